@@ -1,1 +1,21 @@
-//! What every daemon shares.
+//! What every nodecrew daemon shares and nothing else: settings, logs, signals, readiness, the admin
+//! endpoint, metrics, listening sockets, TLS and live reload. It knows nothing of lines, archives or queues.
+
+pub mod accept;
+pub mod admin;
+pub mod allow;
+pub mod daemon;
+pub mod exit;
+pub mod http;
+pub mod identity;
+pub mod listen;
+pub mod logs;
+pub mod metrics;
+pub mod readiness;
+pub mod settings;
+pub mod stop;
+pub mod tls;
+pub mod watch;
+
+/// Version and source revision, as `--version` and `nodecrew_build_info` say them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NODECREW_REVISION"), ")");

@@ -1,0 +1,72 @@
+//! Taking connections: a permit before the accept, the allow-list behind it, patience with accept errors.
+
+use crate::allow::AllowList;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Out of descriptors or memory: the kernel keeps the connection waiting, trying again at once only burns CPU.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// A listener with its two bounds: how many connections at once, and from where.
+#[derive(Debug)]
+pub struct Gate {
+    pub listener: TcpListener,
+    pub permits: Arc<Semaphore>,
+    pub allow: watch::Receiver<AllowList>,
+}
+
+/// What came through the gate, or why nothing did.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A connection, and its place among the permitted number; dropping the permit frees the place.
+    Admitted(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    /// A peer outside the allow-list; it was reset.
+    Refused(SocketAddr),
+    /// The system could not accept; a pause has been made.
+    Failed(io::Error),
+}
+
+impl Gate {
+    /// Waits for a free place first, so that what cannot be served stays in the kernel's queue.
+    pub async fn next(&self) -> Arrival {
+        // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
+        let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
+        match self.listener.accept().await {
+            Ok((stream, peer)) if self.allow.borrow().permits(peer.ip()) => {
+                Arrival::Admitted(stream, peer, permit)
+            }
+            Ok((stream, peer)) => {
+                let _ = reset_on_close(&stream);
+                Arrival::Refused(peer)
+            }
+            Err(e) => {
+                // The peer gave up while it waited: nothing is short, go on at once.
+                if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                }
+                Arrival::Failed(e)
+            }
+        }
+    }
+}
+
+/// From here on closing this socket, by whatever way, even by SIGKILL, sends a reset and no orderly end.
+pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
+    linger(socket, 1)
+}
+
+/// Closing is an orderly end again.
+pub fn close_in_order(socket: &impl AsFd) -> io::Result<()> {
+    linger(socket, 0)
+}
+
+fn linger(socket: &impl AsFd, on: i32) -> io::Result<()> {
+    let value = nix::libc::linger { l_onoff: on, l_linger: 0 };
+    setsockopt(&socket.as_fd(), sockopt::Linger, &value).map_err(io::Error::from)
+}

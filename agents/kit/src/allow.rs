@@ -1,0 +1,99 @@
+//! Which peers may connect.
+
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// Networks that only a host or its own site uses: loopback, private, carrier-grade NAT (where some clouds
+/// put their pods) and link-local.
+const LOCAL: [&str; 9] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+/// One word of `--allow`: a network, an address, `local` or `any`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed(Vec<IpNet>);
+
+impl FromStr for Allowed {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Allowed, String> {
+        let networks = match word {
+            "any" => vec!["0.0.0.0/0", "::/0"],
+            "local" => LOCAL.to_vec(),
+            other => vec![other],
+        };
+        let network = |text: &str| {
+            let address = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or_else(|_| address())
+        };
+        networks
+            .into_iter()
+            .map(network)
+            .collect::<Result<_, _>>()
+            .map(Allowed)
+            .map_err(|_| "expected a network such as 10.0.0.0/8, an address, local or any".to_owned())
+    }
+}
+
+/// The whole list, asked once a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowList(Vec<IpNet>);
+
+impl AllowList {
+    pub fn new(words: &[Allowed]) -> AllowList {
+        AllowList(words.iter().flat_map(|word| word.0.iter().copied()).collect())
+    }
+
+    /// An IPv4 peer that reached a dual-stack socket counts as the IPv4 address that it is.
+    pub fn permits(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(words: &[&str]) -> AllowList {
+        AllowList::new(&words.iter().map(|w| w.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn local_is_every_private_range_and_nothing_public() {
+        let local = list(&["local"]);
+        for inside in [
+            "127.0.0.1",
+            "10.244.1.7",
+            "172.31.0.1",
+            "192.168.1.1",
+            "100.64.0.9",
+            "::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(local.permits(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["8.8.8.8", "172.32.0.1", "2001:db8::1", "::ffff:8.8.8.8", "100.128.0.1"] {
+            assert!(!local.permits(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn words_add_up_and_nonsense_is_refused() {
+        let some = list(&["192.0.2.7", "2001:db8::/32"]);
+        assert!(some.permits("192.0.2.7".parse().unwrap()) && some.permits("2001:db8::9".parse().unwrap()));
+        assert!(!some.permits("127.0.0.1".parse().unwrap()));
+        assert!(list(&["any"]).permits("8.8.8.8".parse().unwrap()));
+        assert!("10.0.0.0/33".parse::<Allowed>().is_err() && "everyone".parse::<Allowed>().is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! The life of a daemon: logs, runtime, signals, admin endpoint, word to systemd; then the agent itself.
+
+use crate::accept::Gate;
+use crate::admin::{self, Admin};
+use crate::allow::AllowList;
+use crate::exit::{Exit, Fatal};
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::readiness::{Liveness, Readiness};
+use crate::settings::{Common, Door};
+use crate::stop::Stop;
+use crate::{http, listen, logs};
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Probes and scrapers are few; what comes above that waits.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// What an agent is given: how it is stopped, and where it says how it fares.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub stop: Stop,
+    pub readiness: Readiness,
+    pub liveness: Liveness,
+    pub metrics: Metrics,
+    pub identity: Identity,
+}
+
+impl Context {
+    pub fn new(agent: &'static str, stop: Stop) -> Context {
+        Context {
+            stop,
+            readiness: Readiness::starting(),
+            liveness: Liveness::default(),
+            metrics: Metrics::new(agent),
+            identity: Identity::of_this_process(),
+        }
+    }
+}
+
+/// Runs one agent as this process, from its first log line to its last.
+pub fn run<F>(
+    agent: &'static str,
+    common: &Common,
+    admin: Door,
+    body: impl FnOnce(Context) -> F,
+) -> Result<(), Fatal>
+where
+    F: Future<Output = Result<(), Fatal>>,
+{
+    logs::start(&common.log_level, common.log_format)?;
+    runtime()?.block_on(async {
+        let context = Context::new(agent, Stop::on_signals(common.drain_timeout)?);
+        tokio::spawn(tell_systemd(context.readiness.clone(), context.stop.clone()));
+        let result = host(agent, admin, context, body).await;
+        tracing::info!("stopped");
+        result
+    })
+}
+
+/// The control runtime: one thread that mostly sleeps. Data planes bring their own.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Fatal> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(|e| Fatal::new(Exit::System, "cannot start the runtime").because(e))
+}
+
+/// One agent with its admin endpoint: what a process does once, and the crew does for each.
+pub async fn host<F>(
+    agent: &'static str,
+    admin: Door,
+    context: Context,
+    body: impl FnOnce(Context) -> F,
+) -> Result<(), Fatal>
+where
+    F: Future<Output = Result<(), Fatal>>,
+{
+    // The probes are answered until the agent is done, draining included.
+    let done = CancellationToken::new();
+    if let Door(Some(address)) = admin {
+        let listener = listen::bind(address)?;
+        let local = listener.local_addr().unwrap_or(address);
+        tracing::info!(agent, address = %local, "admin endpoint");
+        let everyone = AllowList::new(&["any".parse().map_err(|e: String| Fatal::new(Exit::Failure, e))?]);
+        let gate = Gate {
+            listener,
+            permits: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
+            allow: watch::channel(everyone).1,
+        };
+        let Context { stop, readiness, liveness, metrics, .. } = context.clone();
+        let router = admin::router(Admin { readiness, liveness, metrics, stop });
+        tokio::spawn(http::serve(gate, router, done.clone(), done.clone()));
+    }
+    tokio::spawn(log_readiness(agent, context.readiness.clone()));
+    let (readiness, drain) = (context.readiness.clone(), context.stop.drain.clone());
+    tokio::spawn(async move {
+        drain.cancelled().await;
+        readiness.block("draining", "asked to stop");
+    });
+    let result = body(context).await;
+    done.cancel();
+    result
+}
+
+async fn log_readiness(agent: &'static str, readiness: Readiness) {
+    let mut changes = readiness.changes();
+    loop {
+        let reasons = changes.borrow_and_update().clone();
+        match reasons.iter().find(|(what, _)| !matches!(**what, "starting" | "draining")) {
+            Some((what, why)) => tracing::error!(agent, what, why, "not ready"),
+            None if reasons.is_empty() => tracing::info!(agent, "ready"),
+            None => {}
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// READY, STATUS and STOPPING as they come; the watchdog is fed only where the unit asks for it.
+async fn tell_systemd(readiness: Readiness, stop: Stop) {
+    let say = |states: &[NotifyState<'_>]| {
+        if let Err(error) = sd_notify::notify(states) {
+            tracing::warn!(%error, "cannot tell systemd");
+        }
+    };
+    let watchdog = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
+    let mut changes = readiness.changes();
+    loop {
+        let ready = changes.borrow_and_update().is_empty();
+        let status = if ready { "ready".to_owned() } else { readiness.reasons().trim().replace('\n', "; ") };
+        if ready {
+            say(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        } else {
+            say(&[NotifyState::Status(&status)]);
+        }
+        let feed = async {
+            match watchdog {
+                Some(interval) => tokio::time::sleep(interval).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = feed => say(&[NotifyState::Watchdog]),
+            () = stop.drain.cancelled() => {
+                say(&[NotifyState::Stopping]);
+                return;
+            }
+        }
+    }
+}

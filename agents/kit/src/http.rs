@@ -1,0 +1,70 @@
+//! Serving HTTP/1: bounded connections, a bound on slow headers, and a shutdown that waits only for
+//! requests under way, not for idle connections.
+
+use crate::accept::{Arrival, Gate};
+use axum::Router;
+use axum::extract::Request;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+/// A client that has not sent its headers by then is not served.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The peer's address, to be had as an extension of each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves until `drain`, then finishes the requests under way, at the latest until `abort`.
+pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: CancellationToken) {
+    let connections = TaskTracker::new();
+    while let Some(arrival) = drain.run_until_cancelled(gate.next()).await {
+        let (stream, peer, permit) = match arrival {
+            Arrival::Admitted(stream, peer, permit) => (stream, peer, permit),
+            Arrival::Refused(peer) => {
+                tracing::debug!(%peer, "HTTP peer outside the allowed networks");
+                continue;
+            }
+            Arrival::Failed(error) => {
+                tracing::warn!(%error, "cannot accept HTTP connections");
+                continue;
+            }
+        };
+        let (router, drain, abort) = (router.clone(), drain.clone(), abort.clone());
+        connections.spawn(async move {
+            let _permit = permit;
+            let mut router = router;
+            let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(Peer(peer));
+                router.call(request)
+            });
+            let mut connection = std::pin::pin!(
+                hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADERS_WITHIN)
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+                    .with_upgrades()
+            );
+            let result = tokio::select! {
+                result = &mut connection => result,
+                () = drain.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        result = &mut connection => result,
+                        () = abort.cancelled() => return,
+                    }
+                }
+            };
+            if let Err(error) = result {
+                tracing::debug!(%peer, %error, "HTTP connection ended");
+            }
+        });
+    }
+    drop(gate);
+    connections.close();
+    connections.wait().await;
+}

@@ -1,0 +1,124 @@
+//! Whether the daemon can do its job right now, and if not, every reason why; and whether its loops turn.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+type Reasons = BTreeMap<&'static str, String>;
+
+/// A latch with named blockers: ready while there is none. It feeds `/ready`, systemd and the log.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<watch::Sender<Reasons>>);
+
+impl Readiness {
+    /// Not ready because of `starting`, until the agent clears it.
+    pub fn starting() -> Readiness {
+        let reasons = BTreeMap::from([("starting", "not accepting yet".to_owned())]);
+        Readiness(Arc::new(watch::Sender::new(reasons)))
+    }
+
+    /// Not ready while this reason stands; saying the same again is free.
+    pub fn block(&self, what: &'static str, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.0.send_if_modified(|reasons| reasons.insert(what, reason.clone()).as_ref() != Some(&reason));
+    }
+
+    /// Takes a reason back.
+    pub fn clear(&self, what: &'static str) {
+        self.0.send_if_modified(|reasons| reasons.remove(what).is_some());
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// One reason a line, empty when ready.
+    pub fn reasons(&self) -> String {
+        self.0.borrow().iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
+    }
+
+    /// Changes with every reason that comes or goes.
+    pub fn changes(&self) -> watch::Receiver<Reasons> {
+        self.0.subscribe()
+    }
+}
+
+/// Asks each loop for a sign of life when somebody wants to know; nothing wakes up while nobody asks.
+#[derive(Clone, Debug, Default)]
+pub struct Liveness(Arc<Mutex<Vec<Loop>>>);
+
+/// A loop's name, and where to ask it.
+type Loop = (&'static str, mpsc::Sender<oneshot::Sender<()>>);
+
+/// How long a loop may take to answer: far above any turn, below a kubelet's patience.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Liveness {
+    fn loops(&self) -> MutexGuard<'_, Vec<Loop>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Run the returned future on the loop's own runtime: it answers for as long as that runtime turns.
+    pub fn answer_for(&self, name: &'static str) -> impl Future<Output = ()> + Send + use<> {
+        let (sender, mut questions) = mpsc::channel::<oneshot::Sender<()>>(4);
+        self.loops().push((name, sender));
+        async move {
+            while let Some(question) = questions.recv().await {
+                let _ = question.send(());
+            }
+        }
+    }
+
+    /// The first loop that does not answer, if any.
+    pub async fn stuck(&self) -> Option<&'static str> {
+        let loops = self.loops().clone();
+        for (name, loop_) in loops {
+            let ask = async {
+                let (sender, answer) = oneshot::channel();
+                loop_.send(sender).await.ok()?;
+                answer.await.ok()
+            };
+            if tokio::time::timeout(PATIENCE, ask).await.ok().flatten().is_none() {
+                return Some(name);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_only_while_no_reason_stands() {
+        let readiness = Readiness::starting();
+        assert!(!readiness.is_ready());
+        readiness.block("disk", "no space left on device");
+        readiness.clear("starting");
+        assert_eq!(readiness.reasons(), "disk: no space left on device\n");
+        readiness.clear("disk");
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn only_a_change_is_announced() {
+        let readiness = Readiness::starting();
+        let mut changes = readiness.changes();
+        changes.mark_unchanged();
+        readiness.block("starting", "not accepting yet");
+        assert!(!changes.has_changed().unwrap());
+        readiness.block("starting", "still binding");
+        assert!(changes.has_changed().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_does_not_turn_is_named() {
+        let liveness = Liveness::default();
+        tokio::spawn(liveness.answer_for("turning"));
+        assert_eq!(liveness.stuck().await, None);
+        let _never_polled = liveness.answer_for("stuck");
+        assert_eq!(liveness.stuck().await, Some("stuck"));
+    }
+}

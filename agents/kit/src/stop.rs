@@ -1,0 +1,95 @@
+//! How a process is told to stop: the first SIGTERM or SIGINT drains, a second one or the end of the drain
+//! time aborts; SIGHUP asks to reopen and reload.
+
+use crate::exit::{Exit, Fatal};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Cloned into everything that has to end in order.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// Cancelled when nothing new may be begun.
+    pub drain: CancellationToken,
+    /// Cancelled when what was begun must be given up.
+    pub abort: CancellationToken,
+    hangups: watch::Receiver<u64>,
+    hangup: watch::Sender<u64>,
+    drain_timeout: Duration,
+}
+
+impl Stop {
+    /// A stop that only code can pull: for tests, and for parts that live inside a process.
+    pub fn by_hand(drain_timeout: Duration) -> Stop {
+        let (hangup, hangups) = watch::channel(0);
+        Stop {
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            hangups,
+            hangup,
+            drain_timeout,
+        }
+    }
+
+    /// A stop that follows this process's signals. Must be called within a runtime.
+    pub fn on_signals(drain_timeout: Duration) -> Result<Stop, Fatal> {
+        let handler =
+            |kind| signal(kind).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e));
+        let (terminate, interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+        let hangup = handler(SignalKind::hangup())?;
+        let stop = Stop::by_hand(drain_timeout);
+        tokio::spawn(stop.clone().follow(terminate, interrupt, hangup));
+        Ok(stop)
+    }
+
+    async fn follow(self, mut terminate: Signal, mut interrupt: Signal, mut hangup: Signal) {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv() => {
+                    self.hang_up();
+                    continue;
+                }
+            };
+            if self.drain.is_cancelled() {
+                tracing::warn!(signal = name, "second signal: giving up what is not finished");
+                self.abort.cancel();
+            } else {
+                tracing::info!(signal = name, drain_timeout = ?self.drain_timeout, "draining");
+                self.begin_drain();
+            }
+        }
+    }
+
+    /// Drains now, and aborts when the drain time is over.
+    pub fn begin_drain(&self) {
+        if self.drain.is_cancelled() {
+            return;
+        }
+        self.drain.cancel();
+        let (abort, timeout) = (self.abort.clone(), self.drain_timeout);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(timeout) => {
+                    tracing::warn!(drain_timeout = ?timeout, "the drain time is over: giving up what is not finished");
+                    abort.cancel();
+                }
+                () = abort.cancelled() => {}
+            }
+        });
+    }
+
+    /// Asks for a reopen and reload, as SIGHUP does.
+    pub fn hang_up(&self) {
+        self.hangup.send_modify(|count| *count += 1);
+    }
+
+    /// Changes each time a reopen and reload is asked for.
+    pub fn hangups(&self) -> watch::Receiver<u64> {
+        let mut hangups = self.hangups.clone();
+        hangups.mark_unchanged();
+        hangups
+    }
+}

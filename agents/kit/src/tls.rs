@@ -1,0 +1,192 @@
+//! TLS from mounted files: a certificate and key, optionally a CA for client certificates, renewed live.
+
+use crate::exit::{Exit, Fatal};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+
+/// The files of a server; part of every agent's flags that can speak TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct ServerFiles {
+    /// Speak TLS with this certificate chain (PEM); a renewed file is picked up live
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Take only clients whose certificate this CA signed (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+/// The files of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct ClientFiles {
+    /// Speak TLS; the server's certificate must be signed by this CA (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Show this client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"], help_heading = "TLS")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The client certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
+
+    /// The name to expect in the server's certificate, where it is not the host
+    #[arg(long, value_name = "NAME", requires = "tls_ca", help_heading = "TLS")]
+    pub tls_name: Option<String>,
+}
+
+impl ServerFiles {
+    /// What to watch for renewal.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        [&self.tls_cert, &self.tls_key, &self.tls_client_ca].into_iter().flatten().cloned().collect()
+    }
+
+    /// Reads and checks the files; `None` when TLS is off.
+    pub fn load(&self) -> Result<Option<Arc<ServerConfig>>, Fatal> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let chain = certificates(cert)?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Fatal::new(Exit::System, "TLS is not available").because(e))?;
+        let builder = match &self.tls_client_ca {
+            None => builder.with_no_client_auth(),
+            Some(ca) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider());
+                let unusable = |e| unusable(ca, "certificate authority").because(e);
+                builder.with_client_cert_verifier(verifier.build().map_err(unusable)?)
+            }
+        };
+        builder.with_single_cert(chain, private_key(key)?).map(|config| Some(Arc::new(config))).map_err(|e| {
+            let (cert, key) = (cert.display(), key.display());
+            Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not go together"))
+                .because(e)
+        })
+    }
+
+    /// The configuration to use for each new connection. It follows the files until `stop`; a bad renewal
+    /// is said and the old one kept, so that a half-written Secret never shuts the door.
+    pub fn follow(
+        &self,
+        stop: &crate::stop::Stop,
+    ) -> Result<watch::Receiver<Option<Arc<ServerConfig>>>, Fatal> {
+        let (sender, receiver) = watch::channel(self.load()?);
+        if self.paths().is_empty() {
+            return Ok(receiver);
+        }
+        let mut files = crate::watch::Files::new(self.paths());
+        let (this, drain) = (self.clone(), stop.drain.clone());
+        tokio::spawn(async move {
+            while drain.run_until_cancelled(files.changed()).await.is_some() {
+                match this.load() {
+                    Ok(config) => {
+                        tracing::info!("TLS files renewed");
+                        sender.send_replace(config);
+                    }
+                    Err(e) => tracing::error!(
+                        error = e.one_line(),
+                        "renewed TLS files cannot be used, keeping the old ones"
+                    ),
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+impl ClientFiles {
+    /// Reads and checks the files; `None` when TLS is off.
+    pub fn load(&self) -> Result<Option<Arc<ClientConfig>>, Fatal> {
+        let Some(ca) = &self.tls_ca else { return Ok(None) };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Fatal::new(Exit::System, "TLS is not available").because(e))?
+            .with_root_certificates(roots(ca)?);
+        let config = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => {
+                builder.with_client_auth_cert(certificates(cert)?, private_key(key)?).map_err(|e| {
+                    let (cert, key) = (cert.display(), key.display());
+                    Fatal::new(
+                        Exit::Config,
+                        format!("the certificate {cert} and the key {key} do not go together"),
+                    )
+                    .because(e)
+                })?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(Some(Arc::new(config)))
+    }
+}
+
+fn provider() -> Arc<crypto::CryptoProvider> {
+    Arc::new(crypto::ring::default_provider())
+}
+
+fn unusable(path: &Path, what: &str) -> Fatal {
+    Fatal::new(Exit::Config, format!("{} holds no usable {what} (PEM)", path.display()))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fatal> {
+    let failed = |e| unusable(path, "certificate").because(e);
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    if chain.is_empty() { Err(unusable(path, "certificate")) } else { Ok(chain) }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Fatal> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| unusable(path, "private key").because(e))
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, Fatal> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|e| unusable(path, "certificate authority").because(e))?;
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path, name: &str, text: &str) -> Option<PathBuf> {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        Some(path)
+    }
+
+    #[test]
+    fn a_certificate_with_somebody_elses_key_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (one, other) = (pair(), pair());
+        let cert = write(directory.path(), "tls.crt", &one.cert.pem());
+        let key = write(directory.path(), "tls.key", &one.signing_key.serialize_pem());
+        let good = ServerFiles { tls_cert: cert.clone(), tls_key: key, tls_client_ca: None };
+        assert!(good.load().unwrap().is_some());
+
+        let key = write(directory.path(), "other.key", &other.signing_key.serialize_pem());
+        let bad = ServerFiles { tls_cert: cert, tls_key: key, tls_client_ca: None };
+        let fatal = bad.load().unwrap_err();
+        assert_eq!(fatal.exit(), Exit::Config);
+        assert!(fatal.one_line().contains("tls.crt") && fatal.one_line().contains("other.key"), "{fatal}");
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = write(directory.path(), "tls.crt", "");
+        let files = ServerFiles { tls_cert: empty.clone(), tls_key: empty, tls_client_ca: None };
+        assert!(files.load().unwrap_err().one_line().contains("tls.crt holds no usable certificate"));
+    }
+}

@@ -1,0 +1,125 @@
+//! Noticing that a mounted file has other content: ConfigMaps, Secrets and plain files alike.
+//!
+//! A ConfigMap is updated by swapping a symlink in its directory, and a watch on the file itself goes deaf
+//! with the first swap. So the directories are watched, every event only means "look", and what counts is
+//! whether the content differs. A slow look catches what no event told.
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Long enough for a writer to finish and for a burst of events to be one change.
+const SETTLE: Duration = Duration::from_millis(100);
+/// The net below the events.
+const SLOW_LOOK: Duration = Duration::from_secs(60);
+
+/// A set of files that belong together.
+pub struct Files {
+    paths: Vec<PathBuf>,
+    seen: Vec<Option<Vec<u8>>>,
+    event: Arc<Notify>,
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Files {
+    /// Remembers the present content as known.
+    pub fn new(paths: Vec<PathBuf>) -> Files {
+        let event = Arc::new(Notify::new());
+        let watcher = watch_directories(&paths, event.clone())
+            .inspect_err(|e| tracing::warn!(error = %e, "cannot watch for changes, looking once a minute"))
+            .ok();
+        let seen = read(&paths);
+        Files { paths, seen, event, _watcher: watcher }
+    }
+
+    /// Returns when the content of at least one file has changed. Cancel-safe.
+    pub async fn changed(&mut self) {
+        loop {
+            let _ = tokio::time::timeout(SLOW_LOOK, self.event.notified()).await;
+            tokio::time::sleep(SETTLE).await;
+            let now = read(&self.paths);
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+fn read(paths: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
+    paths.iter().map(|path| std::fs::read(path).ok()).collect()
+}
+
+fn watch_directories(paths: &[PathBuf], event: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |_| event.notify_one())?;
+    for directory in directories(paths) {
+        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+/// The directory of each path, and of the file that it leads to where it is a symlink.
+fn directories(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let real = paths.iter().filter_map(|path| path.canonicalize().ok());
+    paths.iter().map(|path| parent(path)).chain(real.map(|path| parent(&path))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Well below the slow look: only an event can be the cause.
+    async fn soon(files: &mut Files) -> bool {
+        tokio::time::timeout(Duration::from_secs(20), files.changed()).await.is_ok()
+    }
+
+    /// What kubelet does: a new timestamped directory, a new `..data` link renamed over the old one, the
+    /// old directory removed.
+    fn publish(mount: &Path, version: &str, content: &str) {
+        let directory = mount.join(format!("..{version}"));
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("logd.toml"), content).unwrap();
+        let old = std::fs::read_link(mount.join("..data")).ok();
+        symlink(format!("..{version}"), mount.join("..data_tmp")).unwrap();
+        std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+        if let Some(old) = old {
+            std::fs::remove_dir_all(mount.join(old)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn every_swap_of_a_configmap_is_seen_not_only_the_first() {
+        let mount = tempfile::tempdir().unwrap();
+        publish(mount.path(), "v0", "a = 0");
+        symlink("..data/logd.toml", mount.path().join("logd.toml")).unwrap();
+        let mut files = Files::new(vec![mount.path().join("logd.toml")]);
+        for version in 1..4 {
+            publish(mount.path(), &format!("v{version}"), &format!("a = {version}"));
+            assert!(soon(&mut files).await, "swap {version} went unnoticed");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plain_file_that_is_replaced_or_rewritten_is_seen_and_a_touch_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logd.toml");
+        std::fs::write(&path, "a").unwrap();
+        let mut files = Files::new(vec![path.clone()]);
+        std::fs::write(&path, "b").unwrap();
+        assert!(soon(&mut files).await);
+        std::fs::write(directory.path().join("new"), "c").unwrap();
+        std::fs::rename(directory.path().join("new"), &path).unwrap();
+        assert!(soon(&mut files).await);
+        std::fs::write(&path, "c").unwrap();
+        let unchanged = tokio::time::timeout(SETTLE * 5, files.changed()).await;
+        assert!(unchanged.is_err(), "the same content is no change");
+    }
+}
