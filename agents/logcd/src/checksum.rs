@@ -1,0 +1,38 @@
+//! A CRC-32 together with the length it covers, so that the sums of neighbouring pieces can be combined.
+
+use crc32fast::Hasher;
+
+/// The checksum of a run of bytes; the default is that of no bytes at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub crc: u32,
+    pub len: u64,
+}
+
+impl Sum {
+    pub fn of(bytes: &[u8]) -> Sum {
+        Sum { crc: crc32fast::hash(bytes), len: bytes.len() as u64 }
+    }
+
+    /// The sum of these bytes followed by those of `next`, without either at hand.
+    #[must_use]
+    pub fn then(self, next: Sum) -> Sum {
+        let mut hasher = Hasher::new_with_initial_len(self.crc, self.len);
+        hasher.combine(&Hasher::new_with_initial_len(next.crc, next.len));
+        Sum { crc: hasher.finalize(), len: self.len + next.len }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn combining_the_pieces_equals_summing_the_whole(pieces: Vec<Vec<u8>>) {
+            let combined = pieces.iter().fold(Sum::default(), |sum, piece| sum.then(Sum::of(piece)));
+            prop_assert_eq!(combined, Sum::of(&pieces.concat()));
+        }
+    }
+}

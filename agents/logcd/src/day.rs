@@ -1,0 +1,96 @@
+//! The days that archives are named after, and the names themselves.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+const BEFORE: &str = "all-logs-";
+const BEHIND: &str = ".tar.gz";
+
+/// Whose midnight counts.
+#[derive(Clone, Debug)]
+pub struct Calendar(pub TimeZone);
+
+impl Calendar {
+    pub fn new(utc: bool) -> Calendar {
+        Calendar(if utc { TimeZone::UTC } else { TimeZone::system() })
+    }
+
+    pub fn at(&self, time: Timestamp) -> Zoned {
+        time.to_zoned(self.0.clone())
+    }
+
+    pub fn day(&self, time: Timestamp) -> Date {
+        self.at(time).date()
+    }
+
+    /// The time as the names of superseded content carry it.
+    pub fn suffix(&self, time: Timestamp) -> String {
+        self.at(time).strftime(".%Y%m%dT%H%M%S").to_string()
+    }
+}
+
+pub fn archive_name(day: Date) -> String {
+    format!("{BEFORE}{day}{BEHIND}")
+}
+
+/// The day of an archive, from its name.
+pub fn day_of(name: &str) -> Option<Date> {
+    let day: Date = name.strip_prefix(BEFORE)?.strip_suffix(BEHIND)?.parse().ok()?;
+    // Only names that this program makes: a parser may take more than one spelling of a day.
+    (archive_name(day) == name).then_some(day)
+}
+
+/// Hidden, and not ending like an archive, so that `find -name '*.gz'` shows archives only.
+pub fn index_name(archive: &str) -> String {
+    format!(".{archive}.index")
+}
+
+/// The name under which an archive or index is written before it gets its own.
+pub fn draft_name(target: &str) -> String {
+    format!(".{}.draft", target.trim_start_matches('.'))
+}
+
+pub fn is_draft(name: &str) -> bool {
+    name.starts_with(&format!(".{BEFORE}")) && name.ends_with(".draft")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_is_named_after_its_day_and_only_such_names_are_archives() {
+        let day: Date = "2026-11-21".parse().unwrap();
+        assert_eq!(archive_name(day), "all-logs-2026-11-21.tar.gz");
+        assert_eq!(day_of("all-logs-2026-11-21.tar.gz"), Some(day));
+        for other in [
+            "all-logs-20261121.tar.gz",
+            "all-logs-2026-13-01.tar.gz",
+            "all-logs-2026-11-21.tar.gz.damaged",
+            "x",
+        ] {
+            assert_eq!(day_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn drafts_and_indexes_are_told_from_archives() {
+        let archive = "all-logs-2026-11-21.tar.gz";
+        for target in [archive.to_owned(), index_name(archive)] {
+            let draft = draft_name(&target);
+            assert!(is_draft(&draft), "{draft}");
+            assert!(!is_draft(&target));
+            assert!(!draft.ends_with(".gz") && !index_name(archive).ends_with(".gz"));
+        }
+    }
+
+    #[test]
+    fn the_day_changes_at_the_calendars_own_midnight() {
+        let time: Timestamp = "2026-11-20T23:30:00Z".parse().unwrap();
+        let berlin = Calendar(TimeZone::get("Europe/Berlin").unwrap());
+        assert_eq!(Calendar::new(true).day(time).to_string(), "2026-11-20");
+        assert_eq!(berlin.day(time).to_string(), "2026-11-21");
+        assert_eq!(berlin.suffix(time), ".20261121T003000");
+    }
+}

@@ -1,0 +1,75 @@
+//! File name patterns as shells have them: `*` and `?`, over raw bytes.
+
+/// A pattern for a name, or, where it has a slash, for a path below the log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Vec<u8>);
+
+impl Pattern {
+    pub fn new(text: &str) -> Pattern {
+        Pattern(text.as_bytes().to_vec())
+    }
+
+    pub fn matches(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+        wildcard(&self.0, if self.0.contains(&b'/') { path } else { name })
+    }
+}
+
+/// One star at a time: what a star has eaten grows until the rest fits. Never exponential.
+fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p + 1, t));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((after, eaten)) = star else { return false };
+                star = Some((after, eaten + 1));
+                p = after;
+                t = eaten + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, path, expected) in [
+            ("*.log", "x.log", true),
+            ("*.log", "sub/x.log", true),
+            ("*.log", "x.log.1", false),
+            ("*.log", ".log", true),
+            ("a?c*", "abcdef", true),
+            ("a?c*", "ac", false),
+            ("sub/*.log", "sub/x.log", true),
+            ("sub/*.log", "x.log", false),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).matches(path.as_bytes()), expected, "{pattern} {path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_made_from_a_name_matches_it(name in prop::collection::vec(any::<u8>(), 0..40), holes: Vec<bool>) {
+            let mut holes = holes.into_iter().chain(std::iter::repeat(false));
+            let pattern: Vec<u8> = name.iter().map(|b| if holes.next() == Some(true) { b'?' } else { *b }).collect();
+            prop_assert!(wildcard(&pattern, &name));
+            prop_assert!(wildcard(&[b"*", &pattern[..], b"*"].concat(), &[b"x", &name[..], b"yz"].concat()));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Which finished archives are removed: the oldest, beyond a number of days and a number of bytes.
+
+use jiff::civil::Date;
+
+/// A day's archive as the directory shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub day: Date,
+    pub bytes: u64,
+}
+
+/// What is kept at most. Today's archive always is.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub days: u32,
+    pub bytes: u64,
+}
+
+/// The days whose archives go.
+pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Date> {
+    archives.sort_by_key(|archive| std::cmp::Reverse(archive.day));
+    let mut bytes = 0_u64;
+    let mut over = false;
+    let mut remove = Vec::new();
+    for Kept { day, bytes: size } in archives {
+        bytes = bytes.saturating_add(size);
+        let age_days = today.since(day).map_or(0, |span| i64::from(span.get_days()));
+        // Once one is over, all older ones are: what is kept has no gap.
+        over |= bytes > limits.bytes || age_days >= i64::from(limits.days);
+        if over && day < today {
+            remove.push(day);
+        }
+    }
+    remove
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::ToSpan;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_the_newest_without_a_gap_and_within_the_limits(
+            sizes in prop::collection::vec(0u64..1000, 0..60), days in 1u32..70, bytes in 0u64..20_000,
+        ) {
+            let today: Date = "2026-03-01".parse().unwrap();
+            let archives: Vec<Kept> = (0_i64..).zip(&sizes)
+                .map(|(ago, size)| Kept { day: today.saturating_sub(ago.days()), bytes: *size }).collect();
+            let removed = to_remove(archives.clone(), today, Limits { days, bytes });
+            let kept: Vec<&Kept> = archives.iter().filter(|a| !removed.contains(&a.day)).collect();
+            prop_assert!(kept.len() <= usize::try_from(days).unwrap());
+            prop_assert_eq!(&kept[..], &archives.iter().take(kept.len()).collect::<Vec<_>>()[..]);
+            if let [today, older @ ..] = &kept[..] && !older.is_empty() {
+                prop_assert!(today.bytes + older.iter().map(|a| a.bytes).sum::<u64>() <= bytes);
+            }
+            prop_assert!(!removed.contains(&today));
+            // Nothing is removed that fits.
+            if let Some(next) = archives.get(kept.len()) {
+                let total: u64 = kept.iter().map(|a| a.bytes).sum::<u64>() + next.bytes;
+                prop_assert!(kept.len() == usize::try_from(days).unwrap() || total > bytes);
+            }
+        }
+    }
+}
