@@ -11,6 +11,7 @@ pub mod identity;
 pub mod listen;
 pub mod logs;
 pub mod metrics;
+pub mod priority;
 pub mod readiness;
 pub mod settings;
 pub mod stop;

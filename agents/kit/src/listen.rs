@@ -3,6 +3,8 @@
 use crate::exit::{Exit, Fatal};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::FromRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Two thousand clients that connect at once lost up to 1,700 connections on the peers that keep the
@@ -42,17 +44,21 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The sockets that systemd's socket activation passed to this process, in the unit's order.
+/// The sockets that systemd's socket activation passed to this process, in the unit's order. The second
+/// call finds none: they have an owner by then.
 pub fn from_systemd() -> Result<Vec<TcpListener>, Fatal> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
     let refused =
         |e: std::io::Error| Fatal::new(Exit::System, "cannot use the sockets that systemd passed").because(e);
     let descriptors = sd_notify::listen_fds().map_err(refused)?;
     descriptors
         .map(|fd| {
-            use std::os::fd::FromRawFd;
             #[allow(unsafe_code, reason = "socket activation passes descriptors as bare numbers")]
-            // SAFETY: the number comes from LISTEN_FDS of this very process (LISTEN_PID was checked and both were
-            // removed from the environment), so the descriptor is open and nobody else owns it.
+            // SAFETY: LISTEN_PID named this very process, so systemd opened this descriptor for it, and TAKEN
+            // lets only one caller ever make an owner of it.
             let listener = unsafe { std::net::TcpListener::from_raw_fd(fd) };
             listener.set_nonblocking(true).map_err(refused)?;
             TcpListener::from_std(listener).map_err(refused)

@@ -38,6 +38,8 @@ impl Stop {
             |kind| signal(kind).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e));
         let (terminate, interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
         let hangup = handler(SignalKind::hangup())?;
+        // Caught, so that a file-size limit is an error of the write and not the end of the process.
+        let _caught = handler(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
         let stop = Stop::by_hand(drain_timeout);
         tokio::spawn(stop.clone().follow(terminate, interrupt, hangup));
         Ok(stop)

@@ -1,0 +1,449 @@
+//! Where one line ends and the next begins, told from the bytes alone.
+//!
+//! A connection starts undecided. Bytes that look like `<digits> <PRI>` are RFC 6587 octet counting, anything
+//! else is plain lines; a plain line may well begin with digits, a date for example. Nothing is ever dropped:
+//! what cannot be understood as frames is kept as lines.
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+/// Longest frame header that is believed: nine digits, almost a gigabyte.
+const DIGITS_MAX: usize = 9;
+/// Up to this size the beginning of a line is placed before the next read instead of being moved in
+/// afterwards: a copy this small costs nothing, while one of a long line at each small read would add up.
+const PLACE_FIRST_MAX: usize = 4096;
+/// A line's buffer that grew beyond this is given back when the line is done.
+const KEEP_CAPACITY_MAX: usize = 16 * 1024;
+
+/// What came of some input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lines that were completed.
+    pub lines: u64,
+    /// Lines that were cut because they exceeded the maximum, counted once a cut.
+    pub splits: u64,
+    /// Octet counting that stopped making sense, once a connection.
+    pub framing_errors: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.lines += other.lines;
+        self.splits += other.splits;
+        self.framing_errors += other.framing_errors;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Undecided,
+    Lines,
+    /// Between frames; the header's digits so far are in `held`.
+    FrameHeader,
+    FrameBody {
+        left: usize,
+    },
+}
+
+/// One connection's place in its stream of lines.
+#[derive(Debug)]
+pub struct Framing {
+    mode: Mode,
+    /// The beginning of a line whose end has not come yet.
+    held: Vec<u8>,
+    line_bytes_max: usize,
+}
+
+impl Framing {
+    /// `line_bytes_max` is at least 1; longer lines are cut into pieces of that size.
+    pub fn new(line_bytes_max: usize) -> Framing {
+        Framing { mode: Mode::Undecided, held: Vec::new(), line_bytes_max: line_bytes_max.max(1) }
+    }
+
+    /// How much of an unfinished line is kept in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Gives `emit` each whole line of `input`, without its newline.
+    pub fn take(&mut self, input: &[u8], emit: &mut impl FnMut(&[u8])) -> Tally {
+        let mut tally = Tally::default();
+        if self.mode == Mode::Undecided {
+            let known = self.held.len();
+            let look = input.len().min(SNIFF_MAX);
+            self.held.extend_from_slice(&input[..look]);
+            let Some(mode) = sniff(&self.held) else { return tally };
+            self.mode = mode;
+            self.held.truncate(known);
+            // What was held while undecided is input like any other.
+            let first = std::mem::take(&mut self.held);
+            self.take_all(&first, emit, &mut tally);
+        }
+        self.take_all(input, emit, &mut tally);
+        self.give_back();
+        tally
+    }
+
+    fn take_all(&mut self, mut input: &[u8], emit: &mut impl FnMut(&[u8]), tally: &mut Tally) {
+        while !input.is_empty() {
+            input = self.take_decided(input, emit, tally);
+        }
+    }
+
+    /// Whether `take_in_place` may be used for the next `bytes` of input.
+    pub fn can_take_in_place(&self, bytes: usize) -> bool {
+        self.mode == Mode::Lines && self.held.len() + bytes <= self.line_bytes_max
+    }
+
+    /// Moves a short beginning of a line to where the next read will continue it, and says how long it is.
+    pub fn place(&mut self, out: &mut Vec<u8>) -> usize {
+        if self.mode != Mode::Lines || self.held.len() > PLACE_FIRST_MAX {
+            return 0;
+        }
+        out.extend_from_slice(&self.held);
+        self.held.len()
+    }
+
+    /// The way of plain lines that are written as they came: `out[start..]` is the `placed` beginning and the
+    /// input behind it; whole lines stay where they are, the rest is taken out and held. No work is done per line
+    /// except for counting them.
+    pub fn take_in_place(&mut self, out: &mut Vec<u8>, start: usize, placed: usize) -> Tally {
+        let input = start + placed;
+        let Some(last) = memrchr(b'\n', &out[input..]) else {
+            self.held.extend_from_slice(&out[input..]);
+            out.truncate(start);
+            return Tally::default();
+        };
+        let end = input + last + 1;
+        if placed == 0 && !self.held.is_empty() {
+            // A long line ends here: its beginning goes in before the rest, once a line.
+            let tail = out.split_off(end);
+            let line_end = out.split_off(start);
+            out.append(&mut self.held);
+            out.extend_from_slice(&line_end);
+            let lines = count_lines(&out[start..]);
+            self.held = tail;
+            self.give_back();
+            return Tally { lines, ..Tally::default() };
+        }
+        self.held.clear();
+        self.held.extend_from_slice(&out[end..]);
+        out.truncate(end);
+        self.give_back();
+        Tally { lines: count_lines(&out[start..]), ..Tally::default() }
+    }
+
+    /// The stream has ended: what is held is the last line.
+    pub fn finish(&mut self, emit: &mut impl FnMut(&[u8])) -> Tally {
+        let mut tally = Tally::default();
+        if matches!(self.mode, Mode::FrameBody { .. })
+            || (self.mode == Mode::FrameHeader && !self.held.is_empty())
+        {
+            tally.framing_errors = 1;
+        }
+        if !self.held.is_empty() {
+            emit(&self.held);
+            tally.lines = 1;
+        }
+        *self = Framing::new(self.line_bytes_max);
+        tally
+    }
+
+    /// Cuts the line that is under way, because there is no memory to hold more of it.
+    pub fn split_here(&mut self, emit: &mut impl FnMut(&[u8])) -> Tally {
+        if self.held.is_empty() || matches!(self.mode, Mode::Undecided | Mode::FrameHeader) {
+            return Tally::default();
+        }
+        emit(&self.held);
+        self.held = Vec::new();
+        Tally { lines: 1, splits: 1, framing_errors: 0 }
+    }
+
+    /// Consumes some of `input` and returns the rest.
+    fn take_decided<'a>(
+        &mut self,
+        input: &'a [u8],
+        emit: &mut impl FnMut(&[u8]),
+        tally: &mut Tally,
+    ) -> &'a [u8] {
+        match self.mode {
+            Mode::Undecided | Mode::Lines => self.take_line(input, emit, tally),
+            Mode::FrameHeader => self.take_header(input, tally),
+            Mode::FrameBody { left } => self.take_body(input, left, emit, tally),
+        }
+    }
+
+    fn take_line<'a>(
+        &mut self,
+        input: &'a [u8],
+        emit: &mut impl FnMut(&[u8]),
+        tally: &mut Tally,
+    ) -> &'a [u8] {
+        let room = self.line_bytes_max - self.held.len();
+        match memchr(b'\n', &input[..input.len().min(room + 1)]) {
+            Some(end) => {
+                self.complete(&input[..end], emit, tally);
+                &input[end + 1..]
+            }
+            None if input.len() <= room => {
+                self.held.extend_from_slice(input);
+                &[]
+            }
+            None => {
+                self.complete(&input[..room], emit, tally);
+                tally.splits += 1;
+                &input[room..]
+            }
+        }
+    }
+
+    fn take_header<'a>(&mut self, input: &'a [u8], tally: &mut Tally) -> &'a [u8] {
+        let (&byte, rest) = match input.split_first() {
+            Some(split) => split,
+            None => return input,
+        };
+        match byte {
+            // Some senders end each frame with a newline all the same.
+            b'\n' if self.held.is_empty() => {}
+            b'0'..=b'9' if self.held.len() < DIGITS_MAX && (byte, self.held.len()) != (b'0', 0) => {
+                self.held.push(byte);
+            }
+            b' ' if !self.held.is_empty() => {
+                let left = self.held.iter().fold(0, |n, digit| n * 10 + usize::from(digit - b'0'));
+                self.held.clear();
+                self.mode = Mode::FrameBody { left };
+            }
+            _ => {
+                // Not a header: go on as lines, with what was taken for digits as the line's beginning.
+                tally.framing_errors += 1;
+                self.mode = Mode::Lines;
+                return input;
+            }
+        }
+        rest
+    }
+
+    fn take_body<'a>(
+        &mut self,
+        input: &'a [u8],
+        left: usize,
+        emit: &mut impl FnMut(&[u8]),
+        tally: &mut Tally,
+    ) -> &'a [u8] {
+        let room = self.line_bytes_max - self.held.len();
+        let step = input.len().min(left).min(room);
+        let (body, rest) = input.split_at(step);
+        let left = left - step;
+        self.mode = Mode::FrameBody { left };
+        if left == 0 {
+            self.mode = Mode::FrameHeader;
+            let body_end = body.strip_suffix(b"\n").unwrap_or(body);
+            self.complete(body_end, emit, tally);
+        } else if step == room {
+            self.complete(body, emit, tally);
+            tally.splits += 1;
+        } else {
+            self.held.extend_from_slice(body);
+        }
+        rest
+    }
+
+    /// A line ends with `end`.
+    fn complete(&mut self, end: &[u8], emit: &mut impl FnMut(&[u8]), tally: &mut Tally) {
+        if self.held.is_empty() {
+            emit(end);
+        } else {
+            self.held.extend_from_slice(end);
+            emit(&self.held);
+            self.held.clear();
+        }
+        tally.lines += 1;
+    }
+
+    fn give_back(&mut self) {
+        if self.held.capacity() > KEEP_CAPACITY_MAX && self.held.len() < KEEP_CAPACITY_MAX / 4 {
+            self.held.shrink_to(self.held.len());
+        }
+    }
+}
+
+/// Enough to see digits, a space and `<191>`.
+const SNIFF_MAX: usize = DIGITS_MAX + 1 + 5;
+
+/// Octet counting or lines; `None` while the bytes could still become either.
+fn sniff(bytes: &[u8]) -> Option<Mode> {
+    let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+    let rest = &bytes[digits..];
+    let header = (1..=DIGITS_MAX).contains(&digits) && bytes[0] != b'0';
+    let undecided = bytes.is_empty() || (header && rest.is_empty());
+    if undecided {
+        return None;
+    }
+    let Some(rest) = rest.strip_prefix(b" ").filter(|_| header) else { return Some(Mode::Lines) };
+    let Some((b'<', priority)) = rest.split_first() else {
+        return if rest.is_empty() { None } else { Some(Mode::Lines) };
+    };
+    let digits = priority.iter().take_while(|b| b.is_ascii_digit()).count();
+    match priority.get(digits) {
+        Some(b'>') if (1..=3).contains(&digits) => Some(Mode::FrameHeader),
+        None if digits <= 3 => None,
+        _ => Some(Mode::Lines),
+    }
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr_iter(b'\n', bytes).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the file must hold for one connection's bytes, written slowly and obviously.
+    fn model(input: &[u8], line_bytes_max: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut lines: Vec<&[u8]> = input.split(|b| *b == b'\n').collect();
+        if lines.last().is_some_and(|last| last.is_empty()) {
+            lines.pop();
+        }
+        for line in lines {
+            let mut pieces: Vec<&[u8]> = line.chunks(line_bytes_max).collect();
+            if pieces.is_empty() {
+                pieces.push(b"");
+            }
+            for piece in pieces {
+                out.extend_from_slice(piece);
+                out.push(b'\n');
+            }
+        }
+        out
+    }
+
+    fn append(out: &mut Vec<u8>) -> impl FnMut(&[u8]) + '_ {
+        |line| {
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+    }
+
+    /// Feeds fragments the way a connection does: in place where that is allowed.
+    fn run(fragments: &[&[u8]], line_bytes_max: usize) -> (Vec<u8>, Tally) {
+        let mut framing = Framing::new(line_bytes_max);
+        let mut out = b"lines of others\n".to_vec();
+        let mut tally = Tally::default();
+        for fragment in fragments {
+            let start = out.len();
+            let placed = framing.place(&mut out);
+            if framing.can_take_in_place(fragment.len()) {
+                out.extend_from_slice(fragment);
+                tally += framing.take_in_place(&mut out, start, placed);
+            } else {
+                out.truncate(start);
+                tally += framing.take(fragment, &mut append(&mut out));
+            }
+            assert!(out.ends_with(b"\n"), "only whole lines may be in the batch");
+        }
+        tally += framing.finish(&mut append(&mut out));
+        (out.split_off(b"lines of others\n".len()), tally)
+    }
+
+    fn fragments<'a>(input: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
+        at.extend([0, input.len()]);
+        at.sort_unstable();
+        at.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect()
+    }
+
+    fn bytes_with_many_newlines() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![4 => Just(b'\n'), 2 => Just(b' '), 2 => Just(b'<'), 3 => b'0'..=b'9', 8 => any::<u8>()];
+        proptest::collection::vec(byte, 0..300)
+    }
+
+    proptest! {
+        #[test]
+        fn plain_lines_come_out_as_the_model_says_however_they_are_cut(
+            input in bytes_with_many_newlines(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
+        ) {
+            // A first line that can be no frame header, so that the rest may look like anything.
+            let input = [b"plain\n".as_slice(), &input].concat();
+            let (out, tally) = run(&fragments(&input, &cuts), max);
+            let expected = model(&input, max);
+            prop_assert_eq!(tally.lines, count_lines(&expected));
+            prop_assert_eq!(out, expected);
+        }
+
+        #[test]
+        fn frames_come_out_as_lines_however_they_are_cut(
+            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>().prop_filter("no newline", |b| *b != b'\n'), 0..60), 1..8),
+            cuts in proptest::collection::vec(any::<usize>(), 0..20),
+        ) {
+            let messages: Vec<Vec<u8>> = messages.into_iter().map(|m| [b"<13>".to_vec(), m].concat()).collect();
+            let input: Vec<u8> = messages.iter().flat_map(|m| [format!("{} ", m.len()).into_bytes(), m.clone()].concat()).collect();
+            let (out, tally) = run(&fragments(&input, &cuts), 1 << 20);
+            let expected: Vec<u8> = messages.iter().flat_map(|m| [m.as_slice(), b"\n"].concat()).collect();
+            prop_assert_eq!(tally, Tally { lines: messages.len() as u64, splits: 0, framing_errors: 0 });
+            prop_assert_eq!(out, expected);
+        }
+
+        #[test]
+        fn no_input_whatever_loses_a_byte_other_than_headers_and_newlines(
+            input in bytes_with_many_newlines(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
+        ) {
+            let kept = |bytes: &[u8]| bytes.iter().copied().filter(|b| !b"\n 0123456789".contains(b)).collect::<Vec<u8>>();
+            let (out, _) = run(&fragments(&input, &cuts), max);
+            prop_assert_eq!(kept(&out), kept(&input));
+        }
+    }
+
+    #[test]
+    fn digits_first_is_plain_unless_a_priority_follows() {
+        for plain in [
+            "2026-11-21 started\n",
+            "12 apples\n",
+            "007 <13>x\n",
+            "12 <b>bold</b>\n",
+            "12 <1234>x\n",
+            "1234567890 <13>x\n",
+            "42\n",
+            "42",
+        ] {
+            assert_eq!(sniff(plain.as_bytes()).unwrap_or(Mode::Lines), Mode::Lines, "{plain}");
+            let (out, _) = run(&[plain.as_bytes()], 1 << 20);
+            assert_eq!(out, model(plain.as_bytes(), 1 << 20));
+        }
+        assert_eq!(sniff(b"12 <13>hello"), Some(Mode::FrameHeader));
+        for open in ["", "1", "12", "12 ", "12 <", "12 <1", "12 <191"] {
+            assert_eq!(sniff(open.as_bytes()), None, "{open}");
+        }
+    }
+
+    #[test]
+    fn frames_that_stop_making_sense_go_on_as_lines() {
+        let (out, tally) = run(&[b"6 <13>hi4 <13>garbage 12\nmore\n"], 1 << 20);
+        assert_eq!(out, b"<13>hi\n<13>\ngarbage 12\nmore\n");
+        assert_eq!(tally.framing_errors, 1);
+    }
+
+    #[test]
+    fn a_frame_cut_off_by_the_end_is_kept_and_said() {
+        let (out, tally) = run(&[b"60 <13>only a part"], 1 << 20);
+        assert_eq!(out, b"<13>only a part\n");
+        assert_eq!(tally, Tally { lines: 1, splits: 0, framing_errors: 1 });
+    }
+
+    #[test]
+    fn an_oversized_frame_is_split_and_counted() {
+        let (out, tally) = run(&[b"10 <13>abcdef5 <13>g"], 4);
+        assert_eq!(out, b"<13>\nabcd\nef\n<13>\ng\n");
+        assert_eq!(tally.splits, 3);
+    }
+
+    #[test]
+    fn a_long_line_does_not_keep_its_memory() {
+        let mut framing = Framing::new(1 << 20);
+        framing.take(&vec![b'x'; 500_000], &mut |_| {});
+        framing.take(b"\nnext", &mut |_| {});
+        assert!(framing.held.capacity() <= KEEP_CAPACITY_MAX);
+        assert_eq!(framing.held_bytes(), 4);
+    }
+}

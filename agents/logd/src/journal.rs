@@ -1,0 +1,434 @@
+//! The file: whole lines appended to it, put away when due, found again after a crash or a move.
+
+use crate::rotation::{Policy, Rotated, rotated_name};
+use jiff::Timestamp;
+use kit::exit::{Exit, Fatal};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often to look whether the path still leads to the open file, and to try a failed rotation again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What an append achieved when it could not be finished.
+#[derive(Debug)]
+pub struct Stopped {
+    /// So many of the bytes are in the file and stay there.
+    pub kept_bytes: usize,
+    pub error: io::Error,
+}
+
+/// What happened to the file, for metrics and the housekeeping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    pub rotated: u64,
+    pub reopened: u64,
+    pub rotation_failed: u64,
+}
+
+/// Files whose last bytes may not be on the disk yet, and the directory when an entry in it is new.
+#[derive(Debug, Default)]
+pub struct Unsynced(Vec<Arc<File>>);
+
+impl Unsynced {
+    /// Blocks until everything is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.iter().try_for_each(|file| file.sync_data())
+    }
+}
+
+/// The open file and its place in the directory.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    directory: Arc<File>,
+    /// Held for as long as this process writes the file.
+    _lock: File,
+    file: Arc<File>,
+    file_bytes: u64,
+    since: SystemTime,
+    pub policy: Policy,
+    next_number: u64,
+    rotation: Rotation,
+    looked_at: Instant,
+    /// After a failed rotation: not with every batch again.
+    rotate_not_before: Option<Instant>,
+    /// Rotated files, and the directory, that the next sync must include.
+    unsynced: Vec<Arc<File>>,
+    pub events: Events,
+}
+
+/// Putting the file away takes two steps, and each may fail and be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rotation {
+    /// The open file has its proper name.
+    InPlace,
+    /// It was renamed, but its successor could not be created: lines still go to the renamed one.
+    PutAway,
+    /// It ends within a line, since even cutting it back failed: nothing may come between.
+    MidLine,
+}
+
+impl Journal {
+    /// Opens or creates the file, takes its lock and closes a line that a crash tore; true when there was one.
+    pub fn open(path: &Path, policy: Policy) -> Result<(Journal, bool), Fatal> {
+        let refused = |what: &str, path: &Path, e: io::Error| {
+            Fatal::new(Exit::Failure, format!("cannot {what} {}", path.display())).because(e)
+        };
+        let parent = directory_of(path);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&parent)
+            .map_err(|e| refused("create the directory", &parent, e))?;
+        let directory = File::open(&parent).map_err(|e| refused("open the directory", &parent, e))?;
+        let lock = lock(path)?;
+        let (file, created) = open(path).map_err(|e| refused("write to", path, e))?;
+        let metadata = file.metadata().map_err(|e| refused("examine", path, e))?;
+        if !metadata.is_file() {
+            return Err(Fatal::new(Exit::Failure, format!("{} is not a regular file", path.display())));
+        }
+        let rotated = list_rotated(path).map_err(|e| refused("list", &parent, e))?;
+        let directory = Arc::new(directory);
+        let mut journal = Journal {
+            path: path.to_owned(),
+            unsynced: if created { vec![directory.clone()] } else { Vec::new() },
+            directory,
+            _lock: lock,
+            file: Arc::new(file),
+            file_bytes: metadata.len(),
+            since: metadata.created().or_else(|_| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH),
+            policy,
+            next_number: rotated.last().map_or(1, |newest| newest.number + 1),
+            rotation: Rotation::InPlace,
+            looked_at: Instant::now(),
+            rotate_not_before: None,
+            events: Events::default(),
+        };
+        let torn = journal.ends_within_a_line().map_err(|e| refused("read", path, e))?;
+        if torn && let Err(stopped) = journal.write(b"\n") {
+            return Err(refused("close the last line of", path, stopped.error));
+        }
+        Ok((journal, torn))
+    }
+
+    /// Adds whole lines. When it fails, the file still ends with a whole line wherever the system lets it.
+    pub fn append(&mut self, lines: &[u8]) -> Result<(), Stopped> {
+        self.look_after_path();
+        let age = SystemTime::now().duration_since(self.since).unwrap_or_default();
+        let pending = self.rotation == Rotation::PutAway;
+        if pending || self.policy.is_due(self.file_bytes, age, lines.len()) {
+            self.rotate_if_possible();
+        }
+        self.write(lines)
+    }
+
+    /// Follows an outside logrotate: opens the path again if it leads elsewhere by now.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        if self.is_at_path() || self.rotation == Rotation::MidLine {
+            return Ok(());
+        }
+        let (file, _) = open(&self.path)?;
+        self.replace_file(file)?;
+        self.events.reopened += 1;
+        Ok(())
+    }
+
+    /// Puts the file away now.
+    pub fn rotate(&mut self) -> io::Result<()> {
+        match self.rotation {
+            Rotation::MidLine => return Err(io::Error::other("the last line is not complete")),
+            Rotation::InPlace => {
+                let base = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = rotated_name(&base, self.next_number, Timestamp::now());
+                std::fs::rename(&self.path, self.path.with_file_name(name))?;
+                self.next_number += 1;
+                self.rotation = Rotation::PutAway;
+            }
+            Rotation::PutAway => {}
+        }
+        let (file, _) = open(&self.path)?;
+        self.replace_file(file)?;
+        self.rotation = Rotation::InPlace;
+        self.events.rotated += 1;
+        Ok(())
+    }
+
+    /// What a sync must write now so that everything appended so far is safe.
+    pub fn take_unsynced(&mut self) -> Unsynced {
+        let mut files = std::mem::take(&mut self.unsynced);
+        files.push(self.file.clone());
+        Unsynced(files)
+    }
+
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), Stopped> {
+        let mut written = 0;
+        while written < lines.len() {
+            match (&*self.file).write(&lines[written..]) {
+                Ok(0) => return Err(self.cut_back(lines, written, ErrorKind::WriteZero.into())),
+                Ok(n) => {
+                    written += n;
+                    self.file_bytes += n as u64;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.cut_back(lines, written, e)),
+            }
+        }
+        if self.rotation == Rotation::MidLine {
+            self.rotation = if self.is_at_path() { Rotation::InPlace } else { Rotation::PutAway };
+        }
+        Ok(())
+    }
+
+    /// A full disk may take half a line; that half is taken out again, so that a reader, and the file after a
+    /// crash, sees whole lines only.
+    fn cut_back(&mut self, lines: &[u8], written: usize, error: io::Error) -> Stopped {
+        let whole = lines[..written].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        if whole == written {
+            return Stopped { kept_bytes: written, error };
+        }
+        let cut = || {
+            // The size is asked for, not remembered: somebody may have truncated the file from outside.
+            let end = self.file.metadata()?.len();
+            self.file.set_len(end.saturating_sub((written - whole) as u64))
+        };
+        match cut() {
+            Ok(()) => {
+                self.file_bytes -= (written - whole) as u64;
+                Stopped { kept_bytes: whole, error }
+            }
+            Err(_) => {
+                self.rotation = Rotation::MidLine;
+                Stopped { kept_bytes: written, error }
+            }
+        }
+    }
+
+    /// A file that was moved or removed from under us without a SIGHUP would swallow every further line.
+    fn look_after_path(&mut self) {
+        if self.looked_at.elapsed() < LOOK_EVERY {
+            return;
+        }
+        self.looked_at = Instant::now();
+        if let Ok(metadata) = self.file.metadata() {
+            self.file_bytes = metadata.len(); // less than we wrote after a copytruncate
+        }
+        if self.rotation == Rotation::InPlace && !self.is_at_path() {
+            match self.reopen() {
+                Ok(()) => {
+                    tracing::warn!(path = %self.path.display(), "the file was moved or removed, opened a new one")
+                }
+                Err(error) => {
+                    tracing::error!(path = %self.path.display(), %error, "the file was moved or removed and cannot be opened again");
+                }
+            }
+        }
+    }
+
+    fn rotate_if_possible(&mut self) {
+        if self.rotate_not_before.is_some_and(|earliest| Instant::now() < earliest) {
+            return;
+        }
+        self.rotate_not_before = None;
+        if let Err(error) = self.rotate() {
+            self.events.rotation_failed += 1;
+            self.rotate_not_before = Some(Instant::now() + LOOK_EVERY);
+            tracing::error!(path = %self.path.display(), %error, "cannot rotate, going on in the same file");
+        }
+    }
+
+    fn replace_file(&mut self, file: File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let old = std::mem::replace(&mut self.file, Arc::new(file));
+        self.unsynced.extend([old, self.directory.clone()]);
+        self.file_bytes = metadata.len();
+        self.since = SystemTime::now();
+        Ok(())
+    }
+
+    fn is_at_path(&self) -> bool {
+        let same = || -> io::Result<bool> {
+            let (ours, there) = (self.file.metadata()?, std::fs::metadata(&self.path)?);
+            Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        };
+        same().unwrap_or(false)
+    }
+
+    fn ends_within_a_line(&self) -> io::Result<bool> {
+        let mut last = [b'\n'];
+        if self.file_bytes > 0 {
+            self.file.read_at(&mut last, self.file_bytes - 1)?;
+        }
+        Ok(last != [b'\n'])
+    }
+}
+
+/// The rotated files of `path`, oldest first. While one is being compressed it is there twice; the
+/// uncompressed one is listed.
+pub fn list_rotated(path: &Path) -> io::Result<Vec<Rotated>> {
+    let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory_of(path))? {
+        let entry = entry?;
+        let bytes = entry.metadata().map_or(0, |m| m.len());
+        found.extend(Rotated::parse(&base, &entry.file_name().to_string_lossy(), bytes));
+    }
+    found.sort_by_key(|file| (file.number, file.compressed));
+    found.dedup_by_key(|file| file.number);
+    Ok(found)
+}
+
+/// The directory that holds `path`.
+pub fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    // Non-blocking: a FIFO in the file's place must be an error, not a hang.
+    options.read(true).append(true).mode(0o640).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => Ok((file, true)),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => options.open(path).map(|file| (file, false)),
+        Err(e) => Err(e),
+    }
+}
+
+/// The lock is a file of its own: the log's own inode changes with every rotation.
+fn lock(path: &Path) -> Result<File, Fatal> {
+    let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
+    let lock_path = path.with_file_name(name);
+    let refused =
+        |e: io::Error| Fatal::new(Exit::Failure, format!("cannot lock {}", lock_path.display())).because(e);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .open(&lock_path)
+        .map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let path = path.display();
+            let holder = holder.trim();
+            return Err(Fatal::new(
+                Exit::TryAgain,
+                format!("another logd (process {holder}) writes {path}; stop it or choose another --file"),
+            ));
+        }
+        Err(std::fs::TryLockError::Error(e)) => return Err(refused(e)),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(refused)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never() -> Policy {
+        Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 }
+    }
+
+    fn journal(policy: Policy) -> (tempfile::TempDir, Journal) {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, torn) = Journal::open(&directory.path().join("node_log"), policy).unwrap();
+        assert!(!torn);
+        (directory, journal)
+    }
+
+    fn content(directory: &tempfile::TempDir, name: &str) -> String {
+        std::fs::read_to_string(directory.path().join(name)).unwrap()
+    }
+
+    #[test]
+    fn a_torn_tail_is_closed_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node_log");
+        std::fs::write(&path, "whole\nhal").unwrap();
+        assert!(Journal::open(&path, never()).unwrap().1);
+        assert!(!Journal::open(&path, never()).unwrap().1);
+        assert_eq!(content(&directory, "node_log"), "whole\nhal\n");
+    }
+
+    #[test]
+    fn rotation_loses_and_repeats_nothing_and_numbers_go_on_after_a_restart() {
+        let (directory, mut journal) = journal(Policy { rotate_bytes: 10, ..never() });
+        for line in ["one\n", "two\n", "three\n", "four\n"] {
+            journal.append(line.as_bytes()).unwrap();
+        }
+        drop(journal);
+        let path = directory.path().join("node_log");
+        let (mut journal, _) = Journal::open(&path, never()).unwrap();
+        journal.rotate().unwrap();
+        journal.append(b"five\n").unwrap();
+        let rotated = list_rotated(&path).unwrap();
+        let numbers: Vec<_> = rotated.iter().map(|file| file.number).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+        let all: String = rotated.iter().map(|file| content(&directory, &file.name)).collect();
+        assert_eq!(all + &content(&directory, "node_log"), "one\ntwo\nthree\nfour\nfive\n");
+    }
+
+    #[test]
+    fn a_second_writer_is_told_who_the_first_is() {
+        let (directory, _journal) = journal(never());
+        let fatal = Journal::open(&directory.path().join("node_log"), never()).unwrap_err();
+        assert_eq!(fatal.exit(), Exit::TryAgain);
+        assert!(fatal.one_line().contains(&format!("process {}", std::process::id())), "{fatal}");
+    }
+
+    #[test]
+    fn a_moved_file_is_noticed_without_being_told() {
+        let (directory, mut journal) = journal(never());
+        journal.append(b"one\n").unwrap();
+        std::fs::rename(directory.path().join("node_log"), directory.path().join("moved")).unwrap();
+        journal.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+        journal.append(b"two\n").unwrap();
+        assert_eq!(
+            (content(&directory, "moved"), content(&directory, "node_log")),
+            ("one\n".into(), "two\n".into())
+        );
+        assert_eq!(journal.events.reopened, 1);
+    }
+
+    #[test]
+    fn when_the_successor_cannot_be_created_lines_go_to_the_old_file_until_it_can() {
+        let (directory, mut journal) = journal(never());
+        journal.append(b"one\n").unwrap();
+        let path = directory.path().join("node_log");
+        // A directory in the file's place is what renaming cannot see and creating cannot pass.
+        std::fs::rename(&path, directory.path().join("node_log.000001-20260101T000000Z")).unwrap();
+        journal.rotation = Rotation::PutAway;
+        std::fs::create_dir(&path).unwrap();
+        journal.append(b"two\n").unwrap();
+        assert_eq!(journal.events.rotation_failed, 1);
+        std::fs::remove_dir(&path).unwrap();
+        journal.rotate_not_before = None;
+        journal.append(b"three\n").unwrap();
+        assert_eq!(content(&directory, "node_log.000001-20260101T000000Z"), "one\ntwo\n");
+        assert_eq!(content(&directory, "node_log"), "three\n");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node_log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Journal::open(&path, never()).unwrap_err().one_line().contains("not a regular file"));
+    }
+}

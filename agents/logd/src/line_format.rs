@@ -1,0 +1,105 @@
+//! How a line is written into the file: as it came, with time and peer in front, or as a JSON object.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use std::net::SocketAddr;
+
+/// What the file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LineFormat {
+    /// The line, byte for byte
+    Raw,
+    /// Time of arrival, peer, line
+    Stamped,
+    /// {"time":…,"peer":…,"line":…}; "line_base64" where the line is not UTF-8
+    Json,
+}
+
+/// What is the same for all lines that came with one read: built once a read, not once a line.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    format: LineFormat,
+    prefix: Vec<u8>,
+}
+
+impl Stamp {
+    pub fn new(format: LineFormat, now: Timestamp, peer: SocketAddr) -> Stamp {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let prefix = match format {
+            LineFormat::Raw => String::new(),
+            LineFormat::Stamped => format!("{now:.6} {peer} "),
+            LineFormat::Json => format!("{{\"time\":\"{now:.6}\",\"peer\":\"{peer}\","),
+        };
+        Stamp { format, prefix: prefix.into_bytes() }
+    }
+
+    /// Writes one line with its newline.
+    pub fn write(&self, line: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.prefix);
+        match self.format {
+            LineFormat::Raw | LineFormat::Stamped => out.extend_from_slice(line),
+            LineFormat::Json => match std::str::from_utf8(line) {
+                Ok(text) => {
+                    out.extend_from_slice(b"\"line\":\"");
+                    escape(text, out);
+                    out.extend_from_slice(b"\"}");
+                }
+                Err(_) => {
+                    out.extend_from_slice(b"\"line_base64\":\"");
+                    out.extend_from_slice(STANDARD.encode(line).as_bytes());
+                    out.extend_from_slice(b"\"}");
+                }
+            },
+        }
+        out.push(b'\n');
+    }
+}
+
+fn escape(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn write(format: LineFormat, line: &[u8]) -> Vec<u8> {
+        let peer = "[::ffff:10.1.2.3]:4000".parse().unwrap();
+        let mut out = Vec::new();
+        Stamp::new(format, Timestamp::UNIX_EPOCH, peer).write(line, &mut out);
+        out
+    }
+
+    #[test]
+    fn stamped_and_json_name_time_and_peer() {
+        assert_eq!(write(LineFormat::Stamped, b"hi"), b"1970-01-01T00:00:00.000000Z 10.1.2.3:4000 hi\n");
+        let json = b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"peer\":\"10.1.2.3:4000\",\"line\":\"a \\\"b\\\"\\u0007\"}\n";
+        assert_eq!(write(LineFormat::Json, b"a \"b\"\x07"), json);
+        assert!(write(LineFormat::Json, b"\xff\x00").ends_with(b"\"line_base64\":\"/wA=\"}\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_json_line_is_one_line_that_gives_the_bytes_back(line in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let out = write(LineFormat::Json, &line);
+            prop_assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1);
+            let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            let back = match object["line"].as_str() {
+                Some(text) => text.as_bytes().to_vec(),
+                None => STANDARD.decode(object["line_base64"].as_str().unwrap()).unwrap(),
+            };
+            prop_assert_eq!(back, line);
+        }
+    }
+}
