@@ -26,6 +26,16 @@ pub struct Packer {
 #[error("the compressor failed, which is a fault of this program: {0}")]
 pub struct PackError(String);
 
+impl PackError {
+    pub(crate) fn thread_gone() -> PackError {
+        PackError("its thread is gone".to_owned())
+    }
+
+    pub(crate) fn too_long() -> PackError {
+        PackError("a block is longer than 4 GiB".to_owned())
+    }
+}
+
 impl Packer {
     pub fn new(level: u32) -> Packer {
         Packer { compress: Compress::new(Compression::new(level), false) }

@@ -1,0 +1,370 @@
+//! The cycle: look, compare, and, where there is news enough, make and publish a new archive.
+
+use crate::adopt::adopt;
+use crate::assembly::Assembly;
+use crate::beneath::{Beneath, look_into};
+use crate::config::Config;
+use crate::day::{archive_name, day_of, draft_name, index_name};
+use crate::deflate;
+use crate::draft::Draft;
+use crate::entry::Origin;
+use crate::held::Held;
+use crate::index::{Identity, Index};
+use crate::outdir::OutDir;
+use crate::plan::{Item, Plan};
+use crate::retention::{self, Kept};
+use crate::scan::{Skip, scan};
+use crate::source::Source;
+use crate::superseded;
+use crate::trouble::Trouble;
+use crate::verdict::{Verdict, judge};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// With more than this to compress, threads are started.
+const BACKLOG_BYTES: u64 = 4 << 20;
+
+/// Keeps one directory's logs in one archive a day.
+pub struct Archivist {
+    config: Config,
+    out: OutDir,
+    held: Option<Held>,
+    /// Counts the cycles, so that each takes another sample.
+    round: u64,
+    published_at: Option<Instant>,
+    abort: Arc<AtomicBool>,
+}
+
+/// How eager a cycle is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// News may wait until it is worth an archive, or until it has waited long enough.
+    WhenWorthIt,
+    /// Whatever is new is published.
+    Now,
+}
+
+/// What a cycle did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub files: usize,
+    pub skipped: BTreeMap<Vec<u8>, Skip>,
+    /// What is new and waits, as far as it can be told.
+    pub waiting: Option<u64>,
+    pub published: Option<Published>,
+    pub removed_archives: usize,
+    pub archive_bytes: u64,
+    pub content_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Published {
+    pub compressed: u64,
+    pub written: u64,
+    pub copied: u64,
+    pub superseded: u64,
+}
+
+impl Archivist {
+    pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
+        Archivist { config, out, held: None, round: 0, published_at: None, abort }
+    }
+
+    /// One look, and an archive if there is reason for one. Whatever fails, the archive that was there is
+    /// there still.
+    pub fn cycle(&mut self, now: Timestamp, haste: Haste) -> Result<Outcome, Trouble> {
+        self.round = self.round.wrapping_add(1);
+        let today = self.config.calendar.day(now);
+        let result = self.days(now, today, haste);
+        if let Err(error) = &result {
+            self.clean_up(error, today);
+        }
+        result
+    }
+
+    fn days(&mut self, now: Timestamp, today: Date, haste: Haste) -> Result<Outcome, Trouble> {
+        if self.held.is_none() {
+            self.held = self.load(today)?;
+        } else if let Some(finished) = self.held.as_ref().map(|held| held.day).filter(|day| *day < today) {
+            tracing::info!(day = %finished, "the day is over: its archive gets a last cycle and stays");
+            self.day(now, finished, Haste::Now)?;
+        }
+        let mut outcome = self.day(now, today, haste)?;
+        outcome.removed_archives = self.retire(today)?;
+        Ok(outcome)
+    }
+
+    /// The newest archive up to today. An older one is only a source of blocks: its day is over.
+    fn load(&self, today: Date) -> Result<Option<Held>, Trouble> {
+        let archives = self.out.archives()?;
+        if archives.iter().any(|(day, _)| *day == today) {
+            return Held::load(&self.out, today);
+        }
+        match archives.iter().rev().find(|(day, _)| *day < today) {
+            Some((day, _)) => Held::load(&self.out, *day),
+            None => Ok(None),
+        }
+    }
+
+    /// Brings the archive of one day up to date.
+    fn day(&mut self, now: Timestamp, day: Date, haste: Haste) -> Result<Outcome, Trouble> {
+        let root = Beneath::open(&self.config.dir)
+            .map_err(Trouble::on("open the log directory", &self.config.dir))?;
+        let scan = scan(&root, &self.config.select, &self.config.limits)?;
+        let mut outcome = Outcome { files: scan.files.len(), skipped: scan.skipped, ..Outcome::default() };
+        let base = self.base(&root, now, day)?;
+        let plan = match &mut self.held {
+            Some(held) => {
+                let mut plan = Plan::new(scan.files, held.entries());
+                refresh(held, &mut plan, &root, &self.config);
+                plan
+            }
+            None => Plan::new(scan.files, &[]),
+        };
+        let held = self.held.as_ref();
+        let entries = held.map_or(&[][..], Held::entries);
+        let first = held.is_none_or(|held| held.day != day);
+        let news = plan.news(entries);
+        if let (false, None) = (first, news) {
+            outcome.measure(held);
+            return Ok(outcome);
+        }
+        let news = news.unwrap_or(0);
+        if !first && haste == Haste::WhenWorthIt && !self.is_worth_it(news) {
+            outcome.waiting = Some(news);
+            outcome.measure(held);
+            return Ok(outcome);
+        }
+        let (published, held) = self.publish(&root, base.as_ref(), plan, now, day, news, &mut outcome)?;
+        self.held = Some(held);
+        outcome.published = Some(published);
+        outcome.measure(self.held.as_ref());
+        Ok(outcome)
+    }
+
+    fn is_worth_it(&self, news: u64) -> bool {
+        let archived = self.held.as_ref().map_or(0, |held| held.index.identity.sum.len);
+        let publishing = &self.config.publishing;
+        self.published_at.is_none_or(|at| at.elapsed() >= publishing.within)
+            || news.saturating_mul(100) >= archived.saturating_mul(publishing.percent)
+    }
+
+    /// The archive whose blocks are kept, if there is one. An archive of this day that is not known is taken
+    /// over first: nothing that it holds may be lost.
+    fn base(&mut self, root: &Beneath, now: Timestamp, day: Date) -> Result<Option<File>, Trouble> {
+        if let Some(held) = &self.held {
+            if let Some(base) = held.open_base(&self.out)? {
+                match held.check_share(&base, self.round) {
+                    Ok(()) => return Ok(Some(base)),
+                    Err(error) => tracing::error!(%error, "reading the archive instead of the index"),
+                }
+            } else {
+                let archive = self.out.path_of(&archive_name(held.day));
+                tracing::warn!(archive, "the archive was removed or changed by somebody else");
+            }
+            self.held = None;
+        }
+        let name = archive_name(day);
+        let Some((theirs, _)) = self.out.open(&name)? else { return Ok(None) };
+        self.held = Some(self.adopt(root, &theirs, now, day)?);
+        match &self.held {
+            Some(held) => held.open_base(&self.out),
+            None => Ok(None),
+        }
+    }
+
+    /// Rewrites an archive without an index into one with, all its content kept.
+    fn adopt(&self, root: &Beneath, theirs: &File, now: Timestamp, day: Date) -> Result<Held, Trouble> {
+        let name = archive_name(day);
+        let archive = self.out.path_of(&name);
+        tracing::info!(archive, "no index: reading the archive to take it over");
+        let size = look_into(theirs).map_err(Trouble::doing(format!("look at {archive}")))?.stamp.size;
+        let mut assembly = self.assembly(root, None, &name, size)?;
+        assembly.pool.grow(self.workers(u64::MAX), self.config.packing.level).map_err(no_thread)?;
+        let damage = adopt(theirs, &mut assembly)?;
+        let (_, held) = self.finish(assembly, now, day, |out| match &damage {
+            Some(why) => {
+                let aside = format!("{name}.damaged");
+                tracing::error!(
+                    archive,
+                    why,
+                    kept_as = aside,
+                    "the archive is damaged; what could be read is kept"
+                );
+                out.keep_as(&name, &aside)
+            }
+            None => Ok(()),
+        })?;
+        Ok(held)
+    }
+
+    fn workers(&self, backlog: u64) -> usize {
+        let threads = self.config.packing.threads;
+        if backlog > BACKLOG_BYTES && threads > 1 { threads } else { 0 }
+    }
+
+    fn assembly<'a>(
+        &'a self,
+        root: &'a Beneath,
+        base: Option<&'a File>,
+        name: &str,
+        expected: u64,
+    ) -> Result<Assembly<'a>, Trouble> {
+        let min_free = self.config.limits.min_free;
+        let room = move |needed: u64| {
+            let (free, needed) = (self.out.free_bytes()?, needed.saturating_add(min_free));
+            if free < needed { Err(Trouble::DiskFull { free, needed }) } else { Ok(()) }
+        };
+        let aligned = self.out.has_reflinks();
+        room(if aligned { 0 } else { expected })?;
+        let check = move || match self.abort.load(Ordering::Relaxed) {
+            true => Err(Trouble::Aborted),
+            false => room(0),
+        };
+        let file = self.out.draft(name)?;
+        let mut draft = Draft::new(file, self.out.path_of(&draft_name(name)), base, check);
+        draft.write(&deflate::preamble())?;
+        let mut assembly = Assembly::new(&self.config, root, draft, self.round);
+        assembly.aligned = aligned;
+        Ok(assembly)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call; a struct for it would only rename them")]
+    fn publish(
+        &self,
+        root: &Beneath,
+        base: Option<&File>,
+        plan: Plan,
+        now: Timestamp,
+        day: Date,
+        news: u64,
+        outcome: &mut Outcome,
+    ) -> Result<(Published, Held), Trouble> {
+        let name = archive_name(day);
+        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+        let superseded_max = self.config.limits.superseded_bytes;
+        let same_day = self.held.as_ref().is_some_and(|held| held.day == day);
+        let before = self.held.as_ref().map_or(0, |held| held.index.identity.size);
+        // New text takes a fifth to a sixth of its size; should it take more, the draft notices in time.
+        let mut assembly = self.assembly(root, base, &name, before.saturating_add(news / 5))?;
+        assembly.pool.grow(self.workers(news), self.config.packing.level).map_err(no_thread)?;
+        assembly.suffix = (same_day && superseded_max > 0).then(|| self.config.calendar.suffix(now));
+        assembly.taken = plan.names(entries);
+        let dropped = superseded::too_many(entries, superseded_max);
+        for item in &plan.items {
+            if self.abort.load(Ordering::Relaxed) {
+                return Err(Trouble::Aborted);
+            }
+            match item {
+                Item::Live { found, old } => assembly.live(found, old.map(|old| &entries[old]))?,
+                Item::Missing(old) => assembly.supersede(&entries[*old])?,
+                Item::Superseded(old) => {
+                    let old = &entries[*old];
+                    if same_day && !dropped.contains(&old.name) {
+                        assembly.carry(old, &old.name, Origin::Superseded, old.meta)?;
+                    }
+                }
+            }
+        }
+        outcome.skipped.append(&mut assembly.skipped);
+        self.finish(assembly, now, day, |_| match (base, &self.held) {
+            (Some(base), Some(held)) if !held.is_unchanged(base) => {
+                Err(Trouble::ArchiveChanged(self.out.path_of(&archive_name(held.day))))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// Ends the archive, brings it to the disk, and gives it its name.
+    fn finish(
+        &self,
+        mut assembly: Assembly<'_>,
+        _now: Timestamp,
+        day: Date,
+        before_rename: impl FnOnce(&OutDir) -> Result<(), Trouble>,
+    ) -> Result<(Published, Held), Trouble> {
+        let name = archive_name(day);
+        let (epilogue, sum) = deflate::epilogue(assembly.pool.own(), assembly.sum)?;
+        assembly.draft.write(&epilogue)?;
+        let published = Published {
+            compressed: assembly.compressed,
+            written: assembly.draft.written,
+            copied: assembly.draft.copied,
+            superseded: assembly.superseded,
+        };
+        let Assembly { draft, entries, .. } = assembly;
+        let file = draft.finish()?;
+        before_rename(&self.out)?;
+        self.out.publish(&name)?;
+        // Only now: the rename has changed its change time.
+        let look =
+            look_into(&file).map_err(Trouble::doing(format!("look at {}", self.out.path_of(&name))))?;
+        let stamp = look.stamp;
+        let identity =
+            Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+        let held = Held { day, index: Index { identity, entries } };
+        held.save(&self.out)?;
+        Ok((published, held))
+    }
+
+    fn clean_up(&mut self, error: &Trouble, today: Date) {
+        if matches!(error, Trouble::ArchiveChanged(_) | Trouble::ArchiveDamaged { .. }) {
+            self.held = None;
+        }
+        let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
+        for day in days {
+            if let Err(error) = self.out.remove(&draft_name(&archive_name(day))) {
+                tracing::warn!(%error, "a half-made archive could not be removed");
+            }
+        }
+    }
+
+    /// Removes the archives that are beyond the limits, with their indexes.
+    fn retire(&self, today: Date) -> Result<usize, Trouble> {
+        let archives = self.out.archives()?.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect();
+        let over = retention::to_remove(archives, today, self.config.limits.keep);
+        for day in &over {
+            let name = archive_name(*day);
+            debug_assert!(day_of(&name).is_some());
+            tracing::info!(archive = name, "removing an archive that is older or more than is kept");
+            self.out.remove(&name)?;
+            self.out.remove(&index_name(&name))?;
+        }
+        Ok(over.len())
+    }
+}
+
+impl Outcome {
+    fn measure(&mut self, held: Option<&Held>) {
+        let identity = held.map(|held| held.index.identity).unwrap_or_default();
+        (self.archive_bytes, self.content_bytes) = (identity.size, identity.sum.len);
+    }
+}
+
+fn no_thread(error: std::io::Error) -> Trouble {
+    Trouble::doing("start a thread for compression")(error)
+}
+
+/// Files that were only touched are read once and are known again, so that a new time alone makes no news.
+fn refresh(held: &mut Held, plan: &mut Plan, root: &Beneath, config: &Config) {
+    let mut buffer = Vec::new();
+    for item in &plan.items {
+        let Item::Live { found, old: Some(old) } = item else { continue };
+        let entry = &mut held.index.entries[*old];
+        if judge(entry, &found.stamp) != Verdict::Doubtful || entry.size() != found.stamp.size {
+            continue;
+        }
+        let Ok(source) = Source::open(root, found, config.select.hard_links) else { continue };
+        let same = source.matching(&entry.blocks, &mut buffer).is_ok_and(|n| n == entry.blocks.len());
+        if same && source.look.stamp.size == entry.size() {
+            entry.origin = Origin::Live(source.look.stamp);
+            entry.meta = source.look.meta;
+            plan.verified.insert(*old);
+        }
+    }
+}

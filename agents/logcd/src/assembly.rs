@@ -1,0 +1,382 @@
+//! The making of one archive: entries kept, continued or new, one behind the other into a draft.
+
+use crate::beneath::Beneath;
+use crate::block::{self, BLOCK_BYTES_MAX, Block, DICTIONARY_BYTES_MAX, packed_len, plain_len};
+use crate::checksum::Sum;
+use crate::config::Config;
+use crate::deflate::{self, PADDING_MIN};
+use crate::draft::Draft;
+use crate::entry::{Entry, Meta, Origin, Place};
+use crate::header;
+use crate::pool::{Job, Pool};
+use crate::scan::{Found, Skip};
+use crate::source::{Closed, Source};
+use crate::superseded;
+use crate::trouble::Trouble;
+use crate::verdict::{Verdict, judge};
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+/// A file that changes under the reader is tried so often.
+const ATTEMPTS: u32 = 3;
+/// Smaller entries are not worth the padding that lets their blocks be shared.
+const ALIGNED_FROM_BYTES: u64 = 128 * 1024;
+const ALIGNMENT: u64 = 4096;
+
+pub struct Assembly<'a> {
+    pub config: &'a Config,
+    pub root: &'a Beneath,
+    pub draft: Draft<'a>,
+    pub pool: Pool,
+    pub round: u64,
+    /// What is put behind the names of superseded content; nothing where none is kept.
+    pub suffix: Option<String>,
+    pub aligned: bool,
+    pub taken: HashSet<Vec<u8>>,
+    pub entries: Vec<Entry>,
+    pub sum: Sum,
+    pub skipped: BTreeMap<Vec<u8>, Skip>,
+    pub compressed: u64,
+    pub superseded: u64,
+    zeros: Vec<u8>,
+}
+
+/// What came of reading a file once.
+enum Read {
+    Done,
+    /// It changed meanwhile.
+    Changed,
+    Closed(Closed),
+}
+
+impl<'a> Assembly<'a> {
+    pub fn new(config: &'a Config, root: &'a Beneath, draft: Draft<'a>, round: u64) -> Assembly<'a> {
+        Assembly {
+            config,
+            root,
+            draft,
+            pool: Pool::new(config.packing.level),
+            round,
+            suffix: None,
+            aligned: false,
+            taken: HashSet::new(),
+            entries: Vec::new(),
+            sum: Sum::default(),
+            skipped: BTreeMap::new(),
+            compressed: 0,
+            superseded: 0,
+            zeros: Vec::new(),
+        }
+    }
+
+    /// An entry as it was, all its blocks copied, under the name and header given.
+    pub fn carry(&mut self, old: &Entry, name: &[u8], origin: Origin, meta: Meta) -> Result<(), Trouble> {
+        let header = header::encode(&self.member(name), &meta, old.size());
+        let (start, whole) = (self.draft.at(), Sum::of(&header) == old.place.header && !self.aligned);
+        let place = if whole {
+            self.draft.copy(old.place.offset, old.packed_len())?;
+            Place { offset: start, ..old.place }
+        } else {
+            let mut place = self.begin(&header, packed_len(&old.blocks))?;
+            self.draft.copy(old.blocks_offset(), packed_len(&old.blocks))?;
+            place.padding_packed_len = self.end(old.size())?;
+            place
+        };
+        self.push(Entry { name: name.to_vec(), origin, meta, place, blocks: old.blocks.clone() });
+        Ok(())
+    }
+
+    /// Keeps what a file no longer holds, if that is wanted and there is anything.
+    pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
+        let Some(suffix) = self.suffix.clone().filter(|_| old.size() > 0) else { return Ok(()) };
+        let name = superseded::name(&old.name, &suffix, &self.taken);
+        self.superseded += 1;
+        self.carry(old, &name, Origin::Superseded, old.meta)
+    }
+
+    /// The entry of a file of the directory; whatever it does meanwhile, what is written is one state of it.
+    pub fn live(&mut self, found: &Found, old: Option<&Entry>) -> Result<(), Trouble> {
+        let (start, count, sum) = (self.draft.at(), self.entries.len(), self.sum);
+        let superseded = self.superseded;
+        let mut reason = Skip::Unstable;
+        for _ in 0..ATTEMPTS {
+            let read = self.read(found, old)?;
+            if matches!(read, Read::Done) {
+                return Ok(());
+            }
+            self.draft.rewind(start)?;
+            for entry in self.entries.drain(count..) {
+                self.taken.remove(&entry.name);
+            }
+            (self.sum, self.superseded) = (sum, superseded);
+            match read {
+                Read::Done | Read::Changed => {}
+                Read::Closed(Closed::Gone) => return old.map_or(Ok(()), |old| self.supersede(old)),
+                Read::Closed(Closed::Skip(skip)) => {
+                    reason = skip;
+                    break;
+                }
+            }
+        }
+        self.skipped.insert(found.name.clone(), reason);
+        match old {
+            // What was archived of it stays; its stamp still tells that there is more to see.
+            Some(old) if matches!(reason, Skip::Unstable | Skip::Unreadable) => {
+                self.carry(old, &old.name, old.origin, old.meta)
+            }
+            Some(old) => self.supersede(old),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&mut self, found: &Found, old: Option<&Entry>) -> Result<Read, Trouble> {
+        let unreadable = Read::Closed(Closed::Skip(Skip::Unreadable));
+        if let Some(old) =
+            old.filter(|old| old.name == found.name && judge(old, &found.stamp) == Verdict::Same)
+        {
+            self.carry(old, &found.name, Origin::Live(found.stamp), old.meta)?;
+            return Ok(Read::Done);
+        }
+        let source = match Source::open(self.root, found, self.config.select.hard_links) {
+            Ok(source) => source,
+            Err(closed) => return Ok(Read::Closed(closed)),
+        };
+        let (stamp, meta) = (source.look.stamp, source.look.meta);
+        let Ok(matched) = self.matching(&source, old) else { return Ok(unreadable) };
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut kept_at = 0;
+        if let Some(old) = old {
+            kept_at = old.blocks_offset();
+            blocks.extend(&old.blocks[..matched]);
+            if matched < old.blocks.len() {
+                self.supersede(old)?;
+            } else if stamp.size == old.size() {
+                self.carry(old, &found.name, Origin::Live(stamp), meta)?;
+                return Ok(Read::Done);
+            }
+        }
+        let kept = block::kept_after_append(&blocks, stamp.size - plain_len(&blocks));
+        let first = block::first_of_dictionary(&blocks, kept);
+        let dictionary = match source.read_blocks(&blocks, first, kept) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Read::Changed),
+            Err(_) => return Ok(unreadable),
+        };
+        blocks.truncate(kept);
+        let header = header::encode(&self.member(&found.name), &meta, stamp.size);
+        let mut place = self.begin(&header, packed_len(&blocks).max(stamp.size / 6))?;
+        if !blocks.is_empty() {
+            self.draft.copy(kept_at, packed_len(&blocks))?;
+        }
+        match self.pack_all(&mut &source, stamp.size, &mut blocks, &dictionary)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Read::Changed),
+            Err(_) => return Ok(unreadable),
+        }
+        if !self.is_one_state(&source, &blocks) {
+            return Ok(Read::Changed);
+        }
+        place.padding_packed_len = self.end(stamp.size)?;
+        self.push(Entry { name: found.name.clone(), origin: Origin::Live(stamp), meta, place, blocks });
+        Ok(Read::Done)
+    }
+
+    /// How many blocks of the old entry the file still holds.
+    fn matching(&self, source: &Source, old: Option<&Entry>) -> io::Result<usize> {
+        let Some(old) = old else { return Ok(0) };
+        let mut buffer = Vec::new();
+        let all = match judge(old, &source.look.stamp) {
+            Verdict::Same => true,
+            Verdict::Grown => source.samples_match(&old.blocks, self.round, &mut buffer)?,
+            Verdict::Doubtful => false,
+        };
+        if all { Ok(old.blocks.len()) } else { source.matching(&old.blocks, &mut buffer) }
+    }
+
+    /// Compresses what comes behind `blocks` up to `size`, and no further. False when it ends before that.
+    fn pack(
+        &mut self,
+        from: &mut dyn Bytes,
+        size: u64,
+        blocks: &mut Vec<Block>,
+        dictionary: &[u8],
+    ) -> Result<io::Result<bool>, Trouble> {
+        let dictionary_bytes_max = usize::try_from(DICTIONARY_BYTES_MAX).unwrap_or(0);
+        let mut carried = dictionary[dictionary.len().saturating_sub(dictionary_bytes_max)..].to_vec();
+        let (mut at, mut data_at) = (plain_len(blocks), 0);
+        while at < size {
+            let len = (size - at).min(BLOCK_BYTES_MAX as u64);
+            if data_at < at + len {
+                data_at = from.next_data(at);
+            }
+            let mut job = self.pool.job();
+            job.bytes.extend_from_slice(&carried);
+            job.dictionary_len = carried.len();
+            job.bytes.resize(carried.len() + usize::try_from(len).unwrap_or(BLOCK_BYTES_MAX), 0);
+            if data_at >= at + len && len == BLOCK_BYTES_MAX as u64 {
+                // A hole: the same block of zeros every time, which needs no dictionary.
+                job.packed.extend_from_slice(self.zeros()?);
+                job.ready = true;
+            } else {
+                match from.fill(at, &mut job.bytes[job.dictionary_len..]) {
+                    Ok(read) if read as u64 == len => {}
+                    Ok(_) => return Ok(Ok(false)),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            carried.clear();
+            carried.extend_from_slice(&job.bytes[job.bytes.len().saturating_sub(dictionary_bytes_max)..]);
+            at += len;
+            if let Some(done) = self.pool.put(job)? {
+                self.take(done, blocks)?;
+            }
+        }
+        while let Some(done) = self.pool.take()? {
+            self.take(done, blocks)?;
+        }
+        Ok(Ok(true))
+    }
+
+    /// As `pack`; a file that could not be read to its end leaves no job behind.
+    fn pack_all(
+        &mut self,
+        from: &mut dyn Bytes,
+        size: u64,
+        blocks: &mut Vec<Block>,
+        dictionary: &[u8],
+    ) -> Result<io::Result<bool>, Trouble> {
+        let packed = self.pack(from, size, blocks, dictionary);
+        while let Some(job) = self.pool.take()? {
+            self.pool.give_back(job);
+        }
+        packed
+    }
+
+    /// A new entry out of a stream that can be read only once. Says why where the stream ends early; then
+    /// there is no entry.
+    pub fn stream(
+        &mut self,
+        name: &[u8],
+        origin: Origin,
+        meta: Meta,
+        size: u64,
+        from: &mut dyn io::Read,
+    ) -> Result<Option<String>, Trouble> {
+        let mut place = self.begin(&header::encode(&self.member(name), &meta, size), size / 6)?;
+        let mut blocks = Vec::new();
+        let why = match self.pack_all(&mut Stream(from), size, &mut blocks, &[])? {
+            Ok(true) => {
+                place.padding_packed_len = self.end(size)?;
+                self.push(Entry { name: name.to_vec(), origin, meta, place, blocks });
+                return Ok(None);
+            }
+            Ok(false) => "an entry ends early".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.draft.rewind(place.offset)?;
+        Ok(Some(why))
+    }
+
+    fn take(&mut self, job: Job, blocks: &mut Vec<Block>) -> Result<(), Trouble> {
+        let block = job.block()?;
+        self.draft.write(&job.packed)?;
+        self.compressed += u64::from(block.plain_len);
+        blocks.push(block);
+        self.pool.give_back(job);
+        Ok(())
+    }
+
+    fn zeros(&mut self) -> Result<&[u8], Trouble> {
+        if self.zeros.is_empty() {
+            self.pool.own().pack(&[], &vec![0; BLOCK_BYTES_MAX], &mut self.zeros)?;
+        }
+        Ok(&self.zeros)
+    }
+
+    /// A file that was cut and written anew while it was read would leave an entry of two halves. It shows:
+    /// its first or its last block is another now.
+    fn is_one_state(&self, source: &Source, blocks: &[Block]) -> bool {
+        let Ok(now) = source.look_again() else { return false };
+        let (before, now) = (source.look.stamp, now.stamp);
+        let untouched = (before.size, before.mtime, before.ctime) == (now.size, now.mtime, now.ctime);
+        untouched && !before.racy
+            || now.size >= before.size
+                && source.samples_match(blocks, self.round, &mut Vec::new()).unwrap_or(false)
+    }
+
+    fn member(&self, name: &[u8]) -> Vec<u8> {
+        [&self.config.prefix, name].concat()
+    }
+
+    /// Writes the header; where blocks can be shared between files, they are made to begin on a disk block.
+    fn begin(&mut self, header: &[u8], blocks_packed_len: u64) -> Result<Place, Trouble> {
+        let offset = self.draft.at();
+        let mut packed = Vec::new();
+        self.pool.own().pack(&[], header, &mut packed)?;
+        if self.aligned && blocks_packed_len >= ALIGNED_FROM_BYTES {
+            let end = offset + (packed.len() + PADDING_MIN) as u64;
+            let padding = end.next_multiple_of(ALIGNMENT) - offset - packed.len() as u64;
+            deflate::pad(usize::try_from(padding).unwrap_or(0), &mut packed);
+        }
+        self.draft.write(&packed)?;
+        let header_packed_len = u32::try_from(packed.len()).map_err(|_| deflate::PackError::too_long())?;
+        Ok(Place { offset, header_packed_len, header: Sum::of(header), padding_packed_len: 0 })
+    }
+
+    /// Writes the zeros behind the content; returns their compressed length.
+    fn end(&mut self, size: u64) -> Result<u32, Trouble> {
+        let padding = usize::try_from(header::padding_len(size)).unwrap_or(0);
+        let mut packed = Vec::new();
+        if padding > 0 {
+            self.pool.own().pack(&[], &[0; 512][..padding], &mut packed)?;
+        }
+        self.draft.write(&packed)?;
+        u32::try_from(packed.len()).map_err(|_| deflate::PackError::too_long().into())
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.sum = self.sum.then(entry.sum());
+        self.taken.insert(entry.name.clone());
+        self.entries.push(entry);
+    }
+}
+
+/// What blocks are made from.
+trait Bytes {
+    /// Where the next byte is that need not be zero.
+    fn next_data(&self, at: u64) -> u64;
+    /// Fills the buffer from `at`; less where it ends.
+    fn fill(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Bytes for &Source {
+    fn next_data(&self, at: u64) -> u64 {
+        Source::next_data(self, at)
+    }
+
+    fn fill(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(at, buffer)
+    }
+}
+
+/// Read from the front to the end; asked for nothing else.
+struct Stream<'a>(&'a mut dyn io::Read);
+
+impl Bytes for Stream<'_> {
+    fn next_data(&self, at: u64) -> u64 {
+        at
+    }
+
+    fn fill(&mut self, _at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.0.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}

@@ -1,0 +1,139 @@
+//! A directory shared with strangers: everything is opened beneath it, nothing is followed, nothing blocks.
+
+use crate::entry::{Meta, Stamp, Time};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::libc;
+use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Timestamps are as coarse as the kernel's tick; a change that followed the last one this closely may
+/// have left no trace in them.
+const TICK_NS_MAX: i128 = 50_000_000;
+
+/// An opened directory; names are resolved relative to it, whatever is renamed around it.
+#[derive(Debug)]
+pub struct Beneath {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// A look at a file: how it is told from others, what a header says of it, and what may speak against it.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub kind: Kind,
+    pub stamp: Stamp,
+    pub meta: Meta,
+    pub links: u64,
+    pub allocated: u64,
+    pub owner: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Regular,
+    Directory,
+    Symlink,
+    /// FIFO, socket or device: opening or reading one may block or have effects.
+    Special,
+}
+
+impl Beneath {
+    /// `path` is the operator's word: its last component may not be a symlink, put there by somebody else.
+    pub fn open(path: &Path) -> io::Result<Beneath> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        Ok(Beneath { fd: openat2(nix::fcntl::AT_FDCWD, path, how)?, path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Opens for reading; what it is has to be asked of the returned file, since it may have been swapped.
+    pub fn file(&self, name: &[u8]) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
+        Ok(self.resolve(name, flags)?.into())
+    }
+
+    pub fn directory(&self, name: &[u8]) -> io::Result<Dir> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        Ok(Dir::from_fd(self.resolve(if name.is_empty() { b"." } else { name }, flags)?)?)
+    }
+
+    fn resolve(&self, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        );
+        loop {
+            match openat2(&self.fd, OsStr::from_bytes(name), how) {
+                // A rename somewhere above the file made the kernel unsure; it says to try again.
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                opened => return Ok(opened?),
+            }
+        }
+    }
+}
+
+/// What `name` in the open directory is, without opening or following it.
+pub fn look_at(directory: &Dir, name: &OsStr) -> io::Result<Look> {
+    Ok(look(&fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
+}
+
+/// What an opened file is.
+pub fn look_into(file: &File) -> io::Result<Look> {
+    Ok(look(&fstat(file)?))
+}
+
+fn look(stat: &FileStat) -> Look {
+    let kind = match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
+        SFlag::S_IFREG => Kind::Regular,
+        SFlag::S_IFDIR => Kind::Directory,
+        SFlag::S_IFLNK => Kind::Symlink,
+        _ => Kind::Special,
+    };
+    let time = |s, ns| Time { s, ns: u32::try_from(ns).unwrap_or(0) };
+    let ctime = time(stat.st_ctime, stat.st_ctime_nsec);
+    let stamp = Stamp {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime,
+        racy: is_racy(ctime),
+    };
+    Look {
+        kind,
+        stamp,
+        meta: Meta {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime_s: u64::try_from(stat.st_mtime).unwrap_or(0),
+        },
+        links: stat.st_nlink,
+        allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+        owner: stat.st_uid,
+    }
+}
+
+/// The change time, unlike the modification time, is the kernel's own: nobody can set it.
+fn is_racy(ctime: Time) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ns = i128::from(now.as_secs()) * 1_000_000_000 + i128::from(now.subsec_nanos());
+    now_ns - (i128::from(ctime.s) * 1_000_000_000 + i128::from(ctime.ns)) < TICK_NS_MAX
+}

@@ -1,0 +1,69 @@
+//! What logcd has been told to do, checked and ready for use.
+
+use crate::day::Calendar;
+use crate::pattern::Pattern;
+use crate::retention;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log directory, without symlinks.
+    pub dir: PathBuf,
+    /// Where the archives go.
+    pub out: PathBuf,
+    /// What stands before a file's name in the archive.
+    pub prefix: Vec<u8>,
+    pub select: Select,
+    pub limits: Limits,
+    pub packing: Packing,
+    pub publishing: Publishing,
+    pub calendar: Calendar,
+    /// Sources that have not changed for this long are removed once they are safely archived.
+    pub remove_after: Option<Duration>,
+}
+
+/// Which files are taken.
+#[derive(Clone, Debug)]
+pub struct Select {
+    pub include: Vec<Pattern>,
+    pub exclude: Vec<Pattern>,
+    pub recursive: bool,
+    /// Files with more than one name are taken even where the other names cannot be seen.
+    pub hard_links: bool,
+}
+
+impl Select {
+    pub fn takes(&self, path: &[u8]) -> bool {
+        self.include.iter().any(|p| p.matches(path)) && !self.exclude.iter().any(|p| p.matches(path))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub files: usize,
+    /// Of all sparse files together: what a file claims to hold but has no disk blocks for.
+    pub hole_bytes: u64,
+    /// Of superseded content in one archive, compressed; none with `--latest-only`.
+    pub superseded_bytes: u64,
+    pub keep: retention::Limits,
+    pub min_free: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Packing {
+    pub level: u32,
+    pub threads: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Publishing {
+    pub interval: Duration,
+    /// An archive lags behind its logs at most this long.
+    pub within: Duration,
+    /// Published at once when there is this much more in the logs, in per cent of what is archived.
+    pub percent: u64,
+    /// How long to trust that no event means no change.
+    pub poll: Duration,
+    pub mode: u32,
+}

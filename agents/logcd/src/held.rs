@@ -1,0 +1,126 @@
+//! What is known of the newest archive, and whether it may still be believed.
+
+use crate::beneath::{Look, look_into};
+use crate::day::{archive_name, index_name};
+use crate::entry::Entry;
+use crate::index::{Identity, Index};
+use crate::outdir::OutDir;
+use crate::trouble::Trouble;
+use jiff::civil::Date;
+use std::fs::File;
+use std::io::{BufWriter, Read};
+use std::os::unix::fs::FileExt;
+
+/// An index is a small thing; what is larger is none.
+const INDEX_BYTES_MAX: u64 = 1 << 30;
+/// In each cycle one in so many blocks of the archive is read again before it is copied, always others.
+const SHARE: u64 = 64;
+
+/// An archive and the knowledge of its blocks.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub day: Date,
+    pub index: Index,
+}
+
+impl Held {
+    /// Reads the index beside the archive of `day`; nothing when there is none that fits.
+    pub fn load(out: &OutDir, day: Date) -> Result<Option<Held>, Trouble> {
+        let archive = archive_name(day);
+        let name = index_name(&archive);
+        let Some((file, look)) = out.open(&name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        if look.stamp.size > INDEX_BYTES_MAX || file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+            tracing::warn!(index = name, "the index cannot be read; reading the archive instead");
+            return Ok(None);
+        }
+        let index = match Index::decode(&bytes) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(index = name, %error, "the index is of no use; reading the archive instead");
+                return Ok(None);
+            }
+        };
+        let held = Held { day, index };
+        let fits = held.open_base(out)?.is_some();
+        if !fits {
+            tracing::warn!(index = name, "the index is not of this archive; reading the archive instead");
+        }
+        Ok(fits.then_some(held))
+    }
+
+    /// The archive, if it is the very one that the index describes, as far as file system and trailer say.
+    pub fn open_base(&self, out: &OutDir) -> Result<Option<File>, Trouble> {
+        let name = archive_name(self.day);
+        let Some((file, look)) = out.open(&name)? else { return Ok(None) };
+        let mut trailer = [0; 8];
+        let read = file.read_exact_at(&mut trailer, look.stamp.size.saturating_sub(8));
+        let identity = self.index.identity;
+        let expected = [&identity.sum.crc.to_le_bytes()[..], &identity.sum.len.to_le_bytes()[..4]].concat();
+        let same = read.is_ok() && trailer == expected[..] && identity.is(&look);
+        Ok(same.then_some(file))
+    }
+
+    /// Whether the opened archive is still the one that was opened.
+    pub fn is_unchanged(&self, base: &File) -> bool {
+        // Only the link count, and with it the change time, may differ: somebody may have unlinked it.
+        look_into(base).is_ok_and(|look| {
+            let identity = self.index.identity;
+            (identity.size, identity.mtime) == (look.stamp.size, look.stamp.mtime)
+        })
+    }
+
+    /// Reads a share of the blocks again: what has rotted on the disk must not be copied for ever.
+    pub fn check_share(&self, base: &File, round: u64) -> Result<(), Trouble> {
+        let mut buffer = Vec::new();
+        let mut number = 0_u64;
+        for entry in &self.index.entries {
+            let mut offset = entry.blocks_offset();
+            for block in &entry.blocks {
+                number += 1;
+                if number.wrapping_add(round).is_multiple_of(SHARE) {
+                    buffer.resize(usize::try_from(block.packed_len).unwrap_or(usize::MAX), 0);
+                    let read = base.read_exact_at(&mut buffer, offset);
+                    if read.is_err() || crc32fast::hash(&buffer) != block.packed_crc {
+                        return Err(Trouble::ArchiveDamaged {
+                            name: archive_name(self.day),
+                            why: format!("a block of {} has changed", entry.name.escape_ascii()),
+                        });
+                    }
+                }
+                offset += u64::from(block.packed_len);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.index.entries
+    }
+
+    /// Writes the index beside the archive. It is a cache: a failure costs time at the next start, no more.
+    pub fn save(&self, out: &OutDir) -> Result<(), Trouble> {
+        let name = index_name(&archive_name(self.day));
+        let written = out.draft(&name).and_then(|file| {
+            let done = self.index.encode(BufWriter::new(file));
+            done.map_err(Trouble::doing(format!("write {}", out.path_of(&name))))
+        });
+        match written.and_then(|()| out.publish(&name)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                out.remove(&crate::day::draft_name(&name))?;
+                // The one that is there describes an archive that is gone.
+                out.remove(&name)?;
+                tracing::warn!(index = name, %error, "the index could not be written");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Identity {
+    fn is(&self, look: &Look) -> bool {
+        let stamp = look.stamp;
+        (self.ino, self.size, self.mtime, self.ctime) == (stamp.ino, stamp.size, stamp.mtime, stamp.ctime)
+    }
+}

@@ -1,0 +1,7 @@
+//! The `logcd` program: everything is in the library, so that the crew's one binary has it too.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kit::exit::report("logcd", logcd::cli(std::env::args_os()))
+}

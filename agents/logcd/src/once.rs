@@ -1,0 +1,46 @@
+//! `--once`: the archive of the present state, for cron and CronJobs.
+
+use crate::archivist::{Archivist, Haste};
+use crate::config::Config;
+use crate::outdir::OutDir;
+use crate::priority;
+use crate::trouble::Trouble;
+use jiff::Timestamp;
+use kit::exit::{Exit, Fatal};
+use std::sync::Arc;
+
+/// Succeeds with an archive that is published, also when nothing had changed since the last one.
+pub fn once(config: Config) -> Result<(), Fatal> {
+    priority::lower();
+    let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
+    let mut archivist = Archivist::new(config, out, Arc::default());
+    let outcome = archivist.cycle(Timestamp::now(), Haste::Now).map_err(fatal)?;
+    for (name, skip) in &outcome.skipped {
+        let file = name.escape_ascii().to_string();
+        tracing::warn!(file, reason = skip.reason(), "passed over");
+    }
+    let compressed = outcome.published.map_or(0, |published| published.compressed);
+    tracing::info!(
+        files = outcome.files,
+        archive_bytes = outcome.archive_bytes,
+        compressed_bytes = compressed,
+        "{}",
+        if outcome.published.is_some() { "archived" } else { "nothing has changed" }
+    );
+    Ok(())
+}
+
+/// A trouble as the end of the process.
+pub(crate) fn fatal(trouble: Trouble) -> Fatal {
+    let exit = match &trouble {
+        Trouble::Locked(_) | Trouble::Aborted | Trouble::ArchiveChanged(_) => Exit::TryAgain,
+        trouble if trouble.is_disk_full() => Exit::TryAgain,
+        _ => Exit::Failure,
+    };
+    let message = trouble.to_string();
+    let fatal = Fatal::new(exit, message);
+    match trouble {
+        Trouble::Io { source, .. } => fatal.because(source),
+        _ => fatal,
+    }
+}

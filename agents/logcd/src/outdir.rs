@@ -1,0 +1,154 @@
+//! Where the archives stand: opened once, locked, and written to only by new files that are renamed.
+
+use crate::beneath::{Beneath, Kind, Look, look_into};
+use crate::day;
+use crate::trouble::Trouble;
+use jiff::civil::Date;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::sys::stat::{Mode, fchmod};
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+
+const LOCK: &str = ".logcd.lock";
+
+/// The output directory, held by this process alone for as long as this lives.
+#[derive(Debug)]
+pub struct OutDir {
+    at: Beneath,
+    mode: u32,
+    _lock: File,
+}
+
+impl OutDir {
+    /// Takes the directory over: one logcd at a time, leftovers of a crash removed.
+    pub fn take(path: &Path, mode: u32) -> Result<OutDir, Trouble> {
+        let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
+        let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600)
+            .map_err(Trouble::on("write to the directory for archives,", path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Trouble::Locked(path.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(Trouble::on("lock", &path.join(LOCK))(error)),
+        }
+        let out = OutDir { at, mode, _lock: lock };
+        out.remove_leftovers()?;
+        Ok(out)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.at.path()
+    }
+
+    pub fn path_of(&self, name: &str) -> String {
+        self.at.path().join(name).display().to_string()
+    }
+
+    fn names(&self) -> Result<Vec<String>, Trouble> {
+        let mut directory = self.at.directory(b"").map_err(Trouble::on("list", self.path()))?;
+        let names = directory.iter().filter_map(Result::ok);
+        Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
+    }
+
+    fn remove_leftovers(&self) -> Result<(), Trouble> {
+        for name in self.names()?.iter().filter(|name| day::is_draft(name)) {
+            tracing::info!(name, "removing what a crash left behind");
+            self.remove(name)?;
+        }
+        Ok(())
+    }
+
+    /// A new, empty file that nobody else has opened; it gets its name with `publish`.
+    pub fn draft(&self, target: &str) -> Result<File, Trouble> {
+        let name = day::draft_name(target);
+        self.remove(&name)?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
+        let file = open_new(&self.at, &name, flags, self.mode)
+            .map_err(Trouble::doing(format!("create {}", self.path_of(&name))))?;
+        // The mode is a promise; the process's umask has no say.
+        fchmod(&file, Mode::from_bits_truncate(self.mode))
+            .map_err(io::Error::from)
+            .map_err(Trouble::doing(format!("set the mode of {}", self.path_of(&name))))?;
+        Ok(file)
+    }
+
+    /// Puts the draft, already on the disk, in the place of `target`: readers see the old file or the new.
+    pub fn publish(&self, target: &str) -> Result<(), Trouble> {
+        let draft = day::draft_name(target);
+        renameat(self.at.fd(), draft.as_str(), self.at.fd(), target)
+            .map_err(io::Error::from)
+            .map_err(Trouble::doing(format!("rename {draft} to {}", self.path_of(target))))?;
+        nix::unistd::fsync(self.at.fd())
+            .map_err(io::Error::from)
+            .map_err(Trouble::on("sync the directory", self.path()))
+    }
+
+    /// Gives a file a second name, in the place of any file that had it.
+    pub fn keep_as(&self, name: &str, other: &str) -> Result<(), Trouble> {
+        self.remove(other)?;
+        linkat(self.at.fd(), name, self.at.fd(), other, AtFlags::empty())
+            .map_err(io::Error::from)
+            .map_err(Trouble::doing(format!("keep {} as {other}", self.path_of(name))))
+    }
+
+    /// A file of ours, opened for reading. Nothing else is trusted under its name: no symlink, no FIFO, no
+    /// file of another user, since what is in it is copied into the archives.
+    pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
+        let file = match self.at.file(name.as_bytes()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(Trouble::doing(format!("open {}", self.path_of(name)))(error)),
+        };
+        let look = look_into(&file).map_err(Trouble::doing(format!("look at {}", self.path_of(name))))?;
+        let ours = look.kind == Kind::Regular && (look.owner == geteuid().as_raw() || look.owner == 0);
+        Ok(ours.then_some((file, look)))
+    }
+
+    pub fn remove(&self, name: &str) -> Result<(), Trouble> {
+        match unlinkat(self.at.fd(), name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Trouble::doing(format!("remove {}", self.path_of(name)))(errno.into())),
+        }
+    }
+
+    pub fn free_bytes(&self) -> Result<u64, Trouble> {
+        let vfs = fstatvfs(self.at.fd())
+            .map_err(io::Error::from)
+            .map_err(Trouble::on("ask for the free space of", self.path()))?;
+        Ok(vfs.blocks_available().saturating_mul(vfs.fragment_size()))
+    }
+
+    /// Whether ranges of files can share disk blocks here, so that a copy writes nothing.
+    pub fn has_reflinks(&self) -> bool {
+        use nix::sys::statfs::{BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
+        fstatfs(self.at.fd())
+            .is_ok_and(|fs| [BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
+    }
+
+    /// The archives that are there, with their sizes.
+    pub fn archives(&self) -> Result<Vec<(Date, u64)>, Trouble> {
+        let mut archives = Vec::new();
+        for name in self.names()? {
+            let Some(day) = day::day_of(&name) else { continue };
+            if let Some((_, look)) = self.open(&name)? {
+                archives.push((day, look.stamp.size));
+            }
+        }
+        archives.sort_unstable();
+        Ok(archives)
+    }
+}
+
+fn open_new(at: &Beneath, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+        .mode(Mode::from_bits_truncate(mode))
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(at.fd(), name, how)?.into())
+}

@@ -1,0 +1,195 @@
+//! One look over the log directory: which files there are to archive, and what was passed over and why.
+
+use crate::beneath::{Beneath, Kind, look_at};
+use crate::config::{Limits, Select};
+use crate::entry::Stamp;
+use crate::trouble::Trouble;
+use nix::dir::{Dir, Entry, Type};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// Strangers may nest directories without end.
+const DEPTH_MAX: usize = 32;
+
+/// Why a file whose name matches is not in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Skip {
+    Symlink,
+    /// A directory, FIFO, socket or device.
+    NotAFile,
+    /// It has names outside of the directory, as far as can be seen.
+    HardLink,
+    /// It claims to be much larger than it is.
+    Sparse,
+    /// There are more files than `--max-files`.
+    TooMany,
+    Unreadable,
+    /// It was rewritten again and again while it was read.
+    Unstable,
+}
+
+impl Skip {
+    pub const ALL: [Skip; 7] = [
+        Skip::Symlink,
+        Skip::NotAFile,
+        Skip::HardLink,
+        Skip::Sparse,
+        Skip::TooMany,
+        Skip::Unreadable,
+        Skip::Unstable,
+    ];
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Skip::Symlink => "symlink",
+            Skip::NotAFile => "not_a_file",
+            Skip::HardLink => "hard_link",
+            Skip::Sparse => "sparse",
+            Skip::TooMany => "too_many",
+            Skip::Unreadable => "unreadable",
+            Skip::Unstable => "unstable",
+        }
+    }
+}
+
+/// A file to archive, named relative to the log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub name: Vec<u8>,
+    pub stamp: Stamp,
+    /// How many names it had.
+    pub links: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// Sorted by name.
+    pub files: Vec<Found>,
+    pub skipped: BTreeMap<Vec<u8>, Skip>,
+}
+
+/// Of a file with several names: how many it has, and how many were met.
+struct Links {
+    all: u64,
+    met: u64,
+}
+
+pub fn scan(root: &Beneath, select: &Select, limits: &Limits) -> Result<Scan, Trouble> {
+    let mut scan = Scan::default();
+    let mut linked: HashMap<(u64, u64), Links> = HashMap::new();
+    let mut hole_bytes_left = limits.hole_bytes;
+    walk(root, select.recursive, &mut |directory, name, _| {
+        if !select.takes(name.path) {
+            return;
+        }
+        let Ok(look) = look_at(directory, name.last) else { return };
+        if look.kind == Kind::Directory && select.recursive {
+            return;
+        }
+        let holes = look.stamp.size.saturating_sub(look.allocated);
+        let skip = match look.kind {
+            Kind::Symlink => Some(Skip::Symlink),
+            Kind::Directory | Kind::Special => Some(Skip::NotAFile),
+            Kind::Regular if holes > hole_bytes_left => Some(Skip::Sparse),
+            Kind::Regular => None,
+        };
+        if let Some(skip) = skip {
+            scan.skipped.insert(name.path.to_vec(), skip);
+            return;
+        }
+        hole_bytes_left -= holes;
+        if look.links > 1 && !select.hard_links {
+            let links = linked.entry((look.stamp.dev, look.stamp.ino));
+            links.or_insert(Links { all: look.links, met: 0 }).met += 1;
+        }
+        scan.files.push(Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
+    })?;
+    if linked.values().any(|links| links.met < links.all) {
+        meet_other_names(root, select, &mut linked)?;
+    }
+    let outside = |found: &Found| {
+        linked.get(&(found.stamp.dev, found.stamp.ino)).is_some_and(|links| links.met < links.all)
+    };
+    for found in scan.files.extract_if(.., |found| outside(found)) {
+        scan.skipped.insert(found.name, Skip::HardLink);
+    }
+    scan.files.sort_by(|a, b| a.name.cmp(&b.name));
+    for found in scan.files.drain(limits.files.min(scan.files.len())..) {
+        scan.skipped.insert(found.name, Skip::TooMany);
+    }
+    Ok(scan)
+}
+
+/// Counts the names that do not match, such as `x.log.1` beside `x.log`: a file all of whose names are in
+/// here has been nowhere else.
+fn meet_other_names(
+    root: &Beneath,
+    select: &Select,
+    linked: &mut HashMap<(u64, u64), Links>,
+) -> Result<(), Trouble> {
+    let inodes: HashSet<u64> = linked.keys().map(|(_, ino)| *ino).collect();
+    walk(root, select.recursive, &mut |directory, name, ino| {
+        if select.takes(name.path) || !inodes.contains(&ino) {
+            return;
+        }
+        let Ok(look) = look_at(directory, name.last) else { return };
+        if let Some(links) = linked.get_mut(&(look.stamp.dev, look.stamp.ino)) {
+            links.met += 1;
+        }
+    })
+}
+
+/// A name below the log directory, and its last component.
+struct Name<'a> {
+    path: &'a [u8],
+    last: &'a OsStr,
+}
+
+type Visit<'a> = dyn FnMut(&Dir, &Name<'_>, u64) + 'a;
+
+/// Shows every name, those of subdirectories too where asked for.
+fn walk(root: &Beneath, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
+    let mut above = vec![(Vec::new(), 0)];
+    while let Some((path, depth)) = above.pop() {
+        let shown = root.path().join(OsStr::from_bytes(&path));
+        let mut directory = match root.directory(&path) {
+            Ok(directory) => directory,
+            Err(error) if depth == 0 => return Err(Trouble::on("open the log directory", &shown)(error)),
+            // Gone, or swapped for something else, since its name was read.
+            Err(_) => continue,
+        };
+        let entries: Vec<_> = directory.iter().filter_map(Result::ok).collect();
+        for entry in entries {
+            let last = OsStr::from_bytes(entry.file_name().to_bytes());
+            if [".", ".."].map(OsStr::new).contains(&last) || depth == 0 && is_ours(last.as_bytes()) {
+                continue;
+            }
+            let below = match path.as_slice() {
+                [] => last.as_bytes().to_vec(),
+                path => [path, b"/", last.as_bytes()].concat(),
+            };
+            visit(&directory, &Name { path: &below, last }, entry.ino());
+            if recursive && depth < DEPTH_MAX && is_directory(&directory, &entry) {
+                above.push((below, depth + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_directory(parent: &Dir, entry: &Entry) -> bool {
+    match entry.file_type() {
+        Some(kind) => kind == Type::Directory,
+        // Some file systems do not say.
+        None => {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            look_at(parent, name).is_ok_and(|look| look.kind == Kind::Directory)
+        }
+    }
+}
+
+/// What logcd itself writes is no log, whatever the patterns say.
+fn is_ours(name: &[u8]) -> bool {
+    [&b".all-logs-"[..], b"all-logs-", b".logcd."].iter().any(|ours| name.starts_with(ours))
+}

@@ -1,0 +1,221 @@
+//! The flags, each also `LOGCD_…` in the environment and a key of the `--config` file.
+
+use crate::config::{Config, Limits, Packing, Publishing, Select};
+use crate::day::Calendar;
+use crate::pattern::Pattern;
+use crate::retention;
+use kit::exit::{Exit, Fatal};
+use kit::settings::{Common, Door, parse_duration, parse_size};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Keeps the logs of a directory in one compressed archive a day, at the cost of the new bytes only
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "logcd", args_conflicts_with_subcommands = true)]
+pub struct Flags {
+    /// The directory with the logs
+    #[arg(long, value_name = "DIR", default_value = "/var/log", help_heading = "What")]
+    pub dir: PathBuf,
+
+    /// Where the archives go [default: the log directory]
+    #[arg(long, value_name = "DIR", help_heading = "What")]
+    pub out: Option<PathBuf>,
+
+    /// Files to archive, by name, or by path below the directory where the pattern has a slash
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        default_value = "*.log",
+        value_delimiter = ',',
+        help_heading = "What"
+    )]
+    pub include: Vec<String>,
+
+    /// Files to leave out
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = "What")]
+    pub exclude: Vec<String>,
+
+    /// Subdirectories too
+    #[arg(long, help_heading = "What")]
+    pub recursive: bool,
+
+    /// Take files with several names even where not all of these are in the directory
+    #[arg(long, help_heading = "What")]
+    pub hard_links: bool,
+
+    /// What stands before a file's name in the archive [default: the directory, such as var/log]
+    #[arg(long, value_name = "PATH", help_heading = "What")]
+    pub prefix: Option<PathBuf>,
+
+    /// Do not keep what was rotated, truncated, rewritten or deleted during the day
+    #[arg(long, help_heading = "What")]
+    pub latest_only: bool,
+
+    /// Make one archive of the present state and exit
+    #[arg(long, help_heading = "When")]
+    pub once: bool,
+
+    /// How often to look for news
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "When")]
+    pub interval: Duration,
+
+    /// Publish news after this long at the latest
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "When")]
+    pub publish_within: Duration,
+
+    /// Publish at once when the news is this much of what is archived
+    #[arg(long, value_name = "PER CENT", default_value_t = 5, help_heading = "When")]
+    pub publish_percent: u64,
+
+    /// Look even if the kernel has told of no change for this long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration, help_heading = "When")]
+    pub poll: Duration,
+
+    /// Days by UTC instead of local time
+    #[arg(long, help_heading = "When")]
+    pub utc: bool,
+
+    /// Compression: 1 is fast, 6 as gzip, 7 a little smaller
+    #[arg(long, value_name = "1..7", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=7), help_heading = "How")]
+    pub level: u32,
+
+    /// Threads for a backlog [default: the processors that the process may use, 8 at most]
+    #[arg(long, value_name = "N", help_heading = "How")]
+    pub threads: Option<usize>,
+
+    /// Permissions of the archives: they may hold what only root could read
+    #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = parse_mode, help_heading = "How")]
+    pub mode: u32,
+
+    /// Keep so many days' archives
+    #[arg(long, value_name = "DAYS", default_value_t = 31, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Bounds")]
+    pub keep_days: u32,
+
+    /// Keep archives of at most this size together, the newest first
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
+    pub keep_bytes: u64,
+
+    /// Stop rather than leave less than this free on the disk
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, help_heading = "Bounds")]
+    pub min_free: u64,
+
+    /// Keep at most this much superseded content in a day's archive, compressed; the oldest goes
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Bounds")]
+    pub max_superseded: u64,
+
+    /// Archive at most so many files
+    #[arg(long, value_name = "N", default_value_t = 10_000, help_heading = "Bounds")]
+    pub max_files: usize,
+
+    /// Pass over sparse files that together claim more than this beyond their disk blocks
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
+    pub max_holes: u64,
+
+    /// Delete a log that has not changed for this long and is in an archive that was verified
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Bounds")]
+    pub remove_after: Option<Duration>,
+
+    /// Where probes and metrics are answered, or none
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6668", help_heading = "Process")]
+    pub admin: Door,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Flags {
+    pub fn config(&self) -> Result<Config, Fatal> {
+        let dir = existing(&self.dir, "--dir")?;
+        let out = match &self.out {
+            Some(out) => {
+                let cannot = |e| {
+                    Fatal::new(Exit::Failure, format!("cannot create {} (--out)", out.display())).because(e)
+                };
+                std::fs::create_dir_all(out).map_err(cannot)?;
+                existing(out, "--out")?
+            }
+            None => dir.clone(),
+        };
+        let prefix = self.prefix.as_deref().unwrap_or(&dir);
+        let threads = self
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8));
+        let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
+        Ok(Config {
+            prefix: member_prefix(prefix),
+            dir,
+            out,
+            select: Select {
+                include: patterns(&self.include),
+                exclude: patterns(&self.exclude),
+                recursive: self.recursive,
+                hard_links: self.hard_links,
+            },
+            limits: Limits {
+                files: self.max_files,
+                hole_bytes: self.max_holes,
+                superseded_bytes: if self.latest_only { 0 } else { self.max_superseded },
+                keep: retention::Limits { days: self.keep_days, bytes: self.keep_bytes },
+                min_free: self.min_free,
+            },
+            packing: Packing { level: self.level, threads },
+            publishing: Publishing {
+                interval: self.interval.max(Duration::from_millis(10)),
+                within: self.publish_within,
+                percent: self.publish_percent,
+                poll: self.poll,
+                mode: self.mode,
+            },
+            calendar: Calendar::new(self.utc),
+            remove_after: self.remove_after,
+        })
+    }
+}
+
+/// Symlinks on the way are the operator's own as long as the daemon starts; later ones are not followed.
+fn existing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
+    path.canonicalize()
+        .map_err(|e| Fatal::new(Exit::Failure, format!("cannot use {} ({flag})", path.display())).because(e))
+}
+
+/// As tar strips names: no leading slash; one slash between it and what follows.
+fn member_prefix(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes();
+    let start = bytes.iter().position(|b| *b != b'/').unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|b| *b != b'/').map_or(start, |last| last + 1);
+    match &bytes[start.min(end)..end] {
+        [] => Vec::new(),
+        name => [name, b"/"].concat(),
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & !0o777 == 0 && mode & 0o600 == 0o600 => Ok(mode),
+        _ => {
+            Err("expected octal permissions such as 0600 or 0640; the owner has to read and write".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_archive_begin_as_tar_would_have_them() {
+        for (path, expected) in [("/var/log", "var/log/"), ("/", ""), ("", ""), ("x", "x/"), ("//a//", "a/")]
+        {
+            assert_eq!(member_prefix(Path::new(path)), expected.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_would_lock_logcd_out_is_refused() {
+        assert_eq!(parse_mode("0640"), Ok(0o640));
+        for text in ["0440", "rw", "07777", "0200"] {
+            assert!(parse_mode(text).is_err(), "{text}");
+        }
+    }
+}

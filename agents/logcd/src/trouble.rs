@@ -1,0 +1,49 @@
+//! What can stop a cycle. Whatever it is, the published archive stays as it was.
+
+use crate::deflate::PackError;
+use std::io;
+use std::path::Path;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error("cannot {doing}")]
+    Io { doing: String, source: io::Error },
+    #[error("the disk is full: {free} bytes are free, {needed} are needed (--min-free included)")]
+    DiskFull { free: u64, needed: u64 },
+    #[error("another logcd works on {0}; there can be one for a directory")]
+    Locked(String),
+    #[error("the archive {0} was changed by somebody else while it was read")]
+    ArchiveChanged(String),
+    #[error("the archive {name} cannot be read: {why}")]
+    ArchiveDamaged { name: String, why: String },
+    #[error("stopped before the cycle was done")]
+    Aborted,
+    #[error(transparent)]
+    Pack(#[from] PackError),
+}
+
+impl Trouble {
+    /// For `map_err`: an I/O error with what was being done, a full disk recognised as such.
+    pub fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {
+        let doing = doing.into();
+        move |source| Trouble::Io { doing, source }
+    }
+
+    pub fn on(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Trouble {
+        Trouble::doing(format!("{verb} {}", path.display()))
+    }
+
+    /// Whether more room would help.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Trouble::DiskFull { .. } => true,
+            Trouble::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+                )
+            }
+            _ => false,
+        }
+    }
+}
