@@ -1,1 +1,82 @@
-//! The client.
+//! logsend, the client of logd: takes lines from stdin, a command or a clock, and hands them over in batches
+//! that count only with a receipt.
+
+mod backlog;
+mod backoff;
+mod command;
+mod delivery;
+mod flags;
+mod greeting;
+mod input;
+mod lines;
+mod outbox;
+mod plain;
+mod receipt;
+mod sink;
+mod stream;
+mod tally;
+
+use backlog::Backlog;
+use delivery::Delivery;
+use flags::Flags;
+use input::Input;
+use kit::exit::{Exit, Fatal};
+use kit::identity::Identity;
+use kit::stop::Stop;
+use receipt::Target;
+use rustls_pki_types::ServerName;
+use std::ffi::OsString;
+
+/// The whole program: `argv` as given, name first.
+pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
+    let flags = kit::settings::load::<Flags>("LOGSEND", argv)?.flags;
+    flags.check()?;
+    kit::logs::start(&flags.common.log_level, flags.common.log_format)?;
+    let runtime = kit::daemon::runtime()?;
+    let result = runtime.block_on(run(&flags));
+    // A name that is still being resolved must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(flags: &Flags) -> Result<Exit, Fatal> {
+    let stop = Stop::on_signals(flags.common.drain_timeout)?;
+    let target = target(flags)?;
+    let backlog = Backlog::new(flags.batch_bytes, flags.buffer_bytes);
+    let delivery = Delivery::new(target, backlog, stop.clone());
+    let mut input = Input::open(flags)?;
+    let feed = async {
+        input.feed(&delivery, &stop).await;
+        delivery.input_ended();
+        match flags.give_up {
+            Some(patience) => tokio::time::sleep(patience).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = delivery.run() => {}
+        () = feed => tracing::warn!(give_up = ?flags.give_up, "giving up"),
+        () = stop.abort.cancelled() => {}
+    }
+    let exit = input.close(&delivery);
+    delivery.close(exit)
+}
+
+fn target(flags: &Flags) -> Result<Target, Fatal> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let here = || Identity::of_this_process().host_ip.or_else(|| set("NODE_IP"));
+    let host = flags.host.clone().or_else(here).unwrap_or_else(|| "127.0.0.1".to_owned());
+    let tls = match flags.tls.load()? {
+        None => None,
+        Some(config) => {
+            let name = flags.tls.tls_name.clone().unwrap_or_else(|| host.clone());
+            let server_name = ServerName::try_from(name.clone()).map_err(|e| {
+                Fatal::new(Exit::Usage, format!("{name:?} is no name for a certificate, see --tls-name"))
+                    .because(e)
+            })?;
+            Some((config, server_name))
+        }
+    };
+    let (connect_timeout, receipt_timeout) = (flags.connect_timeout, flags.receipt_timeout);
+    Ok(Target { host, port: flags.port, tls, connect_timeout, receipt_timeout })
+}

@@ -1,0 +1,150 @@
+//! Reading lines from a descriptor that somebody else may share: stdin, or a command's pipe.
+
+use crate::lines::Splitter;
+use crate::sink::Sink;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
+
+/// A pipe's capacity: one read takes all there is.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// One stream of lines.
+pub(crate) struct Stream {
+    input: Input,
+    splitter: Splitter,
+    chunk: Vec<u8>,
+    echo: Option<Box<dyn Write>>,
+}
+
+enum Input {
+    /// Pipes, sockets and terminals: wait, then read.
+    Waits(AsyncFd<File>),
+    /// Regular files and /dev/null: always readable.
+    Ready(File),
+}
+
+impl Stream {
+    /// `echo` gets the bytes as they came.
+    pub(crate) fn new(
+        fd: OwnedFd,
+        line_bytes_max: usize,
+        echo: Option<Box<dyn Write>>,
+    ) -> io::Result<Stream> {
+        #[allow(unsafe_code, reason = "tokio has no safe way to wait for a file that stays in blocking mode")]
+        // SAFETY: a `File` owns its descriptor, always gives the same one and keeps it open as long as it lives.
+        let input = match unsafe { AsyncFd::register_with_interest(File::from(fd), Interest::READABLE) } {
+            Ok(fd) => Input::Waits(fd),
+            Err(refused) => match refused.into_parts() {
+                (file, e) if e.kind() == io::ErrorKind::PermissionDenied => Input::Ready(file),
+                (_, e) => return Err(e),
+            },
+        };
+        Ok(Stream { input, splitter: Splitter::new(line_bytes_max), chunk: vec![0; CHUNK_BYTES], echo })
+    }
+
+    /// Hands line after line to `sink`, as it has room, until the stream ends or `quit` is cancelled.
+    /// Cancel-safe: what was read is in the sink or in the splitter, see `close`.
+    pub(crate) async fn pump(&mut self, sink: &impl Sink, quit: &CancellationToken) {
+        loop {
+            let read = async {
+                sink.room().await;
+                self.input.readable().await
+            };
+            let readable = tokio::select! {
+                biased;
+                () = quit.cancelled() => break,
+                readable = read => readable,
+            };
+            match readable.and_then(|()| self.take(CHUNK_BYTES, sink)) {
+                Ok(0) => return self.close(sink),
+                Ok(_) => {}
+                Err(e) if is_passing(&e) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the input any further");
+                    return self.close(sink);
+                }
+            }
+            // A file never makes anyone wait: let the delivery have its turn.
+            tokio::task::yield_now().await;
+        }
+        self.end_line_here(sink);
+        self.close(sink);
+    }
+
+    /// Takes what has arrived already and does not wait for more; for when nobody writes any longer.
+    pub(crate) fn take_the_rest(&mut self, sink: &impl Sink) {
+        const READS_MAX: u32 = 64; // somebody might go on writing for ever
+        for _ in 0..READS_MAX {
+            if !self.input.is_readable() || !matches!(self.take(CHUNK_BYTES, sink), Ok(1..)) {
+                break;
+            }
+        }
+        self.close(sink);
+    }
+
+    /// Nothing more will be read: what is left of a line is a line.
+    pub(crate) fn close(&mut self, sink: &impl Sink) {
+        self.splitter.finish(|line| sink.line(line));
+        sink.lines_came();
+    }
+
+    /// Reads on to the end of the present line if that has come already, and not a byte further: the rest
+    /// of the stream stays for whoever reads it next.
+    fn end_line_here(&mut self, sink: &impl Sink) {
+        while self.splitter.is_mid_line() && self.input.is_readable() {
+            if !matches!(self.take(1, sink), Ok(1..)) {
+                break;
+            }
+        }
+    }
+
+    fn take(&mut self, bytes_max: usize, sink: &impl Sink) -> io::Result<usize> {
+        let length = self.input.file().read(&mut self.chunk[..bytes_max])?;
+        let chunk = &self.chunk[..length];
+        if let Some(echo) = &mut self.echo
+            && echo.write_all(chunk).and_then(|()| echo.flush()).is_err()
+        {
+            tracing::warn!("nobody reads the echo any more: no further --tee");
+            self.echo = None;
+        }
+        self.splitter.feed(chunk, |line| sink.line(line));
+        sink.lines_came();
+        Ok(length)
+    }
+}
+
+impl Input {
+    fn file(&self) -> &File {
+        match self {
+            Input::Waits(fd) => fd.get_ref(),
+            Input::Ready(file) => file,
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        let Input::Waits(fd) = self else { return Ok(()) };
+        loop {
+            let mut ready = fd.readable().await?;
+            if self.is_readable() {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Asked before each read, since the descriptor stays in blocking mode: O_NONBLOCK would be set for
+    /// every process that shares it, the user's shell among them.
+    fn is_readable(&self) -> bool {
+        let mut fds = [PollFd::new(self.file().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+}

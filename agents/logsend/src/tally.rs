@@ -1,0 +1,44 @@
+//! What one run did, for its last log line.
+
+use std::cell::Cell;
+
+/// Counted where it happens; all of it on one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Lines and bytes that were handed over, each once.
+    pub(crate) lines: Count,
+    pub(crate) bytes: Count,
+    pub(crate) batches: Count,
+    /// Attempts that brought no receipt.
+    pub(crate) retries: Count,
+    /// Lines that went to the spool, and that were dropped from it.
+    pub(crate) spooled: Count,
+    pub(crate) dropped: Count,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Count(Cell<u64>);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.set(self.0.get().saturating_add(more));
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl Tally {
+    pub(crate) fn log(&self) {
+        tracing::info!(
+            lines = self.lines.get(),
+            bytes = self.bytes.get(),
+            batches = self.batches.get(),
+            retries = self.retries.get(),
+            spooled_lines = self.spooled.get(),
+            dropped_lines = self.dropped.get(),
+            "done"
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! Running a command: its lines, its signals and its exit code.
+
+use crate::logsend::{command, run, signal, stderr, terminate};
+use crate::receiver::{Act, Receiver, free_port, lines};
+use nix::sys::signal::Signal;
+
+fn run_shell(receiver: &Receiver, flags: &[&str], script: &str) -> std::process::Output {
+    let arguments = [flags, &["--", "sh", "-c", script]].concat();
+    run(receiver.port(), &arguments, b"")
+}
+
+#[test]
+fn both_streams_arrive_each_in_its_order_and_the_exit_code_is_passed_on() {
+    let receiver = Receiver::start(&[Act::Receipt]);
+    let script = "i=0; while [ $i -lt 500 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; exit 7";
+    let output = run_shell(&receiver, &[], script);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    let received = receiver.receipted();
+    for stream in ["out", "err"] {
+        let expected: Vec<String> = (0..500).map(|i| format!("{stream} {i}\n")).collect();
+        let lines: Vec<&[u8]> =
+            lines(&received).into_iter().filter(|line| line.starts_with(stream.as_bytes())).collect();
+        assert_eq!(lines, expected.iter().map(|line| line.as_bytes()).collect::<Vec<_>>());
+    }
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn tee_echoes_the_bytes_as_they_came_to_the_same_streams() {
+    let receiver = Receiver::start(&[Act::Receipt]);
+    let output = run_shell(&receiver, &["--tee", "--log-level", "error"], "printf 'to out'; echo to err >&2");
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"to out"[..], &b"to err\n"[..]));
+    let received = receiver.receipted();
+    let mut both = lines(&received);
+    both.sort_unstable();
+    assert_eq!(both, [b"to err\n".as_slice(), b"to out\n"]);
+}
+
+#[test]
+fn a_command_that_dies_of_a_signal_is_128_and_the_signal() {
+    let receiver = Receiver::start(&[Act::Receipt]);
+    assert_eq!(run_shell(&receiver, &[], "kill -KILL $$").status.code(), Some(137));
+    assert_eq!(run_shell(&receiver, &[], "kill -HUP $$").status.code(), Some(129));
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_named() {
+    let output = run(free_port(), &["--", "/does/not/exist"], b"");
+    assert_eq!(output.status.code(), Some(127));
+    assert!(stderr(&output).contains("cannot run /does/not/exist"), "{}", stderr(&output));
+    assert_eq!(run(free_port(), &["--", "/etc/passwd"], b"").status.code(), Some(126));
+}
+
+#[test]
+fn signals_reach_the_command_and_its_last_words_reach_logd() {
+    for (sent, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGUSR1, "USR1")] {
+        let receiver = Receiver::start(&[Act::Receipt]);
+        let script = format!("trap 'echo last words; exit 3' {name}; echo ready; while :; do read x; done");
+        let child = command(receiver.port(), ["--", "sh", "-c", &script]).spawn().unwrap();
+        receiver.wait_until("ready", |receiver| receiver.receipted() == b"ready\n");
+        signal(&child, sent);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{name}: {}", stderr(&output));
+        assert_eq!(receiver.receipted(), b"ready\nlast words\n", "{name}");
+    }
+}
+
+#[test]
+fn a_command_that_ignores_the_signal_is_killed_when_the_drain_time_is_over() {
+    let receiver = Receiver::start(&[Act::Receipt]);
+    let script = "trap '' TERM; echo ready; while :; do read x || :; done";
+    let child =
+        command(receiver.port(), ["--drain-timeout", "100ms", "--", "sh", "-c", script]).spawn().unwrap();
+    receiver.wait_until("ready", |receiver| receiver.receipted() == b"ready\n");
+    terminate(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
+}
+
+#[test]
+fn output_of_what_the_command_leaves_behind_is_waited_for() {
+    let receiver = Receiver::start(&[Act::Receipt]);
+    let output = run_shell(&receiver, &[], "{ read x; echo from behind; } <&0 & exit 4");
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(receiver.receipted(), b"from behind\n");
+}
+
+#[test]
+fn undelivered_lines_turn_a_success_into_try_again_and_leave_a_failure_alone() {
+    for (script, code) in [("echo x", 75), ("echo x; exit 9", 9)] {
+        let output = run(free_port(), &["--give-up", "50ms", "--", "sh", "-c", script], b"");
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains("1 lines undelivered"), "{}", stderr(&output));
+    }
+}

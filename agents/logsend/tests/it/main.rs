@@ -1,0 +1,7 @@
+//! The whole binary against a receiver that can misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod command;
+mod delivery;
+mod logsend;
+mod receiver;
