@@ -133,7 +133,7 @@ impl Framing {
     }
 
     /// The stream has ended: what is held is the last line.
-    pub fn finish(&mut self, emit: &mut impl FnMut(&[u8])) -> Tally {
+    pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
         let mut tally = Tally::default();
         if matches!(self.mode, Mode::FrameBody { .. })
             || (self.mode == Mode::FrameHeader && !self.held.is_empty())
@@ -149,7 +149,7 @@ impl Framing {
     }
 
     /// Cuts the line that is under way, because there is no memory to hold more of it.
-    pub fn split_here(&mut self, emit: &mut impl FnMut(&[u8])) -> Tally {
+    pub fn split_here(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
         if self.held.is_empty() || matches!(self.mode, Mode::Undecided | Mode::FrameHeader) {
             return Tally::default();
         }

@@ -223,7 +223,7 @@ impl Journal {
         if self.rotation == Rotation::InPlace && !self.is_at_path() {
             match self.reopen() {
                 Ok(()) => {
-                    tracing::warn!(path = %self.path.display(), "the file was moved or removed, opened a new one")
+                    tracing::warn!(path = %self.path.display(), "the file was moved or removed, opened a new one");
                 }
                 Err(error) => {
                     tracing::error!(path = %self.path.display(), %error, "the file was moved or removed and cannot be opened again");

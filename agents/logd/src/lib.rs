@@ -1,7 +1,35 @@
-//! TCP log daemon.
+//! logd takes log lines over TCP and keeps them in a file on the node.
+//!
+//! A line's way: [`server`] accepts a connection, [`connection`] reads it into the [`intake`], where [`framing`]
+//! tells whole lines from unfinished ones and [`line_format`] dresses them; the intake writes batches to the
+//! [`journal`], which [`rotation`] decides when to put away and [`housekeeping`] compresses and removes.
+//! [`control`] starts all that and passes signals and changed settings on.
+
 pub mod budget;
+pub mod connection;
+pub mod control;
 pub mod framing;
 pub mod housekeeping;
+pub mod intake;
 pub mod journal;
 pub mod line_format;
+pub mod metrics;
+pub mod read;
 pub mod rotation;
+pub mod server;
+pub mod settings;
+
+use kit::exit::Fatal;
+use settings::{Command, Flags};
+use std::ffi::OsString;
+
+/// The whole program but for the process's exit: what `main` and the crew's binary call.
+pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
+    let settings = kit::settings::load::<Flags>("LOGD", argv)?;
+    if let Some(Command::Read(options)) = &settings.flags.command {
+        return read::read(options);
+    }
+    let serve = &settings.flags.serve;
+    let (common, admin) = (serve.common.clone(), serve.admin);
+    kit::daemon::run("logd", &common, admin, |context| control::run(settings, context))
+}

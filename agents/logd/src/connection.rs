@@ -1,0 +1,162 @@
+//! One connection, from its first byte to its receipt.
+
+use crate::budget::{Budget, Holding};
+use crate::framing::Framing;
+use crate::intake::{Intake, Progress};
+use crate::line_format::LineFormat;
+use kit::accept::close_in_order;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// How long a line waits for memory before it is cut where it is.
+const MEMORY_WITHIN: Duration = Duration::from_secs(1);
+/// While draining, a connection that sends nothing for so long has sent what it had.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
+
+/// What every connection of this daemon shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub intake: Rc<Intake>,
+    pub budget: Rc<Budget>,
+    pub drain: CancellationToken,
+    pub abort: CancellationToken,
+    pub format: LineFormat,
+    /// Receipts wait for the disk.
+    pub sync_always: bool,
+}
+
+/// What may differ from one connection to the next, since it is reloaded live.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub line_bytes_max: usize,
+    pub idle_timeout: Duration,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is safe and the peer was told so by an orderly close.
+    Receipt,
+    /// The peer was reset, or will be when the socket is dropped: it cannot take this for a receipt.
+    Reset(&'static str),
+}
+
+/// A stream whose close can be made an orderly one.
+pub trait Closing: AsyncRead + AsyncWrite + Unpin {
+    fn socket(&self) -> impl AsFd + '_;
+}
+
+impl Closing for TcpStream {
+    fn socket(&self) -> impl AsFd + '_ {
+        self
+    }
+}
+
+impl Closing for TlsStream<TcpStream> {
+    fn socket(&self) -> impl AsFd + '_ {
+        self.get_ref().0
+    }
+}
+
+/// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when it
+/// was accepted, so every way out of here but the last line is a reset, a crash included.
+pub async fn serve<S: Closing>(mut stream: S, peer: SocketAddr, shared: &Shared, limits: Limits) -> Ending {
+    let failures_before = shared.intake.sync_failures();
+    let mut framing = Framing::new(limits.line_bytes_max);
+    let taken = take_all(&mut stream, peer, shared, limits, &mut framing).await;
+    shared.intake.finish(&mut framing, shared.format, peer);
+    shared.intake.hurry();
+    if let Err(why) = taken {
+        return Ending::Reset(why);
+    }
+    let receipt = shared.intake.receipt(shared.sync_always, failures_before);
+    match shared.abort.run_until_cancelled(receipt).await {
+        Some(Ok(())) => {}
+        Some(Err(_)) => return Ending::Reset("not_safe"),
+        None => return Ending::Reset("aborted"),
+    }
+    // TLS says goodbye first; on a plain socket this is the half-close.
+    if close_in_order(&stream.socket()).is_err() || stream.shutdown().await.is_err() {
+        return Ending::Reset("peer_gone");
+    }
+    Ending::Receipt
+}
+
+async fn take_all<S: Closing>(
+    stream: &mut S,
+    peer: SocketAddr,
+    shared: &Shared,
+    limits: Limits,
+    framing: &mut Framing,
+) -> Result<(), &'static str> {
+    let Shared { intake, drain, abort, format, .. } = shared;
+    let mut holding = Holding::new(shared.budget.clone());
+    let mut drained = std::pin::pin!(drain.cancelled());
+    let mut draining = false;
+    loop {
+        // Rests here while the disk is full: the kernel's buffers then push back on the sender.
+        if intake.is_blocked() && abort.run_until_cancelled(intake.room()).await.is_none() {
+            return Err("aborted");
+        }
+        let read = poll_fn(|context| intake.poll_take(context, stream, framing, *format, peer));
+        let patience = match (draining, limits.idle_timeout) {
+            (true, _) => Some((QUIET_AFTER, "draining")),
+            (false, Duration::ZERO) => None,
+            (false, idle) => Some((idle, "idle")),
+        };
+        let progress = match patience {
+            Some((within, why)) => tokio::select! {
+                biased;
+                progress = tokio::time::timeout(within, read) => progress.map_err(|_| why)?,
+                () = abort.cancelled() => return Err("aborted"),
+            },
+            None => tokio::select! {
+                biased;
+                progress = read => progress,
+                () = &mut drained => { draining = true; continue }
+            },
+        };
+        match progress {
+            Ok(Progress::Bytes(_)) => {}
+            Ok(Progress::End) => return Ok(()),
+            Err(e) => return Err(lost(&e)),
+        }
+        draining = draining || drain.is_cancelled();
+        if !holding.set(framing.held_bytes()) {
+            wait_for_memory(shared, &mut holding, framing, peer).await;
+        }
+        // One read a turn each: a flood does not keep the others waiting.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Pushes back on a sender of long lines while the memory for them is taken; a line that waits in vain is cut,
+/// since those who hold the memory may be waiting for each other.
+async fn wait_for_memory(shared: &Shared, holding: &mut Holding, framing: &mut Framing, peer: SocketAddr) {
+    let room = async {
+        while !holding.set(framing.held_bytes()) {
+            shared.budget.freed().await;
+        }
+    };
+    if tokio::time::timeout(MEMORY_WITHIN, room).await.is_err() {
+        shared.intake.split(framing, shared.format, peer);
+        holding.set(framing.held_bytes());
+    }
+}
+
+fn lost(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // TLS without its goodbye: somebody may have cut the stream short.
+        io::ErrorKind::UnexpectedEof => "cut_short",
+        io::ErrorKind::InvalidData => "tls",
+        _ => "peer_gone",
+    }
+}

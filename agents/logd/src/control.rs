@@ -1,0 +1,167 @@
+//! The control side: opens what the data plane needs, then waits for signals, changed files and rotations.
+
+use crate::connection::Limits;
+use crate::housekeeping;
+use crate::journal::Journal;
+use crate::metrics::{LogdMetrics, gauge};
+use crate::server::{self, Order, Plan};
+use crate::settings::{Flags, LIVE, Serve};
+use kit::allow::AllowList;
+use kit::daemon::Context;
+use kit::exit::{Exit, Fatal};
+use kit::settings::Settings;
+use kit::watch::Files;
+use kit::{listen, logs};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+/// Runs the daemon until it is drained.
+pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
+    let serve = settings.flags.serve.clone();
+    let metrics = LogdMetrics::register(&context.metrics);
+    let (journal, torn) = Journal::open(&serve.file, serve.policy())?;
+    if torn {
+        metrics.torn_tails.inc();
+        tracing::warn!(path = %serve.file.display(), "closed a line that the last run left unfinished");
+    }
+    let (limits, limits_now) = watch::channel(limits(&serve));
+    let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));
+    let (orders, orders_received) = mpsc::channel(16);
+    let rotated = Arc::new(Notify::new());
+    let plan = Plan {
+        listeners: listeners(&serve)?,
+        journal,
+        format: serve.format,
+        sync: serve.sync,
+        connections_max: usize::from(serve.max_connections),
+        held_bytes_max: usize::try_from(serve.max_held).unwrap_or(usize::MAX),
+        keepalive: serve.keepalive,
+        limits: limits_now,
+        allow: allow_now,
+        tls: serve.tls.follow(&context.stop)?,
+        orders: orders_received,
+        rotated: rotated.clone(),
+        metrics: metrics.clone(),
+        context: context.clone(),
+    };
+    let addresses: Vec<_> = plan.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let (finished, mut data_plane) = oneshot::channel();
+    spawn_thread("logd-data", move || {
+        let _ = finished.send(server::run(plan));
+    })?;
+    tracing::info!(?addresses, file = %serve.file.display(), "taking lines");
+
+    let mut control = Control { settings, limits, allow, orders, metrics };
+    let mut hangups = context.stop.hangups();
+    let mut config = control.settings.flags.serve.common.config.clone().map(|path| Files::new(vec![path]));
+    // Finishes what an earlier run left: files not yet compressed, bounds that were lowered meanwhile.
+    rotated.notify_one();
+    loop {
+        let changed = async {
+            match &mut config {
+                Some(files) => files.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            result = &mut data_plane => {
+                return result.unwrap_or_else(|_| Err(Fatal::new(Exit::Failure, "the data plane died")));
+            }
+            Ok(()) = hangups.changed() => {
+                let _ = control.orders.send(Order::Reopen).await;
+                control.reload().await;
+            }
+            () = changed => control.reload().await,
+            () = rotated.notified() => control.tidy().await?,
+        }
+    }
+}
+
+struct Control {
+    settings: Settings<Flags>,
+    limits: watch::Sender<Limits>,
+    allow: watch::Sender<AllowList>,
+    orders: mpsc::Sender<Order>,
+    metrics: LogdMetrics,
+}
+
+impl Control {
+    /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
+    async fn reload(&mut self) {
+        let new = match self.settings.reload() {
+            Ok(new) => new,
+            Err(fatal) => {
+                tracing::error!(
+                    error = fatal.one_line(),
+                    "the changed settings cannot be used, keeping the old ones"
+                );
+                return;
+            }
+        };
+        let changed = new.changed_since(&self.settings);
+        if changed.is_empty() {
+            return;
+        }
+        let (live, restart): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|name| LIVE.contains(&name.as_str()));
+        let serve = &new.flags.serve;
+        self.limits.send_replace(limits(serve));
+        self.allow.send_replace(AllowList::new(&serve.allow));
+        let _ = self.orders.send(Order::Apply(serve.policy())).await;
+        if let Err(fatal) = logs::set_level(&serve.common.log_level) {
+            tracing::error!(error = fatal.one_line(), "the log level stays");
+        }
+        tracing::info!(applied = live.join(" "), "settings reloaded");
+        if !restart.is_empty() {
+            tracing::warn!(settings = restart.join(" "), "changed settings that need a restart");
+        }
+        self.settings = new;
+    }
+
+    /// One round of housekeeping on a thread of its own, since its priority is lowered for good.
+    async fn tidy(&self) -> Result<(), Fatal> {
+        let serve = &self.settings.flags.serve;
+        let (path, policy, compress): (PathBuf, _, _) = (serve.file.clone(), serve.policy(), !serve.no_gzip);
+        let (finished, report) = oneshot::channel();
+        spawn_thread("logd-tidy", move || {
+            kit::priority::lower_this_thread();
+            let _ = finished.send(housekeeping::tidy(&path, &policy, compress));
+        })?;
+        match report.await {
+            Ok(Ok(report)) => {
+                self.metrics.compressed_files.inc_by(report.compressed);
+                self.metrics.removed_files.inc_by(report.removed);
+                self.metrics.rotated_files.set(gauge(report.kept_files as u64));
+                self.metrics.rotated_bytes.set(gauge(report.kept_bytes));
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot tidy up the rotated files, trying again after the next rotation");
+            }
+            Err(_) => tracing::error!("the housekeeping died"),
+        }
+        Ok(())
+    }
+}
+
+fn limits(serve: &Serve) -> Limits {
+    Limits { line_bytes_max: serve.line_bytes_max(), idle_timeout: serve.idle_timeout }
+}
+
+/// systemd's sockets where it passed any, else our own. Handed over as plain sockets: they are registered with
+/// the data plane's runtime, not with this one.
+fn listeners(serve: &Serve) -> Result<Vec<TcpListener>, Fatal> {
+    let mut sockets = listen::from_systemd()?;
+    if sockets.is_empty() {
+        sockets.push(listen::bind(serve.listen)?);
+    }
+    let failed =
+        |e: std::io::Error| Fatal::new(Exit::System, "cannot hand over a listening socket").because(e);
+    sockets.into_iter().map(|socket| socket.into_std().map_err(failed)).collect()
+}
+
+fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))
+}

@@ -1,0 +1,437 @@
+//! Where all connections meet: one batch of whole lines, one file, one order.
+//!
+//! Everything here runs on one thread. A connection reads straight into the batch, behind the lines of others,
+//! and what is no whole line yet is taken out again; when nobody has anything more to add, the batch is
+//! written with one call. So a large read costs one read and one write and no copy, and many small reads share a
+//! write.
+
+use crate::framing::{Framing, Tally};
+use crate::journal::{Journal, Unsynced};
+use crate::line_format::{LineFormat, Stamp};
+use crate::metrics::{LogdMetrics, Reason, gauge};
+use crate::rotation::Policy;
+use bytes::BufMut;
+use jiff::Timestamp;
+use kit::readiness::Readiness;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncRead;
+use tokio::sync::{Notify, watch};
+use tokio_util::io::poll_read_buf;
+
+/// One read. The second-level cache decides: 256 KiB cost twice the CPU.
+const READ_BYTES: usize = 64 * 1024;
+/// A batch of this size is written at once, while it is still in the cache.
+const WRITE_AT_BYTES: usize = 32 * 1024;
+/// A batch that a long line made larger than this is given back.
+const BATCH_CAPACITY_MAX: usize = 4 * READ_BYTES;
+/// How often a write that failed is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// What one read brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    Bytes(usize),
+    End,
+}
+
+/// Why a connection gets no receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSafe;
+
+/// The meeting point. Positions count the bytes of the batches since the start.
+#[derive(Debug)]
+pub struct Intake {
+    state: RefCell<State>,
+    /// Something is in the batch: write it when this turn's readers are done.
+    turn: Notify,
+    /// Up to where lines are in the file, and whether the last write succeeded.
+    written: watch::Sender<Written>,
+    /// Up to where lines are on the disk.
+    synced: watch::Sender<Synced>,
+    /// Somebody waits for a sync.
+    sync_wanted: Notify,
+    /// Something was written that a sync should cover before long.
+    dirtied: Notify,
+    /// Told after each rotation.
+    rotated: Arc<Notify>,
+    pace: Cell<Pace>,
+    readiness: Readiness,
+    pub metrics: LogdMetrics,
+}
+
+#[derive(Debug)]
+struct State {
+    batch: Vec<u8>,
+    /// Input that is not written as it came passes through here.
+    scratch: Vec<u8>,
+    journal: Journal,
+    /// Position of the batch's end.
+    taken: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    position: u64,
+    blocked: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Synced {
+    position: u64,
+    failures: u64,
+}
+
+impl Intake {
+    pub fn new(journal: Journal, metrics: LogdMetrics, readiness: Readiness, rotated: Arc<Notify>) -> Intake {
+        metrics.file_bytes.set(gauge(journal.file_bytes()));
+        let state = State {
+            batch: Vec::with_capacity(READ_BYTES + WRITE_AT_BYTES),
+            scratch: Vec::new(),
+            journal,
+            taken: 0,
+        };
+        Intake {
+            state: RefCell::new(state),
+            turn: Notify::new(),
+            written: watch::Sender::default(),
+            synced: watch::Sender::default(),
+            sync_wanted: Notify::new(),
+            dirtied: Notify::new(),
+            rotated,
+            pace: Cell::new(Pace::new()),
+            readiness,
+            metrics,
+        }
+    }
+
+    /// Reads once from `stream` into the batch.
+    pub fn poll_take<S: AsyncRead + Unpin>(
+        &self,
+        context: &mut Context<'_>,
+        stream: &mut S,
+        framing: &mut Framing,
+        format: LineFormat,
+        peer: SocketAddr,
+    ) -> Poll<io::Result<Progress>> {
+        let mut state = self.state.borrow_mut();
+        let State { batch, scratch, .. } = &mut *state;
+        let start = batch.len();
+        let placed = framing.place(batch);
+        batch.reserve(READ_BYTES);
+        let read = poll_read_buf(Pin::new(stream), context, &mut (&mut *batch).limit(READ_BYTES));
+        let Poll::Ready(Ok(bytes @ 1..)) = read else {
+            batch.truncate(start);
+            return match ready!(read) {
+                Ok(_) => Poll::Ready(Ok(Progress::End)),
+                Err(e) => Poll::Ready(Err(e)),
+            };
+        };
+        let tally = if format == LineFormat::Raw && framing.can_take_in_place(bytes) {
+            framing.take_in_place(batch, start, placed)
+        } else {
+            scratch.clear();
+            scratch.extend_from_slice(&batch[start + placed..]);
+            batch.truncate(start);
+            let stamp = Stamp::new(format, Timestamp::now(), peer);
+            framing.take(scratch, &mut |line| stamp.write(line, batch))
+        };
+        self.metrics.received_bytes.inc_by(bytes as u64);
+        self.count(tally, "max_line");
+        self.added(state, start);
+        Poll::Ready(Ok(Progress::Bytes(bytes)))
+    }
+
+    /// The connection has ended: what it left unfinished becomes its last line.
+    pub fn finish(&self, framing: &mut Framing, format: LineFormat, peer: SocketAddr) {
+        self.add(format, peer, "max_line", |emit| framing.finish(emit));
+    }
+
+    /// Cuts an unfinished line for which there is no memory.
+    pub fn split(&self, framing: &mut Framing, format: LineFormat, peer: SocketAddr) {
+        self.add(format, peer, "max_held", |emit| framing.split_here(emit));
+    }
+
+    fn add(
+        &self,
+        format: LineFormat,
+        peer: SocketAddr,
+        why_split: &'static str,
+        lines: impl FnOnce(&mut dyn FnMut(&[u8])) -> Tally,
+    ) {
+        let mut state = self.state.borrow_mut();
+        let start = state.batch.len();
+        let stamp = Stamp::new(format, Timestamp::now(), peer);
+        let batch = &mut state.batch;
+        let tally = lines(&mut |line| stamp.write(line, batch));
+        self.count(tally, why_split);
+        self.added(state, start);
+    }
+
+    fn added(&self, mut state: std::cell::RefMut<'_, State>, start: usize) {
+        let added = state.batch.len() - start;
+        if added == 0 {
+            return;
+        }
+        state.taken += added as u64;
+        let full = state.batch.len() >= WRITE_AT_BYTES;
+        drop(state);
+        if full {
+            self.flush();
+        } else {
+            self.turn.notify_one();
+        }
+    }
+
+    fn count(&self, tally: Tally, why_split: &'static str) {
+        self.metrics.lines.inc_by(tally.lines);
+        if tally.splits > 0 {
+            self.metrics.splits.get_or_create(&Reason { reason: why_split }).inc_by(tally.splits);
+        }
+        self.metrics.framing_errors.inc_by(tally.framing_errors);
+    }
+
+    /// Whether the file refuses lines, so that no more may be taken.
+    pub fn is_blocked(&self) -> bool {
+        self.written.borrow().blocked
+    }
+
+    /// Resolves when it no longer does.
+    pub async fn room(&self) {
+        let mut written = self.written.subscribe();
+        let _ = written.wait_for(|written| !written.blocked).await;
+    }
+
+    /// Writes the batch. When the file takes only a part, the rest stays and nothing more is taken.
+    pub fn flush(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.batch.is_empty() {
+            return;
+        }
+        let State { batch, journal, .. } = &mut *state;
+        self.metrics.writes.inc();
+        let (kept, error) = match journal.append(batch) {
+            Ok(()) => (batch.len(), None),
+            Err(stopped) => (stopped.kept_bytes, Some(stopped.error)),
+        };
+        batch.drain(..kept);
+        if batch.capacity() > BATCH_CAPACITY_MAX && batch.is_empty() {
+            batch.shrink_to(READ_BYTES + WRITE_AT_BYTES);
+        }
+        self.metrics.written_bytes.inc_by(kept as u64);
+        self.tell(journal);
+        let position = state.taken - state.batch.len() as u64;
+        self.settle(position, state.batch.len(), error);
+        drop(state);
+        self.dirtied.notify_one();
+    }
+
+    /// Passes on what happened to the file.
+    fn tell(&self, journal: &mut Journal) {
+        let events = std::mem::take(&mut journal.events);
+        self.metrics.file_bytes.set(gauge(journal.file_bytes()));
+        self.metrics.reopened.inc_by(events.reopened);
+        self.metrics.rotation_errors.inc_by(events.rotation_failed);
+        if events.rotated > 0 {
+            self.metrics.rotations.inc_by(events.rotated);
+            self.rotated.notify_one();
+        }
+    }
+
+    /// Says how the last write went.
+    fn settle(&self, position: u64, pending_bytes: usize, error: Option<io::Error>) {
+        self.metrics.pending_bytes.set(gauge(pending_bytes as u64));
+        let blocked = error.is_some();
+        if let Some(error) = error {
+            self.metrics.write_errors.inc();
+            self.readiness
+                .block("file", format!("cannot write: {error}; nothing is taken until that is over"));
+        } else if self.is_blocked() {
+            tracing::info!("the file takes lines again");
+            self.readiness.clear("file");
+        }
+        self.metrics.blocked.set(i64::from(blocked));
+        self.written.send_modify(|written| *written = Written { position, blocked });
+    }
+
+    /// Resolves when everything taken so far is as safe as `always` or the file itself makes it.
+    pub async fn receipt(&self, always: bool, failures_before: u64) -> Result<(), NotSafe> {
+        self.flush();
+        let position = self.state.borrow().taken;
+        if self.written.borrow().position < position {
+            let mut written = self.written.subscribe();
+            written.wait_for(|written| written.position >= position).await.map_err(|_| NotSafe)?;
+        }
+        if !always {
+            return Ok(());
+        }
+        let mut synced = self.synced.subscribe();
+        self.sync_wanted.notify_one();
+        let failed = |synced: &Synced| synced.failures != failures_before;
+        let outcome = synced.wait_for(|s| s.position >= position || failed(s)).await.map_err(|_| NotSafe)?;
+        // The lost pages of a failed sync may be this connection's, and no later sync brings them back.
+        if failed(&outcome) { Err(NotSafe) } else { Ok(()) }
+    }
+
+    /// How many syncs have failed so far; compared at the end of a connection that began now.
+    pub fn sync_failures(&self) -> u64 {
+        self.synced.borrow().failures
+    }
+
+    /// Whether a write is owed that has not succeeded.
+    pub fn pending_bytes(&self) -> usize {
+        self.state.borrow().batch.len()
+    }
+
+    /// Follows an outside logrotate.
+    pub fn reopen(&self) {
+        self.flush();
+        let mut state = self.state.borrow_mut();
+        if let Err(error) = state.journal.reopen() {
+            tracing::error!(%error, "cannot open the file again, going on in the old one");
+        }
+        self.tell(&mut state.journal);
+    }
+
+    pub fn set_policy(&self, policy: Policy) {
+        self.state.borrow_mut().journal.policy = policy;
+    }
+
+    /// What a sync started now makes safe, and up to where.
+    pub fn begin_sync(&self) -> (Unsynced, u64) {
+        let position = self.written.borrow().position;
+        (self.state.borrow_mut().journal.take_unsynced(), position)
+    }
+
+    /// Whether there is anything that the last sync did not cover.
+    pub fn owes_sync(&self) -> bool {
+        self.synced.borrow().position < self.written.borrow().position
+    }
+
+    pub fn end_sync(&self, position: u64, result: &io::Result<()>) {
+        self.metrics.syncs.inc();
+        match result {
+            Ok(()) => self.readiness.clear("disk"),
+            Err(error) => {
+                self.metrics.sync_errors.inc();
+                self.readiness.block("disk", format!("cannot force lines to the disk: {error}"));
+            }
+        }
+        self.synced.send_modify(|synced| match result {
+            Ok(()) => synced.position = position,
+            Err(_) => synced.failures += 1,
+        });
+    }
+
+    /// Resolves when a sync is due: at once when a receipt waits for it, `within` after a write otherwise.
+    pub async fn sync_due(&self, within: Duration) {
+        tokio::select! {
+            () = self.sync_wanted.notified() => {}
+            () = async { self.dirtied.notified().await; tokio::time::sleep(within).await } => {}
+        }
+    }
+
+    /// A connection came or ended in this turn: somebody may wait for what comes next.
+    pub fn hurry(&self) {
+        let mut pace = self.pace.get();
+        pace.hurry();
+        self.pace.set(pace);
+    }
+
+    /// Writes at the end of each turn in which something was added, and tries again what failed.
+    pub async fn write_each_turn(&self) {
+        loop {
+            if self.is_blocked() {
+                tokio::time::sleep(RETRY_EVERY).await;
+            } else {
+                self.turn.notified().await;
+            }
+            self.flush();
+            let mut pace = self.pace.get();
+            let pause = pace.after_turn(Instant::now(), self.state.borrow().taken);
+            if let Some(pause) = pause {
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "pausing every reader at once is the point: see Pace"
+                )]
+                std::thread::sleep(pause);
+                pace.resumed(Instant::now());
+            }
+            self.pace.set(pace);
+        }
+    }
+}
+
+/// Turns that carry little and follow each other at once are made rarer, so that each carries more: eight
+/// senders that write line by line then cost a ninth of the CPU. A line that comes alone is never delayed, a
+/// busy stream's lines by at most `PAUSE`.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    last: Instant,
+    taken_before: u64,
+    quick_turns: u32,
+    hurried: bool,
+}
+
+impl Pace {
+    const PAUSE: Duration = Duration::from_millis(1);
+    /// The next turn came so soon that the thread hardly rested.
+    const QUICK: Duration = Duration::from_micros(250);
+    /// Turns that are already large gain nothing.
+    const SMALL_BYTES: u64 = 64 * 1024;
+    /// A burst of a few lines is no busy stream.
+    const BUSY_AFTER_TURNS: u32 = 16;
+
+    fn new() -> Pace {
+        Pace { last: Instant::now(), taken_before: 0, quick_turns: 0, hurried: false }
+    }
+
+    fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    fn after_turn(&mut self, now: Instant, taken: u64) -> Option<Duration> {
+        let quick = now.saturating_duration_since(self.last) < Self::QUICK;
+        let small = taken - self.taken_before < Self::SMALL_BYTES;
+        let hurried = std::mem::take(&mut self.hurried);
+        self.last = now;
+        self.taken_before = taken;
+        self.quick_turns = if quick { self.quick_turns.saturating_add(1) } else { 0 };
+        (small && !hurried && self.quick_turns >= Self::BUSY_AFTER_TURNS).then_some(Self::PAUSE)
+    }
+
+    fn resumed(&mut self, now: Instant) {
+        self.last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(pace: &mut Pace, gap: Duration, bytes: u64, count: u32) -> Option<Duration> {
+        (0..count).map(|_| pace.after_turn(pace.last + gap, pace.taken_before + bytes)).last().flatten()
+    }
+
+    #[test]
+    fn only_a_busy_stream_of_small_turns_is_paced() {
+        let busy = Duration::from_micros(10);
+        assert_eq!(turns(&mut Pace::new(), Duration::from_millis(1), 200, 100), None, "a slow sender");
+        assert_eq!(turns(&mut Pace::new(), busy, 200, 5), None, "a burst");
+        assert_eq!(turns(&mut Pace::new(), busy, 100_000, 100), None, "large blocks");
+        assert_eq!(turns(&mut Pace::new(), busy, 200, 100), Some(Pace::PAUSE));
+    }
+
+    #[test]
+    fn a_connection_that_comes_or_ends_is_never_kept_waiting() {
+        let mut pace = Pace::new();
+        turns(&mut pace, Duration::from_micros(10), 200, 100);
+        pace.hurry();
+        assert_eq!(turns(&mut pace, Duration::from_micros(10), 200, 1), None);
+    }
+}

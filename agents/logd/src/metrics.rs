@@ -1,0 +1,141 @@
+//! What logd counts. Every name here is documented in README.md and moved by a test.
+
+use kit::metrics::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reason {
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogdMetrics {
+    pub connections: Counter,
+    pub connections_open: Gauge,
+    pub refused: Family<Reason, Counter>,
+    pub accept_errors: Counter,
+    pub receipts: Counter,
+    pub resets: Family<Reason, Counter>,
+    pub received_bytes: Counter,
+    pub lines: Counter,
+    pub written_bytes: Counter,
+    pub writes: Counter,
+    pub splits: Family<Reason, Counter>,
+    pub framing_errors: Counter,
+    pub write_errors: Counter,
+    pub blocked: Gauge,
+    pub pending_bytes: Gauge,
+    pub torn_tails: Counter,
+    pub syncs: Counter,
+    pub sync_errors: Counter,
+    pub sync_seconds: Histogram,
+    pub file_bytes: Gauge,
+    pub rotations: Counter,
+    pub rotation_errors: Counter,
+    pub reopened: Counter,
+    pub compressed_files: Counter,
+    pub removed_files: Counter,
+    pub rotated_files: Gauge,
+    pub rotated_bytes: Gauge,
+}
+
+impl LogdMetrics {
+    pub fn register(metrics: &Metrics) -> LogdMetrics {
+        // 100 µs to 1.6 s: from a fast device to one that is about to be replaced.
+        let sync_seconds = Histogram::new((0..15).map(|step| 0.0001 * f64::from(1u32 << step)));
+        metrics.register(|registry| {
+            macro_rules! add {
+                ($name:ident, $help:literal) => {
+                    add!($name, $help, Default::default())
+                };
+                ($name:ident, $help:literal, $metric:expr) => {{
+                    let metric = $metric;
+                    registry.register(stringify!($name), $help, Clone::clone(&metric));
+                    metric
+                }};
+            }
+            LogdMetrics {
+                connections: add!(connections, "Connections taken", Counter::default()),
+                connections_open: add!(connections_open, "Connections open now", Gauge::default()),
+                refused: add!(
+                    refused,
+                    "Connections refused at once, by reason",
+                    Family::<Reason, Counter>::default()
+                ),
+                accept_errors: add!(
+                    accept_errors,
+                    "Connections that the system could not hand over",
+                    Counter::default()
+                ),
+                receipts: add!(
+                    receipts,
+                    "Connections closed in order: all they sent is kept",
+                    Counter::default()
+                ),
+                resets: add!(
+                    resets,
+                    "Connections ended without a receipt, by reason",
+                    Family::<Reason, Counter>::default()
+                ),
+                received_bytes: add!(received_bytes, "Bytes read from connections", Counter::default()),
+                lines: add!(lines, "Lines taken", Counter::default()),
+                written_bytes: add!(written_bytes, "Bytes appended to the file", Counter::default()),
+                writes: add!(writes, "Appends to the file", Counter::default()),
+                splits: add!(
+                    splits,
+                    "Lines cut because they were too long, by reason",
+                    Family::<Reason, Counter>::default()
+                ),
+                framing_errors: add!(
+                    framing_errors,
+                    "Connections whose octet counting made no sense",
+                    Counter::default()
+                ),
+                write_errors: add!(
+                    write_errors,
+                    "Appends that failed and are tried again",
+                    Counter::default()
+                ),
+                blocked: add!(
+                    blocked,
+                    "1 while lines cannot be written and nothing is taken",
+                    Gauge::default()
+                ),
+                pending_bytes: add!(
+                    pending_bytes,
+                    "Bytes that wait for the file to take them",
+                    Gauge::default()
+                ),
+                torn_tails: add!(torn_tails, "Half lines found at the start and closed", Counter::default()),
+                syncs: add!(syncs, "Times the file was forced to the disk", Counter::default()),
+                sync_errors: add!(sync_errors, "Times that failed", Counter::default()),
+                sync_seconds: add!(sync_seconds, "How long forcing to the disk took", sync_seconds),
+                file_bytes: add!(file_bytes, "Size of the file", Gauge::default()),
+                rotations: add!(rotations, "Times the file was put away", Counter::default()),
+                rotation_errors: add!(rotation_errors, "Times that failed", Counter::default()),
+                reopened: add!(
+                    reopened,
+                    "Times the file was found moved and opened anew",
+                    Counter::default()
+                ),
+                compressed_files: add!(compressed_files, "Rotated files compressed", Counter::default()),
+                removed_files: add!(
+                    removed_files,
+                    "Rotated files removed for the bounds",
+                    Counter::default()
+                ),
+                rotated_files: add!(rotated_files, "Rotated files kept", Gauge::default()),
+                rotated_bytes: add!(rotated_bytes, "Their bytes", Gauge::default()),
+            }
+        })
+    }
+}
+
+/// A gauge takes a signed number; what does not fit is as large as a gauge can be.
+pub fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

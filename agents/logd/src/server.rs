@@ -1,0 +1,224 @@
+//! The data plane: one thread that takes connections, their lines, and orders from the control side.
+
+use crate::budget::Budget;
+use crate::connection::{Ending, Limits, Shared, serve};
+use crate::intake::Intake;
+use crate::journal::Journal;
+use crate::line_format::LineFormat;
+use crate::metrics::{LogdMetrics, Reason};
+use crate::rotation::Policy;
+use crate::settings::SyncMode;
+use kit::accept::{Arrival, Gate, reset_on_close};
+use kit::allow::AllowList;
+use kit::daemon::Context;
+use kit::exit::{Exit, Fatal};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::task::TaskTracker;
+
+/// A client that has not finished its handshake by then is not going to.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// Under `always` the lines of a connection that stays open have no receipt that they could precede.
+const SYNC_OPEN_CONNECTIONS_WITHIN: Duration = Duration::from_secs(1);
+
+/// All that the data plane needs; everything in it is checked and open.
+#[derive(Debug)]
+pub struct Plan {
+    pub listeners: Vec<TcpListener>,
+    pub journal: Journal,
+    pub format: LineFormat,
+    pub sync: SyncMode,
+    pub connections_max: usize,
+    pub held_bytes_max: usize,
+    pub keepalive: Duration,
+    pub limits: watch::Receiver<Limits>,
+    pub allow: watch::Receiver<AllowList>,
+    pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    pub orders: mpsc::Receiver<Order>,
+    /// Told after each rotation.
+    pub rotated: Arc<Notify>,
+    pub metrics: LogdMetrics,
+    pub context: Context,
+}
+
+/// What the control side may ask for.
+#[derive(Clone, Debug)]
+pub enum Order {
+    Reopen,
+    Apply(Policy),
+}
+
+/// Runs until drained; to be called on a thread of its own.
+pub fn run(plan: Plan) -> Result<(), Fatal> {
+    let failed = |e: std::io::Error| Fatal::new(Exit::System, "cannot start the data plane").because(e);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default()).map_err(failed)?;
+    runtime.block_on(serve_all(plan))
+}
+
+async fn serve_all(plan: Plan) -> Result<(), Fatal> {
+    let Context { stop, readiness, liveness, .. } = plan.context.clone();
+    let intake = Rc::new(Intake::new(plan.journal, plan.metrics, readiness.clone(), plan.rotated));
+    let shared = Shared {
+        intake: intake.clone(),
+        budget: Budget::new(plan.held_bytes_max, plan.connections_max),
+        drain: stop.drain.clone(),
+        abort: stop.abort.clone(),
+        format: plan.format,
+        sync_always: plan.sync == SyncMode::Always,
+    };
+    let door = Rc::new(Door { shared, limits: plan.limits, tls: plan.tls, keepalive: plan.keepalive });
+    let connections = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(plan.connections_max));
+
+    tokio::task::spawn_local(liveness.answer_for("data plane"));
+    let writer = tokio::task::spawn_local({
+        let intake = intake.clone();
+        async move { intake.write_each_turn().await }
+    });
+    let syncer = tokio::task::spawn_local(sync_as_asked(intake.clone(), plan.sync));
+    tokio::task::spawn_local(obey(plan.orders, intake.clone()));
+    let mut gates = Vec::new();
+    for listener in plan.listeners {
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))?;
+        let gate = Gate { listener, permits: permits.clone(), allow: plan.allow.clone() };
+        gates.push(tokio::task::spawn_local(accept_all(gate, door.clone(), connections.clone())));
+    }
+    readiness.clear("starting");
+
+    stop.drain.cancelled().await;
+    for gate in gates {
+        let _ = gate.await;
+    }
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = stop.abort.cancelled() => {}
+    }
+    writer.abort();
+    syncer.abort();
+    intake.flush();
+    if plan.sync != SyncMode::Never {
+        let (unsynced, position) = intake.begin_sync();
+        intake.end_sync(position, &unsynced.sync());
+    }
+    match intake.pending_bytes() {
+        0 => Ok(()),
+        bytes => Err(Fatal::new(
+            Exit::TryAgain,
+            format!("the file did not take the last {bytes} bytes; their senders were given no receipt"),
+        )),
+    }
+}
+
+/// What each new connection is met with.
+#[derive(Debug)]
+struct Door {
+    shared: Shared,
+    limits: watch::Receiver<Limits>,
+    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    keepalive: Duration,
+}
+
+async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
+    let metrics = &door.shared.intake.metrics;
+    while let Some(arrival) = door.shared.drain.run_until_cancelled(gate.next()).await {
+        match arrival {
+            Arrival::Admitted(stream, peer, permit) => {
+                metrics.connections.inc();
+                door.shared.intake.hurry();
+                // From here on only a receipt closes this socket in order; dying resets it.
+                if reset_on_close(&stream).is_err() {
+                    continue;
+                }
+                connections.spawn_local(door.clone().meet(stream, peer, permit));
+            }
+            Arrival::Refused(peer) => {
+                metrics.refused.get_or_create(&Reason { reason: "not_allowed" }).inc();
+                tracing::debug!(%peer, "peer outside --allow");
+            }
+            Arrival::Failed(error) => {
+                metrics.accept_errors.inc();
+                tracing::warn!(%error, "cannot accept a connection; it waits");
+            }
+        }
+    }
+}
+
+impl Door {
+    async fn meet(self: Rc<Door>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+        let metrics = &self.shared.intake.metrics;
+        metrics.connections_open.inc();
+        keep_alive(&stream, self.keepalive);
+        let limits = *self.limits.borrow();
+        let tls = self.tls.borrow().clone();
+        let ending = match tls {
+            None => serve(stream, peer, &self.shared, limits).await,
+            Some(config) => {
+                let handshake = TlsAcceptor::from(config).accept(stream);
+                match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
+                    // Boxed: only TLS connections pay for its size.
+                    Ok(Ok(stream)) => Box::pin(serve(stream, peer, &self.shared, limits)).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%peer, %error, "TLS handshake failed");
+                        Ending::Reset("tls")
+                    }
+                    Err(_) => Ending::Reset("tls"),
+                }
+            }
+        };
+        match ending {
+            Ending::Receipt => metrics.receipts.inc(),
+            Ending::Reset(reason) => metrics.resets.get_or_create(&Reason { reason }).inc(),
+        };
+        tracing::debug!(%peer, ?ending, "connection ended");
+        metrics.connections_open.dec();
+    }
+}
+
+fn keep_alive(stream: &TcpStream, after: Duration) {
+    let Ok(seconds @ 1..) = u32::try_from(after.as_secs()) else { return };
+    // Best effort: without it a dead peer is only found later.
+    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &seconds);
+    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &(seconds.div_ceil(4)));
+    let _ = setsockopt(stream, sockopt::TcpKeepCount, &4);
+}
+
+/// Group commit: one sync serves all who wait, and while it runs the next group gathers.
+async fn sync_as_asked(intake: Rc<Intake>, mode: SyncMode) {
+    let within = match mode {
+        SyncMode::Never => return,
+        SyncMode::Always => SYNC_OPEN_CONNECTIONS_WITHIN,
+        SyncMode::Within(interval) => interval,
+    };
+    loop {
+        intake.sync_due(within).await;
+        if !intake.owes_sync() {
+            continue;
+        }
+        let (unsynced, position) = intake.begin_sync();
+        let began = Instant::now();
+        let result = tokio::task::spawn_blocking(move || unsynced.sync()).await;
+        intake.metrics.sync_seconds.observe(began.elapsed().as_secs_f64());
+        intake.end_sync(position, &result.unwrap_or_else(|e| Err(std::io::Error::other(e))));
+    }
+}
+
+async fn obey(mut orders: mpsc::Receiver<Order>, intake: Rc<Intake>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Reopen => intake.reopen(),
+            Order::Apply(policy) => intake.set_policy(policy),
+        }
+    }
+}

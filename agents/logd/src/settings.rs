@@ -1,0 +1,165 @@
+//! logd's flags, and which of them a running daemon can change.
+
+use crate::line_format::LineFormat;
+use crate::rotation::Policy;
+use kit::allow::Allowed;
+use kit::settings::{Common, Door, parse_duration, parse_size};
+use kit::tls::ServerFiles;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Takes log lines over TCP and keeps them in a file. A sender that half-closes and then reads the end of
+/// the stream knows that everything it sent is in the file.
+///
+/// Try it: logd & echo hello | nc -N 127.0.0.1 6666; cat node_log
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "logd", args_conflicts_with_subcommands = true, max_term_width = 110)]
+pub struct Flags {
+    #[command(flatten)]
+    pub serve: Serve,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Print the log, rotated files first, in the order in which it was written
+    Read(crate::read::Options),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Serve {
+    /// Where to take lines; [::] serves IPv4 and IPv6. Sockets passed by systemd are used instead
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", help_heading = "Taking lines")]
+    pub listen: SocketAddr,
+
+    /// Who may send: networks, addresses, `local` (loopback, private, link-local) or `any`
+    #[arg(
+        long,
+        value_name = "CIDR[,…]",
+        default_value = "local",
+        value_delimiter = ',',
+        help_heading = "Taking lines"
+    )]
+    pub allow: Vec<Allowed>,
+
+    /// Connections at once; more wait until one ends
+    #[arg(long, value_name = "N", default_value = "4096", help_heading = "Taking lines")]
+    pub max_connections: u16,
+
+    /// Longer lines are cut into pieces of this size, and counted
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_line_size, help_heading = "Taking lines")]
+    pub max_line: u64,
+
+    /// Memory for lines whose end has not come yet, over all connections
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Taking lines")]
+    pub max_held: u64,
+
+    /// Reset a connection that sent nothing for so long; 0s: never
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Taking lines")]
+    pub idle_timeout: Duration,
+
+    /// Find dead peers by probing a silent connection after so long; 0s: never
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Taking lines")]
+    pub keepalive: Duration,
+
+    #[command(flatten)]
+    pub tls: ServerFiles,
+
+    /// The file that lines are appended to
+    #[arg(long, value_name = "PATH", default_value = "node_log", help_heading = "Keeping lines")]
+    pub file: PathBuf,
+
+    /// How lines are written
+    #[arg(long, value_name = "FORMAT", default_value = "raw", help_heading = "Keeping lines")]
+    pub format: LineFormat,
+
+    /// When lines are forced to the disk: `always` (before the receipt), `never`, or at the latest after so long
+    #[arg(long, value_name = "WHEN", default_value = "1s", help_heading = "Keeping lines")]
+    pub sync: SyncMode,
+
+    /// Put the file away before it grows beyond this; 0: never
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Keeping lines")]
+    pub rotate_size: u64,
+
+    /// Put the file away when it is this old and another line comes; 0s: never
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Keeping lines")]
+    pub rotate_age: Duration,
+
+    /// Rotated files to keep; 0: any number
+    #[arg(long, value_name = "N", default_value = "16", help_heading = "Keeping lines")]
+    pub keep_files: usize,
+
+    /// Bytes of rotated files to keep; 0: any number
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Keeping lines")]
+    pub keep_size: u64,
+
+    /// Leave rotated files uncompressed
+    #[arg(long, help_heading = "Keeping lines")]
+    pub no_gzip: bool,
+
+    /// Where probes and metrics are answered, or `none`
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6667", help_heading = "Process")]
+    pub admin: Door,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The settings that a running daemon takes over from a changed file.
+pub const LIVE: [&str; 8] = [
+    "allow",
+    "max-line",
+    "idle-timeout",
+    "rotate-size",
+    "rotate-age",
+    "keep-files",
+    "keep-size",
+    "log-level",
+];
+
+impl Serve {
+    pub fn policy(&self) -> Policy {
+        Policy {
+            rotate_bytes: self.rotate_size,
+            rotate_age: self.rotate_age,
+            keep_files: self.keep_files,
+            keep_bytes: self.keep_size,
+        }
+    }
+
+    pub fn line_bytes_max(&self) -> usize {
+        usize::try_from(self.max_line).unwrap_or(usize::MAX)
+    }
+}
+
+/// When lines are forced to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    Never,
+    Within(Duration),
+    Always,
+}
+
+impl FromStr for SyncMode {
+    type Err = String;
+    fn from_str(text: &str) -> Result<SyncMode, String> {
+        match text {
+            "never" => Ok(SyncMode::Never),
+            "always" => Ok(SyncMode::Always),
+            other => parse_duration(other)
+                .map(|within| if within.is_zero() { SyncMode::Always } else { SyncMode::Within(within) })
+                .map_err(|_| "expected always, never or a duration such as 1s".to_owned()),
+        }
+    }
+}
+
+fn parse_line_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("a line needs at least 1 byte".to_owned()),
+        size => Ok(size),
+    }
+}
