@@ -57,7 +57,8 @@ pub struct Outcome {
     /// What is new and waits, as far as it can be told.
     pub waiting: Option<u64>,
     pub published: Option<Published>,
-    pub removed_archives: usize,
+    pub removed_archives: u64,
+    pub removed_sources: u64,
     pub archive_bytes: u64,
     pub content_bytes: u64,
 }
@@ -73,6 +74,11 @@ pub struct Published {
 impl Archivist {
     pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
         Archivist { config, out, held: None, round: 0, published_at: None, abort }
+    }
+
+    /// Takes up new settings; the directories stay.
+    pub fn configure(&mut self, config: Config) {
+        self.config = config;
     }
 
     /// One look, and an archive if there is reason for one. Whatever fails, the archive that was there is
@@ -325,7 +331,7 @@ impl Archivist {
     }
 
     /// Removes the archives that are beyond the limits, with their indexes.
-    fn retire(&self, today: Date) -> Result<usize, Trouble> {
+    fn retire(&self, today: Date) -> Result<u64, Trouble> {
         let archives = self.out.archives()?.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect();
         let over = retention::to_remove(archives, today, self.config.limits.keep);
         for day in &over {
@@ -335,7 +341,7 @@ impl Archivist {
             self.out.remove(&name)?;
             self.out.remove(&index_name(&name))?;
         }
-        Ok(over.len())
+        Ok(over.len() as u64)
     }
 }
 

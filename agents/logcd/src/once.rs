@@ -3,7 +3,6 @@
 use crate::archivist::{Archivist, Haste};
 use crate::config::Config;
 use crate::outdir::OutDir;
-use crate::priority;
 use crate::trouble::Trouble;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 
 /// Succeeds with an archive that is published, also when nothing had changed since the last one.
 pub fn once(config: Config) -> Result<(), Fatal> {
-    priority::lower();
+    kit::priority::lower_this_thread();
     let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archivist = Archivist::new(config, out, Arc::default());
     let outcome = archivist.cycle(Timestamp::now(), Haste::Now).map_err(fatal)?;

@@ -190,6 +190,6 @@ fn is_directory(parent: &Dir, entry: &Entry) -> bool {
 }
 
 /// What logcd itself writes is no log, whatever the patterns say.
-fn is_ours(name: &[u8]) -> bool {
+pub fn is_ours(name: &[u8]) -> bool {
     [&b".all-logs-"[..], b"all-logs-", b".logcd."].iter().any(|ours| name.starts_with(ours))
 }

@@ -10,10 +10,88 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Keeps the logs of a directory in one compressed archive a day, at the cost of the new bytes only
+/// Keeps the logs of a directory in one compressed archive a day, at the cost of the new bytes only.
+///
+/// Try it: logcd --dir /var/log --out . --once; tar -tzf all-logs-*.tar.gz
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "logcd", args_conflicts_with_subcommands = true)]
+#[command(name = "logcd", args_conflicts_with_subcommands = true, max_term_width = 110)]
 pub struct Flags {
+    #[command(flatten)]
+    pub serve: Serve,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Reading archives; any tar can do it too.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// List what an archive holds
+    List(ArchiveOptions),
+    /// Print a file of an archive, without reading what stands before it where the index is at hand
+    Cat(CatOptions),
+    /// Unpack an archive, or some of its files
+    Extract(ExtractOptions),
+    /// Check every byte of an archive and say what is wrong
+    Verify(ArchiveOptions),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ArchiveOptions {
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: PathBuf,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct CatOptions {
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: PathBuf,
+
+    /// As listed, or just the name of the file
+    #[arg(value_name = "NAME")]
+    pub name: std::ffi::OsString,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExtractOptions {
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: PathBuf,
+
+    /// As listed; all where none is given
+    #[arg(value_name = "NAME")]
+    pub names: Vec<std::ffi::OsString>,
+
+    /// Where to unpack
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub to: PathBuf,
+}
+
+/// The settings that a running daemon takes up when they change.
+pub const LIVE: &[&str] = &[
+    "include",
+    "exclude",
+    "hard-links",
+    "prefix",
+    "latest-only",
+    "interval",
+    "publish-within",
+    "publish-percent",
+    "poll",
+    "utc",
+    "level",
+    "threads",
+    "keep-days",
+    "keep-bytes",
+    "min-free",
+    "max-superseded",
+    "max-files",
+    "max-holes",
+    "remove-after",
+    "log-level",
+];
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Serve {
     /// The directory with the logs
     #[arg(long, value_name = "DIR", default_value = "/var/log", help_heading = "What")]
     pub dir: PathBuf,
@@ -124,7 +202,7 @@ pub struct Flags {
     pub common: Common,
 }
 
-impl Flags {
+impl Serve {
     pub fn config(&self) -> Result<Config, Fatal> {
         let dir = existing(&self.dir, "--dir")?;
         let out = match &self.out {

@@ -1,0 +1,135 @@
+//! What logcd counts. Every name here is documented in README.md and moved by a test.
+
+use crate::archivist::{Outcome, Published};
+use crate::scan::Skip;
+use kit::metrics::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Result {
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reason {
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct LogcdMetrics {
+    cycles: Family<Result, Counter>,
+    cycle_seconds: Counter<f64, AtomicU64>,
+    idle_ticks: Counter,
+    compressed_bytes: Counter,
+    copied_bytes: Counter,
+    written_bytes: Counter,
+    superseded: Counter,
+    archives_removed: Counter,
+    sources_removed: Counter,
+    files: Gauge,
+    skipped_files: Family<Reason, Gauge>,
+    waiting_bytes: Gauge,
+    archive_bytes: Gauge,
+    content_bytes: Gauge,
+    published_timestamp_seconds: Gauge,
+}
+
+impl LogcdMetrics {
+    pub fn register(metrics: &Metrics) -> LogcdMetrics {
+        let own = LogcdMetrics::default();
+        metrics.register(|registry| own.add_to(registry));
+        own
+    }
+
+    fn add_to(&self, registry: &mut Registry) {
+        registry.register("cycles", "Looks at the directory, by what came of them", self.cycles.clone());
+        registry.register("cycle_seconds", "Time spent in cycles", self.cycle_seconds.clone());
+        registry.register(
+            "idle_ticks",
+            "Intervals without a look, since nothing had changed",
+            self.idle_ticks.clone(),
+        );
+        registry.register("compressed_bytes", "Log bytes compressed", self.compressed_bytes.clone());
+        registry.register(
+            "copied_bytes",
+            "Archive bytes kept from the archive before",
+            self.copied_bytes.clone(),
+        );
+        registry.register("written_bytes", "Archive bytes written anew", self.written_bytes.clone());
+        registry.register(
+            "superseded",
+            "Contents kept under NAME.TIME since their file holds them no more",
+            self.superseded.clone(),
+        );
+        registry.register(
+            "archives_removed",
+            "Archives removed for --keep-days and --keep-bytes",
+            self.archives_removed.clone(),
+        );
+        registry.register("sources_removed", "Logs deleted for --remove-after", self.sources_removed.clone());
+        registry.register("files", "Files that match now", self.files.clone());
+        registry.register("skipped_files", "Files passed over now, by reason", self.skipped_files.clone());
+        registry.register(
+            "waiting_bytes",
+            "Log bytes that wait until an archive of them is worth it",
+            self.waiting_bytes.clone(),
+        );
+        registry.register("archive_bytes", "Size of today's archive", self.archive_bytes.clone());
+        registry.register("content_bytes", "Size of what is in it", self.content_bytes.clone());
+        registry.register(
+            "published_timestamp_seconds",
+            "When an archive was last published",
+            self.published_timestamp_seconds.clone(),
+        );
+    }
+
+    pub fn idle(&self) {
+        self.idle_ticks.inc();
+    }
+
+    pub fn failed(&self, disk_full: bool, took: Duration) {
+        self.count(if disk_full { "disk_full" } else { "failed" }, took);
+    }
+
+    pub fn done(&self, outcome: &Outcome, took: Duration, now_s: i64) {
+        if let Some(Published { compressed, written, copied, superseded }) = outcome.published {
+            self.compressed_bytes.inc_by(compressed);
+            self.written_bytes.inc_by(written);
+            self.copied_bytes.inc_by(copied);
+            self.superseded.inc_by(superseded);
+            self.published_timestamp_seconds.set(now_s);
+        }
+        let result = match (&outcome.published, outcome.waiting) {
+            (Some(_), _) => "published",
+            (None, Some(_)) => "waiting",
+            (None, None) => "unchanged",
+        };
+        self.count(result, took);
+        self.archives_removed.inc_by(outcome.removed_archives);
+        self.sources_removed.inc_by(outcome.removed_sources);
+        self.files.set(gauge(outcome.files as u64));
+        self.waiting_bytes.set(gauge(outcome.waiting.unwrap_or(0)));
+        self.archive_bytes.set(gauge(outcome.archive_bytes));
+        self.content_bytes.set(gauge(outcome.content_bytes));
+        for skip in Skip::ALL {
+            let number = outcome.skipped.values().filter(|other| **other == skip).count();
+            self.skipped_files.get_or_create(&Reason { reason: skip.reason() }).set(gauge(number as u64));
+        }
+    }
+
+    fn count(&self, result: &'static str, took: Duration) {
+        self.cycles.get_or_create(&Result { result }).inc();
+        self.cycle_seconds.inc_by(took.as_secs_f64());
+    }
+}
+
+/// A gauge takes a signed number; what does not fit is as large as a gauge can be.
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,57 @@
+//! The thread that does the cycles, behind everything else on the machine.
+
+use crate::archivist::{Archivist, Haste, Outcome};
+use crate::config::Config;
+use crate::outdir::OutDir;
+use crate::trouble::Trouble;
+use jiff::Timestamp;
+use kit::exit::{Exit, Fatal};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+
+enum Order {
+    Cycle(Haste, oneshot::Sender<Result<Outcome, Trouble>>),
+    Configure(Box<Config>),
+}
+
+/// Ends when it is dropped.
+pub struct Worker {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Worker {
+    /// Setting `abort` makes a running cycle give up.
+    pub fn start(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
+        let (orders, received) = mpsc::channel();
+        let work = move || {
+            kit::priority::lower_this_thread();
+            let mut archivist = Archivist::new(config, out, abort);
+            for order in received {
+                match order {
+                    Order::Cycle(haste, reply) => drop(reply.send(archivist.cycle(Timestamp::now(), haste))),
+                    Order::Configure(config) => archivist.configure(*config),
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("logcd-cycle".to_owned())
+            .spawn(work)
+            .map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))?;
+        Ok(Worker { orders })
+    }
+
+    pub async fn cycle(&self, haste: Haste) -> Result<Result<Outcome, Trouble>, Fatal> {
+        let gone = || Fatal::new(Exit::Failure, "the thread that makes the archives has died");
+        let (reply, outcome) = oneshot::channel();
+        self.orders.send(Order::Cycle(haste, reply)).map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())
+    }
+
+    /// From the next cycle on.
+    pub fn configure(&self, config: Config) {
+        // A worker that is gone is noticed with the next cycle.
+        let _ = self.orders.send(Order::Configure(Box::new(config)));
+    }
+}
