@@ -1,23 +1,69 @@
 //! What has been read and not been handed over: in memory, and in the spool while logd is away.
+//!
+//! The order is always: what is in flight, then the spool, then memory. So as long as the spool holds
+//! anything, the next batch is its oldest segment; and what is in flight from memory moves to the spool
+//! before anything younger does.
 
+use crate::flags::Flags;
 use crate::outbox::{Batch, Outbox};
+use crate::spool::{Added, Spool};
 use crate::tally::Tally;
+use kit::exit::Fatal;
+use std::io;
 use std::rc::Rc;
 
-/// The lines between the input and the receipt, oldest first.
+/// A spool is made of at least so many segments, so that dropping the oldest never drops most of it.
+const SEGMENTS_MIN: usize = 4;
+
+/// The lines between the input and the receipt.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     outbox: Outbox,
-    in_flight: Option<Rc<Batch>>,
+    spool: Option<Spool>,
+    in_flight: Option<(Rc<Batch>, Home)>,
+    /// Since the last receipt an attempt has failed or stalled.
+    away: bool,
+    /// What was said about the spool since then, to say it once.
+    said_full: bool,
+    said_error: bool,
+    dropped_lines: u64,
     buffer_bytes_max: usize,
-    pub(crate) tally: Tally,
+    tally: Tally,
+}
+
+/// Where a batch in flight goes back to when it fails.
+#[derive(Clone, Copy, Debug)]
+enum Home {
+    Memory,
+    Segment(u64),
 }
 
 impl Backlog {
-    pub(crate) fn new(batch_bytes_max: usize, buffer_bytes_max: usize) -> Backlog {
+    /// Opens the spool, if there is to be one; what an earlier run left in it goes first.
+    pub(crate) fn open(flags: &Flags) -> Result<Backlog, Fatal> {
+        let mut batch_bytes_max = flags.batch_bytes;
+        let mut spool = None;
+        if let Some(directory) = &flags.spool {
+            batch_bytes_max = batch_bytes_max.min(flags.spool_bytes / SEGMENTS_MIN);
+            let opened =
+                Spool::open(directory, batch_bytes_max as u64, flags.spool_bytes as u64, flags.spool_full)?;
+            if !opened.is_empty() {
+                tracing::info!(spool = %directory.display(), lines = opened.lines(), "an earlier run left lines");
+            }
+            spool = Some(opened);
+        }
+        Ok(Backlog::new(batch_bytes_max, flags.buffer_bytes, spool))
+    }
+
+    fn new(batch_bytes_max: usize, buffer_bytes_max: usize, spool: Option<Spool>) -> Backlog {
         Backlog {
             outbox: Outbox::new(batch_bytes_max),
+            spool,
             in_flight: None,
+            away: false,
+            said_full: false,
+            said_error: false,
+            dropped_lines: 0,
             buffer_bytes_max,
             tally: Tally::default(),
         }
@@ -28,40 +74,190 @@ impl Backlog {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.bytes.len());
+        let in_flight = match &self.in_flight {
+            Some((batch, Home::Memory)) => batch.bytes.len(),
+            _ => 0,
+        };
         self.outbox.bytes() + in_flight < self.buffer_bytes_max
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.outbox.is_empty() && self.in_flight.is_none()
+        self.outbox.is_empty() && self.in_flight.is_none() && self.spool.as_ref().is_none_or(Spool::is_empty)
+    }
+
+    pub(crate) fn has_spool(&self) -> bool {
+        self.spool.is_some()
     }
 
     pub(crate) fn has_full_batch(&self) -> bool {
-        self.outbox.has_full_batch()
+        self.outbox.has_full_batch() || self.spool.as_ref().is_some_and(|spool| !spool.is_empty())
+    }
+
+    pub(crate) fn lines(&self) -> u64 {
+        let in_flight = match &self.in_flight {
+            Some((batch, Home::Memory)) => batch.lines,
+            _ => 0,
+        };
+        self.outbox.lines() + in_flight + self.spool.as_ref().map_or(0, Spool::lines)
     }
 
     /// The oldest batch, which is in flight until `delivered` or `failed` is called.
-    pub(crate) fn take(&mut self) -> Option<Rc<Batch>> {
-        self.in_flight = self.outbox.pop().map(Rc::new);
-        self.in_flight.clone()
+    pub(crate) fn take(&mut self) -> io::Result<Option<Rc<Batch>>> {
+        let oldest = match self.oldest_spooled()? {
+            Some((number, batch)) => Some((batch, Home::Segment(number))),
+            None => self.outbox.pop().map(|batch| (batch, Home::Memory)),
+        };
+        self.in_flight = oldest.map(|(batch, home)| (Rc::new(batch), home));
+        Ok(self.in_flight.as_ref().map(|(batch, _)| batch.clone()))
     }
 
-    pub(crate) fn delivered(&mut self) {
-        if let Some(batch) = self.in_flight.take() {
-            self.tally.lines.add(batch.lines);
-            self.tally.bytes.add(batch.bytes.len() as u64);
-            self.tally.batches.add(1);
+    fn oldest_spooled(&mut self) -> io::Result<Option<(u64, Batch)>> {
+        let Some(spool) = &mut self.spool else { return Ok(None) };
+        loop {
+            match spool.head() {
+                Err((number, e)) if e.kind() == io::ErrorKind::NotFound => {
+                    tracing::error!(spool = %spool.directory().display(), number, "somebody removed a segment");
+                    spool.forget(number);
+                    self.dropped_lines += spool.take_dropped();
+                }
+                Err((_, e)) => return Err(e),
+                Ok(head) => return Ok(head),
+            }
         }
     }
 
+    /// The receipt of what was in flight came.
+    pub(crate) fn delivered(&mut self) {
+        let Some((batch, home)) = self.in_flight.take() else { return };
+        self.tally.lines.add(batch.lines);
+        self.tally.bytes.add(batch.bytes.len() as u64);
+        self.tally.batches.add(1);
+        if let (Home::Segment(number), Some(spool)) = (home, &mut self.spool) {
+            spool.remove(number);
+        }
+        self.end_absence();
+    }
+
+    /// An attempt failed; what was in flight goes back to where it came from.
     pub(crate) fn failed(&mut self) {
         self.tally.retries.add(1);
-        if let Some(batch) = self.in_flight.take() {
+        self.put_back();
+        self.away = true;
+        self.settle();
+    }
+
+    fn put_back(&mut self) {
+        if let Some((batch, Home::Memory)) = self.in_flight.take() {
             self.outbox.put_back(Rc::unwrap_or_clone(batch));
         }
     }
 
-    pub(crate) fn lines(&self) -> u64 {
-        self.outbox.lines() + self.in_flight.as_ref().map_or(0, |batch| batch.lines)
+    /// An attempt takes long; it may still succeed.
+    pub(crate) fn stalled(&mut self) {
+        self.away = true;
+        self.settle();
+    }
+
+    /// While logd is away, what is in memory belongs into the spool.
+    pub(crate) fn settle(&mut self) {
+        if !self.away || !self.settle_in_flight() {
+            return;
+        }
+        while let Some(batch) = self.outbox.pop() {
+            if !self.spooled(&batch) {
+                self.outbox.put_back(batch);
+                return;
+            }
+        }
+    }
+
+    /// What is in flight from memory is older than the rest. The spool is empty then: had it held anything,
+    /// that would have been in flight.
+    fn settle_in_flight(&mut self) -> bool {
+        let Some((batch, Home::Memory)) = &self.in_flight else { return true };
+        let batch = batch.clone();
+        if !self.spooled(&batch) {
+            return false;
+        }
+        if let Some(number) = self.spool.as_mut().and_then(Spool::seal_last) {
+            self.in_flight = Some((batch, Home::Segment(number)));
+        }
+        true
+    }
+
+    fn spooled(&mut self, batch: &Batch) -> bool {
+        let Some(spool) = &mut self.spool else { return false };
+        let in_flight = match self.in_flight {
+            Some((_, Home::Segment(number))) => Some(number),
+            _ => None,
+        };
+        let added = spool.add(batch, in_flight);
+        self.booked(batch, added)
+    }
+
+    /// Keeps the books about an addition and says once what everybody should know.
+    fn booked(&mut self, batch: &Batch, added: io::Result<Added>) -> bool {
+        let Some(spool) = &mut self.spool else { return false };
+        let dropped_lines = spool.take_dropped();
+        let directory = spool.directory().display();
+        if dropped_lines > 0 && self.dropped_lines == 0 {
+            tracing::warn!(spool = %directory, "the spool is full: dropping the oldest lines");
+        }
+        self.dropped_lines += dropped_lines;
+        match added {
+            Ok(Added::Kept) => {
+                self.tally.spooled.add(batch.lines);
+                return true;
+            }
+            Ok(Added::Full) if !self.said_full => {
+                tracing::warn!(spool = %directory, "the spool is full: nothing more is read until logd is back");
+                self.said_full = true;
+            }
+            Err(error) if !self.said_error => {
+                tracing::error!(spool = %directory, %error, "cannot write to the spool: nothing more is read");
+                self.said_error = true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn end_absence(&mut self) {
+        self.away = false;
+        self.said_full = false;
+        self.said_error = false;
+        let dropped_lines = std::mem::take(&mut self.dropped_lines);
+        self.tally.dropped.add(dropped_lines);
+        if dropped_lines > 0 {
+            tracing::warn!(dropped_lines, "lines were dropped from the full spool");
+        }
+    }
+
+    /// The end: what is left goes to the spool, even above its bound. Returns how many lines are lost.
+    pub(crate) fn close(mut self) -> u64 {
+        self.put_back();
+        let mut lost_lines = self.outbox.lines();
+        if self.spool.is_some() {
+            while let Some(batch) = self.outbox.pop() {
+                let Some(spool) = &mut self.spool else { break };
+                let added = spool.add_at_the_end(&batch);
+                if !self.booked(&batch, added) {
+                    break;
+                }
+                lost_lines -= batch.lines;
+            }
+        }
+        if let Some(spool) = &mut self.spool
+            && !spool.is_empty()
+        {
+            let directory = spool.directory().display().to_string();
+            if let Err(error) = spool.sync() {
+                tracing::warn!(spool = directory, %error, "cannot sync the spool");
+            }
+            tracing::info!(spool = directory, lines = spool.lines(), "left in the spool for the next run");
+        }
+        self.end_absence();
+        self.tally.log();
+        lost_lines
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// Least time from one small batch to the next. An idle line is sent at once; a steady trickle shares
 /// connections, since each leaves a port in TIME_WAIT for a minute and a host has 28,000 of them.
 const PACE: Duration = Duration::from_millis(10);
-/// A batch that waits longer for its receipt means that logd cannot keep up or is stuck.
+/// A batch that takes longer than this means that logd cannot keep up, is stuck or out of reach.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The desk between the input, which puts lines down, and the delivery, which takes them away.
@@ -46,6 +46,7 @@ impl Sink for Delivery {
     }
 
     fn lines_came(&self) {
+        self.backlog.borrow_mut().settle();
         self.came.notify_one();
     }
 }
@@ -71,9 +72,7 @@ impl Delivery {
 
     /// The last words: what was done, and what could not be.
     pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
-        let backlog = self.backlog.into_inner();
-        let undelivered = backlog.lines();
-        backlog.tally.log();
+        let undelivered = self.backlog.into_inner().close();
         if undelivered == 0 {
             return Ok(exit);
         }
@@ -85,7 +84,7 @@ impl Delivery {
         Err(Fatal::new(code, message))
     }
 
-    /// Returns when the input has ended and everything was handed over.
+    /// Returns when the input has ended and everything was handed over, or is as safe in the spool.
     pub(crate) async fn run(&self) {
         let mut backoff = Backoff::default();
         let mut absence = None;
@@ -96,11 +95,15 @@ impl Delivery {
             match self.attempt().await {
                 Ok(()) => {
                     backoff.succeeded();
-                    self.say_back(absence.take());
+                    self.say_back(absence.take().as_ref());
                 }
                 Err(error) => {
                     self.say_away(&mut absence, &error);
                     *self.last_error.borrow_mut() = error.to_string();
+                    if self.stop.drain.is_cancelled() && self.ended.get() && self.backlog.borrow().has_spool()
+                    {
+                        return; // time is short, and the spool keeps it
+                    }
                     self.wait_after_failure(&mut backoff).await;
                 }
             }
@@ -126,23 +129,35 @@ impl Delivery {
         }
     }
 
-    /// The batch is chosen only once there is a connection: it has grown until then.
+    /// One attempt for the oldest batch. An attempt that takes long means that logd is stuck or out of reach:
+    /// what comes meanwhile goes to the spool.
     async fn attempt(&self) -> Result<(), NoReceipt> {
-        let result = self.connect_and_hand_over().await;
-        let mut backlog = self.backlog.borrow_mut();
+        let exchange = self.connect_and_hand_over();
+        tokio::pin!(exchange);
+        let result = tokio::select! {
+            result = &mut exchange => result,
+            () = sleep(STALLED_AFTER) => {
+                self.backlog.borrow_mut().stalled();
+                self.room.notify_waiters();
+                exchange.await
+            }
+        };
         match result {
-            Ok(()) => backlog.delivered(),
-            Err(_) => backlog.failed(),
+            Ok(()) => self.backlog.borrow_mut().delivered(),
+            Err(_) => self.backlog.borrow_mut().failed(),
         }
-        drop(backlog);
         self.room.notify_waiters();
         result
     }
 
+    /// The batch is chosen only once there is a connection: it has grown until then.
     async fn connect_and_hand_over(&self) -> Result<(), NoReceipt> {
         let connection = self.target.connect().await?;
-        let Some(batch) = self.backlog.borrow_mut().take() else { return Ok(()) };
-        connection.hand_over(&batch.bytes).await
+        let batch = self.backlog.borrow_mut().take().map_err(NoReceipt::Spool)?;
+        match batch {
+            Some(batch) => connection.hand_over(&batch.bytes).await,
+            None => Ok(()),
+        }
     }
 
     async fn wait_after_failure(&self, backoff: &mut Backoff) {
@@ -172,7 +187,7 @@ impl Delivery {
         }
     }
 
-    fn say_back(&self, absence: Option<Absence>) {
+    fn say_back(&self, absence: Option<&Absence>) {
         let Some(Absence { since, attempts }) = absence else { return };
         let Target { host, port, .. } = &self.target;
         let waiting_lines = self.backlog.borrow().lines();

@@ -1,6 +1,7 @@
 //! logsend, the client of logd: takes lines from stdin, a command or a clock, and hands them over in batches
 //! that count only with a receipt.
 
+mod append;
 mod backlog;
 mod backoff;
 mod command;
@@ -12,10 +13,13 @@ mod lines;
 mod outbox;
 mod plain;
 mod receipt;
+mod segments;
 mod sink;
+mod spool;
 mod stream;
 mod tally;
 
+use append::Append;
 use backlog::Backlog;
 use delivery::Delivery;
 use flags::Flags;
@@ -25,7 +29,9 @@ use kit::identity::Identity;
 use kit::stop::Stop;
 use receipt::Target;
 use rustls_pki_types::ServerName;
+use sink::Sink;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
@@ -41,12 +47,31 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {
     let stop = Stop::on_signals(flags.common.drain_timeout)?;
+    match &flags.to_file {
+        Some(path) => append(flags, path, &stop).await,
+        None => send(flags, &stop).await,
+    }
+}
+
+async fn append(flags: &Flags, path: &Path, stop: &Stop) -> Result<Exit, Fatal> {
+    let file = Append::open(path, stop)?;
+    let mut input = Input::open(flags)?;
+    let feed = async {
+        input.feed(&file, stop).await;
+        file.room().await;
+    };
+    stop.abort.run_until_cancelled(feed).await;
+    let exit = input.close(&file);
+    file.close(exit)
+}
+
+async fn send(flags: &Flags, stop: &Stop) -> Result<Exit, Fatal> {
     let target = target(flags)?;
-    let backlog = Backlog::new(flags.batch_bytes, flags.buffer_bytes);
+    let backlog = Backlog::open(flags)?;
     let delivery = Delivery::new(target, backlog, stop.clone());
     let mut input = Input::open(flags)?;
     let feed = async {
-        input.feed(&delivery, &stop).await;
+        input.feed(&delivery, stop).await;
         delivery.input_ended();
         match flags.give_up {
             Some(patience) => tokio::time::sleep(patience).await,

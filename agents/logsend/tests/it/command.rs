@@ -20,7 +20,7 @@ fn both_streams_arrive_each_in_its_order_and_the_exit_code_is_passed_on() {
         let expected: Vec<String> = (0..500).map(|i| format!("{stream} {i}\n")).collect();
         let lines: Vec<&[u8]> =
             lines(&received).into_iter().filter(|line| line.starts_with(stream.as_bytes())).collect();
-        assert_eq!(lines, expected.iter().map(|line| line.as_bytes()).collect::<Vec<_>>());
+        assert_eq!(lines, expected.iter().map(String::as_bytes).collect::<Vec<_>>());
     }
     assert!(output.stdout.is_empty());
 }

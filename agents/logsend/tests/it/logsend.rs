@@ -54,3 +54,12 @@ pub(crate) fn wait_for_log(child: &mut Child, what: &str) -> String {
     }
     String::from_utf8_lossy(&log).into_owned()
 }
+
+/// For conditions that no event tells of, such as a file's content.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed().as_secs() < 60, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}

@@ -3,5 +3,8 @@
 
 mod command;
 mod delivery;
+mod greeting;
 mod logsend;
 mod receiver;
+mod spool;
+mod to_file;

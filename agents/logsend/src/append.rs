@@ -1,0 +1,143 @@
+//! Appending lines to a file instead of sending them: exactly one O_APPEND write a line, so that writers of
+//! the same file never mix inside a line.
+
+use crate::sink::Sink;
+use kit::exit::{Exit, Fatal};
+use kit::stop::Stop;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How soon a file that was rotated away is noticed without a SIGHUP.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A full disk is tried again this often.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// The file as a sink.
+pub(crate) struct Append {
+    path: PathBuf,
+    state: RefCell<State>,
+}
+
+struct State {
+    file: File,
+    looked: Instant,
+    hangups: watch::Receiver<u64>,
+    /// Lines that could not be written; nothing more is read until they are.
+    pending: VecDeque<Vec<u8>>,
+    error: Option<io::Error>,
+    lines: u64,
+}
+
+impl Append {
+    pub(crate) fn open(path: &Path, stop: &Stop) -> Result<Append, Fatal> {
+        let file = open(path).map_err(|e| {
+            Fatal::new(Exit::Failure, format!("cannot append to {}", path.display())).because(e)
+        })?;
+        let state = State {
+            file,
+            looked: Instant::now(),
+            hangups: stop.hangups(),
+            pending: VecDeque::new(),
+            error: None,
+            lines: 0,
+        };
+        Ok(Append { path: path.to_owned(), state: RefCell::new(state) })
+    }
+
+    /// The last words: what was done, and what could not be.
+    pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
+        let State { pending, error, lines, .. } = self.state.into_inner();
+        tracing::info!(file = %self.path.display(), lines, "done");
+        if pending.is_empty() {
+            return Ok(exit);
+        }
+        let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
+        let message = format!("{} lines not appended to {}", pending.len(), self.path.display());
+        let fatal = Fatal::new(code, message);
+        Err(match error {
+            Some(error) => fatal.because(error),
+            None => fatal,
+        })
+    }
+}
+
+impl Sink for Append {
+    async fn room(&self) {
+        while !self.state.borrow_mut().write_pending(&self.path) {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    fn line(&self, line: &[u8]) {
+        self.state.borrow_mut().pending.push_back(line.to_vec());
+    }
+
+    fn lines_came(&self) {
+        self.state.borrow_mut().write_pending(&self.path);
+    }
+}
+
+impl State {
+    /// Whether all is written.
+    fn write_pending(&mut self, path: &Path) -> bool {
+        while let Some(line) = self.pending.front_mut() {
+            let written = follow(path, &mut self.file, &mut self.looked, &mut self.hangups)
+                .and_then(|()| self.file.write(line));
+            match written {
+                Ok(length) if length == line.len() => {
+                    self.pending.pop_front();
+                    self.lines += 1;
+                    self.back(path);
+                }
+                // A disk that fills up in the middle of a line: the rest follows when there is room.
+                Ok(length) => drop(line.drain(..length)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if self.error.is_none() {
+                        tracing::error!(file = %path.display(), %error, "cannot append, trying again");
+                    }
+                    self.error = Some(error);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn back(&mut self, path: &Path) {
+        if self.error.take().is_some() {
+            tracing::info!(file = %path.display(), "appending again");
+        }
+    }
+}
+
+/// Opens the file anew when its name stands for another one, as after a rotation.
+fn follow(
+    path: &Path,
+    file: &mut File,
+    looked: &mut Instant,
+    hangups: &mut watch::Receiver<u64>,
+) -> io::Result<()> {
+    let asked = hangups.has_changed().unwrap_or(false);
+    if !asked && looked.elapsed() < LOOK_AGAIN {
+        return Ok(());
+    }
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let ours = file.metadata().map(identity)?;
+    if !std::fs::metadata(path).map(identity).is_ok_and(|named| named == ours) {
+        *file = open(path)?;
+    }
+    hangups.mark_unchanged();
+    *looked = Instant::now();
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}

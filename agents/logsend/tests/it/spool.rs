@@ -1,0 +1,224 @@
+//! The spool: what logd cannot take now outlives the absence, the process, and a SIGKILL.
+
+use crate::logsend::{command, finish, run, signal, stderr, terminate, wait_for_log, wait_until};
+use crate::receiver::{Act, Receiver, first_appearances, free_port, lines, listen_on, numbered};
+use nix::sys::signal::Signal;
+use std::io::Write;
+use std::path::Path;
+use std::process::Child;
+
+fn spooling<'a>(directory: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    [&["--spool", directory.to_str().unwrap()], more].concat()
+}
+
+/// What is in the segment files, oldest first.
+fn spooled(directory: &Path) -> Vec<u8> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "lines"));
+    files.sort();
+    // A file may be delivered and removed in between.
+    files.into_iter().flat_map(|path| std::fs::read(path).unwrap_or_default()).collect()
+}
+
+fn start(port: u16, arguments: Vec<&str>) -> Child {
+    command(port, arguments).spawn().unwrap()
+}
+
+#[test]
+fn while_logd_is_away_the_writer_goes_on_and_later_everything_arrives_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut child = start(port, spooling(directory.path(), &["--buffer-bytes", "8KiB"]));
+    let input = numbered(0..20_000);
+    // Far more than the buffer; this returns only because the spool takes it.
+    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    wait_until("all is spooled", || spooled(directory.path()) == input);
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    let output = finish(child, b"and after\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(receiver.receipted() == [input, b"and after\n".to_vec()].concat());
+    assert!(spooled(directory.path()).is_empty(), "the spool is empty at the end");
+}
+
+#[test]
+fn sigterm_while_logd_is_away_spools_the_rest_and_the_next_run_sends_it_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut child = start(port, spooling(directory.path(), &[]));
+    child.stdin.as_mut().unwrap().write_all(b"one\ntwo\nhalf a li").unwrap();
+    wait_for_log(&mut child, "logd is away");
+    terminate(&child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(spooled(directory.path()), b"one\ntwo\nhalf a li\n");
+
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    let output = run(port, &spooling(directory.path(), &[]), b"three\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(receiver.receipted(), b"one\ntwo\nhalf a li\nthree\n");
+    assert!(stderr(&output).contains("an earlier run left lines"), "{}", stderr(&output));
+}
+
+#[test]
+fn giving_up_spools_too_and_is_a_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(free_port(), &spooling(directory.path(), &["--give-up", "10ms"]), b"one\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(spooled(directory.path()), b"one\n");
+}
+
+#[test]
+fn a_restart_under_load_loses_nothing_and_repeats_only_what_had_no_receipt() {
+    let directory = tempfile::tempdir().unwrap();
+    let fickle = [Act::Receipt, Act::ResetAfter(700), Act::Receipt, Act::ResetInsteadOfReceipt, Act::Reset];
+    let acts: Vec<Act> = fickle.iter().cycle().take(120).chain(&[Act::Receipt]).copied().collect();
+    let receiver = Receiver::start(&acts);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let input = numbered(0..8_000);
+    let written = input.clone();
+    let writing = std::thread::spawn(move || writer.write_all(&written).unwrap());
+    let flags = ["--batch-bytes", "4KiB", "--buffer-bytes", "8KiB", "--spool-bytes", "2MiB"];
+    while !writing.is_finished() {
+        let before = receiver.connections();
+        let mut next = command(receiver.port(), spooling(directory.path(), &flags));
+        let child = next.stdin(reader.try_clone().unwrap()).spawn().unwrap();
+        receiver.wait_until("some batches", |receiver| {
+            receiver.connections() > before + 7 || writing.is_finished()
+        });
+        terminate(&child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    writing.join().unwrap();
+    let mut last = command(receiver.port(), spooling(directory.path(), &flags));
+    assert_eq!(last.stdin(reader).spawn().unwrap().wait().unwrap().code(), Some(0));
+    assert!(receiver.receipted() == input, "each line exactly once among what was answered for, in order");
+}
+
+#[test]
+fn sigkill_at_any_moment_loses_nothing_that_was_spooled() {
+    for round in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut child = start(port, spooling(directory.path(), &["--batch-bytes", "1KiB"]));
+        let mut stdin = child.stdin.take().unwrap();
+        let input = numbered(0..3_000);
+        let written = input.clone();
+        let writing = std::thread::spawn(move || drop(stdin.write_all(&written)));
+        // Killed while it spools, each round a little later.
+        wait_until("some is spooled", || spooled(directory.path()).len() > round * 5_000);
+        signal(&child, Signal::SIGKILL);
+        child.wait().unwrap();
+        writing.join().unwrap();
+        let survived = spooled(directory.path());
+        let torn = survived.last() != Some(&b'\n');
+
+        let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+        assert_eq!(run(port, &spooling(directory.path(), &[]), b"").status.code(), Some(0));
+        let expected = if torn { [survived, b"\n".to_vec()].concat() } else { survived };
+        assert!(receiver.receipted() == expected);
+        assert!(torn || input.starts_with(&expected), "whole lines, from the first on");
+    }
+}
+
+#[test]
+fn sigkill_between_delivery_and_removal_repeats_and_loses_nothing() {
+    for round in 0..10 {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let input = numbered(0..2_000);
+        let output =
+            run(port, &spooling(directory.path(), &["--batch-bytes", "1KiB", "--give-up", "1ms"]), &input);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(spooled(directory.path()) == input);
+
+        let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+        let mut child = start(port, spooling(directory.path(), &[]));
+        receiver.wait_until("some segments", |receiver| receiver.receipts() > round * 3);
+        signal(&child, Signal::SIGKILL);
+        child.wait().unwrap();
+        assert_eq!(run(port, &spooling(directory.path(), &[]), b"").status.code(), Some(0));
+        assert!(first_appearances(&receiver.receipted()) == input);
+    }
+}
+
+#[test]
+fn a_full_spool_holds_the_writer_up_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let flags = ["--spool-bytes", "32KiB", "--max-line", "8KiB", "--buffer-bytes", "8KiB"];
+    let mut child = start(port, spooling(directory.path(), &flags));
+    let input = numbered(0..20_000);
+    let mut stdin = child.stdin.take().unwrap();
+    let written = input.clone();
+    let writing = std::thread::spawn(move || stdin.write_all(&written).unwrap());
+    wait_for_log(&mut child, "nothing more is read until logd is back");
+    assert!(spooled(directory.path()).len() <= 32 << 10);
+    assert!(!writing.is_finished());
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    writing.join().unwrap();
+    assert!(receiver.receipted() == input);
+}
+
+#[test]
+fn drop_oldest_drops_the_oldest_whole_lines_and_counts_them_and_never_holds_the_writer_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let flags = ["--spool-bytes", "32KiB", "--max-line", "8KiB", "--spool-full", "drop-oldest"];
+    let mut child = start(port, spooling(directory.path(), &flags));
+    let input = numbered(0..20_000);
+    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    wait_until("the newest line is spooled", || {
+        spooled(directory.path()).ends_with(&numbered(19_999..20_000))
+    });
+    assert!(spooled(directory.path()).len() <= 32 << 10);
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    let output = finish(child, b"");
+    assert_eq!(output.status.code(), Some(0));
+
+    let received = receiver.receipted();
+    assert!(input.ends_with(&received), "what is left is the newest, whole and without a gap");
+    let count = lines(&received).len();
+    assert!(count > 100, "{count}");
+    let dropped = format!("dropped_lines={}", 20_000 - count);
+    let log = stderr(&output);
+    assert!(log.contains(&dropped), "{dropped} in {log}");
+    assert_eq!(log.matches("dropping the oldest lines").count(), 1, "{log}");
+}
+
+#[test]
+fn a_logd_that_is_there_and_does_not_answer_counts_as_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&[Act::Stall]);
+    let mut child = start(receiver.port(), spooling(directory.path(), &["--buffer-bytes", "8KiB"]));
+    let input = numbered(0..20_000);
+    // Returns although no attempt has failed: the receipt's time-out is a minute.
+    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    wait_until("all is spooled", || spooled(directory.path()) == input);
+    let port = receiver.stop();
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    let output = finish(child, b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(receiver.receipted() == input);
+}
+
+#[test]
+fn a_spool_has_one_user_and_the_second_is_told_to_try_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(&[Act::Receipt]);
+    let mut first = start(receiver.port(), spooling(directory.path(), &[]));
+    first.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+    receiver.wait_until("the first is at work", |receiver| receiver.receipts() == 1);
+    let second = run(receiver.port(), &spooling(directory.path(), &[]), b"");
+    assert_eq!(second.status.code(), Some(75));
+    assert!(stderr(&second).contains("logsend: another logsend uses the spool"), "{}", stderr(&second));
+    finish(first, b"");
+}
+
+#[test]
+fn a_spool_that_cannot_be_had_is_named() {
+    let output = run(free_port(), &["--spool", "/proc/nope"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot use the spool /proc/nope"), "{}", stderr(&output));
+}

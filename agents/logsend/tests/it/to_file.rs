@@ -1,0 +1,120 @@
+//! `--to-file`: one write a line, rotation followed, and the same inputs as for sending.
+
+use crate::logsend::{finish, signal, stderr, terminate, wait_for_log, wait_until};
+use crate::receiver::lines;
+use nix::sys::signal::Signal;
+use std::io::Write;
+use std::path::Path;
+
+fn to_file(path: &Path) -> [&str; 2] {
+    ["--to-file", path.to_str().unwrap()]
+}
+
+#[test]
+fn several_writers_of_one_file_never_mix_inside_a_line_and_each_keeps_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shared.log");
+    let input = |writer: usize| -> Vec<u8> {
+        (0..2000).flat_map(|i| format!("{writer} {i:05} {}\n", "y".repeat(i % 3000)).into_bytes()).collect()
+    };
+    let children: Vec<_> =
+        (0..4).map(|_| plain_command(&to_file(&path)).spawn().unwrap()).enumerate().collect();
+    let finishing: Vec<_> = children
+        .into_iter()
+        .map(|(writer, child)| std::thread::spawn(move || finish(child, &input(writer))))
+        .collect();
+    for output in finishing {
+        assert_eq!(output.join().unwrap().status.code(), Some(0));
+    }
+    let content = std::fs::read(&path).unwrap();
+    for writer in 0..4 {
+        let prefix = format!("{writer} ");
+        let own: Vec<&[u8]> =
+            lines(&content).into_iter().filter(|line| line.starts_with(prefix.as_bytes())).collect();
+        assert!(own.concat() == input(writer), "writer {writer}");
+    }
+    assert_eq!(lines(&content).len(), 8000);
+}
+
+#[test]
+fn each_line_is_exactly_one_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, trace) = (directory.path().join("x.log"), directory.path().join("trace"));
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-e", "trace=write", "-e", "signal=none", "-s", "64", "-o"]).arg(&trace);
+    strace.arg(env!("CARGO_BIN_EXE_logsend")).args(to_file(&path));
+    strace.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let Ok(child) = strace.spawn() else { return eprintln!("no strace here: not checked") };
+    let long = "z".repeat(100_000);
+    let output = finish(child, format!("one\n\n{long}\nlast").as_bytes());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let writes = trace.lines().filter(|call| call.contains("write(") && !call.contains("write(2,"));
+    let lengths: Vec<&str> = writes.filter_map(|call| call.rsplit("= ").next()).collect();
+    assert_eq!(lengths, ["4", "1", "100001", "5"], "{trace}");
+}
+
+#[test]
+fn greetings_and_a_commands_lines_can_go_to_a_file_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.log");
+    let arguments = [&to_file(&path)[..], &["--", "sh", "-c", "echo out; exit 5"]].concat();
+    assert_eq!(plain_command(&arguments).output().unwrap().status.code(), Some(5));
+    assert_eq!(std::fs::read(&path).unwrap(), b"out\n");
+
+    let greet = [&to_file(&path)[..], &["--greet", "20ms"]].concat();
+    let child = plain_command(&greet).spawn().unwrap();
+    wait_until("lines in the file", || lines(&std::fs::read(&path).unwrap()).len() > 2);
+    terminate(&child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    assert!(String::from_utf8(std::fs::read(&path).unwrap()).unwrap().contains(" - Greetings from "));
+}
+
+#[test]
+fn after_a_rotation_and_a_hangup_the_next_line_is_in_the_new_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.log");
+    let mut child = plain_command(&to_file(&path)).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"before\n").unwrap();
+    wait_until("lines in the file", || std::fs::read(&path).is_ok_and(|content| content == b"before\n"));
+    let rotated = directory.path().join("x.log.1");
+    std::fs::rename(&path, &rotated).unwrap();
+    signal(&child, Signal::SIGHUP);
+    // The signal is asynchronous: lines may still reach the old file, but then all of them are in one of both.
+    let mut sent = 0;
+    while !path.exists() {
+        stdin.write_all(b"after\n").unwrap();
+        sent += 1;
+        std::thread::yield_now();
+    }
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let both = [std::fs::read(&rotated).unwrap(), std::fs::read(&path).unwrap()].concat();
+    assert_eq!(both, [b"before\n".to_vec(), b"after\n".repeat(sent)].concat());
+}
+
+#[test]
+fn a_file_that_takes_no_more_holds_the_writer_up_and_what_is_lost_at_the_end_is_counted() {
+    let mut child = plain_command(&["--to-file", "/dev/full", "--drain-timeout", "50ms"]).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"one\ntwo\n").unwrap();
+    wait_for_log(&mut child, "cannot append");
+    terminate(&child);
+    let log = wait_for_log(&mut child, "not appended to /dev/full: No space");
+    assert!(log.contains("2 lines not appended to /dev/full"), "{log}");
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+}
+
+#[test]
+fn a_path_that_cannot_be_had_is_named() {
+    let output = plain_command(&["--to-file", "/does/not/exist/x.log"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot append to /does/not/exist/x.log"), "{}", stderr(&output));
+}
+
+/// Without `--host`, which makes no sense here and is refused.
+fn plain_command(arguments: &[&str]) -> std::process::Command {
+    let mut plain = std::process::Command::new(env!("CARGO_BIN_EXE_logsend"));
+    plain.args(arguments).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    plain
+}
