@@ -178,7 +178,8 @@ impl Framing {
         emit: &mut impl FnMut(&[u8]),
         tally: &mut Tally,
     ) -> &'a [u8] {
-        let room = self.line_bytes_max - self.held.len();
+        // The digits of what turned out not to be a header may be more than a line may have.
+        let room = self.line_bytes_max.saturating_sub(self.held.len());
         match memchr(b'\n', &input[..input.len().min(room + 1)]) {
             Some(end) => {
                 self.complete(&input[..end], emit, tally);
