@@ -93,3 +93,24 @@ fn undelivered_lines_turn_a_success_into_try_again_and_leave_a_failure_alone() {
         assert!(stderr(&output).contains("1 lines undelivered"), "{}", stderr(&output));
     }
 }
+
+/// Needs the right to make namespaces, which root has on most machines.
+#[test]
+fn as_process_1_it_leaves_no_zombies_and_passes_signals_and_codes_on() {
+    let can = std::process::Command::new("unshare").args(["-pf", "--mount-proc", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return eprintln!("no namespaces here: not checked");
+    }
+    let receiver = Receiver::start(&[Act::Receipt]);
+    // An orphan ends and is adopted by process 1; the loop ends when nothing of it is left.
+    let script = "trap 'exit 6' TERM; sh -c 'sh -c \"exit 0\" & exit 0'; \
+        while grep -q '^State:.Z' /proc/[0-9]*/status; do :; done; \
+        echo process 1 is $(tr '\\0' ' ' < /proc/1/cmdline); kill -TERM 1; while :; do read x || :; done";
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["-pf", "--mount-proc", env!("CARGO_BIN_EXE_logsend"), "--host", "127.0.0.1"]);
+    unshare.args(["--port", &receiver.port().to_string(), "--", "sh", "-c", script]);
+    let output = unshare.stdin(std::process::Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    let received = String::from_utf8(receiver.receipted()).unwrap();
+    assert!(received.starts_with("process 1 is ") && received.contains("logsend"), "{received}");
+}

@@ -7,4 +7,5 @@ mod greeting;
 mod logsend;
 mod receiver;
 mod spool;
+mod tls;
 mod to_file;

@@ -1,0 +1,125 @@
+//! TLS: the peer must be who it claims to be, and only its close_notify and an orderly end are a receipt.
+
+use crate::logsend::{run, stderr};
+use kit::tls::ServerFiles;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// A certificate that is its own authority, in `NAME.crt` and `NAME.key`.
+fn certificate(directory: &Path, name: &str) -> [PathBuf; 2] {
+    let pair = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let paths = ["crt", "key"].map(|extension| directory.join(format!("{name}.{extension}")));
+    std::fs::write(&paths[0], pair.cert.pem()).unwrap();
+    std::fs::write(&paths[1], pair.signing_key.serialize_pem()).unwrap();
+    paths
+}
+
+fn server_config(directory: &Path, client_ca: Option<PathBuf>) -> Arc<ServerConfig> {
+    let [cert, key] = certificate(directory, "logd.test");
+    let files = ServerFiles { tls_cert: Some(cert), tls_key: Some(key), tls_client_ca: client_ca };
+    files.load().unwrap().unwrap()
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    CloseNotify,
+    /// As a man in the middle could make it.
+    BareTcp,
+}
+
+/// Serves one connection for each end and returns what each of them brought.
+fn serve(config: Arc<ServerConfig>, ends: &'static [End]) -> (u16, JoinHandle<Vec<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = thread::spawn(move || {
+        let take = |end: &End| {
+            let (tcp, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, tcp);
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes);
+            if let End::CloseNotify = end {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+            bytes
+        };
+        ends.iter().map(take).collect()
+    });
+    (port, serving)
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn lines_arrive_encrypted_from_a_server_that_proves_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (port, serving) = serve(server_config(directory.path(), None), &[End::CloseNotify]);
+    let ca = directory.path().join("logd.test.crt");
+    let output = run(port, &["--tls-ca", path(&ca), "--tls-name", "logd.test"], b"one\ntwo\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(serving.join().unwrap(), [b"one\ntwo\n"]);
+}
+
+#[test]
+fn an_end_without_close_notify_is_no_receipt() {
+    let directory = tempfile::tempdir().unwrap();
+    let (port, serving) = serve(server_config(directory.path(), None), &[End::BareTcp, End::CloseNotify]);
+    let ca = directory.path().join("logd.test.crt");
+    let output = run(port, &["--tls-ca", path(&ca), "--tls-name", "logd.test"], b"one\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(serving.join().unwrap(), [b"one\n", b"one\n"]);
+    assert!(stderr(&output).contains("retries=1"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_server_with_another_name_or_authority_gets_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let [stranger, _] = certificate(directory.path(), "stranger.test");
+    let config = server_config(directory.path(), None);
+    let right = directory.path().join("logd.test.crt");
+    for (ca, name) in [(&right, "other.test"), (&stranger, "logd.test")] {
+        let (port, serving) = serve(config.clone(), &[End::CloseNotify]);
+        let arguments = ["--tls-ca", path(ca), "--tls-name", name, "--give-up", "1s"];
+        let output = run(port, &arguments, b"secret\n");
+        assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+        assert!(stderr(&output).contains("TLS handshake failed"), "{}", stderr(&output));
+        assert_eq!(serving.join().unwrap(), [b""]);
+    }
+}
+
+#[test]
+fn a_client_certificate_is_shown_where_the_server_asks_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let [cert, key] = certificate(directory.path(), "client.test");
+    let config = server_config(directory.path(), Some(cert.clone()));
+    let ca = directory.path().join("logd.test.crt");
+    let tls = ["--tls-ca", path(&ca), "--tls-name", "logd.test"];
+    let (port, serving) = serve(config.clone(), &[End::CloseNotify]);
+    let shown = [&tls[..], &["--tls-cert", path(&cert), "--tls-key", path(&key)]].concat();
+    let output = run(port, &shown, b"one\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(serving.join().unwrap(), [b"one\n"]);
+
+    let (port, serving) = serve(config, &[End::CloseNotify]);
+    let output = run(port, &[&tls[..], &["--give-up", "1s"]].concat(), b"one\n");
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert_eq!(serving.join().unwrap(), [b""]);
+}
+
+#[test]
+fn a_certificate_file_that_cannot_be_used_is_named() {
+    let output = run(1, &["--tls-ca", "/does/not/exist.crt"], b"");
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        stderr(&output).contains("/does/not/exist.crt holds no usable certificate"),
+        "{}",
+        stderr(&output)
+    );
+}
