@@ -1,0 +1,44 @@
+//! A sender that knows how it was told goodbye.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Nothing here takes nearly as long; it only turns a hang into a failure.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Half-closes and reads to the end: a clean end is the receipt, everything else is an error.
+pub(crate) fn receipt(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    end(&mut stream)
+}
+
+/// How the daemon ends the connection, whose only word is its end.
+pub(crate) fn end(stream: &mut impl Read) -> io::Result<()> {
+    match stream.read(&mut [0; 16])? {
+        0 => Ok(()),
+        bytes => panic!("{bytes} bytes from a daemon that never talks"),
+    }
+}
+
+/// Sends everything over a connection of its own and asks for the receipt.
+pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.write_all(bytes)?;
+    receipt(stream)
+}
+
+/// Whether this is the end that nobody can take for a receipt.
+pub(crate) fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,96 @@
+//! Every line, whole, in its connection's order: under many connections, and while the file changes below them.
+
+use crate::daemon::{Logd, wait_until};
+use crate::torrent::Torrent;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::Signal;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const MANY: Torrent = Torrent { connections: 200, lines: 5_000 };
+const FEWER: Torrent = Torrent { connections: 50, lines: 1_000 };
+
+fn as_it_is(line: &[u8]) -> Vec<u8> {
+    line.to_vec()
+}
+
+#[test]
+fn two_hundred_connections_with_five_thousand_lines_each() {
+    let logd = Logd::start(&["--rotate-size", "0"]);
+    MANY.send(logd.address());
+    MANY.check(&logd.files(), as_it_is);
+    assert_eq!(logd.metric("lines_total"), 1_000_000);
+    assert_eq!(logd.metric("receipts_total"), 200);
+    assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 0);
+}
+
+#[test]
+fn with_a_rotation_every_megabyte() {
+    let logd = Logd::start(&["--rotate-size", "1MB", "--keep-files", "0", "--keep-size", "0"]);
+    FEWER.send(logd.address());
+    wait_until("all rotated files are compressed", || {
+        logd.files().iter().rev().skip(1).all(|path| path.extension().is_some_and(|e| e == "gz"))
+    });
+    let files = logd.files();
+    assert!(files.len() > 5, "{files:?}");
+    FEWER.check(&files, as_it_is);
+}
+
+#[test]
+fn with_a_logrotate_that_moves_the_file_and_hangs_up() {
+    let logd = Logd::start(&[]);
+    let path = logd.path("node_log");
+    let mut moved = Vec::new();
+    let sent = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            FEWER.send(logd.address());
+            sent.store(true, Ordering::Relaxed);
+        });
+        while !sent.load(Ordering::Relaxed) {
+            let target = logd.path(&format!("moved.{}", moved.len()));
+            std::fs::rename(&path, &target).unwrap();
+            moved.push(target);
+            logd.signal(Signal::SIGHUP);
+            wait_until("there is a new file", || path.exists());
+        }
+    });
+    assert!(moved.len() > 1 && logd.metric("reopened_total") > 1);
+    moved.push(path);
+    FEWER.check(&moved, as_it_is);
+}
+
+#[test]
+fn with_every_receipt_behind_a_sync() {
+    let logd = Logd::start(&["--sync", "always"]);
+    FEWER.send(logd.address());
+    FEWER.check(&logd.files(), as_it_is);
+    let syncs = logd.metric("syncs_total");
+    assert!((1..=50).contains(&syncs), "{syncs} syncs for 50 receipts");
+}
+
+#[test]
+fn with_time_and_peer_in_front() {
+    let logd = Logd::start(&["--format", "stamped"]);
+    FEWER.send(logd.address());
+    FEWER.check(&logd.files(), |line| {
+        let mut parts = line.splitn(3, |b| *b == b' ');
+        let (time, peer) = (parts.next().unwrap(), parts.next().unwrap());
+        assert!(time.len() == "2026-11-21T08:44:24.000000Z".len() && peer.starts_with(b"127.0.0.1:"));
+        parts.next().unwrap().to_vec()
+    });
+}
+
+#[test]
+fn as_json() {
+    let logd = Logd::start(&["--format", "json"]);
+    FEWER.send(logd.address());
+    FEWER.check(&logd.files(), |line| {
+        let object: serde_json::Value = serde_json::from_slice(line).unwrap();
+        assert!(object["peer"].as_str().unwrap().starts_with("127.0.0.1:") && object["time"].is_string());
+        match object["line"].as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => STANDARD.decode(object["line_base64"].as_str().unwrap()).unwrap(),
+        }
+    });
+}
