@@ -313,7 +313,8 @@ impl Archivist {
         let stamp = look.stamp;
         let identity =
             Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
-        let held = Held { day, index: Index { identity, entries } };
+        let prefix = self.config.prefix.clone();
+        let held = Held { day, index: Index { identity, prefix, entries } };
         held.save(&self.out)?;
         Ok((published, held))
     }

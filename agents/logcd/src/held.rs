@@ -52,12 +52,8 @@ impl Held {
     /// The archive, if it is the very one that the index describes, as far as file system and trailer say.
     pub fn open_base(&self, out: &OutDir) -> Result<Option<File>, Trouble> {
         let name = archive_name(self.day);
-        let Some((file, look)) = out.open(&name)? else { return Ok(None) };
-        let mut trailer = [0; 8];
-        let read = file.read_exact_at(&mut trailer, look.stamp.size.saturating_sub(8));
-        let identity = self.index.identity;
-        let expected = [&identity.sum.crc.to_le_bytes()[..], &identity.sum.len.to_le_bytes()[..4]].concat();
-        let same = read.is_ok() && trailer == expected[..] && identity.is(&look);
+        let Some((file, _)) = out.open(&name)? else { return Ok(None) };
+        let same = is_described_by(&file, &self.index.identity);
         Ok(same.then_some(file))
     }
 
@@ -118,9 +114,15 @@ impl Held {
     }
 }
 
-impl Identity {
-    fn is(&self, look: &Look) -> bool {
-        let stamp = look.stamp;
-        (self.ino, self.size, self.mtime, self.ctime) == (stamp.ino, stamp.size, stamp.mtime, stamp.ctime)
-    }
+/// Whether an opened archive is the one of this identity, by what the file system and its trailer say.
+pub fn is_described_by(archive: &File, identity: &Identity) -> bool {
+    let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
+    let mut trailer = [0; 8];
+    let read = archive.read_exact_at(&mut trailer, stamp.size.saturating_sub(8));
+    let expected = [&identity.sum.crc.to_le_bytes()[..], &identity.sum.len.to_le_bytes()[..4]].concat();
+    let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
+    times
+        && (identity.ino, identity.size) == (stamp.ino, stamp.size)
+        && read.is_ok()
+        && trailer == expected[..]
 }

@@ -25,6 +25,8 @@ pub struct Identity {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
     pub identity: Identity,
+    /// What stands before every entry's name in the archive.
+    pub prefix: Vec<u8>,
     pub entries: Vec<Entry>,
 }
 
@@ -49,6 +51,7 @@ impl Index {
         out.time(self.identity.mtime)?;
         out.time(self.identity.ctime)?;
         out.sum(self.identity.sum)?;
+        out.name(&self.prefix)?;
         out.u64(self.entries.len() as u64)?;
         for entry in &self.entries {
             out.entry(entry)?;
@@ -75,6 +78,7 @@ impl Index {
             ctime: from.time()?,
             sum: from.sum()?,
         };
+        let prefix = from.name()?;
         let count = from.u64()?;
         let mut entries = Vec::new();
         for _ in 0..count {
@@ -83,7 +87,7 @@ impl Index {
         if !from.0.is_empty() {
             return Err(IndexError::Incoherent("bytes are left over"));
         }
-        let index = Index { identity, entries };
+        let index = Index { identity, prefix, entries };
         index.check()?;
         Ok(index)
     }
@@ -138,9 +142,13 @@ impl<W: Write> Encoder<W> {
         self.u64(sum.len)
     }
 
+    fn name(&mut self, name: &[u8]) -> io::Result<()> {
+        self.u64(name.len() as u64)?;
+        self.bytes(name)
+    }
+
     fn entry(&mut self, entry: &Entry) -> io::Result<()> {
-        self.u64(entry.name.len() as u64)?;
-        self.bytes(&entry.name)?;
+        self.name(&entry.name)?;
         match &entry.origin {
             Origin::Superseded => self.bytes(b"s")?,
             Origin::Recovered => self.bytes(b"r")?,
@@ -204,9 +212,13 @@ impl<'a> Decoder<'a> {
         Ok(Sum { crc: self.u32()?, len: self.u64()? })
     }
 
+    fn name(&mut self) -> Result<Vec<u8>, IndexError> {
+        let len = usize::try_from(self.u64()?).map_err(|_| IndexError::Torn)?;
+        Ok(self.bytes(len)?.to_vec())
+    }
+
     fn entry(&mut self) -> Result<Entry, IndexError> {
-        let name_len = usize::try_from(self.u64()?).map_err(|_| IndexError::Torn)?;
-        let name = self.bytes(name_len)?.to_vec();
+        let name = self.name()?;
         let origin = match self.array()? {
             [b's'] => Origin::Superseded,
             [b'r'] => Origin::Recovered,
@@ -242,5 +254,98 @@ impl<'a> Decoder<'a> {
             });
         }
         Ok(Entry { name, origin, meta, place, blocks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn block() -> impl Strategy<Value = Block> {
+        (1u32..300_000, any::<u32>(), 1u32..300_000, any::<u32>()).prop_map(
+            |(plain_len, plain_crc, packed_len, packed_crc)| Block {
+                plain_len,
+                plain_crc,
+                packed_len,
+                packed_crc,
+            },
+        )
+    }
+
+    fn origin() -> impl Strategy<Value = Origin> {
+        let live =
+            (any::<u64>(), any::<u64>(), any::<i64>(), any::<bool>()).prop_map(|(ino, size, s, racy)| {
+                let time = Time { s, ns: 7 };
+                Origin::Live(Stamp { dev: 1, ino, size, mtime: time, ctime: time, racy })
+            });
+        prop_oneof![live, Just(Origin::Superseded), Just(Origin::Recovered)]
+    }
+
+    prop_compose! {
+        fn entry()(
+            name in prop::collection::vec(any::<u8>(), 1..300),
+            origin in origin(),
+            blocks in prop::collection::vec(block(), 0..10),
+            mode: u32, header_packed_len in 1u32..5000, padding_packed_len in 0u32..30,
+        ) -> Entry {
+            let place = Place { offset: 0, header_packed_len, header: Sum { crc: mode, len: 512 }, padding_packed_len };
+            Entry { name, origin, meta: Meta { mode, ..Meta::default() }, place, blocks }
+        }
+    }
+
+    prop_compose! {
+        /// Coherent, as those are that describe a real archive.
+        fn index()(mut entries in prop::collection::vec(entry(), 0..10), prefix: Vec<u8>) -> Index {
+            let (mut offset, mut sum) = (deflate::preamble().len() as u64, Sum::default());
+            for entry in &mut entries {
+                entry.place.offset = offset;
+                offset += entry.packed_len();
+                sum = sum.then(entry.sum());
+            }
+            let sum = sum.then(Sum::of(&[0; 1024]));
+            Index { identity: Identity { size: offset + 20, sum, ..Identity::default() }, prefix, entries }
+        }
+    }
+
+    fn encoded(index: &Index) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        index.encode(&mut bytes).unwrap();
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_back(index in index()) {
+            prop_assert_eq!(Index::decode(&encoded(&index)), Ok(index));
+        }
+
+        #[test]
+        fn a_torn_index_is_refused(index in index(), cut in any::<prop::sample::Index>()) {
+            let bytes = encoded(&index);
+            prop_assert!(Index::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(index in index(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = encoded(&index);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(Index::decode(&bytes).is_err());
+        }
+
+        /// Even with a right checksum: no panic, and no memory for numbers that were made up.
+        #[test]
+        fn any_bytes_are_read_without_harm(mut bytes: Vec<u8>, magic: bool, index in index(), at in any::<prop::sample::Index>(), with: u64) {
+            if magic {
+                bytes = encoded(&index);
+                bytes.truncate(bytes.len() - 4);
+                let at = at.index(bytes.len());
+                let end = (at + 8).min(bytes.len());
+                bytes[at..end].copy_from_slice(&with.to_le_bytes()[..end - at]);
+            }
+            bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+            let _ = Index::decode(&bytes);
+        }
     }
 }

@@ -1,0 +1,199 @@
+//! A log directory, logcd on it, and the archive as GNU tar sees it.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use jiff::Timestamp;
+use logcd::archivist::{Archivist, Haste, Outcome};
+use logcd::outdir::OutDir;
+use logcd::settings::Flags;
+use logcd::trouble::Trouble;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Members of an archive or files of a directory: names and contents.
+pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Noon, so that no test crosses midnight by chance.
+pub const NOON: &str = "2026-11-21T12:00:00Z";
+
+pub struct Bench {
+    pub root: tempfile::TempDir,
+    pub flags: Vec<OsString>,
+}
+
+impl Bench {
+    pub fn new(flags: &[&str]) -> Bench {
+        let root = tempfile::Builder::new().prefix("logcd-test-").tempdir().unwrap();
+        std::fs::create_dir(root.path().join("log")).unwrap();
+        std::fs::create_dir(root.path().join("out")).unwrap();
+        let mut all: Vec<OsString> = vec![
+            "--dir".into(),
+            root.path().join("log").into(),
+            "--out".into(),
+            root.path().join("out").into(),
+            "--prefix=p".into(),
+            "--utc".into(),
+            "--admin=none".into(),
+            "--min-free=1".into(),
+        ];
+        all.extend(flags.iter().map(OsString::from));
+        Bench { root, flags: all }
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.path().join("log").join(name)
+    }
+
+    pub fn out(&self) -> PathBuf {
+        self.root.path().join("out")
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.log(name), content).unwrap();
+    }
+
+    pub fn append(&self, name: &str, content: impl AsRef<[u8]>) {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.log(name)).unwrap();
+        file.write_all(content.as_ref()).unwrap();
+    }
+
+    pub fn try_archivist(&self) -> Result<Archivist, Trouble> {
+        let argv = [OsString::from("logcd")].into_iter().chain(self.flags.iter().cloned());
+        let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
+        let config = settings.flags.serve.config().unwrap();
+        let out = OutDir::take(&config.out, config.publishing.mode)?;
+        Ok(Archivist::new(config, out, Arc::default()))
+    }
+
+    pub fn archivist(&self) -> Archivist {
+        self.try_archivist().unwrap()
+    }
+
+    /// A fresh start and one cycle.
+    pub fn cycle(&self) -> Outcome {
+        cycle(&mut self.archivist())
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+        command.args(&self.flags).stdin(Stdio::null());
+        command
+    }
+
+    pub fn once(&self) -> Output {
+        self.command().arg("--once").output().unwrap()
+    }
+
+    /// The one archive that is there.
+    pub fn archive(&self) -> PathBuf {
+        let mut archives = self.archives();
+        assert_eq!(archives.len(), 1, "{archives:?}");
+        archives.remove(0)
+    }
+
+    pub fn archives(&self) -> Vec<PathBuf> {
+        let names = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
+        let mut archives: Vec<PathBuf> =
+            names.filter(|path| path.extension().is_some_and(|extension| extension == "gz")).collect();
+        archives.sort();
+        archives
+    }
+
+    /// Everything in the output directory that is neither archive nor index nor lock.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let paths = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
+        let known =
+            |name: &str| name.ends_with(".tar.gz") || name.ends_with(".index") || name == ".logcd.lock";
+        paths.filter(|path| !known(&path.file_name().unwrap().to_string_lossy())).collect()
+    }
+
+    /// What is in the archive, by GNU tar, names without the prefix.
+    pub fn members(&self) -> Contents {
+        members(&self.archive())
+    }
+
+    /// The logs as they are now.
+    pub fn logs(&self) -> Contents {
+        files(&self.root.path().join("log"), |name| name.ends_with(b".log"))
+    }
+}
+
+pub fn cycle(archivist: &mut Archivist) -> Outcome {
+    archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap()
+}
+
+pub fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+/// Unpacks with GNU tar, which must not complain about anything.
+pub fn members(archive: &Path) -> Contents {
+    let into = tempfile::Builder::new().prefix("logcd-test-x-").tempdir().unwrap();
+    run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into.path()));
+    let below = into.path().join("p");
+    if below.exists() { files(&below, |_| true) } else { Contents::new() }
+}
+
+pub fn files(dir: &Path, matches: impl Fn(&[u8]) -> bool) -> Contents {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| (entry.file_name().into_vec(), entry.path()))
+        .filter(|(name, _)| matches(name))
+        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
+        .collect()
+}
+
+/// Runs a command that must succeed and must have nothing to say on stderr.
+pub fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{command:?}: {} {said}", output.status);
+    output.stdout
+}
+
+pub fn names(contents: &Contents) -> Vec<String> {
+    contents.keys().map(|name| std::ffi::OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
+}
+
+/// Waits for something to become true; what it is goes into the message if it does not.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Small, fast, and the same on every machine: a failing seed can be run again.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % sides
+    }
+
+    /// Lines that look like a log's, of about this many bytes.
+    pub fn lines(&mut self, bytes: u64) -> Vec<u8> {
+        let mut lines = Vec::new();
+        while (lines.len() as u64) < bytes {
+            let (a, b) = (self.roll(1 << 40), self.roll(100));
+            lines.extend(
+                format!("2026-11-21T12:00:00Z level=info id={a:x} took={b}ms request handled\n").bytes(),
+            );
+        }
+        lines
+    }
+}
