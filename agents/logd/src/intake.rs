@@ -367,9 +367,9 @@ impl Intake {
     }
 }
 
-/// Turns that carry little and follow each other at once are made rarer, so that each carries more: eight
-/// senders that write line by line then cost a ninth of the CPU. A line that comes alone is never delayed, a
-/// busy stream's lines by at most `PAUSE`.
+/// Turns that carry little and follow each other at once are made rarer, so that each carries more: what a
+/// sender that writes line by line costs is mostly the turns. A line that comes alone is never delayed, a busy
+/// stream's lines by at most `PAUSE`.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     last: Instant,
@@ -379,7 +379,8 @@ struct Pace {
 }
 
 impl Pace {
-    const PAUSE: Duration = Duration::from_millis(1);
+    /// Longer, and a single fast sender fills its socket and has to wait.
+    const PAUSE: Duration = Duration::from_micros(300);
     /// The next turn came so soon that the thread hardly rested.
     const QUICK: Duration = Duration::from_micros(250);
     /// Turns that are already large gain nothing.

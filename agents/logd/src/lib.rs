@@ -12,6 +12,7 @@ pub mod framing;
 pub mod housekeeping;
 pub mod intake;
 pub mod journal;
+pub mod line_filter;
 pub mod line_format;
 pub mod metrics;
 pub mod read;

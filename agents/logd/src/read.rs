@@ -1,15 +1,321 @@
 //! `logd read`: the log as one text, rotated files first, in the order in which it was written.
+//!
+//! It reads beside a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
+//! printed twice.
 
-use kit::exit::Fatal;
-use std::path::PathBuf;
+use crate::journal::{directory_of, list_rotated};
+use crate::line_filter::LineFilter;
+use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
+use kit::exit::{Exit, Fatal};
+use kit::settings::parse_duration;
+use notify::{RecursiveMode, Watcher};
+use regex::bytes::Regex;
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
+/// Which part of the log to print, and whether to wait for more
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The file that logd appends to
     #[arg(long, value_name = "PATH", default_value = "node_log")]
     pub file: PathBuf,
+
+    /// Go on with what is appended, through rotations, until interrupted
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// Only what came since then: a time (2026-11-21T08:00:00Z) or so long ago (2h). Raw lines carry no time;
+    /// of them whole rotated files are left out that ended before
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Timestamp>,
+
+    /// Only lines in which this regular expression matches
+    #[arg(long, value_name = "REGEX")]
+    pub grep: Option<Regex>,
 }
 
-pub fn read(_options: &Options) -> Result<(), Fatal> {
-    Ok(())
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let ago = parse_duration(text)
+        .map_err(|_| "expected a time such as 2026-11-21T08:00:00Z or a duration such as 2h")?;
+    Timestamp::now().checked_sub(ago).map_err(|_| "so long ago there was no time".to_owned())
+}
+
+/// Prints to stdout until the end of the log, or for ever with `--follow`.
+pub fn read(options: &Options) -> Result<(), Fatal> {
+    let filter = LineFilter { since: options.since, grep: options.grep.clone() };
+    let stdout = io::stdout().lock();
+    let mut printer =
+        Printer { out: BufWriter::with_capacity(64 * 1024, stdout), filter, unfinished: Vec::new() };
+    match print_log(options, &mut printer) {
+        // `logd read | head` has what it wanted.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(e) => {
+            Err(Fatal::new(Exit::Failure, format!("cannot read {}", options.file.display())).because(e))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result<()> {
+    let (wake, awake) = mpsc::channel();
+    // Watched before the first look, so that nothing falls between.
+    let _watcher = if options.follow { Some(watch(&directory_of(&options.file), wake)?) } else { None };
+    let mut log = Snapshot::take(&options.file)?;
+    for (_, path) in log.rotated_after(0) {
+        print_rotated(&path, options.since, printer)?;
+    }
+    loop {
+        printer.copy(&mut log.current)?;
+        if !options.follow {
+            return printer.end();
+        }
+        printer.out.flush()?;
+        if log.is_current(&options.file) {
+            if log.was_truncated()? {
+                io::Seek::rewind(&mut log.current)?;
+            } else {
+                // The timeout is the net for file systems that tell no events.
+                let _ = awake.recv_timeout(Duration::from_secs(1));
+                while awake.try_recv().is_ok() {} // a burst of events is one reason to look
+            }
+            continue;
+        }
+        // Rotated: what came into the old file after our last look, then what was rotated since, then the new.
+        printer.copy(&mut log.current)?;
+        let next = Snapshot::take(&options.file)?;
+        for (number, path) in next.rotated_after(log.newest_number) {
+            if number > log.newest_number + 1 {
+                print_rotated(&path, options.since, printer)?;
+            }
+        }
+        log = next;
+    }
+}
+
+fn print_rotated(path: &Path, since: Option<Timestamp>, printer: &mut Printer<impl Write>) -> io::Result<()> {
+    let compressed = |path: &Path| path.extension().is_some_and(|extension| extension == "gz");
+    let mut path = path.to_owned();
+    let file = match File::open(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound && !compressed(&path) => {
+            path.as_mut_os_string().push(".gz"); // compressed since it was listed
+            File::open(&path)
+        }
+        other => other,
+    };
+    let file = match file {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()), // removed since, being the oldest
+        other => other?,
+    };
+    let ended: Option<Timestamp> = file.metadata()?.modified().ok().and_then(|time| time.try_into().ok());
+    if let (Some(since), Some(ended)) = (since, ended)
+        && ended < since
+    {
+        return Ok(());
+    }
+    if compressed(&path) { printer.copy(&mut MultiGzDecoder::new(file)) } else { printer.copy(&mut &file) }
+}
+
+/// The rotated files and the one being written, seen at one moment.
+struct Snapshot {
+    rotated: Vec<(u64, PathBuf)>,
+    newest_number: u64,
+    current: File,
+}
+
+impl Snapshot {
+    /// Looks again until two looks in a row agree, since the daemon may rotate and compress meanwhile.
+    fn take(path: &Path) -> io::Result<Snapshot> {
+        let mut before = numbered(path)?;
+        let mut tries_left = 1000;
+        loop {
+            let current = File::open(path);
+            let rotated = numbered(path)?;
+            let agreed = rotated.iter().map(|(n, _)| n).eq(before.iter().map(|(n, _)| n));
+            match current {
+                Ok(current) if agreed => {
+                    let newest_number = rotated.last().map_or(0, |(number, _)| *number);
+                    return Ok(Snapshot { rotated, newest_number, current });
+                }
+                // For a moment of each rotation there is no file under the name.
+                Err(e) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
+                _ => {}
+            }
+            before = rotated;
+            tries_left -= 1;
+            std::thread::yield_now();
+        }
+    }
+
+    fn rotated_after(&self, number: u64) -> Vec<(u64, PathBuf)> {
+        self.rotated.iter().filter(|(n, _)| *n > number).cloned().collect()
+    }
+
+    fn is_current(&self, path: &Path) -> bool {
+        let same = || -> io::Result<bool> {
+            let (ours, there) = (self.current.metadata()?, std::fs::metadata(path)?);
+            Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        };
+        // Missing between the two steps of a rotation: look again later.
+        same().unwrap_or(true)
+    }
+
+    fn was_truncated(&mut self) -> io::Result<bool> {
+        let position = io::Seek::stream_position(&mut self.current)?;
+        Ok(self.current.metadata()?.len() < position)
+    }
+}
+
+fn numbered(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let rotated = list_rotated(path)?;
+    Ok(rotated.into_iter().map(|file| (file.number, path.with_file_name(file.name))).collect())
+}
+
+fn watch(directory: &Path, wake: mpsc::Sender<()>) -> io::Result<impl Watcher + use<>> {
+    let mut watcher = notify::recommended_watcher(move |_| {
+        let _ = wake.send(());
+    })
+    .map_err(io::Error::other)?;
+    watcher.watch(directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+    Ok(watcher)
+}
+
+/// Whole lines that pass the filter, to `out`.
+struct Printer<W: Write> {
+    out: W,
+    filter: LineFilter,
+    /// A line whose end has not been read yet.
+    unfinished: Vec<u8>,
+}
+
+impl<W: Write> Printer<W> {
+    fn copy(&mut self, source: &mut impl Read) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(bytes) if self.filter.is_empty() => self.out.write_all(&buffer[..bytes])?,
+                Ok(bytes) => self.take(&buffer[..bytes])?,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.split_inclusive(|b| *b == b'\n') {
+            self.unfinished.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.print()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self) -> io::Result<()> {
+        let line = self.unfinished.strip_suffix(b"\n").unwrap_or(&self.unfinished);
+        if self.filter.passes(line) {
+            self.out.write_all(&self.unfinished)?;
+        }
+        self.unfinished.clear();
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if !self.unfinished.is_empty() {
+            self.print()?;
+        }
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::housekeeping::tidy;
+    use crate::journal::Journal;
+    use crate::rotation::Policy;
+
+    const POLICY: Policy =
+        Policy { rotate_bytes: 60, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 };
+
+    /// Collects what is printed, and closes like a pipe's reader once it has seen the line `stop`.
+    struct Reader(Vec<u8>);
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.extend_from_slice(bytes);
+            if self.0.ends_with(b"stop\n") { Err(ErrorKind::BrokenPipe.into()) } else { Ok(bytes.len()) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn options(file: &Path, follow: bool, grep: Option<&str>) -> Options {
+        let grep = grep.map(|text| Regex::new(text).unwrap());
+        Options { file: file.to_owned(), follow, since: None, grep }
+    }
+
+    fn print(options: &Options) -> String {
+        let filter = LineFilter { since: options.since, grep: options.grep.clone() };
+        let out = BufWriter::with_capacity(1, Reader(Vec::new()));
+        let mut printer = Printer { out, filter, unfinished: Vec::new() };
+        match print_log(options, &mut printer) {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+            other => other.unwrap(),
+        }
+        String::from_utf8(printer.out.get_ref().0.clone()).unwrap()
+    }
+
+    fn numbers(range: std::ops::Range<u32>) -> String {
+        range.map(|n| format!("line {n}\n")).collect()
+    }
+
+    #[test]
+    fn rotated_compressed_and_current_files_come_out_in_the_order_of_writing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node_log");
+        let (mut journal, _) = Journal::open(&path, POLICY).unwrap();
+        for n in 0..40 {
+            journal.append(format!("line {n}\n").as_bytes()).unwrap();
+            if n == 25 {
+                tidy(&path, &POLICY, true).unwrap();
+            }
+        }
+        assert!(list_rotated(&path).unwrap().iter().any(|file| file.compressed));
+        assert!(list_rotated(&path).unwrap().iter().any(|file| !file.compressed));
+        assert_eq!(print(&options(&path, false, None)), numbers(0..40));
+        assert_eq!(print(&options(&path, false, Some("^line 3.$"))), numbers(30..40));
+        let future = Options { since: Some(Timestamp::MAX), ..options(&path, false, None) };
+        let current = print(&future);
+        assert!(
+            current.len() <= 60 && numbers(0..40).ends_with(&current),
+            "rotated files ended before: {current}"
+        );
+    }
+
+    #[test]
+    fn following_misses_and_repeats_nothing_through_rotations_and_compression() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node_log");
+        let (mut journal, _) = Journal::open(&path, POLICY).unwrap();
+        let options = options(&path, true, None);
+        let reader = std::thread::spawn(move || print(&options));
+        for n in 0..2000 {
+            journal.append(format!("line {n}\n").as_bytes()).unwrap();
+            if n % 300 == 299 {
+                tidy(&path, &POLICY, true).unwrap();
+            }
+        }
+        journal.append(b"stop\n").unwrap();
+        assert_eq!(reader.join().unwrap(), numbers(0..2000) + "stop\n");
+    }
 }

@@ -1,0 +1,59 @@
+//! Which lines `logd read` prints.
+
+use jiff::Timestamp;
+use regex::bytes::Regex;
+
+/// What a line must meet; an empty filter lets all pass.
+#[derive(Debug, Default)]
+pub struct LineFilter {
+    pub since: Option<Timestamp>,
+    pub grep: Option<Regex>,
+}
+
+impl LineFilter {
+    pub fn is_empty(&self) -> bool {
+        self.since.is_none() && self.grep.is_none()
+    }
+
+    /// `line` comes without its newline. A raw line has no time of its own and passes `since`.
+    pub fn passes(&self, line: &[u8]) -> bool {
+        let recent = match (self.since, time_of(line)) {
+            (Some(since), Some(time)) => time >= since,
+            _ => true,
+        };
+        recent && self.grep.as_ref().is_none_or(|grep| grep.is_match(line))
+    }
+}
+
+/// The time that logd put in front of a stamped or JSON line.
+fn time_of(line: &[u8]) -> Option<Timestamp> {
+    let (text, end) = match line.strip_prefix(b"{\"time\":\"") {
+        Some(rest) => (rest, b'"'),
+        None => (line, b' '),
+    };
+    // Anything longer is no time, and a megabyte of text need not be looked through to know it.
+    let length = text.iter().take(40).position(|b| *b == end)?;
+    std::str::from_utf8(&text[..length]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamped_and_json_lines_are_held_against_their_own_time_and_raw_lines_pass() {
+        let filter = LineFilter { since: Some("2026-11-21T08:00:00Z".parse().unwrap()), grep: None };
+        assert!(filter.passes(b"2026-11-21T08:00:00.000000Z 10.0.0.1:5 late"));
+        assert!(!filter.passes(b"2026-11-21T07:59:59.999999Z 10.0.0.1:5 early"));
+        assert!(!filter.passes(
+            b"{\"time\":\"2026-11-20T08:00:00.000000Z\",\"peer\":\"10.0.0.1:5\",\"line\":\"early\"}"
+        ));
+        assert!(filter.passes(b"raw") && filter.passes(b"") && filter.passes(b"Sat Nov 21 raw"));
+    }
+
+    #[test]
+    fn grep_looks_at_bytes() {
+        let filter = LineFilter { since: None, grep: Some(Regex::new("err(or)?").unwrap()) };
+        assert!(filter.passes(b"\xff error \xfe") && !filter.passes(b"warning"));
+    }
+}

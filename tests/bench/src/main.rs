@@ -1,0 +1,29 @@
+//! Side by side: the agents and what else could do their jobs, on the same work in the same run.
+//!
+//! Figures are ratios: machines differ, and this one may be busy with other things. Contenders take turns, round
+//! after round, and the median round is shown.
+
+mod bare_loop;
+mod lines;
+mod logd;
+mod process;
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Compare the agents with their limits and peers
+#[derive(Debug, Parser)]
+enum Bench {
+    /// logd against a bare read-cut-write loop
+    Logd(logd::Options),
+    /// The bare loop itself: one thread, no promises
+    #[command(hide = true)]
+    BareLoop { file: PathBuf },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Bench::parse() {
+        Bench::Logd(options) => logd::run(&options),
+        Bench::BareLoop { file } => bare_loop::run(&file),
+    }
+}
