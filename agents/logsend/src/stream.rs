@@ -6,12 +6,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A pipe's capacity: one read takes all there is.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// How long the rest of a line may take when reading has to stop in the middle of it.
+const REST_OF_LINE: Duration = Duration::from_secs(1);
 
 /// One stream of lines.
 pub(crate) struct Stream {
@@ -72,7 +76,7 @@ impl Stream {
             // A file never makes anyone wait: let the delivery have its turn.
             tokio::task::yield_now().await;
         }
-        self.end_line_here(sink);
+        self.end_line_here(sink).await;
         self.close(sink);
     }
 
@@ -93,12 +97,13 @@ impl Stream {
         sink.lines_came();
     }
 
-    /// Reads on to the end of the present line if that has come already, and not a byte further: the rest
-    /// of the stream stays for whoever reads it next.
-    fn end_line_here(&mut self, sink: &impl Sink) {
-        while self.splitter.is_mid_line() && self.input.is_readable() {
-            if !matches!(self.take(1, sink), Ok(1..)) {
-                break;
+    /// Reads on to the end of the present line, and not a byte further: the rest of the stream stays for
+    /// whoever reads it next. Its writer may be in the middle of the line, so it gets a moment.
+    async fn end_line_here(&mut self, sink: &impl Sink) {
+        while self.splitter.is_mid_line() {
+            let readable = timeout(REST_OF_LINE, self.input.readable()).await;
+            if !matches!(readable, Ok(Ok(()))) || !matches!(self.take(1, sink), Ok(1..)) {
+                return;
             }
         }
     }
