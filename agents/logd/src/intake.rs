@@ -249,6 +249,8 @@ impl Intake {
         let blocked = error.is_some();
         if let Some(error) = error {
             self.metrics.write_errors.inc();
+            // The writer may be waiting for a turn, and with nothing taken there will be none.
+            self.turn.notify_one();
             self.readiness
                 .block("file", format!("cannot write: {error}; nothing is taken until that is over"));
         } else if self.is_blocked() {
