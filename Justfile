@@ -1,0 +1,43 @@
+# Every task that a person runs. `just` alone lists them.
+
+_list:
+    @just --list
+
+# Run the whole crew on this host, with its data in ./nodecrew-data
+run *FLAGS:
+    cargo run --release -p nodecrew -- up {{FLAGS}}
+
+# Everything that needs nothing but a Rust toolchain
+test:
+    cargo test --workspace
+
+# Format and lints, warnings as errors
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Tests with other people's programs: nc of busybox and OpenBSD, logger, GNU tar, bsdtar …
+test-clients:
+    cargo test -p logd --features client-tests
+
+# Tests that mount small file systems: as root
+test-root:
+    cargo test -p logd --features root-tests --test root_disk_full
+    cargo test -p logcd --features root-tests
+
+# An agent beside its limits and peers, as ratios: just bench logd --quick
+bench agent *FLAGS:
+    cargo build --release -p {{agent}} -p bench
+    ./target/release/bench {{agent}} {{FLAGS}}
+
+# Fuzz one parser: just fuzz logd framing 60
+fuzz agent target seconds="60":
+    cd agents/{{agent}}/fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Licences, sources and bans of what goes into the binaries
+deny:
+    cargo deny check bans licenses sources
+
+# What the landing runs
+ci:
+    .ci/run

@@ -1,0 +1,46 @@
+//! The crew: every agent by its name.
+
+use kit::exit::{Exit, Fatal};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// A member of the crew.
+pub struct Agent {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// The agent's own program, given its own command line.
+    pub cli: fn(Vec<OsString>) -> Result<Exit, Fatal>,
+}
+
+const CREW: [Agent; 3] = [
+    Agent { name: "logd", about: "TCP log daemon", cli: |argv| logd::cli(argv).map(Exit::from) },
+    Agent {
+        name: "logsend",
+        about: "Its client: lines, a command's output, greetings",
+        cli: |argv| logsend::cli(argv),
+    },
+    Agent {
+        name: "logcd",
+        about: "Log compressor: one archive a day",
+        cli: |argv| logcd::cli(argv).map(Exit::from),
+    },
+];
+
+/// The agent that `name`, or the file name of the path `name`, stands for.
+pub fn find(name: &OsStr) -> Option<&'static Agent> {
+    let name = Path::new(name).file_name()?;
+    CREW.iter().find(|agent| name == agent.name)
+}
+
+pub fn names() -> String {
+    CREW.map(|agent| agent.name).join(", ")
+}
+
+/// The agents under the help's other commands; a version line stays as it is.
+pub fn add_to_help(text: &str) -> String {
+    let lines: String = CREW.iter().map(|a| format!("  {:<8} {}\n", a.name, a.about)).collect();
+    match text.split_once("\nOptions:") {
+        Some((above, below)) => format!("{above}\nAgents (nodecrew AGENT --help):\n{lines}\nOptions:{below}"),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,141 @@
+//! `nodecrew up`: the crew on this host, each agent at work for the others' benefit.
+
+use kit::daemon::{Context, host, runtime};
+use kit::exit::{Exit, Fatal};
+use kit::logs::{self, LogFormat};
+use kit::readiness::Readiness;
+use kit::settings::{Door, parse_duration};
+use kit::stop::Stop;
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Where the crew listens and keeps its data
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Where logs and archives are kept
+    #[arg(long, value_name = "DIR", default_value = "nodecrew-data")]
+    data: PathBuf,
+
+    /// The address on which every endpoint listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    address: IpAddr,
+
+    /// How often logs are archived
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    interval: Duration,
+
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    log_level: String,
+
+    /// After Ctrl-C, how long to finish what was begun
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    drain_timeout: Duration,
+}
+
+const LINES_PORT: u16 = 6666;
+const LOGD_ADMIN_PORT: u16 = 6667;
+const LOGCD_ADMIN_PORT: u16 = 6668;
+
+pub fn run(options: &Options) -> Result<(), Fatal> {
+    logs::start(&options.log_level, LogFormat::Plain)?;
+    std::fs::create_dir_all(options.logs()).map_err(|e| {
+        Fatal::new(Exit::Failure, format!("cannot create {}", options.logs().display())).because(e)
+    })?;
+    runtime()?.block_on(up(options))
+}
+
+impl Options {
+    fn logs(&self) -> PathBuf {
+        self.data.join("logs")
+    }
+
+    fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// An agent's command line out of words.
+    fn argv(&self, words: &[(&str, OsString)]) -> Vec<OsString> {
+        let flags = words.iter().flat_map(|(flag, value)| [OsString::from(flag), value.clone()]);
+        std::iter::once("nodecrew".into()).chain(flags).collect()
+    }
+}
+
+async fn up(options: &Options) -> Result<(), Fatal> {
+    let stop = Stop::on_signals(options.drain_timeout)?;
+    let mut crew = JoinSet::new();
+    let mut doors = Vec::new();
+
+    let file = options.logs().join("node.log");
+    let lines = options.at(LINES_PORT);
+    let argv = options.argv(&[("--listen", lines.to_string().into()), ("--file", file.clone().into())]);
+    let settings = kit::settings::load("LOGD", argv)?;
+    let context = Context::new("logd", stop.clone());
+    doors.push(context.readiness.clone());
+    let admin = Door(Some(options.at(LOGD_ADMIN_PORT)));
+    crew.spawn(host("logd", admin, context, |context| logd::control::run(settings, context)));
+
+    let interval = format!("{}ms", options.interval.as_millis());
+    let argv = options.argv(&[("--dir", options.logs().into()), ("--interval", interval.into())]);
+    let settings = kit::settings::load("LOGCD", argv)?;
+    let context = Context::new("logcd", stop.clone());
+    doors.push(context.readiness.clone());
+    let admin = Door(Some(options.at(LOGCD_ADMIN_PORT)));
+    crew.spawn(host("logcd", admin, context, |context| logcd::control::run(settings, context)));
+
+    let mut outcome = Ok(());
+    tokio::select! {
+        () = all_ready(&doors) => greet(options),
+        Some(ended) = crew.join_next() => outcome = end_of(ended),
+    }
+    if outcome.is_err() {
+        stop.begin_drain();
+    }
+    // Whoever ends first takes the others along: half a crew would look like a whole one.
+    while let Some(ended) = crew.join_next().await {
+        stop.begin_drain();
+        outcome = outcome.and(end_of(ended));
+    }
+    outcome
+}
+
+fn end_of(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), Fatal> {
+    ended.unwrap_or_else(|e| Err(Fatal::new(Exit::Failure, "an agent died").because(e)))
+}
+
+async fn all_ready(doors: &[Readiness]) {
+    for door in doors {
+        let mut changes = door.changes();
+        let _ = changes.wait_for(|reasons| reasons.is_empty()).await;
+    }
+}
+
+/// One line an endpoint, each with a command to try.
+fn greet(options: &Options) {
+    let logs = options.logs();
+    let (logs, lines) = (logs.display(), options.at(LINES_PORT));
+    let today = jiff::Zoned::now().date();
+    let (logd, logcd) = (options.at(LOGD_ADMIN_PORT), options.at(LOGCD_ADMIN_PORT));
+    let (host, port) = (lines.ip(), lines.port());
+    let endpoints = [
+        (
+            format!("logd   takes lines on {lines}"),
+            format!("echo hello | nc -N {host} {port}; cat {logs}/node.log"),
+        ),
+        (format!("logcd  archives {logs}/*.log"), format!("tar -xzOf {logs}/all-logs-{today}.tar.gz")),
+        (format!("logd   probes and metrics on {logd}"), format!("curl {logd}/metrics")),
+        (format!("logcd  probes and metrics on {logcd}"), format!("curl {logcd}/ready")),
+    ];
+    let mut text = String::new();
+    for (what, try_it) in endpoints {
+        text.push_str(&format!("{what:<48} {try_it}\n"));
+    }
+    text.push_str("Ctrl-C stops the crew; the data stays.\n");
+    let mut stdout = std::io::stdout().lock();
+    // Nobody need be watching.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

@@ -1,0 +1,125 @@
+//! `nodecrew up` as a newcomer meets it: the crew starts, takes a line, archives it, and stops.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
+
+/// Kills what a failed test would leave behind.
+struct Crew(Child);
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A loopback address of this test's own, so that the well-known ports are free on it.
+fn own_address() -> Ipv4Addr {
+    let [_, high, low, _] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 100 + high % 100, low, 1 + std::process::id().to_be_bytes()[3] % 250)
+}
+
+fn up(data: &Path, address: Ipv4Addr) -> (Crew, Vec<String>) {
+    let mut child = Command::new(NODECREW)
+        .args(["up", "--interval", "100ms", "--address", &address.to_string(), "--data"])
+        .arg(data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let crew = Crew(child);
+    let mut lines = Vec::new();
+    for line in stdout.lines() {
+        let line = line.unwrap();
+        let last = line.starts_with("Ctrl-C");
+        lines.push(line);
+        if last {
+            break;
+        }
+    }
+    (crew, lines)
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_line_that_was_receipted_is_in_the_file_and_soon_in_the_archive_and_ctrl_c_ends_it_well() {
+    let data = tempfile::tempdir().unwrap();
+    let address = own_address();
+    let (mut crew, lines) = up(data.path(), address);
+    assert_eq!(lines.len(), 5, "one line an endpoint and a goodbye: {lines:#?}");
+
+    let mut sender = TcpStream::connect((address, 6666)).unwrap();
+    sender.write_all(b"hello from a newcomer\n").unwrap();
+    sender.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(sender.read(&mut [0]).unwrap(), 0, "the receipt");
+    let file = data.path().join("logs/node.log");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello from a newcomer\n");
+
+    let archive = until("the archive", || {
+        let entries = std::fs::read_dir(data.path().join("logs")).unwrap();
+        entries.map(|e| e.unwrap().path()).find(|path| path.extension().is_some_and(|e| e == "gz"))
+    });
+    until("the line in the archive", || {
+        let cat =
+            Command::new(NODECREW).args(["logcd", "cat"]).arg(&archive).arg("node.log").output().unwrap();
+        (cat.status.success() && cat.stdout == b"hello from a newcomer\n").then_some(())
+    });
+
+    Command::new("kill").args(["-INT", &crew.0.id().to_string()]).status().unwrap();
+    assert_eq!(crew.0.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello from a newcomer\n", "the data stays");
+}
+
+#[test]
+fn a_taken_port_is_one_line_that_names_it_and_ends_the_whole_crew() {
+    let data = tempfile::tempdir().unwrap();
+    let [a, b, c, d] = own_address().octets();
+    let address = Ipv4Addr::new(a, b, c, d.wrapping_add(1).max(1));
+    let _taken = std::net::TcpListener::bind((address, 6666)).unwrap();
+    let output = Command::new(NODECREW)
+        .args(["up", "--address", &address.to_string(), "--data"])
+        .arg(data.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.lines().count() == 1 && error.contains(&format!("cannot listen on {address}:6666")),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_agent_is_a_subcommand_and_a_link_by_its_name() {
+    let version = |program: &Path, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let links = tempfile::tempdir().unwrap();
+    for agent in ["logd", "logsend", "logcd"] {
+        let link = links.path().join(agent);
+        std::os::unix::fs::symlink(NODECREW, &link).unwrap();
+        let line = version(&link, &["--version"]);
+        assert!(line.starts_with(&format!("{agent} ")), "{line}");
+        assert_eq!(version(Path::new(NODECREW), &[agent, "--version"]), line);
+    }
+    let unknown = Command::new(NODECREW).arg("logq").output().unwrap();
+    assert_eq!(unknown.status.code(), Some(64));
+}
