@@ -12,19 +12,21 @@ use crate::held::Held;
 use crate::index::{Identity, Index};
 use crate::outdir::OutDir;
 use crate::plan::{Item, Plan};
+use crate::removal;
 use crate::retention::{self, Kept};
 use crate::scan::{Skip, scan};
 use crate::source::Source;
 use crate::superseded;
 use crate::trouble::Trouble;
 use crate::verdict::{Verdict, judge};
+use crate::verify::verify;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// With more than this to compress, threads are started.
 const BACKLOG_BYTES: u64 = 4 << 20;
@@ -37,6 +39,8 @@ pub struct Archivist {
     /// Counts the cycles, so that each takes another sample.
     round: u64,
     published_at: Option<Instant>,
+    /// The archive that was last read back in full.
+    verified: Option<Identity>,
     abort: Arc<AtomicBool>,
 }
 
@@ -73,7 +77,7 @@ pub struct Published {
 
 impl Archivist {
     pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
-        Archivist { config, out, held: None, round: 0, published_at: None, abort }
+        Archivist { config, out, held: None, round: 0, published_at: None, verified: None, abort }
     }
 
     /// Takes up new settings; the directories stay.
@@ -102,6 +106,9 @@ impl Archivist {
         }
         let mut outcome = self.day(now, today, haste)?;
         outcome.removed_archives = self.retire(today)?;
+        if let Some(after) = self.config.remove_after {
+            outcome.removed_sources = self.remove_sources(now, after)?;
+        }
         Ok(outcome)
     }
 
@@ -119,8 +126,7 @@ impl Archivist {
 
     /// Brings the archive of one day up to date.
     fn day(&mut self, now: Timestamp, day: Date, haste: Haste) -> Result<Outcome, Trouble> {
-        let root = Beneath::open(&self.config.dir)
-            .map_err(Trouble::on("open the log directory", &self.config.dir))?;
+        let root = self.root()?;
         let scan = scan(&root, &self.config.select, &self.config.limits)?;
         let mut outcome = Outcome { files: scan.files.len(), skipped: scan.skipped, ..Outcome::default() };
         let base = self.base(&root, now, day)?;
@@ -148,6 +154,7 @@ impl Archivist {
         }
         let (published, held) = self.publish(&root, base.as_ref(), plan, now, day, news, &mut outcome)?;
         self.held = Some(held);
+        self.published_at = Some(Instant::now());
         outcome.published = Some(published);
         outcome.measure(self.held.as_ref());
         Ok(outcome)
@@ -193,7 +200,7 @@ impl Archivist {
         let mut assembly = self.assembly(root, None, &name, size)?;
         assembly.pool.grow(self.workers(u64::MAX), self.config.packing.level).map_err(no_thread)?;
         let damage = adopt(theirs, &mut assembly)?;
-        let (_, held) = self.finish(assembly, now, day, |out| match &damage {
+        let (_, held) = self.finish(assembly, day, |out| match &damage {
             Some(why) => {
                 let aside = format!("{name}.damaged");
                 tracing::error!(
@@ -278,7 +285,7 @@ impl Archivist {
             }
         }
         outcome.skipped.append(&mut assembly.skipped);
-        self.finish(assembly, now, day, |_| match (base, &self.held) {
+        self.finish(assembly, day, |_| match (base, &self.held) {
             (Some(base), Some(held)) if !held.is_unchanged(base) => {
                 Err(Trouble::ArchiveChanged(self.out.path_of(&archive_name(held.day))))
             }
@@ -290,7 +297,6 @@ impl Archivist {
     fn finish(
         &self,
         mut assembly: Assembly<'_>,
-        _now: Timestamp,
         day: Date,
         before_rename: impl FnOnce(&OutDir) -> Result<(), Trouble>,
     ) -> Result<(Published, Held), Trouble> {
@@ -329,6 +335,40 @@ impl Archivist {
                 tracing::warn!(%error, "a half-made archive could not be removed");
             }
         }
+    }
+
+    /// Deletes the logs that are old and archived, after every byte of the archive has been read back.
+    fn remove_sources(&mut self, now: Timestamp, after: Duration) -> Result<u64, Trouble> {
+        let Some(held) = &self.held else { return Ok(0) };
+        if removal::candidates(held.entries(), now, after).next().is_none() {
+            return Ok(0);
+        }
+        let Some(archive) = held.open_base(&self.out)? else { return Ok(0) };
+        let name = archive_name(held.day);
+        if self.verified != Some(held.index.identity) {
+            verify(&archive, Some(&held.index))
+                .map_err(|fault| Trouble::ArchiveDamaged { name, why: fault.to_string() })?;
+            self.verified = Some(held.index.identity);
+        }
+        let root = self.root()?;
+        let mut removed = 0;
+        for (entry, stamp) in removal::candidates(held.entries(), now, after) {
+            let file = entry.name.escape_ascii().to_string();
+            match removal::remove(&root, &entry.name, &stamp) {
+                Ok(true) => {
+                    tracing::info!(file, "deleted: it is old and in a verified archive");
+                    removed += 1;
+                }
+                Ok(false) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(file, %error, "cannot delete"),
+            }
+        }
+        Ok(removed)
+    }
+
+    fn root(&self) -> Result<Beneath, Trouble> {
+        Beneath::open(&self.config.dir).map_err(Trouble::on("open the log directory", &self.config.dir))
     }
 
     /// Removes the archives that are beyond the limits, with their indexes.

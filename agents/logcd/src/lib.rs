@@ -30,6 +30,7 @@ pub mod pattern;
 pub mod plan;
 pub mod pool;
 pub mod reader;
+pub mod removal;
 pub mod retention;
 pub mod scan;
 pub mod settings;

@@ -1,6 +1,8 @@
 //! A log directory, logcd on it, and the archive as GNU tar sees it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod daemon;
+
 use jiff::Timestamp;
 use logcd::archivist::{Archivist, Haste, Outcome};
 use logcd::outdir::OutDir;
@@ -37,8 +39,6 @@ impl Bench {
             root.path().join("out").into(),
             "--prefix=p".into(),
             "--utc".into(),
-            "--admin=none".into(),
-            "--min-free=1".into(),
         ];
         all.extend(flags.iter().map(OsString::from));
         Bench { root, flags: all }
@@ -63,7 +63,7 @@ impl Bench {
     }
 
     pub fn try_archivist(&self) -> Result<Archivist, Trouble> {
-        let argv = [OsString::from("logcd")].into_iter().chain(self.flags.iter().cloned());
+        let argv = ["logcd", "--min-free=1"].map(OsString::from).into_iter().chain(self.flags.iter().cloned());
         let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
         let config = settings.flags.serve.config().unwrap();
         let out = OutDir::take(&config.out, config.publishing.mode)?;
@@ -79,14 +79,25 @@ impl Bench {
         cycle(&mut self.archivist())
     }
 
+    /// A cycle after a restart of the one given.
+    pub fn cycle_dropping(&self, archivist: Archivist) -> Outcome {
+        drop(archivist);
+        self.cycle()
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
-        command.args(&self.flags).stdin(Stdio::null());
+        command.args(&self.flags).env("LOGCD_ADMIN", "none").env("LOGCD_MIN_FREE", "1").stdin(Stdio::null());
         command
     }
 
     pub fn once(&self) -> Output {
         self.command().arg("--once").output().unwrap()
+    }
+
+    /// A command for reading archives, which takes no flags.
+    pub fn reader(&self) -> Command {
+        Command::new(env!("CARGO_BIN_EXE_logcd"))
     }
 
     /// The one archive that is there.

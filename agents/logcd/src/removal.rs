@@ -1,0 +1,61 @@
+//! `--remove-after`: deleting logs that are old enough and safe in an archive.
+
+use crate::beneath::{Beneath, look_at};
+use crate::entry::{Entry, Origin, Stamp};
+use jiff::Timestamp;
+use nix::dir::Dir;
+use nix::fcntl::{RenameFlags, renameat2};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// A name that no scan takes for a log.
+const ASIDE: &str = ".logcd.removing";
+
+/// The entries whose files may go once the archive has been verified: wholly archived, and left alone for
+/// long enough by every clock that the file system keeps.
+pub fn candidates<'a>(
+    entries: &'a [Entry],
+    now: Timestamp,
+    after: Duration,
+) -> impl Iterator<Item = (&'a Entry, Stamp)> {
+    let before_s = now.as_second().saturating_sub(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
+    entries.iter().filter_map(move |entry| match entry.origin {
+        Origin::Live(stamp)
+            if !stamp.racy && entry.size() == stamp.size && stamp.mtime.max(stamp.ctime).s < before_s =>
+        {
+            Some((entry, stamp))
+        }
+        _ => None,
+    })
+}
+
+/// Deletes a file if it is still the one that was archived. False when it is another by now.
+pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool> {
+    let slash = name.iter().rposition(|b| *b == b'/');
+    let (parent, last) = slash.map_or((&[][..], name), |at| (&name[..at], &name[at + 1..]));
+    let (directory, last) = (root.directory(parent)?, OsStr::from_bytes(last));
+    let seen = look_at(&directory, last)?.stamp;
+    if (seen.ino, seen.size, seen.mtime, seen.ctime)
+        != (archived.ino, archived.size, archived.mtime, archived.ctime)
+    {
+        return Ok(false);
+    }
+    // Whoever puts another file in its place just now gets it back: only a file that nobody can reach by
+    // its name any more is deleted. The rename changes its change time.
+    rename(&directory, last, OsStr::new(ASIDE))?;
+    let moved = look_at(&directory, OsStr::new(ASIDE))?.stamp;
+    if (moved.ino, moved.size, moved.mtime) == (archived.ino, archived.size, archived.mtime) {
+        unlinkat(&directory, ASIDE, UnlinkatFlags::NoRemoveDir)?;
+        return Ok(true);
+    }
+    rename(&directory, OsStr::new(ASIDE), last)?;
+    Ok(false)
+}
+
+/// Never over a file that is there.
+fn rename(directory: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    Ok(renameat2(directory, from, directory, to, RenameFlags::RENAME_NOREPLACE)?)
+}

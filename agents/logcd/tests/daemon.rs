@@ -1,0 +1,155 @@
+//! The running daemon: when it looks, what it says of itself, and how it ends.
+
+mod support;
+
+use std::os::unix::fs::symlink;
+use support::daemon::Daemon;
+use support::{Bench, Dice, names, wait_for};
+
+const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
+
+#[test]
+fn what_is_written_is_archived_without_being_asked_and_the_last_lines_when_it_stops() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "first\n");
+    let daemon = Daemon::start(&bench, &QUICK);
+    daemon.wait_until_ready();
+    assert_eq!(bench.members()[&b"x.log"[..]], b"first\n");
+    bench.append("x.log", "second\n");
+    wait_for("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
+    // An hour until the next look: only the stop can be the reason.
+    drop(daemon);
+    let daemon = Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=1h"]);
+    daemon.wait_until_ready();
+    bench.append("x.log", "last\n");
+    let (status, _) = daemon.stop();
+    assert!(status.success());
+    assert!(bench.members()[&b"x.log"[..]].ends_with(b"last\n"));
+    assert!(bench.leftovers().is_empty());
+}
+
+#[test]
+fn an_idle_directory_is_not_looked_at_until_something_happens() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "first\n");
+    let daemon = Daemon::start(&bench, &QUICK);
+    let looks = || {
+        let page = daemon.get("/metrics").1;
+        let lines = page.lines().filter(|line| line.starts_with("logcd_cycles_total{"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    daemon.wait_until_ready();
+    let idle = || daemon.metric("logcd_idle_ticks_total");
+    wait_for("the first idle tick", || idle() > 0.0);
+    let (before, ticks) = (looks(), idle());
+    wait_for("fifty more", || idle() >= ticks + 50.0);
+    assert_eq!(looks(), before);
+    bench.append("x.log", "second\n");
+    wait_for("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
+}
+
+#[test]
+fn news_waits_until_it_is_worth_an_archive() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", Dice::new(1).lines(100_000));
+    let flags = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=1h", "--publish-percent=10"];
+    let daemon = Daemon::start(&bench, &flags);
+    daemon.wait_until_ready();
+    bench.append("x.log", "little\n");
+    wait_for("a cycle that lets it wait", || daemon.metric("logcd_cycles_total{result=\"waiting\"}") > 0.0);
+    assert_eq!(daemon.metric("logcd_waiting_bytes"), 7.0);
+    assert!(!bench.members()[&b"x.log"[..]].ends_with(b"little\n"));
+    bench.append("x.log", Dice::new(2).lines(20_000));
+    wait_for("what is worth it", || bench.members() == bench.logs());
+}
+
+#[test]
+fn every_metric_is_moved_by_what_it_counts() {
+    let bench = Bench::new(&["--keep-days=1", "--remove-after=1s", "--poll=500ms"]);
+    std::fs::write(bench.out().join("all-logs-2020-01-01.tar.gz"), "old").unwrap();
+    let mut dice = Dice::new(1);
+    bench.write("x.log", dice.lines(100_000));
+    bench.write("y.log", "to be deleted\n");
+    symlink("x.log", bench.log("link.log")).unwrap();
+    let daemon = Daemon::start(&bench, &QUICK);
+    let moved = |name: &str| wait_for(name, || daemon.metric(name) > 0.0);
+    daemon.wait_until_ready();
+    bench.append("x.log", dice.lines(100));
+    moved("logcd_copied_bytes_total");
+    std::fs::remove_file(bench.log("y.log")).unwrap();
+    moved("logcd_superseded_total");
+    for name in [
+        "logcd_cycles_total{result=\"published\"}",
+        "logcd_cycle_seconds_total",
+        "logcd_idle_ticks_total",
+        "logcd_compressed_bytes_total",
+        "logcd_written_bytes_total",
+        "logcd_archives_removed_total",
+        "logcd_sources_removed_total",
+        "logcd_skipped_files{reason=\"symlink\"}",
+        "logcd_archive_bytes",
+        "logcd_content_bytes",
+        "logcd_published_timestamp_seconds",
+    ] {
+        moved(name);
+    }
+    bench.write("z.log", "new\n");
+    moved("logcd_files");
+    // Touched only: looked at, and found to be as before.
+    moved("logcd_cycles_total{result=\"unchanged\"}");
+    // Waiting and failing have tests of their own: news_waits…, and disk.rs.
+    let page = daemon.get("/metrics").1;
+    let readme = include_str!("../README.md");
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE logcd_")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(readme.contains(&format!("`{name}")), "{name} is not documented in README.md");
+    }
+}
+
+#[test]
+fn the_next_one_waits_for_the_lock_and_says_so() {
+    let bench = Bench::new(&[]);
+    let first = Daemon::start(&bench, &QUICK);
+    first.wait_until_ready();
+    let second = Daemon::start(&bench, &QUICK);
+    wait_for("the second to say why it waits", || second.get("/ready").1.contains("another logcd works on"));
+    assert_eq!(second.get("/live").0, 200);
+    assert!(first.stop().0.success());
+    second.wait_until_ready();
+}
+
+#[test]
+fn settings_are_taken_up_from_the_changed_file() {
+    let bench = Bench::new(&[]);
+    let file = bench.root.path().join("logcd.toml");
+    std::fs::write(&file, "include = [\"*.log\"]\n").unwrap();
+    bench.write("x.log", "line\n");
+    bench.write("x.txt", "text\n");
+    let config = format!("--config={}", file.display());
+    let daemon = Daemon::start(&bench, &[&QUICK[..], &[&config]].concat());
+    daemon.wait_until_ready();
+    assert_eq!(names(&bench.members()), ["x.log"]);
+    std::fs::write(&file, "include = [\"*.log\", \"*.txt\"]\n").unwrap();
+    wait_for("the new pattern", || names(&bench.members()) == ["x.log", "x.txt"]);
+    std::fs::write(&file, "includes = 1\n").unwrap();
+    daemon.signal("HUP");
+    bench.append("x.txt", "more\n");
+    wait_for("it to go on with the old settings", || bench.members()[&b"x.txt"[..]].ends_with(b"more\n"));
+    let (_, said) = daemon.stop();
+    assert!(said.contains("unknown key `includes`"), "{said}");
+}
+
+#[test]
+fn a_log_directory_that_is_gone_is_told_and_its_return_noticed() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let daemon = Daemon::start(&bench, &QUICK);
+    daemon.wait_until_ready();
+    let (log, away) = (bench.root.path().join("log"), bench.root.path().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    daemon.signal("HUP");
+    wait_for("the reason", || daemon.get("/ready").1.contains("cannot open the log directory"));
+    assert!(daemon.metric("logcd_cycles_total{result=\"failed\"}") > 0.0);
+    std::fs::rename(&away, &log).unwrap();
+    daemon.wait_until_ready();
+}

@@ -1,0 +1,94 @@
+//! One archive a day: midnight, and what is kept for how long.
+
+mod support;
+
+use logcd::archivist::Haste;
+use support::{Bench, Dice, at, members, names};
+
+#[test]
+fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks() {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(6);
+    bench.write("a.log", dice.lines(400_000));
+    bench.write("b.log", dice.lines(400));
+    let mut archivist = bench.archivist();
+    archivist.cycle(at("2026-11-21T23:00:00Z"), Haste::Now).unwrap();
+    std::fs::remove_file(bench.log("b.log")).unwrap();
+    bench.append("a.log", "the last line of the day\n");
+    let outcome = archivist.cycle(at("2026-11-22T00:00:10Z"), Haste::WhenWorthIt).unwrap();
+    let archives = bench.archives();
+    let days: Vec<_> = archives.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(days, ["all-logs-2026-11-21.tar.gz", "all-logs-2026-11-22.tar.gz"]);
+    let finished = members(&archives[0]);
+    assert_eq!(names(&finished), ["a.log", "b.log.20261122T000010"]);
+    assert!(finished[&b"a.log"[..]].ends_with(b"the last line of the day\n"));
+    // What yesterday held and today does not is yesterday's; nothing is compressed twice.
+    assert!(members(&archives[1]) == bench.logs());
+    assert_eq!(outcome.published.unwrap().compressed, 0);
+    let before = std::fs::read(&archives[0]).unwrap();
+    bench.append("a.log", "of the new day\n");
+    archivist.cycle(at("2026-11-22T00:01:10Z"), Haste::Now).unwrap();
+    assert!(std::fs::read(&archives[0]).unwrap() == before, "the finished archive stays as it is");
+}
+
+#[test]
+fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too() {
+    let bench = Bench::new(&[]);
+    bench.write("a.log", Dice::new(6).lines(400_000));
+    bench.archivist().cycle(at("2026-11-20T23:00:00Z"), Haste::Now).unwrap();
+    let outcome = bench.archivist().cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
+    assert_eq!(outcome.published.unwrap().compressed, 0);
+    assert!(members(&bench.archives()[1]) == bench.logs());
+}
+
+#[test]
+fn archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_else_is() {
+    let bench = Bench::new(&["--keep-days=3"]);
+    bench.write("a.log", "line\n");
+    for other in ["all-logs-2026-01-01.tar.gz.keep", "all-logs-today.tar.gz", "notes.txt"] {
+        std::fs::write(bench.out().join(other), "mine").unwrap();
+    }
+    let mut archivist = bench.archivist();
+    let mut removed = 0;
+    for day in 10..=15 {
+        removed +=
+            archivist.cycle(at(&format!("2026-11-{day}T12:00:00Z")), Haste::Now).unwrap().removed_archives;
+    }
+    let mut left: Vec<String> = std::fs::read_dir(bench.out())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    let expected = [
+        ".all-logs-2026-11-13.tar.gz.index",
+        ".all-logs-2026-11-14.tar.gz.index",
+        ".all-logs-2026-11-15.tar.gz.index",
+        ".logcd.lock",
+        "all-logs-2026-01-01.tar.gz.keep",
+        "all-logs-2026-11-13.tar.gz",
+        "all-logs-2026-11-14.tar.gz",
+        "all-logs-2026-11-15.tar.gz",
+        "all-logs-today.tar.gz",
+        "notes.txt",
+    ];
+    assert_eq!((left.as_slice(), removed), (&expected.map(str::to_owned)[..], 3));
+}
+
+#[test]
+fn superseded_content_is_bounded_and_can_be_switched_off() {
+    let mut dice = Dice::new(8);
+    let bench = Bench::new(&["--max-superseded=60KB"]);
+    let mut archivist = bench.archivist();
+    for hour in 10..20 {
+        bench.write("state.log", dice.lines(100_000));
+        archivist.cycle(at(&format!("2026-11-21T{hour}:00:00Z")), Haste::Now).unwrap();
+    }
+    let all = names(&bench.members());
+    assert!(all.len() >= 3 && all.len() < 8, "{all:?}");
+    assert_eq!(all.last().unwrap(), "state.log.20261121T190000", "the newest are kept");
+    let latest = Bench { flags: [&bench.flags[..], &["--latest-only".into()]].concat(), ..bench };
+    drop(archivist);
+    latest.write("state.log", dice.lines(100));
+    latest.cycle();
+    assert_eq!(names(&latest.members()), ["state.log"]);
+}

@@ -1,0 +1,48 @@
+//! A disk that is full, or may not get fuller: the old archive stays, nothing is left behind, and it goes on
+//! by itself. A file-size limit stands in for the disk; root_disk.rs has a real one.
+
+mod support;
+
+use std::process::Command;
+use support::daemon::Daemon;
+use support::{Bench, Dice, wait_for};
+
+const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
+
+#[test]
+fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(1);
+    bench.write("x.log", dice.lines(100_000));
+    bench.cycle();
+    let before = std::fs::read(bench.archive()).unwrap();
+    let mut command = Command::new("sh");
+    // 64 blocks of 512 bytes: the archive that is there fits, the next one does not.
+    command.args(["-c", "ulimit -S -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_logcd")]);
+    command.args(&bench.flags).args(QUICK).env("LOGCD_MIN_FREE", "1");
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    bench.write("y.log", dice.lines(900_000));
+    wait_for("the reason", || daemon.get("/ready").1.contains("disk: no room for an archive on"));
+    assert_eq!(daemon.get("/live").0, 200);
+    assert!(daemon.metric("logcd_cycles_total{result=\"disk_full\"}") > 0.0);
+    assert!(std::fs::read(bench.archive()).unwrap() == before, "the archive is as it was");
+    support::run(Command::new("prlimit").args(["--fsize=unlimited", "--pid", &daemon.pid()]));
+    daemon.wait_until_ready();
+    assert!(bench.members() == bench.logs());
+    assert!(bench.leftovers().is_empty());
+    let (_, said) = daemon.stop();
+    assert_eq!(said.matches("no room for an archive").count(), 1, "one line, not one a cycle: {said}");
+}
+
+#[test]
+fn it_refuses_to_use_the_last_of_the_disk() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let output = bench.command().args(["--once", "--min-free=1000PB"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("the disk is full") && said.contains("--min-free"), "{said}");
+    assert!(bench.archives().is_empty() && bench.leftovers().is_empty());
+    assert!(bench.once().status.success());
+}

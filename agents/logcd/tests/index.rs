@@ -1,0 +1,196 @@
+//! The index is a cache: whatever becomes of it or of the archive, the next archive is right.
+
+mod support;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Command;
+use support::{Bench, Contents, Dice, cycle, names, run};
+
+fn index(bench: &Bench) -> PathBuf {
+    let archive = bench.archive();
+    archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
+}
+
+/// Some logs, an archive of them, and something superseded in it.
+fn with_history() -> (Bench, Contents) {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(5);
+    for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
+        bench.write(name, dice.lines(size));
+    }
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    std::fs::remove_file(bench.log("b.log")).unwrap();
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
+    (bench, members)
+}
+
+fn holds_all(bench: &Bench, before: &Contents) {
+    let members = bench.members();
+    for (name, content) in before {
+        assert!(members.get(name) == Some(content), "{} is lost", name.escape_ascii());
+    }
+    for (name, content) in bench.logs() {
+        assert!(members.get(&name) == Some(&content), "{} is not as it is", name.escape_ascii());
+    }
+    let verified = run(bench.reader().arg("verify").arg(bench.archive()));
+    assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
+}
+
+#[test]
+fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew() {
+    let (bench, members) = with_history();
+    let sound = std::fs::read(index(&bench)).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    for bytes in [
+        None,
+        Some(Vec::new()),
+        Some(sound[..sound.len() / 2].to_vec()),
+        Some(flipped(sound.len() / 2)),
+        Some(flipped(7)),
+        Some(b"not an index at all".to_vec()),
+    ] {
+        match bytes {
+            Some(bytes) => std::fs::write(index(&bench), bytes).unwrap(),
+            None => std::fs::remove_file(index(&bench)).unwrap(),
+        }
+        bench.cycle();
+        holds_all(&bench, &members);
+    }
+}
+
+#[test]
+fn an_index_of_another_archive_is_not_believed() {
+    let (bench, members) = with_history();
+    let (other, _) = with_history();
+    other.append("a.log", "something else\n");
+    other.cycle();
+    std::fs::copy(index(&other), index(&bench)).unwrap();
+    bench.cycle();
+    holds_all(&bench, &members);
+    // Nor one of an earlier state of this archive.
+    let stale = std::fs::read(index(&bench)).unwrap();
+    bench.append("c.log", "more\n");
+    bench.cycle();
+    std::fs::write(index(&bench), stale).unwrap();
+    bench.cycle();
+    holds_all(&bench, &bench.members());
+}
+
+#[test]
+fn an_archive_that_was_copied_back_is_taken_over_with_all_it_holds() {
+    let (bench, members) = with_history();
+    let archive = bench.archive();
+    let copy = bench.root.path().join("copy");
+    run(Command::new("cp").arg("-p").arg(&archive).arg(&copy));
+    std::fs::rename(&copy, &archive).unwrap();
+    bench.cycle();
+    holds_all(&bench, &members);
+}
+
+#[test]
+fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds() {
+    let bench = Bench::new(&[]);
+    let elsewhere = bench.root.path().join("elsewhere/p");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let long = format!("{}.log", "n".repeat(180));
+    for (name, content) in [("gone.log", "of the past\n"), ("x.log", "line\n"), (long.as_str(), "long\n")] {
+        std::fs::write(elsewhere.join(name), content).unwrap();
+    }
+    bench.write("x.log", "line\nand one more\n");
+    bench.cycle();
+    let archive = bench.archive();
+    run(Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(elsewhere.parent().unwrap()).arg("p"));
+    bench.cycle();
+    let members = bench.members();
+    let gone = format!("{long}.20261121T120000");
+    assert_eq!(names(&members), ["gone.log.20261121T120000", gone.as_str(), "x.log"]);
+    assert_eq!(members[&b"gone.log.20261121T120000"[..]], b"of the past\n");
+    assert_eq!(members[&b"x.log"[..]], b"line\nand one more\n");
+}
+
+#[test]
+fn of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside() {
+    let (bench, members) = with_history();
+    let archive = bench.archive();
+    let file = File::options().write(true).open(&archive).unwrap();
+    // Within the last entry's header: everything before is whole.
+    file.set_len(file.metadata().unwrap().len() - 150).unwrap();
+    bench.cycle();
+    holds_all(&bench, &members);
+    let aside = archive.with_file_name(format!("{}.damaged", archive.file_name().unwrap().to_string_lossy()));
+    assert!(aside.exists(), "the torn one is still there to be looked at");
+}
+
+#[test]
+fn an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_set_back() {
+    for restart in [false, true] {
+        let (bench, members) = with_history();
+        let mut archivist = bench.archivist();
+        bench.append("c.log", "more\n");
+        cycle(&mut archivist);
+        let file = File::options().write(true).read(true).open(bench.archive()).unwrap();
+        let meta = file.metadata().unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, meta.len() / 2).unwrap();
+        file.write_all_at(&[byte[0] ^ 0xff], meta.len() / 2).unwrap();
+        file.set_modified(meta.modified().unwrap()).unwrap();
+        bench.append("c.log", "and more\n");
+        if restart {
+            drop(archivist);
+            archivist = bench.archivist();
+        }
+        cycle(&mut archivist);
+        let logs = bench.logs();
+        let after = bench.members();
+        for (name, content) in &logs {
+            assert!(after.get(name) == Some(content), "{} is not as it is", name.escape_ascii());
+        }
+        // What stands before the damage was saved; a.log is still there to be archived anew.
+        assert!(members.len() > logs.len());
+        run(Command::new("gzip").arg("-t").arg(bench.archive()));
+    }
+}
+
+#[test]
+fn an_archive_that_was_deleted_is_made_anew() {
+    let (bench, _) = with_history();
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    std::fs::remove_file(bench.archive()).unwrap();
+    cycle(&mut archivist);
+    assert!(bench.members() == bench.logs());
+}
+
+#[test]
+fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_little() {
+    let (bench, _) = with_history();
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    let before = std::fs::metadata(bench.archive()).unwrap().modified().unwrap();
+    for _ in 0..3 {
+        assert!(cycle(&mut archivist).published.is_none());
+    }
+    assert!(bench.cycle_dropping(archivist).published.is_none(), "nor after a restart");
+    assert_eq!(std::fs::metadata(bench.archive()).unwrap().modified().unwrap(), before);
+    // A new time alone is no news either.
+    File::options()
+        .write(true)
+        .open(bench.log("a.log"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    assert!(bench.cycle().published.is_none());
+    bench.append("a.log", "one line\n");
+    let published = bench.cycle().published.unwrap();
+    assert!(published.compressed < 64 * 1024, "{published:?}");
+    assert!(published.copied > 80_000, "{published:?}");
+}

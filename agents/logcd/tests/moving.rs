@@ -1,0 +1,137 @@
+//! Logs that are being written, cut and replaced while logcd reads them and others read the archive.
+
+mod support;
+
+use logcd::archivist::{Archivist, Haste};
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use support::{Bench, Dice, NOON, cycle, members, run};
+
+const CYCLES: u64 = 150;
+
+/// Cycles at full speed beside a writer and a reader of archives, until all have had many turns.
+fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
+    bench.cycle();
+    let (stop, reads, cycles) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let mut archivist = bench.archivist();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut turns = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // So many turns a cycle: enough to meet it anywhere, without filling the disk.
+                if turns > 1000 * (1 + cycles.load(Ordering::Relaxed)) {
+                    std::thread::yield_now();
+                    continue;
+                }
+                write(turns);
+                turns += 1;
+            }
+            turns
+        });
+        let reader = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                run(Command::new("tar").arg("-tzf").arg(bench.archive()));
+                run(Command::new("gzip").arg("-t").arg(bench.archive()));
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while cycles.load(Ordering::Relaxed) < CYCLES || reads.load(Ordering::Relaxed) < 20 {
+            if reader.is_finished() {
+                break;
+            }
+            archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap();
+            cycles.fetch_add(1, Ordering::Relaxed);
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        assert!(writer.join().unwrap() > CYCLES, "the writer had no turn");
+    });
+    archivist
+}
+
+#[test]
+fn while_a_log_grows_every_archive_is_whole_and_holds_a_beginning_of_it() {
+    let bench = Bench::new(&[]);
+    let line = |turn: u64| format!("{turn:012} the quick brown fox jumps over the lazy dog\n");
+    bench.write("x.log", "");
+    let log = File::options().append(true).open(bench.log("x.log")).unwrap();
+    let mut archivist = beside(&bench, |turn| (&log).write_all(line(turn).as_bytes()).unwrap());
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(members.len(), 1, "nothing was superseded");
+    assert!(members == bench.logs());
+}
+
+#[test]
+fn while_a_log_is_cut_and_written_anew_no_entry_is_made_of_two_of_its_states() {
+    let bench = Bench::new(&[]);
+    // Each state consists of one letter, so that a mixture shows.
+    let write = |turn: u64| {
+        let letter = b'a' + u8::try_from(turn % 26).unwrap();
+        let mut line = vec![letter; 64];
+        line.push(b'\n');
+        let mut file = File::create(bench.log("x.log")).unwrap();
+        for _ in 0..40 {
+            file.write_all(&line.repeat(100)).unwrap();
+        }
+    };
+    write(0);
+    let _archivist = beside(&bench, write);
+    let mut states = 0;
+    for (name, content) in bench.members() {
+        let mut letters: Vec<u8> = content.iter().copied().filter(|b| *b != b'\n').collect();
+        letters.dedup();
+        assert!(letters.len() <= 1, "{} is made of {}", name.escape_ascii(), letters.escape_ascii());
+        states += 1;
+    }
+    assert!(states > 1, "what the log held before is there too");
+}
+
+#[test]
+fn while_logs_are_rotated_nothing_archived_is_lost() {
+    let bench = Bench::new(&["--include=*.log,*.log.1"]);
+    let mut dice = Dice::new(3);
+    bench.write("x.log", dice.lines(5000));
+    let write = |turn: u64| {
+        bench.append("x.log", format!("{turn}\n"));
+        if turn % 50 == 49 {
+            std::fs::rename(bench.log("x.log"), bench.log("x.log.1")).unwrap();
+        }
+    };
+    let mut archivist = beside(&bench, write);
+    let before = members(&bench.archive());
+    cycle(&mut archivist);
+    let after = members(&bench.archive());
+    for (name, content) in before {
+        assert!(
+            after.values().any(|member| member.starts_with(&content)),
+            "what {} held is lost",
+            name.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn an_edit_in_the_middle_of_a_large_log_that_also_grows_is_found_by_the_rolling_look() {
+    use std::os::unix::fs::FileExt;
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(4);
+    bench.write("x.log", dice.lines(8 << 20));
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    File::options().write(true).open(bench.log("x.log")).unwrap().write_all_at(b"EDITED", 5 << 20).unwrap();
+    let mut cycles = 0;
+    loop {
+        bench.append("x.log", "one more line\n");
+        if cycle(&mut archivist).published.unwrap().superseded > 0 {
+            break;
+        }
+        cycles += 1;
+        assert!(cycles < 64, "the edit was not found");
+    }
+    let members = bench.members();
+    assert!(members[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
+    assert_eq!(members.len(), 2, "what was there before the edit is kept");
+}

@@ -1,0 +1,99 @@
+//! Every reader at hand accepts every archive, whatever the files are called and however large they are.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use support::{Bench, Dice, cycle, run};
+
+/// Readers that are not installed are named, so that a run tells what it has checked.
+fn installed(program: &str) -> bool {
+    let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+    if !there.status.success() {
+        eprintln!("{program} is not installed: not checked");
+    }
+    there.status.success()
+}
+
+fn all_readers_accept(bench: &Bench) {
+    let archive = bench.archive();
+    let path = archive.to_str().unwrap();
+    run(Command::new("tar").args(["-tzf", path]));
+    run(Command::new("gzip").args(["-t", path]));
+    for (program, arguments) in [
+        ("pigz", vec!["-t", path]),
+        ("busybox", vec!["tar", "-tzf", path]),
+        ("busybox", vec!["gunzip", "-t", path]),
+        ("bsdtar", vec!["-tf", path]),
+        (
+            "python3",
+            vec!["-c", "import sys,tarfile\nfor m in tarfile.open(sys.argv[1]):\n  assert m.isfile()", path],
+        ),
+    ] {
+        if installed(program) {
+            run(Command::new(program).args(arguments));
+        }
+    }
+    let verified = run(bench.reader().args(["verify", path]));
+    assert!(String::from_utf8_lossy(&verified).contains("sound"));
+}
+
+#[test]
+fn awkward_names_and_sizes_read_back_everywhere() {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(1);
+    for size in [0, 1, 511, 512, 513, 32_768, 262_143, 262_144, 262_145, 700_000] {
+        let mut content = dice.lines(size);
+        content.truncate(usize::try_from(size).unwrap());
+        bench.write(&format!("size-{size}.log"), content);
+    }
+    let long = format!("{}.log", "n".repeat(240));
+    for name in [&b"new\nline.log"[..], b"not utf-8 \xff\xfe.log", b" .log", b"-rf.log", long.as_bytes()] {
+        std::fs::write(bench.root.path().join("log").join(OsStr::from_bytes(name)), b"line\n").unwrap();
+    }
+    bench.write("noise.log", (0..500_000).map(|_| u8::try_from(dice.roll(256)).unwrap()).collect::<Vec<_>>());
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    all_readers_accept(&bench);
+    for (name, content) in bench.logs() {
+        assert!(bench.members().get(&name) == Some(&content), "{}", name.escape_ascii());
+    }
+    // And again when most of it is made of kept blocks.
+    for name in ["size-0.log", "size-700000.log", "noise.log"] {
+        bench.append(name, dice.lines(3000));
+    }
+    std::fs::remove_file(bench.log("size-513.log")).unwrap();
+    cycle(&mut archivist);
+    all_readers_accept(&bench);
+    for (name, content) in bench.logs() {
+        assert!(bench.members().get(&name) == Some(&content), "{}", name.escape_ascii());
+    }
+}
+
+#[test]
+fn no_logs_at_all_make_an_archive_too() {
+    let bench = Bench::new(&[]);
+    bench.cycle();
+    all_readers_accept(&bench);
+    assert!(bench.members().is_empty());
+}
+
+#[test]
+fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found() {
+    let bench = Bench::new(&[]);
+    let size = (8 << 30) + 5;
+    let file = std::fs::File::create(bench.log("big.log")).unwrap();
+    file.set_len(size).unwrap();
+    file.write_all_at(b"last\n", size - 5).unwrap();
+    bench.write("next.log", "line\n");
+    bench.cycle();
+    let archive = bench.archive();
+    let listed = run(Command::new("tar").arg("-tvzf").arg(&archive));
+    let listed = String::from_utf8(listed).unwrap();
+    assert!(listed.contains(&size.to_string()) && listed.contains("p/next.log"), "{listed}");
+    // Straight to the blocks: the eight gibibytes before it are not inflated.
+    let next = run(bench.reader().arg("cat").arg(&archive).arg("next.log"));
+    assert_eq!(next, b"line\n");
+}

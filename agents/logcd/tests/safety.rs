@@ -1,0 +1,211 @@
+//! A log directory shared with strangers: nothing outside is read, nothing hangs, everything is counted.
+
+mod support;
+
+use logcd::scan::Skip;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::{Bench, cycle, names, run, wait_for};
+
+const SECRET: &[u8] = b"root:x:secret\n";
+
+/// Runs cycles while `mischief` goes on in another thread, until both have had many turns.
+fn during(bench: &Bench, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mischief = scope.spawn(|| {
+            let mut turns = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                mischief();
+                turns += 1;
+            }
+            turns
+        });
+        let mut archivist = bench.archivist();
+        let mut cycles = 0;
+        while cycles < 300 {
+            cycle(&mut archivist);
+            cycles += 1;
+            if cycles % 20 == 0 {
+                check();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(mischief.join().unwrap() > 100, "the mischief had no turn");
+    });
+}
+
+#[test]
+fn what_is_no_plain_file_is_passed_over_and_counted_and_nothing_hangs() {
+    let bench = Bench::new(&[]);
+    let secret = bench.root.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    bench.write("good.log", "fine\n");
+    symlink(&secret, bench.log("link.log")).unwrap();
+    symlink("/nowhere", bench.log("dangling.log")).unwrap();
+    symlink("loop.log", bench.log("loop.log")).unwrap();
+    run(std::process::Command::new("mkfifo").arg(bench.log("fifo.log")));
+    let _socket = std::os::unix::net::UnixListener::bind(bench.log("socket.log")).unwrap();
+    std::fs::create_dir(bench.log("directory.log")).unwrap();
+    let outcome = bench.cycle();
+    assert_eq!(names(&bench.members()), ["good.log"]);
+    let skipped: Vec<_> =
+        outcome.skipped.iter().map(|(name, skip)| (std::str::from_utf8(name).unwrap(), *skip)).collect();
+    let expected = [
+        ("dangling.log", Skip::Symlink),
+        ("directory.log", Skip::NotAFile),
+        ("fifo.log", Skip::NotAFile),
+        ("link.log", Skip::Symlink),
+        ("loop.log", Skip::Symlink),
+        ("socket.log", Skip::NotAFile),
+    ];
+    assert_eq!(skipped, expected);
+}
+
+#[test]
+fn a_file_swapped_for_a_symlink_or_a_fifo_between_look_and_read_gives_nothing_away() {
+    let bench = Bench::new(&[]);
+    let secret = bench.root.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    bench.write("steady.log", "fine\n");
+    let swap = |make: &dyn Fn(&Path)| {
+        let new = bench.log("new");
+        let _ = std::fs::remove_file(&new);
+        make(&new);
+        std::fs::rename(&new, bench.log("x.log")).unwrap();
+    };
+    let fifo = |path: &Path| {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    };
+    let mischief = || {
+        swap(&|path| std::fs::write(path, "public\n").unwrap());
+        swap(&|path| symlink(&secret, path).unwrap());
+        swap(&|path| std::fs::write(path, "public too\n").unwrap());
+        swap(&fifo);
+    };
+    during(&bench, mischief, || {
+        for (name, content) in bench.members() {
+            assert!(!content.starts_with(b"root"), "{} gives the secret away", name.escape_ascii());
+        }
+    });
+}
+
+#[test]
+fn a_directory_swapped_for_a_symlink_during_the_cycle_leads_nowhere() {
+    let bench = Bench::new(&["--recursive"]);
+    let outside = bench.root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("x.log"), SECRET).unwrap();
+    std::fs::create_dir(bench.log("real")).unwrap();
+    bench.write("real/x.log", "public\n");
+    symlink(&outside, bench.log("fake")).unwrap();
+    let mischief = || {
+        let _ = std::fs::rename(bench.log("real"), bench.log("sub"));
+        let _ = std::fs::rename(bench.log("sub"), bench.log("real"));
+        let _ = std::fs::rename(bench.log("fake"), bench.log("sub"));
+        let _ = std::fs::rename(bench.log("sub"), bench.log("fake"));
+    };
+    during(&bench, mischief, || {
+        let listed = run(std::process::Command::new("tar").arg("-xzOf").arg(bench.archive()));
+        assert!(!listed.windows(4).any(|bytes| bytes == b"root"), "the secret is in the archive");
+    });
+}
+
+#[test]
+fn a_log_directory_that_became_a_symlink_is_not_followed() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "fine\n");
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    let outside = bench.root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("y.log"), SECRET).unwrap();
+    std::fs::rename(bench.root.path().join("log"), bench.root.path().join("gone")).unwrap();
+    symlink(&outside, bench.root.path().join("log")).unwrap();
+    let error = archivist.cycle(support::at(support::NOON), logcd::archivist::Haste::Now).unwrap_err();
+    assert!(error.to_string().contains("open the log directory"), "{error}");
+    assert_eq!(names(&bench.members()), ["x.log"]);
+}
+
+#[test]
+fn a_hard_link_is_taken_only_if_all_its_names_are_in_the_directory() {
+    let bench = Bench::new(&[]);
+    let outside = bench.root.path().join("shadow");
+    std::fs::write(&outside, SECRET).unwrap();
+    std::fs::hard_link(&outside, bench.log("stolen.log")).unwrap();
+    bench.write("x.log", "fine\n");
+    std::fs::hard_link(bench.log("x.log"), bench.log("x.log.1")).unwrap();
+    let outcome = bench.cycle();
+    assert_eq!(names(&bench.members()), ["x.log"]);
+    assert_eq!(outcome.skipped.get(&b"stolen.log"[..]), Some(&Skip::HardLink));
+    let bench = Bench { flags: [&bench.flags[..], &["--hard-links".into()]].concat(), ..bench };
+    bench.cycle();
+    assert_eq!(names(&bench.members()), ["stolen.log", "x.log"]);
+}
+
+#[test]
+fn a_sparse_bomb_is_passed_over_and_a_file_with_holes_is_archived_as_it_reads() {
+    let bench = Bench::new(&["--max-holes=1GiB"]);
+    let sparse = |name: &str, size: u64, tail: &[u8]| {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::create(bench.log(name)).unwrap();
+        file.set_len(size).unwrap();
+        file.write_all_at(tail, size - tail.len() as u64).unwrap();
+    };
+    sparse("bomb.log", 15 << 40, b"boom\n");
+    sparse("holes.log", 5 << 20, b"after the hole\n");
+    let outcome = bench.cycle();
+    assert_eq!(outcome.skipped.get(&b"bomb.log"[..]), Some(&Skip::Sparse));
+    let members = bench.members();
+    assert_eq!(names(&members), ["holes.log"]);
+    assert!(members[&b"holes.log"[..]] == std::fs::read(bench.log("holes.log")).unwrap());
+}
+
+#[test]
+fn more_files_than_allowed_are_counted_and_the_rest_is_archived() {
+    let bench = Bench::new(&["--max-files=3"]);
+    for number in 0..5 {
+        bench.write(&format!("{number}.log"), "line\n");
+    }
+    let outcome = bench.cycle();
+    assert_eq!(names(&bench.members()), ["0.log", "1.log", "2.log"]);
+    assert_eq!(outcome.skipped.values().filter(|skip| **skip == Skip::TooMany).count(), 2);
+}
+
+#[test]
+fn the_output_follows_no_symlink_and_has_the_mode_it_was_promised() {
+    let bench = Bench::new(&["--mode=0640"]);
+    let victim = bench.root.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    for name in [
+        "all-logs-2026-11-21.tar.gz",
+        ".all-logs-2026-11-21.tar.gz.draft",
+        ".all-logs-2026-11-21.tar.gz.index",
+        ".all-logs-2026-11-21.tar.gz.index.draft",
+    ] {
+        symlink(&victim, bench.out().join(name)).unwrap();
+    }
+    bench.write("x.log", "line\n");
+    bench.cycle();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    let archive = std::fs::symlink_metadata(bench.archive()).unwrap();
+    assert!(archive.is_file());
+    assert_eq!(archive.permissions().mode() & 0o777, 0o640);
+    assert_eq!(names(&bench.members()), ["x.log"]);
+    let bench = Bench::new(&[]);
+    bench.cycle();
+    assert_eq!(std::fs::metadata(bench.archive()).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_second_logcd_on_the_directory_is_told_to_come_back_later() {
+    let bench = Bench::new(&[]);
+    let held = bench.archivist();
+    let output = bench.once();
+    assert_eq!(output.status.code(), Some(75));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("another logcd works on"), "{said}");
+    drop(held);
+    wait_for("the directory to be free", || bench.once().status.success());
+}
