@@ -1,0 +1,1 @@
+//! queued hands out work items to Jobs.

@@ -1,0 +1,3 @@
+//! The queue server's binary.
+
+fn main() {}
