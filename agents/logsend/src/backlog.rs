@@ -261,3 +261,102 @@ impl Backlog {
         lost_lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::WhenFull;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        Take,
+        Delivered,
+        Failed,
+        Stalled,
+        Restart,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (1_usize..60).prop_map(Step::Push),
+            4 => Just(Step::Take),
+            3 => Just(Step::Delivered),
+            3 => Just(Step::Failed),
+            2 => Just(Step::Stalled),
+            1 => Just(Step::Restart),
+        ]
+    }
+
+    fn open(directory: &Path, when_full: WhenFull) -> Backlog {
+        Backlog::new(100, 200, Some(Spool::open(directory, 100, 400, when_full).unwrap()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+        /// Whatever happens in whatever order: each line is delivered once and in its turn, or was dropped
+        /// and counted where that is allowed.
+        #[test]
+        fn between_memory_and_spool_no_line_is_lost_doubled_or_out_of_order(
+            steps in prop::collection::vec(step(), 1..120),
+            when_full in prop_oneof![Just(WhenFull::Wait), Just(WhenFull::DropOldest)],
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut backlog = open(directory.path(), when_full);
+            let (mut pushed, mut delivered, mut dropped) = (0_u64, Vec::new(), 0);
+            let mut in_flight: Option<Rc<Batch>> = None;
+            let numbers = |batch: &Batch| -> Vec<u64> {
+                let text = String::from_utf8(batch.bytes.clone()).unwrap();
+                text.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
+            };
+            for step in steps {
+                match step {
+                    Step::Push(length) if backlog.has_room() => {
+                        backlog.push(format!("{pushed} {}\n", "x".repeat(length)).as_bytes());
+                        backlog.settle();
+                        pushed += 1;
+                    }
+                    Step::Take if in_flight.is_none() => in_flight = backlog.take().unwrap(),
+                    Step::Delivered => {
+                        if let Some(batch) = in_flight.take() {
+                            delivered.extend(numbers(&batch));
+                            backlog.delivered();
+                        }
+                    }
+                    Step::Failed => {
+                        in_flight = None;
+                        backlog.failed();
+                    }
+                    Step::Stalled => backlog.stalled(),
+                    Step::Restart => {
+                        in_flight = None;
+                        dropped += backlog.dropped_lines + backlog.tally.dropped.get();
+                        let bytes_before = backlog.outbox.bytes();
+                        let will_drop = when_full == WhenFull::DropOldest && bytes_before > 0;
+                        let lines = backlog.lines();
+                        prop_assert_eq!(backlog.close(), 0);
+                        backlog = open(directory.path(), when_full);
+                        prop_assert!(will_drop || backlog.lines() == lines);
+                        dropped += lines - backlog.lines();
+                    }
+                    Step::Push(_) | Step::Take => {}
+                }
+            }
+            if let Some(batch) = in_flight.take() {
+                delivered.extend(numbers(&batch));
+                backlog.delivered();
+            }
+            while let Some(batch) = backlog.take().unwrap() {
+                delivered.extend(numbers(&batch));
+                backlog.delivered();
+            }
+            dropped += backlog.dropped_lines + backlog.tally.dropped.get();
+            prop_assert!(backlog.is_empty());
+            prop_assert!(delivered.is_sorted_by(|one, next| one < next), "{:?}", delivered);
+            prop_assert_eq!(delivered.len() as u64 + dropped, pushed);
+            prop_assert!(when_full == WhenFull::DropOldest || dropped == 0);
+        }
+    }
+}
