@@ -7,6 +7,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
+/// However many share the budget, none has to read byte by byte.
+const SHARE_BYTES_MIN: usize = 256;
+
 /// The common half, and each connection's own share.
 #[derive(Debug)]
 pub struct Budget {
@@ -17,7 +20,7 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(total_bytes: usize, connections_max: usize) -> Rc<Budget> {
-        let share_bytes = (total_bytes / 2 / connections_max.max(1)).max(1);
+        let share_bytes = (total_bytes / 2 / connections_max.max(1)).max(SHARE_BYTES_MIN);
         Rc::new(Budget { share_bytes, common_left: Cell::new(total_bytes / 2), freed: Notify::new() })
     }
 
@@ -37,6 +40,11 @@ pub struct Holding {
 impl Holding {
     pub fn new(budget: Rc<Budget>) -> Holding {
         Holding { budget, borrowed_bytes: 0 }
+    }
+
+    /// How much may be held by now.
+    pub fn available(&self) -> usize {
+        self.budget.share_bytes + self.budget.common_left.get() + self.borrowed_bytes
     }
 
     /// Accounts for `held_bytes` now being held; false when there is no room for so much.
@@ -67,16 +75,18 @@ mod tests {
 
     #[test]
     fn a_share_is_there_whatever_the_others_hold() {
-        let budget = Budget::new(1000, 10);
+        let budget = Budget::new(10_000, 10);
         let mut hog = Holding::new(budget.clone());
-        assert!(hog.set(550), "its share of 50 and all of the common 500");
-        assert!(!hog.set(551));
+        assert_eq!(hog.available(), 5500, "its share of 500 and all of the common 5000");
+        assert!(hog.set(5500));
+        assert!(!hog.set(5501));
         let mut ordinary = Holding::new(budget.clone());
-        assert!(ordinary.set(50));
-        assert!(!ordinary.set(51));
+        assert_eq!((hog.available(), ordinary.available()), (5500, 500));
+        assert!(ordinary.set(500));
+        assert!(!ordinary.set(501));
         drop(hog);
-        assert!(ordinary.set(51));
+        assert!(ordinary.set(501));
         drop(ordinary);
-        assert_eq!(budget.common_left.get(), 500, "everything came back");
+        assert_eq!(budget.common_left.get(), 5000, "everything came back");
     }
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -106,23 +107,37 @@ async fn take_all<S: Closing>(
         if intake.is_blocked() && abort.run_until_cancelled(intake.room()).await.is_none() {
             return Err("aborted");
         }
-        let read = poll_fn(|context| intake.poll_take(context, stream, framing, *format, peer));
-        let patience = match (draining, limits.idle_timeout) {
-            (true, _) => Some((QUIET_AFTER, "draining")),
-            (false, Duration::ZERO) => None,
-            (false, idle) => Some((idle, "idle")),
-        };
-        let progress = match patience {
-            Some((within, why)) => tokio::select! {
+        if holding.available() <= framing.held_bytes() {
+            wait_for_memory(shared, &mut holding, framing, peer).await;
+        }
+        let read = poll_fn(|context| {
+            // No more than may be held, should no line end in it.
+            let at_most = holding.available().saturating_sub(framing.held_bytes());
+            // The disk or the memory may have filled while this connection waited for its next bytes.
+            if intake.is_blocked() || at_most == 0 {
+                return Poll::Ready(Ok(Progress::Bytes(0)));
+            }
+            intake.poll_take(context, stream, at_most, framing, *format, peer)
+        });
+        let progress = if draining {
+            tokio::select! {
                 biased;
-                progress = tokio::time::timeout(within, read) => progress.map_err(|_| why)?,
+                progress = tokio::time::timeout(QUIET_AFTER, read) => progress.map_err(|_| "draining")?,
                 () = abort.cancelled() => return Err("aborted"),
-            },
-            None => tokio::select! {
+            }
+        } else {
+            let idle = async {
+                match limits.idle_timeout {
+                    Duration::ZERO => std::future::pending().await,
+                    timeout => tokio::time::sleep(timeout).await,
+                }
+            };
+            tokio::select! {
                 biased;
                 progress = read => progress,
                 () = &mut drained => { draining = true; continue }
-            },
+                () = idle => return Err("idle"),
+            }
         };
         match progress {
             Ok(Progress::Bytes(_)) => {}
@@ -130,9 +145,7 @@ async fn take_all<S: Closing>(
             Err(e) => return Err(lost(&e)),
         }
         draining = draining || drain.is_cancelled();
-        if !holding.set(framing.held_bytes()) {
-            wait_for_memory(shared, &mut holding, framing, peer).await;
-        }
+        holding.set(framing.held_bytes());
         // One read a turn each: a flood does not keep the others waiting.
         tokio::task::yield_now().await;
     }
@@ -142,7 +155,7 @@ async fn take_all<S: Closing>(
 /// since those who hold the memory may be waiting for each other.
 async fn wait_for_memory(shared: &Shared, holding: &mut Holding, framing: &mut Framing, peer: SocketAddr) {
     let room = async {
-        while !holding.set(framing.held_bytes()) {
+        while holding.available() <= framing.held_bytes() {
             shared.budget.freed().await;
         }
     };

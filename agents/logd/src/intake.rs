@@ -110,11 +110,12 @@ impl Intake {
         }
     }
 
-    /// Reads once from `stream` into the batch.
+    /// Reads once from `stream` into the batch, at most so many bytes.
     pub fn poll_take<S: AsyncRead + Unpin>(
         &self,
         context: &mut Context<'_>,
         stream: &mut S,
+        at_most: usize,
         framing: &mut Framing,
         format: LineFormat,
         peer: SocketAddr,
@@ -124,7 +125,7 @@ impl Intake {
         let start = batch.len();
         let placed = framing.place(batch);
         batch.reserve(READ_BYTES);
-        let read = poll_read_buf(Pin::new(stream), context, &mut (&mut *batch).limit(READ_BYTES));
+        let read = poll_read_buf(Pin::new(stream), context, &mut (&mut *batch).limit(at_most.min(READ_BYTES)));
         let Poll::Ready(Ok(bytes @ 1..)) = read else {
             batch.truncate(start);
             return match ready!(read) {
