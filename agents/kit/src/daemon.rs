@@ -10,6 +10,7 @@ use crate::readiness::{Liveness, Readiness};
 use crate::settings::{Common, Door};
 use crate::stop::Stop;
 use crate::{http, listen, logs};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -51,6 +52,7 @@ where
     F: Future<Output = Result<(), Fatal>>,
 {
     logs::start(&common.log_level, common.log_format)?;
+    allow_many_descriptors();
     runtime()?.block_on(async {
         let context = Context::new(agent, Stop::on_signals(common.drain_timeout)?);
         tokio::spawn(tell_systemd(context.readiness.clone(), context.stop.clone()));
@@ -58,6 +60,15 @@ where
         tracing::info!("stopped");
         result
     })
+}
+
+/// The customary soft limit of 1,024 is for programs that use select(2); the hard limit is the real bound.
+pub fn allow_many_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files; connections beyond it will wait");
+    }
 }
 
 /// The control runtime: one thread that mostly sleeps. Data planes bring their own.

@@ -125,7 +125,8 @@ impl Intake {
         let start = batch.len();
         let placed = framing.place(batch);
         batch.reserve(READ_BYTES);
-        let read = poll_read_buf(Pin::new(stream), context, &mut (&mut *batch).limit(at_most.min(READ_BYTES)));
+        let read =
+            poll_read_buf(Pin::new(stream), context, &mut (&mut *batch).limit(at_most.min(READ_BYTES)));
         let Poll::Ready(Ok(bytes @ 1..)) = read else {
             batch.truncate(start);
             return match ready!(read) {
@@ -323,6 +324,7 @@ impl Intake {
             Err(error) => {
                 self.metrics.sync_errors.inc();
                 self.readiness.block("disk", format!("cannot force lines to the disk: {error}"));
+                self.dirtied.notify_one(); // tried again by itself, not only with the next line
             }
         }
         self.synced.send_modify(|synced| match result {

@@ -1,6 +1,6 @@
 //! `nodecrew up`: the crew on this host, each agent at work for the others' benefit.
 
-use kit::daemon::{Context, host, runtime};
+use kit::daemon::{Context, allow_many_descriptors, host, runtime};
 use kit::exit::{Exit, Fatal};
 use kit::logs::{self, LogFormat};
 use kit::readiness::Readiness;
@@ -46,6 +46,7 @@ pub fn run(options: &Options) -> Result<(), Fatal> {
     std::fs::create_dir_all(options.logs()).map_err(|e| {
         Fatal::new(Exit::Failure, format!("cannot create {}", options.logs().display())).because(e)
     })?;
+    allow_many_descriptors();
     runtime()?.block_on(up(options))
 }
 
