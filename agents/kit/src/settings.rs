@@ -96,6 +96,37 @@ pub fn load<S: CommandFactory + FromArgMatches>(
 }
 
 impl<S: CommandFactory + FromArgMatches> Settings<S> {
+    /// Reads the same sources again and returns what is to be used from now on, with what `check` made of it.
+    /// Says in the log which changes are applied, since they are in `live`, and which need a restart; keeps
+    /// the old settings when the new ones are bad, and says why.
+    pub fn renew<T>(
+        &self,
+        live: &[&str],
+        check: impl FnOnce(&S) -> Result<T, Fatal>,
+    ) -> Option<(Settings<S>, T)> {
+        let renewed = load::<S>(self.prefix, self.argv.clone()).and_then(|new| {
+            let checked = check(&new.flags)?;
+            Ok((new, checked))
+        });
+        let (new, checked) = renewed
+            .inspect_err(|fatal| {
+                let error = fatal.one_line();
+                tracing::error!(error, "the changed settings cannot be used, keeping the old ones");
+            })
+            .ok()?;
+        let changed = new.changed_since(self);
+        if changed.is_empty() {
+            return None;
+        }
+        let (live, restart): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|name| live.contains(&name.as_str()));
+        tracing::info!(applied = live.join(" "), "settings reloaded");
+        if !restart.is_empty() {
+            tracing::warn!(settings = restart.join(" "), "changed settings that need a restart");
+        }
+        Some((new, checked))
+    }
+
     /// Reads the same sources again.
     pub fn reload(&self) -> Result<Settings<S>, Fatal> {
         load(self.prefix, self.argv.clone())

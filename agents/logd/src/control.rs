@@ -90,33 +90,12 @@ struct Control {
 impl Control {
     /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
     async fn reload(&mut self) {
-        let new = match self.settings.reload() {
-            Ok(new) => new,
-            Err(fatal) => {
-                tracing::error!(
-                    error = fatal.one_line(),
-                    "the changed settings cannot be used, keeping the old ones"
-                );
-                return;
-            }
-        };
-        let changed = new.changed_since(&self.settings);
-        if changed.is_empty() {
-            return;
-        }
-        let (live, restart): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|name| LIVE.contains(&name.as_str()));
+        let renewed = self.settings.renew(&LIVE, |flags| logs::set_level(&flags.serve.common.log_level));
+        let Some((new, ())) = renewed else { return };
         let serve = &new.flags.serve;
         self.limits.send_replace(limits(serve));
         self.allow.send_replace(AllowList::new(&serve.allow));
         let _ = self.orders.send(Order::Apply(serve.policy())).await;
-        if let Err(fatal) = logs::set_level(&serve.common.log_level) {
-            tracing::error!(error = fatal.one_line(), "the log level stays");
-        }
-        tracing::info!(applied = live.join(" "), "settings reloaded");
-        if !restart.is_empty() {
-            tracing::warn!(settings = restart.join(" "), "changed settings that need a restart");
-        }
         self.settings = new;
     }
 
