@@ -60,7 +60,7 @@ impl Delivery {
             came: Notify::new(),
             room: Notify::new(),
             ended: Cell::new(false),
-            last_error: RefCell::default(),
+            last_error: RefCell::new("no attempt has ended yet".to_owned()),
         }
     }
 

@@ -191,15 +191,18 @@ fn drop_oldest_drops_the_oldest_whole_lines_and_counts_them_and_never_holds_the_
 fn a_logd_that_is_there_and_does_not_answer_counts_as_away() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&[Act::Stall]);
-    let mut child = start(receiver.port(), spooling(directory.path(), &["--buffer-bytes", "8KiB"]));
+    let flags = ["--buffer-bytes", "8KiB", "--receipt-timeout", "1h"];
+    let mut child = start(receiver.port(), spooling(directory.path(), &flags));
     let input = numbered(0..20_000);
-    // Returns although no attempt has failed: the receipt's time-out is a minute.
-    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let written = input.clone();
+    let writing = std::thread::spawn(move || stdin.write_all(&written).unwrap());
+    // No attempt has failed yet, and none will for an hour.
     wait_until("all is spooled", || spooled(directory.path()) == input);
+    writing.join().unwrap();
     let port = receiver.stop();
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
-    let output = finish(child, b"");
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(receiver.receipted() == input);
 }
 

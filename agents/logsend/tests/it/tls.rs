@@ -1,6 +1,6 @@
 //! TLS: the peer must be who it claims to be, and only its close_notify and an orderly end are a receipt.
 
-use crate::logsend::{run, stderr};
+use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use kit::tls::ServerFiles;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -53,6 +53,16 @@ fn serve(config: Arc<ServerConfig>, ends: &'static [End]) -> (u16, JoinHandle<Ve
     (port, serving)
 }
 
+/// Sends a line, waits for `failure` in the log, and stops.
+fn stopped_after_a_failure(port: u16, arguments: &[&str], failure: &str) {
+    let arguments = [arguments, &["--drain-timeout", "50ms"]].concat();
+    let mut child = command(port, arguments).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"secret\n").unwrap();
+    wait_for_log(&mut child, failure);
+    terminate(&child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(75));
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -86,10 +96,7 @@ fn a_server_with_another_name_or_authority_gets_nothing() {
     let right = directory.path().join("logd.test.crt");
     for (ca, name) in [(&right, "other.test"), (&stranger, "logd.test")] {
         let (port, serving) = serve(config.clone(), &[End::CloseNotify]);
-        let arguments = ["--tls-ca", path(ca), "--tls-name", name, "--give-up", "1s"];
-        let output = run(port, &arguments, b"secret\n");
-        assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-        assert!(stderr(&output).contains("TLS handshake failed"), "{}", stderr(&output));
+        stopped_after_a_failure(port, &["--tls-ca", path(ca), "--tls-name", name], "TLS handshake failed");
         assert_eq!(serving.join().unwrap(), [b""]);
     }
 }
@@ -108,8 +115,7 @@ fn a_client_certificate_is_shown_where_the_server_asks_for_one() {
     assert_eq!(serving.join().unwrap(), [b"one\n"]);
 
     let (port, serving) = serve(config, &[End::CloseNotify]);
-    let output = run(port, &[&tls[..], &["--give-up", "1s"]].concat(), b"one\n");
-    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    stopped_after_a_failure(port, &tls, "logd is away");
     assert_eq!(serving.join().unwrap(), [b""]);
 }
 
