@@ -7,14 +7,14 @@ use crate::config::Config;
 use crate::day::{archive_name, day_of, draft_name, index_name};
 use crate::deflate;
 use crate::draft::Draft;
-use crate::entry::Origin;
+use crate::entry::{Origin, Stamp};
 use crate::held::Held;
 use crate::index::{Identity, Index};
 use crate::outdir::OutDir;
 use crate::plan::{Item, Plan};
 use crate::removal;
 use crate::retention::{self, Kept};
-use crate::scan::{Skip, scan};
+use crate::scan::{Scan, Skip, scan};
 use crate::source::Source;
 use crate::superseded;
 use crate::trouble::Trouble;
@@ -22,7 +22,7 @@ use crate::verdict::{Verdict, judge};
 use crate::verify::verify;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +57,9 @@ pub enum Haste {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub files: usize,
+    /// Some of the files passed over, by name, and how many there are.
     pub skipped: BTreeMap<Vec<u8>, Skip>,
+    pub skip_counts: BTreeMap<Skip, u64>,
     /// What is new and waits, as far as it can be told.
     pub waiting: Option<u64>,
     pub published: Option<Published>,
@@ -104,6 +106,12 @@ impl Archivist {
             tracing::info!(day = %finished, "the day is over: its archive gets a last cycle and stays");
             self.day(now, finished, Haste::Now)?;
         }
+        if self.held.as_ref().is_some_and(|held| held.day != today)
+            && self.out.open(&archive_name(today))?.is_some()
+        {
+            // The clock was set back, or somebody put one there: what it holds must stay.
+            self.held = self.load(today)?;
+        }
         let mut outcome = self.day(now, today, haste)?;
         outcome.removed_archives = self.retire(today)?;
         if let Some(after) = self.config.remove_after {
@@ -127,37 +135,57 @@ impl Archivist {
     /// Brings the archive of one day up to date.
     fn day(&mut self, now: Timestamp, day: Date, haste: Haste) -> Result<Outcome, Trouble> {
         let root = self.root()?;
-        let scan = scan(&root, &self.config.select, &self.config.limits)?;
-        let mut outcome = Outcome { files: scan.files.len(), skipped: scan.skipped, ..Outcome::default() };
-        let base = self.base(&root, now, day)?;
-        let plan = match &mut self.held {
-            Some(held) => {
-                let mut plan = Plan::new(scan.files, held.entries());
-                refresh(held, &mut plan, &root, &self.config);
-                plan
-            }
-            None => Plan::new(scan.files, &[]),
-        };
-        let held = self.held.as_ref();
-        let entries = held.map_or(&[][..], Held::entries);
-        let first = held.is_none_or(|held| held.day != day);
-        let news = plan.news(entries);
-        if let (false, None) = (first, news) {
-            outcome.measure(held);
+        let mut base = self.base(&root, day)?;
+        let (mut plan, mut outcome) = self.plan(&root)?;
+        let Some(news) = self.news(&plan, day) else {
+            outcome.measure(self.held.as_ref());
             return Ok(outcome);
-        }
-        let news = news.unwrap_or(0);
+        };
+        let first = self.held.as_ref().is_none_or(|held| held.day != day);
         if !first && haste == Haste::WhenWorthIt && !self.is_worth_it(news) {
             outcome.waiting = Some(news);
-            outcome.measure(held);
+            outcome.measure(self.held.as_ref());
             return Ok(outcome);
         }
-        let (published, held) = self.publish(&root, base.as_ref(), plan, now, day, news, &mut outcome)?;
+        if let (Some(held), Some(file)) = (&self.held, &base)
+            && let Err(error) = held.check_share(file, self.round)
+        {
+            tracing::error!(%error, "reading the archive instead of the index");
+            self.held = None;
+            base = self.base(&root, day)?;
+            (plan, outcome) = self.plan(&root)?;
+        }
+        let site = Site { root: &root, base: base.as_ref(), now, day };
+        let (published, held) = self.publish(&site, &plan, news, &mut outcome)?;
         self.held = Some(held);
         self.published_at = Some(Instant::now());
         outcome.published = Some(published);
         outcome.measure(self.held.as_ref());
         Ok(outcome)
+    }
+
+    /// Looks, and compares what may have changed without a trace.
+    fn plan(&mut self, root: &Beneath) -> Result<(Plan, Outcome), Trouble> {
+        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+        let known: HashSet<_> = entries.iter().filter_map(|e| e.stamp().map(|s| (s.dev, s.ino))).collect();
+        let is_known = |stamp: &Stamp| known.contains(&(stamp.dev, stamp.ino));
+        let Scan { files, skipped, counts } =
+            scan(root, &self.config.select, &self.config.limits, &is_known)?;
+        let outcome = Outcome { files: files.len(), skipped, skip_counts: counts, ..Outcome::default() };
+        let mut plan = Plan::new(files, entries);
+        if let Some(held) = &mut self.held {
+            refresh(held, &mut plan, root, &self.config);
+        }
+        Ok((plan, outcome))
+    }
+
+    /// How much there is to publish; nothing to do at all where there is no answer.
+    fn news(&self, plan: &Plan, day: Date) -> Option<u64> {
+        match &self.held {
+            Some(held) if held.day == day => plan.news(held.entries()),
+            Some(held) => Some(plan.news(held.entries()).unwrap_or(0)),
+            None => Some(plan.news(&[]).unwrap_or(0)),
+        }
     }
 
     fn is_worth_it(&self, news: u64) -> bool {
@@ -169,22 +197,18 @@ impl Archivist {
 
     /// The archive whose blocks are kept, if there is one. An archive of this day that is not known is taken
     /// over first: nothing that it holds may be lost.
-    fn base(&mut self, root: &Beneath, now: Timestamp, day: Date) -> Result<Option<File>, Trouble> {
+    fn base(&mut self, root: &Beneath, day: Date) -> Result<Option<File>, Trouble> {
         if let Some(held) = &self.held {
             if let Some(base) = held.open_base(&self.out)? {
-                match held.check_share(&base, self.round) {
-                    Ok(()) => return Ok(Some(base)),
-                    Err(error) => tracing::error!(%error, "reading the archive instead of the index"),
-                }
-            } else {
-                let archive = self.out.path_of(&archive_name(held.day));
-                tracing::warn!(archive, "the archive was removed or changed by somebody else");
+                return Ok(Some(base));
             }
+            let archive = self.out.path_of(&archive_name(held.day));
+            tracing::warn!(archive, "the archive was removed or changed by somebody else");
             self.held = None;
         }
         let name = archive_name(day);
         let Some((theirs, _)) = self.out.open(&name)? else { return Ok(None) };
-        self.held = Some(self.adopt(root, &theirs, now, day)?);
+        self.held = Some(self.adopt(root, &theirs, day)?);
         match &self.held {
             Some(held) => held.open_base(&self.out),
             None => Ok(None),
@@ -192,7 +216,7 @@ impl Archivist {
     }
 
     /// Rewrites an archive without an index into one with, all its content kept.
-    fn adopt(&self, root: &Beneath, theirs: &File, now: Timestamp, day: Date) -> Result<Held, Trouble> {
+    fn adopt(&self, root: &Beneath, theirs: &File, day: Date) -> Result<Held, Trouble> {
         let name = archive_name(day);
         let archive = self.out.path_of(&name);
         tracing::info!(archive, "no index: reading the archive to take it over");
@@ -247,17 +271,14 @@ impl Archivist {
         Ok(assembly)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call; a struct for it would only rename them")]
     fn publish(
         &self,
-        root: &Beneath,
-        base: Option<&File>,
-        plan: Plan,
-        now: Timestamp,
-        day: Date,
+        site: &Site<'_>,
+        plan: &Plan,
         news: u64,
         outcome: &mut Outcome,
     ) -> Result<(Published, Held), Trouble> {
+        let Site { root, base, now, day } = *site;
         let name = archive_name(day);
         let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let superseded_max = self.config.limits.superseded_bytes;
@@ -284,7 +305,10 @@ impl Archivist {
                 }
             }
         }
-        outcome.skipped.append(&mut assembly.skipped);
+        for (name, skip) in std::mem::take(&mut assembly.skipped) {
+            *outcome.skip_counts.entry(skip).or_default() += 1;
+            outcome.skipped.insert(name, skip);
+        }
         self.finish(assembly, day, |_| match (base, &self.held) {
             (Some(base), Some(held)) if !held.is_unchanged(base) => {
                 Err(Trouble::ArchiveChanged(self.out.path_of(&archive_name(held.day))))
@@ -384,6 +408,14 @@ impl Archivist {
         }
         Ok(over.len() as u64)
     }
+}
+
+/// What an archive is made of, when, and for which day.
+struct Site<'a> {
+    root: &'a Beneath,
+    base: Option<&'a File>,
+    now: Timestamp,
+    day: Date,
 }
 
 impl Outcome {

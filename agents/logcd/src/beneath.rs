@@ -1,7 +1,6 @@
 //! A directory shared with strangers: everything is opened beneath it, nothing is followed, nothing blocks.
 
 use crate::entry::{Meta, Stamp, Time};
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
@@ -68,9 +67,10 @@ impl Beneath {
         Ok(self.resolve(name, flags)?.into())
     }
 
-    pub fn directory(&self, name: &[u8]) -> io::Result<Dir> {
+    /// An empty name is the directory itself.
+    pub fn directory(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        Ok(Dir::from_fd(self.resolve(if name.is_empty() { b"." } else { name }, flags)?)?)
+        self.resolve(if name.is_empty() { b"." } else { name }, flags)
     }
 
     fn resolve(&self, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
@@ -90,7 +90,7 @@ impl Beneath {
 }
 
 /// What `name` in the open directory is, without opening or following it.
-pub fn look_at(directory: &Dir, name: &OsStr) -> io::Result<Look> {
+pub fn look_at(directory: &OwnedFd, name: &OsStr) -> io::Result<Look> {
     Ok(look(&fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
 }
 

@@ -25,8 +25,8 @@ pub fn extract(archive: &Path, names: &[OsString], to: &Path) -> Result<(), Fata
             Fatal::new(Exit::Failure, format!("cannot unpack {name} to {to}")).because(e)
         })?;
         if !unpacked {
-            let name = name.escape_ascii().to_string();
-            tracing::warn!(name, "not unpacked: it would be outside of the directory");
+            let (name, to) = (name.escape_ascii(), to.display());
+            return Err(Fatal::new(Exit::Failure, format!("{name} would not be below {to}: not unpacked")));
         }
     }
     match missing.as_slice() {

@@ -118,8 +118,8 @@ impl LogcdMetrics {
         self.archive_bytes.set(gauge(outcome.archive_bytes));
         self.content_bytes.set(gauge(outcome.content_bytes));
         for skip in Skip::ALL {
-            let number = outcome.skipped.values().filter(|other| **other == skip).count();
-            self.skipped_files.get_or_create(&Reason { reason: skip.reason() }).set(gauge(number as u64));
+            let number = outcome.skip_counts.get(&skip).copied().unwrap_or(0);
+            self.skipped_files.get_or_create(&Reason { reason: skip.reason() }).set(gauge(number));
         }
     }
 

@@ -4,6 +4,7 @@ use crate::beneath::{Beneath, Kind, Look, look_into};
 use crate::day;
 use crate::trouble::Trouble;
 use jiff::civil::Date;
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, fchmod};
@@ -48,7 +49,8 @@ impl OutDir {
     }
 
     fn names(&self) -> Result<Vec<String>, Trouble> {
-        let mut directory = self.at.directory(b"").map_err(Trouble::on("list", self.path()))?;
+        let directory = self.at.directory(b"").and_then(|fd| Ok(Dir::from_fd(fd)?));
+        let mut directory = directory.map_err(Trouble::on("list", self.path()))?;
         let names = directory.iter().filter_map(Result::ok);
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     }

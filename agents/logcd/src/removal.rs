@@ -3,11 +3,11 @@
 use crate::beneath::{Beneath, look_at};
 use crate::entry::{Entry, Origin, Stamp};
 use jiff::Timestamp;
-use nix::dir::Dir;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ const ASIDE: &str = ".logcd.removing";
 
 /// The entries whose files may go once the archive has been verified: wholly archived, and left alone for
 /// long enough by every clock that the file system keeps.
-pub fn candidates<'a>(
-    entries: &'a [Entry],
+pub fn candidates(
+    entries: &[Entry],
     now: Timestamp,
     after: Duration,
-) -> impl Iterator<Item = (&'a Entry, Stamp)> {
+) -> impl Iterator<Item = (&Entry, Stamp)> {
     let before_s = now.as_second().saturating_sub(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
     entries.iter().filter_map(move |entry| match entry.origin {
         Origin::Live(stamp)
@@ -56,6 +56,6 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
 }
 
 /// Never over a file that is there.
-fn rename(directory: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+fn rename(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
     Ok(renameat2(directory, from, directory, to, RenameFlags::RENAME_NOREPLACE)?)
 }

@@ -7,6 +7,7 @@ use crate::trouble::Trouble;
 use nix::dir::{Dir, Entry, Type};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// Strangers may nest directories without end.
@@ -66,7 +67,10 @@ pub struct Found {
 pub struct Scan {
     /// Sorted by name.
     pub files: Vec<Found>,
+    /// Some of those that were passed over, by name.
     pub skipped: BTreeMap<Vec<u8>, Skip>,
+    /// All of them.
+    pub counts: BTreeMap<Skip, u64>,
 }
 
 /// Of a file with several names: how many it has, and how many were met.
@@ -75,7 +79,14 @@ struct Links {
     met: u64,
 }
 
-pub fn scan(root: &Beneath, select: &Select, limits: &Limits) -> Result<Scan, Trouble> {
+/// `is_known` tells which inodes are archived already: should there be more files than allowed, these are not
+/// pushed out by what a stranger plants.
+pub fn scan(
+    root: &Beneath,
+    select: &Select,
+    limits: &Limits,
+    is_known: &dyn Fn(&Stamp) -> bool,
+) -> Result<Scan, Trouble> {
     let mut scan = Scan::default();
     let mut linked: HashMap<(u64, u64), Links> = HashMap::new();
     let mut hole_bytes_left = limits.hole_bytes;
@@ -88,37 +99,56 @@ pub fn scan(root: &Beneath, select: &Select, limits: &Limits) -> Result<Scan, Tr
             return;
         }
         let holes = look.stamp.size.saturating_sub(look.allocated);
-        let skip = match look.kind {
-            Kind::Symlink => Some(Skip::Symlink),
-            Kind::Directory | Kind::Special => Some(Skip::NotAFile),
-            Kind::Regular if holes > hole_bytes_left => Some(Skip::Sparse),
-            Kind::Regular => None,
-        };
-        if let Some(skip) = skip {
-            scan.skipped.insert(name.path.to_vec(), skip);
-            return;
+        match look.kind {
+            Kind::Symlink => return scan.skip(name.path, Skip::Symlink, limits.files),
+            Kind::Directory | Kind::Special => return scan.skip(name.path, Skip::NotAFile, limits.files),
+            Kind::Regular if holes > hole_bytes_left => {
+                return scan.skip(name.path, Skip::Sparse, limits.files);
+            }
+            Kind::Regular => hole_bytes_left -= holes,
         }
-        hole_bytes_left -= holes;
         if look.links > 1 && !select.hard_links {
             let links = linked.entry((look.stamp.dev, look.stamp.ino));
             links.or_insert(Links { all: look.links, met: 0 }).met += 1;
         }
         scan.files.push(Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
+        if scan.files.len() > limits.files.saturating_mul(2) {
+            scan.cut(limits.files, is_known);
+        }
     })?;
     if linked.values().any(|links| links.met < links.all) {
         meet_other_names(root, select, &mut linked)?;
     }
-    let outside = |found: &Found| {
+    let outside = |found: &mut Found| {
         linked.get(&(found.stamp.dev, found.stamp.ino)).is_some_and(|links| links.met < links.all)
     };
-    for found in scan.files.extract_if(.., |found| outside(found)) {
-        scan.skipped.insert(found.name, Skip::HardLink);
+    let linked: Vec<Found> = scan.files.extract_if(.., outside).collect();
+    for found in linked {
+        scan.skip(&found.name, Skip::HardLink, limits.files);
     }
+    scan.cut(limits.files, is_known);
     scan.files.sort_by(|a, b| a.name.cmp(&b.name));
-    for found in scan.files.drain(limits.files.min(scan.files.len())..) {
-        scan.skipped.insert(found.name, Skip::TooMany);
-    }
     Ok(scan)
+}
+
+impl Scan {
+    /// Strangers may plant any number of names; so many are remembered, the others are only counted.
+    fn skip(&mut self, name: &[u8], skip: Skip, names_max: usize) {
+        *self.counts.entry(skip).or_default() += 1;
+        if self.skipped.len() < names_max {
+            self.skipped.insert(name.to_vec(), skip);
+        }
+    }
+
+    fn cut(&mut self, files_max: usize, is_known: &dyn Fn(&Stamp) -> bool) {
+        if self.files.len() <= files_max {
+            return;
+        }
+        self.files.sort_by_cached_key(|found| (!is_known(&found.stamp), found.name.clone()));
+        for found in self.files.split_off(files_max) {
+            self.skip(&found.name, Skip::TooMany, files_max);
+        }
+    }
 }
 
 /// Counts the names that do not match, such as `x.log.1` beside `x.log`: a file all of whose names are in
@@ -146,21 +176,22 @@ struct Name<'a> {
     last: &'a OsStr,
 }
 
-type Visit<'a> = dyn FnMut(&Dir, &Name<'_>, u64) + 'a;
+type Visit<'a> = dyn FnMut(&OwnedFd, &Name<'_>, u64) + 'a;
 
 /// Shows every name, those of subdirectories too where asked for.
 fn walk(root: &Beneath, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
     let mut above = vec![(Vec::new(), 0)];
     while let Some((path, depth)) = above.pop() {
         let shown = root.path().join(OsStr::from_bytes(&path));
-        let mut directory = match root.directory(&path) {
-            Ok(directory) => directory,
+        // Names are taken as they come, never all at once.
+        let opened = root.directory(&path).and_then(|fd| Ok((Dir::from_fd(fd.try_clone()?)?, fd)));
+        let (mut names, directory) = match opened {
+            Ok(opened) => opened,
             Err(error) if depth == 0 => return Err(Trouble::on("open the log directory", &shown)(error)),
             // Gone, or swapped for something else, since its name was read.
             Err(_) => continue,
         };
-        let entries: Vec<_> = directory.iter().filter_map(Result::ok).collect();
-        for entry in entries {
+        for entry in names.iter().filter_map(Result::ok) {
             let last = OsStr::from_bytes(entry.file_name().to_bytes());
             if [".", ".."].map(OsStr::new).contains(&last) || depth == 0 && is_ours(last.as_bytes()) {
                 continue;
@@ -178,7 +209,7 @@ fn walk(root: &Beneath, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Tr
     Ok(())
 }
 
-fn is_directory(parent: &Dir, entry: &Entry) -> bool {
+fn is_directory(parent: &OwnedFd, entry: &Entry) -> bool {
     match entry.file_type() {
         Some(kind) => kind == Type::Directory,
         // Some file systems do not say.

@@ -1,4 +1,5 @@
 //! The program's own commands, exit codes and words.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

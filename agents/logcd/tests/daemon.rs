@@ -1,4 +1,5 @@
 //! The running daemon: when it looks, what it says of itself, and how it ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! One archive a day: midnight, and what is kept for how long.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
@@ -39,6 +40,19 @@ fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too() {
     let outcome = bench.archivist().cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
     assert_eq!(outcome.published.unwrap().compressed, 0);
     assert!(members(&bench.archives()[1]) == bench.logs());
+}
+
+#[test]
+fn a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day() {
+    let bench = Bench::new(&[]);
+    bench.write("a.log", "of the first day\n");
+    let mut archivist = bench.archivist();
+    archivist.cycle(at("2026-11-21T23:59:00Z"), Haste::Now).unwrap();
+    std::fs::remove_file(bench.log("a.log")).unwrap();
+    archivist.cycle(at("2026-11-22T00:00:00Z"), Haste::Now).unwrap();
+    bench.write("b.log", "after the clock was set\n");
+    archivist.cycle(at("2026-11-21T23:59:30Z"), Haste::Now).unwrap();
+    assert_eq!(names(&members(&bench.archives()[0])), ["a.log.20261122T000000", "b.log"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A random history of a log directory: whatever happens to the files and to logcd, after each cycle GNU tar
 //! finds in the archive what the directory holds, and nothing is missing that it once held.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

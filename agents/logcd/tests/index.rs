@@ -1,4 +1,5 @@
 //! The index is a cache: whatever becomes of it or of the archive, the next archive is right.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
@@ -193,4 +194,27 @@ fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_littl
     let published = bench.cycle().published.unwrap();
     assert!(published.compressed < 64 * 1024, "{published:?}");
     assert!(published.copied > 80_000, "{published:?}");
+}
+
+#[test]
+fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever() {
+    use logcd::index::Index;
+    let (bench, members) = with_history();
+    // To rot under an index is, for whoever compares them, the same as an index that knows better.
+    let mut known = Index::decode(&std::fs::read(index(&bench)).unwrap()).unwrap();
+    known.entries[0].blocks[0].packed_crc ^= 1;
+    let mut bytes = Vec::new();
+    known.encode(&mut bytes).unwrap();
+    std::fs::write(index(&bench), bytes).unwrap();
+    let mut archivist = bench.archivist();
+    let mut cycles = 0;
+    let first_block = || Index::decode(&std::fs::read(index(&bench)).unwrap()).unwrap().entries[0].blocks[0];
+    while first_block() == known.entries[0].blocks[0] {
+        bench.append("c.log", "more\n");
+        cycle(&mut archivist);
+        cycles += 1;
+        assert!(cycles <= 64, "the rot was not found");
+    }
+    holds_all(&bench, &members.into_iter().filter(|(name, _)| name != b"c.log").collect());
+    run(bench.reader().arg("verify").arg(bench.archive()));
 }

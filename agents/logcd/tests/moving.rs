@@ -1,4 +1,5 @@
 //! Logs that are being written, cut and replaced while logcd reads them and others read the archive.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

@@ -63,7 +63,8 @@ impl Bench {
     }
 
     pub fn try_archivist(&self) -> Result<Archivist, Trouble> {
-        let argv = ["logcd", "--min-free=1"].map(OsString::from).into_iter().chain(self.flags.iter().cloned());
+        let argv =
+            ["logcd", "--min-free=1"].map(OsString::from).into_iter().chain(self.flags.iter().cloned());
         let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
         let config = settings.flags.serve.config().unwrap();
         let out = OutDir::take(&config.out, config.publishing.mode)?;

@@ -1,0 +1,74 @@
+//! `--remove-after` deletes what is old and safely archived, and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use jiff::{SignedDuration, Timestamp};
+use logcd::archivist::{Archivist, Haste};
+use logcd::beneath::{Beneath, look_into};
+use logcd::removal::remove;
+use std::fs::File;
+use support::{Bench, Dice, members};
+
+fn cycle_in(archivist: &mut Archivist, hours: i64) -> u64 {
+    let now = Timestamp::now() + SignedDuration::from_hours(hours);
+    archivist.cycle(now, Haste::Now).unwrap().removed_sources
+}
+
+#[test]
+fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_the_archives() {
+    let bench = Bench::new(&["--remove-after=2h"]);
+    let content = Dice::new(1).lines(300_000);
+    bench.write("old.log", &content);
+    let mut archivist = bench.archivist();
+    assert_eq!(cycle_in(&mut archivist, 0), 0);
+    assert_eq!(cycle_in(&mut archivist, 1), 0);
+    // Its times may be set back, but not when they were set.
+    let file = File::options().write(true).open(bench.log("old.log")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(cycle_in(&mut archivist, 1), 0);
+    assert!(bench.log("old.log").exists());
+    assert_eq!(cycle_in(&mut archivist, 3), 1);
+    assert!(!bench.log("old.log").exists());
+    assert!(bench.archives().iter().any(|archive| members(archive).values().any(|held| *held == content)));
+    assert_eq!(cycle_in(&mut archivist, 4), 0);
+}
+
+#[test]
+fn nothing_is_deleted_while_the_archive_is_damaged() {
+    use std::os::unix::fs::FileExt;
+    let bench = Bench::new(&["--remove-after=2h"]);
+    bench.write("old.log", Dice::new(1).lines(300_000));
+    let mut archivist = bench.archivist();
+    archivist.cycle(Timestamp::now(), Haste::Now).unwrap();
+    drop(archivist);
+    let archive = bench.archive();
+    let file = File::options().write(true).open(&archive).unwrap();
+    file.write_all_at(b"ROT", file.metadata().unwrap().len() / 2).unwrap();
+    let mut archivist = bench.archivist();
+    let now = Timestamp::now() + SignedDuration::from_hours(3);
+    let _ = archivist.cycle(now, Haste::Now);
+    let kept = bench.log("old.log").exists();
+    let safe = bench
+        .archives()
+        .iter()
+        .any(|archive| bench.reader().arg("verify").arg(archive).status().unwrap().success());
+    assert!(kept || safe, "deleted without a sound archive");
+}
+
+#[test]
+fn a_log_that_was_written_or_replaced_since_it_was_archived_stays() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "archived\n");
+    let archived = look_into(&File::open(bench.log("x.log")).unwrap()).unwrap().stamp;
+    let root = Beneath::open(&bench.root.path().canonicalize().unwrap().join("log")).unwrap();
+    bench.append("x.log", "not archived\n");
+    assert!(!remove(&root, b"x.log", &archived).unwrap());
+    bench.write("new", "archived\n");
+    std::fs::rename(bench.log("new"), bench.log("x.log")).unwrap();
+    assert!(!remove(&root, b"x.log", &archived).unwrap());
+    assert!(bench.log("x.log").exists());
+    let now = look_into(&File::open(bench.log("x.log")).unwrap()).unwrap().stamp;
+    assert!(remove(&root, b"x.log", &now).unwrap());
+    assert!(!bench.log("x.log").exists());
+}
