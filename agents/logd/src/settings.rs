@@ -47,7 +47,8 @@ pub struct Serve {
     pub allow: Vec<Allowed>,
 
     /// Connections at once; more wait until one ends
-    #[arg(long, value_name = "N", default_value = "4096", help_heading = "Taking lines")]
+    #[arg(long, value_name = "N", default_value = "4096",
+        value_parser = clap::value_parser!(u16).range(1..), help_heading = "Taking lines")]
     pub max_connections: u16,
 
     /// Longer lines are cut into pieces of this size, and counted
