@@ -1,1 +1,3 @@
 //! queued hands out work items to Jobs.
+
+pub mod engine;

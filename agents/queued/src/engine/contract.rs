@@ -1,0 +1,229 @@
+//! What a door may ask of an engine, whichever it is; the local one today, a replicated one tomorrow.
+//!
+//! Nothing here promises what only one machine could give: no transaction over queues, no reference into an
+//! engine's memory, no order between queues; every answer may take as long as a network does.
+
+use super::core::Leased;
+use super::item::{ItemId, State, Token};
+use super::policy::{Policy, PolicyChange};
+use super::queue::{Counters, Queue, Usage, Verdict};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What an item costs in memory beyond its body; see the bench for the measurement.
+pub const ITEM_OVERHEAD_BYTES: u64 = 96;
+
+/// Why an engine does not do what it was asked; the doors turn it into their status codes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no queue {0:?}; a push or PUT /v1/queues/{0} makes it")]
+    NoSuchQueue(String),
+    #[error("queue {0:?} holds no item {1}")]
+    NoSuchItem(String, ItemId),
+    #[error("queue {0:?} is sealed; unseal it to push more")]
+    Sealed(String),
+    #[error("{0}")]
+    Full(String),
+    #[error("{0}")]
+    NoSpace(String),
+    #[error("{0}")]
+    TooLarge(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// An item to be pushed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewItem {
+    pub body: Box<[u8]>,
+    pub key: Option<Box<str>>,
+    pub content_type: Option<Box<str>>,
+    pub delay_ms: u64,
+}
+
+/// The server's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub queues_max: usize,
+    pub memory_bytes_max: u64,
+    /// Bodies above the memory's bound may lie on the disk.
+    pub spills: bool,
+}
+
+impl Limits {
+    /// Whether so much more fits.
+    pub fn check_memory(&self, usage: &Usage, items: u64, bytes: u64) -> Result<(), Refusal> {
+        let overhead = usage.items.saturating_add(items).saturating_mul(ITEM_OVERHEAD_BYTES);
+        let bodies = if self.spills { 0 } else { usage.memory_bytes.saturating_add(bytes) };
+        if overhead.saturating_add(bodies) <= self.memory_bytes_max {
+            return Ok(());
+        }
+        Err(Refusal::NoSpace(format!(
+            "the memory for items is used up (--max-memory {})",
+            self.memory_bytes_max
+        )))
+    }
+}
+
+/// What else ends a wait for an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    #[default]
+    Drained,
+    Empty,
+    Sealed,
+    Forever,
+}
+
+impl Until {
+    pub fn is_reached(self, queue: &Queue) -> bool {
+        let drained = queue.verdict() == Verdict::Drained;
+        match self {
+            Until::Drained => drained,
+            Until::Empty => queue.held && queue.tally(State::Ready) + queue.tally(State::Delayed) == 0,
+            Until::Sealed => drained && queue.sealed,
+            Until::Forever => false,
+        }
+    }
+}
+
+/// A request for work, with the ends of earlier leases.
+#[derive(Clone, Debug, Default)]
+pub struct LeaseRequest {
+    pub max: usize,
+    pub wait: Duration,
+    pub lease_ms: Option<u64>,
+    pub until: Until,
+    pub worker: Option<Box<str>>,
+    /// The leases end with this process: for doors that see when a client is gone.
+    pub bound: bool,
+    pub settlements: Vec<Settlement>,
+}
+
+/// What is to become of one lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    pub id: ItemId,
+    pub token: Token,
+    pub wish: Wish,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Ack,
+    Nack { delay_ms: Option<u64>, reason: Option<Box<str>>, release: bool },
+    Extend { lease_ms: Option<u64> },
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    Done,
+    Extended(u64),
+    /// Nacked after its last attempt.
+    Dead,
+    /// The lease is not held any more; nothing was changed.
+    Lost,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseAnswer {
+    pub items: Vec<Leased>,
+    /// What `until` asked for is so, and there is nothing to do.
+    pub done: bool,
+    pub verdict: Verdict,
+    pub sealed: bool,
+    pub ready: u64,
+    pub delayed: u64,
+    pub leased: u64,
+    pub results: Vec<Settled>,
+}
+
+/// A queue's figures at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueView {
+    pub name: Box<str>,
+    pub verdict: Verdict,
+    pub sealed: bool,
+    pub tallies: [u64; 4],
+    pub bytes: u64,
+    pub oldest_ready_ms: Option<u64>,
+    pub counters: Counters,
+    pub waiting: u64,
+    pub policy: Policy,
+}
+
+impl QueueView {
+    pub fn tally(&self, state: State) -> u64 {
+        self.tallies.get(usize::from(state.number())).copied().unwrap_or_default()
+    }
+
+    pub fn backlog(&self) -> u64 {
+        self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
+    }
+}
+
+/// An item to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemView {
+    pub id: ItemId,
+    pub state: State,
+    pub attempts: u32,
+    pub pushed_ms: u64,
+    pub key: Option<Box<str>>,
+    pub content_type: Option<Box<str>>,
+    /// Until it is ready, or its lease expires.
+    pub due_ms: Option<u64>,
+    pub worker: Option<Box<str>>,
+    pub reason: Option<Box<str>>,
+    pub body: Box<[u8]>,
+}
+
+/// Which items to look at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    pub state: Option<State>,
+    pub limit: usize,
+    pub after: Option<ItemId>,
+}
+
+/// The engine's own figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineView {
+    pub durability: &'static str,
+    pub memory_bytes: u64,
+    pub memory_bytes_max: u64,
+    pub log_bytes: u64,
+}
+
+/// An engine; its handle is cheap to clone. Futures may be dropped at any time: a lease that nobody gets to
+/// see is released, anything else may or may not have been done.
+pub trait Engine: Clone + Send + Sync + 'static {
+    /// All or nothing; makes the queue if need be. Each item's id, and whether its key was known.
+    fn push(&self, queue: &str, items: Vec<NewItem>, seal: bool) -> impl Answer<Vec<(ItemId, bool)>>;
+    fn lease(&self, queue: &str, request: LeaseRequest) -> impl Answer<LeaseAnswer>;
+    /// Each by itself; a queue that is gone has lost its leases.
+    fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> impl Answer<Vec<Settled>>;
+    /// True if the queue was made.
+    fn configure(&self, queue: &str, change: PolicyChange) -> impl Answer<(bool, QueueView)>;
+    fn count_from(&self, queue: &str, first: u64) -> impl Answer<()>;
+    fn delete(&self, queue: &str) -> impl Answer<()>;
+    fn seal(&self, queue: &str, sealed: bool) -> impl Answer<QueueView>;
+    fn drain(&self, queue: &str) -> impl Answer<u64>;
+    fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
+    fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
+    fn queue(&self, queue: &str) -> impl Answer<QueueView>;
+    /// In order of name.
+    fn queues(&self) -> impl Answer<Vec<QueueView>>;
+    fn look(&self, queue: &str, look: Look) -> impl Answer<Vec<ItemView>>;
+    fn item(&self, queue: &str, id: ItemId) -> impl Answer<ItemView>;
+    fn view(&self) -> impl Answer<EngineView>;
+    /// Changes whenever any queue may have changed.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// A future answer that may move between threads.
+pub trait Answer<T>: Future<Output = Result<T, Refusal>> + Send {}
+impl<T, F: Future<Output = Result<T, Refusal>> + Send> Answer<T> for F {}

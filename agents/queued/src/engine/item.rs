@@ -1,0 +1,178 @@
+//! One item: its bytes, where they lie in the log, and in which state it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An item's name: the data directory's random number and the item's own, ascending one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemId {
+    pub epoch: u64,
+    pub number: u64,
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:016x}", self.epoch, self.number)
+    }
+}
+
+impl FromStr for ItemId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ItemId, String> {
+        let wrong = || "an id is 32 lower-case hex digits".to_owned();
+        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 32 || !text.bytes().all(hex) {
+            return Err(wrong());
+        }
+        let part = |range| text.get(range).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        match (part(0..16), part(16..32)) {
+            (Some(epoch), Some(number)) => Ok(ItemId { epoch, number }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// A lease's proof, as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Token {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Token, String> {
+        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let digits = (text.len() == 16 && text.bytes().all(hex)).then_some(text);
+        let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        number.map(Token).ok_or_else(|| "a token is 16 lower-case hex digits".to_owned())
+    }
+}
+
+/// Where an item is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    Ready,
+    Delayed,
+    Leased,
+    Dead,
+}
+
+impl State {
+    pub const ALL: [State; 4] = [State::Ready, State::Delayed, State::Leased, State::Dead];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Delayed => "delayed",
+            State::Leased => "leased",
+            State::Dead => "dead",
+        }
+    }
+
+    pub fn number(self) -> u8 {
+        match self {
+            State::Ready => 0,
+            State::Delayed => 1,
+            State::Leased => 2,
+            State::Dead => 3,
+        }
+    }
+
+    pub fn from_number(number: u8) -> Option<State> {
+        State::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// Where the log keeps a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub segment: u32,
+    pub offset: u32,
+}
+
+/// Kept small: a million of these are a million times its size.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub number: u64,
+    pub pushed_ms: u64,
+    /// `None` while the bytes are on the disk only.
+    pub body: Option<Box<[u8]>>,
+    pub len: u32,
+    pub place: Place,
+    pub attempts: u32,
+    pub state: State,
+    /// What few items have.
+    pub extra: Option<Box<Extra>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    pub key: Option<Box<str>>,
+    pub content_type: Option<Box<str>>,
+    /// Why the last attempt failed, or why it is dead.
+    pub reason: Option<Box<str>>,
+}
+
+impl Item {
+    pub fn key(&self) -> Option<&str> {
+        self.extra.as_ref()?.key.as_deref()
+    }
+
+    pub fn content_type(&self) -> Option<&str> {
+        self.extra.as_ref()?.content_type.as_deref()
+    }
+
+    pub fn reason(&self) -> Option<&str> {
+        self.extra.as_ref()?.reason.as_deref()
+    }
+
+    pub fn set_reason(&mut self, reason: Option<&str>) {
+        if reason.is_some() || self.extra.is_some() {
+            self.extra.get_or_insert_default().reason = reason.map(Into::into);
+        }
+    }
+
+    pub fn body_bytes_in_memory(&self) -> u64 {
+        self.body.as_ref().map_or(0, |body| body.len() as u64)
+    }
+}
+
+impl Extra {
+    /// Nothing to keep, nothing to allocate.
+    pub fn boxed(self) -> Option<Box<Extra>> {
+        (self != Extra::default()).then(|| Box::new(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_stays_small() {
+        assert!(size_of::<Item>() <= 64, "{}", size_of::<Item>());
+    }
+
+    #[test]
+    fn ids_and_tokens_are_read_as_they_are_written() {
+        let id = ItemId { epoch: 0xfeed, number: 42 };
+        assert_eq!(id.to_string(), "000000000000feed000000000000002a");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(Token(7).to_string().parse(), Ok(Token(7)));
+        for wrong in ["", "+00000000000feed000000000000002a", "000000000000FEED000000000000002A", "ü0"] {
+            assert!(wrong.parse::<ItemId>().is_err() && wrong.parse::<Token>().is_err());
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Queues as a pure state machine: given the time and a request it says what becomes of everything.
+
+pub mod contract;
+pub mod core;
+pub mod item;
+#[cfg(test)]
+mod model;
+pub mod policy;
+pub mod queue;
+pub mod record;
+pub mod shelf;

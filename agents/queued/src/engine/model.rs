@@ -1,0 +1,414 @@
+//! The state machine against a model that is slow and obvious: one list, searched from the front.
+
+use super::contract::{Limits, NewItem};
+use super::core::{Core, Journal, LeaseTerms, NackTerms, Turn};
+use super::item::{ItemId, Place, State, Token};
+use super::policy::{Policy, PolicyChange};
+use super::queue::Verdict;
+use super::record::Record;
+use proptest::prelude::*;
+
+const QUEUES: [&str; 3] = ["a", "b", "dead"];
+/// Only ever shortened: what was forgotten does not come back, but the model would not know.
+const KEY_MEMORY_MS: u64 = 2000;
+const LIMITS: Limits = Limits { queues_max: 10, memory_bytes_max: 1 << 30, spills: false };
+
+/// Keeps the records as bytes, each a segment of its own.
+#[derive(Default)]
+struct Tape(Vec<Vec<u8>>);
+
+impl Journal for Tape {
+    fn append(&mut self, record: &Record<'_>) -> Place {
+        let mut bytes = Vec::new();
+        let offset = record.encode(&mut bytes).try_into().unwrap();
+        self.0.push(bytes);
+        Place { segment: (self.0.len() - 1).try_into().unwrap(), offset }
+    }
+
+    fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>> {
+        let from = place.offset as usize;
+        Ok(self.0[place.segment as usize][from..from + len as usize].into())
+    }
+}
+
+impl Tape {
+    /// A core that has read all of it.
+    fn replay(&self) -> Core {
+        let mut core = Core::reading(7, 1);
+        for (segment, bytes) in self.0.iter().enumerate() {
+            for record in Record::decode_all(bytes) {
+                let (record, offset) = record.unwrap();
+                let place =
+                    Place { segment: segment.try_into().unwrap(), offset: offset.try_into().unwrap() };
+                core.apply(&record, place);
+            }
+        }
+        core.finish_reading();
+        core
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Thing {
+    queue: usize,
+    number: u64,
+    body: u8,
+    key: Option<u8>,
+    state: State,
+    /// When it is ready or its lease expires.
+    at: u64,
+    token: Option<Token>,
+    attempts: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Place2 {
+    exists: bool,
+    held: bool,
+    sealed: bool,
+    seal_used: bool,
+    policy: Policy,
+    finished: Vec<(u8, u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    now: u64,
+    next: u64,
+    things: Vec<Thing>,
+    places: [Place2; 3],
+}
+
+impl Model {
+    fn known(&self, queue: usize, key: u8) -> Option<u64> {
+        let alive = self.things.iter().find(|t| t.queue == queue && t.key == Some(key)).map(|t| t.number);
+        let memory = self.places[queue].policy.key_memory_ms;
+        let fresh = |f: &&(u8, u64, u64)| f.0 == key && f.2 + memory > self.now;
+        alive.or_else(|| self.places[queue].finished.iter().rev().find(fresh).map(|f| f.1))
+    }
+
+    fn add(&mut self, queue: usize, body: u8, key: Option<u8>, delay: u64) -> u64 {
+        let number = self.next + 1;
+        self.next = number;
+        (self.places[queue].exists, self.places[queue].held) = (true, true);
+        let state = if delay > 0 { State::Delayed } else { State::Ready };
+        let at = self.now + delay;
+        self.things.push(Thing { queue, number, body, key, state, at, token: None, attempts: 0 });
+        number
+    }
+
+    fn push(
+        &mut self,
+        queue: usize,
+        items: &[(u8, Option<u8>, u64)],
+        seal: bool,
+    ) -> Option<Vec<(u64, bool)>> {
+        let all_known =
+            items.iter().all(|(_, key, _)| key.is_some_and(|key| self.known(queue, key).is_some()));
+        if self.places[queue].sealed && !all_known {
+            return None;
+        }
+        self.places[queue].exists = true;
+        let ids = items.iter().map(|&(body, key, delay)| match key.and_then(|key| self.known(queue, key)) {
+            Some(number) => (number, true),
+            None => (self.add(queue, body, key, delay), false),
+        });
+        let ids = ids.collect();
+        if seal {
+            (self.places[queue].sealed, self.places[queue].seal_used) = (true, true);
+        }
+        Some(ids)
+    }
+
+    fn lease(&mut self, queue: usize, max: usize, lease_ms: u64) -> Option<Vec<(u64, u32, u8)>> {
+        if !self.places[queue].exists {
+            return None;
+        }
+        let mut ready: Vec<&mut Thing> =
+            self.things.iter_mut().filter(|t| t.queue == queue && t.state == State::Ready).collect();
+        ready.sort_by_key(|t| t.number);
+        let leased = ready.into_iter().take(max).map(|t| {
+            (t.state, t.at, t.attempts) = (State::Leased, self.now + lease_ms, t.attempts + 1);
+            (t.number, t.attempts, t.body)
+        });
+        Some(leased.collect())
+    }
+
+    fn holder(&self, queue: usize, number: u64, token: Token) -> Option<usize> {
+        let holds = |t: &Thing| t.queue == queue && t.number == number && t.token == Some(token);
+        self.things.iter().position(|t| holds(t) && t.state == State::Leased)
+    }
+
+    fn ack(&mut self, queue: usize, number: u64, token: Token) -> bool {
+        let Some(at) = self.holder(queue, number, token) else { return false };
+        let gone = self.things.remove(at);
+        if let Some(key) = gone.key {
+            self.places[queue].finished.push((key, number, self.now));
+        }
+        true
+    }
+
+    fn give_back(&mut self, at: usize, counted: bool, delay: Option<u64>, release: bool) -> State {
+        let thing = &self.things[at];
+        let policy = self.places[thing.queue].policy.clone();
+        if !release && counted && policy.max_attempts > 0 && thing.attempts >= policy.max_attempts {
+            let target = QUEUES.iter().position(|name| Some(*name) == policy.dead_letter_queue.as_deref());
+            match target.filter(|&target| target != thing.queue && !self.places[target].sealed) {
+                Some(target) => {
+                    let gone = self.things.remove(at);
+                    self.add(target, gone.body, None, 0);
+                }
+                None => self.things[at].state = State::Dead,
+            }
+            return State::Dead;
+        }
+        let mut rest = policy.backoff_max_ms.min(policy.backoff_ms << (thing.attempts - 1));
+        rest = delay.unwrap_or(rest);
+        let thing = &mut self.things[at];
+        thing.token = None;
+        if release {
+            (thing.attempts, rest) = (thing.attempts - 1, 0);
+        }
+        (thing.state, thing.at) = (if rest > 0 { State::Delayed } else { State::Ready }, self.now + rest);
+        thing.state
+    }
+
+    fn pass(&mut self, ms: u64) {
+        // Expiries make back-offs and dead letters, which depend on when and in which order they happen.
+        self.now += ms;
+        loop {
+            let due = |t: &Thing| matches!(t.state, State::Delayed | State::Leased) && t.at <= self.now;
+            let mut all: Vec<&Thing> = self.things.iter().filter(|t| due(t)).collect();
+            all.sort_by_key(|t| (t.queue, t.at, t.number));
+            let Some(first) = all.first() else { return };
+            let at = self.things.iter().position(|t| t.number == first.number).unwrap();
+            match self.things[at].state {
+                State::Leased => {
+                    self.give_back(at, true, None, false);
+                }
+                _ => self.things[at].state = State::Ready,
+            }
+        }
+    }
+
+    fn verdict(&self, queue: usize) -> Verdict {
+        let busy = self.things.iter().any(|t| t.queue == queue && t.state != State::Dead);
+        let place = &self.places[queue];
+        match (place.held, busy) {
+            (false, _) => Verdict::Pending,
+            (true, true) => Verdict::Working,
+            (true, false) if place.seal_used && !place.sealed => Verdict::Working,
+            (true, false) => Verdict::Drained,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { queue: usize, items: Vec<(u8, Option<u8>, u64)>, seal: bool },
+    Lease { queue: usize, max: usize, lease_ms: u64 },
+    Ack { lease: usize },
+    Nack { lease: usize, delay: Option<u64>, release: bool },
+    Extend { lease: usize, lease_ms: u64 },
+    Pass { ms: u64 },
+    Seal { queue: usize, sealed: bool },
+    Drain { queue: usize },
+    Delete { queue: usize },
+    Configure { queue: usize, attempts: u32, backoff: u64, dead: bool },
+    Dead { queue: usize, redrive: bool },
+    Rewrite { queue: usize },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let item = (any::<u8>(), prop::option::weighted(0.4, 0u8..6), prop_oneof![4 => Just(0), 1 => 1u64..3000]);
+    let items = prop::collection::vec(item, 0..4);
+    let queue = 0usize..3;
+    prop_oneof![
+        6 => (queue.clone(), items, prop::bool::weighted(0.05)).prop_map(|(queue, items, seal)| Step::Push { queue, items, seal }),
+        6 => (queue.clone(), 1usize..4, 100u64..4000).prop_map(|(queue, max, lease_ms)| Step::Lease { queue, max, lease_ms }),
+        5 => (0usize..12).prop_map(|lease| Step::Ack { lease }),
+        4 => (0usize..12, prop::option::of(0u64..2000), any::<bool>()).prop_map(|(lease, delay, release)| Step::Nack { lease, delay, release }),
+        1 => (0usize..12, 100u64..4000).prop_map(|(lease, lease_ms)| Step::Extend { lease, lease_ms }),
+        4 => (0u64..2500).prop_map(|ms| Step::Pass { ms }),
+        1 => (queue.clone(), any::<bool>()).prop_map(|(queue, sealed)| Step::Seal { queue, sealed }),
+        1 => queue.clone().prop_map(|queue| Step::Drain { queue }),
+        1 => queue.clone().prop_map(|queue| Step::Delete { queue }),
+        1 => (0usize..2, 0u32..4, 0u64..500, any::<bool>())
+            .prop_map(|(queue, attempts, backoff, dead)| Step::Configure { queue, attempts, backoff, dead }),
+        1 => (queue.clone(), any::<bool>()).prop_map(|(queue, redrive)| Step::Dead { queue, redrive }),
+        1 => queue.prop_map(|queue| Step::Rewrite { queue }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+struct Both {
+    core: Core,
+    tape: Tape,
+    model: Model,
+    /// Every lease ever made, the last first.
+    leases: Vec<(usize, ItemId, Token)>,
+}
+
+impl Both {
+    fn step(&mut self, step: Step) {
+        let now_ms = self.model.now;
+        let lease_at = |n: usize| self.leases.get(n).copied();
+        let (core, model) = (&mut self.core, &mut self.model);
+        let turn = &mut Turn { now_ms, limits: &LIMITS, journal: &mut self.tape };
+        match step {
+            Step::Push { queue, items, seal } => {
+                let new = items.iter().map(|(body, key, delay_ms)| NewItem {
+                    body: [*body].into(),
+                    key: key.map(|key| key.to_string().into()),
+                    content_type: None,
+                    delay_ms: *delay_ms,
+                });
+                let got = core.push(QUEUES[queue], new.collect(), seal, turn).ok();
+                let got =
+                    got.map(|ids| ids.into_iter().map(|(id, known)| (id.number, known)).collect::<Vec<_>>());
+                assert_eq!(got, model.push(queue, &items, seal));
+            }
+            Step::Lease { queue, max, lease_ms } => {
+                let terms = LeaseTerms { lease_ms: Some(lease_ms), ..LeaseTerms::default() };
+                let got = core.lease(QUEUES[queue], max, &terms, turn).ok();
+                let plain = got.as_ref().map(|items| {
+                    items.iter().map(|item| (item.id.number, item.attempt, item.body[0])).collect::<Vec<_>>()
+                });
+                assert_eq!(plain, model.lease(queue, max, lease_ms));
+                for item in got.unwrap_or_default() {
+                    let thing = model.things.iter_mut().find(|t| t.number == item.id.number).unwrap();
+                    thing.token = Some(item.token);
+                    self.leases.insert(0, (queue, item.id, item.token));
+                }
+            }
+            Step::Ack { lease } => {
+                let Some((queue, id, token)) = lease_at(lease) else { return };
+                assert_eq!(core.ack(QUEUES[queue], id, token, turn), model.ack(queue, id.number, token));
+            }
+            Step::Nack { lease, delay, release } => {
+                let Some((queue, id, token)) = lease_at(lease) else { return };
+                let terms = NackTerms { delay_ms: delay, reason: Some("r"), release };
+                let got = core.nack(QUEUES[queue], id, token, &terms, turn);
+                let at = model.holder(queue, id.number, token);
+                assert_eq!(got, at.map(|at| model.give_back(at, true, delay, release)));
+            }
+            Step::Extend { lease, lease_ms } => {
+                let Some((queue, id, token)) = lease_at(lease) else { return };
+                let got = core.extend(QUEUES[queue], id, token, Some(lease_ms), turn);
+                let at = model.holder(queue, id.number, token);
+                assert_eq!(got.is_some(), at.is_some());
+                if let Some(at) = at {
+                    model.things[at].at = now_ms + lease_ms;
+                }
+            }
+            Step::Pass { ms } => {
+                model.pass(ms);
+                turn.now_ms = model.now;
+                while core.tick(2, turn) {}
+            }
+            Step::Seal { queue, sealed } => {
+                let place = &mut model.places[queue];
+                let expected = sealed || place.exists;
+                assert_eq!(core.seal(QUEUES[queue], sealed, turn).is_ok(), expected);
+                if expected {
+                    (place.exists, place.sealed, place.seal_used) = (true, sealed, place.seal_used || sealed);
+                }
+            }
+            Step::Drain { queue } => {
+                let here = |t: &Thing| t.queue == queue && matches!(t.state, State::Ready | State::Delayed);
+                let before = model.things.len();
+                model.things.retain(|t| !here(t));
+                let removed = (before - model.things.len()) as u64;
+                let expected = model.places[queue].exists.then_some(removed);
+                assert_eq!(core.drain(QUEUES[queue], turn).ok(), expected);
+            }
+            Step::Delete { queue } => {
+                assert_eq!(core.delete(QUEUES[queue], turn).is_ok(), model.places[queue].exists);
+                model.places[queue] = Place2::default();
+                model.things.retain(|t| t.queue != queue);
+            }
+            Step::Configure { queue, attempts, backoff, dead } => {
+                let change = PolicyChange {
+                    max_attempts: Some(attempts),
+                    backoff_ms: Some(backoff),
+                    key_memory_ms: Some(KEY_MEMORY_MS),
+                    dead_letter_queue: Some(dead.then(|| "dead".into())),
+                    ..PolicyChange::default()
+                };
+                let place = &mut model.places[queue];
+                assert_eq!(core.configure(QUEUES[queue], &change, turn).unwrap(), !place.exists);
+                (place.exists, place.policy) = (true, place.policy.changed(&change).unwrap());
+            }
+            Step::Dead { queue, redrive } => {
+                let dead = |t: &Thing| t.queue == queue && t.state == State::Dead;
+                let count = model.things.iter().filter(|t| dead(t)).count() as u64;
+                let expected = model.places[queue].exists.then_some(count);
+                assert_eq!(core.bury_or_redrive(QUEUES[queue], None, redrive, turn).ok(), expected);
+                if redrive {
+                    for thing in model.things.iter_mut().filter(|t| dead(t)) {
+                        (thing.state, thing.attempts, thing.token) = (State::Ready, 0, None);
+                    }
+                } else {
+                    model.things.retain(|t| !dead(t));
+                }
+            }
+            Step::Rewrite { queue } => {
+                let Ok(q) = core.queue(QUEUES[queue]) else { return };
+                let number = q.number;
+                let items: Vec<_> =
+                    q.items().iter().map(|i| (i.number, i.place, i.body.clone().unwrap())).collect();
+                for (item, place, body) in items {
+                    assert!(core.rewrite(number, item, place, &body, turn.journal));
+                    assert!(!core.rewrite(number, item, place, &body, turn.journal), "twice from one place");
+                }
+                core.rewrite_keys(u32::MAX, turn);
+            }
+            Step::Restart => {
+                *core = self.tape.replay();
+                let turn = &mut Turn { now_ms, limits: &LIMITS, journal: &mut self.tape };
+                while core.tick(100, turn) {}
+            }
+        }
+    }
+
+    fn compare(&self) {
+        let mut usage = (0, 0);
+        for (queue, name) in QUEUES.iter().enumerate() {
+            let place = &self.model.places[queue];
+            let Ok(q) = self.core.queue(name) else {
+                assert!(!place.exists, "{name} is not there");
+                continue;
+            };
+            assert!(place.exists, "{name} should not be there");
+            assert_eq!(q.verdict(), self.model.verdict(queue), "{name}");
+            let mut things: Vec<_> = self.model.things.iter().filter(|t| t.queue == queue).collect();
+            things.sort_by_key(|t| t.number);
+            let items = q.items().iter().map(|i| (i.number, i.state, i.attempts, i.body.clone().unwrap()[0]));
+            let expected: Vec<_> = things.iter().map(|t| (t.number, t.state, t.attempts, t.body)).collect();
+            assert_eq!(items.collect::<Vec<_>>(), expected, "{name}");
+            for state in State::ALL {
+                assert_eq!(q.tally(state), things.iter().filter(|t| t.state == state).count() as u64);
+            }
+            assert_eq!(q.body_bytes(), things.len() as u64);
+            let next = things.iter().find(|t| t.state == State::Ready).map(|t| t.number);
+            assert_eq!(q.next_ready(), next);
+            usage = (usage.0 + things.len() as u64, usage.1 + things.len() as u64);
+        }
+        assert_eq!((self.core.usage.items, self.core.usage.memory_bytes), usage);
+        assert_eq!(self.core.usage.live.values().sum::<u64>(), self.core.usage.live_bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #[test]
+    fn it_does_what_the_obvious_model_does(steps in prop::collection::vec(step(), 1..80)) {
+        let mut both = Both { core: Core::new(7, 1), tape: Tape::default(), model: Model::default(), leases: Vec::new() };
+        both.model.now = 1_000_000;
+        for step in steps {
+            both.step(step);
+            both.compare();
+        }
+    }
+}
