@@ -198,7 +198,7 @@ impl Archivist {
     /// The archive whose blocks are kept, if there is one. An archive of this day that is not known is taken
     /// over first: nothing that it holds may be lost.
     fn base(&mut self, root: &Beneath, day: Date) -> Result<Option<File>, Trouble> {
-        if let Some(held) = &self.held {
+        if let Some(held) = &mut self.held {
             if let Some(base) = held.open_base(&self.out)? {
                 return Ok(Some(base));
             }
@@ -209,7 +209,7 @@ impl Archivist {
         let name = archive_name(day);
         let Some((theirs, _)) = self.out.open(&name)? else { return Ok(None) };
         self.held = Some(self.adopt(root, &theirs, day)?);
-        match &self.held {
+        match &mut self.held {
             Some(held) => held.open_base(&self.out),
             None => Ok(None),
         }
@@ -363,7 +363,7 @@ impl Archivist {
 
     /// Deletes the logs that are old and archived, after every byte of the archive has been read back.
     fn remove_sources(&mut self, now: Timestamp, after: Duration) -> Result<u64, Trouble> {
-        let Some(held) = &self.held else { return Ok(0) };
+        let Some(held) = &mut self.held else { return Ok(0) };
         if removal::candidates(held.entries(), now, after).next().is_none() {
             return Ok(0);
         }
@@ -375,8 +375,9 @@ impl Archivist {
             self.verified = Some(held.index.identity);
         }
         let root = self.root()?;
+        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let mut removed = 0;
-        for (entry, stamp) in removal::candidates(held.entries(), now, after) {
+        for (entry, stamp) in removal::candidates(entries, now, after) {
             let file = entry.name.escape_ascii().to_string();
             match removal::remove(&root, &entry.name, &stamp) {
                 Ok(true) => {

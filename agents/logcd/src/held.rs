@@ -1,11 +1,14 @@
 //! What is known of the newest archive, and whether it may still be believed.
 
 use crate::beneath::{Look, look_into};
+use crate::checksum::Sum;
 use crate::day::{archive_name, index_name};
 use crate::entry::Entry;
+use crate::header;
 use crate::index::{Identity, Index};
 use crate::outdir::OutDir;
 use crate::trouble::Trouble;
+use flate2::{Decompress, FlushDecompress};
 use jiff::civil::Date;
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -13,6 +16,8 @@ use std::os::unix::fs::FileExt;
 
 /// An index is a small thing; what is larger is none.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
+/// A header with the longest name that a file system has is far below this.
+const SMALL_BYTES_MAX: usize = 16 * 1024;
 /// In each cycle one in so many blocks of the archive is read again before it is copied, always others.
 const SHARE: u64 = 64;
 
@@ -41,7 +46,7 @@ impl Held {
                 return Ok(None);
             }
         };
-        let held = Held { day, index };
+        let mut held = Held { day, index };
         let fits = held.open_base(out)?.is_some();
         if !fits {
             tracing::warn!(index = name, "the index is not of this archive; reading the archive instead");
@@ -49,12 +54,49 @@ impl Held {
         Ok(fits.then_some(held))
     }
 
-    /// The archive, if it is the very one that the index describes, as far as file system and trailer say.
-    pub fn open_base(&self, out: &OutDir) -> Result<Option<File>, Trouble> {
+    /// The archive, if it is the one that the index describes. Where the file system says that it was touched
+    /// (linked, copied back, given another mode), everything that would be copied from it is compared.
+    pub fn open_base(&mut self, out: &OutDir) -> Result<Option<File>, Trouble> {
         let name = archive_name(self.day);
-        let Some((file, _)) = out.open(&name)? else { return Ok(None) };
-        let same = is_described_by(&file, &self.index.identity);
-        Ok(same.then_some(file))
+        let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
+        if is_described_by(&file, &self.index.identity) {
+            return Ok(Some(file));
+        }
+        let same = stamp.size == self.index.identity.size
+            && has_trailer(&file, &self.index.identity)
+            && self.holds_everything(&file);
+        if !same {
+            return Ok(None);
+        }
+        tracing::info!(archive = name, "the archive was touched, but all it holds is as before");
+        let Identity { size, sum, .. } = self.index.identity;
+        self.index.identity = Identity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+        Ok(Some(file))
+    }
+
+    fn holds_everything(&self, archive: &File) -> bool {
+        let mut packed = Vec::new();
+        let mut read = |len: u32, at: u64| {
+            packed.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+            archive.read_exact_at(&mut packed, at).ok().map(|()| packed.clone())
+        };
+        self.index.entries.iter().all(|entry| {
+            let header = read(entry.place.header_packed_len, entry.place.offset);
+            let mut at = entry.blocks_offset();
+            let blocks = entry.blocks.iter().all(|block| {
+                let packed = read(block.packed_len, at);
+                at += u64::from(block.packed_len);
+                packed.is_some_and(|packed| crc32fast::hash(&packed) == block.packed_crc)
+            });
+            let zeros = header::padding_len(entry.size());
+            let padding = read(entry.place.padding_packed_len, at);
+            blocks
+                && header.and_then(|packed| inflated(&packed)).map(|h| Sum::of(&h))
+                    == Some(entry.place.header)
+                && padding
+                    .and_then(|packed| inflated(&packed))
+                    .is_some_and(|padding| padding.len() as u64 == zeros && padding.iter().all(|b| *b == 0))
+        })
     }
 
     /// Whether the opened archive is still the one that was opened.
@@ -117,12 +159,27 @@ impl Held {
 /// Whether an opened archive is the one of this identity, by what the file system and its trailer say.
 pub fn is_described_by(archive: &File, identity: &Identity) -> bool {
     let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
-    let mut trailer = [0; 8];
-    let read = archive.read_exact_at(&mut trailer, stamp.size.saturating_sub(8));
-    let expected = [&identity.sum.crc.to_le_bytes()[..], &identity.sum.len.to_le_bytes()[..4]].concat();
     let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
-    times
-        && (identity.ino, identity.size) == (stamp.ino, stamp.size)
-        && read.is_ok()
-        && trailer == expected[..]
+    times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && has_trailer(archive, identity)
+}
+
+fn has_trailer(archive: &File, identity: &Identity) -> bool {
+    let mut trailer = [0; 8];
+    let expected = [&identity.sum.crc.to_le_bytes()[..], &identity.sum.len.to_le_bytes()[..4]].concat();
+    archive.read_exact_at(&mut trailer, identity.size.saturating_sub(8)).is_ok() && trailer == expected[..]
+}
+
+/// A header or padding, which needs no dictionary and is small.
+fn inflated(packed: &[u8]) -> Option<Vec<u8>> {
+    let mut inflater = Decompress::new(false);
+    let mut plain = Vec::with_capacity(SMALL_BYTES_MAX);
+    while inflater.total_in() < packed.len() as u64 {
+        let before = (inflater.total_in(), inflater.total_out());
+        let rest = packed.get(usize::try_from(before.0).ok()?..)?;
+        inflater.decompress_vec(rest, &mut plain, FlushDecompress::Sync).ok()?;
+        if (inflater.total_in(), inflater.total_out()) == before {
+            return None;
+        }
+    }
+    Some(plain)
 }

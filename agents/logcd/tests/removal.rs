@@ -8,7 +8,7 @@ use logcd::archivist::{Archivist, Haste};
 use logcd::beneath::{Beneath, look_into};
 use logcd::removal::remove;
 use std::fs::File;
-use support::{Bench, Dice, members};
+use support::{Bench, Dice, members, wait_for};
 
 fn cycle_in(archivist: &mut Archivist, hours: i64) -> u64 {
     let now = Timestamp::now() + SignedDuration::from_hours(hours);
@@ -28,7 +28,8 @@ fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_th
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(cycle_in(&mut archivist, 1), 0);
     assert!(bench.log("old.log").exists());
-    assert_eq!(cycle_in(&mut archivist, 3), 1);
+    // As long as its last change is so fresh that another could hide behind it, it stays.
+    wait_for("the removal", || cycle_in(&mut archivist, 3) == 1);
     assert!(!bench.log("old.log").exists());
     assert!(bench.archives().iter().any(|archive| members(archive).values().any(|held| *held == content)));
     assert_eq!(cycle_in(&mut archivist, 4), 0);
