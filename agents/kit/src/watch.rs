@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Long enough for a writer to finish and for a burst of events to be one change.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -21,6 +22,10 @@ pub struct Files {
     paths: Vec<PathBuf>,
     seen: Vec<Option<Vec<u8>>>,
     event: Arc<Notify>,
+    /// When to look because of an event, and when to look anyhow; kept here so that a wait that is cancelled
+    /// and begun again, however often, still ends.
+    look_at: Option<Instant>,
+    slow_look_at: Instant,
     _watcher: Option<RecommendedWatcher>,
 }
 
@@ -32,14 +37,19 @@ impl Files {
             .inspect_err(|e| tracing::warn!(error = %e, "cannot watch for changes, looking once a minute"))
             .ok();
         let seen = read(&paths);
-        Files { paths, seen, event, _watcher: watcher }
+        let slow_look_at = Instant::now() + SLOW_LOOK;
+        Files { paths, seen, event, look_at: None, slow_look_at, _watcher: watcher }
     }
 
     /// Returns when the content of at least one file has changed. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
-            let _ = tokio::time::timeout(SLOW_LOOK, self.event.notified()).await;
-            tokio::time::sleep(SETTLE).await;
+            if self.look_at.is_none() {
+                let _ = timeout_at(self.slow_look_at, self.event.notified()).await;
+            }
+            sleep_until(*self.look_at.get_or_insert_with(|| Instant::now() + SETTLE)).await;
+            self.look_at = None;
+            self.slow_look_at = Instant::now() + SLOW_LOOK;
             let now = read(&self.paths);
             if now != self.seen {
                 self.seen = now;
