@@ -12,6 +12,7 @@ use kit::exit::{Exit, Fatal};
 use kit::settings::Settings;
 use kit::watch::Files;
 use kit::{listen, logs};
+use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,12 +54,21 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     })?;
     tracing::info!(?addresses, file = %serve.file.display(), "taking lines");
 
-    let mut control = Control { settings, limits, allow, orders, metrics };
+    let mut control = Control { settings, file: serve.file, limits, allow, orders, metrics };
     let mut hangups = context.stop.hangups();
     let mut config = control.settings.flags.serve.common.config.clone().map(|path| Files::new(vec![path]));
     // Finishes what an earlier run left: files not yet compressed, bounds that were lowered meanwhile.
     rotated.notify_one();
+    // At most one round at a time, and nothing else waits for it: a large file takes its time.
+    let mut tidying = None;
     loop {
+        let tidy_now = tidying.is_none();
+        let tidied = async {
+            match &mut tidying {
+                Some(report) => report.await,
+                None => std::future::pending().await,
+            }
+        };
         let changed = async {
             match &mut config {
                 Some(files) => files.changed().await,
@@ -74,13 +84,22 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
                 control.reload().await;
             }
             () = changed => control.reload().await,
-            () = rotated.notified() => control.tidy().await?,
+            () = rotated.notified(), if tidy_now => tidying = Some(control.tidy()?),
+            report = tidied => {
+                tidying = None;
+                control.count(report);
+            }
         }
     }
 }
 
+/// What a round of housekeeping will have done.
+type Tidied = oneshot::Receiver<io::Result<housekeeping::Report>>;
+
 struct Control {
     settings: Settings<Flags>,
+    /// The one that is written; another one in changed settings needs a restart.
+    file: PathBuf,
     limits: watch::Sender<Limits>,
     allow: watch::Sender<AllowList>,
     orders: mpsc::Sender<Order>,
@@ -100,15 +119,19 @@ impl Control {
     }
 
     /// One round of housekeeping on a thread of its own, since its priority is lowered for good.
-    async fn tidy(&self) -> Result<(), Fatal> {
+    fn tidy(&self) -> Result<Tidied, Fatal> {
         let serve = &self.settings.flags.serve;
-        let (path, policy, compress): (PathBuf, _, _) = (serve.file.clone(), serve.policy(), !serve.no_gzip);
+        let (path, policy, compress) = (self.file.clone(), serve.policy(), !serve.no_gzip);
         let (finished, report) = oneshot::channel();
         spawn_thread("logd-tidy", move || {
             kit::priority::lower_this_thread();
             let _ = finished.send(housekeeping::tidy(&path, &policy, compress));
         })?;
-        match report.await {
+        Ok(report)
+    }
+
+    fn count(&self, report: Result<io::Result<housekeeping::Report>, oneshot::error::RecvError>) {
+        match report {
             Ok(Ok(report)) => {
                 self.metrics.compressed_files.inc_by(report.compressed);
                 self.metrics.removed_files.inc_by(report.removed);
@@ -120,7 +143,6 @@ impl Control {
             }
             Err(_) => tracing::error!("the housekeeping died"),
         }
-        Ok(())
     }
 }
 
@@ -135,8 +157,7 @@ fn listeners(serve: &Serve) -> Result<Vec<TcpListener>, Fatal> {
     if sockets.is_empty() {
         sockets.push(listen::bind(serve.listen)?);
     }
-    let failed =
-        |e: std::io::Error| Fatal::new(Exit::System, "cannot hand over a listening socket").because(e);
+    let failed = |e: io::Error| Fatal::new(Exit::System, "cannot hand over a listening socket").because(e);
     sockets.into_iter().map(|socket| socket.into_std().map_err(failed)).collect()
 }
 
