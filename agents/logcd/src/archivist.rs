@@ -14,7 +14,7 @@ use crate::outdir::OutDir;
 use crate::plan::{Item, Plan};
 use crate::removal;
 use crate::retention::{self, Kept};
-use crate::scan::{Scan, Skip, scan};
+use crate::scan::{Scan, Skip, moved, scan};
 use crate::source::Source;
 use crate::superseded;
 use crate::trouble::Trouble;
@@ -42,6 +42,7 @@ pub struct Archivist {
     /// The archive that was last read back in full.
     verified: Option<Identity>,
     abort: Arc<AtomicBool>,
+    progress: Box<dyn Fn(u64, u64) + Send>,
 }
 
 /// How eager a cycle is.
@@ -79,7 +80,21 @@ pub struct Published {
 
 impl Archivist {
     pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
-        Archivist { config, out, held: None, round: 0, published_at: None, verified: None, abort }
+        Archivist {
+            config,
+            out,
+            held: None,
+            round: 0,
+            published_at: None,
+            verified: None,
+            abort,
+            progress: Box::new(|_, _| {}),
+        }
+    }
+
+    /// From now on tells how many bytes are compressed, and out of about how many.
+    pub fn on_progress(&mut self, tell: impl Fn(u64, u64) + Send + 'static) {
+        self.progress = Box::new(tell);
     }
 
     /// Takes up new settings; the directories stay.
@@ -285,10 +300,15 @@ impl Archivist {
         let same_day = self.held.as_ref().is_some_and(|held| held.day == day);
         let before = self.held.as_ref().map_or(0, |held| held.index.identity.size);
         // New text takes a fifth to a sixth of its size; should it take more, the draft notices in time.
+        let progress = |done| (self.progress)(done, news);
         let mut assembly = self.assembly(root, base, &name, before.saturating_add(news / 5))?;
+        assembly.progress = &progress;
         assembly.pool.grow(self.workers(news), self.config.packing.level).map_err(no_thread)?;
         assembly.suffix = (same_day && superseded_max > 0).then(|| self.config.calendar.suffix(now));
         assembly.taken = plan.names(entries);
+        if assembly.suffix.is_some() {
+            assembly.moved = moved(root, &self.config.select, &plan.lost(entries))?;
+        }
         let dropped = superseded::too_many(entries, superseded_max);
         for item in &plan.items {
             if self.abort.load(Ordering::Relaxed) {

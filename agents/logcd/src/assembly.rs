@@ -14,7 +14,7 @@ use crate::source::{Closed, Source};
 use crate::superseded;
 use crate::trouble::Trouble;
 use crate::verdict::{Verdict, judge};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 /// A file that changes under the reader is tried so often.
@@ -33,6 +33,10 @@ pub struct Assembly<'a> {
     pub suffix: Option<String>,
     pub aligned: bool,
     pub taken: HashSet<Vec<u8>>,
+    /// Archived files that go by names now that do not match.
+    pub moved: HashMap<(u64, u64), Found>,
+    /// Is told what has been compressed so far.
+    pub progress: &'a dyn Fn(u64),
     pub entries: Vec<Entry>,
     pub sum: Sum,
     pub skipped: BTreeMap<Vec<u8>, Skip>,
@@ -60,6 +64,8 @@ impl<'a> Assembly<'a> {
             suffix: None,
             aligned: false,
             taken: HashSet::new(),
+            moved: HashMap::new(),
+            progress: &|_| {},
             entries: Vec::new(),
             sum: Sum::default(),
             skipped: BTreeMap::new(),
@@ -86,12 +92,25 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Keeps what a file no longer holds, if that is wanted and there is anything.
+    /// Keeps what a file no longer holds, if that is wanted and there is anything. If the file was only moved
+    /// out of sight, what was written to it since the last cycle is kept too.
     pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
-        let Some(suffix) = self.suffix.clone().filter(|_| old.size() > 0) else { return Ok(()) };
+        let Some(suffix) = self.suffix.clone() else { return Ok(()) };
         let name = superseded::name(&old.name, &suffix, &self.taken);
-        self.superseded += 1;
-        self.carry(old, &name, Origin::Superseded, old.meta)
+        let moved = old.stamp().and_then(|stamp| self.moved.get(&(stamp.dev, stamp.ino)).cloned());
+        if let Some(found) = moved.filter(|found| found.stamp.size > old.size()) {
+            let start = self.draft.at();
+            if matches!(self.read(&found, Some(old), Some(&name))?, Read::Done) {
+                self.superseded += 1;
+                return Ok(());
+            }
+            self.draft.rewind(start)?;
+        }
+        if old.size() > 0 {
+            self.superseded += 1;
+            self.carry(old, &name, Origin::Superseded, old.meta)?;
+        }
+        Ok(())
     }
 
     /// The entry of a file of the directory; whatever it does meanwhile, what is written is one state of it.
@@ -100,7 +119,7 @@ impl<'a> Assembly<'a> {
         let superseded = self.superseded;
         let mut reason = Skip::Unstable;
         for _ in 0..ATTEMPTS {
-            let read = self.read(found, old)?;
+            let read = self.read(found, old, None)?;
             if matches!(read, Read::Done) {
                 return Ok(());
             }
@@ -129,11 +148,16 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn read(&mut self, found: &Found, old: Option<&Entry>) -> Result<Read, Trouble> {
+    /// `superseded` is the name that the file's content goes by if it is not the file's own any more.
+    fn read(
+        &mut self,
+        found: &Found,
+        old: Option<&Entry>,
+        superseded: Option<&[u8]>,
+    ) -> Result<Read, Trouble> {
         let unreadable = Read::Closed(Closed::Skip(Skip::Unreadable));
-        if let Some(old) =
-            old.filter(|old| old.name == found.name && judge(old, &found.stamp) == Verdict::Same)
-        {
+        let untouched = |old: &&Entry| old.name == found.name && judge(old, &found.stamp) == Verdict::Same;
+        if let (Some(old), None) = (old.filter(untouched), superseded) {
             self.carry(old, &found.name, Origin::Live(found.stamp), old.meta)?;
             return Ok(Read::Done);
         }
@@ -142,16 +166,22 @@ impl<'a> Assembly<'a> {
             Err(closed) => return Ok(Read::Closed(closed)),
         };
         let (stamp, meta) = (source.look.stamp, source.look.meta);
+        let (name, origin) = match superseded {
+            Some(name) => (name, Origin::Superseded),
+            None => (found.name.as_slice(), Origin::Live(stamp)),
+        };
         let Ok(matched) = self.matching(&source, old) else { return Ok(unreadable) };
         let mut blocks: Vec<Block> = Vec::new();
         let mut kept_at = 0;
         if let Some(old) = old {
             kept_at = old.blocks_offset();
             blocks.extend(&old.blocks[..matched]);
-            if matched < old.blocks.len() {
+            if matched < old.blocks.len() && superseded.is_some() {
+                return Ok(Read::Changed);
+            } else if matched < old.blocks.len() {
                 self.supersede(old)?;
             } else if stamp.size == old.size() {
-                self.carry(old, &found.name, Origin::Live(stamp), meta)?;
+                self.carry(old, name, origin, meta)?;
                 return Ok(Read::Done);
             }
         }
@@ -163,7 +193,7 @@ impl<'a> Assembly<'a> {
             Err(_) => return Ok(unreadable),
         };
         blocks.truncate(kept);
-        let header = header::encode(&self.member(&found.name), &meta, stamp.size);
+        let header = header::encode(&self.member(name), &meta, stamp.size);
         let mut place = self.begin(&header, packed_len(&blocks).max(stamp.size / 6))?;
         if !blocks.is_empty() {
             self.draft.copy(kept_at, packed_len(&blocks))?;
@@ -177,7 +207,7 @@ impl<'a> Assembly<'a> {
             return Ok(Read::Changed);
         }
         place.padding_packed_len = self.end(stamp.size)?;
-        self.push(Entry { name: found.name.clone(), origin: Origin::Live(stamp), meta, place, blocks });
+        self.push(Entry { name: name.to_vec(), origin, meta, place, blocks });
         Ok(Read::Done)
     }
 
@@ -281,6 +311,7 @@ impl<'a> Assembly<'a> {
         let block = job.block()?;
         self.draft.write(&job.packed)?;
         self.compressed += u64::from(block.plain_len);
+        (self.progress)(self.compressed);
         blocks.push(block);
         self.pool.give_back(job);
         Ok(())

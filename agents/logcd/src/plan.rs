@@ -1,6 +1,6 @@
 //! What a cycle has to do: each file of the directory set against what the archive holds.
 
-use crate::entry::{Entry, Origin};
+use crate::entry::{Entry, Origin, Stamp};
 use crate::scan::Found;
 use crate::verdict::{Verdict, judge};
 use std::collections::{HashMap, HashSet};
@@ -40,6 +40,19 @@ impl Plan {
         }
         items.sort_by(|a, b| a.name(entries).cmp(b.name(entries)));
         Plan { items, verified: HashSet::new() }
+    }
+
+    /// The inodes of archived files that have gone from under their names: deleted, or moved out of sight.
+    pub fn lost(&self, entries: &[Entry]) -> HashSet<(u64, u64)> {
+        let lost = self.items.iter().filter_map(|item| match item {
+            Item::Missing(old) => entries[*old].stamp(),
+            Item::Live { found, old: Some(old) } => {
+                let other = |s: &&Stamp| (s.dev, s.ino) != (found.stamp.dev, found.stamp.ino);
+                entries[*old].stamp().filter(other)
+            }
+            Item::Live { old: None, .. } | Item::Superseded(_) => None,
+        });
+        lost.map(|stamp| (stamp.dev, stamp.ino)).collect()
     }
 
     /// Every name that is taken already.
@@ -120,7 +133,7 @@ fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Meta, Place, Stamp};
+    use crate::entry::{Meta, Place};
 
     fn entry(name: &str, ino: u64) -> Entry {
         let stamp = Stamp { ino, ..Stamp::default() };

@@ -1,6 +1,6 @@
 //! One look over the log directory: which files there are to archive, and what was passed over and why.
 
-use crate::beneath::{Beneath, Kind, look_at};
+use crate::beneath::{Beneath, Kind, Look, look_at};
 use crate::config::{Limits, Select};
 use crate::entry::Stamp;
 use crate::trouble::Trouble;
@@ -158,14 +158,47 @@ fn meet_other_names(
     select: &Select,
     linked: &mut HashMap<(u64, u64), Links>,
 ) -> Result<(), Trouble> {
-    let inodes: HashSet<u64> = linked.keys().map(|(_, ino)| *ino).collect();
-    walk(root, select.recursive, &mut |directory, name, ino| {
-        if select.takes(name.path) || !inodes.contains(&ino) {
-            return;
-        }
-        let Ok(look) = look_at(directory, name.last) else { return };
+    let inodes = linked.keys().map(|(_, ino)| *ino).collect();
+    other_names(root, select, &inodes, &mut |_, look| {
         if let Some(links) = linked.get_mut(&(look.stamp.dev, look.stamp.ino)) {
             links.met += 1;
+        }
+    })
+}
+
+/// Where files are now that were archived and whose names do not match any more: rotated to `x.log.1`.
+pub fn moved(
+    root: &Beneath,
+    select: &Select,
+    wanted: &HashSet<(u64, u64)>,
+) -> Result<HashMap<(u64, u64), Found>, Trouble> {
+    let mut moved = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(moved);
+    }
+    let inodes = wanted.iter().map(|(_, ino)| *ino).collect();
+    other_names(root, select, &inodes, &mut |name, look| {
+        let id = (look.stamp.dev, look.stamp.ino);
+        if look.kind == Kind::Regular && wanted.contains(&id) {
+            moved.insert(id, Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
+        }
+    })?;
+    Ok(moved)
+}
+
+/// Shows the files of these inodes whose names do not match.
+fn other_names(
+    root: &Beneath,
+    select: &Select,
+    inodes: &HashSet<u64>,
+    visit: &mut dyn FnMut(&Name<'_>, &Look),
+) -> Result<(), Trouble> {
+    walk(root, select.recursive, &mut |directory, name, ino| {
+        if inodes.contains(&ino)
+            && !select.takes(name.path)
+            && let Ok(look) = look_at(directory, name.last)
+        {
+            visit(name, &look);
         }
     })
 }

@@ -136,3 +136,25 @@ fn an_edit_in_the_middle_of_a_large_log_that_also_grows_is_found_by_the_rolling_
     assert!(members[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
     assert_eq!(members.len(), 2, "what was there before the edit is kept");
 }
+
+#[test]
+fn what_was_written_between_the_last_cycle_and_a_rotation_out_of_sight_is_kept_too() {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(5);
+    bench.write("x.log", dice.lines(100_000));
+    bench.write("empty.log", "");
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    bench.append("x.log", dice.lines(50_000));
+    bench.append("empty.log", "not any more\n");
+    let rotated = std::fs::read(bench.log("x.log")).unwrap();
+    for (from, to) in [("x.log", "x.log.1"), ("empty.log", "empty.log.1")] {
+        std::fs::rename(bench.log(from), bench.log(to)).unwrap();
+    }
+    bench.write("x.log", "a new log\n");
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(support::names(&members), ["empty.log.20261121T120000", "x.log", "x.log.20261121T120000"]);
+    assert!(members[&b"x.log.20261121T120000"[..]] == rotated);
+    assert_eq!(members[&b"empty.log.20261121T120000"[..]], b"not any more\n");
+}
