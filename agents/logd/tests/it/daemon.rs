@@ -3,7 +3,6 @@
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -52,13 +51,24 @@ impl Setup {
 
     /// Starts it and waits until it is ready.
     pub(crate) fn start(self) -> Logd {
-        let running = Running::start(&self);
+        let running = Running::start(self.command());
         Logd { setup: self, running }
+    }
+
+    /// The same by another way to start it.
+    pub(crate) fn start_with(self, command: Command) -> Logd {
+        Logd { setup: self, running: Running::start(command) }
     }
 
     /// Runs it to its end, for what is to be refused.
     pub(crate) fn run(&self) -> Output {
-        self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() && began.elapsed() < DEADLINE {
+            pause();
+        }
+        let _ = child.kill();
+        child.wait_with_output().unwrap()
     }
 
     /// Starts it without expecting anything.
@@ -86,8 +96,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(setup: &Setup) -> Running {
-        let mut child = setup.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    fn start(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({
@@ -113,7 +123,8 @@ impl Running {
     fn address(&self, message: &str, field: &str) -> SocketAddr {
         let log = self.log.lock().unwrap();
         let event = log.iter().find(|event| event["message"] == message).unwrap();
-        event[field].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap()
+        let addresses = event[field].as_str().unwrap().trim_matches(['[', ']']);
+        addresses.split(", ").next().unwrap().parse().unwrap()
     }
 
     fn join(&mut self) -> ExitStatus {
@@ -158,7 +169,7 @@ impl Logd {
     /// The same once more, on the same files.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.child.try_wait().unwrap().is_some(), "still running");
-        self.running = Running::start(&self.setup);
+        self.running = Running::start(self.setup.command());
     }
 
     /// Where it takes lines.
@@ -209,10 +220,6 @@ impl Logd {
         self.running.join()
     }
 
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.running.child.try_wait().unwrap().is_some()
-    }
-
     /// Whether it has logged this.
     pub(crate) fn says(&self, message: &str) -> bool {
         self.running.says(message)
@@ -239,12 +246,24 @@ impl Logd {
         self.admin("GET", "/ready")
     }
 
+    /// Lets the data plane turn: what was there to be read has been read then, as far as it will be.
+    pub(crate) fn turn(&self) {
+        for _ in 0..3 {
+            assert_eq!(self.admin("GET", "/live").0, 200);
+        }
+    }
+
     /// A metric's value by name and labels as on the page, without the agent's prefix; 0 when it is not there.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let (status, page) = self.admin("GET", "/metrics");
         assert_eq!(status, 200);
         let mut samples = page.lines().filter_map(|line| line.strip_prefix("logd_")?.rsplit_once(' '));
         samples.find(|(sample, _)| *sample == name).map_or(0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// Waits for a metric that is counted when the peer may already know.
+    pub(crate) fn counts(&self, name: &str, value: u64) {
+        wait_until(&format!("{name} is {value}"), || self.metric(name) == value);
     }
 
     /// A line of /proc/PID/status in bytes.
@@ -256,11 +275,14 @@ impl Logd {
 
     /// Sets a soft limit of the running process.
     pub(crate) fn limit(&self, resource: nix::sys::resource::Resource, soft: u64) {
-        let limit = nix::libc::rlimit { rlim_cur: soft, rlim_max: nix::libc::RLIM_INFINITY };
-        #[allow(unsafe_code, reason = "nix has setrlimit for this process only")]
-        // SAFETY: the new limit is a valid structure, and no old one is asked for.
+        let (pid, resource) = (self.pid().as_raw(), resource as _);
+        let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        #[allow(unsafe_code, reason = "nix has these for this process only")]
+        // SAFETY: both structures are valid for the call, and the one that is not needed is null.
         let result = unsafe {
-            nix::libc::prlimit(self.pid().as_raw(), resource as _, &raw const limit, std::ptr::null_mut())
+            nix::libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit);
+            limit.rlim_cur = soft.min(limit.rlim_max);
+            nix::libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut())
         };
         nix::errno::Errno::result(result).unwrap();
     }
@@ -271,16 +293,11 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < DEADLINE, "in vain: {what}");
-        #[allow(clippy::disallowed_methods, reason = "the one place that polls, for all others")]
-        std::thread::sleep(LOOK_EVERY);
+        pause();
     }
 }
 
-/// Runs a program that must succeed.
-pub(crate) fn run(program: impl AsRef<OsStr>, arguments: &[&str]) -> Output {
-    let program = program.as_ref();
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|e| panic!("{} is needed here: {e}", program.display()));
-    assert!(output.status.success(), "{} {arguments:?}: {output:?}", program.display());
-    output
+fn pause() {
+    #[allow(clippy::disallowed_methods, reason = "the one place that polls, for all others")]
+    std::thread::sleep(LOOK_EVERY);
 }

@@ -2,10 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod client;
-#[allow(dead_code, reason = "further tests are on their way")]
+mod command_line;
 mod daemon;
+mod disk_full;
+mod hostile;
+mod metrics;
 mod odd_input;
+mod operation;
+#[cfg(feature = "client-tests")]
+mod real_clients;
 mod receipt;
-#[allow(dead_code, reason = "further tests are on their way")]
+#[cfg(feature = "root-tests")]
+mod root_disk_full;
+mod rotation;
+mod tls;
 mod torrent;
 mod whole_lines;

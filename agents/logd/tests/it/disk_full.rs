@@ -1,0 +1,103 @@
+//! A disk that takes no more, played by a limit on the size of files.
+
+use crate::client;
+use crate::daemon::{Logd, wait_until};
+use crate::torrent::Torrent;
+use nix::sys::resource::Resource;
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Each of its connections sends more than the disk below has room for.
+const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };
+const ROOM: u64 = 256 * 1024;
+const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
+
+fn full(logd: &Logd) -> bool {
+    let (status, reasons) = logd.ready();
+    status == 503 && reasons.contains("file: cannot write: File too large")
+}
+
+#[test]
+fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
+    let logd = Logd::start(&["--rotate-size", "0"]);
+    logd.limit(Resource::RLIMIT_FSIZE, ROOM);
+    let receipts = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            TORRENT.send(logd.address());
+            receipts.store(true, Ordering::Relaxed);
+        });
+        wait_until("it says that the disk is full", || full(&logd));
+        assert_eq!((logd.metric("blocked"), logd.metric("receipts_total")), (1, 0));
+        assert_eq!(logd.admin("GET", "/live").0, 200, "it is no reason to be restarted");
+        let errors = logd.metric("write_errors_total");
+        wait_until("it tried again", || {
+            let file = logd.file();
+            assert!(file.len() as u64 <= ROOM);
+            logd.metric("write_errors_total") > errors + 3
+        });
+        // In the middle of an attempt there may be half a line for a moment, which a crash would leave to the next
+        // start; it does not stay.
+        wait_until("the file ends with a whole line", || logd.file().ends_with(b"\n"));
+        assert!(!receipts.load(Ordering::Relaxed) && full(&logd));
+        logd.limit(Resource::RLIMIT_FSIZE, UNLIMITED);
+    });
+    assert_eq!((logd.ready().0, logd.metric("blocked"), logd.metric("pending_bytes")), (200, 0, 0));
+    TORRENT.check(&logd.files(), <[u8]>::to_vec);
+}
+
+#[test]
+fn what_waits_for_the_disk_is_bounded_however_many_send() {
+    let logd = Logd::start(&["--rotate-size", "0"]);
+    let mut idle: Vec<_> = (0..300).map(|_| client::connect(logd.address())).collect();
+    wait_until("all are served", || logd.metric("connections_open") == 300);
+    logd.limit(Resource::RLIMIT_FSIZE, ROOM);
+    std::thread::scope(|scope| {
+        scope.spawn(|| client::send(logd.address(), &b"filler\n".repeat(100_000)).unwrap());
+        wait_until("it says that the disk is full", || full(&logd));
+        for stream in &mut idle {
+            stream.write_all(&b"one more\n".repeat(7_000)).unwrap();
+        }
+        logd.turn();
+        let pending = logd.metric("pending_bytes");
+        assert!((1..1_000_000).contains(&pending), "{pending} bytes in memory");
+        logd.limit(Resource::RLIMIT_FSIZE, UNLIMITED);
+    });
+    for stream in idle {
+        client::receipt(stream).unwrap();
+    }
+    assert_eq!(logd.metric("lines_total"), 100_000 + 300 * 7_000);
+}
+
+#[test]
+fn ending_while_the_disk_is_full_says_so_and_gives_no_receipt() {
+    let mut logd = Logd::start(&["--rotate-size", "0", "--drain-timeout", "1s"]);
+    logd.limit(Resource::RLIMIT_FSIZE, ROOM);
+    let address = logd.address();
+    let sender = std::thread::spawn(move || client::send(address, &b"filler\n".repeat(1_000_000)));
+    wait_until("it says that the disk is full", || full(&logd));
+    assert_eq!(logd.terminate().code(), Some(75));
+    let error = sender.join().unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    let file = logd.file();
+    assert!(file.split_inclusive(|b| *b == b'\n').all(|line| line == b"filler\n"), "a torn line");
+    logd.restart();
+    assert_eq!((logd.metric("torn_tails_total"), logd.ready().0), (0, 200));
+}
+
+#[test]
+fn a_full_disk_and_a_crash_leave_whole_lines_and_one_tail_at_most() {
+    let mut logd = Logd::start(&["--rotate-size", "0"]);
+    for _ in 0..5 {
+        logd.limit(Resource::RLIMIT_FSIZE, logd.metric("file_bytes") + 100_001);
+        let address = logd.address();
+        let sender = std::thread::spawn(move || client::send(address, &b"0123456789\n".repeat(1_000_000)));
+        wait_until("it says that the disk is full", || full(&logd));
+        logd.kill9();
+        sender.join().unwrap().unwrap_err();
+        logd.restart();
+    }
+    let file = logd.file();
+    let torn = file.split(|b| *b == b'\n').filter(|line| !line.is_empty() && *line != b"0123456789").count();
+    assert!(torn <= 5, "{torn} torn lines");
+}

@@ -1,0 +1,255 @@
+//! Peers that are many, greedy, silent or unwelcome.
+
+use crate::client::{connect, end, is_reset, receipt, send};
+use crate::daemon::{Logd, Setup, wait_until};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const MIB: u64 = 1024 * 1024;
+
+/// As many descriptors as may be had, for this process and the daemon that it starts.
+fn many_descriptors(needed: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= needed, "this test needs {needed} descriptors, the hard limit is {hard}");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}
+
+/// Connects from one of the loopback addresses.
+fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{bind, connect, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::from_str(&format!("{source}:0")).unwrap()).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrIn::from_str(&address.to_string()).unwrap()).unwrap();
+    TcpStream::from(socket)
+}
+
+#[test]
+fn a_thousand_idle_connections_fit_in_ten_megabytes() {
+    many_descriptors(1_200);
+    let logd = Logd::start(&[]);
+    let idle: Vec<_> = (0..1_000).map(|_| connect(logd.address())).collect();
+    wait_until("all are served", || logd.metric("connections_open") == 1_000);
+    // What the connections cost; on top comes the program's text, 4.5 MiB of it in a release build.
+    let memory = logd.memory_bytes("RssAnon");
+    assert!(memory < 5 * MIB, "{memory} bytes");
+    // Served means: each of them can still send.
+    for mut stream in idle {
+        stream.write_all(b"line\n").unwrap();
+        receipt(stream).unwrap();
+    }
+    assert_eq!(logd.file(), b"line\n".repeat(1_000));
+}
+
+#[test]
+fn a_low_soft_limit_on_descriptors_does_not_bound_the_connections() {
+    many_descriptors(1_200);
+    let setup = Setup::new();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // The daemon inherits it; systemd's default is 1024.
+    setrlimit(Resource::RLIMIT_NOFILE, 256, hard).unwrap();
+    let logd = setup.start();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    let idle: Vec<_> = (0..500).map(|_| connect(logd.address())).collect();
+    wait_until("all are served", || logd.metric("connections_open") == 500);
+    assert_eq!(logd.metric("accept_errors_total"), 0);
+    drop(idle);
+}
+
+#[test]
+fn a_flood_does_not_keep_a_slow_sender_waiting() {
+    let logd = Logd::start(&["--sync", "never", "--rotate-size", "0"]);
+    let (stop, flooded) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let block = b"flood ".repeat(20).into_iter().chain(*b"\n").collect::<Vec<u8>>().repeat(100);
+                let mut stream = connect(logd.address());
+                while !stop.load(Ordering::Relaxed) {
+                    stream.write_all(&block).unwrap();
+                    flooded.fetch_add(block.len() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut slow = connect(logd.address());
+        let mut file = File::open(logd.path("node_log")).unwrap();
+        let mut seen = Vec::new();
+        for number in 0..10 {
+            let line = format!("slow {number}\n");
+            let before = flooded.load(Ordering::Relaxed);
+            wait_until("the flood goes on", || flooded.load(Ordering::Relaxed) > before + MIB);
+            let before = flooded.load(Ordering::Relaxed);
+            slow.write_all(line.as_bytes()).unwrap();
+            loop {
+                seen.drain(..seen.len().saturating_sub(line.len()));
+                file.read_to_end(&mut seen).unwrap();
+                if memchr::memmem::find(&seen, line.as_bytes()).is_some() {
+                    break;
+                }
+                let meanwhile = flooded.load(Ordering::Relaxed) - before;
+                assert!(meanwhile < 64 * MIB, "{line:?} is not there after {meanwhile} bytes of flood");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        receipt(slow).unwrap();
+    });
+}
+
+#[test]
+fn a_peer_that_never_reads_its_receipt_is_not_waited_for() {
+    let logd = Logd::start(&[]);
+    let mut stream = connect(logd.address());
+    stream.write_all(b"line\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    wait_until("the connection is done", || logd.metric("receipts_total") == 1);
+    logd.counts("connections_open", 0);
+    drop(stream);
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_reset_after_the_idle_timeout() {
+    let logd = Logd::start(&["--idle-timeout", "100ms"]);
+    let mut stream = connect(logd.address());
+    stream.write_all(b"whole\nhalf").unwrap();
+    assert!(is_reset(&end(&mut stream).unwrap_err()));
+    logd.counts("resets_total{reason=\"idle\"}", 1);
+    assert_eq!(logd.file(), b"whole\nhalf\n");
+}
+
+#[test]
+fn draining_does_not_wait_for_the_idle_timeout() {
+    let mut logd = Logd::start(&["--idle-timeout", "1h", "--drain-timeout", "50s"]);
+    let mut stream = connect(logd.address());
+    stream.write_all(b"line\n").unwrap();
+    wait_until("it is served", || logd.metric("lines_total") == 1);
+    assert_eq!(logd.terminate().code(), Some(0));
+    assert!(!logd.says("the drain time is over: giving up what is not finished"));
+    assert!(is_reset(&end(&mut stream).unwrap_err()));
+}
+
+#[test]
+fn a_peer_that_vanishes_leaves_its_lines() {
+    let logd = Logd::start(&[]);
+    let mut stream = connect(logd.address());
+    stream.write_all(b"whole\nhalf").unwrap();
+    wait_until("it has arrived", || logd.metric("received_bytes_total") == 10);
+    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+    drop(stream);
+    wait_until("it is gone", || logd.metric("resets_total{reason=\"peer_gone\"}") == 1);
+    assert_eq!(logd.file(), b"whole\nhalf\n");
+}
+
+#[test]
+fn a_peer_outside_the_allow_list_is_reset_and_counted() {
+    let logd = Logd::start(&["--allow", "127.0.0.1/32"]);
+    let mut stream = connect_from("127.0.0.2", logd.address());
+    let _ = stream.write_all(b"let me in\n");
+    assert!(is_reset(&end(&mut stream).unwrap_err()));
+    send(logd.address(), b"welcome\n").unwrap();
+    logd.counts("refused_total{reason=\"not_allowed\"}", 1);
+    assert_eq!((logd.file(), logd.metric("connections_total")), (b"welcome\n".to_vec(), 1));
+}
+
+#[test]
+fn a_line_of_a_quarter_gigabyte_is_cut_in_bounded_memory() {
+    const BYTES: usize = 256 * 1024 * 1024;
+    let logd = Logd::start(&["--rotate-size", "0", "--sync", "never"]);
+    let mut stream = connect(logd.address());
+    let block = [b'x'; 128 * 1024];
+    for _ in 0..BYTES / block.len() {
+        stream.write_all(&block).unwrap();
+    }
+    receipt(stream).unwrap();
+    let mut file = File::open(logd.path("node_log")).unwrap();
+    let mut piece = vec![0; 1024 * 1024 + 1];
+    for _ in 0..BYTES / (piece.len() - 1) {
+        file.read_exact(&mut piece).unwrap();
+        let (newline, line) = piece.split_last().unwrap();
+        assert!(*newline == b'\n' && line.iter().all(|b| *b == b'x'));
+    }
+    assert_eq!(file.read(&mut piece).unwrap(), 0);
+    assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 255, "the last piece is no cut");
+    let memory = logd.memory_bytes("VmHWM");
+    assert!(memory < 16 * MIB, "{memory} bytes");
+}
+
+#[test]
+fn half_lines_take_no_more_memory_than_allowed() {
+    const CONNECTIONS: usize = 1_000;
+    many_descriptors(1_200);
+    let logd = Logd::start(&["--max-connections", "1000", "--max-held", "8MiB", "--rotate-size", "0"]);
+    let half = b"h".repeat(60_000);
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = connect(logd.address());
+        stream.write_all(&half).unwrap();
+        open.push(stream);
+    }
+    wait_until("all that fits has arrived", || logd.metric("received_bytes_total") > 7_000_000);
+    logd.turn();
+    // The lines, as much again for buffers that grow by doubling, and the daemon itself.
+    let memory = logd.memory_bytes("VmHWM");
+    assert!(memory < (8 + 8 + 12) * MIB, "{memory} bytes");
+}
+
+#[test]
+fn half_lines_for_which_there_is_no_memory_are_cut_and_counted_and_no_byte_lost() {
+    let logd = Logd::start(&["--max-connections", "20", "--max-held", "64KiB"]);
+    let mut open: Vec<_> = (0..20).map(|_| connect(logd.address())).collect();
+    for stream in &mut open {
+        stream.write_all(&b"h".repeat(5_000)).unwrap();
+    }
+    wait_until("all has arrived", || logd.metric("received_bytes_total") == 100_000);
+    for mut stream in open {
+        stream.write_all(b"end\n").unwrap();
+        receipt(stream).unwrap();
+    }
+    let splits = logd.metric("splits_total{reason=\"max_held\"}");
+    let file = logd.file();
+    let count = |byte| file.iter().filter(|b| **b == byte).count() as u64;
+    assert_eq!((count(b'h'), count(b'\n')), (100_000, 20 + splits));
+    assert!(splits > 0);
+}
+
+#[test]
+fn one_connection_too_many_waits_and_is_served_when_another_ends() {
+    let logd = Logd::start(&["--max-connections", "2"]);
+    let mut served = vec![connect(logd.address()), connect(logd.address())];
+    wait_until("two are served", || logd.metric("connections_open") == 2);
+    let mut third = connect(logd.address());
+    third.write_all(b"third\n").unwrap();
+    third.shutdown(Shutdown::Write).unwrap();
+    served[0].write_all(b"first\n").unwrap();
+    wait_until("the served ones are not held up", || logd.file() == b"first\n");
+    assert_eq!(logd.metric("connections_total"), 2);
+    receipt(served.remove(0)).unwrap();
+    end(&mut third).unwrap();
+    assert_eq!(logd.file(), b"first\nthird\n");
+}
+
+#[test]
+fn two_thousand_clients_that_connect_write_and_close_at_once_lose_nothing() {
+    let logd = Logd::start(&[]);
+    std::thread::scope(|scope| {
+        for sender in 0..20 {
+            let address = logd.address();
+            scope.spawn(move || {
+                let line = |number| format!("{sender} {number}\n");
+                let streams: Vec<_> = (0..100).map(|_| connect(address)).collect();
+                for (number, mut stream) in streams.into_iter().enumerate() {
+                    stream.write_all(line(number).as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    wait_until("every line is there", || logd.metric("lines_total") == 2_000);
+    let text = String::from_utf8(logd.file()).unwrap();
+    let distinct: std::collections::HashSet<_> = text.lines().collect();
+    assert_eq!((text.lines().count(), distinct.len()), (2_000, 2_000));
+}

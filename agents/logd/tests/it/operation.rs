@@ -1,0 +1,193 @@
+//! What an operator does to a running daemon: probes, reloads, drains, socket activation.
+
+use crate::client::{self, send};
+use crate::daemon::{Logd, Setup, wait_until};
+use nix::sys::signal::Signal;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+
+#[test]
+fn probes_answer_under_the_names_that_people_try() {
+    let logd = Logd::start(&[]);
+    for path in ["/ready", "/readyz"] {
+        assert_eq!(logd.admin("GET", path), (200, "ready\n".to_owned()));
+    }
+    for path in ["/live", "/livez", "/healthy", "/healthz"] {
+        assert_eq!(logd.admin("GET", path), (200, "live\n".to_owned()));
+    }
+    assert_eq!(logd.admin("GET", "/drain").0, 405);
+    assert_eq!(logd.admin("GET", "/nowhere").0, 404);
+}
+
+#[test]
+fn a_draining_daemon_is_alive_but_not_ready_and_takes_no_connection() {
+    let mut logd = Logd::start(&[]);
+    let mut stream = client::connect(logd.address());
+    stream.write_all(b"begun\n").unwrap();
+    wait_until("it is served", || logd.metric("connections_open") == 1);
+    assert_eq!(logd.admin("POST", "/drain"), (200, "draining\n".to_owned()));
+    wait_until("it is not ready", || {
+        stream.write_all(b"more\n").unwrap(); // or it would take the connection for done
+        logd.ready() == (503, "draining: asked to stop\n".to_owned())
+    });
+    assert_eq!(logd.admin("GET", "/live").0, 200);
+    wait_until("the door is shut", || {
+        stream.write_all(b"more\n").unwrap();
+        send(logd.address(), b"late\n").is_err()
+    });
+    client::receipt(stream).unwrap();
+    assert_eq!(logd.join().code(), Some(0));
+    assert!(logd.file().starts_with(b"begun\nmore\n") && logd.file().ends_with(b"more\n"));
+}
+
+#[test]
+fn a_second_signal_ends_the_drain() {
+    let mut logd = Logd::start(&["--drain-timeout", "1h"]);
+    let mut stream = client::connect(logd.address());
+    stream.write_all(b"begun\n").unwrap();
+    wait_until("it is served", || logd.metric("connections_open") == 1);
+    logd.signal(Signal::SIGINT);
+    wait_until("it drains", || {
+        stream.write_all(b"more\n").unwrap();
+        logd.says("draining")
+    });
+    logd.signal(Signal::SIGTERM);
+    assert_eq!(logd.join().code(), Some(0));
+    assert!(logd.says("second signal: giving up what is not finished"));
+    assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
+}
+
+#[test]
+fn a_changed_file_is_applied_where_it_can_be_and_named_where_not() {
+    let setup = Setup::new().arguments(&["--config", "logd.toml"]);
+    setup.write("logd.toml", "max-line = \"1000\"\n");
+    let logd = setup.start();
+    let line = b"x".repeat(1500);
+    send(logd.address(), &line).unwrap();
+    assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 1);
+
+    std::fs::write(logd.path("logd.toml"), "max-line = \"2000\"\nformat = \"json\"\n").unwrap();
+    let restart = "changed settings that need a restart";
+    wait_until("it is applied", || !logd.events(restart).is_empty());
+    assert_eq!(logd.events("settings reloaded")[0]["applied"], "max-line");
+    assert_eq!(logd.events(restart)[0]["settings"], "format");
+    send(logd.address(), &line).unwrap();
+    assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 1);
+
+    std::fs::write(
+        logd.path("logd.toml"),
+        "max-line = \"2000\"\nformat = \"json\"\nallow = \"10.0.0.0/8\"\n",
+    )
+    .unwrap();
+    wait_until("it is applied", || logd.events("settings reloaded").len() == 2);
+    assert!(client::is_reset(&send(logd.address(), b"not me\n").unwrap_err()));
+    logd.counts("refused_total{reason=\"not_allowed\"}", 1);
+}
+
+#[test]
+fn a_bad_changed_file_is_named_and_the_old_settings_stay() {
+    let setup = Setup::new().arguments(&["--config", "logd.toml"]);
+    setup.write("logd.toml", "max-line = \"1000\"\n");
+    let logd = setup.start();
+    std::fs::write(logd.path("logd.toml"), "max-line = \"lots\"\nmax-lime = 3\n").unwrap();
+    let kept = "the changed settings cannot be used, keeping the old ones";
+    wait_until("it is named", || !logd.events(kept).is_empty());
+    let error = logd.events(kept)[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("logd.toml"), "{error}");
+    send(logd.address(), &b"x".repeat(1500)).unwrap();
+    assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 1);
+}
+
+#[test]
+fn a_change_of_the_file_setting_does_not_touch_the_files_of_the_new_path() {
+    let setup =
+        Setup::new().arguments(&["--config", "logd.toml", "--rotate-size", "1000", "--keep-files", "1"]);
+    setup.write("logd.toml", "file = \"node_log\"\n");
+    let foreign = "other_log.000001-20260101T000000Z";
+    setup.write(foreign, "somebody else's");
+    let logd = setup.start();
+    std::fs::write(logd.path("logd.toml"), "file = \"other_log\"\n").unwrap();
+    let restart = "changed settings that need a restart";
+    wait_until("it is named", || !logd.events(restart).is_empty());
+    for _ in 0..4 {
+        send(logd.address(), &b"x".repeat(900)).unwrap();
+    }
+    wait_until("the bound on the files is kept", || logd.metric("removed_files_total") == 2);
+    assert!(logd.path(foreign).exists());
+}
+
+#[test]
+fn a_changed_file_is_noticed_however_busy_the_daemon_is() {
+    let setup =
+        Setup::new().arguments(&["--config", "logd.toml", "--rotate-size", "100", "--keep-files", "2"]);
+    setup.write("logd.toml", "max-line = \"1000\"\n");
+    let logd = setup.start();
+    // Rotations all the time, each of them an event on the control side.
+    let rotate = || send(logd.address(), &b"x".repeat(90)).unwrap();
+    wait_until("it rotates", || {
+        rotate();
+        logd.metric("rotations_total") > 2
+    });
+    std::fs::write(logd.path("logd.toml"), "max-line = \"2000\"\n").unwrap();
+    let mut rotations = 0;
+    while logd.events("settings reloaded").is_empty() {
+        rotate();
+        rotations += 1;
+        assert!(rotations < 20_000, "{rotations} rotations later still not noticed");
+    }
+}
+
+#[test]
+fn a_hangup_opens_the_file_anew_and_only_if_it_was_moved() {
+    let logd = Logd::start(&[]);
+    send(logd.address(), b"before\n").unwrap();
+    std::fs::rename(logd.path("node_log"), logd.path("moved")).unwrap();
+    // As logrotate's `create` leaves it.
+    std::fs::write(logd.path("node_log"), "").unwrap();
+    logd.signal(Signal::SIGHUP);
+    wait_until("it is reopened", || logd.metric("reopened_total") == 1);
+    send(logd.address(), b"after\n").unwrap();
+    assert_eq!(
+        (std::fs::read(logd.path("moved")).unwrap(), logd.file()),
+        (b"before\n".to_vec(), b"after\n".to_vec())
+    );
+    logd.signal(Signal::SIGHUP);
+    logd.turn();
+    assert_eq!(logd.metric("reopened_total"), 1);
+}
+
+#[test]
+fn sockets_that_systemd_passes_are_served() {
+    let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+    let setup = Setup::new();
+    // A shell's process id is known to itself, and exec keeps it.
+    let daemon = setup.command();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\""]);
+    command.arg(daemon.get_program()).args(daemon.get_args()).current_dir(setup.path(""));
+    let descriptors = sockets.each_ref().map(AsRawFd::as_raw_fd);
+    #[allow(unsafe_code, reason = "there is no safe way to pass descriptors on under chosen numbers")]
+    // SAFETY: dup is async-signal-safe, and the descriptors stay open until the child was started.
+    unsafe {
+        command.pre_exec(move || {
+            // First out of the way: the targets may be among the sources.
+            let copies = descriptors.map(|fd| nix::libc::fcntl(fd, nix::libc::F_DUPFD, 100));
+            for (number, fd) in (3..).zip(copies) {
+                if nix::libc::dup2(fd, number) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+    let logd = setup.start_with(command);
+    drop(sockets);
+    for address in addresses {
+        send(address, format!("to {address}\n").as_bytes()).unwrap();
+    }
+    let expected: String = addresses.iter().map(|address| format!("to {address}\n")).collect();
+    assert_eq!(logd.file(), expected.into_bytes());
+}

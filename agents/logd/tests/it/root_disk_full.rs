@@ -1,0 +1,94 @@
+//! A real file system of 2 MiB that fills; root may mount one, where the feature `root-tests` is on.
+
+use crate::client;
+use crate::daemon::{Logd, Setup, wait_until};
+use crate::torrent::Torrent;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const TORRENT: Torrent = Torrent { connections: 20, lines: 2_000 };
+
+/// Unmounts when the test is over, even if the daemon still lives there.
+struct Mounted(String);
+
+impl Mounted {
+    fn new(setup: &Setup) -> Mounted {
+        let target = setup.path("").to_str().unwrap().to_owned();
+        run("mount", &["-t", "tmpfs", "-o", "size=2m", "tmpfs", &target]);
+        Mounted(target)
+    }
+
+    fn grow(&self) {
+        run("mount", &["-o", "remount,size=64m", &self.0]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status();
+    assert!(status.is_ok_and(|status| status.success()), "{program} {arguments:?} failed; are you root?");
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run("umount", &["--lazy", &self.0]);
+    }
+}
+
+fn full(logd: &Logd) -> bool {
+    let (status, reasons) = logd.ready();
+    status == 503 && reasons.contains("No space left on device")
+}
+
+#[test]
+fn a_full_disk_holds_senders_back_until_there_is_room() {
+    let setup = Setup::new().arguments(&["--rotate-size", "0"]);
+    let disk = Mounted::new(&setup);
+    let logd = setup.start();
+    let receipts = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            TORRENT.send(logd.address());
+            receipts.store(true, Ordering::Relaxed);
+        });
+        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("the file ends with a whole line", || logd.file().ends_with(b"\n"));
+        assert!(!receipts.load(Ordering::Relaxed));
+        disk.grow();
+    });
+    assert_eq!(logd.ready().0, 200);
+    TORRENT.check(&logd.files(), <[u8]>::to_vec);
+    drop(disk);
+}
+
+#[test]
+fn rotated_files_make_room_by_themselves() {
+    let setup = Setup::new().arguments(&["--rotate-size", "200KB", "--keep-size", "600KB", "--no-gzip"]);
+    let disk = Mounted::new(&setup);
+    let logd = setup.start();
+    for round in 0..100 {
+        client::send(logd.address(), &format!("{round:0>99}\n").repeat(1_000).into_bytes()).unwrap();
+    }
+    assert!(logd.file().ends_with(b"99\n"));
+    wait_until("it is ready", || logd.ready().0 == 200);
+    drop(disk);
+}
+
+#[test]
+fn a_disk_that_fills_during_rotation_and_compression_loses_nothing() {
+    let setup = Setup::new().arguments(&["--rotate-size", "300KB", "--keep-files", "0", "--keep-size", "0"]);
+    let disk = Mounted::new(&setup);
+    let mut logd = setup.start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| TORRENT.send(logd.address()));
+        wait_until("it says that the disk is full", || full(&logd));
+        disk.grow();
+    });
+    // What could not be compressed is, with the next rotation or start.
+    assert_eq!(logd.terminate().code(), Some(0));
+    logd.restart();
+    wait_until("all rotated files are compressed", || {
+        logd.files().iter().rev().skip(1).all(|path| path.extension().is_some_and(|e| e == "gz"))
+    });
+    TORRENT.check(&logd.files(), <[u8]>::to_vec);
+    drop(disk);
+}

@@ -1,0 +1,181 @@
+//! Putting files away: bounds on each and on all of them, and what others do to the file.
+
+use crate::client::{self, send};
+use crate::daemon::{Logd, Setup, wait_until};
+use crate::torrent::content;
+use std::io::Write;
+use std::path::Path;
+
+fn is_gz(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
+/// Waits until the rotated files are so many and all compressed.
+fn settled(logd: &Logd, rotated: usize) {
+    wait_until("the rotated files are in order", || {
+        let mut files = logd.files();
+        files.pop();
+        files.len() == rotated && files.iter().all(|path| is_gz(path))
+    });
+}
+
+fn all(logd: &Logd) -> Vec<u8> {
+    logd.files().iter().flat_map(|path| content(path)).collect()
+}
+
+/// Numbered lines of 100 bytes.
+fn lines(numbers: std::ops::Range<usize>) -> Vec<u8> {
+    numbers.flat_map(|number| format!("{number:099}\n").into_bytes()).collect()
+}
+
+#[test]
+fn no_file_exceeds_its_bound_and_nothing_is_lost_or_doubled() {
+    let logd = Logd::start(&["--rotate-size", "200000", "--no-gzip"]);
+    for batch in 0..100 {
+        send(logd.address(), &lines(batch * 100..(batch + 1) * 100)).unwrap();
+    }
+    let files = logd.files();
+    for path in &files {
+        let bytes = path.metadata().unwrap().len();
+        assert!(bytes <= 200_000, "{} has {bytes} bytes", path.display());
+    }
+    assert!((5..=6).contains(&files.len()), "{files:?}");
+    assert!(all(&logd) == lines(0..10_000));
+    assert_eq!(logd.metric("rotations_total"), files.len() as u64 - 1);
+}
+
+#[test]
+fn a_batch_larger_than_the_bound_has_a_file_of_its_own() {
+    let logd = Logd::start(&["--rotate-size", "1000", "--no-gzip"]);
+    send(logd.address(), b"before\n").unwrap();
+    let line = [&b"x".repeat(5_000)[..], b"\n"].concat();
+    send(logd.address(), &line).unwrap();
+    send(logd.address(), b"after\n").unwrap();
+    let contents: Vec<_> = logd.files().iter().map(|path| content(path)).collect();
+    assert_eq!(contents, [b"before\n".to_vec(), line, b"after\n".to_vec()]);
+}
+
+#[test]
+fn a_file_of_age_is_put_away_with_the_next_line_and_an_empty_one_never() {
+    let logd = Logd::start(&["--rotate-age", "50ms", "--no-gzip"]);
+    let mut sent = 0;
+    wait_until("it was rotated three times", || {
+        send(logd.address(), format!("{sent}\n").as_bytes()).unwrap();
+        sent += 1;
+        logd.metric("rotations_total") >= 3
+    });
+    let expected: String = (0..sent).map(|number| format!("{number}\n")).collect();
+    assert_eq!(all(&logd), expected.into_bytes());
+    assert!(logd.files().iter().all(|path| path.metadata().unwrap().len() > 0));
+}
+
+#[test]
+fn as_many_files_are_kept_as_asked_for() {
+    let logd = Logd::start(&["--rotate-size", "1000", "--keep-files", "3"]);
+    for number in 0..10 {
+        send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
+    }
+    settled(&logd, 3);
+    wait_until("it is counted", || logd.metric("removed_files_total") == 6);
+    assert_eq!(logd.metric("rotated_files"), 3);
+    assert!(all(&logd) == lines(60..100), "the newest are kept");
+}
+
+#[test]
+fn as_many_bytes_are_kept_as_asked_for() {
+    let logd =
+        Logd::start(&["--rotate-size", "1000", "--keep-files", "0", "--keep-size", "3500", "--no-gzip"]);
+    for number in 0..10 {
+        send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
+    }
+    wait_until("the oldest are gone", || logd.files().len() == 4);
+    wait_until("it is counted", || logd.metric("rotated_bytes") == 3000);
+    assert!(all(&logd) == lines(60..100), "the newest are kept");
+}
+
+#[test]
+fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
+    let mut logd = Logd::start(&["--rotate-size", "1000"]);
+    for number in 0..3 {
+        send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
+    }
+    settled(&logd, 2);
+    logd.kill9();
+    // What a crash leaves: a rotated file that is not compressed yet, half a copy of it beside it.
+    let left = logd.path("node_log.000003-20260101T000000Z");
+    std::fs::rename(logd.path("node_log"), &left).unwrap();
+    std::fs::write(logd.path(".node_log.000003-20260101T000000Z.gz.new"), "half").unwrap();
+    std::fs::write(logd.path("node_log.000003-20260101T000000Z.gz"), "half").unwrap();
+    logd.restart();
+    settled(&logd, 3);
+    for number in 3..5 {
+        send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
+    }
+    settled(&logd, 4);
+    assert!(logd.files()[3].to_str().unwrap().contains("node_log.000004-"), "{:?}", logd.files());
+    assert!(all(&logd) == lines(0..50));
+}
+
+#[test]
+fn a_file_removed_from_outside_is_noticed_and_written_anew() {
+    let logd = Logd::start(&[]);
+    send(logd.address(), b"before\n").unwrap();
+    std::fs::remove_file(logd.path("node_log")).unwrap();
+    wait_until("there is a new file", || {
+        send(logd.address(), b"after\n").unwrap();
+        logd.path("node_log").exists()
+    });
+    send(logd.address(), b"last\n").unwrap();
+    assert!(logd.file().ends_with(b"after\nlast\n"));
+    assert_eq!(logd.metric("reopened_total"), 1);
+}
+
+#[test]
+fn a_file_truncated_from_outside_is_continued_from_its_new_end() {
+    let logd = Logd::start(&[]);
+    send(logd.address(), &lines(0..100)).unwrap();
+    std::fs::OpenOptions::new().write(true).truncate(true).open(logd.path("node_log")).unwrap();
+    send(logd.address(), b"after\n").unwrap();
+    assert_eq!(logd.file(), b"after\n");
+}
+
+#[test]
+fn compression_delays_neither_a_hangup_nor_the_end() {
+    let setup = Setup::new();
+    // Holes cost no room, but their compression takes minutes.
+    let large = std::fs::File::create(setup.path("node_log.000001-20260101T000000Z")).unwrap();
+    large.set_len(256 * 1024 * 1024 * 1024).unwrap();
+    let mut logd = setup.arguments(&["--keep-size", "0"]).start();
+    wait_until("it compresses", || logd.path(".node_log.000001-20260101T000000Z.gz.new").exists());
+    std::fs::rename(logd.path("node_log"), logd.path("moved")).unwrap();
+    logd.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_until("the file was opened anew", || logd.metric("reopened_total") == 1);
+    assert_eq!(logd.terminate().code(), Some(0));
+    assert!(!logd.path("node_log.000001-20260101T000000Z.gz").exists(), "it waited for the compression");
+}
+
+#[test]
+fn a_rotation_that_fails_is_tried_again_and_loses_nothing() {
+    let logd = Logd::start(&["--rotate-size", "1000", "--no-gzip"]);
+    let mut stream = client::connect(logd.address());
+    stream.write_all(&lines(0..5)).unwrap();
+    wait_until("the lines are in the file", || logd.file() == lines(0..5));
+    // No descriptor is left for the new file.
+    logd.limit(nix::sys::resource::Resource::RLIMIT_NOFILE, 3);
+    stream.write_all(&lines(5..15)).unwrap();
+    let put_away = || logd.files().into_iter().next().unwrap();
+    wait_until("the lines are in the old file", || {
+        put_away().exists() && content(&put_away()) == lines(0..15)
+    });
+    assert_ne!(put_away(), logd.path("node_log"));
+    logd.limit(nix::sys::resource::Resource::RLIMIT_NOFILE, 1024);
+    let mut next = 15;
+    wait_until("there is a new file", || {
+        stream.write_all(&lines(next..next + 1)).unwrap();
+        next += 1;
+        logd.path("node_log").exists()
+    });
+    client::receipt(stream).unwrap();
+    assert!(logd.metric("rotation_errors_total") >= 1);
+    assert!(all(&logd) == lines(0..next));
+}

@@ -1,0 +1,152 @@
+//! TLS: the same receipt, and no receipt for a stream that somebody cut short.
+
+use crate::client::{self, is_reset};
+use crate::daemon::{Logd, Setup, wait_until};
+use kit::tls::ClientFiles;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use tokio_rustls::rustls::{ClientConnection, StreamOwned};
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Writes a certificate that is its own authority to `NAME.crt` and its key to `NAME.key`.
+fn certificate(directory: &Path, name: &str) {
+    let pair = rcgen::generate_simple_self_signed(["logd.test".to_owned()]).unwrap();
+    std::fs::write(directory.join(format!("{name}.crt")), pair.cert.pem()).unwrap();
+    std::fs::write(directory.join(format!("{name}.key")), pair.signing_key.serialize_pem()).unwrap();
+}
+
+fn setup() -> Setup {
+    let setup = Setup::new().arguments(&["--tls-cert", "server.crt", "--tls-key", "server.key"]);
+    certificate(&setup.path(""), "server");
+    setup
+}
+
+/// Shakes hands, with a client certificate of that name if any.
+fn connect(logd: &Logd, client: Option<&str>) -> io::Result<Stream> {
+    let path = |name: &str, extension: &str| logd.path(&format!("{name}.{extension}"));
+    let files = ClientFiles {
+        tls_ca: Some(path("server", "crt")),
+        tls_cert: client.map(|name| path(name, "crt")),
+        tls_key: client.map(|name| path(name, "key")),
+        tls_name: None,
+    };
+    let name = "logd.test".try_into().unwrap();
+    let connection = ClientConnection::new(files.load().unwrap().unwrap(), name).unwrap();
+    let mut stream = StreamOwned::new(connection, client::connect(logd.address()));
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
+}
+
+fn receipt(mut stream: Stream) -> io::Result<()> {
+    stream.conn.send_close_notify();
+    stream.flush()?;
+    client::end(&mut stream)?;
+    // What holds for TLS must hold for the connection below it.
+    client::end(&mut stream.sock)
+}
+
+fn send(logd: &Logd, client: Option<&str>, bytes: &[u8]) -> io::Result<()> {
+    let mut stream = connect(logd, client)?;
+    stream.write_all(bytes)?;
+    receipt(stream)
+}
+
+#[test]
+fn a_close_notify_is_answered_with_the_receipt() {
+    let logd = setup().start();
+    let lines = b"a line that fills records\n".repeat(100_000);
+    send(&logd, None, &lines).unwrap();
+    assert!(logd.file() == lines);
+    logd.counts("receipts_total", 1);
+}
+
+#[test]
+fn a_stream_cut_without_a_close_notify_gets_no_receipt() {
+    let logd = setup().start();
+    let mut stream = connect(&logd, None).unwrap();
+    stream.write_all(b"line\n").unwrap();
+    stream.flush().unwrap();
+    stream.sock.shutdown(Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    assert!(is_reset(&stream.sock.read_to_end(&mut rest).unwrap_err()));
+    logd.counts("resets_total{reason=\"cut_short\"}", 1);
+    assert_eq!(logd.file(), b"line\n", "what came is kept all the same");
+}
+
+#[test]
+fn garbage_on_the_port_is_reset_and_disturbs_nobody() {
+    let logd = setup().start();
+    let mut stream = connect(&logd, None).unwrap();
+    for garbage in [&b"plain text\n"[..], &[0xff; 10_000], b"\x16\x03\x01\xff\xff", b"GET / HTTP/1.1\r\n\r\n"]
+    {
+        let mut plain = client::connect(logd.address());
+        let _ = plain.write_all(garbage);
+        let _ = plain.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        assert!(is_reset(&plain.read_to_end(&mut answer).unwrap_err()), "after {}", garbage.escape_ascii());
+    }
+    stream.write_all(b"line\n").unwrap();
+    receipt(stream).unwrap();
+    logd.counts("resets_total{reason=\"tls\"}", 4);
+    assert_eq!(logd.file(), b"line\n");
+}
+
+#[test]
+fn where_a_client_certificate_is_asked_for_only_its_holders_are_taken() {
+    let setup = setup().arguments(&["--tls-client-ca", "client.crt"]);
+    certificate(&setup.path(""), "client");
+    certificate(&setup.path(""), "stranger");
+    let logd = setup.start();
+    send(&logd, Some("client"), b"friend\n").unwrap();
+    send(&logd, None, b"nobody\n").unwrap_err();
+    send(&logd, Some("stranger"), b"stranger\n").unwrap_err();
+    assert_eq!(logd.file(), b"friend\n");
+}
+
+#[test]
+fn a_renewed_certificate_serves_new_connections_without_a_restart() {
+    let logd = setup().start();
+    let mut old = connect(&logd, None).unwrap();
+    certificate(&logd.path(""), "server");
+    // Now only the new certificate is trusted.
+    wait_until("the new certificate is shown", || send(&logd, None, b"new\n").is_ok());
+    old.write_all(b"old\n").unwrap();
+    receipt(old).unwrap();
+    assert_eq!(logd.file(), b"new\nold\n");
+}
+
+#[test]
+fn a_renewal_that_cannot_be_used_is_named_and_the_old_one_stays() {
+    let logd = setup().start();
+    let key = std::fs::read(logd.path("server.key")).unwrap();
+    std::fs::write(logd.path("server.key"), "half a key").unwrap();
+    let kept = "renewed TLS files cannot be used, keeping the old ones";
+    wait_until("it is named", || !logd.events(kept).is_empty());
+    assert!(logd.events(kept)[0]["error"].as_str().unwrap().contains("server.key"));
+    send(&logd, None, b"line\n").unwrap();
+    std::fs::write(logd.path("server.key"), key).unwrap();
+    wait_until("it is mended", || logd.says("TLS files renewed"));
+}
+
+#[test]
+fn a_certificate_with_somebody_elses_key_is_refused_and_both_are_named() {
+    let setup = Setup::new().arguments(&["--tls-cert", "server.crt", "--tls-key", "other.key"]);
+    certificate(&setup.path(""), "server");
+    certificate(&setup.path(""), "other");
+    let output = setup.run();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{line}");
+    assert!(line.contains("server.crt") && line.contains("other.key"), "{line}");
+}
+
+#[test]
+fn a_certificate_without_a_key_is_refused() {
+    let output = Setup::new().arguments(&["--tls-cert", "server.crt"]).run();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{line}");
+    assert!(line.contains("--tls-key"), "{line}");
+}
