@@ -7,7 +7,12 @@ use axum::extract::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -15,12 +20,29 @@ use tower_service::Service;
 /// A client that has not sent its headers by then is not served.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Nor one that has not finished its handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The TLS configuration for each new connection, `None` for plain HTTP; see `tls::ServerFiles::follow`.
+pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
+
 /// The peer's address, to be had as an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 /// Serves until `drain`, then finishes the requests under way, at the latest until `abort`.
 pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: CancellationToken) {
+    serve_tls(gate, router, watch::channel(None).1, drain, abort).await;
+}
+
+/// The same, over TLS where that is configured.
+pub async fn serve_tls(
+    gate: Gate,
+    router: Router,
+    tls: Tls,
+    drain: CancellationToken,
+    abort: CancellationToken,
+) {
     let connections = TaskTracker::new();
     while let Some(arrival) = drain.run_until_cancelled(gate.next()).await {
         let (stream, peer, permit) = match arrival {
@@ -34,37 +56,55 @@ pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: 
                 continue;
             }
         };
-        let (router, drain, abort) = (router.clone(), drain.clone(), abort.clone());
+        // Answers are small and wait for nothing: they should not wait for each other in the kernel either.
+        let _ = stream.set_nodelay(true);
+        let (router, drain, abort, tls) = (router.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
         connections.spawn(async move {
             let _permit = permit;
-            let mut router = router;
-            let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(Peer(peer));
-                router.call(request)
-            });
-            let mut connection = std::pin::pin!(
-                hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADERS_WITHIN)
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-                    .with_upgrades()
-            );
-            let result = tokio::select! {
-                result = &mut connection => result,
-                () = drain.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        result = &mut connection => result,
-                        () = abort.cancelled() => return,
-                    }
-                }
+            let Some(config) = tls else {
+                return serve_one(stream, peer, router, drain, abort).await;
             };
-            if let Err(error) = result {
-                tracing::debug!(%peer, %error, "HTTP connection ended");
+            match tokio::time::timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
+                Ok(Ok(stream)) => serve_one(stream, peer, router, drain, abort).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
             }
         });
     }
     drop(gate);
     connections.close();
     connections.wait().await;
+}
+
+async fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    mut router: Router,
+    drain: CancellationToken,
+    abort: CancellationToken,
+) {
+    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
+    let mut connection = std::pin::pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_WITHIN)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .with_upgrades()
+    );
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = &mut connection => result,
+                () = abort.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "HTTP connection ended");
+    }
 }
