@@ -1,3 +1,35 @@
 //! queued hands out work items to Jobs.
+//!
+//! An item's way: a door ([`http`], [`line`]) asks the [`engine`], which is a pure state machine behind a trait;
+//! [`local`] is that engine on one machine, with those who wait; [`log`] keeps what it decides on the disk, and
+//! [`durable`] opens and closes the two together. [`control`] starts all that and passes signals and changed
+//! settings on.
 
+pub mod control;
+pub mod durable;
 pub mod engine;
+pub mod http;
+pub mod line;
+pub mod local;
+pub mod log;
+pub mod metrics;
+pub mod scrape;
+pub mod settings;
+
+use kit::exit::Fatal;
+use kit::settings::Door;
+use settings::{Command, Flags};
+use std::ffi::OsString;
+
+/// The whole program but for the process's exit: what `main` and the crew's binary call.
+pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
+    let settings = kit::settings::load::<Flags>("QUEUED", argv)?;
+    match &settings.flags.command {
+        Some(Command::Check(directory)) => return log::repair::check(&directory.dir),
+        Some(Command::Repair(directory)) => return log::repair::repair(&directory.dir),
+        None => {}
+    }
+    let serve = &settings.flags.serve;
+    let (common, admin) = (serve.common.clone(), serve.admin.unwrap_or(Door(None)));
+    kit::daemon::run("queued", &common, admin, |context| control::run(settings, context))
+}

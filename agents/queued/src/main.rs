@@ -1,3 +1,7 @@
 //! The queue server's binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kit::exit::report("queued", queued::cli(std::env::args_os()))
+}

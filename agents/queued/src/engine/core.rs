@@ -18,6 +18,9 @@ pub trait Journal {
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
 }
 
+/// Smaller bodies stay in memory whatever its bound: their absence would save less than it costs.
+const KEPT_BODY_BYTES: usize = 32;
+
 /// What a change is made with: the time, the bounds, and where it is written.
 #[derive(Debug)]
 pub struct Turn<'a, J> {
@@ -37,6 +40,8 @@ pub struct Core {
     random: fastrand::Rng,
     /// False while a log is read.
     keep_order: bool,
+    /// Bodies beyond this stay in the log while it is read.
+    pub memory_bytes_max_while_reading: u64,
     /// Queues that changed since somebody looked.
     touched: Vec<u32>,
 }
@@ -81,6 +86,7 @@ impl Core {
             usage: Usage::default(),
             random: fastrand::Rng::with_seed(seed),
             keep_order: true,
+            memory_bytes_max_while_reading: u64::MAX,
             touched: Vec::new(),
         }
     }
@@ -642,7 +648,9 @@ impl Core {
     /// The body of this item may leave the memory, if it still lies at this place.
     pub fn evict(&mut self, queue: u32, number: u64, place: Place) {
         if let Some(q) = self.queues.get_mut(&queue)
-            && q.items().get(number).is_some_and(|item| item.place == place)
+            && q.items()
+                .get(number)
+                .is_some_and(|item| item.place == place && item.len as usize > KEPT_BODY_BYTES)
         {
             q.evict_body(number, &mut self.usage);
         }
@@ -681,7 +689,7 @@ impl Core {
                     reason: None,
                 };
                 let len = u32::try_from(pushed.body.len()).unwrap_or(u32::MAX);
-                let body = Some(pushed.body.into());
+                let body = self.fits(pushed.body).then(|| pushed.body.into());
                 let Pushed { queue, number, pushed_ms, due_ms, .. } = *pushed;
                 self.put_pushed(queue, number, pushed_ms, due_ms, body, len, extra.boxed(), place);
             }
@@ -778,9 +786,16 @@ impl Core {
         }
     }
 
+    fn fits(&self, body: &[u8]) -> bool {
+        body.len() <= KEPT_BODY_BYTES
+            || self.usage.memory_bytes.saturating_add(body.len() as u64)
+                <= self.memory_bytes_max_while_reading
+    }
+
     fn put_moved(&mut self, moved: &Moved<'_>, place: Place) {
         let Pushed { queue, number, pushed_ms, key, content_type, body, .. } = moved.item;
         self.next_number = self.next_number.max(number + 1);
+        let fits = self.fits(body);
         let Some(q) = self.queues.get_mut(&queue) else { return };
         let timed = matches!(moved.state, State::Delayed | State::Leased);
         let (at_ms, token, bound) = (moved.at_ms, moved.token, moved.bound);
@@ -793,7 +808,7 @@ impl Core {
         let item = Item {
             number,
             pushed_ms,
-            body: Some(body.into()),
+            body: fits.then(|| body.into()),
             len: u32::try_from(body.len()).unwrap_or(u32::MAX),
             place,
             attempts: moved.attempts,

@@ -1,0 +1,180 @@
+//! Opening and closing an engine whose items are kept in a directory.
+
+use crate::engine::contract::Limits;
+use crate::engine::core::Core;
+use crate::local::{Local, Log, Surroundings};
+use crate::log::LogError;
+use crate::log::front::{Front, Spare};
+use crate::log::housekeeping::Housekeeping;
+use crate::log::reading::{self, Found, Torn};
+use crate::log::segment::{self, HEADER_BYTES, Header};
+use crate::log::writer::{Durability, Writer};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+/// How the log is kept.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    pub dir: PathBuf,
+    pub durability: Durability,
+    pub segment_bytes: u64,
+}
+
+/// The threads behind an engine; closing waits for what they owe.
+#[derive(Debug)]
+pub struct Threads {
+    engine: Local,
+    threads: Vec<JoinHandle<()>>,
+    /// Held as long as the directory is in use.
+    _lock: File,
+}
+
+impl Threads {
+    /// Writes and syncs what is pending, then ends the threads.
+    pub fn close(self) {
+        let shared = self.engine.shared();
+        {
+            let _state = shared.lock();
+            shared.closing.store(true, Ordering::Relaxed);
+            shared.work.notify_all();
+            shared.housework.notify_all();
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Only one process may have a directory.
+pub fn lock(dir: &Path) -> Result<File, LogError> {
+    std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
+    let path = dir.join("lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = opened.map_err(LogError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path)(error)),
+    }
+}
+
+/// Reads what the directory holds and goes on from there.
+pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(Local, Threads), LogError> {
+    let Keeping { dir, durability, segment_bytes } = keeping;
+    let lock = lock(&dir)?;
+    let numbers = segment::list(&dir)?;
+    let found = match numbers.is_empty() {
+        true => begin_first(&dir, segment_bytes)?,
+        false => reading::read(&dir, &numbers, limits.memory_bytes_max, fastrand::u64(..))?,
+    };
+    let Found { core, segments, last, end, next_group, torn } = found;
+    if let Some(Torn { path, offset }) = &torn {
+        around.metrics.torn_tails.inc();
+        tracing::warn!(path = %path.display(), offset, "cut an unfinished group that the last run left; it was never acknowledged");
+        clear_tail(path, *offset)?;
+    }
+    let mut files = HashMap::new();
+    for &number in segments.keys() {
+        let path = segment::path(&dir, number);
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(LogError::io("open", &path))?;
+        files.insert(number, Arc::new(file));
+    }
+    let last_path = segment::path(&dir, last.number);
+    let file = files.get(&last.number).cloned();
+    let file = file.ok_or_else(|| LogError::io("open", &last_path)(std::io::ErrorKind::NotFound.into()))?;
+    // What the last run wrote may not be on the disk yet, and will be built upon.
+    file.sync_all().map_err(LogError::io("sync", &last_path))?;
+    let finished = segments.into_iter().filter(|(number, _)| *number != last.number).collect();
+    let spare = if segment::has_spare(&dir, segment_bytes) { Spare::Ready } else { Spare::Wanted };
+    let front = Front {
+        segment: last.number,
+        offset: end,
+        segment_bytes,
+        next_group,
+        pending: Vec::new(),
+        urgent: false,
+        in_flight: false,
+        in_flight_waiters: Vec::new(),
+        spare,
+        failing: None,
+        files,
+        finished,
+    };
+    let name = match durability {
+        Durability::Always => "always",
+        Durability::Interval(_) => "interval",
+        Durability::None => "none",
+    };
+    let engine = Local::new(core, Log::Disk(Box::new(front)), limits, name, around);
+    engine.shared().lock().turn(0, |core, turn| {
+        core.checkpoint(turn.journal);
+        core.release_bound(turn);
+    });
+    let writer = Writer {
+        dir: dir.clone(),
+        durability,
+        header: last,
+        file,
+        last_synced_group: next_group.saturating_sub(1),
+        unsynced: None,
+    };
+    let housekeeping = Housekeeping { dir: dir.clone() };
+    let shared = engine.shared();
+    let threads = vec![
+        spawn("queued-log", &dir, {
+            let shared = shared.clone();
+            move || writer.run(&shared)
+        })?,
+        spawn("queued-clean", &dir, {
+            let shared = shared.clone();
+            move || housekeeping.run(&shared)
+        })?,
+    ];
+    Ok((engine.clone(), Threads { engine, threads, _lock: lock }))
+}
+
+fn spawn(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map_err(LogError::io("start a thread for", dir))
+}
+
+fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
+    let failed = |path: &Path| LogError::io("begin a log in", path);
+    if !segment::has_spare(dir, segment_bytes) {
+        segment::make_spare(dir, segment_bytes).map_err(failed(dir))?;
+    }
+    let last = Header { nonce: fastrand::u32(1..), number: 1, epoch: fastrand::u64(1..), first_group: 1 };
+    segment::begin(dir, &last).map_err(failed(dir))?;
+    Ok(Found {
+        core: Core::new(last.epoch, fastrand::u64(..)),
+        segments: BTreeMap::from([(1, segment_bytes)]),
+        last,
+        end: HEADER_BYTES as u64,
+        next_group: 1,
+        torn: None,
+    })
+}
+
+/// Zeros behind the last whole group, so that nothing unfinished is ever taken for finished later.
+fn clear_tail(path: &Path, from: u64) -> Result<(), LogError> {
+    let failed = LogError::io("clear the end of", path);
+    let clear = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let len = file.metadata()?.len();
+        let zeros = vec![0; 1 << 20];
+        let mut at = from;
+        while at < len {
+            let now = usize::try_from(len - at).unwrap_or(zeros.len()).min(zeros.len());
+            file.write_all_at(zeros.get(..now).unwrap_or_default(), at)?;
+            at += now as u64;
+        }
+        file.sync_all()
+    };
+    clear().map_err(failed)
+}

@@ -1,0 +1,63 @@
+//! Dead letters: listed, redriven, deleted.
+
+use super::queues::{Which, show_items};
+use super::refusal::Problem;
+use super::request::{Path, Query};
+use super::tokens::Right;
+use super::{Doors, json, request};
+use crate::engine::contract::{Engine, Look};
+use crate::engine::item::{ItemId, State as ItemState};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Ids {
+    ids: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Count {
+    count: u64,
+}
+
+pub async fn list<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    Query(which): Query<Which>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    doors.permit(&headers, Right::Read)?;
+    show_items(&doors.engine, &name, Look { state: Some(ItemState::Dead), ..which.look()? }).await
+}
+
+async fn ids(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Option<Vec<ItemId>>, Problem> {
+    let Ids { ids } = request::json(&request::body(headers, body, bytes_max).await?)?;
+    let ids = ids.map(|ids| ids.iter().map(|id| id.parse()).collect::<Result<_, _>>());
+    ids.transpose().map_err(Problem::invalid)
+}
+
+pub async fn redrive<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    doors.permit_new(&headers, Right::Admin)?;
+    let ids = ids(&headers, body, doors.request_bytes_max).await?;
+    Ok(json(StatusCode::OK, &Count { count: doors.engine.redrive_dead(&name, ids).await? }))
+}
+
+pub async fn delete<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    doors.permit_new(&headers, Right::Admin)?;
+    let ids = ids(&headers, body, doors.request_bytes_max).await?;
+    Ok(json(StatusCode::OK, &Count { count: doors.engine.delete_dead(&name, ids).await? }))
+}

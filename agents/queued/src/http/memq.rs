@@ -1,0 +1,229 @@
+//! kuard's queue API, to the byte, on the same queues.
+
+use super::refusal::Problem;
+use super::request::Path;
+use super::tokens::Right;
+use super::{Doors, request, time};
+use crate::engine::contract::{Engine, LeaseRequest, NewItem, QueueView, Settlement, Wish};
+use crate::engine::item::ItemId;
+use crate::engine::policy::PolicyChange;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use serde::Serialize;
+
+/// Half of a lease that lasts only from one line of this file to a later one.
+const DEQUEUE_LEASE_MS: u64 = 30_000;
+
+/// So that this request does not meet the same item again and again.
+const UNREADABLE_RESTS_MS: u64 = 1_000;
+
+pub fn routes<E: Engine>() -> Router<Doors<E>> {
+    let name = "/memq/server/queues/{name}";
+    Router::new()
+        .route("/memq/server/stats", get(stats::<E>))
+        .route(name, put(create::<E>).delete(delete::<E>))
+        .route("/memq/server/queues/", put(async || empty_name()).delete(async || empty_name()))
+        .route(&format!("{name}/drain"), post(drain::<E>))
+        .route(&format!("{name}/enqueue"), post(enqueue::<E>))
+        .route(&format!("{name}/dequeue"), post(dequeue::<E>))
+}
+
+pub fn empty_name() -> Response {
+    text(StatusCode::BAD_REQUEST, "empty name")
+}
+
+/// What Go's `http.Error` writes.
+fn text(status: StatusCode, line: &str) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, headers, format!("{line}\n")).into_response()
+}
+
+/// The original's errors where it has them; otherwise ours, as a line.
+fn refused(problem: impl Into<Problem>) -> Response {
+    let problem = problem.into();
+    match (problem.error, problem.status) {
+        ("no_such_queue", _) => text(StatusCode::BAD_REQUEST, "does not exist"),
+        (_, StatusCode::UNPROCESSABLE_ENTITY | StatusCode::NOT_FOUND | StatusCode::CONFLICT) => {
+            text(StatusCode::BAD_REQUEST, &problem.message)
+        }
+        (_, status) => text(status, &problem.message),
+    }
+}
+
+/// What Go's encoder writes: `<`, `>`, `&` and two line separators escaped, a newline at the end.
+fn go_json(body: &impl Serialize) -> Response {
+    let Ok(line) = serde_json::to_string(body) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let mut escaped = String::with_capacity(line.len() + 1);
+    for character in line.chars() {
+        match character {
+            '<' => escaped.push_str("\\u003c"),
+            '>' => escaped.push_str("\\u003e"),
+            '&' => escaped.push_str("\\u0026"),
+            '\u{2028}' => escaped.push_str("\\u2028"),
+            '\u{2029}' => escaped.push_str("\\u2029"),
+            other => escaped.push(other),
+        }
+    }
+    escaped.push('\n');
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC"),
+        (header::CACHE_CONTROL, "no-cache, private, max-age=0"),
+        (header::PRAGMA, "no-cache"),
+    ];
+    (headers, escaped).into_response()
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    kind: &'static str,
+    id: String,
+    body: &'a str,
+    #[serde(rename = "creationTimestamp")]
+    created: String,
+}
+
+impl<'a> Message<'a> {
+    fn new(id: ItemId, body: &'a str, pushed_ms: u64) -> Message<'a> {
+        // Go leaves out zeros at the end of a fraction.
+        let time = time(pushed_ms);
+        let time = time.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
+        Message { kind: "message", id: id.to_string(), body, created: format!("{time}Z") }
+    }
+}
+
+async fn create<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(problem) = doors.permit_new(&headers, Right::PushOrAdmin) {
+        return refused(problem);
+    }
+    match doors.engine.configure(&name, PolicyChange::default()).await {
+        Ok((true, _)) => StatusCode::OK.into_response(),
+        Ok((false, _)) => text(StatusCode::BAD_REQUEST, "already exists"),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn delete<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(problem) = doors.permit_new(&headers, Right::Admin) {
+        return refused(problem);
+    }
+    match doors.engine.delete(&name).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn drain<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(problem) = doors.permit_new(&headers, Right::Admin) {
+        return refused(problem);
+    }
+    match doors.engine.drain(&name).await {
+        Ok(_) => StatusCode::OK.into_response(),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn enqueue<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let enqueued = async {
+        doors.permit_new(&headers, Right::Push)?;
+        let bytes = request::body(&headers, body, doors.item_bytes_max).await?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("not UTF-8"))?;
+        // Unlike /v1, this API makes no queues on the way.
+        doors.engine.queue(&name).await?;
+        let item = NewItem { body: bytes.as_ref().into(), ..NewItem::default() };
+        let ids = doors.engine.push(&name, vec![item], false).await?;
+        let (id, _) = ids.into_iter().next().ok_or_else(|| Problem::invalid("no id"))?;
+        // Acked by somebody already: then it was pushed just now.
+        let pushed_ms = match doors.engine.item(&name, id).await {
+            Ok(item) => item.pushed_ms,
+            Err(_) => u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
+        };
+        Ok::<_, Problem>(go_json(&Message::new(id, text, pushed_ms)))
+    };
+    enqueued.await.unwrap_or_else(refused)
+}
+
+async fn dequeue<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let dequeued = async {
+        doors.permit(&headers, Right::Work)?;
+        loop {
+            let request =
+                LeaseRequest { max: 1, lease_ms: Some(DEQUEUE_LEASE_MS), ..LeaseRequest::default() };
+            let leased = doors.engine.lease(&name, request).await?;
+            let Some(item) = leased.items.into_iter().next() else {
+                return Ok::<_, Problem>(StatusCode::NO_CONTENT.into_response());
+            };
+            let (id, token) = (item.id, item.token);
+            let Ok(body) = std::str::from_utf8(&item.body) else {
+                // This API cannot carry it. It goes the way of what no worker can handle: back, and in the end
+                // to the dead letters.
+                let reason = Some("not UTF-8, which /memq/server cannot carry".into());
+                let wish = Wish::Nack { delay_ms: Some(UNREADABLE_RESTS_MS), reason, release: false };
+                doors.engine.settle(&name, vec![Settlement { id, token, wish }]).await?;
+                continue;
+            };
+            doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::Ack }]).await?;
+            return Ok(go_json(&Message::new(id, body, item.pushed_ms)));
+        }
+    };
+    dequeued.await.unwrap_or_else(refused)
+}
+
+async fn stats<E: Engine>(State(doors): State<Doors<E>>, headers: HeaderMap) -> Response {
+    #[derive(Serialize)]
+    struct Stats {
+        kind: &'static str,
+        queues: Vec<Stat>,
+    }
+    #[derive(Serialize)]
+    struct Stat {
+        name: Box<str>,
+        depth: u64,
+        enqueued: u64,
+        dequeued: u64,
+        drained: u64,
+    }
+    if let Err(problem) = doors.permit(&headers, Right::Read) {
+        return refused(problem);
+    }
+    let queues = match doors.engine.queues().await {
+        Ok(queues) => queues,
+        Err(refusal) => return refused(refusal),
+    };
+    let stat = |view: QueueView| Stat {
+        depth: view.backlog(),
+        enqueued: view.counters.pushed,
+        dequeued: view.counters.acked,
+        drained: view.counters.drained,
+        name: view.name,
+    };
+    go_json(&Stats { kind: "stats", queues: queues.into_iter().map(stat).collect() })
+}

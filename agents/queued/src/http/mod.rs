@@ -1,0 +1,138 @@
+//! The HTTP doors: `/v1`, and kuard's API under `/memq/server`.
+
+pub mod dead;
+pub mod events;
+pub mod memq;
+pub mod push;
+pub mod queues;
+pub mod refusal;
+pub mod request;
+pub mod tokens;
+pub mod work;
+
+use crate::engine::contract::Engine;
+use crate::metrics::{Answered, QueuedMetrics};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use refusal::Problem;
+use serde::Serialize;
+use tokens::{Right, Tokens};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What the handlers work with.
+#[derive(Clone, Debug)]
+pub struct Doors<E> {
+    pub engine: E,
+    pub tokens: watch::Receiver<Tokens>,
+    pub item_bytes_max: usize,
+    pub request_bytes_max: usize,
+    pub metrics: QueuedMetrics,
+    pub drain: CancellationToken,
+}
+
+impl<E> Doors<E> {
+    pub fn permit(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+        tokens::permit(&self.tokens.borrow(), headers, right)
+    }
+
+    /// For what begins something new.
+    pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+        self.permit(headers, right)?;
+        if self.drain.is_cancelled() {
+            let message = "the server is going down; try again in a moment";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
+        }
+        Ok(())
+    }
+}
+
+/// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
+pub fn router<E: Engine>(doors: Doors<E>) -> Router {
+    let v1 = Router::new()
+        .route("/v1/queues", get(queues::list::<E>))
+        .route(
+            "/v1/queues/{name}",
+            put(queues::configure::<E>).get(queues::show::<E>).delete(queues::delete::<E>),
+        )
+        .route("/v1/queues/{name}/drain", post(queues::drain::<E>))
+        .route("/v1/queues/{name}/seal", post(queues::seal::<E>))
+        .route("/v1/queues/{name}/unseal", post(queues::unseal::<E>))
+        .route("/v1/queues/{name}/items", post(push::one::<E>).get(queues::items::<E>))
+        .route("/v1/queues/{name}/items/{id}", get(queues::item::<E>))
+        .route("/v1/queues/{name}/batch", post(push::batch::<E>))
+        .route("/v1/queues/{name}/lease", post(work::lease::<E>))
+        .route("/v1/queues/{name}/ack", post(work::ack::<E>))
+        .route("/v1/queues/{name}/nack", post(work::nack::<E>))
+        .route("/v1/queues/{name}/extend", post(work::extend::<E>))
+        .route("/v1/queues/{name}/dead", get(dead::list::<E>))
+        .route("/v1/queues/{name}/dead/redrive", post(dead::redrive::<E>))
+        .route("/v1/queues/{name}/dead/delete", post(dead::delete::<E>))
+        .route("/v1/stats", get(queues::stats::<E>))
+        .route("/v1/events", get(events::events::<E>))
+        .layer(axum::middleware::from_fn_with_state(("v1", doors.metrics.clone()), count));
+    let memq = memq::routes::<E>()
+        .layer(axum::middleware::from_fn_with_state(("memq", doors.metrics.clone()), count));
+    v1.merge(memq)
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
+        })
+        .fallback(async |request: Request| match request.uri().path().starts_with("/memq/server/queues/") {
+            true => memq::empty_name(),
+            false => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+                .into_response(),
+        })
+        .with_state(doors)
+}
+
+async fn count(
+    State((door, metrics)): State<(&'static str, QueuedMetrics)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    metrics.requests.get_or_create(&Answered { door, status: response.status().as_u16() }).inc();
+    response
+}
+
+/// An answer of one line.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let mut line = Vec::with_capacity(256);
+    if serde_json::to_writer(&mut line, body).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    line.push(b'\n');
+    (status, [(header::CONTENT_TYPE, "application/json")], line).into_response()
+}
+
+/// RFC 3339 with milliseconds.
+pub fn time(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", time.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+}
+
+/// `body` or `body_base64`, as the bytes allow.
+#[derive(Serialize)]
+pub struct BodyText {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl From<Box<[u8]>> for BodyText {
+    fn from(bytes: Box<[u8]>) -> BodyText {
+        use base64::Engine as _;
+        match String::from_utf8(bytes.into_vec()) {
+            Ok(body) => BodyText { body: Some(body), body_base64: None },
+            Err(e) => {
+                let text = base64::engine::general_purpose::STANDARD.encode(e.as_bytes());
+                BodyText { body: None, body_base64: Some(text) }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Pushing one item or a batch.
+
+use super::refusal::Problem;
+use super::request::{Path, Query};
+use super::tokens::Right;
+use super::{Doors, json, request};
+use crate::engine::contract::{Engine, NewItem};
+use crate::engine::item::ItemId;
+use crate::engine::policy::check_duration_ms;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+const KEY_BYTES_MAX: usize = 256;
+const CONTENT_TYPE_BYTES_MAX: usize = 127;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    key: Option<Box<str>>,
+    delay_ms: u64,
+    seal: bool,
+}
+
+#[derive(Serialize)]
+struct Pushed {
+    id: String,
+    duplicate: bool,
+}
+
+impl From<(ItemId, bool)> for Pushed {
+    fn from((id, duplicate): (ItemId, bool)) -> Pushed {
+        Pushed { id: id.to_string(), duplicate }
+    }
+}
+
+pub async fn one<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    Query(options): Query<Options>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    doors.permit_new(&headers, Right::Push)?;
+    let body = request::body(&headers, body, doors.item_bytes_max).await?;
+    // A type that is too long or not ASCII is no type that anybody could send on.
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX);
+    let item = NewItem {
+        // Copied out of the connection's buffer, which a small item would keep alive.
+        body: body.as_ref().into(),
+        key: options.key,
+        content_type: content_type.map(Into::into),
+        delay_ms: options.delay_ms,
+    };
+    let ids = doors.engine.push(&name, vec![checked(item, doors.item_bytes_max)?], options.seal).await?;
+    let pushed = ids.into_iter().next().map(Pushed::from);
+    pushed
+        .map(|pushed| json(StatusCode::CREATED, &pushed))
+        .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item got no id"))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchItem {
+    body: Option<String>,
+    body_base64: Option<String>,
+    key: Option<Box<str>>,
+    #[serde(default)]
+    delay_ms: Option<u64>,
+    content_type: Option<Box<str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Batch {
+    items: Vec<BatchItem>,
+    seal: bool,
+}
+
+pub async fn batch<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    Query(options): Query<Options>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        items: Vec<Pushed>,
+        sealed: bool,
+    }
+    doors.permit_new(&headers, Right::Push)?;
+    if options.key.is_some() {
+        return Err(Problem::invalid("a batch has a key for each item, not one for all"));
+    }
+    let body = request::body(&headers, body, doors.request_bytes_max).await?;
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_json =
+        content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json");
+    let (items, seal) = match is_json {
+        true => {
+            let batch: Batch = request::json(&body)?;
+            let items: Result<_, _> =
+                batch.items.into_iter().map(|item| new_item(item, &options, doors.item_bytes_max)).collect();
+            (items?, batch.seal)
+        }
+        false => (lines(&body, &options, doors.item_bytes_max)?, false),
+    };
+    let sealed = seal || options.seal;
+    let ids = doors.engine.push(&name, items, sealed).await?;
+    let items = ids.into_iter().map(Pushed::from).collect();
+    Ok(json(StatusCode::CREATED, &Answer { items, sealed }))
+}
+
+fn new_item(item: BatchItem, options: &Options, bytes_max: usize) -> Result<NewItem, Problem> {
+    let body: Box<[u8]> = match (item.body, item.body_base64) {
+        (Some(text), None) => text.into_bytes().into(),
+        (None, Some(text)) => {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+            bytes.map_err(|e| Problem::invalid(format!("body_base64: {e}")))?.into()
+        }
+        _ => return Err(Problem::invalid("an item has either body or body_base64")),
+    };
+    let delay_ms = item.delay_ms.unwrap_or(options.delay_ms);
+    checked(NewItem { body, key: item.key, content_type: item.content_type, delay_ms }, bytes_max)
+}
+
+fn lines(body: &[u8], options: &Options, bytes_max: usize) -> Result<Vec<NewItem>, Problem> {
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let item = |line: &[u8]| NewItem { body: line.into(), delay_ms: options.delay_ms, ..NewItem::default() };
+    lines.map(|line| checked(item(line), bytes_max)).collect()
+}
+
+fn checked(item: NewItem, bytes_max: usize) -> Result<NewItem, Problem> {
+    if item.body.len() > bytes_max {
+        return Err(Problem::too_large(format!("an item has at most {bytes_max} bytes (--max-item-bytes)")));
+    }
+    let within =
+        |text: &Option<Box<str>>, max: usize| text.as_ref().is_none_or(|t| (1..=max).contains(&t.len()));
+    if !within(&item.key, KEY_BYTES_MAX) {
+        return Err(Problem::invalid(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
+    }
+    if !within(&item.content_type, CONTENT_TYPE_BYTES_MAX) {
+        return Err(Problem::invalid(format!("a content type has 1 to {CONTENT_TYPE_BYTES_MAX} bytes")));
+    }
+    check_duration_ms("delay_ms", item.delay_ms).map_err(Problem::invalid)?;
+    Ok(item)
+}

@@ -1,0 +1,80 @@
+//! Taking requests in: bodies with their bounds, JSON with its errors told apart.
+
+use super::refusal::Problem;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::FromRequestParts;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// A request that is not complete by then is given up.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The whole body, if it keeps the bound.
+pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let too_large = || Problem::too_large(format!("at most {bytes_max} bytes are taken here"));
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|len| len > bytes_max) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(too_large()),
+        Ok(Err(error)) => Err(Problem::bad_request(format!("the body ended early: {error}"))),
+        Err(_) => {
+            let message = format!("the body did not come within {} s", BODY_WITHIN.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+        }
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// JSON, or `{}` when there is nothing.
+pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
+        true => Problem::invalid(error.to_string()),
+        false => Problem::bad_request(format!("not JSON: {error}")),
+    })
+}
+
+/// The query string, with the protocol's errors.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Problem> {
+        let query: Result<axum::extract::Query<T>, QueryRejection> =
+            axum::extract::Query::from_request_parts(parts, state).await;
+        query.map(|query| Query(query.0)).map_err(|e| Problem::invalid(e.body_text()))
+    }
+}
+
+/// The variable parts of the path, likewise.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Path<T>, Problem> {
+        let path: Result<axum::extract::Path<T>, PathRejection> =
+            axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|path| Path(path.0)).map_err(|e| Problem::bad_request(e.body_text()))
+    }
+}

@@ -1,0 +1,171 @@
+//! Bearer tokens from a file, and what each may do.
+
+use axum::http::{HeaderMap, StatusCode, header};
+use kit::exit::{Exit, Fatal};
+use kit::watch::Files;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::refusal::Problem;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Every valid token.
+    Read,
+    Push,
+    Work,
+    Admin,
+    /// Whoever pushes may make the queue that is pushed into.
+    PushOrAdmin,
+}
+
+/// `None`: no tokens are asked for.
+pub type Tokens = Option<Arc<Vec<Entry>>>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    token: Box<str>,
+    push: bool,
+    work: bool,
+    admin: bool,
+}
+
+impl Entry {
+    fn has(&self, right: Right) -> bool {
+        match right {
+            Right::Read => true,
+            Right::Push | Right::PushOrAdmin => self.push || self.admin,
+            Right::Work => self.work || self.admin,
+            Right::Admin => self.admin,
+        }
+    }
+}
+
+/// One `TOKEN RIGHT[,RIGHT…]` a line. A file without a single token would lock everybody out: refused.
+pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
+    let mut entries = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        // Never the line itself: it holds a secret.
+        let wrong = |what: &str| Err(format!("line {}: {what}", number + 1));
+        let mut words = line.split_whitespace();
+        let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
+            return wrong("expected TOKEN RIGHT[,RIGHT…]");
+        };
+        let mut entry = Entry { token: token.into(), push: false, work: false, admin: false };
+        for right in rights.split(',') {
+            match right {
+                "push" => entry.push = true,
+                "work" => entry.work = true,
+                "admin" => entry.admin = true,
+                _ => return wrong("the rights are push, work and admin"),
+            }
+        }
+        entries.push(entry);
+    }
+    if entries.is_empty() { Err("it holds no token".to_owned()) } else { Ok(entries) }
+}
+
+fn load(path: &Path) -> Result<Tokens, Fatal> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Fatal::new(Exit::Config, format!("cannot read the tokens in {}", path.display())).because(e)
+    })?;
+    let entries = parse(&text).map_err(|e| Fatal::new(Exit::Config, format!("{}: {e}", path.display())))?;
+    Ok(Some(Arc::new(entries)))
+}
+
+/// The tokens as the file has them now; a bad file is said and the old tokens stay.
+pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<Tokens>, Fatal> {
+    let Some(path) = path else { return Ok(watch::channel(None).1) };
+    let (sender, receiver) = watch::channel(load(&path)?);
+    let mut files = Files::new(vec![path.clone()]);
+    tokio::spawn(async move {
+        while drain.run_until_cancelled(files.changed()).await.is_some() {
+            match load(&path) {
+                Ok(tokens) => {
+                    tracing::info!("tokens reloaded");
+                    sender.send_replace(tokens);
+                }
+                Err(e) => tracing::error!(
+                    error = e.one_line(),
+                    "the changed tokens cannot be used, keeping the old ones"
+                ),
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// Whether these headers carry a token with the right. The time that it takes tells nothing about the tokens but
+/// their number and lengths.
+pub fn permit(tokens: &Tokens, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+    let Some(entries) = tokens else { return Ok(()) };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let given = given.unwrap_or_default().as_bytes();
+    let mut found = None;
+    for entry in entries.iter() {
+        if bool::from(entry.token.as_bytes().ct_eq(given)) {
+            found = Some(entry);
+        }
+    }
+    match found {
+        None => {
+            let message = "a valid token is needed: Authorization: Bearer TOKEN";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+        }
+        Some(entry) if entry.has(right) => Ok(()),
+        Some(_) => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token lacks the right for that"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_may_do_what_its_line_says() {
+        let entries =
+            parse("# who\nproducer push\nworker work # the Job\nboss admin\nboth push,work\n").unwrap();
+        let tokens = Some(Arc::new(entries));
+        let status = |token: &str, right| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, token.parse().unwrap());
+            permit(&tokens, &headers, right).map_err(|p| p.status.as_u16())
+        };
+        assert_eq!(status("Bearer producer", Right::Push), Ok(()));
+        assert_eq!(status("bearer producer", Right::PushOrAdmin), Ok(()));
+        assert_eq!(status("Bearer producer", Right::Work), Err(403));
+        assert_eq!(status("Bearer both", Right::Work), Ok(()));
+        assert_eq!(status("Bearer both", Right::Admin), Err(403));
+        assert_eq!(status("Bearer worker", Right::Read), Ok(()));
+        assert_eq!(status("Bearer boss", Right::Push), Ok(()));
+        for nobody in ["Bearer nobody", "Bearer ", "Basic boss", "boss", "Bearer bos", "Bearer bosss"] {
+            assert_eq!(status(nobody, Right::Read), Err(401), "{nobody}");
+        }
+        assert_eq!(permit(&tokens, &HeaderMap::new(), Right::Read).unwrap_err().status, 401);
+        permit(&None, &HeaderMap::new(), Right::Admin).unwrap();
+    }
+
+    #[test]
+    fn a_bad_file_is_named_by_line_without_its_secret() {
+        for (text, line) in
+            [("a push\nsecret", "line 2"), ("secret fly", "line 1"), ("secret push x", "line 1")]
+        {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(line) && !error.contains("secret"), "{error}");
+        }
+        assert!(parse("# nothing\n").is_err());
+    }
+}

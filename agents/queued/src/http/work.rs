@@ -1,0 +1,296 @@
+//! Work: leased, acked, nacked, extended.
+
+use super::refusal::Problem;
+use super::request::Path;
+use super::tokens::Right;
+use super::{BodyText, Doors, json, request, time};
+use crate::engine::contract::{Engine, LeaseAnswer, LeaseRequest, Settled, Settlement, Until, Wish};
+use crate::engine::core::Leased;
+use crate::engine::item::ItemId;
+use crate::engine::policy::{check_duration_ms, check_lease_ms, check_name};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const LEASES_MAX: usize = 1000;
+const WAIT_MS_MAX: u64 = 300_000;
+const WORKER_BYTES_MAX: usize = 128;
+const REASON_BYTES_MAX: usize = 1024;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lease {
+    #[serde(default = "one")]
+    max: usize,
+    #[serde(default)]
+    wait_ms: u64,
+    lease_ms: Option<u64>,
+    #[serde(default)]
+    until: Word,
+    worker: Option<Box<str>>,
+    #[serde(default)]
+    ack: Vec<Ack>,
+    #[serde(default)]
+    nack: Vec<Nack>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    #[default]
+    Drained,
+    Empty,
+    Sealed,
+    Forever,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ack {
+    id: String,
+    token: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nack {
+    id: String,
+    token: String,
+    delay_ms: Option<u64>,
+    reason: Option<Box<str>>,
+    #[serde(default)]
+    release: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extend {
+    id: String,
+    token: String,
+    lease_ms: Option<u64>,
+}
+
+/// What the three kinds have in common.
+trait Settles: serde::de::DeserializeOwned {
+    fn settlement(self) -> Result<Settlement, String>;
+}
+
+impl Settles for Ack {
+    fn settlement(self) -> Result<Settlement, String> {
+        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, wish: Wish::Ack })
+    }
+}
+
+impl Settles for Nack {
+    fn settlement(self) -> Result<Settlement, String> {
+        if self.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+            return Err(format!("a reason has at most {REASON_BYTES_MAX} bytes"));
+        }
+        self.delay_ms.map(|delay_ms| check_duration_ms("delay_ms", delay_ms)).transpose()?;
+        let reason = self.reason.filter(|reason| !reason.is_empty());
+        let wish = Wish::Nack { delay_ms: self.delay_ms, reason, release: self.release };
+        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, wish })
+    }
+}
+
+impl Settles for Extend {
+    fn settlement(self) -> Result<Settlement, String> {
+        let lease_ms = self.lease_ms.map(check_lease_ms).transpose()?;
+        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, wish: Wish::Extend { lease_ms } })
+    }
+}
+
+fn settlements<T: Settles>(wishes: Vec<T>) -> Result<Vec<Settlement>, Problem> {
+    if wishes.len() > LEASES_MAX {
+        return Err(Problem::invalid(format!("at most {LEASES_MAX} leases in one request")));
+    }
+    wishes.into_iter().map(T::settlement).collect::<Result<_, _>>().map_err(Problem::invalid)
+}
+
+#[derive(Serialize)]
+struct LeasedObject {
+    id: String,
+    token: String,
+    attempt: u32,
+    pushed_at: String,
+    lease_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<Box<str>>,
+    #[serde(flatten)]
+    body: BodyText,
+}
+
+impl From<Leased> for LeasedObject {
+    fn from(item: Leased) -> LeasedObject {
+        LeasedObject {
+            id: item.id.to_string(),
+            token: item.token.to_string(),
+            attempt: item.attempt,
+            pushed_at: time(item.pushed_ms),
+            lease_ms: item.lease_ms,
+            key: item.key,
+            content_type: item.content_type,
+            body: item.body.into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LeaseObject {
+    items: Vec<LeasedObject>,
+    done: bool,
+    verdict: &'static str,
+    sealed: bool,
+    ready: u64,
+    delayed: u64,
+    leased: u64,
+    results: Vec<Outcome>,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    id: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_ms: Option<u64>,
+}
+
+fn outcomes(ids: &[ItemId], results: &[Settled]) -> Vec<Outcome> {
+    let outcome = |(id, settled): (&ItemId, &Settled)| {
+        let (status, lease_ms) = match settled {
+            Settled::Done => ("ok", None),
+            Settled::Extended(lease_ms) => ("ok", Some(*lease_ms)),
+            Settled::Dead => ("dead", None),
+            Settled::Lost => ("lost", None),
+        };
+        Outcome { id: id.to_string(), status, lease_ms }
+    };
+    ids.iter().zip(results).map(outcome).collect()
+}
+
+pub async fn lease<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    doors.permit(&headers, Right::Work)?;
+    let wish: Lease = request::json(&request::body(&headers, body, doors.request_bytes_max).await?)?;
+    check_name(&name).map_err(Problem::invalid)?;
+    if !(1..=LEASES_MAX).contains(&wish.max) {
+        return Err(Problem::invalid(format!("max is from 1 to {LEASES_MAX}")));
+    }
+    if wish.wait_ms > WAIT_MS_MAX {
+        return Err(Problem::invalid(format!("wait_ms is at most {WAIT_MS_MAX}")));
+    }
+    if wish.worker.as_ref().is_some_and(|worker| worker.len() > WORKER_BYTES_MAX) {
+        return Err(Problem::invalid(format!("worker has at most {WORKER_BYTES_MAX} bytes")));
+    }
+    let lease_ms = wish.lease_ms.map(check_lease_ms).transpose().map_err(Problem::invalid)?;
+    let mut all = settlements(wish.ack)?;
+    all.extend(settlements(wish.nack)?);
+    let ids: Vec<ItemId> = all.iter().map(|settlement| settlement.id).collect();
+    let request = LeaseRequest {
+        max: wish.max,
+        wait: Duration::from_millis(wish.wait_ms),
+        lease_ms,
+        until: match wish.until {
+            Word::Drained => Until::Drained,
+            Word::Empty => Until::Empty,
+            Word::Sealed => Until::Sealed,
+            Word::Forever => Until::Forever,
+        },
+        worker: wish.worker.filter(|worker| !worker.is_empty()),
+        bound: false,
+        settlements: all,
+    };
+    let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, results } =
+        doors.engine.lease(&name, request).await?;
+    let answer = LeaseObject {
+        items: items.into_iter().map(LeasedObject::from).collect(),
+        done,
+        verdict: verdict.name(),
+        sealed,
+        ready,
+        delayed,
+        leased,
+        results: outcomes(&ids, &results),
+    };
+    Ok(json(StatusCode::OK, &answer))
+}
+
+async fn settle<E: Engine, T: Settles>(
+    doors: Doors<E>,
+    name: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Batch<T> {
+        items: Vec<T>,
+    }
+    #[derive(Serialize)]
+    struct Answer {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'static str>,
+        results: Vec<Outcome>,
+    }
+    doors.permit(headers, Right::Work)?;
+    let bytes = request::body(headers, body, doors.request_bytes_max).await?;
+    // One lease or a batch of them: told apart by the field, so that errors name the right one.
+    let value: serde_json::Value = request::json(&bytes)?;
+    let data = |e: serde_json::Error| Problem::invalid(e.to_string());
+    let wishes = match value.get("items") {
+        Some(_) => serde_json::from_value::<Batch<T>>(value).map_err(data)?.items,
+        None => vec![serde_json::from_value::<T>(value).map_err(data)?],
+    };
+    let wishes = settlements(wishes)?;
+    let ids: Vec<ItemId> = wishes.iter().map(|wish| wish.id).collect();
+    let results = doors.engine.settle(name, wishes).await?;
+    let lost = results.contains(&Settled::Lost);
+    let answer = Answer {
+        error: lost.then_some("lost"),
+        message: lost.then_some("at least one lease is not held any more"),
+        results: outcomes(&ids, &results),
+    };
+    Ok(json(if lost { StatusCode::CONFLICT } else { StatusCode::OK }, &answer))
+}
+
+pub async fn ack<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    settle::<E, Ack>(doors, &name, &headers, body).await
+}
+
+pub async fn nack<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    settle::<E, Nack>(doors, &name, &headers, body).await
+}
+
+pub async fn extend<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    settle::<E, Extend>(doors, &name, &headers, body).await
+}

@@ -1,0 +1,209 @@
+//! The line door: each connection gets one item as bare bytes and a close.
+//!
+//! When has the client taken it? TCP tells three things: that its kernel has acknowledged the bytes, that it closed
+//! in order (FIN), and that it closed with bytes unread or was not there any more (RST). A FIN that follows
+//! ours, with all bytes acknowledged, means read to the end. A FIN that was there before ours only means that the
+//! client sends nothing: then the bytes are acknowledged first, a moment is left for a reset, and only then
+//! do we close. Our own FIN must wait in that case, since no reset is heard behind the end of both directions.
+
+use crate::engine::contract::{Engine, LeaseRequest, Refusal, Settlement, Wish};
+use crate::engine::core::Leased;
+use crate::metrics::{Outcome, QueuedMetrics};
+use kit::accept::{Arrival, Gate, reset_on_close};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a client that half-closed may take to show by a reset that it did not read. A process that was
+/// killed has its sockets closed at once; only the way of one packet has to fit in.
+const RESET_WITHIN: Duration = Duration::from_millis(20);
+/// Between two looks at whether all is acknowledged, at first and at most: the kernel has no event for it.
+const LOOK_FIRST: Duration = Duration::from_micros(500);
+const LOOK_LAST: Duration = Duration::from_millis(50);
+/// The item is held by the connection, not by time; this only bounds what a lost process would leave.
+const LEASE_MS: u64 = 86_400_000;
+
+#[derive(Clone, Debug)]
+pub struct LineDoor<E> {
+    pub engine: E,
+    pub queue: String,
+    pub timeout: Duration,
+    pub metrics: QueuedMetrics,
+}
+
+/// Serves until `drain`, then finishes with those who are connected.
+pub async fn serve<E: Engine>(
+    gate: Gate,
+    door: LineDoor<E>,
+    drain: CancellationToken,
+    abort: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    while let Some(arrival) = drain.run_until_cancelled(gate.next()).await {
+        match arrival {
+            Arrival::Admitted(stream, peer, permit) => {
+                let (door, abort) = (door.clone(), abort.clone());
+                connections.spawn(async move {
+                    let _ = abort.run_until_cancelled(door.meet(stream, peer, permit)).await;
+                });
+            }
+            Arrival::Refused(peer) => {
+                door.count("refused");
+                tracing::debug!(%peer, "line peer outside --allow");
+            }
+            Arrival::Failed(error) => tracing::warn!(%error, "cannot accept a line connection; it waits"),
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+impl<E: Engine> LineDoor<E> {
+    fn count(&self, outcome: &'static str) {
+        self.metrics.line_connections.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    async fn meet(&self, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+        let request =
+            LeaseRequest { max: 1, lease_ms: Some(LEASE_MS), bound: true, ..LeaseRequest::default() };
+        let item = match self.engine.lease(&self.queue, request).await {
+            Ok(answer) => answer.items.into_iter().next(),
+            Err(Refusal::NoSuchQueue(_)) => None,
+            Err(error) => {
+                tracing::warn!(%error, "no item for a line connection");
+                self.count("failed");
+                // The client must not take an error for an empty queue.
+                let _ = reset_on_close(&stream);
+                return;
+            }
+        };
+        let Some(item) = item else { return self.count("empty") };
+        let mut held = Held { door: self, item: Some(item) };
+        let Some(body) = held.item.as_ref().map(|item| item.body.clone()) else { return };
+        let taken = tokio::time::timeout(self.timeout, hand_over(stream, &body)).await;
+        let taken = taken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match taken {
+            Ok(()) => {
+                held.settle(Wish::Ack).await;
+                self.count("taken");
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a line client did not take its item; it goes back");
+                held.settle(Wish::Nack { delay_ms: None, reason: None, release: true }).await;
+                self.count("returned");
+            }
+        }
+    }
+}
+
+/// An item on its way; it goes back even when the task that hands it over is given up.
+struct Held<'a, E: Engine> {
+    door: &'a LineDoor<E>,
+    item: Option<Leased>,
+}
+
+impl<E: Engine> Held<'_, E> {
+    async fn settle(&mut self, wish: Wish) {
+        let Some(item) = self.item.take() else { return };
+        let settlement = Settlement { id: item.id, token: item.token, wish };
+        if let Err(error) = self.door.engine.settle(&self.door.queue, vec![settlement]).await {
+            tracing::error!(%error, "an item that was handed over may come again");
+        }
+    }
+}
+
+impl<E: Engine> Drop for Held<'_, E> {
+    fn drop(&mut self) {
+        let Some(item) = self.item.take() else { return };
+        let (engine, queue) = (self.door.engine.clone(), self.door.queue.clone());
+        tokio::spawn(async move {
+            let wish = Wish::Nack { delay_ms: None, reason: None, release: true };
+            let _ = engine.settle(&queue, vec![Settlement { id: item.id, token: item.token, wish }]).await;
+        });
+    }
+}
+
+/// Ok once the client has the bytes, as far as TCP can tell.
+async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
+    let socket = stream.as_raw_fd();
+    let (mut from, mut to) = stream.split();
+    // The client may send what it likes; unread bytes would turn our close into a reset.
+    let mut ended = tokio::select! {
+        written = to.write_all(body) => { written?; false }
+        ended = end_of(&mut from) => { ended?; true }
+    };
+    if ended {
+        to.write_all(body).await?;
+    }
+    // A reset while the bytes are under way shows when reading; a FIN may come at any time.
+    ended = ended || acknowledged_or_ended(socket, &mut from).await?;
+    if !ended {
+        to.shutdown().await?;
+        return end_of(&mut from).await;
+    }
+    until_acknowledged(socket).await?;
+    let reset = tokio::time::timeout(RESET_WITHIN, reset_of(&to)).await;
+    if let Ok(error) = reset {
+        return Err(error);
+    }
+    to.shutdown().await
+}
+
+/// Reads to the client's FIN.
+async fn end_of(from: &mut ReadHalf<'_>) -> io::Result<()> {
+    let mut ignored = [0; 1024];
+    while from.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
+
+/// True if the client's FIN came before all bytes were acknowledged.
+async fn acknowledged_or_ended(socket: i32, from: &mut ReadHalf<'_>) -> io::Result<bool> {
+    tokio::select! {
+        biased;
+        ended = end_of(from) => ended.map(|()| true),
+        acknowledged = until_acknowledged(socket) => acknowledged.map(|()| false),
+    }
+}
+
+async fn until_acknowledged(socket: i32) -> io::Result<()> {
+    let mut pause = LOOK_FIRST;
+    while unacknowledged_bytes(socket)? > 0 {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK_LAST);
+    }
+    Ok(())
+}
+
+/// Completes with the reset, if one comes.
+async fn reset_of(to: &WriteHalf<'_>) -> io::Error {
+    loop {
+        match to.ready(tokio::io::Interest::ERROR).await {
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+        match to.as_ref().take_error() {
+            Ok(Some(error)) | Err(error) => return error,
+            Ok(None) => tokio::time::sleep(LOOK_FIRST).await,
+        }
+    }
+}
+
+nix::ioctl_read_bad!(
+    /// SIOCOUTQ: bytes that were sent and not acknowledged yet.
+    siocoutq, nix::libc::TIOCOUTQ, nix::libc::c_int
+);
+
+fn unacknowledged_bytes(socket: i32) -> io::Result<i32> {
+    let mut bytes = 0;
+    #[allow(unsafe_code, reason = "no crate in use wraps SIOCOUTQ")]
+    // SAFETY: the descriptor belongs to a stream that outlives this call, and the request writes one int.
+    unsafe { siocoutq(socket, &raw mut bytes) }?;
+    Ok(bytes)
+}

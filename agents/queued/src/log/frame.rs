@@ -1,0 +1,119 @@
+//! One group in its frame: a header with a checksum, then the records.
+//!
+//! ```text
+//! nonce u32 | checksum u32 | length u32 | group u64 | unsynced u32 | records …
+//! ```
+//! All little-endian. The nonce is the segment's: it tells this segment's groups from what a recycled file held
+//! before. `unsynced` says how many groups, this one included, were not known to be on the disk when this one
+//! was written; it tells a torn end from damage.
+
+/// Bytes before the records.
+pub const HEADER_BYTES: usize = 24;
+
+/// A group that was found whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub group: u64,
+    pub unsynced: u32,
+    pub records: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// The last group that was on the disk for sure when this one was written.
+    pub fn synced(&self) -> u64 {
+        self.group.saturating_sub(u64::from(self.unsynced))
+    }
+
+    pub fn bytes(&self) -> usize {
+        HEADER_BYTES + self.records.len()
+    }
+}
+
+/// Fills in the header at the front of `bytes`, which hold the records behind it.
+pub fn seal(bytes: &mut [u8], nonce: u32, group: u64, unsynced: u32) {
+    let Some((header, records)) = bytes.split_at_mut_checked(HEADER_BYTES) else { return };
+    let len = u32::try_from(records.len()).unwrap_or(u32::MAX);
+    let mut field = |at: usize, value: &[u8]| {
+        if let Some(to) = header.get_mut(at..at + value.len()) {
+            to.copy_from_slice(value);
+        }
+    };
+    field(0, &nonce.to_le_bytes());
+    field(8, &len.to_le_bytes());
+    field(12, &group.to_le_bytes());
+    field(20, &unsynced.to_le_bytes());
+    let checksum = checksum(nonce, header.get(8..).unwrap_or_default(), records);
+    if let Some(to) = header.get_mut(4..8) {
+        to.copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// The group that begins at `at`, if a whole and sound one does.
+pub fn open(bytes: &[u8], at: usize, nonce: u32) -> Option<Frame<'_>> {
+    let header = bytes.get(at..at.checked_add(HEADER_BYTES)?)?;
+    let word = |at: usize| Some(u32::from_le_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    if word(0)? != nonce {
+        return None;
+    }
+    let len = usize::try_from(word(8)?).ok()?;
+    let begin = at + HEADER_BYTES;
+    let records = bytes.get(begin..begin.checked_add(len)?)?;
+    if word(4)? != checksum(nonce, header.get(8..)?, records) {
+        return None;
+    }
+    let group = u64::from_le_bytes(header.get(12..20)?.try_into().ok()?);
+    Some(Frame { group, unsynced: word(20)?, records })
+}
+
+/// The first whole group that begins at or behind `from`, wherever that is.
+pub fn find(bytes: &[u8], from: usize, nonce: u32) -> Option<(usize, Frame<'_>)> {
+    let rest = bytes.get(from..)?;
+    let needle = nonce.to_le_bytes();
+    memchr::memmem::find_iter(rest, &needle).find_map(|at| Some((from + at, open(bytes, from + at, nonce)?)))
+}
+
+fn checksum(nonce: u32, rest_of_header: &[u8], records: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(nonce);
+    hasher.update(rest_of_header);
+    hasher.update(records);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn framed(records: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes.extend_from_slice(records);
+        seal(&mut bytes, 0xfeed, 9, 2);
+        bytes
+    }
+
+    #[test]
+    fn a_group_is_read_as_it_was_written_and_only_in_its_own_segment() {
+        let bytes = framed(b"records");
+        let frame = open(&bytes, 0, 0xfeed).unwrap();
+        assert_eq!((frame.group, frame.synced(), frame.records), (9, 7, &b"records"[..]));
+        assert_eq!(open(&bytes, 0, 0xbeef), None);
+        let shifted = [b"dirt".as_slice(), &bytes].concat();
+        assert_eq!(find(&shifted, 0, 0xfeed), Some((4, frame)));
+        assert_eq!(find(&shifted, 5, 0xfeed), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_flipped_bit_goes_unnoticed(records in prop::collection::vec(any::<u8>(), 0..50), bit in any::<prop::sample::Index>()) {
+            let mut bytes = framed(&records);
+            let bit = bit.index(bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(open(&bytes, 0, 0xfeed), None);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), at in 0usize..120) {
+            let _ = (open(&bytes, at, 0), find(&bytes, at, 0));
+        }
+    }
+}

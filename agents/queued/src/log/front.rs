@@ -1,0 +1,173 @@
+//! The end of the log that is being written: groups in memory, on their way to the disk.
+
+use super::frame;
+use super::segment::HEADER_BYTES;
+use crate::engine::core::Journal;
+use crate::engine::item::Place;
+use crate::engine::record::Record;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// A group, to be written at this place.
+#[derive(Debug)]
+pub struct Chunk {
+    pub segment: u32,
+    pub offset: u64,
+    pub group: u64,
+    /// The segment begins with it.
+    pub begins_segment: bool,
+    /// Room for the frame's header, then the records.
+    pub bytes: Vec<u8>,
+    pub opened: Instant,
+    /// Told when it is on the disk.
+    pub waiters: Vec<oneshot::Sender<()>>,
+    /// Items whose bodies may leave the memory then.
+    pub evict: Vec<(u32, u64, Place)>,
+}
+
+/// The file for the segment after this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spare {
+    Ready,
+    /// The next segment begins in it; the writer has not come to that yet.
+    Taken,
+    Wanted,
+    /// It could not be made, last time.
+    Failed(String),
+}
+
+/// Whether a push may be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    Enough,
+    /// The next file is being made; ask again when it is.
+    Soon,
+    None(String),
+}
+
+#[derive(Debug)]
+pub struct Front {
+    pub segment: u32,
+    /// Where the next group goes.
+    pub offset: u64,
+    pub segment_bytes: u64,
+    pub next_group: u64,
+    pub pending: Vec<Chunk>,
+    /// Somebody waits for what is pending.
+    pub urgent: bool,
+    /// The writer has taken chunks that are not on the disk yet, and who else waits for those.
+    pub in_flight: bool,
+    pub in_flight_waiters: Vec<oneshot::Sender<()>>,
+    pub spare: Spare,
+    /// Writing fails just now, and why.
+    pub failing: Option<String>,
+    pub files: HashMap<u32, Arc<File>>,
+    /// Bytes of the finished segments.
+    pub finished: BTreeMap<u32, u64>,
+}
+
+impl Front {
+    /// What is kept for acks and leases when pushes find no more room.
+    fn reserve_bytes(&self) -> u64 {
+        self.segment_bytes / 4
+    }
+
+    pub fn log_bytes(&self) -> u64 {
+        self.finished.values().sum::<u64>() + self.segment_bytes.max(self.offset)
+    }
+
+    /// Whether a push of about so many bytes leaves the reserve alone.
+    pub fn room_for(&self, bytes: u64) -> Room {
+        if let Some(why) = &self.failing {
+            return Room::None(format!("the log cannot be written: {why}"));
+        }
+        let left = self.segment_bytes.saturating_sub(self.offset);
+        match &self.spare {
+            Spare::Ready => Room::Enough,
+            _ if left >= bytes.saturating_add(self.reserve_bytes()) => Room::Enough,
+            Spare::Taken | Spare::Wanted => Room::Soon,
+            Spare::Failed(why) => Room::None(format!("no room for another log segment: {why}")),
+        }
+    }
+
+    /// Whether a command of about so many bytes should begin a new segment.
+    pub fn is_full_for(&self, bytes: u64) -> bool {
+        self.offset > HEADER_BYTES as u64
+            && self.offset.saturating_add(bytes) > self.segment_bytes
+            // Without a file to go on in, what is left of this one and its end is better than waiting.
+            && self.spare == Spare::Ready
+    }
+
+    /// From here on records go into the next segment. A checkpoint must follow.
+    pub fn begin_segment(&mut self) {
+        self.finished.insert(self.segment, self.offset.max(self.segment_bytes));
+        self.segment += 1;
+        self.offset = HEADER_BYTES as u64;
+        self.spare = Spare::Taken;
+        self.open_chunk(true);
+    }
+
+    fn open_chunk(&mut self, begins_segment: bool) {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.resize(frame::HEADER_BYTES, 0);
+        self.pending.push(Chunk {
+            segment: self.segment,
+            offset: self.offset,
+            group: self.next_group,
+            begins_segment,
+            bytes,
+            opened: Instant::now(),
+            waiters: Vec::new(),
+            evict: Vec::new(),
+        });
+        self.next_group += 1;
+        self.offset += frame::HEADER_BYTES as u64;
+    }
+
+    /// A receiver that hears when everything appended until now is on the disk; `None` when it is already.
+    pub fn ticket(&mut self) -> Option<oneshot::Receiver<()>> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(chunk) = self.pending.last_mut() {
+            chunk.waiters.push(sender);
+            self.urgent = true;
+        } else if self.in_flight {
+            self.in_flight_waiters.push(sender);
+        } else {
+            return None;
+        }
+        Some(receiver)
+    }
+
+    /// The body of this item may leave the memory once it is on the disk.
+    pub fn evict_when_written(&mut self, queue: u32, number: u64, place: Place) {
+        if let Some(chunk) = self.pending.last_mut() {
+            chunk.evict.push((queue, number, place));
+        }
+    }
+}
+
+impl Journal for Front {
+    fn append(&mut self, record: &Record<'_>) -> Place {
+        if self.pending.is_empty() {
+            self.open_chunk(false);
+        }
+        let segment = self.segment;
+        let Some(chunk) = self.pending.last_mut() else { return Place::default() };
+        let before = chunk.bytes.len();
+        let body = record.encode(&mut chunk.bytes) as u64;
+        self.offset += (chunk.bytes.len() - before) as u64;
+        Place { segment, offset: u32::try_from(chunk.offset + body).unwrap_or(u32::MAX) }
+    }
+
+    fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+        let file = self.files.get(&place.segment).ok_or(io::ErrorKind::NotFound)?;
+        let mut body = vec![0; len as usize].into_boxed_slice();
+        file.read_exact_at(&mut body, u64::from(place.offset))?;
+        Ok(body)
+    }
+}

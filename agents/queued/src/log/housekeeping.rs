@@ -1,0 +1,194 @@
+//! The thread that keeps a file ready for the next segment and lets the oldest segments go.
+
+use super::front::{Front, Spare};
+use super::segment::{self, HEADER_BYTES, Header};
+use super::{LogError, frame, reading};
+use crate::engine::item::Place;
+use crate::engine::record::{Moved, Pushed, Record};
+use crate::local::Shared;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Between two tries to make a file, and two looks at what could go.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Bytes that are written anew under one hold of the lock: about a tenth of a millisecond.
+const BYTES_AT_ONCE: usize = 64 << 10;
+
+#[derive(Debug)]
+pub struct Housekeeping {
+    pub dir: PathBuf,
+}
+
+enum Task {
+    MakeSpare { bytes: u64 },
+    Clean { segment: u32 },
+    Rest,
+}
+
+impl Housekeeping {
+    pub fn run(self, shared: &Shared) {
+        let mut bytes = Vec::new();
+        while !shared.closing.load(Ordering::Relaxed) {
+            match self.next(shared) {
+                Task::Rest => {}
+                Task::MakeSpare { bytes } => self.make_spare(bytes, shared),
+                Task::Clean { segment } => {
+                    if let Err(error) = self.clean(segment, &mut bytes, shared) {
+                        tracing::error!(%error, "cannot clean the log; it grows");
+                        shared.metrics.clean_errors.inc();
+                        drop(shared.housework_timeout(shared.lock(), RETRY_AFTER * 10));
+                    }
+                    bytes.clear();
+                    bytes.shrink_to(1 << 20);
+                }
+            }
+        }
+    }
+
+    /// What to do next, once there is something.
+    fn next(&self, shared: &Shared) -> Task {
+        let mut state = shared.lock();
+        let live_bytes = state.core.usage.live_bytes;
+        let live = state.core.usage.live.clone();
+        let task = state.disk_mut(|front| {
+            let oldest = front.finished.first_key_value().map(|(number, _)| *number);
+            let empty = oldest.filter(|number| !live.contains_key(number));
+            let finished: u64 = front.finished.values().sum();
+            let over = finished > live_bytes.saturating_mul(2).saturating_add(front.segment_bytes);
+            // On a full disk only what fits into the present segment can be written anew.
+            let room = front.segment_bytes.saturating_sub(front.offset) / 2;
+            let fits = oldest.is_some_and(|number| live.get(&number).is_none_or(|bytes| *bytes < room));
+            match (&front.spare, empty.or(oldest.filter(|_| over))) {
+                // A segment in which nothing lives is the best file to be had.
+                (Spare::Wanted | Spare::Failed(_), _) if empty.is_some() => {
+                    Task::Clean { segment: empty.unwrap_or_default() }
+                }
+                (Spare::Failed(_), Some(segment)) if fits => Task::Clean { segment },
+                (Spare::Taken, _) => Task::Rest,
+                (Spare::Wanted | Spare::Failed(_), _) => Task::MakeSpare { bytes: front.segment_bytes },
+                (Spare::Ready, Some(segment)) => Task::Clean { segment },
+                (Spare::Ready, None) => Task::Rest,
+            }
+        });
+        let task = task.unwrap_or(Task::Rest);
+        if let Task::Rest = task {
+            drop(shared.housework_timeout(state, RETRY_AFTER));
+        }
+        task
+    }
+
+    fn make_spare(&self, bytes: u64, shared: &Shared) {
+        let made = segment::make_spare(&self.dir, bytes);
+        let mut state = shared.lock();
+        let failed = state.disk_mut(|front| match &made {
+            Ok(()) => {
+                front.spare = Spare::Ready;
+                false
+            }
+            Err(error) => !matches!(
+                std::mem::replace(&mut front.spare, Spare::Failed(error.to_string())),
+                Spare::Failed(_)
+            ),
+        });
+        if failed == Some(true)
+            && let Err(error) = &made
+        {
+            tracing::error!(%error, dir = %self.dir.display(), "no room for another log segment; pushes are refused when this one is full");
+        }
+        shared.metrics.no_space.set(i64::from(made.is_err()));
+        shared.room.notify_waiters();
+        shared.work.notify_all();
+        if made.is_err() {
+            drop(shared.housework_timeout(state, RETRY_AFTER));
+        }
+    }
+
+    /// Writes anew what lives in the oldest segment, then lets the segment go.
+    fn clean(&self, number: u32, bytes: &mut Vec<u8>, shared: &Shared) -> Result<(), LogError> {
+        let path = segment::path(&self.dir, number);
+        if shared.lock().core.usage.live.contains_key(&number) {
+            reading::load(&path, bytes)?;
+            let header = Header::decode(bytes, &path)?;
+            let mut at = HEADER_BYTES;
+            while let Some(frame) = frame::open(bytes, at, header.nonce) {
+                self.rewrite(frame.records, number, at + frame::HEADER_BYTES, shared);
+                at += frame.bytes();
+            }
+        }
+        let mut state = shared.lock();
+        state.turn(0, |core, turn| core.rewrite_keys(number, turn));
+        if state.core.usage.live.contains_key(&number) {
+            let why = "items that live in it were not found".to_owned();
+            return Err(LogError::Damaged { path, offset: 0, why, dir: self.dir.clone() });
+        }
+        let ticket = state.disk_mut(Front::ticket).flatten();
+        shared.work.notify_all();
+        drop(state);
+        if let Some(ticket) = ticket
+            && ticket.blocking_recv().is_err()
+        {
+            return Ok(());
+        }
+        self.let_go(number, shared)
+    }
+
+    /// One group's items, a few at a time so that nobody waits long for the lock.
+    fn rewrite(&self, records: &[u8], segment: u32, base: usize, shared: &Shared) {
+        let mut items =
+            Record::decode_all(records).filter_map(Result::ok).filter_map(|(record, body)| match record {
+                Record::Pushed(item) | Record::Moved(Moved { item, .. }) => Some((item, body)),
+                _ => None,
+            });
+        let mut more = true;
+        while more {
+            let mut state = shared.lock();
+            let mut written = 0;
+            let moved = state.turn(BYTES_AT_ONCE as u64, |core, turn| {
+                let mut moved = Vec::new();
+                while written < BYTES_AT_ONCE {
+                    let Some((Pushed { queue, number, body, .. }, at)) = items.next() else {
+                        more = false;
+                        break;
+                    };
+                    let place = Place { segment, offset: u32::try_from(base + at).unwrap_or(u32::MAX) };
+                    // What does not live any more costs a look.
+                    written += 64;
+                    if core.rewrite(queue, number, place, body, turn.journal) {
+                        written += body.len();
+                        moved.push((queue, number));
+                    }
+                }
+                moved
+            });
+            shared.metrics.cleaned_items.inc_by(moved.len() as u64);
+            drop(state);
+            shared.work.notify_all();
+        }
+    }
+
+    fn let_go(&self, number: u32, shared: &Shared) -> Result<(), LogError> {
+        let path = segment::path(&self.dir, number);
+        let mut state = shared.lock();
+        let (recycle, bytes) = state
+            .disk_mut(|front| {
+                front.files.remove(&number);
+                front.finished.remove(&number);
+                (front.spare != Spare::Ready, front.segment_bytes)
+            })
+            .unwrap_or((false, 0));
+        drop(state);
+        let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == bytes);
+        if recycle && right_size {
+            std::fs::rename(&path, segment::spare_path(&self.dir)).map_err(LogError::io("recycle", &path))?;
+            shared.lock().disk_mut(|front| front.spare = Spare::Ready);
+            shared.metrics.no_space.set(0);
+            shared.room.notify_waiters();
+            shared.work.notify_all();
+        } else {
+            std::fs::remove_file(&path).map_err(LogError::io("remove", &path))?;
+        }
+        shared.metrics.segments_freed.inc();
+        segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))
+    }
+}

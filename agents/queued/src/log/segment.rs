@@ -1,0 +1,188 @@
+//! A segment's file: its name, its header, how one is made ready.
+//!
+//! ```text
+//! "nodecrew queued\n" | version u32 | nonce u32 | number u32 | checksum u32 | epoch u64 | first group u64
+//! ```
+
+use super::LogError;
+use nix::fcntl::{FallocateFlags, fallocate};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+pub const VERSION: u32 = 1;
+pub const HEADER_BYTES: usize = 48;
+const MAGIC: &[u8; 16] = b"nodecrew queued\n";
+const FILL_BYTES: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub nonce: u32,
+    pub number: u32,
+    /// The first half of every id.
+    pub epoch: u64,
+    /// The number of the first group in it.
+    pub first_group: u64,
+}
+
+impl Header {
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut rest = bytes.as_mut_slice();
+        // Writing into a slice that is large enough cannot fail.
+        let _ = rest.write_all(MAGIC);
+        let _ = rest.write_all(&VERSION.to_le_bytes());
+        let _ = rest.write_all(&self.nonce.to_le_bytes());
+        let _ = rest.write_all(&self.number.to_le_bytes());
+        let _ = rest.write_all(&self.checksum().to_le_bytes());
+        let _ = rest.write_all(&self.epoch.to_le_bytes());
+        let _ = rest.write_all(&self.first_group.to_le_bytes());
+        bytes
+    }
+
+    fn checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.nonce.to_le_bytes());
+        hasher.update(&self.number.to_le_bytes());
+        hasher.update(&self.epoch.to_le_bytes());
+        hasher.update(&self.first_group.to_le_bytes());
+        hasher.finalize()
+    }
+
+    /// Reads the header of a segment's bytes.
+    pub fn decode(bytes: &[u8], path: &Path) -> Result<Header, LogError> {
+        let damaged = |why: &str| LogError::Damaged {
+            path: path.to_owned(),
+            offset: 0,
+            why: why.to_owned(),
+            dir: path.parent().unwrap_or(path).to_owned(),
+        };
+        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        if bytes.get(..16) != Some(MAGIC) {
+            return Err(damaged("it does not begin like a segment"));
+        }
+        let short = || damaged("the header is cut");
+        let version = word(16).ok_or_else(short)?;
+        if version != VERSION {
+            return Err(LogError::Version { path: path.to_owned(), version, known: VERSION });
+        }
+        let header = Header {
+            nonce: word(20).ok_or_else(short)?,
+            number: word(24).ok_or_else(short)?,
+            epoch: long(32).ok_or_else(short)?,
+            first_group: long(40).ok_or_else(short)?,
+        };
+        if word(28) != Some(header.checksum()) {
+            return Err(damaged("the header's checksum is wrong"));
+        }
+        Ok(header)
+    }
+}
+
+pub fn path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:010}.log"))
+}
+
+/// The one file that waits to become a segment.
+pub fn spare_path(dir: &Path) -> PathBuf {
+    dir.join("spare")
+}
+
+/// The segments of a directory, ascending.
+pub fn list(dir: &Path) -> Result<Vec<u32>, LogError> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(LogError::io("list", dir))? {
+        let name = entry.map_err(LogError::io("list", dir))?.file_name();
+        let number =
+            name.to_str().and_then(|name| name.strip_suffix(".log")).filter(|digits| digits.len() == 10);
+        numbers.extend(number.and_then(|digits| digits.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Makes the spare: a file of zeros that are really on the disk. Half a file is removed again.
+pub fn make_spare(dir: &Path, bytes: u64) -> io::Result<()> {
+    let new = dir.join("spare.new");
+    let made = fill(&new, bytes).and_then(|()| std::fs::rename(&new, spare_path(dir)));
+    if made.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    made
+}
+
+fn fill(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    // Tells at once whether there is room, and keeps the blocks together. Not every filesystem can.
+    if let Ok(len) = nix::libc::off_t::try_from(bytes) {
+        match fallocate(&file, FallocateFlags::empty(), 0, len) {
+            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let zeros = vec![0; FILL_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let now = usize::try_from(left).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+        file.write_all(zeros.get(..now).unwrap_or_default())?;
+        left -= now as u64;
+    }
+    file.sync_all()
+}
+
+/// Whether the spare is there and as large as it should be.
+pub fn has_spare(dir: &Path, bytes: u64) -> bool {
+    std::fs::metadata(spare_path(dir)).is_ok_and(|meta| meta.len() == bytes)
+}
+
+/// Turns the spare into a segment that is there after a power loss. May be repeated when it failed half-way.
+pub fn begin(dir: &Path, header: &Header) -> io::Result<File> {
+    let (spare, path) = (spare_path(dir), path(dir, header.number));
+    let half_way = path.exists();
+    let file = OpenOptions::new().read(true).write(true).open(if half_way { &path } else { &spare })?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_all()?;
+    if !half_way {
+        std::fs::rename(spare, path)?;
+    }
+    sync_dir(dir)?;
+    Ok(file)
+}
+
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_as_it_was_written_and_a_broken_one_is_named() {
+        let header = Header { nonce: 1, number: 2, epoch: 3, first_group: 4 };
+        let bytes = header.encode();
+        let path = Path::new("/data/0000000002.log");
+        assert_eq!(Header::decode(&bytes, path).unwrap(), header);
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let error = Header::decode(&bad, path).unwrap_err().to_string();
+            assert!(error.contains("/data/0000000002.log"), "bit {bit}: {error}");
+        }
+        assert!(Header::decode(&bytes[..30], path).is_err());
+    }
+
+    #[test]
+    fn a_spare_becomes_a_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        make_spare(dir.path(), 100_000).unwrap();
+        assert!(has_spare(dir.path(), 100_000) && !has_spare(dir.path(), 100_001));
+        let header = Header { nonce: 1, number: 7, epoch: 3, first_group: 4 };
+        begin(dir.path(), &header).unwrap();
+        assert_eq!(list(dir.path()).unwrap(), [7]);
+        let bytes = std::fs::read(path(dir.path(), 7)).unwrap();
+        assert_eq!((bytes.len(), Header::decode(&bytes, dir.path()).unwrap()), (100_000, header));
+    }
+}

@@ -1,0 +1,85 @@
+//! What a scrape shows of the queues, read when it is asked for.
+
+use crate::engine::contract::QueueView;
+use crate::engine::item::State;
+use crate::local::Local;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use std::fmt;
+
+#[derive(Debug)]
+pub struct Scrape {
+    engine: Local,
+}
+
+impl Scrape {
+    pub fn new(engine: Local) -> Scrape {
+        Scrape { engine }
+    }
+}
+
+/// A metric is a float; a count beyond 2^53 is as good as that.
+#[allow(clippy::cast_precision_loss, reason = "a metric is a float")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+/// A metric's name, its help, and where it comes from.
+type Figure<T> = (&'static str, &'static str, fn(&QueueView) -> T);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (queues, engine) = self.engine.views();
+        let mut items =
+            encoder.encode_descriptor("items", "Items by queue and state", None, MetricType::Gauge)?;
+        for queue in &queues {
+            for state in State::ALL {
+                let labels = [("queue", &*queue.name), ("state", state.name())];
+                ConstGauge::new(float(queue.tally(state))).encode(items.encode_family(&labels)?)?;
+            }
+        }
+        let gauges: [Figure<f64>; 4] = [
+            ("backlog", "Items that are ready, delayed or leased", |q| float(q.backlog())),
+            ("body_bytes", "Bytes of all bodies", |q| float(q.bytes)),
+            (
+                "oldest_ready_seconds",
+                "Age of the oldest ready item since its push, 0 if there is none",
+                |q| float(q.oldest_ready_ms.unwrap_or(0)) / 1000.0,
+            ),
+            ("waiting", "Lease requests that wait", |q| float(q.waiting)),
+        ];
+        for (name, help, figure) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for queue in &queues {
+                ConstGauge::new(figure(queue)).encode(family.encode_family(&[("queue", &*queue.name)])?)?;
+            }
+        }
+        let counters: [Figure<u64>; 8] = [
+            ("pushed", "Items pushed", |q| q.counters.pushed),
+            ("leased", "Leases made", |q| q.counters.leases),
+            ("acked", "Items acked", |q| q.counters.acked),
+            ("nacked", "Leases given back as failed", |q| q.counters.nacked),
+            ("expired", "Leases that expired", |q| q.counters.expired),
+            ("released", "Leases given back uncounted", |q| q.counters.released),
+            ("died", "Items that had their last attempt", |q| q.counters.died),
+            ("removed", "Items drained, or deleted when dead", |q| q.counters.removed),
+        ];
+        for (name, help, figure) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for queue in &queues {
+                ConstCounter::new(figure(queue)).encode(family.encode_family(&[("queue", &*queue.name)])?)?;
+            }
+        }
+        for (name, help, value) in [
+            ("memory_bytes", "Bodies in memory", engine.memory_bytes),
+            ("log_bytes", "Size of the log's files, without the spare one", engine.log_bytes),
+        ] {
+            let gauge = ConstGauge::new(float(value));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! queued's flags, and which of them a running daemon can change.
+
+use crate::log::writer::Durability;
+use kit::allow::Allowed;
+use kit::settings::{Common, Door, parse_duration, parse_size};
+use kit::tls::ServerFiles;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Hands out work items to Jobs, over HTTP and to `nc`. An item is gone only when a worker acked it.
+///
+/// Try it: queued & curl -d hello localhost:8080/v1/queues/q/items; curl -d '' localhost:8080/v1/queues/q/lease
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "queued", args_conflicts_with_subcommands = true, max_term_width = 110)]
+pub struct Flags {
+    #[command(flatten)]
+    pub serve: Serve,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Read a data directory, change nothing, and tell all damage
+    Check(Directory),
+    /// Keep what can be read of a damaged data directory; the old files are put aside
+    Repair(Directory),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Directory {
+    /// The directory that --data names
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Serve {
+    /// Where HTTP is served, /v1 and /memq/server; [::] serves IPv4 and IPv6. Sockets passed by systemd are used
+    /// instead, the first for HTTP, the second for lines
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", help_heading = "Doors")]
+    pub http: SocketAddr,
+
+    /// Where each connection gets one item as bare bytes, or `none`
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:1080", help_heading = "Doors")]
+    pub line: Door,
+
+    /// The queue behind the line door
+    #[arg(long, value_name = "NAME", default_value = "line", value_parser = parse_name, help_heading = "Doors")]
+    pub line_queue: String,
+
+    /// Let the queue behind the line door count for ever, beginning with N
+    #[arg(long, value_name = "N", help_heading = "Doors")]
+    pub count_from: Option<u64>,
+
+    /// How long a line client may take to read its item before it goes back
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Doors")]
+    pub line_timeout: Duration,
+
+    /// Who may connect: networks, addresses, `local` (loopback, private, link-local) or `any`
+    #[arg(
+        long,
+        value_name = "CIDR[,…]",
+        default_value = "local",
+        value_delimiter = ',',
+        help_heading = "Doors"
+    )]
+    pub allow: Vec<Allowed>,
+
+    /// Connections at once, at each door; more wait until one ends
+    #[arg(long, value_name = "N", default_value = "4096", help_heading = "Doors")]
+    pub max_connections: u16,
+
+    /// Ask for bearer tokens from this file, one `TOKEN push,work,admin` a line; changes are applied live
+    #[arg(long, value_name = "FILE", help_heading = "Doors")]
+    pub tokens: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub tls: ServerFiles,
+
+    /// The directory that items are kept in, or `memory`: then they end with the process
+    #[arg(long, value_name = "DIR|memory", default_value = "queued-data", help_heading = "Keeping items")]
+    pub data: PathBuf,
+
+    /// When a push or ack is answered: `always` (it is on the disk), `none` (it is written), or a duration or
+    /// `interval` (written, and on the disk within that time, 1s)
+    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = parse_durability, help_heading = "Keeping items")]
+    pub durability: Durability,
+
+    /// Memory for items; beyond it bodies lie on the disk only, or are refused with `--data memory`
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, help_heading = "Keeping items")]
+    pub max_memory: u64,
+
+    /// Longer items are refused
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_item_size, help_heading = "Keeping items")]
+    pub max_item_bytes: u64,
+
+    /// Longer requests are refused
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_item_size, help_heading = "Keeping items")]
+    pub max_request_bytes: u64,
+
+    /// Queues at once
+    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Keeping items")]
+    pub max_queues: usize,
+
+    /// Size of a log file; the log takes at least two
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_size, help_heading = "Keeping items")]
+    pub segment_size: u64,
+
+    /// Where probes and metrics are answered if not at the HTTP door: an address of their own, or `none`
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
+    pub admin: Option<Door>,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The settings that a running daemon takes over from a changed file.
+pub const LIVE: [&str; 2] = ["allow", "log-level"];
+
+/// `memory` is a word, not a directory.
+pub fn is_memory(serve: &Serve) -> bool {
+    serve.data.as_os_str() == "memory"
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    crate::engine::policy::check_name(text).map(|()| text.to_owned())
+}
+
+fn parse_durability(text: &str) -> Result<Durability, String> {
+    Durability::from_str(text)
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Durability, String> {
+        match text {
+            "always" => Ok(Durability::Always),
+            "none" => Ok(Durability::None),
+            "interval" => Ok(Durability::Interval(Duration::from_secs(1))),
+            other => match parse_duration(other) {
+                Ok(within) if within.is_zero() => Ok(Durability::Always),
+                Ok(within) => Ok(Durability::Interval(within)),
+                Err(_) => Err("expected always, interval, none or a duration such as 1s".to_owned()),
+            },
+        }
+    }
+}
+
+fn parse_item_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size @ 1..=0x4000_0000 => Ok(size),
+        _ => Err("from 1 byte to 1 GiB".to_owned()),
+    }
+}
+
+fn parse_segment_size(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size @ 0x1_0000..=0x4000_0000 => Ok(size),
+        _ => Err("from 64 KiB to 1 GiB".to_owned()),
+    }
+}
