@@ -137,3 +137,39 @@ fn is_racy(ctime: Time) -> bool {
     let now_ns = i128::from(now.as_secs()) * 1_000_000_000 + i128::from(now.subsec_nanos());
     now_ns - (i128::from(ctime.s) * 1_000_000_000 + i128::from(ctime.ns)) < TICK_NS_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_times_of_a_file_that_was_just_written_are_not_believed_until_a_tick_has_passed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.log");
+        std::fs::write(&path, "line\n").unwrap();
+        let file = File::open(&path).unwrap();
+        let at_once = look_into(&file).unwrap().stamp;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while look_into(&file).unwrap().stamp.racy {
+            assert!(Instant::now() < deadline, "never believed");
+        }
+        // The first look may have come late; had it come in time, it must not have believed them.
+        let late = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+            > at_once.ctime.s.unsigned_abs() + 1;
+        assert!(at_once.racy || late);
+    }
+
+    #[test]
+    fn nothing_beyond_the_directory_can_be_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().canonicalize().unwrap().join("log");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(directory.path().join("secret"), "s").unwrap();
+        std::os::unix::fs::symlink("..", inner.join("up")).unwrap();
+        let beneath = Beneath::open(&inner).unwrap();
+        for name in [&b"../secret"[..], b"up/secret", b"/etc/passwd", b"../log/../secret"] {
+            assert!(beneath.file(name).is_err(), "{}", name.escape_ascii());
+        }
+    }
+}
