@@ -90,6 +90,8 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     for listener in plan.listeners {
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))?;
+        // Linux hands it down to each connection: dying right after an accept must not be an orderly end either.
+        let _ = reset_on_close(&listener);
         let gate = Gate { listener, permits: permits.clone(), allow: plan.allow.clone() };
         gates.push(tokio::task::spawn_local(accept_all(gate, door.clone(), connections.clone())));
     }
