@@ -5,7 +5,7 @@ use crate::daemon::{Logd, wait_until};
 use crate::torrent::Torrent;
 use nix::sys::resource::Resource;
 use std::io::{ErrorKind, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Each of its connections sends more than the disk below has room for.
 const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };
@@ -44,6 +44,29 @@ fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
     });
     assert_eq!((logd.ready().0, logd.metric("blocked"), logd.metric("pending_bytes")), (200, 0, 0));
     TORRENT.check(&logd.files(), <[u8]>::to_vec);
+}
+
+#[test]
+fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
+    let logd = Logd::start(&["--rotate-size", "0"]);
+    client::send(logd.address(), &b"before\n".repeat(100)).unwrap();
+    logd.limit(Resource::RLIMIT_FSIZE, 710);
+    let received = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            // Small enough to be taken whole, half-close and all, before the file is found to be full.
+            scope.spawn(|| {
+                client::send(logd.address(), b"after the disk was full\n").unwrap();
+                received.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        wait_until("it says that the disk is full", || full(&logd));
+        let errors = logd.metric("write_errors_total");
+        wait_until("it tried again", || logd.metric("write_errors_total") > errors);
+        assert_eq!(received.load(Ordering::Relaxed), 0);
+        logd.limit(Resource::RLIMIT_FSIZE, UNLIMITED);
+    });
+    assert_eq!(logd.file()[700..], b"after the disk was full\n".repeat(10));
 }
 
 #[test]
