@@ -16,14 +16,17 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
 
-# Tests with other people's programs: nc of busybox and OpenBSD, logger, GNU tar, bsdtar …
+# Tests with other people's programs: nc of busybox and OpenBSD, logger, every reader of archives, strace …
 test-clients:
-    cargo test -p logd --features client-tests
+    cargo test -p logd --features client-tests --test it real_clients
+    cargo test -p logsend --features client-tests --test it each_line_is_exactly_one_write
+    cargo test -p logcd --features client-tests --test readers
 
-# Tests that mount small file systems: as root
+# Tests that mount file systems or make namespaces: as root
 test-root:
-    cargo test -p logd --features root-tests --test root_disk_full
-    cargo test -p logcd --features root-tests
+    cargo test -p logd --features root-tests --test it root_
+    cargo test -p logsend --features root-tests --test it as_process_1
+    cargo test -p logcd --features root-tests --test root_filesystems
 
 # An agent beside its limits and peers, as ratios: just bench logd --quick
 bench agent *FLAGS:

@@ -127,11 +127,6 @@ impl<S: CommandFactory + FromArgMatches> Settings<S> {
         Some((new, checked))
     }
 
-    /// Reads the same sources again.
-    pub fn reload(&self) -> Result<Settings<S>, Fatal> {
-        load(self.prefix, self.argv.clone())
-    }
-
     /// The names of the settings whose values differ, for telling what was applied and what needs a restart.
     pub fn changed_since(&self, earlier: &Settings<S>) -> Vec<String> {
         let names = self.raw.keys().chain(earlier.raw.keys());

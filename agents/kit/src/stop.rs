@@ -7,6 +7,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Makes a file-size limit an error of the write and not the end of the process. Caught, not ignored: a
+/// command that this process runs gets the default back. Must be called within a runtime.
+pub fn survive_size_limit() -> Result<(), Fatal> {
+    let caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
+    caught.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e))
+}
+
 /// Cloned into everything that has to end in order.
 #[derive(Clone, Debug)]
 pub struct Stop {
@@ -38,8 +45,7 @@ impl Stop {
             |kind| signal(kind).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e));
         let (terminate, interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
         let hangup = handler(SignalKind::hangup())?;
-        // Caught, so that a file-size limit is an error of the write and not the end of the process.
-        let _caught = handler(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
+        survive_size_limit()?;
         let stop = Stop::by_hand(drain_timeout);
         tokio::spawn(stop.clone().follow(terminate, interrupt, hangup));
         Ok(stop)

@@ -186,28 +186,12 @@ impl Control {
 
     /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
-        let new = self.settings.reload().and_then(|new| Ok((new.flags.serve.config()?, new)));
-        let (config, new) = match new {
-            Ok(new) => new,
-            Err(fatal) => {
-                let error = fatal.one_line();
-                tracing::error!(error, "the changed settings cannot be used, keeping the old ones");
-                return;
-            }
-        };
-        let changed = new.changed_since(&self.settings);
-        if changed.is_empty() {
-            return;
-        }
-        let (live, restart): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|name| LIVE.contains(&name.as_str()));
-        if let Err(fatal) = kit::logs::set_level(&new.flags.serve.common.log_level) {
-            tracing::error!(error = fatal.one_line(), "the log level stays");
-        }
-        tracing::info!(applied = live.join(" "), "settings reloaded");
-        if !restart.is_empty() {
-            tracing::warn!(settings = restart.join(" "), "changed settings that need a restart");
-        }
+        let renewed = self.settings.renew(LIVE, |flags| {
+            let config = flags.serve.config()?;
+            kit::logs::set_level(&flags.serve.common.log_level)?;
+            Ok(config)
+        });
+        let Some((new, config)) = renewed else { return };
         let (dir, out) = (self.config.dir.clone(), self.config.out.clone());
         self.config = Config { dir, out, ..config };
         self.worker.configure(self.config.clone());

@@ -63,6 +63,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let (common, admin) = (serve.common.clone(), serve.admin);
     if serve.once {
         kit::logs::start(&common.log_level, common.log_format)?;
+        kit::daemon::runtime()?.block_on(async { kit::stop::survive_size_limit() })?;
         return once::once(serve.config()?);
     }
     kit::daemon::run("logcd", &common, admin, |context| control::run(settings, context))

@@ -47,3 +47,15 @@ fn it_refuses_to_use_the_last_of_the_disk() {
     assert!(bench.archives().is_empty() && bench.leftovers().is_empty());
     assert!(bench.once().status.success());
 }
+
+#[test]
+fn a_file_size_limit_is_an_error_of_once_and_not_its_death() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", Dice::new(1).lines(900_000));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_logcd"), "--once"]);
+    let output = command.args(&bench.flags).env("LOGCD_MIN_FREE", "1").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{:?}: {said}", output.status);
+    assert!(bench.archives().is_empty() && bench.leftovers().is_empty());
+}
