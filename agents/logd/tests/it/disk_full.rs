@@ -54,9 +54,10 @@ fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
     let received = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..10 {
-            // Small enough to be taken whole, half-close and all, before the file is found to be full.
+            // A last line without a newline is only written once the half-close was taken: it is the attempt to
+            // write it that finds the disk full.
             scope.spawn(|| {
-                client::send(logd.address(), b"after the disk was full\n").unwrap();
+                client::send(logd.address(), b"after the disk was full").unwrap();
                 received.fetch_add(1, Ordering::Relaxed);
             });
         }
