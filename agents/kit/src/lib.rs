@@ -1,9 +1,10 @@
 //! What every nodecrew daemon shares and nothing else: settings, logs, signals, readiness, the admin
-//! endpoint, metrics, listening sockets, TLS and live reload. It knows nothing of lines, archives or queues.
+//! endpoint, metrics, listening sockets, TLS, retries and live reload. It knows nothing of lines, archives or queues.
 
 pub mod accept;
 pub mod admin;
 pub mod allow;
+pub mod backoff;
 pub mod daemon;
 pub mod exit;
 pub mod http;

@@ -1,9 +1,9 @@
 //! Handing over batch after batch, one at a time, for as long as it takes.
 
 use crate::backlog::Backlog;
-use crate::backoff::{self, Backoff};
 use crate::receipt::{NoReceipt, Target};
 use crate::sink::Sink;
+use kit::backoff::{Backoff, jittered};
 use kit::exit::{Exit, Fatal};
 use kit::stop::Stop;
 use std::cell::{Cell, RefCell};
@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 const PACE: Duration = Duration::from_millis(10);
 /// A batch that takes longer than this means that logd cannot keep up, is stuck or out of reach.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// While draining, time is short and an attempt is worth more than politeness.
+const PAUSE_DRAINING_MAX: Duration = Duration::from_secs(1);
 
 /// The desk between the input, which puts lines down, and the delivery, which takes them away.
 pub(crate) struct Delivery {
@@ -86,7 +89,7 @@ impl Delivery {
 
     /// Returns when the input has ended and everything was handed over, or is as safe in the spool.
     pub(crate) async fn run(&self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(PAUSE_MAX);
         let mut absence = None;
         let mut next = Instant::now();
         while self.has_something().await {
@@ -162,13 +165,12 @@ impl Delivery {
 
     async fn wait_after_failure(&self, backoff: &mut Backoff) {
         let drain = &self.stop.drain;
-        let ceiling = backoff.ceiling_after_failure(drain.is_cancelled());
-        let pause = sleep(backoff::jittered(ceiling));
+        let ceiling = backoff.ceiling_after_failure();
         if drain.is_cancelled() {
-            pause.await;
+            sleep(jittered(ceiling.min(PAUSE_DRAINING_MAX))).await;
         } else {
             // The signal to stop is the reason to try at once: time is short from now on.
-            drain.run_until_cancelled(pause).await;
+            drain.run_until_cancelled(sleep(jittered(ceiling))).await;
         }
     }
 

@@ -3,7 +3,6 @@
 
 mod append;
 mod backlog;
-mod backoff;
 mod command;
 mod delivery;
 mod flags;
