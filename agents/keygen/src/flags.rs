@@ -1,0 +1,65 @@
+//! The settings of keygen.
+
+use kit::settings::parse_duration;
+use std::time::Duration;
+
+/// Larger ones take minutes each, and nobody uses them.
+const BITS_MAX: u64 = 16384;
+
+/// Makes RSA keys, prints the SHA256 fingerprint of each one's SSH public key, and throws the keys away.
+///
+/// What comes on stdin is ignored, so that it can be the command of `queuectl run`. Each long flag is also an
+/// environment variable (KEYGEN_COUNT for --count).
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "keygen")]
+pub(crate) struct Flags {
+    /// How many keys to make (1, or with --time as many as fit)
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+
+    /// The length of each key
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = parse_bits)]
+    pub(crate) bits: usize,
+
+    /// Begin no further key after this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    time: Option<Duration>,
+
+    /// End with this exit code, to show what failures do
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) exit_code: u8,
+}
+
+impl Flags {
+    /// Whether another key is to be made after so many, and so much time.
+    pub(crate) fn wants_more(&self, made: u64, elapsed: Duration) -> bool {
+        let count_max = self.count.unwrap_or(if self.time.is_some() { u64::MAX } else { 1 });
+        made < count_max && self.time.is_none_or(|time| elapsed < time)
+    }
+}
+
+fn parse_bits(text: &str) -> Result<usize, String> {
+    let bits = text.parse::<u64>().ok().filter(|bits| (512..=BITS_MAX).contains(bits));
+    bits.and_then(|bits| usize::try_from(bits).ok()).ok_or_else(|| format!("expected 512 to {BITS_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn wants(arguments: &[&str], made: u64, elapsed_s: u64) -> bool {
+        let flags = Flags::parse_from(["keygen"].iter().chain(arguments));
+        flags.wants_more(made, Duration::from_secs(elapsed_s))
+    }
+
+    #[test]
+    fn one_key_by_default_and_whichever_of_count_and_time_ends_first() {
+        assert!(wants(&[], 0, 0) && !wants(&[], 1, 0));
+        assert!(wants(&["--count", "3"], 2, 99) && !wants(&["--count", "3"], 3, 99));
+        assert!(!wants(&["--count", "0"], 0, 0));
+        assert!(wants(&["--time", "5s"], 1000, 4) && !wants(&["--time", "5s"], 0, 5));
+        assert!(!wants(&["--time", "5s", "--count", "3"], 3, 1));
+        assert!(!wants(&["--time", "5s", "--count", "3"], 2, 6));
+    }
+}
