@@ -1,0 +1,104 @@
+//! How an item becomes a command's arguments and environment.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// Linux takes no single argument or variable above 32 pages, its name and NUL byte included.
+const WORD_BYTES_MAX: usize = 128 * 1024 - 64;
+
+/// Why an item cannot be a word of a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoWord {
+    #[error("it contains a NUL byte")]
+    Nul,
+    #[error("it is longer than {WORD_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+/// The item as one word, byte for byte; it need not be UTF-8.
+pub(crate) fn word(item: &[u8]) -> Result<&OsStr, NoWord> {
+    if item.contains(&0) {
+        Err(NoWord::Nul)
+    } else if item.len() > WORD_BYTES_MAX {
+        Err(NoWord::TooLong)
+    } else {
+        Ok(OsStr::from_bytes(item))
+    }
+}
+
+/// Each `placeholder` in the arguments replaced by the item. An item that cannot be a word is an error only
+/// where there is something to replace.
+pub(crate) fn arguments(
+    arguments: &[OsString],
+    placeholder: &OsStr,
+    item: &[u8],
+) -> Result<Vec<OsString>, NoWord> {
+    let one = |argument: &OsString| match replaced(argument.as_bytes(), placeholder.as_bytes(), item) {
+        None => Ok(argument.clone()),
+        Some(bytes) => {
+            word(item)?;
+            word(&bytes)?;
+            Ok(OsString::from_vec(bytes))
+        }
+    };
+    arguments.iter().map(one).collect()
+}
+
+/// `None` when there is nothing to replace. What is in the item itself is not looked at again.
+fn replaced(argument: &[u8], placeholder: &[u8], item: &[u8]) -> Option<Vec<u8>> {
+    let find = |rest: &[u8]| rest.windows(placeholder.len()).position(|window| window == placeholder);
+    if placeholder.is_empty() {
+        return None;
+    }
+    let mut rest = argument;
+    let mut bytes = Vec::new();
+    find(rest)?;
+    while let Some(at) = find(rest) {
+        bytes.extend_from_slice(&rest[..at]);
+        bytes.extend_from_slice(item);
+        rest = &rest[at + placeholder.len()..];
+    }
+    bytes.extend_from_slice(rest);
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn replace(argument: &str, item: &[u8]) -> Result<Vec<u8>, NoWord> {
+        let words = arguments(&[argument.into()], OsStr::new("{}"), item)?;
+        Ok(words[0].as_bytes().to_vec())
+    }
+
+    #[test]
+    fn every_placeholder_is_replaced_and_the_items_own_are_left_alone() {
+        assert_eq!(replace("--in={}.txt,{}", b"a").unwrap(), b"--in=a.txt,a");
+        assert_eq!(replace("{}", b"{}{}").unwrap(), b"{}{}");
+        assert_eq!(replace("{{}}", b"x").unwrap(), b"{x}");
+        assert_eq!(replace("{}", &[0xff]).unwrap(), [0xff]);
+        assert_eq!(arguments(&["{}".into()], OsStr::new(""), b"x").unwrap(), ["{}"]);
+    }
+
+    #[test]
+    fn an_item_that_is_no_word_matters_only_where_it_is_asked_for() {
+        let long = vec![b'x'; 200_000];
+        for (item, why) in [(&b"a\0b"[..], NoWord::Nul), (&long, NoWord::TooLong)] {
+            assert_eq!(replace("no placeholder", item).unwrap(), b"no placeholder");
+            assert_eq!(replace("{}", item).unwrap_err(), why);
+            assert_eq!(word(item), Err(why));
+        }
+        assert_eq!(replace(&"{}".repeat(3), &long[..50_000]).unwrap_err(), NoWord::TooLong);
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_around_is_kept(around in proptest::collection::vec("[a-z{]{0,5}", 1..6), item in "[a-z]{0,5}") {
+            // A brace before a placeholder would make another one of it.
+            let around: Vec<String> = around.iter().map(|text| text.replace('{', "[")).collect();
+            let expected = around.join(&item);
+            prop_assert_eq!(replace(&around.join("{}"), item.as_bytes()).unwrap(), expected.into_bytes());
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The leases that this worker holds, and the task that extends them until their items are settled.
+
+use crate::api::Client;
+use crate::queue_name::QueueName;
+use crate::wire::{Extend, Item, Lease, Status};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// An extension is asked for when this part of the lease is over.
+const EXTEND_AFTER: u32 = 3;
+/// What is due within this part of a lease from now goes along with what is due.
+const GO_ALONG: u32 = 10;
+/// The protocol's bound for one request.
+const BATCH_MAX: usize = 1000;
+/// How soon a failed extension is tried again, where a third of the lease is longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub(crate) struct Keeper {
+    held: Mutex<BTreeMap<Lease, Held>>,
+    changed: Notify,
+}
+
+struct Held {
+    lasts: Duration,
+    extend_at: Instant,
+    lost: CancellationToken,
+}
+
+impl Keeper {
+    /// Takes a lease into its care. The token that is returned is cancelled when the server says that the
+    /// lease is lost.
+    pub(crate) fn hold(&self, item: &Item) -> CancellationToken {
+        let lasts = Duration::from_millis(item.lease_ms);
+        let lost = CancellationToken::new();
+        let held = Held { lasts, extend_at: Instant::now() + lasts / EXTEND_AFTER, lost: lost.clone() };
+        self.held().insert(item.lease(), held);
+        self.changed.notify_one();
+        lost
+    }
+
+    /// The server knows what became of these.
+    pub(crate) fn let_go<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
+        let mut held = self.held();
+        for lease in leases {
+            held.remove(lease);
+        }
+    }
+
+    /// Extends what is held, for ever.
+    pub(crate) async fn keep(&self, client: &Client, queue: &QueueName) {
+        loop {
+            let next = self.held().values().map(|held| held.extend_at).min();
+            let due = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.extend(client, queue).await,
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    async fn extend(&self, client: &Client, queue: &QueueName) {
+        let now = Instant::now();
+        let (due, lasts) = self.due(now);
+        // A server that hangs must leave time for a second try.
+        let result = client.extend(queue, &due, lasts / EXTEND_AFTER).await;
+        let mut all = self.held();
+        match result {
+            Ok(outcomes) => {
+                for extend in &due {
+                    if let Some(held) = all.get_mut(&extend.lease) {
+                        held.extend_at = now + held.lasts / EXTEND_AFTER;
+                    }
+                }
+                for (extend, outcome) in due.iter().zip(&outcomes.results) {
+                    if outcome.status == Status::Lost && outcome.id == extend.lease.id {
+                        all.remove(&extend.lease).inspect(|held| held.lost.cancel());
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, leases = due.len(), "cannot extend, trying again");
+                let again = Instant::now();
+                for extend in &due {
+                    if let Some(held) = all.get_mut(&extend.lease) {
+                        let pause = (held.lasts / EXTEND_AFTER).min(RETRY_AFTER_MAX);
+                        // At least half of it: a server that is away is not hammered.
+                        held.extend_at = again + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What to extend now, and how long the shortest of these leases lasts.
+    fn due(&self, now: Instant) -> (Vec<Extend>, Duration) {
+        let held = self.held();
+        let due = held.iter().filter(|(_, held)| held.extend_at <= now + held.lasts / GO_ALONG);
+        let due: Vec<_> = due.take(BATCH_MAX).collect();
+        let lasts = due.iter().map(|(_, held)| held.lasts).min().unwrap_or_default();
+        let extend = |(lease, held): (&Lease, &Held)| Extend {
+            lease: lease.clone(),
+            lease_ms: u64::try_from(held.lasts.as_millis()).unwrap_or(u64::MAX),
+        };
+        (due.into_iter().map(extend).collect(), lasts)
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Lease, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

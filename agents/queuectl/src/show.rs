@@ -1,0 +1,80 @@
+//! What is printed on stdout: lines, and tables for people.
+
+use kit::exit::{Exit, Fatal};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
+
+/// One line. A reader that went away ends the program, and is no failure.
+pub(crate) fn line(content: &impl Display) -> Result<(), Fatal> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{content}").and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
+        ErrorKind::BrokenPipe => Fatal::new(Exit::Ok, ""),
+        _ => Fatal::new(Exit::Failure, "cannot write to stdout").because(e),
+    })
+}
+
+/// Columns as wide as their widest cell; the first is aligned to the left, numbers to the right.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or(0);
+            let right = column > 0 && is_number_column(rows, column);
+            let gap = if column == 0 { "" } else { "  " };
+            line.push_str(gap);
+            line.push_str(&if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") });
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.pop();
+    text
+}
+
+fn is_number_column(rows: &[Vec<String>], column: usize) -> bool {
+    let cells = rows.iter().skip(1).filter_map(|row| row.get(column));
+    cells
+        .into_iter()
+        .all(|cell| cell.chars().next().is_none_or(|first| first.is_ascii_digit() || first == '-'))
+}
+
+/// `1h 5m`, `12s`, `350ms`: two units at most.
+pub(crate) fn age(millis: u64) -> String {
+    let whole =
+        if millis >= 1000 { Duration::from_secs(millis / 1000) } else { Duration::from_millis(millis) };
+    let text = humantime::format_duration(whole).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// Text from elsewhere on one line, harmless for a terminal and cut to a length that people read.
+pub(crate) fn excerpt(text: &str, chars_max: usize) -> String {
+    let mut out: String =
+        text.chars().take(chars_max).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(chars_max).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_text_from_elsewhere_is_harmless() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows =
+            [row(["NAME", "READY", "VERDICT"]), row(["a", "12", "working"]), row(["bcdefg", "3", "drained"])];
+        assert_eq!(table(&rows), "NAME    READY  VERDICT\na          12  working\nbcdefg      3  drained");
+        assert_eq!(excerpt("a\x1b[2Jb\nc", 5), "a\u{fffd}[2J…");
+        assert_eq!((age(350), age(12_345), age(3_904_000)), ("350ms".into(), "12s".into(), "1h 5m".into()));
+    }
+}

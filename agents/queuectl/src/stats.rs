@@ -1,0 +1,68 @@
+//! `queuectl stats`: one queue or all, once or again and again.
+
+use crate::flags::Stats;
+use crate::manage::{Desk, text};
+use crate::show;
+use hyper::Method;
+use kit::exit::Fatal;
+use serde_json::Value;
+use std::io::{IsTerminal, stdout};
+use tokio::time::sleep;
+
+const COLUMNS: [&str; 7] = ["ready", "delayed", "leased", "dead", "acked", "died", "waiting"];
+/// Clears the terminal and goes to its upper left corner.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+pub(crate) async fn stats(desk: &Desk<'_>, stats: &Stats) -> Result<(), Fatal> {
+    loop {
+        let path = match &stats.queue {
+            Some(queue) => format!("/v1/queues/{queue}"),
+            None => "/v1/queues".to_owned(),
+        };
+        let answer = desk.ask(&Method::GET, &path, None).await;
+        match answer {
+            Ok(answer) if desk.json => show::line(&answer)?,
+            Ok(answer) => {
+                let clear = if stats.watch && stdout().is_terminal() { CLEAR } else { "" };
+                show::line(&format!("{clear}{}", table(&answer)))?;
+            }
+            // Looked at again and again, a server may be away for a while.
+            Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
+            Err(fatal) => return Err(fatal),
+        }
+        if !stats.watch {
+            return Ok(());
+        }
+        sleep(stats.interval).await;
+    }
+}
+
+fn table(answer: &Value) -> String {
+    let one = std::slice::from_ref(answer);
+    let queues = answer["queues"].as_array().map_or(one, Vec::as_slice);
+    let head = ["QUEUE"].into_iter().map(str::to_owned).chain(COLUMNS.map(str::to_uppercase));
+    let head = head.chain(["OLDEST".to_owned(), "VERDICT".to_owned()]).collect();
+    let rows = queues.iter().map(|queue| {
+        let numbers = COLUMNS.map(|column| text(&queue[column]));
+        let oldest = queue["oldest_ready_ms"].as_u64().map_or_else(|| "-".to_owned(), show::age);
+        let sealed = if queue["sealed"] == Value::Bool(true) { ", sealed" } else { "" };
+        let verdict = format!("{}{sealed}", text(&queue["verdict"]));
+        [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, verdict]).collect()
+    });
+    show::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_a_row() {
+        let queue = serde_json::json!({"name": "keygen", "verdict": "working", "sealed": true, "ready": 3,
+            "delayed": 0, "leased": 1, "dead": 0, "acked": 6, "died": 0, "waiting": 2, "oldest_ready_ms": 1520});
+        let expected = "QUEUE   READY  DELAYED  LEASED  DEAD  ACKED  DIED  WAITING  OLDEST  VERDICT\n\
+                        keygen      3        0       1     0      6     0        2      1s  working, sealed";
+        assert_eq!(table(&queue), expected);
+        assert_eq!(table(&serde_json::json!({"queues": [queue]})), expected);
+    }
+}

@@ -1,0 +1,101 @@
+//! The last line that a command wrote, on either stream, in bounded memory.
+
+/// What the protocol takes as a reason.
+const REASON_BYTES_MAX: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    last: Vec<u8>,
+    /// The unfinished line of each stream.
+    open: [Vec<u8>; 2],
+    /// Which stream wrote last.
+    recent: usize,
+}
+
+impl Tail {
+    /// Takes what came on `stream`: 0 for stdout, 1 for stderr.
+    pub(crate) fn feed(&mut self, stream: usize, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let open = &mut self.open[stream];
+            let room = REASON_BYTES_MAX.saturating_sub(open.len());
+            open.extend_from_slice(&piece[..piece.len().min(room)]);
+            self.recent = stream;
+            // The newline of a line that is too long does not fit: it counts as it comes.
+            if piece.ends_with(b"\n") {
+                if !is_blank(open) {
+                    std::mem::swap(&mut self.last, open);
+                }
+                open.clear();
+            }
+        }
+    }
+
+    /// The last line with something in it; control characters are replaced, since they could fool whoever
+    /// looks at it in a terminal.
+    pub(crate) fn line(&self) -> Option<String> {
+        let [recent, other] = [self.recent, 1 - self.recent].map(|stream| &self.open[stream]);
+        let line = [recent, &self.last, other].into_iter().find(|line| !is_blank(line))?;
+        let text = String::from_utf8_lossy(line);
+        let clean = text.trim().replace(char::is_control, "\u{fffd}");
+        Some(shortened(clean, REASON_BYTES_MAX))
+    }
+}
+
+/// At most so many bytes, and no character cut.
+pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tail(pieces: &[(usize, &[u8])]) -> Option<String> {
+        let mut tail = Tail::default();
+        for (stream, bytes) in pieces {
+            tail.feed(*stream, bytes);
+        }
+        tail.line()
+    }
+
+    #[test]
+    fn it_is_the_last_line_with_something_in_it_on_either_stream() {
+        assert_eq!(tail(&[]), None);
+        assert_eq!(tail(&[(0, b"\n \n")]), None);
+        assert_eq!(tail(&[(0, b"one\ntwo\n\n")]).unwrap(), "two");
+        assert_eq!(tail(&[(1, b"err\n"), (0, b"out\n")]).unwrap(), "out");
+        assert_eq!(tail(&[(0, b"out\n"), (1, b"er"), (1, b"ror")]).unwrap(), "error");
+        assert_eq!(tail(&[(0, b"half"), (1, b"error\n")]).unwrap(), "error");
+        assert_eq!(tail(&[(0, b"\x1b[31mred\r\n")]).unwrap(), "\u{fffd}[31mred");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_has_a_bound_and_is_the_line_however_it_was_cut(
+            lines in proptest::collection::vec("[a-zé]{1,2000}", 1..4),
+            cut in 1..700_usize,
+        ) {
+            let all = lines.join("\n");
+            let mut tail = Tail::default();
+            for chunk in all.as_bytes().chunks(cut) {
+                tail.feed(0, chunk);
+                prop_assert!(tail.last.len() + tail.open[0].len() <= 2 * REASON_BYTES_MAX);
+            }
+            let line = tail.line().unwrap();
+            prop_assert!(line.len() <= REASON_BYTES_MAX);
+            let whole = lines.last().unwrap();
+            let kept = line.trim_end_matches('\u{fffd}');
+            prop_assert!(whole.starts_with(kept));
+            prop_assert!(line == *whole || line.len() > REASON_BYTES_MAX - 4);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The JSON of agents/queued/PROTOCOL.md, as far as this client says and reads it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+/// An item's body: text where it is UTF-8, base64 where it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Body {
+    #[serde(rename = "body")]
+    Text(String),
+    #[serde(rename = "body_base64")]
+    Base64(#[serde(with = "in_base64")] Vec<u8>),
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Body {
+        String::from_utf8(bytes).map_or_else(|e| Body::Base64(e.into_bytes()), Body::Text)
+    }
+}
+
+impl Body {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Body::Text(text) => text.as_bytes(),
+            Body::Base64(bytes) => bytes,
+        }
+    }
+}
+
+mod in_base64 {
+    use super::{Deserialize, Engine, STANDARD};
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(Error::custom)
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PushItem {
+    #[serde(flatten)]
+    pub(crate) body: Body,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delay_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PushBatch {
+    pub(crate) items: Vec<PushItem>,
+    pub(crate) seal: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pushed {
+    pub(crate) items: Vec<PushedItem>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PushedItem {
+    pub(crate) id: String,
+    pub(crate) duplicate: bool,
+}
+
+/// What a worker holds: ack, nack and extend name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Lease {
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Nack {
+    #[serde(flatten)]
+    pub(crate) lease: Lease,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    pub(crate) release: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Extend {
+    #[serde(flatten)]
+    pub(crate) lease: Lease,
+    pub(crate) lease_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Batch<'a, T> {
+    pub(crate) items: &'a [T],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LeaseRequest<'a> {
+    pub(crate) max: u32,
+    pub(crate) wait_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lease_ms: Option<u64>,
+    pub(crate) until: Until,
+    pub(crate) worker: &'a str,
+    pub(crate) ack: &'a [Lease],
+    pub(crate) nack: &'a [Nack],
+}
+
+/// What a worker works for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Until {
+    /// Nothing ready, delayed or leased any more, in a queue that has held something; once sealed, only sealed
+    Drained,
+    /// Nothing ready or delayed any more: others may still be at work
+    Empty,
+    /// Drained and sealed
+    Sealed,
+    /// Never: work until stopped
+    Forever,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LeaseAnswer {
+    pub(crate) items: Vec<Item>,
+    pub(crate) done: bool,
+    pub(crate) verdict: String,
+    #[serde(default)]
+    pub(crate) results: Vec<Outcome>,
+}
+
+/// An item that is this worker's for a while.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Item {
+    pub(crate) id: String,
+    pub(crate) token: String,
+    pub(crate) attempt: u64,
+    pub(crate) lease_ms: u64,
+    pub(crate) key: Option<String>,
+    #[serde(flatten)]
+    pub(crate) body: Body,
+}
+
+impl Item {
+    pub(crate) fn lease(&self) -> Lease {
+        Lease { id: self.id.clone(), token: self.token.clone() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Outcomes {
+    pub(crate) results: Vec<Outcome>,
+}
+
+/// What became of an ack, nack or extend, in the order of the request.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) id: String,
+    pub(crate) status: Status,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Ok,
+    Lost,
+    /// A nack at the last attempt.
+    Dead,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Refusal {
+    #[serde(default)]
+    pub(crate) error: String,
+    #[serde(default)]
+    pub(crate) message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_read_as_the_protocol_page_writes_it() {
+        let text = r#"{"id":"5f","token":"9f2c","attempt":1,"pushed_at":"2026-11-21T09:47:20.123Z",
+            "lease_ms":30000,"key":"k","content_type":"text/plain","body":"work-item-0"}"#;
+        let item: Item = serde_json::from_str(text).unwrap();
+        assert_eq!((item.body.bytes(), item.key.as_deref()), (&b"work-item-0"[..], Some("k")));
+        let text = r#"{"id":"5f","token":"9f2c","attempt":1,"lease_ms":1,"body_base64":"/wA="}"#;
+        let item: Item = serde_json::from_str(text).unwrap();
+        assert_eq!(item.body.bytes(), [0xff, 0]);
+    }
+
+    #[test]
+    fn bodies_that_are_no_text_travel_as_base64() {
+        let push = |bytes: &[u8]| PushItem { body: bytes.to_vec().into(), key: None, delay_ms: None };
+        assert_eq!(serde_json::to_string(&push(b"a\n")).unwrap(), r#"{"body":"a\n"}"#);
+        assert_eq!(serde_json::to_string(&push(&[0xff])).unwrap(), r#"{"body_base64":"/w=="}"#);
+    }
+
+    #[test]
+    fn a_nack_is_written_flat() {
+        let lease = Lease { id: "5f".into(), token: "9f".into() };
+        let nack = Nack { lease, reason: None, release: true };
+        assert_eq!(serde_json::to_string(&nack).unwrap(), r#"{"id":"5f","token":"9f","release":true}"#);
+    }
+}

@@ -1,0 +1,283 @@
+//! `queuectl run`: takes items, has the command run for each, and says what became of them.
+
+use crate::api::Client;
+use crate::children::Children;
+use crate::failure::Failure;
+use crate::flags::Run;
+use crate::keeper::Keeper;
+use crate::output::Echo;
+use crate::patience::Patience;
+use crate::process::{Conclusion, Workshop};
+use crate::show::millis;
+use crate::tally::Tally;
+use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, Outcome, Status};
+use kit::exit::{Exit, Fatal};
+use kit::identity::Identity;
+use kit::stop::Stop;
+use nix::sys::signal::Signal;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One request waits this long for an item or the verdict; shorter than the idle limits of proxies.
+const WAIT: Duration = Duration::from_secs(20);
+/// An answer without items that comes sooner is not asked for again at once.
+const TOO_SOON: Duration = Duration::from_secs(1);
+
+struct Worker {
+    client: Client,
+    run: Run,
+    name: String,
+    keeper: Keeper,
+    workshop: Workshop,
+    stop: Stop,
+    tally: Tally,
+}
+
+/// What is known about items and not yet said to the server.
+#[derive(Default)]
+struct Report {
+    ack: Vec<Lease>,
+    nack: Vec<Nack>,
+}
+
+enum Next {
+    Items(VecDeque<(Item, CancellationToken)>),
+    Done,
+    Stopped,
+}
+
+pub(crate) async fn run(
+    client: Client,
+    run: &Run,
+    stop: &Stop,
+    drain_timeout: Duration,
+) -> Result<Exit, Fatal> {
+    let many = run.jobs > 1;
+    let children = Children::start()?;
+    let ((out, out_written), (err, err_written)) =
+        (Echo::start(std::io::stdout(), many), Echo::start(std::io::stderr(), many));
+    // A command that does not end must leave time to give its item back.
+    let grace = run.grace.min(drain_timeout.mul_f64(0.8));
+    let workshop = Workshop { children: children.clone(), echo: [out, err], stop: stop.clone(), grace };
+    let worker = Arc::new(Worker {
+        client,
+        run: run.clone(),
+        name: Identity::of_this_process().name,
+        keeper: Keeper::default(),
+        workshop,
+        stop: stop.clone(),
+        tally: Tally::default(),
+    });
+    let mut slots = JoinSet::new();
+    for _ in 0..run.jobs {
+        let worker = worker.clone();
+        slots.spawn(async move { worker.work().await });
+    }
+    let work = async {
+        let mut result = Ok(());
+        while let Some(slot) = slots.join_next().await {
+            let slot = slot.unwrap_or_else(|e| Err(Fatal::new(Exit::System, "a slot failed").because(e)));
+            if slot.is_err() {
+                // What ends one slot would end all: the others give their items back.
+                stop.begin_drain();
+                result = result.and(slot);
+            }
+        }
+        result
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = worker.keeper.keep(&worker.client, &worker.run.which.queue) => Ok(()),
+        () = stop.abort.cancelled() => {
+            children.signal_all(Signal::SIGKILL);
+            Ok(())
+        }
+    };
+    worker.tally.say();
+    drop(slots);
+    drop(worker);
+    tokio::select! {
+        _ = async { tokio::join!(out_written, err_written) } => {}
+        () = stop.abort.cancelled() => {}
+    }
+    result?;
+    Ok(if stop.drain.is_cancelled() { Exit::TryAgain } else { Exit::Ok })
+}
+
+impl Worker {
+    /// One slot: an item after the other, until the server's verdict or the signal to stop.
+    async fn work(&self) -> Result<(), Fatal> {
+        let mut report = Report::default();
+        loop {
+            match self.next(&mut report).await? {
+                Next::Items(items) => report = self.work_through(items).await?,
+                Next::Done => return Ok(()),
+                Next::Stopped => return self.tell(report).await,
+            }
+        }
+    }
+
+    /// Works on a batch. What became of its last item goes with the next request, that of the others while
+    /// the next one is being worked on.
+    async fn work_through(&self, mut items: VecDeque<(Item, CancellationToken)>) -> Result<Report, Fatal> {
+        let mut report = Report::default();
+        while let Some((item, lost)) = items.pop_front() {
+            if self.stop.drain.is_cancelled() {
+                self.note(&mut report, item.lease(), Conclusion::Release);
+                continue;
+            }
+            let waiting = &mut items;
+            let over = CancellationToken::new();
+            let processed = async {
+                let _over = over.clone().drop_guard();
+                self.workshop.process(&self.run, &item, &lost).await
+            };
+            let beside = async {
+                self.tell(std::mem::take(&mut report)).await?;
+                tokio::select! {
+                    () = over.cancelled() => Ok(()),
+                    // Told to stop: what has not been begun need not wait for the present item's command.
+                    () = self.stop.drain.cancelled() => {
+                        let mut back = Report::default();
+                        for (item, _) in waiting.drain(..) {
+                            self.note(&mut back, item.lease(), Conclusion::Release);
+                        }
+                        self.tell(back).await
+                    }
+                }
+            };
+            let (conclusion, told) = tokio::join!(processed, beside);
+            match conclusion {
+                Ok(conclusion) => self.note(&mut report, item.lease(), conclusion),
+                Err(fatal) => {
+                    for (item, _) in [(item, lost)].into_iter().chain(items) {
+                        self.note(&mut report, item.lease(), Conclusion::Release);
+                    }
+                    self.tell(report).await?;
+                    return Err(fatal);
+                }
+            }
+            told?;
+        }
+        Ok(report)
+    }
+
+    fn note(&self, report: &mut Report, lease: Lease, conclusion: Conclusion) {
+        self.tally.count(&conclusion);
+        match conclusion {
+            Conclusion::Ack => report.ack.push(lease),
+            Conclusion::Nack(reason) => {
+                tracing::info!(item = lease.id, reason, "failed");
+                report.nack.push(Nack { lease, reason: Some(reason), release: false });
+            }
+            Conclusion::Release => report.nack.push(Nack { lease, reason: None, release: true }),
+            Conclusion::Lost => {
+                tracing::warn!(item = lease.id, "the lease was lost, the command was stopped");
+                self.keeper.let_go([&lease]);
+            }
+        }
+    }
+
+    /// Delivers `report` and waits for items, in one request, for as long as it takes.
+    async fn next(&self, report: &mut Report) -> Result<Next, Fatal> {
+        let mut patience = Patience::with(self.client.server());
+        let stopping = &self.stop.drain;
+        while !stopping.is_cancelled() {
+            let request = LeaseRequest {
+                max: self.run.batch,
+                wait_ms: millis(WAIT),
+                lease_ms: self.run.lease.map(millis),
+                until: self.run.until,
+                worker: &self.name,
+                ack: &report.ack,
+                nack: &report.nack,
+            };
+            let asked_at = Instant::now();
+            match self.client.lease(&self.run.which.queue, &request, stopping).await {
+                Ok(answer) => {
+                    patience.succeeded();
+                    self.delivered(report, &answer.results);
+                    let LeaseAnswer { items, done, verdict, .. } = answer;
+                    if done {
+                        return Ok(Next::Done);
+                    }
+                    if !items.is_empty() {
+                        let hold = |item: Item| {
+                            let lost = self.keeper.hold(&item);
+                            (item, lost)
+                        };
+                        return Ok(Next::Items(items.into_iter().map(hold).collect()));
+                    }
+                    tracing::debug!(verdict, "nothing to do yet");
+                }
+                Err(failure) if failure.word() == "no_such_queue" => {
+                    // With the queue went whatever this worker held of it.
+                    patience.succeeded();
+                    self.delivered(report, &[]);
+                    tracing::debug!(queue = %self.run.which.queue, "waiting for the queue to be made");
+                }
+                Err(Failure::Hurried) => break,
+                Err(failure) if failure.may_pass() => {
+                    stopping.run_until_cancelled(patience.after(&failure)).await;
+                    continue;
+                }
+                Err(failure) => return Err(self.refused(failure)),
+            }
+            if asked_at.elapsed() < TOO_SOON {
+                stopping.run_until_cancelled(patience.pause()).await;
+            }
+        }
+        Ok(Next::Stopped)
+    }
+
+    /// Delivers `report` by itself, for as long as it takes.
+    async fn tell(&self, report: Report) -> Result<(), Fatal> {
+        let (queue, mut patience) = (&self.run.which.queue, Patience::with(self.client.server()));
+        let mut acks = Report { ack: report.ack, nack: Vec::new() };
+        let mut nacks = Report { ack: Vec::new(), nack: report.nack };
+        // What goes back first: somebody may be waiting for it.
+        for part in [&mut nacks, &mut acks] {
+            while !part.ack.is_empty() || !part.nack.is_empty() {
+                let answer = if part.nack.is_empty() {
+                    self.client.ack(queue, &part.ack).await
+                } else {
+                    self.client.nack(queue, &part.nack).await
+                };
+                match answer {
+                    Ok(outcomes) => self.delivered(part, &outcomes.results),
+                    Err(failure) if failure.word() == "no_such_queue" => self.delivered(part, &[]),
+                    Err(failure) if failure.may_pass() => patience.after(&failure).await,
+                    Err(failure) => return Err(self.refused(failure)),
+                }
+            }
+        }
+        patience.succeeded();
+        Ok(())
+    }
+
+    /// The server has judged all of `report`.
+    fn delivered(&self, report: &mut Report, results: &[Outcome]) {
+        for outcome in results {
+            match outcome.status {
+                Status::Ok => {}
+                Status::Lost => tracing::warn!(
+                    item = outcome.id,
+                    "too late: the lease was lost, or the answer to an earlier report was"
+                ),
+                Status::Dead => {
+                    tracing::warn!(item = outcome.id, "it was the last attempt, the item is dead");
+                }
+            }
+        }
+        self.keeper.let_go(report.ack.iter().chain(report.nack.iter().map(|nack| &nack.lease)));
+        *report = Report::default();
+    }
+
+    fn refused(&self, failure: Failure) -> Fatal {
+        failure.fatal(format!("cannot work on queue {} of {}", self.run.which.queue, self.client.server()))
+    }
+}

@@ -1,0 +1,194 @@
+//! How a worker ends: 0 only by the server's verdict, never after a signal.
+
+use crate::queuectl::{command, signal, stderr, stdout, wait_until, work, worker};
+use crate::server::Server;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Child;
+
+/// Until the worker's command has written `what`.
+fn wait_for_output(child: &mut Child, what: &str) {
+    let mut line = String::new();
+    BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim_end(), what);
+}
+
+const WAITS: &str = "echo begun; while :; do read x || sleep 60 & wait; done";
+
+#[test]
+fn a_signal_reaches_the_command_its_item_goes_back_at_once_and_the_exit_code_is_75() {
+    for sent in [Signal::SIGTERM, Signal::SIGINT] {
+        let server = Server::with(&["a", "b"]);
+        let mut child = worker(&server, &[], WAITS);
+        wait_for_output(&mut child, "begun");
+        signal(&child, sent);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{sent}: {}", stderr(&output));
+        let queue = server.queue();
+        assert_eq!(queue.nacked, [("a".to_owned(), String::new(), true)], "{sent}");
+        assert_eq!((queue.ready.len(), queue.ready[0].attempts, queue.leased.len()), (2, 0, 0), "{sent}");
+    }
+}
+
+#[test]
+fn a_command_that_ends_with_0_because_of_the_signal_has_not_done_its_item() {
+    let server = Server::with(&["a"]);
+    let script = "trap 'echo bye; exit 0' TERM; echo begun; while :; do :; done";
+    let mut child = worker(&server, &[], script);
+    wait_for_output(&mut child, "begun");
+    signal(&child, Signal::SIGTERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(75), "bye\n"), "{}", stderr(&output));
+    assert!(server.queue().acked.is_empty());
+    assert_eq!(server.queue().ready.len(), 1);
+}
+
+#[test]
+fn a_command_that_ignores_the_signal_is_killed_after_the_grace_and_its_item_goes_back() {
+    let server = Server::with(&["a"]);
+    let script = "trap '' TERM; echo begun; while :; do :; done";
+    let mut child = worker(&server, &["--grace", "100ms"], script);
+    wait_for_output(&mut child, "begun");
+    signal(&child, Signal::SIGTERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert_eq!((server.queue().ready.len(), server.queue().leased.len()), (1, 0));
+}
+
+#[test]
+fn a_second_signal_ends_everything_at_once() {
+    let server = Server::with(&["a"]);
+    let script = "trap 'echo heard' TERM; echo begun; while :; do :; done";
+    let mut child = worker(&server, &["--grace", "1h", "--drain-timeout", "2h"], script);
+    wait_for_output(&mut child, "begun");
+    signal(&child, Signal::SIGTERM);
+    wait_for_output(&mut child, "heard");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(75));
+}
+
+#[test]
+fn what_was_leased_and_not_begun_goes_back_before_the_present_command_has_ended() {
+    let server = Server::with(&["a", "b", "c"]);
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "trap '' TERM; echo begun; while [ ! -e $0 ]; do :; done";
+    let arguments = [
+        "run",
+        "-q",
+        "q",
+        "--batch",
+        "3",
+        "--grace",
+        "1h",
+        "--drain-timeout",
+        "2h",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let mut child = command(&server.url(), arguments).arg(&end).spawn().unwrap();
+    wait_for_output(&mut child, "begun");
+    signal(&child, Signal::SIGTERM);
+    server.wait_until("b and c are back", |queue| queue.nacked.len() == 2);
+    assert_eq!(server.queue().leased.len(), 1);
+    std::fs::write(end, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert_eq!(server.queue().ready.len(), 3);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_items_and_what_was_leased_by_then_goes_back() {
+    let server = Server::start();
+    let child = worker(&server, &[], "exit 0");
+    server.wait_until("it waits", |queue| queue.requests == ["lease"]);
+    signal(&child, Signal::SIGTERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert_eq!(server.queue().requests, ["lease"]);
+}
+
+#[test]
+fn a_worker_without_a_server_ends_at_the_signal() {
+    let mut server = Server::start();
+    server.vanish();
+    let mut child = worker(&server, &[], "exit 0");
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut log = String::new();
+    while !log.contains("queued is away") {
+        assert!(stderr.read_line(&mut log).unwrap() > 0, "{log}");
+    }
+    signal(&child, Signal::SIGTERM);
+    let _ = stderr.read_to_string(&mut log);
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{log}");
+}
+
+#[test]
+fn a_worker_waits_for_its_producer_and_for_what_others_hold() {
+    let server = Server::start();
+    let waiting = worker(&server, &[], "echo $ITEM");
+    server.wait_until("it waits", |queue| queue.requests == ["lease"]);
+    let mut holding = {
+        server.put(json!({"body": "first"}));
+        server.wait_until("it took the first", |queue| queue.acked == ["first"]);
+        worker(&server, &[], WAITS)
+    };
+    server.wait_until("both wait", |queue| queue.requests.len() >= 3);
+    // The first one was drained with the first item, if it heard of it before anything else came.
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "first\n"), "{}", stderr(&output));
+    holding.kill().unwrap();
+    holding.wait().unwrap();
+}
+
+#[test]
+fn nobody_ends_while_another_one_works_and_all_end_when_it_is_done() {
+    let server = Server::with(&["a"]);
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "while [ ! -e $0 ]; do :; done";
+    let start =
+        || command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
+    let mut workers: Vec<Child> = (0..5).map(|_| start()).collect();
+    server.wait_until("one works, four wait", |queue| queue.requests.len() == 5 && queue.leased.len() == 1);
+    assert!(workers.iter_mut().all(|worker| worker.try_wait().unwrap().is_none()));
+    std::fs::write(&end, "").unwrap();
+    for worker in workers {
+        let output = worker.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_state_to_end_at_is_the_servers_to_judge() {
+    let server = Server::with(&["a"]);
+    let output = work(&server, &["--until", "empty", "-j", "2"], "exit 0");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = work(&server, &["--until", "soon"], "exit 0");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("--until"), "{}", stderr(&output));
+}
+
+/// Needs the right to make namespaces, which root has on most machines.
+#[test]
+fn as_process_1_it_leaves_no_zombies_and_hears_its_signals() {
+    let can = std::process::Command::new("unshare").args(["-pf", "--mount-proc", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return eprintln!("no namespaces here: not checked");
+    }
+    let server = Server::with(&["a"]);
+    // An orphan ends and is adopted by process 1; the loop ends when nothing of it is left.
+    let script = "sh -c 'sh -c \"exit 0\" & exit 0'; \
+        while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do :; done; \
+        tr '\\0' ' ' < /proc/1/cmdline; kill -TERM 1; while :; do :; done";
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["-pf", "--mount-proc", env!("CARGO_BIN_EXE_queuectl"), "run", "-q", "q"]);
+    unshare.args(["--server", &server.url(), "--", "sh", "-c", script]);
+    let output = unshare.stdin(std::process::Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert!(stdout(&output).contains("queuectl run"), "{}", stdout(&output));
+    wait_until("the item is back", || server.queue().ready.len() == 1);
+}

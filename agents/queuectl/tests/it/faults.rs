@@ -1,0 +1,146 @@
+//! What goes wrong on the way: lost leases, lost answers, servers that are away.
+
+use crate::queuectl::{command, run, stderr, stdout, work, worker};
+use crate::server::Server;
+use serde_json::json;
+
+#[test]
+fn a_lease_is_extended_while_its_command_runs() {
+    let server = Server::with(&["a"]);
+    server.queue().lease_ms = 300;
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "while [ ! -e $0 ]; do :; done";
+    let child =
+        command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
+    server.wait_until("extended again and again", |queue| queue.extensions >= 5);
+    std::fs::write(end, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(server.queue().acked, ["a"]);
+}
+
+#[test]
+fn a_lost_lease_stops_its_command_and_nothing_is_said_about_the_item_any_more() {
+    let server = Server::with(&["a"]);
+    server.queue().lease_ms = 300;
+    server.queue().take_leases_away = true;
+    let script = "[ $ITEM_ATTEMPT = 1 ] || exit 0; trap 'echo stopped; exit 0' TERM; while :; do :; done";
+    let output = work(&server, &[], script);
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(0), "stopped\n"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(stderr(&output).contains("the lease was lost"), "{}", stderr(&output));
+    let queue = server.queue();
+    assert_eq!((queue.acked.as_slice(), queue.nacked.len()), (&["a".to_owned()][..], 0));
+}
+
+#[test]
+fn an_ack_that_comes_too_late_is_said_and_does_no_harm() {
+    let server = Server::with(&["a", "b"]);
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "while [ ! -e $0 ]; do :; done";
+    let child =
+        command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
+    server.wait_until("it works", |queue| queue.leased.len() == 1);
+    // Somebody else's by now, and this worker has not heard of it.
+    server.queue().leased.clear();
+    std::fs::write(end, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("too late"), "{}", stderr(&output));
+    assert_eq!(server.queue().acked, ["b"]);
+}
+
+#[test]
+fn lost_answers_are_asked_for_again_and_nothing_is_lost_with_them() {
+    let server = Server::with(&["a", "b", "c"]);
+    // The first loses the items of the lease too: they come again when the lease is over.
+    server.queue().lose_answers_to = vec!["lease"];
+    let child = worker(&server, &[], "echo $ITEM");
+    server.wait_until("the answer is lost", |queue| queue.lose_answers_to.is_empty());
+    server.wait_until("the others are done", |queue| queue.acked.len() == 2);
+    let (token, item) = server.queue().leased.pop_first().unwrap();
+    assert!(!token.is_empty());
+    server.put(item.body);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(server.queue().acked, ["b", "c", "a"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_yet_is_waited_for() {
+    let mut server = Server::with(&["a"]);
+    server.vanish();
+    let child = worker(&server, &[], "echo $ITEM");
+    server.come_back();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "a\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_server_that_restarts_in_the_middle_loses_nothing_and_the_command_goes_on() {
+    let mut server = Server::with(&["a", "b"]);
+    server.queue().lease_ms = 600;
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "echo $ITEM; while [ ! -e $0 ]; do :; done";
+    let child =
+        command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
+    server.wait_until("it works", |queue| queue.leased.len() == 1);
+    server.vanish();
+    server.come_back();
+    let extensions = server.queue().extensions;
+    server.wait_until("extended after the restart", |queue| queue.extensions > extensions);
+    server.vanish();
+    std::fs::write(end, "").unwrap();
+    server.come_back();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "a\nb\n"), "{}", stderr(&output));
+    assert_eq!(server.queue().acked, ["a", "b"]);
+    assert!(server.queue().nacked.is_empty());
+}
+
+#[test]
+fn trouble_of_the_server_is_waited_out_and_a_refusal_is_not() {
+    let server = Server::with(&["a"]);
+    server.queue().refuse = Some(503);
+    let child = worker(&server, &[], "echo $ITEM");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 3);
+    server.queue().refuse = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "a\n"), "{}", stderr(&output));
+
+    for (status, code) in [(401, 78), (403, 78), (422, 1)] {
+        server.queue().refuse = Some(status);
+        let output = work(&server, &["-j", "3"], "exit 0");
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("as told ({status} refused)")), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_token_is_read_anew_for_each_request() {
+    let server = Server::with(&["a"]);
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "first\n").unwrap();
+    let token = token.to_str().unwrap();
+    let script = format!("printf second > {token}");
+    let arguments = ["run", "-q", "q", "--token-file", token, "--", "sh", "-c", &script];
+    assert_eq!(run(&server.url(), &arguments, b"").status.code(), Some(0));
+    assert_eq!(server.queue().authorization.as_deref(), Some("Bearer second"));
+
+    let output = run(
+        &server.url(),
+        &["push", "-q", "q", "--token-file", "/does/not/exist", "--give-up", "0s", "x"],
+        b"",
+    );
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/does/not/exist"), "{}", stderr(&output));
+    server.put(json!({"body": "b"}));
+}

@@ -1,0 +1,9 @@
+//! The whole binary against a server that can misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod ending;
+mod faults;
+mod push;
+mod queuectl;
+mod run;
+mod server;

@@ -1,0 +1,89 @@
+//! Pushing from arguments, files and stdin.
+
+use crate::queuectl::{command, run, stderr, stdout};
+use crate::server::Server;
+
+fn bodies(server: &Server) -> Vec<String> {
+    server.queue().ready.iter().map(|item| item.body["body"].as_str().unwrap_or("?").to_owned()).collect()
+}
+
+#[test]
+fn arguments_files_and_the_lines_of_stdin_become_items() {
+    let server = Server::start();
+    let push = |arguments: &[&str], input: &[u8]| {
+        let output = run(&server.url(), &[&["push", "-q", "q"], arguments].concat(), input);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        (stdout(&output), std::mem::take(&mut server.queue().ready).len())
+    };
+    assert_eq!(push(&["a", "", "b c"], b"").0, "pushed 3 items\n");
+    assert_eq!(push(&[], b"one\n\ntwo"), ("pushed 2 items\n".to_owned(), 2));
+    assert_eq!(push(&["-0", "--seal"], b"a\nb\0c\0"), ("pushed 2 items, sealed\n".to_owned(), 2));
+    assert!(server.queue().sealed);
+    assert_eq!(push(&["--json"], b"x\n").0, "{\"duplicates\":0,\"pushed\":1,\"sealed\":false}\n");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("item");
+    std::fs::write(&file, "whole\nfile\n").unwrap();
+    let output = command(&server.url(), ["push", "-q", "q", "--ids", "--file"]).arg(&file).output().unwrap();
+    assert_eq!(stdout(&output).trim().len(), 32, "{}", stderr(&output));
+    assert_eq!(bodies(&server), ["whole\nfile\n"]);
+}
+
+#[test]
+fn many_lines_go_in_batches_and_the_seal_with_the_last_of_them() {
+    let server = Server::start();
+    let input: String = (0..2500).map(|i| format!("{i}\n")).collect();
+    let output = run(&server.url(), &["push", "-q", "q", "--seal"], input.as_bytes());
+    assert_eq!(stdout(&output), "pushed 2500 items, sealed\n", "{}", stderr(&output));
+    assert_eq!(server.queue().requests, ["batch"; 3]);
+    assert_eq!(bodies(&server), (0..2500).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_push_whose_answer_was_lost_is_repeated_and_pushes_nothing_twice() {
+    let server = Server::start();
+    server.queue().lose_answers_to = vec!["batch"];
+    let output = run(&server.url(), &["push", "-q", "q", "a", "b"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "pushed 2 items (2 were there already)\n");
+    assert_eq!(server.queue().requests, ["batch"; 2]);
+    assert_eq!(bodies(&server), ["a", "b"]);
+}
+
+#[test]
+fn keys_make_the_same_push_harmless() {
+    let server = Server::start();
+    for (arguments, said) in [
+        (&["--key", "k", "a"][..], "pushed 1 items\n"),
+        (&["--key", "k", "other"], "pushed 1 items (1 were there already)\n"),
+        (&["--key-prefix", "p", "x", "y"], "pushed 2 items\n"),
+        (&["--key-prefix", "p", "x", "y", "z"], "pushed 3 items (2 were there already)\n"),
+    ] {
+        let output = run(&server.url(), &[&["push", "-q", "q"], arguments].concat(), b"");
+        assert_eq!(stdout(&output), said, "{}", stderr(&output));
+    }
+    assert_eq!(bodies(&server), ["a", "x", "y", "z"]);
+    let output = run(&server.url(), &["push", "-q", "q", "--key", "k", "a", "b"], b"");
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn what_is_wrong_is_one_line_and_an_exit_code() {
+    let mut server = Server::start();
+    let url = server.url();
+    server.queue().refuse = Some(409);
+    let code = |arguments: &[&str], code: i32, said: &str| {
+        let output = run(&url, arguments, b"");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+    };
+    code(&["push", "-q", "q", "a"], 1, "cannot push to queue q");
+    code(&["push", "-q", "../x", "a"], 64, "--queue");
+    code(&["push", "a"], 64, "--queue");
+    code(&["push", "-q", "q", "--file", "/does/not/exist"], 1, "cannot read /does/not/exist");
+    code(&["--server", "queue:8080", "push", "-q", "q", "a"], 64, "no URL such as");
+    code(&["run", "-q", "q"], 64, "COMMAND");
+    code(&["--tls-ca", "/does/not/exist", "--server", "https://localhost", "queues"], 78, "/does/not/exist");
+    server.vanish();
+    code(&["push", "-q", "q", "--give-up", "0s", "a"], 75, "cannot connect");
+    code(&["queues"], 75, "cannot connect");
+}
