@@ -66,7 +66,7 @@ pub struct Journal {
 enum Rotation {
     /// The open file has its proper name.
     InPlace,
-    /// It was renamed, but its successor could not be created: lines still go to the renamed one.
+    /// It was renamed, but its successor could not take its place: lines still go to the renamed one.
     PutAway,
     /// It ends within a line, since even cutting it back failed: nothing may come between.
     MidLine,
@@ -137,20 +137,23 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts the file away now.
+    /// Puts the file away now. Its successor is made first, under a name of its own: what can fail fails there,
+    /// with the file still in its place.
     pub fn rotate(&mut self) -> io::Result<()> {
-        match self.rotation {
-            Rotation::MidLine => return Err(io::Error::other("the last line is not complete")),
-            Rotation::InPlace => {
-                let base = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let name = rotated_name(&base, self.next_number, Timestamp::now());
-                std::fs::rename(&self.path, self.path.with_file_name(name))?;
-                self.next_number += 1;
-                self.rotation = Rotation::PutAway;
-            }
-            Rotation::PutAway => {}
+        if self.rotation == Rotation::MidLine {
+            return Err(io::Error::other("the last line is not complete"));
         }
-        let (file, _) = open(&self.path)?;
+        let base = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let unborn = self.path.with_file_name(format!(".{base}.new"));
+        let (file, _) = open(&unborn)?;
+        file.set_len(0)?; // left by a crash between the steps
+        if self.rotation == Rotation::InPlace {
+            let name = rotated_name(&base, self.next_number, Timestamp::now());
+            std::fs::rename(&self.path, self.path.with_file_name(name))?;
+            self.next_number += 1;
+            self.rotation = Rotation::PutAway;
+        }
+        std::fs::rename(&unborn, &self.path)?;
         self.replace_file(file)?;
         self.rotation = Rotation::InPlace;
         self.events.rotated += 1;
@@ -407,17 +410,34 @@ mod tests {
     }
 
     #[test]
-    fn when_the_successor_cannot_be_created_lines_go_to_the_old_file_until_it_can() {
+    fn when_the_successor_cannot_be_made_the_file_stays_where_it_is_until_it_can() {
+        let (directory, mut journal) = journal(Policy { rotate_bytes: 5, ..never() });
+        let in_the_way = directory.path().join(".node_log.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        journal.append(b"one\n").unwrap();
+        journal.append(b"two\n").unwrap();
+        assert_eq!(journal.events.rotation_failed, 1);
+        assert_eq!(content(&directory, "node_log"), "one\ntwo\n");
+        std::fs::remove_dir(&in_the_way).unwrap();
+        journal.rotate_not_before = None;
+        journal.append(b"three\n").unwrap();
+        assert_eq!(content(&directory, "node_log"), "three\n");
+        let rotated = list_rotated(&directory.path().join("node_log")).unwrap();
+        assert_eq!(content(&directory, &rotated[0].name), "one\ntwo\n");
+    }
+
+    #[test]
+    fn when_the_successor_cannot_take_its_place_lines_go_to_the_old_file_until_it_can() {
         let (directory, mut journal) = journal(never());
         journal.append(b"one\n").unwrap();
         let path = directory.path().join("node_log");
-        // A directory in the file's place is what renaming cannot see and creating cannot pass.
         std::fs::rename(&path, directory.path().join("node_log.000001-20260101T000000Z")).unwrap();
         journal.rotation = Rotation::PutAway;
-        std::fs::create_dir(&path).unwrap();
+        // A directory that is not empty is what no file can be renamed to.
+        std::fs::create_dir_all(path.join("in the way")).unwrap();
         journal.append(b"two\n").unwrap();
         assert_eq!(journal.events.rotation_failed, 1);
-        std::fs::remove_dir(&path).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
         journal.rotate_not_before = None;
         journal.append(b"three\n").unwrap();
         assert_eq!(content(&directory, "node_log.000001-20260101T000000Z"), "one\ntwo\n");
