@@ -141,6 +141,10 @@ fn hand_over(listener: TcpListener) -> Result<std::net::TcpListener, Fatal> {
         .map_err(|e| Fatal::new(Exit::System, "cannot hand over a listening socket").because(e))
 }
 
+fn local(listener: &std::net::TcpListener) -> String {
+    listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+}
+
 /// All that the data plane needs; everything in it is checked and open.
 struct Plan {
     http: std::net::TcpListener,
@@ -183,14 +187,16 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
         });
         if plan.serve.admin.is_none() {
             let stop = stop.clone();
-            router = router.merge(admin::router(Admin { readiness: readiness.clone(), liveness, metrics, stop }));
+            router =
+                router.merge(admin::router(Admin { readiness: readiness.clone(), liveness, metrics, stop }));
         }
-        tracing::info!(address = ?plan.http.local_addr().ok(), "serving HTTP");
-        let http = kit::http::serve_tls(gate(plan.http)?, router, plan.tls, stop.drain.clone(), stop.abort.clone());
+        tracing::info!(address = local(&plan.http), "serving HTTP");
+        let http =
+            kit::http::serve_tls(gate(plan.http)?, router, plan.tls, stop.drain.clone(), stop.abort.clone());
         let line = match plan.line {
             None => None,
             Some(listener) => {
-                tracing::info!(address = ?listener.local_addr().ok(), queue = plan.serve.line_queue, "serving lines");
+                tracing::info!(address = local(&listener), queue = plan.serve.line_queue, "serving lines");
                 let door = LineDoor {
                     engine: plan.engine.clone(),
                     queue: plan.serve.line_queue.clone(),

@@ -132,7 +132,6 @@ impl<E: Engine> Drop for Held<'_, E> {
 
 /// Ok once the client has the bytes, as far as TCP can tell.
 async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
-    let socket = stream.as_raw_fd();
     let (mut from, mut to) = stream.split();
     // The client may send what it likes; unread bytes would turn our close into a reset.
     let mut ended = tokio::select! {
@@ -142,14 +141,13 @@ async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
     if ended {
         to.write_all(body).await?;
     }
-    // A reset while the bytes are under way shows when reading; a FIN may come at any time.
-    ended = ended || acknowledged_or_ended(socket, &mut from).await?;
+    ended = ended || acknowledged_or_ended(&mut from, &to).await?;
     if !ended {
         to.shutdown().await?;
         return end_of(&mut from).await;
     }
-    until_acknowledged(socket).await?;
-    let reset = tokio::time::timeout(RESET_WITHIN, reset_of(&to)).await;
+    until_acknowledged(&to).await?;
+    let reset = tokio::time::timeout(RESET_WITHIN, until_reset(&to)).await;
     if let Ok(error) = reset {
         return Err(error);
     }
@@ -164,35 +162,38 @@ async fn end_of(from: &mut ReadHalf<'_>) -> io::Result<()> {
 }
 
 /// True if the client's FIN came before all bytes were acknowledged.
-async fn acknowledged_or_ended(socket: i32, from: &mut ReadHalf<'_>) -> io::Result<bool> {
+async fn acknowledged_or_ended(from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<bool> {
     tokio::select! {
         biased;
         ended = end_of(from) => ended.map(|()| true),
-        acknowledged = until_acknowledged(socket) => acknowledged.map(|()| false),
+        acknowledged = until_acknowledged(to) => acknowledged.map(|()| false),
     }
 }
 
-async fn until_acknowledged(socket: i32) -> io::Result<()> {
+async fn until_acknowledged(to: &WriteHalf<'_>) -> io::Result<()> {
     let mut pause = LOOK_FIRST;
-    while unacknowledged_bytes(socket)? > 0 {
+    // What was never acknowledged stays so after a reset: ask for that first.
+    while reset(to).is_none() {
+        if unacknowledged_bytes(to.as_ref().as_raw_fd())? == 0 {
+            return Ok(());
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_LAST);
     }
-    Ok(())
+    Err(io::ErrorKind::ConnectionReset.into())
 }
 
-/// Completes with the reset, if one comes.
-async fn reset_of(to: &WriteHalf<'_>) -> io::Error {
+async fn until_reset(to: &WriteHalf<'_>) -> io::Error {
     loop {
-        match to.ready(tokio::io::Interest::ERROR).await {
-            Ok(_) => {}
-            Err(error) => return error,
+        if let Some(error) = reset(to) {
+            return error;
         }
-        match to.as_ref().take_error() {
-            Ok(Some(error)) | Err(error) => return error,
-            Ok(None) => tokio::time::sleep(LOOK_FIRST).await,
-        }
+        tokio::time::sleep(LOOK_FIRST * 4).await;
     }
+}
+
+fn reset(to: &WriteHalf<'_>) -> Option<io::Error> {
+    to.as_ref().take_error().unwrap_or_else(Some)
 }
 
 nix::ioctl_read_bad!(

@@ -25,6 +25,9 @@ const EXPIRIES_AT_ONCE: usize = 256;
 /// What a record takes in the log beyond its texts and body, at most.
 const RECORD_BYTES: u64 = 96;
 
+/// How long somebody who only looks waits for the disk.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// All that the threads of the engine share.
 #[derive(Debug)]
 pub struct Shared {
@@ -461,6 +464,21 @@ impl Local {
         act(&mut self.0.lock())
     }
 
+    /// What is seen should not be undone by a power loss: a drained queue least of all. But a disk that hangs
+    /// must not keep anybody from looking.
+    async fn look_at<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        let (seen, ticket) = {
+            let mut state = self.0.lock();
+            let seen = act(&mut state)?;
+            let failing = state.disk_mut(|front| front.failing.is_some()) == Some(true);
+            let ticket = if failing { None } else { state.ticket() };
+            self.0.follow_up(&mut state);
+            (seen, ticket)
+        };
+        let _ = tokio::time::timeout(LOOK_PATIENCE, durable(ticket)).await;
+        Ok(seen)
+    }
+
     /// Waits until a push leaves enough room for acks, or says that it will not.
     async fn room_for(&self, bytes: u64) -> Result<(), Refusal> {
         loop {
@@ -710,11 +728,11 @@ impl Engine for Local {
     }
 
     async fn queue(&self, queue: &str) -> Result<QueueView, Refusal> {
-        self.read(|state| view_of(state, queue))
+        self.look_at(|state| view_of(state, queue)).await
     }
 
     async fn queues(&self) -> Result<Vec<QueueView>, Refusal> {
-        self.read(|state| Ok(state.core.queues().map(|queue| view(state, queue)).collect()))
+        self.look_at(|state| Ok(state.core.queues().map(|queue| view(state, queue)).collect())).await
     }
 
     async fn look(&self, queue: &str, look: Look) -> Result<Vec<ItemView>, Refusal> {

@@ -277,7 +277,10 @@ impl Queue {
     }
 
     pub fn verdict(&self) -> Verdict {
-        if !self.held {
+        if self.count_next.is_some() {
+            // Its next number is always there.
+            Verdict::Working
+        } else if !self.held {
             Verdict::Pending
         } else if self.backlog() > 0 || (self.seal_used && !self.sealed) {
             Verdict::Working

@@ -22,14 +22,13 @@ const DEQUEUE_LEASE_MS: u64 = 30_000;
 const UNREADABLE_RESTS_MS: u64 = 1_000;
 
 pub fn routes<E: Engine>() -> Router<Doors<E>> {
-    let name = "/memq/server/queues/{name}";
     Router::new()
         .route("/memq/server/stats", get(stats::<E>))
-        .route(name, put(create::<E>).delete(delete::<E>))
+        .route("/memq/server/queues/{name}", put(create::<E>).delete(delete::<E>))
         .route("/memq/server/queues/", put(async || empty_name()).delete(async || empty_name()))
-        .route(&format!("{name}/drain"), post(drain::<E>))
-        .route(&format!("{name}/enqueue"), post(enqueue::<E>))
-        .route(&format!("{name}/dequeue"), post(dequeue::<E>))
+        .route("/memq/server/queues/{name}/drain", post(drain::<E>))
+        .route("/memq/server/queues/{name}/enqueue", post(enqueue::<E>))
+        .route("/memq/server/queues/{name}/dequeue", post(dequeue::<E>))
 }
 
 pub fn empty_name() -> Response {
@@ -99,13 +98,19 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Whether this may be done to a queue of this name.
+fn permit<E>(doors: &Doors<E>, headers: &HeaderMap, name: &str, right: Right) -> Result<(), Box<Response>> {
+    doors.permit_new(headers, right).map_err(|problem| Box::new(refused(problem)))?;
+    if name.is_empty() { Err(Box::new(empty_name())) } else { Ok(()) }
+}
+
 async fn create<E: Engine>(
     State(doors): State<Doors<E>>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(problem) = doors.permit_new(&headers, Right::PushOrAdmin) {
-        return refused(problem);
+    if let Err(response) = permit(&doors, &headers, &name, Right::PushOrAdmin) {
+        return *response;
     }
     match doors.engine.configure(&name, PolicyChange::default()).await {
         Ok((true, _)) => StatusCode::OK.into_response(),
@@ -119,8 +124,8 @@ async fn delete<E: Engine>(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(problem) = doors.permit_new(&headers, Right::Admin) {
-        return refused(problem);
+    if let Err(response) = permit(&doors, &headers, &name, Right::Admin) {
+        return *response;
     }
     match doors.engine.delete(&name).await {
         Ok(()) => StatusCode::OK.into_response(),
@@ -133,8 +138,8 @@ async fn drain<E: Engine>(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(problem) = doors.permit_new(&headers, Right::Admin) {
-        return refused(problem);
+    if let Err(response) = permit(&doors, &headers, &name, Right::Admin) {
+        return *response;
     }
     match doors.engine.drain(&name).await {
         Ok(_) => StatusCode::OK.into_response(),
@@ -148,8 +153,10 @@ async fn enqueue<E: Engine>(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    if let Err(response) = permit(&doors, &headers, &name, Right::Push) {
+        return *response;
+    }
     let enqueued = async {
-        doors.permit_new(&headers, Right::Push)?;
         let bytes = request::body(&headers, body, doors.item_bytes_max).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("not UTF-8"))?;
         // Unlike /v1, this API makes no queues on the way.
@@ -172,8 +179,10 @@ async fn dequeue<E: Engine>(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
+    if let Err(response) = permit(&doors, &headers, &name, Right::Work) {
+        return *response;
+    }
     let dequeued = async {
-        doors.permit(&headers, Right::Work)?;
         loop {
             let request =
                 LeaseRequest { max: 1, lease_ms: Some(DEQUEUE_LEASE_MS), ..LeaseRequest::default() };

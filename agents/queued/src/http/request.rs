@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 
 /// A request that is not complete by then is given up.
@@ -42,9 +42,17 @@ fn is_too_long(error: &axum::Error) -> bool {
     false
 }
 
-/// JSON, or `{}` when there is nothing.
+/// A JSON object, or `{}` when there is nothing.
 pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    let bytes = bytes.trim_ascii();
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    // The derived readers would take an array for the fields in their order, which nobody means.
+    if !bytes.starts_with(b"{") {
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => Problem::invalid("expected a JSON object"),
+            Err(error) => Problem::bad_request(format!("not JSON: {error}")),
+        });
+    }
     serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
         true => Problem::invalid(error.to_string()),
         false => Problem::bad_request(format!("not JSON: {error}")),

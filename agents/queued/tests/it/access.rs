@@ -1,0 +1,157 @@
+//! Who may do what: tokens, TLS, the allow-list, bounds on requests; and how the process refuses bad flags.
+
+use crate::daemon::{Queued, Setup, wait_until};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+#[test]
+fn each_right_opens_its_own_doors_and_a_changed_file_counts_at_once() {
+    let setup = Setup::new(&["--data", "memory", "--tokens", "tokens"]);
+    setup.write("tokens", "pusher push\nworker work\nboss admin\n");
+    let daemon = setup.start();
+    let mut http = daemon.http();
+    let mut status = |token: &str, method: &str, path: &str, body: &str| {
+        http.token = (!token.is_empty()).then(|| token.to_owned());
+        http.call(method, path, body).status
+    };
+    let none = "{\"items\":[]}";
+    for (method, path, body, push, work, boss) in [
+        ("GET", "/v1/queues", "", 200, 200, 200),
+        ("PUT", "/v1/queues/q", "", 201, 403, 200),
+        ("POST", "/v1/queues/q/items", "x", 201, 403, 201),
+        ("POST", "/v1/queues/q/batch", "x", 201, 403, 201),
+        ("POST", "/v1/queues/q/lease", "", 403, 200, 200),
+        ("POST", "/v1/queues/q/ack", none, 403, 200, 200),
+        ("POST", "/v1/queues/q/nack", none, 403, 200, 200),
+        ("POST", "/v1/queues/q/extend", none, 403, 200, 200),
+        ("POST", "/v1/queues/q/seal", "", 200, 403, 200),
+        ("POST", "/v1/queues/q/unseal", "", 200, 403, 200),
+        ("POST", "/v1/queues/q/drain", "", 403, 403, 200),
+        ("POST", "/v1/queues/q/dead/redrive", "", 403, 403, 200),
+        ("POST", "/v1/queues/q/dead/delete", "", 403, 403, 200),
+        ("GET", "/v1/queues/q/items", "", 200, 200, 200),
+        ("POST", "/memq/server/queues/q/enqueue", "x", 200, 403, 200),
+        ("POST", "/memq/server/queues/q/dequeue", "", 403, 200, 200),
+        ("DELETE", "/v1/queues/q", "", 403, 403, 204),
+    ] {
+        for (token, expected) in
+            [("", 401), ("nobody", 401), ("pusher", push), ("worker", work), ("boss", boss)]
+        {
+            assert_eq!(status(token, method, path, body), expected, "{token:?} {method} {path}");
+        }
+    }
+    for open in ["/healthy", "/ready", "/metrics"] {
+        assert_eq!(status("", "GET", open, ""), 200, "{open}");
+    }
+    daemon.setup.write("tokens", "pusher work\n");
+    wait_until("the new rights count", || status("pusher", "POST", "/v1/queues/q/items", "x") == 403);
+    assert_eq!(status("boss", "GET", "/v1/queues", ""), 401);
+    daemon.setup.write("tokens", "broken");
+    wait_until("it is said", || {
+        daemon.event("the changed tokens cannot be used, keeping the old ones").is_some()
+    });
+    assert_eq!(status("pusher", "GET", "/v1/queues", ""), 200);
+}
+
+#[test]
+fn a_bad_flag_or_file_is_one_line_that_names_it() {
+    for (arguments, code, word) in [
+        (vec!["--durability", "sometimes"], 64, "--durability"),
+        (vec!["--line-queue", "a/b"], 64, "--line-queue"),
+        (vec!["--segment-size", "1KiB"], 64, "--segment-size"),
+        (vec!["--tokens", "nowhere"], 78, "nowhere"),
+        (vec!["--data", "/proc/none"], 71, "/proc/none"),
+        (vec!["check", "nowhere"], 1, "nowhere"),
+    ] {
+        let setup = Setup::new(&[]);
+        let output = match arguments[0] {
+            "check" => setup.subcommand(&arguments),
+            _ => Setup::new(&arguments).run(),
+        };
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        let last = error.lines().last().unwrap();
+        assert!(last.starts_with("queued: ") && last.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn peers_outside_the_allow_list_get_no_answer_at_any_door() {
+    let daemon = Queued::start(&["--data", "memory", "--allow", "192.0.2.0/24"]);
+    for address in [daemon.http_address(), daemon.line_address()] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let _ = stream.write_all(b"GET /v1/queues HTTP/1.1\r\nHost: q\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"");
+    }
+}
+
+#[test]
+fn too_large_is_413_before_the_body_is_there_and_slow_or_broken_ones_are_told_apart() {
+    let daemon =
+        Queued::start(&["--data", "memory", "--max-item-bytes", "1000", "--max-request-bytes", "2000"]);
+    assert_eq!(daemon.post("/v1/queues/q/items", "x".repeat(1001)).expect(413).error(), "too_large");
+    daemon.post("/v1/queues/q/items", "x".repeat(1000)).expect(201);
+    let item = format!("{{\"items\":[{{\"body\":\"{}\"}}]}}", "x".repeat(1001));
+    let mut http = daemon.http();
+    http.send("POST", "/v1/queues/q/batch", "application/json", item.as_bytes()).unwrap();
+    assert_eq!(http.receive().unwrap().expect(413).error(), "too_large");
+    // Without a length nobody knows beforehand.
+    let mut stream = TcpStream::connect(daemon.http_address()).unwrap();
+    let head = "POST /v1/queues/q/items HTTP/1.1\r\nHost: q\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    write!(stream, "{head}7d0\r\n{}\r\n0\r\n\r\n", "x".repeat(2000)).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[test]
+fn http_over_tls_and_only_for_clients_that_the_ca_knows() {
+    use rcgen::{CertificateParams, Issuer, KeyPair};
+    let setup = Setup::new(&[
+        "--data",
+        "memory",
+        "--tls-cert",
+        "tls.crt",
+        "--tls-key",
+        "tls.key",
+        "--tls-client-ca",
+        "ca.crt",
+    ]);
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    setup.write("ca.crt", ca.self_signed(&ca_key).unwrap().pem());
+    let issuer = Issuer::new(ca, &ca_key);
+    for name in ["tls", "client"] {
+        let key = KeyPair::generate().unwrap();
+        let cert =
+            CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        setup.write(&format!("{name}.crt"), cert.pem());
+        setup.write(&format!("{name}.key"), key.serialize_pem());
+    }
+    let files = |cert: Option<&str>| kit::tls::ClientFiles {
+        tls_ca: Some(setup.path("ca.crt")),
+        tls_cert: cert.map(|name| setup.path(&format!("{name}.crt"))),
+        tls_key: cert.map(|name| setup.path(&format!("{name}.key"))),
+        tls_name: None,
+    };
+    let (known, unknown) = (files(Some("client")).load().unwrap(), files(None).load().unwrap());
+    let daemon = setup.start();
+    let ask = |config: Option<std::sync::Arc<_>>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let stream = tokio::net::TcpStream::connect(daemon.http_address()).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(config.unwrap());
+            let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await?;
+            stream.write_all(b"GET /healthy HTTP/1.1\r\nHost: q\r\nConnection: close\r\n\r\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        })
+    };
+    assert!(ask(known).unwrap().starts_with("HTTP/1.1 200 OK"));
+    assert!(ask(unknown).is_err());
+}

@@ -1,0 +1,278 @@
+//! What every engine has to do, whichever it is; a further one only adds its line at the end.
+
+use kit::daemon::Context;
+use kit::stop::Stop;
+use queued::durable::{self, Keeping};
+use queued::engine::contract::{
+    Engine, LeaseRequest, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
+};
+use queued::engine::core::Leased;
+use queued::engine::item::{ItemId, State};
+use queued::engine::policy::PolicyChange;
+use queued::engine::queue::Verdict;
+use queued::local::{Local, Surroundings};
+use queued::log::writer::Durability;
+use queued::metrics::QueuedMetrics;
+use std::time::Duration;
+
+fn item(body: &str) -> NewItem {
+    NewItem { body: body.as_bytes().into(), ..NewItem::default() }
+}
+
+fn keyed(body: &str, key: &str) -> NewItem {
+    NewItem { key: Some(key.into()), ..item(body) }
+}
+
+fn up_to(max: usize) -> LeaseRequest {
+    LeaseRequest { max, ..LeaseRequest::default() }
+}
+
+fn end(item: &Leased, wish: Wish) -> Vec<Settlement> {
+    vec![Settlement { id: item.id, token: item.token, wish }]
+}
+
+fn nack(delay_ms: Option<u64>) -> Wish {
+    Wish::Nack { delay_ms, reason: Some("r".into()), release: false }
+}
+
+async fn items_come_in_order_and_go_with_their_ack(engine: impl Engine) {
+    let ids = engine.push("q", vec![item("a"), item("b"), item("c")], false).await.unwrap();
+    assert!(ids.is_sorted() && ids.iter().all(|(_, duplicate)| !duplicate));
+    let leased = engine.lease("q", up_to(2)).await.unwrap();
+    let got: Vec<(ItemId, &[u8], u32)> = leased.items.iter().map(|i| (i.id, &*i.body, i.attempt)).collect();
+    assert_eq!(got, [(ids[0].0, &b"a"[..], 1), (ids[1].0, &b"b"[..], 1)]);
+    assert_eq!((leased.ready, leased.leased, leased.verdict), (1, 2, Verdict::Working));
+    let first = &leased.items[0];
+    assert_eq!(engine.settle("q", end(first, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    assert_eq!(engine.settle("q", end(first, Wish::Ack)).await.unwrap(), [Settled::Lost]);
+    assert!(matches!(engine.item("q", first.id).await, Err(Refusal::NoSuchItem(..))));
+    assert_eq!(engine.queue("q").await.unwrap().backlog(), 2);
+}
+
+async fn an_ack_and_the_next_lease_are_one_request(engine: impl Engine) {
+    engine.push("q", vec![item("a"), item("b")], true).await.unwrap();
+    let first = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    let request = LeaseRequest { settlements: end(&first, Wish::Ack), ..up_to(1) };
+    let second = engine.lease("q", request).await.unwrap();
+    assert_eq!((second.results.as_slice(), &*second.items[0].body), (&[Settled::Done][..], &b"b"[..]));
+    let request = LeaseRequest { settlements: end(&second.items[0], Wish::Ack), ..up_to(1) };
+    let last = engine.lease("q", request).await.unwrap();
+    assert!(last.done && last.items.is_empty() && last.verdict == Verdict::Drained && last.sealed);
+}
+
+async fn a_lease_that_was_lost_is_good_for_nothing(engine: impl Engine) {
+    engine.push("q", vec![item("a")], false).await.unwrap();
+    let short = LeaseRequest { lease_ms: Some(100), ..up_to(1) };
+    let first = engine.lease("q", short).await.unwrap().items.remove(0);
+    // It expires, rests, and is leased again.
+    let wait = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
+    let second = engine.lease("q", wait).await.unwrap().items.remove(0);
+    assert_eq!((second.id, second.attempt), (first.id, 2));
+    for wish in [Wish::Ack, nack(None), Wish::Extend { lease_ms: None }] {
+        assert_eq!(engine.settle("q", end(&first, wish)).await.unwrap(), [Settled::Lost]);
+    }
+    let extended = engine.settle("q", end(&second, Wish::Extend { lease_ms: Some(5000) })).await.unwrap();
+    assert_eq!(extended, [Settled::Extended(5000)]);
+    assert_eq!(engine.settle("q", end(&second, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    assert_eq!(engine.queue("q").await.unwrap().counters.expired, 1);
+}
+
+async fn an_item_rests_dies_and_is_redriven(engine: impl Engine) {
+    let change = PolicyChange { max_attempts: Some(2), backoff_ms: Some(1), ..PolicyChange::default() };
+    assert!(engine.configure("q", change).await.unwrap().0);
+    engine.push("q", vec![item("a")], false).await.unwrap();
+    let first = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    assert_eq!(engine.settle("q", end(&first, nack(Some(0)))).await.unwrap(), [Settled::Done]);
+    let second = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    assert_eq!(engine.settle("q", end(&second, nack(None))).await.unwrap(), [Settled::Dead]);
+    let dead = Look { state: Some(State::Dead), limit: 10, after: None };
+    let dead = engine.look("q", dead).await.unwrap();
+    assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (2, Some("r")));
+    assert_eq!(engine.queue("q").await.unwrap().verdict, Verdict::Drained);
+    assert_eq!(engine.redrive_dead("q", Some(vec![first.id])).await.unwrap(), 1);
+    let again = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    assert_eq!((again.id, again.attempt), (first.id, 1));
+    engine.settle("q", end(&again, nack(Some(0)))).await.unwrap();
+    let last = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    engine.settle("q", end(&last, nack(None))).await.unwrap();
+    assert_eq!(engine.delete_dead("q", None).await.unwrap(), 1);
+}
+
+async fn a_release_is_no_attempt(engine: impl Engine) {
+    engine.push("q", vec![item("a")], false).await.unwrap();
+    for _ in 0..20 {
+        let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+        assert_eq!(leased.attempt, 1);
+        let wish = Wish::Nack { delay_ms: None, reason: None, release: true };
+        assert_eq!(engine.settle("q", end(&leased, wish)).await.unwrap(), [Settled::Done]);
+    }
+}
+
+async fn pushes_with_the_same_key_are_one_item(engine: impl Engine) {
+    let first =
+        engine.push("q", vec![keyed("a", "k"), keyed("b", "k"), keyed("c", "l")], true).await.unwrap();
+    assert_eq!(first.iter().map(|(_, duplicate)| *duplicate).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(first[0].0, first[1].0);
+    // Also when the queue is sealed, and when the item is done.
+    let again = engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
+    assert_eq!(again, [(first[0].0, true)]);
+    let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    engine.settle("q", end(&leased, Wish::Ack)).await.unwrap();
+    assert_eq!(engine.push("q", vec![keyed("a", "k")], false).await.unwrap(), [(first[0].0, true)]);
+    assert_eq!(engine.push("q", vec![keyed("d", "m")], false).await, Err(Refusal::Sealed("q".into())));
+}
+
+async fn bounds_are_kept_and_a_batch_is_whole(engine: impl Engine) {
+    let change = PolicyChange { max_items: Some(2), max_bytes: Some(10), ..PolicyChange::default() };
+    engine.configure("q", change).await.unwrap();
+    let full = engine.push("q", vec![item("a"), item("b"), item("c")], false).await;
+    assert!(matches!(full, Err(Refusal::Full(_))));
+    assert_eq!(engine.queue("q").await.unwrap().backlog(), 0);
+    assert!(matches!(engine.push("q", vec![item("0123456789a")], false).await, Err(Refusal::Full(_))));
+    engine.push("q", vec![item("a"), item("b")], false).await.unwrap();
+    assert!(matches!(engine.push("q", vec![item("c")], false).await, Err(Refusal::Full(_))));
+    assert!(matches!(engine.push("no/name", vec![item("c")], false).await, Err(Refusal::Invalid(_))));
+}
+
+async fn who_waits_is_served_in_order_and_told_at_the_end(engine: impl Engine) {
+    engine.configure("q", PolicyChange::default()).await.unwrap();
+    let wait = |engine: &_| {
+        let engine = Clone::clone(engine);
+        tokio::spawn(async move {
+            let wait = Duration::from_secs(30);
+            lease_from(engine, LeaseRequest { wait, ..up_to(1) }).await
+        })
+    };
+    let (first, second) = (wait(&engine), wait_after(&engine, 1, wait).await);
+    while engine.queue("q").await.unwrap().waiting < 2 {
+        tokio::task::yield_now().await;
+    }
+    engine.push("q", vec![item("a")], false).await.unwrap();
+    let got = first.await.unwrap();
+    engine.settle("q", end(&got.items[0], Wish::Ack)).await.unwrap();
+    let told = second.await.unwrap();
+    assert!(told.done && told.items.is_empty());
+}
+
+async fn wait_after<E: Engine, T>(engine: &E, waiting: u64, then: impl Fn(&E) -> T) -> T {
+    while engine.queue("q").await.unwrap().waiting < waiting {
+        tokio::task::yield_now().await;
+    }
+    then(engine)
+}
+
+async fn lease_from(engine: impl Engine, request: LeaseRequest) -> queued::engine::contract::LeaseAnswer {
+    engine.lease("q", request).await.unwrap()
+}
+
+async fn a_wait_that_was_given_up_costs_nothing(engine: impl Engine) {
+    engine.configure("q", PolicyChange::default()).await.unwrap();
+    let request = LeaseRequest { wait: Duration::from_secs(30), until: Until::Forever, ..up_to(1) };
+    for _ in 0..20 {
+        let waiting = tokio::spawn(lease_from(engine.clone(), request.clone()));
+        wait_after(&engine, 1, |_| ()).await;
+        // The item and the end of the wait meet.
+        let push = engine.push("q", vec![item("a")], false);
+        waiting.abort();
+        push.await.unwrap();
+        let _ = waiting.await;
+        let leased =
+            engine.lease("q", LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) }).await.unwrap();
+        assert_eq!((leased.items.len(), leased.items[0].attempt), (1, 1));
+        engine.settle("q", end(&leased.items[0], Wish::Ack)).await.unwrap();
+    }
+}
+
+async fn a_queue_that_counts_never_ends(engine: impl Engine) {
+    engine.count_from("q", 5).await.unwrap();
+    let leased = engine.lease("q", up_to(3)).await.unwrap();
+    let bodies: Vec<&[u8]> = leased.items.iter().map(|item| &*item.body).collect();
+    assert_eq!(bodies, [b"5", b"6", b"7"]);
+    let wish = Wish::Nack { delay_ms: None, reason: None, release: true };
+    engine.settle("q", end(&leased.items[1], wish)).await.unwrap();
+    engine.count_from("q", 100).await.unwrap();
+    let leased = engine.lease("q", up_to(2)).await.unwrap();
+    let bodies: Vec<&[u8]> = leased.items.iter().map(|item| &*item.body).collect();
+    assert_eq!(bodies, [b"6", b"8"], "what came back first, and no second beginning");
+}
+
+async fn queues_are_listed_drained_deleted(engine: impl Engine) {
+    for name in ["b", "a"] {
+        engine.push(name, vec![item("x"), NewItem { delay_ms: 60_000, ..item("y") }], false).await.unwrap();
+    }
+    let names: Vec<_> = engine.queues().await.unwrap().into_iter().map(|queue| queue.name).collect();
+    assert_eq!(names, ["a".into(), "b".into()]);
+    assert_eq!(engine.drain("a").await.unwrap(), 2);
+    engine.delete("a").await.unwrap();
+    assert_eq!(engine.delete("a").await, Err(Refusal::NoSuchQueue("a".into())));
+    assert_eq!(engine.queues().await.unwrap().len(), 1);
+    let look = Look { state: Some(State::Delayed), limit: 5, after: None };
+    let delayed = engine.look("b", look).await.unwrap();
+    assert_eq!((delayed.len(), &*delayed[0].body), (1, &b"y"[..]));
+    assert!(delayed[0].due_ms.is_some_and(|due_ms| due_ms > 0));
+}
+
+/// Runs the suite, each test on an engine of its own.
+macro_rules! suite {
+    ($module:ident, $with:expr, $($test:ident),* $(,)?) => {
+        mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async { $with(async |engine| super::$test(engine).await).await });
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! for_every_engine {
+    ($($test:ident),* $(,)?) => {
+        suite!(in_the_memory, super::in_memory, $($test),*);
+        suite!(on_the_disk, super::on_disk, $($test),*);
+    };
+}
+
+for_every_engine!(
+    items_come_in_order_and_go_with_their_ack,
+    an_ack_and_the_next_lease_are_one_request,
+    a_lease_that_was_lost_is_good_for_nothing,
+    an_item_rests_dies_and_is_redriven,
+    a_release_is_no_attempt,
+    pushes_with_the_same_key_are_one_item,
+    bounds_are_kept_and_a_batch_is_whole,
+    who_waits_is_served_in_order_and_told_at_the_end,
+    a_wait_that_was_given_up_costs_nothing,
+    a_queue_that_counts_never_ends,
+    queues_are_listed_drained_deleted,
+);
+
+fn around() -> Surroundings {
+    let context = Context::new("queued", Stop::by_hand(Duration::from_secs(25)));
+    Surroundings {
+        drain: context.stop.drain.clone(),
+        metrics: QueuedMetrics::register(&context.metrics),
+        readiness: context.readiness,
+    }
+}
+
+async fn in_memory(test: impl AsyncFnOnce(Local)) {
+    let limits = Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: false };
+    let engine = Local::in_memory(limits, around());
+    let time = tokio::spawn(engine.clone().keep_time());
+    test(engine).await;
+    time.abort();
+}
+
+async fn on_disk(test: impl AsyncFnOnce(Local)) {
+    let dir = tempfile::tempdir().unwrap();
+    let keeping =
+        Keeping { dir: dir.path().to_owned(), durability: Durability::Always, segment_bytes: 64 << 10 };
+    let limits = Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: true };
+    let (engine, threads) = durable::open(keeping, limits, around()).unwrap();
+    let time = tokio::spawn(engine.clone().keep_time());
+    test(engine).await;
+    time.abort();
+    threads.close();
+}

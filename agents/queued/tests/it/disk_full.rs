@@ -1,0 +1,120 @@
+//! The disk is full: pushes get 507, acks, leases and reads go on, and it recovers by itself.
+
+use crate::daemon::{Queued, wait_until};
+use crate::http::Http;
+use nix::sys::resource::Resource;
+use serde_json::json;
+
+/// No further log file can be made, those that are there can be written: what a full disk is like for files that
+/// were made ready.
+const JUST_TOO_SMALL: u64 = 256 * 1024 - 1;
+
+fn fill(http: &mut Http) -> u64 {
+    let body = "x".repeat(4000);
+    for pushed in 0.. {
+        let answer = http.post("/v1/queues/q/items", &body);
+        if answer.status == 507 {
+            assert_eq!(answer.error(), "no_space");
+            return pushed;
+        }
+        answer.expect(201);
+    }
+    unreachable!()
+}
+
+fn work_off(http: &mut Http, count: u64) {
+    for _ in 0..count {
+        let leased = http.post("/v1/queues/q/lease", "").expect(200).json();
+        let item = &leased["items"][0];
+        let held = json!({"id": item["id"], "token": item["token"]});
+        http.post("/v1/queues/q/ack", held.to_string()).expect(200);
+    }
+}
+
+#[test]
+fn pushes_are_refused_and_everything_else_goes_on() {
+    let mut daemon = Queued::start(&[]);
+    let http = &mut daemon.http();
+    http.post("/v1/queues/q/items", "first").expect(201);
+    wait_until("the next file is ready", || daemon.setup.path("data/spare").exists());
+    daemon.limit(Resource::RLIMIT_FSIZE, JUST_TOO_SMALL);
+    let pushed = fill(http) + 1;
+    assert!(pushed > 60, "{pushed} items before the disk was full");
+    assert_eq!(daemon.metric("no_space"), 1.0);
+    assert_eq!(http.get("/v1/queues/q").expect(200).json()["ready"], pushed);
+    assert_eq!(daemon.get("/ready").status, 200, "workers must still find it");
+    work_off(http, pushed - 5);
+    // What was acked gave its file back.
+    wait_until("there is room again", || http.post("/v1/queues/q/items", "again").status == 201);
+    daemon.kill9();
+    daemon.restart();
+    let queue = daemon.get("/v1/queues/q").json();
+    assert_eq!((queue["ready"].as_u64(), queue["acked"].as_u64()), (Some(6), Some(pushed - 5)));
+}
+
+#[test]
+fn it_goes_on_when_there_is_room_again() {
+    let daemon = Queued::start(&[]);
+    let http = &mut daemon.http();
+    http.post("/v1/queues/q/items", "first").expect(201);
+    wait_until("the next file is ready", || daemon.setup.path("data/spare").exists());
+    daemon.limit(Resource::RLIMIT_FSIZE, JUST_TOO_SMALL);
+    fill(http);
+    daemon.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
+    wait_until("there is room again", || daemon.metric("no_space") == 0.0);
+    http.post("/v1/queues/q/items", "x".repeat(4000)).expect(201);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_at_all_is_not_ready_and_loses_nothing() {
+    let mut daemon = Queued::start(&[]);
+    let http = &mut daemon.http();
+    http.post("/v1/queues/q/items", "first").expect(201);
+    daemon.limit(Resource::RLIMIT_FSIZE, 64);
+    let mut waiting = daemon.http();
+    waiting.send("POST", "/v1/queues/q/items", "", b"second").unwrap();
+    wait_until("it says that it is not ready", || daemon.get("/ready").status == 503);
+    assert_eq!(http.post("/v1/queues/q/items", "third").expect(507).error(), "no_space");
+    assert!(daemon.metric("write_errors_total") > 0.0);
+    daemon.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
+    waiting.receive().unwrap().expect(201);
+    wait_until("it is ready again", || daemon.get("/ready").status == 200);
+    daemon.kill9();
+    daemon.restart();
+    assert_eq!(daemon.get("/v1/queues/q").json()["ready"], 2);
+}
+
+#[test]
+fn with_memory_only_its_bound_is_the_disk() {
+    let daemon = Queued::start(&["--data", "memory", "--max-memory", "100KiB"]);
+    let http = &mut daemon.http();
+    let pushed = fill(http);
+    assert!((20..=25).contains(&pushed), "{pushed}");
+    work_off(http, 1);
+    http.post("/v1/queues/q/items", "again").expect(201);
+}
+
+#[test]
+fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
+    let mut daemon = Queued::start(&["--max-memory", "300KiB", "--durability", "none"]);
+    let http = &mut daemon.http();
+    let body = |n: u64| format!("{n:06}{}", "x".repeat(2000));
+    for n in 0..500 {
+        http.post("/v1/queues/q/items", body(n)).expect(201);
+    }
+    wait_until("most bodies have left the memory", || daemon.metric("memory_bytes") < 400_000.0);
+    let check = |http: &mut Http, from: u64, to: u64| {
+        for n in from..to {
+            let leased = http.post("/v1/queues/q/lease", "").expect(200).json();
+            let item = &leased["items"][0];
+            assert_eq!(item["body"], body(n).as_str(), "{n}");
+            let held = json!({"id": item["id"], "token": item["token"]});
+            http.post("/v1/queues/q/ack", held.to_string()).expect(200);
+        }
+    };
+    check(http, 0, 200);
+    daemon.kill9();
+    daemon.restart();
+    assert!(daemon.metric("memory_bytes") < 400_000.0);
+    check(&mut daemon.http(), 200, 500);
+}

@@ -1,0 +1,114 @@
+//! The line door: an item is taken only by a client that read it and closed in order.
+
+use crate::daemon::{Queued, wait_until};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+fn pushed(arguments: &[&str], items: &[&str]) -> Queued {
+    let daemon = Queued::start(arguments);
+    for item in items {
+        daemon.post("/v1/queues/line/items", item).expect(201);
+    }
+    daemon
+}
+
+fn returned(daemon: &Queued) -> u64 {
+    let page = daemon.get("/metrics");
+    let line = page
+        .text()
+        .lines()
+        .find_map(|l| l.strip_prefix("queued_line_connections_total{outcome=\"returned\"} "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+#[test]
+fn items_come_in_order_without_a_newline_and_then_nothing() {
+    let daemon = pushed(&["--data", "memory"], &["one", "two\nlines"]);
+    assert_eq!(
+        (daemon.line(), daemon.line(), daemon.line()),
+        ("one".into(), "two\nlines".into(), String::new())
+    );
+    let queue = daemon.get("/v1/queues/line").json();
+    assert_eq!((queue["acked"].as_u64(), queue["backlog"].as_u64()), (Some(2), Some(0)));
+}
+
+#[test]
+fn bytes_that_are_no_text_come_as_they_are() {
+    let daemon = Queued::start(&["--data", "memory", "--line-queue", "raw"]);
+    let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    daemon.post("/v1/queues/raw/items", &body).expect(201);
+    let mut got = Vec::new();
+    TcpStream::connect(daemon.line_address()).unwrap().read_to_end(&mut got).unwrap();
+    assert_eq!(got, body);
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_read_leaves_the_item() {
+    let daemon = pushed(&["--data", "memory"], &["one", "two"]);
+    // A TCP probe: connects and closes.
+    drop(TcpStream::connect(daemon.line_address()).unwrap());
+    wait_until("the item is back", || returned(&daemon) == 1);
+    // Half-closes, so that its end is there before the item, and is then gone.
+    let stream = TcpStream::connect(daemon.line_address()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    setsockopt(&stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    drop(stream);
+    wait_until("the item is back again", || returned(&daemon) == 2);
+    // Receives, does not read, closes: TCP says so by a reset.
+    let stream = TcpStream::connect(daemon.line_address()).unwrap();
+    let mut peeked = [0; 3];
+    while stream.peek(&mut peeked).unwrap() < 3 {}
+    drop(stream);
+    wait_until("the item is back a third time", || returned(&daemon) == 3);
+    assert_eq!((daemon.line(), daemon.line()), ("one".to_owned(), "two".to_owned()), "in the old order");
+    let queue = daemon.get("/v1/queues/line").json();
+    assert_eq!((queue["acked"].as_u64(), queue["died"].as_u64()), (Some(2), Some(0)));
+}
+
+#[test]
+fn an_item_goes_back_as_often_as_clients_die_and_never_becomes_a_dead_letter() {
+    let daemon = pushed(&["--data", "memory"], &["one"]);
+    for n in 1..=8 {
+        drop(TcpStream::connect(daemon.line_address()).unwrap());
+        wait_until("it is back", || returned(&daemon) == n);
+    }
+    let item = daemon.get("/v1/queues/line/items").json()["items"][0].clone();
+    assert_eq!((item["state"].as_str(), item["attempts"].as_u64()), (Some("ready"), Some(0)));
+}
+
+#[test]
+fn a_client_that_never_reads_to_the_end_gives_it_back_after_the_timeout() {
+    let daemon = pushed(&["--data", "memory", "--line-timeout", "100ms"], &["one"]);
+    let mut slow = TcpStream::connect(daemon.line_address()).unwrap();
+    let mut three = [0; 3];
+    slow.read_exact(&mut three).unwrap();
+    wait_until("the item is back", || returned(&daemon) == 1);
+    assert_eq!(daemon.line(), "one");
+}
+
+#[test]
+fn what_a_client_sends_does_not_matter() {
+    let daemon = pushed(&["--data", "memory"], &["one"]);
+    let mut stream = TcpStream::connect(daemon.line_address()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "one");
+    drop(stream);
+    wait_until("it is taken", || daemon.get("/v1/queues/line").json()["acked"] == 1);
+}
+
+#[test]
+fn a_count_goes_on_after_sigkill_and_gives_again_what_was_not_taken() {
+    let mut daemon = Queued::start(&["--count-from", "41"]);
+    assert_eq!((daemon.line(), daemon.line()), ("41".to_owned(), "42".to_owned()));
+    wait_until("both are acked", || daemon.get("/v1/queues/line").json()["acked"] == 2);
+    let mut held = TcpStream::connect(daemon.line_address()).unwrap();
+    let mut two = [0; 2];
+    held.read_exact(&mut two).unwrap();
+    assert_eq!(&two, b"43");
+    daemon.kill9();
+    daemon.restart();
+    assert_eq!((daemon.line(), daemon.line()), ("43".to_owned(), "44".to_owned()));
+}

@@ -1,0 +1,17 @@
+//! The daemon as a process, and its engines: each test tries to break one of their promises.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod access;
+mod conformance;
+mod crash;
+mod daemon;
+mod damage;
+mod disk_full;
+mod history;
+mod http;
+mod line;
+mod metrics;
+mod openapi;
+mod protocol;
+mod verdict;
+mod walkthroughs;

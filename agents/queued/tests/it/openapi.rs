@@ -1,0 +1,80 @@
+//! openapi.json and the server say the same: every path, every method, and in all tests every status.
+
+use crate::daemon::Queued;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+static DOCUMENT: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../../openapi.json")).unwrap());
+
+/// The documented path that a request's path is an instance of.
+fn template(path: &str) -> Option<&'static str> {
+    let path = path.split('?').next().unwrap();
+    let parts: Vec<&str> = path.split('/').collect();
+    let fits = |template: &&String| {
+        let wanted: Vec<&str> = template.split('/').collect();
+        wanted.len() == parts.len() && wanted.iter().zip(&parts).all(|(w, p)| w == p || w.starts_with('{'))
+    };
+    DOCUMENT["paths"].as_object().unwrap().keys().find(fits).map(String::as_str)
+}
+
+/// Called with every answer that any test gets.
+pub(crate) fn check_status(method: &str, path: &str, status: u16) {
+    let Some(template) = template(path) else { return };
+    let responses = &DOCUMENT["paths"][template][method.to_lowercase()]["responses"];
+    if responses.is_null() {
+        assert_eq!(status, 405, "{method} {path} is not documented");
+    } else {
+        assert!(
+            !responses[status.to_string()].is_null(),
+            "{method} {template} gave {status}, which is not documented"
+        );
+    }
+}
+
+#[test]
+fn every_route_is_documented_and_every_documented_path_is_a_route() {
+    let sources = [include_str!("../../src/http/mod.rs"), include_str!("../../src/http/memq.rs")];
+    let mut routes = BTreeSet::new();
+    for source in sources {
+        for call in source.split(".route(").skip(1) {
+            let literal = call.split('"').nth(1).unwrap();
+            // One route only answers for an empty name.
+            if !literal.ends_with("/queues/") {
+                routes.insert(literal.to_owned());
+            }
+        }
+    }
+    let documented: BTreeSet<String> = DOCUMENT["paths"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(routes, documented);
+}
+
+#[test]
+fn every_documented_method_is_there_and_no_other() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    for (path, methods) in DOCUMENT["paths"].as_object().unwrap() {
+        // A stream has no end to wait for; its own test reads it.
+        if path == "/v1/events" {
+            continue;
+        }
+        let path = path.replace("{name}", "q").replace("{id}", "0");
+        for method in ["GET", "PUT", "POST", "DELETE", "PATCH"] {
+            let answer = daemon.http().call(method, &path, "");
+            let documented = !methods[method.to_lowercase()].is_null();
+            assert_eq!(answer.status != 405, documented, "{method} {path}: {}", answer.status);
+            if !documented {
+                assert_eq!(answer.error(), "method_not_allowed");
+            }
+        }
+    }
+    assert_eq!(daemon.get("/v1/nothing").expect(404).error(), "not_found");
+}
+
+#[test]
+fn the_document_refers_only_to_what_it_defines() {
+    let text = include_str!("../../openapi.json");
+    for name in text.split("#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(!DOCUMENT["components"]["schemas"][name].is_null(), "{name}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Drained is a verdict of the server: pending, working, drained, and everybody is told.
+
+use crate::daemon::{Queued, wait_until};
+use crate::http::Http;
+use serde_json::Value;
+
+fn verdict(http: &mut Http) -> String {
+    http.get("/v1/queues/q").json()["verdict"].as_str().unwrap().to_owned()
+}
+
+fn lease(http: &mut Http, body: &str) -> Value {
+    http.post("/v1/queues/q/lease", body).expect(200).json()
+}
+
+fn holding(lease: &Value) -> String {
+    let item = &lease["items"][0];
+    format!(r#"{{"id":{},"token":{}}}"#, item["id"], item["token"])
+}
+
+#[test]
+fn a_queue_is_pending_until_it_held_something_and_drained_when_nothing_is_left() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    let http = &mut daemon.http();
+    http.call("PUT", "/v1/queues/q", "").expect(201);
+    assert_eq!(verdict(http), "pending");
+    assert_eq!(lease(http, "")["done"], false);
+    http.post("/v1/queues/q/items", "x").expect(201);
+    assert_eq!(verdict(http), "working");
+    let leased = lease(http, "");
+    assert_eq!(verdict(http), "working", "leased is not drained: it may come back");
+    let other = lease(http, "");
+    assert_eq!((other["done"].as_bool(), other["verdict"].as_str()), (Some(false), Some("working")));
+    http.post("/v1/queues/q/nack", holding(&leased).replace('}', r#","delay_ms":100000}"#)).expect(200);
+    assert_eq!(verdict(http), "working", "delayed is not drained");
+    http.post("/v1/queues/q/drain", "").expect(200);
+    assert_eq!(verdict(http), "drained");
+    assert_eq!(lease(http, r#"{"wait_ms":60000}"#)["done"], true, "at once");
+    http.post("/v1/queues/q/items?delay_ms=100000", "x").expect(201);
+    assert_eq!(verdict(http), "working");
+}
+
+#[test]
+fn once_a_producer_seals_only_a_seal_says_that_nothing_more_comes() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    let http = &mut daemon.http();
+    http.post("/v1/queues/q/seal", "").expect(200);
+    assert_eq!(verdict(http), "pending", "sealed, but it never held anything");
+    http.post("/v1/queues/q/unseal", "").expect(200);
+    http.post("/v1/queues/q/items", "x").expect(201);
+    let leased = lease(http, "");
+    http.post("/v1/queues/q/ack", holding(&leased)).expect(200);
+    assert_eq!(verdict(http), "working", "it is empty, but was sealed once and is not now");
+    assert_eq!(lease(http, r#"{"until":"empty"}"#)["done"], true);
+    assert_eq!(lease(http, r#"{"until":"drained"}"#)["done"], false);
+    http.post("/v1/queues/q/batch?seal=true", "y\n").expect(201);
+    assert_eq!(http.post("/v1/queues/q/items", "z").expect(409).error(), "sealed");
+    let leased = lease(http, "");
+    http.post("/v1/queues/q/ack", holding(&leased)).expect(200);
+    assert_eq!(verdict(http), "drained");
+    assert_eq!(lease(http, r#"{"until":"sealed"}"#)["done"], true);
+    assert_eq!(lease(http, r#"{"until":"forever"}"#)["done"], false);
+}
+
+#[test]
+fn thirty_waiting_workers_are_told_with_the_last_ack_and_none_before() {
+    let daemon = Queued::start(&[]);
+    daemon.post("/v1/queues/q/items", "last").expect(201);
+    let leased = lease(&mut daemon.http(), "");
+    let mut workers: Vec<Http> = (0..30).map(|_| daemon.http()).collect();
+    for worker in &mut workers {
+        worker.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
+    }
+    wait_until("all wait", || daemon.get("/v1/queues/q").json()["waiting"] == 30);
+    // The last one comes back once more: one worker gets it, and still nobody is told.
+    let release = holding(&leased).replace('}', r#","release":true}"#);
+    daemon.post("/v1/queues/q/nack", release).expect(200);
+    wait_until("one has it", || daemon.get("/v1/queues/q").json()["waiting"] == 29);
+    assert_eq!(daemon.get("/v1/queues/q").json()["verdict"], "working");
+    // They wait in their order.
+    let leased = workers.remove(0).receive().unwrap().json();
+    assert_eq!(leased["items"][0]["attempt"], 1);
+    daemon.post("/v1/queues/q/ack", holding(&leased)).expect(200);
+    for worker in &mut workers {
+        let told = worker.receive().unwrap().json();
+        assert_eq!((told["done"].as_bool(), told["verdict"].as_str()), (Some(true), Some("drained")));
+    }
+}
+
+#[test]
+fn the_last_item_becoming_a_dead_letter_drains_the_queue_too() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    let http = &mut daemon.http();
+    http.call("PUT", "/v1/queues/q", r#"{"max_attempts":1}"#).expect(201);
+    http.post("/v1/queues/q/items", "poison").expect(201);
+    let leased = lease(http, "");
+    let mut waiting = daemon.http();
+    waiting.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
+    wait_until("it waits", || daemon.get("/v1/queues/q").json()["waiting"] == 1);
+    let nacked = http.post("/v1/queues/q/nack", holding(&leased).replace('}', r#","reason":"boom"}"#));
+    assert_eq!(nacked.expect(200).json()["results"][0]["status"], "dead");
+    assert_eq!(waiting.receive().unwrap().json()["done"], true);
+    assert_eq!(http.get("/v1/queues/q/dead").json()["items"][0]["reason"], "boom");
+}
+
+#[test]
+fn a_worker_may_wait_for_a_queue_that_is_not_there_yet() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    assert_eq!(daemon.post("/v1/queues/q/lease", "").expect(404).error(), "no_such_queue");
+    let mut waiting = daemon.http();
+    waiting.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
+    wait_until("somebody waits or comes too late", || {
+        daemon.post("/v1/queues/q/items", "x").expect(201);
+        daemon.get("/v1/queues/q").json()["leased"] == 1
+    });
+    assert_eq!(waiting.receive().unwrap().json()["items"][0]["body"], "x");
+}
+
+#[test]
+fn a_worker_that_hangs_up_while_it_waits_gets_nothing_leased() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    daemon.http().call("PUT", "/v1/queues/q", "").expect(201);
+    let mut waiting = daemon.http();
+    waiting.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
+    wait_until("it waits", || daemon.get("/v1/queues/q").json()["waiting"] == 1);
+    drop(waiting);
+    wait_until("its place is gone", || daemon.get("/v1/queues/q").json()["waiting"] == 0);
+    daemon.post("/v1/queues/q/items", "x").expect(201);
+    let queue = daemon.get("/v1/queues/q").json();
+    assert_eq!((queue["ready"].as_u64(), queue["leases"].as_u64()), (Some(1), Some(0)));
+}
+
+#[test]
+fn waits_end_when_the_server_drains() {
+    let mut daemon = Queued::start(&["--data", "memory"]);
+    daemon.http().call("PUT", "/v1/queues/q", "").expect(201);
+    let mut waiting = daemon.http();
+    waiting.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
+    wait_until("it waits", || daemon.get("/v1/queues/q").json()["waiting"] == 1);
+    assert!(daemon.terminate().success());
+    let answer = waiting.receive().unwrap().expect(200).json();
+    assert_eq!((answer["done"].as_bool(), answer["verdict"].as_str()), (Some(false), Some("pending")));
+}

@@ -1,0 +1,165 @@
+//! The commands of the courses' walk-throughs, to the byte.
+
+use crate::daemon::Queued;
+use std::collections::BTreeSet;
+use std::net::Shutdown;
+
+fn is_rfc3339(text: &str) -> bool {
+    text.parse::<jiff::Timestamp>().is_ok() && text.ends_with('Z')
+}
+
+#[test]
+fn kuards_api_answers_as_the_original_does() {
+    let daemon = Queued::start(&[]);
+    let mut curl = daemon.http();
+    let base = "/memq/server/queues/keygen";
+    let created = curl.call("PUT", base, "").expect(200);
+    assert_eq!((created.text(), created.head.contains("content-length: 0\r\n")), ("", true));
+    assert_eq!(curl.call("PUT", base, "").expect(400).text(), "already exists\n");
+    let mut ids = BTreeSet::new();
+    for n in 0..100 {
+        // What `curl -d` sends.
+        let body = format!("work-item-{n}");
+        curl.send("POST", &format!("{base}/enqueue"), "application/x-www-form-urlencoded", body.as_bytes())
+            .unwrap();
+        let answer = curl.receive().unwrap().expect(200);
+        for header in [
+            "content-type: application/json\r\n",
+            "expires: Thu, 01 Jan 1970 00:00:00 UTC\r\n",
+            "cache-control: no-cache, private, max-age=0\r\n",
+            "pragma: no-cache\r\n",
+        ] {
+            assert!(answer.head.contains(header), "{}", answer.head);
+        }
+        let json = answer.json();
+        let (id, created) = (json["id"].as_str().unwrap(), json["creationTimestamp"].as_str().unwrap());
+        let expected = format!(
+            "{{\"kind\":\"message\",\"id\":\"{id}\",\"body\":\"{body}\",\"creationTimestamp\":\"{created}\"}}\n"
+        );
+        assert_eq!(answer.text(), expected);
+        assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && is_rfc3339(created));
+        assert!(ids.insert(id.to_owned()));
+    }
+    let stats = "{\"kind\":\"stats\",\"queues\":[{\"name\":\"keygen\",\"depth\":100,\"enqueued\":100,\"dequeued\":0,\"drained\":0}]}\n";
+    assert_eq!(curl.get("/memq/server/stats").expect(200).text(), stats);
+    let first = curl.post(&format!("{base}/dequeue"), "").expect(200).json();
+    assert_eq!((first["kind"].as_str(), first["body"].as_str()), (Some("message"), Some("work-item-0")));
+    assert!(ids.contains(first["id"].as_str().unwrap()));
+    assert_eq!(curl.post(&format!("{base}/drain"), "").expect(200).text(), "");
+    let empty = curl.post(&format!("{base}/dequeue"), "").expect(204);
+    assert_eq!(empty.text(), "");
+    let stats = "{\"kind\":\"stats\",\"queues\":[{\"name\":\"keygen\",\"depth\":0,\"enqueued\":100,\"dequeued\":1,\"drained\":99}]}\n";
+    assert_eq!(curl.get("/memq/server/stats").expect(200).text(), stats);
+    assert_eq!(curl.call("DELETE", base, "").expect(200).text(), "");
+    for (method, path, line) in [
+        ("DELETE", base, "does not exist\n"),
+        ("POST", "/memq/server/queues/keygen/drain", "does not exist\n"),
+        ("POST", "/memq/server/queues/keygen/enqueue", "does not exist\n"),
+        ("POST", "/memq/server/queues/keygen/dequeue", "does not exist\n"),
+        ("PUT", "/memq/server/queues/", "empty name\n"),
+        ("DELETE", "/memq/server/queues/", "empty name\n"),
+        ("POST", "/memq/server/queues//enqueue", "empty name\n"),
+        ("POST", "/memq/server/queues//dequeue", "empty name\n"),
+    ] {
+        let answer = curl.call(method, path, "x").expect(400);
+        assert_eq!(answer.text(), line, "{method} {path}");
+        assert!(answer.head.contains("content-type: text/plain; charset=utf-8\r\n"));
+        assert!(answer.head.contains("x-content-type-options: nosniff\r\n"));
+    }
+    assert_eq!(curl.get("/memq/server/stats").text(), "{\"kind\":\"stats\",\"queues\":[]}\n");
+}
+
+#[test]
+fn kuards_api_escapes_as_go_does_and_refuses_what_it_cannot_carry() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    let mut curl = daemon.http();
+    curl.call("PUT", "/memq/server/queues/q", "").expect(200);
+    let body = "<a href=\"x\">&\u{2028}é</a>\n";
+    let answer = curl.post("/memq/server/queues/q/enqueue", body).expect(200);
+    assert!(answer.text().contains(r#""body":"\u003ca href=\"x\"\u003e\u0026\u2028é\u003c/a\u003e\n""#));
+    assert_eq!(curl.post("/memq/server/queues/q/dequeue", "").json()["body"].as_str(), Some(body));
+    let answer = curl.post("/memq/server/queues/q/enqueue", [0xff, 0xfe]).expect(400);
+    assert_eq!(answer.text(), "not UTF-8\n");
+}
+
+/// W3: every worker asks until it gets more than 100; together they got 1 … 100, each once.
+fn multiplier(workers: usize, half_close: bool) {
+    let daemon = Queued::start(&["--count-from", "1"]);
+    let got: Vec<u64> = std::thread::scope(|scope| {
+        let worker = || {
+            let mut mine = Vec::new();
+            loop {
+                let mut stream = std::net::TcpStream::connect(daemon.line_address()).unwrap();
+                if half_close {
+                    // busybox nc and ncat, when their stdin is at its end.
+                    stream.shutdown(Shutdown::Write).unwrap();
+                }
+                let mut number = String::new();
+                std::io::Read::read_to_string(&mut stream, &mut number).unwrap();
+                let number: u64 = number.parse().unwrap();
+                if number >= 101 {
+                    return mine;
+                }
+                mine.push(number * 2);
+            }
+        };
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut sorted = got.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=100).map(|n| n * 2).collect::<Vec<_>>(), "{workers} workers");
+}
+
+#[test]
+fn three_workers_get_every_number_once() {
+    multiplier(3, false);
+    multiplier(3, true);
+}
+
+#[test]
+fn thirty_workers_get_every_number_once() {
+    multiplier(30, false);
+    multiplier(30, true);
+}
+
+#[test]
+fn three_hundred_workers_get_every_number_once() {
+    multiplier(300, false);
+    multiplier(300, true);
+}
+
+/// The walk-through's shell, with whatever clients are there.
+#[cfg(feature = "client-tests")]
+#[test]
+fn shells_with_nc_get_every_number_once() {
+    for client in ["nc -w 1", "nc -N -w 1", "busybox nc -w 1", "ncat -w 1"] {
+        for workers in [3, 30, 300] {
+            // ncat takes a third of a second of CPU to start; three hundred of it only test the machine.
+            if client.starts_with("ncat") && workers > 30 {
+                continue;
+            }
+            let daemon = Queued::start(&["--count-from", "1"]);
+            let port = daemon.line_address().port();
+            let script = format!(
+                "while true; do n=$({client} 127.0.0.1 {port} </dev/null); \
+                 [ -z \"$n\" ] && echo empty && exit 1; [ $n -ge 101 ] && exit 0; echo $((n*2)); done"
+            );
+            let start = |_| {
+                let mut shell = std::process::Command::new("sh");
+                shell.args(["-c", &script]).stdout(std::process::Stdio::piped()).spawn().unwrap()
+            };
+            let shells: Vec<_> = (0..workers).map(start).collect();
+            let mut lines: Vec<u64> = Vec::new();
+            for shell in shells {
+                let output = shell.wait_with_output().unwrap();
+                assert!(output.status.success(), "{client}: {output:?}");
+                lines.extend(
+                    String::from_utf8(output.stdout).unwrap().lines().map(|l| l.parse::<u64>().unwrap()),
+                );
+            }
+            lines.sort_unstable();
+            assert_eq!(lines, (1..=100).map(|n| n * 2).collect::<Vec<_>>(), "{client}, {workers} workers");
+        }
+    }
+}
