@@ -12,7 +12,7 @@ pub struct Agent {
     pub cli: fn(Vec<OsString>) -> Result<Exit, Fatal>,
 }
 
-const CREW: [Agent; 3] = [
+const CREW: [Agent; 6] = [
     Agent { name: "logd", about: "TCP log daemon", cli: |argv| logd::cli(argv).map(Exit::from) },
     Agent {
         name: "logsend",
@@ -24,6 +24,9 @@ const CREW: [Agent; 3] = [
         about: "Log compressor: one archive a day",
         cli: |argv| logcd::cli(argv).map(Exit::from),
     },
+    Agent { name: "queued", about: "Queue server for Jobs", cli: |argv| queued::cli(argv).map(Exit::from) },
+    Agent { name: "queuectl", about: "Its client, and the worker of a Job", cli: |argv| queuectl::cli(argv) },
+    Agent { name: "keygen", about: "A workload to try it with: RSA keys", cli: |argv| keygen::cli(argv) },
 ];
 
 /// The agent that `name`, or the file name of the path `name`, stands for.

@@ -40,6 +40,8 @@ pub struct Options {
 const LINES_PORT: u16 = 6666;
 const LOGD_ADMIN_PORT: u16 = 6667;
 const LOGCD_ADMIN_PORT: u16 = 6668;
+const ITEMS_PORT: u16 = 8080;
+const LINE_PORT: u16 = 1080;
 
 pub fn run(options: &Options) -> Result<(), Fatal> {
     logs::start(&options.log_level, LogFormat::Plain)?;
@@ -80,13 +82,25 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let admin = Door(Some(options.at(LOGD_ADMIN_PORT)));
     crew.spawn(host("logd", admin, context, |context| logd::control::run(settings, context)));
 
-    let interval = format!("{}ms", options.interval.as_millis());
-    let argv = options.argv(&[("--dir", options.logs().into()), ("--interval", interval.into())]);
+    let interval = OsString::from(format!("{}ms", options.interval.as_millis()));
+    // Published at each look: here somebody is waiting to see it.
+    let words =
+        [("--dir", options.logs().into()), ("--interval", interval.clone()), ("--publish-within", interval)];
+    let argv = options.argv(&words);
     let settings = kit::settings::load("LOGCD", argv)?;
     let context = Context::new("logcd", stop.clone());
     doors.push(context.readiness.clone());
     let admin = Door(Some(options.at(LOGCD_ADMIN_PORT)));
     crew.spawn(host("logcd", admin, context, |context| logcd::control::run(settings, context)));
+
+    let doors_of_queued = [("--http", options.at(ITEMS_PORT)), ("--line", options.at(LINE_PORT))];
+    let mut words = doors_of_queued.map(|(flag, address)| (flag, address.to_string().into())).to_vec();
+    words.push(("--data", options.data.join("queues").into()));
+    let settings = kit::settings::load("QUEUED", options.argv(&words))?;
+    let context = Context::new("queued", stop.clone());
+    doors.push(context.readiness.clone());
+    // Probes and metrics are on its HTTP door.
+    crew.spawn(host("queued", Door(None), context, |context| queued::control::run(settings, context)));
 
     let mut outcome = Ok(());
     tokio::select! {
@@ -122,18 +136,27 @@ fn greet(options: &Options) {
     let today = jiff::Zoned::now().date();
     let (logd, logcd) = (options.at(LOGD_ADMIN_PORT), options.at(LOGCD_ADMIN_PORT));
     let (host, port) = (lines.ip(), lines.port());
+    let (items, line) = (options.at(ITEMS_PORT), options.at(LINE_PORT));
     let endpoints = [
         (
             format!("logd   takes lines on {lines}"),
             format!("echo hello | nc -N {host} {port}; cat {logs}/node.log"),
         ),
         (format!("logcd  archives {logs}/*.log"), format!("tar -xzOf {logs}/all-logs-{today}.tar.gz")),
+        (
+            format!("queued takes and hands out items on {items}"),
+            format!("curl -d hello {items}/v1/queues/demo/items"),
+        ),
+        (
+            format!("queued hands out lines on {line}"),
+            format!("curl -d one {items}/v1/queues/line/items; nc {host} {}", line.port()),
+        ),
         (format!("logd   probes and metrics on {logd}"), format!("curl {logd}/metrics")),
         (format!("logcd  probes and metrics on {logcd}"), format!("curl {logcd}/ready")),
     ];
     let mut text = String::new();
     for (what, try_it) in endpoints {
-        text.push_str(&format!("{what:<48} {try_it}\n"));
+        text.push_str(&format!("{what:<52} {try_it}\n"));
     }
     text.push_str("Ctrl-C stops the crew; the data stays.\n");
     let mut stdout = std::io::stdout().lock();

@@ -62,7 +62,7 @@ fn a_line_that_was_receipted_is_in_the_file_and_soon_in_the_archive_and_ctrl_c_e
     let data = tempfile::tempdir().unwrap();
     let address = own_address();
     let (mut crew, lines) = up(data.path(), address);
-    assert_eq!(lines.len(), 5, "one line an endpoint and a goodbye: {lines:#?}");
+    assert_eq!(lines.len(), 7, "one line an endpoint and a goodbye: {lines:#?}");
 
     let mut sender = TcpStream::connect((address, 6666)).unwrap();
     sender.write_all(b"hello from a newcomer\n").unwrap();
@@ -113,7 +113,7 @@ fn an_agent_is_a_subcommand_and_a_link_by_its_name() {
         String::from_utf8(output.stdout).unwrap()
     };
     let links = tempfile::tempdir().unwrap();
-    for agent in ["logd", "logsend", "logcd"] {
+    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen"] {
         let link = links.path().join(agent);
         std::os::unix::fs::symlink(NODECREW, &link).unwrap();
         let line = version(&link, &["--version"]);
