@@ -1,6 +1,7 @@
 //! What commands write: passed through to this process's stdout and stderr, with an eye on the last line.
 
 use crate::tail::Tail;
+use nix::unistd::read;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -65,7 +66,10 @@ pub(crate) async fn pass(
     while reads_left > 0 {
         let over = ended.is_cancelled();
         reads_left -= u32::from(over);
-        match pipe.try_read(&mut chunk) {
+        // Once it is over the pipe itself is asked: what the runtime knows of it may be a moment old.
+        let read =
+            if over { read(&pipe, &mut chunk).map_err(io::Error::from) } else { pipe.try_read(&mut chunk) };
+        match read {
             Ok(0) => break,
             Ok(length) => {
                 tail.lock().unwrap_or_else(PoisonError::into_inner).feed(stream, &chunk[..length]);

@@ -1,15 +1,16 @@
-//! The last line that a command wrote, on either stream, in bounded memory.
+//! The last line that a command wrote, in bounded memory.
+//!
+//! Which of two pipes was written to last cannot be known, so what was said on stderr counts before what was
+//! said on stdout: the reason of a failure must not depend on who was scheduled when.
 
 /// What the protocol takes as a reason.
 const REASON_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    last: Vec<u8>,
-    /// The unfinished line of each stream.
+    /// Of each stream the last whole line with something in it, and the unfinished one.
+    last: [Vec<u8>; 2],
     open: [Vec<u8>; 2],
-    /// Which stream wrote last.
-    recent: usize,
 }
 
 impl Tail {
@@ -19,11 +20,10 @@ impl Tail {
             let open = &mut self.open[stream];
             let room = REASON_BYTES_MAX.saturating_sub(open.len());
             open.extend_from_slice(&piece[..piece.len().min(room)]);
-            self.recent = stream;
             // The newline of a line that is too long does not fit: it counts as it comes.
             if piece.ends_with(b"\n") {
                 if !is_blank(open) {
-                    std::mem::swap(&mut self.last, open);
+                    std::mem::swap(&mut self.last[stream], open);
                 }
                 open.clear();
             }
@@ -33,8 +33,8 @@ impl Tail {
     /// The last line with something in it; control characters are replaced, since they could fool whoever
     /// looks at it in a terminal.
     pub(crate) fn line(&self) -> Option<String> {
-        let [recent, other] = [self.recent, 1 - self.recent].map(|stream| &self.open[stream]);
-        let line = [recent, &self.last, other].into_iter().find(|line| !is_blank(line))?;
+        let ([out, err], [last_out, last_err]) = (&self.open, &self.last);
+        let line = [err, last_err, out, last_out].into_iter().find(|line| !is_blank(line))?;
         let text = String::from_utf8_lossy(line);
         let clean = text.trim().replace(char::is_control, "\u{fffd}");
         Some(shortened(clean, REASON_BYTES_MAX))
@@ -68,11 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_last_line_with_something_in_it_on_either_stream() {
+    fn it_is_the_last_line_with_something_in_it_on_stderr_before_stdout() {
         assert_eq!(tail(&[]), None);
         assert_eq!(tail(&[(0, b"\n \n")]), None);
         assert_eq!(tail(&[(0, b"one\ntwo\n\n")]).unwrap(), "two");
-        assert_eq!(tail(&[(1, b"err\n"), (0, b"out\n")]).unwrap(), "out");
+        assert_eq!(tail(&[(1, b"err\n"), (0, b"out\n")]).unwrap(), "err");
+        assert_eq!(tail(&[(1, b" \n"), (0, b"out\n")]).unwrap(), "out");
         assert_eq!(tail(&[(0, b"out\n"), (1, b"er"), (1, b"ror")]).unwrap(), "error");
         assert_eq!(tail(&[(0, b"half"), (1, b"error\n")]).unwrap(), "error");
         assert_eq!(tail(&[(0, b"\x1b[31mred\r\n")]).unwrap(), "\u{fffd}[31mred");
@@ -88,7 +89,7 @@ mod tests {
             let mut tail = Tail::default();
             for chunk in all.as_bytes().chunks(cut) {
                 tail.feed(0, chunk);
-                prop_assert!(tail.last.len() + tail.open[0].len() <= 2 * REASON_BYTES_MAX);
+                prop_assert!(tail.last[0].len() + tail.open[0].len() <= 2 * REASON_BYTES_MAX);
             }
             let line = tail.line().unwrap();
             prop_assert!(line.len() <= REASON_BYTES_MAX);

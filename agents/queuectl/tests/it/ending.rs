@@ -53,7 +53,8 @@ fn a_command_that_ignores_the_signal_is_killed_after_the_grace_and_its_item_goes
     signal(&child, Signal::SIGTERM);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-    assert_eq!((server.queue().ready.len(), server.queue().leased.len()), (1, 0));
+    let queue = server.queue();
+    assert_eq!((queue.ready.len(), queue.leased.len()), (1, 0));
 }
 
 #[test]

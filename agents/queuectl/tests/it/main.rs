@@ -5,5 +5,6 @@ mod ending;
 mod faults;
 mod push;
 mod queuectl;
+mod real;
 mod run;
 mod server;

@@ -164,10 +164,10 @@ impl Queue {
     fn extend(&mut self, lease: &Value) -> Value {
         self.extensions += 1;
         let token = lease["token"].as_str().unwrap();
-        if self.take_leases_away {
-            if let Some(item) = self.leased.remove(token) {
-                self.ready.push_back(item);
-            }
+        if self.take_leases_away
+            && let Some(item) = self.leased.remove(token)
+        {
+            self.ready.push_back(item);
         }
         let status = if self.leased.contains_key(token) { "ok" } else { "lost" };
         json!({"id": lease["id"], "status": status, "lease_ms": lease["lease_ms"]})

@@ -1,0 +1,193 @@
+//! The worker and the real server together: drained is one verdict for all.
+
+use crate::queuectl::{command, signal, stderr, stdout};
+use kit::daemon::Context;
+use kit::stop::Stop;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+struct Queued {
+    url: String,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Queued {
+    fn start() -> Queued {
+        Queued::start_with("http", &[])
+    }
+
+    fn start_with(scheme: &str, flags: &[&str]) -> Queued {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let http = format!("127.0.0.1:{port}");
+        let url = format!("{scheme}://{http}");
+        let argv = ["queued", "--data", "memory", "--http", &http, "--line", "none"];
+        let argv = argv.iter().chain(flags).map(OsString::from);
+        let settings = kit::settings::load("QUEUED_TEST_UNSET", argv).unwrap();
+        let stop = Stop::by_hand(Duration::ZERO);
+        let context = Context::new("queued", stop.clone());
+        let thread = std::thread::spawn(move || {
+            kit::daemon::runtime().unwrap().block_on(queued::control::run(settings, context)).unwrap();
+        });
+        Queued { url, stop, thread: Some(thread) }
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
+        let output = command(&self.url, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
+    }
+
+    fn stats(&self) -> serde_json::Value {
+        serde_json::from_str(&self.ask(&["stats", "-q", "q", "--json"])).unwrap()
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let stop = self.stop.clone();
+        // A drain needs a runtime, an abort does not.
+        stop.drain.cancel();
+        stop.abort.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A worker whose command says in the file `begun` what it works on, and ends when the file `go` is there.
+fn worker(queued: &Queued, directory: &Path) -> Child {
+    let script = "echo $ITEM >> $0/begun; while [ ! -e $0/go ]; do sleep 0.02; done; echo $ITEM";
+    let mut command: Command = command(&queued.url, ["run", "-q", "q", "--", "sh", "-c", script]);
+    command.arg(directory).process_group(0).spawn().unwrap()
+}
+
+#[test]
+fn thirty_workers_some_of_them_killed_end_with_0_when_all_is_done_and_none_before() {
+    let queued = Queued::start();
+    queued.ask(&[
+        "create",
+        "-q",
+        "q",
+        "--lease",
+        "1s",
+        "--backoff",
+        "0s",
+        "--max-attempts",
+        "0",
+        "--give-up",
+        "30s",
+    ]);
+    let directory = tempfile::tempdir().unwrap();
+    let begun =
+        || std::fs::read_to_string(directory.path().join("begun")).unwrap_or_default().lines().count();
+    let mut workers: Vec<Child> = (0..30).map(|_| worker(&queued, directory.path())).collect();
+    let items: Vec<String> = (0..100).map(|i| format!("item-{i}")).collect();
+    let words = ["push", "-q", "q", "--seal"].into_iter().chain(items.iter().map(String::as_str));
+    queued.ask(&words.collect::<Vec<_>>());
+    crate::queuectl::wait_until("all thirty are at work", || begun() >= 30);
+
+    // With everything that the worker started, as a container is killed. Its lease has to expire.
+    let mut killed: Vec<Child> = workers.drain(..5).collect();
+    for worker in &mut killed {
+        killpg(Pid::from_raw(i32::try_from(worker.id()).unwrap()), Signal::SIGKILL).unwrap();
+        worker.wait().unwrap();
+    }
+    let mut told: Vec<Child> = workers.drain(..5).collect();
+    for worker in &mut told {
+        signal(worker, Signal::SIGTERM);
+        assert_eq!(worker.wait().unwrap().code(), Some(75));
+    }
+    assert!(
+        workers.iter_mut().all(|worker| worker.try_wait().unwrap().is_none()),
+        "nobody ends before the verdict"
+    );
+    std::fs::write(directory.path().join("go"), "").unwrap();
+
+    let mut done = Vec::new();
+    for worker in workers {
+        let output = worker.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        done.extend(stdout(&output).lines().map(str::to_owned));
+    }
+    assert_eq!(done.iter().collect::<HashSet<_>>(), items.iter().collect::<HashSet<_>>());
+    let stats = queued.stats();
+    assert_eq!(
+        (&stats["verdict"], &stats["acked"], &stats["backlog"]),
+        (&"drained".into(), &100.into(), &0.into())
+    );
+}
+
+#[test]
+fn a_poison_item_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() {
+    let queued = Queued::start();
+    queued.ask(&["create", "-q", "q", "--max-attempts", "2", "--backoff", "0s", "--give-up", "30s"]);
+    queued.ask(&["push", "-q", "q", "good", "bad"]);
+    let script = "echo cannot do $ITEM >&2; [ $ITEM = good ]";
+    queued.ask(&["run", "-q", "q", "--", "sh", "-c", script]);
+    let dead = queued.ask(&["dead", "list", "-q", "q"]);
+    assert!(dead.contains("dead  2  bad  cannot do bad") && !dead.contains("good"), "{dead}");
+    assert_eq!(queued.ask(&["dead", "redrive", "-q", "q", "--all"]), "redriven 1\n");
+    queued.ask(&["run", "-q", "q", "--", "true"]);
+    assert_eq!((queued.stats()["acked"].clone(), queued.stats()["dead"].clone()), (2.into(), 0.into()));
+}
+
+#[test]
+fn the_other_subcommands_speak_the_servers_language() {
+    let queued = Queued::start();
+    assert!(queued.ask(&["create", "-q", "q", "--give-up", "30s", "--max-items", "9"]).contains("max_items"));
+    assert!(queued.ask(&["configure", "-q", "q", "--lease", "1m"]).contains("lease_ms            60000"));
+    assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, pending\n");
+    assert_eq!(queued.ask(&["unseal", "-q", "q"]), "q is open, pending\n");
+    assert_eq!(queued.ask(&["push", "-q", "q", "a", "b"]), "pushed 2 items\n");
+    assert!(queued.ask(&["peek", "-q", "q", "--state", "ready", "-n", "1"]).ends_with("ready  0  a\n"));
+    assert!(queued.ask(&["stats"]).contains("working"));
+    assert_eq!(queued.ask(&["queues"]), "q\n");
+    assert_eq!(queued.ask(&["drain", "-q", "q"]), "removed 2\n");
+    assert_eq!(queued.ask(&["delete", "-q", "q", "--json"]), "{}\n");
+    assert_eq!(queued.ask(&["queues"]), "");
+}
+
+#[test]
+fn over_tls_the_server_must_be_who_it_claims_to_be_and_the_token_must_have_the_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let pair = || rcgen::generate_simple_self_signed(["queue.test".to_owned()]).unwrap();
+    let (right, stranger) = (pair(), pair());
+    let (cert, key) = (write("crt", &right.cert.pem()), write("key", &right.signing_key.serialize_pem()));
+    let stranger = write("stranger", &stranger.cert.pem());
+    let tokens = write("tokens", "may-push push\nmay-work work\n");
+    let (pushing, working) = (write("p", "may-push\n"), write("w", "may-work\n"));
+    let flags = ["--tls-cert", &cert, "--tls-key", &key, "--tokens", &tokens];
+    let queued = Queued::start_with("https", &flags);
+
+    let tls = ["--ca", &cert, "--tls-name", "queue.test"];
+    let with = |token: &str, arguments: &[&str]| {
+        let flags = [&tls[..], &["--token-file", token], arguments].concat();
+        command(&queued.url, flags).output().unwrap()
+    };
+    let output = with(&pushing, &["push", "-q", "q", "--seal", "a"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = with(&pushing, &["run", "-q", "q", "--", "true"]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    let output = with(&working, &["run", "-q", "q", "--", "cat"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "a"), "{}", stderr(&output));
+
+    for (ca, name) in [(&stranger, "queue.test"), (&cert, "other.test")] {
+        let output = command(&queued.url, ["--ca", ca, "--tls-name", name, "queues"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+        assert!(stderr(&output).contains("TLS handshake failed"), "{}", stderr(&output));
+    }
+}
