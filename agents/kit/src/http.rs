@@ -58,7 +58,8 @@ pub async fn serve_tls(
         };
         // Answers are small and wait for nothing: they should not wait for each other in the kernel either.
         let _ = stream.set_nodelay(true);
-        let (router, drain, abort, tls) = (router.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
+        let (router, drain, abort, tls) =
+            (router.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
         connections.spawn(async move {
             let _permit = permit;
             let Some(config) = tls else {
