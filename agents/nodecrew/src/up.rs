@@ -125,7 +125,7 @@ fn end_of(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<()
 async fn all_ready(doors: &[Readiness]) {
     for door in doors {
         let mut changes = door.changes();
-        let _ = changes.wait_for(|reasons| reasons.is_empty()).await;
+        let _ = changes.wait_for(std::collections::BTreeMap::is_empty).await;
     }
 }
 
