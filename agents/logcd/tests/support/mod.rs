@@ -73,10 +73,10 @@ impl Bench {
 
     /// Waits for the lock: a child that another test forks holds a copy of it until it runs its program.
     pub fn archivist(&self) -> Archivist {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             match self.try_archivist() {
-                Err(Trouble::Locked(_)) if std::time::Instant::now() < deadline => std::thread::yield_now(),
+                Err(Trouble::Locked(_)) if Instant::now() < deadline => std::thread::yield_now(),
                 taken => return taken.unwrap(),
             }
         }
