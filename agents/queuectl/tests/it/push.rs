@@ -84,6 +84,6 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
     code(&["run", "-q", "q"], 64, "COMMAND");
     code(&["--tls-ca", "/does/not/exist", "--server", "https://localhost", "queues"], 78, "/does/not/exist");
     server.vanish();
-    code(&["push", "-q", "q", "--give-up", "0s", "a"], 75, "cannot connect");
-    code(&["queues"], 75, "cannot connect");
+    code(&["push", "-q", "q", "--give-up", "0s", "a"], 75, "cannot push to queue q");
+    code(&["queues"], 75, "did not do it");
 }

@@ -1,13 +1,13 @@
 //! The worker and the real server together: drained is one verdict for all.
 
 use crate::queuectl::{command, signal, stderr, stdout};
+use crate::server::Port;
 use kit::daemon::Context;
 use kit::stop::Stop;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -17,6 +17,7 @@ use std::time::Duration;
 struct Queued {
     url: String,
     stop: Stop,
+    _port: Port,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -26,8 +27,8 @@ impl Queued {
     }
 
     fn start_with(scheme: &str, flags: &[&str]) -> Queued {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let http = format!("127.0.0.1:{port}");
+        let port = Port::reserve();
+        let http = port.address.to_string();
         let url = format!("{scheme}://{http}");
         let argv = ["queued", "--data", "memory", "--http", &http, "--line", "none"];
         let argv = argv.iter().chain(flags).map(OsString::from);
@@ -37,7 +38,7 @@ impl Queued {
         let thread = std::thread::spawn(move || {
             kit::daemon::runtime().unwrap().block_on(queued::control::run(settings, context)).unwrap();
         });
-        Queued { url, stop, thread: Some(thread) }
+        Queued { url, stop, _port: port, thread: Some(thread) }
     }
 
     fn ask(&self, arguments: &[&str]) -> String {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tokio::net::TcpSocket;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +56,24 @@ struct Shared {
     changed: Arc<Notify>,
 }
 
+/// A port that stays this test's own while nobody listens on it: the system would give it to the next
+/// connection of anybody.
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    _bound: TcpSocket,
+}
+
+impl Port {
+    pub(crate) fn reserve() -> Port {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Port { address: socket.local_addr().unwrap(), _bound: socket }
+    }
+}
+
 pub(crate) struct Server {
-    address: SocketAddr,
+    port: Port,
     shared: Shared,
     runtime: tokio::runtime::Handle,
     running: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
@@ -68,8 +85,8 @@ impl Server {
         let handle = runtime.handle().clone();
         // Ends with the test's process.
         std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-        let address = "127.0.0.1:0".parse().unwrap();
-        let mut server = Server { address, shared: Shared::default(), runtime: handle, running: None };
+        let mut server =
+            Server { port: Port::reserve(), shared: Shared::default(), runtime: handle, running: None };
         server.queue().lease_ms = 30_000;
         server.come_back();
         server
@@ -89,7 +106,7 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.port.address)
     }
 
     pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -106,8 +123,13 @@ impl Server {
     /// On the same port, with the same queue.
     pub(crate) fn come_back(&mut self) {
         let _inside = self.runtime.enter();
-        let listener = kit::listen::bind(self.address).unwrap();
-        self.address = listener.local_addr().unwrap();
+        // A process that another test is just starting holds the old listener until its exec.
+        let listener = loop {
+            match kit::listen::bind(self.port.address) {
+                Ok(listener) => break listener,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
         let allow = watch::channel(AllowList::new(&["any".parse().unwrap()])).1;
         let gate = Gate { listener, permits: Arc::new(Semaphore::new(1000)), allow };
         let router =
