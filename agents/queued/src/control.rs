@@ -2,7 +2,7 @@
 
 use crate::durable::{self, Keeping, Threads};
 use crate::engine::contract::{Engine, Limits};
-use crate::http::{self, Doors, tokens};
+use crate::http::{self, Parts, tokens};
 use crate::line::{self, LineDoor};
 use crate::local::{Local, Surroundings};
 use crate::log::LogError;
@@ -164,6 +164,7 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
         let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
         tokio::spawn(liveness.answer_for("data plane"));
         tokio::spawn(plan.engine.clone().keep_time());
+        tokio::spawn(plan.engine.clone().write_each_turn());
         if let Some(first) = plan.serve.count_from {
             let counted = plan.engine.count_from(&plan.serve.line_queue, first).await;
             counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
@@ -177,7 +178,7 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
                 allow: plan.allow.clone(),
             })
         };
-        let mut router = http::router(Doors {
+        let mut router = http::router(Parts {
             engine: plan.engine.clone(),
             tokens: plan.tokens,
             item_bytes_max: usize::try_from(plan.serve.max_item_bytes).unwrap_or(usize::MAX),

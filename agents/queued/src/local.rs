@@ -38,6 +38,8 @@ pub struct Shared {
     pub housework: Condvar,
     /// Told when there may be room for pushes again.
     pub room: Notify,
+    /// Told when there is something to write after this turn of the event loop.
+    turn_over: Notify,
     /// Told when something is due earlier than was thought.
     timer: Notify,
     changes: watch::Sender<u64>,
@@ -61,6 +63,8 @@ pub struct State {
     armed_ms: u64,
     /// The writer sleeps.
     writer_idle: bool,
+    /// `write_each_turn` runs.
+    gathering: bool,
 }
 
 /// Where records go.
@@ -164,12 +168,14 @@ impl Shared {
             next_waiter: 0,
             armed_ms: u64::MAX,
             writer_idle: false,
+            gathering: false,
         };
         Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             housework: Condvar::new(),
             room: Notify::new(),
+            turn_over: Notify::new(),
             timer: Notify::new(),
             changes: watch::Sender::new(0),
             closing: AtomicBool::new(false),
@@ -244,9 +250,16 @@ impl Shared {
         }
         let pending = state.disk_mut(|front| !front.pending.is_empty()) == Some(true);
         if pending && state.writer_idle {
-            state.writer_idle = false;
-            self.work.notify_all();
+            match state.gathering {
+                true => self.turn_over.notify_one(),
+                false => self.wake_writer(state),
+            }
         }
+    }
+
+    fn wake_writer(&self, state: &mut State) {
+        state.writer_idle = false;
+        self.work.notify_all();
     }
 
     fn engine_view(&self, state: &mut State) -> EngineView {
@@ -415,6 +428,21 @@ impl Local {
         let mut state = self.0.lock();
         let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
         (queues, self.0.engine_view(&mut state))
+    }
+
+    /// Wakes the writer once a turn of the event loop, when all requests that have arrived are in the group, and
+    /// not with the first of them; to be spawned once, on the runtime of the doors.
+    pub async fn write_each_turn(self) {
+        self.0.lock().gathering = true;
+        loop {
+            self.0.turn_over.notified().await;
+            // Comes back behind everything that is ready now.
+            tokio::task::yield_now().await;
+            let mut state = self.0.lock();
+            if state.writer_idle && state.disk_mut(|front| !front.pending.is_empty()) == Some(true) {
+                self.0.wake_writer(&mut state);
+            }
+        }
     }
 
     /// Lets time pass for the items; to be spawned once.

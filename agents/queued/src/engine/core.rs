@@ -250,15 +250,15 @@ impl Core {
         seal: bool,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<Vec<(ItemId, bool)>, Refusal> {
+        // First of all, so that a key which is forgotten by now makes a new item in every respect.
+        if let Some(queue) = self.names.get(name).and_then(|number| self.queues.get_mut(number)) {
+            queue.forget_keys(turn.now_ms);
+        }
         self.admit(name, &items, turn.limits)?;
         let number = self.ensure(name, turn)?;
         let mut ids = Vec::with_capacity(items.len());
         for item in items {
-            let known = item.key.as_ref().and_then(|key| {
-                let queue = self.queues.get_mut(&number)?;
-                queue.forget_keys(turn.now_ms);
-                queue.known(key)
-            });
+            let known = item.key.as_ref().and_then(|key| self.queues.get(&number)?.known(key));
             match known {
                 Some(known) => ids.push((self.id(known), true)),
                 None => ids.push((self.push_one(number, item, turn), false)),

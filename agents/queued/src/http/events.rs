@@ -41,10 +41,10 @@ pub async fn events<E: Engine>(
     let mut changes = doors.engine.changes();
     changes.mark_changed();
     let follower = Follower {
-        engine: doors.engine,
+        engine: doors.engine.clone(),
         queue: which.queue,
         changes,
-        drain: doors.drain,
+        drain: doors.drain.clone(),
         seen: BTreeMap::new(),
         due: VecDeque::new(),
     };

@@ -18,21 +18,42 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use refusal::Problem;
 use serde::Serialize;
+use std::ops::Deref;
+use std::sync::Arc;
 use tokens::{Right, Tokens};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What the handlers work with.
-#[derive(Clone, Debug)]
-pub struct Doors<E> {
+/// What the handlers work with; cheap to clone, since every request does.
+#[derive(Debug)]
+pub struct Doors<E>(Arc<Parts<E>>);
+
+#[derive(Debug)]
+pub struct Parts<E> {
     pub engine: E,
     pub tokens: watch::Receiver<Tokens>,
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
+}
+
+impl<E> Clone for Doors<E> {
+    fn clone(&self) -> Doors<E> {
+        Doors(self.0.clone())
+    }
+}
+
+impl<E> Deref for Doors<E> {
+    type Target = Parts<E>;
+
+    fn deref(&self) -> &Parts<E> {
+        &self.0
+    }
 }
 
 impl<E> Doors<E> {
@@ -52,7 +73,9 @@ impl<E> Doors<E> {
 }
 
 /// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
-pub fn router<E: Engine>(doors: Doors<E>) -> Router {
+pub fn router<E: Engine>(parts: Parts<E>) -> Router {
+    let requests = parts.metrics.requests.clone();
+    let doors = Doors(Arc::new(parts));
     let v1 = Router::new()
         .route("/v1/queues", get(queues::list::<E>))
         .route(
@@ -74,9 +97,8 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .route("/v1/queues/{name}/dead/delete", post(dead::delete::<E>))
         .route("/v1/stats", get(queues::stats::<E>))
         .route("/v1/events", get(events::events::<E>))
-        .layer(axum::middleware::from_fn_with_state(("v1", doors.metrics.clone()), count));
-    let memq = memq::routes::<E>()
-        .layer(axum::middleware::from_fn_with_state(("memq", doors.metrics.clone()), count));
+        .layer(axum::middleware::from_fn_with_state(("v1", requests.clone()), count));
+    let memq = memq::routes::<E>().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
     v1.merge(memq)
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
@@ -90,12 +112,12 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
 }
 
 async fn count(
-    State((door, metrics)): State<(&'static str, QueuedMetrics)>,
+    State((door, requests)): State<(&'static str, Family<Answered, Counter>)>,
     request: Request,
     next: Next,
 ) -> Response {
     let response = next.run(request).await;
-    metrics.requests.get_or_create(&Answered { door, status: response.status().as_u16() }).inc();
+    requests.get_or_create(&Answered { door, status: response.status().as_u16() }).inc();
     response
 }
 

@@ -58,9 +58,19 @@ impl Setup {
         command
     }
 
-    /// Runs it to its end, for what is to be refused and for subcommands.
+    /// Runs it to its end, for what is to be refused.
     pub(crate) fn run(&self) -> Output {
-        self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if began.elapsed() > DEADLINE {
+                child.kill().unwrap();
+                panic!("it was not refused: {:?}", child.wait_with_output().unwrap());
+            }
+            #[allow(clippy::disallowed_methods, reason = "as below")]
+            std::thread::sleep(LOOK_EVERY);
+        }
+        child.wait_with_output().unwrap()
     }
 
     /// A subcommand in the same directory.

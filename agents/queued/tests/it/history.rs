@@ -154,9 +154,8 @@ impl World {
         let (id, token) = self.held.swap_remove(at);
         match self.random.u8(0..10) {
             0..5 => {
-                if self.turn(|core, turn| core.ack("q", id, token, turn)) {
-                    self.unanswered_acks.push(id);
-                }
+                let acked = self.turn(|core, turn| core.ack("q", id, token, turn));
+                self.unanswered_acks.extend(acked.then_some(id));
             }
             5 | 6 => {
                 let terms = NackTerms { delay_ms: None, reason: Some("r"), release: false };
@@ -169,9 +168,8 @@ impl World {
                 }
             }
             8 => {
-                if self.turn(|core, turn| core.extend("q", id, token, Some(1000), turn)).is_some() {
-                    self.held.push((id, token));
-                }
+                let extended = self.turn(|core, turn| core.extend("q", id, token, Some(1000), turn));
+                self.held.extend(extended.map(|_| (id, token)));
             }
             // The worker is gone without a word.
             _ => {}
@@ -201,7 +199,7 @@ impl World {
         assert!(self.kept.is_empty() || queue.verdict() == Verdict::Drained);
         for id in &self.kept {
             let dead = queue.items().get(id.number).is_some_and(|item| item.state == State::Dead);
-            let done = self.done.contains(id) || !queue.items().get(id.number).is_some();
+            let done = self.done.contains(id) || queue.items().get(id.number).is_none();
             assert!(done || dead, "an acknowledged push was lost");
             assert!(
                 dead || self.attempts.get(id).is_some_and(|attempts| *attempts > 0),

@@ -1,6 +1,7 @@
 //! The line door: an item is taken only by a client that read it and closed in order.
 
 use crate::daemon::{Queued, wait_until};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -49,11 +50,13 @@ fn a_client_that_is_gone_before_it_read_leaves_the_item() {
     // A TCP probe: connects and closes.
     drop(TcpStream::connect(daemon.line_address()).unwrap());
     wait_until("the item is back", || returned(&daemon) == 1);
-    // Half-closes, so that its end is there before the item, and is then gone.
+    // Half-closes and is gone, all before the server looks.
+    daemon.signal(Signal::SIGSTOP);
     let stream = TcpStream::connect(daemon.line_address()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     setsockopt(&stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
     drop(stream);
+    daemon.signal(Signal::SIGCONT);
     wait_until("the item is back again", || returned(&daemon) == 2);
     // Receives, does not read, closes: TCP says so by a reset.
     let stream = TcpStream::connect(daemon.line_address()).unwrap();
@@ -108,6 +111,8 @@ fn a_count_goes_on_after_sigkill_and_gives_again_what_was_not_taken() {
     let mut two = [0; 2];
     held.read_exact(&mut two).unwrap();
     assert_eq!(&two, b"43");
+    // Whatever was before this is on the disk when it is answered: also that 43 is leased.
+    daemon.post("/v1/queues/other/items", "x").expect(201);
     daemon.kill9();
     daemon.restart();
     assert_eq!((daemon.line(), daemon.line()), ("43".to_owned(), "44".to_owned()));

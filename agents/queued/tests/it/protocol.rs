@@ -12,7 +12,7 @@ fn held(item: &Value) -> Value {
     json!({"id": item["id"], "token": item["token"]})
 }
 
-fn lease(http: &mut Http, wish: Value) -> Value {
+fn lease(http: &mut Http, wish: &Value) -> Value {
     http.post("/v1/queues/q/lease", wish.to_string()).expect(200).json()
 }
 
@@ -84,7 +84,7 @@ fn bytes_that_are_no_text_travel_as_base64() {
     let batch = r#"{"items":[{"body_base64":"/wA="},{"body":""}],"seal":true}"#;
     http.send("POST", "/v1/queues/q/batch", "application/json; charset=utf-8", batch.as_bytes()).unwrap();
     assert_eq!(http.receive().unwrap().expect(201).json()["sealed"], true);
-    let items = lease(http, json!({"max": 3}))["items"].clone();
+    let items = lease(http, &json!({"max": 3}))["items"].clone();
     assert_eq!((&items[0]["body_base64"], &items[1]["body_base64"]), (&json!("/wA="), &json!("/wA=")));
     assert_eq!((&items[0]["body"], &items[2]["body"]), (&Value::Null, &json!("")));
 }
@@ -98,7 +98,7 @@ fn lines_are_items_and_a_batch_is_whole() {
     assert_eq!(http.get("/v1/queues/q").json()["ready"], 0);
     let pushed = http.post("/v1/queues/q/batch", "a\n\nb\r\nc\n").expect(201);
     assert_eq!(pushed.json()["items"].as_array().unwrap().len(), 3);
-    assert_eq!(lease(http, json!({"max": 9}))["items"][1]["body"], "b\r");
+    assert_eq!(lease(http, &json!({"max": 9}))["items"][1]["body"], "b\r");
     let full = http.post("/v1/queues/q/items", "d").expect(429);
     assert!(full.head.contains("retry-after: 1\r\n"));
     assert_eq!(http.post("/v1/queues/q/batch", "").expect(201).text(), "{\"items\":[],\"sealed\":false}\n");
@@ -109,12 +109,12 @@ fn a_whole_cycle_is_one_request_and_a_lost_lease_in_it_is_no_failure() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.post("/v1/queues/q/batch", "a\nb\nc\nd").expect(201);
-    let first = lease(http, json!({"max": 2}));
+    let first = lease(http, &json!({"max": 2}));
     let (a, b) = (held(&first["items"][0]), held(&first["items"][1]));
     let mut nack = b.clone();
     nack["release"] = json!(true);
     let stale = json!({"id": b["id"], "token": "0000000000000000"});
-    let next = lease(http, json!({"ack": [a, stale], "nack": [nack]}));
+    let next = lease(http, &json!({"ack": [a, stale], "nack": [nack]}));
     let statuses: Vec<&str> =
         next["results"].as_array().unwrap().iter().map(|r| r["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["ok", "lost", "ok"]);
@@ -127,8 +127,8 @@ fn an_expired_lease_comes_back_after_its_rest_and_its_token_is_worth_nothing() {
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"lease_ms":100,"backoff_ms":1}"#).expect(201);
     http.post("/v1/queues/q/items", "a").expect(201);
-    let first = lease(http, json!({}))["items"][0].clone();
-    let second = lease(http, json!({"wait_ms": 60000, "lease_ms": 60000}))["items"][0].clone();
+    let first = lease(http, &json!({}))["items"][0].clone();
+    let second = lease(http, &json!({"wait_ms": 60000, "lease_ms": 60000}))["items"][0].clone();
     assert_eq!((&second["id"], &second["attempt"]), (&first["id"], &json!(2)));
     for path in ["ack", "nack", "extend"] {
         assert_eq!(
@@ -150,7 +150,7 @@ fn dead_letters_are_listed_redriven_deleted_or_moved() {
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"max_attempts":1}"#).expect(201);
     http.post("/v1/queues/q/batch", "a\nb\nc").expect(201);
-    let mut nacks = lease(http, json!({"max": 3}))["items"].clone();
+    let mut nacks = lease(http, &json!({"max": 3}))["items"].clone();
     for (nack, reason) in nacks.as_array_mut().unwrap().iter_mut().zip(["one", "two", "three"]) {
         *nack = held(nack);
         nack["reason"] = json!(reason);
@@ -166,7 +166,7 @@ fn dead_letters_are_listed_redriven_deleted_or_moved() {
     assert_eq!(http.post("/v1/queues/q/dead/redrive", &first).expect(200).text(), "{\"count\":1}\n");
     assert_eq!(http.post("/v1/queues/q/dead/delete", "").expect(200).text(), "{\"count\":2}\n");
     http.call("PUT", "/v1/queues/q", r#"{"dead_letter_queue":"graves"}"#).expect(200);
-    let item = held(&lease(http, json!({}))["items"][0]);
+    let item = held(&lease(http, &json!({}))["items"][0]);
     http.post("/v1/queues/q/nack", item.to_string()).expect(200);
     let moved = http.get("/v1/queues/graves/items").expect(200).json();
     assert_eq!((&moved["items"][0]["body"], &moved["items"][0]["attempts"]), (&json!("a"), &json!(0)));
@@ -266,7 +266,7 @@ fn while_it_drains_work_can_be_finished_but_not_begun() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.post("/v1/queues/q/batch", "a\nb").expect(201);
-    let item = held(&lease(http, json!({}))["items"][0]);
+    let item = held(&lease(http, &json!({}))["items"][0]);
     // One request keeps the connection open over the beginning of the drain.
     let mut open = daemon.http();
     open.send("POST", "/v1/queues/w/lease", "", br#"{"wait_ms":60000}"#).unwrap();

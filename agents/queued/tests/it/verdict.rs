@@ -67,8 +67,12 @@ fn thirty_waiting_workers_are_told_with_the_last_ack_and_none_before() {
     daemon.post("/v1/queues/q/items", "last").expect(201);
     let leased = lease(&mut daemon.http(), "");
     let mut workers: Vec<Http> = (0..30).map(|_| daemon.http()).collect();
-    for worker in &mut workers {
+    for (n, worker) in workers.iter_mut().enumerate() {
         worker.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
+        if n == 0 {
+            // The others come as they come.
+            wait_until("the first waits", || daemon.get("/v1/queues/q").json()["waiting"] == 1);
+        }
     }
     wait_until("all wait", || daemon.get("/v1/queues/q").json()["waiting"] == 30);
     // The last one comes back once more: one worker gets it, and still nobody is told.

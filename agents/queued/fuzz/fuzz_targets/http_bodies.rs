@@ -1,0 +1,60 @@
+//! Whatever is sent to whichever path: an answer, and never a 500.
+#![no_main]
+
+use axum::body::Body;
+use axum::http::Request;
+use kit::daemon::Context;
+use kit::stop::Stop;
+use libfuzzer_sys::fuzz_target;
+use queued::engine::contract::Limits;
+use queued::http::{Parts, router};
+use queued::local::{Local, Surroundings};
+use queued::metrics::QueuedMetrics;
+use std::time::Duration;
+use tower::ServiceExt;
+
+const PATHS: [(&str, &str); 14] = [
+    ("PUT", "/v1/queues/q"),
+    ("POST", "/v1/queues/q/items"),
+    ("POST", "/v1/queues/q/batch"),
+    ("POST", "/v1/queues/q/batch?seal=true"),
+    ("POST", "/v1/queues/q/lease"),
+    ("POST", "/v1/queues/q/ack"),
+    ("POST", "/v1/queues/q/nack"),
+    ("POST", "/v1/queues/q/extend"),
+    ("POST", "/v1/queues/q/dead/redrive"),
+    ("POST", "/v1/queues/q/dead/delete"),
+    ("POST", "/memq/server/queues/q/enqueue"),
+    ("POST", "/memq/server/queues/q/dequeue"),
+    ("GET", "/v1/queues/q/items?limit=1000"),
+    ("GET", "/v1/queues"),
+];
+
+fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let context = Context::new("queued", Stop::by_hand(Duration::from_secs(1)));
+        let metrics = QueuedMetrics::register(&context.metrics);
+        let around = Surroundings {
+            drain: context.stop.drain.clone(),
+            readiness: context.readiness,
+            metrics: metrics.clone(),
+        };
+        let limits = Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false };
+        let router = router(Parts {
+            engine: Local::in_memory(limits, around),
+            tokens: tokio::sync::watch::channel(None).1,
+            item_bytes_max: 1000,
+            request_bytes_max: 5000,
+            metrics,
+            drain: context.stop.drain,
+        });
+        for (which, json, body) in requests {
+            let (method, path) = PATHS[usize::from(which) % PATHS.len()];
+            let kind = if json { "application/json" } else { "text/plain" };
+            let request = Request::builder().method(method).uri(path).header("content-type", kind);
+            let answer = router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+            assert_ne!(answer.status(), 500, "{method} {path}");
+        }
+    });
+});
