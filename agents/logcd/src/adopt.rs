@@ -1,21 +1,24 @@
 //! Taking over an archive that there is no index for: a lost index, another program's archive, a torn one.
 
 use crate::assembly::Assembly;
+use crate::codec::Decoder;
 use crate::entry::{Meta, Origin};
 use crate::superseded;
 use crate::trouble::Trouble;
-use flate2::bufread::MultiGzDecoder;
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader};
 use tar::{Archive, EntryType, Header};
 
-/// Copies every complete file of the archive into the draft, in blocks. Says why where the archive could not
-/// be read to its end.
+/// Copies every complete file of the archive into the draft, in blocks, but for those that are there already
+/// with the same content. Says why where the archive could not be read to its end.
 pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, Trouble> {
-    let mut archive = Archive::new(MultiGzDecoder::new(BufReader::with_capacity(128 * 1024, from)));
+    let decoder = match Decoder::new(BufReader::with_capacity(128 * 1024, from)) {
+        Ok(decoder) => decoder,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let mut archive = Archive::new(decoder);
     let prefix = assembly.config.prefix.clone();
-    let mut names = HashSet::new();
+    let carried = assembly.entries.len();
     let entries = match archive.entries() {
         Ok(entries) => entries,
         Err(error) => return Ok(Some(error.to_string())),
@@ -32,9 +35,10 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
             continue;
         }
         let member = entry.path_bytes().into_owned();
-        let mut name = member.strip_prefix(prefix.as_slice()).unwrap_or(&member).to_vec();
+        let plain_name = member.strip_prefix(prefix.as_slice()).unwrap_or(&member).to_vec();
+        let mut name = plain_name.clone();
         // A tar may hold two members of one name. What both of them held stays.
-        while !names.insert(name.clone()) {
+        while assembly.taken.contains(&name) {
             name.extend(b".again");
         }
         let origin = if superseded::is_name(&name) { Origin::Superseded } else { Origin::Recovered };
@@ -42,6 +46,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         if let Some(why) = assembly.stream(&name, origin, meta, size, &mut entry)? {
             return Ok(Some(why));
         }
+        assembly.drop_if_carried(carried, &plain_name)?;
     }
     // What is behind the last entry matters too: the checksum of everything before.
     Ok(io::copy(&mut archive.into_inner(), &mut io::sink()).err().map(|error| error.to_string()))

@@ -3,9 +3,9 @@
 use crate::adopt::adopt;
 use crate::assembly::Assembly;
 use crate::beneath::{Beneath, look_into};
+use crate::codec::Codec;
 use crate::config::Config;
-use crate::day::{archive_name, day_of, draft_name, index_name};
-use crate::deflate;
+use crate::day::{archive_name, draft_name, index_name};
 use crate::draft::Draft;
 use crate::entry::{Origin, Stamp};
 use crate::held::Held;
@@ -99,6 +99,10 @@ impl Archivist {
 
     /// Takes up new settings; the directories stay.
     pub fn configure(&mut self, config: Config) {
+        if config.packing.codec != self.config.packing.codec {
+            // Blocks of the other kind are of no use; today's archive is taken over in the next cycle.
+            self.held = None;
+        }
         self.config = config;
     }
 
@@ -122,7 +126,7 @@ impl Archivist {
             self.day(now, finished, Haste::Now)?;
         }
         if self.held.as_ref().is_some_and(|held| held.day != today)
-            && self.out.open(&archive_name(today))?.is_some()
+            && self.out.open(&self.archive_name(today))?.is_some()
         {
             // The clock was set back, or somebody put one there: what it holds must stay.
             self.held = self.load(today)?;
@@ -137,12 +141,11 @@ impl Archivist {
 
     /// The newest archive up to today. An older one is only a source of blocks: its day is over.
     fn load(&self, today: Date) -> Result<Option<Held>, Trouble> {
-        let archives = self.out.archives()?;
-        if archives.iter().any(|(day, _)| *day == today) {
-            return Held::load(&self.out, today);
-        }
-        match archives.iter().rev().find(|(day, _)| *day < today) {
-            Some((day, _)) => Held::load(&self.out, *day),
+        let codec = self.config.packing.codec;
+        let mut days: Vec<Date> = Vec::new();
+        days.extend(self.out.archives()?.iter().filter(|(_, kind, _)| *kind == codec).map(|(day, ..)| day));
+        match days.iter().rev().find(|day| **day <= today) {
+            Some(day) => Held::load(&self.out, *day, codec),
             None => Ok(None),
         }
     }
@@ -210,34 +213,61 @@ impl Archivist {
             || news.saturating_mul(100) >= archived.saturating_mul(publishing.percent)
     }
 
-    /// The archive whose blocks are kept, if there is one. An archive of this day that is not known is taken
-    /// over first: nothing that it holds may be lost.
+    /// The archive whose blocks are kept, if there is one. An archive of this day that is not known, or of
+    /// the other kind, is taken over first: nothing that it holds may be lost.
     fn base(&mut self, root: &Beneath, day: Date) -> Result<Option<File>, Trouble> {
-        if let Some(held) = &mut self.held {
-            if let Some(base) = held.open_base(&self.out)? {
-                return Ok(Some(base));
-            }
-            let archive = self.out.path_of(&archive_name(held.day));
-            tracing::warn!(archive, "the archive was removed or changed by somebody else");
-            self.held = None;
-        }
-        let name = archive_name(day);
-        let Some((theirs, _)) = self.out.open(&name)? else { return Ok(None) };
-        self.held = Some(self.adopt(root, &theirs, day)?);
+        let base = self.own_base(root, day)?;
+        let other = archive_name(day, self.config.packing.codec.other());
+        let Some((theirs, _)) = self.out.open(&other)? else { return Ok(base) };
+        self.held = Some(self.adopt(root, base.as_ref(), (&other, &theirs), day)?);
+        // Only now: all that it held is published under the new name.
+        self.out.remove(&other)?;
+        self.out.remove(&index_name(&other))?;
+        self.open_base()
+    }
+
+    fn open_base(&mut self) -> Result<Option<File>, Trouble> {
         match &mut self.held {
             Some(held) => held.open_base(&self.out),
             None => Ok(None),
         }
     }
 
-    /// Rewrites an archive without an index into one with, all its content kept.
-    fn adopt(&self, root: &Beneath, theirs: &File, day: Date) -> Result<Held, Trouble> {
-        let name = archive_name(day);
-        let archive = self.out.path_of(&name);
-        tracing::info!(archive, "no index: reading the archive to take it over");
+    fn own_base(&mut self, root: &Beneath, day: Date) -> Result<Option<File>, Trouble> {
+        if let Some(held) = &mut self.held {
+            if let Some(base) = held.open_base(&self.out)? {
+                return Ok(Some(base));
+            }
+            let archive = self.out.path_of(&held.archive_name());
+            tracing::warn!(archive, "the archive was removed or changed by somebody else");
+            self.held = None;
+        }
+        let name = self.archive_name(day);
+        let Some((theirs, _)) = self.out.open(&name)? else { return Ok(None) };
+        self.held = Some(self.adopt(root, None, (&name, &theirs), day)?);
+        self.open_base()
+    }
+
+    /// Rewrites an archive without an index, or of the other kind, into one of ours with all its content,
+    /// behind that of our own of this day, if there is one.
+    fn adopt(
+        &self,
+        root: &Beneath,
+        base: Option<&File>,
+        (name, theirs): (&str, &File),
+        day: Date,
+    ) -> Result<Held, Trouble> {
+        let archive = self.out.path_of(name);
+        tracing::info!(archive, "no index of this kind: reading the archive to take it over");
+        let ours = self.held.as_ref().filter(|held| held.day == day && base.is_some());
+        let expected = ours.map_or(0, |held| held.index.identity.size);
         let size = look_into(theirs).map_err(Trouble::doing(format!("look at {archive}")))?.stamp.size;
-        let mut assembly = self.assembly(root, None, &name, size)?;
-        assembly.pool.grow(self.workers(u64::MAX), self.config.packing.level).map_err(no_thread)?;
+        let mut assembly =
+            self.assembly(root, base, &self.archive_name(day), expected.saturating_add(size))?;
+        assembly.pool.grow(self.workers(u64::MAX), &self.config.packing).map_err(no_thread)?;
+        for entry in ours.map_or(&[][..], Held::entries) {
+            assembly.carry(entry, &entry.name, entry.origin, entry.meta)?;
+        }
         let damage = adopt(theirs, &mut assembly)?;
         let (_, held) = self.finish(assembly, day, |out| match &damage {
             Some(why) => {
@@ -248,7 +278,7 @@ impl Archivist {
                     kept_as = aside,
                     "the archive is damaged; what could be read is kept"
                 );
-                out.keep_as(&name, &aside)
+                out.keep_as(name, &aside)
             }
             None => Ok(()),
         })?;
@@ -280,8 +310,8 @@ impl Archivist {
         };
         let file = self.out.draft(name)?;
         let mut draft = Draft::new(file, self.out.path_of(&draft_name(name)), base, check);
-        draft.write(&deflate::preamble())?;
-        let mut assembly = Assembly::new(&self.config, root, draft, self.round);
+        draft.write(&self.config.packing.codec.preamble())?;
+        let mut assembly = Assembly::new(&self.config, root, draft, self.round)?;
         assembly.aligned = aligned;
         Ok(assembly)
     }
@@ -294,7 +324,7 @@ impl Archivist {
         outcome: &mut Outcome,
     ) -> Result<(Published, Held), Trouble> {
         let Site { root, base, now, day } = *site;
-        let name = archive_name(day);
+        let name = self.archive_name(day);
         let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let superseded_max = self.config.limits.superseded_bytes;
         let same_day = self.held.as_ref().is_some_and(|held| held.day == day);
@@ -303,7 +333,7 @@ impl Archivist {
         let progress = |done| (self.progress)(done, news);
         let mut assembly = self.assembly(root, base, &name, before.saturating_add(news / 5))?;
         assembly.progress = &progress;
-        assembly.pool.grow(self.workers(news), self.config.packing.level).map_err(no_thread)?;
+        assembly.pool.grow(self.workers(news), &self.config.packing).map_err(no_thread)?;
         assembly.suffix = (same_day && superseded_max > 0).then(|| self.config.calendar.suffix(now));
         assembly.taken = plan.names(entries);
         if assembly.suffix.is_some() {
@@ -331,7 +361,7 @@ impl Archivist {
         }
         self.finish(assembly, day, |_| match (base, &self.held) {
             (Some(base), Some(held)) if !held.is_unchanged(base) => {
-                Err(Trouble::ArchiveChanged(self.out.path_of(&archive_name(held.day))))
+                Err(Trouble::ArchiveChanged(self.out.path_of(&held.archive_name())))
             }
             _ => Ok(()),
         })
@@ -344,8 +374,8 @@ impl Archivist {
         day: Date,
         before_rename: impl FnOnce(&OutDir) -> Result<(), Trouble>,
     ) -> Result<(Published, Held), Trouble> {
-        let name = archive_name(day);
-        let (epilogue, sum) = deflate::epilogue(assembly.pool.own(), assembly.sum)?;
+        let (name, codec) = (self.archive_name(day), self.config.packing.codec);
+        let (epilogue, sum) = codec.epilogue(assembly.pool.own(), assembly.sum)?;
         assembly.draft.write(&epilogue)?;
         let published = Published {
             compressed: assembly.compressed,
@@ -364,7 +394,7 @@ impl Archivist {
         let identity =
             Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         let prefix = self.config.prefix.clone();
-        let held = Held { day, index: Index { identity, prefix, entries } };
+        let held = Held { day, index: Index { codec, identity, prefix, entries } };
         held.save(&self.out)?;
         Ok((published, held))
     }
@@ -375,7 +405,7 @@ impl Archivist {
         }
         let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
         for day in days {
-            if let Err(error) = self.out.remove(&draft_name(&archive_name(day))) {
+            if let Err(error) = self.out.remove(&draft_name(&self.archive_name(day))) {
                 tracing::warn!(%error, "a half-made archive could not be removed");
             }
         }
@@ -388,7 +418,7 @@ impl Archivist {
             return Ok(0);
         }
         let Some(archive) = held.open_base(&self.out)? else { return Ok(0) };
-        let name = archive_name(held.day);
+        let name = held.archive_name();
         if self.verified != Some(held.index.identity) {
             verify(&archive, Some(&held.index))
                 .map_err(|fault| Trouble::ArchiveDamaged { name, why: fault.to_string() })?;
@@ -412,17 +442,26 @@ impl Archivist {
         Ok(removed)
     }
 
+    fn archive_name(&self, day: Date) -> String {
+        archive_name(day, self.config.packing.codec)
+    }
+
     fn root(&self) -> Result<Beneath, Trouble> {
         Beneath::open(&self.config.dir).map_err(Trouble::on("open the log directory", &self.config.dir))
     }
 
     /// Removes the archives that are beyond the limits, with their indexes.
     fn retire(&self, today: Date) -> Result<u64, Trouble> {
-        let archives = self.out.archives()?.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect();
+        let mut bytes = BTreeMap::<Date, u64>::new();
+        for (day, _, size) in self.out.archives()? {
+            *bytes.entry(day).or_default() += size;
+        }
+        let archives = bytes.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect();
         let over = retention::to_remove(archives, today, self.config.limits.keep);
-        for day in &over {
-            let name = archive_name(*day);
-            debug_assert!(day_of(&name).is_some());
+        for name in over.iter().flat_map(|day| Codec::ALL.map(|codec| archive_name(*day, codec))) {
+            if self.out.open(&name)?.is_none() {
+                continue;
+            }
             tracing::info!(archive = name, "removing an archive that is older or more than is kept");
             self.out.remove(&name)?;
             self.out.remove(&index_name(&name))?;

@@ -1,10 +1,10 @@
 //! The making of one archive: entries kept, continued or new, one behind the other into a draft.
 
 use crate::beneath::Beneath;
-use crate::block::{self, BLOCK_BYTES_MAX, Block, DICTIONARY_BYTES_MAX, packed_len, plain_len};
+use crate::block::{self, Block, packed_len, plain_len};
 use crate::checksum::Sum;
+use crate::codec::{Codec, PackError};
 use crate::config::Config;
-use crate::deflate::{self, PADDING_MIN};
 use crate::draft::Draft;
 use crate::entry::{Entry, Meta, Origin, Place};
 use crate::header;
@@ -54,12 +54,17 @@ enum Read {
 }
 
 impl<'a> Assembly<'a> {
-    pub fn new(config: &'a Config, root: &'a Beneath, draft: Draft<'a>, round: u64) -> Assembly<'a> {
-        Assembly {
+    pub fn new(
+        config: &'a Config,
+        root: &'a Beneath,
+        draft: Draft<'a>,
+        round: u64,
+    ) -> Result<Assembly<'a>, PackError> {
+        Ok(Assembly {
             config,
             root,
             draft,
-            pool: Pool::new(config.packing.level),
+            pool: Pool::new(&config.packing)?,
             round,
             suffix: None,
             aligned: false,
@@ -72,7 +77,11 @@ impl<'a> Assembly<'a> {
             compressed: 0,
             superseded: 0,
             zeros: Vec::new(),
-        }
+        })
+    }
+
+    fn codec(&self) -> Codec {
+        self.config.packing.codec
     }
 
     /// An entry as it was, all its blocks copied, under the name and header given.
@@ -185,8 +194,9 @@ impl<'a> Assembly<'a> {
                 return Ok(Read::Done);
             }
         }
-        let kept = block::kept_after_append(&blocks, stamp.size - plain_len(&blocks));
-        let first = block::first_of_dictionary(&blocks, kept);
+        let cut = self.codec().cut();
+        let kept = block::kept_after_append(&cut, &blocks, stamp.size - plain_len(&blocks));
+        let first = block::first_of_last(cut.dictionary_bytes_max, &blocks, kept);
         let dictionary = match source.read_blocks(&blocks, first, kept) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(Read::Changed),
@@ -231,19 +241,20 @@ impl<'a> Assembly<'a> {
         blocks: &mut Vec<Block>,
         dictionary: &[u8],
     ) -> Result<io::Result<bool>, Trouble> {
-        let dictionary_bytes_max = usize::try_from(DICTIONARY_BYTES_MAX).unwrap_or(0);
+        let cut = self.codec().cut();
+        let dictionary_bytes_max = usize::try_from(cut.dictionary_bytes_max).unwrap_or(0);
         let mut carried = dictionary[dictionary.len().saturating_sub(dictionary_bytes_max)..].to_vec();
         let (mut at, mut data_at) = (plain_len(blocks), 0);
         while at < size {
-            let len = (size - at).min(BLOCK_BYTES_MAX as u64);
+            let len = (size - at).min(cut.block_bytes_max as u64);
             if data_at < at + len {
                 data_at = from.next_data(at);
             }
             let mut job = self.pool.job();
             job.bytes.extend_from_slice(&carried);
             job.dictionary_len = carried.len();
-            job.bytes.resize(carried.len() + usize::try_from(len).unwrap_or(BLOCK_BYTES_MAX), 0);
-            if data_at >= at + len && len == BLOCK_BYTES_MAX as u64 {
+            job.bytes.resize(carried.len() + usize::try_from(len).unwrap_or(cut.block_bytes_max), 0);
+            if data_at >= at + len && len == cut.block_bytes_max as u64 {
                 // A hole: the same block of zeros every time, which needs no dictionary.
                 job.packed.extend_from_slice(self.zeros()?);
                 job.ready = true;
@@ -307,6 +318,20 @@ impl<'a> Assembly<'a> {
         Ok(Some(why))
     }
 
+    /// Takes the last entry back if one of the `carried` ones has this name and the same content.
+    pub fn drop_if_carried(&mut self, carried: usize, name: &[u8]) -> Result<(), Trouble> {
+        let Some(last) = self.entries.last() else { return Ok(()) };
+        let repeated = |entry: &Entry| entry.name == name && entry.content() == last.content();
+        if self.entries.len() > carried && self.entries[..carried].iter().any(repeated) {
+            self.draft.rewind(last.place.offset)?;
+            if let Some(last) = self.entries.pop() {
+                self.taken.remove(&last.name);
+            }
+            self.sum = self.entries.iter().fold(Sum::default(), |sum, entry| sum.then(entry.sum()));
+        }
+        Ok(())
+    }
+
     fn take(&mut self, job: Job, blocks: &mut Vec<Block>) -> Result<(), Trouble> {
         let block = job.block()?;
         self.draft.write(&job.packed)?;
@@ -319,7 +344,8 @@ impl<'a> Assembly<'a> {
 
     fn zeros(&mut self) -> Result<&[u8], Trouble> {
         if self.zeros.is_empty() {
-            self.pool.own().pack(&[], &vec![0; BLOCK_BYTES_MAX], &mut self.zeros)?;
+            let block = vec![0; self.codec().cut().block_bytes_max];
+            self.pool.own().pack(&[], &block, &mut self.zeros)?;
         }
         Ok(&self.zeros)
     }
@@ -345,12 +371,12 @@ impl<'a> Assembly<'a> {
         let mut packed = Vec::new();
         self.pool.own().pack(&[], header, &mut packed)?;
         if self.aligned && blocks_packed_len >= ALIGNED_FROM_BYTES {
-            let end = offset + (packed.len() + PADDING_MIN) as u64;
+            let end = offset + (packed.len() + self.codec().padding_min()) as u64;
             let padding = end.next_multiple_of(ALIGNMENT) - offset - packed.len() as u64;
-            deflate::pad(usize::try_from(padding).unwrap_or(0), &mut packed);
+            self.codec().pad(usize::try_from(padding).unwrap_or(0), &mut packed);
         }
         self.draft.write(&packed)?;
-        let header_packed_len = u32::try_from(packed.len()).map_err(|_| deflate::PackError::too_long())?;
+        let header_packed_len = u32::try_from(packed.len()).map_err(|_| PackError::too_long())?;
         Ok(Place { offset, header_packed_len, header: Sum::of(header), padding_packed_len: 0 })
     }
 
@@ -362,7 +388,7 @@ impl<'a> Assembly<'a> {
             self.pool.own().pack(&[], &[0; 512][..padding], &mut packed)?;
         }
         self.draft.write(&packed)?;
-        u32::try_from(packed.len()).map_err(|_| deflate::PackError::too_long().into())
+        u32::try_from(packed.len()).map_err(|_| PackError::too_long().into())
     }
 
     fn push(&mut self, entry: Entry) {

@@ -21,7 +21,7 @@ pub fn cat(archive: &Path, name: &OsStr) -> Result<(), Fatal> {
         reader.copy_entry(entry, &mut out).map_err(&failed)?;
         return out.flush().map_err(failed);
     }
-    for entry in reader.stream().entries().map_err(&failed)? {
+    for entry in reader.stream()?.entries().map_err(&failed)? {
         let mut entry = entry.map_err(&failed)?;
         if is_meant(wanted, &entry.path_bytes()) {
             io::copy(&mut entry, &mut out).map_err(&failed)?;

@@ -1,5 +1,6 @@
 //! What logcd has been told to do, checked and ready for use.
 
+use crate::codec::{Codec, PackError, Packer};
 use crate::day::Calendar;
 use crate::pattern::Pattern;
 use crate::retention;
@@ -52,8 +53,16 @@ pub struct Limits {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Packing {
+    pub codec: Codec,
+    /// One of the codec's.
     pub level: u32,
     pub threads: usize,
+}
+
+impl Packing {
+    pub fn packer(&self) -> Result<Packer, PackError> {
+        self.codec.packer(self.level)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,11 @@
 //! The days that archives are named after, and the names themselves.
 
+use crate::codec::Codec;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 const BEFORE: &str = "all-logs-";
-const BEHIND: &str = ".tar.gz";
 
 /// Whose midnight counts.
 #[derive(Clone, Debug)]
@@ -30,15 +30,17 @@ impl Calendar {
     }
 }
 
-pub fn archive_name(day: Date) -> String {
-    format!("{BEFORE}{day}{BEHIND}")
+pub fn archive_name(day: Date, codec: Codec) -> String {
+    format!("{BEFORE}{day}{}", codec.suffix())
 }
 
-/// The day of an archive, from its name.
-pub fn day_of(name: &str) -> Option<Date> {
-    let day: Date = name.strip_prefix(BEFORE)?.strip_suffix(BEHIND)?.parse().ok()?;
+/// An archive's day and kind, from its name.
+pub fn day_of(name: &str) -> Option<(Date, Codec)> {
+    let behind = name.strip_prefix(BEFORE)?;
+    let codec = Codec::ALL.into_iter().find(|codec| behind.ends_with(codec.suffix()))?;
+    let day: Date = behind.strip_suffix(codec.suffix())?.parse().ok()?;
     // Only names that this program makes: a parser may take more than one spelling of a day.
-    (archive_name(day) == name).then_some(day)
+    (archive_name(day, codec) == name).then_some((day, codec))
 }
 
 /// Hidden, and not ending like an archive, so that `find -name '*.gz'` shows archives only.
@@ -62,12 +64,17 @@ mod tests {
     #[test]
     fn an_archive_is_named_after_its_day_and_only_such_names_are_archives() {
         let day: Date = "2026-11-21".parse().unwrap();
-        assert_eq!(archive_name(day), "all-logs-2026-11-21.tar.gz");
-        assert_eq!(day_of("all-logs-2026-11-21.tar.gz"), Some(day));
+        for (codec, name) in
+            [(Codec::Gzip, "all-logs-2026-11-21.tar.gz"), (Codec::Zstd, "all-logs-2026-11-21.tar.zst")]
+        {
+            assert_eq!(archive_name(day, codec), name);
+            assert_eq!(day_of(name), Some((day, codec)));
+        }
         for other in [
             "all-logs-20261121.tar.gz",
             "all-logs-2026-13-01.tar.gz",
             "all-logs-2026-11-21.tar.gz.damaged",
+            "all-logs-2026-11-21.tar",
             "x",
         ] {
             assert_eq!(day_of(other), None, "{other}");

@@ -88,6 +88,11 @@ impl Entry {
         content.then(Sum::of(&[0; 512][..padding]))
     }
 
+    /// Of the file alone.
+    pub fn content(&self) -> Sum {
+        self.blocks.iter().fold(Sum::default(), |sum, block| sum.then(block.plain()))
+    }
+
     pub fn stamp(&self) -> Option<&Stamp> {
         match &self.origin {
             Origin::Live(stamp) => Some(stamp),

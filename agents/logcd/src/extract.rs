@@ -13,7 +13,7 @@ pub fn extract(archive: &Path, names: &[OsString], to: &Path) -> Result<(), Fata
     std::fs::create_dir_all(to)
         .map_err(|e| Fatal::new(Exit::Failure, format!("cannot create {}", to.display())).because(e))?;
     let mut missing: Vec<&OsStr> = names.iter().map(OsString::as_os_str).collect();
-    for entry in reader.stream().entries().map_err(&failed)? {
+    for entry in reader.stream()?.entries().map_err(&failed)? {
         let mut entry = entry.map_err(&failed)?;
         let name = entry.path_bytes().into_owned();
         if !names.is_empty() && !names.iter().any(|wanted| wanted.as_bytes() == name) {

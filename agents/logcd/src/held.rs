@@ -2,13 +2,13 @@
 
 use crate::beneath::{Look, look_into};
 use crate::checksum::Sum;
+use crate::codec::Codec;
 use crate::day::{archive_name, index_name};
 use crate::entry::Entry;
 use crate::header;
 use crate::index::{Identity, Index};
 use crate::outdir::OutDir;
 use crate::trouble::Trouble;
-use flate2::{Decompress, FlushDecompress};
 use jiff::civil::Date;
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -30,8 +30,8 @@ pub struct Held {
 
 impl Held {
     /// Reads the index beside the archive of `day`; nothing when there is none that fits.
-    pub fn load(out: &OutDir, day: Date) -> Result<Option<Held>, Trouble> {
-        let archive = archive_name(day);
+    pub fn load(out: &OutDir, day: Date, codec: Codec) -> Result<Option<Held>, Trouble> {
+        let archive = archive_name(day, codec);
         let name = index_name(&archive);
         let Some((file, look)) = out.open(&name)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -47,7 +47,7 @@ impl Held {
             }
         };
         let mut held = Held { day, index };
-        let fits = held.open_base(out)?.is_some();
+        let fits = held.index.codec == codec && held.open_base(out)?.is_some();
         if !fits {
             tracing::warn!(index = name, "the index is not of this archive; reading the archive instead");
         }
@@ -57,13 +57,13 @@ impl Held {
     /// The archive, if it is the one that the index describes. Where the file system says that it was touched
     /// (linked, copied back, given another mode), everything that would be copied from it is compared.
     pub fn open_base(&mut self, out: &OutDir) -> Result<Option<File>, Trouble> {
-        let name = archive_name(self.day);
+        let name = self.archive_name();
         let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
-        if is_described_by(&file, &self.index.identity) {
+        if is_described_by(&file, &self.index) {
             return Ok(Some(file));
         }
         let same = stamp.size == self.index.identity.size
-            && has_trailer(&file, &self.index.identity)
+            && has_trailer(&file, &self.index)
             && self.holds_everything(&file);
         if !same {
             return Ok(None);
@@ -75,6 +75,7 @@ impl Held {
     }
 
     fn holds_everything(&self, archive: &File) -> bool {
+        let codec = self.index.codec;
         let mut packed = Vec::new();
         let mut read = |len: u32, at: u64| {
             packed.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
@@ -91,10 +92,10 @@ impl Held {
             let zeros = header::padding_len(entry.size());
             let padding = read(entry.place.padding_packed_len, at);
             blocks
-                && header.and_then(|packed| inflated(&packed)).map(|h| Sum::of(&h))
+                && header.and_then(|packed| unpacked(codec, &packed)).map(|h| Sum::of(&h))
                     == Some(entry.place.header)
                 && padding
-                    .and_then(|packed| inflated(&packed))
+                    .and_then(|packed| unpacked(codec, &packed))
                     .is_some_and(|padding| padding.len() as u64 == zeros && padding.iter().all(|b| *b == 0))
         })
     }
@@ -121,7 +122,7 @@ impl Held {
                     let read = base.read_exact_at(&mut buffer, offset);
                     if read.is_err() || crc32fast::hash(&buffer) != block.packed_crc {
                         return Err(Trouble::ArchiveDamaged {
-                            name: archive_name(self.day),
+                            name: self.archive_name(),
                             why: format!("a block of {} has changed", entry.name.escape_ascii()),
                         });
                     }
@@ -132,13 +133,17 @@ impl Held {
         Ok(())
     }
 
+    pub fn archive_name(&self) -> String {
+        archive_name(self.day, self.index.codec)
+    }
+
     pub fn entries(&self) -> &[Entry] {
         &self.index.entries
     }
 
     /// Writes the index beside the archive. It is a cache: a failure costs time at the next start, no more.
     pub fn save(&self, out: &OutDir) -> Result<(), Trouble> {
-        let name = index_name(&archive_name(self.day));
+        let name = index_name(&self.archive_name());
         let written = out.draft(&name).and_then(|file| {
             let done = self.index.encode(BufWriter::new(file));
             done.map_err(Trouble::doing(format!("write {}", out.path_of(&name))))
@@ -156,30 +161,24 @@ impl Held {
     }
 }
 
-/// Whether an opened archive is the one of this identity, by what the file system and its trailer say.
-pub fn is_described_by(archive: &File, identity: &Identity) -> bool {
+/// Whether an opened archive is the one of this index, by what the file system and its trailer say.
+pub fn is_described_by(archive: &File, index: &Index) -> bool {
+    let identity = &index.identity;
     let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
     let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
-    times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && has_trailer(archive, identity)
+    times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && has_trailer(archive, index)
 }
 
-fn has_trailer(archive: &File, identity: &Identity) -> bool {
-    let mut trailer = [0; 8];
-    let expected = [&identity.sum.crc.to_le_bytes()[..], &identity.sum.len.to_le_bytes()[..4]].concat();
-    archive.read_exact_at(&mut trailer, identity.size.saturating_sub(8)).is_ok() && trailer == expected[..]
+fn has_trailer(archive: &File, index: &Index) -> bool {
+    let expected = index.codec.trailer(index.identity.sum);
+    let mut trailer = vec![0; expected.len()];
+    let at = index.identity.size.saturating_sub(expected.len() as u64);
+    archive.read_exact_at(&mut trailer, at).is_ok() && trailer == expected
 }
 
 /// A header or padding, which needs no dictionary and is small.
-fn inflated(packed: &[u8]) -> Option<Vec<u8>> {
-    let mut inflater = Decompress::new(false);
-    let mut plain = Vec::with_capacity(SMALL_BYTES_MAX);
-    while inflater.total_in() < packed.len() as u64 {
-        let before = (inflater.total_in(), inflater.total_out());
-        let rest = packed.get(usize::try_from(before.0).ok()?..)?;
-        inflater.decompress_vec(rest, &mut plain, FlushDecompress::Sync).ok()?;
-        if (inflater.total_in(), inflater.total_out()) == before {
-            return None;
-        }
-    }
+fn unpacked(codec: Codec, packed: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    codec.unpacker().ok()?.unpack(packed, SMALL_BYTES_MAX, &mut plain).ok()?;
     Some(plain)
 }

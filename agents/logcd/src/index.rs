@@ -3,12 +3,9 @@
 
 use crate::block::Block;
 use crate::checksum::Sum;
-use crate::deflate;
+use crate::codec::Codec;
 use crate::entry::{Entry, Meta, Origin, Place, Stamp, Time};
 use std::io::{self, Write};
-
-/// The last byte is the version of the format.
-const MAGIC: [u8; 8] = *b"logcdix\x01";
 
 /// The archive that an index describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,13 +14,15 @@ pub struct Identity {
     pub size: u64,
     pub mtime: Time,
     pub ctime: Time,
-    /// Of the whole uncompressed content, as the gzip trailer has it.
+    /// Of the whole uncompressed content, as the trailer has it.
     pub sum: Sum,
 }
 
 /// An archive's identity and its entries, in the order in which they stand in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
+    /// Of which kind the archive is.
+    pub codec: Codec,
     pub identity: Identity,
     /// What stands before every entry's name in the archive.
     pub prefix: Vec<u8>,
@@ -45,7 +44,7 @@ pub enum IndexError {
 impl Index {
     pub fn encode(&self, out: impl Write) -> io::Result<()> {
         let mut out = Encoder { out, hasher: crc32fast::Hasher::new() };
-        out.bytes(&MAGIC)?;
+        out.bytes(&self.codec.index_magic())?;
         out.u64(self.identity.ino)?;
         out.u64(self.identity.size)?;
         out.time(self.identity.mtime)?;
@@ -63,14 +62,13 @@ impl Index {
 
     /// Reads an index and checks that it is whole and that it describes one coherent archive.
     pub fn decode(bytes: &[u8]) -> Result<Index, IndexError> {
-        if !bytes.starts_with(&MAGIC) {
-            return Err(IndexError::Foreign);
-        }
+        let codec = Codec::ALL.into_iter().find(|codec| bytes.starts_with(&codec.index_magic()));
+        let codec = codec.ok_or(IndexError::Foreign)?;
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(IndexError::Torn)?;
         if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
             return Err(IndexError::Damaged);
         }
-        let mut from = Decoder(content.get(MAGIC.len()..).ok_or(IndexError::Torn)?);
+        let mut from = Decoder(content.get(codec.index_magic().len()..).ok_or(IndexError::Torn)?);
         let identity = Identity {
             ino: from.u64()?,
             size: from.u64()?,
@@ -87,14 +85,14 @@ impl Index {
         if !from.0.is_empty() {
             return Err(IndexError::Incoherent("bytes are left over"));
         }
-        let index = Index { identity, prefix, entries };
+        let index = Index { codec, identity, prefix, entries };
         index.check()?;
         Ok(index)
     }
 
     /// The entries stand gapless behind each other and their sums add up to that of the archive.
     fn check(&self) -> Result<(), IndexError> {
-        let mut offset = deflate::preamble().len() as u64;
+        let mut offset = self.codec.preamble().len() as u64;
         let mut sum = Sum::default();
         for entry in &self.entries {
             if entry.place.offset != offset {
@@ -296,15 +294,16 @@ mod tests {
 
     prop_compose! {
         /// Coherent, as those are that describe a real archive.
-        fn index()(mut entries in prop::collection::vec(entry(), 0..10), prefix: Vec<u8>) -> Index {
-            let (mut offset, mut sum) = (deflate::preamble().len() as u64, Sum::default());
+        fn index()(mut entries in prop::collection::vec(entry(), 0..10), prefix: Vec<u8>, zstd: bool) -> Index {
+            let codec = if zstd { Codec::Zstd } else { Codec::Gzip };
+            let (mut offset, mut sum) = (codec.preamble().len() as u64, Sum::default());
             for entry in &mut entries {
                 entry.place.offset = offset;
                 offset += entry.packed_len();
                 sum = sum.then(entry.sum());
             }
             let sum = sum.then(Sum::of(&[0; 1024]));
-            Index { identity: Identity { size: offset + 20, sum, ..Identity::default() }, prefix, entries }
+            Index { codec, identity: Identity { size: offset + 20, sum, ..Identity::default() }, prefix, entries }
         }
     }
 

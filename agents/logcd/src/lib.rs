@@ -1,4 +1,4 @@
-//! logcd keeps a directory's logs in one plain tar.gz a day, at the cost of the new bytes only.
+//! logcd keeps a directory's logs in one plain tar.gz or tar.zst a day, at the cost of the new bytes only.
 //!
 //! A cycle: [`scan`] looks, [`plan`] and [`verdict`] set what is there against what is [`held`], [`assembly`]
 //! makes the new archive out of the old one's blocks and what the [`source`]s have to add, and [`archivist`]
@@ -12,6 +12,7 @@ pub mod beneath;
 pub mod block;
 pub mod cat;
 pub mod checksum;
+pub mod codec;
 pub mod config;
 pub mod control;
 pub mod day;
@@ -40,6 +41,7 @@ pub mod trouble;
 pub mod verdict;
 pub mod verify;
 pub mod worker;
+pub mod zstandard;
 
 use kit::exit::{Exit, Fatal};
 use settings::{Command, Flags};
@@ -60,6 +62,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
         None => {}
     }
     let serve = &settings.flags.serve;
+    serve.level()?;
     let (common, admin) = (serve.common.clone(), serve.admin);
     if serve.once {
         kit::logs::start(&common.log_level, common.log_format)?;

@@ -20,7 +20,7 @@ pub fn list(archive: &Path) -> Result<(), Fatal> {
             line(entry.size(), entry.meta.mtime_s, &[index.prefix.as_slice(), &entry.name].concat())?;
         }
     } else {
-        for entry in reader.stream().entries().map_err(&failed)? {
+        for entry in reader.stream()?.entries().map_err(&failed)? {
             let entry = entry.map_err(&failed)?;
             line(entry.size(), entry.header().mtime().unwrap_or(0), &entry.path_bytes())?;
         }

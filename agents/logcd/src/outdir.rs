@@ -1,6 +1,7 @@
 //! Where the archives stand: opened once, locked, and written to only by new files that are renamed.
 
 use crate::beneath::{Beneath, Kind, Look, look_into};
+use crate::codec::Codec;
 use crate::day;
 use crate::trouble::Trouble;
 use jiff::civil::Date;
@@ -133,13 +134,13 @@ impl OutDir {
             .is_ok_and(|fs| [BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
     }
 
-    /// The archives that are there, with their sizes.
-    pub fn archives(&self) -> Result<Vec<(Date, u64)>, Trouble> {
+    /// The archives of both kinds that are there, with their sizes.
+    pub fn archives(&self) -> Result<Vec<(Date, Codec, u64)>, Trouble> {
         let mut archives = Vec::new();
         for name in self.names()? {
-            let Some(day) = day::day_of(&name) else { continue };
+            let Some((day, codec)) = day::day_of(&name) else { continue };
             if let Some((_, look)) = self.open(&name)? {
-                archives.push((day, look.stamp.size));
+                archives.push((day, codec, look.stamp.size));
             }
         }
         archives.sort_unstable();

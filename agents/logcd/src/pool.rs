@@ -1,7 +1,8 @@
 //! Compression on as many threads as there are processors for it; results come back in the order of the jobs.
 
 use crate::block::Block;
-use crate::deflate::{PackError, Packer};
+use crate::codec::{PackError, Packer};
+use crate::config::Packing;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -60,23 +61,23 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub fn new(level: u32) -> Pool {
-        Pool {
-            own: Packer::new(level),
+    pub fn new(packing: &Packing) -> Result<Pool, PackError> {
+        Ok(Pool {
+            own: packing.packer()?,
             workers: Vec::new(),
             busy: VecDeque::new(),
             next: 0,
             spare: Vec::new(),
-        }
+        })
     }
 
     /// Starts threads; they inherit the priority of this one.
-    pub fn grow(&mut self, threads: usize, level: u32) -> io::Result<()> {
+    pub fn grow(&mut self, threads: usize, packing: &Packing) -> io::Result<()> {
         while self.workers.len() < threads {
             let (jobs, inbox) = channel::<Job>();
             let (outbox, done) = channel();
+            let mut packer = packing.packer().map_err(io::Error::other)?;
             let work = move || {
-                let mut packer = Packer::new(level);
                 for mut job in inbox {
                     let result = job.run(&mut packer);
                     if outbox.send(result.map(|()| job)).is_err() {

@@ -1,5 +1,6 @@
 //! The flags, each also `LOGCD_…` in the environment and a key of the `--config` file.
 
+use crate::codec::Codec;
 use crate::config::{Config, Limits, Packing, Publishing, Select};
 use crate::day::Calendar;
 use crate::pattern::Pattern;
@@ -78,6 +79,7 @@ pub const LIVE: &[&str] = &[
     "publish-percent",
     "poll",
     "utc",
+    "zstd",
     "level",
     "threads",
     "keep-days",
@@ -154,9 +156,13 @@ pub struct Serve {
     #[arg(long, help_heading = "When")]
     pub utc: bool,
 
-    /// Compression: 1 is fast, 6 as gzip, 7 a little smaller
-    #[arg(long, value_name = "1..7", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=7), help_heading = "How")]
-    pub level: u32,
+    /// Archives are .tar.zst instead of .tar.gz; today's archive of the other kind is taken over
+    #[arg(long, help_heading = "How")]
+    pub zstd: bool,
+
+    /// Compression: 1 is fast, 6 as gzip, 7 a little smaller; with --zstd 1 to 12 [default: 6, with --zstd 3]
+    #[arg(long, value_name = "LEVEL", help_heading = "How")]
+    pub level: Option<u32>,
 
     /// Threads for a backlog [default: the processors that the process may use, 8 at most]
     #[arg(long, value_name = "N", help_heading = "How")]
@@ -237,7 +243,7 @@ impl Serve {
                 keep: retention::Limits { days: self.keep_days, bytes: self.keep_bytes },
                 min_free: self.min_free,
             },
-            packing: Packing { level: self.level, threads },
+            packing: Packing { codec: self.codec(), level: self.level()?, threads },
             publishing: Publishing {
                 interval: self.interval.max(Duration::from_millis(10)),
                 within: self.publish_within,
@@ -248,6 +254,25 @@ impl Serve {
             calendar: Calendar::new(self.utc),
             remove_after: self.remove_after,
         })
+    }
+
+    fn codec(&self) -> Codec {
+        if self.zstd { Codec::Zstd } else { Codec::Gzip }
+    }
+
+    /// The level, if archives of this kind have it.
+    pub fn level(&self) -> Result<u32, Fatal> {
+        let codec = self.codec();
+        let level = self.level.unwrap_or(codec.default_level());
+        if codec.levels().contains(&level) {
+            return Ok(level);
+        }
+        let levels = codec.levels();
+        let kind = codec.suffix();
+        Err(Fatal::new(
+            Exit::Usage,
+            format!("--level {level}: {} to {} are possible for {kind}", levels.start(), levels.end()),
+        ))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A log file that is being read: opened once, trusted in nothing.
 
 use crate::beneath::{Beneath, Kind, Look, look_into};
-use crate::block::{Block, first_of_dictionary, plain_len};
+use crate::block::{Block, first_of_last, plain_len};
 use crate::scan::{Found, Skip};
 use nix::errno::Errno;
 use nix::libc;
@@ -13,6 +13,8 @@ use std::os::unix::fs::FileExt;
 /// In each cycle one in so many of the kept blocks of a grown file is read again, always others: an edit in
 /// the middle of a file that only seems to grow shows within this many cycles.
 const SHARE: u64 = 64;
+/// As much before the end of what is archived is compared each time.
+const TAIL_BYTES: u64 = 32 * 1024;
 
 pub struct Source {
     file: File,
@@ -100,7 +102,7 @@ impl Source {
 
     /// Whether the file still holds the blocks, as far as the first, the last and this round's share show.
     pub fn samples_match(&self, blocks: &[Block], round: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        let tail = first_of_dictionary(blocks, blocks.len());
+        let tail = first_of_last(TAIL_BYTES, blocks, blocks.len());
         let mut offset = 0;
         for (number, block) in blocks.iter().enumerate() {
             let shared = (number as u64).wrapping_add(round).is_multiple_of(SHARE);

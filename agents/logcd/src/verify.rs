@@ -1,8 +1,8 @@
 //! `logcd verify`: every byte of an archive, read strictly, and what is wrong with it.
 
 use crate::checksum::Sum;
+use crate::codec::StrictDecoder;
 use crate::index::Index;
-use flate2::bufread::GzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use tar::{EntryType, Header};
@@ -22,7 +22,7 @@ pub struct Totals {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error("the compressed stream is damaged: {0}")]
-    Gzip(io::Error),
+    Stream(io::Error),
     #[error("{0} bytes follow the end of the gzip stream")]
     Trailing(u64),
     #[error("byte {at} of the tar: {what}")]
@@ -41,7 +41,7 @@ pub struct Member {
 /// Checks the whole archive; with an index, also that it describes just this archive.
 pub fn verify(archive: &File, index: Option<&Index>) -> Result<Totals, Fault> {
     let mut from = BufReader::with_capacity(BUFFER_BYTES, archive);
-    from.rewind().map_err(Fault::Gzip)?;
+    from.rewind().map_err(Fault::Stream)?;
     let mut expected = index.map(|index| index.entries.iter());
     let prefix = index.map_or(&[][..], |index| index.prefix.as_slice());
     verify_stream(from, &mut |member| {
@@ -50,25 +50,24 @@ pub fn verify(archive: &File, index: Option<&Index>) -> Result<Totals, Fault> {
         let Some(entry) = entries.next() else {
             return Err(Fault::Index(format!("it does not know of {shown}")));
         };
-        let content = entry.blocks.iter().fold(Sum::default(), |sum, block| sum.then(block.plain()));
-        if member.name != [prefix, &entry.name].concat() || member.content != content {
+        if member.name != [prefix, &entry.name].concat() || member.content != entry.content() {
             return Err(Fault::Index(format!("it says something else of {shown}")));
         }
         Ok(())
     })
 }
 
-/// Reads a tar.gz to its very end.
+/// Reads a tar.gz or tar.zst to its very end.
 pub fn verify_stream(
     from: impl BufRead,
     each: &mut dyn FnMut(&Member) -> Result<(), Fault>,
 ) -> Result<Totals, Fault> {
-    let mut tar = Tar { from: GzDecoder::new(from), at: 0 };
+    let mut tar = Tar { from: StrictDecoder::new(from).map_err(Fault::Stream)?, at: 0 };
     let totals = tar.members(each)?;
     // Reading on to the end is what makes the decoder check sum and length.
     tar.zeros_to_the_end()?;
     let mut behind = tar.from.into_inner();
-    match io::copy(&mut behind, &mut io::sink()).map_err(Fault::Gzip)? {
+    match io::copy(&mut behind, &mut io::sink()).map_err(Fault::Stream)? {
         0 => Ok(totals),
         bytes => Err(Fault::Trailing(bytes)),
     }
@@ -87,7 +86,7 @@ impl<R: Read> Tar<R> {
     fn exact(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
         self.from.read_exact(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.fault("it ends early"),
-            _ => Fault::Gzip(error),
+            _ => Fault::Stream(error),
         })?;
         self.at += buffer.len() as u64;
         Ok(())
@@ -173,7 +172,7 @@ impl<R: Read> Tar<R> {
                 Ok(read) if buffer[..read].iter().all(|b| *b == 0) => self.at += read as u64,
                 Ok(_) => return Err(self.fault("something follows the end marker")),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Fault::Gzip(error)),
+                Err(error) => return Err(Fault::Stream(error)),
             }
         }
     }
@@ -182,22 +181,30 @@ impl<R: Read> Tar<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deflate::{Packer, epilogue, preamble};
+    use crate::codec::Codec;
     use crate::entry::Meta;
     use crate::header;
     use proptest::prelude::*;
 
-    fn archive(files: &[(&[u8], &[u8])]) -> Vec<u8> {
+    fn archive(codec: Codec, files: &[(&[u8], &[u8])]) -> Vec<u8> {
         let mut tar = Vec::new();
         for (name, content) in files {
             tar.extend(header::encode(name, &Meta::default(), content.len() as u64));
             tar.extend(*content);
             tar.resize(tar.len().next_multiple_of(512), 0);
         }
-        let (mut packer, mut gzip) = (Packer::new(6), preamble());
-        packer.pack(&[], &tar, &mut gzip).unwrap();
-        gzip.extend(epilogue(&mut packer, Sum::of(&tar)).unwrap().0);
-        gzip
+        packed(codec, &tar)
+    }
+
+    fn packed(codec: Codec, tar: &[u8]) -> Vec<u8> {
+        let (mut packer, mut archive) = (codec.packer(6).unwrap(), codec.preamble());
+        packer.pack(&[], tar, &mut archive).unwrap();
+        archive.extend(codec.epilogue(&mut packer, Sum::of(tar)).unwrap().0);
+        archive
+    }
+
+    fn codec() -> impl Strategy<Value = Codec> {
+        prop::sample::select(&Codec::ALL[..])
     }
 
     fn check(bytes: &[u8]) -> Result<Totals, Fault> {
@@ -206,25 +213,30 @@ mod tests {
 
     #[test]
     fn a_sound_archive_is_counted() {
-        let totals =
-            check(&archive(&[(b"a.log", b"hello"), (&[b'n'; 300], b""), (b"c", &[7; 5000])])).unwrap();
-        assert_eq!(totals, Totals { files: 3, bytes: 5005 });
+        for codec in Codec::ALL {
+            let files: [(&[u8], &[u8]); 3] = [(b"a.log", b"hello"), (&[b'n'; 300], b""), (b"c", &[7; 5000])];
+            let totals = check(&archive(codec, &files)).unwrap();
+            assert_eq!(totals, Totals { files: 3, bytes: 5005 });
+        }
     }
 
     #[test]
     fn what_follows_the_archive_is_a_fault() {
-        let mut bytes = archive(&[(b"a.log", b"hello")]);
-        bytes.push(0);
-        assert!(matches!(check(&bytes), Err(Fault::Trailing(1))));
+        for codec in Codec::ALL {
+            let mut bytes = archive(codec, &[(b"a.log", b"hello")]);
+            bytes.push(0);
+            assert!(check(&bytes).is_err(), "{codec:?}");
+        }
     }
 
     proptest! {
-        /// The preamble's first bytes hold time and system, which mean nothing; all else is covered.
+        /// The gzip preamble's first bytes hold time and system, which mean nothing; all else is covered.
         #[test]
-        fn no_bit_can_flip_unnoticed(content in prop::collection::vec(any::<u8>(), 0..2000), at in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let mut bytes = archive(&[(b"a.log", &content), (b"b.log", b"line\n")]);
+        fn no_bit_can_flip_unnoticed(codec in codec(), content in prop::collection::vec(any::<u8>(), 0..2000), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = archive(codec, &[(b"a.log", &content), (b"b.log", b"line\n")]);
             let sound = bytes.clone();
-            let at = 10 + at.index(bytes.len() - 10);
+            let first = if codec == Codec::Gzip { 10 } else { 0 };
+            let at = first + at.index(bytes.len() - first);
             bytes[at] ^= 1 << bit;
             let mut members = Vec::new();
             let result = verify_stream(bytes.as_slice(), &mut |member| { members.push(member.clone()); Ok(()) });
@@ -237,20 +249,17 @@ mod tests {
         }
 
         #[test]
-        fn a_torn_archive_is_never_sound(content in prop::collection::vec(any::<u8>(), 0..2000), cut in any::<prop::sample::Index>()) {
-            let bytes = archive(&[(b"a.log", &content)]);
+        fn a_torn_archive_is_never_sound(codec in codec(), content in prop::collection::vec(any::<u8>(), 0..2000), cut in any::<prop::sample::Index>()) {
+            let bytes = archive(codec, &[(b"a.log", &content)]);
             prop_assert!(check(&bytes[..cut.index(bytes.len())]).is_err());
         }
 
         #[test]
-        fn any_bytes_are_read_without_harm(tar in prop::collection::vec(any::<u8>(), 0..3000), raw: bool) {
+        fn any_bytes_are_read_without_harm(codec in codec(), tar in prop::collection::vec(any::<u8>(), 0..3000), raw: bool) {
             if raw {
                 let _ = check(&tar);
             } else {
-                let (mut packer, mut gzip) = (Packer::new(1), preamble());
-                packer.pack(&[], &tar, &mut gzip).unwrap();
-                gzip.extend(epilogue(&mut packer, Sum::of(&tar)).unwrap().0);
-                let _ = check(&gzip);
+                let _ = check(&packed(codec, &tar));
             }
         }
     }

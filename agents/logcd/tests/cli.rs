@@ -3,6 +3,7 @@
 
 mod support;
 
+use logcd::codec::Codec;
 use std::process::{Command, Output, Stdio};
 use support::{Bench, Dice, run};
 
@@ -10,9 +11,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-#[test]
-fn once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed() {
-    let bench = Bench::new(&[]);
+fn once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     bench.write("x.log", "line\n");
     for expected in ["archived", "nothing has changed"] {
         let output = bench.once();
@@ -21,9 +21,8 @@ fn once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed() {
     }
 }
 
-#[test]
-fn archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index() {
-    let bench = Bench::new(&[]);
+fn archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     let content = Dice::new(1).lines(600_000);
     bench.write("a.log", "first\n");
     bench.write("big.log", &content);
@@ -50,9 +49,8 @@ fn archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index(
     }
 }
 
-#[test]
-fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code() {
-    let bench = Bench::new(&[]);
+fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(1).lines(10_000));
     bench.cycle();
     let archive = bench.archive();
@@ -69,6 +67,7 @@ fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code() {
     for (flags, code) in [
         (vec!["--no-such-flag"], 64),
         (vec!["--level=9"], 64),
+        (vec!["--zstd", "--level=13"], 64),
         (vec!["--mode=0444"], 64),
         (vec!["--interval=60"], 64),
         (vec!["--once", "--dir=/no/such/directory"], 1),
@@ -81,9 +80,8 @@ fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code() {
     }
 }
 
-#[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
-    let bench = Bench::new(&[]);
+fn a_reader_that_has_seen_enough_is_no_failure(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(1).lines(2_000_000));
     bench.cycle();
     let mut cat =
@@ -102,3 +100,10 @@ fn settings_come_from_the_environment_too() {
     assert!(command.output().unwrap().status.success());
     assert!(bench.members() == bench.logs());
 }
+
+for_both_kinds!(
+    once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed,
+    archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index,
+    what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code,
+    a_reader_that_has_seen_enough_is_no_failure,
+);

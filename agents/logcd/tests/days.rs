@@ -4,11 +4,11 @@
 mod support;
 
 use logcd::archivist::Haste;
+use logcd::codec::Codec;
 use support::{Bench, Dice, at, members, names};
 
-#[test]
-fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks() {
-    let bench = Bench::new(&[]);
+fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     let mut dice = Dice::new(6);
     bench.write("a.log", dice.lines(400_000));
     bench.write("b.log", dice.lines(400));
@@ -19,7 +19,8 @@ fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_it
     let outcome = archivist.cycle(at("2026-11-22T00:00:10Z"), Haste::WhenWorthIt).unwrap();
     let archives = bench.archives();
     let days: Vec<_> = archives.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(days, ["all-logs-2026-11-21.tar.gz", "all-logs-2026-11-22.tar.gz"]);
+    let end = codec.suffix();
+    assert_eq!(days, [format!("all-logs-2026-11-21{end}"), format!("all-logs-2026-11-22{end}")]);
     let finished = members(&archives[0]);
     assert_eq!(names(&finished), ["a.log", "b.log.20261122T000010"]);
     assert!(finished[&b"a.log"[..]].ends_with(b"the last line of the day\n"));
@@ -32,9 +33,8 @@ fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_it
     assert!(std::fs::read(&archives[0]).unwrap() == before, "the finished archive stays as it is");
 }
 
-#[test]
-fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too() {
-    let bench = Bench::new(&[]);
+fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(6).lines(400_000));
     bench.archivist().cycle(at("2026-11-20T23:00:00Z"), Haste::Now).unwrap();
     let outcome = bench.archivist().cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
@@ -42,9 +42,8 @@ fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too() {
     assert!(members(&bench.archives()[1]) == bench.logs());
 }
 
-#[test]
-fn a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day() {
-    let bench = Bench::new(&[]);
+fn a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     bench.write("a.log", "of the first day\n");
     let mut archivist = bench.archivist();
     archivist.cycle(at("2026-11-21T23:59:00Z"), Haste::Now).unwrap();
@@ -55,9 +54,8 @@ fn a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day() {
     assert_eq!(names(&members(&bench.archives()[0])), ["a.log.20261122T000000", "b.log"]);
 }
 
-#[test]
-fn archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_else_is() {
-    let bench = Bench::new(&["--keep-days=3"]);
+fn archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_else_is(codec: Codec) {
+    let bench = Bench::of(codec, &["--keep-days=3"]);
     bench.write("a.log", "line\n");
     for other in ["all-logs-2026-01-01.tar.gz.keep", "all-logs-today.tar.gz", "notes.txt"] {
         std::fs::write(bench.out().join(other), "mine").unwrap();
@@ -73,25 +71,25 @@ fn archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_els
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
+    let end = codec.suffix();
     let expected = [
-        ".all-logs-2026-11-13.tar.gz.index",
-        ".all-logs-2026-11-14.tar.gz.index",
-        ".all-logs-2026-11-15.tar.gz.index",
-        ".logcd.lock",
-        "all-logs-2026-01-01.tar.gz.keep",
-        "all-logs-2026-11-13.tar.gz",
-        "all-logs-2026-11-14.tar.gz",
-        "all-logs-2026-11-15.tar.gz",
-        "all-logs-today.tar.gz",
-        "notes.txt",
+        format!(".all-logs-2026-11-13{end}.index"),
+        format!(".all-logs-2026-11-14{end}.index"),
+        format!(".all-logs-2026-11-15{end}.index"),
+        ".logcd.lock".to_owned(),
+        "all-logs-2026-01-01.tar.gz.keep".to_owned(),
+        format!("all-logs-2026-11-13{end}"),
+        format!("all-logs-2026-11-14{end}"),
+        format!("all-logs-2026-11-15{end}"),
+        "all-logs-today.tar.gz".to_owned(),
+        "notes.txt".to_owned(),
     ];
-    assert_eq!((left.as_slice(), removed), (&expected.map(str::to_owned)[..], 3));
+    assert_eq!((left.as_slice(), removed), (&expected[..], 3));
 }
 
-#[test]
-fn superseded_content_is_bounded_and_can_be_switched_off() {
+fn superseded_content_is_bounded_and_can_be_switched_off(codec: Codec) {
     let mut dice = Dice::new(8);
-    let bench = Bench::new(&["--max-superseded=60KB"]);
+    let bench = Bench::of(codec, &["--max-superseded=60KB"]);
     let mut archivist = bench.archivist();
     for hour in 10..20 {
         bench.write("state.log", dice.lines(100_000));
@@ -106,3 +104,11 @@ fn superseded_content_is_bounded_and_can_be_switched_off() {
     latest.cycle();
     assert_eq!(names(&latest.members()), ["state.log"]);
 }
+
+for_both_kinds!(
+    at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks,
+    after_a_restart_on_another_day_the_old_archives_blocks_are_used_too,
+    a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day,
+    archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_else_is,
+    superseded_content_is_bounded_and_can_be_switched_off,
+);

@@ -5,6 +5,7 @@
 mod support;
 
 use logcd::archivist::Archivist;
+use logcd::codec::Codec;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
@@ -95,9 +96,9 @@ fn killed_somewhere(bench: &Bench, dice: &mut Dice) {
     child.wait().unwrap();
 }
 
-fn history(seed: u64, steps: u64) {
+fn history(codec: Codec, seed: u64, steps: u64) {
     let mut dice = Dice::new(seed);
-    let bench = Bench::new(&["--threads=2"]);
+    let bench = Bench::of(codec, &["--threads=2"]);
     let mut running: Option<Archivist> = None;
     let mut once_held: Vec<Vec<u8>> = Vec::new();
     let mut story = Vec::new();
@@ -154,18 +155,16 @@ fn history(seed: u64, steps: u64) {
     }
 }
 
-#[test]
-fn whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held() {
+fn whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held(codec: Codec) {
     let seeds = std::env::var("LOGCD_TEST_SEEDS").map_or(12, |text| text.parse().unwrap());
     for seed in 0..seeds {
-        history(seed, 25);
+        history(codec, seed, 25);
     }
 }
 
-#[test]
-fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on() {
+fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on(codec: Codec) {
     let mut dice = Dice::new(7);
-    let bench = Bench::new(&["--threads=2"]);
+    let bench = Bench::of(codec, &["--threads=2"]);
     let mut archived = Contents::new();
     for round in 0..40 {
         let before = archived.clone();
@@ -190,3 +189,8 @@ fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on() {
         }
     }
 }
+
+for_both_kinds!(
+    whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held,
+    killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on,
+);

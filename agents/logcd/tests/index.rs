@@ -3,11 +3,13 @@
 
 mod support;
 
+use logcd::codec::Codec;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
-use support::{Bench, Contents, Dice, cycle, names, run};
+use support::{Bench, Contents, Dice, cycle, gnu_tar, names, run};
 
 fn index(bench: &Bench) -> PathBuf {
     let archive = bench.archive();
@@ -15,8 +17,8 @@ fn index(bench: &Bench) -> PathBuf {
 }
 
 /// Some logs, an archive of them, and something superseded in it.
-fn with_history() -> (Bench, Contents) {
-    let bench = Bench::new(&[]);
+fn with_history(codec: Codec) -> (Bench, Contents) {
+    let bench = Bench::of(codec, &[]);
     let mut dice = Dice::new(5);
     for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
         bench.write(name, dice.lines(size));
@@ -42,9 +44,8 @@ fn holds_all(bench: &Bench, before: &Contents) {
     assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
 }
 
-#[test]
-fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew() {
-    let (bench, members) = with_history();
+fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew(codec: Codec) {
+    let (bench, members) = with_history(codec);
     let sound = std::fs::read(index(&bench)).unwrap();
     let flipped = |at: usize| {
         let mut bytes = sound.clone();
@@ -68,10 +69,9 @@ fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew() {
     }
 }
 
-#[test]
-fn an_index_of_another_archive_is_not_believed() {
-    let (bench, members) = with_history();
-    let (other, _) = with_history();
+fn an_index_of_another_archive_is_not_believed(codec: Codec) {
+    let (bench, members) = with_history(codec);
+    let (other, _) = with_history(codec);
     other.append("a.log", "something else\n");
     other.cycle();
     std::fs::copy(index(&other), index(&bench)).unwrap();
@@ -86,9 +86,8 @@ fn an_index_of_another_archive_is_not_believed() {
     holds_all(&bench, &bench.members());
 }
 
-#[test]
-fn an_archive_that_was_copied_back_is_compared_and_used() {
-    let (bench, members) = with_history();
+fn an_archive_that_was_copied_back_is_compared_and_used(codec: Codec) {
+    let (bench, members) = with_history(codec);
     let archive = bench.archive();
     let copy = bench.root.path().join("copy");
     run(Command::new("cp").arg("-p").arg(&archive).arg(&copy));
@@ -99,9 +98,8 @@ fn an_archive_that_was_copied_back_is_compared_and_used() {
     holds_all(&bench, &members.into_iter().filter(|(name, _)| name != b"c.log").collect());
 }
 
-#[test]
-fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds() {
-    let bench = Bench::new(&[]);
+fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     let elsewhere = bench.root.path().join("elsewhere/p");
     std::fs::create_dir_all(&elsewhere).unwrap();
     let long = format!("{}.log", "n".repeat(180));
@@ -111,7 +109,16 @@ fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds() {
     bench.write("x.log", "line\nand one more\n");
     bench.cycle();
     let archive = bench.archive();
-    run(Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(elsewhere.parent().unwrap()).arg("p"));
+    let tar = run(Command::new("tar").arg("-C").arg(elsewhere.parent().unwrap()).args(["-cf", "-", "p"]));
+    let packed = match codec {
+        Codec::Gzip => {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+            gzip.write_all(&tar).unwrap();
+            gzip.finish().unwrap()
+        }
+        Codec::Zstd => zstd::encode_all(tar.as_slice(), 3).unwrap(),
+    };
+    std::fs::write(&archive, packed).unwrap();
     bench.cycle();
     let members = bench.members();
     let gone = format!("{long}.20261121T120000");
@@ -120,9 +127,8 @@ fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds() {
     assert_eq!(members[&b"x.log"[..]], b"line\nand one more\n");
 }
 
-#[test]
-fn of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside() {
-    let (bench, members) = with_history();
+fn of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside(codec: Codec) {
+    let (bench, members) = with_history(codec);
     let archive = bench.archive();
     let file = File::options().write(true).open(&archive).unwrap();
     // Within the last entry's header: everything before is whole.
@@ -133,10 +139,9 @@ fn of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside() {
     assert!(aside.exists(), "the torn one is still there to be looked at");
 }
 
-#[test]
-fn an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_set_back() {
+fn an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_set_back(codec: Codec) {
     for restart in [false, true] {
-        let (bench, members) = with_history();
+        let (bench, members) = with_history(codec);
         let mut archivist = bench.archivist();
         bench.append("c.log", "more\n");
         cycle(&mut archivist);
@@ -159,13 +164,12 @@ fn an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_se
         }
         // What stands before the damage was saved; a.log is still there to be archived anew.
         assert!(members.len() > logs.len());
-        run(Command::new("gzip").arg("-t").arg(bench.archive()));
+        gnu_tar(&bench.archive(), codec, &["-t".as_ref()]);
     }
 }
 
-#[test]
-fn an_archive_that_was_deleted_is_made_anew() {
-    let (bench, _) = with_history();
+fn an_archive_that_was_deleted_is_made_anew(codec: Codec) {
+    let (bench, _) = with_history(codec);
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
     std::fs::remove_file(bench.archive()).unwrap();
@@ -173,9 +177,8 @@ fn an_archive_that_was_deleted_is_made_anew() {
     assert!(bench.members() == bench.logs());
 }
 
-#[test]
-fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_little() {
-    let (bench, _) = with_history();
+fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_little(codec: Codec) {
+    let (bench, _) = with_history(codec);
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
     let before = std::fs::metadata(bench.archive()).unwrap().modified().unwrap();
@@ -198,10 +201,9 @@ fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_littl
     assert!(published.copied > 80_000, "{published:?}");
 }
 
-#[test]
-fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever() {
+fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever(codec: Codec) {
     use logcd::index::Index;
-    let (bench, members) = with_history();
+    let (bench, members) = with_history(codec);
     // To rot under an index is, for whoever compares them, the same as an index that knows better.
     let mut known = Index::decode(&std::fs::read(index(&bench)).unwrap()).unwrap();
     known.entries[0].blocks[0].packed_crc ^= 1;
@@ -220,3 +222,15 @@ fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copie
     holds_all(&bench, &members.into_iter().filter(|(name, _)| name != b"c.log").collect());
     run(bench.reader().arg("verify").arg(bench.archive()));
 }
+
+for_both_kinds!(
+    an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew,
+    an_index_of_another_archive_is_not_believed,
+    an_archive_that_was_copied_back_is_compared_and_used,
+    an_archive_made_by_another_tar_is_taken_over_with_all_it_holds,
+    of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside,
+    an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_set_back,
+    an_archive_that_was_deleted_is_made_anew,
+    a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_little,
+    a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever,
+);

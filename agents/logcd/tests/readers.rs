@@ -8,11 +8,12 @@
 
 mod support;
 
+use logcd::codec::Codec;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use support::{Bench, Dice, cycle, run};
+use support::{Bench, Dice, cycle, gnu_tar, run};
 
 /// With the feature `client-tests` every reader must be there; without it those at hand are asked, and the
 /// others named, so that a run tells what it has checked.
@@ -30,18 +31,13 @@ fn is_asked(program: &str) -> bool {
 fn all_readers_accept(bench: &Bench) {
     let archive = bench.archive();
     let path = archive.to_str().unwrap();
-    run(Command::new("tar").args(["-tzf", path]));
-    run(Command::new("gzip").args(["-t", path]));
-    for (program, arguments) in [
-        ("pigz", vec!["-t", path]),
-        ("busybox", vec!["tar", "-tzf", path]),
-        ("busybox", vec!["gunzip", "-t", path]),
-        ("bsdtar", vec!["-tf", path]),
-        (
-            "python3",
-            vec!["-c", "import sys,tarfile\nfor m in tarfile.open(sys.argv[1]):\n  assert m.isfile()", path],
-        ),
-    ] {
+    let by_kind = match archive.extension().unwrap().to_str().unwrap() {
+        // Without it GNU tar has nothing to start.
+        "zst" if !is_asked("zstd") => Vec::new(),
+        "zst" => zstd_readers(path),
+        _ => gzip_readers(path),
+    };
+    for (program, arguments) in by_kind {
         if is_asked(program) {
             run(Command::new(program).args(arguments));
         }
@@ -50,9 +46,35 @@ fn all_readers_accept(bench: &Bench) {
     assert!(String::from_utf8_lossy(&verified).contains("sound"));
 }
 
-#[test]
-fn awkward_names_and_sizes_read_back_everywhere() {
-    let bench = Bench::new(&[]);
+fn zstd_readers(path: &str) -> Vec<(&'static str, Vec<&str>)> {
+    vec![
+        // The kind is told from the first bytes.
+        ("tar", vec!["-tf", path]),
+        ("tar", vec!["--zstd", "-tf", path]),
+        ("zstd", vec!["-qt", path]),
+        ("pzstd", vec!["-qt", path]),
+        ("bsdtar", vec!["-tf", path]),
+    ]
+}
+
+fn gzip_readers(path: &str) -> Vec<(&'static str, Vec<&str>)> {
+    vec![
+        ("tar", vec!["-tf", path]),
+        ("tar", vec!["-tzf", path]),
+        ("gzip", vec!["-t", path]),
+        ("pigz", vec!["-t", path]),
+        ("busybox", vec!["tar", "-tzf", path]),
+        ("busybox", vec!["gunzip", "-t", path]),
+        ("bsdtar", vec!["-tf", path]),
+        (
+            "python3",
+            vec!["-c", "import sys,tarfile\nfor m in tarfile.open(sys.argv[1]):\n  assert m.isfile()", path],
+        ),
+    ]
+}
+
+fn awkward_names_and_sizes_read_back_everywhere(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     let mut dice = Dice::new(1);
     for size in [0, 1, 511, 512, 513, 32_768, 262_143, 262_144, 262_145, 700_000] {
         let mut content = dice.lines(size);
@@ -82,17 +104,15 @@ fn awkward_names_and_sizes_read_back_everywhere() {
     }
 }
 
-#[test]
-fn no_logs_at_all_make_an_archive_too() {
-    let bench = Bench::new(&[]);
+fn no_logs_at_all_make_an_archive_too(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     bench.cycle();
     all_readers_accept(&bench);
     assert!(bench.members().is_empty());
 }
 
-#[test]
-fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found() {
-    let bench = Bench::new(&[]);
+fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
     let size = (8 << 30) + 5;
     let file = std::fs::File::create(bench.log("big.log")).unwrap();
     file.set_len(size).unwrap();
@@ -100,12 +120,22 @@ fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found() 
     bench.write("next.log", "line\n");
     bench.cycle();
     let archive = bench.archive();
-    // GNU gzip takes a minute for it.
-    let gunzip = if is_asked("pigz") { "pigz" } else { "gzip" };
-    let listed = run(Command::new("tar").arg("-I").arg(gunzip).arg("-tvf").arg(&archive));
+    let listed = match codec {
+        // GNU gzip takes a minute for it.
+        Codec::Gzip if is_asked("pigz") => {
+            run(Command::new("tar").args(["-I", "pigz", "-tvf"]).arg(&archive))
+        }
+        _ => gnu_tar(&archive, codec, &["-tv".as_ref()]),
+    };
     let listed = String::from_utf8(listed).unwrap();
     assert!(listed.contains(&size.to_string()) && listed.contains("p/next.log"), "{listed}");
     // Straight to the blocks: the eight gibibytes before it are not inflated.
     let next = run(bench.reader().arg("cat").arg(&archive).arg("next.log"));
     assert_eq!(next, b"line\n");
 }
+
+for_both_kinds!(
+    awkward_names_and_sizes_read_back_everywhere,
+    no_logs_at_all_make_an_archive_too,
+    a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found,
+);

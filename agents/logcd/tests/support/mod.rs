@@ -5,11 +5,13 @@ pub mod daemon;
 
 use jiff::Timestamp;
 use logcd::archivist::{Archivist, Haste, Outcome};
+use logcd::codec::Codec;
 use logcd::outdir::OutDir;
 use logcd::settings::Flags;
 use logcd::trouble::Trouble;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -27,7 +29,31 @@ pub struct Bench {
     pub flags: Vec<OsString>,
 }
 
+/// Makes of each function a test for every kind of archive.
+#[macro_export]
+macro_rules! for_both_kinds {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[test]
+            fn gzip() {
+                super::$name(logcd::codec::Codec::Gzip);
+            }
+
+            #[test]
+            fn zstd() {
+                super::$name(logcd::codec::Codec::Zstd);
+            }
+        })*
+    };
+}
+
 impl Bench {
+    /// For archives of one kind.
+    pub fn of(codec: Codec, flags: &[&str]) -> Bench {
+        let kind = if codec == Codec::Zstd { &["--zstd"][..] } else { &[] };
+        Bench::new(&[kind, flags].concat())
+    }
+
     pub fn new(flags: &[&str]) -> Bench {
         let root = tempfile::Builder::new().prefix("logcd-test-").tempdir().unwrap();
         std::fs::create_dir(root.path().join("log")).unwrap();
@@ -117,8 +143,9 @@ impl Bench {
 
     pub fn archives(&self) -> Vec<PathBuf> {
         let names = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
-        let mut archives: Vec<PathBuf> =
-            names.filter(|path| path.extension().is_some_and(|extension| extension == "gz")).collect();
+        let mut archives: Vec<PathBuf> = names
+            .filter(|path| path.extension().is_some_and(|extension| extension == "gz" || extension == "zst"))
+            .collect();
         archives.sort();
         archives
     }
@@ -126,8 +153,12 @@ impl Bench {
     /// Everything in the output directory that is neither archive nor index nor lock.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let paths = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
-        let known =
-            |name: &str| name.ends_with(".tar.gz") || name.ends_with(".index") || name == ".logcd.lock";
+        let known = |name: &str| {
+            name.ends_with(".tar.gz")
+                || name.ends_with(".tar.zst")
+                || name.ends_with(".index")
+                || name == ".logcd.lock"
+        };
         paths.filter(|path| !known(&path.file_name().unwrap().to_string_lossy())).collect()
     }
 
@@ -152,10 +183,33 @@ pub fn at(time: &str) -> Timestamp {
 
 /// Unpacks with GNU tar, which must not complain about anything.
 pub fn members(archive: &Path) -> Contents {
+    let zstd = archive.extension().unwrap() == "zst";
+    members_of(archive, if zstd { Codec::Zstd } else { Codec::Gzip })
+}
+
+pub fn members_of(archive: &Path, codec: Codec) -> Contents {
     let into = tempfile::Builder::new().prefix("logcd-test-x-").tempdir().unwrap();
-    run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(into.path()));
+    gnu_tar(archive, codec, &["-x".as_ref(), "-C".as_ref(), into.path().as_os_str()]);
     let below = into.path().join("p");
     if below.exists() { files(&below, |_| true) } else { Contents::new() }
+}
+
+/// GNU tar on an archive. Not every host that has tar has the zstd which tar would start, so libzstd unpacks
+/// such archives for it.
+pub fn gnu_tar(archive: &Path, codec: Codec, arguments: &[&OsStr]) -> Vec<u8> {
+    let mut tar = Command::new("tar");
+    tar.args(arguments);
+    match codec {
+        Codec::Gzip => run(tar.arg("-zf").arg(archive)),
+        Codec::Zstd => {
+            let (plain, into_tar) = std::io::pipe().unwrap();
+            let packed = File::open(archive).unwrap();
+            let unpacking = std::thread::spawn(move || zstd::stream::copy_decode(packed, into_tar).unwrap());
+            let said = run(tar.arg("-f").arg("-").stdin(plain));
+            unpacking.join().unwrap();
+            said
+        }
+    }
 }
 
 pub fn files(dir: &Path, matches: impl Fn(&[u8]) -> bool) -> Contents {
@@ -177,7 +231,7 @@ pub fn run(command: &mut Command) -> Vec<u8> {
 }
 
 pub fn names(contents: &Contents) -> Vec<String> {
-    contents.keys().map(|name| std::ffi::OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
+    contents.keys().map(|name| OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
 }
 
 /// Waits for something to become true; what it is goes into the message if it does not.
