@@ -16,11 +16,18 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
 
-# Tests with other people's programs: nc of busybox and OpenBSD, logger, every reader of archives, strace …
+# Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
 test-clients:
     cargo test -p logd --features client-tests --test it real_clients
     cargo test -p logsend --features client-tests --test it each_line_is_exactly_one_write
     cargo test -p logcd --features client-tests --test readers
+    cargo test -p queued --features client-tests --test it walkthroughs
+
+# queued against its OpenAPI file: thousands of made-up requests
+test-openapi:
+    python3 -m venv target/schemathesis
+    target/schemathesis/bin/pip install --quiet 'schemathesis>=4.32,<5'
+    SCHEMATHESIS={{justfile_directory()}}/target/schemathesis/bin/schemathesis cargo test -p queued --features openapi-tests --test it schemathesis
 
 # Tests that mount file systems or make namespaces: as root
 test-root:

@@ -97,6 +97,8 @@ pub async fn batch<E: Engine>(
     if options.key.is_some() {
         return Err(Problem::invalid("a batch has a key for each item, not one for all"));
     }
+    // Also where no item asks for it.
+    check_duration_ms("delay_ms", options.delay_ms).map_err(Problem::invalid)?;
     let body = request::body(&headers, body, doors.request_bytes_max).await?;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -93,28 +93,3 @@ fn with_memory_only_its_bound_is_the_disk() {
     work_off(http, 1);
     http.post("/v1/queues/q/items", "again").expect(201);
 }
-
-#[test]
-fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
-    let mut daemon = Queued::start(&["--max-memory", "300KiB", "--durability", "none"]);
-    let http = &mut daemon.http();
-    let body = |n: u64| format!("{n:06}{}", "x".repeat(2000));
-    for n in 0..500 {
-        http.post("/v1/queues/q/items", body(n)).expect(201);
-    }
-    wait_until("most bodies have left the memory", || daemon.metric("memory_bytes") < 400_000.0);
-    let check = |http: &mut Http, from: u64, to: u64| {
-        for n in from..to {
-            let leased = http.post("/v1/queues/q/lease", "").expect(200).json();
-            let item = &leased["items"][0];
-            assert_eq!(item["body"], body(n).as_str(), "{n}");
-            let held = json!({"id": item["id"], "token": item["token"]});
-            http.post("/v1/queues/q/ack", held.to_string()).expect(200);
-        }
-    };
-    check(http, 0, 200);
-    daemon.kill9();
-    daemon.restart();
-    assert!(daemon.metric("memory_bytes") < 400_000.0);
-    check(&mut daemon.http(), 200, 500);
-}

@@ -10,6 +10,7 @@ mod disk_full;
 mod history;
 mod http;
 mod line;
+mod memory;
 mod metrics;
 mod openapi;
 mod protocol;

@@ -78,3 +78,25 @@ fn the_document_refers_only_to_what_it_defines() {
         assert!(!DOCUMENT["components"]["schemas"][name].is_null(), "{name}");
     }
 }
+
+/// Thousands of requests that the document allows or forbids; `$SCHEMATHESIS` is the program.
+#[cfg(feature = "openapi-tests")]
+#[test]
+fn schemathesis_finds_nothing() {
+    let program = std::env::var("SCHEMATHESIS").unwrap();
+    let daemon = Queued::start(&[]);
+    daemon.setup.write("openapi.json", include_str!("../../openapi.json"));
+    daemon.setup.write("hooks.py", include_str!("../schemathesis/hooks.py"));
+    daemon.setup.write("schemathesis.toml", include_str!("../schemathesis/schemathesis.toml"));
+    let output = std::process::Command::new(program)
+        .current_dir(daemon.setup.path(""))
+        .args(["run", "openapi.json", "--no-color", "--url", &format!("http://{}", daemon.http_address())])
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(report.contains("Selected: 25/26"), "it left something out: {report}");
+    let metrics = daemon.get("/metrics");
+    assert!(!metrics.text().contains("status=\"500\""), "{}", metrics.text());
+    assert!(metrics.text().contains("status=\"201\""), "no request reached the engine: {report}");
+}

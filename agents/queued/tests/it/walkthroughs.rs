@@ -163,3 +163,45 @@ fn shells_with_nc_get_every_number_once() {
         }
     }
 }
+
+/// W4's own commands, with the real curl.
+#[cfg(feature = "client-tests")]
+#[test]
+fn the_walk_through_with_curl() {
+    let daemon = Queued::start(&[]);
+    let run = |script: &str| {
+        let script = script.replace("localhost:8080", &daemon.http_address().to_string());
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(run("curl -sS -X PUT localhost:8080/memq/server/queues/keygen"), "");
+    let pushed = run("for i in work-item-{0..99}; do \
+         curl -sS -X POST localhost:8080/memq/server/queues/keygen/enqueue -d \"$i\"; done");
+    let messages: Vec<serde_json::Value> = pushed.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(messages.len(), 100);
+    for (n, message) in messages.iter().enumerate() {
+        assert_eq!(
+            (&message["kind"], &message["body"]),
+            (&"message".into(), &format!("work-item-{n}").into())
+        );
+        assert_eq!(message["id"].as_str().unwrap().len(), 32);
+        assert!(is_rfc3339(message["creationTimestamp"].as_str().unwrap()));
+    }
+    assert_eq!(
+        run("curl -sS localhost:8080/memq/server/stats"),
+        "{\"kind\":\"stats\",\"queues\":[{\"name\":\"keygen\",\"depth\":100,\"enqueued\":100,\"dequeued\":0,\"drained\":0}]}\n"
+    );
+    let oldest = run("curl -sS -X POST localhost:8080/memq/server/queues/keygen/dequeue");
+    assert_eq!(oldest.trim_end(), pushed.lines().next().unwrap());
+    assert_eq!(run("curl -sS -X POST localhost:8080/memq/server/queues/keygen/drain"), "");
+    let empty = "curl -sS -w '%{http_code}' -X POST localhost:8080/memq/server/queues/keygen/dequeue";
+    assert_eq!(run(empty), "204");
+    assert_eq!(run("curl -sS -X DELETE localhost:8080/memq/server/queues/keygen"), "");
+    let gone = "curl -sS -w '%{http_code}' -X DELETE localhost:8080/memq/server/queues/keygen";
+    assert_eq!(run(gone), "does not exist\n400");
+    for probe in ["healthy", "ready"] {
+        let asked = run(&format!("curl -sS -o /dev/null -w '%{{http_code}}' localhost:8080/{probe}"));
+        assert_eq!(asked, "200", "{probe}");
+    }
+}
