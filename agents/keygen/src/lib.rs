@@ -14,6 +14,11 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+/// The command line as it is parsed, for man pages and completions.
+pub fn command() -> clap::Command {
+    kit::settings::command::<Flags>("KEYGEN")
+}
+
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("KEYGEN", argv)?.flags;

@@ -49,6 +49,11 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 
+/// The command line as it is parsed, for man pages and completions.
+pub fn command() -> clap::Command {
+    kit::settings::command::<Flags>("LOGCD")
+}
+
 /// The whole program but for the process's exit: what `main` and the crew's binary call.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("LOGCD", argv)?;

@@ -24,6 +24,11 @@ use kit::exit::Fatal;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
+/// The command line as it is parsed, for man pages and completions.
+pub fn command() -> clap::Command {
+    kit::settings::command::<Flags>("LOGD")
+}
+
 /// The whole program but for the process's exit: what `main` and the crew's binary call.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("LOGD", argv)?;

@@ -32,6 +32,11 @@ use sink::Sink;
 use std::ffi::OsString;
 use std::path::Path;
 
+/// The command line as it is parsed, for man pages and completions.
+pub fn command() -> clap::Command {
+    kit::settings::command::<Flags>("LOGSEND")
+}
+
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("LOGSEND", argv)?.flags;

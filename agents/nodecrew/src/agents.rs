@@ -10,23 +10,47 @@ pub struct Agent {
     pub about: &'static str,
     /// The agent's own program, given its own command line.
     pub cli: fn(Vec<OsString>) -> Result<Exit, Fatal>,
+    /// Its flags, for the pages that are made of them.
+    pub command: fn() -> clap::Command,
 }
 
-const CREW: [Agent; 6] = [
-    Agent { name: "logd", about: "TCP log daemon", cli: |argv| logd::cli(argv).map(Exit::from) },
+pub const CREW: [Agent; 6] = [
+    Agent {
+        name: "logd",
+        about: "TCP log daemon",
+        cli: |argv| logd::cli(argv).map(Exit::from),
+        command: logd::command,
+    },
     Agent {
         name: "logsend",
         about: "Its client: lines, a command's output, greetings",
         cli: |argv| logsend::cli(argv),
+        command: logsend::command,
     },
     Agent {
         name: "logcd",
         about: "Log compressor: one archive a day",
         cli: |argv| logcd::cli(argv).map(Exit::from),
+        command: logcd::command,
     },
-    Agent { name: "queued", about: "Queue server for Jobs", cli: |argv| queued::cli(argv).map(Exit::from) },
-    Agent { name: "queuectl", about: "Its client, and the worker of a Job", cli: |argv| queuectl::cli(argv) },
-    Agent { name: "keygen", about: "A workload to try it with: RSA keys", cli: |argv| keygen::cli(argv) },
+    Agent {
+        name: "queued",
+        about: "Queue server for Jobs",
+        cli: |argv| queued::cli(argv).map(Exit::from),
+        command: queued::command,
+    },
+    Agent {
+        name: "queuectl",
+        about: "Its client, and the worker of a Job",
+        cli: |argv| queuectl::cli(argv),
+        command: queuectl::command,
+    },
+    Agent {
+        name: "keygen",
+        about: "A workload to try it with: RSA keys",
+        cli: |argv| keygen::cli(argv),
+        command: keygen::command,
+    },
 ];
 
 /// The agent that `name`, or the file name of the path `name`, stands for.

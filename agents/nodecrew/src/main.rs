@@ -1,6 +1,7 @@
 //! The whole crew in one binary: each agent as a subcommand, and `up`, which runs them together.
 
 mod agents;
+mod pages;
 mod up;
 
 use clap::Parser;
@@ -14,6 +15,9 @@ use std::process::ExitCode;
 enum Crew {
     /// Run every agent on loopback, with its data in one directory; no root, no configuration
     Up(up::Options),
+    /// Write the man pages and shell completions of all agents
+    #[command(hide = true)]
+    Pages(pages::Options),
     /// The rest are agents: their flags are their own
     #[command(external_subcommand)]
     Agent(Vec<OsString>),
@@ -31,6 +35,7 @@ fn run(argv: Vec<OsString>) -> Result<Exit, Fatal> {
     match kit::settings::load::<Crew>("NODECREW", argv) {
         Ok(settings) => match settings.flags {
             Crew::Up(options) => up::run(&options).map(Exit::from),
+            Crew::Pages(options) => pages::write(&options).map(Exit::from),
             Crew::Agent(argv) => match argv.first().and_then(|name| agents::find(name)) {
                 Some(agent) => (agent.cli)(argv),
                 None => Err(Fatal::new(

@@ -32,6 +32,11 @@ use target::Target;
 
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
 
+/// The command line as it is parsed, for man pages and completions.
+pub fn command() -> clap::Command {
+    kit::settings::command::<Flags>("QUEUECTL")
+}
+
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;

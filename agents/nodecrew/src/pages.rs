@@ -1,0 +1,56 @@
+//! Man pages and shell completions, made of the flags themselves, so that they cannot be out of date.
+
+use crate::Crew;
+use crate::agents::CREW;
+use clap::Command;
+use clap_complete::Shell;
+use kit::exit::{Exit, Fatal};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where they go: DIR/man1, and a directory for each shell
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Made if it is not there
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+}
+
+pub fn write(options: &Options) -> Result<(), Fatal> {
+    let to = &options.to;
+    write_below(to).map_err(|e| {
+        Fatal::new(Exit::Failure, format!("cannot write the pages to {}", to.display())).because(e)
+    })
+}
+
+fn write_below(to: &Path) -> io::Result<()> {
+    let crew = kit::settings::command::<Crew>("NODECREW");
+    let with_agents = CREW.iter().fold(crew.clone(), |crew, agent| {
+        crew.subcommand((agent.command)().name(agent.name).disable_version_flag(true))
+    });
+    let man = to.join("man1");
+    std::fs::create_dir_all(&man)?;
+    // An agent's page is its own; the crew's page does not repeat them.
+    clap_mangen::generate_to(page(crew), &man)?;
+    complete(with_agents, to)?;
+    for agent in &CREW {
+        clap_mangen::generate_to(page((agent.command)()), &man)?;
+        complete((agent.command)(), to)?;
+    }
+    Ok(())
+}
+
+/// Without `help`, which would become a page that says nothing.
+fn page(command: Command) -> Command {
+    command.disable_help_subcommand(true)
+}
+
+fn complete(mut command: Command, to: &Path) -> io::Result<()> {
+    let name = command.get_name().to_owned();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let directory = to.join(shell.to_string());
+        std::fs::create_dir_all(&directory)?;
+        clap_complete::generate_to(shell, &mut command, &name, &directory)?;
+    }
+    Ok(())
+}
