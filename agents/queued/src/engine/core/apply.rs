@@ -1,0 +1,206 @@
+//! What each record changes, when it is made and when a log is read back.
+
+use super::Core;
+use crate::engine::item::{Extra, Item, Place, State, Token};
+use crate::engine::queue::{Queue, When};
+use crate::engine::record::{Moved, Pushed, Record, Return};
+
+/// Smaller bodies stay in memory whatever its bound: their absence would save less than it costs.
+pub(super) const KEPT_BODY_BYTES: usize = 32;
+
+impl Core {
+    /// Makes the change that a record stands for. A record about an item that is not there only counts: the
+    /// item's own record was in a segment that is gone, because the item is gone.
+    pub fn apply(&mut self, record: &Record<'_>, place: Place) {
+        match record {
+            Record::Queue(record) => {
+                let number = record.queue;
+                self.next_queue = self.next_queue.max(number.saturating_add(1));
+                self.names.insert(record.name.clone(), number);
+                let keep_order = self.keep_order;
+                let queue =
+                    self.queues.entry(number).or_insert_with(|| Queue::new(number, &record.name, keep_order));
+                queue.follow(record);
+                self.touch(number);
+            }
+            Record::QueueGone { queue } => {
+                self.touch(*queue);
+                if let Some(mut gone) = self.queues.remove(queue) {
+                    for number in gone.numbers_in(&State::ALL) {
+                        gone.take(number, &mut self.usage);
+                    }
+                    if self.names.get(&gone.name) == Some(queue) {
+                        self.names.remove(&gone.name);
+                    }
+                }
+            }
+            Record::NextNumber(next) => self.next_number = self.next_number.max(*next),
+            Record::Pushed(pushed) => {
+                let extra = Extra {
+                    key: pushed.key.map(Into::into),
+                    content_type: pushed.content_type.map(Into::into),
+                    reason: None,
+                };
+                let len = u32::try_from(pushed.body.len()).unwrap_or(u32::MAX);
+                let body = self.fits(pushed.body).then(|| pushed.body.into());
+                let Pushed { queue, number, pushed_ms, due_ms, .. } = *pushed;
+                self.put_pushed(queue, number, pushed_ms, due_ms, body, len, extra.boxed(), place);
+            }
+            Record::Moved(moved) => self.put_moved(moved, place),
+            Record::KeyKept { queue, key, number, at_ms } => {
+                if let Some(q) = self.queues.get_mut(queue)
+                    && q.known(key) != Some(*number)
+                {
+                    q.finish_key((*key).into(), *number, *at_ms, place.segment);
+                }
+            }
+            Record::Leased { queue, number, token, until_ms, bound, worker } => {
+                self.touch(*queue);
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                count_up(&mut q.counters.leases, 1);
+                let worker = worker.map(Into::into);
+                let when = When { at_ms: *until_ms, token: *token, bound: *bound, worker };
+                if let Some(item) = q.shift(*number, State::Leased, Some(when)) {
+                    item.attempts = item.attempts.saturating_add(1);
+                }
+            }
+            Record::Extended { queue, number, until_ms } => {
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                if let Some(when) = q.when(*number).cloned() {
+                    q.shift(*number, State::Leased, Some(When { at_ms: *until_ms, ..when }));
+                }
+                self.touch(*queue);
+            }
+            Record::Acked { queue, number, at_ms } => {
+                self.touch(*queue);
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                count_up(&mut q.counters.acked, 1);
+                let item = q.take(*number, &mut self.usage);
+                if let Some(key) = item.and_then(|item| item.extra?.key) {
+                    q.forget_keys(*at_ms);
+                    q.finish_key(key, *number, *at_ms, place.segment);
+                }
+            }
+            Record::Returned { queue, number, how, due_ms, reason } => {
+                self.touch(*queue);
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                match how {
+                    Return::Nacked => count_up(&mut q.counters.nacked, 1),
+                    Return::Expired => count_up(&mut q.counters.expired, 1),
+                    Return::Released => count_up(&mut q.counters.released, 1),
+                }
+                let when = due_ms.map(|at_ms| When { at_ms, token: Token(0), bound: false, worker: None });
+                let state = if when.is_some() { State::Delayed } else { State::Ready };
+                if let Some(item) = q.shift(*number, state, when) {
+                    item.set_reason(*reason);
+                    if *how == Return::Released {
+                        item.attempts = item.attempts.saturating_sub(1);
+                    }
+                }
+            }
+            Record::Died { queue, number, how, moved, reason } => {
+                self.touch(*queue);
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                count_up(&mut q.counters.died, 1);
+                match how {
+                    Return::Expired => count_up(&mut q.counters.expired, 1),
+                    _ => count_up(&mut q.counters.nacked, 1),
+                }
+                if *moved {
+                    q.take(*number, &mut self.usage);
+                } else if let Some(item) = q.shift(*number, State::Dead, None) {
+                    item.set_reason(*reason);
+                }
+            }
+            Record::Redriven { queue, number } => {
+                self.touch(*queue);
+                if let Some(q) = self.queues.get_mut(queue)
+                    && let Some(item) = q.shift(*number, State::Ready, None)
+                {
+                    item.attempts = 0;
+                }
+            }
+            Record::Deleted { queue, number } => {
+                self.touch(*queue);
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                count_up(&mut q.counters.removed, 1);
+                q.take(*number, &mut self.usage);
+            }
+            Record::Drained { queue } => {
+                self.touch(*queue);
+                let Some(q) = self.queues.get_mut(queue) else { return };
+                let numbers = q.numbers_in(&[State::Ready, State::Delayed]);
+                count_up(&mut q.counters.drained, numbers.len() as u64);
+                count_up(&mut q.counters.removed, numbers.len() as u64);
+                for number in numbers {
+                    q.take(number, &mut self.usage);
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one item, from a push or from the log")]
+    pub(super) fn put_pushed(
+        &mut self,
+        queue: u32,
+        number: u64,
+        pushed_ms: u64,
+        due_ms: Option<u64>,
+        body: Option<Box<[u8]>>,
+        len: u32,
+        extra: Option<Box<Extra>>,
+        place: Place,
+    ) {
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        self.touch(queue);
+        let Some(queue) = self.queues.get_mut(&queue) else { return };
+        let state = if due_ms.is_some() { State::Delayed } else { State::Ready };
+        queue.held = true;
+        count_up(&mut queue.counters.pushed, 1);
+        if let (Some(next), Some(body)) = (queue.count_next, &body)
+            && **body == *next.to_string().as_bytes()
+        {
+            queue.count_next = Some(next.saturating_add(1));
+        }
+        let when = due_ms.map(|at_ms| When { at_ms, token: Token(0), bound: false, worker: None });
+        let item = Item { number, pushed_ms, body, len, place, attempts: 0, state, extra };
+        queue.put(item, when, &mut self.usage);
+    }
+
+    fn put_moved(&mut self, moved: &Moved<'_>, place: Place) {
+        let Pushed { queue, number, pushed_ms, key, content_type, body, .. } = moved.item;
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        let fits = self.fits(body);
+        let Some(q) = self.queues.get_mut(&queue) else { return };
+        let timed = matches!(moved.state, State::Delayed | State::Leased);
+        let (at_ms, token, bound) = (moved.at_ms, moved.token, moved.bound);
+        let when = timed.then(|| When { at_ms, token, bound, worker: moved.worker.map(Into::into) });
+        let extra = Extra {
+            key: key.map(Into::into),
+            content_type: content_type.map(Into::into),
+            reason: moved.reason.map(Into::into),
+        };
+        let item = Item {
+            number,
+            pushed_ms,
+            body: fits.then(|| body.into()),
+            len: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            place,
+            attempts: moved.attempts,
+            state: moved.state,
+            extra: extra.boxed(),
+        };
+        q.put(item, when, &mut self.usage);
+    }
+
+    fn fits(&self, body: &[u8]) -> bool {
+        body.len() <= KEPT_BODY_BYTES
+            || self.usage.memory_bytes.saturating_add(body.len() as u64)
+                <= self.memory_bytes_max_while_reading
+    }
+}
+
+/// Without wrapping: a log may say what it likes.
+fn count_up(counter: &mut u64, by: u64) {
+    *counter = counter.saturating_add(by);
+}

@@ -1,0 +1,216 @@
+//! A lease and its ends: acked, given back, expired, extended; an item's last attempt is in [`super::dead`].
+
+use super::{Core, Journal, Turn};
+use crate::engine::contract::{NewItem, Refusal};
+use crate::engine::item::{ItemId, State, Token};
+use crate::engine::record::{Record, Return};
+
+/// An item as a worker gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    pub id: ItemId,
+    pub token: Token,
+    pub attempt: u32,
+    pub pushed_ms: u64,
+    pub lease_ms: u64,
+    pub key: Option<Box<str>>,
+    pub content_type: Option<Box<str>>,
+    pub body: Box<[u8]>,
+}
+
+/// How a lease is to be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeaseTerms<'a> {
+    pub lease_ms: Option<u64>,
+    pub bound: bool,
+    pub worker: Option<&'a str>,
+}
+
+/// What a nack says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NackTerms<'a> {
+    pub delay_ms: Option<u64>,
+    pub reason: Option<&'a str>,
+    pub release: bool,
+}
+
+impl Core {
+    /// Up to `max` of the ready items, oldest first.
+    pub fn lease(
+        &mut self,
+        name: &str,
+        max: usize,
+        terms: &LeaseTerms<'_>,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<Vec<Leased>, Refusal> {
+        let number = self.queue(name)?.number;
+        let mut leased = Vec::new();
+        while leased.len() < max {
+            match self.lease_one(number, terms, turn) {
+                Ok(Some(item)) => leased.push(item),
+                Ok(None) => break,
+                // What was leased already must reach the worker.
+                Err(refusal) if leased.is_empty() => return Err(refusal),
+                Err(_) => break,
+            }
+        }
+        Ok(leased)
+    }
+
+    fn lease_one(
+        &mut self,
+        number: u32,
+        terms: &LeaseTerms<'_>,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<Option<Leased>, Refusal> {
+        let Some(queue) = self.queues.get(&number) else { return Ok(None) };
+        let Some(next) = queue.next_ready() else {
+            let Some(count) = queue.count_next else { return Ok(None) };
+            let body = count.to_string().into_bytes().into();
+            self.push_one(number, NewItem { body, ..NewItem::default() }, turn);
+            return self.lease_one(number, terms, turn);
+        };
+        let Some(item) = queue.items().get(next) else { return Ok(None) };
+        let body = match &item.body {
+            Some(body) => body.clone(),
+            None => turn.journal.read(item.place, item.len).map_err(|e| {
+                Refusal::Unavailable(format!("the item's body cannot be read from the log: {e}"))
+            })?,
+        };
+        let lease_ms = terms.lease_ms.unwrap_or(queue.policy.lease_ms);
+        let token = Token(self.random.u64(1..));
+        let leased = Leased {
+            id: self.id(next),
+            token,
+            attempt: item.attempts.saturating_add(1),
+            pushed_ms: item.pushed_ms,
+            lease_ms,
+            key: item.key().map(Into::into),
+            content_type: item.content_type().map(Into::into),
+            body,
+        };
+        let until_ms = turn.now_ms.saturating_add(lease_ms);
+        let (bound, worker) = (terms.bound, terms.worker);
+        self.write(
+            &Record::Leased { queue: number, number: next, token, until_ms, bound, worker },
+            turn.journal,
+        );
+        Ok(Some(leased))
+    }
+
+    /// The queue's number and the item's, if this token is its lease.
+    fn held(&self, name: &str, id: ItemId, token: Token) -> Option<(u32, u64)> {
+        let queue = self.queue(name).ok()?;
+        let item = queue.items().get(id.number).filter(|_| id.epoch == self.epoch)?;
+        let holds = queue.when(id.number).is_some_and(|when| when.token == token);
+        (item.state == State::Leased && holds).then_some((queue.number, id.number))
+    }
+
+    /// Done: the item is gone. False if the lease is not held any more.
+    pub fn ack(&mut self, name: &str, id: ItemId, token: Token, turn: &mut Turn<'_, impl Journal>) -> bool {
+        let Some((queue, number)) = self.held(name, id, token) else { return false };
+        self.write(&Record::Acked { queue, number, at_ms: turn.now_ms }, turn.journal);
+        true
+    }
+
+    /// The state that the item is in now, if the lease was held.
+    pub fn nack(
+        &mut self,
+        name: &str,
+        id: ItemId,
+        token: Token,
+        terms: &NackTerms<'_>,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Option<State> {
+        let (queue, number) = self.held(name, id, token)?;
+        let how = if terms.release { Return::Released } else { Return::Nacked };
+        Some(self.give_back(queue, number, how, terms, turn))
+    }
+
+    /// A longer lease from now on; its length, if it was held.
+    pub fn extend(
+        &mut self,
+        name: &str,
+        id: ItemId,
+        token: Token,
+        lease_ms: Option<u64>,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Option<u64> {
+        let (queue, number) = self.held(name, id, token)?;
+        let lease_ms = lease_ms.unwrap_or(self.queues.get(&queue)?.policy.lease_ms);
+        self.write(
+            &Record::Extended { queue, number, until_ms: turn.now_ms.saturating_add(lease_ms) },
+            turn.journal,
+        );
+        Some(lease_ms)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one end of a lease")]
+    fn give_back(
+        &mut self,
+        queue: u32,
+        number: u64,
+        how: Return,
+        terms: &NackTerms<'_>,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> State {
+        let Some(q) = self.queues.get(&queue) else { return State::Ready };
+        let attempts = q.items().get(number).map_or(0, |item| item.attempts);
+        if how != Return::Released && q.policy.is_spent(attempts) {
+            self.die(queue, number, how, terms.reason, turn);
+            return State::Dead;
+        }
+        let rest_ms = match how {
+            Return::Released => 0,
+            _ => terms.delay_ms.unwrap_or(q.policy.backoff_ms_after(attempts)),
+        };
+        let due_ms = (rest_ms > 0).then(|| turn.now_ms.saturating_add(rest_ms));
+        self.write(&Record::Returned { queue, number, how, due_ms, reason: terms.reason }, turn.journal);
+        if due_ms.is_some() { State::Delayed } else { State::Ready }
+    }
+
+    /// Lets time pass: delayed items become ready, leases expire. True if there is more to do: a million
+    /// leases that expire at once must not stop everybody else.
+    pub fn tick(&mut self, at_most: usize, turn: &mut Turn<'_, impl Journal>) -> bool {
+        let mut left = at_most;
+        let numbers: Vec<u32> = self.queues.keys().copied().collect();
+        for queue in numbers {
+            while let Some(number) = self.queues.get(&queue).and_then(|q| q.due(turn.now_ms)) {
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                self.pass_time(queue, number, turn);
+            }
+        }
+        false
+    }
+
+    fn pass_time(&mut self, queue: u32, number: u64, turn: &mut Turn<'_, impl Journal>) {
+        let Some(q) = self.queues.get_mut(&queue) else { return };
+        match q.items().get(number).map(|item| item.state) {
+            Some(State::Leased) => {
+                let terms = NackTerms { reason: Some("the lease expired"), ..NackTerms::default() };
+                self.give_back(queue, number, Return::Expired, &terms, turn);
+            }
+            // Not recorded: whoever reads the log sees by the clock that it is ready.
+            _ => {
+                q.shift(number, State::Ready, None);
+                self.touch(queue);
+            }
+        }
+    }
+
+    /// Takes back the leases of connections that an earlier process had.
+    pub fn release_bound(&mut self, turn: &mut Turn<'_, impl Journal>) {
+        let bound: Vec<(u32, u64)> = self
+            .queues
+            .values()
+            .flat_map(|q| q.bound().into_iter().map(|number| (q.number, number)))
+            .collect();
+        for (queue, number) in bound {
+            let how = Return::Released;
+            self.write(&Record::Returned { queue, number, how, due_ms: None, reason: None }, turn.journal);
+        }
+    }
+}

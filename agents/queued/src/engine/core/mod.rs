@@ -1,0 +1,131 @@
+//! The state of all queues and the rules by which it changes; no clock, no disk, no network.
+//!
+//! Every change is first a [`Record`], handed to a [`Journal`], and then applied. Reading the journal back
+//! applies the same records by the same code ([`apply`]), so what was kept and what was lived through cannot differ.
+
+mod apply;
+mod dead;
+mod lease;
+mod push;
+mod queues;
+mod upkeep;
+
+pub use lease::{LeaseTerms, Leased, NackTerms};
+
+use super::contract::{Limits, Refusal};
+use super::item::{ItemId, Place};
+use super::queue::{Queue, Usage};
+use super::record::Record;
+use std::collections::BTreeMap;
+
+/// Where records go, and where bodies come back from.
+pub trait Journal {
+    /// Takes the record; returns where its body lies.
+    fn append(&mut self, record: &Record<'_>) -> Place;
+    /// The body of an item that is not in memory.
+    fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
+}
+
+/// What a change is made with: the time, the bounds, and where it is written.
+#[derive(Debug)]
+pub struct Turn<'a, J> {
+    pub now_ms: u64,
+    pub limits: &'a Limits,
+    pub journal: &'a mut J,
+}
+
+#[derive(Debug)]
+pub struct Core {
+    pub epoch: u64,
+    next_number: u64,
+    next_queue: u32,
+    names: BTreeMap<Box<str>, u32>,
+    queues: BTreeMap<u32, Queue>,
+    pub usage: Usage,
+    random: fastrand::Rng,
+    /// False while a log is read.
+    keep_order: bool,
+    /// Bodies beyond this stay in the log while it is read.
+    pub memory_bytes_max_while_reading: u64,
+    /// Queues that changed since somebody looked.
+    touched: Vec<u32>,
+}
+
+impl Core {
+    pub fn new(epoch: u64, seed: u64) -> Core {
+        Core {
+            epoch,
+            next_number: 1,
+            next_queue: 1,
+            names: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            usage: Usage::default(),
+            random: fastrand::Rng::with_seed(seed),
+            keep_order: true,
+            memory_bytes_max_while_reading: u64::MAX,
+            touched: Vec::new(),
+        }
+    }
+
+    /// For reading a log into: `finish_reading` must follow.
+    pub fn reading(epoch: u64, seed: u64) -> Core {
+        Core { keep_order: false, ..Core::new(epoch, seed) }
+    }
+
+    pub fn finish_reading(&mut self) {
+        self.keep_order = true;
+        self.queues.values_mut().for_each(Queue::keep_order);
+        self.touched.clear();
+    }
+
+    pub fn id(&self, number: u64) -> ItemId {
+        ItemId { epoch: self.epoch, number }
+    }
+
+    pub fn queue_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(AsRef::as_ref)
+    }
+
+    pub fn queue_count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// In order of name.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.names.values().filter_map(|number| self.queues.get(number))
+    }
+
+    pub fn queue(&self, name: &str) -> Result<&Queue, Refusal> {
+        let number = self.names.get(name).ok_or_else(|| no_such_queue(name))?;
+        self.queues.get(number).ok_or_else(|| no_such_queue(name))
+    }
+
+    pub fn queue_by_number(&self, number: u32) -> Option<&Queue> {
+        self.queues.get(&number)
+    }
+
+    /// The queues that changed since the last call; a queue may be named twice.
+    pub fn take_touched(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.touched)
+    }
+
+    fn touch(&mut self, queue: u32) {
+        if self.touched.last() != Some(&queue) {
+            self.touched.push(queue);
+        }
+    }
+
+    /// When `tick` has something to do next.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.queues.values().filter_map(Queue::next_due_ms).min()
+    }
+
+    fn write(&mut self, record: &Record<'_>, journal: &mut impl Journal) {
+        let place = journal.append(record);
+        self.apply(record, place);
+    }
+}
+
+fn no_such_queue(name: &str) -> Refusal {
+    Refusal::NoSuchQueue(name.to_owned())
+}

@@ -1,0 +1,103 @@
+//! What the owner of a queue may do: make it, configure it, seal it, let it count, drain it, delete it.
+
+use super::{Core, Journal, Turn};
+use crate::engine::contract::Refusal;
+use crate::engine::item::State;
+use crate::engine::policy::{PolicyChange, check_name};
+use crate::engine::queue::Queue;
+use crate::engine::record::Record;
+
+impl Core {
+    /// The queue's number, made if it is not there.
+    pub fn ensure(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u32, Refusal> {
+        if let Some(number) = self.names.get(name) {
+            return Ok(*number);
+        }
+        check_name(name).map_err(Refusal::Invalid)?;
+        if self.names.len() >= turn.limits.queues_max {
+            return Err(Refusal::Full(format!(
+                "there are {} queues already (--max-queues)",
+                turn.limits.queues_max
+            )));
+        }
+        Ok(self.create(name, turn.journal))
+    }
+
+    fn create(&mut self, name: &str, journal: &mut impl Journal) -> u32 {
+        let number = self.next_queue;
+        let queue = Queue::new(number, name, self.keep_order);
+        self.write(&Record::Queue(queue.record()), journal);
+        number
+    }
+
+    fn write_queue(&mut self, number: u32, journal: &mut impl Journal, change: impl FnOnce(&mut Queue)) {
+        let Some(queue) = self.queues.get_mut(&number) else { return };
+        change(queue);
+        let record = Record::Queue(queue.record());
+        journal.append(&record);
+        self.touch(number);
+    }
+
+    /// Creates or configures; true if it was created.
+    pub fn configure(
+        &mut self,
+        name: &str,
+        change: &PolicyChange,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<bool, Refusal> {
+        check_name(name).map_err(Refusal::Invalid)?;
+        let old = self.queue(name).map(|queue| queue.policy.clone());
+        let created = old.is_err();
+        let policy = old.unwrap_or_default().changed(change).map_err(Refusal::Invalid)?;
+        let number = self.ensure(name, turn)?;
+        if self.queues.get(&number).is_some_and(|queue| queue.policy != policy) {
+            self.write_queue(number, turn.journal, |queue| queue.policy = policy);
+        }
+        Ok(created)
+    }
+
+    pub fn delete(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<(), Refusal> {
+        let queue = self.queue(name)?.number;
+        self.write(&Record::QueueGone { queue }, turn.journal);
+        Ok(())
+    }
+
+    pub fn seal(
+        &mut self,
+        name: &str,
+        sealed: bool,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<(), Refusal> {
+        let number = if sealed { self.ensure(name, turn)? } else { self.queue(name)?.number };
+        if self.queues.get(&number).is_some_and(|queue| queue.sealed != sealed) {
+            self.write_queue(number, turn.journal, |queue| {
+                (queue.sealed, queue.seal_used) = (sealed, queue.seal_used || sealed);
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets the queue count for ever; one that counts already goes on where it was.
+    pub fn count_from(
+        &mut self,
+        name: &str,
+        first: u64,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<(), Refusal> {
+        let number = self.ensure(name, turn)?;
+        if self.queues.get(&number).is_some_and(|queue| queue.count_next.is_none()) {
+            self.write_queue(number, turn.journal, |queue| queue.count_next = Some(first));
+        }
+        Ok(())
+    }
+
+    /// Removes what is ready and delayed; returns how much that was.
+    pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, Refusal> {
+        let queue = self.queue(name)?;
+        let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
+        if count > 0 {
+            self.write(&Record::Drained { queue: number }, turn.journal);
+        }
+        Ok(count)
+    }
+}

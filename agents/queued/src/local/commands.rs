@@ -1,0 +1,221 @@
+//! The engine's contract, kept: each command is carried out at once and answered when it is durable.
+
+use super::views::{item_view, view, view_of};
+use super::{Local, Log, RECORD_BYTES, State, durable};
+use crate::engine::contract::{
+    Engine, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, NewItem, QueueView, Refusal, Settled,
+    Settlement, Wish,
+};
+use crate::engine::core::{Core, NackTerms, Turn};
+use crate::engine::item::{Item, ItemId, Place, State as ItemState};
+use crate::engine::policy::PolicyChange;
+use crate::log::front::Room;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long somebody who only looks waits for the disk.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Local {
+    /// Carries out a command and waits until it is durable.
+    async fn command<R>(
+        &self,
+        bytes: u64,
+        act: impl FnOnce(&mut Core, &mut Turn<'_, Log>) -> Result<R, Refusal>,
+    ) -> Result<R, Refusal> {
+        let (result, ticket) = {
+            let mut state = self.0.lock();
+            let result = state.turn(bytes, act)?;
+            let ticket = state.ticket();
+            self.0.follow_up(&mut state);
+            (result, ticket)
+        };
+        durable(ticket).await?;
+        Ok(result)
+    }
+
+    fn read<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        act(&mut self.0.lock())
+    }
+
+    /// What is seen should not be undone by a power loss: a drained queue least of all. But a disk that hangs
+    /// must not keep anybody from looking.
+    async fn look_at<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        let (seen, ticket) = {
+            let mut state = self.0.lock();
+            let seen = act(&mut state)?;
+            let failing = state.disk_mut(|front| front.failing.is_some()) == Some(true);
+            let ticket = if failing { None } else { state.ticket() };
+            self.0.follow_up(&mut state);
+            (seen, ticket)
+        };
+        let _ = tokio::time::timeout(LOOK_PATIENCE, durable(ticket)).await;
+        Ok(seen)
+    }
+
+    /// Waits until a push leaves enough room for acks, or says that it will not.
+    async fn room_for(&self, bytes: u64) -> Result<(), Refusal> {
+        loop {
+            let told = self.0.room.notified();
+            let room = self.0.lock().disk_mut(|front| front.room_for(bytes)).unwrap_or(Room::Enough);
+            match room {
+                Room::Enough => return Ok(()),
+                Room::None(why) => return Err(Refusal::NoSpace(why)),
+                Room::Soon => told.await,
+            }
+        }
+    }
+}
+
+impl Engine for Local {
+    async fn push(
+        &self,
+        queue: &str,
+        items: Vec<NewItem>,
+        seal: bool,
+    ) -> Result<Vec<(ItemId, bool)>, Refusal> {
+        let texts = |item: &NewItem| {
+            let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+            (item.body.len() + text(&item.key) + text(&item.content_type)) as u64 + RECORD_BYTES
+        };
+        let bytes = items.iter().map(texts).sum();
+        self.room_for(bytes).await?;
+        let (ids, ticket) = {
+            let mut state = self.0.lock();
+            let ids = state.turn(bytes, |core, turn| core.push(queue, items, seal, turn))?;
+            evict_beyond_bound(&mut state, queue, &ids);
+            let ticket = state.ticket();
+            self.0.follow_up(&mut state);
+            (ids, ticket)
+        };
+        durable(ticket).await?;
+        Ok(ids)
+    }
+
+    async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, Refusal> {
+        self.wait_for_work(queue, request).await
+    }
+
+    async fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> Result<Vec<Settled>, Refusal> {
+        let only_extends = settlements.iter().all(|s| matches!(s.wish, Wish::Extend { .. }));
+        let (results, ticket) = {
+            let mut state = self.0.lock();
+            let results = settle_all(&mut state, queue, &settlements);
+            let ticket = if only_extends { None } else { state.ticket() };
+            self.0.follow_up(&mut state);
+            (results, ticket)
+        };
+        durable(ticket).await?;
+        Ok(results)
+    }
+
+    async fn configure(&self, queue: &str, change: PolicyChange) -> Result<(bool, QueueView), Refusal> {
+        let created =
+            self.command(RECORD_BYTES * 4, |core, turn| core.configure(queue, &change, turn)).await?;
+        Ok((created, self.read(|state| view_of(state, queue))?))
+    }
+
+    async fn count_from(&self, queue: &str, first: u64) -> Result<(), Refusal> {
+        self.command(RECORD_BYTES * 4, |core, turn| core.count_from(queue, first, turn)).await
+    }
+
+    async fn delete(&self, queue: &str) -> Result<(), Refusal> {
+        self.command(RECORD_BYTES, |core, turn| core.delete(queue, turn)).await
+    }
+
+    async fn seal(&self, queue: &str, sealed: bool) -> Result<QueueView, Refusal> {
+        self.command(RECORD_BYTES * 4, |core, turn| core.seal(queue, sealed, turn)).await?;
+        self.read(|state| view_of(state, queue))
+    }
+
+    async fn drain(&self, queue: &str) -> Result<u64, Refusal> {
+        self.command(RECORD_BYTES, |core, turn| core.drain(queue, turn)).await
+    }
+
+    async fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
+        let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES;
+        self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), true, turn)).await
+    }
+
+    async fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
+        let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES;
+        self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), false, turn)).await
+    }
+
+    async fn queue(&self, queue: &str) -> Result<QueueView, Refusal> {
+        self.look_at(|state| view_of(state, queue)).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueView>, Refusal> {
+        self.look_at(|state| Ok(state.core.queues().map(|queue| view(state, queue)).collect())).await
+    }
+
+    async fn look(&self, queue: &str, look: Look) -> Result<Vec<ItemView>, Refusal> {
+        self.read(|state| {
+            let after = look.after.map_or(0, |id| id.number);
+            let items = state.core.queue(queue)?.items().iter_after(after);
+            let wanted = items.filter(|item| look.state.is_none_or(|wanted| wanted == item.state));
+            let wanted: Vec<Item> = wanted.take(look.limit).cloned().collect();
+            wanted.iter().map(|item| item_view(state, queue, item)).collect()
+        })
+    }
+
+    async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, Refusal> {
+        self.read(|state| {
+            let ours = id.epoch == state.core.epoch;
+            let item = state.core.queue(queue)?.items().get(id.number).filter(|_| ours).cloned();
+            let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
+            item_view(state, queue, &item)
+        })
+    }
+
+    async fn view(&self) -> Result<EngineView, Refusal> {
+        self.read(|state| Ok(self.0.engine_view(state)))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+}
+
+pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlement]) -> Vec<Settled> {
+    if settlements.is_empty() {
+        return Vec::new();
+    }
+    let texts = |s: &Settlement| match &s.wish {
+        Wish::Nack { reason: Some(reason), .. } => reason.len() as u64,
+        _ => 0,
+    };
+    let bytes = settlements.iter().map(|s| RECORD_BYTES + texts(s)).sum();
+    state.turn(bytes, |core, turn| {
+        let settle = |s: &Settlement| match &s.wish {
+            Wish::Ack => core.ack(name, s.id, s.token, turn).then_some(Settled::Done),
+            Wish::Nack { delay_ms, reason, release } => {
+                let terms = NackTerms { delay_ms: *delay_ms, reason: reason.as_deref(), release: *release };
+                core.nack(name, s.id, s.token, &terms, turn).map(|state| match state {
+                    ItemState::Dead => Settled::Dead,
+                    _ => Settled::Done,
+                })
+            }
+            Wish::Extend { lease_ms } => {
+                core.extend(name, s.id, s.token, *lease_ms, turn).map(Settled::Extended)
+            }
+        };
+        settlements.iter().map(settle).map(|settled| settled.unwrap_or(Settled::Lost)).collect()
+    })
+}
+
+/// Beyond the memory's bound the bodies that came last lie on the disk only: they are the farthest from the
+/// head.
+fn evict_beyond_bound(state: &mut State, queue: &str, ids: &[(ItemId, bool)]) {
+    if !state.limits.spills || state.core.usage.memory_bytes <= state.limits.memory_bytes_max {
+        return;
+    }
+    let Ok(q) = state.core.queue(queue) else { return };
+    let number = q.number;
+    let new = ids.iter().filter(|(_, known)| !known).filter_map(|(id, _)| q.items().get(id.number));
+    let places: Vec<(u64, Place)> = new.map(|item| (item.number, item.place)).collect();
+    for (item, place) in places {
+        state.disk_mut(|front| front.evict_when_written(number, item, place));
+    }
+}

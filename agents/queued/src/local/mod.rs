@@ -1,0 +1,345 @@
+//! The engine of one machine: the state machine, its log, and those who wait.
+
+mod commands;
+mod views;
+mod waiting;
+
+use crate::engine::contract::{EngineView, Limits, QueueView, Refusal};
+use crate::engine::core::{Core, Journal, Turn};
+use crate::engine::item::Place;
+use crate::engine::queue::Queue;
+use crate::engine::record::Record;
+use crate::log::front::Front;
+use crate::metrics::QueuedMetrics;
+use kit::readiness::Readiness;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use views::view;
+use waiting::{Waiter, serve_waiters};
+
+/// Leases that may expire under one hold of the lock.
+const EXPIRIES_AT_ONCE: usize = 256;
+/// What a record takes in the log beyond its texts and body, at most.
+const RECORD_BYTES: u64 = 96;
+
+/// All that the threads of the engine share.
+#[derive(Debug)]
+pub struct Shared {
+    state: Mutex<State>,
+    /// Wakes the writer.
+    pub work: Condvar,
+    /// Wakes the housekeeping.
+    pub housework: Condvar,
+    /// Told when there may be room for pushes again.
+    pub room: Notify,
+    /// Told when there is something to write after this turn of the event loop.
+    turn_over: Notify,
+    /// Told when something is due earlier than was thought.
+    timer: Notify,
+    changes: watch::Sender<u64>,
+    pub closing: AtomicBool,
+    /// Waits end when it is cancelled.
+    drain: CancellationToken,
+    pub readiness: Readiness,
+    pub metrics: QueuedMetrics,
+    durability: &'static str,
+}
+
+#[derive(Debug)]
+pub struct State {
+    pub core: Core,
+    log: Log,
+    limits: Limits,
+    clock: Clock,
+    waiters: HashMap<Box<str>, VecDeque<Waiter>>,
+    next_waiter: u64,
+    /// When the timer looks next.
+    armed_ms: u64,
+    /// The writer sleeps.
+    writer_idle: bool,
+    /// `write_each_turn` runs.
+    gathering: bool,
+}
+
+/// Where records go.
+#[derive(Debug)]
+pub enum Log {
+    Disk(Box<Front>),
+    Memory,
+}
+
+impl Journal for Log {
+    fn append(&mut self, record: &Record<'_>) -> Place {
+        match self {
+            Log::Disk(front) => front.append(record),
+            Log::Memory => Place::default(),
+        }
+    }
+
+    fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+        match self {
+            Log::Disk(front) => front.read(place, len),
+            Log::Memory => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// The wall's time at the start and what passed since: it never jumps.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    began: Instant,
+    wall_ms: u64,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { began: Instant::now(), wall_ms: millis(wall) }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.wall_ms + millis(self.began.elapsed())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Completes when what an answer says is as durable as it has to be.
+type Ticket = Option<oneshot::Receiver<()>>;
+
+impl State {
+    pub fn disk_mut<R>(&mut self, act: impl FnOnce(&mut Front) -> R) -> Option<R> {
+        match &mut self.log {
+            Log::Disk(front) => Some(act(front)),
+            Log::Memory => None,
+        }
+    }
+
+    /// Carries out a command that appends about `bytes`, all of it in one group.
+    pub fn turn<R>(&mut self, bytes: u64, act: impl FnOnce(&mut Core, &mut Turn<'_, Log>) -> R) -> R {
+        if let Log::Disk(front) = &mut self.log
+            && front.is_full_for(bytes)
+        {
+            front.begin_segment();
+            self.core.checkpoint(&mut self.log);
+        }
+        let mut turn = Turn { now_ms: self.clock.now_ms(), limits: &self.limits, journal: &mut self.log };
+        act(&mut self.core, &mut turn)
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.disk_mut(Front::ticket).flatten()
+    }
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments, reason = "what an engine is made of, once")]
+    fn new(
+        core: Core,
+        log: Log,
+        limits: Limits,
+        durability: &'static str,
+        drain: CancellationToken,
+        readiness: Readiness,
+        metrics: QueuedMetrics,
+    ) -> Shared {
+        let state = State {
+            core,
+            log,
+            limits,
+            clock: Clock::start(),
+            waiters: HashMap::new(),
+            next_waiter: 0,
+            armed_ms: u64::MAX,
+            writer_idle: false,
+            gathering: false,
+        };
+        Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            housework: Condvar::new(),
+            room: Notify::new(),
+            turn_over: Notify::new(),
+            timer: Notify::new(),
+            changes: watch::Sender::new(0),
+            closing: AtomicBool::new(false),
+            drain,
+            readiness,
+            metrics,
+            durability,
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's sleep.
+    pub fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.writer_idle = true;
+        let mut state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.writer_idle = false;
+        state
+    }
+
+    pub fn wait_timeout<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        most: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.writer_idle = true;
+        let mut state = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0;
+        state.writer_idle = false;
+        state
+    }
+
+    /// The housekeeping's sleep.
+    pub fn housework_timeout<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        most: Duration,
+    ) -> MutexGuard<'a, State> {
+        self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// What follows from a command: waiters are served in the same commit, the timer and the writer are told.
+    fn follow_up(&self, state: &mut State) {
+        let mut touched = state.core.take_touched();
+        let changed = !touched.is_empty();
+        touched.sort_unstable();
+        touched.dedup();
+        while let Some(number) = touched.pop() {
+            let Some(queue) = state.core.queue_by_number(number) else { continue };
+            if let Some(due_ms) = queue.next_due_ms()
+                && due_ms < state.armed_ms
+            {
+                state.armed_ms = due_ms;
+                self.timer.notify_one();
+            }
+            if !state.waiters.is_empty() {
+                let name = queue.name.clone();
+                serve_waiters(state, &name);
+                // Leases to waiters touch the queue once more; they make nothing ready.
+                for again in state.core.take_touched() {
+                    let due = state.core.queue_by_number(again).and_then(Queue::next_due_ms);
+                    if let Some(due_ms) = due.filter(|due_ms| *due_ms < state.armed_ms) {
+                        state.armed_ms = due_ms;
+                        self.timer.notify_one();
+                    }
+                }
+            }
+        }
+        if changed && self.changes.receiver_count() > 0 {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        let pending = state.disk_mut(|front| !front.pending.is_empty()) == Some(true);
+        if pending && state.writer_idle {
+            match state.gathering {
+                true => self.turn_over.notify_one(),
+                false => self.wake_writer(state),
+            }
+        }
+    }
+
+    fn wake_writer(&self, state: &mut State) {
+        state.writer_idle = false;
+        self.work.notify_all();
+    }
+}
+
+async fn durable(ticket: Ticket) -> Result<(), Refusal> {
+    match ticket {
+        None => Ok(()),
+        Some(ticket) => ticket.await.map_err(|_| Refusal::Unavailable("the log was given up".to_owned())),
+    }
+}
+
+/// The handle that the doors hold.
+#[derive(Clone, Debug)]
+pub struct Local(Arc<Shared>);
+
+/// What an engine is told at its start.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub drain: CancellationToken,
+    pub readiness: Readiness,
+    pub metrics: QueuedMetrics,
+}
+
+impl Local {
+    pub fn new(
+        core: Core,
+        log: Log,
+        limits: Limits,
+        durability: &'static str,
+        around: Surroundings,
+    ) -> Local {
+        let Surroundings { drain, readiness, metrics } = around;
+        Local(Arc::new(Shared::new(core, log, limits, durability, drain, readiness, metrics)))
+    }
+
+    /// An engine that forgets everything at its end.
+    pub fn in_memory(limits: Limits, around: Surroundings) -> Local {
+        let core = Core::new(fastrand::u64(..), fastrand::u64(..));
+        Local::new(core, Log::Memory, limits, "memory", around)
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Everything at one moment, for a scrape.
+    pub fn views(&self) -> (Vec<QueueView>, EngineView) {
+        let mut state = self.0.lock();
+        let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
+        (queues, self.0.engine_view(&mut state))
+    }
+
+    /// Wakes the writer once a turn of the event loop, when all requests that have arrived are in the group, and
+    /// not with the first of them; to be spawned once, on the runtime of the doors.
+    pub async fn write_each_turn(self) {
+        self.0.lock().gathering = true;
+        loop {
+            self.0.turn_over.notified().await;
+            // Comes back behind everything that is ready now.
+            tokio::task::yield_now().await;
+            let mut state = self.0.lock();
+            if state.writer_idle && state.disk_mut(|front| !front.pending.is_empty()) == Some(true) {
+                self.0.wake_writer(&mut state);
+            }
+        }
+    }
+
+    /// Lets time pass for the items; to be spawned once.
+    pub async fn keep_time(self) {
+        loop {
+            let wait = {
+                let mut state = self.0.lock();
+                let more = state.turn(EXPIRIES_AT_ONCE as u64 * RECORD_BYTES, |core, turn| {
+                    core.tick(EXPIRIES_AT_ONCE, turn)
+                });
+                state.armed_ms = state.core.next_due_ms().unwrap_or(u64::MAX);
+                let wait = match more {
+                    true => Duration::ZERO,
+                    false => Duration::from_millis(state.armed_ms.saturating_sub(state.clock.now_ms())),
+                };
+                self.0.follow_up(&mut state);
+                wait
+            };
+            if wait.is_zero() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // Far ahead is as good as never; somebody tells when it comes nearer.
+            let wait = wait.min(Duration::from_secs(3600));
+            let _ = tokio::time::timeout(wait, self.0.timer.notified()).await;
+        }
+    }
+}

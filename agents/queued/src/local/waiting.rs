@@ -1,0 +1,247 @@
+//! Those who wait for work: in their order, each told once, and nothing lost with one who is gone.
+
+use super::commands::settle_all;
+use super::{Local, Log, RECORD_BYTES, Shared, State, Ticket, durable};
+use crate::engine::contract::{LeaseAnswer, LeaseRequest, Refusal, Settled, Until};
+use crate::engine::core::{Core, LeaseTerms, Leased, NackTerms, Turn};
+use crate::engine::item::State as ItemState;
+use crate::engine::queue::Queue;
+use tokio::sync::oneshot;
+
+/// A lease request that waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    number: u64,
+    request: LeaseRequest,
+    answer: oneshot::Sender<(LeaseAnswer, Ticket)>,
+}
+
+/// Leases to those who wait, in their order, and tells those whose wait has come to its end.
+pub(super) fn serve_waiters(state: &mut State, name: &str) {
+    let Some(mut waiters) = state.waiters.remove(name) else { return };
+    while let Some(waiter) = waiters.front() {
+        if waiter.answer.is_closed() {
+            waiters.pop_front();
+            continue;
+        }
+        let has_work = |q: &Queue| q.next_ready().is_some() || q.count_next.is_some();
+        if !state.core.queue(name).is_ok_and(has_work) {
+            break;
+        }
+        let items = try_lease(state, name, &waiter.request).unwrap_or_default();
+        if items.is_empty() {
+            break;
+        }
+        let answer = answer(state, name, &waiter.request, items, Vec::new());
+        let (Some(waiter), Ok(answer)) = (waiters.pop_front(), answer) else { break };
+        if let Err((unseen, _)) = waiter.answer.send((answer, None)) {
+            let bytes = unseen.items.len() as u64 * RECORD_BYTES;
+            state.turn(bytes, |core, turn| release_all(core, turn, name, &unseen.items));
+        }
+    }
+    if let Ok(queue) = state.core.queue(name) {
+        let reached =
+            [Until::Drained, Until::Empty, Until::Sealed].map(|until| (until, until.is_reached(queue)));
+        let is_reached = |until| reached.contains(&(until, true));
+        if reached.iter().any(|(_, reached)| *reached) {
+            for _ in 0..waiters.len() {
+                let Some(waiter) = waiters.pop_front() else { break };
+                if !is_reached(waiter.request.until) {
+                    waiters.push_back(waiter);
+                    continue;
+                }
+                let ticket = state.ticket();
+                if let Ok(answer) = answer(state, name, &waiter.request, Vec::new(), Vec::new()) {
+                    let _ = waiter.answer.send((answer, ticket));
+                }
+            }
+        }
+    }
+    if !waiters.is_empty() {
+        state.waiters.insert(name.into(), waiters);
+    }
+}
+
+fn try_lease(state: &mut State, name: &str, request: &LeaseRequest) -> Result<Vec<Leased>, Refusal> {
+    let terms =
+        LeaseTerms { lease_ms: request.lease_ms, bound: request.bound, worker: request.worker.as_deref() };
+    let bytes = (RECORD_BYTES + request.worker.as_ref().map_or(0, |w| w.len() as u64)) * request.max as u64;
+    state.turn(bytes, |core, turn| core.lease(name, request.max, &terms, turn))
+}
+
+fn answer(
+    state: &State,
+    name: &str,
+    request: &LeaseRequest,
+    items: Vec<Leased>,
+    results: Vec<Settled>,
+) -> Result<LeaseAnswer, Refusal> {
+    let queue = state.core.queue(name)?;
+    Ok(LeaseAnswer {
+        done: items.is_empty() && request.until.is_reached(queue),
+        items,
+        verdict: queue.verdict(),
+        sealed: queue.sealed,
+        ready: queue.tally(ItemState::Ready),
+        delayed: queue.tally(ItemState::Delayed),
+        leased: queue.tally(ItemState::Leased),
+        results,
+    })
+}
+
+/// A lease request after its first look at the queue.
+struct Begun<'a> {
+    results: Vec<Settled>,
+    ticket: Ticket,
+    next: Next<'a>,
+}
+
+enum Next<'a> {
+    Answer(Box<LeaseAnswer>),
+    Wait(Wait<'a>),
+}
+
+/// A place in the line of waiters; leaving it unseen gives back what came meanwhile.
+struct Wait<'a> {
+    shared: &'a Shared,
+    queue: &'a str,
+    number: u64,
+    answer: oneshot::Receiver<(LeaseAnswer, Ticket)>,
+    seen: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.seen {
+            return;
+        }
+        let mut state = self.shared.lock();
+        if let Some(waiters) = state.waiters.get_mut(self.queue) {
+            waiters.retain(|waiter| waiter.number != self.number);
+            if waiters.is_empty() {
+                state.waiters.remove(self.queue);
+            }
+        }
+        drop(state);
+        if let Ok((answer, _)) = self.answer.try_recv() {
+            self.shared.release(self.queue, &answer.items);
+        }
+    }
+}
+
+impl Local {
+    /// Answers with what there is, or waits for it, for the end that `until` names, or for the time to pass.
+    pub(super) async fn wait_for_work(
+        &self,
+        queue: &str,
+        request: LeaseRequest,
+    ) -> Result<LeaseAnswer, Refusal> {
+        let mut begun = self.begin_lease(queue, &request)?;
+        let (results, ticket) = (std::mem::take(&mut begun.results), begun.ticket.take());
+        let mut wait = match begun.next {
+            Next::Answer(answer) => return seen(&self.0, queue, *answer, ticket).await,
+            Next::Wait(wait) => wait,
+        };
+        let waited = tokio::select! {
+            biased;
+            answer = &mut wait.answer => answer.ok(),
+            () = tokio::time::sleep(request.wait) => None,
+            () = self.0.drain.cancelled() => None,
+        };
+        wait.seen = waited.is_some();
+        // What came in the very last moment is taken, not thrown back.
+        let waited = waited.or_else(|| {
+            let late = wait.answer.try_recv().ok();
+            wait.seen = late.is_some();
+            late
+        });
+        drop(wait);
+        let (mut answered, later) = match waited {
+            Some(waited) => waited,
+            None => self.end_lease(queue, &request)?,
+        };
+        answered.results = results;
+        durable(ticket).await?;
+        seen(&self.0, queue, answered, later).await
+    }
+
+    /// Carries out the settlements, then leases what there is or queues up.
+    fn begin_lease<'a>(&'a self, queue: &'a str, request: &LeaseRequest) -> Result<Begun<'a>, Refusal> {
+        let mut state = self.0.lock();
+        let results = settle_all(&mut state, queue, &request.settlements);
+        // Those who wait already are before this one.
+        self.0.follow_up(&mut state);
+        let at_once = request.wait.is_zero() || self.0.drain.is_cancelled();
+        let answered = try_lease(&mut state, queue, request)
+            .and_then(|items| answer(&state, queue, request, items, results.clone()));
+        let answered = match answered {
+            Ok(answer) => (!answer.items.is_empty() || answer.done || at_once).then_some(answer),
+            Err(Refusal::NoSuchQueue(_)) if !at_once => None,
+            Err(refusal) => return Err(refusal),
+        };
+        let needs_disk = !results.is_empty() || answered.as_ref().is_some_and(|answer| answer.done);
+        let ticket = if needs_disk { state.ticket() } else { None };
+        let next = match answered {
+            Some(answer) => Next::Answer(Box::new(answer)),
+            None => {
+                let number = state.next_waiter;
+                state.next_waiter += 1;
+                let (sender, receiver) = oneshot::channel();
+                let request = LeaseRequest { settlements: Vec::new(), ..request.clone() };
+                let waiter = Waiter { number, request, answer: sender };
+                state.waiters.entry(queue.into()).or_default().push_back(waiter);
+                Next::Wait(Wait { shared: &self.0, queue, number, answer: receiver, seen: false })
+            }
+        };
+        self.0.follow_up(&mut state);
+        Ok(Begun { results, ticket, next })
+    }
+
+    /// What a request gets whose wait ended with nothing.
+    fn end_lease(&self, queue: &str, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), Refusal> {
+        let mut state = self.0.lock();
+        let answered = answer(&state, queue, request, Vec::new(), Vec::new())?;
+        let ticket = if answered.done { state.ticket() } else { None };
+        self.0.follow_up(&mut state);
+        Ok((answered, ticket))
+    }
+}
+
+impl Shared {
+    /// Gives back what a client that is gone was to get.
+    fn release(&self, queue: &str, items: &[Leased]) {
+        if items.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.turn(items.len() as u64 * RECORD_BYTES, |core, turn| release_all(core, turn, queue, items));
+        self.follow_up(&mut state);
+    }
+}
+
+fn release_all(core: &mut Core, turn: &mut Turn<'_, Log>, queue: &str, items: &[Leased]) {
+    let terms = NackTerms { release: true, ..NackTerms::default() };
+    for item in items {
+        core.nack(queue, item.id, item.token, &terms, turn);
+    }
+}
+
+/// Hands the answer over once it is durable; if nobody is there to take it, its items go back.
+async fn seen(
+    shared: &Shared,
+    queue: &str,
+    answer: LeaseAnswer,
+    ticket: Ticket,
+) -> Result<LeaseAnswer, Refusal> {
+    struct Unseen<'a>(&'a Shared, &'a str, Option<LeaseAnswer>);
+    impl Drop for Unseen<'_> {
+        fn drop(&mut self) {
+            if let Some(answer) = self.2.take() {
+                self.0.release(self.1, &answer.items);
+            }
+        }
+    }
+    let mut unseen = Unseen(shared, queue, Some(answer));
+    durable(ticket).await?;
+    unseen.2.take().ok_or_else(|| Refusal::Unavailable("answered already".to_owned()))
+}
