@@ -7,6 +7,7 @@ mod bare_loop;
 mod lines;
 mod logd;
 mod process;
+mod queued;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 enum Bench {
     /// logd against a bare read-cut-write loop
     Logd(logd::Options),
+    /// queued against Redis, beanstalkd and NATS JetStream, as far as they are installed
+    Queued(queued::Options),
     /// The bare loop itself: one thread, no promises
     #[command(hide = true)]
     BareLoop { file: PathBuf },
@@ -24,6 +27,7 @@ enum Bench {
 fn main() -> anyhow::Result<()> {
     match Bench::parse() {
         Bench::Logd(options) => logd::run(&options),
+        Bench::Queued(options) => queued::run(&options),
         Bench::BareLoop { file } => bare_loop::run(&file),
     }
 }

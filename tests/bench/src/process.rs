@@ -15,6 +15,7 @@ pub struct Contender {
 pub struct Cost {
     pub cpu_seconds: f64,
     pub peak_mib: f64,
+    pub resident_mib: f64,
 }
 
 impl Contender {
@@ -33,7 +34,7 @@ impl Contender {
         }
     }
 
-    /// CPU time of all its threads so far, to the nanosecond, and its peak memory.
+    /// CPU time of all its threads so far, to the nanosecond, and its memory, at most and now.
     pub fn cost(&self) -> anyhow::Result<Cost> {
         let process = format!("/proc/{}", self.child.id());
         let mut nanoseconds = 0.0;
@@ -42,9 +43,11 @@ impl Contender {
             nanoseconds += stat.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
         }
         let status = std::fs::read_to_string(format!("{process}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        let peak_kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
-        Ok(Cost { cpu_seconds: nanoseconds / 1e9, peak_mib: peak_kib / 1024.0 })
+        let mib = |name: &str| -> anyhow::Result<f64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such figure")?;
+            Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+        };
+        Ok(Cost { cpu_seconds: nanoseconds / 1e9, peak_mib: mib("VmHWM:")?, resident_mib: mib("VmRSS:")? })
     }
 }
 

@@ -1,0 +1,176 @@
+//! queued beside Redis, beanstalkd and NATS JetStream, at equal durability; and a million items that wait.
+
+mod backlog;
+mod client;
+mod server;
+
+use crate::process::Contender;
+use anyhow::bail;
+use client::Client;
+use server::{Keeping, Peer};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Half a minute instead of five; durable servers only
+    #[arg(long)]
+    quick: bool,
+    /// The release binary
+    #[arg(long, value_name = "PATH", default_value = "target/release/queued")]
+    queued: PathBuf,
+    /// How many items wait at the restart, in thousands
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    thousands: u16,
+}
+
+const BODY: [u8; 100] = [b'x'; 100];
+const CLIENTS: [u16; 3] = [1, 16, 64];
+
+/// What one round gave.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    push: Pace,
+    cycle: Pace,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    per_second: f64,
+    /// Of the server, for one of them.
+    cpu_us: f64,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    if !options.queued.exists() {
+        bail!("{} is not there: cargo build --release -p queued", options.queued.display());
+    }
+    // The peers are started in directories of their own.
+    let queued = options.queued.canonicalize()?;
+    let (rounds, phase) = match options.quick {
+        true => (1, Duration::from_millis(500)),
+        false => (3, Duration::from_secs(1)),
+    };
+    let kinds: &[Keeping] =
+        if options.quick { &[Keeping::Durable] } else { &[Keeping::Durable, Keeping::Memory] };
+    let mut report = String::new();
+    for &keeping in kinds {
+        let (there, missing): (Vec<Peer>, Vec<Peer>) =
+            Peer::ALL.into_iter().partition(|peer| peer.is_there(&queued, keeping));
+        writeln!(report, "\n{}; {} rounds of {} ms\n", keeping.sentence(), rounds, phase.as_millis())?;
+        for peer in missing {
+            writeln!(report, "- without {}: {}", peer.name(), peer.needs(keeping))?;
+        }
+        report += "| clients | server | pushes/s | cycles/s | CPU µs push / cycle | queued × best peer |\n|---|---|---|---|---|---|\n";
+        for clients in CLIENTS {
+            compare(&mut report, &there, keeping, clients, rounds, phase, &queued)?;
+        }
+    }
+    backlog::report(&mut report, &queued, u32::from(options.thousands))?;
+    write!(std::io::stdout(), "{report}")?;
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments, reason = "one table's settings")]
+fn compare(
+    report: &mut String,
+    peers: &[Peer],
+    keeping: Keeping,
+    clients: u16,
+    rounds: usize,
+    phase: Duration,
+    queued: &Path,
+) -> anyhow::Result<()> {
+    let mut results = vec![Vec::new(); peers.len()];
+    for round in 0..rounds {
+        let _ =
+            writeln!(std::io::stderr(), "{keeping:?}, {clients} clients: round {} of {rounds}", round + 1);
+        for (peer, results) in peers.iter().zip(&mut results) {
+            let directory = tempfile::tempdir()?;
+            let server = peer.start(keeping, directory.path(), queued)?;
+            let push = measure(*peer, keeping, &server, clients, phase, true)?;
+            let cycle = measure(*peer, keeping, &server, clients, phase, false)?;
+            results.push(Round { push, cycle });
+        }
+    }
+    let medians: Vec<(Peer, Round)> = peers.iter().copied().zip(results.iter().map(|r| median(r))).collect();
+    let best = |figure: fn(&Round) -> f64| {
+        let peers = medians.iter().filter(|(peer, _)| *peer != Peer::Queued);
+        peers.map(|(_, round)| figure(round)).fold(f64::NAN, f64::max)
+    };
+    let (best_push, best_cycle) = (best(|r| r.push.per_second), best(|r| r.cycle.per_second));
+    for (peer, Round { push, cycle }) in &medians {
+        let ratio = match peer {
+            Peer::Queued => {
+                format!("{:.2}, {:.2}", push.per_second / best_push, cycle.per_second / best_cycle)
+            }
+            _ => String::new(),
+        };
+        writeln!(
+            report,
+            "| {clients} | {} | {:.0} | {:.0} | {:.0} / {:.0} | {ratio} |",
+            peer.name(),
+            push.per_second,
+            cycle.per_second,
+            push.cpu_us,
+            cycle.cpu_us
+        )?;
+    }
+    Ok(())
+}
+
+/// The round in the middle by cycles, whole: figures of different rounds do not belong on one line.
+fn median(rounds: &[Round]) -> Round {
+    let mut sorted = rounds.to_vec();
+    sorted.sort_by(|a, b| a.cycle.per_second.total_cmp(&b.cycle.per_second));
+    sorted[sorted.len() / 2]
+}
+
+/// All connections on one thread, so that the load costs every server the same.
+#[allow(clippy::too_many_arguments, reason = "one phase's settings")]
+fn measure(
+    peer: Peer,
+    keeping: Keeping,
+    server: &Contender,
+    clients: u16,
+    phase: Duration,
+    push: bool,
+) -> anyhow::Result<Pace> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let port = server.port;
+    runtime.block_on(async {
+        let mut connected = Vec::new();
+        for number in 0..clients {
+            connected.push(Client::connect(peer, keeping, port, number).await?);
+        }
+        let before = server.cost()?;
+        let began = Instant::now();
+        let until = began + phase;
+        let tasks: Vec<_> = connected
+            .into_iter()
+            .map(|mut client| {
+                tokio::spawn(async move {
+                    let mut done = 0u32;
+                    while Instant::now() < until {
+                        match push {
+                            true => client.push().await?,
+                            false if !client.cycle().await? => break,
+                            false => {}
+                        }
+                        done += 1;
+                    }
+                    anyhow::Ok(done)
+                })
+            })
+            .collect();
+        let mut total = 0.0;
+        for task in tasks {
+            total += f64::from(task.await??);
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let cpu_seconds = server.cost()?.cpu_seconds - before.cpu_seconds;
+        Ok(Pace { per_second: total / seconds, cpu_us: cpu_seconds * 1e6 / total })
+    })
+}

@@ -1,0 +1,132 @@
+//! The servers that hand out work, each as its own users run it.
+
+use crate::process::Contender;
+use anyhow::{Context, bail};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    RedisList,
+    RedisStream,
+    Beanstalkd,
+    JetStream,
+    Queued,
+}
+
+/// What an answer is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    Durable,
+    Memory,
+}
+
+impl Keeping {
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Keeping::Durable => "Durable: what was answered survives a power loss",
+            Keeping::Memory => "In memory: nothing survives",
+        }
+    }
+}
+
+impl Peer {
+    /// queued last, beside the best of the others.
+    pub const ALL: [Peer; 5] =
+        [Peer::RedisList, Peer::RedisStream, Peer::Beanstalkd, Peer::JetStream, Peer::Queued];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::RedisList => "Redis list",
+            Peer::RedisStream => "Redis stream",
+            Peer::Beanstalkd => "beanstalkd",
+            Peer::JetStream => "NATS JetStream",
+            Peer::Queued => "queued",
+        }
+    }
+
+    pub fn needs(self, keeping: Keeping) -> &'static str {
+        match (self, keeping) {
+            (Peer::RedisList | Peer::RedisStream, _) => "redis-server is not installed",
+            (Peer::Beanstalkd, _) => "beanstalkd is not installed",
+            (Peer::JetStream, Keeping::Durable) => {
+                "no nats-server that knows sync_interval (2.10) is installed"
+            }
+            (Peer::JetStream, Keeping::Memory) => "nats-server is not installed",
+            (Peer::Queued, _) => "not built",
+        }
+    }
+
+    pub fn is_there(self, queued: &Path, keeping: Keeping) -> bool {
+        let succeeds = |command: &mut Command| {
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        };
+        match self {
+            Peer::Queued => queued.exists(),
+            Peer::RedisList | Peer::RedisStream => succeeds(Command::new("redis-server").arg("--version")),
+            Peer::Beanstalkd => succeeds(Command::new("beanstalkd").arg("-v")),
+            Peer::JetStream => tempfile::tempdir().is_ok_and(|directory| {
+                let config = directory.path().join("nats.conf");
+                std::fs::write(&config, nats_config(keeping, 1)).is_ok()
+                    && succeeds(Command::new("nats-server").arg("-t").arg("-c").arg(config))
+            }),
+        }
+    }
+
+    pub fn start(self, keeping: Keeping, directory: &Path, queued: &Path) -> anyhow::Result<Contender> {
+        let durable = keeping == Keeping::Durable;
+        let port = free_port()?;
+        let address = format!("127.0.0.1:{port}");
+        let mut command = match self {
+            Peer::Queued => {
+                let mut command = Command::new(queued);
+                command.args(["--line", "none", "--max-memory", "2GiB", "--http", &address]);
+                command.args(["--data", if durable { "data" } else { "memory" }]);
+                command
+            }
+            Peer::RedisList | Peer::RedisStream => {
+                let mut command = Command::new("redis-server");
+                command.args(["--port", &port.to_string(), "--save", "", "--appendfsync", "always"]);
+                command.args(["--appendonly", if durable { "yes" } else { "no" }]);
+                command
+            }
+            Peer::Beanstalkd => {
+                let mut command = Command::new("beanstalkd");
+                command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
+                command.args(if durable { &["-b", ".", "-f0"][..] } else { &[] });
+                command
+            }
+            Peer::JetStream => {
+                std::fs::write(directory.join("nats.conf"), nats_config(keeping, port))?;
+                let mut command = Command::new("nats-server");
+                command.args(["-c", "nats.conf"]);
+                command
+            }
+        };
+        command.current_dir(directory).stdout(Stdio::null()).stderr(Stdio::null());
+        Contender::start(command, |child| {
+            let began = Instant::now();
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                if let Some(status) = child.try_wait()? {
+                    bail!("{} ended: {status}", self.name());
+                }
+                if began.elapsed() > Duration::from_secs(60) {
+                    bail!("{} does not listen", self.name());
+                }
+                std::thread::yield_now();
+            }
+            Ok(port)
+        })
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
+}
+
+fn nats_config(keeping: Keeping, port: u16) -> String {
+    let sync = if keeping == Keeping::Durable { ", sync_interval: always" } else { "" };
+    format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: store{sync} }}\n")
+}
