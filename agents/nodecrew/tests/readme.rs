@@ -1,0 +1,34 @@
+//! Each agent's page says what every flag of it is for.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use clap::Command;
+use std::collections::BTreeSet;
+
+fn flags(command: &Command, found: &mut BTreeSet<String>) {
+    found.extend(command.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?))));
+    command.get_subcommands().for_each(|subcommand| flags(subcommand, found));
+}
+
+/// A longer flag that begins with it is not it.
+fn is_named(flag: &str, page: &str) -> bool {
+    page.match_indices(flag).any(|(at, _)| {
+        let next = page[at + flag.len()..].chars().next();
+        next.is_none_or(|next| next != '-' && !next.is_alphanumeric())
+    })
+}
+
+#[test]
+fn every_flag_is_on_its_agents_page() {
+    let agents: [(Command, &str); 3] = [
+        (queued::command(), include_str!("../../queued/README.md")),
+        (queuectl::command(), include_str!("../../queuectl/README.md")),
+        (keygen::command(), include_str!("../../keygen/README.md")),
+    ];
+    for (command, page) in agents {
+        let mut all = BTreeSet::new();
+        flags(&command, &mut all);
+        assert!(all.len() > 3, "{all:?}");
+        let missing: Vec<&String> = all.iter().filter(|flag| !is_named(flag, page)).collect();
+        assert!(missing.is_empty(), "{} does not explain {missing:?}", command.get_name());
+    }
+}
