@@ -92,7 +92,12 @@ fn open_engine(
     metrics: &QueuedMetrics,
 ) -> Result<(Local, Option<Threads>), Fatal> {
     let memory = is_memory(serve);
-    let limits = Limits { queues_max: serve.max_queues, memory_bytes_max: serve.max_memory, spills: !memory };
+    let limits = Limits {
+        queues_max: serve.max_queues,
+        memory_bytes_max: serve.max_memory,
+        spills: !memory,
+        answer_bytes_max: serve.max_request_bytes,
+    };
     let around = Surroundings {
         drain: context.stop.drain.clone(),
         readiness: context.readiness.clone(),
@@ -178,11 +183,15 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
                 allow: plan.allow.clone(),
             })
         };
+        let item_bytes_max = usize::try_from(plan.serve.max_item_bytes).unwrap_or(usize::MAX);
+        let request_bytes_max = usize::try_from(plan.serve.max_request_bytes).unwrap_or(usize::MAX);
+        let room = http::request::Room::new(plan.serve.max_memory / 4, request_bytes_max.max(item_bytes_max));
         let mut router = http::router(Parts {
             engine: plan.engine.clone(),
             tokens: plan.tokens,
-            item_bytes_max: usize::try_from(plan.serve.max_item_bytes).unwrap_or(usize::MAX),
-            request_bytes_max: usize::try_from(plan.serve.max_request_bytes).unwrap_or(usize::MAX),
+            item_bytes_max,
+            request_bytes_max,
+            room,
             metrics: plan.metrics.clone(),
             drain: stop.drain.clone(),
         });

@@ -7,6 +7,7 @@ use kit::daemon::Context;
 use kit::stop::Stop;
 use libfuzzer_sys::fuzz_target;
 use queued::engine::contract::Limits;
+use queued::http::request::Room;
 use queued::http::{Parts, router};
 use queued::local::{Local, Surroundings};
 use queued::metrics::QueuedMetrics;
@@ -40,12 +41,13 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             readiness: context.readiness,
             metrics: metrics.clone(),
         };
-        let limits = Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false };
+        let limits = Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
         let router = router(Parts {
             engine: Local::in_memory(limits, around),
             tokens: tokio::sync::watch::channel(None).1,
             item_bytes_max: 1000,
             request_bytes_max: 5000,
+            room: Room::new(5000, 5000),
             metrics,
             drain: context.stop.drain,
         });

@@ -50,6 +50,8 @@ pub struct Limits {
     pub memory_bytes_max: u64,
     /// Bodies above the memory's bound may lie on the disk.
     pub spills: bool,
+    /// Bodies in one answer, but for a single longer one.
+    pub answer_bytes_max: u64,
 }
 
 impl Limits {

@@ -34,8 +34,9 @@ pub async fn list<E: Engine>(
     show_items(&doors.engine, &name, Look { state: Some(ItemState::Dead), ..which.look()? }).await
 }
 
-async fn ids(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Option<Vec<ItemId>>, Problem> {
-    let Ids { ids } = request::json(&request::body(headers, body, bytes_max).await?)?;
+async fn ids<E>(doors: &Doors<E>, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {
+    let body = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
+    let Ids { ids } = request::json(&body)?;
     let ids = ids.map(|ids| ids.iter().map(|id| id.parse()).collect::<Result<_, _>>());
     ids.transpose().map_err(Problem::invalid)
 }
@@ -47,7 +48,7 @@ pub async fn redrive<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::Admin)?;
-    let ids = ids(&headers, body, doors.request_bytes_max).await?;
+    let ids = ids(&doors, &headers, body).await?;
     Ok(json(StatusCode::OK, &Count { count: doors.engine.redrive_dead(&name, ids).await? }))
 }
 
@@ -58,6 +59,6 @@ pub async fn delete<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::Admin)?;
-    let ids = ids(&headers, body, doors.request_bytes_max).await?;
+    let ids = ids(&doors, &headers, body).await?;
     Ok(json(StatusCode::OK, &Count { count: doors.engine.delete_dead(&name, ids).await? }))
 }

@@ -157,11 +157,11 @@ async fn enqueue<E: Engine>(
         return *response;
     }
     let enqueued = async {
-        let bytes = request::body(&headers, body, doors.item_bytes_max).await?;
+        let bytes = request::body(&headers, body, doors.item_bytes_max, &doors.room).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("not UTF-8"))?;
         // Unlike /v1, this API makes no queues on the way.
         doors.engine.queue(&name).await?;
-        let item = NewItem { body: bytes.as_ref().into(), ..NewItem::default() };
+        let item = NewItem { body: (*bytes).into(), ..NewItem::default() };
         let ids = doors.engine.push(&name, vec![item], false).await?;
         let (id, _) = ids.into_iter().next().ok_or_else(|| Problem::invalid("no id"))?;
         // Acked by somebody already: then it was pushed just now.

@@ -38,6 +38,7 @@ pub struct Parts<E> {
     pub tokens: watch::Receiver<Tokens>,
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
+    pub room: request::Room,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
 }

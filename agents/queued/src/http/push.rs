@@ -45,13 +45,13 @@ pub async fn one<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::Push)?;
-    let body = request::body(&headers, body, doors.item_bytes_max).await?;
+    let body = request::body(&headers, body, doors.item_bytes_max, &doors.room).await?;
     // A type that is too long or not ASCII is no type that anybody could send on.
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX);
     let item = NewItem {
         // Copied out of the connection's buffer, which a small item would keep alive.
-        body: body.as_ref().into(),
+        body: (*body).into(),
         key: options.key,
         content_type: content_type.map(Into::into),
         delay_ms: options.delay_ms,
@@ -99,7 +99,7 @@ pub async fn batch<E: Engine>(
     }
     // Also where no item asks for it.
     check_duration_ms("delay_ms", options.delay_ms).map_err(Problem::invalid)?;
-    let body = request::body(&headers, body, doors.request_bytes_max).await?;
+    let body = request::body(&headers, body, doors.request_bytes_max, &doors.room).await?;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_json =

@@ -126,7 +126,8 @@ pub async fn configure<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::PushOrAdmin)?;
-    let change: PolicyChange = request::json(&request::body(&headers, body, doors.request_bytes_max).await?)?;
+    let change: PolicyChange =
+        request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
     let (created, view) = doors.engine.configure(&name, change).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(status, &QueueObject::from(view)))

@@ -7,21 +7,70 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A request that is not complete by then is given up.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The whole body, if it keeps the bound.
-pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+/// A shorter body is taken in whatever else is under way.
+const SHORT_BYTES: usize = 4 << 10;
+
+/// Room for the bodies of all requests that are being taken in, counted in KiB.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// At least as much as one request may have, or the longest would wait for ever.
+    pub fn new(bytes: u64, longest: usize) -> Room {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(longest);
+        Room(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))
+    }
+
+    async fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        if bytes <= SHORT_BYTES {
+            return Ok(None);
+        }
+        let permits = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        match tokio::time::timeout(BODY_WITHIN, self.0.clone().acquire_many_owned(permits)).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            _ => Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "too many long requests at once; try again",
+            )),
+        }
+    }
+}
+
+/// A body, and the room that it takes for as long as it is held.
+#[derive(Debug)]
+pub struct Taken {
+    bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Taken {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The whole body, if it keeps the bound, once there is room for it.
+pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize, room: &Room) -> Result<Taken, Problem> {
     let too_large = || Problem::too_large(format!("at most {bytes_max} bytes are taken here"));
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > bytes_max) {
         return Err(too_large());
     }
+    let room = room.take(announced.unwrap_or(bytes_max)).await?;
     match tokio::time::timeout(BODY_WITHIN, to_bytes(body, bytes_max)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => Ok(Taken { bytes, _room: room }),
         Ok(Err(error)) if is_too_long(&error) => Err(too_large()),
         Ok(Err(error)) => Err(Problem::bad_request(format!("the body ended early: {error}"))),
         Err(_) => {

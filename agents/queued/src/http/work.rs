@@ -184,7 +184,8 @@ pub async fn lease<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Work)?;
-    let wish: Lease = request::json(&request::body(&headers, body, doors.request_bytes_max).await?)?;
+    let wish: Lease =
+        request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
     check_name(&name).map_err(Problem::invalid)?;
     if !(1..=LEASES_MAX).contains(&wish.max) {
         return Err(Problem::invalid(format!("max is from 1 to {LEASES_MAX}")));
@@ -248,7 +249,7 @@ async fn settle<E: Engine, T: Settles>(
         results: Vec<Outcome>,
     }
     doors.permit(headers, Right::Work)?;
-    let bytes = request::body(headers, body, doors.request_bytes_max).await?;
+    let bytes = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
     // One lease or a batch of them: told apart by the field, so that errors name the right one.
     let value: serde_json::Value = request::json(&bytes)?;
     let data = |e: serde_json::Error| Problem::invalid(e.to_string());

@@ -155,7 +155,13 @@ impl Engine for Local {
             let after = look.after.map_or(0, |id| id.number);
             let items = state.core.queue(queue)?.items().iter_after(after);
             let wanted = items.filter(|item| look.state.is_none_or(|wanted| wanted == item.state));
-            let wanted: Vec<Item> = wanted.take(look.limit).cloned().collect();
+            let (mut bytes, bytes_max) = (0u64, state.limits.answer_bytes_max);
+            let fits = |item: &&Item| {
+                let is_first = bytes == 0;
+                bytes = bytes.saturating_add(item.len.into());
+                is_first || bytes <= bytes_max
+            };
+            let wanted: Vec<Item> = wanted.take(look.limit).take_while(fits).cloned().collect();
             wanted.iter().map(|item| item_view(state, queue, item)).collect()
         })
     }

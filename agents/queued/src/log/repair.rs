@@ -138,7 +138,12 @@ fn copy(core: &mut Core, sink: &mut Sink) {
             sink.begin_group();
         }
     }
-    let limits = Limits { queues_max: usize::MAX, memory_bytes_max: u64::MAX, spills: true };
+    let limits = Limits {
+        queues_max: usize::MAX,
+        memory_bytes_max: u64::MAX,
+        spills: true,
+        answer_bytes_max: u64::MAX,
+    };
     core.rewrite_keys(u32::MAX, &mut Turn { now_ms: 0, limits: &limits, journal: sink });
 }
 

@@ -76,3 +76,41 @@ fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
     assert!(daemon.metric("memory_bytes") < 400_000.0);
     check(&mut daemon.http(), 200, 500);
 }
+
+#[test]
+fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
+    let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
+    let daemon = Queued::start(&flags);
+    let (empty, _) = resident(&daemon);
+    let batch = ["x".repeat(16 * 1024).as_str(); 250].join("\n");
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| daemon.post("/v1/queues/q/batch", &batch).expect(201));
+        }
+    });
+    let (_, most) = resident(&daemon);
+    let sent = 40 * batch.len() as u64;
+    assert!(most < empty + 64 * MIB, "{most} bytes for {sent} that came at once, {empty} before");
+}
+
+#[test]
+fn an_answer_holds_no_more_than_a_request_may() {
+    let daemon = Queued::start(&["--segment-size", "4MiB", "--durability", "none"]);
+    let http = &mut daemon.http();
+    let body = "x".repeat(1 << 20);
+    for _ in 0..20 {
+        http.post("/v1/queues/q/items", &body).expect(201);
+    }
+    http.post("/v1/queues/q/items", "small").expect(201);
+    let count = |answer: &serde_json::Value| answer["items"].as_array().unwrap().len();
+    let page = http.get("/v1/queues/q/items?limit=1000").expect(200).json();
+    assert_eq!(count(&page), 8);
+    let last = page["items"][7]["id"].as_str().unwrap();
+    let rest = http.get(&format!("/v1/queues/q/items?limit=1000&after={last}")).expect(200).json();
+    assert_eq!(count(&rest), 8);
+    let leases = [8, 8, 5].map(|expected| {
+        let leased = http.post("/v1/queues/q/lease", r#"{"max":1000}"#).expect(200).json();
+        (count(&leased), expected)
+    });
+    assert!(leases.iter().all(|(count, expected)| count == expected), "{leases:?}");
+}

@@ -4,6 +4,7 @@ use super::Core;
 use crate::engine::item::{Extra, Item, Place, State, Token};
 use crate::engine::queue::{Queue, When};
 use crate::engine::record::{Moved, Pushed, Record, Return};
+use std::collections::btree_map::Entry;
 
 /// Smaller bodies stay in memory whatever its bound: their absence would save less than it costs.
 pub(super) const KEPT_BODY_BYTES: usize = 32;
@@ -15,11 +16,19 @@ impl Core {
         match record {
             Record::Queue(record) => {
                 let number = record.queue;
+                // One name is one queue, and keeps its name: no log of ours says otherwise, and none may confuse us.
+                if self.names.get(&record.name).is_some_and(|known| *known != number) {
+                    return;
+                }
                 self.next_queue = self.next_queue.max(number.saturating_add(1));
-                self.names.insert(record.name.clone(), number);
                 let keep_order = self.keep_order;
-                let queue =
-                    self.queues.entry(number).or_insert_with(|| Queue::new(number, &record.name, keep_order));
+                let queue = match self.queues.entry(number) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        self.names.insert(record.name.clone(), number);
+                        new.insert(Queue::new(number, &record.name, keep_order))
+                    }
+                };
                 queue.follow(record);
                 self.touch(number);
             }

@@ -35,7 +35,7 @@ pub struct NackTerms<'a> {
 }
 
 impl Core {
-    /// Up to `max` of the ready items, oldest first.
+    /// Up to `max` of the ready items, oldest first, as far as their bodies fit into one answer.
     pub fn lease(
         &mut self,
         name: &str,
@@ -44,8 +44,13 @@ impl Core {
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<Vec<Leased>, Refusal> {
         let number = self.queue(name)?.number;
-        let mut leased = Vec::new();
+        let (mut leased, mut bytes) = (Vec::new(), 0u64);
         while leased.len() < max {
+            let next = self.queues.get(&number).and_then(|queue| queue.items().get(queue.next_ready()?));
+            bytes = bytes.saturating_add(next.map_or(0, |item| item.len.into()));
+            if bytes > turn.limits.answer_bytes_max && !leased.is_empty() {
+                break;
+            }
             match self.lease_one(number, terms, turn) {
                 Ok(Some(item)) => leased.push(item),
                 Ok(None) => break,
