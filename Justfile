@@ -22,6 +22,7 @@ test-clients:
     cargo test -p logsend --features client-tests --test it each_line_is_exactly_one_write
     cargo test -p logcd --features client-tests --test readers
     cargo test -p queued --features client-tests --test it walkthroughs
+    cargo test -p queuectl --features client-tests --test it a_terminal
 
 # queued against its OpenAPI file: thousands of made-up requests
 test-openapi:

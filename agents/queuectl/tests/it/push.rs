@@ -87,3 +87,20 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
     code(&["push", "-q", "q", "--give-up", "0s", "a"], 75, "cannot push to queue q");
     code(&["queues"], 75, "did not do it");
 }
+
+/// `script` gives it a terminal.
+#[cfg(feature = "client-tests")]
+#[test]
+fn a_terminal_shows_how_far_it_is_and_a_file_does_not() {
+    let server = Server::start();
+    let script = format!("seq 5000 | {} push -q q", env!("CARGO_BIN_EXE_queuectl"));
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["-q", "-e", "-c", &script, "/dev/null"]).env("QUEUE_URL", server.url());
+    let output = terminal.env("TERM", "xterm").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let seen = stdout(&output);
+    assert!(seen.contains(" items, ") && seen.contains("/s, "), "{seen:?}");
+    assert!(seen.contains("pushed 5000 items"), "{seen:?}");
+    let output = run(&server.url(), &["push", "-q", "q"], b"a\nb\n");
+    assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("pushed 2 items\n", ""));
+}
