@@ -199,6 +199,18 @@ impl Queued {
         nix::sys::signal::kill(self.pid(), signal).unwrap();
     }
 
+    /// SIGSTOP, and that no thread runs any more: the signal reaches them one after the other.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until("all threads are stopped", || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+                stat.rsplit_once(") ").unwrap().1.starts_with('T')
+            })
+        });
+    }
+
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.running.join()

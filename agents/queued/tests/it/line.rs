@@ -51,7 +51,7 @@ fn a_client_that_is_gone_before_it_read_leaves_the_item() {
     drop(TcpStream::connect(daemon.line_address()).unwrap());
     wait_until("the item is back", || returned(&daemon) == 1);
     // Half-closes and is gone, all before the server looks.
-    daemon.signal(Signal::SIGSTOP);
+    daemon.freeze();
     let stream = TcpStream::connect(daemon.line_address()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     setsockopt(&stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
