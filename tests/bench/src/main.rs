@@ -5,6 +5,7 @@
 
 mod bare_loop;
 mod lines;
+mod logcd;
 mod logd;
 mod process;
 mod queued;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 enum Bench {
     /// logd against a bare read-cut-write loop
     Logd(logd::Options),
+    /// logcd against tar with gzip, pigz and zstd, as far as they are installed
+    Logcd(logcd::Options),
     /// queued against Redis, beanstalkd and NATS JetStream, as far as they are installed
     Queued(queued::Options),
     /// The bare loop itself: one thread, no promises
@@ -27,6 +30,7 @@ enum Bench {
 fn main() -> anyhow::Result<()> {
     match Bench::parse() {
         Bench::Logd(options) => logd::run(&options),
+        Bench::Logcd(options) => logcd::run(&options),
         Bench::Queued(options) => queued::run(&options),
         Bench::BareLoop { file } => bare_loop::run(&file),
     }
