@@ -7,30 +7,8 @@ use logcd::codec::Codec;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::process::Command;
-use support::{Bench, Contents, Dice, cycle, gnu_tar, names, run};
-
-fn index(bench: &Bench) -> PathBuf {
-    let archive = bench.archive();
-    archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
-}
-
-/// Some logs, an archive of them, and something superseded in it.
-fn with_history(codec: Codec) -> (Bench, Contents) {
-    let bench = Bench::of(codec, &[]);
-    let mut dice = Dice::new(5);
-    for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
-        bench.write(name, dice.lines(size));
-    }
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
-    std::fs::remove_file(bench.log("b.log")).unwrap();
-    cycle(&mut archivist);
-    let members = bench.members();
-    assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
-    (bench, members)
-}
+use support::{Bench, Contents, cycle, gnu_tar, index_of, names, run, with_history};
 
 fn holds_all(bench: &Bench, before: &Contents) {
     let members = bench.members();
@@ -46,7 +24,7 @@ fn holds_all(bench: &Bench, before: &Contents) {
 
 fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew(codec: Codec) {
     let (bench, members) = with_history(codec);
-    let sound = std::fs::read(index(&bench)).unwrap();
+    let sound = std::fs::read(index_of(&bench.archive())).unwrap();
     let flipped = |at: usize| {
         let mut bytes = sound.clone();
         bytes[at] ^= 1;
@@ -61,8 +39,8 @@ fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew(codec: C
         Some(b"not an index at all".to_vec()),
     ] {
         match bytes {
-            Some(bytes) => std::fs::write(index(&bench), bytes).unwrap(),
-            None => std::fs::remove_file(index(&bench)).unwrap(),
+            Some(bytes) => std::fs::write(index_of(&bench.archive()), bytes).unwrap(),
+            None => std::fs::remove_file(index_of(&bench.archive())).unwrap(),
         }
         bench.cycle();
         holds_all(&bench, &members);
@@ -74,14 +52,14 @@ fn an_index_of_another_archive_is_not_believed(codec: Codec) {
     let (other, _) = with_history(codec);
     other.append("a.log", "something else\n");
     other.cycle();
-    std::fs::copy(index(&other), index(&bench)).unwrap();
+    std::fs::copy(index_of(&other.archive()), index_of(&bench.archive())).unwrap();
     bench.cycle();
     holds_all(&bench, &members);
     // Nor one of an earlier state of this archive.
-    let stale = std::fs::read(index(&bench)).unwrap();
+    let stale = std::fs::read(index_of(&bench.archive())).unwrap();
     bench.append("c.log", "more\n");
     bench.cycle();
-    std::fs::write(index(&bench), stale).unwrap();
+    std::fs::write(index_of(&bench.archive()), stale).unwrap();
     bench.cycle();
     holds_all(&bench, &bench.members());
 }
@@ -205,14 +183,15 @@ fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copie
     use logcd::index::Index;
     let (bench, members) = with_history(codec);
     // To rot under an index is, for whoever compares them, the same as an index that knows better.
-    let mut known = Index::decode(&std::fs::read(index(&bench)).unwrap()).unwrap();
+    let mut known = Index::decode(&std::fs::read(index_of(&bench.archive())).unwrap()).unwrap();
     known.entries[0].blocks[0].packed_crc ^= 1;
     let mut bytes = Vec::new();
     known.encode(&mut bytes).unwrap();
-    std::fs::write(index(&bench), bytes).unwrap();
+    std::fs::write(index_of(&bench.archive()), bytes).unwrap();
     let mut archivist = bench.archivist();
     let mut cycles = 0;
-    let first_block = || Index::decode(&std::fs::read(index(&bench)).unwrap()).unwrap().entries[0].blocks[0];
+    let first_block =
+        || Index::decode(&std::fs::read(index_of(&bench.archive())).unwrap()).unwrap().entries[0].blocks[0];
     while first_block() == known.entries[0].blocks[0] {
         bench.append("c.log", "more\n");
         cycle(&mut archivist);

@@ -5,8 +5,7 @@ mod support;
 
 use logcd::archivist::Haste;
 use logcd::codec::Codec;
-use std::path::PathBuf;
-use support::{Bench, Contents, Dice, at, cycle, names, run};
+use support::{Bench, at, index_of, names, run, with_history};
 
 /// The same directories, archives of the other kind.
 fn switched(codec: Codec, bench: Bench) -> Bench {
@@ -16,26 +15,6 @@ fn switched(codec: Codec, bench: Bench) -> Bench {
         Codec::Zstd => flags.retain(|flag| flag != "--zstd"),
     }
     Bench { flags, ..bench }
-}
-
-/// Two logs and what a third one held.
-fn with_history(codec: Codec) -> (Bench, Contents) {
-    let bench = Bench::of(codec, &[]);
-    let mut dice = Dice::new(5);
-    for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
-        bench.write(name, dice.lines(size));
-    }
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
-    std::fs::remove_file(bench.log("b.log")).unwrap();
-    cycle(&mut archivist);
-    let members = bench.members();
-    assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
-    (bench, members)
-}
-
-fn index_of(archive: &std::path::Path) -> PathBuf {
-    archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
 }
 
 fn todays_archive_is_taken_over_and_the_old_one_goes_with_its_index(codec: Codec) {

@@ -173,6 +173,27 @@ impl Bench {
     }
 }
 
+/// Some logs, an archive of them, and something superseded in it.
+pub fn with_history(codec: Codec) -> (Bench, Contents) {
+    let bench = Bench::of(codec, &[]);
+    let mut dice = Dice::new(5);
+    for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
+        bench.write(name, dice.lines(size));
+    }
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    std::fs::remove_file(bench.log("b.log")).unwrap();
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
+    (bench, members)
+}
+
+/// Where the index of an archive stands.
+pub fn index_of(archive: &Path) -> PathBuf {
+    archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
+}
+
 pub fn cycle(archivist: &mut Archivist) -> Outcome {
     archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap()
 }
