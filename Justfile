@@ -14,6 +14,7 @@ test:
 # Format and lints, warnings as errors
 lint:
     cargo fmt --all --check
+    cargo fmt --manifest-path agents/toolbox/Cargo.toml --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 # Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
@@ -44,6 +45,43 @@ bench agent *FLAGS:
 # Fuzz one parser: just fuzz logd framing 60
 fuzz agent target seconds="60":
     cd agents/{{agent}}/fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Every image, static, out of what cargo compiles on this host; nothing is pulled
+images profile="dist":
+    images/build {{profile}}
+
+# Push every image, as one index where several machines' were built: just push ghcr.io/me v1 latest
+push registry *tags:
+    images/push {{registry}} {{tags}}
+
+# Load every image into kind, k3d, minikube, docker or another podman: just load kind my-cluster
+load where *cluster:
+    images/load {{where}} {{cluster}}
+
+# What each image is made of, as CycloneDX files in target/sbom
+sbom:
+    images/sbom target/sbom
+
+# The Debian package, in target/deb
+deb profile="dist":
+    packaging/deb {{profile}}
+
+# The toolbox of the images beside the programs whose names it has
+test-toolbox:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    . images/static
+    cargo clippy "${toolbox[@]}" --all-targets -- -D warnings
+    cargo test "${toolbox[@]}"
+
+# The images under real podman, and a real registry: as root
+test-containers:
+    images/build dist
+    cargo test -p containers --features container-tests --test it
+
+# The package on a Debian with a real systemd, in a container: as root
+test-package:
+    packaging/test
 
 # Licences, sources and bans of what goes into the binaries
 deny:

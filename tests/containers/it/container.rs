@@ -1,0 +1,150 @@
+//! A container of one of our images, with the least that it is promised to work with; gone when it is dropped.
+
+use crate::network::Network;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Long enough for a busy machine; nothing is judged by it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn podman(words: &[&str]) -> Output {
+    Command::new("podman").args(words).output().unwrap()
+}
+
+/// stdout of a podman command that must succeed.
+#[track_caller]
+pub fn podman_says(words: &[&str]) -> String {
+    let output = podman(words);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "podman {}: {stderr}", words.join(" "));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+pub fn image(name: &str) -> String {
+    let prefix = std::env::var("IMAGE_PREFIX").unwrap_or_else(|_| "localhost/nodecrew".to_owned());
+    format!("{prefix}/{name}:latest")
+}
+
+/// What an image runs with at most: nothing is writable but the volumes, nothing allowed but what any user may.
+const CONFINED: [&str; 5] = [
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--pull=never",
+];
+
+/// Runs to its end, without a network.
+pub fn run(name: &str, options: &[&str], arguments: &[&str]) -> Output {
+    let image = image(name);
+    let words = [&["run", "--rm", "--network=none"], &CONFINED[..], options, &[&image], arguments].concat();
+    podman(&words)
+}
+
+pub struct Container {
+    id: String,
+    /// None for a program that ended at once.
+    address: Option<IpAddr>,
+}
+
+impl Container {
+    /// `options` are podman's, `arguments` those of the image's program.
+    #[track_caller]
+    pub fn start(network: &Network, name: &str, options: &[&str], arguments: &[&str]) -> Container {
+        let (image, network) = (image(name), network.option());
+        let words = [&["run", "--detach", &network], &CONFINED[..], options, &[&image], arguments].concat();
+        let id = podman_says(&words);
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = podman_says(&["inspect", "--format", format, &id]).parse().ok();
+        Container { id, address }
+    }
+
+    #[track_caller]
+    pub fn address(&self) -> IpAddr {
+        self.address.unwrap_or_else(|| panic!("it ended: {}", self.logs()))
+    }
+
+    #[track_caller]
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(), port)
+    }
+
+    pub fn exec(&self, words: &[&str]) -> Output {
+        podman(&[&["exec", &self.id], words].concat())
+    }
+
+    /// stdout of a program of the image that must succeed.
+    #[track_caller]
+    pub fn exec_says(&self, words: &[&str]) -> String {
+        podman_says(&[&["exec", &self.id], words].concat())
+    }
+
+    pub fn logs(&self) -> String {
+        logs(&self.id)
+    }
+
+    /// Status of `GET path`, once somebody listens.
+    #[track_caller]
+    pub fn get(&self, port: u16, path: &str) -> (u16, String) {
+        let mut stream = self.until("an open port", || TcpStream::connect(self.at(port)).ok());
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// Waits until `look` finds something; says what the container logged if it never does.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{what} did not come; the container says:\n{}", self.logs());
+            std::thread::yield_now();
+        }
+    }
+
+    #[track_caller]
+    pub fn ready(&self, port: u16) {
+        self.until("readiness", || (self.get(port, "/ready").0 == 200).then_some(()));
+    }
+
+    pub fn signal(&self, signal: &str) {
+        podman_says(&["kill", "--signal", signal, &self.id]);
+    }
+
+    /// The exit code, when it has ended by itself.
+    pub fn end(&self) -> i32 {
+        podman_says(&["wait", &self.id]).parse().unwrap()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        podman(&["rm", "--force", "--time=0", "--volumes", &self.id]);
+    }
+}
+
+fn logs(id: &str) -> String {
+    let output = podman(&["logs", id]);
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+/// Sends lines to a logd, half-closes and waits for the receipt.
+pub fn send(address: SocketAddr, lines: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(lines.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "an orderly close is the receipt");
+}
+
+/// The option that shows a directory of this host in the container.
+pub fn volume(directory: &Path, inside: &str) -> String {
+    format!("--volume={}:{inside}", directory.display())
+}

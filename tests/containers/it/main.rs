@@ -1,0 +1,11 @@
+//! The images as their users run them: read-only, without capabilities, on a network of their own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod agents;
+mod container;
+mod image;
+mod names;
+mod network;
+mod refusal;
+mod registry;
+mod reproducible;

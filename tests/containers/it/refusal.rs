@@ -1,0 +1,38 @@
+//! What cannot work is refused with the exit code that podFailurePolicies and scripts rely on.
+
+use crate::container::{run, volume};
+use crate::image::IMAGES;
+
+#[track_caller]
+fn ends(name: &str, options: &[&str], arguments: &[&str], code: i32, culprit: &str) {
+    let output = run(name, options, arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{name} {arguments:?}: {said}");
+    assert!(said.contains(culprit), "no {culprit:?} in {said}");
+}
+
+#[test]
+fn a_bad_flag_is_64_and_help_and_version_are_0_in_every_image() {
+    for name in IMAGES {
+        let first: &[&str] =
+            if name == "nodecrew" { &["logd", "--no-such-flag"] } else { &["--no-such-flag"] };
+        ends(name, &[], first, 64, "--no-such-flag");
+        for flag in ["--help", "--version"] {
+            let output = run(name, &[], &[flag]);
+            assert_eq!(output.status.code(), Some(0), "{name} {flag}");
+            assert!(output.stdout.starts_with(name.as_bytes()) || flag == "--help", "{name} {flag}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_file_is_78_and_a_place_that_cannot_be_written_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("bad.toml"), "no-such-key = 1\n").unwrap();
+    let mounted = volume(directory.path(), "/etc/nodecrew");
+    for name in ["logd", "logcd", "queued"] {
+        ends(name, &[&mounted], &["--config", "/etc/nodecrew/bad.toml"], 78, "no-such-key");
+    }
+    ends("logd", &[], &[], 1, "node_log");
+    ends("queued", &[], &[], 71, "/data");
+}

@@ -1,0 +1,145 @@
+//! A real registry: what is pushed there is small, comes back by its digest, and runs.
+
+use crate::container::{image, podman, podman_says};
+use crate::image::IMAGES;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+const BYTES_MAX: u64 = 6_000_000;
+const NODECREW_BYTES_MAX: u64 = 12_000_000;
+
+struct Registry {
+    process: Child,
+    address: String,
+    _storage: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Registry {
+    fn start() -> Registry {
+        let storage = tempfile::tempdir().unwrap();
+        let config = storage.path().join("config.yml");
+        let root = storage.path().display();
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {root}\nhttp:\n  addr: 127.0.0.1:0\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                Some(line.split_once("listening on ")?.1.split(['"', ' ', ',']).next()?.to_owned())
+            })
+            .expect("the registry listens");
+        // It must not be held up by a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Registry { process, address, _storage: storage }
+    }
+
+    fn manifest(&self, name: &str, reference: &str) -> Value {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        let (host, path) = (&self.address, format!("/v2/{name}/manifests/{reference}"));
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        serde_json::from_str(body).unwrap()
+    }
+}
+
+/// Runs `images/push` and returns its lines, NAME@DIGEST.
+fn push(words: &[&str], prefix: Option<&str>) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/push");
+    let mut command = Command::new(script);
+    command.args(words).stdin(Stdio::null());
+    if let Some(prefix) = prefix {
+        command.env("IMAGE_PREFIX", prefix);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn compressed_bytes(manifest: &Value) -> u64 {
+    manifest["layers"].as_array().unwrap().iter().map(|layer| layer["size"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn every_image_is_small_and_runs_again_when_pulled_by_its_digest() {
+    let registry = Registry::start();
+    let pushed = push(&[&registry.address, "v1", "stable"], None);
+    assert_eq!(pushed.len(), IMAGES.len());
+    for (name, line) in IMAGES.iter().zip(&pushed) {
+        let (repository, digest) = line.split_once('@').unwrap();
+        assert_eq!(repository, format!("{}/{name}", registry.address));
+        let manifest = registry.manifest(name, digest);
+        assert_eq!(registry.manifest(name, "v1"), manifest);
+        assert_eq!(registry.manifest(name, "stable"), manifest);
+        let bytes = compressed_bytes(&manifest);
+        println!("{name}: {bytes} bytes compressed");
+        let bytes_max = if *name == "nodecrew" { NODECREW_BYTES_MAX } else { BYTES_MAX };
+        assert!(bytes <= bytes_max, "{name}: {bytes} bytes compressed, more than {bytes_max}");
+
+        podman_says(&["pull", "--quiet", "--tls-verify=false", line]);
+        let again = podman_says(&["run", "--rm", "--network=none", "--pull=never", line, "--version"]);
+        let first =
+            podman_says(&["run", "--rm", "--network=none", "--pull=never", &image(name), "--version"]);
+        assert_eq!(again, first);
+        podman(&["rmi", line]);
+    }
+}
+
+#[test]
+fn images_of_two_machines_become_one_index() {
+    let registry = Registry::start();
+    let prefix = format!("localhost/index-{}", std::process::id());
+    let context = tempfile::tempdir().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    for arch in ["amd64", "arm64"] {
+        for name in IMAGES {
+            let file = context.path().join("Containerfile");
+            std::fs::write(&file, format!("FROM scratch\nLABEL name={name} arch={arch}\n")).unwrap();
+            let (tag, platform) = (format!("{prefix}/{name}:{version}-{arch}"), format!("linux/{arch}"));
+            let directory = context.path().to_str().unwrap();
+            podman_says(&["build", "-q", "--layers=false", "--platform", &platform, "-t", &tag, directory]);
+        }
+    }
+    let pushed = push(&[&registry.address], Some(&prefix));
+    for (name, line) in IMAGES.iter().zip(&pushed) {
+        let index = registry.manifest(name, line.split_once('@').unwrap().1);
+        assert_eq!(registry.manifest(name, version), index);
+        let mut machines: Vec<&str> = index["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|manifest| manifest["platform"]["architecture"].as_str().unwrap())
+            .collect();
+        machines.sort_unstable();
+        assert_eq!(machines, ["amd64", "arm64"], "{name}");
+        for arch in machines {
+            podman(&["rmi", &format!("{prefix}/{name}:{version}-{arch}")]);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The same input gives the same digest, whenever and under whatever umask it is built.
+
+use crate::container::{image, podman, podman_says};
+use crate::image::IMAGES;
+use std::process::{Command, Stdio};
+
+#[test]
+fn a_second_build_gives_the_same_images() {
+    let prefix = format!("localhost/again-{}", std::process::id());
+    let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let label = |name: &str| {
+        let format = format!("{{{{index .Config.Labels \"org.opencontainers.image.{name}\"}}}}");
+        podman_says(&["image", "inspect", "--format", &format, &image("logd")])
+    };
+    let output = Command::new("sh")
+        .args(["-c", "umask 077 && SOURCE_DATE_EPOCH=$(date -d \"$1\" +%s) exec images/build", "sh"])
+        .arg(label("created"))
+        .current_dir(repository)
+        .env("IMAGE_PREFIX", &prefix)
+        .env("NODECREW_REVISION", label("revision"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for name in IMAGES {
+        let digest =
+            |image: &str| podman_says(&["image", "inspect", "--format", "{{.Digest}} {{.Id}}", image]);
+        let again = format!("{prefix}/{name}:latest");
+        assert_eq!(digest(&again), digest(&image(name)), "{name}");
+        for tag in ["latest", env!("CARGO_PKG_VERSION")] {
+            podman(&["untag", &format!("{prefix}/{name}:{tag}")]);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A Debian with systemd as process 1, gone when it is dropped.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Long enough for a busy machine; nothing is judged by it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Host {
+    id: String,
+}
+
+fn from_environment(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `just test-package`"))
+}
+
+pub fn package() -> String {
+    from_environment("PACKAGE")
+}
+
+pub fn next_package() -> String {
+    from_environment("NEXT_PACKAGE")
+}
+
+fn podman(words: &[&str]) -> Output {
+    Command::new("podman").args(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end().to_owned()
+}
+
+impl Host {
+    pub fn new() -> Host {
+        let image = from_environment("HOST_IMAGE");
+        let started = podman(&[
+            "run",
+            "--detach",
+            "--systemd=always",
+            "--privileged",
+            "--network=none",
+            &image,
+            "/sbin/init",
+        ]);
+        assert!(started.status.success(), "{}", text(&started.stderr));
+        let host = Host { id: text(&started.stdout) };
+        host.until("systemctl is-system-running");
+        host
+    }
+
+    pub fn with_package() -> Host {
+        let host = Host::new();
+        host.install(&package());
+        host
+    }
+
+    pub fn install(&self, package: &str) {
+        let copied = podman(&["cp", package, &format!("{}:/tmp/nodecrew.deb", self.id)]);
+        assert!(copied.status.success(), "{}", text(&copied.stderr));
+        self.says("DEBIAN_FRONTEND=noninteractive dpkg --install /tmp/nodecrew.deb && rm /tmp/nodecrew.deb");
+    }
+
+    fn run(&self, script: &str) -> Output {
+        podman(&["exec", &self.id, "bash", "-c", script])
+    }
+
+    /// stdout of a script that must succeed.
+    #[track_caller]
+    pub fn says(&self, script: &str) -> String {
+        let output = self.run(script);
+        let (said, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{script}: {said}\n{stderr}\n{}", self.journal());
+        said
+    }
+
+    /// What a script that may fail says.
+    pub fn answer(&self, script: &str) -> String {
+        let output = self.run(script);
+        text(&[output.stdout, output.stderr].concat())
+    }
+
+    /// Runs a script until it succeeds.
+    #[track_caller]
+    pub fn until(&self, script: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.run(script).status.success() {
+            assert!(Instant::now() < deadline, "{script} never succeeds\n{}", self.journal());
+            std::thread::yield_now();
+        }
+    }
+
+    fn journal(&self) -> String {
+        text(&self.run("journalctl --no-pager -n 12").stdout)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        podman(&["rm", "--force", "--time=0", "--volumes", &self.id]);
+    }
+}

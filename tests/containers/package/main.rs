@@ -1,0 +1,143 @@
+//! The Debian package on a host of its own: a container with a real systemd as process 1.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod host;
+
+use host::Host;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const UNITS: [&str; 5] =
+    ["logd.service", "logcd.service", "logcd-once.service", "queued.service", "logd.socket"];
+
+/// The highest exposure that `systemd-analyze security` may find, in tenths.
+const EXPOSURE_MAX: &str = "20";
+
+#[test]
+fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
+    let host = Host::with_package();
+    for unit in UNITS {
+        assert_eq!(host.answer(&format!("systemctl is-active {unit}")), "inactive");
+    }
+    // A log that only root may read.
+    host.says("umask 077; echo 'hello from root' >/var/log/root.log");
+    host.says("systemctl enable --now logd.socket logcd queued");
+    host.until("exec 3<>/dev/tcp/127.0.0.1/6666");
+    host.says("seq 3 | logsend");
+    assert_eq!(host.says("cat /var/log/logd/node.log"), "1\n2\n3");
+    assert_eq!(host.answer("systemctl is-active logd logcd queued"), "active\nactive\nactive");
+
+    host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log");
+    assert_eq!(host.says("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log"), "hello from root");
+
+    host.says("queuectl push -q work --seal a b c");
+    assert_eq!(host.says("queuectl run -q work -- sh -c 'echo got $ITEM' | sort"), "got a\ngot b\ngot c");
+
+    for agent in ["logd", "logcd", "queued"] {
+        let user = host.says(&format!("stat -c %u /proc/$(systemctl show -P MainPID {agent})"));
+        assert_ne!(user, "0", "{agent} runs as root");
+        host.says(&format!("systemctl reload {agent} && systemctl stop {agent}"));
+        assert_eq!(host.says(&format!("systemctl show -P Result {agent}")), "success");
+    }
+}
+
+#[test]
+fn a_daemon_that_hangs_is_restarted_and_its_door_stays_open() {
+    let host = Host::with_package();
+    host.says("mkdir -p /run/systemd/system/logd.service.d");
+    host.says("printf '[Service]\\nWatchdogSec=2s\\n' >/run/systemd/system/logd.service.d/quick.conf");
+    host.says("systemctl daemon-reload && systemctl enable --now logd.socket && systemctl start logd");
+    host.says("echo before | logsend");
+    host.says("kill -STOP $(systemctl show -P MainPID logd)");
+    host.says("echo after | logsend");
+    assert_eq!(host.says("cat /var/log/logd/node.log"), "before\nafter");
+    assert_eq!(host.says("systemctl show -P NRestarts logd"), "1");
+}
+
+#[test]
+fn bad_settings_are_told_once_and_not_tried_again() {
+    let host = Host::with_package();
+    host.says("echo 'rotate-sise = 1' >>/etc/nodecrew/logd.toml");
+    assert_ne!(host.answer("systemctl start logd.service"), "");
+    assert_eq!(host.says("systemctl show -P NRestarts -P ExecMainStatus logd"), "0\n78");
+    let said = host.says("journalctl --no-pager -u logd");
+    assert!(said.contains("did you mean `rotate-size`"), "{said}");
+}
+
+#[test]
+fn the_timer_archives_without_a_daemon() {
+    let host = Host::with_package();
+    host.says("echo hello >/var/log/some.log && systemctl enable --now logcd-once.timer");
+    assert!(host.says("systemctl list-timers --no-pager").contains("logcd-once.timer"));
+    host.says("systemctl start logcd-once.service");
+    assert_eq!(host.says("logcd cat /var/lib/logcd/all-logs-*.tar.gz some.log"), "hello");
+}
+
+#[test]
+fn an_upgrade_keeps_settings_and_data_and_restarts_what_runs() {
+    let host = Host::with_package();
+    host.says("echo 'keep-files = 3' >>/etc/nodecrew/logd.toml && systemctl enable --now logd.socket queued");
+    host.says("echo before | logsend && queuectl push -q work one");
+    let first = host.says("systemctl show -P MainPID logd");
+    host.install(&host::next_package());
+    assert_eq!(host.says("tail -n 1 /etc/nodecrew/logd.toml"), "keep-files = 3");
+    assert_ne!(host.says("systemctl show -P MainPID logd"), first, "it runs on with what was replaced");
+    assert_eq!(host.says("systemctl is-active logd queued"), "active\nactive");
+    assert_eq!(host.answer("systemctl is-active logcd"), "inactive");
+    host.says("echo after | logsend");
+    assert_eq!(host.says("cat /var/log/logd/node.log"), "before\nafter");
+    assert_eq!(host.says("queuectl run -q work --until empty -- cat"), "one");
+}
+
+#[test]
+fn a_removed_package_leaves_settings_and_data_and_a_purged_one_nothing() {
+    let host = Host::new();
+    let everything =
+        "find / -xdev ! -path '/proc/*' ! -path '/sys/*' ! -path '/run/*' ! -path '/tmp/*' | sort";
+    // Not of the package: the logs and lists of dpkg, systemd's journal and notes, the copies of the lists of users (users
+    // stay in Debian, so that nobody gets their files).
+    let aside = "grep -vE '^/var/(log/(journal|dpkg|alternatives)|lib/dpkg|lib/systemd|cache)|^/var/log/private$|^/var/lib/private$|systemd/system/(multi-user|sockets|timers).target.wants$|^/usr/local|^/etc/(passwd|group|g?shadow)-$|^/etc/.pwd.lock$'";
+    let before = host.says(&format!("{everything} | {aside}"));
+    host.install(&host::package());
+    host.says("systemctl enable --now logd.socket logcd queued && echo one | logsend");
+    host.says("dpkg --remove nodecrew");
+    assert!(host.says("ls /etc/nodecrew /var/log/logd/ /var/lib/queued/").contains("node.log"));
+    assert_ne!(host.answer("exec 3<>/dev/tcp/127.0.0.1/6666"), "", "the door is shut");
+    host.says("dpkg --purge nodecrew");
+    let after = host.says(&format!("{everything} | {aside}"));
+    let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
+        (before.lines().collect(), after.lines().collect());
+    assert_eq!(after.symmetric_difference(&before).collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert_eq!(host.answer("dpkg-query -W nodecrew 2>/dev/null"), "");
+}
+
+#[test]
+fn the_units_are_sound_and_confined() {
+    let host = Host::with_package();
+    for unit in UNITS.iter().chain(&["logcd-once.timer"]) {
+        let path = format!("/lib/systemd/system/{unit}");
+        assert_eq!(
+            host.says(&format!("systemd-analyze verify --man=no --recursive-errors=no {path} 2>&1")),
+            ""
+        );
+    }
+    for unit in UNITS.iter().filter(|unit| unit.ends_with(".service")) {
+        let words = format!("systemd-analyze security --no-pager --offline=yes --threshold={EXPOSURE_MAX}");
+        println!("{}", host.says(&format!("{words} /lib/systemd/system/{unit} | tail -n 1")));
+    }
+}
+
+#[test]
+fn every_program_has_its_page_and_its_completion() {
+    let host = Host::with_package();
+    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "nodecrew"] {
+        host.says(&format!("zcat /usr/share/man/man1/{agent}.1.gz | grep -q '^.SH OPTIONS'"));
+        host.says(&format!(
+            "bash -c '. /usr/share/bash-completion/completions/{agent}; complete -p {agent}'"
+        ));
+        host.says(&format!("test -s /usr/share/zsh/vendor-completions/_{agent}"));
+        host.says(&format!("test -s /usr/share/fish/vendor_completions.d/{agent}.fish"));
+        host.says(&format!("{agent} --version"));
+    }
+    assert!(Path::new(&host::package()).exists());
+}
