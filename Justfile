@@ -74,10 +74,10 @@ test-toolbox:
     cargo clippy "${toolbox[@]}" --all-targets -- -D warnings
     cargo test "${toolbox[@]}"
 
-# The images under real podman, and a real registry: as root
-test-containers:
-    images/build dist
-    cargo test -p containers --features container-tests --test it
+# The images under real podman, and a real registry: as root. Not of profile dist, which is smaller and takes far longer
+test-containers profile="release":
+    images/build {{profile}}
+    IMAGE_PROFILE={{profile}} cargo test -p containers --features container-tests --test it
 
 # The package on a Debian with a real systemd, in a container: as root
 test-package:

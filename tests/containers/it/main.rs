@@ -9,3 +9,4 @@ mod network;
 mod refusal;
 mod registry;
 mod reproducible;
+mod sbom;

@@ -8,13 +8,15 @@ use std::process::{Command, Stdio};
 fn a_second_build_gives_the_same_images() {
     let prefix = format!("localhost/again-{}", std::process::id());
     let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let profile = std::env::var("IMAGE_PROFILE").expect("IMAGE_PROFILE is set by `just test-containers`");
     let label = |name: &str| {
         let format = format!("{{{{index .Config.Labels \"org.opencontainers.image.{name}\"}}}}");
         podman_says(&["image", "inspect", "--format", &format, &image("logd")])
     };
     let output = Command::new("sh")
-        .args(["-c", "umask 077 && SOURCE_DATE_EPOCH=$(date -d \"$1\" +%s) exec images/build", "sh"])
+        .args(["-c", "umask 077 && SOURCE_DATE_EPOCH=$(date -d \"$1\" +%s) exec images/build \"$2\"", "sh"])
         .arg(label("created"))
+        .arg(&profile)
         .current_dir(repository)
         .env("IMAGE_PREFIX", &prefix)
         .env("NODECREW_REVISION", label("revision"))
