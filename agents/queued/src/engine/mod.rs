@@ -9,3 +9,5 @@ pub mod policy;
 pub mod queue;
 pub mod record;
 pub mod shelf;
+#[cfg(test)]
+mod strange;

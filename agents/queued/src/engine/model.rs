@@ -16,7 +16,7 @@ const LIMITS: Limits =
 
 /// Keeps the records as bytes, each a segment of its own.
 #[derive(Default)]
-struct Tape(Vec<Vec<u8>>);
+pub(super) struct Tape(Vec<Vec<u8>>);
 
 impl Journal for Tape {
     fn append(&mut self, record: &Record<'_>) -> Place {
@@ -34,7 +34,7 @@ impl Journal for Tape {
 
 impl Tape {
     /// A core that has read all of it.
-    fn replay(&self) -> Core {
+    pub(super) fn replay(&self) -> Core {
         let mut core = Core::reading(7, 1);
         for (segment, bytes) in self.0.iter().enumerate() {
             for record in Record::decode_all(bytes) {
