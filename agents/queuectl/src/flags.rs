@@ -46,7 +46,7 @@ pub(crate) struct Flags {
 pub(crate) enum Task {
     /// Run a command for each item until the queue is drained: the worker of a Job
     Run(Run),
-    /// Push items: the arguments, else files, else the lines of stdin
+    /// Push items: the arguments, else files, else the lines of a file or stdin
     Push(Push),
     /// Say that nothing more will be pushed
     Seal(Which),
@@ -129,7 +129,11 @@ pub(crate) struct Push {
     #[arg(short, long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
 
-    /// Items on stdin end with a NUL byte instead of a newline
+    /// The lines of this file are the items, instead of stdin's
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "file"])]
+    pub(crate) lines: Option<PathBuf>,
+
+    /// Items on stdin or in --lines end with a NUL byte instead of a newline
     #[arg(short = '0', long)]
     pub(crate) null: bool,
 

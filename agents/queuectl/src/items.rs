@@ -1,32 +1,46 @@
-//! Where pushed items come from: arguments, files, or the lines of stdin.
+//! Where pushed items come from: arguments, files, or the lines of a file or stdin.
 
 use crate::flags::Push;
 use kit::exit::{Exit, Fatal};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 /// One that is longer is not read any further; the server's own bound is usually lower.
 const ITEM_BYTES_MAX: u64 = 256 << 20;
+
+/// What is cut into items, and its name.
+pub(crate) struct Lines {
+    input: Box<dyn AsyncBufRead + Unpin>,
+    name: String,
+    delimiter: u8,
+}
 
 /// One item after the other.
 pub(crate) enum Items {
     Given(std::vec::IntoIter<Vec<u8>>),
     Files(std::vec::IntoIter<PathBuf>),
-    Stdin { input: Box<dyn AsyncBufRead + Unpin>, delimiter: u8 },
+    Lines(Lines),
 }
 
 impl Items {
-    pub(crate) fn of(push: &Push) -> Items {
-        if !push.file.is_empty() {
+    pub(crate) async fn of(push: &Push) -> Result<Items, Fatal> {
+        Ok(if !push.file.is_empty() {
             Items::Files(push.file.clone().into_iter())
         } else if !push.items.is_empty() {
             let items: Vec<_> = push.items.iter().map(|item| item.as_bytes().to_vec()).collect();
             Items::Given(items.into_iter())
         } else {
-            let input = Box::new(BufReader::with_capacity(256 << 10, tokio::io::stdin()));
-            Items::Stdin { input, delimiter: if push.null { 0 } else { b'\n' } }
-        }
+            let (name, input): (_, Box<dyn AsyncRead + Unpin>) = match &push.lines {
+                None => ("stdin".to_owned(), Box::new(tokio::io::stdin())),
+                Some(path) => {
+                    let file = tokio::fs::File::open(path).await.map_err(|e| unreadable(path, e))?;
+                    (path.display().to_string(), Box::new(file))
+                }
+            };
+            let input = Box::new(BufReader::with_capacity(256 << 10, input));
+            Items::Lines(Lines { input, name, delimiter: if push.null { 0 } else { b'\n' } })
+        })
     }
 
     /// How many, where that is known beforehand.
@@ -34,7 +48,7 @@ impl Items {
         match self {
             Items::Given(items) => Some(items.len()),
             Items::Files(paths) => Some(paths.len()),
-            Items::Stdin { .. } => None,
+            Items::Lines(_) => None,
         }
     }
 
@@ -44,33 +58,38 @@ impl Items {
             Items::Given(items) => Ok(items.next()),
             Items::Files(paths) => match paths.next() {
                 None => Ok(None),
-                Some(path) => tokio::fs::read(&path).await.map(Some).map_err(|e| {
-                    Fatal::new(Exit::Failure, format!("cannot read {}", path.display())).because(e)
-                }),
+                Some(path) => tokio::fs::read(&path).await.map(Some).map_err(|e| unreadable(&path, e)),
             },
-            Items::Stdin { input, delimiter } => piece(input, *delimiter).await,
+            Items::Lines(lines) => lines.next().await,
         }
     }
 }
 
-async fn piece(input: &mut (impl AsyncBufRead + Unpin), delimiter: u8) -> Result<Option<Vec<u8>>, Fatal> {
-    loop {
-        let mut piece = Vec::new();
-        let read = input.take(ITEM_BYTES_MAX).read_until(delimiter, &mut piece).await;
-        let length = read.map_err(|e| Fatal::new(Exit::Failure, "cannot read stdin").because(e))?;
-        if length == 0 {
-            return Ok(None);
-        }
-        if piece.last() == Some(&delimiter) {
-            piece.pop();
-        } else if u64::try_from(length) == Ok(ITEM_BYTES_MAX) {
-            return Err(Fatal::new(
-                Exit::Failure,
-                format!("an item on stdin is longer than {ITEM_BYTES_MAX} bytes"),
-            ));
-        }
-        if !piece.is_empty() {
-            return Ok(Some(piece));
+fn unreadable(path: &Path, error: std::io::Error) -> Fatal {
+    Fatal::new(Exit::Failure, format!("cannot read {}", path.display())).because(error)
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Fatal> {
+        let Lines { input, name, delimiter } = self;
+        loop {
+            let mut piece = Vec::new();
+            let read = input.take(ITEM_BYTES_MAX).read_until(*delimiter, &mut piece).await;
+            let length = read.map_err(|e| unreadable(Path::new(&*name), e))?;
+            if length == 0 {
+                return Ok(None);
+            }
+            if piece.last() == Some(delimiter) {
+                piece.pop();
+            } else if u64::try_from(length) == Ok(ITEM_BYTES_MAX) {
+                return Err(Fatal::new(
+                    Exit::Failure,
+                    format!("an item in {name} is longer than {ITEM_BYTES_MAX} bytes"),
+                ));
+            }
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
         }
     }
 }
@@ -79,9 +98,10 @@ async fn piece(input: &mut (impl AsyncBufRead + Unpin), delimiter: u8) -> Result
 mod tests {
     use super::*;
 
-    async fn pieces(mut input: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
+    async fn pieces(input: &'static [u8], delimiter: u8) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
-        while let Some(piece) = piece(&mut input, delimiter).await.unwrap() {
+        let mut lines = Lines { input: Box::new(input), name: "test".to_owned(), delimiter };
+        while let Some(piece) = lines.next().await.unwrap() {
             pieces.push(piece);
         }
         pieces

@@ -25,9 +25,9 @@ struct Tally {
 }
 
 pub(crate) async fn push(desk: &Desk<'_>, push: &Push) -> Result<(), Fatal> {
-    let mut items = Items::of(push);
+    let mut items = Items::of(push).await?;
     let keys = Keys::of(push, &items)?;
-    let bar = progress(items.count());
+    let bar = progress(items.count(), push.lines.is_some());
     let mut tally = Tally::default();
     let mut batch = PushBatch { items: Vec::new(), seal: false };
     let (mut bytes, mut number) = (0, 0);
@@ -120,8 +120,9 @@ impl Keys {
 }
 
 /// Only for a person who looks at it while something else types the items.
-fn progress(count: Option<usize>) -> ProgressBar {
-    if !std::io::stderr().is_terminal() || (count.is_none() && std::io::stdin().is_terminal()) {
+fn progress(count: Option<usize>, from_file: bool) -> ProgressBar {
+    let typed = count.is_none() && !from_file && std::io::stdin().is_terminal();
+    if typed || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (length, template) = match count {

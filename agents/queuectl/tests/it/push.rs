@@ -2,6 +2,8 @@
 
 use crate::queuectl::{command, run, stderr, stdout};
 use crate::server::Server;
+use std::ffi::OsStr;
+use std::process::Stdio;
 
 fn bodies(server: &Server) -> Vec<String> {
     server.queue().ready.iter().map(|item| item.body["body"].as_str().unwrap_or("?").to_owned()).collect()
@@ -26,6 +28,11 @@ fn arguments_files_and_the_lines_of_stdin_become_items() {
     let output = command(&server.url(), ["push", "-q", "q", "--ids", "--file"]).arg(&file).output().unwrap();
     assert_eq!(stdout(&output).trim().len(), 32, "{}", stderr(&output));
     assert_eq!(bodies(&server), ["whole\nfile\n"]);
+    server.queue().ready.clear();
+    let lines = [OsStr::new("push"), "-q".as_ref(), "q".as_ref(), "--lines".as_ref(), file.as_os_str()];
+    let output = command(&server.url(), lines).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(stdout(&output), "pushed 2 items\n", "{}", stderr(&output));
+    assert_eq!(bodies(&server), ["whole", "file"]);
 }
 
 #[test]
@@ -80,6 +87,9 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
     code(&["push", "-q", "../x", "a"], 64, "--queue");
     code(&["push", "a"], 64, "--queue");
     code(&["push", "-q", "q", "--file", "/does/not/exist"], 1, "cannot read /does/not/exist");
+    code(&["push", "-q", "q", "--lines", "/does/not/exist"], 1, "cannot read /does/not/exist");
+    code(&["push", "-q", "q", "--lines", "/"], 1, "cannot read /");
+    code(&["push", "-q", "q", "--lines", "/dev/null", "a"], 64, "--lines");
     code(&["--server", "queue:8080", "push", "-q", "q", "a"], 64, "no URL such as");
     code(&["run", "-q", "q"], 64, "COMMAND");
     code(&["--tls-ca", "/does/not/exist", "--server", "https://localhost", "queues"], 78, "/does/not/exist");
