@@ -2,10 +2,15 @@
 //! requests under way, not for idle connections.
 
 use crate::accept::{Arrival, Gate};
+use crate::head_timer::HeadTimer;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +35,20 @@ pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// What answers requests: a router, or what stands before one.
+pub trait Answer: Clone + Send + 'static {
+    fn answer(self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response> + Send;
+}
+
+impl Answer for Router {
+    fn answer(mut self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response> + Send {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let answer = self.call(request);
+        async move { answer.await.unwrap_or_else(|never| match never {}) }
+    }
+}
+
 /// Serves until `drain`, then finishes the requests under way, at the latest until `abort`.
 pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: CancellationToken) {
     serve_tls(gate, router, watch::channel(None).1, drain, abort).await;
@@ -38,7 +57,7 @@ pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: 
 /// The same, over TLS where that is configured.
 pub async fn serve_tls(
     gate: Gate,
-    router: Router,
+    answer: impl Answer,
     tls: Tls,
     drain: CancellationToken,
     abort: CancellationToken,
@@ -58,15 +77,15 @@ pub async fn serve_tls(
         };
         // Answers are small and wait for nothing: they should not wait for each other in the kernel either.
         let _ = stream.set_nodelay(true);
-        let (router, drain, abort, tls) =
-            (router.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
+        let (answer, drain, abort, tls) =
+            (answer.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
         connections.spawn(async move {
             let _permit = permit;
             let Some(config) = tls else {
-                return serve_one(stream, peer, router, drain, abort).await;
+                return serve_one(stream, peer, answer, drain, abort).await;
             };
             match tokio::time::timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
-                Ok(Ok(stream)) => serve_one(stream, peer, router, drain, abort).await,
+                Ok(Ok(stream)) => serve_one(stream, peer, answer, drain, abort).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
             }
@@ -80,19 +99,19 @@ pub async fn serve_tls(
 async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
-    mut router: Router,
+    answer: impl Answer,
     drain: CancellationToken,
     abort: CancellationToken,
 ) {
-    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        router.call(request)
+    let service = service_fn(move |request| {
+        let answer = answer.clone().answer(request, Peer(peer));
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = std::pin::pin!(
         hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::new())
             .header_read_timeout(HEADERS_WITHIN)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
     let result = tokio::select! {

@@ -7,6 +7,7 @@ pub mod allow;
 pub mod backoff;
 pub mod daemon;
 pub mod exit;
+mod head_timer;
 pub mod http;
 pub mod identity;
 pub mod listen;
