@@ -2,7 +2,8 @@
 
 use crate::durable::{self, Keeping, Threads};
 use crate::engine::contract::{Engine, Limits};
-use crate::http::{self, Parts, tokens};
+use crate::http::direct::Direct;
+use crate::http::{self, Doors, Parts, tokens};
 use crate::line::{self, LineDoor};
 use crate::local::{Local, Surroundings};
 use crate::log::LogError;
@@ -169,7 +170,7 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
         let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
         tokio::spawn(liveness.answer_for("data plane"));
         tokio::spawn(plan.engine.clone().keep_time());
-        tokio::spawn(plan.engine.clone().write_each_turn());
+        tokio::spawn(plan.engine.clone().keep_turns());
         if let Some(first) = plan.serve.count_from {
             let counted = plan.engine.count_from(&plan.serve.line_queue, first).await;
             counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
@@ -186,7 +187,7 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
         let item_bytes_max = usize::try_from(plan.serve.max_item_bytes).unwrap_or(usize::MAX);
         let request_bytes_max = usize::try_from(plan.serve.max_request_bytes).unwrap_or(usize::MAX);
         let room = http::request::Room::new(plan.serve.max_memory / 4, request_bytes_max.max(item_bytes_max));
-        let mut router = http::router(Parts {
+        let doors = Doors::from(Parts {
             engine: plan.engine.clone(),
             tokens: plan.tokens,
             item_bytes_max,
@@ -195,14 +196,16 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
             metrics: plan.metrics.clone(),
             drain: stop.drain.clone(),
         });
+        let mut router = http::router(doors.clone());
         if plan.serve.admin.is_none() {
             let stop = stop.clone();
             router =
                 router.merge(admin::router(Admin { readiness: readiness.clone(), liveness, metrics, stop }));
         }
+        let direct = Direct { doors, router };
         tracing::info!(address = local(&plan.http), "serving HTTP");
         let http =
-            kit::http::serve_tls(gate(plan.http)?, router, plan.tls, stop.drain.clone(), stop.abort.clone());
+            kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());
         let line = match plan.line {
             None => None,
             Some(listener) => {

@@ -8,7 +8,7 @@ use kit::stop::Stop;
 use libfuzzer_sys::fuzz_target;
 use queued::engine::contract::Limits;
 use queued::http::request::Room;
-use queued::http::{Parts, router};
+use queued::http::{Doors, Parts, router};
 use queued::local::{Local, Surroundings};
 use queued::metrics::QueuedMetrics;
 use std::time::Duration;
@@ -42,7 +42,7 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             metrics: metrics.clone(),
         };
         let limits = Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
-        let router = router(Parts {
+        let doors = Doors::from(Parts {
             engine: Local::in_memory(limits, around),
             tokens: tokio::sync::watch::channel(None).1,
             item_bytes_max: 1000,
@@ -51,6 +51,7 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             metrics,
             drain: context.stop.drain,
         });
+        let router = router(doors);
         for (which, json, body) in requests {
             let (method, path) = PATHS[usize::from(which) % PATHS.len()];
             let kind = if json { "application/json" } else { "text/plain" };

@@ -1,6 +1,7 @@
 //! The HTTP doors: `/v1`, and kuard's API under `/memq/server`.
 
 pub mod dead;
+pub mod direct;
 pub mod events;
 pub mod memq;
 pub mod push;
@@ -13,8 +14,9 @@ pub mod work;
 use crate::engine::contract::Engine;
 use crate::metrics::{Answered, QueuedMetrics};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -41,6 +43,12 @@ pub struct Parts<E> {
     pub room: request::Room,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
+}
+
+impl<E> From<Parts<E>> for Doors<E> {
+    fn from(parts: Parts<E>) -> Doors<E> {
+        Doors(Arc::new(parts))
+    }
 }
 
 impl<E> Clone for Doors<E> {
@@ -74,9 +82,8 @@ impl<E> Doors<E> {
 }
 
 /// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
-pub fn router<E: Engine>(parts: Parts<E>) -> Router {
-    let requests = parts.metrics.requests.clone();
-    let doors = Doors(Arc::new(parts));
+pub fn router<E: Engine>(doors: Doors<E>) -> Router {
+    let requests = doors.metrics.requests.clone();
     let v1 = Router::new()
         .route("/v1/queues", get(queues::list::<E>))
         .route(
@@ -129,7 +136,10 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     line.push(b'\n');
-    (status, [(header::CONTENT_TYPE, "application/json")], line).into_response()
+    let mut response = Response::new(Body::from(line));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// RFC 3339 with milliseconds.

@@ -27,13 +27,13 @@ pub struct Options {
 
 #[derive(Serialize)]
 struct Pushed {
-    id: String,
+    id: ItemId,
     duplicate: bool,
 }
 
 impl From<(ItemId, bool)> for Pushed {
     fn from((id, duplicate): (ItemId, bool)) -> Pushed {
-        Pushed { id: id.to_string(), duplicate }
+        Pushed { id, duplicate }
     }
 }
 

@@ -6,7 +6,7 @@ use super::tokens::Right;
 use super::{BodyText, Doors, json, request, time};
 use crate::engine::contract::{Engine, LeaseAnswer, LeaseRequest, Settled, Settlement, Until, Wish};
 use crate::engine::core::Leased;
-use crate::engine::item::ItemId;
+use crate::engine::item::{ItemId, Token};
 use crate::engine::policy::{check_duration_ms, check_lease_ms, check_name};
 use axum::body::Body;
 use axum::extract::State;
@@ -116,8 +116,8 @@ fn settlements<T: Settles>(wishes: Vec<T>) -> Result<Vec<Settlement>, Problem> {
 
 #[derive(Serialize)]
 struct LeasedObject {
-    id: String,
-    token: String,
+    id: ItemId,
+    token: Token,
     attempt: u32,
     pushed_at: String,
     lease_ms: u64,
@@ -132,8 +132,8 @@ struct LeasedObject {
 impl From<Leased> for LeasedObject {
     fn from(item: Leased) -> LeasedObject {
         LeasedObject {
-            id: item.id.to_string(),
-            token: item.token.to_string(),
+            id: item.id,
+            token: item.token,
             attempt: item.attempt,
             pushed_at: time(item.pushed_ms),
             lease_ms: item.lease_ms,
@@ -158,7 +158,7 @@ struct LeaseObject {
 
 #[derive(Serialize)]
 struct Outcome {
-    id: String,
+    id: ItemId,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_ms: Option<u64>,
@@ -172,7 +172,7 @@ fn outcomes(ids: &[ItemId], results: &[Settled]) -> Vec<Outcome> {
             Settled::Dead => ("dead", None),
             Settled::Lost => ("lost", None),
         };
-        Outcome { id: id.to_string(), status, lease_ms }
+        Outcome { id: *id, status, lease_ms }
     };
     ids.iter().zip(results).map(outcome).collect()
 }

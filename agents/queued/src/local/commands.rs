@@ -1,13 +1,13 @@
 //! The engine's contract, kept: each command is carried out at once and answered when it is durable.
 
-use super::views::{item_view, view, view_of};
+use super::views::{item_view, look_on, view, view_of};
 use super::{Local, Log, RECORD_BYTES, State, durable};
 use crate::engine::contract::{
     Engine, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, NewItem, QueueView, Refusal, Settled,
     Settlement, Wish,
 };
 use crate::engine::core::{Core, NackTerms, Turn};
-use crate::engine::item::{Item, ItemId, Place, State as ItemState};
+use crate::engine::item::{ItemId, Place, State as ItemState};
 use crate::engine::policy::PolicyChange;
 use crate::log::front::Room;
 use std::time::Duration;
@@ -151,19 +151,13 @@ impl Engine for Local {
     }
 
     async fn look(&self, queue: &str, look: Look) -> Result<Vec<ItemView>, Refusal> {
-        self.read(|state| {
-            let after = look.after.map_or(0, |id| id.number);
-            let items = state.core.queue(queue)?.items().iter_after(after);
-            let wanted = items.filter(|item| look.state.is_none_or(|wanted| wanted == item.state));
-            let (mut bytes, bytes_max) = (0u64, state.limits.answer_bytes_max);
-            let fits = |item: &&Item| {
-                let is_first = bytes == 0;
-                bytes = bytes.saturating_add(item.len.into());
-                is_first || bytes <= bytes_max
-            };
-            let wanted: Vec<Item> = wanted.take(look.limit).take_while(fits).cloned().collect();
-            wanted.iter().map(|item| item_view(state, queue, item)).collect()
-        })
+        let mut seen = Vec::new();
+        let mut next = Some(look.after.map_or(0, |id| id.number));
+        while let Some(after) = next {
+            next = self.read(|state| look_on(state, queue, &look, after, &mut seen))?;
+            tokio::task::yield_now().await;
+        }
+        Ok(seen)
     }
 
     async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, Refusal> {

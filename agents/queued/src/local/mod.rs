@@ -37,8 +37,8 @@ pub struct Shared {
     pub housework: Condvar,
     /// Told when there may be room for pushes again.
     pub room: Notify,
-    /// Told when there is something to write after this turn of the event loop.
-    turn_over: Notify,
+    /// Wakes `keep_turns`: there is something to write after this turn of the event loop, or there are answers to give.
+    turn: Notify,
     /// Told when something is due earlier than was thought.
     timer: Notify,
     changes: watch::Sender<u64>,
@@ -62,8 +62,10 @@ pub struct State {
     armed_ms: u64,
     /// The writer sleeps.
     writer_idle: bool,
-    /// `write_each_turn` runs.
-    gathering: bool,
+    /// `keep_turns` runs.
+    keeps_turns: bool,
+    /// What is durable now, and whose answer `keep_turns` is to give.
+    answers: Vec<oneshot::Sender<()>>,
 }
 
 /// Where records go.
@@ -159,14 +161,15 @@ impl Shared {
             next_waiter: 0,
             armed_ms: u64::MAX,
             writer_idle: false,
-            gathering: false,
+            keeps_turns: false,
+            answers: Vec::new(),
         };
         Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             housework: Condvar::new(),
             room: Notify::new(),
-            turn_over: Notify::new(),
+            turn: Notify::new(),
             timer: Notify::new(),
             changes: watch::Sender::new(0),
             closing: AtomicBool::new(false),
@@ -241,16 +244,44 @@ impl Shared {
         }
         let pending = state.disk_mut(|front| !front.pending.is_empty()) == Some(true);
         if pending && state.writer_idle {
-            match state.gathering {
-                true => self.turn_over.notify_one(),
+            match state.keeps_turns {
+                true => self.turn.notify_one(),
                 false => self.wake_writer(state),
             }
+        }
+    }
+
+    /// Tells those who waited for the disk.
+    pub fn answer(&self, mut state: MutexGuard<'_, State>, mut waiters: Vec<oneshot::Sender<()>>) {
+        state.answers.append(&mut waiters);
+        match state.keeps_turns {
+            true => self.turn.notify_one(),
+            false => give(&mut state.answers),
         }
     }
 
     fn wake_writer(&self, state: &mut State) {
         state.writer_idle = false;
         self.work.notify_all();
+    }
+}
+
+/// `keep_turns` as long as it runs: what it has not done at its end is done then.
+struct Turns<'a>(&'a Shared);
+
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.keeps_turns = false;
+        give(&mut state.answers);
+        self.0.wake_writer(&mut state);
+    }
+}
+
+fn give(answers: &mut Vec<oneshot::Sender<()>>) {
+    for answer in answers.drain(..) {
+        // Whoever waited may be gone.
+        let _ = answer.send(());
     }
 }
 
@@ -302,12 +333,17 @@ impl Local {
         (queues, self.0.engine_view(&mut state))
     }
 
-    /// Wakes the writer once a turn of the event loop, when all requests that have arrived are in the group, and
-    /// not with the first of them; to be spawned once, on the runtime of the doors.
-    pub async fn write_each_turn(self) {
-        self.0.lock().gathering = true;
+    /// What is done once a turn of the event loop and not once a request; to be spawned once, on the runtime of the doors.
+    /// Answers that are durable are given from here, so that the writer wakes this one task and not each that waits.
+    /// The writer is woken when all requests that have arrived are in the group, not with the first of them.
+    pub async fn keep_turns(self) {
+        let _turns = Turns(&self.0);
+        self.0.lock().keeps_turns = true;
+        let mut answers = Vec::new();
         loop {
-            self.0.turn_over.notified().await;
+            self.0.turn.notified().await;
+            std::mem::swap(&mut answers, &mut self.0.lock().answers);
+            give(&mut answers);
             // Comes back behind everything that is ready now.
             tokio::task::yield_now().await;
             let mut state = self.0.lock();

@@ -176,11 +176,7 @@ impl Writer {
             }
             waiters.extend(chunk.waiters);
         }
-        drop(state);
-        for waiter in waiters {
-            // Whoever waited may be gone.
-            let _ = waiter.send(());
-        }
+        shared.answer(state, waiters);
     }
 
     /// Says it once, and waits before the next try; false when the engine is given up meanwhile.

@@ -284,3 +284,73 @@ fn while_it_drains_work_can_be_finished_but_not_begun() {
     std::io::Read::read_to_string(&mut slow, &mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
+
+#[test]
+fn a_request_that_goes_past_the_router_gets_the_answer_that_the_router_gives() {
+    let daemon = Queued::start(&["--data", "memory", "--max-item-bytes", "100"]);
+    let http = &mut daemon.http();
+    let requests: [(&str, &str, &[u8]); 10] = [
+        ("items", "text/plain", b"x"),
+        ("items", "", b""),
+        ("items", "", &[b'x'; 101]),
+        ("lease", "", b""),
+        ("lease", "", b"[]"),
+        ("lease", "", b"{\"max\":0}"),
+        ("lease", "", b"{"),
+        ("ack", "", b"{}"),
+        ("ack", "", b"{\"id\":\"00000000000000000000000000000000\",\"token\":\"0000000000000000\"}"),
+        ("ack", "", b"\xff"),
+    ];
+    for (step, content_type, body) in requests {
+        // The router alone decodes, and it alone reads a query.
+        let [direct, decoded, asked] = ["q/STEP", "%71/STEP", "q/STEP?"].map(|path| {
+            let path = format!("/v1/queues/{}", path.replace("STEP", step));
+            http.send("POST", &path, content_type, body).unwrap();
+            let answer = http.receive().unwrap();
+            let head = answer.head.lines().filter(|line| !line.to_lowercase().starts_with("date:"));
+            let head: Vec<String> = head.map(str::to_owned).collect();
+            let mut text = answer.text().to_owned();
+            // What differs between two items.
+            for field in ["id", "token", "pushed_at", "ready", "leased"] {
+                let value = |value: &Value| value.to_string();
+                let answered: Value = serde_json::from_str(&text).unwrap();
+                let object = answered["items"].get(0).unwrap_or(&answered);
+                for value in [object.get(field), answered.get(field)].into_iter().flatten().map(value) {
+                    text = text.replacen(&format!("\"{field}\":{value}"), &format!("\"{field}\":null"), 1);
+                }
+            }
+            (head, text)
+        });
+        assert_eq!(direct, decoded, "{step}");
+        assert_eq!(direct, asked, "{step}");
+    }
+    let counted = daemon.http().get("/metrics");
+    assert!(
+        counted.text().contains("queued_requests_total{door=\"v1\",status=\"201\"} 6\n"),
+        "{}",
+        counted.text()
+    );
+}
+
+#[test]
+fn what_is_looked_for_is_found_behind_thousands_that_are_not_wanted() {
+    let daemon = daemon();
+    let http = &mut daemon.http();
+    for _ in 0..2 {
+        http.post("/v1/queues/q/batch", "x\n".repeat(5000)).expect(201);
+        http.post("/v1/queues/q/items?delay_ms=600000", "late").expect(201);
+    }
+    let found = |http: &mut Http, query: &str| {
+        let items = http.get(&format!("/v1/queues/q/items?{query}")).expect(200).json()["items"].clone();
+        items.as_array().unwrap().clone()
+    };
+    let late = found(http, "state=delayed");
+    assert_eq!(late.len(), 2);
+    assert!(late.iter().all(|item| item["body"] == "late"));
+    let first = found(http, "state=delayed&limit=1");
+    assert_eq!((first.len(), &first[0]["id"]), (1, &late[0]["id"]));
+    let after = late[0]["id"].as_str().unwrap();
+    assert_eq!(found(http, &format!("state=delayed&after={after}"))[0]["id"], late[1]["id"]);
+    assert_eq!(found(http, &format!("after={after}&limit=1000")).len(), 1000);
+    assert_eq!(found(http, "state=dead").len(), 0);
+}
