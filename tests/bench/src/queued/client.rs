@@ -13,6 +13,8 @@ pub struct Client {
     stream: BufReader<TcpStream>,
     line: Vec<u8>,
     body: Vec<u8>,
+    /// What pushes an item; made once, so that sending it costs the same whatever the protocol.
+    push: Vec<u8>,
     /// The lease that the next request acks.
     ack: String,
 }
@@ -28,8 +30,15 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let stream = BufReader::new(stream);
+        let push = match peer {
+            Peer::Queued => http_request("items", &BODY),
+            Peer::RedisList => redis_command(&[b"LPUSH", b"q", &BODY]),
+            Peer::RedisStream => redis_command(&[b"XADD", b"q", b"*", b"b", &BODY]),
+            Peer::Beanstalkd => [b"put 0 0 60 100\r\n", BODY.as_slice(), b"\r\n"].concat(),
+            Peer::JetStream => nats_message("q", number, &BODY),
+        };
         let mut client =
-            Client { peer, number, stream, line: Vec::new(), body: Vec::new(), ack: String::new() };
+            Client { peer, number, stream, line: Vec::new(), body: Vec::new(), push, ack: String::new() };
         match peer {
             // The first one makes it, the others are told that it is there.
             Peer::RedisStream => {
@@ -61,21 +70,13 @@ impl Client {
     }
 
     pub async fn push(&mut self) -> anyhow::Result<()> {
+        self.stream.get_mut().write_all(&self.push).await?;
         match self.peer {
-            Peer::Queued => self.http("items", &BODY).await,
-            Peer::RedisList => {
-                self.redis(&[b"LPUSH", b"q", &BODY]).await?;
-                self.expect(":").await
-            }
-            Peer::RedisStream => {
-                self.redis(&[b"XADD", b"q", b"*", b"b", &BODY]).await?;
-                self.redis_value().await.map(drop)
-            }
-            Peer::Beanstalkd => {
-                self.send(&[b"put 0 0 60 100\r\n", &BODY, b"\r\n"]).await?;
-                self.expect("INSERTED").await
-            }
-            Peer::JetStream => self.nats_request("q", &BODY).await.map(drop),
+            Peer::Queued => self.http_answer().await,
+            Peer::RedisList => self.expect(":").await,
+            Peer::RedisStream => self.redis_value().await.map(drop),
+            Peer::Beanstalkd => self.expect("INSERTED").await,
+            Peer::JetStream => self.nats_answer().await.map(drop),
         }
     }
 
@@ -166,21 +167,30 @@ impl Client {
     }
 
     async fn http(&mut self, path: &str, body: &[u8]) -> anyhow::Result<()> {
-        let length = body.len();
-        let head =
-            format!("POST /v1/queues/q/{path} HTTP/1.1\r\nHost: q\r\nContent-Length: {length}\r\n\r\n");
-        self.send(&[head.as_bytes(), body]).await?;
-        self.expect("HTTP/1.1 20").await?;
-        let mut length = 0;
-        loop {
-            let line = self.line().await?;
-            if line.is_empty() {
-                break;
+        self.send(&[&http_request(path, body)]).await?;
+        self.http_answer().await
+    }
+
+    async fn http_answer(&mut self) -> anyhow::Result<()> {
+        self.line.clear();
+        while !self.line.ends_with(b"\r\n\r\n") {
+            let unread = self.stream.fill_buf().await?;
+            if unread.is_empty() {
+                bail!("{} closed the connection", self.peer.name());
             }
-            if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.parse()?;
-            }
+            // A head that comes in pieces, which hardly happens, is taken byte by byte.
+            let head = memchr::memmem::find(unread, b"\r\n\r\n").map_or(1, |end| end + 4);
+            self.line.extend_from_slice(&unread[..head]);
+            self.stream.consume(head);
         }
+        // Of the head only the status and the length matter.
+        if !self.line.starts_with(b"HTTP/1.1 20") {
+            bail!("{} answered {:?}", self.peer.name(), String::from_utf8_lossy(&self.line));
+        }
+        let name = b"content-length: ";
+        let length = memchr::memmem::find(&self.line, name).context("no content-length")? + name.len();
+        let digits = self.line[length..].iter().take_while(|byte| byte.is_ascii_digit());
+        let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
         self.bytes(length).await
     }
 
@@ -190,13 +200,7 @@ impl Client {
     }
 
     async fn redis(&mut self, words: &[&[u8]]) -> anyhow::Result<()> {
-        let mut command = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            command.extend_from_slice(word);
-            command.extend_from_slice(b"\r\n");
-        }
-        self.send(&[&command]).await
+        self.send(&[&redis_command(words)]).await
     }
 
     /// One bulk string; `None` is nil.
@@ -213,7 +217,7 @@ impl Client {
         let hello =
             format!("CONNECT {{\"verbose\":false,\"headers\":true}}\r\nSUB inbox.{} 1\r\n", self.number);
         self.send(&[hello.as_bytes()]).await?;
-        let storage = if keeping == Keeping::Durable { "file" } else { "memory" };
+        let storage = if keeping == Keeping::Memory { "memory" } else { "file" };
         let stream =
             format!(r#"{{"name":"q","subjects":["q"],"retention":"workqueue","storage":"{storage}"}}"#);
         self.nats_request("$JS.API.STREAM.CREATE.q", stream.as_bytes()).await?;
@@ -226,8 +230,11 @@ impl Client {
     }
 
     async fn nats_request(&mut self, subject: &str, body: &[u8]) -> anyhow::Result<Message> {
-        let head = format!("PUB {subject} inbox.{} {}\r\n", self.number, body.len());
-        self.send(&[head.as_bytes(), body, b"\r\n"]).await?;
+        self.send(&[&nats_message(subject, self.number, body)]).await?;
+        self.nats_answer().await
+    }
+
+    async fn nats_answer(&mut self) -> anyhow::Result<Message> {
         loop {
             let line = self.line().await?.to_owned();
             let mut words = line.split(' ');
@@ -248,4 +255,26 @@ impl Client {
             }
         }
     }
+}
+
+fn http_request(path: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("POST /v1/queues/q/{path} HTTP/1.1\r\nHost: q\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn redis_command(words: &[&[u8]]) -> Vec<u8> {
+    let mut command = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        command.extend_from_slice(word);
+        command.extend_from_slice(b"\r\n");
+    }
+    command
+}
+
+/// To be answered to the inbox of the client with this number.
+fn nats_message(subject: &str, number: u16, body: &[u8]) -> Vec<u8> {
+    let head = format!("PUB {subject} inbox.{number} {}\r\n", body.len());
+    [head.as_bytes(), body, b"\r\n"].concat()
 }

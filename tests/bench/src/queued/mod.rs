@@ -6,6 +6,7 @@ mod server;
 
 use crate::process::Contender;
 use anyhow::bail;
+use clap::ValueEnum;
 use client::Client;
 use server::{Keeping, Peer};
 use std::fmt::Write as _;
@@ -15,19 +16,24 @@ use std::time::{Duration, Instant};
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Half a minute instead of five; durable servers only
+    /// Half a minute instead of many; durable servers only
     #[arg(long)]
     quick: bool,
+    /// How many clients at once, one table row each
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 64])]
+    clients: Vec<u16>,
+    /// Only what is kept so: all three unless given
+    #[arg(long, value_enum)]
+    only: Option<Keeping>,
     /// The release binary
     #[arg(long, value_name = "PATH", default_value = "target/release/queued")]
     queued: PathBuf,
-    /// How many items wait at the restart, in thousands
+    /// How many items wait at the restart, in thousands; 0 leaves that out
     #[arg(long, value_name = "N", default_value_t = 1000)]
     thousands: u16,
 }
 
 const BODY: [u8; 100] = [b'x'; 100];
-const CLIENTS: [u16; 3] = [1, 16, 64];
 
 /// What one round gave.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +57,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let queued = options.queued.canonicalize()?;
     let (rounds, phase) = match options.quick {
         true => (1, Duration::from_millis(500)),
-        false => (3, Duration::from_secs(1)),
+        false => (5, Duration::from_secs(1)),
     };
-    let kinds: &[Keeping] =
-        if options.quick { &[Keeping::Durable] } else { &[Keeping::Durable, Keeping::Memory] };
+    let kinds = match (options.only, options.quick) {
+        (Some(only), _) => vec![only],
+        (None, true) => vec![Keeping::Durable],
+        (None, false) => Keeping::value_variants().to_vec(),
+    };
     let mut report = String::new();
-    for &keeping in kinds {
+    for keeping in kinds {
         let (there, missing): (Vec<Peer>, Vec<Peer>) =
             Peer::ALL.into_iter().partition(|peer| peer.is_there(&queued, keeping));
         writeln!(report, "\n{}; {} rounds of {} ms\n", keeping.sentence(), rounds, phase.as_millis())?;
@@ -64,11 +73,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             writeln!(report, "- without {}: {}", peer.name(), peer.needs(keeping))?;
         }
         report += "| clients | server | pushes/s | cycles/s | CPU µs push / cycle | queued × best peer |\n|---|---|---|---|---|---|\n";
-        for clients in CLIENTS {
+        for &clients in &options.clients {
             compare(&mut report, &there, keeping, clients, rounds, phase, &queued)?;
         }
     }
-    backlog::report(&mut report, &queued, u32::from(options.thousands))?;
+    if options.thousands > 0 {
+        backlog::report(&mut report, &queued, u32::from(options.thousands))?;
+    }
     write!(std::io::stdout(), "{report}")?;
     Ok(())
 }
@@ -121,11 +132,14 @@ fn compare(
     Ok(())
 }
 
-/// The round in the middle by cycles, whole: figures of different rounds do not belong on one line.
+/// The pace in the middle of each phase, each with what it cost in that round.
 fn median(rounds: &[Round]) -> Round {
-    let mut sorted = rounds.to_vec();
-    sorted.sort_by(|a, b| a.cycle.per_second.total_cmp(&b.cycle.per_second));
-    sorted[sorted.len() / 2]
+    let middle = |pace: fn(&Round) -> Pace| {
+        let mut paces: Vec<Pace> = rounds.iter().map(pace).collect();
+        paces.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+        paces[paces.len() / 2]
+    };
+    Round { push: middle(|round| round.push), cycle: middle(|round| round.cycle) }
 }
 
 /// All connections on one thread, so that the load costs every server the same.

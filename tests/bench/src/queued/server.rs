@@ -17,9 +17,10 @@ pub enum Peer {
 }
 
 /// What an answer is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Keeping {
     Durable,
+    Interval,
     Memory,
 }
 
@@ -27,6 +28,9 @@ impl Keeping {
     pub fn sentence(self) -> &'static str {
         match self {
             Keeping::Durable => "Durable: what was answered survives a power loss",
+            Keeping::Interval => {
+                "Written: what was answered survives the server, and a power loss but for the last second"
+            }
             Keeping::Memory => "In memory: nothing survives",
         }
     }
@@ -54,7 +58,7 @@ impl Peer {
             (Peer::JetStream, Keeping::Durable) => {
                 "no nats-server that knows sync_interval (2.10) is installed"
             }
-            (Peer::JetStream, Keeping::Memory) => "nats-server is not installed",
+            (Peer::JetStream, Keeping::Interval | Keeping::Memory) => "nats-server is not installed",
             (Peer::Queued, _) => "not built",
         }
     }
@@ -76,26 +80,34 @@ impl Peer {
     }
 
     pub fn start(self, keeping: Keeping, directory: &Path, queued: &Path) -> anyhow::Result<Contender> {
-        let durable = keeping == Keeping::Durable;
+        let kept = keeping != Keeping::Memory;
         let port = free_port()?;
         let address = format!("127.0.0.1:{port}");
         let mut command = match self {
             Peer::Queued => {
                 let mut command = Command::new(queued);
                 command.args(["--line", "none", "--max-memory", "2GiB", "--http", &address]);
-                command.args(["--data", if durable { "data" } else { "memory" }]);
+                command.args(["--data", if kept { "data" } else { "memory" }]);
+                command
+                    .args(["--durability", if keeping == Keeping::Durable { "always" } else { "interval" }]);
                 command
             }
             Peer::RedisList | Peer::RedisStream => {
                 let mut command = Command::new("redis-server");
-                command.args(["--port", &port.to_string(), "--save", "", "--appendfsync", "always"]);
-                command.args(["--appendonly", if durable { "yes" } else { "no" }]);
+                command.args(["--port", &port.to_string(), "--save", ""]);
+                command.args(["--appendonly", if kept { "yes" } else { "no" }]);
+                command
+                    .args(["--appendfsync", if keeping == Keeping::Durable { "always" } else { "everysec" }]);
                 command
             }
             Peer::Beanstalkd => {
                 let mut command = Command::new("beanstalkd");
                 command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
-                command.args(if durable { &["-b", ".", "-f0"][..] } else { &[] });
+                command.args(match keeping {
+                    Keeping::Durable => &["-b", ".", "-f0"][..],
+                    Keeping::Interval => &["-b", ".", "-f1000"],
+                    Keeping::Memory => &[],
+                });
                 command
             }
             Peer::JetStream => {
@@ -127,6 +139,10 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 fn nats_config(keeping: Keeping, port: u16) -> String {
-    let sync = if keeping == Keeping::Durable { ", sync_interval: always" } else { "" };
+    let sync = match keeping {
+        Keeping::Durable => ", sync_interval: always",
+        Keeping::Interval => ", sync_interval: \"1s\"",
+        Keeping::Memory => "",
+    };
     format!("listen: 127.0.0.1:{port}\njetstream {{ store_dir: store{sync} }}\n")
 }
