@@ -3,6 +3,9 @@
 _list:
     @just --list
 
+# What special tests are compiled with: the same for all of them, so that it is compiled once.
+special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests"
+
 # Run the whole crew on this host, with its data in ./nodecrew-data
 run *FLAGS:
     cargo run --release -p nodecrew -- up {{FLAGS}}
@@ -19,23 +22,23 @@ lint:
 
 # Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
 test-clients:
-    cargo test -p logd --features client-tests --test it real_clients
-    cargo test -p logsend --features client-tests --test it each_line_is_exactly_one_write
-    cargo test -p logcd --features client-tests --test readers
-    cargo test -p queued --features client-tests --test it walkthroughs
-    cargo test -p queuectl --features client-tests --test it a_terminal
+    cargo test {{special}} --test it -- real_clients each_line_is_exactly_one_write walkthroughs a_terminal
+    cargo test {{special}} --test readers
+
+# The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw
+test-pages:
+    cargo test -p nodecrew --features browser-tests --test browser -- --test-threads 2
 
 # queued against its OpenAPI file: thousands of made-up requests
 test-openapi:
     python3 -m venv target/schemathesis
     target/schemathesis/bin/pip install --quiet 'schemathesis>=4.32,<5'
-    SCHEMATHESIS={{justfile_directory()}}/target/schemathesis/bin/schemathesis cargo test -p queued --features openapi-tests --test it schemathesis
+    SCHEMATHESIS={{justfile_directory()}}/target/schemathesis/bin/schemathesis cargo test {{special}} --test it -- schemathesis
 
 # Tests that mount file systems or make namespaces: as root
 test-root:
-    cargo test -p logd --features root-tests --test it root_
-    cargo test -p logsend --features root-tests --test it as_process_1
-    cargo test -p logcd --features root-tests --test root_filesystems
+    cargo test {{special}} --test it -- root_ as_process_1
+    cargo test {{special}} --test root_filesystems
 
 # An agent beside its limits and peers, as ratios: just bench logd --quick
 bench agent *FLAGS:
@@ -77,11 +80,24 @@ test-toolbox:
 # The images under real podman, and a real registry: as root. Not of profile dist, which is smaller and takes far longer
 test-containers profile="release":
     images/build {{profile}}
-    IMAGE_PROFILE={{profile}} cargo test -p containers --features container-tests --test it
+    IMAGE_PROFILE={{profile}} cargo test -p containers --features container-tests --test containers
 
 # The package on a Debian with a real systemd, in a container: as root
 test-package:
     packaging/test
+
+# The walk-throughs on the cluster that kubectl is configured for; the images must be on its nodes (or IMAGE_PREFIX name their registry)
+e2e *FLAGS:
+    cargo test -p cluster --features cluster-tests --test cluster -- --test-threads=4 {{FLAGS}}
+
+# The same, and the loss of a node, on three nodes made on this machine by the scripts in CLUSTER: as root, after `just images`
+e2e-here cluster="../shared/cluster" *FLAGS:
+    cargo test -p cluster --features node-loss-tests --test cluster --no-run
+    tests/cluster/on-test-cluster {{cluster}} cargo test -p cluster --features node-loss-tests --test cluster -- --test-threads=4 {{FLAGS}}
+
+# The manifests: rendered as committed, valid in the last five versions of Kubernetes, nothing that checkov minds
+manifests:
+    tests/manifests/lint
 
 # Licences, sources and bans of what goes into the binaries
 deny:

@@ -1,0 +1,156 @@
+//! The whole crew, as `kubectl apply -k k8s/` makes it, its settings, and what is left when it is deleted.
+
+use crate::kubectl::{kubectl, says, says_to};
+use crate::lines::log;
+use crate::log_compressor::archive;
+use crate::manifest::{Changed, apply_words, for_this_cluster, of_this_registry, rendered};
+use crate::namespace::{Namespace, Pod};
+use crate::node;
+use crate::waiting::until;
+use std::collections::BTreeSet;
+
+/// One line through logsend, from a pod on a node.
+fn sender(name: &str, node: &str, line: &str) -> String {
+    of_this_registry(format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  nodeName: {node}
+  restartPolicy: Never
+  containers:
+    - name: sender
+      image: localhost/nodecrew/logsend:0.1.0
+      args: [--give-up, 20s, --, expr, {line}]
+      env: [{{name: HOST_IP, valueFrom: {{fieldRef: {{fieldPath: status.hostIP}}}}}}]
+"#
+    ))
+}
+
+#[track_caller]
+fn ended(namespace: &Namespace, pod: &str) -> String {
+    namespace.until(&format!("the end of {pod}"), || {
+        let phase = namespace.says(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"]);
+        (phase == "Succeeded" || phase == "Failed").then_some(phase)
+    })
+}
+
+#[track_caller]
+fn apply(text: &str) {
+    says_to(&apply_words(), &for_this_cluster(text));
+}
+
+/// Gone when it is dropped, whatever was found until then: the other tests need its port.
+struct Crew(String);
+
+impl Crew {
+    #[track_caller]
+    fn apply(manifest: String) -> Crew {
+        apply(&manifest);
+        Crew(manifest)
+    }
+
+    #[track_caller]
+    fn delete(&self) {
+        let words = ["delete", "-f", "-", "--ignore-not-found", "--wait=true", "--timeout=180s"];
+        says_to(&words, &for_this_cluster(&self.0));
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.delete();
+    }
+}
+
+/// What is the crew's in the whole cluster.
+fn of_the_crew() -> String {
+    let kinds = "namespaces,daemonsets,statefulsets,pods,services,configmaps,networkpolicies,poddisruptionbudgets,resourcequotas,persistentvolumeclaims";
+    says(&["get", kinds, "-A", "-o", "name", "-l", "app.kubernetes.io/part-of=nodecrew"])
+}
+
+#[test]
+fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
+    let _nodes = node::exclusive();
+    let crew = Crew::apply(rendered("crew"));
+    let (nodes, queue) = (Namespace::of_a_manifest("nodecrew"), Namespace::of_a_manifest("nodecrew-queue"));
+    let everywhere: BTreeSet<_> = node::names().into_iter().collect();
+    let daemons = |name: &str| -> Vec<Pod> {
+        nodes.rolled_out(&format!("daemonset/{name}"));
+        let pods = nodes.ready(&format!("name={name}"), everywhere.len());
+        assert_eq!(pods.iter().map(|pod| pod.node.clone()).collect::<BTreeSet<_>>(), everywhere);
+        pods
+    };
+    let (logds, logcds) = (daemons("logd"), daemons("logcd"));
+    queue.rolled_out("statefulset/queued");
+    let queued = queue.ready("name=queued", 1).remove(0);
+
+    // A changed ConfigMap is applied by the running pods: lines longer than 16 bytes are now cut.
+    let logd = &logds[0];
+    let users = Namespace::new("crew");
+    let long = "abcdefghijklmnopqrstuvwxyzabcdef";
+    let sent = |name: &str| {
+        users.apply(&sender(name, &logd.node, long));
+        assert_eq!(ended(&users, name), "Succeeded");
+    };
+    let before = log(&nodes, logd).len();
+    sent("whole");
+    assert_eq!(log(&nodes, logd)[before..], [long]);
+    apply(&crew.0.clone().with("max-held = \"16MiB\"", "max-held = \"16MiB\"\n    max-line = \"16\""));
+    let said = "settings reloaded";
+    nodes.until("word of the changed settings in every pod", || {
+        let logs = |pod: &Pod| nodes.says(&["logs", &pod.name]);
+        logds.iter().all(|pod| logs(pod).contains(said)).then_some(())
+    });
+    let before = log(&nodes, logd).len();
+    sent("cut");
+    assert_eq!(log(&nodes, logd)[before..], [&long[..16], &long[16..]]);
+    let after = nodes.ready("name=logd", logds.len());
+    assert!(
+        after.iter().all(|pod| pod.restarts == 0 && logds.iter().any(|old| old.uid == pod.uid)),
+        "{after:?}"
+    );
+
+    // A setting that is wrong is said, and the pods go on with what they have.
+    apply(&crew.0.clone().with("keep-days = 31", "keep-days = \"thirty\""));
+    nodes.until("the wrong setting named", || {
+        let said = nodes.says(&["logs", &logcds[0].name]);
+        said.contains("keep-days").then_some(())
+    });
+    assert!(nodes.ready("name=logcd", logcds.len()).iter().all(|pod| pod.restarts == 0));
+    let path = archive(&nodes, &logcds[0]);
+    nodes.exec(&logcds[0].name, &["logcd", "verify", &path]);
+    assert_eq!(queue.ready("name=queued", 1)[0].uid, queued.uid);
+
+    // Gone with all that was applied, but for what is on the nodes.
+    crew.delete();
+    until("nothing of the crew", || {
+        let left = of_the_crew();
+        left.is_empty().then_some(())
+    });
+    let volumes = says(&["get", "persistentvolumes", "-o", "jsonpath={.items[*].spec.claimRef.namespace}"]);
+    assert!(!volumes.contains("nodecrew-queue"), "{volumes}");
+    users.apply(&format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: look}}
+spec:
+  nodeName: {}
+  restartPolicy: Never
+  containers:
+    - name: look
+      image: busybox:1.36
+      command: [sh, -ec, "grep -c {long} /node/lib/logd/node_log; ls /node/log/*.tar.gz"]
+      volumeMounts: [{{name: node, mountPath: /node, readOnly: true}}]
+  volumes: [{{name: node, hostPath: {{path: /var}}}}]
+"#,
+        logd.node
+    ));
+    assert_eq!(ended(&users, "look"), "Succeeded");
+    let kept = users.says(&["logs", "look"]);
+    let archive_name = path.rsplit('/').next().unwrap();
+    assert!(kept.starts_with('1') && kept.contains(archive_name), "{kept}");
+    assert!(kubectl(&["get", "namespace", "nodecrew"]).status.code() == Some(1), "the namespace is gone");
+}

@@ -1,0 +1,93 @@
+//! kubectl, as a person types it.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+pub fn kubectl(words: &[&str]) -> Output {
+    command(words).output().unwrap()
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new("kubectl");
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+/// stdout of a command that must succeed.
+#[track_caller]
+pub fn says(words: &[&str]) -> String {
+    text(words, &kubectl(words))
+}
+
+/// The same with something on stdin.
+#[track_caller]
+pub fn says_to(words: &[&str], input: &str) -> String {
+    let mut child =
+        command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    text(words, &child.wait_with_output().unwrap())
+}
+
+#[track_caller]
+fn text(words: &[&str], output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {}: {stderr}", words.join(" "));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// What `get … -o json` says.
+#[track_caller]
+pub fn json(words: &[&str]) -> Value {
+    serde_json::from_str(&says(&[words, &["-o", "json"]].concat())).unwrap()
+}
+
+/// The objects of a list.
+#[track_caller]
+pub fn list(words: &[&str]) -> Vec<Value> {
+    json(words)["items"].as_array().unwrap().clone()
+}
+
+/// Whether the cluster has this version of an API, such as `policy/v1`.
+pub fn serves(version: &str) -> bool {
+    static VERSIONS: OnceLock<String> = OnceLock::new();
+    VERSIONS.get_or_init(|| says(&["api-versions"])).lines().any(|line| line == version)
+}
+
+/// Whether its CronJobs are `batch/v1`, which has Jobs since long before.
+pub fn has_cron_job_v1() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let resources: Value = serde_json::from_str(&says(&["get", "--raw", "/apis/batch/v1"])).unwrap();
+        resources["resources"].as_array().unwrap().iter().any(|resource| resource["name"] == "cronjobs")
+    })
+}
+
+/// A command that goes on until this is dropped.
+pub struct Running {
+    child: Child,
+    /// Open for as long as it runs: it writes to it.
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub fn start(words: &[&str]) -> Running {
+        let mut child = command(words).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout }
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

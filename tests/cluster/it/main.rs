@@ -1,0 +1,18 @@
+//! The walk-throughs on a real cluster, word for word, and the promises under fire.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod crew;
+mod jobs;
+mod kubectl;
+mod lines;
+mod log_compressor;
+mod log_daemon;
+mod manifest;
+mod multiplier;
+mod namespace;
+mod node;
+#[cfg(feature = "node-loss-tests")]
+mod node_loss;
+mod secrets;
+mod waiting;
+mod work_queue;

@@ -1,0 +1,67 @@
+//! The manifests of k8s/, as this cluster takes them.
+
+use crate::kubectl::{has_cron_job_v1, serves};
+use std::path::Path;
+
+/// A file of k8s/examples.
+#[track_caller]
+pub fn example(name: &str) -> String {
+    read(&format!("examples/{name}"))
+}
+
+/// A rendered overlay.
+#[track_caller]
+pub fn rendered(name: &str) -> String {
+    read(&format!("rendered/{name}.yaml"))
+}
+
+#[track_caller]
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../k8s").join(path);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    of_this_registry(text)
+}
+
+/// Where the images are elsewhere, the names of the manifests are changed to that.
+pub fn of_this_registry(text: String) -> String {
+    match std::env::var("IMAGE_PREFIX") {
+        Ok(prefix) => text.replace("localhost/nodecrew/", &format!("{prefix}/")),
+        Err(_) => text,
+    }
+}
+
+/// A change that a test needs; what it is made to must be there.
+pub trait Changed {
+    fn with(self, old: &str, new: &str) -> String;
+}
+
+impl Changed for String {
+    #[track_caller]
+    fn with(self, old: &str, new: &str) -> String {
+        assert!(self.contains(old), "no {old:?} in\n{self}");
+        self.replace(old, new)
+    }
+}
+
+/// Old clusters have two kinds under other versions only.
+pub fn for_this_cluster(text: &str) -> String {
+    let mut documents: Vec<String> = text.split("\n---\n").map(str::to_owned).collect();
+    for document in &mut documents {
+        let is = |kind: &str| document.lines().any(|line| line == format!("kind: {kind}"));
+        if is("CronJob") && !has_cron_job_v1() {
+            *document = document.replacen("apiVersion: batch/v1", "apiVersion: batch/v1beta1", 1);
+        } else if is("PodDisruptionBudget") && !serves("policy/v1") {
+            *document = document.replacen("apiVersion: policy/v1", "apiVersion: policy/v1beta1", 1);
+        }
+    }
+    documents.join("\n---\n")
+}
+
+/// `kubectl apply -f -`, with what must follow it. A cluster that does not know all fields drops those.
+pub fn apply_words() -> Vec<&'static str> {
+    let mut words = vec!["apply", "-f", "-"];
+    if !serves("policy/v1") {
+        words.push("--validate=false");
+    }
+    words
+}
