@@ -1,0 +1,91 @@
+//! What the images bring along, as images/Containerfile and images/stage say it.
+
+use crate::pod::{of_every_container, unless};
+use crate::rendering::text;
+use k8s_openapi::api::core::v1::Container;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The one image of somebody else, of the examples that are a shell's work.
+pub const BUSYBOX: &str = "busybox:1.36";
+
+#[derive(Debug, Default)]
+pub struct Image {
+    pub user: i64,
+    pub directory: PathBuf,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    /// What there is in /bin.
+    pub programs: Vec<String>,
+}
+
+static IMAGES: LazyLock<BTreeMap<String, Image>> = LazyLock::new(|| {
+    let containerfile = text("images/Containerfile");
+    let stages = containerfile.split("\nFROM base AS ").skip(1);
+    let images: BTreeMap<String, Image> = stages.map(read).collect();
+    assert!(images.len() >= 6, "images/Containerfile is not what this test takes it for: {images:?}");
+    images
+});
+
+fn read(stage: &str) -> (String, Image) {
+    let (name, rest) = stage.split_once('\n').unwrap();
+    let mut image = Image { directory: "/".into(), programs: programs(name), ..Image::default() };
+    for line in rest.lines() {
+        let Some((instruction, words)) = line.split_once(' ') else { continue };
+        match instruction {
+            "USER" => image.user = words.split(':').next().unwrap().parse().unwrap(),
+            "WORKDIR" => image.directory = words.into(),
+            "ENTRYPOINT" => image.entrypoint = serde_json::from_str(words).unwrap(),
+            "CMD" => image.command = serde_json::from_str(words).unwrap(),
+            _ => {}
+        }
+    }
+    (name.to_owned(), image)
+}
+
+/// The image's own binary, the links to it, and the toolbox.
+fn programs(image: &str) -> Vec<String> {
+    let stage = text("images/stage");
+    let applets = stage.lines().find_map(|line| line.strip_prefix("for applet in ")).unwrap();
+    let tools = applets.split(';').next().unwrap().split_whitespace();
+    let to_own = format!("ln -s {image} \"$out/{image}/bin/");
+    let links = stage.lines().filter_map(|line| line.strip_prefix(&to_own)?.strip_suffix('"'));
+    tools.chain(links).chain([image]).map(str::to_owned).collect()
+}
+
+pub fn version() -> String {
+    let manifest = text("Cargo.toml");
+    let package = manifest.split("[workspace.package]").nth(1).unwrap();
+    package.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"').to_owned()
+}
+
+/// The image of a container, if it is one of ours.
+pub fn of(container: &Container) -> Option<&'static Image> {
+    let name = container.image.as_deref()?.strip_prefix("localhost/nodecrew/")?;
+    IMAGES.get(name.split(':').next()?)
+}
+
+#[test]
+fn every_image_is_one_that_just_images_builds_or_the_one_busybox() {
+    let version = version();
+    of_every_container(|_, container| {
+        let image = container.image.as_deref().unwrap_or("none");
+        let ours = IMAGES.keys().any(|name| image == format!("localhost/nodecrew/{name}:{version}"));
+        let wanted =
+            format!("write localhost/nodecrew/NAME:{version} with a name of images/names, or {BUSYBOX}");
+        unless(ours || image == BUSYBOX, format!("image {image}: {wanted}")).into_iter().collect()
+    });
+}
+
+#[test]
+fn each_image_runs_as_the_user_that_it_was_made_for() {
+    of_every_container(|pod, container| {
+        let Some(image) = of(container) else { return Vec::new() };
+        let user = pod.spec.security_context.as_ref().and_then(|context| context.run_as_user);
+        // A client that appends to a file of the node does it as the node's root.
+        let wanted = if pod.mounts_the_node() { 0 } else { image.user };
+        let what = format!("runAsUser is {user:?}: write {wanted}, as images/Containerfile has it");
+        unless(user == Some(wanted), what).into_iter().collect()
+    });
+}

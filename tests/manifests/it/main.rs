@@ -1,0 +1,21 @@
+//! What k8s/ promises, checked without a cluster: k8s/rendered/*.yaml, through which base, components and overlays are
+//! seen, and k8s/examples. Each test asks one thing of every file and says all that is wrong at once.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod confinement;
+mod custom;
+mod fields;
+mod image;
+mod jobs;
+mod layout;
+mod mounts;
+mod nodes;
+mod object;
+mod peers;
+mod pod;
+mod probes;
+mod rendering;
+mod resources;
+mod run;
+mod selectors;
+mod settings;

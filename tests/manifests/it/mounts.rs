@@ -1,0 +1,130 @@
+//! What is mounted is there, what is needed is mounted, and what is written to can be written.
+
+use crate::object::Typed;
+use crate::pod::{Pod, judge, of_every_pod, unless};
+use crate::rendering::text;
+use crate::run::of_every_run;
+use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
+use std::path::Path;
+
+/// The Secrets that the user makes, with their keys; k8s/overlays/prod/kustomization.yaml says how.
+const SECRETS: [(&str, &[&str]); 3] = [
+    ("logd-tls", &["tls.crt", "tls.key", "ca.crt"]),
+    ("queued-tls", &["tls.crt", "tls.key", "ca.crt"]),
+    ("queued-tokens", &["tokens"]),
+];
+
+/// Where a path of a container lies.
+pub struct Place<'a> {
+    pub mount: &'a VolumeMount,
+    /// None where a volumeClaimTemplate makes it.
+    pub volume: Option<&'a Volume>,
+    /// From the mount on.
+    pub below: String,
+}
+
+pub fn place<'a>(pod: &'a Pod<'_>, container: &'a Container, path: &Path) -> Option<Place<'a>> {
+    let mounts = container.volume_mounts.iter().flatten();
+    let mounts = mounts.filter_map(|mount| Some((mount, path.strip_prefix(&mount.mount_path).ok()?)));
+    let (mount, below) = mounts.max_by_key(|(mount, _)| mount.mount_path.len())?;
+    let volume = pod.spec.volumes.iter().flatten().find(|volume| volume.name == mount.name);
+    Some(Place { mount, volume, below: below.to_string_lossy().into_owned() })
+}
+
+#[test]
+fn each_mount_has_its_volume_and_each_volume_its_mount() {
+    of_every_pod(|pod| {
+        let claims = match &pod.object.resource {
+            Typed::StatefulSet(set) => set.spec.volume_claim_templates.as_ref(),
+            _ => None,
+        };
+        let claims = claims.into_iter().flatten().filter_map(|claim| claim.metadata.name.as_deref());
+        let volumes: Vec<&str> =
+            pod.spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).chain(claims).collect();
+        let mounts = pod.containers().flat_map(|container| container.volume_mounts.iter().flatten());
+        let mounts: Vec<&str> = mounts.map(|mount| mount.name.as_str()).collect();
+        let unmade = mounts.iter().filter(|name| !volumes.contains(name));
+        let unused = volumes.iter().filter(|name| !mounts.contains(name));
+        unmade
+            .map(|name| format!("{name} is mounted, and no volume: write it under volumes"))
+            .chain(unused.map(|name| format!("the volume {name} is mounted nowhere: remove it")))
+            .collect()
+    });
+}
+
+#[test]
+fn config_maps_are_in_the_same_file_and_secrets_are_those_that_the_user_is_told_to_make() {
+    of_every_pod(|pod| {
+        let namespace = pod.object.namespace.as_deref();
+        let wrong = |volume: &Volume| {
+            let map = volume.config_map.as_ref().map(|map| &map.name);
+            let secret = volume.secret.as_ref().and_then(|secret| secret.secret_name.as_ref());
+            let no_map = map.filter(|name| pod.rendering.config_map(namespace, name).is_none());
+            let no_secret = secret.filter(|name| !SECRETS.iter().any(|(known, _)| known == name));
+            no_map.map(|name| format!("ConfigMap {name} is not in this file: add it")).or(no_secret.map(
+                |name| format!("Secret {name}: say in overlays/prod how it is made, and in SECRETS here"),
+            ))
+        };
+        pod.spec.volumes.iter().flatten().filter_map(wrong).collect()
+    });
+    let told = text("k8s/overlays/prod/kustomization.yaml");
+    judge(SECRETS.iter().filter_map(|(name, _)| {
+        unless(
+            told.contains(&format!(" {name} ")),
+            format!("k8s/overlays/prod/kustomization.yaml does not say how {name} is made"),
+        )
+    }));
+}
+
+#[test]
+fn each_file_that_a_program_reads_is_mounted_and_readable_to_its_user() {
+    of_every_run(|pod, container, run| {
+        run.reads.iter().filter_map(|path| unreadable(pod, container, path)).collect()
+    });
+}
+
+fn unreadable(pod: &Pod<'_>, container: &Container, path: &Path) -> Option<String> {
+    let shown = path.display();
+    let Some(Place { volume: Some(volume), below, .. }) = place(pod, container, path) else {
+        return Some(format!("{shown} is read, and nothing mounted there"));
+    };
+    if let Some(map) = &volume.config_map {
+        let files = pod.rendering.config_map(pod.object.namespace.as_deref(), &map.name);
+        let known = files.is_some_and(|files| files.iter().any(|(key, _)| *key == below));
+        return unless(known, format!("{shown}: ConfigMap {} has no {below}", map.name));
+    }
+    let secret = volume.secret.as_ref()?;
+    let name = secret.secret_name.as_deref().unwrap_or_default();
+    let known = SECRETS.iter().any(|(known, keys)| *known == name && keys.contains(&below.as_str()));
+    let context = pod.spec.security_context.as_ref();
+    let is_root = context.and_then(|context| context.run_as_user) == Some(0);
+    let of_group = context.is_some_and(|context| context.fs_group.is_some());
+    let mode = secret.default_mode.unwrap_or(0o644);
+    let readable = (is_root && mode & 0o400 != 0) || (of_group && mode & 0o040 != 0) || mode & 0o004 != 0;
+    let private = mode & 0o007 == 0;
+    unless(known, format!("{shown}: Secret {name} has no {below}"))
+        .or(unless(readable, format!("{shown}: mode {mode:o} keeps its user out: set fsGroup and 0440")))
+        .or(unless(
+            private,
+            format!("{shown}: mode {mode:o} shows a secret to everybody: 0400, or 0440 with fsGroup"),
+        ))
+}
+
+#[test]
+fn each_path_that_a_program_writes_to_is_on_a_volume_that_can_be_written() {
+    of_every_run(|pod, container, run| {
+        let wrong = |path: &Path| {
+            let place = place(pod, container, path);
+            let writable = place.is_some_and(|place| {
+                let kept =
+                    place.volume.is_none_or(|volume| volume.config_map.is_none() && volume.secret.is_none());
+                kept && place.mount.read_only != Some(true)
+            });
+            unless(
+                writable,
+                format!("{} is written, and the root is read-only: mount a volume", path.display()),
+            )
+        };
+        run.writes.iter().filter_map(|path| wrong(path)).collect()
+    });
+}

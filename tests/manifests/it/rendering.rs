@@ -1,0 +1,90 @@
+//! The files: each is a whole by itself, as `kubectl apply -f` takes it.
+
+use crate::object::{Object, Typed};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+/// One file.
+#[derive(Debug)]
+pub struct Rendering {
+    /// From the root of the tree.
+    pub path: String,
+    pub objects: Vec<Object>,
+}
+
+static ALL: LazyLock<Vec<Rendering>> = LazyLock::new(|| {
+    let mut paths = yaml_below("k8s/rendered");
+    assert!(paths.len() >= 4, "only {paths:?} below k8s/rendered: run k8s/render");
+    paths.extend(yaml_below("k8s/examples"));
+    let read = |path: &String| Rendering::parse(path, &text(path));
+    paths.iter().map(read).collect::<Result<_, _>>().unwrap_or_else(|what| panic!("{what}"))
+});
+
+/// Every rendered file and every example.
+pub fn all() -> &'static [Rendering] {
+    &ALL
+}
+
+pub fn crew() -> impl Iterator<Item = &'static Rendering> {
+    all().iter().filter(|rendering| rendering.is_crew())
+}
+
+pub fn examples() -> impl Iterator<Item = &'static Rendering> {
+    all().iter().filter(|rendering| !rendering.is_crew())
+}
+
+impl Rendering {
+    pub fn parse(path: &str, text: &str) -> Result<Rendering, String> {
+        let documents = serde_saphyr::from_multiple(text).map_err(|e| format!("{path}: {e}"))?;
+        let objects = documents.into_iter().map(Object::parse).collect::<Result<_, _>>();
+        Ok(Rendering { path: path.to_owned(), objects: objects.map_err(|what| format!("{path}: {what}"))? })
+    }
+
+    /// Made of base, components and overlays; the others are examples.
+    pub fn is_crew(&self) -> bool {
+        self.path.starts_with("k8s/rendered/")
+    }
+
+    /// The content of a ConfigMap of this file.
+    pub fn config_map(&self, namespace: Option<&str>, name: &str) -> Option<Vec<(&str, &str)>> {
+        self.objects.iter().find_map(|object| match &object.resource {
+            Typed::ConfigMap(map) if object.name == name && object.namespace.as_deref() == namespace => {
+                let data = map.data.iter().flatten();
+                Some(data.map(|(key, text)| (key.as_str(), text.as_str())).collect())
+            }
+            _ => None,
+        })
+    }
+}
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A file of the tree.
+pub fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The paths of all YAML files below a directory of the tree, in order.
+pub fn yaml_below(directory: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for name in names_in(directory) {
+        let path = format!("{directory}/{name}");
+        if root().join(&path).is_dir() {
+            paths.extend(yaml_below(&path));
+        } else if name.ends_with(".yaml") || name.ends_with(".yml") {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+/// What a directory of the tree has in it.
+pub fn names_in(directory: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(directory)).unwrap_or_else(|e| panic!("{directory}: {e}"));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

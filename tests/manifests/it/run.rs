@@ -1,0 +1,319 @@
+//! What a container runs, as the program itself understands its arguments, its environment and its settings file: these
+//! go through the agents' own definitions.
+
+use crate::image;
+use crate::mounts::place;
+use crate::pod::{Pod, of_every_container};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use k8s_openapi::api::core::v1::Container;
+use kit::exit::Fatal;
+use kit::settings::Door;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+pub struct Run {
+    pub program: String,
+    pub listens: Vec<SocketAddr>,
+    /// Where probes and metrics are answered.
+    pub admin: Option<SocketAddr>,
+    pub drain_timeout: Duration,
+    /// What it lets others fill.
+    pub memory_bytes: u64,
+    /// But for the settings file, which was read to make this.
+    pub reads: Vec<PathBuf>,
+    pub writes: Vec<PathBuf>,
+    /// The environment variables that it looks at.
+    pub variables: BTreeSet<String>,
+    pub calls: Option<Call>,
+    /// `sh -c`.
+    pub script: Option<String>,
+    /// `queuectl run`: `--until`.
+    pub works_until: Option<String>,
+}
+
+/// Whom a client connects to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Call {
+    Url(String),
+    Node { port: u16 },
+}
+
+/// Variables that name a process to itself, see `kit::identity`.
+const IDENTITY: [&str; 3] = ["NODE_NAME", "POD_NAME", "POD_NAMESPACE"];
+
+pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
+    let environment = environment(container)?;
+    let mut variables = BTreeSet::new();
+    let argv = argv(container, &environment, &mut variables)?;
+    let program = Path::new(argv.first().ok_or("neither the image nor the container has a command")?);
+    let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if image::of(container).is_some_and(|image| !image.programs.contains(&program)) {
+        return Err(format!("the image has no {program}: images/stage lists what it has"));
+    }
+    let mut asked = Asked { pod, container, environment, argv };
+    let mut run = match program.as_str() {
+        "logd" => asked.logd(),
+        "logcd" => asked.logcd(),
+        "queued" => asked.queued(),
+        "logsend" => asked.logsend(),
+        "queuectl" => asked.queuectl(),
+        "keygen" => asked.keygen(),
+        "sh" => Ok(asked.script()),
+        _ => Ok(Run::default()),
+    }?;
+    run.program = program;
+    run.variables.extend(variables);
+    Ok(run)
+}
+
+/// Asks `check` about every container and what it runs. One whose settings are refused is passed over here and fails
+/// the test of the settings.
+#[track_caller]
+pub fn of_every_run(check: impl Fn(&Pod<'_>, &Container, &Run) -> Vec<String>) {
+    of_every_container(|pod, container| match of(pod, container) {
+        Ok(run) => check(pod, container, &run),
+        Err(_) => Vec::new(),
+    });
+}
+
+/// What the container's variables are, with something in place of what only a cluster knows.
+fn environment(container: &Container) -> Result<BTreeMap<String, String>, String> {
+    if container.env_from.is_some() {
+        return Err("envFrom hides which settings there are: name each".to_owned());
+    }
+    let variables = container.env.iter().flatten();
+    Ok(variables.map(|v| (v.name.clone(), v.value.clone().unwrap_or_else(|| "192.0.2.1".into()))).collect())
+}
+
+/// The words that the container runtime starts, `$(NAME)` replaced as the kubelet does it.
+fn argv(
+    container: &Container,
+    environment: &BTreeMap<String, String>,
+    used: &mut BTreeSet<String>,
+) -> Result<Vec<String>, String> {
+    let image = image::of(container);
+    let entrypoint = image.map(|image| image.entrypoint.clone()).unwrap_or_default();
+    let by_default = image.filter(|_| container.command.is_none()).map(|image| image.command.clone());
+    let mut words = container.command.clone().unwrap_or(entrypoint);
+    words.extend(container.args.clone().or(by_default).unwrap_or_default());
+    for word in &mut words {
+        // A shell's own $(…) stays, as it is no variable's name.
+        let names = word.split("$(").skip(1).filter_map(|rest| rest.split_once(')').map(|(name, _)| name));
+        let names: Vec<String> = names.filter(|name| is_variable(name)).map(str::to_owned).collect();
+        for name in names {
+            let value = environment.get(&name);
+            let value =
+                value.ok_or_else(|| format!("$({name}) is used, and no variable of that name set"))?;
+            *word = word.replace(&format!("$({name})"), value);
+            used.insert(name);
+        }
+    }
+    Ok(words)
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+struct Asked<'a> {
+    pod: &'a Pod<'a>,
+    container: &'a Container,
+    environment: BTreeMap<String, String>,
+    argv: Vec<String>,
+}
+
+impl Asked<'_> {
+    fn logd(&mut self) -> Result<Run, String> {
+        let serve = self.load::<logd::settings::Flags>("LOGD")?.serve;
+        let mut run = self.daemon(&logd::command(), [Door(Some(serve.listen)), serve.admin], serve.admin);
+        run.drain_timeout = serve.common.drain_timeout;
+        run.memory_bytes = serve.max_held;
+        run.reads = serve.tls.paths();
+        run.writes = vec![self.absolute(&serve.file)];
+        Ok(run)
+    }
+
+    fn logcd(&mut self) -> Result<Run, String> {
+        let serve = self.load::<logcd::settings::Flags>("LOGCD")?.serve;
+        serve.level().map_err(|fatal| fatal.one_line())?;
+        let admin = if serve.once { Door(None) } else { serve.admin };
+        let mut run = self.daemon(&logcd::command(), [admin], admin);
+        run.drain_timeout = serve.common.drain_timeout;
+        run.writes = vec![self.absolute(&serve.out.unwrap_or(serve.dir))];
+        Ok(run)
+    }
+
+    fn queued(&mut self) -> Result<Run, String> {
+        let serve = self.load::<queued::settings::Flags>("QUEUED")?.serve;
+        let http = Door(Some(serve.http));
+        let admin = serve.admin.unwrap_or(http);
+        let mut run = self.daemon(&queued::command(), [http, serve.line, admin], admin);
+        run.drain_timeout = serve.common.drain_timeout;
+        // Requests that are being taken in come on top.
+        run.memory_bytes = serve.max_memory / 4 * 5;
+        run.reads = [serve.tls.paths(), serve.tokens.iter().cloned().collect()].concat();
+        run.writes =
+            if queued::settings::is_memory(&serve) { vec![] } else { vec![self.absolute(&serve.data)] };
+        Ok(run)
+    }
+
+    fn logsend(&mut self) -> Result<Run, String> {
+        let command = logsend::command();
+        let matches = self.matches(&command)?;
+        let (to_file, spool) = (matches.get_one::<PathBuf>("to_file"), matches.get_one::<PathBuf>("spool"));
+        let port = *matches.get_one::<u16>("port").unwrap();
+        let mut run = self.client(&command, &matches, &["HOST_IP", "NODE_IP"])?;
+        run.writes = [to_file, spool].into_iter().flatten().map(|path| self.absolute(path)).collect();
+        if to_file.is_none() && matches.get_one::<String>("host").is_none() {
+            if !self.environment.contains_key("HOST_IP") {
+                return Err("logsend is not told of its node: set HOST_IP from status.hostIP".to_owned());
+            }
+            run.calls = Some(Call::Node { port });
+        }
+        Ok(run)
+    }
+
+    fn queuectl(&mut self) -> Result<Run, String> {
+        let command = queuectl::command();
+        let matches = self.matches(&command)?;
+        let (task, of_task) = matches.subcommand().unwrap();
+        let mut run = self.client(&command, &matches, &["QUEUE_URL"])?;
+        let server = matches.get_one::<String>("server").or(self.environment.get("QUEUE_URL"));
+        run.calls = Some(Call::Url(server.ok_or("no QUEUE_URL: a pod has no queue of its own")?.clone()));
+        run.reads.extend(matches.get_one::<PathBuf>("token_file").cloned());
+        match task {
+            "push" => run.reads.extend(of_task.get_one::<PathBuf>("lines").cloned()),
+            "run" => {
+                let mut until = of_task.get_raw("until").unwrap();
+                run.works_until = until.next().map(|word| word.to_string_lossy().into_owned());
+                let words = of_task.get_many::<OsString>("command").unwrap();
+                self.argv = words.map(|word| word.to_string_lossy().into_owned()).collect();
+                run.variables.extend(self.command_of_worker()?);
+            }
+            _ => {}
+        }
+        Ok(run)
+    }
+
+    /// The variables of what is run for each item.
+    fn command_of_worker(&self) -> Result<BTreeSet<String>, String> {
+        let program = &self.argv[0];
+        if image::of(self.container).is_some_and(|image| !image.programs.contains(program)) {
+            return Err(format!("queuectl runs {program}, which the image does not have"));
+        }
+        if program == "keygen" {
+            return Ok(self.keygen()?.variables);
+        }
+        Ok(BTreeSet::new())
+    }
+
+    fn keygen(&self) -> Result<Run, String> {
+        let command = keygen::command();
+        self.matches(&command)?;
+        Ok(Run { variables: variables(&command).collect(), ..Run::default() })
+    }
+
+    fn script(&self) -> Run {
+        let script = self.argv.last().cloned();
+        let words = script.iter().flat_map(|script| script.split('$').skip(1));
+        let names =
+            words.map(|rest| rest.split(|c: char| !c.is_ascii_uppercase() && c != '_').next().unwrap());
+        Run { variables: names.map(str::to_owned).collect(), script, ..Run::default() }
+    }
+
+    fn daemon<const N: usize>(&self, command: &Command, doors: [Door; N], admin: Door) -> Run {
+        let names = IDENTITY.map(str::to_owned).into_iter().chain(variables(command));
+        let listens = doors.into_iter().filter_map(|Door(address)| address).collect();
+        Run { listens, admin: admin.0, variables: names.collect(), ..Run::default() }
+    }
+
+    fn client(&self, command: &Command, matches: &ArgMatches, more: &[&str]) -> Result<Run, String> {
+        let names = IDENTITY.iter().chain(more).map(|name| (*name).to_owned()).chain(variables(command));
+        if matches.get_one::<PathBuf>("config").is_some() {
+            return Err("a client with --config: let these tests read that file too".to_owned());
+        }
+        Ok(Run {
+            drain_timeout: *matches.get_one::<Duration>("drain_timeout").unwrap(),
+            reads: matches.get_one::<PathBuf>("tls_ca").into_iter().cloned().collect(),
+            variables: names.collect(),
+            ..Run::default()
+        })
+    }
+
+    /// A daemon's settings, out of flags, variables and the mounted file, by the function that the daemon calls.
+    fn load<S: CommandFactory + FromArgMatches>(&self, prefix: &'static str) -> Result<S, String> {
+        let mut argv = self.with_variables(&kit::settings::command::<S>(prefix));
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().join("settings.toml");
+        let mut mounted = None;
+        for i in 0..argv.len() {
+            let (before, path) = match argv[i].strip_prefix("--config=") {
+                Some(path) => ("--config=", path.to_owned()),
+                None if i > 0 && argv[i - 1] == "--config" => ("", argv[i].clone()),
+                None => continue,
+            };
+            std::fs::write(&here, self.mounted_text(&path)?).unwrap();
+            argv[i] = format!("{before}{}", here.display());
+            mounted = Some(path);
+        }
+        let argv = argv.into_iter().map(OsString::from);
+        let settings = kit::settings::load::<S>(prefix, argv);
+        let mounted = mounted.unwrap_or_default();
+        let named = |fatal: Fatal| fatal.one_line().replace(&here.display().to_string(), &mounted);
+        settings.map(|settings| settings.flags).map_err(named)
+    }
+
+    /// The text of a file that a ConfigMap of the same rendering holds.
+    fn mounted_text(&self, path: &str) -> Result<String, String> {
+        let missing = || format!("--config {path}: no ConfigMap of this file is mounted there");
+        let place = place(self.pod, self.container, Path::new(path)).ok_or_else(missing)?;
+        let map = place.volume.and_then(|volume| volume.config_map.as_ref()).ok_or_else(missing)?;
+        let namespace = self.pod.object.namespace.as_deref();
+        let files = self.pod.rendering.config_map(namespace, &map.name).ok_or_else(missing)?;
+        let text = files.into_iter().find(|(key, _)| *key == place.below);
+        text.map(|(_, text)| text.to_owned()).ok_or_else(missing)
+    }
+
+    fn matches(&self, command: &Command) -> Result<ArgMatches, String> {
+        command
+            .clone()
+            .try_get_matches_from(self.with_variables(command))
+            .map_err(|e| e.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// The command line with the variables as flags: the parser would look for them in this test's environment.
+    fn with_variables(&self, command: &Command) -> Vec<String> {
+        let flags = command.get_arguments().filter_map(|arg| {
+            let value = self.environment.get(arg.get_env()?.to_str()?)?;
+            let long = arg.get_long()?;
+            let flag = if arg.get_action().takes_values() {
+                format!("--{long}={value}")
+            } else {
+                format!("--{long}")
+            };
+            (arg.get_action().takes_values() || value == "true").then_some(flag)
+        });
+        self.argv.iter().take(1).cloned().chain(flags).chain(self.argv.iter().skip(1).cloned()).collect()
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        let of_image = image::of(self.container).map(|image| image.directory.clone());
+        let directory = self.container.working_dir.as_ref().map(PathBuf::from).or(of_image);
+        directory.unwrap_or_else(|| "/".into()).join(path)
+    }
+}
+
+fn variables(command: &Command) -> impl Iterator<Item = String> {
+    let mut commands = vec![command];
+    let mut names = Vec::new();
+    while let Some(command) = commands.pop() {
+        let of_arguments = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
+        names.extend(of_arguments.map(str::to_owned));
+        commands.extend(command.get_subcommands());
+    }
+    names.into_iter()
+}

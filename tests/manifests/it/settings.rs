@@ -1,0 +1,64 @@
+//! Arguments, environment names and the settings files are ones that the programs take.
+
+use crate::object::Typed;
+use crate::pod::{judge, of_every_container, unless};
+use crate::rendering::{all, text};
+use crate::run;
+
+#[test]
+fn each_program_takes_its_arguments_its_environment_and_its_settings_file() {
+    of_every_container(|pod, container| run::of(pod, container).err().into_iter().collect());
+}
+
+#[test]
+fn each_environment_variable_is_one_that_the_program_looks_at() {
+    run::of_every_run(|_, container, run| {
+        let unknown =
+            container.env.iter().flatten().filter(|variable| !run.variables.contains(&variable.name));
+        unknown
+            .map(|v| format!("{} does not look at the variable {}: remove it", run.program, v.name))
+            .collect()
+    });
+}
+
+#[test]
+fn each_settings_file_says_what_it_is_and_is_used() {
+    let files =
+        all().iter().flat_map(|rendering| rendering.objects.iter().map(move |object| (rendering, object)));
+    let mut seen = 0;
+    judge(files.filter_map(|(rendering, object)| {
+        let Typed::ConfigMap(map) = &object.resource else { return None };
+        let settings = map.data.iter().flatten().find(|(name, _)| name.ends_with(".toml"))?;
+        seen += 1;
+        let asked = format!("/{}", settings.0);
+        let used = rendering.pods().iter().any(|pod| {
+            let words = pod.containers().flat_map(|container| container.args.iter().flatten());
+            words.into_iter().any(|word| word.ends_with(&asked))
+        });
+        let place = format!("{}: {object}", rendering.path);
+        unless(used, format!("{place}: nobody is given --config …{asked}")).or(unless(
+            settings.1.starts_with('#'),
+            format!("{place}: {} begins with no word on what it is", settings.0),
+        ))
+    }));
+    assert!(seen >= 9, "only {seen} settings files");
+}
+
+#[test]
+fn a_rendered_settings_file_is_the_one_beside_the_kustomization() {
+    for (file, rendering) in [
+        ("k8s/base/logd/logd.toml", "k8s/rendered/crew.yaml"),
+        ("k8s/base/logcd/logcd.toml", "k8s/rendered/crew.yaml"),
+        ("k8s/base/queued/queued.toml", "k8s/rendered/crew.yaml"),
+        ("k8s/overlays/dev/logcd.toml", "k8s/rendered/dev.yaml"),
+    ] {
+        let rendered = all().iter().find(|r| r.path == rendering).unwrap();
+        let maps = rendered.objects.iter().filter_map(|object| match &object.resource {
+            Typed::ConfigMap(map) => map.data.as_ref(),
+            _ => None,
+        });
+        let written = text(file);
+        let same = maps.into_iter().any(|data| data.values().any(|text| *text == written));
+        assert!(same, "{rendering} does not have {file} as it is: run k8s/render");
+    }
+}
