@@ -2,13 +2,15 @@
 
 use crate::http::Peer;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::page::Pages;
 use crate::readiness::{Liveness, Readiness};
 use crate::stop::Stop;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use tower::ServiceExt;
 
 /// What the endpoint tells and pulls.
 #[derive(Clone, Debug)]
@@ -19,12 +21,9 @@ pub struct Admin {
     pub stop: Stop,
 }
 
-/// The routes, to be served alone or merged into an agent's own HTTP door.
+/// The routes, to be merged into an agent's own HTTP door.
 pub fn router(admin: Admin) -> Router {
-    let mut router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/drain", post(drain))
-        .route("/", get(async || "probes: /live /ready; metrics: /metrics; POST /drain from loopback\n"));
+    let mut router = Router::new().route("/metrics", get(metrics)).route("/drain", post(drain));
     for path in ["/live", "/livez", "/healthy", "/healthz"] {
         router = router.route(path, get(live));
     }
@@ -32,6 +31,17 @@ pub fn router(admin: Admin) -> Router {
         router = router.route(path, get(ready));
     }
     router.with_state(admin)
+}
+
+/// The routes on an endpoint of their own, and the agent's page behind them as soon as there is one.
+pub fn endpoint(admin: Admin, pages: Pages) -> Router {
+    router(admin).fallback(async move |request: Request| match pages.get() {
+        Some(pages) => pages.clone().oneshot(request).await.into_response(),
+        None if request.uri().path() == "/" => {
+            "probes: /live /ready; metrics: /metrics; POST /drain from loopback\n".into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

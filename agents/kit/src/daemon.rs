@@ -6,6 +6,7 @@ use crate::allow::AllowList;
 use crate::exit::{Exit, Fatal};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::page::Pages;
 use crate::readiness::{Liveness, Readiness};
 use crate::settings::{Common, Door};
 use crate::stop::Stop;
@@ -27,6 +28,7 @@ pub struct Context {
     pub liveness: Liveness,
     pub metrics: Metrics,
     pub identity: Identity,
+    pub pages: Pages,
 }
 
 impl Context {
@@ -37,6 +39,7 @@ impl Context {
             liveness: Liveness::default(),
             metrics: Metrics::new(agent),
             identity: Identity::of_this_process(),
+            pages: Pages::default(),
         }
     }
 }
@@ -99,8 +102,8 @@ where
             permits: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
             allow: watch::channel(everyone).1,
         };
-        let Context { stop, readiness, liveness, metrics, .. } = context.clone();
-        let router = admin::router(Admin { readiness, liveness, metrics, stop });
+        let Context { stop, readiness, liveness, metrics, pages, .. } = context.clone();
+        let router = admin::endpoint(Admin { readiness, liveness, metrics, stop }, pages);
         tokio::spawn(http::serve(gate, router, done.clone(), done.clone()));
     }
     tokio::spawn(log_readiness(agent, context.readiness.clone()));

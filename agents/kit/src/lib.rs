@@ -13,6 +13,7 @@ pub mod identity;
 pub mod listen;
 pub mod logs;
 pub mod metrics;
+pub mod page;
 pub mod priority;
 pub mod readiness;
 pub mod settings;

@@ -193,6 +193,7 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
             item_bytes_max,
             request_bytes_max,
             room,
+            streams: Arc::new(Semaphore::new(http::events::STREAMS_MAX)),
             metrics: plan.metrics.clone(),
             drain: stop.drain.clone(),
         });

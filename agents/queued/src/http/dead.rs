@@ -5,7 +5,7 @@ use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{Doors, json, request};
-use crate::engine::contract::{Engine, Look};
+use crate::engine::contract::Engine;
 use crate::engine::item::{ItemId, State as ItemState};
 use axum::body::Body;
 use axum::extract::State;
@@ -31,7 +31,7 @@ pub async fn list<E: Engine>(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Read)?;
-    show_items(&doors.engine, &name, Look { state: Some(ItemState::Dead), ..which.look()? }).await
+    show_items(&doors.engine, &name, &which, Some(ItemState::Dead)).await
 }
 
 async fn ids<E>(doors: &Doors<E>, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {

@@ -7,7 +7,7 @@ use super::request::Query;
 use super::tokens::Right;
 use crate::engine::contract::{Engine, QueueView};
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -15,13 +15,15 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Fast enough for eyes, slow enough for a busy queue.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// Below the idle time after which proxies cut connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Each stream looks at every queue when anything changes, so that many of them would keep the workers waiting.
+pub const STREAMS_MAX: usize = 64;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +40,10 @@ pub async fn events<E: Engine>(
     if let Some(queue) = &which.queue {
         doors.engine.queue(queue).await?;
     }
+    let Ok(permit) = doors.streams.clone().try_acquire_owned() else {
+        let message = format!("{STREAMS_MAX} event streams are open already; try again later");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message));
+    };
     let mut changes = doors.engine.changes();
     changes.mark_changed();
     let follower = Follower {
@@ -47,6 +53,7 @@ pub async fn events<E: Engine>(
         drain: doors.drain.clone(),
         seen: BTreeMap::new(),
         due: VecDeque::new(),
+        _permit: permit,
     };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -63,6 +70,7 @@ struct Follower<E> {
     /// What was told last.
     seen: BTreeMap<Box<str>, QueueView>,
     due: VecDeque<Event>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl<E: Engine> Follower<E> {

@@ -1,9 +1,10 @@
-//! The HTTP doors: `/v1`, and kuard's API under `/memq/server`.
+//! The HTTP doors: `/v1`, kuard's API under `/memq/server`, and the page that people look at.
 
 pub mod dead;
 pub mod direct;
 pub mod events;
 pub mod memq;
+pub mod page;
 pub mod push;
 pub mod queues;
 pub mod refusal;
@@ -27,7 +28,7 @@ use serde::Serialize;
 use std::ops::Deref;
 use std::sync::Arc;
 use tokens::{Right, Tokens};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What the handlers work with; cheap to clone, since every request does.
@@ -41,6 +42,7 @@ pub struct Parts<E> {
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
     pub room: request::Room,
+    pub streams: Arc<Semaphore>,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
 }
@@ -108,6 +110,7 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .layer(axum::middleware::from_fn_with_state(("v1", requests.clone()), count));
     let memq = memq::routes::<E>().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
     v1.merge(memq)
+        .merge(kit::page::routes(page::PAGE))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
         })

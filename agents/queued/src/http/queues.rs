@@ -79,8 +79,30 @@ struct ItemObject {
     key: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<Box<str>>,
+    /// How long the body is, where not all of it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
     #[serde(flatten)]
     body: BodyText,
+}
+
+impl ItemObject {
+    /// With no more of the body than `cut` bytes.
+    fn cut(mut view: ItemView, cut: usize) -> ItemObject {
+        let len = view.body.len();
+        view.body = begin(view.body, cut);
+        let bytes = (view.body.len() < len).then_some(len);
+        ItemObject { bytes, ..ItemObject::from(view) }
+    }
+}
+
+/// The first bytes, and no half character of what is text.
+fn begin(body: Box<[u8]>, max: usize) -> Box<[u8]> {
+    if body.len() <= max {
+        return body;
+    }
+    let end = std::str::from_utf8(&body).map_or(max, |text| text.floor_char_boundary(max));
+    body.iter().take(end).copied().collect()
 }
 
 impl From<ItemView> for ItemObject {
@@ -95,6 +117,7 @@ impl From<ItemView> for ItemObject {
             reason: view.reason,
             key: view.key,
             content_type: view.content_type,
+            bytes: None,
             body: view.body.into(),
         }
     }
@@ -181,13 +204,14 @@ pub struct Which {
     state: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
+    cut: Option<usize>,
 }
 
 /// One request's answer stays within a bound even if every item is as large as it may be.
 const ITEMS_MAX: usize = 1000;
 
 impl Which {
-    pub fn look(&self) -> Result<Look, Problem> {
+    fn look(&self) -> Result<Look, Problem> {
         let state = match self.state.as_deref() {
             None => None,
             Some(name) => {
@@ -205,12 +229,21 @@ impl Which {
     }
 }
 
-pub async fn show_items<E: Engine>(engine: &E, name: &str, look: Look) -> Result<Response, Problem> {
+/// The items that the query asks for; `state` goes before the one that it names.
+pub async fn show_items<E: Engine>(
+    engine: &E,
+    name: &str,
+    which: &Which,
+    state: Option<ItemState>,
+) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         items: Vec<ItemObject>,
     }
-    let items = engine.look(name, look).await?.into_iter().map(ItemObject::from).collect();
+    let asked = which.look()?;
+    let look = Look { state: state.or(asked.state), ..asked };
+    let cut = which.cut.unwrap_or(usize::MAX);
+    let items = engine.look(name, look).await?.into_iter().map(|view| ItemObject::cut(view, cut)).collect();
     Ok(json(StatusCode::OK, &Answer { items }))
 }
 
@@ -221,7 +254,7 @@ pub async fn items<E: Engine>(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Read)?;
-    show_items(&doors.engine, &name, which.look()?).await
+    show_items(&doors.engine, &name, &which, None).await
 }
 
 pub async fn item<E: Engine>(

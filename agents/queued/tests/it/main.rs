@@ -13,6 +13,7 @@ mod line;
 mod memory;
 mod metrics;
 mod openapi;
+mod page;
 mod protocol;
 mod verdict;
 mod walkthroughs;

@@ -1,0 +1,50 @@
+//! What the page at `/` stands on: its files, items whose bodies are cut, a bound on event streams.
+
+use crate::daemon::{Queued, wait_until};
+use crate::http::Http;
+
+#[test]
+fn the_page_is_there_beside_the_probes_and_without_them() {
+    let with_probes = Queued::start(&["--data", "memory"]);
+    let alone = Queued::start(&["--data", "memory", "--admin", "127.0.0.1:0"]);
+    for daemon in [&with_probes, &alone] {
+        let page = daemon.get("/").expect(200);
+        assert!(page.text().starts_with("<!doctype html>") && page.head.contains("text/html"), "{page:?}");
+        assert!(daemon.get("/page/agent.js").expect(200).head.contains("text/javascript"));
+    }
+    assert_eq!(with_probes.get("/ready").status, 200);
+    assert_eq!(alone.get("/ready").status, 404);
+}
+
+#[test]
+fn bodies_are_cut_at_a_character_where_that_is_asked_for_and_their_length_is_said() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    daemon.post("/v1/queues/q/items", "äöü").expect(201);
+    daemon.post("/v1/queues/q/items", [0xff, 0xfe, 0xfd]).expect(201);
+    daemon.post("/v1/queues/q/items", "ab").expect(201);
+    let items = daemon.get("/v1/queues/q/items?cut=3").expect(200).json()["items"].clone();
+    assert_eq!((&items[0]["body"], &items[0]["bytes"]), (&"ä".into(), &6.into()));
+    assert_eq!((&items[1]["body_base64"], &items[1]["bytes"]), (&"//79".into(), &serde_json::Value::Null));
+    assert_eq!((&items[2]["body"], &items[2]["bytes"]), (&"ab".into(), &serde_json::Value::Null));
+    let items = daemon.get("/v1/queues/q/items?cut=1").expect(200).json()["items"].clone();
+    assert_eq!((&items[0]["body"], &items[0]["bytes"]), (&"".into(), &6.into()));
+    assert_eq!((&items[1]["body_base64"], &items[1]["bytes"]), (&"/w==".into(), &3.into()));
+    assert_eq!(daemon.get("/v1/queues/q/items?cut=x").expect(422).error(), "invalid");
+}
+
+#[test]
+fn event_streams_have_a_bound_and_a_closed_one_makes_room() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    daemon.post("/v1/queues/q/items", "x").expect(201);
+    let open = || {
+        let mut stream: Http = daemon.http();
+        stream.send("GET", "/v1/events", "", b"").unwrap();
+        let head = stream.read_some();
+        (stream, head)
+    };
+    let mut streams: Vec<_> = (0..64).map(|_| open()).collect();
+    assert!(streams.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200")));
+    assert_eq!(daemon.get("/v1/events").expect(503).error(), "unavailable");
+    drop(streams.pop());
+    wait_until("there is room again", || open().1.starts_with("HTTP/1.1 200"));
+}
