@@ -43,18 +43,21 @@ impl Changed for String {
     }
 }
 
-/// Old clusters have two kinds under other versions only.
+/// Old clusters have two kinds under other versions only; one without an operator has none of its kinds.
 pub fn for_this_cluster(text: &str) -> String {
-    let mut documents: Vec<String> = text.split("\n---\n").map(str::to_owned).collect();
-    for document in &mut documents {
-        let is = |kind: &str| document.lines().any(|line| line == format!("kind: {kind}"));
-        if is("CronJob") && !has_cron_job_v1() {
-            *document = document.replacen("apiVersion: batch/v1", "apiVersion: batch/v1beta1", 1);
-        } else if is("PodDisruptionBudget") && !serves("policy/v1") {
-            *document = document.replacen("apiVersion: policy/v1", "apiVersion: policy/v1beta1", 1);
+    let is = |document: &str, kind: &str| document.lines().any(|line| line == format!("kind: {kind}"));
+    let of_an_operator = |document: &str| is(document, "PodMonitor") && !serves("monitoring.coreos.com/v1");
+    let adapted = |document: &str| {
+        if is(document, "CronJob") && !has_cron_job_v1() {
+            document.replacen("apiVersion: batch/v1", "apiVersion: batch/v1beta1", 1)
+        } else if is(document, "PodDisruptionBudget") && !serves("policy/v1") {
+            document.replacen("apiVersion: policy/v1", "apiVersion: policy/v1beta1", 1)
+        } else {
+            document.to_owned()
         }
-    }
-    documents.join("\n---\n")
+    };
+    let documents = text.split("\n---\n").filter(|document| !of_an_operator(document));
+    documents.map(adapted).collect::<Vec<_>>().join("\n---\n")
 }
 
 /// `kubectl apply -f -`, with what must follow it. A cluster that does not know all fields drops those.

@@ -1,13 +1,20 @@
 //! The nodes, which all tests share: a port and two directories of each.
 
 use crate::kubectl::list;
+use crate::waiting::until;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static NODES: Mutex<()> = Mutex::new(());
 
 /// For one test at a time: logd's port 6666 and /var/lib/logd, and /var/log.
+/// Those of the test before take their time to go.
+#[track_caller]
 pub fn exclusive() -> MutexGuard<'static, ()> {
-    NODES.lock().unwrap_or_else(PoisonError::into_inner)
+    let nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
+    until("the nodes to be free of logd and logcd", || {
+        list(&["get", "pods", "-A", "-l", "name in (logd, logcd, logcd-weekly)"]).is_empty().then_some(())
+    });
+    nodes
 }
 
 /// The names of those that take pods.
