@@ -106,7 +106,7 @@ impl Namespace {
     /// `rollout status`, as the walk-through waits.
     #[track_caller]
     pub fn rolled_out(&self, what: &str) -> String {
-        self.says(&["rollout", "status", what, "--timeout=240s"])
+        self.says(&["rollout", "status", what, "--timeout=600s"])
     }
 
     /// The pods' logs, whole.

@@ -91,8 +91,10 @@ fn the_queues_node_loses_power_and_no_acknowledged_item_is_lost() {
     let server = namespace.ready("name=queued", 1).remove(0);
     namespace.apply(&example("multiplier/numbersLoad.yaml"));
     namespace.complete("numbers-load");
-    let job = example("memq/job-consumers.yaml")
-        .with("run, -q, keygen, --, keygen]", "run, -q, numbers, --, keygen, --bits, \"2048\"]");
+    let job = example("memq/job-consumers.yaml").with(
+        "run, -q, keygen, --, keygen]",
+        "run, -q, numbers, --, keygen, --bits, \"1024\", --count, \"4\"]",
+    );
     namespace.apply(&job);
     namespace.ready("name=consumers", 5);
     namespace

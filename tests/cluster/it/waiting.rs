@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Long enough for a busy machine; nothing is judged by it.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks: each is a process and several requests.
 const PAUSE: Duration = Duration::from_millis(300);
 

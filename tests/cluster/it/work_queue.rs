@@ -109,8 +109,10 @@ fn no_item_is_lost_when_the_queue_is_killed_and_a_worker_is_evicted() {
     let server = namespace.ready("name=queued", 1).remove(0);
     namespace.apply(&example("multiplier/numbersLoad.yaml"));
     namespace.complete("numbers-load");
-    let job = example("memq/job-consumers.yaml")
-        .with("run, -q, keygen, --, keygen]", "run, -q, numbers, --, keygen, --bits, \"2048\"]");
+    let job = example("memq/job-consumers.yaml").with(
+        "run, -q, keygen, --, keygen]",
+        "run, -q, numbers, --, keygen, --bits, \"1024\", --count, \"4\"]",
+    );
     namespace.apply(&job);
     let workers = namespace.ready("name=consumers", 5);
     let worked_off = |count| {
