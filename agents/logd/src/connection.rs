@@ -4,12 +4,14 @@ use crate::budget::{Budget, Holding};
 use crate::framing::Framing;
 use crate::intake::{Intake, Progress};
 use crate::line_format::LineFormat;
+use crate::peers::Volume;
 use kit::accept::close_in_order;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -41,6 +43,13 @@ pub struct Limits {
     pub idle_timeout: Duration,
 }
 
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub address: SocketAddr,
+    pub volume: Arc<Volume>,
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -69,11 +78,11 @@ impl Closing for TlsStream<TcpStream> {
 
 /// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when it
 /// was accepted, so every way out of here but the last line is a reset, a crash included.
-pub async fn serve<S: Closing>(mut stream: S, peer: SocketAddr, shared: &Shared, limits: Limits) -> Ending {
+pub async fn serve<S: Closing>(mut stream: S, origin: &Origin, shared: &Shared, limits: Limits) -> Ending {
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
-    let taken = take_all(&mut stream, peer, shared, limits, &mut framing).await;
-    shared.intake.finish(&mut framing, shared.format, peer);
+    let taken = take_all(&mut stream, origin, shared, limits, &mut framing).await;
+    shared.intake.finish(&mut framing, shared.format, origin.address);
     shared.intake.hurry();
     if let Err(why) = taken {
         return Ending::Reset(why);
@@ -93,12 +102,13 @@ pub async fn serve<S: Closing>(mut stream: S, peer: SocketAddr, shared: &Shared,
 
 async fn take_all<S: Closing>(
     stream: &mut S,
-    peer: SocketAddr,
+    origin: &Origin,
     shared: &Shared,
     limits: Limits,
     framing: &mut Framing,
 ) -> Result<(), &'static str> {
     let Shared { intake, drain, abort, format, .. } = shared;
+    let peer = origin.address;
     let mut holding = Holding::new(shared.budget.clone());
     let mut drained = std::pin::pin!(drain.cancelled());
     let mut draining = false;
@@ -140,7 +150,7 @@ async fn take_all<S: Closing>(
             }
         };
         match progress {
-            Ok(Progress::Bytes(_)) => {}
+            Ok(Progress::Bytes(bytes)) => origin.volume.add(bytes),
             Ok(Progress::End) => return Ok(()),
             Err(e) => return Err(lost(&e)),
         }

@@ -4,6 +4,9 @@ use crate::connection::Limits;
 use crate::housekeeping;
 use crate::journal::Journal;
 use crate::metrics::{LogdMetrics, gauge};
+use crate::page::{self, Sight};
+use crate::peers::Peers;
+use crate::rotation::Policy;
 use crate::server::{self, Order, Plan};
 use crate::settings::{Flags, LIVE, Serve};
 use kit::allow::AllowList;
@@ -31,6 +34,16 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));
     let (orders, orders_received) = mpsc::channel(16);
     let rotated = Arc::new(Notify::new());
+    let peers = Peers::default();
+    let (policy, policy_now) = watch::channel(serve.policy());
+    let _ = context.pages.set(page::routes(Sight {
+        file: serve.file.clone(),
+        policy: policy_now,
+        metrics: metrics.clone(),
+        peers: peers.clone(),
+        readiness: context.readiness.clone(),
+        lines: serve.show_lines,
+    }));
     let plan = Plan {
         listeners: listeners(&serve)?,
         journal,
@@ -45,6 +58,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         orders: orders_received,
         rotated: rotated.clone(),
         metrics: metrics.clone(),
+        peers,
         context: context.clone(),
     };
     let addresses: Vec<_> = plan.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -54,7 +68,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     })?;
     tracing::info!(?addresses, file = %serve.file.display(), "taking lines");
 
-    let mut control = Control { settings, file: serve.file, limits, allow, orders, metrics };
+    let mut control = Control { settings, file: serve.file, limits, allow, policy, orders, metrics };
     let mut hangups = context.stop.hangups();
     let mut config = control.settings.flags.serve.common.config.clone().map(|path| Files::new(vec![path]));
     // Finishes what an earlier run left: files not yet compressed, bounds that were lowered meanwhile.
@@ -102,6 +116,7 @@ struct Control {
     file: PathBuf,
     limits: watch::Sender<Limits>,
     allow: watch::Sender<AllowList>,
+    policy: watch::Sender<Policy>,
     orders: mpsc::Sender<Order>,
     metrics: LogdMetrics,
 }
@@ -114,6 +129,7 @@ impl Control {
         let serve = &new.flags.serve;
         self.limits.send_replace(limits(serve));
         self.allow.send_replace(AllowList::new(&serve.allow));
+        self.policy.send_replace(serve.policy());
         let _ = self.orders.send(Order::Apply(serve.policy())).await;
         self.settings = new;
     }

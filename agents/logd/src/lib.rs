@@ -3,7 +3,7 @@
 //! A line's way: [`server`] accepts a connection, [`connection`] reads it into the [`intake`], where [`framing`]
 //! tells whole lines from unfinished ones and [`line_format`] dresses them; the intake writes batches to the
 //! [`journal`], which [`rotation`] decides when to put away and [`housekeeping`] compresses and removes.
-//! [`control`] starts all that and passes signals and changed settings on.
+//! [`control`] starts all that and passes signals and changed settings on; [`page`] shows it.
 
 pub mod budget;
 pub mod connection;
@@ -15,10 +15,13 @@ pub mod journal;
 pub mod line_filter;
 pub mod line_format;
 pub mod metrics;
+pub mod page;
+pub mod peers;
 pub mod read;
 pub mod rotation;
 pub mod server;
 pub mod settings;
+pub mod tail;
 
 use kit::exit::Fatal;
 use settings::{Command, Flags};

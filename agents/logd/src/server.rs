@@ -1,11 +1,12 @@
 //! The data plane: one thread that takes connections, their lines, and orders from the control side.
 
 use crate::budget::Budget;
-use crate::connection::{Ending, Limits, Shared, serve};
+use crate::connection::{Ending, Limits, Origin, Shared, serve};
 use crate::intake::Intake;
 use crate::journal::Journal;
 use crate::line_format::LineFormat;
 use crate::metrics::{LogdMetrics, Reason};
+use crate::peers::Peers;
 use crate::rotation::Policy;
 use crate::settings::SyncMode;
 use kit::accept::{Arrival, Gate, reset_on_close};
@@ -46,6 +47,7 @@ pub struct Plan {
     /// Told after each rotation.
     pub rotated: Arc<Notify>,
     pub metrics: LogdMetrics,
+    pub peers: Peers,
     pub context: Context,
 }
 
@@ -75,7 +77,13 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
         format: plan.format,
         sync_always: plan.sync == SyncMode::Always,
     };
-    let door = Rc::new(Door { shared, limits: plan.limits, tls: plan.tls, keepalive: plan.keepalive });
+    let door = Rc::new(Door {
+        shared,
+        limits: plan.limits,
+        tls: plan.tls,
+        keepalive: plan.keepalive,
+        peers: plan.peers,
+    });
     let connections = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(plan.connections_max));
 
@@ -129,6 +137,7 @@ struct Door {
     limits: watch::Receiver<Limits>,
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     keepalive: Duration,
+    peers: Peers,
 }
 
 async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
@@ -163,13 +172,14 @@ impl Door {
         keep_alive(&stream, self.keepalive);
         let limits = *self.limits.borrow();
         let tls = self.tls.borrow().clone();
+        let origin = Origin { address: peer, volume: self.peers.meet(peer.ip()) };
         let ending = match tls {
-            None => serve(stream, peer, &self.shared, limits).await,
+            None => serve(stream, &origin, &self.shared, limits).await,
             Some(config) => {
                 let handshake = TlsAcceptor::from(config).accept(stream);
                 match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
                     // Boxed: only TLS connections pay for its size.
-                    Ok(Ok(stream)) => Box::pin(serve(stream, peer, &self.shared, limits)).await,
+                    Ok(Ok(stream)) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%peer, %error, "TLS handshake failed");
                         Ending::Reset("tls")

@@ -102,9 +102,13 @@ pub struct Serve {
     #[arg(long, help_heading = "Keeping lines")]
     pub no_gzip: bool,
 
-    /// Where probes and metrics are answered, or `none`
+    /// Where probes and metrics are answered, and this host itself sees a page, or `none`
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6667", help_heading = "Process")]
     pub admin: Door,
+
+    /// Show the newest lines on the page, too: to every user of this host
+    #[arg(long, help_heading = "Process")]
+    pub show_lines: bool,
 
     #[command(flatten)]
     pub common: Common,

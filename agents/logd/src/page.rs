@@ -1,0 +1,200 @@
+//! The page on the admin endpoint: what comes in, from whom, onto what disk; and the lines, where that is wanted.
+
+use crate::journal::{directory_of, list_rotated};
+use crate::metrics::LogdMetrics;
+use crate::peers::{PeerView, Peers};
+use crate::rotation::{Policy, Rotated};
+use crate::tail::Tail;
+use axum::Router;
+use axum::extract::Query;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use kit::page::{Page, Source, Streams, from_here_only};
+use kit::readiness::Readiness;
+use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::watch;
+
+const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
+/// Only while a page is open does anybody look.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
+const LINES_EVERY: Duration = Duration::from_millis(250);
+const PEERS_SHOWN: usize = 20;
+const ROTATED_SHOWN: usize = 20;
+
+/// Where the page has its figures from.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    pub file: PathBuf,
+    pub policy: watch::Receiver<Policy>,
+    pub metrics: LogdMetrics,
+    pub peers: Peers,
+    pub readiness: Readiness,
+    /// `--show-lines`: whoever sees the page sees what the log says.
+    pub lines: bool,
+}
+
+pub fn routes(sight: Sight) -> Router {
+    let streams = Streams::default();
+    let (file, lines, tails) = (sight.file.clone(), sight.lines, streams.clone());
+    let figures = async move || streams.tell(Figures { sight: sight.clone(), first: true });
+    let tail = async move |Query(wanted): Query<Wanted>| -> Response {
+        if !lines {
+            return (StatusCode::FORBIDDEN, "lines are not shown: logd was started without --show-lines\n")
+                .into_response();
+        }
+        tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) })
+    };
+    let own = Router::new().route("/page/figures", get(figures)).route("/page/lines", get(tail));
+    from_here_only(own.merge(kit::page::routes(PAGE)))
+}
+
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    #[serde(default)]
+    with: String,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    connections: u64,
+    connections_open: i64,
+    receipts: u64,
+    lines: u64,
+    received_bytes: u64,
+    written_bytes: u64,
+    pending_bytes: i64,
+    syncs: u64,
+    sync_errors: u64,
+    write_errors: u64,
+    rotations: u64,
+    reasons: String,
+    file: String,
+    file_bytes: i64,
+    rotate_bytes: u64,
+    rotate_age_ms: u128,
+    keep_files: usize,
+    keep_bytes: u64,
+    rotated: usize,
+    rotated_bytes: u64,
+    newest: Vec<RotatedShown>,
+    disk_free_bytes: Option<u64>,
+    disk_bytes: Option<u64>,
+    peers: Vec<PeerShown>,
+    lines_are_shown: bool,
+}
+
+#[derive(Serialize)]
+struct RotatedShown {
+    name: String,
+    bytes: u64,
+    compressed: bool,
+}
+
+#[derive(Serialize)]
+struct PeerShown {
+    /// None of their own: all others together.
+    address: Option<String>,
+    bytes: u64,
+    connections: u64,
+    open: usize,
+}
+
+impl From<PeerView> for PeerShown {
+    fn from(peer: PeerView) -> PeerShown {
+        let PeerView { address, bytes, connections, open } = peer;
+        PeerShown { address: address.map(|address| address.to_string()), bytes, connections, open }
+    }
+}
+
+impl From<Rotated> for RotatedShown {
+    fn from(Rotated { name, bytes, compressed, .. }: Rotated) -> RotatedShown {
+        RotatedShown { name, bytes, compressed }
+    }
+}
+
+impl Sight {
+    fn look(&self) -> Shown {
+        let policy = self.policy.borrow().clone();
+        let rotated = list_rotated(&self.file).unwrap_or_default();
+        let (disk_free_bytes, disk_bytes) = disk(&directory_of(&self.file)).unzip();
+        let metrics = &self.metrics;
+        Shown {
+            connections: metrics.connections.get(),
+            connections_open: metrics.connections_open.get(),
+            receipts: metrics.receipts.get(),
+            lines: metrics.lines.get(),
+            received_bytes: metrics.received_bytes.get(),
+            written_bytes: metrics.written_bytes.get(),
+            pending_bytes: metrics.pending_bytes.get(),
+            syncs: metrics.syncs.get(),
+            sync_errors: metrics.sync_errors.get(),
+            write_errors: metrics.write_errors.get(),
+            rotations: metrics.rotations.get(),
+            reasons: self.readiness.reasons(),
+            file: self.file.display().to_string(),
+            file_bytes: metrics.file_bytes.get(),
+            rotate_bytes: policy.rotate_bytes,
+            rotate_age_ms: policy.rotate_age.as_millis(),
+            keep_files: policy.keep_files,
+            keep_bytes: policy.keep_bytes,
+            rotated: rotated.len(),
+            rotated_bytes: rotated.iter().map(|file| file.bytes).sum(),
+            newest: rotated.into_iter().rev().take(ROTATED_SHOWN).map(RotatedShown::from).collect(),
+            disk_free_bytes,
+            disk_bytes,
+            peers: self.peers.largest(PEERS_SHOWN).into_iter().map(PeerShown::from).collect(),
+            lines_are_shown: self.lines,
+        }
+    }
+}
+
+/// Free for us, and in all.
+fn disk(directory: &Path) -> Option<(u64, u64)> {
+    let disk = statvfs(directory).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+    Some((bytes(disk.blocks_available()), bytes(disk.blocks())))
+}
+
+struct Figures {
+    sight: Sight,
+    first: bool,
+}
+
+impl Source for Figures {
+    async fn next(&mut self) -> Option<(&'static str, String)> {
+        if !std::mem::take(&mut self.first) {
+            tokio::time::sleep(FIGURES_EVERY).await;
+        }
+        let sight = self.sight.clone();
+        // A directory on a slow disk must not keep the probes waiting.
+        let shown = tokio::task::spawn_blocking(move || serde_json::to_string(&sight.look()).ok()).await;
+        Some(("figures", shown.ok()??))
+    }
+}
+
+struct Lines {
+    /// Away while a thread looks.
+    tail: Option<Tail>,
+}
+
+impl Source for Lines {
+    async fn next(&mut self) -> Option<(&'static str, String)> {
+        loop {
+            let mut tail = self.tail.take()?;
+            let looked = tokio::task::spawn_blocking(move || (tail.look(), tail)).await;
+            let (news, tail) = looked.ok()?;
+            self.tail = Some(tail);
+            // While the file is away there is nothing new in it.
+            if let Ok(news) = news
+                && !news.is_empty()
+            {
+                return Some(("lines", serde_json::to_string(&news).ok()?));
+            }
+            tokio::time::sleep(LINES_EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The file's newest lines as they come, for the page: no more of them than eyes can take.
+
+use memchr::memmem;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+
+/// Shown at the beginning.
+const FIRST_BYTES: u64 = 16 << 10;
+/// Read at one look: some of the longest lines. A file that grows faster is not shown whole; that it was not is said.
+const LOOK_BYTES: usize = 4 << 20;
+/// Shown of one look.
+const LINES_MAX: usize = 200;
+/// Shown of one line.
+const LINE_BYTES: usize = 4 << 10;
+
+/// What one look brought.
+#[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct News {
+    pub lines: Vec<String>,
+    /// Lines that met the filter and are not shown.
+    pub more_lines: usize,
+    /// Bytes that were not looked at.
+    pub skipped_bytes: u64,
+}
+
+impl News {
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.skipped_bytes == 0
+    }
+}
+
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    /// Only lines with these bytes in them.
+    with: Vec<u8>,
+    file: Option<File>,
+    at: u64,
+    /// A line whose end has not come yet.
+    held: Vec<u8>,
+    /// The next line's beginning was not read: it is passed over.
+    in_the_middle: bool,
+}
+
+impl Tail {
+    pub fn new(path: PathBuf, with: &str) -> Tail {
+        let with = with.as_bytes().to_vec();
+        Tail { path, with, file: None, at: 0, held: Vec::new(), in_the_middle: false }
+    }
+
+    /// What was added since the last look. Follows the path when the file is put away, after its last line.
+    pub fn look(&mut self) -> io::Result<News> {
+        let mut news = News::default();
+        if self.file.is_none() {
+            let file = File::open(&self.path)?;
+            self.at = file.metadata()?.len().saturating_sub(FIRST_BYTES);
+            self.in_the_middle = self.at > 0;
+            self.file = Some(file);
+        }
+        self.read(&mut news)?;
+        if self.has_successor() {
+            self.file = Some(File::open(&self.path)?);
+            (self.at, self.in_the_middle) = (0, false);
+            self.held.clear();
+            self.read(&mut news)?;
+        }
+        let surplus = news.lines.len().saturating_sub(LINES_MAX);
+        news.lines.drain(..surplus);
+        news.more_lines = surplus;
+        Ok(news)
+    }
+
+    fn has_successor(&self) -> bool {
+        let id = |found: io::Result<std::fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+        let ours = self.file.as_ref().and_then(|file| id(file.metadata()));
+        id(std::fs::metadata(&self.path)).is_some_and(|now| Some(now) != ours)
+    }
+
+    fn read(&mut self, news: &mut News) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let len = file.metadata()?.len();
+        if len < self.at {
+            // Emptied in place.
+            (self.at, self.in_the_middle) = (0, false);
+            self.held.clear();
+        }
+        let behind = len - self.at;
+        if behind > LOOK_BYTES as u64 {
+            let skipped = behind - LOOK_BYTES as u64;
+            news.skipped_bytes += skipped;
+            self.at += skipped;
+            self.in_the_middle = true;
+            self.held.clear();
+        }
+        let mut fresh = vec![0; usize::try_from(len - self.at).unwrap_or(LOOK_BYTES)];
+        let read = file.read_at(&mut fresh, self.at)?;
+        fresh.truncate(read);
+        self.at += read as u64;
+        self.held.append(&mut fresh);
+        let Some(end) = memchr::memrchr(b'\n', &self.held) else {
+            if self.held.len() > LOOK_BYTES {
+                news.skipped_bytes += self.held.len() as u64;
+                self.held.clear();
+                self.in_the_middle = true;
+            }
+            return Ok(());
+        };
+        let rest = self.held.split_off(end + 1);
+        for line in self.held[..end].split(|b| *b == b'\n').skip(usize::from(self.in_the_middle)) {
+            if memmem::find(line, &self.with).is_some() {
+                news.lines.push(shown(line));
+            }
+        }
+        self.in_the_middle = false;
+        self.held = rest;
+        Ok(())
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    let cut = &line[..line.len().min(LINE_BYTES)];
+    let more = if cut.len() < line.len() { format!(" … ({} bytes)", line.len()) } else { String::new() };
+    format!("{}{more}", String::from_utf8_lossy(cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    struct Log {
+        directory: tempfile::TempDir,
+    }
+
+    impl Log {
+        fn with(text: &str) -> Log {
+            let log = Log { directory: tempfile::tempdir().unwrap() };
+            log.add(text);
+            log
+        }
+
+        fn path(&self) -> PathBuf {
+            self.directory.path().join("node_log")
+        }
+
+        fn add(&self, text: impl AsRef<[u8]>) {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(self.path());
+            file.unwrap().write_all(text.as_ref()).unwrap();
+        }
+    }
+
+    #[test]
+    fn whole_lines_that_have_the_text_are_told_once() {
+        let log = Log::with("old error\nfine\n");
+        let mut tail = Tail::new(log.path(), "error");
+        assert_eq!(tail.look().unwrap().lines, ["old error"]);
+        assert!(tail.look().unwrap().is_empty());
+        log.add("half an err");
+        assert!(tail.look().unwrap().is_empty());
+        log.add("or\nerror \u{1b}[31m\nno\n");
+        assert_eq!(tail.look().unwrap().lines, ["half an error", "error \u{1b}[31m"]);
+    }
+
+    #[test]
+    fn rotation_and_emptying_lose_nothing() {
+        let log = Log::with("one\n");
+        let mut tail = Tail::new(log.path(), "");
+        assert_eq!(tail.look().unwrap().lines, ["one"]);
+        log.add("two\n");
+        std::fs::rename(log.path(), log.path().with_extension("1")).unwrap();
+        log.add("three\n");
+        assert_eq!(tail.look().unwrap().lines, ["two", "three"]);
+        File::create(log.path()).unwrap();
+        log.add("4\n");
+        assert_eq!(tail.look().unwrap().lines, ["4"]);
+    }
+
+    #[test]
+    fn more_than_eyes_can_take_is_left_out_and_said() {
+        let log = Log::with("start\n");
+        let mut tail = Tail::new(log.path(), "");
+        tail.look().unwrap();
+        log.add("0123456\n".repeat(1000));
+        let news = tail.look().unwrap();
+        assert_eq!((news.lines.len(), news.more_lines), (LINES_MAX, 1000 - LINES_MAX));
+        log.add("x".repeat(6 << 20));
+        log.add("\nlast\n");
+        let news = tail.look().unwrap();
+        assert_eq!(news.lines, ["last"], "a line's end without its beginning is no line");
+        assert!(news.skipped_bytes >= 2 << 20, "{news:?}");
+        log.add(format!("{}\n", "y".repeat(1 << 19)));
+        let news = tail.look().unwrap();
+        assert!(news.lines[0].len() < LINE_BYTES + 40 && news.lines[0].ends_with("(524288 bytes)"));
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_more_memory_than_two_looks() {
+        let log = Log::with("");
+        let mut tail = Tail::new(log.path(), "");
+        for _ in 0..16 {
+            log.add(vec![b'z'; 1 << 20]);
+            tail.look().unwrap();
+            assert!(tail.held.len() <= 2 * LOOK_BYTES);
+        }
+        log.add("\nnext\n");
+        assert_eq!(tail.look().unwrap().lines, ["next"]);
+    }
+}
