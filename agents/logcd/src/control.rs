@@ -3,9 +3,11 @@
 use crate::alarm::Alarm;
 use crate::archivist::{Haste, Outcome};
 use crate::config::Config;
+use crate::diary::Diary;
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
 use crate::outdir::OutDir;
+use crate::page::{self, Sight};
 use crate::scan::Skip;
 use crate::settings::{Flags, LIVE};
 use crate::trouble::Trouble;
@@ -43,9 +45,17 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         abort.store(true, Ordering::Relaxed);
     });
     tracing::info!(dir = %config.dir.display(), out = %config.out.display(), "archiving");
+    let diary = Diary::default();
+    let _ = context.pages.set(page::routes(Sight {
+        dir: config.dir.clone(),
+        out: config.out.clone(),
+        notes: diary.read(),
+        readiness: context.readiness.clone(),
+    }));
     let control = Control {
         alarm: Alarm::new(&config.dir, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),
+        diary,
         skipped: BTreeMap::new(),
         looked: None,
         unfinished: true,
@@ -83,6 +93,7 @@ struct Control {
     worker: Worker,
     alarm: Alarm,
     metrics: LogcdMetrics,
+    diary: Diary,
     skipped: BTreeMap<Vec<u8>, Skip>,
     /// When, and on which day, the directory was last looked at.
     looked: Option<(Instant, Date)>,
@@ -135,7 +146,9 @@ impl Control {
         let readiness = self.context.readiness.clone();
         match result {
             Ok(outcome) => {
-                self.metrics.done(&outcome, took, Timestamp::now().as_second());
+                let now = Timestamp::now();
+                self.metrics.done(&outcome, took, now.as_second());
+                self.diary.done(&outcome, outcome.result(), took, now.as_millisecond());
                 self.unfinished = outcome.waiting.is_some();
                 self.tell(&outcome, took);
                 readiness.clear("disk");
@@ -145,7 +158,9 @@ impl Control {
             Err(Trouble::Aborted) => self.unfinished = true,
             Err(trouble) => {
                 let full = trouble.is_disk_full();
-                self.metrics.failed(full, took);
+                let result = if full { "disk_full" } else { "failed" };
+                self.metrics.failed(result, took);
+                self.diary.failed(result, took, Timestamp::now().as_millisecond());
                 self.unfinished = true;
                 let fatal = fatal(trouble);
                 if full {

@@ -7,7 +7,7 @@ use crate::day::{archive_name, index_name};
 use crate::entry::Entry;
 use crate::header;
 use crate::index::{Identity, Index};
-use crate::outdir::OutDir;
+use crate::outdir::{OutDir, Shelf};
 use crate::trouble::Trouble;
 use jiff::civil::Date;
 use std::fs::File;
@@ -30,7 +30,7 @@ pub struct Held {
 
 impl Held {
     /// Reads the index beside the archive of `day`; nothing when there is none that fits.
-    pub fn load(out: &OutDir, day: Date, codec: Codec) -> Result<Option<Held>, Trouble> {
+    pub fn load(out: &Shelf, day: Date, codec: Codec) -> Result<Option<Held>, Trouble> {
         let archive = archive_name(day, codec);
         let name = index_name(&archive);
         let Some((file, look)) = out.open(&name)? else { return Ok(None) };
@@ -56,7 +56,7 @@ impl Held {
 
     /// The archive, if it is the one that the index describes. Where the file system says that it was touched
     /// (linked, copied back, given another mode), everything that would be copied from it is compared.
-    pub fn open_base(&mut self, out: &OutDir) -> Result<Option<File>, Trouble> {
+    pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
         let name = self.archive_name();
         let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
         if is_described_by(&file, &self.index) {

@@ -93,8 +93,8 @@ impl LogcdMetrics {
         self.idle_ticks.inc();
     }
 
-    pub fn failed(&self, disk_full: bool, took: Duration) {
-        self.count(if disk_full { "disk_full" } else { "failed" }, took);
+    pub fn failed(&self, result: &'static str, took: Duration) {
+        self.count(result, took);
     }
 
     pub fn done(&self, outcome: &Outcome, took: Duration, now_s: i64) {
@@ -105,12 +105,7 @@ impl LogcdMetrics {
             self.superseded.inc_by(superseded);
             self.published_timestamp_seconds.set(now_s);
         }
-        let result = match (&outcome.published, outcome.waiting) {
-            (Some(_), _) => "published",
-            (None, Some(_)) => "waiting",
-            (None, None) => "unchanged",
-        };
-        self.count(result, took);
+        self.count(outcome.result(), took);
         self.archives_removed.inc_by(outcome.removed_archives);
         self.sources_removed.inc_by(outcome.removed_sources);
         self.files.set(gauge(outcome.files as u64));

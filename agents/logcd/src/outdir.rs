@@ -13,32 +13,36 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 use std::fs::{File, TryLockError};
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 
 const LOCK: &str = ".logcd.lock";
 
+/// The output directory as everybody may look at it.
+#[derive(Debug)]
+pub struct Shelf {
+    at: Beneath,
+}
+
 /// The output directory, held by this process alone for as long as this lives.
 #[derive(Debug)]
 pub struct OutDir {
-    at: Beneath,
+    shelf: Shelf,
     mode: u32,
     _lock: File,
 }
 
-impl OutDir {
-    /// Takes the directory over: one logcd at a time, leftovers of a crash removed.
-    pub fn take(path: &Path, mode: u32) -> Result<OutDir, Trouble> {
-        let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
-        let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600)
-            .map_err(Trouble::on("write to the directory for archives,", path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Trouble::Locked(path.display().to_string())),
-            Err(TryLockError::Error(error)) => return Err(Trouble::on("lock", &path.join(LOCK))(error)),
-        }
-        let out = OutDir { at, mode, _lock: lock };
-        out.remove_leftovers()?;
-        Ok(out)
+impl Deref for OutDir {
+    type Target = Shelf;
+
+    fn deref(&self) -> &Shelf {
+        &self.shelf
+    }
+}
+
+impl Shelf {
+    pub fn at(path: &Path) -> io::Result<Shelf> {
+        Ok(Shelf { at: Beneath::open(path)? })
     }
 
     pub fn path(&self) -> &Path {
@@ -54,6 +58,59 @@ impl OutDir {
         let mut directory = directory.map_err(Trouble::on("list", self.path()))?;
         let names = directory.iter().filter_map(Result::ok);
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
+    }
+
+    /// A file of ours, opened for reading. Nothing else is trusted under its name: no symlink, no FIFO, no
+    /// file of another user, since what is in it is copied into the archives.
+    pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
+        let file = match self.at.file(name.as_bytes()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(Trouble::doing(format!("open {}", self.path_of(name)))(error)),
+        };
+        let look = look_into(&file).map_err(Trouble::doing(format!("look at {}", self.path_of(name))))?;
+        let ours = look.kind == Kind::Regular && (look.owner == geteuid().as_raw() || look.owner == 0);
+        Ok(ours.then_some((file, look)))
+    }
+
+    pub fn free_bytes(&self) -> Result<u64, Trouble> {
+        let vfs = fstatvfs(self.at.fd())
+            .map_err(io::Error::from)
+            .map_err(Trouble::on("ask for the free space of", self.path()))?;
+        Ok(vfs.blocks_available().saturating_mul(vfs.fragment_size()))
+    }
+
+    /// The archives of both kinds that are there, with their sizes.
+    pub fn archives(&self) -> Result<Vec<(Date, Codec, u64)>, Trouble> {
+        let mut archives = Vec::new();
+        for name in self.names()? {
+            let Some((day, codec)) = day::day_of(&name) else { continue };
+            if let Some((_, look)) = self.open(&name)? {
+                archives.push((day, codec, look.stamp.size));
+            }
+        }
+        archives.sort_unstable();
+        Ok(archives)
+    }
+}
+
+impl OutDir {
+    /// Takes the directory over: one logcd at a time, leftovers of a crash removed.
+    pub fn take(path: &Path, mode: u32) -> Result<OutDir, Trouble> {
+        let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
+        let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600)
+            .map_err(Trouble::on("write to the directory for archives,", path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Trouble::Locked(path.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(Trouble::on("lock", &path.join(LOCK))(error)),
+        }
+        let out = OutDir { shelf: Shelf { at }, mode, _lock: lock };
+        out.remove_leftovers()?;
+        Ok(out)
     }
 
     fn remove_leftovers(&self) -> Result<(), Trouble> {
@@ -97,22 +154,6 @@ impl OutDir {
             .map_err(Trouble::doing(format!("keep {} as {other}", self.path_of(name))))
     }
 
-    /// A file of ours, opened for reading. Nothing else is trusted under its name: no symlink, no FIFO, no
-    /// file of another user, since what is in it is copied into the archives.
-    pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
-        let file = match self.at.file(name.as_bytes()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(Trouble::doing(format!("open {}", self.path_of(name)))(error)),
-        };
-        let look = look_into(&file).map_err(Trouble::doing(format!("look at {}", self.path_of(name))))?;
-        let ours = look.kind == Kind::Regular && (look.owner == geteuid().as_raw() || look.owner == 0);
-        Ok(ours.then_some((file, look)))
-    }
-
     pub fn remove(&self, name: &str) -> Result<(), Trouble> {
         match unlinkat(self.at.fd(), name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -120,31 +161,11 @@ impl OutDir {
         }
     }
 
-    pub fn free_bytes(&self) -> Result<u64, Trouble> {
-        let vfs = fstatvfs(self.at.fd())
-            .map_err(io::Error::from)
-            .map_err(Trouble::on("ask for the free space of", self.path()))?;
-        Ok(vfs.blocks_available().saturating_mul(vfs.fragment_size()))
-    }
-
     /// Whether ranges of files can share disk blocks here, so that a copy writes nothing.
     pub fn has_reflinks(&self) -> bool {
         use nix::sys::statfs::{BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
         fstatfs(self.at.fd())
             .is_ok_and(|fs| [BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
-    }
-
-    /// The archives of both kinds that are there, with their sizes.
-    pub fn archives(&self) -> Result<Vec<(Date, Codec, u64)>, Trouble> {
-        let mut archives = Vec::new();
-        for name in self.names()? {
-            let Some((day, codec)) = day::day_of(&name) else { continue };
-            if let Some((_, look)) = self.open(&name)? {
-                archives.push((day, codec, look.stamp.size));
-            }
-        }
-        archives.sort_unstable();
-        Ok(archives)
     }
 }
 

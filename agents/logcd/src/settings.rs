@@ -200,7 +200,7 @@ pub struct Serve {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Bounds")]
     pub remove_after: Option<Duration>,
 
-    /// Where probes and metrics are answered, or none
+    /// Where probes and metrics are answered, and this host itself sees a page, or none
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6668", help_heading = "Process")]
     pub admin: Door,
 

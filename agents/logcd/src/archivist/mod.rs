@@ -70,6 +70,17 @@ pub struct Published {
     pub superseded: u64,
 }
 
+impl Outcome {
+    /// In a word, as metrics and the page have it.
+    pub fn result(&self) -> &'static str {
+        match (&self.published, self.waiting) {
+            (Some(_), _) => "published",
+            (None, Some(_)) => "waiting",
+            (None, None) => "unchanged",
+        }
+    }
+}
+
 impl Archivist {
     pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
         Archivist {

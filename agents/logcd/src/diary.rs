@@ -1,0 +1,124 @@
+//! The last cycles and what they passed over, for the page.
+
+use crate::archivist::{Outcome, Published};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// So many cycles are remembered.
+const CYCLES_MAX: usize = 60;
+/// So many files that are passed over are shown by name; a stranger may plant any number.
+const NAMES_MAX: usize = 50;
+
+/// What one look at the directory was about, and what it cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cycle {
+    pub at_ms: i64,
+    pub result: &'static str,
+    pub took_ms: u128,
+    pub files: usize,
+    pub compressed_bytes: u64,
+    pub copied_bytes: u64,
+    pub written_bytes: u64,
+    pub superseded: u64,
+    pub waiting_bytes: u64,
+    pub archive_bytes: u64,
+    pub content_bytes: u64,
+}
+
+/// All that is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Notes {
+    /// The newest last. Of looks that found nothing new only the last one in a row is kept.
+    pub cycles: VecDeque<Cycle>,
+    /// Some of the files passed over, and why.
+    pub skipped: Vec<(String, &'static str)>,
+    /// All of them.
+    pub skip_counts: Vec<(&'static str, u64)>,
+}
+
+/// Written after each cycle; costs nothing more while nobody reads.
+#[derive(Debug, Default)]
+pub struct Diary(watch::Sender<Notes>);
+
+impl Diary {
+    pub fn read(&self) -> watch::Receiver<Notes> {
+        self.0.subscribe()
+    }
+
+    pub fn done(&self, outcome: &Outcome, result: &'static str, took: Duration, at_ms: i64) {
+        let Published { compressed, written, copied, superseded } = outcome.published.unwrap_or_default();
+        let cycle = Cycle {
+            at_ms,
+            result,
+            took_ms: took.as_millis(),
+            files: outcome.files,
+            compressed_bytes: compressed,
+            copied_bytes: copied,
+            written_bytes: written,
+            superseded,
+            waiting_bytes: outcome.waiting.unwrap_or(0),
+            archive_bytes: outcome.archive_bytes,
+            content_bytes: outcome.content_bytes,
+        };
+        let skipped = outcome.skipped.iter().take(NAMES_MAX);
+        let skipped = skipped.map(|(name, skip)| (name.escape_ascii().to_string(), skip.reason())).collect();
+        let skip_counts = outcome.skip_counts.iter().map(|(skip, count)| (skip.reason(), *count)).collect();
+        self.0.send_modify(|notes| {
+            notes.add(cycle);
+            (notes.skipped, notes.skip_counts) = (skipped, skip_counts);
+        });
+    }
+
+    pub fn failed(&self, result: &'static str, took: Duration, at_ms: i64) {
+        let cycle = Cycle { at_ms, result, took_ms: took.as_millis(), ..Cycle::default() };
+        self.0.send_modify(|notes| notes.add(cycle));
+    }
+}
+
+impl Notes {
+    fn add(&mut self, cycle: Cycle) {
+        let quiet = |cycle: &Cycle| cycle.result == "unchanged";
+        if quiet(&cycle) && self.cycles.back().is_some_and(quiet) {
+            self.cycles.pop_back();
+        }
+        self.cycles.push_back(cycle);
+        if self.cycles.len() > CYCLES_MAX {
+            self.cycles.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::Skip;
+
+    #[test]
+    fn the_last_cycles_are_remembered_and_quiet_ones_do_not_push_them_out() {
+        let diary = Diary::default();
+        let outcome = Outcome::default();
+        for n in 0..100 {
+            diary.done(&outcome, "published", Duration::ZERO, n);
+        }
+        for n in 100..200 {
+            diary.done(&outcome, "unchanged", Duration::ZERO, n);
+        }
+        diary.failed("disk_full", Duration::ZERO, 200);
+        let notes = diary.read().borrow().clone();
+        let times: Vec<i64> = notes.cycles.iter().map(|cycle| cycle.at_ms).collect();
+        assert_eq!((times.len(), times[0], &times[58..]), (60, 42, &[199, 200][..]));
+    }
+
+    #[test]
+    fn any_number_of_planted_files_is_a_few_names_and_a_count() {
+        let skipped = (0..5000).map(|n| (format!("{n}\u{1b}").into_bytes(), Skip::Symlink)).collect();
+        let outcome = Outcome { skipped, skip_counts: [(Skip::Symlink, 5000)].into(), ..Outcome::default() };
+        let diary = Diary::default();
+        diary.done(&outcome, "unchanged", Duration::ZERO, 0);
+        let notes = diary.read().borrow().clone();
+        assert_eq!((notes.skipped.len(), notes.skip_counts), (NAMES_MAX, vec![("symlink", 5000)]));
+        assert_eq!(notes.skipped[0], ("0\\x1b".to_owned(), "symlink"));
+    }
+}

@@ -1,0 +1,89 @@
+// What logcd did lately, and what it keeps. The rest of the page's code is kit.js.
+import { Stream, byId, bytes, count, duration, el, figures, setRows, setText, showState, visible } from "./kit.js";
+
+const REASONS = {
+  symlink: "a symbolic link is never followed", not_a_file: "no plain file", hard_link: "it has names outside of the directory",
+  sparse: "it claims to be larger than it is", too_many: "more files than --max-files", unreadable: "it cannot be read",
+  unstable: "it was rewritten while it was read",
+};
+
+let chosen = null;
+
+new Stream(() => "page/figures", {
+  event(name, now) {
+    draw(now);
+    if (chosen) show(chosen);
+  },
+  state(state, text) {
+    showState(byId("state"), state, text);
+  },
+});
+
+function draw(now) {
+  const last = now.cycles.at(-1);
+  setText(byId("place"), `${visible(now.dir, 300)} into ${visible(now.out, 300)}`);
+  const notice = byId("notice");
+  notice.dataset.kind = "bad";
+  setText(notice, now.reasons ? `Not ready: ${visible(now.reasons.trim(), 500)}` : "");
+  const published = now.cycles.filter((cycle) => cycle.result === "published");
+  const spent = now.cycles.reduce((sum, cycle) => sum + cycle.took_ms, 0);
+  figures(byId("totals"), [
+    ["Logs", last ? count(last.files) : "–"], ["In today's archive", last ? bytes(last.content_bytes) : "–"],
+    ["Its size", last ? bytes(last.archive_bytes) : "–"], ["Waiting to be archived", last ? bytes(last.waiting_bytes) : "–"],
+    ["Last published", published.length ? time(published.at(-1).at_ms) : "–"], ["These cycles took", duration(spent)],
+    ["All archives", bytes(now.archives_bytes)], ["Free", now.disk_free_bytes === null ? "–" : bytes(now.disk_free_bytes)],
+    ["Passed over", count(now.skip_counts.reduce((sum, [, n]) => sum + n, 0))],
+  ]);
+  setText(byId("cycles-caption"), now.cycles.length ? "The newest first; looks without news are shown once" : "None yet.");
+  setRows(byId("cycles"), now.cycles.toReversed().map((cycle) => [time(cycle.at_ms), cycle.result.replace("_", " "), duration(cycle.took_ms),
+    bytes(cycle.compressed_bytes), bytes(cycle.written_bytes), bytes(cycle.copied_bytes), count(cycle.files), bytes(cycle.archive_bytes)]));
+  drawArchives(now);
+  setText(byId("skipped-caption"), now.skip_counts.length
+    ? now.skip_counts.map(([reason, n]) => `${count(n)}: ${REASONS[reason] ?? reason}`).join("; ") : "Nothing.");
+  setRows(byId("skipped"), now.skipped.map(([name, reason]) => [visible(name), reason.replaceAll("_", " ")]));
+}
+
+const time = (ms) => new Date(ms).toLocaleTimeString();
+
+function drawArchives(now) {
+  setText(byId("archives-caption"), now.archives_all ? `${now.archives.length < now.archives_all ? `the newest ${now.archives.length} of ` : ""}${count(now.archives_all)}; choose one to see what is in it` : "None yet.");
+  const body = byId("archives");
+  const rows = new Map([...body.children].map((row) => [row.dataset.name, row]));
+  now.archives.forEach((archive, i) => {
+    let row = rows.get(archive.name);
+    if (!row) {
+      const open = el("button", { class: "link", onclick: () => choose(archive.name) }, archive.name);
+      row = el("tr", { "data-name": archive.name }, el("th", { scope: "row" }, open), el("td", { class: "number" }));
+    }
+    rows.delete(archive.name);
+    if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
+    setText(row.children[1], bytes(archive.bytes));
+  });
+  for (const row of rows.values()) row.remove();
+}
+
+async function choose(name) {
+  chosen = name;
+  await show(name);
+  byId("contents-title").focus();
+}
+
+async function show(name) {
+  let text = "";
+  try {
+    const response = await fetch(`page/contents?${new URLSearchParams({ archive: name })}`, { cache: "no-store" });
+    text = await response.text();
+    if (!response.ok) throw new Error(text);
+    if (name !== chosen) return;
+    const { entries, entries_all: all } = JSON.parse(text);
+    setText(byId("contents-caption"), entries.length < all ? `The first ${entries.length} of ${count(all)}` : `${count(all)} logs`);
+    setRows(byId("contents"), entries.map((entry) => [visible(entry.name), bytes(entry.bytes), bytes(entry.packed_bytes),
+      new Date(entry.mtime_s * 1000).toLocaleString(), entry.superseded ? "its file holds it no more" : "as the file"]));
+  } catch {
+    if (name !== chosen) return;
+    setText(byId("contents-caption"), visible(text.trim(), 300) || "The daemon cannot be reached.");
+    setRows(byId("contents"), []);
+  }
+  setText(byId("contents-title"), `In ${name}`);
+  byId("contents-part").hidden = false;
+}

@@ -1,0 +1,159 @@
+//! The page on the admin endpoint: the last cycles, the archives and what is in them, what was passed over.
+
+use crate::codec::Codec;
+use crate::day::{archive_name, day_of, index_name};
+use crate::diary::Notes;
+use crate::entry::Origin;
+use crate::held::Held;
+use crate::outdir::Shelf;
+use axum::Router;
+use axum::extract::Query;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::civil::Date;
+use kit::page::{Page, Source, Streams, from_here_only};
+use kit::readiness::Readiness;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+
+const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
+/// More archives than this are kept by nobody who wants to look at them one by one.
+const ARCHIVES_SHOWN: usize = 400;
+const ENTRIES_SHOWN: usize = 500;
+/// A longer index is read by `logcd list` in a process of its own.
+const INDEX_BYTES_MAX: u64 = 32 << 20;
+
+/// Where the page has its figures from.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    pub dir: PathBuf,
+    pub out: PathBuf,
+    pub notes: watch::Receiver<Notes>,
+    pub readiness: Readiness,
+}
+
+pub fn routes(sight: Sight) -> Router {
+    let streams = Streams::default();
+    let out: Arc<Path> = sight.out.clone().into();
+    // An index may be as large as its bound: one at a time.
+    let one = Arc::new(Semaphore::new(1));
+    let figures = async move || {
+        let mut notes = sight.notes.clone();
+        notes.mark_changed();
+        streams.tell(Figures { sight: sight.clone(), notes })
+    };
+    let contents = async move |Query(Wanted { archive }): Query<Wanted>| -> Response {
+        let Some((day, codec)) = day_of(&archive) else { return no("that is no archive's name") };
+        let _turn = one.acquire().await;
+        let out = out.clone();
+        match tokio::task::spawn_blocking(move || contents_of(&out, day, codec)).await {
+            Ok(Some(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+            _ => no("there is no index of it that is of use here; ask logcd list"),
+        }
+    };
+    let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
+    from_here_only(own.merge(kit::page::routes(PAGE)))
+}
+
+fn no(why: &'static str) -> Response {
+    (StatusCode::NOT_FOUND, format!("{why}\n")).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    archive: String,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    dir: String,
+    out: String,
+    reasons: String,
+    disk_free_bytes: Option<u64>,
+    archives: Vec<ArchiveShown>,
+    archives_all: usize,
+    archives_bytes: u64,
+    #[serde(flatten)]
+    notes: &'a Notes,
+}
+
+#[derive(Serialize)]
+struct ArchiveShown {
+    name: String,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Contents {
+    entries: Vec<EntryShown>,
+    entries_all: usize,
+}
+
+#[derive(Serialize)]
+struct EntryShown {
+    name: String,
+    bytes: u64,
+    packed_bytes: u64,
+    mtime_s: u64,
+    superseded: bool,
+}
+
+impl Sight {
+    fn look(&self, notes: &Notes) -> Option<String> {
+        let shelf = Shelf::at(&self.out).ok();
+        let archives = shelf.as_ref().and_then(|shelf| shelf.archives().ok()).unwrap_or_default();
+        let newest = archives.iter().rev().take(ARCHIVES_SHOWN);
+        let shown = |(day, codec, bytes): &(Date, Codec, u64)| ArchiveShown {
+            name: archive_name(*day, *codec),
+            bytes: *bytes,
+        };
+        serde_json::to_string(&Shown {
+            dir: self.dir.display().to_string(),
+            out: self.out.display().to_string(),
+            reasons: self.readiness.reasons(),
+            disk_free_bytes: shelf.and_then(|shelf| shelf.free_bytes().ok()),
+            archives_all: archives.len(),
+            archives_bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
+            archives: newest.map(shown).collect(),
+            notes,
+        })
+        .ok()
+    }
+}
+
+/// Out of the index, so that nothing is unpacked; the same checks hold as when the archive is built upon.
+fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
+    let shelf = Shelf::at(out).ok()?;
+    let (_, look) = shelf.open(&index_name(&archive_name(day, codec))).ok()??;
+    if look.stamp.size > INDEX_BYTES_MAX {
+        return None;
+    }
+    let held = Held::load(&shelf, day, codec).ok()??;
+    let entries = held.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
+        name: [held.index.prefix.as_slice(), &entry.name].concat().escape_ascii().to_string(),
+        bytes: entry.size(),
+        packed_bytes: entry.packed_len(),
+        mtime_s: entry.meta.mtime_s,
+        superseded: entry.origin == Origin::Superseded,
+    });
+    let shown = Contents { entries: entries.collect(), entries_all: held.entries().len() };
+    serde_json::to_string(&shown).ok()
+}
+
+struct Figures {
+    sight: Sight,
+    notes: watch::Receiver<Notes>,
+}
+
+impl Source for Figures {
+    /// After each cycle; a daemon that has nothing to do says nothing.
+    async fn next(&mut self) -> Option<(&'static str, String)> {
+        self.notes.changed().await.ok()?;
+        let (sight, notes) = (self.sight.clone(), self.notes.borrow_and_update().clone());
+        let shown = tokio::task::spawn_blocking(move || sight.look(&notes)).await;
+        Some(("figures", shown.ok()??))
+    }
+}
