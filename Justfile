@@ -33,6 +33,10 @@ test-pages:
 test-rules:
     cargo test -p nodecrew --features prometheus-tests --test monitoring
 
+# The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw
+test-pages:
+    cargo test -p nodecrew --features browser-tests --test browser -- --test-threads 2
+
 # queued against its OpenAPI file: thousands of made-up requests
 test-openapi:
     python3 -m venv target/schemathesis

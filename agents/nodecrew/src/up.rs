@@ -75,7 +75,9 @@ async fn up(options: &Options) -> Result<(), Fatal> {
 
     let file = options.logs().join("node.log");
     let lines = options.at(LINES_PORT);
-    let argv = options.argv(&[("--listen", lines.to_string().into()), ("--file", file.clone().into())]);
+    let mut argv = options.argv(&[("--listen", lines.to_string().into()), ("--file", file.clone().into())]);
+    // Who tries it wants to see them, and these are nobody else's.
+    argv.push("--show-lines".into());
     let settings = kit::settings::load("LOGD", argv)?;
     let context = Context::new("logd", stop.clone());
     doors.push(context.readiness.clone());
@@ -151,8 +153,10 @@ fn greet(options: &Options) {
             format!("queued hands out lines on {line}"),
             format!("curl -d one {items}/v1/queues/line/items; nc {host} {}", line.port()),
         ),
-        (format!("logd   probes and metrics on {logd}"), format!("curl {logd}/metrics")),
-        (format!("logcd  probes and metrics on {logcd}"), format!("curl {logcd}/ready")),
+        ("logd   shows itself".to_owned(), format!("http://{logd}/")),
+        ("logcd  shows itself".to_owned(), format!("http://{logcd}/")),
+        ("queued shows itself".to_owned(), format!("http://{items}/")),
+        ("all    probes and metrics".to_owned(), format!("curl {logd}/ready {logcd}/ready {items}/metrics")),
     ];
     let mut text = String::new();
     for (what, try_it) in endpoints {

@@ -62,7 +62,20 @@ fn a_line_that_was_receipted_is_in_the_file_and_soon_in_the_archive_and_ctrl_c_e
     let data = tempfile::tempdir().unwrap();
     let address = own_address();
     let (mut crew, lines) = up(data.path(), address);
-    assert_eq!(lines.len(), 7, "one line an endpoint and a goodbye: {lines:#?}");
+    assert_eq!(lines.len(), 9, "one line an endpoint and a goodbye: {lines:#?}");
+    let pages: Vec<&str> =
+        lines.iter().filter_map(|line| line.split_once("http://")?.1.strip_suffix('/')).collect();
+    assert_eq!(pages.len(), 3, "{lines:#?}");
+    for (agent, page) in ["logd", "logcd", "queued"].iter().zip(pages) {
+        let mut browser = TcpStream::connect(page).unwrap();
+        write!(browser, "GET / HTTP/1.1\r\nHost: {page}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        browser.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("<h1>{agent}</h1>")),
+            "{answer}"
+        );
+    }
 
     let mut sender = TcpStream::connect((address, 6666)).unwrap();
     sender.write_all(b"hello from a newcomer\n").unwrap();

@@ -1,0 +1,130 @@
+//! logcd's page.
+
+use crate::agent::{Agent, ask};
+use crate::webdriver::Browser;
+use crate::{assert_unharmed, pictures};
+use std::io::Write;
+use std::net::SocketAddr;
+
+/// As hostile as a file's name can be.
+const HOSTILE_NAME: &str = "<img src=x onerror='window.broken=1'>\u{1b}[31m\u{202e}.log";
+/// How it is shown: logcd escapes each byte that is no plain character.
+const SHOWN_NAME: &str = r"<img src=x onerror=\'window.broken=1\'>\x1b[31m\xe2\x80\xae.log";
+
+struct Logcd {
+    directory: tempfile::TempDir,
+    agent: Option<Agent>,
+    admin: SocketAddr,
+}
+
+impl Logcd {
+    fn start() -> Logcd {
+        let admin = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut logcd = Logcd { directory: tempfile::tempdir().unwrap(), agent: None, admin };
+        logcd.run();
+        logcd
+    }
+
+    /// From the second time on at the same port.
+    fn run(&mut self) {
+        let admin = self.admin.to_string();
+        let arguments = ["--dir", ".", "--admin", &admin, "--interval", "100ms", "--publish-within", "100ms"];
+        let mut agent = Agent::start(self.directory.path(), "logcd", &arguments);
+        self.admin = agent.address("admin endpoint");
+        self.agent = Some(agent);
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let path = self.directory.path().join(name);
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn page(&self) -> Browser {
+        let browser = Browser::open();
+        browser.go(&format!("http://{}/", self.admin));
+        browser.until_text("#state", "live");
+        browser
+    }
+}
+
+#[test]
+fn cycles_archives_and_their_contents_appear_by_themselves() {
+    let logcd = Logcd::start();
+    let browser = logcd.page();
+    logcd.append("a.log", &"line\n".repeat(100));
+    browser.until_text("#cycles", "published");
+    browser.until_text("#cycles", "500 B");
+    browser.until_text("#archives", "all-logs-");
+    browser.click("#archives button");
+    browser.until_text("#contents", "a.log");
+    logcd.append("b.log", "more\n");
+    browser.until_text("#contents", "b.log");
+    std::fs::remove_file(logcd.directory.path().join("a.log")).unwrap();
+    browser.until_text("#contents", "its file holds it no more");
+    assert_unharmed(&browser);
+}
+
+#[test]
+fn what_is_passed_over_is_named_with_its_reason_and_strangers_names_do_nothing() {
+    let logcd = Logcd::start();
+    let browser = logcd.page();
+    std::os::unix::fs::symlink("/etc/passwd", logcd.directory.path().join("link.log")).unwrap();
+    std::os::unix::fs::symlink("/", logcd.directory.path().join(HOSTILE_NAME.replace(".log", "2.log")))
+        .unwrap();
+    logcd.append(HOSTILE_NAME, "x\n");
+    browser.until_text("#skipped-caption", "2: a symbolic link is never followed");
+    browser.until_text("#skipped", "link.log");
+    browser.until_text("#skipped", "<img src=x onerror=");
+    browser.until_text("#archives", "all-logs-");
+    browser.click("#archives button");
+    browser.until_text("#contents", SHOWN_NAME);
+    assert_unharmed(&browser);
+}
+
+#[test]
+fn a_lost_connection_is_said_and_healed() {
+    let mut logcd = Logcd::start();
+    let browser = logcd.page();
+    logcd.agent = None;
+    browser.until_text("#state", "connection lost");
+    logcd.append("after.log", "x\n");
+    logcd.run();
+    browser.until_text("#state", "live");
+    browser.until_text("#archives", "all-logs-");
+}
+
+#[test]
+fn only_archives_can_be_asked_for_and_nothing_is_followed() {
+    let logcd = Logcd::start();
+    let path = logcd.directory.path();
+    std::os::unix::fs::symlink("/etc/passwd", path.join(".all-logs-2026-01-01.tar.gz.index")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", path.join("all-logs-2026-01-01.tar.gz")).unwrap();
+    nix::unistd::mkfifo(&path.join(".all-logs-2026-01-02.tar.gz.index"), nix::sys::stat::Mode::S_IRWXU)
+        .unwrap();
+    for name in ["all-logs-2026-01-01.tar.gz", "all-logs-2026-01-02.tar.gz", "../../etc/passwd", "%2e%2e", ""]
+    {
+        let (status, answer) = ask(logcd.admin, "GET", &format!("/page/contents?archive={name}"), "", b"");
+        assert_eq!(status, 404, "{name}: {answer}");
+        assert!(!answer.contains("root"), "{answer}");
+    }
+}
+
+#[test]
+fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
+    let logcd = Logcd::start();
+    let browser = logcd.page();
+    std::os::unix::fs::symlink("/etc/passwd", logcd.directory.path().join("secret.log")).unwrap();
+    for (n, name) in ["kubelet.log", "node.log", "containerd.log", "api.log"].iter().enumerate() {
+        logcd.append(name, &format!("Sat Nov 21 16:16:{n:02} - all is well here\n").repeat(1000 * (n + 1)));
+        browser.until("its cycle", |b| {
+            let rows = b.run("return document.querySelectorAll('#cycles tr').length").as_u64().unwrap();
+            rows > n as u64
+        });
+    }
+    browser.until_text("#archives", "all-logs-");
+    browser.click("#archives button");
+    browser.until_text("#contents", "api.log");
+    pictures(&browser, "logcd");
+    assert_unharmed(&browser);
+}

@@ -1,0 +1,149 @@
+//! logd's page.
+
+use crate::agent::{Agent, ask};
+use crate::webdriver::Browser;
+use crate::{HOSTILE, assert_unharmed, pictures};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+struct Logd {
+    directory: tempfile::TempDir,
+    agent: Option<Agent>,
+    admin: SocketAddr,
+    lines: SocketAddr,
+}
+
+impl Logd {
+    fn start(more: &[&str]) -> Logd {
+        let directory = tempfile::tempdir().unwrap();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut logd = Logd { directory, agent: None, admin: anywhere, lines: anywhere };
+        logd.run(more);
+        logd
+    }
+
+    /// From the second time on at the same ports.
+    fn run(&mut self, more: &[&str]) {
+        let (admin, lines) = (self.admin.to_string(), self.lines.to_string());
+        let mut arguments = vec!["--admin", &admin, "--listen", &lines];
+        arguments.extend_from_slice(more);
+        let mut agent = Agent::start(self.directory.path(), "logd", &arguments);
+        self.admin = agent.address("admin endpoint");
+        let lines = agent.event("taking lines")["addresses"].as_str().unwrap().to_owned();
+        self.lines = lines.trim_matches(['[', ']']).parse().unwrap();
+        self.agent = Some(agent);
+    }
+
+    /// Returns when they are in the file.
+    fn send(&self, lines: impl AsRef<[u8]>) {
+        let mut stream = TcpStream::connect(self.lines).unwrap();
+        stream.write_all(lines.as_ref()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the receipt");
+    }
+
+    fn page(&self) -> Browser {
+        let browser = Browser::open();
+        browser.go(&format!("http://{}/", self.admin));
+        browser.until_text("#state", "live");
+        browser
+    }
+}
+
+#[test]
+fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
+    let logd = Logd::start(&["--show-lines"]);
+    let browser = logd.page();
+    logd.send("first\nsecond error\n");
+    browser.until_text("#lines", "second error");
+    browser.until_text("#peers", "127.0.0.1");
+    browser.until("lines a second", |b| {
+        logd.send("more\n");
+        b.text(".plot .key").trim_start_matches("lines").trim().parse::<f64>().is_ok_and(|rate| rate > 0.0)
+    });
+    assert_ne!(browser.run("return document.querySelector('.plot path').getAttribute('d')"), "");
+    browser.type_into("#with", "error\u{E007}");
+    browser.until("only what was asked for", |b| b.text("#lines").trim() == "second error");
+    logd.send("fine\nanother error\n");
+    browser.until_text("#lines", "another error");
+    assert!(!browser.text("#lines").contains("fine"));
+    browser.click("#pause");
+    logd.send("an error in the pause\n");
+    browser.click("#pause");
+    browser.until_text("#lines", "an error in the pause");
+    assert_unharmed(&browser);
+}
+
+#[test]
+fn strangers_lines_are_shown_and_do_nothing() {
+    let logd = Logd::start(&["--show-lines"]);
+    let browser = logd.page();
+    logd.send(format!("{HOSTILE}\n"));
+    logd.send([vec![b'm'; 1 << 20], b"\n".to_vec(), b"\xff\xfe\x00bytes\n".to_vec()].concat());
+    browser.until_text("#lines", "<script>window.broken=1</script>");
+    browser.until_text("#lines", "␛[31m␀\\u{202e}end");
+    browser.until_text("#lines", "(1048576 bytes)");
+    browser.until_text("#lines", "␀bytes");
+    assert!(browser.text("#lines").len() < 20_000);
+    assert_unharmed(&browser);
+}
+
+#[test]
+fn a_lost_connection_is_said_and_healed() {
+    let mut logd = Logd::start(&["--show-lines"]);
+    let browser = logd.page();
+    logd.agent = None;
+    browser.until_text("#state", "connection lost");
+    logd.run(&["--show-lines"]);
+    browser.until_text("#state", "live");
+    logd.send("after\n");
+    browser.until_text("#lines", "after");
+}
+
+#[test]
+fn lines_are_for_those_only_whom_the_operator_let_see_them() {
+    let logd = Logd::start(&[]);
+    logd.send("secret\n");
+    let browser = logd.page();
+    browser.until_text("#lines-off", "--show-lines");
+    assert!(!browser.text("body").contains("secret"));
+    assert_eq!(ask(logd.admin, "GET", "/page/lines", "", b"").0, 403);
+    assert_unharmed(&browser);
+
+    // A name that leads here is not enough: its owner's site could read along in a visitor's browser.
+    for path in ["/", "/page/figures", "/page/lines"] {
+        let mut stream = TcpStream::connect(logd.admin).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: evil.example:{}\r\nConnection: close\r\n\r\n",
+            logd.admin.port()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+    }
+    assert_eq!(ask(logd.admin, "GET", "/metrics", "", b"").0, 200);
+}
+
+#[test]
+fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
+    let logd = Logd::start(&["--show-lines", "--rotate-size", "2KiB"]);
+    let browser = logd.page();
+    let points = "return document.querySelector('.plot path').getAttribute('d').split('L').length";
+    let mut seen = 0;
+    browser.until("a plot of some seconds", |b| {
+        let now = b.run(points).as_u64().unwrap();
+        for turn in std::mem::replace(&mut seen, now)..now {
+            for n in 0..3 + turn % 5 {
+                logd.send(format!(
+                    "Sat Nov 21 16:16:{turn:02} - Greetings from client-{n}: all is well here\n"
+                ));
+            }
+        }
+        now > 9
+    });
+    browser.until_text("#rotated", "node_log.0000");
+    pictures(&browser, "logd");
+    assert_unharmed(&browser);
+}
