@@ -37,6 +37,10 @@ test-rules:
 test-pages:
     cargo test -p nodecrew --features browser-tests --test browser -- --test-threads 2
 
+# Alert rules and dashboard under Prometheus' own parser: needs promtool, of Debian's package prometheus
+test-rules:
+    cargo test -p nodecrew --features prometheus-tests --test monitoring
+
 # queued against its OpenAPI file: thousands of made-up requests
 test-openapi:
     python3 -m venv target/schemathesis

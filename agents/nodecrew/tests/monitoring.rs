@@ -1,0 +1,108 @@
+//! The dashboard and the alert rules ask for nothing but metrics that there are.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const RULES: &str = include_str!("../../../packaging/monitoring/rules.yaml");
+const DASHBOARD: &str = include_str!("../../../packaging/monitoring/dashboard.json");
+const METRICS_OF_KIT: &str = include_str!("../../kit/src/metrics.rs");
+/// Each agent's own tests hold its page to the metrics that it really serves.
+const PAGES: [(&str, &str); 3] = [
+    ("logd", include_str!("../../logd/README.md")),
+    ("logcd", include_str!("../../logcd/README.md")),
+    ("queued", include_str!("../../queued/README.md")),
+];
+
+/// What a format or an aggregation adds to a metric's name.
+fn bare(name: &str) -> &str {
+    let endings = ["_total", "_bucket", "_sum", "_count", "_info"];
+    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
+}
+
+/// With their agent's name in front, as on `/metrics`, but bare.
+fn documented() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (agent, page) in PAGES {
+        let table = page.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+        let words = table.split('`').skip(1).step_by(2).map(|word| word.split('{').next().unwrap());
+        let prefix = format!("{agent}_");
+        names.extend(
+            words.map(|word| format!("{prefix}{}", bare(word.strip_prefix(&prefix).unwrap_or(word)))),
+        );
+    }
+    let kit = METRICS_OF_KIT.split('"').skip(1).step_by(2);
+    names.extend(
+        kit.filter(|word| word.starts_with("process_") || *word == "nodecrew_build").map(str::to_owned),
+    );
+    names
+}
+
+/// Every word in it that begins like one of our metrics.
+fn asked_for(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = ["logd_", "logcd_", "queued_", "process_", "nodecrew_"];
+    words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix))).collect()
+}
+
+fn expressions(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_metric_that_is_asked_for_exists() {
+    let documented = documented();
+    for (file, text) in [("rules.yaml", RULES), ("dashboard.json", DASHBOARD)] {
+        let names = asked_for(text);
+        assert!(names.len() > 15, "{file}: {names:?}");
+        let unknown: Vec<_> = names.iter().filter(|name| !documented.contains(bare(name))).collect();
+        assert!(unknown.is_empty(), "{file} asks for {unknown:?}, which no agent has");
+    }
+}
+
+#[test]
+fn the_dashboard_is_one_and_each_panel_has_a_place_of_its_own() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    assert!(expressions(&dashboard).len() > 30);
+    let mut cells = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let at = |side: &str| panel["gridPos"][side].as_u64().unwrap();
+        assert!(at("x") + at("w") <= 24, "{panel}");
+        for x in at("x")..at("x") + at("w") {
+            for y in at("y")..at("y") + at("h") {
+                assert!(cells.insert((x, y)), "{} covers another panel", panel["title"]);
+            }
+        }
+    }
+}
+
+/// Prometheus' own parser, over the rules and over what the dashboard asks for, its variables filled in.
+#[cfg(feature = "prometheus-tests")]
+#[test]
+fn promtool_finds_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let fill = |expression: &str| {
+        expression.replace("$__rate_interval", "5m").replace("$instance", ".*").replace("$queue", ".*")
+    };
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let rules: Vec<Value> = expressions(&dashboard)
+        .iter()
+        .enumerate()
+        .map(|(n, expression)| serde_json::json!({"record": format!("panel:{n}"), "expr": fill(expression)}))
+        .collect();
+    // JSON is YAML.
+    let of_dashboard = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string();
+    for (name, text, wanted) in
+        [("rules", RULES, RULES.matches("alert:").count()), ("dashboard", &of_dashboard, rules.len())]
+    {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let output =
+            std::process::Command::new("promtool").args(["check", "rules"]).arg(&path).output().unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains(&format!("{wanted} rules found")), "{said}");
+    }
+}
