@@ -99,6 +99,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         next_group,
         pending: Vec::new(),
         urgent: false,
+        enough: 0,
         in_flight: false,
         in_flight_waiters: Vec::new(),
         spare,
@@ -123,6 +124,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         file,
         last_synced_group: next_group.saturating_sub(1),
         unsynced: None,
+        patient_until: None,
     };
     let housekeeping = Housekeeping { dir: dir.clone() };
     let shared = engine.shared();

@@ -242,8 +242,7 @@ impl Shared {
         if changed && self.changes.receiver_count() > 0 {
             self.changes.send_modify(|count| *count += 1);
         }
-        let pending = state.disk_mut(|front| !front.pending.is_empty()) == Some(true);
-        if pending && state.writer_idle {
+        if state.writer_idle && state.disk_mut(|front| front.is_due()) == Some(true) {
             match state.keeps_turns {
                 true => self.turn.notify_one(),
                 false => self.wake_writer(state),
@@ -347,7 +346,7 @@ impl Local {
             // Comes back behind everything that is ready now.
             tokio::task::yield_now().await;
             let mut state = self.0.lock();
-            if state.writer_idle && state.disk_mut(|front| !front.pending.is_empty()) == Some(true) {
+            if state.writer_idle && state.disk_mut(|front| front.is_due()) == Some(true) {
                 self.0.wake_writer(&mut state);
             }
         }

@@ -60,6 +60,8 @@ pub struct Front {
     pub pending: Vec<Chunk>,
     /// Somebody waits for what is pending.
     pub urgent: bool,
+    /// As long as fewer wait, the writer does not want to be woken: it gives the rest a moment to come.
+    pub enough: usize,
     /// The writer has taken chunks that are not on the disk yet, and who else waits for those.
     pub in_flight: bool,
     pub in_flight_waiters: Vec<oneshot::Sender<()>>,
@@ -79,6 +81,16 @@ impl Front {
 
     pub fn log_bytes(&self) -> u64 {
         self.finished.values().sum::<u64>() + self.segment_bytes.max(self.offset)
+    }
+
+    /// How many wait for what is pending.
+    pub fn waiting(&self) -> usize {
+        self.pending.iter().map(|chunk| chunk.waiters.len()).sum()
+    }
+
+    /// Whether the writer has something to do.
+    pub fn is_due(&self) -> bool {
+        !self.pending.is_empty() && self.waiting() >= self.enough
     }
 
     /// Whether a push of about so many bytes leaves the reserve alone.

@@ -1,10 +1,11 @@
 //! The one thread that writes: it takes all that is pending, writes it, syncs once, and tells all who wait.
 
-use super::front::{Chunk, Spare};
+use super::front::{Chunk, Front, Spare};
 use super::segment::{self, Header};
 use super::{LogError, frame};
 use crate::local::Shared;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// How long a record that nobody waits for (a lease) may wait for company.
 const LINGER: Duration = Duration::from_millis(10);
+/// Half of a sync is what waiting for company may cost, and no more than this. A shorter wait than the least is none: the
+/// kernel would make it as long.
+const PATIENCE: RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_millis(10);
 /// Between two tries to write what could not be written.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -36,6 +40,9 @@ pub struct Writer {
     pub last_synced_group: u64,
     /// Written, not yet synced; since when, and up to which group.
     pub unsynced: Option<(Instant, u64)>,
+    /// Those who were just answered are given until then to come back: else one half of the clients would wait for the
+    /// disk while it writes for the other half, and each sync serve only half of them.
+    pub patient_until: Option<Instant>,
 }
 
 impl Writer {
@@ -58,11 +65,25 @@ impl Writer {
         }
     }
 
+    /// How long to wait for company, if that is of any use.
+    fn patience_left(&mut self, front: &mut Front, closing: bool) -> Option<Duration> {
+        let left = self.patient_until?.saturating_duration_since(Instant::now());
+        if left.is_zero() || closing || front.waiting() >= front.enough {
+            (self.patient_until, front.enough) = (None, 0);
+            return None;
+        }
+        Some(left)
+    }
+
     /// Waits for something to write; `None` at the end. In between it syncs what an interval asks for.
     fn take(&mut self, shared: &Shared) -> Option<Vec<Chunk>> {
         let mut state = shared.lock();
         loop {
             let closing = shared.closing.load(Ordering::Relaxed);
+            if let Some(left) = state.disk_mut(|front| self.patience_left(front, closing)).flatten() {
+                state = shared.wait_timeout(state, left);
+                continue;
+            }
             let (pending, urgent, opened) = state.disk_mut(|front| {
                 (!front.pending.is_empty(), front.urgent, front.pending.first().map(|chunk| chunk.opened))
             })?;
@@ -116,8 +137,12 @@ impl Writer {
         if self.durability == Durability::Always {
             self.sync(shared)?;
         }
+        let took = began.elapsed();
         shared.metrics.commits.inc();
-        shared.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        shared.metrics.commit_seconds.observe(took.as_secs_f64());
+        let patience = (took / 2).min(*PATIENCE.end());
+        let patient = self.durability == Durability::Always && PATIENCE.contains(&patience);
+        self.patient_until = patient.then(|| Instant::now() + patience);
         Ok(())
     }
 
@@ -175,6 +200,9 @@ impl Writer {
                 state.core.evict(queue, number, place);
             }
             waiters.extend(chunk.waiters);
+        }
+        if self.patient_until.is_some() {
+            state.disk_mut(|front| front.enough = front.waiting() + waiters.len());
         }
         shared.answer(state, waiters);
     }
