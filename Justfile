@@ -4,7 +4,7 @@ _list:
     @just --list
 
 # What special tests are compiled with: the same for all of them, so that it is compiled once.
-special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests"
+special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests"
 
 # Run the whole crew on this host, with its data in ./nodecrew-data
 run *FLAGS:
@@ -27,19 +27,11 @@ test-clients:
 
 # The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw
 test-pages:
-    cargo test -p nodecrew --features browser-tests --test browser -- --test-threads 2
+    cargo test {{special}} --test browser -- --test-threads 2
 
 # Alert rules and dashboard under Prometheus' own parser: needs promtool, of Debian's package prometheus
 test-rules:
-    cargo test -p nodecrew --features prometheus-tests --test monitoring
-
-# The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw
-test-pages:
-    cargo test -p nodecrew --features browser-tests --test browser -- --test-threads 2
-
-# Alert rules and dashboard under Prometheus' own parser: needs promtool, of Debian's package prometheus
-test-rules:
-    cargo test -p nodecrew --features prometheus-tests --test monitoring
+    cargo test {{special}} --test monitoring
 
 # queued against its OpenAPI file: thousands of made-up requests
 test-openapi:
