@@ -204,7 +204,7 @@ pub struct Which {
     state: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
-    cut: Option<usize>,
+    cut: Option<u32>,
 }
 
 /// One request's answer stays within a bound even if every item is as large as it may be.
@@ -242,7 +242,7 @@ pub async fn show_items<E: Engine>(
     }
     let asked = which.look()?;
     let look = Look { state: state.or(asked.state), ..asked };
-    let cut = which.cut.unwrap_or(usize::MAX);
+    let cut = which.cut.and_then(|cut| usize::try_from(cut).ok()).unwrap_or(usize::MAX);
     let items = engine.look(name, look).await?.into_iter().map(|view| ItemObject::cut(view, cut)).collect();
     Ok(json(StatusCode::OK, &Answer { items }))
 }
