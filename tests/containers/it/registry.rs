@@ -141,5 +141,6 @@ fn images_of_two_machines_become_one_index() {
         for arch in machines {
             podman(&["rmi", &format!("{prefix}/{name}:{version}-{arch}")]);
         }
+        podman(&["manifest", "rm", &format!("{prefix}/{name}:{version}-index")]);
     }
 }

@@ -1,6 +1,6 @@
 //! The same input gives the same digest, whenever and under whatever umask it is built.
 
-use crate::container::{image, podman, podman_says};
+use crate::container::{image, podman_says};
 use crate::image::IMAGES;
 use std::process::{Command, Stdio};
 
@@ -29,8 +29,14 @@ fn a_second_build_gives_the_same_images() {
             |image: &str| podman_says(&["image", "inspect", "--format", "{{.Digest}} {{.Id}}", image]);
         let again = format!("{prefix}/{name}:latest");
         assert_eq!(digest(&again), digest(&image(name)), "{name}");
-        for tag in ["latest", env!("CARGO_PKG_VERSION")] {
-            podman(&["untag", &format!("{prefix}/{name}:{tag}")]);
+        // Name by name: it is the same image, and `untag` would take its other names as well.
+        let version = env!("CARGO_PKG_VERSION");
+        for tag in ["latest", version, &format!("{version}-{}", architecture(&again))] {
+            podman_says(&["rmi", &format!("{prefix}/{name}:{tag}")]);
         }
     }
+}
+
+fn architecture(image: &str) -> String {
+    podman_says(&["image", "inspect", "--format", "{{.Architecture}}", image])
 }
