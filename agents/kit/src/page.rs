@@ -1,4 +1,4 @@
-//! The page that an agent serves about itself: one look and one way to stream for all, no asset from elsewhere.
+//! The page that an agent serves about itself: one look for all, no asset from elsewhere.
 
 use crate::http::Peer;
 use axum::Router;
@@ -6,15 +6,10 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName};
 use axum::middleware::Next;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::routing::get;
-use futures_util::stream;
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// What an agent brings: its own markup and script. The style, and what the scripts share, are here.
 #[derive(Clone, Copy, Debug)]
@@ -87,40 +82,8 @@ fn is_address(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
-/// What a stream tells: an event's name and its data, one line of JSON.
-pub trait Source: Send + 'static {
-    /// The next event, once there is one; `None` ends the stream. Nothing happens while nobody asks.
-    fn next(&mut self) -> impl Future<Output = Option<(&'static str, String)>> + Send;
-}
-
-/// Below the idle time after which proxies cut connections.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// The admin endpoint takes 64 connections, and probes and scrapers must find room among them.
-const STREAMS_MAX: usize = 24;
-
-/// The server-sent events of a page, with a bound on how many streams are open at once.
-#[derive(Clone, Debug)]
-pub struct Streams(Arc<Semaphore>);
-
-impl Default for Streams {
-    fn default() -> Streams {
-        Streams(Arc::new(Semaphore::new(STREAMS_MAX)))
-    }
-}
-
-impl Streams {
-    pub fn tell(&self, source: impl Source) -> Response {
-        let Ok(permit) = self.0.clone().try_acquire_owned() else {
-            let message = format!("{STREAMS_MAX} streams are open already; close a page\n");
-            return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
-        };
-        let events = stream::unfold((source, permit), |(mut source, permit)| async move {
-            let (name, data) = source.next().await?;
-            Some((Ok::<_, Infallible>(Event::default().event(name).data(data)), (source, permit)))
-        });
-        Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response()
-    }
-}
+pub const STREAMS_MAX: usize = 24;
 
 #[cfg(test)]
 mod tests {

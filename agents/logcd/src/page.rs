@@ -12,7 +12,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::civil::Date;
-use kit::page::{Page, Source, Streams, from_here_only};
+use kit::events::{Source, Streams};
+use kit::page::{Page, STREAMS_MAX, from_here_only};
 use kit::readiness::Readiness;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub struct Sight {
 }
 
 pub fn routes(sight: Sight) -> Router {
-    let streams = Streams::default();
+    let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sight.out.clone().into();
     // An index may be as large as its bound: one at a time.
     let one = Arc::new(Semaphore::new(1));

@@ -10,7 +10,8 @@ use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use kit::page::{Page, Source, Streams, from_here_only};
+use kit::events::{Source, Streams};
+use kit::page::{Page, STREAMS_MAX, from_here_only};
 use kit::readiness::Readiness;
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub struct Sight {
 }
 
 pub fn routes(sight: Sight) -> Router {
-    let streams = Streams::default();
+    let streams = Streams::at_most(STREAMS_MAX);
     let (file, lines, tails) = (sight.file.clone(), sight.lines, streams.clone());
     let figures = async move || streams.tell(Figures { sight: sight.clone(), first: true });
     let tail = async move |Query(wanted): Query<Wanted>| -> Response {
@@ -46,7 +47,7 @@ pub fn routes(sight: Sight) -> Router {
             return (StatusCode::FORBIDDEN, "lines are not shown: logd was started without --show-lines\n")
                 .into_response();
         }
-        tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) })
+        tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) }).into_response()
     };
     let own = Router::new().route("/page/figures", get(figures)).route("/page/lines", get(tail));
     from_here_only(own.merge(kit::page::routes(PAGE)))

@@ -14,6 +14,7 @@ use kit::accept::Gate;
 use kit::admin::{self, Admin};
 use kit::allow::AllowList;
 use kit::daemon::Context;
+use kit::events::Streams;
 use kit::exit::{Exit, Fatal};
 use kit::settings::Settings;
 use kit::watch::Files;
@@ -193,7 +194,7 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
             item_bytes_max,
             request_bytes_max,
             room,
-            streams: Arc::new(Semaphore::new(http::events::STREAMS_MAX)),
+            streams: Streams::at_most(http::events::STREAMS_MAX),
             metrics: plan.metrics.clone(),
             drain: stop.drain.clone(),
         });

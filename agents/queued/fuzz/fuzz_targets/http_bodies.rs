@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use kit::daemon::Context;
+use kit::events::Streams;
 use kit::stop::Stop;
 use libfuzzer_sys::fuzz_target;
 use queued::engine::contract::Limits;
@@ -48,6 +49,7 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             item_bytes_max: 1000,
             request_bytes_max: 5000,
             room: Room::new(5000, 5000),
+            streams: Streams::at_most(1),
             metrics,
             drain: context.stop.drain,
         });

@@ -8,20 +8,16 @@ use super::tokens::Right;
 use crate::engine::contract::{Engine, QueueView};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use axum::response::Response;
+use kit::events::{Source, TooMany};
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Fast enough for eyes, slow enough for a busy queue.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
-/// Below the idle time after which proxies cut connections.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Each stream looks at every queue when anything changes, so that many of them would keep the workers waiting.
 pub const STREAMS_MAX: usize = 64;
 
@@ -40,10 +36,6 @@ pub async fn events<E: Engine>(
     if let Some(queue) = &which.queue {
         doors.engine.queue(queue).await?;
     }
-    let Ok(permit) = doors.streams.clone().try_acquire_owned() else {
-        let message = format!("{STREAMS_MAX} event streams are open already; try again later");
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message));
-    };
     let mut changes = doors.engine.changes();
     changes.mark_changed();
     let follower = Follower {
@@ -53,13 +45,11 @@ pub async fn events<E: Engine>(
         drain: doors.drain.clone(),
         seen: BTreeMap::new(),
         due: VecDeque::new(),
-        _permit: permit,
     };
-    let events = stream::unfold(follower, |mut follower| async move {
-        let event = follower.next().await?;
-        Some((Ok::<_, Infallible>(event), follower))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response())
+    doors.streams.tell(follower).map_err(|TooMany(open)| {
+        let message = format!("{open} event streams are open already; try again later");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    })
 }
 
 struct Follower<E> {
@@ -69,12 +59,11 @@ struct Follower<E> {
     drain: CancellationToken,
     /// What was told last.
     seen: BTreeMap<Box<str>, QueueView>,
-    due: VecDeque<Event>,
-    _permit: OwnedSemaphorePermit,
+    due: VecDeque<(&'static str, String)>,
 }
 
-impl<E: Engine> Follower<E> {
-    async fn next(&mut self) -> Option<Event> {
+impl<E: Engine> Source for Follower<E> {
+    async fn next(&mut self) -> Option<(&'static str, String)> {
         loop {
             if let Some(event) = self.due.pop_front() {
                 return Some(event);
@@ -87,7 +76,9 @@ impl<E: Engine> Follower<E> {
             self.look().await?;
         }
     }
+}
 
+impl<E: Engine> Follower<E> {
     async fn look(&mut self) -> Option<()> {
         let queues = self.engine.queues().await.ok()?;
         let wanted = |view: &QueueView| self.queue.as_ref().is_none_or(|name| *name == view.name);
@@ -95,14 +86,14 @@ impl<E: Engine> Follower<E> {
             queues.into_iter().filter(wanted).map(|view| (view.name.clone(), view)).collect();
         for gone in self.seen.keys().filter(|name| !now.contains_key(*name)) {
             let data = serde_json::json!({ "name": gone }).to_string();
-            self.due.push_back(Event::default().event("deleted").data(data));
+            self.due.push_back(("deleted", data));
         }
         for (name, view) in &now {
             let same =
                 |old: &QueueView| QueueView { oldest_ready_ms: view.oldest_ready_ms, ..old.clone() } == *view;
             if !self.seen.get(name).is_some_and(same) {
                 let data = serde_json::to_string(&QueueObject::from(view.clone())).ok()?;
-                self.due.push_back(Event::default().event("queue").data(data));
+                self.due.push_back(("queue", data));
             }
         }
         self.seen = now;

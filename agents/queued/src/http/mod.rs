@@ -21,6 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use kit::events::Streams;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use refusal::Problem;
@@ -28,7 +29,7 @@ use serde::Serialize;
 use std::ops::Deref;
 use std::sync::Arc;
 use tokens::{Right, Tokens};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What the handlers work with; cheap to clone, since every request does.
@@ -42,7 +43,7 @@ pub struct Parts<E> {
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
     pub room: request::Room,
-    pub streams: Arc<Semaphore>,
+    pub streams: Streams,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
 }

@@ -152,9 +152,9 @@ impl Engine for Local {
 
     async fn look(&self, queue: &str, look: Look) -> Result<Vec<ItemView>, Refusal> {
         let mut seen = Vec::new();
-        let mut next = Some(look.after.map_or(0, |id| id.number));
-        while let Some(after) = next {
-            next = self.read(|state| look_on(state, queue, &look, after, &mut seen))?;
+        let mut after = look.after.map_or(0, |id| id.number);
+        while let Some(next) = self.read(|state| look_on(state, queue, &look, after, &mut seen))? {
+            after = next;
             tokio::task::yield_now().await;
         }
         Ok(seen)
