@@ -2,8 +2,9 @@
 
 use crate::flags::Push;
 use kit::exit::{Exit, Fatal};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 /// One that is longer is not read any further; the server's own bound is usually lower.
@@ -34,7 +35,8 @@ impl Items {
             let (name, input): (_, Box<dyn AsyncRead + Unpin>) = match &push.lines {
                 None => ("stdin".to_owned(), Box::new(tokio::io::stdin())),
                 Some(path) => {
-                    let file = tokio::fs::File::open(path).await.map_err(|e| unreadable(path, e))?;
+                    let file =
+                        tokio::fs::File::open(path).await.map_err(|e| unreadable(path.display(), e))?;
                     (path.display().to_string(), Box::new(file))
                 }
             };
@@ -58,15 +60,17 @@ impl Items {
             Items::Given(items) => Ok(items.next()),
             Items::Files(paths) => match paths.next() {
                 None => Ok(None),
-                Some(path) => tokio::fs::read(&path).await.map(Some).map_err(|e| unreadable(&path, e)),
+                Some(path) => {
+                    tokio::fs::read(&path).await.map(Some).map_err(|e| unreadable(path.display(), e))
+                }
             },
             Items::Lines(lines) => lines.next().await,
         }
     }
 }
 
-fn unreadable(path: &Path, error: std::io::Error) -> Fatal {
-    Fatal::new(Exit::Failure, format!("cannot read {}", path.display())).because(error)
+fn unreadable(what: impl Display, error: std::io::Error) -> Fatal {
+    Fatal::new(Exit::Failure, format!("cannot read {what}")).because(error)
 }
 
 impl Lines {
@@ -75,7 +79,7 @@ impl Lines {
         loop {
             let mut piece = Vec::new();
             let read = input.take(ITEM_BYTES_MAX).read_until(*delimiter, &mut piece).await;
-            let length = read.map_err(|e| unreadable(Path::new(&*name), e))?;
+            let length = read.map_err(|e| unreadable(&*name, e))?;
             if length == 0 {
                 return Ok(None);
             }
