@@ -41,10 +41,7 @@ impl Logcd {
     }
 
     fn page(&self) -> Browser {
-        let browser = Browser::open();
-        browser.go(&format!("http://{}/", self.admin));
-        browser.until_text("#state", "live");
-        browser
+        Browser::live_at(self.admin)
     }
 }
 

@@ -43,10 +43,7 @@ impl Logd {
     }
 
     fn page(&self) -> Browser {
-        let browser = Browser::open();
-        browser.go(&format!("http://{}/", self.admin));
-        browser.until_text("#state", "live");
-        browser
+        Browser::live_at(self.admin)
     }
 }
 

@@ -43,6 +43,14 @@ impl Browser {
         browser
     }
 
+    /// A window with an agent's page, which is told what happens.
+    pub(crate) fn live_at(agent: SocketAddr) -> Browser {
+        let browser = Browser::open();
+        browser.go(&format!("http://{agent}/"));
+        browser.until_text("#state", "live");
+        browser
+    }
+
     pub(crate) fn go(&self, url: &str) {
         self.post("/url", &json!({ "url": url }));
     }
