@@ -21,6 +21,7 @@ spec:
   parallelism: PODS
   backoffLimit: 0
   template:
+    metadata: {labels: {name: senders}}
     spec:
       restartPolicy: Never
       automountServiceAccountToken: false
@@ -92,14 +93,18 @@ impl Senders<'_> {
         let (arrived, others) = self.arrived(logds);
         assert!(others.is_empty(), "torn lines: {others:?}");
         for (pod, numbers) in &arrived {
-            let mut next = 0;
-            for number in numbers {
-                assert!(*number <= next, "{pod}: {next} is missing before {number}");
-                next = next.max(number + 1);
-            }
-            assert_eq!(next, self.lines, "{pod} has not all its lines");
+            assert_eq!(in_order(pod, numbers), self.lines, "{pod} has not all its lines");
         }
     }
+}
+
+/// How many of a pod's lines are there, of which none is missing before another; repeats do not count.
+#[track_caller]
+pub fn in_order(pod: &str, numbers: &[usize]) -> usize {
+    numbers.iter().fold(0, |next, number| {
+        assert!(*number <= next, "{pod}: {next} is missing before {number}");
+        next.max(number + 1)
+    })
 }
 
 /// The lines of a node.

@@ -7,12 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static NODES: Mutex<()> = Mutex::new(());
 
 /// For one test at a time: logd's port 6666 and /var/lib/logd, and /var/log.
-/// Those of the test before take their time to go.
+/// The pods of the test before take their time to go, and those that send would send to the next test's logd.
 #[track_caller]
 pub fn exclusive() -> MutexGuard<'static, ()> {
     let nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
-    until("the nodes to be free of logd and logcd", || {
-        list(&["get", "pods", "-A", "-l", "name in (logd, logcd, logcd-weekly)"]).is_empty().then_some(())
+    until("the nodes to be free of logd, logcd and what sends to logd", || {
+        let label = "name in (logd, logcd, logcd-weekly, client, client-shell, senders)";
+        list(&["get", "pods", "-A", "-l", label]).is_empty().then_some(())
     });
     nodes
 }

@@ -1,13 +1,12 @@
 //! A node that loses power, and comes back with its disk.
 
 use crate::kubectl::says;
-use crate::lines::{Senders, log};
+use crate::lines::{Senders, in_order, log};
 use crate::log_compressor::archive;
-use crate::manifest::{Changed, example, rendered};
 use crate::namespace::{Namespace, Pod};
 use crate::node;
 use crate::waiting::until;
-use crate::work_queue::{all_is_done, of_the_queue, queue};
+use crate::work_queue::{all_is_done, five_at_work, worked_off};
 use std::process::Command;
 
 /// Runs the command of an environment variable with the node's name.
@@ -71,11 +70,7 @@ fn a_node_that_loses_power_has_its_log_without_a_torn_line_and_a_whole_archive()
         assert!(after[pod].starts_with(numbers), "{pod}: what was there before the loss is there after it");
     }
     for (pod, numbers) in &after {
-        let mut next = 0;
-        for number in numbers {
-            assert!(*number <= next, "{pod}: {next} is missing before {number}");
-            next = next.max(number + 1);
-        }
+        in_order(pod, numbers);
     }
     let logcd = on(&logcds, &node);
     let path = archive(&namespace, logcd);
@@ -87,18 +82,8 @@ fn a_node_that_loses_power_has_its_log_without_a_torn_line_and_a_whole_archive()
 fn the_queues_node_loses_power_and_no_acknowledged_item_is_lost() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("queue-power");
-    namespace.apply(&of_the_queue(&rendered("crew")));
-    let server = namespace.ready("name=queued", 1).remove(0);
-    namespace.apply(&example("multiplier/numbersLoad.yaml"));
-    namespace.complete("numbers-load");
-    let job = example("memq/job-consumers.yaml").with(
-        "run, -q, keygen, --, keygen]",
-        "run, -q, numbers, --, keygen, --bits, \"1024\", --count, \"4\"]",
-    );
-    namespace.apply(&job);
-    namespace.ready("name=consumers", 5);
-    namespace
-        .until("some work done", || (queue(&namespace, "numbers")?["acked"].as_u64()? >= 20).then_some(()));
+    let (server, _) = five_at_work(&namespace);
+    worked_off(&namespace, 20);
     drop(Off::new(&server.node));
     namespace.complete("consumers");
     all_is_done(&namespace);

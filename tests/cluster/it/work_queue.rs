@@ -2,7 +2,7 @@
 
 use crate::kubectl::kubectl;
 use crate::manifest::{Changed, example, rendered};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Pod};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -105,26 +105,13 @@ fn one_shot_parallel_and_failing_jobs_end_as_they_should() {
 #[test]
 fn no_item_is_lost_when_the_queue_is_killed_and_a_worker_is_evicted() {
     let namespace = Namespace::new("fire");
-    namespace.apply(&of_the_queue(&rendered("crew")));
-    let server = namespace.ready("name=queued", 1).remove(0);
-    namespace.apply(&example("multiplier/numbersLoad.yaml"));
-    namespace.complete("numbers-load");
-    let job = example("memq/job-consumers.yaml").with(
-        "run, -q, keygen, --, keygen]",
-        "run, -q, numbers, --, keygen, --bits, \"1024\", --count, \"4\"]",
-    );
-    namespace.apply(&job);
-    let workers = namespace.ready("name=consumers", 5);
-    let worked_off = |count| {
-        let acked = || queue(&namespace, "numbers")?["acked"].as_u64();
-        namespace.until("work to go on", || (acked()? >= count).then_some(()));
-    };
-    worked_off(10);
+    let (server, workers) = five_at_work(&namespace);
+    worked_off(&namespace, 10);
     namespace.says(&["delete", "pod", &server.name, "--grace-period=0", "--force"]);
     let again = namespace.until("the queue again", || {
         namespace.pods("name=queued").into_iter().find(|pod| pod.ready && pod.uid != server.uid)
     });
-    worked_off(30);
+    worked_off(&namespace, 30);
     namespace.says(&["delete", "pod", &workers[4].name, "--wait=false"]);
     namespace.says(&["delete", "pod", &again.name, "--wait=false"]);
     namespace.complete("consumers");
@@ -132,10 +119,31 @@ fn no_item_is_lost_when_the_queue_is_killed_and_a_worker_is_evicted() {
 }
 
 /// What queued of a namespace says of one of its queues, while it can be reached.
-pub fn queue(namespace: &Namespace, name: &str) -> Option<Value> {
+fn queue(namespace: &Namespace, name: &str) -> Option<Value> {
     let path = format!("/api/v1/namespaces/{}/services/queue:http/proxy/v1/queues/{name}", namespace.name());
     let output = kubectl(&["get", "--raw", &path]);
     serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
+}
+
+/// queued of the crew with a hundred items, and five workers that take some seconds of a processor for them.
+#[track_caller]
+pub fn five_at_work(namespace: &Namespace) -> (Pod, Vec<Pod>) {
+    namespace.apply(&of_the_queue(&rendered("crew")));
+    let server = namespace.ready("name=queued", 1).remove(0);
+    namespace.apply_example("multiplier/numbersLoad.yaml");
+    namespace.complete("numbers-load");
+    let job = example("memq/job-consumers.yaml").with(
+        "run, -q, keygen, --, keygen]",
+        "run, -q, numbers, --, keygen, --bits, \"1024\", --count, \"4\"]",
+    );
+    namespace.apply(&job);
+    (server, namespace.ready("name=consumers", 5))
+}
+
+#[track_caller]
+pub fn worked_off(namespace: &Namespace, count: u64) {
+    let acked = || queue(namespace, "numbers")?["acked"].as_u64();
+    namespace.until("work to go on", || (acked()? >= count).then_some(()));
 }
 
 /// A hundred items, each acked once.
