@@ -1,5 +1,5 @@
 //! The kinds of other people's operators, with no more fields than ours use: another one is reported as unknown.
-#![allow(dead_code, reason = "most fields are there only so that others are unknown")]
+#![expect(dead_code, reason = "most fields are there only so that others are unknown")]
 
 use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -27,41 +27,6 @@ pub struct Endpoint {
     pub port: String,
     pub path: String,
     pub interval: String,
-}
-
-/// Prometheus operator: record and alert.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrometheusRule {
-    pub metadata: ObjectMeta,
-    pub spec: PrometheusRuleSpec,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrometheusRuleSpec {
-    pub groups: Vec<RuleGroup>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleGroup {
-    pub name: String,
-    pub interval: Option<String>,
-    pub rules: Vec<Rule>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    pub alert: Option<String>,
-    pub record: Option<String>,
-    pub expr: String,
-    pub r#for: Option<String>,
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// KEDA: as many Jobs as a trigger asks for.

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+/// Of the images, as of all packages.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The one image of somebody else, of the examples that are a shell's work.
 pub const BUSYBOX: &str = "busybox:1.36";
 
@@ -54,12 +57,6 @@ fn programs(image: &str) -> Vec<String> {
     tools.chain(links).chain([image]).map(str::to_owned).collect()
 }
 
-pub fn version() -> String {
-    let manifest = text("Cargo.toml");
-    let package = manifest.split("[workspace.package]").nth(1).unwrap();
-    package.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"').to_owned()
-}
-
 /// The image of a container, if it is one of ours.
 pub fn of(container: &Container) -> Option<&'static Image> {
     let name = container.image.as_deref()?.strip_prefix("localhost/nodecrew/")?;
@@ -68,12 +65,11 @@ pub fn of(container: &Container) -> Option<&'static Image> {
 
 #[test]
 fn every_image_is_one_that_just_images_builds_or_the_one_busybox() {
-    let version = version();
     of_every_container(|_, container| {
         let image = container.image.as_deref().unwrap_or("none");
-        let ours = IMAGES.keys().any(|name| image == format!("localhost/nodecrew/{name}:{version}"));
+        let ours = IMAGES.keys().any(|name| image == format!("localhost/nodecrew/{name}:{VERSION}"));
         let wanted =
-            format!("write localhost/nodecrew/NAME:{version} with a name of images/names, or {BUSYBOX}");
+            format!("write localhost/nodecrew/NAME:{VERSION} with a name of images/names, or {BUSYBOX}");
         unless(ours || image == BUSYBOX, format!("image {image}: {wanted}")).into_iter().collect()
     });
 }

@@ -1,6 +1,6 @@
 //! A Kubernetes object as its own type: a misspelt field, a wrong type or an unknown kind does not get past here.
 
-use crate::custom::{PodMonitor, PrometheusRule, ScaledJob};
+use crate::custom::{PodMonitor, ScaledJob};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -14,7 +14,7 @@ use std::fmt;
 macro_rules! kinds {
     ($($version:literal: $($kind:ident),+;)+) => {
         #[derive(Debug)]
-        #[allow(dead_code, reason = "of some kinds nothing more is asked than that they parse")]
+        #[expect(dead_code, reason = "of some kinds nothing more is asked than that they parse")]
         pub enum Typed { $($($kind(Box<$kind>),)+)+ }
 
         impl Typed {
@@ -34,7 +34,7 @@ kinds! {
     "autoscaling/v2": HorizontalPodAutoscaler;
     "batch/v1": CronJob, Job;
     "keda.sh/v1alpha1": ScaledJob;
-    "monitoring.coreos.com/v1": PodMonitor, PrometheusRule;
+    "monitoring.coreos.com/v1": PodMonitor;
     "networking.k8s.io/v1": NetworkPolicy;
     "policy/v1": PodDisruptionBudget;
 }

@@ -1,6 +1,6 @@
 //! Selectors find what they are meant for, by labels that never change, and the ports they name exist.
 
-use crate::image::version;
+use crate::image::VERSION;
 use crate::object::{Object, Typed};
 use crate::pod::{Labels, Pod, judge, of_every_pod, unless};
 use crate::rendering::{Rendering, all, crew};
@@ -84,7 +84,6 @@ fn whatever_selects_pods_finds_some_and_their_ports() {
 
 #[test]
 fn each_workload_finds_its_own_pods_by_labels_that_never_change() {
-    let version = version();
     of_every_pod(|pod| {
         let Some(selector) = pod.selector else { return Vec::new() };
         let labels = labels_of(Some(selector));
@@ -96,7 +95,7 @@ fn each_workload_finds_its_own_pods_by_labels_that_never_change() {
             let changes = key.contains("version")
                 || key.contains("chart")
                 || key.contains("hash")
-                || value.contains(&version);
+                || value.contains(VERSION);
             wrong.extend(unless(
                 !changes,
                 format!("{key}: {value} changes with a version, a selector cannot: remove it"),
