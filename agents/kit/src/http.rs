@@ -3,6 +3,7 @@
 
 use crate::accept::{Arrival, Gate};
 use crate::head_timer::HeadTimer;
+use crate::pieces::{self, Piece, Reply, Rewound};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::future::Ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 /// A client that has not sent its headers by then is not served.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Nor one that has not finished its handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -36,13 +38,17 @@ pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 pub struct Peer(pub SocketAddr);
 
 /// What answers requests: a router, or what stands before one.
-pub trait Answer: Clone + Send + 'static {
-    fn answer(self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response> + Send;
+pub trait Answer: Clone + Send + Sync + 'static {
+    fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
+
+    /// The answer to a short request that is to be answered past hyper; `None` leaves it to `answer`.
+    fn answer_piece(&self, _piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<Self>> {
+        None::<Ready<Reply>>
+    }
 }
 
 impl Answer for Router {
-    fn answer(mut self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response> + Send {
-        let mut request = request.map(Body::new);
+    fn answer(mut self, mut request: Request, peer: Peer) -> impl Future<Output = Response> + Send {
         request.extensions_mut().insert(peer);
         let answer = self.call(request);
         async move { answer.await.unwrap_or_else(|never| match never {}) }
@@ -96,15 +102,24 @@ pub async fn serve_tls(
     connections.wait().await;
 }
 
-async fn serve_one(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+pub(crate) async fn serve_one(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     answer: impl Answer,
     drain: CancellationToken,
     abort: CancellationToken,
 ) {
-    let service = service_fn(move |request| {
-        let answer = answer.clone().answer(request, Peer(peer));
+    let unread = tokio::select! {
+        unread = pieces::serve(&mut stream, &answer, &drain) => unread,
+        () = abort.cancelled() => return,
+    };
+    let stream = match unread {
+        Ok(Some(unread)) => Rewound::new(unread, stream),
+        Ok(None) => return,
+        Err(error) => return tracing::debug!(%peer, %error, "HTTP connection ended"),
+    };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer.clone().answer(request.map(Body::new), Peer(peer));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = std::pin::pin!(

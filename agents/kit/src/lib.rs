@@ -15,6 +15,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod page;
+pub mod pieces;
 pub mod priority;
 pub mod readiness;
 pub mod settings;

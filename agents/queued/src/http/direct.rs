@@ -1,19 +1,17 @@
-//! The way past the router for the requests that come with every item: its boxes and clones cost as much as all else that
-//! a push takes. The router has the same routes, for requests that are not of just this form.
+//! The short way for the requests that come with every item: past hyper and the router, whose machinery costs more than
+//! all else that a push takes. What is not well-formed or not allowed takes the long way, where errors are worded.
 
-use super::request::{Path, Query};
-use super::{Doors, push, work};
-use crate::engine::contract::Engine;
+use super::tokens::Right;
+use super::work::{Ack, Lease};
+use super::{Doors, JSON, Line, push, request, work};
+use crate::engine::contract::{Engine, NewItem, Settlement};
 use crate::engine::policy::check_name;
 use crate::metrics::Answered;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::Either;
-use hyper::body::Incoming;
 use kit::http::{Answer, Peer};
+use kit::pieces::{Piece, Reply};
 
 #[derive(Clone, Debug)]
 pub struct Direct<E> {
@@ -22,48 +20,62 @@ pub struct Direct<E> {
 }
 
 /// What every item needs once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    Push,
-    Lease,
-    Ack,
+    Push(NewItem),
+    Lease(Lease),
+    Ack(Vec<Settlement>),
 }
 
-/// The step and the queue's name, if nothing in the request needs decoding.
-fn step<B>(request: &Request<B>) -> Option<(Step, String)> {
-    if request.method() != Method::POST || request.uri().query().is_some() {
-        return None;
+impl<E: Engine> Direct<E> {
+    /// The queue's name and what is to be done, if there is nothing to be said against it.
+    fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
+        let doors = &self.doors;
+        let authorization = piece.header("authorization");
+        let (name, step) = piece.path.strip_prefix("/v1/queues/")?.split_once('/')?;
+        let step = match (piece.method, step) {
+            ("POST", "items") if piece.body.len() <= doors.item_bytes_max => {
+                doors.permit_new_token(authorization, Right::Push).ok()?;
+                let content_type = piece.header("content-type");
+                let item =
+                    push::item(piece.body, content_type, push::Options::default(), doors.item_bytes_max);
+                Step::Push(item.ok()?)
+            }
+            ("POST", "lease" | "ack") if piece.body.len() <= doors.request_bytes_max => {
+                doors.permit_token(authorization, Right::Work).ok()?;
+                match step {
+                    "lease" => Step::Lease(request::json(piece.body).ok()?),
+                    _ => Step::Ack(work::wishes::<Ack>(piece.body).ok()?),
+                }
+            }
+            _ => return None,
+        };
+        check_name(name).ok()?;
+        Some((name.to_owned(), step))
     }
-    let (name, step) = request.uri().path().strip_prefix("/v1/queues/")?.split_once('/')?;
-    let step = match step {
-        "items" => Step::Push,
-        "lease" => Step::Lease,
-        "ack" => Step::Ack,
-        _ => return None,
-    };
-    check_name(name).ok()?;
-    Some((step, name.to_owned()))
 }
 
 impl<E: Engine> Answer for Direct<E> {
-    fn answer(self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response> + Send {
-        match step(&request) {
-            Some((step, name)) => Either::Left(take(step, self.doors.clone(), name, request)),
-            None => Either::Right(self.router.answer(request, peer)),
-        }
+    fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send {
+        self.router.answer(request, peer)
     }
-}
 
-async fn take<E: Engine>(step: Step, doors: Doors<E>, name: String, request: Request<Incoming>) -> Response {
-    let (head, body) = request.into_parts();
-    let (state, name, headers, body) = (State(doors.clone()), Path(name), head.headers, Body::new(body));
-    let answer = match step {
-        Step::Push => push::one(state, name, Query(push::Options::default()), headers, body).await,
-        Step::Lease => work::lease(state, name, headers, body).await,
-        Step::Ack => work::ack(state, name, headers, body).await,
-    };
-    let response = answer.into_response();
-    let answered = Answered { door: "v1", status: response.status().as_u16() };
-    doors.metrics.requests.get_or_create(&answered).inc();
-    response
+    fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<E>> {
+        let (name, step) = self.step(piece)?;
+        let doors = self.doors.clone();
+        Some(async move {
+            let answer = match step {
+                Step::Push(item) => push::keep(&doors, &name, item, false).await,
+                Step::Lease(wish) => work::hand_out(&doors, &name, wish).await,
+                Step::Ack(wishes) => work::settle(&doors, &name, wishes).await,
+            };
+            let (status, reply) = match answer {
+                Ok(Line { status, text }) => {
+                    (status, Reply::Plain { status, content_type: JSON, body: text })
+                }
+                Err(problem) => (problem.status, Reply::Other(problem.into_response())),
+            };
+            doors.metrics.requests.get_or_create(&Answered { door: "v1", status: status.as_u16() }).inc();
+            reply
+        })
+    }
 }

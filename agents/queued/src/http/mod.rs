@@ -70,18 +70,30 @@ impl<E> Deref for Doors<E> {
 
 impl<E> Doors<E> {
     pub fn permit(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
-        tokens::permit(&self.tokens.borrow(), headers, right)
+        self.permit_token(authorization(headers), right)
     }
 
     /// For what begins something new.
     pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
-        self.permit(headers, right)?;
+        self.permit_new_token(authorization(headers), right)
+    }
+
+    fn permit_token(&self, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
+        tokens::permit(&self.tokens.borrow(), authorization, right)
+    }
+
+    fn permit_new_token(&self, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
+        self.permit_token(authorization, right)?;
         if self.drain.is_cancelled() {
             let message = "the server is going down; try again in a moment";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
         }
         Ok(())
     }
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
 /// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
@@ -133,17 +145,37 @@ async fn count(
     response
 }
 
-/// An answer of one line.
-pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let mut line = Vec::with_capacity(256);
-    if serde_json::to_writer(&mut line, body).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+/// An answer of one line of JSON.
+#[derive(Debug)]
+pub struct Line {
+    pub status: StatusCode,
+    pub text: Vec<u8>,
+}
+
+const JSON: &str = "application/json";
+
+impl Line {
+    pub fn new(status: StatusCode, body: &impl Serialize) -> Line {
+        let mut text = Vec::with_capacity(256);
+        match serde_json::to_writer(&mut text, body) {
+            Ok(()) => text.push(b'\n'),
+            Err(_) => return Line { status: StatusCode::INTERNAL_SERVER_ERROR, text: Vec::new() },
+        }
+        Line { status, text }
     }
-    line.push(b'\n');
-    let mut response = Response::new(Body::from(line));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+}
+
+impl IntoResponse for Line {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.text));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+        response
+    }
+}
+
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    Line::new(status, body).into_response()
 }
 
 /// RFC 3339 with milliseconds.

@@ -3,14 +3,14 @@
 use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
-use super::{Doors, json, request};
+use super::{Doors, Line, json, request};
 use crate::engine::contract::{Engine, NewItem};
 use crate::engine::item::ItemId;
 use crate::engine::policy::check_duration_ms;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
@@ -46,20 +46,37 @@ pub async fn one<E: Engine>(
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::Push)?;
     let body = request::body(&headers, body, doors.item_bytes_max, &doors.room).await?;
-    // A type that is too long or not ASCII is no type that anybody could send on.
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX);
-    let item = NewItem {
-        // Copied out of the connection's buffer, which a small item would keep alive.
-        body: (*body).into(),
-        key: options.key,
-        content_type: content_type.map(Into::into),
-        delay_ms: options.delay_ms,
-    };
-    let ids = doors.engine.push(&name, vec![checked(item, doors.item_bytes_max)?], options.seal).await?;
+    let seal = options.seal;
+    let item = item(&body, content_type, options, doors.item_bytes_max)?;
+    Ok(keep(&doors, &name, item, seal).await?.into_response())
+}
+
+/// An item of one request, copied out of the connection's buffer, which a small item would keep alive.
+pub fn item(
+    body: &[u8],
+    content_type: Option<&str>,
+    options: Options,
+    bytes_max: usize,
+) -> Result<NewItem, Problem> {
+    // A type that is too long or not ASCII is no type that anybody could send on.
+    let content_type = content_type
+        .filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX && text.is_ascii())
+        .map(Into::into);
+    let Options { key, delay_ms, .. } = options;
+    checked(NewItem { body: body.into(), key, content_type, delay_ms }, bytes_max)
+}
+
+pub async fn keep<E: Engine>(
+    doors: &Doors<E>,
+    name: &str,
+    item: NewItem,
+    seal: bool,
+) -> Result<Line, Problem> {
+    let ids = doors.engine.push(name, vec![item], seal).await?;
     let pushed = ids.into_iter().next().map(Pushed::from);
     pushed
-        .map(|pushed| json(StatusCode::CREATED, &pushed))
+        .map(|pushed| Line::new(StatusCode::CREATED, &pushed))
         .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item got no id"))
 }
 

@@ -3,7 +3,7 @@
 use super::refusal::Problem;
 use super::request::Path;
 use super::tokens::Right;
-use super::{BodyText, Doors, json, request, time};
+use super::{BodyText, Doors, Line, request, time};
 use crate::engine::contract::{Engine, LeaseAnswer, LeaseRequest, Settled, Settlement, Until, Wish};
 use crate::engine::core::Leased;
 use crate::engine::item::{ItemId, Token};
@@ -11,7 +11,7 @@ use crate::engine::policy::{check_duration_ms, check_lease_ms, check_name};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const REASON_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Lease {
+pub struct Lease {
     #[serde(default = "one")]
     max: usize,
     #[serde(default)]
@@ -53,7 +53,7 @@ enum Word {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ack {
+pub struct Ack {
     id: String,
     token: String,
 }
@@ -78,7 +78,7 @@ struct Extend {
 }
 
 /// What the three kinds have in common.
-trait Settles: serde::de::DeserializeOwned {
+pub trait Settles: serde::de::DeserializeOwned {
     fn settlement(self) -> Result<Settlement, String>;
 }
 
@@ -184,9 +184,12 @@ pub async fn lease<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Work)?;
-    let wish: Lease =
-        request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
-    check_name(&name).map_err(Problem::invalid)?;
+    let wish = request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
+    Ok(hand_out(&doors, &name, wish).await?.into_response())
+}
+
+pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> Result<Line, Problem> {
+    check_name(name).map_err(Problem::invalid)?;
     if !(1..=LEASES_MAX).contains(&wish.max) {
         return Err(Problem::invalid(format!("max is from 1 to {LEASES_MAX}")));
     }
@@ -215,7 +218,7 @@ pub async fn lease<E: Engine>(
         settlements: all,
     };
     let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, results } =
-        doors.engine.lease(&name, request).await?;
+        doors.engine.lease(name, request).await?;
     let answer = LeaseObject {
         items: items.into_iter().map(LeasedObject::from).collect(),
         done,
@@ -226,20 +229,29 @@ pub async fn lease<E: Engine>(
         leased,
         results: outcomes(&ids, &results),
     };
-    Ok(json(StatusCode::OK, &answer))
+    Ok(Line::new(StatusCode::OK, &answer))
 }
 
-async fn settle<E: Engine, T: Settles>(
-    doors: Doors<E>,
-    name: &str,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+/// One lease or a batch of them: told apart by the field, so that errors name the right one.
+pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch<T> {
         items: Vec<T>,
     }
+    let value: serde_json::Value = request::json(body)?;
+    let data = |e: serde_json::Error| Problem::invalid(e.to_string());
+    settlements(match value.get("items") {
+        Some(_) => serde_json::from_value::<Batch<T>>(value).map_err(data)?.items,
+        None => vec![serde_json::from_value::<T>(value).map_err(data)?],
+    })
+}
+
+pub async fn settle<E: Engine>(
+    doors: &Doors<E>,
+    name: &str,
+    wishes: Vec<Settlement>,
+) -> Result<Line, Problem> {
     #[derive(Serialize)]
     struct Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,16 +260,6 @@ async fn settle<E: Engine, T: Settles>(
         message: Option<&'static str>,
         results: Vec<Outcome>,
     }
-    doors.permit(headers, Right::Work)?;
-    let bytes = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
-    // One lease or a batch of them: told apart by the field, so that errors name the right one.
-    let value: serde_json::Value = request::json(&bytes)?;
-    let data = |e: serde_json::Error| Problem::invalid(e.to_string());
-    let wishes = match value.get("items") {
-        Some(_) => serde_json::from_value::<Batch<T>>(value).map_err(data)?.items,
-        None => vec![serde_json::from_value::<T>(value).map_err(data)?],
-    };
-    let wishes = settlements(wishes)?;
     let ids: Vec<ItemId> = wishes.iter().map(|wish| wish.id).collect();
     let results = doors.engine.settle(name, wishes).await?;
     let lost = results.contains(&Settled::Lost);
@@ -266,7 +268,18 @@ async fn settle<E: Engine, T: Settles>(
         message: lost.then_some("at least one lease is not held any more"),
         results: outcomes(&ids, &results),
     };
-    Ok(json(if lost { StatusCode::CONFLICT } else { StatusCode::OK }, &answer))
+    Ok(Line::new(if lost { StatusCode::CONFLICT } else { StatusCode::OK }, &answer))
+}
+
+async fn settle_body<E: Engine, T: Settles>(
+    doors: Doors<E>,
+    name: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    doors.permit(headers, Right::Work)?;
+    let bytes = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
+    Ok(settle(&doors, name, wishes::<T>(&bytes)?).await?.into_response())
 }
 
 pub async fn ack<E: Engine>(
@@ -275,7 +288,7 @@ pub async fn ack<E: Engine>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle::<E, Ack>(doors, &name, &headers, body).await
+    settle_body::<E, Ack>(doors, &name, &headers, body).await
 }
 
 pub async fn nack<E: Engine>(
@@ -284,7 +297,7 @@ pub async fn nack<E: Engine>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle::<E, Nack>(doors, &name, &headers, body).await
+    settle_body::<E, Nack>(doors, &name, &headers, body).await
 }
 
 pub async fn extend<E: Engine>(
@@ -293,5 +306,5 @@ pub async fn extend<E: Engine>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle::<E, Extend>(doors, &name, &headers, body).await
+    settle_body::<E, Extend>(doors, &name, &headers, body).await
 }

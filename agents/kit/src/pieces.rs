@@ -1,0 +1,490 @@
+//! Requests that come in one piece are answered in one piece, past hyper: for a few bytes its machinery costs more than
+//! the kernel and the agent together. It has the connection from the first request on that is anything else.
+
+use crate::http::{Answer, HEADERS_WITHIN};
+use axum::body::{Bytes, to_bytes};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::response::Response;
+use httparse::{EMPTY_HEADER, Header, Status};
+use httpdate::HttpDate;
+use std::io::{self, Write};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// A longer one is none: what is held for a connection stays small.
+const PIECE_BYTES_MAX: usize = 8 << 10;
+const HEADERS_MAX: usize = 32;
+
+/// A short request that is there whole.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    headers: &'a [Header<'a>],
+    pub body: &'a [u8],
+}
+
+impl Piece<'_> {
+    /// The first one with this name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(found.value).ok()
+    }
+}
+
+/// What it is answered with.
+#[derive(Debug)]
+pub enum Reply {
+    Plain {
+        status: StatusCode,
+        content_type: &'static str,
+        body: Vec<u8>,
+    },
+    /// For what is rare: errors. It must have an end.
+    Other(Response),
+}
+
+/// What the bytes at hand begin with.
+enum Found<F> {
+    Piece {
+        answer: F,
+        bytes: usize,
+    },
+    /// There is more to come, of the body or even of the head.
+    Part {
+        whole_head: bool,
+    },
+    /// Not a request of the plainest form, or none that is answered here.
+    Other,
+}
+
+/// Serves a connection for as long as its requests are pieces. `None`: it has ended. Else these bytes were read and not
+/// answered: they are hyper's.
+pub async fn serve<S>(
+    stream: &mut S,
+    agent: &impl Answer,
+    drain: &CancellationToken,
+) -> io::Result<Option<Vec<u8>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut received = Vec::new();
+    let mut reply = Vec::new();
+    let mut patience = pin!(sleep(HEADERS_WITHIN));
+    let mut draining = pin!(drain.cancelled());
+    loop {
+        let (answer, bytes) = loop {
+            let whole_head = match find(&received, agent) {
+                Found::Piece { answer, bytes } => break (answer, bytes),
+                Found::Other => return Ok(Some(received)),
+                Found::Part { whole_head } => whole_head,
+            };
+            tokio::select! {
+                biased;
+                read = stream.read_buf(&mut received) => if read? == 0 {
+                    return Ok(rest(received));
+                },
+                // Who waits for a body has a patience of his own.
+                () = &mut patience => return Ok(whole_head.then_some(received)),
+                // Half a request is one that somebody waits for.
+                () = &mut draining, if received.is_empty() => return Ok(None),
+            }
+        };
+        received.drain(..bytes);
+        let mut answer = pin!(answer);
+        let answered = loop {
+            tokio::select! {
+                biased;
+                answered = &mut answer => break answered,
+                // Nobody is there to be answered any more.
+                read = stream.read_buf(&mut received), if received.len() < PIECE_BYTES_MAX => if read? == 0 {
+                    return Ok(None);
+                },
+            }
+        };
+        let last = drain.is_cancelled();
+        reply.clear();
+        write(&mut reply, answered, last).await?;
+        stream.write_all(&reply).await?;
+        stream.flush().await?;
+        if last {
+            stream.shutdown().await?;
+            return Ok(None);
+        }
+        if reply.capacity() > PIECE_BYTES_MAX {
+            reply = Vec::new();
+        }
+        patience.as_mut().reset(Instant::now() + HEADERS_WITHIN);
+    }
+}
+
+/// Of a connection that is to end, or has ended: hyper says what is to be said of half a request.
+fn rest(received: Vec<u8>) -> Option<Vec<u8>> {
+    (!received.is_empty()).then_some(received)
+}
+
+fn find<A: Answer>(received: &[u8], agent: &A) -> Found<impl Future<Output = Reply> + Send + use<A>> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head_bytes = match request.parse(received) {
+        Ok(Status::Complete(head_bytes)) => head_bytes,
+        Ok(Status::Partial) if received.len() < PIECE_BYTES_MAX => return Found::Part { whole_head: false },
+        Ok(Status::Partial) | Err(_) => return Found::Other,
+    };
+    let Some(bytes) = plain_length(&request).and_then(|length| head_bytes.checked_add(length)) else {
+        return Found::Other;
+    };
+    if bytes > PIECE_BYTES_MAX {
+        return Found::Other;
+    }
+    let (Some(method), Some(path)) = (request.method, request.path.filter(|path| is_plain(path))) else {
+        return Found::Other;
+    };
+    let Some(body) = received.get(head_bytes..bytes) else { return Found::Part { whole_head: true } };
+    match agent.answer_piece(&Piece { method, path, headers: request.headers, body }) {
+        Some(answer) => Found::Piece { answer, bytes },
+        None => Found::Other,
+    }
+}
+
+/// Nothing in it has a meaning of its own, or may be written otherwise.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
+}
+
+/// The body's length, where nothing but one number in digits says it, and nothing speaks of the connection.
+fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
+    if request.version != Some(1) {
+        return None;
+    }
+    let mut length = None;
+    for header in &*request.headers {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let digits = !header.value.is_empty() && header.value.iter().all(u8::is_ascii_digit);
+            if length.is_some() || !digits {
+                return None;
+            }
+            length = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?);
+        } else if ["transfer-encoding", "connection", "expect", "upgrade"].into_iter().any(is) {
+            return None;
+        }
+    }
+    length
+}
+
+async fn write(reply: &mut Vec<u8>, answered: Reply, last: bool) -> io::Result<()> {
+    let status = match &answered {
+        Reply::Plain { status, .. } => *status,
+        Reply::Other(response) => response.status(),
+    };
+    let reason = status.canonical_reason().unwrap_or_default();
+    let date = HttpDate::from(SystemTime::now());
+    write!(reply, "HTTP/1.1 {} {reason}\r\ndate: {date}\r\n", status.as_str())?;
+    if last {
+        reply.extend_from_slice(b"connection: close\r\n");
+    }
+    let body = match answered {
+        Reply::Plain { content_type, body, .. } => {
+            write!(reply, "content-type: {content_type}\r\n")?;
+            Bytes::from(body)
+        }
+        Reply::Other(response) => {
+            let (head, body) = response.into_parts();
+            for (name, value) in head.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
+                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                    reply.extend_from_slice(part);
+                }
+            }
+            to_bytes(body, usize::MAX).await.map_err(io::Error::other)?
+        }
+    };
+    write!(reply, "content-length: {}\r\n\r\n", body.len())?;
+    reply.extend_from_slice(&body);
+    Ok(())
+}
+
+/// A stream of which something was read already.
+#[derive(Debug)]
+pub struct Rewound<S> {
+    unread: Vec<u8>,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    pub fn new(unread: Vec<u8>, stream: S) -> Rewound<S> {
+        Rewound { unread, stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let bytes = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread[..bytes]);
+        self.unread.drain(..bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::http::{Peer, serve_one};
+    use axum::extract::Request;
+    use axum::response::IntoResponse;
+    use proptest::prelude::*;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+    use tokio::io::DuplexStream;
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+
+    type Seen = (String, String, Vec<u8>);
+
+    /// Remembers what it was asked, with or without pieces.
+    #[derive(Clone, Default)]
+    struct Recorder {
+        takes_pieces: bool,
+        seen: Arc<Mutex<Vec<Seen>>>,
+    }
+
+    impl Answer for Recorder {
+        async fn answer(self, request: Request, _: Peer) -> Response {
+            let (method, path) = (request.method().to_string(), request.uri().to_string());
+            match to_bytes(request.into_body(), usize::MAX).await {
+                Ok(body) => self.seen.lock().unwrap().push((method, path, body.to_vec())),
+                Err(_) => return StatusCode::BAD_REQUEST.into_response(),
+            }
+            "ok".into_response()
+        }
+
+        fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+            let seen = (piece.method.to_owned(), piece.path.to_owned(), piece.body.to_vec());
+            self.takes_pieces.then(|| self.seen.lock().unwrap().push(seen))?;
+            Some(async {
+                Reply::Plain { status: StatusCode::OK, content_type: "text/plain", body: b"ok".to_vec() }
+            })
+        }
+    }
+
+    fn serving(agent: impl Answer) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+        let peer = "127.0.0.1:9".parse().unwrap();
+        (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, drain, abort)))
+    }
+
+    /// All that comes within a second, of a time that passes only while nobody has anything to do.
+    async fn hear(client: &mut DuplexStream) -> String {
+        let mut heard = Vec::new();
+        while let Ok(Ok(1..)) =
+            tokio::time::timeout(Duration::from_secs(1), client.read_buf(&mut heard)).await
+        {}
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    /// What was asked and with which statuses it was answered, when these bytes come in these portions.
+    async fn conversation(takes_pieces: bool, portions: &[&[u8]]) -> (Vec<Seen>, Vec<String>) {
+        let agent = Recorder { takes_pieces, ..Recorder::default() };
+        let (mut client, _, _) = serving(agent.clone());
+        let mut heard = String::new();
+        for portion in portions {
+            if client.write_all(portion).await.is_err() {
+                break;
+            }
+            heard += &hear(&mut client).await;
+        }
+        let seen = agent.seen.lock().unwrap().clone();
+        (seen, heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect())
+    }
+
+    fn request() -> impl Strategy<Value = String> {
+        let line = prop::sample::select(vec![
+            "POST /a HTTP/1.1",
+            "POST /a HTTP/1.1",
+            "POST /a HTTP/1.1",
+            "GET /b?c=d HTTP/1.1",
+            "POST /%61 HTTP/1.1",
+            "POST /<a> HTTP/1.1",
+            "POST /a HTTP/1.0",
+            "POST http://h/a HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "POST a HTTP/1.1",
+            "\r\nPOST /a HTTP/1.1",
+            "POST  /a HTTP/1.1",
+        ]);
+        let header = prop::sample::select(vec![
+            "Content-Length: 3",
+            "Content-Length: 3",
+            "content-length:3",
+            "Content-Length: 0",
+            "Content-Length: 43",
+            "Content-Length: +3",
+            "Content-Length: 3, 3",
+            "Content-Length: ",
+            "Content-Length : 3",
+            "Content-Length: 99999999999999999999",
+            "Content-Length: 9000",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: identity",
+            "Connection: close",
+            "Connection: keep-alive",
+            "Expect: 100-continue",
+            "Upgrade: h2c",
+            "Host: h",
+            " folded: x",
+            "X: \u{e9}",
+        ]);
+        let end = prop::sample::select(vec!["\r\n", "\r\n", "\r\n", "\n"]);
+        let body = prop::sample::select(vec![
+            "",
+            "abc",
+            "abc",
+            "abcabc",
+            "3\r\nabc\r\n0\r\n\r\n",
+            "POST /smuggled HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        ]);
+        (line, prop::collection::vec(header, 0..4), end, body).prop_map(|(line, headers, end, body)| {
+            let head: String = [line].into_iter().chain(headers).flat_map(|line| [line, end]).collect();
+            format!("{head}{end}{body}")
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+        /// Who stands in front of us must not see other requests than we do, so we see what hyper sees.
+        #[test]
+        fn any_bytes_in_any_portions_are_the_requests_that_hyper_sees(
+            requests in prop::collection::vec(request(), 1..4),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        ) {
+            let bytes = requests.concat().into_bytes();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.sort_unstable();
+            let ends = cuts.iter().copied().chain([bytes.len()]);
+            let portions: Vec<&[u8]> =
+                [0].into_iter().chain(cuts.clone()).zip(ends).map(|(from, to)| &bytes[from..to]).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let (ours, hypers) = runtime.unwrap().block_on(async {
+                (conversation(true, &portions).await, conversation(false, &portions).await)
+            });
+            prop_assert_eq!(ours, hypers);
+        }
+    }
+
+    const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+
+    /// Answers when it is told to, and tells when it was given up.
+    #[derive(Clone, Default)]
+    struct Slow {
+        go: Arc<Notify>,
+        given_up: Arc<Notify>,
+    }
+
+    struct OnDrop(Arc<Notify>);
+
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+
+    impl Answer for Slow {
+        async fn answer(self, _: Request, _: Peer) -> Response {
+            StatusCode::IM_A_TEAPOT.into_response()
+        }
+
+        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+            let (go, given_up) = (self.go.clone(), OnDrop(self.given_up.clone()));
+            Some(async move {
+                go.notified().await;
+                drop(given_up);
+                Reply::Other((StatusCode::CREATED, [("retry-after", "1")], "made").into_response())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_a_drain_what_is_under_way_is_answered_and_what_is_idle_ends() {
+        let agent = Slow::default();
+        let (mut busy, drain, served) = serving(agent.clone());
+        busy.write_all(REQUEST).await.unwrap();
+        assert_eq!(hear(&mut busy).await, "");
+        drain.cancel();
+        agent.go.notify_one();
+        let heard = hear(&mut busy).await;
+        assert!(heard.starts_with("HTTP/1.1 201 Created\r\n") && heard.ends_with("\r\n\r\nmade"), "{heard}");
+        assert!(heard.contains("connection: close\r\n") && heard.contains("retry-after: 1\r\n"), "{heard}");
+        served.await.unwrap();
+
+        let (_idle, drain, served) = serving(agent);
+        drain.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_works_for_a_client_that_has_gone() {
+        let agent = Slow::default();
+        let (mut client, _drain, served) = serving(agent.clone());
+        client.write_all(REQUEST).await.unwrap();
+        assert_eq!(hear(&mut client).await, "");
+        drop(client);
+        agent.given_up.notified().await;
+        served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_is_not_waited_for_longer_than_hyper_would() {
+        for bytes in [&b""[..], b"POST /a HTTP/1.1\r\n"] {
+            let (mut client, _drain, served) = serving(Slow::default());
+            client.write_all(bytes).await.unwrap();
+            let began = Instant::now();
+            served.await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), HEADERS_WITHIN.as_secs());
+        }
+    }
+}
