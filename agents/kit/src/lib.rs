@@ -1,5 +1,5 @@
 //! What every nodecrew daemon shares and nothing else: settings, logs, signals, readiness, the admin
-//! endpoint, metrics, listening sockets, TLS, retries and live reload. It knows nothing of lines, archives or queues.
+//! endpoint, metrics, listening sockets, TLS, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
 
 pub mod accept;
 pub mod admin;
@@ -20,6 +20,7 @@ pub mod priority;
 pub mod readiness;
 pub mod settings;
 pub mod stop;
+pub mod terminal;
 pub mod tls;
 pub mod watch;
 

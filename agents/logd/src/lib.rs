@@ -3,7 +3,8 @@
 //! A line's way: [`server`] accepts a connection, [`connection`] reads it into the [`intake`], where [`framing`]
 //! tells whole lines from unfinished ones and [`line_format`] dresses them; the intake writes batches to the
 //! [`journal`], which [`rotation`] decides when to put away and [`housekeeping`] compresses and removes.
-//! [`control`] starts all that and passes signals and changed settings on; [`page`] shows it.
+//! [`control`] starts all that and passes signals and changed settings on; [`page`] shows it, and
+//! [`stats`] does so in a terminal.
 
 pub mod budget;
 pub mod connection;
@@ -21,6 +22,7 @@ pub mod read;
 pub mod rotation;
 pub mod server;
 pub mod settings;
+pub mod stats;
 pub mod tail;
 
 use kit::exit::Fatal;
@@ -35,8 +37,10 @@ pub fn command() -> clap::Command {
 /// The whole program but for the process's exit: what `main` and the crew's binary call.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("LOGD", argv)?;
-    if let Some(Command::Read(options)) = &settings.flags.command {
-        return read::read(options);
+    match &settings.flags.command {
+        Some(Command::Read(options)) => return read::read(options),
+        Some(Command::Stats(options)) => return stats::stats(options),
+        None => {}
     }
     let serve = &settings.flags.serve;
     let (common, admin) = (serve.common.clone(), serve.admin);

@@ -20,6 +20,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
+/// Where the figures are told; `logd stats` listens, too.
+pub(crate) const FIGURES: &str = "/page/figures";
 /// Only while a page is open does anybody look.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 const LINES_EVERY: Duration = Duration::from_millis(250);
@@ -49,7 +51,7 @@ pub fn routes(sight: Sight) -> Router {
         }
         tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) }).into_response()
     };
-    let own = Router::new().route("/page/figures", get(figures)).route("/page/lines", get(tail));
+    let own = Router::new().route(FIGURES, get(figures)).route("/page/lines", get(tail));
     from_here_only(own.merge(kit::page::routes(PAGE)))
 }
 
@@ -59,49 +61,50 @@ struct Wanted {
     with: String,
 }
 
-#[derive(Serialize)]
-struct Shown {
-    connections: u64,
-    connections_open: i64,
-    receipts: u64,
-    lines: u64,
-    received_bytes: u64,
-    written_bytes: u64,
-    pending_bytes: i64,
-    syncs: u64,
-    sync_errors: u64,
-    write_errors: u64,
-    rotations: u64,
-    reasons: String,
-    file: String,
-    file_bytes: i64,
-    rotate_bytes: u64,
-    rotate_age_ms: u128,
-    keep_files: usize,
-    keep_bytes: u64,
-    rotated: usize,
-    rotated_bytes: u64,
-    newest: Vec<RotatedShown>,
-    disk_free_bytes: Option<u64>,
-    disk_bytes: Option<u64>,
-    peers: Vec<PeerShown>,
-    lines_are_shown: bool,
+/// What a logd does at a moment, as it tells it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) connections: u64,
+    pub(crate) connections_open: i64,
+    pub(crate) receipts: u64,
+    pub(crate) lines: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) pending_bytes: i64,
+    pub(crate) syncs: u64,
+    pub(crate) sync_errors: u64,
+    pub(crate) write_errors: u64,
+    pub(crate) rotations: u64,
+    pub(crate) reasons: String,
+    pub(crate) file: String,
+    pub(crate) file_bytes: i64,
+    pub(crate) rotate_bytes: u64,
+    pub(crate) rotate_age_ms: u128,
+    pub(crate) keep_files: usize,
+    pub(crate) keep_bytes: u64,
+    pub(crate) rotated: usize,
+    pub(crate) rotated_bytes: u64,
+    pub(crate) newest: Vec<RotatedShown>,
+    pub(crate) disk_free_bytes: Option<u64>,
+    pub(crate) disk_bytes: Option<u64>,
+    pub(crate) peers: Vec<PeerShown>,
+    pub(crate) lines_are_shown: bool,
 }
 
-#[derive(Serialize)]
-struct RotatedShown {
-    name: String,
-    bytes: u64,
-    compressed: bool,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RotatedShown {
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) compressed: bool,
 }
 
-#[derive(Serialize)]
-struct PeerShown {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PeerShown {
     /// None of their own: all others together.
-    address: Option<String>,
-    bytes: u64,
-    connections: u64,
-    open: usize,
+    pub(crate) address: Option<String>,
+    pub(crate) bytes: u64,
+    pub(crate) connections: u64,
+    pub(crate) open: usize,
 }
 
 impl From<PeerView> for PeerShown {

@@ -28,6 +28,8 @@ pub struct Flags {
 pub enum Command {
     /// Print the log, rotated files first, in the order in which it was written
     Read(crate::read::Options),
+    /// Show what comes in, from whom, and onto what disk, as the page does
+    Stats(crate::stats::Options),
 }
 
 #[derive(Clone, Debug, clap::Args)]

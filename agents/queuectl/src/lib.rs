@@ -14,7 +14,6 @@ mod patience;
 mod process;
 mod push;
 mod queue_name;
-mod show;
 mod stats;
 mod tail;
 mod tally;

@@ -4,9 +4,9 @@ use crate::api::Client;
 use crate::flags::{Chosen, Configure, Dead, Flags, Page, Peek, State, Task};
 use crate::patience::persist;
 use crate::queue_name::QueueName;
-use crate::show;
 use hyper::Method;
 use kit::exit::Fatal;
+use kit::terminal;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -76,11 +76,11 @@ impl Desk<'_> {
 
     fn print(&self, answer: &Value, plain: impl FnOnce() -> String) -> Result<(), Fatal> {
         match self.json {
-            true if answer.is_null() => show::line(&json!({})),
-            true => show::line(answer),
+            true if answer.is_null() => terminal::line(&json!({})),
+            true => terminal::line(answer),
             false => {
                 let text = plain();
-                if text.is_empty() { Ok(()) } else { show::line(&text) }
+                if text.is_empty() { Ok(()) } else { terminal::line(&text) }
             }
         }
     }
@@ -98,7 +98,7 @@ impl Desk<'_> {
         self.print(&answer, || {
             let settings = answer["settings"].as_object().cloned().unwrap_or_default();
             let rows = settings.iter().map(|(name, value)| vec![name.clone(), text(value)]);
-            show::table(&rows.collect::<Vec<_>>())
+            terminal::table(&rows.collect::<Vec<_>>())
         })
     }
 
@@ -131,7 +131,7 @@ impl Desk<'_> {
         self.print(&answer, || {
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
             let rows: Vec<_> = items.iter().map(item_row).collect();
-            show::table(&rows)
+            terminal::table(&rows)
         })
     }
 
@@ -148,7 +148,8 @@ fn path(queue: &QueueName, below: &str) -> String {
 }
 
 fn settings(configure: &Configure) -> Value {
-    let millis = |duration: Option<Duration>| duration.map(|duration| Value::from(show::millis(duration)));
+    let millis =
+        |duration: Option<Duration>| duration.map(|duration| Value::from(crate::wire::millis(duration)));
     let given = [
         ("lease_ms", millis(configure.lease)),
         ("max_attempts", configure.max_attempts.map(Value::from)),
@@ -169,14 +170,14 @@ fn item_row(item: &Value) -> Vec<String> {
     const BODY_CHARS_MAX: usize = 60;
     const REASON_CHARS_MAX: usize = 100;
     let body = match (item["body"].as_str(), item["body_base64"].as_str()) {
-        (Some(body), _) => show::excerpt(body, BODY_CHARS_MAX),
-        (None, Some(base64)) => format!("base64:{}", show::excerpt(base64, BODY_CHARS_MAX)),
+        (Some(body), _) => terminal::excerpt(body, BODY_CHARS_MAX),
+        (None, Some(base64)) => format!("base64:{}", terminal::excerpt(base64, BODY_CHARS_MAX)),
         (None, None) => String::new(),
     };
-    let due = item["due_ms"].as_u64().map(|millis| format!("due in {}", show::age(millis)));
-    let reason = item["reason"].as_str().map(|reason| show::excerpt(reason, REASON_CHARS_MAX));
+    let due = item["due_ms"].as_u64().map(|millis| format!("due in {}", terminal::age(millis)));
+    let reason = item["reason"].as_str().map(|reason| terminal::excerpt(reason, REASON_CHARS_MAX));
     let worker =
-        item["worker"].as_str().map(|worker| format!("at {}", show::excerpt(worker, REASON_CHARS_MAX)));
+        item["worker"].as_str().map(|worker| format!("at {}", terminal::excerpt(worker, REASON_CHARS_MAX)));
     let said = [reason, due, worker].into_iter().flatten().collect::<Vec<_>>().join(", ");
     vec![text(&item["id"]), text(&item["state"]), text(&item["attempts"]), body, said]
 }

@@ -4,10 +4,10 @@ use crate::flags::Push;
 use crate::items::Items;
 use crate::manage::Desk;
 use crate::patience::persist;
-use crate::show;
-use crate::wire::{PushBatch, PushItem};
+use crate::wire::{PushBatch, PushItem, millis};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kit::exit::{Exit, Fatal};
+use kit::terminal;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(crate) async fn push(desk: &Desk<'_>, push: &Push) -> Result<(), Fatal> {
             bytes = 0;
         }
         bytes += size;
-        let delay_ms = push.delay.map(show::millis);
+        let delay_ms = push.delay.map(millis);
         batch.items.push(PushItem { body: item.into(), key: keys.of_item(number), delay_ms });
     }
     batch.seal = push.seal;
@@ -51,14 +51,14 @@ pub(crate) async fn push(desk: &Desk<'_>, push: &Push) -> Result<(), Fatal> {
     bar.finish_and_clear();
     let Tally { items, duplicates } = tally;
     if desk.json {
-        return show::line(&json!({"pushed": items, "duplicates": duplicates, "sealed": push.seal}));
+        return terminal::line(&json!({"pushed": items, "duplicates": duplicates, "sealed": push.seal}));
     }
     if push.ids {
         return Ok(());
     }
     let again = if duplicates > 0 { format!(" ({duplicates} were there already)") } else { String::new() };
     let sealed = if push.seal { ", sealed" } else { "" };
-    show::line(&format!("pushed {items} items{again}{sealed}"))
+    terminal::line(&format!("pushed {items} items{again}{sealed}"))
 }
 
 async fn send(
@@ -82,7 +82,7 @@ async fn send(
     bar.set_position(u64::try_from(tally.items).unwrap_or(u64::MAX));
     if push.ids {
         for item in &pushed.items {
-            show::line(&item.id)?;
+            terminal::line(&item.id)?;
         }
     }
     batch.items.clear();

@@ -2,16 +2,14 @@
 
 use crate::flags::Stats;
 use crate::manage::{Desk, text};
-use crate::show;
 use hyper::Method;
 use kit::exit::Fatal;
+use kit::terminal;
 use serde_json::Value;
 use std::io::{IsTerminal, stdout};
 use tokio::time::sleep;
 
 const COLUMNS: [&str; 7] = ["ready", "delayed", "leased", "dead", "acked", "died", "waiting"];
-/// Clears the terminal and goes to its upper left corner.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 pub(crate) async fn stats(desk: &Desk<'_>, stats: &Stats) -> Result<(), Fatal> {
     loop {
@@ -21,10 +19,10 @@ pub(crate) async fn stats(desk: &Desk<'_>, stats: &Stats) -> Result<(), Fatal> {
         };
         let answer = desk.ask(&Method::GET, &path, None).await;
         match answer {
-            Ok(answer) if desk.json => show::line(&answer)?,
+            Ok(answer) if desk.json => terminal::line(&answer)?,
             Ok(answer) => {
-                let clear = if stats.watch && stdout().is_terminal() { CLEAR } else { "" };
-                show::line(&format!("{clear}{}", table(&answer)))?;
+                let clear = if stats.watch && stdout().is_terminal() { terminal::CLEAR } else { "" };
+                terminal::line(&format!("{clear}{}", table(&answer)))?;
             }
             // Looked at again and again, a server may be away for a while.
             Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
@@ -44,12 +42,12 @@ fn table(answer: &Value) -> String {
     let head = head.chain(["OLDEST".to_owned(), "VERDICT".to_owned()]).collect();
     let rows = queues.iter().map(|queue| {
         let numbers = COLUMNS.map(|column| text(&queue[column]));
-        let oldest = queue["oldest_ready_ms"].as_u64().map_or_else(|| "-".to_owned(), show::age);
+        let oldest = queue["oldest_ready_ms"].as_u64().map_or_else(|| "-".to_owned(), terminal::age);
         let sealed = if queue["sealed"] == Value::Bool(true) { ", sealed" } else { "" };
         let verdict = format!("{}{sealed}", text(&queue["verdict"]));
         [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, verdict]).collect()
     });
-    show::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
+    terminal::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

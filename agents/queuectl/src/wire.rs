@@ -3,6 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// As the protocol has durations.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// An item's body: text where it is UTF-8, base64 where it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -177,6 +177,11 @@ impl Logd {
         self.running.lines
     }
 
+    /// Where probes are answered, and metrics, and the page.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.running.admin
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.running.child.id()).unwrap())
     }

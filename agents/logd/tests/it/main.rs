@@ -15,6 +15,7 @@ mod receipt;
 #[cfg(feature = "root-tests")]
 mod root_disk_full;
 mod rotation;
+mod stats;
 mod tls;
 mod torrent;
 mod whole_lines;

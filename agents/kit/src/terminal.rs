@@ -1,12 +1,16 @@
-//! What is printed on stdout: lines, and tables for people.
+//! What commands print for people: lines, tables, and plots of one line.
 
-use kit::exit::{Exit, Fatal};
+use crate::exit::{Exit, Fatal};
+use bytesize::ByteSize;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
+/// Clears a terminal and goes to its upper left corner.
+pub const CLEAR: &str = "\x1b[H\x1b[2J";
+
 /// One line. A reader that went away ends the program, and is no failure.
-pub(crate) fn line(content: &impl Display) -> Result<(), Fatal> {
+pub fn line(content: &impl Display) -> Result<(), Fatal> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{content}").and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
         ErrorKind::BrokenPipe => Fatal::new(Exit::Ok, ""),
@@ -15,7 +19,7 @@ pub(crate) fn line(content: &impl Display) -> Result<(), Fatal> {
 }
 
 /// Columns as wide as their widest cell; the first is aligned to the left, numbers to the right.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
+pub fn table(rows: &[Vec<String>]) -> String {
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let mut text = String::new();
@@ -43,7 +47,7 @@ fn is_number_column(rows: &[Vec<String>], column: usize) -> bool {
 }
 
 /// `1h 5m`, `12s`, `350ms`: two units at most.
-pub(crate) fn age(millis: u64) -> String {
+pub fn age(millis: u64) -> String {
     let whole =
         if millis >= 1000 { Duration::from_secs(millis / 1000) } else { Duration::from_millis(millis) };
     let text = humantime::format_duration(whole).to_string();
@@ -51,7 +55,7 @@ pub(crate) fn age(millis: u64) -> String {
 }
 
 /// Text from elsewhere on one line, harmless for a terminal and cut to a length that people read.
-pub(crate) fn excerpt(text: &str, chars_max: usize) -> String {
+pub fn excerpt(text: &str, chars_max: usize) -> String {
     let mut out: String =
         text.chars().take(chars_max).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(chars_max).is_some() {
@@ -60,8 +64,18 @@ pub(crate) fn excerpt(text: &str, chars_max: usize) -> String {
     out
 }
 
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// `1.2 GiB`.
+pub fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+/// One block for each value, as high as its share of the largest.
+pub fn plot(values: impl IntoIterator<Item = u64, IntoIter: Clone>) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let values = values.into_iter();
+    let largest = u128::from(values.clone().max().unwrap_or(0).max(1));
+    let height = |value: u64| (u128::from(value) * 7).div_ceil(largest);
+    values.map(|value| BLOCKS[usize::try_from(height(value)).unwrap_or(0).min(7)]).collect()
 }
 
 #[cfg(test)]
@@ -76,5 +90,13 @@ mod tests {
         assert_eq!(table(&rows), "NAME    READY  VERDICT\na          12  working\nbcdefg      3  drained");
         assert_eq!(excerpt("a\x1b[2Jb\nc", 5), "a\u{fffd}[2J…");
         assert_eq!((age(350), age(12_345), age(3_904_000)), ("350ms".into(), "12s".into(), "1h 5m".into()));
+        assert_eq!((size(17), size(5 << 20)), ("17 B".into(), "5.0 MiB".into()));
+    }
+
+    #[test]
+    fn a_plot_is_as_high_as_its_largest_value_and_shows_that_there_was_something() {
+        assert_eq!(plot([0, 1, 4, 8, u64::MAX / 2]), "▁▂▂▂█");
+        assert_eq!((plot([0, 4, 8]), plot([0, 0]), plot([])), ("▁▅█".into(), "▁▁".into(), String::new()));
+        assert_eq!(plot([u64::MAX]), "█");
     }
 }

@@ -1,0 +1,332 @@
+//! `logd stats`: in a terminal what the page shows, once or again and again.
+
+use crate::page::{FIGURES, Shown};
+use kit::exit::{Exit, Fatal};
+use kit::logs::LogFormat;
+use kit::settings::Door;
+use kit::terminal;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A daemon that says nothing for so long is stuck: it has something to tell every second.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Far more than the figures come to.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Seconds that a plot goes back; beside the other columns it has room on 80.
+const PLOT_SECONDS: usize = 40;
+const PEERS_SHOWN: usize = 10;
+
+/// Which logd to ask, and how often
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The admin endpoint of the logd to ask, on this host
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6667")]
+    pub admin: Door,
+
+    /// Every second, until interrupted
+    #[arg(long, short)]
+    pub watch: bool,
+
+    /// What it tells, as one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints to stdout what comes in within a second, or second after second with `--watch`.
+pub fn stats(options: &Options) -> Result<(), Fatal> {
+    let Door(Some(address)) = options.admin else {
+        return Err(Fatal::new(
+            Exit::Usage,
+            "a logd without an admin endpoint tells nothing: its --admin is none",
+        ));
+    };
+    kit::logs::start("warn", LogFormat::Plain)?;
+    kit::daemon::runtime()?.block_on(async {
+        let mut viewer = Viewer::new(address, options);
+        let mut teller = Teller::connect(address).await?;
+        loop {
+            match viewer.follow(&mut teller).await {
+                Ok(()) => return Ok(()),
+                Err(Broken::Viewer(fatal)) => return Err(fatal),
+                // Looked at again and again, a daemon may be away for a while.
+                Err(Broken::Teller(fatal)) if options.watch => {
+                    tracing::warn!(error = fatal.one_line(), "no figures now, trying again");
+                }
+                Err(Broken::Teller(fatal)) => return Err(fatal),
+            }
+            teller = loop {
+                sleep(TRY_AGAIN_AFTER).await;
+                if let Ok(teller) = Teller::connect(address).await {
+                    break teller;
+                }
+            };
+        }
+    })
+}
+
+/// Which end of the work failed.
+enum Broken {
+    Teller(Fatal),
+    Viewer(Fatal),
+}
+
+/// A running logd that tells its figures.
+struct Teller {
+    address: SocketAddr,
+    from: BufReader<TcpStream>,
+}
+
+impl Teller {
+    async fn connect(address: SocketAddr) -> Result<Teller, Fatal> {
+        let mut teller = match timeout(ANSWER_WITHIN, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => Teller { address, from: BufReader::new(stream) },
+            Ok(Err(error)) => return Err(unreachable(address).because(error)),
+            Err(late) => return Err(unreachable(address).because(late)),
+        };
+        // As of HTTP/1.0: then the answer comes as it is, not in chunks.
+        let request =
+            format!("GET {FIGURES} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+        teller
+            .from
+            .get_mut()
+            .write_all(request.as_bytes())
+            .await
+            .map_err(|e| unreachable(address).because(e))?;
+        let status = teller.line().await?;
+        while !teller.line().await?.is_empty() {}
+        match status.split(' ').nth(1) {
+            Some("200") => Ok(teller),
+            _ => Err(teller.refused(&status).await),
+        }
+    }
+
+    /// The next figures, as they were told.
+    async fn next(&mut self) -> Result<(String, Shown), Fatal> {
+        loop {
+            let line = self.line().await?;
+            if let Some(told) = line.strip_prefix("data: ") {
+                let shown = serde_json::from_str(told).map_err(|e| self.stranger().because(e))?;
+                return Ok((told.to_owned(), shown));
+            }
+        }
+    }
+
+    async fn line(&mut self) -> Result<String, Fatal> {
+        let mut line = Vec::new();
+        let mut from = (&mut self.from).take(LINE_BYTES_MAX);
+        match timeout(ANSWER_WITHIN, from.read_until(b'\n', &mut line)).await {
+            Ok(Ok(_)) if line.ends_with(b"\n") => Ok(String::from_utf8_lossy(&line).trim_end().to_owned()),
+            Ok(Ok(0)) => {
+                Err(unreachable(self.address).because(io::Error::from(io::ErrorKind::UnexpectedEof)))
+            }
+            Ok(Ok(_)) => Err(self.stranger()),
+            Ok(Err(error)) => Err(unreachable(self.address).because(error)),
+            Err(late) => Err(unreachable(self.address).because(late)),
+        }
+    }
+
+    async fn refused(&mut self, status: &str) -> Fatal {
+        let why = self.line().await.unwrap_or_default();
+        let (status, why) = (terminal::excerpt(status, 100), terminal::excerpt(&why, 200));
+        let message = format!("{} does not tell a logd's figures, see --admin: {status} {why}", self.address);
+        Fatal::new(Exit::Failure, message.trim_end())
+    }
+
+    fn stranger(&self) -> Fatal {
+        Fatal::new(Exit::Failure, format!("what {} tells are no figures of logd, see --admin", self.address))
+    }
+}
+
+fn unreachable(address: SocketAddr) -> Fatal {
+    let message = format!(
+        "no answer from logd's admin endpoint {address}; is logd running, and was it started with this --admin?"
+    );
+    Fatal::new(Exit::TryAgain, message)
+}
+
+/// Counters at a moment.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Instant,
+    lines: u64,
+    bytes: u64,
+}
+
+/// What a second brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rates {
+    lines: u64,
+    bytes: u64,
+    open: u64,
+}
+
+struct Viewer<'a> {
+    address: SocketAddr,
+    options: &'a Options,
+    last: Option<Moment>,
+    history: VecDeque<Rates>,
+}
+
+impl Viewer<'_> {
+    fn new(address: SocketAddr, options: &Options) -> Viewer<'_> {
+        Viewer { address, options, last: None, history: VecDeque::with_capacity(PLOT_SECONDS) }
+    }
+
+    /// To the end of what was asked for, which with `--watch` there is none of.
+    async fn follow(&mut self, teller: &mut Teller) -> Result<(), Broken> {
+        // Counters may have begun anew meanwhile.
+        self.last = None;
+        loop {
+            let (told, shown) = teller.next().await.map_err(Broken::Teller)?;
+            if self.options.json {
+                terminal::line(&told).map_err(Broken::Viewer)?;
+            } else {
+                // The first figures say nothing yet of what a second brings.
+                let begun = self.last.is_some();
+                self.note(&shown, Instant::now());
+                if !begun {
+                    continue;
+                }
+                let clear =
+                    if self.options.watch && io::stdout().is_terminal() { terminal::CLEAR } else { "" };
+                terminal::line(&format!("{clear}{}", self.draw(&shown))).map_err(Broken::Viewer)?;
+            }
+            if !self.options.watch {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note(&mut self, now: &Shown, at: Instant) {
+        let moment = Moment { at, lines: now.lines, bytes: now.received_bytes };
+        if let Some(last) = self.last.replace(moment) {
+            let millis = u64::try_from((at - last.at).as_millis()).unwrap_or(u64::MAX).max(1);
+            // Rounded up: a little is not nothing.
+            let rate = |now: u64, last: u64| now.saturating_sub(last).saturating_mul(1000).div_ceil(millis);
+            if self.history.len() == PLOT_SECONDS {
+                self.history.pop_front();
+            }
+            self.history.push_back(Rates {
+                lines: rate(moment.lines, last.lines),
+                bytes: rate(moment.bytes, last.bytes),
+                open: whole(now.connections_open),
+            });
+        }
+    }
+
+    fn draw(&self, now: &Shown) -> String {
+        let state = match now.reasons.trim() {
+            "" => "ready".to_owned(),
+            reasons => format!("not ready: {}", terminal::excerpt(reasons, 300)),
+        };
+        let file = terminal::excerpt(&now.file, 300);
+        let head = format!("logd {}, writing {file}: {state}", self.address);
+        [head, self.traffic(now), disk(now), peers(now)].join("\n\n")
+    }
+
+    fn traffic(&self, now: &Shown) -> String {
+        let rates = self.history.back().copied().unwrap_or_default();
+        let plot = |of: fn(&Rates) -> u64| match self.options.watch {
+            true => terminal::plot(self.history.iter().map(of)),
+            false => String::new(),
+        };
+        let past = if self.options.watch { "BEFORE" } else { "" };
+        let rows = [
+            ["", "NOW", "IN ALL", past].map(str::to_owned),
+            ["lines".into(), format!("{}/s", rates.lines), now.lines.to_string(), plot(|then| then.lines)],
+            [
+                "received".into(),
+                format!("{}/s", terminal::size(rates.bytes)),
+                terminal::size(now.received_bytes),
+                plot(|then| then.bytes),
+            ],
+            [
+                "connections".into(),
+                now.connections_open.to_string(),
+                now.connections.to_string(),
+                plot(|then| then.open),
+            ],
+            ["receipts".into(), String::new(), now.receipts.to_string(), String::new()],
+            [
+                "waiting for the file".into(),
+                terminal::size(whole(now.pending_bytes)),
+                String::new(),
+                String::new(),
+            ],
+        ];
+        terminal::table(&rows.map(Vec::from))
+    }
+}
+
+fn disk(now: &Shown) -> String {
+    let of = |bound: u64, text: String| if bound == 0 { String::new() } else { format!(" of {text}") };
+    let age = u64::try_from(now.rotate_age_ms).unwrap_or(u64::MAX);
+    let aged = if age == 0 { String::new() } else { format!(", put away after {}", terminal::age(age)) };
+    let newest = now.newest.first().map_or_else(String::new, |file| {
+        format!(", the newest {} ({})", terminal::excerpt(&file.name, 100), terminal::size(file.bytes))
+    });
+    let free = match (now.disk_free_bytes, now.disk_bytes) {
+        (Some(free), Some(all)) => format!("{} of {} free", terminal::size(free), terminal::size(all)),
+        _ => "-".to_owned(),
+    };
+    let rows = [
+        (
+            "file",
+            format!(
+                "{}{}{aged}",
+                terminal::size(whole(now.file_bytes)),
+                of(now.rotate_bytes, terminal::size(now.rotate_bytes))
+            ),
+        ),
+        (
+            "put away",
+            format!(
+                "{}{} files, {}{}{newest}",
+                now.rotated,
+                of(u64::from(now.keep_files > 0), now.keep_files.to_string()),
+                terminal::size(now.rotated_bytes),
+                of(now.keep_bytes, terminal::size(now.keep_bytes))
+            ),
+        ),
+        ("disk", free),
+        ("forced to the disk", now.syncs.to_string()),
+        ("failures", (now.write_errors + now.sync_errors).to_string()),
+    ];
+    // Sentences, not numbers: never aligned to the right.
+    rows.map(|(what, figure)| format!("{what:<20}  {figure}")).join("\n")
+}
+
+fn peers(now: &Shown) -> String {
+    if now.peers.is_empty() {
+        return "Nobody has sent anything yet.".to_owned();
+    }
+    let row = |name: String, bytes: u64, connections: u64, open: usize| {
+        vec![name, terminal::size(bytes), connections.to_string(), open.to_string()]
+    };
+    let mut rows = vec![["PEER", "BYTES", "CONNECTIONS", "OPEN"].map(str::to_owned).to_vec()];
+    let named = now.peers.iter().filter_map(|peer| Some((peer.address.as_ref()?, peer))).take(PEERS_SHOWN);
+    rows.extend(
+        named.map(|(address, peer)| {
+            row(terminal::excerpt(address, 60), peer.bytes, peer.connections, peer.open)
+        }),
+    );
+    let others = now.peers.iter().skip(rows.len() - 1);
+    let others = others.fold((0, 0, 0), |(bytes, connections, open), peer| {
+        (bytes + peer.bytes, connections + peer.connections, open + peer.open)
+    });
+    if others.1 > 0 {
+        rows.push(row("all others".to_owned(), others.0, others.1, others.2));
+    }
+    terminal::table(&rows)
+}
+
+/// A gauge, which a race may let dip below 0 for a moment.
+fn whole(gauge: i64) -> u64 {
+    u64::try_from(gauge).unwrap_or(0)
+}
