@@ -32,6 +32,7 @@ pub mod page;
 pub mod pattern;
 pub mod plan;
 pub mod pool;
+pub mod progress;
 pub mod reader;
 pub mod removal;
 pub mod retention;
@@ -81,7 +82,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
 
 fn verify_archive(path: &Path) -> Result<(), Fatal> {
     let reader = reader::Reader::open(path)?;
-    let totals = verify::verify(&reader.file, reader.index.as_ref()).map_err(|fault| {
+    let totals = verify::verify(progress::reading(&reader.file), reader.index.as_ref()).map_err(|fault| {
         Fatal::new(Exit::Failure, format!("{} is damaged", path.display())).because(fault)
     })?;
     let index =

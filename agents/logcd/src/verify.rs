@@ -3,7 +3,6 @@
 use crate::checksum::Sum;
 use crate::codec::StrictDecoder;
 use crate::index::Index;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use tar::{EntryType, Header};
 
@@ -39,7 +38,7 @@ pub struct Member {
 }
 
 /// Checks the whole archive; with an index, also that it describes just this archive.
-pub fn verify(archive: &File, index: Option<&Index>) -> Result<Totals, Fault> {
+pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals, Fault> {
     let mut from = BufReader::with_capacity(BUFFER_BYTES, archive);
     from.rewind().map_err(Fault::Stream)?;
     let mut expected = index.map(|index| index.entries.iter());
