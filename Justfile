@@ -4,7 +4,7 @@ _list:
     @just --list
 
 # What special tests are compiled with: the same for all of them, so that it is compiled once.
-special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests"
+special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests,nodecrew/root-tests"
 
 # Run the whole crew on this host, with its data in ./nodecrew-data
 run *FLAGS:
@@ -39,10 +39,10 @@ test-openapi:
     target/schemathesis/bin/pip install --quiet 'schemathesis>=4.32,<5'
     SCHEMATHESIS={{justfile_directory()}}/target/schemathesis/bin/schemathesis cargo test {{special}} --test it -- schemathesis
 
-# Tests that mount file systems or make namespaces: as root
+# Tests that mount file systems or make namespaces, and the README's commands: as root
 test-root:
     cargo test {{special}} --test it -- root_ as_process_1
-    cargo test {{special}} --test root_filesystems
+    cargo test {{special}} --test root_filesystems --test readme_commands
 
 # An agent beside its limits and peers, as ratios: just bench logd --quick
 bench agent *FLAGS:

@@ -25,7 +25,7 @@ pub struct Options {
     address: IpAddr,
 
     /// How often logs are archived
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     interval: Duration,
 
     /// error, warn, info, debug or trace
@@ -87,7 +87,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let interval = OsString::from(format!("{}ms", options.interval.as_millis()));
     // Published at each look: here somebody is waiting to see it.
     let words =
-        [("--dir", options.logs().into()), ("--interval", interval.clone()), ("--publish-within", interval)];
+        [("--dir", options.logs().into()), ("--interval", interval), ("--publish-within", "0s".into())];
     let argv = options.argv(&words);
     let settings = kit::settings::load("LOGCD", argv)?;
     let context = Context::new("logcd", stop.clone());
@@ -144,7 +144,10 @@ fn greet(options: &Options) {
             format!("logd   takes lines on {lines}"),
             format!("echo hello | nc -N {host} {port}; cat {logs}/node.log"),
         ),
-        (format!("logcd  archives {logs}/*.log"), format!("tar -xzOf {logs}/all-logs-{today}.tar.gz")),
+        (
+            format!("logcd  archives {logs}/*.log every {:?}", options.interval),
+            format!("tar -xzOf {logs}/all-logs-{today}.tar.gz"),
+        ),
         (
             format!("queued takes and hands out items on {items}"),
             format!("curl -d hello {items}/v1/queues/demo/items"),
