@@ -29,7 +29,7 @@ test-clients:
 test-pages:
     cargo test {{special}} --test browser -- --test-threads 2
 
-# Alert rules and dashboard under Prometheus' own parser: needs promtool, of Debian's package prometheus
+# Alert rules, dashboard and what running agents serve, before promtool, of Debian's package prometheus
 test-rules:
     cargo test {{special}} --test monitoring
 

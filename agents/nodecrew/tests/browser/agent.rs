@@ -21,6 +21,13 @@ pub(crate) struct Agent {
 impl Agent {
     /// Runs until it says that it is ready.
     pub(crate) fn start(directory: &Path, name: &str, arguments: &[&str]) -> Agent {
+        let mut agent = Agent::launch(directory, name, arguments);
+        agent.event("ready");
+        agent
+    }
+
+    /// Also one that will never be ready.
+    pub(crate) fn launch(directory: &Path, name: &str, arguments: &[&str]) -> Agent {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nodecrew"));
         command.env_clear().current_dir(directory).arg(name).args(arguments).args(["--log-format", "json"]);
         let mut child =
@@ -32,9 +39,7 @@ impl Agent {
                 let _ = sender.send(serde_json::from_str(&line).unwrap_or(Value::String(line)));
             }
         });
-        let mut agent = Agent { child, events, seen: Vec::new() };
-        agent.event("ready");
-        agent
+        Agent { child, events, seen: Vec::new() }
     }
 
     /// The event with that message, once it is there.

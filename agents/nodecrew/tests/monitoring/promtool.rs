@@ -1,0 +1,275 @@
+//! Prometheus' own opinion: of the rules and the dashboard, and of what running agents serve.
+
+use crate::agent::{Agent, ask};
+use crate::{DASHBOARD, RULES, expressions};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Turns a hang into a failure, nothing else.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Samples go on for so many minutes, beyond the patience of any alert.
+const MINUTES: u32 = 120;
+
+/// What it says, and whether it is content.
+fn promtool(words: &[&str], input: &str) -> (bool, String) {
+    let mut child = Command::new("promtool")
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("promtool is not installed: {e}"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// The dashboard's expressions, its variables filled in.
+fn filled_in() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let fill = |expression: String| {
+        expression.replace("$__rate_interval", "5m").replace("$instance", ".*").replace("$queue", ".*")
+    };
+    expressions(&dashboard).into_iter().map(fill).collect()
+}
+
+fn alerts() -> BTreeSet<&'static str> {
+    RULES.split("alert: ").skip(1).map(|rest| rest.lines().next().unwrap()).collect()
+}
+
+#[test]
+fn its_parser_takes_rules_and_dashboard() {
+    let directory = tempfile::tempdir().unwrap();
+    let expressions = filled_in();
+    let records = expressions.iter().enumerate();
+    let records: Vec<Value> =
+        records.map(|(n, expression)| json!({"record": format!("panel:{n}"), "expr": expression})).collect();
+    // JSON is YAML.
+    let of_dashboard = json!({"groups": [{"name": "dashboard", "rules": records}]}).to_string();
+    for (name, text, wanted) in
+        [("rules", RULES, alerts().len()), ("dashboard", &of_dashboard, expressions.len())]
+    {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let (content, said) = promtool(&["check", "rules", path.to_str().unwrap()], "");
+        assert!(content && said.contains(&format!("{wanted} rules found")), "{said}");
+    }
+}
+
+/// What running agents that have seen some of everything answer to a scraper.
+fn scraped() -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = directory.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    std::fs::write(logs.join("a.log"), "a line\n").unwrap();
+    [logd(&directory), logcd(&directory, &logs), queued(&directory)].concat()
+}
+
+fn page(address: SocketAddr) -> String {
+    let (status, answer) = ask(address, "GET", "/metrics", "", b"");
+    assert_eq!(status, 200, "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    body.to_owned()
+}
+
+/// Asks again until the page tells of all that was done, which is counted a moment after it is answered.
+fn page_with(address: SocketAddr, parts: &[&str]) -> String {
+    let began = Instant::now();
+    loop {
+        let page = page(address);
+        let missing: Vec<_> = parts.iter().filter(|part| !page.contains(**part)).collect();
+        if missing.is_empty() {
+            return page;
+        }
+        assert!(began.elapsed() < DEADLINE, "no {missing:?} in {page}");
+    }
+}
+
+fn logd(directory: &TempDir) -> Vec<String> {
+    let flags =
+        ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-line", "10", "--idle-timeout", "1ms"];
+    let mut logd = Agent::start(directory.path(), "logd", &flags);
+    let lines = logd.event("taking lines")["addresses"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+    let mut sender = TcpStream::connect(lines).unwrap();
+    sender.write_all(b"far more than ten bytes\n").unwrap();
+    let admin = logd.address("admin endpoint");
+    // Silent for too long: a connection without a receipt.
+    let page =
+        page_with(admin, &["logd_splits_total{reason=\"max_line\"}", "logd_resets_total{reason=\"idle\"} 1"]);
+    let _ = sender.shutdown(Shutdown::Both);
+    vec![page, refusing(directory)]
+}
+
+/// One that lets nobody in.
+fn refusing(directory: &TempDir) -> String {
+    let flags =
+        ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow", "10.0.0.0/8", "--file", "other_log"];
+    let mut logd = Agent::start(directory.path(), "logd", &flags);
+    let lines = logd.event("taking lines")["addresses"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
+    drop(TcpStream::connect(lines).unwrap());
+    page_with(logd.address("admin endpoint"), &["logd_refused_total{reason=\"not_allowed\"} 1"])
+}
+
+/// One that works, one whose disk is too small for it, one whose logs are gone.
+fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
+    let [out, other_out, gone] = ["out", "other_out", "gone"].map(|name| directory.path().join(name));
+    for made in [&out, &other_out, &gone] {
+        std::fs::create_dir(made).unwrap();
+    }
+    let start = |logs: &Path, out: &Path, flags: &[&str]| {
+        let (logs, out) = (logs.to_str().unwrap(), out.to_str().unwrap());
+        let common = ["--dir", logs, "--out", out, "--interval", "10ms", "--admin", "127.0.0.1:0"];
+        let mut logcd = Agent::launch(directory.path(), "logcd", &[&common, flags].concat());
+        let admin = logcd.address("admin endpoint");
+        (logcd, admin)
+    };
+    let (_works, works) = start(logs, logs, &[]);
+    let (_full, full) = start(logs, &out, &["--min-free", "1000PiB"]);
+    let (mut fails, failing) = start(&gone, &other_out, &[]);
+    fails.event("ready");
+    std::fs::remove_dir(gone).unwrap();
+    let cycles = |result: &str| format!("logcd_cycles_total{{result=\"{result}\"}}");
+    vec![
+        page_with(works, &[&cycles("published")]),
+        page_with(full, &[&cycles("disk_full")]),
+        page_with(failing, &[&cycles("failed")]),
+    ]
+}
+
+fn queued(directory: &TempDir) -> Vec<String> {
+    let flags = ["--data", "queues", "--http", "127.0.0.1:0", "--line", "127.0.0.1:0"];
+    let mut queued = Agent::start(directory.path(), "queued", &flags);
+    let http = queued.address("serving HTTP");
+    assert_eq!(ask(http, "POST", "/v1/queues/q/items", "", b"item").0, 201);
+    vec![page(http)]
+}
+
+/// As Prometheus keeps it and as its linter reads it: the older format has no `info`, and says of a counter's
+/// samples, not of the counter, what they are.
+fn in_the_older_format(page: &str) -> String {
+    let kind = |name: &str| {
+        let of = format!("# TYPE {name} ");
+        page.lines().find_map(|line| line.strip_prefix(&of)).unwrap_or_default()
+    };
+    let lines = page.lines().filter(|line| *line != "# EOF").map(|line| {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        match (words.as_slice(), words.get(2).map(|name| kind(name))) {
+            (["#", what, name, rest], Some("counter")) => format!("# {what} {name}_total {rest}\n"),
+            (["#", "TYPE", name, _], Some("info")) => format!("# TYPE {name}_info gauge\n"),
+            (["#", what, name, rest], Some("info")) => format!("# {what} {name}_info {rest}\n"),
+            _ => format!("{line}\n"),
+        }
+    });
+    lines.collect()
+}
+
+#[test]
+fn its_linter_finds_nothing_in_what_running_agents_serve() {
+    for page in scraped() {
+        let (content, said) = promtool(&["check", "metrics"], &in_the_older_format(&page));
+        assert!(content && said.is_empty(), "{said}\n{page}");
+    }
+}
+
+/// Samples by name and labels, as on the page; each agent is an instance of its own.
+fn samples(pages: &[String]) -> Vec<(String, String, String)> {
+    let pages = pages.iter().enumerate();
+    let of_page = |(instance, page): (usize, &String)| -> Vec<_> {
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        let samples = samples.filter_map(|line| line.rsplit_once(' '));
+        let series = |sample: &str| match sample.strip_suffix('}') {
+            Some(open) => format!("{open},instance=\"{instance}\"}}"),
+            None => format!("{sample}{{instance=\"{instance}\"}}"),
+        };
+        samples.map(|(sample, value)| (sample.to_owned(), series(sample), value.to_owned())).collect()
+    };
+    pages.flat_map(of_page).collect()
+}
+
+/// Runs on as it was scraped, but for what is given another course, which must be among what was scraped.
+#[track_caller]
+fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec<Value> {
+    let mut courses = courses.to_vec();
+    let series = samples.iter().map(|(sample, series, value)| {
+        let course = courses.iter().position(|(other, _)| other == sample).map(|at| courses.remove(at).1);
+        let course = course.map_or_else(|| format!("{value}+0x{MINUTES}"), |c| format!("{c}x{MINUTES}"));
+        json!({"series": series, "values": course})
+    });
+    let series = series.collect();
+    assert!(courses.is_empty(), "no agent serves {courses:?}");
+    series
+}
+
+/// That over such series, at their end, each expression has these samples.
+fn of(series: &[Value], expected: Vec<(String, Value)>) -> Value {
+    let expected = expected.into_iter();
+    let expected: Vec<Value> = expected
+        .map(|(expr, samples)| json!({"expr": expr, "eval_time": format!("{MINUTES}m"), "exp_samples": samples}))
+        .collect();
+    json!({"interval": "1m", "input_series": series, "promql_expr_test": expected})
+}
+
+/// With the rules at work.
+fn hold(tests: &[Value]) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("rules.yaml"), RULES).unwrap();
+    let all = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests});
+    let path = directory.path().join("tests.yaml");
+    std::fs::write(&path, all.to_string()).unwrap();
+    let (content, said) = promtool(&["test", "rules", path.to_str().unwrap()], "");
+    assert!(content && said.contains("SUCCESS"), "{said}");
+}
+
+/// What makes each alert fire, and it alone: courses of what agents serve, from their first value on.
+const FIRED_BY: [(&str, &[(&str, &str)]); 14] = [
+    ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
+    ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
+    ("LogdRotationFails", &[("logd_rotation_errors_total", "0+1")]),
+    ("LogdConnectionsWait", &[("logd_accept_errors_total", "0+1")]),
+    (
+        "LogdSendersGetNoReceipt",
+        &[("logd_resets_total{reason=\"idle\"}", "0+2"), ("logd_connections_total", "0+10")],
+    ),
+    ("LogcdDiskFull", &[("logcd_cycles_total{result=\"disk_full\"}", "0+1")]),
+    ("LogcdCyclesFail", &[("logcd_cycles_total{result=\"failed\"}", "0+1")]),
+    ("LogcdNewsWaits", &[("logcd_waiting_bytes", "5+0"), ("logcd_published_timestamp_seconds", "60+0")]),
+    ("LogcdPassesLogsOver", &[("logcd_skipped_files{reason=\"unreadable\"}", "2+0")]),
+    ("QueuedNoSpace", &[("queued_no_space", "1+0")]),
+    ("QueuedCannotWrite", &[("queued_write_errors_total", "0+1")]),
+    ("QueuedDeadLetters", &[("queued_items{queue=\"q\",state=\"dead\"}", "3+0")]),
+    ("QueuedNobodyWorks", &[("queued_oldest_ready_seconds{queue=\"q\"}", "0+60")]),
+    (
+        "QueuedLeasesExpire",
+        &[("queued_expired_total{queue=\"q\"}", "0+2"), ("queued_leased_total{queue=\"q\"}", "0+10")],
+    ),
+];
+
+#[test]
+fn each_alert_fires_for_its_reason_alone_and_none_while_all_is_well() {
+    assert_eq!(FIRED_BY.iter().map(|(alert, _)| *alert).collect::<BTreeSet<_>>(), alerts());
+    let samples = samples(&scraped());
+    let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})".to_owned();
+    let mut tests = vec![of(&series(&samples, &[]), vec![(firing.clone(), json!([]))])];
+    for (alert, courses) in FIRED_BY {
+        let alone = json!([{"labels": format!("{{alertname=\"{alert}\"}}"), "value": 1}]);
+        tests.push(of(&series(&samples, courses), vec![(firing.clone(), alone)]));
+    }
+    hold(&tests);
+}
+
+#[test]
+fn each_panel_has_something_to_show() {
+    let samples = samples(&scraped());
+    let shows =
+        |expression: String| (format!("count({expression}) > bool 0"), json!([{"labels": "{}", "value": 1}]));
+    hold(&[of(&series(&samples, &[]), filled_in().into_iter().map(shows).collect())]);
+}
