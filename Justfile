@@ -22,7 +22,7 @@ lint:
 
 # Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
 test-clients:
-    cargo test {{special}} --test it -- real_clients each_line_is_exactly_one_write walkthroughs a_terminal
+    cargo test {{special}} --test it -- real_clients each_line_is_exactly_one_write walkthroughs slow_disk a_terminal
     cargo test {{special}} --test readers --test terminal
 
 # The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw

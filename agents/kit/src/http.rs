@@ -110,6 +110,7 @@ pub(crate) async fn serve_one(
     abort: CancellationToken,
 ) {
     let unread = tokio::select! {
+        biased;
         unread = pieces::serve(&mut stream, &answer, &drain) => unread,
         () = abort.cancelled() => return,
     };

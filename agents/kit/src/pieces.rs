@@ -8,10 +8,10 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use httparse::{EMPTY_HEADER, Header, Status};
 use httpdate::HttpDate;
-use std::io::{self, Write};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -75,11 +75,16 @@ where
 {
     let mut received = Vec::new();
     let mut reply = Vec::new();
+    let mut date = Date::default();
     let mut patience = pin!(sleep(HEADERS_WITHIN));
     let mut draining = pin!(drain.cancelled());
     loop {
         let (answer, bytes) = loop {
-            let whole_head = match find(&received, agent) {
+            let found = match received.is_empty() {
+                true => Found::Part { whole_head: false },
+                false => find(&received, agent),
+            };
+            let whole_head = match found {
                 Found::Piece { answer, bytes } => break (answer, bytes),
                 Found::Other => return Ok(Some(received)),
                 Found::Part { whole_head } => whole_head,
@@ -109,7 +114,7 @@ where
         };
         let last = drain.is_cancelled();
         reply.clear();
-        write(&mut reply, answered, last).await?;
+        write(&mut reply, answered, date.now(), last).await?;
         stream.write_all(&reply).await?;
         stream.flush().await?;
         if last {
@@ -178,34 +183,52 @@ fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
     length
 }
 
-async fn write(reply: &mut Vec<u8>, answered: Reply, last: bool) -> io::Result<()> {
+/// The head's line with the time, which is written anew once a second.
+#[derive(Default)]
+struct Date {
+    second: u64,
+    line: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.line.is_empty() || self.second != second {
+            (self.second, self.line) = (second, format!("date: {}\r\n", HttpDate::from(now)));
+        }
+        &self.line
+    }
+}
+
+/// By hand: the formatter's machinery would be a tenth of a push.
+async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<()> {
     let status = match &answered {
         Reply::Plain { status, .. } => *status,
         Reply::Other(response) => response.status(),
     };
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| reply.extend_from_slice(part));
     let reason = status.canonical_reason().unwrap_or_default();
-    let date = HttpDate::from(SystemTime::now());
-    write!(reply, "HTTP/1.1 {} {reason}\r\ndate: {date}\r\n", status.as_str())?;
+    line(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n", date.as_bytes()]);
     if last {
-        reply.extend_from_slice(b"connection: close\r\n");
+        line(&[b"connection: close\r\n"]);
     }
     let body = match answered {
         Reply::Plain { content_type, body, .. } => {
-            write!(reply, "content-type: {content_type}\r\n")?;
+            line(&[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
             Bytes::from(body)
         }
         Reply::Other(response) => {
             let (head, body) = response.into_parts();
             for (name, value) in head.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
-                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                    reply.extend_from_slice(part);
-                }
+                line(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
             }
             to_bytes(body, usize::MAX).await.map_err(io::Error::other)?
         }
     };
-    write!(reply, "content-length: {}\r\n\r\n", body.len())?;
-    reply.extend_from_slice(&body);
+    let mut digits = itoa::Buffer::new();
+    let length = digits.format(body.len());
+    line(&[b"content-length: ", length.as_bytes(), b"\r\n\r\n", &body]);
     Ok(())
 }
 

@@ -8,14 +8,15 @@ use crate::log::front::{Front, Spare};
 use crate::log::housekeeping::Housekeeping;
 use crate::log::reading::{self, Found, Torn};
 use crate::log::segment::{self, HEADER_BYTES, Header};
-use crate::log::writer::{Durability, Writer};
+use crate::log::writer::{self, Durability, Writer};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// How the log is kept.
 #[derive(Clone, Debug)]
@@ -98,8 +99,10 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         segment_bytes,
         next_group,
         pending: Vec::new(),
+        blank: Vec::new(),
         urgent: false,
         enough: 0,
+        expected: 0,
         in_flight: false,
         in_flight_waiters: Vec::new(),
         spare,
@@ -125,13 +128,17 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         last_synced_group: next_group.saturating_sub(1),
         unsynced: None,
         patient_until: None,
+        // Not known yet.
+        took: Duration::MAX,
+        left: None,
     };
     let housekeeping = Housekeeping { dir: dir.clone() };
     let shared = engine.shared();
+    let pen = shared.pen.get_or_init(|| Arc::new(Mutex::new(writer))).clone();
     let threads = vec![
         spawn("queued-log", &dir, {
             let shared = shared.clone();
-            move || writer.run(&shared)
+            move || writer::run(&pen, &shared)
         })?,
         spawn("queued-clean", &dir, {
             let shared = shared.clone();

@@ -1,5 +1,6 @@
 //! One item: its bytes, where they lie in the log, and in which state it is.
 
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -11,28 +12,34 @@ pub struct ItemId {
     pub number: u64,
 }
 
+impl ItemId {
+    fn digits(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        digits[..16].copy_from_slice(&hex(self.epoch));
+        digits[16..].copy_from_slice(&hex(self.number));
+        digits
+    }
+}
+
 impl fmt::Display for ItemId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, self.epoch)?;
-        write_hex(f, self.number)
+        f.write_str(std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
     }
 }
 
 impl Serialize for ItemId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(std::str::from_utf8(&self.digits()).map_err(S::Error::custom)?)
     }
 }
 
-/// Sixteen digits, by hand: every answer has some, and the formatter's padding took a twentieth of a push.
-fn write_hex(f: &mut fmt::Formatter<'_>, number: u64) -> fmt::Result {
-    let digits = number.to_be_bytes().map(|byte| [byte >> 4, byte & 15]);
-    let digit = |value: &u8| b"0123456789abcdef".get(usize::from(*value)).copied().unwrap_or_default();
+/// Sixteen digits, by hand: every answer has some, and the formatter would take a tenth of a push.
+fn hex(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
-    for (to, value) in text.iter_mut().zip(digits.as_flattened()) {
-        *to = digit(value);
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+        *pair = [byte >> 4, byte & 15].map(|digit| if digit < 10 { b'0' + digit } else { b'a' - 10 + digit });
     }
-    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    text
 }
 
 impl FromStr for ItemId {
@@ -58,13 +65,13 @@ pub struct Token(pub u64);
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, self.0)
+        f.write_str(std::str::from_utf8(&hex(self.0)).map_err(|_| fmt::Error)?)
     }
 }
 
 impl Serialize for Token {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(std::str::from_utf8(&hex(self.0)).map_err(S::Error::custom)?)
     }
 }
 

@@ -10,12 +10,13 @@ use crate::engine::item::Place;
 use crate::engine::queue::Queue;
 use crate::engine::record::Record;
 use crate::log::front::Front;
+use crate::log::writer::Pen;
 use crate::metrics::QueuedMetrics;
 use kit::readiness::Readiness;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ const RECORD_BYTES: u64 = 96;
 #[derive(Debug)]
 pub struct Shared {
     state: Mutex<State>,
+    /// What writes the log, where there is one.
+    pub pen: OnceLock<Pen>,
     /// Wakes the writer.
     pub work: Condvar,
     /// Wakes the housekeeping.
@@ -166,6 +169,7 @@ impl Shared {
         };
         Shared {
             state: Mutex::new(state),
+            pen: OnceLock::new(),
             work: Condvar::new(),
             housework: Condvar::new(),
             room: Notify::new(),
@@ -259,6 +263,15 @@ impl Shared {
         }
     }
 
+    /// Writes what is due here if that is quick, else lets the thread do it.
+    fn write(&self) {
+        let here =
+            self.pen.get().and_then(|pen| pen.try_lock().ok()).is_some_and(|mut pen| pen.write_here(self));
+        if !here {
+            self.wake_writer(&mut self.lock());
+        }
+    }
+
     fn wake_writer(&self, state: &mut State) {
         state.writer_idle = false;
         self.work.notify_all();
@@ -343,11 +356,28 @@ impl Local {
             self.0.turn.notified().await;
             std::mem::swap(&mut answers, &mut self.0.lock().answers);
             give(&mut answers);
-            // Comes back behind everything that is ready now.
-            tokio::task::yield_now().await;
-            let mut state = self.0.lock();
-            if state.writer_idle && state.disk_mut(|front| front.is_due()) == Some(true) {
-                self.0.wake_writer(&mut state);
+            let mut arrived = 0;
+            loop {
+                // Comes back behind everything that is ready now.
+                tokio::task::yield_now().await;
+                let mut state = self.0.lock();
+                let idle = state.writer_idle;
+                let seen =
+                    state.disk_mut(|front| (front.is_due(), front.urgent, front.waiting(), front.expected));
+                let Some((true, urgent, waiting, expected)) = seen.filter(|_| idle) else { break };
+                if !urgent {
+                    // The thread looks at the clock for what nobody waits for.
+                    self.0.wake_writer(&mut state);
+                    break;
+                }
+                // A turn that brought somebody may have a successor that brings the next.
+                if waiting > arrived && waiting < expected {
+                    arrived = waiting;
+                    continue;
+                }
+                drop(state);
+                self.0.write();
+                break;
             }
         }
     }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
+const BLANK_BYTES_MAX: usize = 256 << 10;
+
 /// A group, to be written at this place.
 #[derive(Debug)]
 pub struct Chunk {
@@ -58,10 +60,14 @@ pub struct Front {
     pub segment_bytes: u64,
     pub next_group: u64,
     pub pending: Vec<Chunk>,
+    /// The buffer of the next group, empty.
+    pub blank: Vec<u8>,
     /// Somebody waits for what is pending.
     pub urgent: bool,
     /// As long as fewer wait, the writer does not want to be woken: it gives the rest a moment to come.
     pub enough: usize,
+    /// So many were there at the last group's end: those who are answered usually come back.
+    pub expected: usize,
     /// The writer has taken chunks that are not on the disk yet, and who else waits for those.
     pub in_flight: bool,
     pub in_flight_waiters: Vec<oneshot::Sender<()>>,
@@ -86,6 +92,21 @@ impl Front {
     /// How many wait for what is pending.
     pub fn waiting(&self) -> usize {
         self.pending.iter().map(|chunk| chunk.waiters.len()).sum()
+    }
+
+    /// All that is to be written now.
+    pub fn take_pending(&mut self) -> Vec<Chunk> {
+        self.urgent = false;
+        self.in_flight = true;
+        std::mem::take(&mut self.pending)
+    }
+
+    /// A buffer that was written serves again: to grow one for each group would cost more than to fill it.
+    pub fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() <= BLANK_BYTES_MAX {
+            bytes.clear();
+            self.blank = bytes;
+        }
     }
 
     /// Whether the writer has something to do.
@@ -125,7 +146,7 @@ impl Front {
     }
 
     fn open_chunk(&mut self, begins_segment: bool) {
-        let mut bytes = Vec::with_capacity(512);
+        let mut bytes = std::mem::take(&mut self.blank);
         bytes.resize(frame::HEADER_BYTES, 0);
         self.pending.push(Chunk {
             segment: self.segment,

@@ -1,22 +1,24 @@
-//! The one thread that writes: it takes all that is pending, writes it, syncs once, and tells all who wait.
+//! Who writes: takes all that is pending, writes it, syncs once, and tells all who wait. A thread of its own does that, so that a
+//! slow disk holds up nobody who does not wait for it. While the disk is quick, the event loop does it itself: to hand a
+//! group to a thread and its answers back takes longer than a quick disk.
 
 use super::front::{Chunk, Front, Spare};
 use super::segment::{self, Header};
 use super::{LogError, frame};
-use crate::local::Shared;
+use crate::local::{Shared, State};
 use std::fs::File;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a record that nobody waits for (a lease) may wait for company.
 const LINGER: Duration = Duration::from_millis(10);
-/// Half of a sync is what waiting for company may cost, and no more than this. A shorter wait than the least is none: the
-/// kernel would make it as long.
-const PATIENCE: RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_millis(10);
+/// A disk that took no longer, last time, is quick.
+const QUICK: Duration = Duration::from_micros(500);
+/// Half of a sync that is not quick is what waiting for company may cost, and no more than this.
+const PATIENCE_MAX: Duration = Duration::from_millis(10);
 /// Between two tries to write what could not be written.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -43,26 +45,93 @@ pub struct Writer {
     /// Those who were just answered are given until then to come back: else one half of the clients would wait for the
     /// disk while it writes for the other half, and each sync serve only half of them.
     pub patient_until: Option<Instant>,
+    /// How long the last group took.
+    pub took: Duration,
+    /// What the event loop could not write: the thread's first work.
+    pub left: Option<Vec<Chunk>>,
 }
 
-impl Writer {
-    /// Runs until the engine is closed and everything is written.
-    pub fn run(mut self, shared: &Shared) {
-        while let Some(mut chunks) = self.take(shared) {
-            let mut failed = false;
-            while let Err(error) = self.write(&mut chunks, shared) {
-                failed = true;
-                if !self.say_and_wait(&error, shared) {
+/// The writer, for the thread and the event loop. Whoever has it may then lock the engine's state, not the other way round.
+pub type Pen = Arc<Mutex<Writer>>;
+
+pub fn hold(pen: &Pen) -> MutexGuard<'_, Writer> {
+    pen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread: runs until the engine is closed and everything is written.
+pub fn run(pen: &Pen, shared: &Shared) {
+    loop {
+        let mut writer = hold(pen);
+        let state = shared.lock();
+        match writer.next(state, shared) {
+            Next::Write(chunks) => {
+                if !writer.write_at_last(chunks, shared) {
                     return;
                 }
             }
-            if failed {
-                tracing::info!("the log can be written again");
-                shared.lock().disk_mut(|front| front.failing = None);
-                shared.readiness.clear("log");
+            Next::Sync => writer.sync_now(shared),
+            Next::Wait(state, left) => {
+                drop(writer);
+                match left {
+                    Some(left) => drop(shared.wait_timeout(state, left)),
+                    None => drop(shared.wait(state)),
+                }
             }
-            self.finish(chunks, shared);
+            Next::End => return writer.sync_now(shared),
         }
+    }
+}
+
+/// What there is for the thread to do.
+enum Next<'a> {
+    Write(Vec<Chunk>),
+    Sync,
+    Wait(MutexGuard<'a, State>, Option<Duration>),
+    End,
+}
+
+impl Writer {
+    /// On the event loop: writes what is pending, if that will not hold it up. Else the thread is to be woken.
+    pub fn write_here(&mut self, shared: &Shared) -> bool {
+        if self.took > QUICK || self.left.is_some() {
+            return false;
+        }
+        let pending =
+            shared.lock().disk_mut(|front| match front.pending.iter().any(|chunk| chunk.begins_segment) {
+                true => None,
+                false => Some(front.take_pending()),
+            });
+        let Some(Some(mut chunks)) = pending else { return false };
+        let synced_before = self.unsynced.is_none();
+        match self.write(&mut chunks, shared) {
+            Ok(()) => {
+                self.finish(chunks, shared);
+                // The thread has to sync it some time, and to see to it that nobody is waited for in vain.
+                self.patient_until.is_none() && !(synced_before && self.unsynced.is_some())
+            }
+            Err(_) => {
+                self.left = Some(chunks);
+                false
+            }
+        }
+    }
+
+    /// False when the engine is given up.
+    fn write_at_last(&mut self, mut chunks: Vec<Chunk>, shared: &Shared) -> bool {
+        let mut failed = false;
+        while let Err(error) = self.write(&mut chunks, shared) {
+            failed = true;
+            if !self.say_and_wait(&error, shared) {
+                return false;
+            }
+        }
+        if failed {
+            tracing::info!("the log can be written again");
+            shared.lock().disk_mut(|front| front.failing = None);
+            shared.readiness.clear("log");
+        }
+        self.finish(chunks, shared);
+        true
     }
 
     /// How long to wait for company, if that is of any use.
@@ -75,42 +144,31 @@ impl Writer {
         Some(left)
     }
 
-    /// Waits for something to write; `None` at the end. In between it syncs what an interval asks for.
-    fn take(&mut self, shared: &Shared) -> Option<Vec<Chunk>> {
-        let mut state = shared.lock();
-        loop {
-            let closing = shared.closing.load(Ordering::Relaxed);
-            if let Some(left) = state.disk_mut(|front| self.patience_left(front, closing)).flatten() {
-                state = shared.wait_timeout(state, left);
-                continue;
-            }
-            let (pending, urgent, opened) = state.disk_mut(|front| {
-                (!front.pending.is_empty(), front.urgent, front.pending.first().map(|chunk| chunk.opened))
-            })?;
-            let linger_left = opened.map_or(LINGER, |opened| LINGER.saturating_sub(opened.elapsed()));
-            if pending && (urgent || closing || linger_left.is_zero()) {
-                return state.disk_mut(|front| {
-                    front.urgent = false;
-                    front.in_flight = true;
-                    std::mem::take(&mut front.pending)
-                });
-            }
-            let sync_left = self.sync_left();
-            if closing || sync_left.is_some_and(|left| left.is_zero()) {
-                drop(state);
-                self.sync_now(shared);
-                if closing {
-                    return None;
-                }
-                state = shared.lock();
-                continue;
-            }
-            let linger_left = pending.then_some(linger_left);
-            state = match linger_left.into_iter().chain(sync_left).min() {
-                Some(left) => shared.wait_timeout(state, left),
-                None => shared.wait(state),
-            };
+    fn next<'a>(&mut self, mut state: MutexGuard<'a, State>, shared: &Shared) -> Next<'a> {
+        if let Some(chunks) = self.left.take() {
+            return Next::Write(chunks);
         }
+        let closing = shared.closing.load(Ordering::Relaxed);
+        if let Some(left) = state.disk_mut(|front| self.patience_left(front, closing)).flatten() {
+            return Next::Wait(state, Some(left));
+        }
+        let seen = state.disk_mut(|front| {
+            (!front.pending.is_empty(), front.urgent, front.pending.first().map(|chunk| chunk.opened))
+        });
+        let Some((pending, urgent, opened)) = seen else { return Next::End };
+        let linger_left = opened.map_or(LINGER, |opened| LINGER.saturating_sub(opened.elapsed()));
+        if pending && (urgent || closing || linger_left.is_zero()) {
+            return state.disk_mut(Front::take_pending).map_or(Next::End, Next::Write);
+        }
+        if closing {
+            return Next::End;
+        }
+        let sync_left = self.sync_left();
+        if sync_left.is_some_and(|left| left.is_zero()) {
+            return Next::Sync;
+        }
+        let linger_left = pending.then_some(linger_left);
+        Next::Wait(state, linger_left.into_iter().chain(sync_left).min())
     }
 
     fn sync_left(&self) -> Option<Duration> {
@@ -137,12 +195,11 @@ impl Writer {
         if self.durability == Durability::Always {
             self.sync(shared)?;
         }
-        let took = began.elapsed();
+        self.took = began.elapsed();
         shared.metrics.commits.inc();
-        shared.metrics.commit_seconds.observe(took.as_secs_f64());
-        let patience = (took / 2).min(*PATIENCE.end());
-        let patient = self.durability == Durability::Always && PATIENCE.contains(&patience);
-        self.patient_until = patient.then(|| Instant::now() + patience);
+        shared.metrics.commit_seconds.observe(self.took.as_secs_f64());
+        let patient = self.durability == Durability::Always && self.took > QUICK;
+        self.patient_until = patient.then(|| Instant::now() + (self.took / 2).min(PATIENCE_MAX));
         Ok(())
     }
 
@@ -200,10 +257,12 @@ impl Writer {
                 state.core.evict(queue, number, place);
             }
             waiters.extend(chunk.waiters);
+            state.disk_mut(|front| front.reuse(chunk.bytes));
         }
-        if self.patient_until.is_some() {
-            state.disk_mut(|front| front.enough = front.waiting() + waiters.len());
-        }
+        state.disk_mut(|front| {
+            front.expected = front.waiting() + waiters.len();
+            front.enough = if self.patient_until.is_some() { front.expected } else { 0 };
+        });
         shared.answer(state, waiters);
     }
 

@@ -15,5 +15,6 @@ mod metrics;
 mod openapi;
 mod page;
 mod protocol;
+mod slow_disk;
 mod verdict;
 mod walkthroughs;

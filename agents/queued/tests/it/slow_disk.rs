@@ -1,0 +1,73 @@
+//! A disk whose syncs take their time, as strace makes it: who waits for it, and who does not.
+#![cfg(feature = "client-tests")]
+
+use crate::daemon::Queued;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// Detaches when it is dropped.
+struct SlowSyncs(Child);
+
+impl SlowSyncs {
+    /// Of each thread's syncs, those that `when` says take so much longer.
+    fn of(daemon: &Queued, microseconds: u32, when: &str) -> SlowSyncs {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-p", &daemon.pid().to_string()]);
+        strace.args(["-e", &format!("inject=fdatasync:delay_exit={microseconds}:when={when}")]);
+        let mut child = strace.stderr(Stdio::piped()).spawn().expect("strace is installed");
+        let mut said = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        assert!(said.contains("attached"), "{said}");
+        SlowSyncs(child)
+    }
+}
+
+impl Drop for SlowSyncs {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns() {
+    // In memory, so that no sync is slow but those that are to be.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let daemon = Queued::start(&["--data", directory.path().to_str().unwrap()]);
+    let mut clients: Vec<_> = (0..8).map(|_| daemon.http()).collect();
+    clients[0].post("/v1/queues/q/items", "first").expect(201);
+    let _slow = SlowSyncs::of(&daemon, 3000, "2+3");
+    let mut pushed = 1;
+    for round in 0..60 {
+        // All come at once, then fewer come back.
+        let back = 8 >> (round % 4);
+        for group in [8, back] {
+            for client in &mut clients[..group] {
+                client.send("POST", "/v1/queues/q/items", "", b"x").unwrap();
+            }
+            for client in &mut clients[..group] {
+                client.receive().unwrap().expect(201);
+            }
+            pushed += group;
+        }
+    }
+    assert_eq!(daemon.get("/v1/queues/q").json()["ready"], pushed);
+}
+
+#[test]
+fn slow_disk_those_who_ask_for_nothing_that_is_on_it_are_served_meanwhile() {
+    let daemon = Queued::start(&[]);
+    let mut pusher = daemon.http();
+    let _slow = SlowSyncs::of(&daemon, 1_000_000, "1+");
+    pusher.post("/v1/queues/q/items", "the disk is known to be slow").expect(201);
+    for body in ["second", "third"] {
+        let commits = daemon.metric("commits_total");
+        pusher.send("POST", "/v1/queues/q/items", "", body.as_bytes()).unwrap();
+        for path in ["/live", "/ready", "/"] {
+            daemon.get(path).expect(200);
+        }
+        assert!((daemon.metric("commits_total") - commits).abs() < 0.5, "it was still syncing");
+        pusher.receive().unwrap().expect(201);
+    }
+}
