@@ -2,7 +2,7 @@
 //! the kernel and the agent together. It has the connection from the first request on that is anything else.
 
 use crate::http::{Answer, HEADERS_WITHIN};
-use axum::body::{Bytes, to_bytes};
+use axum::body::to_bytes;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
@@ -207,29 +207,37 @@ async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> 
         Reply::Plain { status, .. } => *status,
         Reply::Other(response) => response.status(),
     };
-    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| reply.extend_from_slice(part));
     let reason = status.canonical_reason().unwrap_or_default();
-    line(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n", date.as_bytes()]);
+    put(
+        reply,
+        &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n", date.as_bytes()],
+    );
     if last {
-        line(&[b"connection: close\r\n"]);
+        put(reply, &[b"connection: close\r\n"]);
     }
-    let body = match answered {
+    match answered {
         Reply::Plain { content_type, body, .. } => {
-            line(&[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
-            Bytes::from(body)
+            put(reply, &[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
+            put_body(reply, &body);
         }
         Reply::Other(response) => {
             let (head, body) = response.into_parts();
             for (name, value) in head.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
-                line(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+                put(reply, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
             }
-            to_bytes(body, usize::MAX).await.map_err(io::Error::other)?
+            put_body(reply, &to_bytes(body, usize::MAX).await.map_err(io::Error::other)?);
         }
-    };
-    let mut digits = itoa::Buffer::new();
-    let length = digits.format(body.len());
-    line(&[b"content-length: ", length.as_bytes(), b"\r\n\r\n", &body]);
+    }
     Ok(())
+}
+
+fn put(reply: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| reply.extend_from_slice(part));
+}
+
+fn put_body(reply: &mut Vec<u8>, body: &[u8]) {
+    let mut digits = itoa::Buffer::new();
+    put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n", body]);
 }
 
 /// A stream of which something was read already.
