@@ -44,8 +44,9 @@ test-root:
     cargo test {{special}} --test it -- root_ as_process_1
     cargo test {{special}} --test root_filesystems --test readme_commands
 
-# An agent beside its limits and peers, as ratios: just bench logd --quick
+# An agent beside its limits and peers, as ratios: just bench logd --quick. With plots in target/bench/index.html
 bench agent *FLAGS:
+    tests/bench/peers
     cargo build --release -p {{agent}} -p bench
     ./target/release/bench {{agent}} {{FLAGS}}
 

@@ -3,12 +3,12 @@
 //! Figures are ratios: machines differ, and this one may be busy with other things. Contenders take turns, round
 //! after round, and the median round is shown.
 
-mod bare_loop;
-mod lines;
 mod logcd;
 mod logd;
 mod process;
+mod programs;
 mod queued;
+mod report;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// Compare the agents with their limits and peers
 #[derive(Debug, Parser)]
 enum Bench {
-    /// logd against a bare read-cut-write loop
+    /// logd against a bare read-cut-write loop, rsyslog, syslog-ng and two toys, as far as they are there
     Logd(logd::Options),
     /// logcd against tar with gzip, pigz and zstd, as far as they are installed
     Logcd(logcd::Options),
@@ -32,6 +32,6 @@ fn main() -> anyhow::Result<()> {
         Bench::Logd(options) => logd::run(&options),
         Bench::Logcd(options) => logcd::run(&options),
         Bench::Queued(options) => queued::run(&options),
-        Bench::BareLoop { file } => bare_loop::run(&file),
+        Bench::BareLoop { file } => logd::bare_loop::run(&file),
     }
 }

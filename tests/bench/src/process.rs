@@ -1,7 +1,13 @@
-//! A contender's process: started, watched through /proc, and killed at the end.
+//! A contender's process: started, watched through /proc with all its children, and killed at the end.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use std::collections::BTreeMap;
 use std::process::{Child, Command};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// Between two looks at children, which may be gone at the next.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A running contender.
 #[derive(Debug)]
@@ -11,7 +17,7 @@ pub struct Contender {
 }
 
 /// What a round cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub cpu_seconds: f64,
     pub peak_mib: f64,
@@ -36,23 +42,76 @@ impl Contender {
 
     /// CPU time of all its threads so far, to the nanosecond, and its memory, at most and now.
     pub fn cost(&self) -> anyhow::Result<Cost> {
-        let process = format!("/proc/{}", self.child.id());
-        let mut nanoseconds = 0.0;
-        for thread in std::fs::read_dir(format!("{process}/task"))? {
-            let stat = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-            nanoseconds += stat.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-        }
-        let status = std::fs::read_to_string(format!("{process}/status"))?;
-        let mib = |name: &str| -> anyhow::Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such figure")?;
-            Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-        };
-        Ok(Cost { cpu_seconds: nanoseconds / 1e9, peak_mib: mib("VmHWM:")?, resident_mib: mib("VmRSS:")? })
+        cost_of(self.child.id())
     }
+
+    /// What it and its children cost while this works. A child's last moments may be missed.
+    pub fn cost_of<R>(&self, work: impl FnOnce() -> R) -> anyhow::Result<(R, Cost)> {
+        let (done, is_done) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let before = family(self.child.id());
+            let watch = scope.spawn(move || {
+                let mut most: BTreeMap<u32, f64> = BTreeMap::new();
+                let mut peak_mib = 0f64;
+                loop {
+                    let last = is_done.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout);
+                    let now = family(self.child.id());
+                    peak_mib = peak_mib.max(now.values().map(|cost| cost.peak_mib).sum());
+                    most.extend(now.into_iter().map(|(pid, cost)| (pid, cost.cpu_seconds)));
+                    if last {
+                        return (most, peak_mib);
+                    }
+                }
+            });
+            let result = work();
+            drop(done);
+            let Ok((most, peak_mib)) = watch.join() else { bail!("the watch panicked") };
+            let spent = |(pid, seconds): (&u32, &f64)| {
+                seconds - before.get(pid).map_or(0.0, |before| before.cpu_seconds)
+            };
+            let cpu_seconds = most.iter().map(spent).sum();
+            let resident_mib = self.cost()?.resident_mib;
+            Ok((result, Cost { cpu_seconds, peak_mib, resident_mib }))
+        })
+    }
+}
+
+/// By process: this one, and all that come from it. Whoever is gone meanwhile is left out.
+fn family(pid: u32) -> BTreeMap<u32, Cost> {
+    let mut family = BTreeMap::new();
+    let mut open = vec![pid];
+    while let Some(pid) = open.pop() {
+        let Ok(cost) = cost_of(pid) else { continue };
+        family.insert(pid, cost);
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        open.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    family
+}
+
+fn cost_of(pid: u32) -> anyhow::Result<Cost> {
+    let process = format!("/proc/{pid}");
+    let mut nanoseconds = 0.0;
+    for thread in std::fs::read_dir(format!("{process}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += stat.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+    }
+    let status = std::fs::read_to_string(format!("{process}/status"))?;
+    let mib = |name: &str| -> anyhow::Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such figure")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    };
+    Ok(Cost { cpu_seconds: nanoseconds / 1e9, peak_mib: mib("VmHWM:")?, resident_mib: mib("VmRSS:")? })
 }
 
 impl Drop for Contender {
     fn drop(&mut self) {
+        // And what it left running.
+        for pid in family(self.child.id()).into_keys().filter_map(|pid| i32::try_from(pid).ok()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -3,9 +3,10 @@
 mod command_cost;
 mod logs;
 
+use crate::programs;
+use crate::report::{Cell, Report, Table};
 use anyhow::{Context, bail};
 use command_cost::Cost;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,28 +59,29 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     progress(&format!("making {mebibytes} MiB in {} logs", logs::FILES));
     logs::make(&site.logs(), mebibytes << 20)?;
     let appended = (mebibytes << 20) / 100;
-    let mut report = format!("\n{mebibytes} MiB in {} logs, {} processors\n\n", logs::FILES, processors());
-    report += "| everything new | s | CPU s | peak MiB | archive | logcd: × less CPU, × less time |\n|---|---|---|---|---|---|\n";
+    let mut report = Report::new("logcd", "a directory of logs in one archive");
+    report.note(&format!(
+        "{mebibytes} MiB in {} logs, {} processors; logcd with process start and index",
+        logs::FILES,
+        processors()
+    ));
     let (there, missing): (Vec<Contest>, Vec<Contest>) =
-        CONTESTS.into_iter().partition(|contest| is_there(contest.program));
-    for contest in &there {
-        site.cold(contest, &mut report)?;
-    }
+        CONTESTS.into_iter().partition(|contest| programs::find(contest.program).is_some());
     for Contest { program, .. } in missing {
-        writeln!(report, "\nwithout {program}, which is not installed\n")?;
+        report.note(&format!("without {program}, which is not installed"));
     }
-    writeln!(
-        report,
-        "\n| 1 % appended | s | CPU s | peak MiB | | × less CPU, × less time |\n|---|---|---|---|---|---|"
-    )?;
-    site.warm(appended, &mut report)?;
-    writeln!(
-        report,
-        "\n| {IDLE_FILES} files, no news | s | CPU s | peak MiB | | |\n|---|---|---|---|---|---|"
-    )?;
-    site.idle(&mut report)?;
-    write!(std::io::stdout(), "{report}")?;
-    Ok(())
+    let mut new = table("everything new");
+    for contest in &there {
+        site.cold(contest, &mut new)?;
+    }
+    report.add(new);
+    report.add(site.warm(appended)?);
+    report.add(site.idle()?);
+    report.finish()
+}
+
+fn table(title: &str) -> Table {
+    Table::new(title, &["CPU s", "s", "peak MiB", "archive", "× less CPU", "× less time"])
 }
 
 impl Site<'_> {
@@ -106,7 +108,7 @@ impl Site<'_> {
         command_cost::of(&mut command)
     }
 
-    fn cold(&self, contest: &Contest, report: &mut String) -> anyhow::Result<()> {
+    fn cold(&self, contest: &Contest, table: &mut Table) -> anyhow::Result<()> {
         progress(&format!("everything new: {}", contest.peer));
         let peer = self.tar(contest.pipe)?;
         let peer_bytes = bytes(&self.base.join("peer"))?;
@@ -118,12 +120,14 @@ impl Site<'_> {
             .find(|entry| entry.file_name().to_string_lossy().starts_with("all-logs-"))
             .context("logcd made no archive")?;
         let larger = bytes(&archive.path())? / peer_bytes * 100.0 - 100.0;
-        row(report, contest.peer, peer, "", None)?;
-        let flags = contest.flags.join(" ");
-        row(report, &format!("logcd {flags}"), ours, &format!("{larger:+.2} %"), Some(peer))
+        row(table, contest.peer, peer, "", None);
+        let name = ["logcd", contest.flags.join(" ").as_str()].join(" ");
+        row(table, name.trim_end(), ours, &format!("{larger:+.2} %"), Some(peer));
+        Ok(())
     }
 
-    fn warm(&self, appended: u64, report: &mut String) -> anyhow::Result<()> {
+    fn warm(&self, appended: u64) -> anyhow::Result<Table> {
+        let mut table = table("1 % appended");
         self.empty_out()?;
         self.logcd(&[])?;
         let mut rounds = Vec::new();
@@ -134,12 +138,14 @@ impl Site<'_> {
         }
         rounds.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds));
         let peer = self.tar(TOY.pipe)?;
-        row(report, TOY.peer, peer, "", None)?;
-        row(report, "logcd", rounds[rounds.len() / 2], "", Some(peer))?;
-        row(report, "logcd, nothing appended", self.logcd(&[])?, "", Some(peer))
+        row(&mut table, TOY.peer, peer, "", None);
+        row(&mut table, "logcd", rounds[rounds.len() / 2], "", Some(peer));
+        row(&mut table, "logcd, nothing appended", self.logcd(&[])?, "", Some(peer));
+        Ok(table)
     }
 
-    fn idle(&self, report: &mut String) -> anyhow::Result<()> {
+    fn idle(&self) -> anyhow::Result<Table> {
+        let mut table = table(&format!("{IDLE_FILES} files, no news"));
         self.empty_out()?;
         std::fs::remove_dir_all(self.logs())?;
         std::fs::create_dir(self.logs())?;
@@ -149,7 +155,8 @@ impl Site<'_> {
         // Twice, so that no file is so new that it has to be read again.
         self.logcd(&[])?;
         self.logcd(&[])?;
-        row(report, "logcd", self.logcd(&[])?, "", None)
+        row(&mut table, "logcd", self.logcd(&[])?, "", None);
+        Ok(table)
     }
 
     fn empty_out(&self) -> anyhow::Result<()> {
@@ -160,21 +167,21 @@ impl Site<'_> {
     }
 }
 
-fn row(
-    report: &mut String,
-    name: &str,
-    cost: Cost,
-    archive: &str,
-    against: Option<Cost>,
-) -> anyhow::Result<()> {
-    let ratios = against.map_or(String::new(), |peer| {
-        format!("{:.1}, {:.1}", peer.cpu_seconds / cost.cpu_seconds, peer.seconds / cost.seconds)
-    });
+fn row(table: &mut Table, name: &str, cost: Cost, archive: &str, against: Option<Cost>) {
     let Cost { seconds, cpu_seconds, peak_mib } = cost;
-    Ok(writeln!(
-        report,
-        "| {name} | {seconds:.3} | {cpu_seconds:.3} | {peak_mib:.1} | {archive} | {ratios} |"
-    )?)
+    let ratio =
+        |of: fn(&Cost) -> f64| against.map_or(Cell::Empty, |peer| Cell::number(of(&peer) / of(&cost), 1));
+    table.row(
+        name,
+        vec![
+            Cell::number(cpu_seconds, 3),
+            Cell::number(seconds, 3),
+            Cell::number(peak_mib, 1),
+            Cell::Text(archive.to_owned()),
+            ratio(|cost| cost.cpu_seconds),
+            ratio(|cost| cost.seconds),
+        ],
+    );
 }
 
 fn bytes(path: &Path) -> anyhow::Result<f64> {
@@ -183,11 +190,6 @@ fn bytes(path: &Path) -> anyhow::Result<f64> {
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn is_there(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
 }
 
 fn progress(what: &str) {

@@ -3,11 +3,10 @@
 use super::BODY;
 use super::client::Client;
 use super::server::{Keeping, Peer};
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-pub fn report(report: &mut String, queued: &Path, thousands: u32) -> anyhow::Result<()> {
+pub fn report(queued: &Path, thousands: u32) -> anyhow::Result<String> {
     let directory = tempfile::tempdir()?;
     let start = || Peer::Queued.start(Keeping::Durable, directory.path(), queued);
     let server = start()?;
@@ -34,14 +33,12 @@ pub fn report(report: &mut String, queued: &Path, thousands: u32) -> anyhow::Res
     let again = server.cost()?.resident_mib;
     let count = f64::from(thousands) * 1000.0;
     let beyond_body = |mib: f64| (mib - empty) * f64::from(1 << 20) / count - 100.0;
-    writeln!(
-        report,
-        "\n{thousands} thousand items of 100 bytes wait: {:.0} bytes of memory an item beyond its body ({:.0} after the restart), \
+    Ok(format!(
+        "{thousands} thousand items of 100 bytes wait: {:.0} bytes of memory an item beyond its body ({:.0} after the restart), \
          {} MiB on the disk; a restart after SIGKILL answers within {} ms",
         beyond_body(full),
         beyond_body(again),
         disk_bytes >> 20,
         restart.as_millis()
-    )?;
-    Ok(())
+    ))
 }

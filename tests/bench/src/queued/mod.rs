@@ -5,11 +5,11 @@ mod client;
 mod server;
 
 use crate::process::Contender;
+use crate::report::{Cell, Report, Table};
 use anyhow::bail;
 use clap::ValueEnum;
 use client::Client;
 use server::{Keeping, Peer};
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -64,36 +64,32 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         (None, true) => vec![Keeping::Durable],
         (None, false) => Keeping::value_variants().to_vec(),
     };
-    let mut report = String::new();
+    let mut report = Report::new("queued", "work items over one connection each");
+    report.note(&format!("{rounds} rounds of {} ms; a cycle is a lease and its ack", phase.as_millis()));
     for keeping in kinds {
         let (there, missing): (Vec<Peer>, Vec<Peer>) =
             Peer::ALL.into_iter().partition(|peer| peer.is_there(&queued, keeping));
-        writeln!(report, "\n{}; {} rounds of {} ms\n", keeping.sentence(), rounds, phase.as_millis())?;
         for peer in missing {
-            writeln!(report, "- without {}: {}", peer.name(), peer.needs(keeping))?;
+            report.note(&format!("{keeping:?}: without {}: {}", peer.name(), peer.needs(keeping)));
         }
-        report += "| clients | server | pushes/s | cycles/s | CPU µs push / cycle | queued × best peer |\n|---|---|---|---|---|---|\n";
         for &clients in &options.clients {
-            compare(&mut report, &there, keeping, clients, rounds, phase, &queued)?;
+            report.add(compare(&there, keeping, clients, rounds, phase, &queued)?);
         }
     }
     if options.thousands > 0 {
-        backlog::report(&mut report, &queued, u32::from(options.thousands))?;
+        report.note(&backlog::report(&queued, u32::from(options.thousands))?);
     }
-    write!(std::io::stdout(), "{report}")?;
-    Ok(())
+    report.finish()
 }
 
-#[allow(clippy::too_many_arguments, reason = "one table's settings")]
 fn compare(
-    report: &mut String,
     peers: &[Peer],
     keeping: Keeping,
     clients: u16,
     rounds: usize,
     phase: Duration,
     queued: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Table> {
     let mut results = vec![Vec::new(); peers.len()];
     for round in 0..rounds {
         let _ =
@@ -112,24 +108,35 @@ fn compare(
         peers.map(|(_, round)| figure(round)).fold(f64::NAN, f64::max)
     };
     let (best_push, best_cycle) = (best(|r| r.push.per_second), best(|r| r.cycle.per_second));
+    let mut table = Table::new(
+        &format!("{}, clients: {clients}", keeping.sentence()),
+        &[
+            "pushes/s",
+            "cycles/s",
+            "CPU µs a push",
+            "CPU µs a cycle",
+            "pushes × best peer",
+            "cycles × best peer",
+        ],
+    );
     for (peer, Round { push, cycle }) in &medians {
-        let ratio = match peer {
-            Peer::Queued => {
-                format!("{:.2}, {:.2}", push.per_second / best_push, cycle.per_second / best_cycle)
-            }
-            _ => String::new(),
+        let ratio = |ours: f64, best: f64| match peer {
+            Peer::Queued => Cell::number(ours / best, 2),
+            _ => Cell::Empty,
         };
-        writeln!(
-            report,
-            "| {clients} | {} | {:.0} | {:.0} | {:.0} / {:.0} | {ratio} |",
+        table.row(
             peer.name(),
-            push.per_second,
-            cycle.per_second,
-            push.cpu_us,
-            cycle.cpu_us
-        )?;
+            vec![
+                Cell::number(push.per_second, 0),
+                Cell::number(cycle.per_second, 0),
+                Cell::number(push.cpu_us, 0),
+                Cell::number(cycle.cpu_us, 0),
+                ratio(push.per_second, best_push),
+                ratio(cycle.per_second, best_cycle),
+            ],
+        );
     }
-    Ok(())
+    Ok(table)
 }
 
 /// The pace in the middle of each phase, each with what it cost in that round.

@@ -1,0 +1,212 @@
+//! What takes lines over TCP and writes them to one file, each as its own users run it.
+
+use crate::process::Contender;
+use crate::programs;
+use anyhow::{Context, bail};
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    BareLoop,
+    Logd,
+    LogdSynced,
+    RsyslogImptcp,
+    RsyslogImtcp,
+    SyslogNg,
+    Socat,
+    Toy,
+}
+
+use Server::{BareLoop, Logd, LogdSynced, RsyslogImptcp, RsyslogImtcp, Socat, SyslogNg, Toy};
+
+/// A server that does not listen by then does not work here.
+const LISTENS_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+impl Server {
+    /// The limit first.
+    pub const ALL: [Server; 8] =
+        [BareLoop, Logd, LogdSynced, RsyslogImptcp, RsyslogImtcp, SyslogNg, Socat, Toy];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            BareLoop => "bare loop",
+            Logd => "logd",
+            LogdSynced => "logd, sync 1s",
+            RsyslogImptcp => "rsyslog, imptcp",
+            RsyslogImtcp => "rsyslog, imtcp",
+            SyslogNg => "syslog-ng",
+            Socat => "socat, fork",
+            Toy => "busybox nc, cat >>",
+        }
+    }
+
+    /// It keeps lines whole, so that it could be used in logd's place.
+    pub fn is_peer(self) -> bool {
+        matches!(self, RsyslogImptcp | RsyslogImtcp | SyslogNg)
+    }
+
+    pub fn is_ours(self) -> bool {
+        matches!(self, Logd | LogdSynced)
+    }
+
+    /// What has to be found for it, if anything.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            BareLoop | Logd | LogdSynced => None,
+            RsyslogImptcp | RsyslogImtcp => Some("rsyslogd"),
+            SyslogNg => Some("syslog-ng"),
+            Socat => Some("socat"),
+            Toy => Some("busybox"),
+        }
+    }
+
+    pub fn is_there(self) -> bool {
+        self.program().is_none_or(|program| programs::find(program).is_some())
+    }
+
+    /// Listening, with `file` as what it writes, and whatever else it has in `directory`.
+    pub fn start(self, logd: &Path, directory: &Path, file: &Path) -> anyhow::Result<Contender> {
+        match self {
+            BareLoop => start_bare_loop(file),
+            Logd => start_logd(logd, file, "never"),
+            LogdSynced => start_logd(logd, file, "1s"),
+            RsyslogImptcp => self.start_peer(|port| rsyslog("imptcp", port, directory, file)),
+            RsyslogImtcp => self.start_peer(|port| rsyslog("imtcp", port, directory, file)),
+            SyslogNg => self.start_peer(|port| syslog_ng(port, directory, file)),
+            Socat => self.start_peer(|port| {
+                let mut command = programs::command(&program("socat")?);
+                command
+                    .arg("-u")
+                    .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,backlog=1024,reuseaddr,fork"));
+                command.arg(format!("OPEN:{},creat,append", file.display()));
+                Ok(command)
+            }),
+            Toy => self.start_peer(|port| {
+                let mut command = programs::command(&program("busybox")?);
+                // Debian's busybox says -ll where the images' says -lk.
+                command.args(["nc", "-ll", "-p", &port.to_string(), "127.0.0.1", "-e", "sh", "-c"]);
+                command.arg(format!("cat >> {}", file.display()));
+                Ok(command)
+            }),
+        }
+    }
+
+    /// One that is told its port.
+    fn start_peer(self, command: impl FnOnce(u16) -> anyhow::Result<Command>) -> anyhow::Result<Contender> {
+        let port = TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port();
+        let mut command = command(port)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Contender::start(command, |child| {
+            let began = Instant::now();
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                if let Some(status) = child.try_wait()? {
+                    bail!("{} ended: {status}", self.name());
+                }
+                if began.elapsed() > LISTENS_WITHIN {
+                    bail!("{} does not listen", self.name());
+                }
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "nothing tells when somebody else's program listens"
+                )]
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Ok(port)
+        })
+    }
+}
+
+fn program(name: &str) -> anyhow::Result<std::path::PathBuf> {
+    programs::find(name).with_context(|| format!("{name} is not there"))
+}
+
+fn start_bare_loop(file: &Path) -> anyhow::Result<Contender> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bare-loop").arg(file).stdout(Stdio::piped());
+    Contender::start(command, |child| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
+        Ok(line.trim().parse()?)
+    })
+}
+
+fn start_logd(logd: &Path, file: &Path, sync: &str) -> anyhow::Result<Contender> {
+    let mut command = Command::new(logd);
+    command.arg("--file").arg(file).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "none",
+        "--rotate-size",
+        "0",
+    ]);
+    command.args(["--log-format", "json", "--sync", sync]).stderr(Stdio::piped());
+    Contender::start(command, |child| {
+        let log = BufReader::new(child.stderr.take().context("no stderr")?);
+        for line in log.lines() {
+            let line = line?;
+            if let Some((_, rest)) = line.split_once("[127.0.0.1:") {
+                let (port, _) = rest.split_once(']').context("no address")?;
+                return Ok(port.parse()?);
+            }
+        }
+        bail!("logd ended without listening")
+    })
+}
+
+/// Lines as they are: no octet counting, which takes a line's first digits for its length, and nothing rewritten. Room for
+/// all who connect at once, who are else cut off.
+fn rsyslog(input: &str, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
+    let (of_module, of_input) = match input {
+        "imptcp" => ("", r#"socketBacklog="1024""#),
+        _ => (r#"maxSessions="2000""#, ""),
+    };
+    let config = format!(
+        r#"global(workDirectory="{directory}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
+module(load="{input}" {of_module})
+template(name="raw" type="string" string="%rawmsg%\n")
+ruleset(name="lines") {{ action(type="omfile" file="{file}" template="raw") }}
+input(type="{input}" address="127.0.0.1" port="{port}" supportOctetCountedFraming="off" {of_input} ruleset="lines")
+"#,
+        directory = directory.display(),
+        file = file.display(),
+    );
+    let path = directory.join("rsyslog.conf");
+    std::fs::write(&path, config)?;
+    let mut command = programs::command(&program("rsyslogd")?);
+    let machine = format!("usr/lib/{}-linux-gnu/rsyslog", std::env::consts::ARCH);
+    if let Some(modules) = programs::fetched(&machine) {
+        command.arg("-M").arg(modules);
+    }
+    command.arg("-n").arg("-f").arg(path).arg("-i").arg(directory.join("pid"));
+    Ok(command)
+}
+
+/// With flow control, without which it drops lines, and without a limit of ten connections.
+fn syslog_ng(port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
+    let config = format!(
+        r#"@version: 3.38
+options {{ keep-hostname(yes); log-fifo-size(100000); }};
+source lines {{ network(ip("127.0.0.1") port({port}) transport("tcp") flags(no-parse) max-connections(1000) log-msg-size(65536)); }};
+destination lines {{ file("{}" template("$MSG\n")); }};
+log {{ source(lines); destination(lines); flags(flow-control); }};
+"#,
+        file.display(),
+    );
+    let path = directory.join("syslog-ng.conf");
+    std::fs::write(&path, config)?;
+    let mut command = programs::command(&program("syslog-ng")?);
+    if let Some(modules) = programs::fetched("usr/lib/syslog-ng/3.38") {
+        command.arg("--module-path").arg(modules);
+    }
+    command.args(["--foreground", "--no-caps", "-f"]).arg(path);
+    for (flag, name) in [("-p", "pid"), ("-R", "persist"), ("-c", "control")] {
+        command.arg(flag).arg(directory.join(name));
+    }
+    Ok(command)
+}

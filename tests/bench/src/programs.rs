@@ -1,0 +1,35 @@
+//! Where peers are found: among those that `tests/bench/peers` has fetched, else where the host has them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FETCHED: &str = "target/bench/peers";
+
+/// A path below what was fetched, if it is there.
+pub fn fetched(below: &str) -> Option<PathBuf> {
+    Path::new(FETCHED).join(below).canonicalize().ok()
+}
+
+/// The program's path.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let fetched = ["usr/sbin", "usr/bin", "bin", "sbin"].into_iter().filter_map(fetched);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories = fetched.chain(std::env::split_paths(&path));
+    directories.find_map(|directory| Some(directory.join(name)).filter(|program| program.is_file()))
+}
+
+/// To be run with the libraries that were fetched with it.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if fetched("").is_some_and(|directory| program.starts_with(directory)) {
+        command.env("LD_LIBRARY_PATH", libraries());
+    }
+    command
+}
+
+fn libraries() -> OsString {
+    let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let places = [format!("usr/lib/{machine}"), format!("lib/{machine}"), "usr/lib/syslog-ng".to_owned()];
+    std::env::join_paths(places.iter().filter_map(|place| fetched(place))).unwrap_or_default()
+}
