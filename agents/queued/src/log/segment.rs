@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub const VERSION: u32 = 1;
 pub const HEADER_BYTES: usize = 48;
 const MAGIC: &[u8; 16] = b"nodecrew queued\n";
-const FILL_BYTES: usize = 1 << 20;
+const FILL_BYTES: usize = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -127,6 +127,8 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     while left > 0 {
         let now = usize::try_from(left).unwrap_or(FILL_BYTES).min(FILL_BYTES);
         file.write_all(zeros.get(..now).unwrap_or_default())?;
+        // Bit by bit: all of it at once would stand before the pushes' syncs in the disk's queue.
+        file.sync_data()?;
         left -= now as u64;
     }
     file.sync_all()
