@@ -2,12 +2,21 @@
 
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks at children, which may be gone at the next.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A server that does not listen by then does not work here.
+const LISTENS_WITHIN: Duration = Duration::from_secs(60);
+const CONNECT_EVERY: Duration = Duration::from_millis(1);
+
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
+}
 
 /// A running contender.
 #[derive(Debug)]
@@ -38,6 +47,27 @@ impl Contender {
                 Err(e)
             }
         }
+    }
+
+    /// One that was told its port, and says nothing when it listens.
+    pub fn listening(command: Command, port: u16, name: &str) -> anyhow::Result<Contender> {
+        Contender::start(command, |child| {
+            let began = Instant::now();
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                if let Some(status) = child.try_wait()? {
+                    bail!("{name} ended: {status}");
+                }
+                if began.elapsed() > LISTENS_WITHIN {
+                    bail!("{name} does not listen");
+                }
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "nothing tells when somebody else's program listens"
+                )]
+                std::thread::sleep(CONNECT_EVERY);
+            }
+            Ok(port)
+        })
     }
 
     /// CPU time of all its threads so far, to the nanosecond, and its memory, at most and now.

@@ -1,13 +1,11 @@
 //! What takes lines over TCP and writes them to one file, each as its own users run it.
 
-use crate::process::Contender;
+use crate::process::{Contender, free_port};
 use crate::programs;
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
@@ -22,10 +20,6 @@ pub enum Server {
 }
 
 use Server::{BareLoop, Logd, LogdSynced, RsyslogImptcp, RsyslogImtcp, Socat, SyslogNg, Toy};
-
-/// A server that does not listen by then does not work here.
-const LISTENS_WITHIN: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 impl Server {
     /// The limit first.
@@ -98,26 +92,10 @@ impl Server {
 
     /// One that is told its port.
     fn start_peer(self, command: impl FnOnce(u16) -> anyhow::Result<Command>) -> anyhow::Result<Contender> {
-        let port = TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port();
+        let port = free_port()?;
         let mut command = command(port)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Contender::start(command, |child| {
-            let began = Instant::now();
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                if let Some(status) = child.try_wait()? {
-                    bail!("{} ended: {status}", self.name());
-                }
-                if began.elapsed() > LISTENS_WITHIN {
-                    bail!("{} does not listen", self.name());
-                }
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "nothing tells when somebody else's program listens"
-                )]
-                std::thread::sleep(LOOK_EVERY);
-            }
-            Ok(port)
-        })
+        Contender::listening(command, port, self.name())
     }
 }
 

@@ -1,11 +1,8 @@
 //! The servers that hand out work, each as its own users run it.
 
-use crate::process::Contender;
-use anyhow::{Context, bail};
-use std::net::{TcpListener, TcpStream};
+use crate::process::{Contender, free_port};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -118,24 +115,8 @@ impl Peer {
             }
         };
         command.current_dir(directory).stdout(Stdio::null()).stderr(Stdio::null());
-        Contender::start(command, |child| {
-            let began = Instant::now();
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                if let Some(status) = child.try_wait()? {
-                    bail!("{} ended: {status}", self.name());
-                }
-                if began.elapsed() > Duration::from_secs(60) {
-                    bail!("{} does not listen", self.name());
-                }
-                std::thread::yield_now();
-            }
-            Ok(port)
-        })
+        Contender::listening(command, port, self.name())
     }
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
 }
 
 fn nats_config(keeping: Keeping, port: u16) -> String {
