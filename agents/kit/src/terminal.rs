@@ -3,11 +3,17 @@
 use crate::exit::{Exit, Fatal};
 use bytesize::ByteSize;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 /// Clears a terminal and goes to its upper left corner.
-pub const CLEAR: &str = "\x1b[H\x1b[2J";
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// What is shown again and again: on a terminal in the place of what was shown before.
+pub fn again(content: &impl Display) -> Result<(), Fatal> {
+    let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+    line(&format_args!("{clear}{content}"))
+}
 
 /// One line. A reader that went away ends the program, and is no failure.
 pub fn line(content: &impl Display) -> Result<(), Fatal> {

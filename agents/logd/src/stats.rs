@@ -6,7 +6,7 @@ use kit::logs::LogFormat;
 use kit::settings::Door;
 use kit::terminal;
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -193,9 +193,8 @@ impl Viewer<'_> {
                 if !begun {
                     continue;
                 }
-                let clear =
-                    if self.options.watch && io::stdout().is_terminal() { terminal::CLEAR } else { "" };
-                terminal::line(&format!("{clear}{}", self.draw(&shown))).map_err(Broken::Viewer)?;
+                let print = if self.options.watch { terminal::again } else { terminal::line };
+                print(&self.draw(&shown)).map_err(Broken::Viewer)?;
             }
             if !self.options.watch {
                 return Ok(());

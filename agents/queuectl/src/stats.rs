@@ -6,7 +6,6 @@ use hyper::Method;
 use kit::exit::Fatal;
 use kit::terminal;
 use serde_json::Value;
-use std::io::{IsTerminal, stdout};
 use tokio::time::sleep;
 
 const COLUMNS: [&str; 7] = ["ready", "delayed", "leased", "dead", "acked", "died", "waiting"];
@@ -20,10 +19,8 @@ pub(crate) async fn stats(desk: &Desk<'_>, stats: &Stats) -> Result<(), Fatal> {
         let answer = desk.ask(&Method::GET, &path, None).await;
         match answer {
             Ok(answer) if desk.json => terminal::line(&answer)?,
-            Ok(answer) => {
-                let clear = if stats.watch && stdout().is_terminal() { terminal::CLEAR } else { "" };
-                terminal::line(&format!("{clear}{}", table(&answer)))?;
-            }
+            Ok(answer) if stats.watch => terminal::again(&table(&answer))?,
+            Ok(answer) => terminal::line(&table(&answer))?,
             // Looked at again and again, a server may be away for a while.
             Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
             Err(fatal) => return Err(fatal),
