@@ -1,6 +1,5 @@
 //! One item: its bytes, where they lie in the log, and in which state it is.
 
-use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -23,13 +22,13 @@ impl ItemId {
 
 impl fmt::Display for ItemId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
+        f.write_str(text(&self.digits()))
     }
 }
 
 impl Serialize for ItemId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&self.digits()).map_err(S::Error::custom)?)
+        serializer.serialize_str(text(&self.digits()))
     }
 }
 
@@ -40,6 +39,11 @@ fn hex(number: u64) -> [u8; 16] {
         *pair = [byte >> 4, byte & 15].map(|digit| if digit < 10 { b'0' + digit } else { b'a' - 10 + digit });
     }
     text
+}
+
+/// Digits are always text.
+fn text(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 impl FromStr for ItemId {
@@ -65,13 +69,13 @@ pub struct Token(pub u64);
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&hex(self.0)).map_err(|_| fmt::Error)?)
+        f.write_str(text(&hex(self.0)))
     }
 }
 
 impl Serialize for Token {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&hex(self.0)).map_err(S::Error::custom)?)
+        serializer.serialize_str(text(&hex(self.0)))
     }
 }
 
