@@ -65,7 +65,7 @@ enum Found<F> {
 
 /// Serves a connection for as long as its requests are pieces. `None`: it has ended. Else these bytes were read and not
 /// answered: they are hyper's.
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     stream: &mut S,
     agent: &impl Answer,
     drain: &CancellationToken,
@@ -242,13 +242,13 @@ fn put_body(reply: &mut Vec<u8>, body: &[u8]) {
 
 /// A stream of which something was read already.
 #[derive(Debug)]
-pub struct Rewound<S> {
+pub(crate) struct Rewound<S> {
     unread: Vec<u8>,
     stream: S,
 }
 
 impl<S> Rewound<S> {
-    pub fn new(unread: Vec<u8>, stream: S) -> Rewound<S> {
+    pub(crate) fn new(unread: Vec<u8>, stream: S) -> Rewound<S> {
         Rewound { unread, stream }
     }
 }

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 const README: &str = include_str!("../../../README.md");
 
 /// Who runs a command.
-#[allow(dead_code, reason = "what it is run with counts where it is run")]
+#[cfg_attr(
+    not(feature = "root-tests"),
+    expect(dead_code, reason = "what it is run with counts where it is run")
+)]
 enum By {
     /// This test: with this exit code, and an output that holds this.
     Here(i32, &'static str),
@@ -21,7 +24,10 @@ enum By {
 }
 
 /// How to tell that what goes on is at work.
-#[allow(dead_code, reason = "what it is run with counts where it is run")]
+#[cfg_attr(
+    not(feature = "root-tests"),
+    expect(dead_code, reason = "what it is run with counts where it is run")
+)]
 enum Sign {
     /// `/ready` is answered with 200 on this port.
     Ready(u16),
