@@ -12,7 +12,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A server that does not listen by then does not work here.
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
-const CONNECT_EVERY: Duration = Duration::from_millis(1);
 
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
@@ -60,11 +59,7 @@ impl Contender {
                 if began.elapsed() > LISTENS_WITHIN {
                     bail!("{name} does not listen");
                 }
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "nothing tells when somebody else's program listens"
-                )]
-                std::thread::sleep(CONNECT_EVERY);
+                std::thread::yield_now();
             }
             Ok(port)
         })
@@ -72,7 +67,7 @@ impl Contender {
 
     /// CPU time of all its threads so far, to the nanosecond, and its memory, at most and now.
     pub fn cost(&self) -> anyhow::Result<Cost> {
-        cost_of(self.child.id())
+        cost_of_process(self.child.id())
     }
 
     /// What it and its children cost while this works. A child's last moments may be missed.
@@ -111,7 +106,7 @@ fn family(pid: u32) -> BTreeMap<u32, Cost> {
     let mut family = BTreeMap::new();
     let mut open = vec![pid];
     while let Some(pid) = open.pop() {
-        let Ok(cost) = cost_of(pid) else { continue };
+        let Ok(cost) = cost_of_process(pid) else { continue };
         family.insert(pid, cost);
         let children =
             std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -120,7 +115,7 @@ fn family(pid: u32) -> BTreeMap<u32, Cost> {
     family
 }
 
-fn cost_of(pid: u32) -> anyhow::Result<Cost> {
+fn cost_of_process(pid: u32) -> anyhow::Result<Cost> {
     let process = format!("/proc/{pid}");
     let mut nanoseconds = 0.0;
     for thread in std::fs::read_dir(format!("{process}/task"))? {

@@ -46,10 +46,6 @@ impl Table {
         self.rows.push((name.to_owned(), cells));
     }
 
-    pub fn rows(&self) -> usize {
-        self.rows.len()
-    }
-
     fn markdown(&self) -> String {
         let mut text = format!("| {} |", self.title);
         text += &self.columns.iter().map(|column| format!(" {column} |")).collect::<String>();

@@ -113,20 +113,19 @@ fn compare(trial: &Trial, servers: &[Server], rounds: usize, logd: &Path) -> any
         &trial.name,
         &[&format!("CPU s per {unit}"), "× bare loop", "best peer ×", "MB/s", "peak MiB", "not as sent"],
     );
-    for (server, round) in servers.iter().zip(&medians) {
+    let megabytes = f64::from(u32::try_from(trial.load.bytes())?) / 1e6;
+    for ((server, round), rounds) in servers.iter().zip(&medians).zip(&results) {
         let Round { cpu_seconds, seconds, peak_mib, .. } = *round;
         let ahead = if server.is_ours() { Cell::number(best / cpu_seconds, 1) } else { Cell::Empty };
         // All rounds count: what happens once in five is what happens.
-        let outcomes: Vec<Outcome> =
-            results[table.rows()].iter().map(|round: &Round| round.outcome).collect();
-        let bytes = f64::from(u32::try_from(trial.load.bytes())?);
+        let outcomes: Vec<Outcome> = rounds.iter().map(|round: &Round| round.outcome).collect();
         table.row(
             server.name(),
             vec![
                 Cell::number(cpu_seconds / amount, 2),
                 Cell::number(cpu_seconds / limit, 2),
                 ahead,
-                Cell::number(bytes / 1e6 / seconds, 0),
+                Cell::number(megabytes / seconds, 0),
                 Cell::number(peak_mib, 1),
                 Cell::Text(say(&outcomes)),
             ],
@@ -140,19 +139,13 @@ fn measure(server: Server, load: &Load, logd: &Path) -> anyhow::Result<Round> {
     let file = directory.path().join("node_log");
     let running = server.start(logd, directory.path(), &file)?;
     let began = Instant::now();
-    let (sent, cost) = running.cost_of(|| {
-        let sent = load.send(running.port);
+    let (seconds, cost) = running.cost_of(|| {
+        load.send(running.port);
         load.settle(&file);
-        (sent, began.elapsed())
+        began.elapsed().as_secs_f64()
     })?;
-    sent.0?;
     let outcome = load.outcome(&file)?;
-    Ok(Round {
-        cpu_seconds: cost.cpu_seconds,
-        seconds: sent.1.as_secs_f64(),
-        peak_mib: cost.peak_mib,
-        outcome,
-    })
+    Ok(Round { cpu_seconds: cost.cpu_seconds, seconds, peak_mib: cost.peak_mib, outcome })
 }
 
 /// The round in the middle by CPU, whole: figures of different rounds do not belong on one line.

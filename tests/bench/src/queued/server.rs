@@ -1,6 +1,7 @@
 //! The servers that hand out work, each as its own users run it.
 
 use crate::process::{Contender, free_port};
+use crate::programs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -61,17 +62,17 @@ impl Peer {
     }
 
     pub fn is_there(self, queued: &Path, keeping: Keeping) -> bool {
-        let succeeds = |command: &mut Command| {
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
         match self {
             Peer::Queued => queued.exists(),
-            Peer::RedisList | Peer::RedisStream => succeeds(Command::new("redis-server").arg("--version")),
-            Peer::Beanstalkd => succeeds(Command::new("beanstalkd").arg("-v")),
+            Peer::RedisList | Peer::RedisStream => programs::find("redis-server").is_some(),
+            Peer::Beanstalkd => programs::find("beanstalkd").is_some(),
+            // An older one does not know all of its settings.
             Peer::JetStream => tempfile::tempdir().is_ok_and(|directory| {
                 let config = directory.path().join("nats.conf");
+                let mut nats = Command::new("nats-server");
+                nats.arg("-t").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
                 std::fs::write(&config, nats_config(keeping, 1)).is_ok()
-                    && succeeds(Command::new("nats-server").arg("-t").arg("-c").arg(config))
+                    && nats.status().is_ok_and(|status| status.success())
             }),
         }
     }
