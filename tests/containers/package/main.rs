@@ -24,6 +24,8 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
     host.says("systemctl enable --now logd.socket logcd queued");
     host.until("exec 3<>/dev/tcp/127.0.0.1/6666");
     assert_eq!(host.says("echo hello | logsend && cat /var/log/logd/node.log"), "hello");
+    host.says("seq 3 | logsend");
+    assert_eq!(host.says("cat /var/log/logd/node.log"), "hello\n1\n2\n3");
     assert_eq!(host.answer("systemctl is-active logd logcd queued"), "active\nactive\nactive");
 
     host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log");
