@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A server that does not listen by then does not work here.
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 
-pub fn free_port() -> anyhow::Result<u16> {
+/// So many are tried.
+const PORTS: u32 = 3;
+
+fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
 }
 
@@ -48,21 +51,23 @@ impl Contender {
         }
     }
 
-    /// One that was told its port, and says nothing when it listens.
-    pub fn listening(command: Command, port: u16, name: &str) -> anyhow::Result<Contender> {
-        Contender::start(command, |child| {
-            let began = Instant::now();
-            while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                if let Some(status) = child.try_wait()? {
-                    bail!("{name} ended: {status}");
-                }
-                if began.elapsed() > LISTENS_WITHIN {
-                    bail!("{name} does not listen");
-                }
-                std::thread::yield_now();
+    /// One that is told its port, and says nothing when it listens. Somebody else may take the port before it does:
+    /// then it gets another.
+    pub fn on_a_free_port(
+        name: &str,
+        command: impl Fn(u16) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<Contender> {
+        let mut tries = 0;
+        loop {
+            let port = free_port()?;
+            let mut command = command(port)?;
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            tries += 1;
+            match Contender::start(command, |child| wait_until_it_listens(child, port, name)) {
+                Err(_) if tries < PORTS => {}
+                result => return result,
             }
-            Ok(port)
-        })
+        }
     }
 
     /// CPU time of all its threads so far, to the nanosecond, and its memory, at most and now.
@@ -95,10 +100,23 @@ impl Contender {
                 seconds - before.get(pid).map_or(0.0, |before| before.cpu_seconds)
             };
             let cpu_seconds = most.iter().map(spent).sum();
-            let resident_mib = self.cost()?.resident_mib;
-            Ok((result, Cost { cpu_seconds, peak_mib, resident_mib }))
+            Ok((result, Cost { cpu_seconds, peak_mib, ..self.cost()? }))
         })
     }
+}
+
+fn wait_until_it_listens(child: &mut Child, port: u16, name: &str) -> anyhow::Result<u16> {
+    let began = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if let Some(status) = child.try_wait()? {
+            bail!("{name} ended: {status}");
+        }
+        if began.elapsed() > LISTENS_WITHIN {
+            bail!("{name} does not listen");
+        }
+        std::thread::yield_now();
+    }
+    Ok(port)
 }
 
 /// By process: this one, and all that come from it. Whoever is gone meanwhile is left out.

@@ -1,5 +1,6 @@
 //! Where peers are found: among those that `tests/bench/peers` has fetched, else where the host has them.
 
+use anyhow::Context;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,10 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = fetched.chain(std::env::split_paths(&path));
     directories.find_map(|directory| Some(directory.join(name)).filter(|program| program.is_file()))
+}
+
+pub fn required(name: &str) -> anyhow::Result<PathBuf> {
+    find(name).with_context(|| format!("{name} is not there; tests/bench/peers fetches it"))
 }
 
 /// To be run with the libraries that were fetched with it.

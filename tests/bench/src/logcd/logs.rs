@@ -1,5 +1,6 @@
 //! Logs as a node has them: made up, and the same on every machine.
 
+use crate::dice::Dice;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -30,12 +31,12 @@ fn log(logs: &Path, number: u64) -> PathBuf {
 }
 
 fn write_lines(path: &Path, bytes: u64, seed: u64, from: u64) -> anyhow::Result<()> {
-    let mut dice = Dice((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::new(seed);
     let mut out = BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?);
     let (mut written, mut number, mut line) = (0, from, Vec::new());
     while written < bytes {
         line.clear();
-        dice.line(seed % 5, number, &mut line)?;
+        write_line(&mut dice, seed % 5, number, &mut line)?;
         out.write_all(&line)?;
         written += line.len() as u64;
         number += 1;
@@ -43,67 +44,52 @@ fn write_lines(path: &Path, bytes: u64, seed: u64, from: u64) -> anyhow::Result<
     Ok(out.flush()?)
 }
 
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % sides
-    }
-
-    fn one_of<T: Copy, const N: usize>(&mut self, things: [T; N]) -> T {
-        things[usize::try_from(self.roll(N as u64)).unwrap_or(0)]
-    }
-
-    /// A line as a container runtime, a JSON logger, a web server, a Java program or a kernel writes it.
-    fn line(&mut self, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
-        let said = self.one_of([
-            "connection accepted from peer",
-            "request handled",
-            "cache miss for key",
-            "retrying after failure",
-            "lease renewed",
-            "reconciling object",
-            "queue drained, going idle",
-            "slow query detected",
-        ]);
-        let (day, hour, minute, second) =
-            (1 + number / 800_000 % 28, number / 36_000 % 24, number / 600 % 60, number / 10 % 60);
-        let (micros, id, took, object) =
-            (self.roll(1_000_000), self.roll(1 << 48), self.roll(900), self.roll(500));
-        let time = format!("2026-11-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
-        match kind {
-            0 => writeln!(out, "{time} stdout F level=info msg=\"{said}\" id={id:012x} dur={took}ms"),
-            1 => writeln!(
-                out,
-                "{{\"ts\":\"{time}\",\"level\":\"info\",\"logger\":\"controller\",\"msg\":\"{said}\",\
-                 \"namespace\":\"ns-{}\",\"name\":\"obj-{object}\"}}",
-                object % 20
-            ),
-            2 => writeln!(
-                out,
-                "10.{}.{}.{} - - [{time}] \"GET /api/v1/orders/{object} HTTP/1.1\" {} {id} \"-\" \"kube-probe/1.31\"",
-                took % 4,
-                id % 256,
-                object % 256,
-                self.one_of([200, 200, 304, 404]),
-            ),
-            3 => writeln!(
-                out,
-                "{time} ERROR [pool-{}-thread-{}] c.e.Service - {said}\n\
-                 \tat com.example.Service.call(Service.java:{took})\n\
-                 \tat com.example.Main.run(Main.java:{object})",
-                object % 4,
-                took % 16
-            ),
-            _ => writeln!(
-                out,
-                "Nov {day:2} {hour:02}:{minute:02}:{second:02} node-{} kernel: [{number}.{micros:06}] {said} pid={}",
-                object % 3,
-                id % 32768
-            ),
-        }
+/// A line as a container runtime, a JSON logger, a web server, a Java program or a kernel writes it.
+fn write_line(dice: &mut Dice, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let said = dice.one_of([
+        "connection accepted from peer",
+        "request handled",
+        "cache miss for key",
+        "retrying after failure",
+        "lease renewed",
+        "reconciling object",
+        "queue drained, going idle",
+        "slow query detected",
+    ]);
+    let (day, hour, minute, second) =
+        (1 + number / 800_000 % 28, number / 36_000 % 24, number / 600 % 60, number / 10 % 60);
+    let (micros, id, took, object) =
+        (dice.roll(1_000_000), dice.roll(1 << 48), dice.roll(900), dice.roll(500));
+    let time = format!("2026-11-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+    match kind {
+        0 => writeln!(out, "{time} stdout F level=info msg=\"{said}\" id={id:012x} dur={took}ms"),
+        1 => writeln!(
+            out,
+            "{{\"ts\":\"{time}\",\"level\":\"info\",\"logger\":\"controller\",\"msg\":\"{said}\",\
+             \"namespace\":\"ns-{}\",\"name\":\"obj-{object}\"}}",
+            object % 20
+        ),
+        2 => writeln!(
+            out,
+            "10.{}.{}.{} - - [{time}] \"GET /api/v1/orders/{object} HTTP/1.1\" {} {id} \"-\" \"kube-probe/1.31\"",
+            took % 4,
+            id % 256,
+            object % 256,
+            dice.one_of([200, 200, 304, 404]),
+        ),
+        3 => writeln!(
+            out,
+            "{time} ERROR [pool-{}-thread-{}] c.e.Service - {said}\n\
+             \tat com.example.Service.call(Service.java:{took})\n\
+             \tat com.example.Main.run(Main.java:{object})",
+            object % 4,
+            took % 16
+        ),
+        _ => writeln!(
+            out,
+            "Nov {day:2} {hour:02}:{minute:02}:{second:02} node-{} kernel: [{number}.{micros:06}] {said} pid={}",
+            object % 3,
+            id % 32768
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! What takes lines over TCP and writes them to one file, each as its own users run it.
 
-use crate::process::{Contender, free_port};
+use crate::process::Contender;
 use crate::programs;
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader};
@@ -69,19 +69,23 @@ impl Server {
             BareLoop => start_bare_loop(file),
             Logd => start_logd(logd, file, "never"),
             LogdSynced => start_logd(logd, file, "1s"),
-            RsyslogImptcp => self.start_peer(|port| rsyslog("imptcp", port, directory, file)),
-            RsyslogImtcp => self.start_peer(|port| rsyslog("imtcp", port, directory, file)),
-            SyslogNg => self.start_peer(|port| syslog_ng(port, directory, file)),
-            Socat => self.start_peer(|port| {
-                let mut command = programs::command(&program("socat")?);
+            RsyslogImptcp => {
+                Contender::on_a_free_port(self.name(), |port| rsyslog("imptcp", port, directory, file))
+            }
+            RsyslogImtcp => {
+                Contender::on_a_free_port(self.name(), |port| rsyslog("imtcp", port, directory, file))
+            }
+            SyslogNg => Contender::on_a_free_port(self.name(), |port| syslog_ng(port, directory, file)),
+            Socat => Contender::on_a_free_port(self.name(), |port| {
+                let mut command = programs::command(&programs::required("socat")?);
                 command
                     .arg("-u")
                     .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,backlog=1024,reuseaddr,fork"));
                 command.arg(format!("OPEN:{},creat,append", file.display()));
                 Ok(command)
             }),
-            Toy => self.start_peer(|port| {
-                let mut command = programs::command(&program("busybox")?);
+            Toy => Contender::on_a_free_port(self.name(), |port| {
+                let mut command = programs::command(&programs::required("busybox")?);
                 // Debian's busybox says -ll where the images' says -lk.
                 command.args(["nc", "-ll", "-p", &port.to_string(), "127.0.0.1", "-e", "sh", "-c"]);
                 command.arg(format!("cat >> {}", file.display()));
@@ -89,18 +93,6 @@ impl Server {
             }),
         }
     }
-
-    /// One that is told its port.
-    fn start_peer(self, command: impl FnOnce(u16) -> anyhow::Result<Command>) -> anyhow::Result<Contender> {
-        let port = free_port()?;
-        let mut command = command(port)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Contender::listening(command, port, self.name())
-    }
-}
-
-fn program(name: &str) -> anyhow::Result<std::path::PathBuf> {
-    programs::find(name).with_context(|| format!("{name} is not there"))
 }
 
 fn start_bare_loop(file: &Path) -> anyhow::Result<Contender> {
@@ -156,7 +148,7 @@ input(type="{input}" address="127.0.0.1" port="{port}" supportOctetCountedFramin
     );
     let path = directory.join("rsyslog.conf");
     std::fs::write(&path, config)?;
-    let mut command = programs::command(&program("rsyslogd")?);
+    let mut command = programs::command(&programs::required("rsyslogd")?);
     let machine = format!("usr/lib/{}-linux-gnu/rsyslog", std::env::consts::ARCH);
     if let Some(modules) = programs::fetched(&machine) {
         command.arg("-M").arg(modules);
@@ -178,7 +170,7 @@ log {{ source(lines); destination(lines); flags(flow-control); }};
     );
     let path = directory.join("syslog-ng.conf");
     std::fs::write(&path, config)?;
-    let mut command = programs::command(&program("syslog-ng")?);
+    let mut command = programs::command(&programs::required("syslog-ng")?);
     if let Some(modules) = programs::fetched("usr/lib/syslog-ng/3.38") {
         command.arg("--module-path").arg(modules);
     }

@@ -2,24 +2,25 @@
 
 mod backlog;
 mod client;
+mod pace;
 mod server;
 
-use crate::process::Contender;
 use crate::report::{Cell, Report, Table};
 use anyhow::bail;
 use clap::ValueEnum;
-use client::Client;
+use client::Order;
+use pace::{Pace, Setting, Work};
 use server::{Keeping, Peer};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Half a minute instead of many; durable servers only
+    /// A minute instead of many; durable servers only
     #[arg(long)]
     quick: bool,
-    /// How many clients at once, one table row each
+    /// How many clients at once, each with items of 100 bytes
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 64])]
     clients: Vec<u16>,
     /// Only what is kept so: all three unless given
@@ -33,21 +34,15 @@ pub struct Options {
     thousands: u16,
 }
 
-const BODY: [u8; 100] = [b'x'; 100];
+const SMALL: Order = Order { body_bytes: 100, items: 1 };
+const LARGE: Order = Order { body_bytes: 4096, items: 1 };
+const MANY: Order = Order { body_bytes: 100, items: 100 };
+/// With large items, and with many in a request.
+const CLIENTS: u16 = 16;
 
-/// What one round gave.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    push: Pace,
-    cycle: Pace,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    per_second: f64,
-    /// Of the server, for one of them.
-    cpu_us: f64,
-}
+const WORKS: [Work; 3] = [Work::Push, Work::Cycle, Work::Both];
+/// What came of each.
+type Round = [Pace; WORKS.len()];
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if !options.queued.exists() {
@@ -65,133 +60,123 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         (None, false) => Keeping::value_variants().to_vec(),
     };
     let mut report = Report::new("queued", "work items over one connection each");
-    report.note(&format!("{rounds} rounds of {} ms; a cycle is a lease and its ack", phase.as_millis()));
+    report.note(&format!(
+        "{rounds} rounds of {} ms; a cycle is a lease and its ack; both is a push and then a cycle; bytes written are \
+         all that the disk was given meanwhile, the file system's journal included",
+        phase.as_millis()
+    ));
     for keeping in kinds {
-        let (there, missing): (Vec<Peer>, Vec<Peer>) =
-            Peer::ALL.into_iter().partition(|peer| peer.is_there(&queued, keeping));
-        for peer in missing {
-            report.note(&format!("{keeping:?}: without {}: {}", peer.name(), peer.needs(keeping)));
+        let there = who_is_there(keeping, &queued, &mut report);
+        let mut worth = Table::new(keeping.sentence(), &["an answer means", "when a worker dies, its item"]);
+        for peer in &there {
+            let text = |text: &str| Cell::Text(text.to_owned());
+            worth.row(peer.name(), vec![text(peer.answer_means(keeping)), text(peer.after_a_death())]);
         }
-        for &clients in &options.clients {
-            report.add(compare(&there, keeping, clients, rounds, phase, &queued)?);
+        report.add(worth);
+        let sizes = options.clients.iter().map(|&clients| (SMALL, clients));
+        for (order, clients) in sizes.chain([(LARGE, CLIENTS), (MANY, CLIENTS)]) {
+            let what = match order {
+                SMALL => format!("{keeping:?}, clients: {clients}"),
+                LARGE => format!("{keeping:?}, clients: {clients}, items of 4 KiB"),
+                _ => format!("{keeping:?}, clients: {clients}, {} items in one go", order.items),
+            };
+            let setting = Setting { peer: Peer::Queued, keeping, order, clients, phase };
+            let medians = measure(&what, &there, setting, rounds, &queued)?;
+            report.add(paces(&what, &medians));
+            report.add(times(&what, &medians));
         }
     }
     if options.thousands > 0 {
-        report.note(&backlog::report(&queued, u32::from(options.thousands))?);
+        let there = who_is_there(Keeping::Interval, &queued, &mut report);
+        report.add(backlog::compare(&there, u32::from(options.thousands), rounds, &queued)?);
     }
     report.finish()
 }
 
-fn compare(
+fn who_is_there(keeping: Keeping, queued: &Path, report: &mut Report) -> Vec<Peer> {
+    let (there, missing): (Vec<Peer>, Vec<Peer>) =
+        Peer::ALL.into_iter().partition(|peer| peer.is_there(queued, keeping));
+    for peer in missing {
+        report.note(&format!("{keeping:?}: without {}: {}", peer.name(), peer.needs(keeping)));
+    }
+    there
+}
+
+/// Each one's median round, in turns.
+fn measure(
+    what: &str,
     peers: &[Peer],
-    keeping: Keeping,
-    clients: u16,
+    setting: Setting,
     rounds: usize,
-    phase: Duration,
     queued: &Path,
-) -> anyhow::Result<Table> {
+) -> anyhow::Result<Vec<(Peer, Round)>> {
     let mut results = vec![Vec::new(); peers.len()];
     for round in 0..rounds {
-        let _ =
-            writeln!(std::io::stderr(), "{keeping:?}, {clients} clients: round {} of {rounds}", round + 1);
-        for (peer, results) in peers.iter().zip(&mut results) {
+        let _ = writeln!(std::io::stderr(), "{what}: round {} of {rounds}", round + 1);
+        for (&peer, results) in peers.iter().zip(&mut results) {
             let directory = tempfile::tempdir()?;
-            let server = peer.start(keeping, directory.path(), queued)?;
-            let push = measure(*peer, keeping, &server, clients, phase, true)?;
-            let cycle = measure(*peer, keeping, &server, clients, phase, false)?;
-            results.push(Round { push, cycle });
+            let server = peer.start(setting.keeping, directory.path(), queued)?;
+            let mut paces = Round::default();
+            for (pace, work) in paces.iter_mut().zip(WORKS) {
+                *pace = Setting { peer, ..setting }.measure(&server, directory.path(), work)?;
+            }
+            results.push(paces);
         }
     }
-    let medians: Vec<(Peer, Round)> = peers.iter().copied().zip(results.iter().map(|r| median(r))).collect();
-    let best = |figure: fn(&Round) -> f64| {
-        let peers = medians.iter().filter(|(peer, _)| *peer != Peer::Queued);
-        peers.map(|(_, round)| figure(round)).fold(f64::NAN, f64::max)
-    };
-    let (best_push, best_cycle) = (best(|r| r.push.per_second), best(|r| r.cycle.per_second));
+    Ok(peers.iter().copied().zip(results.iter().map(|rounds| median(rounds))).collect())
+}
+
+/// The pace in the middle of each kind of work, with what it cost in that round.
+fn median(rounds: &[Round]) -> Round {
+    std::array::from_fn(|work| {
+        let mut paces: Vec<Pace> = rounds.iter().map(|round| round[work]).collect();
+        paces.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+        paces[paces.len() / 2]
+    })
+}
+
+fn paces(what: &str, medians: &[(Peer, Round)]) -> Table {
     let mut table = Table::new(
-        &format!("{}, clients: {clients}", keeping.sentence()),
+        what,
         &[
             "pushes/s",
             "cycles/s",
+            "both/s",
             "CPU µs a push",
             "CPU µs a cycle",
+            "bytes written a push",
             "pushes × best peer",
             "cycles × best peer",
+            "both × best peer",
         ],
     );
-    for (peer, Round { push, cycle }) in &medians {
-        let ratio = |ours: f64, best: f64| match peer {
-            Peer::Queued => Cell::number(ours / best, 2),
+    let peers = medians.iter().filter(|(peer, _)| *peer != Peer::Queued);
+    let best: [f64; WORKS.len()] = std::array::from_fn(|work| {
+        peers.clone().map(|(_, round)| round[work].per_second).fold(f64::NAN, f64::max)
+    });
+    for (peer, round) in medians {
+        let [push, cycle, _] = round;
+        let mut cells: Vec<Cell> = round.iter().map(|pace| Cell::number(pace.per_second, 0)).collect();
+        cells.push(Cell::number(push.cpu_us, 1));
+        cells.push(Cell::number(cycle.cpu_us, 1));
+        cells.push(Cell::number(push.written_bytes, 0));
+        cells.extend(round.iter().zip(best).map(|(pace, best)| match peer {
+            Peer::Queued => Cell::number(pace.per_second / best, 2),
             _ => Cell::Empty,
-        };
-        table.row(
-            peer.name(),
-            vec![
-                Cell::number(push.per_second, 0),
-                Cell::number(cycle.per_second, 0),
-                Cell::number(push.cpu_us, 0),
-                Cell::number(cycle.cpu_us, 0),
-                ratio(push.per_second, best_push),
-                ratio(cycle.per_second, best_cycle),
-            ],
-        );
+        }));
+        table.row(peer.name(), cells);
     }
-    Ok(table)
+    table
 }
 
-/// The pace in the middle of each phase, each with what it cost in that round.
-fn median(rounds: &[Round]) -> Round {
-    let middle = |pace: fn(&Round) -> Pace| {
-        let mut paces: Vec<Pace> = rounds.iter().map(pace).collect();
-        paces.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-        paces[paces.len() / 2]
-    };
-    Round { push: middle(|round| round.push), cycle: middle(|round| round.cycle) }
-}
-
-/// All connections on one thread, so that the load costs every server the same.
-#[allow(clippy::too_many_arguments, reason = "one phase's settings")]
-fn measure(
-    peer: Peer,
-    keeping: Keeping,
-    server: &Contender,
-    clients: u16,
-    phase: Duration,
-    push: bool,
-) -> anyhow::Result<Pace> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let port = server.port;
-    runtime.block_on(async {
-        let mut connected = Vec::new();
-        for number in 0..clients {
-            connected.push(Client::connect(peer, keeping, port, number).await?);
-        }
-        let before = server.cost()?;
-        let began = Instant::now();
-        let until = began + phase;
-        let tasks: Vec<_> = connected
-            .into_iter()
-            .map(|mut client| {
-                tokio::spawn(async move {
-                    let mut done = 0u32;
-                    while Instant::now() < until {
-                        match push {
-                            true => client.push().await?,
-                            false if !client.cycle().await? => break,
-                            false => {}
-                        }
-                        done += 1;
-                    }
-                    anyhow::Ok(done)
-                })
-            })
-            .collect();
-        let mut total = 0.0;
-        for task in tasks {
-            total += f64::from(task.await??);
-        }
-        let seconds = began.elapsed().as_secs_f64();
-        let cpu_seconds = server.cost()?.cpu_seconds - before.cpu_seconds;
-        Ok(Pace { per_second: total / seconds, cpu_us: cpu_seconds * 1e6 / total })
-    })
+fn times(what: &str, medians: &[(Peer, Round)]) -> Table {
+    let mut table = Table::new(
+        &format!("{what}: µs a request takes"),
+        &["push, half", "push, 99 %", "push, 99.9 %", "cycle, half", "cycle, 99 %", "cycle, 99.9 %"],
+    );
+    for (peer, [push, cycle, _]) in medians {
+        let cells = push.took.iter().chain(&cycle.took).map(|took| Cell::number(*took, 0)).collect();
+        table.row(peer.name(), cells);
+    }
+    table
 }

@@ -1,6 +1,6 @@
 //! The servers that hand out work, each as its own users run it.
 
-use crate::process::{Contender, free_port};
+use crate::process::Contender;
 use crate::programs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -49,6 +49,26 @@ impl Peer {
         }
     }
 
+    pub fn answer_means(self, keeping: Keeping) -> &'static str {
+        match (self, keeping) {
+            (_, Keeping::Memory) => "nothing beyond the process",
+            (_, Keeping::Durable) => "synced to the disk",
+            (Peer::Beanstalkd, Keeping::Interval) => {
+                "written; synced with the next write after a second, so not while nothing comes"
+            }
+            (_, Keeping::Interval) => "written; synced within a second",
+        }
+    }
+
+    pub fn after_a_death(self) -> &'static str {
+        match self {
+            Peer::RedisList => "stays in the second list until somebody moves it back",
+            Peer::RedisStream => "stays with the dead one until somebody claims it",
+            Peer::Beanstalkd | Peer::JetStream => "comes back after its time",
+            Peer::Queued => "comes back after its lease; its attempts are counted",
+        }
+    }
+
     pub fn needs(self, keeping: Keeping) -> &'static str {
         match (self, keeping) {
             (Peer::RedisList | Peer::RedisStream, _) => "redis-server is not installed",
@@ -69,7 +89,8 @@ impl Peer {
             // An older one does not know all of its settings.
             Peer::JetStream => tempfile::tempdir().is_ok_and(|directory| {
                 let config = directory.path().join("nats.conf");
-                let mut nats = Command::new("nats-server");
+                let Some(program) = programs::find("nats-server") else { return false };
+                let mut nats = programs::command(&program);
                 nats.arg("-t").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
                 std::fs::write(&config, nats_config(keeping, 1)).is_ok()
                     && nats.status().is_ok_and(|status| status.success())
@@ -78,10 +99,23 @@ impl Peer {
     }
 
     pub fn start(self, keeping: Keeping, directory: &Path, queued: &Path) -> anyhow::Result<Contender> {
+        Contender::on_a_free_port(self.name(), |port| {
+            let mut command = self.command(keeping, directory, queued, port)?;
+            command.current_dir(directory);
+            Ok(command)
+        })
+    }
+
+    fn command(
+        self,
+        keeping: Keeping,
+        directory: &Path,
+        queued: &Path,
+        port: u16,
+    ) -> anyhow::Result<Command> {
         let kept = keeping != Keeping::Memory;
-        let port = free_port()?;
         let address = format!("127.0.0.1:{port}");
-        let mut command = match self {
+        Ok(match self {
             Peer::Queued => {
                 let mut command = Command::new(queued);
                 command.args(["--line", "none", "--max-memory", "2GiB", "--http", &address]);
@@ -91,7 +125,7 @@ impl Peer {
                 command
             }
             Peer::RedisList | Peer::RedisStream => {
-                let mut command = Command::new("redis-server");
+                let mut command = programs::command(&programs::required("redis-server")?);
                 command.args(["--port", &port.to_string(), "--save", ""]);
                 command.args(["--appendonly", if kept { "yes" } else { "no" }]);
                 command
@@ -99,7 +133,7 @@ impl Peer {
                 command
             }
             Peer::Beanstalkd => {
-                let mut command = Command::new("beanstalkd");
+                let mut command = programs::command(&programs::required("beanstalkd")?);
                 command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
                 command.args(match keeping {
                     Keeping::Durable => &["-b", ".", "-f0"][..],
@@ -110,13 +144,11 @@ impl Peer {
             }
             Peer::JetStream => {
                 std::fs::write(directory.join("nats.conf"), nats_config(keeping, port))?;
-                let mut command = Command::new("nats-server");
+                let mut command = programs::command(&programs::required("nats-server")?);
                 command.args(["-c", "nats.conf"]);
                 command
             }
-        };
-        command.current_dir(directory).stdout(Stdio::null()).stderr(Stdio::null());
-        Contender::listening(command, port, self.name())
+        })
     }
 }
 

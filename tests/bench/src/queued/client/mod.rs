@@ -1,0 +1,85 @@
+//! One connection to one of the servers, in that server's own protocol.
+
+mod beanstalkd;
+mod http;
+mod nats;
+mod redis;
+mod wire;
+
+use super::server::{Keeping, Peer};
+use crate::dice::Dice;
+
+/// What is asked of a server. Several items go in one request where it has such, else in requests that do not wait for
+/// each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub body_bytes: usize,
+    pub items: usize,
+}
+
+impl Order {
+    /// Each is another, and none can be made shorter: some servers pack what they hold.
+    fn bodies(self) -> impl Iterator<Item = Vec<u8>> {
+        let mut dice = Dice::new(1);
+        std::iter::repeat_with(move || {
+            let letter = |_| b'a' + u8::try_from(dice.roll(26)).unwrap_or(0);
+            (0..self.body_bytes).map(letter).collect()
+        })
+        .take(self.items)
+    }
+
+    /// A request for each.
+    fn pushes(self, request: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+        self.bodies().flat_map(|body| request(&body)).collect()
+    }
+}
+
+/// What pushes the items is made once, so that sending it costs the same whatever the protocol.
+pub enum Client {
+    Queued(http::Client),
+    RedisList(redis::List),
+    RedisStream(redis::Stream),
+    Beanstalkd(beanstalkd::Client),
+    JetStream(nats::Client),
+}
+
+impl Client {
+    /// `number` tells the connections of one server apart.
+    pub async fn connect(
+        peer: Peer,
+        keeping: Keeping,
+        order: Order,
+        port: u16,
+        number: u16,
+    ) -> anyhow::Result<Client> {
+        let wire = wire::Wire::connect(peer.name(), port).await?;
+        Ok(match peer {
+            Peer::Queued => Client::Queued(http::Client::new(wire, order)),
+            Peer::RedisList => Client::RedisList(redis::List::new(wire, order)),
+            Peer::RedisStream => Client::RedisStream(redis::Stream::new(wire, order, number).await?),
+            Peer::Beanstalkd => Client::Beanstalkd(beanstalkd::Client::new(wire, order)),
+            Peer::JetStream => Client::JetStream(nats::Client::new(wire, order, number, keeping).await?),
+        })
+    }
+
+    pub async fn push(&mut self) -> anyhow::Result<()> {
+        match self {
+            Client::Queued(client) => client.push().await,
+            Client::RedisList(client) => client.push().await,
+            Client::RedisStream(client) => client.push().await,
+            Client::Beanstalkd(client) => client.push().await,
+            Client::JetStream(client) => client.push().await,
+        }
+    }
+
+    /// Takes items and says that they are done. How many there were.
+    pub async fn cycle(&mut self) -> anyhow::Result<usize> {
+        match self {
+            Client::Queued(client) => client.cycle().await,
+            Client::RedisList(client) => client.cycle().await,
+            Client::RedisStream(client) => client.cycle().await,
+            Client::Beanstalkd(client) => client.cycle().await,
+            Client::JetStream(client) => client.cycle().await,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What every protocol here is made of: lines, and bytes whose number is known.
+
+use anyhow::bail;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+pub struct Wire {
+    server: &'static str,
+    stream: BufReader<TcpStream>,
+    line: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Wire {
+    pub async fn connect(server: &'static str, port: u16) -> anyhow::Result<Wire> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Wire { server, stream: BufReader::new(stream), line: Vec::new(), body: Vec::new() })
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.get_mut().write_all(bytes).await?)
+    }
+
+    pub async fn line(&mut self) -> anyhow::Result<&str> {
+        self.line.clear();
+        if self.stream.read_until(b'\n', &mut self.line).await? == 0 {
+            bail!("{} closed the connection", self.server);
+        }
+        Ok(std::str::from_utf8(&self.line)?.trim_end())
+    }
+
+    /// A line that must begin so.
+    pub async fn expect(&mut self, begin: &str) -> anyhow::Result<()> {
+        let server = self.server;
+        let line = self.line().await?;
+        if !line.starts_with(begin) {
+            bail!("{server} answered {line:?}");
+        }
+        Ok(())
+    }
+
+    pub async fn bytes(&mut self, count: usize) -> anyhow::Result<&[u8]> {
+        self.body.resize(count, 0);
+        self.stream.read_exact(&mut self.body).await?;
+        Ok(&self.body)
+    }
+
+    /// Up to and with `end`.
+    pub async fn until(&mut self, end: &[u8]) -> anyhow::Result<&[u8]> {
+        self.line.clear();
+        while !self.line.ends_with(end) {
+            let unread = self.stream.fill_buf().await?;
+            if unread.is_empty() {
+                bail!("{} closed the connection", self.server);
+            }
+            // What comes in pieces, which hardly happens, is taken byte by byte.
+            let taken = memchr::memmem::find(unread, end).map_or(1, |at| at + end.len());
+            self.line.extend_from_slice(&unread[..taken]);
+            self.stream.consume(taken);
+        }
+        Ok(&self.line)
+    }
+}

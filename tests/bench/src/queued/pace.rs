@@ -1,0 +1,103 @@
+//! Several clients at once that do one thing over and over: how many a second, what each cost the server, and how long they took.
+
+use super::client::{Client, Order};
+use super::server::{Keeping, Peer};
+use crate::disk;
+use crate::process::Contender;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Push,
+    /// A lease and its ack.
+    Cycle,
+    /// A push, then a cycle.
+    Both,
+}
+
+/// What one phase gave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Items.
+    pub per_second: f64,
+    /// Of the server, for an item.
+    pub cpu_us: f64,
+    /// On the disk, for an item.
+    pub written_bytes: f64,
+    /// Of a request, in microseconds: half, 99 and 999 of a thousand took no longer.
+    pub took: [f64; 3],
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub peer: Peer,
+    pub keeping: Keeping,
+    pub order: Order,
+    pub clients: u16,
+    pub phase: Duration,
+}
+
+impl Setting {
+    /// All connections on one thread, so that the load costs every server the same.
+    pub fn measure(self, server: &Contender, directory: &Path, work: Work) -> anyhow::Result<Pace> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut connected = Vec::new();
+            for number in 0..self.clients {
+                connected
+                    .push(Client::connect(self.peer, self.keeping, self.order, server.port, number).await?);
+            }
+            let written_before = disk::written_bytes(directory);
+            let before = server.cost()?;
+            let began = Instant::now();
+            let until = began + self.phase;
+            let tasks: Vec<_> = connected
+                .into_iter()
+                .map(|client| tokio::spawn(repeat(client, work, self.order.items, until)))
+                .collect();
+            let (mut total, mut took) = (0.0, Vec::new());
+            for task in tasks {
+                let (done, times) = task.await??;
+                total += f64::from(u32::try_from(done)?);
+                took.extend(times);
+            }
+            let seconds = began.elapsed().as_secs_f64();
+            let after = server.cost()?;
+            took.sort();
+            Ok(Pace {
+                per_second: total / seconds,
+                cpu_us: (after.cpu_seconds - before.cpu_seconds) * 1e6 / total,
+                written_bytes: (disk::written_bytes(directory) - written_before) / total,
+                took: [500, 990, 999].map(|of_a_thousand| {
+                    took.get(took.len() * of_a_thousand / 1000)
+                        .map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
+                }),
+            })
+        })
+    }
+}
+
+/// How many items, and how long each time.
+async fn repeat(
+    mut client: Client,
+    work: Work,
+    items: usize,
+    until: Instant,
+) -> anyhow::Result<(usize, Vec<Duration>)> {
+    let (mut done, mut times) = (0, Vec::new());
+    let mut now = Instant::now();
+    while now < until {
+        if work != Work::Cycle {
+            client.push().await?;
+        }
+        let count = if work == Work::Push { items } else { client.cycle().await? };
+        if count == 0 && work == Work::Cycle {
+            break;
+        }
+        done += count;
+        let then = std::mem::replace(&mut now, Instant::now());
+        times.push(now - then);
+    }
+    Ok((done, times))
+}
