@@ -114,6 +114,11 @@ impl Front {
         !self.pending.is_empty() && self.waiting() >= self.enough
     }
 
+    /// Whether a file may be put under the spare's name. One that is taken still lies there: the writer has not come to it.
+    pub fn wants_spare(&self) -> bool {
+        matches!(self.spare, Spare::Wanted | Spare::Failed(_))
+    }
+
     /// Whether a push of about so many bytes leaves the reserve alone.
     pub fn room_for(&self, bytes: u64) -> Room {
         if let Some(why) = &self.failing {

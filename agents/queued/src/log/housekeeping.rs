@@ -2,7 +2,7 @@
 
 use super::front::{Front, Spare};
 use super::segment::{self, HEADER_BYTES, Header};
-use super::{LogError, frame, reading};
+use super::{LogError, frame, reading, writer};
 use crate::engine::item::Place;
 use crate::engine::record::{Moved, Pushed, Record};
 use crate::local::Shared;
@@ -130,6 +130,10 @@ impl Housekeeping {
         {
             return Ok(());
         }
+        // Whatever the answers to clients wait for: the old copies may have been on the disk for long.
+        if let Some(pen) = shared.pen.get() {
+            writer::hold(pen).sync_written(shared)?;
+        }
         self.let_go(number, shared)
     }
 
@@ -174,21 +178,23 @@ impl Housekeeping {
             .disk_mut(|front| {
                 front.files.remove(&number);
                 front.finished.remove(&number);
-                (front.spare != Spare::Ready, front.segment_bytes)
+                (front.wants_spare(), front.segment_bytes)
             })
             .unwrap_or((false, 0));
         drop(state);
         let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == bytes);
         if recycle && right_size {
             std::fs::rename(&path, segment::spare_path(&self.dir)).map_err(LogError::io("recycle", &path))?;
+            segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
             shared.lock().disk_mut(|front| front.spare = Spare::Ready);
             shared.metrics.no_space.set(0);
             shared.room.notify_waiters();
             shared.work.notify_all();
         } else {
             std::fs::remove_file(&path).map_err(LogError::io("remove", &path))?;
+            segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
         }
         shared.metrics.segments_freed.inc();
-        segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))
+        Ok(())
     }
 }

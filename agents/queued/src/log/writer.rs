@@ -184,6 +184,10 @@ impl Writer {
             if chunk.begins_segment && chunk.segment != self.header.number {
                 self.begin_segment(chunk, shared)?;
             }
+            if chunk.segment < self.header.number {
+                // An earlier try wrote it, and had it on the disk before it began the segment behind it.
+                continue;
+            }
             let unsynced = chunk.group.saturating_sub(self.last_synced_group);
             let unsynced = u32::try_from(unsynced).unwrap_or(u32::MAX);
             frame::seal(&mut chunk.bytes, self.header.nonce, chunk.group, unsynced);
@@ -213,11 +217,14 @@ impl Writer {
         Ok(())
     }
 
+    /// All that was written until now is on the disk when this returns.
+    pub fn sync_written(&mut self, shared: &Shared) -> Result<(), LogError> {
+        if self.unsynced.is_some() { self.sync(shared) } else { Ok(()) }
+    }
+
     /// For `interval` and at the end.
     fn sync_now(&mut self, shared: &Shared) {
-        if self.unsynced.is_some()
-            && let Err(error) = self.sync(shared)
-        {
+        if let Err(error) = self.sync_written(shared) {
             tracing::error!(%error, "what was answered may not survive a power loss");
             self.unsynced = None;
         }
