@@ -1,0 +1,37 @@
+//! logd with `--sync always`: each line with a receipt is there once, and at most one line is cut.
+
+use super::{Traced, ready_or_clear, under_each_fault};
+use crate::agent::Agent;
+use crate::lines::{self, Senders};
+use std::path::Path;
+
+/// Enough for some rotations.
+const CONNECTIONS: usize = 40;
+
+fn scenario(directory: &Path, traced: &Traced) {
+    let logs = directory.join("logs");
+    let file = logs.join("node_log");
+    let paths = [logs.clone(), file.clone(), logs.join(".node_log.new"), logs.join(".node_log.lock")];
+    let senders = Senders::default();
+    let mut command = traced.command("logd", directory, &paths);
+    lines::configure(&mut command, &file, "always");
+    let mut agent = Agent::start(&mut command);
+    if ready_or_clear(&mut agent, &logs) {
+        let address = lines::door(&agent);
+        for _ in 0..CONNECTIONS {
+            // Without a receipt nothing was promised; when it was killed, none of them gets one.
+            let _ = senders.send(address);
+        }
+        agent.kill9();
+    }
+    let agent = Agent::start(&mut lines::command(&file, "always"));
+    assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+    senders.send(lines::door(&agent)).expect("it goes on");
+    senders.check(&file, 1);
+    agent.kill9();
+}
+
+#[test]
+fn logd_keeps_its_receipts_under_every_fault() {
+    under_each_fault("logd", scenario);
+}

@@ -1,0 +1,55 @@
+//! queued: what was answered under the fault, or before the kill, is there at the next start without faults.
+
+use super::{Traced, ready_or_clear, under_each_fault};
+use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use crate::http::Http;
+use crate::queue::{self, Queue};
+use std::path::Path;
+use std::time::Instant;
+
+/// Enough for some segments of the smallest size to be begun, cleaned and used again.
+const CYCLES: usize = 60;
+
+fn scenario(directory: &Path, traced: &Traced) {
+    let data = directory.join("data");
+    let mut paths = vec![data.clone(), data.join("spare"), data.join("spare.new"), data.join("lock")];
+    paths.extend((1..40).map(|number| data.join(format!("{number:010}.log"))));
+    let queue = Queue::new("q");
+    let mut command = traced.command("queued", directory, &paths);
+    queue::configure(&mut command, &data, "always", "64KiB");
+    let mut agent = Agent::start(&mut command);
+    if ready_or_clear(&mut agent, &data) {
+        // It may be killed at any moment from here on.
+        let _ = cycles(&queue, queue::door(&agent));
+        agent.kill9();
+    }
+    let agent = Agent::start(&mut queue::command(&data, "always", "64KiB"));
+    assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+    let mut http = Http::connect(queue::door(&agent)).unwrap();
+    queue.check(&mut http);
+    queue.make(&mut http).unwrap();
+    assert!(queue.push(&mut http, 2).unwrap(), "it does not go on");
+    agent.kill9();
+}
+
+fn cycles(queue: &Queue, address: std::net::SocketAddr) -> std::io::Result<()> {
+    let mut http = Http::connect(address)?;
+    queue.make(&mut http)?;
+    let mut held = Vec::new();
+    for _ in 0..CYCLES {
+        queue.push(&mut http, 3)?;
+        queue.work(&mut http, &mut held, 3)?;
+    }
+    // It recovers by itself, unless it is killed.
+    let began = Instant::now();
+    while !queue.push(&mut http, 1)? {
+        assert!(began.elapsed() < DEADLINE, "it does not recover");
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+#[test]
+fn queued_keeps_its_answers_under_every_fault() {
+    under_each_fault("queued", scenario);
+}

@@ -1,0 +1,114 @@
+//! A directory of logs from which logcd deletes what is archived, and what must be in either.
+
+use crate::agent::{Agent, DEADLINE, LOOK_EVERY, binary};
+use crate::disk::run;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// As busy as it can be.
+pub fn configure(command: &mut Command, directory: &Path, out: &Path) {
+    command.arg("--dir").arg(directory).arg("--out").arg(out).args([
+        "--prefix=p",
+        "--min-free=1",
+        "--interval=20ms",
+        "--publish-within=20ms",
+        "--remove-after=1ms",
+        "--admin=127.0.0.1:0",
+        "--log-format=json",
+    ]);
+}
+
+pub fn command(directory: &Path, out: &Path) -> Command {
+    let mut command = Command::new(binary("logcd"));
+    configure(&mut command, directory, out);
+    command
+}
+
+pub struct Logs {
+    directory: PathBuf,
+    out: PathBuf,
+    /// What is on the disk for sure.
+    written: BTreeMap<String, Vec<u8>>,
+}
+
+impl Logs {
+    /// Both directories are made below this one.
+    pub fn below(root: &Path) -> Logs {
+        let (directory, out) = (root.join("log"), root.join("out"));
+        for made in [&directory, &out] {
+            std::fs::create_dir(made).unwrap();
+        }
+        File::open(root).unwrap().sync_all().unwrap();
+        Logs { directory, out, written: BTreeMap::new() }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    pub fn count(&self) -> usize {
+        self.written.len()
+    }
+
+    /// A new log, on the disk when this returns.
+    pub fn write(&mut self, bytes: usize) {
+        let name = format!("{}.log", self.written.len());
+        let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
+        let mut file = File::create_new(self.directory.join(&name)).unwrap();
+        writeln!(file, "{text}").unwrap();
+        file.sync_all().unwrap();
+        File::open(&self.directory).unwrap().sync_all().unwrap();
+        self.written.insert(name, text.into_bytes().into_iter().chain([b'\n']).collect());
+    }
+
+    /// How many are deleted by now.
+    pub fn gone(&self) -> usize {
+        self.written.keys().filter(|name| !self.directory.join(name).exists()).count()
+    }
+
+    /// Until the agent has deleted so many, and no longer than it lives. Meanwhile `act` is called again and again.
+    pub fn until_gone(&mut self, count: usize, agent: &Agent, mut act: impl FnMut(&mut Logs)) {
+        let began = Instant::now();
+        while self.gone() < count && !agent.is_over() {
+            assert!(began.elapsed() < DEADLINE, "it deletes nothing: {:#?}", agent.last_events());
+            act(self);
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+
+    /// Each log is in an archive, or still there.
+    pub fn check(&self) {
+        let archived = contents_of_archives(&self.out);
+        for (name, content) in &self.written {
+            if !archived.contains(content) {
+                let there = std::fs::read(self.directory.join(name));
+                let there = there.unwrap_or_else(|e| panic!("{name} is not archived, and: {e}"));
+                assert!(there == *content, "{name} is neither archived nor whole");
+            }
+        }
+    }
+}
+
+/// All of them must be whole for GNU tar and for logcd.
+fn contents_of_archives(out: &Path) -> BTreeSet<Vec<u8>> {
+    let mut contents = BTreeSet::new();
+    for archive in std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path()) {
+        if archive.extension().is_none_or(|extension| extension != "gz") {
+            continue;
+        }
+        let unpacked = tempfile::tempdir().unwrap();
+        run(Command::new(binary("logcd")).arg("verify").arg(&archive));
+        run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(unpacked.path()));
+        let Ok(logs) = std::fs::read_dir(unpacked.path().join("p")) else { continue };
+        contents.extend(logs.map(|log| std::fs::read(log.unwrap().path()).unwrap()));
+    }
+    contents
+}

@@ -1,0 +1,21 @@
+//! Power loss, kills and disk faults at chosen moments, on real file systems; after each, every promise is looked up.
+//!
+//! `ROUNDS` says how often each random attack is repeated, and makes those by call number exhaustive.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "the counts are the result")]
+
+mod agent;
+mod disk;
+mod faults;
+mod http;
+mod lines;
+mod logs;
+mod power_loss;
+mod queue;
+
+/// So many rounds of each random attack, unless `ROUNDS` says otherwise.
+const ROUNDS_IN_CI: u64 = 5;
+
+fn rounds() -> u64 {
+    std::env::var("ROUNDS").map_or(ROUNDS_IN_CI, |rounds| rounds.parse().expect("ROUNDS is a number"))
+}

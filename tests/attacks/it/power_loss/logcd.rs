@@ -1,0 +1,37 @@
+//! logcd deletes logs that are archived: whatever was on the disk is in the archive, or in the directory still.
+
+use super::started;
+use crate::agent::Agent;
+use crate::disk::{Disk, Kind};
+use crate::logs::{self, Logs};
+
+fn nothing_is_lost(kind: Kind) {
+    let disk = Disk::new(kind);
+    let mut logs = Logs::below(&disk.root());
+    let rounds = crate::rounds();
+    for _ in 0..rounds {
+        let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
+        let enough = logs.gone() + fastrand::usize(1..30);
+        logs.until_gone(enough, &agent, |logs| logs.write(fastrand::usize(1..20_000)));
+        disk.lose_power();
+        agent.kill9();
+        disk.power_on();
+        logs.check();
+    }
+    let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
+    logs.until_gone(logs.count(), &agent, |_| {});
+    agent.kill9();
+    logs.check();
+    let count = logs.count();
+    eprintln!("logcd, {kind:?}: power lost {rounds} times, {count} logs deleted and kept");
+}
+
+#[test]
+fn no_log_that_logcd_deletes_is_lost_on_ext4() {
+    nothing_is_lost(Kind::Ext4);
+}
+
+#[test]
+fn no_log_that_logcd_deletes_is_lost_on_xfs() {
+    nothing_is_lost(Kind::Xfs);
+}

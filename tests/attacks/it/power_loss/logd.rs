@@ -1,0 +1,95 @@
+//! logd with `--sync always`: a receipt means the disk. With an interval, what is older is on it.
+
+use super::started;
+use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use crate::disk::{Disk, Kind};
+use crate::http::Http;
+use crate::lines::{self, Senders};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+const SENDERS: usize = 4;
+
+/// Sends until there were so many more receipts, then loses the power.
+fn lose_power_under_load(disk: &Disk, senders: &Senders, agent: Agent) {
+    let address = lines::door(&agent);
+    let began = Instant::now();
+    let enough = senders.receipts.load(Ordering::Relaxed) + fastrand::u64(1..300);
+    std::thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            scope.spawn(|| senders.go_on(address));
+        }
+        while senders.receipts.load(Ordering::Relaxed) < enough {
+            assert!(began.elapsed() < DEADLINE, "no receipts: {:#?}", agent.last_events());
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        disk.lose_power();
+        agent.kill9();
+    });
+    disk.power_on();
+}
+
+fn always(kind: Kind) {
+    let disk = Disk::new(kind);
+    let senders = Senders::default();
+    let file = disk.path("node_log");
+    let rounds = crate::rounds();
+    for round in 0..rounds {
+        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        lose_power_under_load(&disk, &senders, agent);
+        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        senders.check(&file, round + 1);
+        agent.kill9();
+    }
+    let receipts = senders.receipts.load(Ordering::Relaxed);
+    eprintln!("logd, always, {kind:?}: power lost {rounds} times, {receipts} receipts kept");
+}
+
+#[test]
+fn every_receipt_of_logd_survives_on_ext4() {
+    always(Kind::Ext4);
+}
+
+#[test]
+fn every_receipt_of_logd_survives_on_xfs() {
+    always(Kind::Xfs);
+}
+
+fn syncs(http: &mut Http) -> u64 {
+    let (_, page) = http.call("GET", "/metrics", "").unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix("logd_syncs_total "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+fn interval(kind: Kind) {
+    let disk = Disk::new(kind);
+    let (old, new) = (Senders::default(), Senders::starting_at(1 << 40));
+    let file = disk.path("node_log");
+    let rounds = crate::rounds();
+    for round in 0..rounds {
+        let agent = started(Agent::start(&mut lines::command(&file, "100ms")));
+        old.send(lines::door(&agent)).unwrap();
+        // A sync that began after the receipt is finished then.
+        let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
+        let enough = syncs(&mut http) + 2;
+        while syncs(&mut http) < enough {
+            new.send(lines::door(&agent)).unwrap();
+        }
+        lose_power_under_load(&disk, &new, agent);
+        new.forget();
+        let agent = started(Agent::start(&mut lines::command(&file, "100ms")));
+        old.check(&file, round + 1);
+        agent.kill9();
+    }
+    eprintln!("logd, interval, {kind:?}: power lost {rounds} times");
+}
+
+#[test]
+fn with_an_interval_logd_loses_nothing_older_on_ext4() {
+    interval(Kind::Ext4);
+}
+
+#[test]
+fn with_an_interval_logd_loses_nothing_older_on_xfs() {
+    interval(Kind::Xfs);
+}

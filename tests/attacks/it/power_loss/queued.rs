@@ -1,0 +1,137 @@
+//! queued: an answered push is there, an acked item does not come back.
+
+use super::started;
+use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use crate::disk::{Disk, Kind};
+use crate::http::Http;
+use crate::queue::{self, Queue};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+const PRODUCERS: usize = 2;
+const WORKERS: usize = 3;
+
+/// Runs clients until `act` has lost the power, and kills the agent; nobody outlives it.
+fn under_load(queue: &Queue, agent: Agent, act: impl FnOnce(&Agent)) {
+    let address = queue::door(&agent);
+    std::thread::scope(|scope| {
+        for _ in 0..PRODUCERS {
+            scope.spawn(|| queue.produce(address));
+        }
+        for _ in 0..WORKERS {
+            scope.spawn(|| queue.consume(address));
+        }
+        act(&agent);
+        agent.kill9();
+    });
+}
+
+fn wait_for_answers(queue: &Queue, agent: &Agent, count: u64) {
+    let enough = queue.answers.load(Ordering::Relaxed) + count;
+    let began = Instant::now();
+    while queue.answers.load(Ordering::Relaxed) < enough {
+        assert!(began.elapsed() < DEADLINE, "it does not answer: {:#?}", agent.last_events());
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+fn always(kind: Kind) {
+    let disk = Disk::new(kind);
+    let queue = Queue::new("q");
+    let start = || Agent::start(&mut queue::command(&disk.path("data"), "always", "64KiB"));
+    let rounds = crate::rounds();
+    for round in 0..rounds {
+        if round % 4 == 3 {
+            // In the middle of a start.
+            let agent = start();
+            for _ in 0..fastrand::u32(0..20_000) {
+                std::thread::yield_now();
+            }
+            disk.lose_power();
+            agent.kill9();
+            disk.power_on();
+        }
+        let agent = started(start());
+        let mut http = Http::connect(queue::door(&agent)).unwrap();
+        queue.check(&mut http);
+        queue.make(&mut http).unwrap();
+        under_load(&queue, agent, |agent| {
+            wait_for_answers(&queue, agent, fastrand::u64(1..400));
+            disk.lose_power();
+        });
+        disk.power_on();
+    }
+    let agent = started(start());
+    queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
+    agent.kill9();
+    eprintln!(
+        "queued, always, {kind:?}: power lost {rounds} times, {} answers kept",
+        queue.answers.load(Ordering::Relaxed)
+    );
+}
+
+#[test]
+fn every_answer_of_queued_survives_on_ext4() {
+    always(Kind::Ext4);
+}
+
+#[test]
+fn every_answer_of_queued_survives_on_xfs() {
+    always(Kind::Xfs);
+}
+
+/// How often the log was forced to the disk so far.
+fn syncs(http: &mut Http) -> f64 {
+    let (_, page) = http.call("GET", "/metrics", "").unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix("queued_syncs_total "));
+    line.map_or(0.0, |count| count.parse().unwrap())
+}
+
+/// Whatever is answered now is on the disk when this returns: a sync began after it, and was finished.
+fn wait_for_two_syncs(http: &mut Http) {
+    let enough = syncs(http) + 2.0;
+    while syncs(http) < enough {
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+fn interval(kind: Kind) {
+    let disk = Disk::new(kind);
+    // What is old must stay, whatever becomes of the new.
+    let (old, new) = (Queue::new("old"), Queue::new("new"));
+    let start = || Agent::start(&mut queue::command(&disk.path("data"), "300ms", "1MiB"));
+    let rounds = crate::rounds();
+    for _ in 0..rounds {
+        let agent = started(start());
+        let mut http = Http::connect(queue::door(&agent)).unwrap();
+        old.check(&mut http);
+        new.take_stock(&mut http);
+        old.make(&mut http).unwrap();
+        new.make(&mut http).unwrap();
+        under_load(&new, agent, |agent| {
+            let mut held = Vec::new();
+            assert!(old.push(&mut http, 5).unwrap());
+            for _ in 0..2 {
+                old.work(&mut http, &mut held, 2).unwrap();
+            }
+            wait_for_two_syncs(&mut http);
+            wait_for_answers(&new, agent, fastrand::u64(1..3000));
+            disk.lose_power();
+        });
+        disk.power_on();
+    }
+    let agent = started(start());
+    old.check(&mut Http::connect(queue::door(&agent)).unwrap());
+    agent.kill9();
+    eprintln!("queued, interval, {kind:?}: power lost {rounds} times");
+}
+
+#[test]
+fn with_an_interval_queued_loses_nothing_older_on_ext4() {
+    interval(Kind::Ext4);
+}
+
+#[test]
+fn with_an_interval_queued_loses_nothing_older_on_xfs() {
+    interval(Kind::Xfs);
+}
