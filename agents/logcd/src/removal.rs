@@ -2,6 +2,8 @@
 
 use crate::beneath::{Beneath, look_at};
 use crate::entry::{Entry, Origin, Stamp};
+use crate::scan::each_name;
+use crate::trouble::Trouble;
 use jiff::Timestamp;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -11,8 +13,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// A name that no scan takes for a log.
-const ASIDE: &str = ".logcd.removing";
+/// Of a log that is being deleted, behind its hidden name: should that be cut short, the name can be given back.
+const ASIDE: &str = ".logcd-removing";
 
 /// The entries whose files may go once the archive has been verified: wholly archived, and left alone for
 /// long enough by every clock that the file system keeps.
@@ -45,14 +47,35 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     }
     // Whoever puts another file in its place just now gets it back: only a file that nobody can reach by
     // its name any more is deleted. The rename changes its change time.
-    rename(&directory, last, OsStr::new(ASIDE))?;
-    let moved = look_at(&directory, OsStr::new(ASIDE))?.stamp;
+    let aside = [b".", last.as_bytes(), ASIDE.as_bytes()].concat();
+    let aside = OsStr::from_bytes(&aside);
+    rename(&directory, last, aside)?;
+    let moved = look_at(&directory, aside)?.stamp;
     if (moved.ino, moved.size, moved.mtime) == (archived.ino, archived.size, archived.mtime) {
-        unlinkat(&directory, ASIDE, UnlinkatFlags::NoRemoveDir)?;
+        unlinkat(&directory, aside, UnlinkatFlags::NoRemoveDir)?;
         return Ok(true);
     }
-    rename(&directory, OsStr::new(ASIDE), last)?;
+    rename(&directory, aside, last)?;
     Ok(false)
+}
+
+/// Gives logs that a crash or an error left half deleted their names back, so that they are looked at anew.
+pub fn put_back(root: &Beneath, recursive: bool) -> Result<(), Trouble> {
+    each_name(root, recursive, &mut |directory, aside| {
+        let hidden = aside.as_bytes().strip_prefix(b".");
+        let Some(name) = hidden.and_then(|name| name.strip_suffix(ASIDE.as_bytes())) else { return };
+        // Its name may have been taken meanwhile; another that ends alike is a log as well.
+        let put = rename(directory, aside, OsStr::from_bytes(name)).or_else(|_| {
+            let ino = look_at(directory, aside)?.stamp.ino;
+            let other = [format!("{ino}-").as_bytes(), name].concat();
+            rename(directory, aside, OsStr::from_bytes(&other))
+        });
+        let file = aside.as_bytes().escape_ascii();
+        match put {
+            Ok(()) => tracing::info!(%file, "found half deleted, put back"),
+            Err(error) => tracing::warn!(%file, %error, "found half deleted, cannot be put back"),
+        }
+    })
 }
 
 /// Never over a file that is there.

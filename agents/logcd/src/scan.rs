@@ -203,6 +203,15 @@ fn other_names(
     })
 }
 
+/// Shows every name, and the directory in which it is.
+pub fn each_name(
+    root: &Beneath,
+    recursive: bool,
+    visit: &mut dyn FnMut(&OwnedFd, &OsStr),
+) -> Result<(), Trouble> {
+    walk(root, recursive, &mut |directory, name, _| visit(directory, name.last))
+}
+
 /// A name below the log directory, and its last component.
 struct Name<'a> {
     path: &'a [u8],

@@ -318,6 +318,7 @@ impl Intake {
     }
 
     pub fn end_sync(&self, position: u64, result: &io::Result<()>) {
+        self.state.borrow_mut().journal.end_sync(result.is_ok());
         self.metrics.syncs.inc();
         match result {
             Ok(()) => self.readiness.clear("disk"),

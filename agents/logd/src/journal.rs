@@ -29,14 +29,19 @@ pub struct Events {
     pub rotation_failed: u64,
 }
 
-/// Files whose last bytes may not be on the disk yet, and the directory when an entry in it is new.
-#[derive(Debug, Default)]
-pub struct Unsynced(Vec<Arc<File>>);
+/// Files whose last bytes may not be on the disk yet, and the directory when an entry in it may be new.
+#[derive(Clone, Debug, Default)]
+pub struct Unsynced {
+    files: Vec<Arc<File>>,
+    directory: Option<Arc<File>>,
+}
 
 impl Unsynced {
     /// Blocks until everything is on the disk.
     pub fn sync(&self) -> io::Result<()> {
-        self.0.iter().try_for_each(|file| file.sync_data())
+        self.files.iter().try_for_each(|file| file.sync_data())?;
+        // Not only its data: on ext4 fdatasync leaves a new entry for later, and the file has no name after a power loss.
+        self.directory.iter().try_for_each(|directory| directory.sync_all())
     }
 }
 
@@ -57,7 +62,9 @@ pub struct Journal {
     /// After a failed rotation: not with every batch again.
     rotate_not_before: Option<Instant>,
     /// Rotated files, and the directory, that the next sync must include.
-    unsynced: Vec<Arc<File>>,
+    unsynced: Unsynced,
+    /// What the sync under way includes.
+    syncing: Unsynced,
     pub events: Events,
 }
 
@@ -86,7 +93,7 @@ impl Journal {
             .map_err(|e| refused("create the directory", &parent, e))?;
         let directory = File::open(&parent).map_err(|e| refused("open the directory", &parent, e))?;
         let lock = lock(path)?;
-        let (file, created) = open(path).map_err(|e| refused("write to", path, e))?;
+        let file = open(path).map_err(|e| refused("write to", path, e))?;
         let metadata = file.metadata().map_err(|e| refused("examine", path, e))?;
         if !metadata.is_file() {
             return Err(Fatal::new(Exit::Failure, format!("{} is not a regular file", path.display())));
@@ -95,7 +102,9 @@ impl Journal {
         let directory = Arc::new(directory);
         let mut journal = Journal {
             path: path.to_owned(),
-            unsynced: if created { vec![directory.clone()] } else { Vec::new() },
+            // Its entry may be new, too, where the last run was killed.
+            unsynced: Unsynced { files: Vec::new(), directory: Some(directory.clone()) },
+            syncing: Unsynced::default(),
             directory,
             _lock: lock,
             file: Arc::new(file),
@@ -131,7 +140,7 @@ impl Journal {
         if self.is_at_path() || self.rotation == Rotation::MidLine {
             return Ok(());
         }
-        let (file, _) = open(&self.path)?;
+        let file = open(&self.path)?;
         self.replace_file(file)?;
         self.events.reopened += 1;
         Ok(())
@@ -145,7 +154,7 @@ impl Journal {
         }
         let base = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unborn = self.path.with_file_name(format!(".{base}.new"));
-        let (file, _) = open(&unborn)?;
+        let file = open(&unborn)?;
         file.set_len(0)?; // left by a crash between the steps
         if self.rotation == Rotation::InPlace {
             let name = rotated_name(&base, self.next_number, Timestamp::now());
@@ -162,9 +171,19 @@ impl Journal {
 
     /// What a sync must write now so that everything appended so far is safe.
     pub fn take_unsynced(&mut self) -> Unsynced {
-        let mut files = std::mem::take(&mut self.unsynced);
-        files.push(self.file.clone());
-        Unsynced(files)
+        self.syncing = std::mem::take(&mut self.unsynced);
+        self.syncing.files.push(self.file.clone());
+        self.syncing.clone()
+    }
+
+    /// How that sync went. One that failed may not have come to everything: the next must include it again.
+    pub fn end_sync(&mut self, succeeded: bool) {
+        let mut tried = std::mem::take(&mut self.syncing);
+        if !succeeded {
+            tried.files.pop(); // is included anyway, or was rotated since
+            self.unsynced.files.append(&mut tried.files);
+            self.unsynced.directory = self.unsynced.directory.take().or(tried.directory);
+        }
     }
 
     pub fn file_bytes(&self) -> u64 {
@@ -250,7 +269,8 @@ impl Journal {
     fn replace_file(&mut self, file: File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let old = std::mem::replace(&mut self.file, Arc::new(file));
-        self.unsynced.extend([old, self.directory.clone()]);
+        self.unsynced.files.push(old);
+        self.unsynced.directory = Some(self.directory.clone());
         self.file_bytes = metadata.len();
         self.since = SystemTime::now();
         Ok(())
@@ -296,15 +316,11 @@ pub fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, bool)> {
+fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // Non-blocking: a FIFO in the file's place must be an error, not a hang.
     options.read(true).append(true).mode(0o640).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
-    match options.clone().create_new(true).open(path) {
-        Ok(file) => Ok((file, true)),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => options.open(path).map(|file| (file, false)),
-        Err(e) => Err(e),
-    }
+    options.create(true).open(path)
 }
 
 /// The lock is a file of its own: the log's own inode changes with every rotation.
@@ -357,6 +373,21 @@ mod tests {
 
     fn content(directory: &tempfile::TempDir, name: &str) -> String {
         std::fs::read_to_string(directory.path().join(name)).unwrap()
+    }
+
+    #[test]
+    fn what_a_failed_sync_may_not_have_come_to_is_in_the_next() {
+        let (_directory, mut journal) = journal(never());
+        assert!(journal.take_unsynced().directory.is_some(), "its entry is new");
+        journal.rotate().unwrap();
+        for _ in 0..2 {
+            journal.end_sync(false);
+            let again = journal.take_unsynced();
+            assert_eq!((again.files.len(), again.directory.is_some()), (2, true));
+        }
+        journal.end_sync(true);
+        let next = journal.take_unsynced();
+        assert_eq!((next.files.len(), next.directory.is_some()), (1, false));
     }
 
     #[test]

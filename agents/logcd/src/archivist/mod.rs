@@ -11,6 +11,7 @@ use crate::held::Held;
 use crate::index::Identity;
 use crate::outdir::OutDir;
 use crate::plan::{Item, Plan};
+use crate::removal::put_back;
 use crate::scan::{Scan, Skip, scan};
 use crate::source::Source;
 use crate::trouble::Trouble;
@@ -33,6 +34,8 @@ pub struct Archivist {
     published_at: Option<Instant>,
     /// The archive that was last read back in full.
     verified: Option<Identity>,
+    /// No log may have been left half deleted.
+    is_tidy: bool,
     abort: Arc<AtomicBool>,
     progress: Box<dyn Fn(u64, u64) + Send>,
 }
@@ -90,6 +93,7 @@ impl Archivist {
             round: 0,
             published_at: None,
             verified: None,
+            is_tidy: false,
             abort,
             progress: Box::new(|_, _| {}),
         }
@@ -122,6 +126,10 @@ impl Archivist {
     }
 
     fn days(&mut self, now: Timestamp, today: Date, haste: Haste) -> Result<Outcome, Trouble> {
+        if !self.is_tidy {
+            put_back(&self.root()?, self.config.select.recursive)?;
+            self.is_tidy = true;
+        }
         if self.held.is_none() {
             self.held = self.load(today)?;
         } else if let Some(finished) = self.held.as_ref().map(|held| held.day).filter(|day| *day < today) {

@@ -51,7 +51,10 @@ impl Archivist {
                 }
                 Ok(false) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(file, %error, "cannot delete"),
+                Err(error) => {
+                    tracing::warn!(file, %error, "cannot delete");
+                    self.is_tidy = false;
+                }
             }
         }
         Ok(removed)
