@@ -16,6 +16,8 @@ pub struct Load {
     pub line_bytes: usize,
     pub lines_per_write: usize,
     pub lines_each: usize,
+    /// As fast as it goes if not given.
+    pub megabytes_a_second: Option<usize>,
 }
 
 /// What came of the lines that were sent.
@@ -46,12 +48,31 @@ impl Load {
     pub fn streams(connections: usize, line_bytes: usize, write_bytes: usize, total_bytes: usize) -> Load {
         let lines_per_write = (write_bytes / line_bytes).max(1);
         let lines_each = total_bytes / line_bytes / connections / lines_per_write * lines_per_write;
-        Load { connections, at_once: connections, line_bytes, lines_per_write, lines_each }
+        Load {
+            connections,
+            at_once: connections,
+            line_bytes,
+            lines_per_write,
+            lines_each,
+            megabytes_a_second: None,
+        }
+    }
+
+    /// No faster than this, all together.
+    pub fn paced(self, megabytes_a_second: usize) -> Load {
+        Load { megabytes_a_second: Some(megabytes_a_second), ..self }
     }
 
     /// Connections that bring one line each.
     pub fn visits(connections: usize, at_once: usize) -> Load {
-        Load { connections, at_once, line_bytes: 200, lines_per_write: 1, lines_each: 1 }
+        Load {
+            connections,
+            at_once,
+            line_bytes: 200,
+            lines_per_write: 1,
+            lines_each: 1,
+            megabytes_a_second: None,
+        }
     }
 
     pub fn lines(&self) -> usize {
@@ -90,7 +111,14 @@ impl Load {
         line.push(b'\n');
         let mut block = line.repeat(self.lines_per_write);
         let mut number = 0;
+        let began = Instant::now();
+        // A byte at a megabyte a second takes a microsecond.
+        let pause_us = self.megabytes_a_second.map_or(0, |pace| block.len() * self.connections / pace);
+        let between = Duration::from_micros(pause_us.try_into()?);
+        let mut due = Duration::ZERO;
         while number < self.lines_each {
+            pause(due.saturating_sub(began.elapsed()));
+            due += between;
             for line in block.chunks_mut(self.line_bytes) {
                 write!(&mut line[NUMBER_AT..NUMBER_AT + NUMBER_BYTES], "{number:0NUMBER_BYTES$}")?;
                 number += 1;
@@ -115,11 +143,7 @@ impl Load {
             } else if grown.1.elapsed() > GROWN_WITHIN {
                 return;
             }
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "spinning would take a processor from what is measured"
-            )]
-            std::thread::sleep(LOOK_EVERY);
+            pause(LOOK_EVERY);
         }
     }
 
@@ -157,6 +181,13 @@ impl Load {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "spinning would take a processor from what is measured")]
+pub fn pause(duration: Duration) {
+    if !duration.is_zero() {
+        std::thread::sleep(duration);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -165,7 +196,14 @@ mod tests {
 
     #[test]
     fn whatever_happens_to_a_line_is_seen() {
-        let load = Load { connections: 2, at_once: 2, line_bytes: 21, lines_per_write: 1, lines_each: 3 };
+        let load = Load {
+            connections: 2,
+            at_once: 2,
+            line_bytes: 21,
+            lines_per_write: 1,
+            lines_each: 3,
+            megabytes_a_second: None,
+        };
         let line = |id: usize, number: usize| format!("c{id:05} {number:09} xxx\n");
         let whole: String =
             [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)].map(|(i, n)| line(i, n)).concat();

@@ -11,26 +11,38 @@ use std::process::{Command, Stdio};
 pub enum Server {
     BareLoop,
     Logd,
-    LogdSynced,
+    LogdEachSecond,
+    LogdAlways,
     RsyslogImptcp,
     RsyslogImtcp,
+    RsyslogAlways,
     SyslogNg,
+    SyslogNgAlways,
     Socat,
     Toy,
 }
 
-use Server::{BareLoop, Logd, LogdSynced, RsyslogImptcp, RsyslogImtcp, Socat, SyslogNg, Toy};
+use Server::{
+    BareLoop, Logd, LogdAlways, LogdEachSecond, RsyslogAlways, RsyslogImptcp, RsyslogImtcp, Socat, SyslogNg,
+    SyslogNgAlways, Toy,
+};
 
 impl Server {
     /// The limit first.
     pub const ALL: [Server; 8] =
-        [BareLoop, Logd, LogdSynced, RsyslogImptcp, RsyslogImtcp, SyslogNg, Socat, Toy];
+        [BareLoop, Logd, LogdEachSecond, RsyslogImptcp, RsyslogImtcp, SyslogNg, Socat, Toy];
+
+    /// They force what they wrote to the disk before they go on.
+    pub const ALWAYS_SYNCED: [Server; 3] = [LogdAlways, RsyslogAlways, SyslogNgAlways];
 
     pub fn name(self) -> &'static str {
         match self {
             BareLoop => "bare loop",
             Logd => "logd",
-            LogdSynced => "logd, sync 1s",
+            LogdEachSecond => "logd, sync 1s",
+            LogdAlways => "logd, sync always",
+            RsyslogAlways => "rsyslog, imptcp, sync on",
+            SyslogNgAlways => "syslog-ng, fsync(yes)",
             RsyslogImptcp => "rsyslog, imptcp",
             RsyslogImtcp => "rsyslog, imtcp",
             SyslogNg => "syslog-ng",
@@ -41,19 +53,19 @@ impl Server {
 
     /// It keeps lines whole, so that it could be used in logd's place.
     pub fn is_peer(self) -> bool {
-        matches!(self, RsyslogImptcp | RsyslogImtcp | SyslogNg)
+        matches!(self, RsyslogImptcp | RsyslogImtcp | RsyslogAlways | SyslogNg | SyslogNgAlways)
     }
 
     pub fn is_ours(self) -> bool {
-        matches!(self, Logd | LogdSynced)
+        matches!(self, Logd | LogdEachSecond | LogdAlways)
     }
 
     /// What has to be found for it, if anything.
     pub fn program(self) -> Option<&'static str> {
         match self {
-            BareLoop | Logd | LogdSynced => None,
-            RsyslogImptcp | RsyslogImtcp => Some("rsyslogd"),
-            SyslogNg => Some("syslog-ng"),
+            BareLoop | Logd | LogdEachSecond | LogdAlways => None,
+            RsyslogImptcp | RsyslogImtcp | RsyslogAlways => Some("rsyslogd"),
+            SyslogNg | SyslogNgAlways => Some("syslog-ng"),
             Socat => Some("socat"),
             Toy => Some("busybox"),
         }
@@ -68,29 +80,36 @@ impl Server {
         match self {
             BareLoop => start_bare_loop(file),
             Logd => start_logd(logd, file, "never"),
-            LogdSynced => start_logd(logd, file, "1s"),
-            RsyslogImptcp => {
-                Contender::on_a_free_port(self.name(), |port| rsyslog("imptcp", port, directory, file))
-            }
-            RsyslogImtcp => {
-                Contender::on_a_free_port(self.name(), |port| rsyslog("imtcp", port, directory, file))
-            }
-            SyslogNg => Contender::on_a_free_port(self.name(), |port| syslog_ng(port, directory, file)),
-            Socat => Contender::on_a_free_port(self.name(), |port| {
+            LogdEachSecond => start_logd(logd, file, "1s"),
+            LogdAlways => start_logd(logd, file, "always"),
+            peer => Contender::on_a_free_port(self.name(), |port| peer.command(port, directory, file)),
+        }
+    }
+
+    /// Of somebody else's, which is told its port.
+    fn command(self, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
+        match self {
+            BareLoop | Logd | LogdEachSecond | LogdAlways => bail!("{} chooses its port", self.name()),
+            RsyslogImptcp => rsyslog("imptcp", "", port, directory, file),
+            RsyslogImtcp => rsyslog("imtcp", "", port, directory, file),
+            RsyslogAlways => rsyslog("imptcp", r#"sync="on""#, port, directory, file),
+            SyslogNg => syslog_ng("", port, directory, file),
+            SyslogNgAlways => syslog_ng("fsync(yes)", port, directory, file),
+            Socat => {
                 let mut command = programs::command(&programs::required("socat")?);
                 command
                     .arg("-u")
                     .arg(format!("TCP-LISTEN:{port},bind=127.0.0.1,backlog=1024,reuseaddr,fork"));
                 command.arg(format!("OPEN:{},creat,append", file.display()));
                 Ok(command)
-            }),
-            Toy => Contender::on_a_free_port(self.name(), |port| {
+            }
+            Toy => {
                 let mut command = programs::command(&programs::required("busybox")?);
                 // Debian's busybox says -ll where the images' says -lk.
                 command.args(["nc", "-ll", "-p", &port.to_string(), "127.0.0.1", "-e", "sh", "-c"]);
                 command.arg(format!("cat >> {}", file.display()));
                 Ok(command)
-            }),
+            }
         }
     }
 }
@@ -131,7 +150,13 @@ fn start_logd(logd: &Path, file: &Path, sync: &str) -> anyhow::Result<Contender>
 
 /// Lines as they are: no octet counting, which takes a line's first digits for its length, and nothing rewritten. Room for
 /// all who connect at once, who are else cut off.
-fn rsyslog(input: &str, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
+fn rsyslog(
+    input: &str,
+    of_output: &str,
+    port: u16,
+    directory: &Path,
+    file: &Path,
+) -> anyhow::Result<Command> {
     let (of_module, of_input) = match input {
         "imptcp" => ("", r#"socketBacklog="1024""#),
         _ => (r#"maxSessions="2000""#, ""),
@@ -140,7 +165,7 @@ fn rsyslog(input: &str, port: u16, directory: &Path, file: &Path) -> anyhow::Res
         r#"global(workDirectory="{directory}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
 module(load="{input}" {of_module})
 template(name="raw" type="string" string="%rawmsg%\n")
-ruleset(name="lines") {{ action(type="omfile" file="{file}" template="raw") }}
+ruleset(name="lines") {{ action(type="omfile" file="{file}" template="raw" {of_output}) }}
 input(type="{input}" address="127.0.0.1" port="{port}" supportOctetCountedFraming="off" {of_input} ruleset="lines")
 "#,
         directory = directory.display(),
@@ -158,12 +183,12 @@ input(type="{input}" address="127.0.0.1" port="{port}" supportOctetCountedFramin
 }
 
 /// With flow control, without which it drops lines, and without a limit of ten connections.
-fn syslog_ng(port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
+fn syslog_ng(of_output: &str, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
     let config = format!(
         r#"@version: 3.38
 options {{ keep-hostname(yes); log-fifo-size(100000); }};
 source lines {{ network(ip("127.0.0.1") port({port}) transport("tcp") flags(no-parse) max-connections(1000) log-msg-size(65536)); }};
-destination lines {{ file("{}" template("$MSG\n")); }};
+destination lines {{ file("{}" template("$MSG\n") {of_output}); }};
 log {{ source(lines); destination(lines); flags(flow-control); }};
 "#,
         file.display(),
