@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,9 +17,11 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 /// A listener with its two bounds: how many connections at once, and from where.
 #[derive(Debug)]
 pub struct Gate {
-    pub listener: TcpListener,
-    pub permits: Arc<Semaphore>,
-    pub allow: watch::Receiver<AllowList>,
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    allow: watch::Receiver<AllowList>,
+    /// The last accept was in vain.
+    failing: AtomicBool,
 }
 
 /// What came through the gate, or why nothing did.
@@ -28,16 +31,23 @@ pub enum Arrival {
     Admitted(TcpStream, SocketAddr, OwnedSemaphorePermit),
     /// A peer outside the allow-list; it was reset.
     Refused(SocketAddr),
-    /// The system could not accept; a pause has been made.
-    Failed(io::Error),
+    /// The system could not accept; a pause has been made. Whether this is news: while it lasts, it fails twenty times a
+    /// second, and a log that told of each would fill the disk.
+    Failed { error: io::Error, news: bool },
 }
 
 impl Gate {
+    pub fn new(listener: TcpListener, permits: Arc<Semaphore>, allow: watch::Receiver<AllowList>) -> Gate {
+        Gate { listener, permits, allow, failing: AtomicBool::new(false) }
+    }
+
     /// Waits for a free place first, so that what cannot be served stays in the kernel's queue.
     pub async fn next(&self) -> Arrival {
         // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
         let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
-        match self.listener.accept().await {
+        let accepted = self.listener.accept().await;
+        let failed_before = self.failing.swap(accepted.is_err(), Ordering::Relaxed);
+        match accepted {
             Ok((stream, peer)) if self.allow.borrow().permits(peer.ip()) => {
                 Arrival::Admitted(stream, peer, permit)
             }
@@ -45,12 +55,12 @@ impl Gate {
                 let _ = reset_on_close(&stream);
                 Arrival::Refused(peer)
             }
-            Err(e) => {
+            Err(error) => {
                 // The peer gave up while it waited: nothing is short, go on at once.
-                if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }
-                Arrival::Failed(e)
+                Arrival::Failed { error, news: !failed_before }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::http::Peer;
 use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::origin::is_from_elsewhere;
 use crate::page::Pages;
 use crate::readiness::{Liveness, Readiness};
 use crate::stop::Stop;
@@ -66,11 +67,57 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn drain(State(admin): State<Admin>, Extension(Peer(peer)): Extension<Peer>) -> Response {
-    if !peer.ip().to_canonical().is_loopback() {
-        return (StatusCode::FORBIDDEN, "only from loopback\n").into_response();
+async fn drain(
+    State(admin): State<Admin>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() || is_from_elsewhere(&request) {
+        return (StatusCode::FORBIDDEN, "only from loopback, and not for another site's page\n")
+            .into_response();
     }
     tracing::info!("draining: asked on the admin endpoint");
     admin.stop.begin_drain();
     "draining\n".into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use axum::body::Body;
+    use std::time::Duration;
+
+    /// How a drain is answered that this peer asks for, and whether it has begun.
+    async fn drain(peer: &str, headers: &[(&str, &str)]) -> (u16, bool) {
+        let stop = Stop::by_hand(Duration::from_secs(1));
+        let admin = Admin {
+            readiness: Readiness::starting(),
+            liveness: Liveness::default(),
+            metrics: Metrics::new("test"),
+            stop: stop.clone(),
+        };
+        let mut request = Request::post("/drain").extension(Peer(peer.parse().unwrap()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = router(admin).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        (answer.status().as_u16(), stop.drain.is_cancelled())
+    }
+
+    #[tokio::test]
+    async fn a_drain_is_for_this_host_alone_and_not_for_its_browsers_visits() {
+        for here in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            assert_eq!(drain(here, &[]).await, (200, true), "{here}");
+        }
+        for elsewhere in ["10.0.0.7:9", "[::ffff:10.0.0.7]:9", "[fe80::1]:9", "[::ffff:0:127.0.0.1]:9"] {
+            assert_eq!(drain(elsewhere, &[]).await, (403, false), "{elsewhere}");
+            let forwarded = [("x-forwarded-for", "127.0.0.1"), ("host", "127.0.0.1:6667")];
+            assert_eq!(drain(elsewhere, &forwarded).await, (403, false), "{elsewhere}");
+        }
+        for site in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {
+            assert_eq!(drain("127.0.0.1:9", &[site]).await, (403, false), "{site:?}");
+        }
+    }
 }

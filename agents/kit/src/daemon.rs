@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// Probes and scrapers are few; what comes above that waits.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
+/// For probes and scrapers, and for what an agent itself has open.
+const RESERVED_DESCRIPTORS: usize = 2 * ADMIN_CONNECTIONS_MAX;
+
 /// What an agent is given: how it is stopped, and where it says how it fares.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -74,6 +77,23 @@ pub fn allow_many_descriptors() {
     }
 }
 
+/// As many connections as are wanted at each of so many doors, or as the limit of open files allows beside probes and the
+/// agent's own files: a crowd must not get an agent killed that cannot answer its probes, nor keep it from its work.
+pub fn connections_within_limit(wanted: usize, doors: usize) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let allowed = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / doors.max(1);
+    if allowed < wanted {
+        tracing::warn!(
+            wanted,
+            allowed,
+            limit,
+            "fewer connections than --max-connections: raise the limit of open files"
+        );
+    }
+    allowed.min(wanted)
+}
+
 /// The control runtime: one thread that mostly sleeps. Data planes bring their own.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Fatal> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -97,11 +117,8 @@ where
         let local = listener.local_addr().unwrap_or(address);
         tracing::info!(agent, address = %local, "admin endpoint");
         let everyone = AllowList::new(&["any".parse().map_err(|e: String| Fatal::new(Exit::Failure, e))?]);
-        let gate = Gate {
-            listener,
-            permits: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX)),
-            allow: watch::channel(everyone).1,
-        };
+        let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+        let gate = Gate::new(listener, permits, watch::channel(everyone).1);
         let Context { stop, readiness, liveness, metrics, pages, .. } = context.clone();
         let router = admin::endpoint(Admin { readiness, liveness, metrics, stop }, pages);
         tokio::spawn(http::serve(gate, router, done.clone(), done.clone()));

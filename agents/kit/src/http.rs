@@ -3,10 +3,13 @@
 
 use crate::accept::{Arrival, Gate};
 use crate::head_timer::HeadTimer;
+use crate::patient::Patient;
 use crate::pieces::{self, Piece, Reply, Rewound};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -29,6 +32,9 @@ pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Nor one that has not finished its handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Nor one that reads nothing of its answer for so long.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// The TLS configuration for each new connection, `None` for plain HTTP; see `tls::ServerFiles::follow`.
 pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
@@ -76,8 +82,10 @@ pub async fn serve_tls(
                 tracing::debug!(%peer, "HTTP peer outside the allowed networks");
                 continue;
             }
-            Arrival::Failed(error) => {
-                tracing::warn!(%error, "cannot accept HTTP connections");
+            Arrival::Failed { error, news } => {
+                if news {
+                    tracing::warn!(%error, "cannot accept HTTP connections");
+                }
                 continue;
             }
         };
@@ -103,12 +111,13 @@ pub async fn serve_tls(
 }
 
 pub(crate) async fn serve_one(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     answer: impl Answer,
     drain: CancellationToken,
     abort: CancellationToken,
 ) {
+    let mut stream = Patient::new(stream, READ_WITHIN);
     let unread = tokio::select! {
         biased;
         unread = pieces::serve(&mut stream, &answer, &drain) => unread,
@@ -120,8 +129,17 @@ pub(crate) async fn serve_one(
         Err(error) => return tracing::debug!(%peer, %error, "HTTP connection ended"),
     };
     let service = service_fn(move |request: Request<Incoming>| {
+        // Beside a length, which hyper passes over, a proxy before us may have gone by that: then what it takes for the body's
+        // rest would be another request to us.
+        let last = request.headers().contains_key(TRANSFER_ENCODING);
         let answer = answer.clone().answer(request.map(Body::new), Peer(peer));
-        async move { Ok::<_, Infallible>(answer.await) }
+        async move {
+            let mut response = answer.await;
+            if last {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = std::pin::pin!(
         hyper::server::conn::http1::Builder::new()

@@ -2,7 +2,7 @@
 //! the kernel and the agent together. It has the connection from the first request on that is anything else.
 
 use crate::http::{Answer, HEADERS_WITHIN};
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
@@ -30,6 +30,10 @@ pub struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
+    }
+
     /// The first one with this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
@@ -114,8 +118,11 @@ where
         };
         let last = drain.is_cancelled();
         reply.clear();
-        write(&mut reply, answered, date.now(), last).await?;
+        let long = write(&mut reply, answered, date.now(), last).await?;
         stream.write_all(&reply).await?;
+        if let Some(body) = long {
+            stream.write_all(&body).await?;
+        }
         stream.flush().await?;
         if last {
             stream.shutdown().await?;
@@ -201,8 +208,9 @@ impl Date {
     }
 }
 
-/// By hand: the formatter's machinery would be a tenth of a push.
-async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<()> {
+/// By hand: the formatter's machinery would be a tenth of a push. What is returned is still to be written behind it: whoever
+/// made a long body is told by its end that it is not needed any more.
+async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<Option<Bytes>> {
     let status = match &answered {
         Reply::Plain { status, .. } => *status,
         Reply::Other(response) => response.status(),
@@ -225,10 +233,15 @@ async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> 
             for (name, value) in head.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
                 put(reply, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
             }
-            put_body(reply, &to_bytes(body, usize::MAX).await.map_err(io::Error::other)?);
+            let body = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
+            if body.len() > PIECE_BYTES_MAX {
+                put_length(reply, &body);
+                return Ok(Some(body));
+            }
+            put_body(reply, &body);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn put(reply: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -236,8 +249,13 @@ fn put(reply: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 fn put_body(reply: &mut Vec<u8>, body: &[u8]) {
+    put_length(reply, body);
+    put(reply, &[body]);
+}
+
+fn put_length(reply: &mut Vec<u8>, body: &[u8]) {
     let mut digits = itoa::Buffer::new();
-    put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n", body]);
+    put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n"]);
 }
 
 /// A stream of which something was read already.

@@ -10,7 +10,7 @@ use crate::rotation::Policy;
 use crate::server::{self, Order, Plan};
 use crate::settings::{Flags, LIVE, Serve};
 use kit::allow::AllowList;
-use kit::daemon::Context;
+use kit::daemon::{Context, connections_within_limit};
 use kit::exit::{Exit, Fatal};
 use kit::settings::Settings;
 use kit::watch::Files;
@@ -49,7 +49,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         journal,
         format: serve.format,
         sync: serve.sync,
-        connections_max: usize::from(serve.max_connections),
+        connections_max: connections_within_limit(usize::from(serve.max_connections), 1),
         held_bytes_max: usize::try_from(serve.max_held).unwrap_or(usize::MAX),
         keepalive: serve.keepalive,
         limits: limits_now,

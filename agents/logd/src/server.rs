@@ -100,7 +100,7 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
             .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))?;
         // Linux hands it down to each connection: dying right after an accept must not be an orderly end either.
         let _ = reset_on_close(&listener);
-        let gate = Gate { listener, permits: permits.clone(), allow: plan.allow.clone() };
+        let gate = Gate::new(listener, permits.clone(), plan.allow.clone());
         gates.push(tokio::task::spawn_local(accept_all(gate, door.clone(), connections.clone())));
     }
     readiness.clear("starting");
@@ -157,9 +157,11 @@ async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
                 metrics.refused.get_or_create(&Reason { reason: "not_allowed" }).inc();
                 tracing::debug!(%peer, "peer outside --allow");
             }
-            Arrival::Failed(error) => {
+            Arrival::Failed { error, news } => {
                 metrics.accept_errors.inc();
-                tracing::warn!(%error, "cannot accept a connection; it waits");
+                if news {
+                    tracing::warn!(%error, "cannot accept a connection; it waits");
+                }
             }
         }
     }

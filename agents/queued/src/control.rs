@@ -13,7 +13,7 @@ use crate::settings::{Flags, LIVE, Serve, is_memory};
 use kit::accept::Gate;
 use kit::admin::{self, Admin};
 use kit::allow::AllowList;
-use kit::daemon::Context;
+use kit::daemon::{Context, connections_within_limit};
 use kit::events::Streams;
 use kit::exit::{Exit, Fatal};
 use kit::settings::Settings;
@@ -176,24 +176,26 @@ fn serve_doors(plan: Plan) -> Result<(), Fatal> {
             let counted = plan.engine.count_from(&plan.serve.line_queue, first).await;
             counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
         }
+        let doors_open = if plan.line.is_some() { 2 } else { 1 };
+        let connections_max = connections_within_limit(usize::from(plan.serve.max_connections), doors_open);
         let gate = |listener: std::net::TcpListener| -> Result<Gate, Fatal> {
             let failed = |e| Fatal::new(Exit::System, "cannot use a listening socket").because(e);
-            let permits = Arc::new(Semaphore::new(usize::from(plan.serve.max_connections)));
-            Ok(Gate {
-                listener: TcpListener::from_std(listener).map_err(failed)?,
-                permits,
-                allow: plan.allow.clone(),
-            })
+            let permits = Arc::new(Semaphore::new(connections_max));
+            Ok(Gate::new(TcpListener::from_std(listener).map_err(failed)?, permits, plan.allow.clone()))
         };
         let item_bytes_max = usize::try_from(plan.serve.max_item_bytes).unwrap_or(usize::MAX);
         let request_bytes_max = usize::try_from(plan.serve.max_request_bytes).unwrap_or(usize::MAX);
         let room = http::request::Room::new(plan.serve.max_memory / 4, request_bytes_max.max(item_bytes_max));
+        // Room for more than a few readers, whatever the memory for items: a lease without room is taken back.
+        let answers_bytes = (plan.serve.max_memory / 4).max(8 * plan.serve.max_request_bytes);
+        let answers = http::request::Room::new(answers_bytes, request_bytes_max.max(item_bytes_max));
         let doors = Doors::from(Parts {
             engine: plan.engine.clone(),
             tokens: plan.tokens,
             item_bytes_max,
             request_bytes_max,
             room,
+            answers,
             streams: Streams::at_most(http::events::STREAMS_MAX),
             metrics: plan.metrics.clone(),
             drain: stop.drain.clone(),

@@ -58,7 +58,10 @@ pub async fn serve<E: Engine>(
                 door.count("refused");
                 tracing::debug!(%peer, "line peer outside --allow");
             }
-            Arrival::Failed(error) => tracing::warn!(%error, "cannot accept a line connection; it waits"),
+            Arrival::Failed { error, news: true } => {
+                tracing::warn!(%error, "cannot accept a line connection; it waits");
+            }
+            Arrival::Failed { news: false, .. } => {}
         }
     }
     connections.close();
@@ -96,7 +99,7 @@ impl<E: Engine> LineDoor<E> {
             }
             Err(error) => {
                 tracing::debug!(%peer, %error, "a line client did not take its item; it goes back");
-                held.settle(Wish::Nack { delay_ms: None, reason: None, release: true }).await;
+                held.settle(Wish::RELEASE).await;
                 self.count("returned");
             }
         }
@@ -124,7 +127,7 @@ impl<E: Engine> Drop for Held<'_, E> {
         let Some(item) = self.item.take() else { return };
         let (engine, queue) = (self.door.engine.clone(), self.door.queue.clone());
         tokio::spawn(async move {
-            let wish = Wish::Nack { delay_ms: None, reason: None, release: true };
+            let wish = Wish::RELEASE;
             let _ = engine.settle(&queue, vec![Settlement { id: item.id, token: item.token, wish }]).await;
         });
     }

@@ -1,14 +1,11 @@
 //! Peers that are many, greedy, silent or unwelcome.
 
-use crate::client::{connect, end, is_reset, receipt, send};
+use crate::client::{connect, connect_from, end, is_reset, receipt, reset, send};
 use crate::daemon::{Logd, Setup, wait_until};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
-use std::str::FromStr;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const MIB: u64 = 1024 * 1024;
@@ -18,15 +15,6 @@ fn many_descriptors(needed: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     assert!(hard >= needed, "this test needs {needed} descriptors, the hard limit is {hard}");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-}
-
-/// Connects from one of the loopback addresses.
-fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
-    use nix::sys::socket::{bind, connect, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::from_str(&format!("{source}:0")).unwrap()).unwrap();
-    connect(socket.as_raw_fd(), &SockaddrIn::from_str(&address.to_string()).unwrap()).unwrap();
-    TcpStream::from(socket)
 }
 
 #[test]
@@ -138,9 +126,7 @@ fn a_peer_that_vanishes_leaves_its_lines() {
     let mut stream = connect(logd.address());
     stream.write_all(b"whole\nhalf").unwrap();
     wait_until("it has arrived", || logd.metric("received_bytes_total") == 10);
-    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
-    drop(stream);
+    reset(stream);
     wait_until("it is gone", || logd.metric("resets_total{reason=\"peer_gone\"}") == 1);
     assert_eq!(logd.file(), b"whole\nhalf\n");
 }

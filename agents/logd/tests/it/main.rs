@@ -3,6 +3,7 @@
 
 mod client;
 mod command_line;
+mod crowd;
 mod daemon;
 mod disk_full;
 mod hostile;
@@ -14,6 +15,8 @@ mod real_clients;
 mod receipt;
 #[cfg(feature = "root-tests")]
 mod root_disk_full;
+#[cfg(feature = "root-tests")]
+mod root_half_open;
 mod rotation;
 mod stats;
 mod tls;

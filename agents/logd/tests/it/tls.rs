@@ -150,3 +150,51 @@ fn a_certificate_without_a_key_is_refused() {
     assert_eq!(output.status.code(), Some(64), "{line}");
     assert!(line.contains("--tls-key"), "{line}");
 }
+
+/// A client's first words in TLS of this version (1.0 is 1, 1.2 is 3), with what an honest old client offers.
+fn hello(minor: u8) -> Vec<u8> {
+    let extensions = [
+        // supported groups: x25519, secp256r1; point formats; signatures: ECDSA and RSA with SHA-256, with SHA-1
+        &[0, 10, 0, 6, 0, 4, 0, 29, 0, 23][..],
+        &[0, 11, 0, 2, 1, 0],
+        &[0, 13, 0, 10, 0, 8, 4, 3, 4, 1, 2, 3, 2, 1],
+        &[0, 23, 0, 0],
+    ]
+    .concat();
+    // ECDHE with ECDSA and RSA: AES-GCM for 1.2, AES-CBC with SHA for the older ones.
+    let suites = [0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x0a, 0xc0, 0x14];
+    let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
+    let body = [
+        &[3, minor][..],
+        &[7; 32],
+        &[0],
+        &length(suites.len()),
+        &suites,
+        &[1, 0],
+        &length(extensions.len()),
+        &extensions,
+    ]
+    .concat();
+    let message = [&[1, 0][..], &length(body.len()), &body].concat();
+    [&[22, 3, 1][..], &length(message.len()), &message].concat()
+}
+
+#[test]
+fn a_client_that_knows_no_newer_tls_than_1_1_is_refused() {
+    let logd = setup().start();
+    let first_byte = |minor| {
+        let mut stream = client::connect(logd.address());
+        stream.write_all(&hello(minor)).unwrap();
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).map(|()| answer)
+    };
+    assert_eq!(first_byte(3).unwrap()[0], 22, "1.2 goes on with the handshake");
+    for minor in [0, 1, 2] {
+        match first_byte(minor) {
+            // A fatal alert: the protocol's version.
+            Ok(answer) => assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "3.{minor}"),
+            Err(error) => assert!(is_reset(&error), "3.{minor}: {error}"),
+        }
+    }
+    logd.counts("resets_total{reason=\"tls\"}", 4);
+}

@@ -119,6 +119,11 @@ pub enum Wish {
     Extend { lease_ms: Option<u64> },
 }
 
+impl Wish {
+    /// Back to where it was, as if it had not been leased: nobody got it.
+    pub const RELEASE: Wish = Wish::Nack { delay_ms: None, reason: None, release: true };
+}
+
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {

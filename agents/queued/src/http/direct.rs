@@ -29,6 +29,10 @@ enum Step {
 impl<E: Engine> Direct<E> {
     /// The queue's name and what is to be done, if there is nothing to be said against it.
     fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
+        // A browser: the router looks whose page it is.
+        if ["origin", "sec-fetch-site"].into_iter().any(|name| piece.has(name)) {
+            return None;
+        }
         let doors = &self.doors;
         let authorization = piece.header("authorization");
         let (name, step) = piece.path.strip_prefix("/v1/queues/")?.split_once('/')?;
@@ -69,9 +73,10 @@ impl<E: Engine> Answer for Direct<E> {
                 Step::Ack(wishes) => work::settle(&doors, &name, wishes).await,
             };
             let (status, reply) = match answer {
-                Ok(Line { status, text }) => {
+                Ok(Line { status, text, room: None }) => {
                     (status, Reply::Plain { status, content_type: JSON, body: text })
                 }
+                Ok(long) => (long.status, Reply::Other(long.into_response())),
                 Err(problem) => (problem.status, Reply::Other(problem.into_response())),
             };
             doors.metrics.requests.get_or_create(&Answered { door: "v1", status: status.as_u16() }).inc();

@@ -3,7 +3,7 @@
 use super::refusal::Problem;
 use super::request::Path;
 use super::tokens::Right;
-use super::{Doors, request, time};
+use super::{Doors, held, request, time};
 use crate::engine::contract::{Engine, LeaseRequest, NewItem, QueueView, Settlement, Wish};
 use crate::engine::item::ItemId;
 use crate::engine::policy::PolicyChange;
@@ -199,8 +199,15 @@ async fn dequeue<E: Engine>(
                 doors.engine.settle(&name, vec![Settlement { id, token, wish }]).await?;
                 continue;
             };
+            let room = match doors.answers.hold(body.len()) {
+                Ok(room) => room,
+                Err(problem) => {
+                    doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::RELEASE }]).await?;
+                    return Err(problem);
+                }
+            };
             doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::Ack }]).await?;
-            return Ok(go_json(&Message::new(id, body, item.pushed_ms)));
+            return Ok(held::keep(go_json(&Message::new(id, body, item.pushed_ms)), room).await);
         }
     };
     dequeued.await.unwrap_or_else(refused)

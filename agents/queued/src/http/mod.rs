@@ -3,6 +3,7 @@
 pub mod dead;
 pub mod direct;
 pub mod events;
+pub mod held;
 pub mod memq;
 pub mod page;
 pub mod push;
@@ -15,13 +16,13 @@ pub mod work;
 use crate::engine::contract::Engine;
 use crate::metrics::{Answered, QueuedMetrics};
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use kit::events::Streams;
+use kit::origin::is_from_elsewhere;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use refusal::Problem;
@@ -29,7 +30,7 @@ use serde::Serialize;
 use std::ops::Deref;
 use std::sync::Arc;
 use tokens::{Right, Tokens};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What the handlers work with; cheap to clone, since every request does.
@@ -43,6 +44,8 @@ pub struct Parts<E> {
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
     pub room: request::Room,
+    /// For answers that are being read.
+    pub answers: request::Room,
     pub streams: Streams,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
@@ -99,6 +102,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 /// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
 pub fn router<E: Engine>(doors: Doors<E>) -> Router {
     let requests = doors.metrics.requests.clone();
+    let look = axum::middleware::from_fn_with_state(doors.answers.clone(), held::look);
     let v1 = Router::new()
         .route("/v1/queues", get(queues::list::<E>))
         .route(
@@ -120,9 +124,11 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .route("/v1/queues/{name}/dead/delete", post(dead::delete::<E>))
         .route("/v1/stats", get(queues::stats::<E>))
         .route("/v1/events", get(events::events::<E>))
+        .layer(look)
         .layer(axum::middleware::from_fn_with_state(("v1", requests.clone()), count));
     let memq = memq::routes::<E>().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
     v1.merge(memq)
+        .layer(axum::middleware::from_fn(own_pages_only))
         .merge(kit::page::routes(page::PAGE))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
@@ -133,6 +139,14 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
                 .into_response(),
         })
         .with_state(doors)
+}
+
+async fn own_pages_only(request: Request, next: Next) -> Response {
+    if is_from_elsewhere(&request) {
+        let message = "not for the pages of another site";
+        return Problem::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
+    }
+    next.run(request).await
 }
 
 async fn count(
@@ -150,6 +164,8 @@ async fn count(
 pub struct Line {
     pub status: StatusCode,
     pub text: Vec<u8>,
+    /// What a long one takes of the room for answers.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 const JSON: &str = "application/json";
@@ -159,15 +175,17 @@ impl Line {
         let mut text = Vec::with_capacity(256);
         match serde_json::to_writer(&mut text, body) {
             Ok(()) => text.push(b'\n'),
-            Err(_) => return Line { status: StatusCode::INTERNAL_SERVER_ERROR, text: Vec::new() },
+            Err(_) => {
+                return Line { status: StatusCode::INTERNAL_SERVER_ERROR, text: Vec::new(), room: None };
+            }
         }
-        Line { status, text }
+        Line { status, text, room: None }
     }
 }
 
 impl IntoResponse for Line {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.text));
+        let mut response = Response::new(held::body(self.text, self.room));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         response

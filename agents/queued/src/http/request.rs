@@ -18,7 +18,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// A shorter body is taken in whatever else is under way.
 const SHORT_BYTES: usize = 4 << 10;
 
-/// Room for the bodies of all requests that are being taken in, counted in KiB.
+/// Room for the bodies of all requests that are being taken in, or of all answers that are being read, counted in KiB.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<Semaphore>);
 
@@ -29,11 +29,22 @@ impl Room {
         Room(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))
     }
 
+    /// For an answer. It is there already, so that waiting would not save anything.
+    pub fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        if bytes <= SHORT_BYTES {
+            return Ok(None);
+        }
+        self.0.clone().try_acquire_many_owned(permits(bytes)).map(Some).map_err(|_| {
+            let message = "too many long answers are still being read; try again";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        })
+    }
+
     async fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         if bytes <= SHORT_BYTES {
             return Ok(None);
         }
-        let permits = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let permits = permits(bytes);
         match tokio::time::timeout(BODY_WITHIN, self.0.clone().acquire_many_owned(permits)).await {
             Ok(Ok(permit)) => Ok(Some(permit)),
             _ => Err(Problem::new(
@@ -43,6 +54,10 @@ impl Room {
             )),
         }
     }
+}
+
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
 /// A body, and the room that it takes for as long as it is held.

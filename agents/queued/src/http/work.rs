@@ -219,6 +219,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     };
     let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, results } =
         doors.engine.lease(name, request).await?;
+    let leased_now: Vec<(ItemId, Token)> = items.iter().map(|item| (item.id, item.token)).collect();
     let answer = LeaseObject {
         items: items.into_iter().map(LeasedObject::from).collect(),
         done,
@@ -229,7 +230,17 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         leased,
         results: outcomes(&ids, &results),
     };
-    Ok(Line::new(StatusCode::OK, &answer))
+    let mut line = Line::new(StatusCode::OK, &answer);
+    match doors.answers.hold(line.text.len()) {
+        Ok(room) => line.room = room,
+        Err(problem) => {
+            // Nobody will hear of these leases.
+            let release = |(id, token)| Settlement { id, token, wish: Wish::RELEASE };
+            doors.engine.settle(name, leased_now.into_iter().map(release).collect()).await?;
+            return Err(problem);
+        }
+    }
+    Ok(line)
 }
 
 /// One lease or a batch of them: told apart by the field, so that errors name the right one.

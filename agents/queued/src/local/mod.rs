@@ -94,7 +94,8 @@ impl Journal for Log {
     }
 }
 
-/// The wall's time at the start and what passed since: it never jumps.
+/// The wall's time at the start and what passed since: it never jumps. Nor does it begin before what has happened already: if
+/// the wall's clock was set back between two runs, leases and delays would last for so much longer.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     began: Instant,
@@ -102,9 +103,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn start() -> Clock {
+    fn start(latest_ms: u64) -> Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { began: Instant::now(), wall_ms: millis(wall) }
+        Clock { began: Instant::now(), wall_ms: millis(wall).max(latest_ms) }
     }
 
     fn now_ms(&self) -> u64 {
@@ -156,10 +157,10 @@ impl Shared {
         metrics: QueuedMetrics,
     ) -> Shared {
         let state = State {
+            clock: Clock::start(core.latest_ms),
             core,
             log,
             limits,
-            clock: Clock::start(),
             waiters: HashMap::new(),
             next_waiter: 0,
             armed_ms: u64::MAX,

@@ -80,7 +80,13 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Queued {
-        let running = Running::start(&self);
+        let command = self.command();
+        self.start_with(command)
+    }
+
+    /// The same by another way to start it.
+    pub(crate) fn start_with(self, command: Command) -> Queued {
+        let running = Running::start(command);
         Queued { setup: self, running }
     }
 }
@@ -92,8 +98,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(setup: &Setup) -> Running {
-        let mut child = setup.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    fn start(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({
@@ -159,7 +165,7 @@ impl Queued {
     /// The same once more, on the same files.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.child.try_wait().unwrap().is_some(), "still running");
-        self.running = Running::start(&self.setup);
+        self.running = Running::start(self.setup.command());
     }
 
     pub(crate) fn http_address(&self) -> SocketAddr {
@@ -225,6 +231,11 @@ impl Queued {
         self.running.event(message)
     }
 
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.running.log.lock().unwrap().iter().map(|event| format!("{event}\n")).collect()
+    }
+
     /// A metric's value by name and labels as on the page, without the agent's prefix; 0 when it is not there.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").expect(200);
@@ -233,13 +244,39 @@ impl Queued {
         samples.find(|(sample, _)| *sample == name).map_or(0.0, |(_, value)| value.parse().unwrap())
     }
 
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// The processor time that it has used so far.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        ticks / 100.0
+    }
+
+    /// What the process has taken from the system, now and at most, in bytes.
+    pub(crate) fn resident(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        (bytes("VmRSS:"), bytes("VmHWM:"))
+    }
+
     /// Sets a soft limit of the running process.
     pub(crate) fn limit(&self, resource: nix::sys::resource::Resource, soft: u64) {
-        let limit = nix::libc::rlimit { rlim_cur: soft, rlim_max: nix::libc::RLIM_INFINITY };
-        #[allow(unsafe_code, reason = "nix has setrlimit for this process only")]
-        // SAFETY: the new limit is a valid structure, and no old one is asked for.
+        let (pid, resource) = (self.pid().as_raw(), resource as _);
+        let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        #[allow(unsafe_code, reason = "nix has these for this process only")]
+        // SAFETY: both structures are valid for the call, and the one that is not needed is null.
         let result = unsafe {
-            nix::libc::prlimit(self.pid().as_raw(), resource as _, &raw const limit, std::ptr::null_mut())
+            nix::libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit);
+            limit.rlim_cur = soft.min(limit.rlim_max);
+            nix::libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut())
         };
         nix::errno::Errno::result(result).unwrap();
     }

@@ -47,6 +47,10 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn connect(address: SocketAddr) -> Http {
         let stream = TcpStream::connect(address).unwrap();
+        Http::on(stream)
+    }
+
+    pub(crate) fn on(stream: TcpStream) -> Http {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Http { stream: BufReader::new(stream), asked: VecDeque::new(), token: None }

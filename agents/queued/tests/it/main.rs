@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod access;
+mod clock_jumps;
 mod conformance;
 mod crash;
+mod crowd;
 mod daemon;
 mod damage;
 mod disk_full;
@@ -16,5 +18,7 @@ mod openapi;
 mod page;
 mod protocol;
 mod slow_disk;
+mod smuggling;
+mod upgrade;
 mod verdict;
 mod walkthroughs;

@@ -6,16 +6,6 @@ use serde_json::json;
 
 const MIB: u64 = 1 << 20;
 
-/// What the process has taken from the system, now and at most, in bytes.
-fn resident(daemon: &Queued) -> (u64, u64) {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let bytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-    };
-    (bytes("VmRSS:"), bytes("VmHWM:"))
-}
-
 #[test]
 fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
     let bound = 16 * MIB;
@@ -23,7 +13,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
     let slack = 32 * MIB;
     let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
     let mut daemon = Queued::start(&flags);
-    let (empty, _) = resident(&daemon);
+    let (empty, _) = daemon.resident();
     let http = &mut daemon.http();
     let batch = ["x".repeat(16 * 1024).as_str(); 200].join("\n");
     let mut pushed = 0;
@@ -31,13 +21,13 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
         http.post("/v1/queues/q/batch", &batch).expect(201);
         pushed += batch.len() as u64;
     }
-    let (_, most) = resident(&daemon);
+    let (_, most) = daemon.resident();
     assert!(most < empty + bound + slack, "{most} bytes for {pushed}, {empty} before");
     daemon.kill9();
     daemon.restart();
     let items = daemon.get("/v1/queues/q").json()["ready"].as_u64().unwrap();
     assert!(items * 16 * 1024 > 11 * bound, "{items} are left");
-    let (_, most) = resident(&daemon);
+    let (_, most) = daemon.resident();
     assert!(most < empty + bound + slack, "{most} bytes after the restart, {empty} before");
     // From the head in memory far into what is on the disk only.
     let (http, mut held) = (&mut daemon.http(), json!([]));
@@ -48,7 +38,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
         assert_eq!(items.len(), 50);
         held = items.iter().map(|item| json!({"id": item["id"], "token": item["token"]})).collect();
     }
-    let (_, most) = resident(&daemon);
+    let (_, most) = daemon.resident();
     assert!(most < empty + bound + slack, "{most} bytes after the work, {empty} before");
 }
 
@@ -81,14 +71,14 @@ fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
 fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
     let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
     let daemon = Queued::start(&flags);
-    let (empty, _) = resident(&daemon);
+    let (empty, _) = daemon.resident();
     let batch = ["x".repeat(16 * 1024).as_str(); 250].join("\n");
     std::thread::scope(|scope| {
         for _ in 0..40 {
             scope.spawn(|| daemon.post("/v1/queues/q/batch", &batch).expect(201));
         }
     });
-    let (_, most) = resident(&daemon);
+    let (_, most) = daemon.resident();
     let sent = 40 * batch.len() as u64;
     assert!(most < empty + 64 * MIB, "{most} bytes for {sent} that came at once, {empty} before");
 }
@@ -113,4 +103,59 @@ fn an_answer_holds_no_more_than_a_request_may() {
         (count(&leased), expected)
     });
     assert!(leases.iter().all(|(count, expected)| count == expected), "{leases:?}");
+}
+
+#[test]
+fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
+    let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
+    let daemon = Queued::start(&flags);
+    let http = &mut daemon.http();
+    let body = "x".repeat(1 << 20);
+    for queue in ["q", "w"] {
+        for _ in 0..8 {
+            http.post(&format!("/v1/queues/{queue}/items"), &body).expect(201);
+        }
+    }
+    http.post("/v1/queues/q/items", "small").expect(201);
+    http.post("/memq/server/queues/w/dequeue", "").expect(200);
+    let (before, _) = daemon.resident();
+    // 40 × 8 MiB of listings, as much of leases and dequeued messages, of which nobody reads a byte.
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        for (method, path, wish) in [
+            ("GET", "/v1/queues/q/items?limit=8", ""),
+            ("POST", "/v1/queues/q/lease", r#"{"max":8,"lease_ms":100}"#),
+            ("POST", "/memq/server/queues/w/dequeue", ""),
+        ] {
+            let mut client = daemon.http();
+            client.send(method, path, "", wish.as_bytes()).unwrap();
+            silent.push(client);
+        }
+    }
+    // Whoever reads is answered, in the worst case with the request to come back.
+    for _ in 0..50 {
+        http.post("/v1/queues/other/items", "y").expect(201);
+        http.post("/v1/queues/other/lease", "").expect(200);
+    }
+    let refused = wait_for_refusal(&daemon);
+    assert!(refused.contains("too many long answers are still being read"), "{refused}");
+    let (_, most) = daemon.resident();
+    println!("{before} bytes before, {most} at most");
+    // The room, the answers that are being made, and what the items themselves may take.
+    assert!(most < before + (64 + 16 + 32) * MIB, "{most} bytes, {before} before");
+    drop(silent);
+    wait_until("the room is free again", || daemon.get("/v1/queues/q/items?limit=8").status == 200);
+    let queue = |name: &str| daemon.get(&format!("/v1/queues/{name}")).expect(200).json();
+    assert_eq!(queue("q")["backlog"], 9, "what was not handed out is still there");
+    assert!(queue("w")["backlog"].as_u64().unwrap() + queue("w")["acked"].as_u64().unwrap() == 8);
+}
+
+fn wait_for_refusal(daemon: &Queued) -> String {
+    let mut error = String::new();
+    wait_until("there is no room for another long answer", || {
+        let answer = daemon.get("/v1/queues/q/items?limit=8");
+        error = answer.text().chars().take(200).collect();
+        answer.status == 503
+    });
+    error
 }

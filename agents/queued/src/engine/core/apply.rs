@@ -13,6 +13,9 @@ impl Core {
     /// Makes the change that a record stands for. A record about an item that is not there only counts: the
     /// item's own record was in a segment that is gone, because the item is gone.
     pub fn apply(&mut self, record: &Record<'_>, place: Place) {
+        if let Record::Pushed(Pushed { pushed_ms: ms, .. }) | Record::Acked { at_ms: ms, .. } = record {
+            self.latest_ms = self.latest_ms.max(*ms);
+        }
         match record {
             Record::Queue(record) => {
                 let number = record.queue;

@@ -47,6 +47,8 @@ pub struct Core {
     keep_order: bool,
     /// Bodies beyond this stay in the log while it is read.
     pub memory_bytes_max_while_reading: u64,
+    /// The latest time of which a record says that something happened then.
+    pub latest_ms: u64,
     /// Queues that changed since somebody looked.
     touched: Vec<u32>,
 }
@@ -63,6 +65,7 @@ impl Core {
             random: fastrand::Rng::with_seed(seed),
             keep_order: true,
             memory_bytes_max_while_reading: u64::MAX,
+            latest_ms: 0,
             touched: Vec::new(),
         }
     }

@@ -1,0 +1,54 @@
+//! Whether a browser asks on behalf of a strange site: such a site's page may send what changes something to any address that its
+//! visitor reaches, loopback and forwarded ports included, though it never sees the answer.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, header};
+
+/// Whether this is not to be done. Looking is left alone: no strange page gets to read it.
+pub fn is_from_elsewhere(request: &Request) -> bool {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    changes && is_strange(request.headers())
+}
+
+/// Browsers say so themselves: the newer ones in a word, the older ones by the site, which is ours if it is where the
+/// request went. Whoever says neither is no browser.
+fn is_strange(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site")) {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let Some(origin) = text(header::ORIGIN) else { return false };
+    let site = origin.split_once("://").map(|(_, site)| site);
+    site.is_none() || site != text(header::HOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_browser_on_another_site_is_strange() {
+        let strange = |pairs: &[(&'static str, &'static str)]| {
+            let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            is_strange(&pairs.collect::<HeaderMap>())
+        };
+        let host = ("host", "127.0.0.1:8080");
+        assert!(!strange(&[host]), "no browser");
+        assert!(!strange(&[host, ("origin", "http://127.0.0.1:8080")]));
+        assert!(!strange(&[host, ("sec-fetch-site", "same-origin"), ("origin", "http://behind.a.proxy")]));
+        assert!(!strange(&[host, ("sec-fetch-site", "none")]), "typed by a person");
+        for site in ["cross-site", "same-site", "", "\u{e9}"] {
+            assert!(strange(&[host, ("sec-fetch-site", site)]), "{site}");
+        }
+        for origin in [
+            "http://evil.example",
+            "http://127.0.0.1:8081",
+            "null",
+            "127.0.0.1:8080",
+            "http://127.0.0.1:8080.evil.example",
+        ] {
+            assert!(strange(&[host, ("origin", origin)]), "{origin}");
+        }
+        assert!(strange(&[("origin", "http://127.0.0.1:8080")]), "no host");
+    }
+}

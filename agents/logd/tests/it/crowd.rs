@@ -1,0 +1,168 @@
+//! Ten thousand peers, peers that break off at every step, and a process that has no descriptor left.
+
+use crate::client::{connect, connect_from, descriptors_for, receipt, reset, send};
+use crate::daemon::{Logd, Setup, wait_until};
+use crate::torrent::content;
+use nix::sys::resource::Resource;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::time::Instant;
+
+const MIB: u64 = 1024 * 1024;
+const CROWD: usize = 10_000;
+
+#[test]
+fn ten_thousand_connections_are_held_in_bounded_memory_while_others_are_served() {
+    let crowd = descriptors_for(CROWD);
+    let logd = Logd::start(&["--max-connections", "10100", "--max-held", "4MiB"]);
+    let empty = logd.memory_bytes("VmHWM");
+    // From more than one address: a test must not use up the host's ports.
+    let mut open: Vec<TcpStream> = (0..crowd)
+        .map(|number| connect_from(&format!("127.0.1.{}", 1 + number / 2_500), logd.address()))
+        .collect();
+    wait_until("all are taken", || logd.metric("connections_open") == crowd as u64);
+    // One in ten has begun a line and goes no further.
+    for stream in open.iter_mut().step_by(10) {
+        stream.write_all(b"half a line").unwrap();
+    }
+    for number in 0..100 {
+        send(logd.address(), format!("served {number}\n").as_bytes()).unwrap();
+    }
+    let served: String = (0..100).map(|number| format!("served {number}\n")).collect();
+    assert_eq!(String::from_utf8(logd.file()).unwrap(), served);
+    let most = logd.memory_bytes("VmHWM");
+    let each = (most - empty) / crowd as u64;
+    println!("{crowd} connections: {empty} bytes before, {most} at most, {each} each");
+    assert!(
+        most < empty + crowd as u64 * 4096 + 4 * MIB,
+        "{most} bytes, {empty} before: {each} a connection"
+    );
+    // Each of them is still somebody.
+    open.last_mut().unwrap().write_all(b"the last\n").unwrap();
+    receipt(open.pop().unwrap()).unwrap();
+    assert!(logd.file().ends_with(b"the last\n"));
+    drop(open);
+    wait_until("all are gone", || logd.metric("connections_open") == 0);
+}
+
+#[test]
+fn peers_that_break_off_at_any_step_leave_nothing_behind() {
+    let logd = Logd::start(&["--max-connections", "20"]);
+    // What was sent, and whether its end was too.
+    let steps: [(&[u8], bool); 5] =
+        [(b"", false), (b"half", false), (b"whole\n", false), (b"12 <1>octet", false), (b"whole\n", true)];
+    send(logd.address(), b"before\n").unwrap();
+    logd.counts("connections_open", 0);
+    let descriptors = logd.descriptors();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for round in 0..100 {
+                    let mut stream = connect(logd.address());
+                    let (bytes, end) = steps[round % steps.len()];
+                    stream.write_all(bytes).unwrap();
+                    if end {
+                        stream.shutdown(Shutdown::Write).unwrap();
+                    }
+                    reset(stream);
+                }
+            });
+        }
+        // In the middle of it, at the limit of connections, somebody who behaves.
+        for number in 0..100 {
+            send(logd.address(), format!("served {number}\n").as_bytes()).unwrap();
+        }
+    });
+    logd.counts("connections_open", 0);
+    wait_until("no descriptor is left open", || logd.descriptors() <= descriptors);
+    let file = String::from_utf8(logd.file()).unwrap();
+    let served: Vec<_> = file.lines().filter(|line| line.starts_with("served ")).collect();
+    assert_eq!(served, (0..100).map(|number| format!("served {number}")).collect::<Vec<_>>());
+    assert!(
+        file.lines().all(|line| line.starts_with("served ")
+            || ["before", "whole", "half", "12 <1>octet", "<1>octet"].contains(&line)),
+        "{file}"
+    );
+}
+
+/// A connection to the admin endpoint that is there before descriptors become few.
+struct Watch(BufReader<TcpStream>);
+
+impl Watch {
+    fn on(logd: &Logd) -> Watch {
+        Watch(BufReader::new(connect(logd.admin_address())))
+    }
+
+    fn accept_errors(&mut self) -> u64 {
+        self.0.get_mut().write_all(b"GET /metrics HTTP/1.1\r\nHost: logd\r\n\r\n").unwrap();
+        let mut errors = None;
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the admin endpoint closed");
+            if let Some(value) = line.strip_prefix("logd_accept_errors_total ") {
+                errors = Some(value.trim().parse().unwrap());
+            }
+            if line == "# EOF\n" {
+                return errors.unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
+    let logd = Logd::start(&["--rotate-size", "4KiB", "--no-gzip"]);
+    let mut watch = Watch::on(&logd);
+    let mut early = connect(logd.address());
+    early.write_all(b"early\n").unwrap();
+    wait_until("it is served", || logd.metric("lines_total") == 1);
+    assert_eq!(watch.accept_errors(), 0);
+    logd.limit(Resource::RLIMIT_NOFILE, logd.descriptors() as u64 + 3);
+    let waiting: Vec<_> = (0..20).map(|_| connect(logd.address())).collect();
+    wait_until("nothing can be accepted", || watch.accept_errors() > 0);
+    // Neither a new file nor a new connection can be had: what is open goes on.
+    let (began, before) = (Instant::now(), logd.cpu_seconds());
+    let errors = watch.accept_errors();
+    wait_until("it has tried again and again", || watch.accept_errors() >= errors + 20);
+    let (took, used) = (began.elapsed().as_secs_f64(), logd.cpu_seconds() - before);
+    println!("20 failed accepts: {used:.2} s of processor time in {took:.2} s");
+    assert!(used < took / 3.0, "it spins: {used} s of processor time in {took} s");
+    let lines = b"a line without a descriptor\n".repeat(1_000);
+    early.write_all(&lines).unwrap();
+    receipt(early).unwrap();
+    let said = logd.events("cannot accept a connection; it waits").len();
+    assert!(said <= 3, "said {said} times: the log would fill the disk");
+    logd.limit(Resource::RLIMIT_NOFILE, 1_000);
+    for (number, mut stream) in waiting.into_iter().enumerate() {
+        stream.write_all(format!("late {number}\n").as_bytes()).unwrap();
+        receipt(stream).unwrap();
+    }
+    let all: Vec<u8> = logd.files().iter().flat_map(|path| content(path)).collect();
+    let late: String = (0..20).map(|number| format!("late {number}\n")).collect();
+    assert_eq!(all.len(), "early\n".len() + lines.len() + late.len(), "no line is lost or doubled");
+}
+
+#[test]
+fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
+    let setup = Setup::new().arguments(&["--rotate-size", "4KiB", "--no-gzip"]);
+    let mut command = Command::new("/bin/sh");
+    let plain = setup.command();
+    command
+        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    command.env_clear().current_dir(plain.get_current_dir().unwrap());
+    let logd = setup.start_with(command);
+    let crowd: Vec<_> = (0..300).map(|_| connect(logd.address())).collect();
+    wait_until("it takes no more", || logd.metric("connections_open") == 128);
+    assert_eq!(logd.ready().0, 200);
+    let mut first = crowd.into_iter().next().unwrap();
+    for batch in 1..=3 {
+        first.write_all(&b"a line that is put away\n".repeat(300)).unwrap();
+        logd.counts("lines_total", batch * 300);
+    }
+    receipt(first).unwrap();
+    assert_eq!(logd.metric("rotations_total"), 2);
+    assert_eq!((logd.metric("accept_errors_total"), logd.metric("rotation_errors_total")), (0, 0));
+}

@@ -1,0 +1,46 @@
+//! A peer whose host is gone: nothing comes from it any more, not even an end. Needs root and iptables.
+
+use crate::client::{connect_from, send};
+use crate::daemon::{Logd, wait_until};
+use std::io::Write;
+use std::process::Command;
+
+/// An address of this host that nobody else uses.
+const GONE: &str = "127.66.66.77";
+
+/// From now on nothing gets from this address or to it; until it is dropped.
+struct CableCut;
+
+impl CableCut {
+    fn rules(what: &str) -> bool {
+        ["-s", "-d"].into_iter().all(|side| {
+            let rule = [what, "INPUT", side, GONE, "-j", "DROP"];
+            Command::new("iptables").arg("-w").args(rule).status().expect("iptables is installed").success()
+        })
+    }
+
+    fn now() -> CableCut {
+        assert!(CableCut::rules("-I"));
+        CableCut
+    }
+}
+
+impl Drop for CableCut {
+    fn drop(&mut self) {
+        let _ = CableCut::rules("-D");
+    }
+}
+
+#[test]
+fn root_a_peer_whose_host_is_gone_is_found_out_and_its_lines_stay() {
+    let logd = Logd::start(&["--keepalive", "1s", "--max-connections", "1"]);
+    let mut peer = connect_from(GONE, logd.address());
+    peer.write_all(b"whole\nhalf").unwrap();
+    wait_until("it has arrived", || logd.metric("received_bytes_total") == 10);
+    let cut = CableCut::now();
+    wait_until("it is given up", || logd.metric("resets_total{reason=\"peer_gone\"}") == 1);
+    // Its place is free.
+    send(logd.address(), b"after\n").unwrap();
+    assert_eq!(logd.file(), b"whole\nhalf\nafter\n");
+    drop(cut);
+}

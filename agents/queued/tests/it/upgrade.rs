@@ -1,0 +1,90 @@
+//! What an earlier queued has left, as it left it, and what a later one might. tests/fixtures/version-1 was written by the first
+//! version, and ended by SIGKILL, after these requests (the file's zeros at the end are left out):
+//!
+//!     PUT q {"lease_ms":1000,"max_attempts":2,"backoff_ms":1,"key_memory_ms":86400000}; push "first", "with a key" (key k1,
+//!     type application/x-thing) and the bytes 00 ff fe; lease and ack the first
+//!     PUT poison {"max_attempts":1}; push "poison"; lease it, nack it with the reason "broken"
+//!     push "x" to late, 1,000 hours from then; push "y" to sealed; seal it
+
+use crate::daemon::{Queued, Setup};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const SEGMENT: &[u8] = include_bytes!("../fixtures/version-1/0000000001.log");
+/// Behind the magic.
+const VERSION_AT: usize = 16;
+
+fn setup(segment: &[u8]) -> Setup {
+    let setup = Setup::new(&["--segment-size", "64KiB"]);
+    std::fs::create_dir(setup.path("data")).unwrap();
+    setup.write("data/0000000001.log", segment);
+    setup
+}
+
+fn holds_all(daemon: &Queued) {
+    let http = &mut daemon.http();
+    let q = http.get("/v1/queues/q").expect(200).json();
+    let settings = &q["settings"];
+    assert_eq!((&q["backlog"], &q["pushed"], &q["acked"]), (&json!(2), &json!(3), &json!(1)));
+    assert_eq!(
+        (&settings["lease_ms"], &settings["max_attempts"], &settings["backoff_ms"]),
+        (&json!(1000), &json!(2), &json!(1))
+    );
+    let items = http.get("/v1/queues/q/items").expect(200).json();
+    assert_eq!((&items["items"][0]["body"], &items["items"][0]["key"]), (&json!("with a key"), &json!("k1")));
+    assert_eq!(items["items"][0]["content_type"], "application/x-thing");
+    assert_eq!(items["items"][1]["body_base64"], "AP/+");
+    let dead = http.get("/v1/queues/poison/dead").expect(200).json();
+    assert_eq!(
+        (&dead["items"][0]["body"], &dead["items"][0]["reason"]),
+        (&json!("poison"), &json!("broken"))
+    );
+    assert_eq!(http.get("/v1/queues/late").json()["backlog"], 1);
+    let sealed = http.get("/v1/queues/sealed").expect(200).json();
+    assert_eq!((&sealed["sealed"], &sealed["ready"]), (&json!(true), &json!(1)));
+}
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .filter(|(name, _)| name != "lock")
+        .collect()
+}
+
+#[test]
+fn a_log_of_the_first_version_is_read_and_carried_on() {
+    let mut daemon = setup(SEGMENT).start();
+    holds_all(&daemon);
+    assert_eq!(daemon.metric("torn_tails_total"), 0.0);
+    daemon.post("/v1/queues/new/items", "of this version").expect(201);
+    daemon.kill9();
+    daemon.restart();
+    holds_all(&daemon);
+    assert_eq!(daemon.get("/v1/queues/new").json()["ready"], 1);
+}
+
+#[test]
+fn a_log_of_a_later_version_is_refused_by_name_and_left_as_it_is() {
+    let mut later = SEGMENT.to_vec();
+    later[VERSION_AT] += 1;
+    // All of it, or only what was written after an upgrade that is now taken back.
+    for names in [vec!["0000000001.log"], vec!["0000000002.log"]] {
+        let setup = setup(SEGMENT);
+        for name in &names {
+            setup.write(&format!("data/{name}"), &later);
+        }
+        let before = files(&setup.path("data"));
+        let refusals =
+            [setup.run(), setup.subcommand(&["check", "data"]), setup.subcommand(&["repair", "data"])];
+        for (output, what) in refusals.iter().zip(["start", "check", "repair"]) {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let last = said.lines().last().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+            assert!(last.contains(names[0]) && last.contains("version 2"), "{what}: {said}");
+            assert!(last.ends_with("use a newer queued"), "{what}: {said}");
+        }
+        assert!(files(&setup.path("data")) == before, "{names:?} was changed");
+    }
+}
