@@ -3,8 +3,10 @@
 
 mod support;
 
+use jiff::tz::TimeZone;
 use logcd::archivist::Haste;
 use logcd::codec::Codec;
+use std::time::Duration;
 use support::{Bench, Dice, at, members, names};
 
 fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks(codec: Codec) {
@@ -105,7 +107,81 @@ fn superseded_content_is_bounded_and_can_be_switched_off(codec: Codec) {
     assert_eq!(names(&latest.members()), ["state.log"]);
 }
 
+/// Summer time begins on the 29th of March 2026 at 2:00, which is 1:00 UTC, and ends on the 25th of October at 3:00.
+const CENTRAL_EUROPE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+
+fn a_day_with_an_hour_less_or_more_has_one_archive_from_midnight_to_midnight(codec: Codec) {
+    let zone = TimeZone::posix(CENTRAL_EUROPE).unwrap();
+    for (day, next, moments) in [
+        (
+            "2026-03-29",
+            "2026-03-30",
+            ["2026-03-28T23:00:00Z", "2026-03-29T01:00:00Z", "2026-03-29T21:59:59Z"],
+        ),
+        (
+            "2026-10-25",
+            "2026-10-26",
+            ["2026-10-24T22:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T22:59:59Z"],
+        ),
+    ] {
+        let bench = Bench::of(codec, &[]);
+        let mut archivist = bench.archivist_in(&zone);
+        for (number, moment) in moments.into_iter().enumerate() {
+            bench.append("a.log", format!("{number}\n"));
+            archivist.cycle(at(moment), Haste::Now).unwrap();
+            assert!(bench.archive().to_str().unwrap().contains(day), "{moment}");
+        }
+        archivist.cycle(at(moments[2]) + Duration::from_secs(1), Haste::Now).unwrap();
+        let archives = bench.archives();
+        assert_eq!(archives.len(), 2);
+        assert!(archives[1].to_str().unwrap().contains(next));
+        assert_eq!(members(&archives[0])[&b"a.log"[..]], b"0\n1\n2\n");
+    }
+}
+
+fn an_hour_that_comes_twice_keeps_what_each_of_them_held(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
+    let mut archivist = bench.archivist_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
+    for (moment, content) in [
+        ("2026-10-25T00:00:00Z", "before\n"),
+        ("2026-10-25T00:30:00Z", "from the first half past two on\n"),
+        ("2026-10-25T01:30:00Z", "from the second half past two on\n"),
+    ] {
+        bench.write("new", content);
+        std::fs::rename(bench.log("new"), bench.log("state.log")).unwrap();
+        archivist.cycle(at(moment), Haste::Now).unwrap();
+    }
+    let mut held: Vec<_> = bench.members().into_values().collect();
+    held.sort();
+    assert_eq!(
+        held,
+        [&b"before\n"[..], b"from the first half past two on\n", b"from the second half past two on\n"]
+    );
+    assert!(names(&bench.members()).contains(&"state.log.20261025T023000".to_owned()));
+}
+
+fn the_29th_of_february_is_a_day_like_any_other(codec: Codec) {
+    let bench = Bench::of(codec, &["--keep-days=2"]);
+    bench.write("a.log", "line\n");
+    let mut archivist = bench.archivist();
+    for moment in [
+        "2028-02-27T12:00:00Z",
+        "2028-02-28T23:59:59Z",
+        "2028-02-29T00:00:00Z",
+        "2028-02-29T23:59:59Z",
+        "2028-03-01T00:00:00Z",
+    ] {
+        archivist.cycle(at(moment), Haste::Now).unwrap();
+    }
+    let left = bench.archives();
+    let days: Vec<_> = left.iter().map(|path| &path.file_name().unwrap().to_str().unwrap()[9..19]).collect();
+    assert_eq!(days, ["2028-02-29", "2028-03-01"]);
+}
+
 for_both_kinds!(
+    a_day_with_an_hour_less_or_more_has_one_archive_from_midnight_to_midnight,
+    an_hour_that_comes_twice_keeps_what_each_of_them_held,
+    the_29th_of_february_is_a_day_like_any_other,
     at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks,
     after_a_restart_on_another_day_the_old_archives_blocks_are_used_too,
     a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day,

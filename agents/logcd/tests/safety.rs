@@ -231,3 +231,51 @@ fn a_second_logcd_on_the_directory_is_told_to_come_back_later() {
     drop(held);
     wait_for("the directory to be free", || bench.once().status.success());
 }
+
+#[test]
+fn an_archive_that_somebody_else_made_unpacks_nothing_outside_of_its_directory() {
+    use tar::{EntryType, Header};
+    let root = tempfile::tempdir().unwrap();
+    let victim = root.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    let absolute = victim.to_str().unwrap();
+    // A name, and what it is to be: a file, or a link to somewhere.
+    let file = |name| (name, None);
+    for entries in [
+        vec![file("../victim")],
+        vec![file("a/../../victim")],
+        vec![file(absolute)],
+        vec![("link", Some((EntryType::Symlink, ".."))), file("link/victim")],
+        vec![("link", Some((EntryType::Symlink, absolute))), file("link")],
+        vec![("link", Some((EntryType::Link, "../victim"))), file("link")],
+        vec![("link", Some((EntryType::Link, absolute))), file("link")],
+    ] {
+        let archive = root.path().join("all-logs-2026-11-21.tar.gz");
+        let packed = std::fs::File::create(&archive).unwrap();
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(packed, flate2::Compression::fast()));
+        for (name, link) in &entries {
+            let mut header = Header::new_gnu();
+            // By hand: the library would not write such a name.
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_mode(0o644);
+            let content: &[u8] = if link.is_some() { b"" } else { b"stolen" };
+            header.set_size(content.len() as u64);
+            if let Some((kind, target)) = link {
+                header.set_entry_type(*kind);
+                header.as_gnu_mut().unwrap().linkname[..target.len()].copy_from_slice(target.as_bytes());
+            }
+            header.set_cksum();
+            tar.append(&header, content).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap();
+        let to = root.path().join("to");
+        let mut reader = std::process::Command::new(env!("CARGO_BIN_EXE_logcd"));
+        reader.arg("extract").arg(&archive).arg("--to").arg(&to).output().unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious", "{entries:?}");
+        let mut beside: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        beside.sort();
+        assert_eq!(beside, ["all-logs-2026-11-21.tar.gz", "to", "victim"], "{entries:?}");
+        std::fs::remove_dir_all(&to).unwrap();
+    }
+}

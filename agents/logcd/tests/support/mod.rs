@@ -4,8 +4,10 @@
 pub mod daemon;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use logcd::archivist::{Archivist, Haste, Outcome};
 use logcd::codec::Codec;
+use logcd::day::Calendar;
 use logcd::outdir::OutDir;
 use logcd::settings::Flags;
 use logcd::trouble::Trouble;
@@ -89,19 +91,29 @@ impl Bench {
     }
 
     pub fn try_archivist(&self) -> Result<Archivist, Trouble> {
+        self.try_archivist_in(TimeZone::UTC)
+    }
+
+    /// By the clocks of a time zone.
+    pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
         let argv =
             ["logcd", "--min-free=1"].map(OsString::from).into_iter().chain(self.flags.iter().cloned());
         let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
-        let config = settings.flags.serve.config().unwrap();
+        let mut config = settings.flags.serve.config().unwrap();
+        config.calendar = Calendar(zone);
         let out = OutDir::take(&config.out, config.publishing.mode)?;
         Ok(Archivist::new(config, out, Arc::default()))
     }
 
     /// Waits for the lock: a child that another test forks holds a copy of it until it runs its program.
     pub fn archivist(&self) -> Archivist {
+        self.archivist_in(&TimeZone::UTC)
+    }
+
+    pub fn archivist_in(&self, zone: &TimeZone) -> Archivist {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            match self.try_archivist() {
+            match self.try_archivist_in(zone.clone()) {
                 Err(Trouble::Locked(_)) if Instant::now() < deadline => std::thread::yield_now(),
                 taken => return taken.unwrap(),
             }
