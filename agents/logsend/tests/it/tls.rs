@@ -102,6 +102,27 @@ fn a_server_with_another_name_or_authority_gets_nothing() {
 }
 
 #[test]
+fn an_expired_certificate_is_called_expired() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["logd.test".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let paths = ["crt", "key"].map(|extension| directory.path().join(extension));
+    std::fs::write(&paths[0], parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&paths[1], key.serialize_pem()).unwrap();
+    let [cert, key] = paths;
+    let files = ServerFiles { tls_cert: Some(cert.clone()), tls_key: Some(key), tls_client_ca: None };
+    let (port, serving) = serve(files.load().unwrap().unwrap(), &[End::CloseNotify]);
+    stopped_after_a_failure(
+        port,
+        &["--tls-ca", path(&cert), "--tls-name", "logd.test"],
+        "certificate expired",
+    );
+    assert_eq!(serving.join().unwrap(), [b""]);
+}
+
+#[test]
 fn a_client_certificate_is_shown_where_the_server_asks_for_one() {
     let directory = tempfile::tempdir().unwrap();
     let [cert, key] = certificate(directory.path(), "client.test");
