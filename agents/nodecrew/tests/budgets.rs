@@ -1,0 +1,124 @@
+//! What the agents cost while nobody wants anything of them, and what it takes to start one.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+/// How long an idle agent is watched. What it does then is counted, not timed.
+const WATCHED: Duration = Duration::from_secs(4);
+
+struct Agent {
+    name: &'static str,
+    child: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(name: &str, directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nodecrew"));
+    command.arg(name).env_clear().current_dir(directory).stdin(Stdio::null());
+    command
+}
+
+impl Agent {
+    /// Returns when it is ready.
+    fn start(name: &'static str) -> Agent {
+        let directory = tempfile::tempdir().unwrap();
+        let flags: &[&str] = match name {
+            "logd" => &["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+            "logcd" => &["--dir", ".", "--admin", "127.0.0.1:0"],
+            _ => &["--http", "127.0.0.1:0", "--line", "127.0.0.1:0"],
+        };
+        std::fs::write(directory.path().join("some.log"), "a line\n").unwrap();
+        let mut command = command(name, directory.path());
+        command.args(flags).args(["--log-format", "json"]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (ready, is_ready) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                if line.unwrap().contains("\"message\":\"ready\"") {
+                    let _ = ready.send(());
+                }
+            }
+        });
+        is_ready.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{name} is not ready"));
+        Agent { name, child, _directory: directory }
+    }
+
+    fn status(&self, of: &str, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/{of}status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How often any of its threads went to sleep by itself, which it does once for each time it was woken.
+    fn wakes(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+        names.map(|task| self.status(&format!("task/{task}/"), "voluntary_ctxt_switches")).sum()
+    }
+}
+
+#[test]
+fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
+    let agents = ["logd", "logcd", "queued"].map(Agent::start);
+    // What the start left to be done is done: from one look to the next nobody was woken.
+    let (_never, pause) = mpsc::channel::<()>();
+    let watch = |time| {
+        let before = agents.each_ref().map(Agent::wakes);
+        let _ = pause.recv_timeout(time);
+        let after = agents.each_ref().map(Agent::wakes);
+        [0, 1, 2].map(|agent| after[agent].saturating_sub(before[agent]))
+    };
+    watch(Duration::from_secs(1));
+    let wakes = watch(WATCHED);
+    for (agent, wakes) in agents.iter().zip(wakes) {
+        let (memory, threads) = (agent.status("", "RssAnon") * 1024, agent.status("", "Threads"));
+        println!(
+            "{}: {memory} bytes of its own, {threads} threads, woken {wakes} times in {} s",
+            agent.name,
+            WATCHED.as_secs()
+        );
+        assert!(memory < 6 * MIB, "{} has {memory} bytes", agent.name);
+        assert!(threads <= 5, "{} has {threads} threads", agent.name);
+        assert!(wakes < 5 * WATCHED.as_secs(), "{} polls: woken {wakes} times in {WATCHED:?}", agent.name);
+    }
+}
+
+#[test]
+fn an_agent_starts_about_as_fast_as_a_program_that_does_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    // The quickest of many: what other processes take away makes some of them slow, never all.
+    let quickest = |make: &dyn Fn() -> Command| {
+        let run = || {
+            let mut command = make();
+            command.stdout(Stdio::null());
+            let began = Instant::now();
+            assert!(command.status().unwrap().success());
+            began.elapsed()
+        };
+        (0..30).map(|_| run()).min().unwrap()
+    };
+    let nothing = quickest(&|| Command::new("true"));
+    for name in ["logd", "logcd", "queued"] {
+        let agent = quickest(&|| {
+            let mut command = command(name, directory.path());
+            command.arg("--version");
+            command
+        });
+        let ratio = agent.as_secs_f64() / nothing.as_secs_f64();
+        println!("{name}: {ratio:.1} times as long as true ({nothing:?})");
+        assert!(ratio < 30.0, "{name} takes {agent:?} to say its version, `true` {nothing:?}");
+    }
+}
