@@ -8,8 +8,6 @@ use crate::pieces::{self, Piece, Reply, Rewound};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::HeaderValue;
-use axum::http::header::{CONNECTION, TRANSFER_ENCODING};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -129,17 +127,8 @@ pub(crate) async fn serve_one(
         Err(error) => return tracing::debug!(%peer, %error, "HTTP connection ended"),
     };
     let service = service_fn(move |request: Request<Incoming>| {
-        // Beside a length, which hyper passes over, a proxy before us may have gone by that: then what it takes for the body's
-        // rest would be another request to us.
-        let last = request.headers().contains_key(TRANSFER_ENCODING);
         let answer = answer.clone().answer(request.map(Body::new), Peer(peer));
-        async move {
-            let mut response = answer.await;
-            if last {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = std::pin::pin!(
         hyper::server::conn::http1::Builder::new()
