@@ -3,7 +3,6 @@
 //! A scenario is run once to count the calls of each kind, then once for each of them and each fault. Calls are counted by
 //! thread, as strace does: the Nth of each thread is hit.
 
-mod logcd;
 mod logd;
 mod queued;
 

@@ -16,6 +16,7 @@ pub fn configure(command: &mut Command, directory: &Path, out: &Path) {
         "--min-free=1",
         "--interval=20ms",
         "--publish-within=20ms",
+        "--poll=20ms",
         "--remove-after=1ms",
         "--admin=127.0.0.1:0",
         "--log-format=json",

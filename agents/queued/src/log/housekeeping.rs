@@ -173,26 +173,32 @@ impl Housekeeping {
 
     fn let_go(&self, number: u32, shared: &Shared) -> Result<(), LogError> {
         let path = segment::path(&self.dir, number);
-        let mut state = shared.lock();
-        let (recycle, bytes) = state
-            .disk_mut(|front| {
-                front.files.remove(&number);
-                front.finished.remove(&number);
-                (front.wants_spare(), front.segment_bytes)
-            })
-            .unwrap_or((false, 0));
-        drop(state);
+        let (recycle, bytes) =
+            shared.lock().disk_mut(|front| (front.wants_spare(), front.segment_bytes)).unwrap_or((false, 0));
         let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == bytes);
-        if recycle && right_size {
+        let recycled = recycle && right_size;
+        if recycled {
             std::fs::rename(&path, segment::spare_path(&self.dir)).map_err(LogError::io("recycle", &path))?;
-            segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
-            shared.lock().disk_mut(|front| front.spare = Spare::Ready);
+        } else {
+            match std::fs::remove_file(&path) {
+                // An earlier try came so far.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(LogError::io("remove", &path))?,
+            }
+        }
+        segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
+        // Only now: one that stayed while those behind it went would look like damage at the next start.
+        shared.lock().disk_mut(|front| {
+            front.files.remove(&number);
+            front.finished.remove(&number);
+            if recycled {
+                front.spare = Spare::Ready;
+            }
+        });
+        if recycled {
             shared.metrics.no_space.set(0);
             shared.room.notify_waiters();
             shared.work.notify_all();
-        } else {
-            std::fs::remove_file(&path).map_err(LogError::io("remove", &path))?;
-            segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
         }
         shared.metrics.segments_freed.inc();
         Ok(())
