@@ -44,6 +44,11 @@ test-root:
     cargo test {{special}} --test it -- root_ as_process_1
     cargo test {{special}} --test root_filesystems --test readme_commands
 
+# Power loss on ext4 and XFS, and a fault or SIGKILL at each system call: as root, with strace. ROUNDS=200 for many rounds and all calls
+attacks *FLAGS:
+    cargo build -p logd -p logcd -p queued
+    cargo test -p attacks --features root-tests -- --test-threads 4 {{FLAGS}}
+
 # An agent beside its limits and peers, as ratios: just bench logd --quick. With plots in target/bench/index.html
 bench agent *FLAGS:
     tests/bench/peers
