@@ -12,12 +12,24 @@ pub fn fetched(below: &str) -> Option<PathBuf> {
     Path::new(FETCHED).join(below).canonicalize().ok()
 }
 
+fn directories() -> Vec<PathBuf> {
+    let fetched = ["usr/sbin", "usr/bin", "bin", "sbin"].into_iter().filter_map(fetched);
+    fetched.chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())).collect()
+}
+
+/// A shell that finds them.
+pub fn shell() -> Command {
+    let mut command = Command::new("sh");
+    command.env("PATH", std::env::join_paths(directories()).unwrap_or_default());
+    command.env("LD_LIBRARY_PATH", libraries());
+    command
+}
+
 /// The program's path.
 pub fn find(name: &str) -> Option<PathBuf> {
-    let fetched = ["usr/sbin", "usr/bin", "bin", "sbin"].into_iter().filter_map(fetched);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories = fetched.chain(std::env::split_paths(&path));
-    directories.find_map(|directory| Some(directory.join(name)).filter(|program| program.is_file()))
+    directories()
+        .into_iter()
+        .find_map(|directory| Some(directory.join(name)).filter(|program| program.is_file()))
 }
 
 pub fn required(name: &str) -> anyhow::Result<PathBuf> {

@@ -10,6 +10,8 @@ pub struct Cost {
     pub cpu_seconds: f64,
     /// Of the largest of its processes.
     pub peak_mib: f64,
+    /// Given to disks, as the kernel counts it.
+    pub written_mib: f64,
 }
 
 #[allow(unsafe_code, clippy::zombie_processes, reason = "no crate here has wait4; it is what waits")]
@@ -27,7 +29,15 @@ pub fn of(command: &mut Command) -> anyhow::Result<Cost> {
         seconds: began.elapsed().as_secs_f64(),
         cpu_seconds: seconds(usage.ru_utime)? + seconds(usage.ru_stime)?,
         peak_mib: f64::from(i32::try_from(usage.ru_maxrss)?) / 1024.0,
+        written_mib: f64::from(i32::try_from(usage.ru_oublock)?) / 2048.0,
     })
+}
+
+/// The one in the middle by CPU, whole: figures of different rounds do not belong on one line.
+pub fn median(rounds: &[Cost]) -> anyhow::Result<Cost> {
+    let mut sorted = rounds.to_vec();
+    sorted.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds));
+    sorted.get(sorted.len() / 2).copied().context("no round")
 }
 
 fn seconds(time: nix::libc::timeval) -> anyhow::Result<f64> {

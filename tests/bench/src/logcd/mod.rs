@@ -1,4 +1,4 @@
-//! logcd beside GNU tar with gzip, pigz and zstd: everything new, a little new, and nothing.
+//! logcd beside GNU tar with gzip, pigz, zstd and igzip: everything new, a little new, nothing, and how that grows.
 
 mod command_cost;
 mod logs;
@@ -13,9 +13,12 @@ use std::process::Command;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// 128 MiB instead of 1 GiB
+    /// A minute instead of many: 128 MiB instead of 1 GiB, a round instead of five
     #[arg(long)]
     quick: bool,
+    /// How cost grows with what is there, up to so many GiB
+    #[arg(long, value_name = "GIB", default_value_t = 8)]
+    growth: u64,
     /// The release binary
     #[arg(long, value_name = "PATH", default_value = "target/release/logcd")]
     logcd: PathBuf,
@@ -24,8 +27,9 @@ pub struct Options {
     dir: PathBuf,
 }
 
-const ROUNDS: u64 = 3;
 const IDLE_FILES: u32 = 1000;
+/// What comes anew while all else grows.
+const NEWS: u64 = 10 << 20;
 
 /// What logcd does in the place of a pipe through a compressor.
 #[derive(Clone, Copy)]
@@ -38,10 +42,12 @@ struct Contest {
 }
 
 const TOY: Contest = Contest { peer: "tar czf", program: "gzip", pipe: "gzip -6", flags: &[] };
-const CONTESTS: [Contest; 3] = [
+const CONTESTS: [Contest; 4] = [
     TOY,
     Contest { peer: "tar, pigz -p2", program: "pigz", pipe: "pigz -6 -p2", flags: &[] },
     Contest { peer: "tar, zstd -3 -T2", program: "zstd", pipe: "zstd -q -3 -T2", flags: &["--zstd"] },
+    // Fast, and not as small: a reference only.
+    Contest { peer: "tar, igzip -1", program: "igzip", pipe: "igzip -1", flags: &["--level=1"] },
 ];
 
 struct Site<'a> {
@@ -58,30 +64,30 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mebibytes: u64 = if options.quick { 128 } else { 1024 };
     progress(&format!("making {mebibytes} MiB in {} logs", logs::FILES));
     logs::make(&site.logs(), mebibytes << 20)?;
-    let appended = (mebibytes << 20) / 100;
+    let rounds = if options.quick { 1 } else { 5 };
     let mut report = Report::new("logcd", "a directory of logs in one archive");
     report.note(&format!(
-        "{mebibytes} MiB in {} logs, {} processors; logcd with process start and index",
+        "{mebibytes} MiB in {} logs, {} processors, rounds: {rounds}; logcd with process start and index; × less: than what \
+         stands before it",
         logs::FILES,
         processors()
     ));
     let (there, missing): (Vec<Contest>, Vec<Contest>) =
         CONTESTS.into_iter().partition(|contest| programs::find(contest.program).is_some());
     for Contest { program, .. } in missing {
-        report.note(&format!("without {program}, which is not installed"));
+        report.note(&format!("without {program}: tests/bench/peers fetches it"));
     }
-    let mut new = table("everything new");
-    for contest in &there {
-        site.cold(contest, &mut new)?;
+    report.add(site.cold(&there, rounds)?);
+    report.add(site.warm(rounds)?);
+    report.add(site.idle(rounds)?);
+    if !options.quick && options.growth > 0 {
+        report.add(site.growth(rounds)?);
     }
-    report.add(new);
-    report.add(site.warm(appended)?);
-    report.add(site.idle()?);
     report.finish()
 }
 
 fn table(title: &str) -> Table {
-    Table::new(title, &["CPU s", "s", "peak MiB", "archive", "× less CPU", "× less time"])
+    Table::new(title, &["CPU s", "s", "peak MiB", "MiB written", "archive", "× less CPU", "× less time"])
 }
 
 impl Site<'_> {
@@ -101,62 +107,108 @@ impl Site<'_> {
         command_cost::of(&mut command)
     }
 
-    fn tar(&self, pipe: &str) -> anyhow::Result<Cost> {
-        let mut command = Command::new("sh");
-        let script = format!("cd \"$1\" && tar cf - logs | {pipe} > peer");
+    fn tar(&self, contest: &Contest) -> anyhow::Result<Cost> {
+        let mut command = programs::shell();
+        let script = format!("cd \"$1\" && tar cf - logs | {} > peer", contest.pipe);
         command.args(["-c", &script, "sh"]).arg(self.base);
         command_cost::of(&mut command)
     }
 
-    fn cold(&self, contest: &Contest, table: &mut Table) -> anyhow::Result<()> {
-        progress(&format!("everything new: {}", contest.peer));
-        let peer = self.tar(contest.pipe)?;
-        let peer_bytes = bytes(&self.base.join("peer"))?;
-        self.empty_out()?;
-        progress("everything new: logcd");
-        let ours = self.logcd(&[&["--threads=2"], contest.flags].concat())?;
-        let archive = std::fs::read_dir(self.out())?
-            .filter_map(Result::ok)
-            .find(|entry| entry.file_name().to_string_lossy().starts_with("all-logs-"))
-            .context("logcd made no archive")?;
-        let larger = bytes(&archive.path())? / peer_bytes * 100.0 - 100.0;
-        row(table, contest.peer, peer, "", None);
-        let name = ["logcd", contest.flags.join(" ").as_str()].join(" ");
-        row(table, name.trim_end(), ours, &format!("{larger:+.2} %"), Some(peer));
-        Ok(())
-    }
-
-    fn warm(&self, appended: u64) -> anyhow::Result<Table> {
-        let mut table = table("1 % appended");
-        self.empty_out()?;
-        self.logcd(&[])?;
-        let mut rounds = Vec::new();
-        for round in 0..ROUNDS {
-            progress(&format!("1 % appended: round {} of {ROUNDS}", round + 1));
-            logs::append(&self.logs(), appended, round)?;
-            rounds.push(self.logcd(&[])?);
+    fn cold(&self, contests: &[Contest], rounds: usize) -> anyhow::Result<Table> {
+        let mut results = vec![(Vec::new(), Vec::new(), 0.0); contests.len()];
+        for round in 0..rounds {
+            for (contest, (theirs, ours, larger)) in contests.iter().zip(&mut results) {
+                progress(&format!("everything new: {}, round {} of {rounds}", contest.peer, round + 1));
+                theirs.push(self.tar(contest)?);
+                self.empty_out()?;
+                ours.push(self.logcd(&[&["--threads=2"], contest.flags].concat())?);
+                *larger = bytes(&self.archive()?)? / bytes(&self.base.join("peer"))? * 100.0 - 100.0;
+            }
         }
-        rounds.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds));
-        let peer = self.tar(TOY.pipe)?;
-        row(&mut table, TOY.peer, peer, "", None);
-        row(&mut table, "logcd", rounds[rounds.len() / 2], "", Some(peer));
-        row(&mut table, "logcd, nothing appended", self.logcd(&[])?, "", Some(peer));
+        let mut table = table("everything new");
+        for (contest, (theirs, ours, larger)) in contests.iter().zip(&results) {
+            let theirs = command_cost::median(theirs)?;
+            row(&mut table, contest.peer, theirs, "", None);
+            let name = ["logcd", contest.flags.join(" ").as_str()].join(" ");
+            let ours = command_cost::median(ours)?;
+            row(&mut table, name.trim_end(), ours, &format!("{larger:+.2} %"), Some(theirs));
+        }
         Ok(table)
     }
 
-    fn idle(&self) -> anyhow::Result<Table> {
-        let mut table = table(&format!("{IDLE_FILES} files, no news"));
+    fn archive(&self) -> anyhow::Result<PathBuf> {
+        let archive = std::fs::read_dir(self.out())?
+            .filter_map(Result::ok)
+            .find(|entry| entry.file_name().to_string_lossy().starts_with("all-logs-"));
+        Ok(archive.context("logcd made no archive")?.path())
+    }
+
+    fn warm(&self, rounds: usize) -> anyhow::Result<Table> {
         self.empty_out()?;
-        std::fs::remove_dir_all(self.logs())?;
-        std::fs::create_dir(self.logs())?;
+        self.logcd(&[])?;
+        let (mut theirs, mut appended, mut nothing, mut no_index) = (vec![], vec![], vec![], vec![]);
+        for round in 0..rounds {
+            progress(&format!("{} MiB appended: round {} of {rounds}", NEWS >> 20, round + 1));
+            logs::append(&self.logs(), NEWS, round as u64)?;
+            appended.push(self.logcd(&[])?);
+            nothing.push(self.logcd(&[])?);
+            let archive = self.archive()?;
+            let name = archive.file_name().context("no name")?.to_string_lossy().into_owned();
+            std::fs::remove_file(archive.with_file_name(format!(".{name}.index")))?;
+            no_index.push(self.logcd(&[])?);
+            theirs.push(self.tar(&TOY)?);
+        }
+        let mut table = table(&format!("{} MiB appended", NEWS >> 20));
+        let peer = command_cost::median(&theirs)?;
+        row(&mut table, TOY.peer, peer, "", None);
+        let ours =
+            [("logcd", appended), ("logcd, nothing appended", nothing), ("logcd, its index lost", no_index)];
+        for (name, rounds) in ours {
+            row(&mut table, name, command_cost::median(&rounds)?, "", Some(peer));
+        }
+        Ok(table)
+    }
+
+    fn idle(&self, rounds: usize) -> anyhow::Result<Table> {
+        self.empty_out()?;
+        self.empty_logs()?;
         for number in 0..IDLE_FILES {
             std::fs::write(self.logs().join(format!("idle-{number:04}.log")), "a line\n")?;
         }
         // Twice, so that no file is so new that it has to be read again.
         self.logcd(&[])?;
         self.logcd(&[])?;
-        row(&mut table, "logcd", self.logcd(&[])?, "", None);
+        let ours = (0..rounds).map(|_| self.logcd(&[])).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut table = table(&format!("{IDLE_FILES} files, no news"));
+        row(&mut table, "logcd", command_cost::median(&ours)?, "", None);
         Ok(table)
+    }
+
+    /// The same news beside more and more that is old.
+    fn growth(&self, rounds: usize) -> anyhow::Result<Table> {
+        let mut table = table(&format!("{} MiB appended to what is there already", NEWS >> 20));
+        let mut mebibytes = 128;
+        while mebibytes <= self.options.growth << 10 {
+            self.empty_out()?;
+            self.empty_logs()?;
+            progress(&format!("making {mebibytes} MiB"));
+            logs::make(&self.logs(), mebibytes << 20)?;
+            self.logcd(&["--threads=2"])?;
+            let mut ours = Vec::new();
+            for round in 0..rounds {
+                progress(&format!("beside {mebibytes} MiB: round {} of {rounds}", round + 1));
+                logs::append(&self.logs(), NEWS, round as u64)?;
+                ours.push(self.logcd(&[])?);
+            }
+            row(&mut table, &format!("logcd, {mebibytes} MiB"), command_cost::median(&ours)?, "", None);
+            mebibytes *= 4;
+        }
+        Ok(table)
+    }
+
+    fn empty_logs(&self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(self.logs())?;
+        Ok(std::fs::create_dir(self.logs())?)
     }
 
     fn empty_out(&self) -> anyhow::Result<()> {
@@ -168,7 +220,7 @@ impl Site<'_> {
 }
 
 fn row(table: &mut Table, name: &str, cost: Cost, archive: &str, against: Option<Cost>) {
-    let Cost { seconds, cpu_seconds, peak_mib } = cost;
+    let Cost { seconds, cpu_seconds, peak_mib, written_mib } = cost;
     let ratio =
         |of: fn(&Cost) -> f64| against.map_or(Cell::Empty, |peer| Cell::number(of(&peer) / of(&cost), 1));
     table.row(
@@ -177,6 +229,7 @@ fn row(table: &mut Table, name: &str, cost: Cost, archive: &str, against: Option
             Cell::number(cpu_seconds, 3),
             Cell::number(seconds, 3),
             Cell::number(peak_mib, 1),
+            Cell::number(written_mib, 1),
             Cell::Text(archive.to_owned()),
             ratio(|cost| cost.cpu_seconds),
             ratio(|cost| cost.seconds),
