@@ -22,7 +22,7 @@ lint:
 
 # Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
 test-clients:
-    cargo test {{special}} --test it -- real_clients each_line_is_exactly_one_write walkthroughs slow_disk a_terminal
+    cargo test {{special}} --test it -- real_clients each_line_is_exactly_one_write walkthroughs slow_disk clock_jumps a_terminal
     cargo test {{special}} --test readers --test terminal
 
 # The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw
@@ -54,6 +54,11 @@ bench agent *FLAGS:
     tests/bench/peers
     cargo build --release -p {{agent}} -p bench
     ./target/release/bench {{agent}} {{FLAGS}}
+
+# The three agents under load for so many minutes: memory, descriptors and threads must be flat at the end
+soak minutes="20":
+    cargo build --release -p nodecrew
+    tests/soak {{minutes}}
 
 # Fuzz one parser: just fuzz logd framing 60
 fuzz agent target seconds="60":
