@@ -131,7 +131,7 @@ impl Server {
             }
         };
         let allow = watch::channel(AllowList::new(&["any".parse().unwrap()])).1;
-        let gate = Gate { listener, permits: Arc::new(Semaphore::new(1000)), allow };
+        let gate = Gate::new(listener, Arc::new(Semaphore::new(1000)), allow);
         let router =
             Router::new().route("/v1/queues/{name}/{action}", post(answer)).with_state(self.shared.clone());
         let quit = CancellationToken::new();
