@@ -15,7 +15,7 @@ fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
     let bench = Bench::new(&[]);
     let mut dice = Dice::new(1);
     bench.write("x.log", dice.lines(100_000));
-    bench.cycle();
+    bench.once();
     let before = std::fs::read(bench.archive()).unwrap();
     let mut command = Command::new("sh");
     // 64 blocks of 512 bytes: the archive that is there fits, the next one does not.

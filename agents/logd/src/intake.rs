@@ -87,22 +87,27 @@ struct Synced {
     failures: u64,
 }
 
+/// What an earlier run wrote may never have been synced, where it was killed: it is owed a sync as if this one had written it.
+const LEFT_BEHIND: u64 = 1;
+
 impl Intake {
     pub fn new(journal: Journal, metrics: LogdMetrics, readiness: Readiness, rotated: Arc<Notify>) -> Intake {
         metrics.file_bytes.set(gauge(journal.file_bytes()));
+        let dirtied = Notify::new();
+        dirtied.notify_one();
         let state = State {
             batch: Vec::with_capacity(READ_BYTES + WRITE_AT_BYTES),
             scratch: Vec::new(),
             journal,
-            taken: 0,
+            taken: LEFT_BEHIND,
         };
         Intake {
             state: RefCell::new(state),
             turn: Notify::new(),
-            written: watch::Sender::default(),
+            written: watch::Sender::new(Written { position: LEFT_BEHIND, blocked: false }),
             synced: watch::Sender::default(),
             sync_wanted: Notify::new(),
-            dirtied: Notify::new(),
+            dirtied,
             rotated,
             pace: Cell::new(Pace::new()),
             readiness,

@@ -100,10 +100,12 @@ impl Journal {
         }
         let rotated = list_rotated(path).map_err(|e| refused("list", &parent, e))?;
         let directory = Arc::new(directory);
+        // They may be as new as this one, where the last run was killed.
+        let newest = rotated.last().filter(|file| !file.compressed);
+        let newest = newest.and_then(|file| File::open(parent.join(&file.name)).ok()).map(Arc::new);
         let mut journal = Journal {
             path: path.to_owned(),
-            // Its entry may be new, too, where the last run was killed.
-            unsynced: Unsynced { files: Vec::new(), directory: Some(directory.clone()) },
+            unsynced: Unsynced { files: newest.into_iter().collect(), directory: Some(directory.clone()) },
             syncing: Unsynced::default(),
             directory,
             _lock: lock,

@@ -84,6 +84,36 @@ fn interval(kind: Kind) {
     eprintln!("logd, interval, {kind:?}: power lost {rounds} times");
 }
 
+/// Nobody sends anything to the run behind the one that was killed.
+fn after_a_kill(kind: Kind) {
+    let disk = Disk::new(kind);
+    let senders = Senders::default();
+    let file = disk.path("node_log");
+    for round in 0..crate::rounds() {
+        // An hour: what the killed run wrote, it does not sync.
+        let agent = started(Agent::start(&mut lines::command(&file, "1h")));
+        senders.send(lines::door(&agent)).unwrap();
+        agent.kill9();
+        let agent = started(Agent::start(&mut lines::command(&file, "10ms")));
+        let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
+        let began = Instant::now();
+        while syncs(&mut http) == 0 {
+            assert!(began.elapsed() < DEADLINE, "no sync: {:#?}", agent.last_events());
+        }
+        disk.lose_power();
+        agent.kill9();
+        disk.power_on();
+        let agent = started(Agent::start(&mut lines::command(&file, "1h")));
+        senders.check(&file, round + 1);
+        agent.kill9();
+    }
+}
+
+#[test]
+fn what_a_killed_logd_left_is_synced_by_the_next_on_ext4() {
+    after_a_kill(Kind::Ext4);
+}
+
 #[test]
 fn with_an_interval_logd_loses_nothing_older_on_ext4() {
     interval(Kind::Ext4);
