@@ -49,6 +49,7 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             item_bytes_max: 1000,
             request_bytes_max: 5000,
             room: Room::new(5000, 5000),
+            answers: Room::new(5000, 5000),
             streams: Streams::at_most(1),
             metrics,
             drain: context.stop.drain,

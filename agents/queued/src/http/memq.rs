@@ -202,6 +202,8 @@ async fn dequeue<E: Engine>(
             let room = match doors.answers.hold(body.len()) {
                 Ok(room) => room,
                 Err(problem) => {
+                    // A crowd that waits for the disk must not hold bodies.
+                    drop(item);
                     doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::RELEASE }]).await?;
                     return Err(problem);
                 }

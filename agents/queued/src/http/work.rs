@@ -231,10 +231,12 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         results: outcomes(&ids, &results),
     };
     let mut line = Line::new(StatusCode::OK, &answer);
+    drop(answer);
     match doors.answers.hold(line.text.len()) {
         Ok(room) => line.room = room,
         Err(problem) => {
-            // Nobody will hear of these leases.
+            // Nobody will hear of these leases. The release waits for the disk, and a crowd of those must not hold bodies.
+            drop(line);
             let release = |(id, token)| Settlement { id, token, wish: Wish::RELEASE };
             doors.engine.settle(name, leased_now.into_iter().map(release).collect()).await?;
             return Err(problem);

@@ -2,6 +2,7 @@
 
 use crate::daemon::{Queued, wait_until};
 use crate::http::Http;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 const MIB: u64 = 1 << 20;
@@ -111,20 +112,22 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
     let daemon = Queued::start(&flags);
     let http = &mut daemon.http();
     let body = "x".repeat(1 << 20);
-    for queue in ["q", "w"] {
-        for _ in 0..8 {
+    for (queue, count) in [("q", 8), ("w", 8), ("l", 8 * 20)] {
+        for _ in 0..count {
             http.post(&format!("/v1/queues/{queue}/items"), &body).expect(201);
         }
     }
     http.post("/v1/queues/q/items", "small").expect(201);
     http.post("/memq/server/queues/w/dequeue", "").expect(200);
     let (before, _) = daemon.resident();
-    // 40 × 8 MiB of listings, as much of leases and dequeued messages, of which nobody reads a byte.
+    // 40 × 8 MiB of listings, as much of leases and dequeued messages, of which nobody reads a byte; they are there all at
+    // once.
+    daemon.freeze();
     let mut silent = Vec::new();
     for _ in 0..40 {
         for (method, path, wish) in [
             ("GET", "/v1/queues/q/items?limit=8", ""),
-            ("POST", "/v1/queues/q/lease", r#"{"max":8,"lease_ms":100}"#),
+            ("POST", "/v1/queues/l/lease", r#"{"max":8,"lease_ms":100}"#),
             ("POST", "/memq/server/queues/w/dequeue", ""),
         ] {
             let mut client = daemon.http();
@@ -132,6 +135,7 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
             silent.push(client);
         }
     }
+    daemon.signal(Signal::SIGCONT);
     // Whoever reads is answered, in the worst case with the request to come back.
     for _ in 0..50 {
         http.post("/v1/queues/other/items", "y").expect(201);
