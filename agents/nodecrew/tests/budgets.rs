@@ -81,7 +81,7 @@ fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
         let after = agents.each_ref().map(Agent::wakes);
         [0, 1, 2].map(|agent| after[agent].saturating_sub(before[agent]))
     };
-    watch(Duration::from_secs(1));
+    watch(Duration::from_secs(2));
     let wakes = watch(WATCHED);
     for (agent, wakes) in agents.iter().zip(wakes) {
         let (memory, threads) = (agent.status("", "RssAnon") * 1024, agent.status("", "Threads"));
@@ -92,7 +92,7 @@ fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
         );
         assert!(memory < 6 * MIB, "{} has {memory} bytes", agent.name);
         assert!(threads <= 5, "{} has {threads} threads", agent.name);
-        assert!(wakes < 5 * WATCHED.as_secs(), "{} polls: woken {wakes} times in {WATCHED:?}", agent.name);
+        assert!(wakes < WATCHED.as_secs(), "{} polls: woken {wakes} times in {WATCHED:?}", agent.name);
     }
 }
 

@@ -133,7 +133,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         took: Duration::MAX,
         left: None,
     };
-    let housekeeping = Housekeeping { dir: dir.clone() };
+    let housekeeping = Housekeeping::new(dir.clone());
     let shared = engine.shared();
     let pen = shared.pen.get_or_init(|| Arc::new(Mutex::new(writer))).clone();
     let threads = vec![

@@ -65,6 +65,8 @@ pub struct State {
     armed_ms: u64,
     /// The writer sleeps.
     writer_idle: bool,
+    /// The housekeeping sleeps until something happens.
+    housework_rests: bool,
     /// `keep_turns` runs.
     keeps_turns: bool,
     /// What is durable now, and whose answer `keep_turns` is to give.
@@ -165,6 +167,7 @@ impl Shared {
             next_waiter: 0,
             armed_ms: u64::MAX,
             writer_idle: false,
+            housework_rests: false,
             keeps_turns: false,
             answers: Vec::new(),
         };
@@ -217,6 +220,14 @@ impl Shared {
         self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// The same, until something happens to a queue or to the log's files.
+    pub fn housework_rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.housework_rests = true;
+        let mut state = self.housework.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.housework_rests = false;
+        state
+    }
+
     /// What follows from a command: waiters are served in the same commit, the timer and the writer are told.
     fn follow_up(&self, state: &mut State) {
         let mut touched = state.core.take_touched();
@@ -246,6 +257,10 @@ impl Shared {
         }
         if changed && self.changes.receiver_count() > 0 {
             self.changes.send_modify(|count| *count += 1);
+        }
+        if changed && state.housework_rests {
+            state.housework_rests = false;
+            self.housework.notify_all();
         }
         if state.writer_idle && state.disk_mut(|front| front.is_due()) == Some(true) {
             match state.keeps_turns {

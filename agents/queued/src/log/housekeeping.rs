@@ -10,14 +10,16 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Between two tries to make a file, and two looks at what could go.
+/// Between two tries to make a file, and two looks at what could go while things happen.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Bytes that are written anew under one hold of the lock: about a tenth of a millisecond.
 const BYTES_AT_ONCE: usize = 64 << 10;
 
 #[derive(Debug)]
 pub struct Housekeeping {
-    pub dir: PathBuf,
+    dir: PathBuf,
+    /// Where the log ended at the last look, in groups and bytes.
+    looked_at: Option<(u64, u64)>,
 }
 
 enum Task {
@@ -27,7 +29,11 @@ enum Task {
 }
 
 impl Housekeeping {
-    pub fn run(self, shared: &Shared) {
+    pub fn new(dir: PathBuf) -> Housekeeping {
+        Housekeeping { dir, looked_at: None }
+    }
+
+    pub fn run(mut self, shared: &Shared) {
         let mut bytes = Vec::new();
         while !shared.closing.load(Ordering::Relaxed) {
             match self.next(shared) {
@@ -47,7 +53,7 @@ impl Housekeeping {
     }
 
     /// What to do next, once there is something.
-    fn next(&self, shared: &Shared) -> Task {
+    fn next(&mut self, shared: &Shared) -> Task {
         let mut state = shared.lock();
         let live_bytes = state.core.usage.live_bytes;
         let live = state.core.usage.live.clone();
@@ -73,7 +79,12 @@ impl Housekeeping {
         });
         let task = task.unwrap_or(Task::Rest);
         if let Task::Rest = task {
-            drop(shared.housework_timeout(state, RETRY_AFTER));
+            let end = state.disk_mut(|front| (front.next_group, front.offset));
+            if std::mem::replace(&mut self.looked_at, end) == end {
+                drop(shared.housework_rest(state));
+            } else {
+                drop(shared.housework_timeout(state, RETRY_AFTER));
+            }
         }
         task
     }
