@@ -18,8 +18,7 @@ use kit::{listen, logs};
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Runs the daemon until it is drained.
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
@@ -33,7 +32,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let (limits, limits_now) = watch::channel(limits(&serve));
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));
     let (orders, orders_received) = mpsc::channel(16);
-    let rotated = Arc::new(Notify::new());
+    let (finished, mut finished_now) = watch::channel(journal.newest_finished());
     let peers = Peers::default();
     let (policy, policy_now) = watch::channel(serve.policy());
     let _ = context.pages.set(page::routes(Sight {
@@ -56,7 +55,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         allow: allow_now,
         tls: serve.tls.follow(&context.stop)?,
         orders: orders_received,
-        rotated: rotated.clone(),
+        newest_finished: finished,
         metrics: metrics.clone(),
         peers,
         context: context.clone(),
@@ -72,7 +71,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let mut hangups = context.stop.hangups();
     let mut config = control.settings.flags.serve.common.config.clone().map(|path| Files::new(vec![path]));
     // Finishes what an earlier run left: files not yet compressed, bounds that were lowered meanwhile.
-    rotated.notify_one();
+    finished_now.mark_changed();
     // At most one round at a time, and nothing else waits for it: a large file takes its time.
     let mut tidying = None;
     loop {
@@ -98,7 +97,9 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
                 control.reload().await;
             }
             () = changed => control.reload().await,
-            () = rotated.notified(), if tidy_now => tidying = Some(control.tidy()?),
+            Ok(()) = finished_now.changed(), if tidy_now => {
+                tidying = Some(control.tidy(*finished_now.borrow_and_update())?);
+            }
             report = tidied => {
                 tidying = None;
                 control.count(report);
@@ -135,13 +136,13 @@ impl Control {
     }
 
     /// One round of housekeeping on a thread of its own, since its priority is lowered for good.
-    fn tidy(&self) -> Result<Tidied, Fatal> {
+    fn tidy(&self, newest: u64) -> Result<Tidied, Fatal> {
         let serve = &self.settings.flags.serve;
         let (path, policy, compress) = (self.file.clone(), serve.policy(), !serve.no_gzip);
         let (finished, report) = oneshot::channel();
         spawn_thread("logd-tidy", move || {
             kit::priority::lower_this_thread();
-            let _ = finished.send(housekeeping::tidy(&path, &policy, compress));
+            let _ = finished.send(housekeeping::tidy(&path, newest, &policy, compress));
         })?;
         Ok(report)
     }

@@ -21,26 +21,34 @@ pub struct Report {
     pub kept_bytes: u64,
 }
 
-/// One round over the rotated files of `path`. Old files go first, so that a full disk gets room.
-pub fn tidy(path: &Path, policy: &Policy, compress: bool) -> io::Result<Report> {
-    let mut report = Report { removed: remove_surplus(path, policy)?, ..Report::default() };
+/// One round over the rotated files of `path` up to number `newest`: later ones may still be written to. Old files go
+/// first, so that a full disk gets room.
+pub fn tidy(path: &Path, newest: u64, policy: &Policy, compress: bool) -> io::Result<Report> {
+    let list = || list_finished(path, newest);
+    let mut report = Report { removed: remove_surplus(path, &list()?, policy)?, ..Report::default() };
     if compress {
-        remove_leftovers(path)?;
-        for file in list_rotated(path)?.iter().filter(|file| !file.compressed) {
+        let uncompressed = || list().map(|files| files.into_iter().filter(|file| !file.compressed));
+        uncompressed()?.try_for_each(|file| remove_leftovers(&path.with_file_name(file.name)))?;
+        for file in uncompressed()? {
             gzip(&path.with_file_name(&file.name))?;
             report.compressed += 1;
         }
-        report.removed += remove_surplus(path, policy)?;
+        report.removed += remove_surplus(path, &list()?, policy)?;
     }
-    let kept = list_rotated(path)?;
+    let kept = list()?;
     report.kept_files = kept.len();
     report.kept_bytes = kept.iter().map(|file| file.bytes).sum();
     Ok(report)
 }
 
-fn remove_surplus(path: &Path, policy: &Policy) -> io::Result<u64> {
-    let rotated = list_rotated(path)?;
-    let surplus = policy.surplus(&rotated);
+fn list_finished(path: &Path, newest: u64) -> io::Result<Vec<Rotated>> {
+    let mut files = list_rotated(path)?;
+    files.retain(|file| file.number <= newest);
+    Ok(files)
+}
+
+fn remove_surplus(path: &Path, rotated: &[Rotated], policy: &Policy) -> io::Result<u64> {
+    let surplus = policy.surplus(rotated);
     for Rotated { name, .. } in surplus {
         std::fs::remove_file(path.with_file_name(name))?;
         tracing::info!(file = name, "removed the oldest rotated file");
@@ -49,14 +57,12 @@ fn remove_surplus(path: &Path, policy: &Policy) -> io::Result<u64> {
 }
 
 /// A crash between two steps leaves a half-written copy, or a file beside its finished copy.
-fn remove_leftovers(path: &Path) -> io::Result<()> {
-    for file in list_rotated(path)?.iter().filter(|file| !file.compressed) {
-        let finished = compressed_path(&path.with_file_name(&file.name));
-        for leftover in [unfinished_path(&finished), finished] {
-            match std::fs::remove_file(leftover) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+fn remove_leftovers(original: &Path) -> io::Result<()> {
+    let finished = compressed_path(original);
+    for leftover in [unfinished_path(&finished), finished] {
+        match std::fs::remove_file(leftover) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
     }
     Ok(())
@@ -107,6 +113,9 @@ mod tests {
     const POLICY: Policy =
         Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 2, keep_bytes: 0 };
 
+    /// All of them are finished.
+    const NEWEST: u64 = 4;
+
     fn names(directory: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(directory).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -122,7 +131,7 @@ mod tests {
             std::fs::write(directory.path().join(name), format!("line {number}\n").repeat(100)).unwrap();
         }
         std::fs::write(directory.path().join("unrelated.000001"), "stays").unwrap();
-        let report = tidy(&directory.path().join("node_log"), &POLICY, true).unwrap();
+        let report = tidy(&directory.path().join("node_log"), NEWEST, &POLICY, true).unwrap();
         assert_eq!((report.compressed, report.removed, report.kept_files), (2, 2, 2));
         assert_eq!(
             names(directory.path()),
@@ -146,7 +155,7 @@ mod tests {
         std::fs::write(directory.path().join(format!("{name}.gz")), "finished but maybe not on the disk")
             .unwrap();
         std::fs::write(directory.path().join(format!(".{name}.gz.new")), "half").unwrap();
-        tidy(&directory.path().join("node_log"), &POLICY, true).unwrap();
+        tidy(&directory.path().join("node_log"), NEWEST, &POLICY, true).unwrap();
         assert_eq!(names(directory.path()), [format!("{name}.gz")]);
         let copy = File::open(directory.path().join(format!("{name}.gz"))).unwrap();
         let mut text = String::new();

@@ -17,7 +17,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
@@ -59,7 +58,7 @@ pub struct Intake {
     /// Something was written that a sync should cover before long.
     dirtied: Notify,
     /// Told after each rotation.
-    rotated: Arc<Notify>,
+    newest_finished: watch::Sender<u64>,
     pace: Cell<Pace>,
     readiness: Readiness,
     pub metrics: LogdMetrics,
@@ -91,7 +90,12 @@ struct Synced {
 const LEFT_BEHIND: u64 = 1;
 
 impl Intake {
-    pub fn new(journal: Journal, metrics: LogdMetrics, readiness: Readiness, rotated: Arc<Notify>) -> Intake {
+    pub fn new(
+        journal: Journal,
+        metrics: LogdMetrics,
+        readiness: Readiness,
+        newest_finished: watch::Sender<u64>,
+    ) -> Intake {
         metrics.file_bytes.set(gauge(journal.file_bytes()));
         let dirtied = Notify::new();
         dirtied.notify_one();
@@ -108,7 +112,7 @@ impl Intake {
             synced: watch::Sender::default(),
             sync_wanted: Notify::new(),
             dirtied,
-            rotated,
+            newest_finished,
             pace: Cell::new(Pace::new()),
             readiness,
             metrics,
@@ -244,10 +248,9 @@ impl Intake {
         self.metrics.file_bytes.set(gauge(journal.file_bytes()));
         self.metrics.reopened.inc_by(events.reopened);
         self.metrics.rotation_errors.inc_by(events.rotation_failed);
-        if events.rotated > 0 {
-            self.metrics.rotations.inc_by(events.rotated);
-            self.rotated.notify_one();
-        }
+        self.metrics.rotations.inc_by(events.rotated);
+        let newest = journal.newest_finished();
+        self.newest_finished.send_if_modified(|finished| std::mem::replace(finished, newest) != newest);
     }
 
     /// Says how the last write went.

@@ -57,6 +57,8 @@ pub struct Journal {
     since: SystemTime,
     pub policy: Policy,
     next_number: u64,
+    /// The newest rotated file that nothing is added to any more; when a rotation is half done, an older one than the newest.
+    newest_finished: u64,
     rotation: Rotation,
     looked_at: Instant,
     /// After a failed rotation: not with every batch again.
@@ -101,6 +103,7 @@ impl Journal {
         let rotated = list_rotated(path).map_err(|e| refused("list", &parent, e))?;
         let directory = Arc::new(directory);
         // They may be as new as this one, where the last run was killed.
+        let newest_number = rotated.last().map_or(0, |newest| newest.number);
         let newest = rotated.last().filter(|file| !file.compressed);
         let newest = newest.and_then(|file| File::open(parent.join(&file.name)).ok()).map(Arc::new);
         let mut journal = Journal {
@@ -113,7 +116,8 @@ impl Journal {
             file_bytes: metadata.len(),
             since: metadata.created().or_else(|_| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH),
             policy,
-            next_number: rotated.last().map_or(1, |newest| newest.number + 1),
+            next_number: newest_number + 1,
+            newest_finished: newest_number,
             rotation: Rotation::InPlace,
             looked_at: Instant::now(),
             rotate_not_before: None,
@@ -166,13 +170,13 @@ impl Journal {
         }
         std::fs::rename(&unborn, &self.path)?;
         self.replace_file(file)?;
-        self.rotation = Rotation::InPlace;
         self.events.rotated += 1;
         Ok(())
     }
 
     /// What a sync must write now so that everything appended so far is safe.
     pub fn take_unsynced(&mut self) -> Unsynced {
+        self.end_sync(false); // one that was given up, if any
         self.syncing = std::mem::take(&mut self.unsynced);
         self.syncing.files.push(self.file.clone());
         self.syncing.clone()
@@ -186,6 +190,11 @@ impl Journal {
             self.unsynced.files.append(&mut tried.files);
             self.unsynced.directory = self.unsynced.directory.take().or(tried.directory);
         }
+    }
+
+    /// Rotated files after this one may still be written to: nobody may compress or remove them.
+    pub fn newest_finished(&self) -> u64 {
+        self.newest_finished
     }
 
     pub fn file_bytes(&self) -> u64 {
@@ -275,6 +284,8 @@ impl Journal {
         self.unsynced.directory = Some(self.directory.clone());
         self.file_bytes = metadata.len();
         self.since = SystemTime::now();
+        self.rotation = Rotation::InPlace;
+        self.newest_finished = self.next_number - 1;
         Ok(())
     }
 
@@ -361,6 +372,7 @@ fn lock(path: &Path) -> Result<File, Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::housekeeping;
 
     fn never() -> Policy {
         Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 }
@@ -387,6 +399,8 @@ mod tests {
             let again = journal.take_unsynced();
             assert_eq!((again.files.len(), again.directory.is_some()), (2, true));
         }
+        let after_one_that_was_given_up = journal.take_unsynced();
+        assert_eq!(after_one_that_was_given_up.files.len(), 2);
         journal.end_sync(true);
         let next = journal.take_unsynced();
         assert_eq!((next.files.len(), next.directory.is_some()), (1, false));
@@ -459,22 +473,51 @@ mod tests {
         assert_eq!(content(&directory, &rotated[0].name), "one\ntwo\n");
     }
 
-    #[test]
-    fn when_the_successor_cannot_take_its_place_lines_go_to_the_old_file_until_it_can() {
+    /// The first rotation came half way: "one" is in the renamed file, and what is in the way keeps the successor out.
+    fn half_rotated() -> (tempfile::TempDir, Journal) {
         let (directory, mut journal) = journal(never());
         journal.append(b"one\n").unwrap();
         let path = directory.path().join("node_log");
-        std::fs::rename(&path, directory.path().join("node_log.000001-20260101T000000Z")).unwrap();
+        std::fs::rename(&path, directory.path().join(FIRST)).unwrap();
         journal.rotation = Rotation::PutAway;
+        journal.next_number += 1;
         // A directory that is not empty is what no file can be renamed to.
         std::fs::create_dir_all(path.join("in the way")).unwrap();
         journal.append(b"two\n").unwrap();
         assert_eq!(journal.events.rotation_failed, 1);
         std::fs::remove_dir_all(&path).unwrap();
-        journal.rotate_not_before = None;
+        (directory, journal)
+    }
+
+    const FIRST: &str = "node_log.000001-20260101T000000Z";
+
+    #[test]
+    fn when_the_successor_cannot_take_its_place_lines_go_to_the_old_file_until_it_can() {
+        let (directory, mut journal) = half_rotated();
+        let tidy = |journal: &Journal| {
+            let path = directory.path().join("node_log");
+            housekeeping::tidy(&path, journal.newest_finished(), &never(), true).unwrap().compressed
+        };
+        assert_eq!(tidy(&journal), 0, "what is still written to is nobody's to compress");
         journal.append(b"three\n").unwrap();
-        assert_eq!(content(&directory, "node_log.000001-20260101T000000Z"), "one\ntwo\n");
-        assert_eq!(content(&directory, "node_log"), "three\n");
+        assert_eq!(content(&directory, FIRST), "one\ntwo\nthree\n");
+        journal.rotate_not_before = None;
+        journal.append(b"four\n").unwrap();
+        assert_eq!(content(&directory, FIRST), "one\ntwo\nthree\n");
+        assert_eq!(content(&directory, "node_log"), "four\n");
+        assert_eq!(tidy(&journal), 1);
+    }
+
+    #[test]
+    fn who_asks_for_another_file_in_the_middle_of_a_rotation_gets_one_that_stays() {
+        let (directory, mut journal) = half_rotated();
+        journal.reopen().unwrap();
+        for line in ["three\n", "four\n"] {
+            journal.append(line.as_bytes()).unwrap();
+            journal.rotate_not_before = None;
+        }
+        assert_eq!(content(&directory, "node_log"), "three\nfour\n");
+        assert_eq!(journal.newest_finished(), 1);
     }
 
     #[test]

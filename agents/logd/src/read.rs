@@ -287,7 +287,7 @@ mod tests {
         for n in 0..40 {
             journal.append(format!("line {n}\n").as_bytes()).unwrap();
             if n == 25 {
-                tidy(&path, &POLICY, true).unwrap();
+                tidy(&path, u64::MAX, &POLICY, true).unwrap();
             }
         }
         assert!(list_rotated(&path).unwrap().iter().any(|file| file.compressed));
@@ -312,7 +312,7 @@ mod tests {
         for n in 0..2000 {
             journal.append(format!("line {n}\n").as_bytes()).unwrap();
             if n % 300 == 299 {
-                tidy(&path, &POLICY, true).unwrap();
+                tidy(&path, u64::MAX, &POLICY, true).unwrap();
             }
         }
         journal.append(b"stop\n").unwrap();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
@@ -44,8 +44,8 @@ pub struct Plan {
     pub allow: watch::Receiver<AllowList>,
     pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     pub orders: mpsc::Receiver<Order>,
-    /// Told after each rotation.
-    pub rotated: Arc<Notify>,
+    /// Told after each rotation which rotated file is the last that nothing is added to.
+    pub newest_finished: watch::Sender<u64>,
     pub metrics: LogdMetrics,
     pub peers: Peers,
     pub context: Context,
@@ -68,7 +68,7 @@ pub fn run(plan: Plan) -> Result<(), Fatal> {
 
 async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     let Context { stop, readiness, liveness, .. } = plan.context.clone();
-    let intake = Rc::new(Intake::new(plan.journal, plan.metrics, readiness.clone(), plan.rotated));
+    let intake = Rc::new(Intake::new(plan.journal, plan.metrics, readiness.clone(), plan.newest_finished));
     let shared = Shared {
         intake: intake.clone(),
         budget: Budget::new(plan.held_bytes_max, plan.connections_max),
