@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Of a log that is being deleted, behind its hidden name: should that be cut short, the name can be given back.
 const ASIDE: &str = ".logcd-removing";
+/// What a file system takes for a name.
+const NAME_BYTES_MAX: usize = 255;
 
 /// The entries whose files may go once the archive has been verified: wholly archived, and left alone for
 /// long enough by every clock that the file system keeps.
@@ -47,7 +49,7 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     }
     // Whoever puts another file in its place just now gets it back: only a file that nobody can reach by
     // its name any more is deleted. The rename changes its change time.
-    let aside = [b".", last.as_bytes(), ASIDE.as_bytes()].concat();
+    let aside = aside_name(last.as_bytes());
     let aside = OsStr::from_bytes(&aside);
     rename(&directory, last, aside)?;
     let moved = look_at(&directory, aside)?.stamp;
@@ -57,6 +59,12 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     }
     rename(&directory, aside, last)?;
     Ok(false)
+}
+
+/// Of a name for which there is no room only the end: most say there what they are, and the content counts.
+fn aside_name(name: &[u8]) -> Vec<u8> {
+    let room = NAME_BYTES_MAX - 1 - ASIDE.len();
+    [b".", &name[name.len().saturating_sub(room)..], ASIDE.as_bytes()].concat()
 }
 
 /// Gives logs that a crash or an error left half deleted their names back, so that they are looked at anew.

@@ -80,10 +80,14 @@ fn a_log_that_a_crash_left_half_deleted_gets_its_name_back_and_is_deleted() {
     bench.write("x.log", "line\n");
     bench.write(".y.log.logcd-removing", "left by a crash\n");
     bench.write(".x.log.logcd-removing", "its name was taken since\n");
+    // No room for more in its name.
+    let long = "n".repeat(251) + ".log";
+    bench.write(&long, "long\n");
     let mut archivist = bench.archivist();
     cycle_in(&mut archivist, 0);
     let archived = |content: &[u8]| members(&bench.archive()).values().any(|held| held == content);
     assert!(archived(b"line\n") && archived(b"left by a crash\n") && archived(b"its name was taken since\n"));
+    assert!(archived(b"long\n"));
     wait_for("the removal", || {
         cycle_in(&mut archivist, 3);
         std::fs::read_dir(bench.root.path().join("log")).unwrap().count() == 0
