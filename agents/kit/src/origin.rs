@@ -2,7 +2,12 @@
 //! visitor reaches, loopback and forwarded ports included, though it never sees the answer.
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
+
+/// Browsers send one of them with whatever may change something; nobody else does.
+pub const SAID_BY_BROWSERS: [HeaderName; 2] = [SITE, header::ORIGIN];
+
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether this is not to be done. Looking is left alone: no strange page gets to read it.
 pub fn is_from_elsewhere(request: &Request) -> bool {
@@ -14,7 +19,7 @@ pub fn is_from_elsewhere(request: &Request) -> bool {
 /// request went. Whoever says neither is no browser.
 fn is_strange(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site")) {
+    if let Some(site) = text(SITE) {
         return !matches!(site, "same-origin" | "none");
     }
     let Some(origin) = text(header::ORIGIN) else { return false };

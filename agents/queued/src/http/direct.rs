@@ -11,6 +11,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use kit::http::{Answer, Peer};
+use kit::origin::SAID_BY_BROWSERS;
 use kit::pieces::{Piece, Reply};
 
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl<E: Engine> Direct<E> {
     /// The queue's name and what is to be done, if there is nothing to be said against it.
     fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
         // A browser: the router looks whose page it is.
-        if ["origin", "sec-fetch-site"].into_iter().any(|name| piece.has(name)) {
+        if SAID_BY_BROWSERS.iter().any(|name| piece.has(name.as_str())) {
             return None;
         }
         let doors = &self.doors;

@@ -9,21 +9,22 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Text, and the room that it takes until nobody needs it any more.
-struct Held<T> {
-    text: T,
+struct Held {
+    text: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        self.text.as_ref()
+        &self.text
     }
 }
 
-pub fn body(text: impl AsRef<[u8]> + Send + 'static, room: Option<OwnedSemaphorePermit>) -> Body {
+pub fn body(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body {
+    let text = text.into();
     match room {
-        Some(room) => Body::from(Bytes::from_owner(Held { text: Bytes::from_owner(text), _room: room })),
-        None => Body::from(Bytes::from_owner(text)),
+        Some(room) => Body::from(Bytes::from_owner(Held { text, _room: room })),
+        None => Body::from(text),
     }
 }
 
