@@ -10,6 +10,7 @@ mod logd;
 mod process;
 mod programs;
 mod queued;
+mod rank;
 mod report;
 
 use clap::Parser;

@@ -33,11 +33,9 @@ pub fn of(command: &mut Command) -> anyhow::Result<Cost> {
     })
 }
 
-/// The one in the middle by CPU, whole: figures of different rounds do not belong on one line.
+/// The round in the middle by CPU.
 pub fn median(rounds: &[Cost]) -> anyhow::Result<Cost> {
-    let mut sorted = rounds.to_vec();
-    sorted.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds));
-    sorted.get(sorted.len() / 2).copied().context("no round")
+    crate::rank::median(rounds, |cost| cost.cpu_seconds)
 }
 
 fn seconds(time: nix::libc::timeval) -> anyhow::Result<f64> {

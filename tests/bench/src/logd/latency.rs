@@ -2,6 +2,7 @@
 
 use super::lines::{Load, pause};
 use super::server::Server;
+use crate::rank::within;
 use crate::report::{Cell, Table};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -41,17 +42,14 @@ pub fn compare(servers: &[Server], megabytes: usize, rounds: usize, logd: &Path)
         let lines = taken.len();
         taken.retain(|took| *took < THERE_WITHIN);
         taken.sort();
-        let milliseconds = |of_a_hundred: usize| {
-            let took = taken.get(taken.len() * of_a_hundred / 100).or(taken.last());
-            Cell::number(took.map_or(f64::NAN, |took| took.as_secs_f64() * 1000.0), 1)
-        };
+        let milliseconds = |of_a_thousand| Cell::number(within(&taken, of_a_thousand) * 1000.0, 1);
         let count = |count: usize| Cell::Text(count.to_string());
         table.row(
             server.name(),
             vec![
-                milliseconds(99),
-                milliseconds(50),
-                milliseconds(100),
+                milliseconds(990),
+                milliseconds(500),
+                milliseconds(1000),
                 count(lines),
                 count(lines - taken.len()),
             ],

@@ -181,7 +181,7 @@ impl Load {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "spinning would take a processor from what is measured")]
+#[expect(clippy::disallowed_methods, reason = "spinning would take a processor from what is measured")]
 pub fn pause(duration: Duration) {
     if !duration.is_zero() {
         std::thread::sleep(duration);

@@ -6,6 +6,7 @@ mod latency;
 mod lines;
 mod server;
 
+use crate::rank::median;
 use crate::report::{Cell, Report, Table};
 use anyhow::bail;
 use lines::{Load, Outcome};
@@ -120,7 +121,8 @@ fn compare(trial: &Trial, servers: &[Server], rounds: usize, logd: &Path) -> any
             results.push(round);
         }
     }
-    let medians: Vec<Round> = results.iter().map(|rounds| median(rounds)).collect();
+    let medians = results.iter().map(|rounds| median(rounds, |round| round.cpu_seconds));
+    let medians: Vec<Round> = medians.collect::<anyhow::Result<_>>()?;
     let limit = servers.iter().zip(&medians).find(|(server, _)| **server == Server::BareLoop);
     let limit = limit.map_or(f64::NAN, |(_, round)| round.cpu_seconds);
     let peers = servers.iter().zip(&medians).filter(|(server, _)| server.is_peer());
@@ -163,13 +165,6 @@ fn measure(server: Server, load: &Load, logd: &Path) -> anyhow::Result<Round> {
     })?;
     let outcome = load.outcome(&file)?;
     Ok(Round { cpu_seconds: cost.cpu_seconds, seconds, peak_mib: cost.peak_mib, outcome })
-}
-
-/// The round in the middle by CPU, whole: figures of different rounds do not belong on one line.
-fn median(rounds: &[Round]) -> Round {
-    let mut sorted = rounds.to_vec();
-    sorted.sort_by(|a, b| a.cpu_seconds.total_cmp(&b.cpu_seconds));
-    sorted[sorted.len() / 2]
 }
 
 fn say(outcomes: &[Outcome]) -> String {

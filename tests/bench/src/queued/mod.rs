@@ -5,6 +5,7 @@ mod client;
 mod pace;
 mod server;
 
+use crate::rank::median;
 use crate::report::{Cell, Report, Table};
 use anyhow::bail;
 use clap::ValueEnum;
@@ -80,7 +81,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 LARGE => format!("{keeping:?}, clients: {clients}, items of 4 KiB"),
                 _ => format!("{keeping:?}, clients: {clients}, {} items in one go", order.items),
             };
-            let setting = Setting { peer: Peer::Queued, keeping, order, clients, phase };
+            let setting = Setting { keeping, order, clients, phase };
             let medians = measure(&what, &there, setting, rounds, &queued)?;
             report.add(paces(&what, &medians));
             report.add(times(&what, &medians));
@@ -118,21 +119,21 @@ fn measure(
             let server = peer.start(setting.keeping, directory.path(), queued)?;
             let mut paces = Round::default();
             for (pace, work) in paces.iter_mut().zip(WORKS) {
-                *pace = Setting { peer, ..setting }.measure(&server, directory.path(), work)?;
+                *pace = setting.measure(peer, &server, directory.path(), work)?;
             }
             results.push(paces);
         }
     }
-    Ok(peers.iter().copied().zip(results.iter().map(|rounds| median(rounds))).collect())
+    peers.iter().zip(&results).map(|(peer, rounds)| Ok((*peer, middle(rounds)?))).collect()
 }
 
 /// The pace in the middle of each kind of work, with what it cost in that round.
-fn median(rounds: &[Round]) -> Round {
-    std::array::from_fn(|work| {
-        let mut paces: Vec<Pace> = rounds.iter().map(|round| round[work]).collect();
-        paces.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-        paces[paces.len() / 2]
-    })
+fn middle(rounds: &[Round]) -> anyhow::Result<Round> {
+    let mut middle = Round::default();
+    for (work, pace) in middle.iter_mut().enumerate() {
+        *pace = median(rounds, |round| round[work].per_second)?[work];
+    }
+    Ok(middle)
 }
 
 fn paces(what: &str, medians: &[(Peer, Round)]) -> Table {

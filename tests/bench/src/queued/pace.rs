@@ -4,6 +4,7 @@ use super::client::{Client, Order};
 use super::server::{Keeping, Peer};
 use crate::disk;
 use crate::process::Contender;
+use crate::rank::within;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,6 @@ pub struct Pace {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    pub peer: Peer,
     pub keeping: Keeping,
     pub order: Order,
     pub clients: u16,
@@ -40,13 +40,18 @@ pub struct Setting {
 
 impl Setting {
     /// All connections on one thread, so that the load costs every server the same.
-    pub fn measure(self, server: &Contender, directory: &Path, work: Work) -> anyhow::Result<Pace> {
+    pub fn measure(
+        self,
+        peer: Peer,
+        server: &Contender,
+        directory: &Path,
+        work: Work,
+    ) -> anyhow::Result<Pace> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut connected = Vec::new();
             for number in 0..self.clients {
-                connected
-                    .push(Client::connect(self.peer, self.keeping, self.order, server.port, number).await?);
+                connected.push(Client::connect(peer, self.keeping, self.order, server.port, number).await?);
             }
             let written_before = disk::written_bytes(directory);
             let before = server.cost()?;
@@ -69,10 +74,7 @@ impl Setting {
                 per_second: total / seconds,
                 cpu_us: (after.cpu_seconds - before.cpu_seconds) * 1e6 / total,
                 written_bytes: (disk::written_bytes(directory) - written_before) / total,
-                took: [500, 990, 999].map(|of_a_thousand| {
-                    took.get(took.len() * of_a_thousand / 1000)
-                        .map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
-                }),
+                took: [500, 990, 999].map(|of_a_thousand| within(&took, of_a_thousand) * 1e6),
             })
         })
     }
