@@ -3,6 +3,7 @@
 //! A scenario is run once to count the calls of each kind, then once for each of them and each fault. Calls are counted by
 //! thread, as strace does: the Nth of each thread is hit.
 
+mod logcd;
 mod logd;
 mod queued;
 
@@ -13,6 +14,9 @@ use std::process::Command;
 
 /// Of each call and fault so many are tried, spread evenly, unless `ROUNDS` asks for all of them.
 const SAMPLE: usize = 2;
+
+/// An agent that waits before it tries again leaves the processor to others.
+const SIDE_BY_SIDE: usize = 4;
 
 /// The calls of an agent that can fail because of its disk, and how. By path: they are made for other things, too, and only
 /// those on the agent's files are meant.
@@ -30,6 +34,7 @@ const FAULTS: [(&str, bool, &[&str]); 10] = [
 ];
 
 /// What strace is to look at, and to do.
+#[derive(Debug)]
 struct Traced {
     calls: &'static str,
     by_path: bool,
@@ -81,29 +86,46 @@ fn chosen(count: usize) -> Vec<usize> {
     (0..SAMPLE).map(|n| 1 + n * (count - 1) / (SAMPLE - 1)).collect()
 }
 
+/// Does it with each, some at a time, and names the one with which it fails.
+fn side_by_side<T: Sync + std::fmt::Debug, R: Send>(each: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let act = &act;
+    let some = |chunk: &[T]| -> Vec<R> {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = chunk.iter().map(|one| (one, scope.spawn(move || act(one)))).collect();
+            let end = |(one, thread): (&T, std::thread::ScopedJoinHandle<'_, R>)| {
+                thread.join().unwrap_or_else(|panic| {
+                    eprintln!("failed with {one:?}");
+                    std::panic::resume_unwind(panic)
+                })
+            };
+            running.into_iter().map(end).collect()
+        })
+    };
+    each.chunks(SIDE_BY_SIDE).flat_map(some).collect()
+}
+
 /// Runs the scenario, which checks the promises itself, once for each fault, in a directory of its own.
-fn under_each_fault(agent: &str, scenario: impl Fn(&Path, &Traced)) {
-    let run = |calls, by_path, inject| {
+fn under_each_fault(agent: &str, scenario: impl Fn(&Path, &Traced) + Sync) {
+    let run = |traced: &Traced| {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-        scenario(directory.path(), &Traced { calls, by_path, inject });
+        scenario(directory.path(), traced);
         directory
     };
-    let (mut tried, mut hit, mut counts) = (0, 0, Vec::new());
-    for (calls, by_path, faults) in FAULTS {
-        let most = count(run(calls, by_path, None).path());
-        counts.push((calls, most));
+    let undisturbed = FAULTS.map(|(calls, by_path, _)| Traced { calls, by_path, inject: None });
+    let counts = side_by_side(&undisturbed, |traced| count(run(traced).path()));
+    let mut injections = Vec::new();
+    for ((calls, by_path, faults), count) in FAULTS.into_iter().zip(&counts) {
         for fault in faults {
-            for call in chosen(most) {
-                let inject = format!("{calls}:{fault}:when={call}");
-                eprintln!("{agent}: {inject}");
-                let directory = run(calls, by_path, Some(inject));
-                tried += 1;
-                hit += usize::from(was_hit(directory.path()));
-            }
+            let inject = |call| format!("{calls}:{fault}:when={call}");
+            let traced = |call| Traced { calls, by_path, inject: Some(inject(call)) };
+            injections.extend(chosen(*count).into_iter().map(traced));
         }
     }
+    let hit = side_by_side(&injections, |traced| was_hit(run(traced).path()));
+    let (tried, hit) = (hit.len(), hit.into_iter().filter(|hit| *hit).count());
     // Threads share the work differently each time, so that now and then none comes to its Nth call; and kills leave no trace.
     assert!(hit * 4 > tried, "only {hit} of {tried} faults were met");
+    let counts: Vec<_> = undisturbed.iter().map(|traced| traced.calls).zip(counts).collect();
     eprintln!("{agent}: {hit} of {tried} faults met, calls of each kind {counts:?}");
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Small files, all of them kept.
 pub fn configure(command: &mut Command, file: &Path, sync: &str) {
-    command.args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--rotate-size=100KB"]);
+    command.args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--rotate-size=20KB"]);
     command.args(["--keep-files=0", "--keep-size=0", "--sync", sync, "--file"]).arg(file);
 }
 

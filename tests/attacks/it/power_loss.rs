@@ -4,7 +4,10 @@ mod logcd;
 mod logd;
 mod queued;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use crate::http::Http;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A start of the agent that must succeed.
 fn started(mut agent: Agent) -> Agent {
@@ -13,4 +16,21 @@ fn started(mut agent: Agent) -> Agent {
         panic!("it did not start again ({status}): {:#?}", agent.last_events());
     }
     agent
+}
+
+/// Until there are so many more than now.
+fn wait_for_more(counted: &AtomicU64, more: u64, agent: &Agent) {
+    let (began, enough) = (Instant::now(), counted.load(Ordering::Relaxed) + more);
+    while counted.load(Ordering::Relaxed) < enough {
+        assert!(began.elapsed() < DEADLINE, "it does not answer: {:#?}", agent.last_events());
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// How often the agent forced its files to the disk so far.
+fn syncs(http: &mut Http, agent: &str) -> u64 {
+    let (_, page) = http.call("GET", "/metrics", "").unwrap();
+    let name = format!("{agent}_syncs_total ");
+    let count = page.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or("0");
+    count.parse().unwrap()
 }

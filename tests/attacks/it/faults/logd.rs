@@ -1,7 +1,7 @@
 //! logd with `--sync always`: each line with a receipt is there once, and at most one line is cut.
 
 use super::{Traced, ready_or_clear, under_each_fault};
-use crate::agent::Agent;
+use crate::agent::{Agent, LOOK_EVERY};
 use crate::lines::{self, Senders};
 use std::path::Path;
 
@@ -21,6 +21,8 @@ fn scenario(directory: &Path, traced: &Traced) {
         for _ in 0..CONNECTIONS {
             // Without a receipt nothing was promised; when it was killed, none of them gets one.
             let _ = senders.send(address);
+            // Files are compressed meanwhile.
+            std::thread::park_timeout(LOOK_EVERY);
         }
         agent.kill9();
     }

@@ -1,7 +1,7 @@
 //! logd with `--sync always`: a receipt means the disk. With an interval, what is older is on it.
 
-use super::started;
-use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use super::{started, syncs, wait_for_more};
+use crate::agent::{Agent, DEADLINE};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
 use crate::lines::{self, Senders};
@@ -13,16 +13,11 @@ const SENDERS: usize = 4;
 /// Sends until there were so many more receipts, then loses the power.
 fn lose_power_under_load(disk: &Disk, senders: &Senders, agent: Agent) {
     let address = lines::door(&agent);
-    let began = Instant::now();
-    let enough = senders.receipts.load(Ordering::Relaxed) + fastrand::u64(1..300);
     std::thread::scope(|scope| {
         for _ in 0..SENDERS {
             scope.spawn(|| senders.go_on(address));
         }
-        while senders.receipts.load(Ordering::Relaxed) < enough {
-            assert!(began.elapsed() < DEADLINE, "no receipts: {:#?}", agent.last_events());
-            std::thread::park_timeout(LOOK_EVERY);
-        }
+        wait_for_more(&senders.receipts, fastrand::u64(1..300), &agent);
         disk.lose_power();
         agent.kill9();
     });
@@ -55,12 +50,6 @@ fn every_receipt_of_logd_survives_on_xfs() {
     always(Kind::Xfs);
 }
 
-fn syncs(http: &mut Http) -> u64 {
-    let (_, page) = http.call("GET", "/metrics", "").unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix("logd_syncs_total "));
-    line.map_or(0, |count| count.parse().unwrap())
-}
-
 fn interval(kind: Kind) {
     let disk = Disk::new(kind);
     let (old, new) = (Senders::default(), Senders::starting_at(1 << 40));
@@ -71,8 +60,8 @@ fn interval(kind: Kind) {
         old.send(lines::door(&agent)).unwrap();
         // A sync that began after the receipt is finished then.
         let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
-        let enough = syncs(&mut http) + 2;
-        while syncs(&mut http) < enough {
+        let enough = syncs(&mut http, "logd") + 2;
+        while syncs(&mut http, "logd") < enough {
             new.send(lines::door(&agent)).unwrap();
         }
         lose_power_under_load(&disk, &new, agent);
@@ -97,7 +86,7 @@ fn after_a_kill(kind: Kind) {
         let agent = started(Agent::start(&mut lines::command(&file, "10ms")));
         let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
         let began = Instant::now();
-        while syncs(&mut http) == 0 {
+        while syncs(&mut http, "logd") == 0 {
             assert!(began.elapsed() < DEADLINE, "no sync: {:#?}", agent.last_events());
         }
         disk.lose_power();

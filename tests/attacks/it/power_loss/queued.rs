@@ -1,12 +1,11 @@
 //! queued: an answered push is there, an acked item does not come back.
 
-use super::started;
-use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use super::{started, syncs, wait_for_more};
+use crate::agent::{Agent, LOOK_EVERY};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
 use crate::queue::{self, Queue};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 const PRODUCERS: usize = 2;
 const WORKERS: usize = 3;
@@ -24,15 +23,6 @@ fn under_load(queue: &Queue, agent: Agent, act: impl FnOnce(&Agent)) {
         act(&agent);
         agent.kill9();
     });
-}
-
-fn wait_for_answers(queue: &Queue, agent: &Agent, count: u64) {
-    let enough = queue.answers.load(Ordering::Relaxed) + count;
-    let began = Instant::now();
-    while queue.answers.load(Ordering::Relaxed) < enough {
-        assert!(began.elapsed() < DEADLINE, "it does not answer: {:#?}", agent.last_events());
-        std::thread::park_timeout(LOOK_EVERY);
-    }
 }
 
 fn always(kind: Kind) {
@@ -56,7 +46,7 @@ fn always(kind: Kind) {
         queue.check(&mut http);
         queue.make(&mut http).unwrap();
         under_load(&queue, agent, |agent| {
-            wait_for_answers(&queue, agent, fastrand::u64(1..400));
+            wait_for_more(&queue.answers, fastrand::u64(1..400), agent);
             disk.lose_power();
         });
         disk.power_on();
@@ -80,17 +70,10 @@ fn every_answer_of_queued_survives_on_xfs() {
     always(Kind::Xfs);
 }
 
-/// How often the log was forced to the disk so far.
-fn syncs(http: &mut Http) -> f64 {
-    let (_, page) = http.call("GET", "/metrics", "").unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix("queued_syncs_total "));
-    line.map_or(0.0, |count| count.parse().unwrap())
-}
-
 /// Whatever is answered now is on the disk when this returns: a sync began after it, and was finished.
 fn wait_for_two_syncs(http: &mut Http) {
-    let enough = syncs(http) + 2.0;
-    while syncs(http) < enough {
+    let enough = syncs(http, "queued") + 2;
+    while syncs(http, "queued") < enough {
         std::thread::park_timeout(LOOK_EVERY);
     }
 }
@@ -115,7 +98,7 @@ fn interval(kind: Kind) {
                 old.work(&mut http, &mut held, 2).unwrap();
             }
             wait_for_two_syncs(&mut http);
-            wait_for_answers(&new, agent, fastrand::u64(1..3000));
+            wait_for_more(&new.answers, fastrand::u64(1..3000), agent);
             disk.lose_power();
         });
         disk.power_on();

@@ -1,0 +1,38 @@
+//! logcd that deletes what is archived: no content is lost, and each archive is whole, at any moment.
+
+use super::{Traced, ready_or_clear, under_each_fault};
+use crate::agent::Agent;
+use crate::logs::{self, Logs};
+use std::path::Path;
+
+const LOGS: usize = 2;
+
+fn scenario(directory: &Path, traced: &Traced) {
+    let mut logs = Logs::below(directory);
+    // Calls by a name go by the directories' descriptors.
+    let paths = [logs.directory().to_owned(), logs.out().to_owned()];
+    let mut command = traced.command("logcd", directory, &paths);
+    logs::configure(&mut command, logs.directory(), logs.out());
+    let mut agent = Agent::start(&mut command);
+    if ready_or_clear(&mut agent, directory) {
+        // It recovers by itself, unless it is killed. One by one, so that an archive grows some times.
+        logs.until_gone(LOGS, &agent, |logs| {
+            if logs.count() < LOGS && logs.gone() == logs.count() {
+                logs.write(30_000);
+            }
+        });
+        agent.kill9();
+    }
+    logs.check();
+    let agent = Agent::start(&mut logs::command(logs.directory(), logs.out()));
+    assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+    logs.write(10);
+    logs.until_gone(logs.count(), &agent, |_| {});
+    agent.kill9();
+    logs.check();
+}
+
+#[test]
+fn logcd_loses_no_log_under_every_fault() {
+    under_each_fault("logcd", scenario);
+}
