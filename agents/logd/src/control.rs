@@ -27,7 +27,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let (journal, torn) = Journal::open(&serve.file, serve.policy())?;
     if torn {
         metrics.torn_tails.inc();
-        tracing::warn!(path = %serve.file.display(), "closed a line that the last run left unfinished");
+        tracing::warn!(path = %serve.file.display(), "the last run left a line without its end: closed it");
     }
     let (limits, limits_now) = watch::channel(limits(&serve));
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));

@@ -1,17 +1,21 @@
 //! The file: whole lines appended to it, put away when due, found again after a crash or a move.
 
+use crate::mending::mend_end;
 use crate::rotation::{Policy, Rotated, rotated_name};
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often to look whether the path still leads to the open file, and to try a failed rotation again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// No more rotated files than that are looked at in the beginning: a sync comes between, or the system has written them.
+const MAYBE_UNSYNCED_MAX: usize = 8;
 
 /// What an append achieved when it could not be finished.
 #[derive(Debug)]
@@ -54,7 +58,9 @@ pub struct Journal {
     _lock: File,
     file: Arc<File>,
     file_bytes: u64,
-    since: SystemTime,
+    /// How old the file was then; since, a clock counts that nobody sets.
+    age_at_open: Duration,
+    opened: Instant,
     pub policy: Policy,
     next_number: u64,
     /// The newest rotated file that nothing is added to any more; when a rotation is half done, an older one than the newest.
@@ -82,7 +88,7 @@ enum Rotation {
 }
 
 impl Journal {
-    /// Opens or creates the file, takes its lock and closes a line that a crash tore; true when there was one.
+    /// Opens or creates the file, takes its lock and mends what a crash tore; true when there was anything.
     pub fn open(path: &Path, policy: Policy) -> Result<(Journal, bool), Fatal> {
         let refused = |what: &str, path: &Path, e: io::Error| {
             Fatal::new(Exit::Failure, format!("cannot {what} {}", path.display())).because(e)
@@ -96,25 +102,40 @@ impl Journal {
         let directory = File::open(&parent).map_err(|e| refused("open the directory", &parent, e))?;
         let lock = lock(path)?;
         let file = open(path).map_err(|e| refused("write to", path, e))?;
-        let metadata = file.metadata().map_err(|e| refused("examine", path, e))?;
-        if !metadata.is_file() {
+        let metadata = || file.metadata().map_err(|e| refused("examine", path, e));
+        if !metadata()?.is_file() {
             return Err(Fatal::new(Exit::Failure, format!("{} is not a regular file", path.display())));
         }
+        let mut torn = mend_end(&file).map_err(|e| refused("mend the end of", path, e))?;
+        let metadata = metadata()?;
         let rotated = list_rotated(path).map_err(|e| refused("list", &parent, e))?;
         let directory = Arc::new(directory);
-        // They may be as new as this one, where the last run was killed.
         let newest_number = rotated.last().map_or(0, |newest| newest.number);
-        let newest = rotated.last().filter(|file| !file.compressed);
-        let newest = newest.and_then(|file| File::open(parent.join(&file.name)).ok()).map(Arc::new);
-        let mut journal = Journal {
+        // They may be as new as this one, where the last run was killed.
+        let mut files = Vec::new();
+        let uncompressed = rotated.iter().rev().filter(|file| !file.compressed).take(MAYBE_UNSYNCED_MAX);
+        for name in uncompressed.map(|file| &file.name) {
+            let path = path.with_file_name(name);
+            match open(&path).and_then(|file| Ok((mend_end(&file)?, Arc::new(file)))) {
+                Ok((mended, file)) => {
+                    torn |= mended;
+                    files.push(file);
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot look after a rotated file");
+                }
+            }
+        }
+        let journal = Journal {
             path: path.to_owned(),
-            unsynced: Unsynced { files: newest.into_iter().collect(), directory: Some(directory.clone()) },
+            unsynced: Unsynced { files, directory: Some(directory.clone()) },
             syncing: Unsynced::default(),
             directory,
             _lock: lock,
             file: Arc::new(file),
             file_bytes: metadata.len(),
-            since: metadata.created().or_else(|_| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH),
+            age_at_open: age(&metadata),
+            opened: Instant::now(),
             policy,
             next_number: newest_number + 1,
             newest_finished: newest_number,
@@ -123,17 +144,13 @@ impl Journal {
             rotate_not_before: None,
             events: Events::default(),
         };
-        let torn = journal.ends_within_a_line().map_err(|e| refused("read", path, e))?;
-        if torn && let Err(stopped) = journal.write(b"\n") {
-            return Err(refused("close the last line of", path, stopped.error));
-        }
         Ok((journal, torn))
     }
 
     /// Adds whole lines. When it fails, the file still ends with a whole line wherever the system lets it.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), Stopped> {
         self.look_after_path();
-        let age = SystemTime::now().duration_since(self.since).unwrap_or_default();
+        let age = self.age_at_open + self.opened.elapsed();
         let pending = self.rotation == Rotation::PutAway;
         if pending || self.policy.is_due(self.file_bytes, age, lines.len()) {
             self.rotate_if_possible();
@@ -283,7 +300,7 @@ impl Journal {
         self.unsynced.files.push(old);
         self.unsynced.directory = Some(self.directory.clone());
         self.file_bytes = metadata.len();
-        self.since = SystemTime::now();
+        (self.age_at_open, self.opened) = (Duration::ZERO, Instant::now());
         self.rotation = Rotation::InPlace;
         self.newest_finished = self.next_number - 1;
         Ok(())
@@ -295,14 +312,6 @@ impl Journal {
             Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
         };
         same().unwrap_or(false)
-    }
-
-    fn ends_within_a_line(&self) -> io::Result<bool> {
-        let mut last = [b'\n'];
-        if self.file_bytes > 0 {
-            self.file.read_at(&mut last, self.file_bytes - 1)?;
-        }
-        Ok(last != [b'\n'])
     }
 }
 
@@ -319,6 +328,12 @@ pub fn list_rotated(path: &Path) -> io::Result<Vec<Rotated>> {
     found.sort_by_key(|file| (file.number, file.compressed));
     found.dedup_by_key(|file| file.number);
     Ok(found)
+}
+
+/// Of an unknown one: it is not old.
+fn age(metadata: &Metadata) -> Duration {
+    let since = metadata.created().or_else(|_| metadata.modified());
+    since.ok().and_then(|since| SystemTime::now().duration_since(since).ok()).unwrap_or_default()
 }
 
 /// The directory that holds `path`.
@@ -374,6 +389,8 @@ mod tests {
     use super::*;
     use crate::housekeeping;
 
+    const FIRST: &str = "node_log.000001-20260101T000000Z";
+
     fn never() -> Policy {
         Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 }
     }
@@ -407,13 +424,15 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_is_closed_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("node_log");
-        std::fs::write(&path, "whole\nhal").unwrap();
-        assert!(Journal::open(&path, never()).unwrap().1);
-        assert!(!Journal::open(&path, never()).unwrap().1);
-        assert_eq!(content(&directory, "node_log"), "whole\nhal\n");
+    fn what_a_crash_tore_is_mended_once_also_where_it_was_put_away() {
+        for (name, torn) in [("node_log", "whole\nhal"), (FIRST, "whole\nhal\0\0")] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("node_log");
+            std::fs::write(directory.path().join(name), torn).unwrap();
+            assert!(Journal::open(&path, never()).unwrap().1);
+            assert!(!Journal::open(&path, never()).unwrap().1);
+            assert_eq!(content(&directory, name), "whole\nhal\n");
+        }
     }
 
     #[test]
@@ -488,8 +507,6 @@ mod tests {
         std::fs::remove_dir_all(&path).unwrap();
         (directory, journal)
     }
-
-    const FIRST: &str = "node_log.000001-20260101T000000Z";
 
     #[test]
     fn when_the_successor_cannot_take_its_place_lines_go_to_the_old_file_until_it_can() {

@@ -15,6 +15,7 @@ pub mod intake;
 pub mod journal;
 pub mod line_filter;
 pub mod line_format;
+pub mod mending;
 pub mod metrics;
 pub mod page;
 pub mod peers;

@@ -110,7 +110,11 @@ impl LogdMetrics {
                     "Bytes that wait for the file to take them",
                     Gauge::default()
                 ),
-                torn_tails: add!(torn_tails, "Half lines found at the start and closed", Counter::default()),
+                torn_tails: add!(
+                    torn_tails,
+                    "Starts that found an end torn, and mended it",
+                    Counter::default()
+                ),
                 syncs: add!(syncs, "Times the file was forced to the disk", Counter::default()),
                 sync_errors: add!(sync_errors, "Times that failed", Counter::default()),
                 sync_seconds: add!(sync_seconds, "How long forcing to the disk took", sync_seconds),

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod client;
+#[cfg(feature = "client-tests")]
+mod clock_jumps;
 mod command_line;
 mod crowd;
 mod daemon;

@@ -1,0 +1,77 @@
+//! What a crash leaves at the end of a file: a line without its end. And what a power loss leaves there: zeros, where the
+//! file system knew the file's new length already but not what was in it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Takes zeros off the end of a file that is open for appending, and closes its last line. False when there was nothing to do.
+pub fn mend_end(mut file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let (end, last) = last_byte(file, length)?;
+    if end < length {
+        file.set_len(end)?;
+    }
+    let torn = last != b'\n';
+    if torn {
+        file.write_all(b"\n")?;
+    }
+    Ok(torn || end < length)
+}
+
+/// The last byte that is not zero and where it ends; a file without any ends like a whole line.
+fn last_byte(file: &File, length: u64) -> io::Result<(u64, u8)> {
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK_BYTES as u64);
+        let block = &mut block[..usize::try_from(end - start).unwrap_or(BLOCK_BYTES)];
+        file.read_exact_at(block, start)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte != 0) {
+            return Ok((start + at as u64 + 1, block[at]));
+        }
+        end = start;
+    }
+    Ok((0, b'\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mended(content: &[u8]) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        std::fs::write(&path, content).unwrap();
+        let file = File::options().read(true).append(true).open(&path).unwrap();
+        let was_torn = mend_end(&file).unwrap();
+        let now = std::fs::read(&path).unwrap();
+        assert_eq!(was_torn, now != content);
+        assert!(!mend_end(&file).unwrap(), "once is enough");
+        now
+    }
+
+    #[test]
+    fn whole_lines_stay_as_they_are() {
+        for whole in [&b""[..], b"\n", b"line\n", b"a\0\n", b"\0\n"] {
+            assert_eq!(mended(whole), whole);
+        }
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_closed() {
+        assert_eq!(mended(b"whole\nhal"), b"whole\nhal\n");
+    }
+
+    #[test]
+    fn zeros_at_the_end_go_however_many() {
+        for zeros in [1, 3, BLOCK_BYTES - 6, BLOCK_BYTES, 2 * BLOCK_BYTES + 1] {
+            let zeros = vec![0; zeros];
+            assert_eq!(mended(&[b"whole\n", &zeros[..]].concat()), b"whole\n");
+            assert_eq!(mended(&[b"whole\n\0h", &zeros[..]].concat()), b"whole\n\0h\n");
+            assert_eq!(mended(&zeros), b"");
+        }
+    }
+}
