@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Small files, all of them kept.
 pub fn configure(command: &mut Command, file: &Path, sync: &str) {
@@ -48,6 +48,8 @@ pub struct Senders {
     next: AtomicU64,
     pub receipts: AtomicU64,
     safe: Mutex<BTreeSet<String>>,
+    /// While it is set, receipts count for nothing.
+    pub blackout: AtomicBool,
 }
 
 impl Senders {
@@ -69,7 +71,7 @@ impl Senders {
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.write_all(lines.collect::<String>().as_bytes())?;
         let _ = stream.shutdown(Shutdown::Write);
-        if stream.read(&mut [0])? == 0 {
+        if stream.read(&mut [0])? == 0 && !self.blackout.load(Ordering::SeqCst) {
             self.safe.lock().unwrap().extend(names);
             self.receipts.fetch_add(1, Ordering::Relaxed);
         }

@@ -5,8 +5,9 @@ mod logd;
 mod queued;
 
 use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use crate::disk::Disk;
 use crate::http::Http;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// A start of the agent that must succeed.
@@ -16,6 +17,19 @@ fn started(mut agent: Agent) -> Agent {
         panic!("it did not start again ({status}): {:#?}", agent.last_events());
     }
     agent
+}
+
+/// Here the agent outlives the power by a moment, in which a file system may tell a sync that was under way that nothing
+/// is left to do. What is answered in that moment is no promise: on a machine without power nobody would have heard it.
+fn lose_power(disk: &Disk, blackout: &AtomicBool) {
+    blackout.store(true, Ordering::SeqCst);
+    disk.lose_power();
+}
+
+/// After the agent's end.
+fn power_on(disk: &Disk, blackout: &AtomicBool) {
+    blackout.store(false, Ordering::SeqCst);
+    disk.power_on();
 }
 
 /// Until there are so many more than now.

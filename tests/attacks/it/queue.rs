@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// queued on a directory, with a queue whose items are never dead.
 pub fn command(data: &Path, durability: &str, segment_size: &str) -> Command {
@@ -56,6 +56,8 @@ pub struct Queue {
     next: AtomicU64,
     /// How many pushes and acks were answered.
     pub answers: AtomicU64,
+    /// While it is set, answers count for nothing.
+    pub blackout: AtomicBool,
 }
 
 /// Of all lengths up to some pages, and each byte of it the key's.
@@ -88,7 +90,7 @@ impl Queue {
         self.ledger.lock().unwrap().sent.extend(keys.iter().cloned());
         let items: Vec<Value> = keys.iter().map(|key| json!({"body": body_of(key), "key": key})).collect();
         let (status, answer) = http.post(&self.path("/batch"), &json!({ "items": items }))?;
-        if status == 507 || status == 503 {
+        if status == 507 || status == 503 || self.blackout.load(Ordering::SeqCst) {
             return Ok(false);
         }
         assert_eq!(status, 201, "{answer}");
@@ -106,7 +108,7 @@ impl Queue {
         let done_before = self.ledger.lock().unwrap().done.clone();
         let wish = json!({"max": max, "lease_ms": 2000, "ack": acks});
         let (status, answer) = http.post(&self.path("/lease"), &wish)?;
-        if status == 404 || status == 503 {
+        if status == 404 || status == 503 || self.blackout.load(Ordering::SeqCst) {
             return Ok(());
         }
         assert_eq!(status, 200, "{answer}");

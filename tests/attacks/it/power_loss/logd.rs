@@ -1,6 +1,6 @@
 //! logd with `--sync always`: a receipt means the disk. With an interval, what is older is on it.
 
-use super::{started, syncs, wait_for_more};
+use super::{lose_power, power_on, started, syncs, wait_for_more};
 use crate::agent::{Agent, DEADLINE};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
@@ -18,10 +18,10 @@ fn lose_power_under_load(disk: &Disk, senders: &Senders, agent: Agent) {
             scope.spawn(|| senders.go_on(address));
         }
         wait_for_more(&senders.receipts, fastrand::u64(1..300), &agent);
-        disk.lose_power();
+        lose_power(disk, &senders.blackout);
         agent.kill9();
     });
-    disk.power_on();
+    power_on(disk, &senders.blackout);
 }
 
 fn always(kind: Kind) {

@@ -1,6 +1,6 @@
 //! queued: an answered push is there, an acked item does not come back.
 
-use super::{started, syncs, wait_for_more};
+use super::{lose_power, power_on, started, syncs, wait_for_more};
 use crate::agent::{Agent, LOOK_EVERY};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
@@ -47,9 +47,9 @@ fn always(kind: Kind) {
         queue.make(&mut http).unwrap();
         under_load(&queue, agent, |agent| {
             wait_for_more(&queue.answers, fastrand::u64(1..400), agent);
-            disk.lose_power();
+            lose_power(&disk, &queue.blackout);
         });
-        disk.power_on();
+        power_on(&disk, &queue.blackout);
     }
     let agent = started(start());
     queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
@@ -99,9 +99,9 @@ fn interval(kind: Kind) {
             }
             wait_for_two_syncs(&mut http);
             wait_for_more(&new.answers, fastrand::u64(1..3000), agent);
-            disk.lose_power();
+            lose_power(&disk, &new.blackout);
         });
-        disk.power_on();
+        power_on(&disk, &new.blackout);
     }
     let agent = started(start());
     old.check(&mut Http::connect(queue::door(&agent)).unwrap());
