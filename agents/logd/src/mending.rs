@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 const BLOCK_BYTES: usize = 64 * 1024;
+/// More was never on its way to a disk: that many zeros are somebody's, and looking at all of them may take minutes.
+const ZEROS_MAX: u64 = 64 * 1024 * 1024;
 
 /// Takes zeros off the end of a file that is open for appending, and closes its last line. False when there was nothing to do.
 pub fn mend_end(mut file: &File) -> io::Result<bool> {
@@ -21,11 +23,14 @@ pub fn mend_end(mut file: &File) -> io::Result<bool> {
     Ok(torn || end < length)
 }
 
-/// The last byte that is not zero and where it ends; a file without any ends like a whole line.
+/// The last byte that is to stay and where it ends; a file of zeros only ends like a whole line.
 fn last_byte(file: &File, length: u64) -> io::Result<(u64, u8)> {
     let mut block = vec![0; BLOCK_BYTES];
     let mut end = length;
     while end > 0 {
+        if length - end >= ZEROS_MAX {
+            return Ok((length, 0));
+        }
         let start = end.saturating_sub(BLOCK_BYTES as u64);
         let block = &mut block[..usize::try_from(end - start).unwrap_or(BLOCK_BYTES)];
         file.read_exact_at(block, start)?;
@@ -73,5 +78,12 @@ mod tests {
             assert_eq!(mended(&[b"whole\n\0h", &zeros[..]].concat()), b"whole\n\0h\n");
             assert_eq!(mended(&zeros), b"");
         }
+    }
+
+    #[test]
+    fn a_great_many_zeros_stay() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(last_byte(&file, 1 << 40).unwrap(), (1 << 40, 0));
     }
 }
