@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -31,6 +31,9 @@ impl Disk {
             Kind::Xfs => Command::new("mkfs.xfs"),
         };
         run(mkfs.arg("-q").arg(disk.image()));
+        if matches!(kind, Kind::Ext4) {
+            run(Command::new("tune2fs").args(["-e", "remount-ro"]).arg(disk.image()));
+        }
         std::fs::create_dir(disk.root()).unwrap();
         disk.mount();
         disk
@@ -60,6 +63,16 @@ impl Disk {
         #[allow(unsafe_code, reason = "nix has no such call, only a macro to make it")]
         // SAFETY: the descriptor is open, and the pointer that of one u32, which is all that the kernel looks at.
         unsafe { go_down(root.as_raw_fd(), &mut how) }.unwrap();
+    }
+
+    /// ext4 finds an error in itself, as a bad disk makes it do: from now on it can only be read, until it is mounted anew.
+    pub fn becomes_read_only(&self) {
+        let device = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(self.root()).output().unwrap();
+        let device = PathBuf::from(String::from_utf8(device.stdout).unwrap().trim());
+        let errors = Path::new("/sys/fs/ext4").join(device.file_name().unwrap()).join("trigger_fs_error");
+        std::fs::write(errors, "test").unwrap();
+        let refused = File::create(self.path("probe")).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     }
 
     pub fn unmount(&self) {

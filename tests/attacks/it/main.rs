@@ -12,6 +12,7 @@ mod lines;
 mod logs;
 mod power_loss;
 mod queue;
+mod read_only;
 
 /// So many rounds of each random attack, unless `ROUNDS` says otherwise.
 const ROUNDS_IN_CI: u64 = 5;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// A start of the agent that must succeed.
-fn started(mut agent: Agent) -> Agent {
+pub fn started(mut agent: Agent) -> Agent {
     if !agent.becomes_ready() {
         let status = agent.join();
         panic!("it did not start again ({status}): {:#?}", agent.last_events());
@@ -33,7 +33,7 @@ fn power_on(disk: &Disk, blackout: &AtomicBool) {
 }
 
 /// Until there are so many more than now.
-fn wait_for_more(counted: &AtomicU64, more: u64, agent: &Agent) {
+pub fn wait_for_more(counted: &AtomicU64, more: u64, agent: &Agent) {
     let (began, enough) = (Instant::now(), counted.load(Ordering::Relaxed) + more);
     while counted.load(Ordering::Relaxed) < enough {
         assert!(began.elapsed() < DEADLINE, "it does not answer: {:#?}", agent.last_events());

@@ -1,0 +1,107 @@
+//! The file system goes read-only under load, as ext4 does when it finds an error: nothing is promised any more, the agent says
+//! what is wrong, and what was promised before is there when the disk is.
+
+use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
+use crate::disk::{Disk, Kind};
+use crate::http::Http;
+use crate::lines::{self, Senders};
+use crate::logs::{self, Logs};
+use crate::power_loss::{started, wait_for_more};
+use crate::queue::{self, Queue};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Until its probe says so, and why: the calls under way see an error, those after it that the disk is read-only.
+fn is_not_ready(agent: &Agent, door: &str) {
+    let mut http = Http::connect(agent.address(door, "address")).unwrap();
+    let began = Instant::now();
+    loop {
+        let (status, why) = http.call("GET", "/ready", "").unwrap();
+        if status == 503 {
+            let known = ["Input/output error", "Read-only file system"];
+            assert!(known.iter().any(|error| why.contains(error)), "{why}");
+            return;
+        }
+        assert!(began.elapsed() < DEADLINE, "it thinks that all is well: {:#?}", agent.last_events());
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+#[test]
+fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
+    let disk = Disk::new(Kind::Ext4);
+    let senders = Senders::default();
+    let file = disk.path("node_log");
+    for round in 0..crate::rounds() {
+        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        let address = lines::door(&agent);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| senders.go_on(address));
+            }
+            wait_for_more(&senders.receipts, fastrand::u64(1..100), &agent);
+            senders.blackout.store(true, Ordering::SeqCst);
+            disk.becomes_read_only();
+            is_not_ready(&agent, "admin endpoint");
+            let receipts = senders.receipts.load(Ordering::SeqCst);
+            agent.kill9();
+            assert_eq!(receipts, senders.receipts.load(Ordering::SeqCst), "a receipt for what is in no file");
+        });
+        senders.blackout.store(false, Ordering::SeqCst);
+        disk.power_on();
+        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        senders.check(&file, round + 1);
+        agent.kill9();
+    }
+}
+
+#[test]
+fn queued_keeps_its_answers_when_its_disk_is_read_only() {
+    let disk = Disk::new(Kind::Ext4);
+    let queue = Queue::new("q");
+    let start = || Agent::start(&mut queue::command(&disk.path("data"), "always", "64KiB"));
+    for _ in 0..crate::rounds() {
+        let agent = started(start());
+        let address = queue::door(&agent);
+        let mut http = Http::connect(address).unwrap();
+        queue.check(&mut http);
+        queue.make(&mut http).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.produce(address));
+            scope.spawn(|| queue.consume(address));
+            wait_for_more(&queue.answers, fastrand::u64(1..100), &agent);
+            queue.blackout.store(true, Ordering::SeqCst);
+            disk.becomes_read_only();
+            is_not_ready(&agent, "serving HTTP");
+            let (status, why) = http.call("POST", "/v1/queues/q/items", "\"more\"").unwrap();
+            assert_eq!(status, 507, "{why}");
+            agent.kill9();
+        });
+        queue.blackout.store(false, Ordering::SeqCst);
+        disk.power_on();
+    }
+    let agent = started(start());
+    queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
+    agent.kill9();
+}
+
+#[test]
+fn logcd_loses_no_log_when_its_disk_is_read_only() {
+    let disk = Disk::new(Kind::Ext4);
+    let mut logs = Logs::below(&disk.root());
+    for _ in 0..crate::rounds() {
+        let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
+        let enough = logs.gone() + fastrand::usize(1..5);
+        logs.until_gone(enough, &agent, |logs| logs.write(fastrand::usize(1..20_000)));
+        logs.write(1000);
+        disk.becomes_read_only();
+        is_not_ready(&agent, "admin endpoint");
+        agent.kill9();
+        disk.power_on();
+        logs.check();
+    }
+    let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
+    logs.until_gone(logs.count(), &agent, |_| {});
+    agent.kill9();
+    logs.check();
+}
