@@ -8,6 +8,9 @@ use crate::logs::{self, Logs};
 /// An archive of more would fill the disk, or nearly: it needs room for two.
 const ROUNDS_OF_A_DISK: u64 = 20;
 
+/// Else they would fill the disk while an archive is read.
+const WAITING_MAX: usize = 50;
+
 fn nothing_is_lost(kind: Kind) {
     let rounds = crate::rounds();
     let (mut count, mut left) = (0, rounds);
@@ -26,7 +29,11 @@ fn on_a_new_disk(kind: Kind, rounds: u64) -> usize {
     for _ in 0..rounds {
         let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
         let enough = logs.gone() + fastrand::usize(1..30);
-        logs.until_gone(enough, &agent, |logs| logs.write(fastrand::usize(1..20_000)));
+        logs.until_gone(enough, &agent, |logs| {
+            if logs.count() < logs.gone() + WAITING_MAX {
+                logs.write(fastrand::usize(1..20_000));
+            }
+        });
         disk.lose_power();
         agent.kill9();
         disk.power_on();
