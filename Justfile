@@ -55,6 +55,12 @@ bench agent *FLAGS:
     cargo build --release -p {{agent}} -p bench
     ./target/release/bench {{agent}} {{FLAGS}}
 
+# The parts through which every byte goes, in instructions beside those noted (needs valgrind; no busy machine disturbs it). --note notes
+# them anew. By the clock: cargo bench -p hot
+instructions *FLAGS:
+    cargo build {{special}} --bin hot
+    ./target/debug/hot {{FLAGS}}
+
 # The three agents under load for so many minutes: memory, descriptors and threads must be flat at the end
 soak minutes="20":
     cargo build --release -p nodecrew
