@@ -33,7 +33,7 @@ impl FromStr for Allowed {
         };
         let network = |text: &str| {
             let address = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| address())
+            text.parse::<IpNet>().or_else(|_| address()).map(canonical)
         };
         networks
             .into_iter()
@@ -41,6 +41,15 @@ impl FromStr for Allowed {
             .collect::<Result<_, _>>()
             .map(Allowed)
             .map_err(|_| "expected a network such as 10.0.0.0/8, an address, local or any".to_owned())
+    }
+}
+
+/// An IPv4 network that is written within IPv6 is that IPv4 network: as such its peers are looked up.
+fn canonical(network: IpNet) -> IpNet {
+    let short = network.prefix_len().checked_sub(96);
+    match (network.addr().to_canonical(), short) {
+        (address @ IpAddr::V4(_), Some(short)) => IpNet::new(address, short).unwrap_or(network),
+        _ => network,
     }
 }
 
@@ -94,6 +103,8 @@ mod tests {
         assert!(some.permits("192.0.2.7".parse().unwrap()) && some.permits("2001:db8::9".parse().unwrap()));
         assert!(!some.permits("127.0.0.1".parse().unwrap()));
         assert!(list(&["any"]).permits("8.8.8.8".parse().unwrap()));
+        assert!(list(&["::ffff:10.0.0.0/104"]).permits("10.9.9.9".parse().unwrap()));
+        assert!(!list(&["::ffff:10.0.0.1"]).permits("10.0.0.2".parse().unwrap()));
         assert!("10.0.0.0/33".parse::<Allowed>().is_err() && "everyone".parse::<Allowed>().is_err());
     }
 }

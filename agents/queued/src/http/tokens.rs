@@ -58,6 +58,10 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
         let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
             return wrong("expected TOKEN RIGHT[,RIGHT…]");
         };
+        // No header could carry it, so it would never let anybody in: one behind a byte order mark, for example.
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return wrong("a token is visible ASCII");
+        }
         let mut entry = Entry { token: token.into(), push: false, work: false, admin: false };
         for right in rights.split(',') {
             match right {
@@ -155,9 +159,12 @@ mod tests {
 
     #[test]
     fn a_bad_file_is_named_by_line_without_its_secret() {
-        for (text, line) in
-            [("a push\nsecret", "line 2"), ("secret fly", "line 1"), ("secret push x", "line 1")]
-        {
+        for (text, line) in [
+            ("a push\nsecret", "line 2"),
+            ("secret fly", "line 1"),
+            ("secret push x", "line 1"),
+            ("\u{feff}secret push", "line 1"),
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(line) && !error.contains("secret"), "{error}");
         }
