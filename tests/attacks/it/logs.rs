@@ -85,6 +85,15 @@ impl Logs {
         }
     }
 
+    /// An undisturbed run deletes all of them, and each is in an archive.
+    pub fn all_go(&mut self) {
+        let agent = Agent::start(&mut command(&self.directory, &self.out));
+        assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+        self.until_gone(self.count(), &agent, |_| {});
+        agent.kill9();
+        self.check();
+    }
+
     /// Each log is in an archive, or still there.
     pub fn check(&self) {
         let archived = contents_of_archives(&self.out);

@@ -24,12 +24,8 @@ fn scenario(directory: &Path, traced: &Traced) {
         agent.kill9();
     }
     logs.check();
-    let agent = Agent::start(&mut logs::command(logs.directory(), logs.out()));
-    assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
     logs.write(10);
-    logs.until_gone(logs.count(), &agent, |_| {});
-    agent.kill9();
-    logs.check();
+    logs.all_go();
 }
 
 #[test]

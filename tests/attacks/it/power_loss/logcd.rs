@@ -39,10 +39,7 @@ fn on_a_new_disk(kind: Kind, rounds: u64) -> usize {
         disk.power_on();
         logs.check();
     }
-    let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
-    logs.until_gone(logs.count(), &agent, |_| {});
-    agent.kill9();
-    logs.check();
+    logs.all_go();
     logs.count()
 }
 
