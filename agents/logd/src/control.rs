@@ -8,7 +8,7 @@ use crate::page::{self, Sight};
 use crate::peers::Peers;
 use crate::rotation::Policy;
 use crate::server::{self, Order, Plan};
-use crate::settings::{Flags, LIVE, Serve};
+use crate::settings::{Flags, LIVE, Serve, SyncMode};
 use kit::allow::AllowList;
 use kit::daemon::{Context, connections_within_limit};
 use kit::exit::{Exit, Fatal};
@@ -24,10 +24,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
     let serve = settings.flags.serve.clone();
     let metrics = LogdMetrics::register(&context.metrics);
-    let (journal, torn) = Journal::open(&serve.file, serve.policy())?;
+    let (mut journal, torn) = Journal::open(&serve.file, serve.policy())?;
     if torn {
         metrics.torn_tails.inc();
         tracing::warn!(path = %serve.file.display(), "the last run left a line without its end: closed it");
+    }
+    if serve.sync == SyncMode::Never {
+        journal.never_syncs();
     }
     let (limits, limits_now) = watch::channel(limits(&serve));
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));

@@ -73,6 +73,8 @@ pub struct Journal {
     unsynced: Unsynced,
     /// What the sync under way includes.
     syncing: Unsynced,
+    /// Whether there will ever be a sync.
+    syncs: bool,
     pub events: Events,
 }
 
@@ -116,7 +118,7 @@ impl Journal {
         let uncompressed = rotated.iter().rev().filter(|file| !file.compressed).take(MAYBE_UNSYNCED_MAX);
         for name in uncompressed.map(|file| &file.name) {
             let path = path.with_file_name(name);
-            match open(&path).and_then(|file| Ok((mend_end(&file)?, Arc::new(file)))) {
+            match appending().open(&path).and_then(|file| Ok((mend_end(&file)?, Arc::new(file)))) {
                 Ok((mended, file)) => {
                     torn |= mended;
                     files.push(file);
@@ -130,6 +132,7 @@ impl Journal {
             path: path.to_owned(),
             unsynced: Unsynced { files, directory: Some(directory.clone()) },
             syncing: Unsynced::default(),
+            syncs: true,
             directory,
             _lock: lock,
             file: Arc::new(file),
@@ -189,6 +192,12 @@ impl Journal {
         self.replace_file(file)?;
         self.events.rotated += 1;
         Ok(())
+    }
+
+    /// Nobody will ask for a sync: rotated files are not kept open for one, and give their room back when they are removed.
+    pub fn never_syncs(&mut self) {
+        self.syncs = false;
+        self.unsynced = Unsynced::default();
     }
 
     /// What a sync must write now so that everything appended so far is safe.
@@ -297,8 +306,10 @@ impl Journal {
     fn replace_file(&mut self, file: File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let old = std::mem::replace(&mut self.file, Arc::new(file));
-        self.unsynced.files.push(old);
-        self.unsynced.directory = Some(self.directory.clone());
+        if self.syncs {
+            self.unsynced.files.push(old);
+            self.unsynced.directory = Some(self.directory.clone());
+        }
         self.file_bytes = metadata.len();
         (self.age_at_open, self.opened) = (Duration::ZERO, Instant::now());
         self.rotation = Rotation::InPlace;
@@ -345,10 +356,14 @@ pub fn directory_of(path: &Path) -> PathBuf {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    appending().create(true).mode(0o640).open(path)
+}
+
+fn appending() -> OpenOptions {
     let mut options = OpenOptions::new();
     // Non-blocking: a FIFO in the file's place must be an error, not a hang.
-    options.read(true).append(true).mode(0o640).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
-    options.create(true).open(path)
+    options.read(true).append(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
+    options
 }
 
 /// The lock is a file of its own: the log's own inode changes with every rotation.

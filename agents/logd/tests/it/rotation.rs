@@ -117,6 +117,17 @@ fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
 }
 
 #[test]
+fn without_syncs_no_file_is_held_open_that_was_put_away() {
+    let logd = Logd::start(&["--sync", "never", "--rotate-size", "1000", "--keep-files", "2"]);
+    let before = logd.descriptors();
+    for number in 0..10 {
+        send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
+    }
+    wait_until("the others are removed", || logd.metric("removed_files_total") == 7);
+    wait_until("nothing is held open", || logd.descriptors() <= before);
+}
+
+#[test]
 fn a_file_removed_from_outside_is_noticed_and_written_anew() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"before\n").unwrap();
