@@ -49,6 +49,16 @@ impl Agent {
         Agent { child, said, reader: Some(reader) }
     }
 
+    /// A start that must succeed.
+    pub fn start_ready(command: &mut Command) -> Agent {
+        let mut agent = Agent::start(command);
+        if !agent.becomes_ready() {
+            let status = agent.join();
+            panic!("it did not start ({status}): {:#?}", agent.last_events());
+        }
+        agent
+    }
+
     /// False when it ended instead.
     pub fn becomes_ready(&self) -> bool {
         let (said, more) = &*self.said;

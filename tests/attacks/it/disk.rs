@@ -26,14 +26,11 @@ impl Disk {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let disk = Disk { directory };
         File::create(disk.image()).unwrap().set_len(IMAGE_BYTES).unwrap();
-        let mut mkfs = match kind {
-            Kind::Ext4 => Command::new("mkfs.ext4"),
-            Kind::Xfs => Command::new("mkfs.xfs"),
+        let (mkfs, more): (_, &[_]) = match kind {
+            Kind::Ext4 => ("mkfs.ext4", &["-e", "remount-ro"]),
+            Kind::Xfs => ("mkfs.xfs", &[]),
         };
-        run(mkfs.arg("-q").arg(disk.image()));
-        if matches!(kind, Kind::Ext4) {
-            run(Command::new("tune2fs").args(["-e", "remount-ro"]).arg(disk.image()));
-        }
+        run(Command::new(mkfs).arg("-q").args(more).arg(disk.image()));
         std::fs::create_dir(disk.root()).unwrap();
         disk.mount();
         disk

@@ -87,8 +87,7 @@ impl Logs {
 
     /// An undisturbed run deletes all of them, and each is in an archive.
     pub fn all_go(&mut self) {
-        let agent = Agent::start(&mut command(&self.directory, &self.out));
-        assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+        let agent = Agent::start_ready(&mut command(&self.directory, &self.out));
         self.until_gone(self.count(), &agent, |_| {});
         agent.kill9();
         self.check();

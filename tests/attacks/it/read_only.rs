@@ -6,7 +6,7 @@ use crate::disk::{Disk, Kind};
 use crate::http::Http;
 use crate::lines::{self, Senders};
 use crate::logs::{self, Logs};
-use crate::power_loss::{started, wait_for_more};
+use crate::power_loss::{counter, wait_for_more};
 use crate::queue::{self, Queue};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -33,7 +33,7 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
     let senders = Senders::default();
     let file = disk.path("node_log");
     for round in 0..crate::rounds() {
-        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
         let address = lines::door(&agent);
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -43,13 +43,21 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
             senders.blackout.store(true, Ordering::SeqCst);
             disk.becomes_read_only();
             is_not_ready(&agent, "admin endpoint");
+            // What was under way has ended: from here on a receipt would be a lie.
+            senders.blackout.store(false, Ordering::SeqCst);
             let receipts = senders.receipts.load(Ordering::SeqCst);
-            agent.kill9();
+            scope.spawn(|| senders.send(address));
+            let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
+            let mut failed = || counter(&mut http, "logd_write_errors_total");
+            let enough = failed() + 2;
+            while failed() < enough {
+                std::thread::park_timeout(LOOK_EVERY);
+            }
             assert_eq!(receipts, senders.receipts.load(Ordering::SeqCst), "a receipt for what is in no file");
+            agent.kill9();
         });
-        senders.blackout.store(false, Ordering::SeqCst);
         disk.power_on();
-        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
         senders.check(&file, round + 1);
         agent.kill9();
     }
@@ -59,9 +67,9 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
 fn queued_keeps_its_answers_when_its_disk_is_read_only() {
     let disk = Disk::new(Kind::Ext4);
     let queue = Queue::new("q");
-    let start = || Agent::start(&mut queue::command(&disk.path("data"), "always", "64KiB"));
+    let command = || queue::command(&disk.path("data"), "always", "64KiB");
     for _ in 0..crate::rounds() {
-        let agent = started(start());
+        let agent = Agent::start_ready(&mut command());
         let address = queue::door(&agent);
         let mut http = Http::connect(address).unwrap();
         queue.check(&mut http);
@@ -80,7 +88,7 @@ fn queued_keeps_its_answers_when_its_disk_is_read_only() {
         queue.blackout.store(false, Ordering::SeqCst);
         disk.power_on();
     }
-    let agent = started(start());
+    let agent = Agent::start_ready(&mut command());
     queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
     agent.kill9();
 }
@@ -90,7 +98,7 @@ fn logcd_loses_no_log_when_its_disk_is_read_only() {
     let disk = Disk::new(Kind::Ext4);
     let mut logs = Logs::below(&disk.root());
     for _ in 0..crate::rounds() {
-        let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
+        let agent = Agent::start_ready(&mut logs::command(logs.directory(), logs.out()));
         let enough = logs.gone() + fastrand::usize(1..5);
         logs.until_gone(enough, &agent, |logs| logs.write(fastrand::usize(1..20_000)));
         logs.write(1000);

@@ -26,8 +26,7 @@ fn scenario(directory: &Path, traced: &Traced) {
         }
         agent.kill9();
     }
-    let agent = Agent::start(&mut lines::command(&file, "always"));
-    assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+    let agent = Agent::start_ready(&mut lines::command(&file, "always"));
     senders.send(lines::door(&agent)).expect("it goes on");
     senders.check(&file, 1);
     agent.kill9();

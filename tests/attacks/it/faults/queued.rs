@@ -23,8 +23,7 @@ fn scenario(directory: &Path, traced: &Traced) {
         let _ = cycles(&queue, queue::door(&agent));
         agent.kill9();
     }
-    let agent = Agent::start(&mut queue::command(&data, "always", "64KiB"));
-    assert!(agent.becomes_ready(), "{:#?}", agent.last_events());
+    let agent = Agent::start_ready(&mut queue::command(&data, "always", "64KiB"));
     let mut http = Http::connect(queue::door(&agent)).unwrap();
     queue.check(&mut http);
     queue.make(&mut http).unwrap();

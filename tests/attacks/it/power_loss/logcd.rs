@@ -1,6 +1,5 @@
 //! logcd deletes logs that are archived: whatever was on the disk is in the archive, or in the directory still.
 
-use super::started;
 use crate::agent::Agent;
 use crate::disk::{Disk, Kind};
 use crate::logs::{self, Logs};
@@ -27,7 +26,7 @@ fn on_a_new_disk(kind: Kind, rounds: u64) -> usize {
     let disk = Disk::new(kind);
     let mut logs = Logs::below(&disk.root());
     for _ in 0..rounds {
-        let agent = started(Agent::start(&mut logs::command(logs.directory(), logs.out())));
+        let agent = Agent::start_ready(&mut logs::command(logs.directory(), logs.out()));
         let enough = logs.gone() + fastrand::usize(1..30);
         logs.until_gone(enough, &agent, |logs| {
             if logs.count() < logs.gone() + WAITING_MAX {

@@ -1,6 +1,6 @@
 //! logd with `--sync always`: a receipt means the disk. With an interval, what is older is on it.
 
-use super::{lose_power, power_on, started, syncs, wait_for_more};
+use super::{counter, lose_power, power_on, wait_for_more};
 use crate::agent::{Agent, DEADLINE};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
@@ -30,9 +30,9 @@ fn always(kind: Kind) {
     let file = disk.path("node_log");
     let rounds = crate::rounds();
     for round in 0..rounds {
-        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
         lose_power_under_load(&disk, &senders, agent);
-        let agent = started(Agent::start(&mut lines::command(&file, "always")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
         senders.check(&file, round + 1);
         agent.kill9();
     }
@@ -56,17 +56,17 @@ fn interval(kind: Kind) {
     let file = disk.path("node_log");
     let rounds = crate::rounds();
     for round in 0..rounds {
-        let agent = started(Agent::start(&mut lines::command(&file, "100ms")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "100ms"));
         old.send(lines::door(&agent)).unwrap();
         // A sync that began after the receipt is finished then.
         let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
-        let enough = syncs(&mut http, "logd") + 2;
-        while syncs(&mut http, "logd") < enough {
+        let enough = counter(&mut http, "logd_syncs_total") + 2;
+        while counter(&mut http, "logd_syncs_total") < enough {
             new.send(lines::door(&agent)).unwrap();
         }
         lose_power_under_load(&disk, &new, agent);
         new.forget();
-        let agent = started(Agent::start(&mut lines::command(&file, "100ms")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "100ms"));
         old.check(&file, round + 1);
         agent.kill9();
     }
@@ -80,19 +80,19 @@ fn after_a_kill(kind: Kind) {
     let file = disk.path("node_log");
     for round in 0..crate::rounds() {
         // An hour: what the killed run wrote, it does not sync.
-        let agent = started(Agent::start(&mut lines::command(&file, "1h")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "1h"));
         senders.send(lines::door(&agent)).unwrap();
         agent.kill9();
-        let agent = started(Agent::start(&mut lines::command(&file, "10ms")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "10ms"));
         let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
         let began = Instant::now();
-        while syncs(&mut http, "logd") == 0 {
+        while counter(&mut http, "logd_syncs_total") == 0 {
             assert!(began.elapsed() < DEADLINE, "no sync: {:#?}", agent.last_events());
         }
         disk.lose_power();
         agent.kill9();
         disk.power_on();
-        let agent = started(Agent::start(&mut lines::command(&file, "1h")));
+        let agent = Agent::start_ready(&mut lines::command(&file, "1h"));
         senders.check(&file, round + 1);
         agent.kill9();
     }

@@ -1,6 +1,6 @@
 //! queued: an answered push is there, an acked item does not come back.
 
-use super::{lose_power, power_on, started, syncs, wait_for_more};
+use super::{counter, lose_power, power_on, wait_for_more};
 use crate::agent::{Agent, LOOK_EVERY};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
@@ -28,12 +28,12 @@ fn under_load(queue: &Queue, agent: Agent, act: impl FnOnce(&Agent)) {
 fn always(kind: Kind) {
     let disk = Disk::new(kind);
     let queue = Queue::new("q");
-    let start = || Agent::start(&mut queue::command(&disk.path("data"), "always", "64KiB"));
+    let command = || queue::command(&disk.path("data"), "always", "64KiB");
     let rounds = crate::rounds();
     for round in 0..rounds {
         if round % 4 == 3 {
             // In the middle of a start.
-            let agent = start();
+            let agent = Agent::start(&mut command());
             for _ in 0..fastrand::u32(0..20_000) {
                 std::thread::yield_now();
             }
@@ -41,7 +41,7 @@ fn always(kind: Kind) {
             agent.kill9();
             disk.power_on();
         }
-        let agent = started(start());
+        let agent = Agent::start_ready(&mut command());
         let mut http = Http::connect(queue::door(&agent)).unwrap();
         queue.check(&mut http);
         queue.make(&mut http).unwrap();
@@ -51,7 +51,7 @@ fn always(kind: Kind) {
         });
         power_on(&disk, &queue.blackout);
     }
-    let agent = started(start());
+    let agent = Agent::start_ready(&mut command());
     queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
     agent.kill9();
     eprintln!(
@@ -72,8 +72,8 @@ fn every_answer_of_queued_survives_on_xfs() {
 
 /// Whatever is answered now is on the disk when this returns: a sync began after it, and was finished.
 fn wait_for_two_syncs(http: &mut Http) {
-    let enough = syncs(http, "queued") + 2;
-    while syncs(http, "queued") < enough {
+    let enough = counter(http, "queued_syncs_total") + 2;
+    while counter(http, "queued_syncs_total") < enough {
         std::thread::park_timeout(LOOK_EVERY);
     }
 }
@@ -82,10 +82,10 @@ fn interval(kind: Kind) {
     let disk = Disk::new(kind);
     // What is old must stay, whatever becomes of the new.
     let (old, new) = (Queue::new("old"), Queue::new("new"));
-    let start = || Agent::start(&mut queue::command(&disk.path("data"), "300ms", "1MiB"));
+    let command = || queue::command(&disk.path("data"), "300ms", "1MiB");
     let rounds = crate::rounds();
     for _ in 0..rounds {
-        let agent = started(start());
+        let agent = Agent::start_ready(&mut command());
         let mut http = Http::connect(queue::door(&agent)).unwrap();
         old.check(&mut http);
         new.take_stock(&mut http);
@@ -103,7 +103,7 @@ fn interval(kind: Kind) {
         });
         power_on(&disk, &new.blackout);
     }
-    let agent = started(start());
+    let agent = Agent::start_ready(&mut command());
     old.check(&mut Http::connect(queue::door(&agent)).unwrap());
     agent.kill9();
     eprintln!("queued, interval, {kind:?}: power lost {rounds} times");
