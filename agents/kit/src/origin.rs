@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 
 /// Browsers send one of them with whatever may change something; nobody else does.
-pub const SAID_BY_BROWSERS: [HeaderName; 2] = [SITE, header::ORIGIN];
+pub static SAID_BY_BROWSERS: [HeaderName; 2] = [SITE, header::ORIGIN];
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

@@ -145,7 +145,7 @@ impl Journal for Tape {
 const LIMITS: Limits =
     Limits { queues_max: 10, memory_bytes_max: 1 << 30, spills: false, answer_bytes_max: 1 << 20 };
 
-/// Pushed one by one, half of them leased and acked.
+/// Pushed one by one, and so many of them leased and acked.
 fn history(acked: usize) -> (Core, Tape) {
     let (mut core, mut tape) = (Core::new(1, 1), Tape::default());
     for now_ms in 1..=ITEMS as u64 {
