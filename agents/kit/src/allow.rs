@@ -31,17 +31,20 @@ impl FromStr for Allowed {
             "local" => LOCAL.to_vec(),
             other => vec![other],
         };
-        let network = |text: &str| {
-            let address = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| address()).map(canonical)
-        };
         networks
             .into_iter()
             .map(network)
-            .collect::<Result<_, _>>()
+            .collect::<Option<_>>()
             .map(Allowed)
-            .map_err(|_| "expected a network such as 10.0.0.0/8, an address, local or any".to_owned())
+            .ok_or_else(|| "expected a network such as 10.0.0.0/8, an address, local or any".to_owned())
     }
+}
+
+/// Both must take the address: the networks' parser takes what is none, such as `2b::2E81:8:2E81:8:01:0101:C/32`.
+fn network(text: &str) -> Option<IpNet> {
+    let address: IpAddr = text.split('/').next()?.parse().ok()?;
+    let network = if text.contains('/') { text.parse().ok()? } else { address.into() };
+    Some(canonical(network))
 }
 
 /// An IPv4 network that is written within IPv6 is that IPv4 network: as such its peers are looked up.
@@ -105,6 +108,8 @@ mod tests {
         assert!(list(&["any"]).permits("8.8.8.8".parse().unwrap()));
         assert!(list(&["::ffff:10.0.0.0/104"]).permits("10.9.9.9".parse().unwrap()));
         assert!(!list(&["::ffff:10.0.0.1"]).permits("10.0.0.2".parse().unwrap()));
-        assert!("10.0.0.0/33".parse::<Allowed>().is_err() && "everyone".parse::<Allowed>().is_err());
+        for nonsense in ["10.0.0.0/33", "10.0.0.0/+8", "everyone", "2b::2E81:8:2E81:8:01:0101:C/32"] {
+            assert!(nonsense.parse::<Allowed>().is_err(), "{nonsense}");
+        }
     }
 }

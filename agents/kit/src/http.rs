@@ -108,7 +108,8 @@ pub async fn serve_tls(
     connections.wait().await;
 }
 
-pub(crate) async fn serve_one(
+/// One connection, over whatever carries it.
+pub async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     answer: impl Answer,

@@ -325,40 +325,11 @@ mod tests {
     use crate::http::{Peer, serve_one};
     use axum::extract::Request;
     use axum::response::IntoResponse;
-    use proptest::prelude::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use std::time::Duration;
     use tokio::io::DuplexStream;
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
-
-    type Seen = (String, String, Vec<u8>);
-
-    /// Remembers what it was asked, with or without pieces.
-    #[derive(Clone, Default)]
-    struct Recorder {
-        takes_pieces: bool,
-        seen: Arc<Mutex<Vec<Seen>>>,
-    }
-
-    impl Answer for Recorder {
-        async fn answer(self, request: Request, _: Peer) -> Response {
-            let (method, path) = (request.method().to_string(), request.uri().to_string());
-            match to_bytes(request.into_body(), usize::MAX).await {
-                Ok(body) => self.seen.lock().unwrap().push((method, path, body.to_vec())),
-                Err(_) => return StatusCode::BAD_REQUEST.into_response(),
-            }
-            "ok".into_response()
-        }
-
-        fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
-            let seen = (piece.method.to_owned(), piece.path.to_owned(), piece.body.to_vec());
-            self.takes_pieces.then(|| self.seen.lock().unwrap().push(seen))?;
-            Some(async {
-                Reply::Plain { status: StatusCode::OK, content_type: "text/plain", body: b"ok".to_vec() }
-            })
-        }
-    }
 
     fn serving(agent: impl Answer) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 << 10);
@@ -374,95 +345,6 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(1), client.read_buf(&mut heard)).await
         {}
         String::from_utf8_lossy(&heard).into_owned()
-    }
-
-    /// What was asked and with which statuses it was answered, when these bytes come in these portions.
-    async fn conversation(takes_pieces: bool, portions: &[&[u8]]) -> (Vec<Seen>, Vec<String>) {
-        let agent = Recorder { takes_pieces, ..Recorder::default() };
-        let (mut client, _, _) = serving(agent.clone());
-        let mut heard = String::new();
-        for portion in portions {
-            if client.write_all(portion).await.is_err() {
-                break;
-            }
-            heard += &hear(&mut client).await;
-        }
-        let seen = agent.seen.lock().unwrap().clone();
-        (seen, heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect())
-    }
-
-    fn request() -> impl Strategy<Value = String> {
-        let line = prop::sample::select(vec![
-            "POST /a HTTP/1.1",
-            "POST /a HTTP/1.1",
-            "POST /a HTTP/1.1",
-            "GET /b?c=d HTTP/1.1",
-            "POST /%61 HTTP/1.1",
-            "POST /<a> HTTP/1.1",
-            "POST /a HTTP/1.0",
-            "POST http://h/a HTTP/1.1",
-            "OPTIONS * HTTP/1.1",
-            "POST a HTTP/1.1",
-            "\r\nPOST /a HTTP/1.1",
-            "POST  /a HTTP/1.1",
-        ]);
-        let header = prop::sample::select(vec![
-            "Content-Length: 3",
-            "Content-Length: 3",
-            "content-length:3",
-            "Content-Length: 0",
-            "Content-Length: 43",
-            "Content-Length: +3",
-            "Content-Length: 3, 3",
-            "Content-Length: ",
-            "Content-Length : 3",
-            "Content-Length: 99999999999999999999",
-            "Content-Length: 9000",
-            "Transfer-Encoding: chunked",
-            "Transfer-Encoding: identity",
-            "Connection: close",
-            "Connection: keep-alive",
-            "Expect: 100-continue",
-            "Upgrade: h2c",
-            "Host: h",
-            " folded: x",
-            "X: \u{e9}",
-        ]);
-        let end = prop::sample::select(vec!["\r\n", "\r\n", "\r\n", "\n"]);
-        let body = prop::sample::select(vec![
-            "",
-            "abc",
-            "abc",
-            "abcabc",
-            "3\r\nabc\r\n0\r\n\r\n",
-            "POST /smuggled HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
-        ]);
-        (line, prop::collection::vec(header, 0..4), end, body).prop_map(|(line, headers, end, body)| {
-            let head: String = [line].into_iter().chain(headers).flat_map(|line| [line, end]).collect();
-            format!("{head}{end}{body}")
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1500))]
-        /// Who stands in front of us must not see other requests than we do, so we see what hyper sees.
-        #[test]
-        fn any_bytes_in_any_portions_are_the_requests_that_hyper_sees(
-            requests in prop::collection::vec(request(), 1..4),
-            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
-        ) {
-            let bytes = requests.concat().into_bytes();
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
-            cuts.sort_unstable();
-            let ends = cuts.iter().copied().chain([bytes.len()]);
-            let portions: Vec<&[u8]> =
-                [0].into_iter().chain(cuts.clone()).zip(ends).map(|(from, to)| &bytes[from..to]).collect();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            let (ours, hypers) = runtime.unwrap().block_on(async {
-                (conversation(true, &portions).await, conversation(false, &portions).await)
-            });
-            prop_assert_eq!(ours, hypers);
-        }
     }
 
     const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";

@@ -1,12 +1,10 @@
-//! Whatever is sent to whichever path: an answer, and never a 500.
-#![no_main]
+//! Whatever is sent to whichever of queued's paths: an answer, and never a 500.
 
 use axum::body::Body;
 use axum::http::Request;
 use kit::daemon::Context;
 use kit::events::Streams;
 use kit::stop::Stop;
-use libfuzzer_sys::fuzz_target;
 use queued::engine::contract::Limits;
 use queued::http::request::Room;
 use queued::http::{Doors, Parts, router};
@@ -32,7 +30,8 @@ const PATHS: [(&str, &str); 14] = [
     ("GET", "/v1/queues"),
 ];
 
-fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
+/// Requests to one server, parted by 0xff: which path and whether it is JSON, then the body.
+pub fn http_bodies(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
         let context = Context::new("queued", Stop::by_hand(Duration::from_secs(1)));
@@ -42,8 +41,9 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             readiness: context.readiness,
             metrics: metrics.clone(),
         };
-        let limits = Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
-        let doors = Doors::from(Parts {
+        let limits =
+            Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
+        let router = router(Doors::from(Parts {
             engine: Local::in_memory(limits, around),
             tokens: tokio::sync::watch::channel(None).1,
             item_bytes_max: 1000,
@@ -53,14 +53,15 @@ fuzz_target!(|requests: Vec<(u8, bool, Vec<u8>)>| {
             streams: Streams::at_most(1),
             metrics,
             drain: context.stop.drain,
-        });
-        let router = router(doors);
-        for (which, json, body) in requests {
-            let (method, path) = PATHS[usize::from(which) % PATHS.len()];
-            let kind = if json { "application/json" } else { "text/plain" };
+        }));
+        for request in bytes.split(|byte| *byte == 0xff) {
+            let [which, body @ ..] = request else { continue };
+            let (method, path) = PATHS[usize::from(*which) % PATHS.len()];
+            let kind = if *which < 0x80 { "application/json" } else { "text/plain" };
             let request = Request::builder().method(method).uri(path).header("content-type", kind);
-            let answer = router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+            let request = request.body(Body::from(body.to_vec())).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
             assert_ne!(answer.status(), 500, "{method} {path}");
         }
     });
-});
+}

@@ -1,0 +1,43 @@
+//! However a stream to logd is cut into reads, the same lines come out, and no byte of them is lost.
+
+use logd::framing::{Framing, Tally};
+
+/// The longest line, the number of sizes, the sizes of the reads, the stream.
+pub fn framing(bytes: &[u8]) {
+    let [max, sizes, rest @ ..] = bytes else { return };
+    let line_bytes_max = usize::from(*max) + 1;
+    let (sizes, input) = rest.split_at(rest.len().min(usize::from(*sizes)));
+    let whole = run(input, &[], line_bytes_max);
+    assert_eq!(whole, run(input, sizes, line_bytes_max));
+    assert!(whole.0.is_empty() || whole.0.ends_with(b"\n"));
+    let text =
+        |bytes: &[u8]| bytes.iter().copied().filter(|b| !b"\n 0123456789".contains(b)).collect::<Vec<_>>();
+    assert_eq!(text(&whole.0), text(input));
+}
+
+/// Feeds `input` in pieces of the given sizes, over and over, the way a connection does.
+fn run(input: &[u8], sizes: &[u8], line_bytes_max: usize) -> (Vec<u8>, Tally) {
+    let mut framing = Framing::new(line_bytes_max);
+    let (mut out, mut tally, mut rest) = (Vec::new(), Tally::default(), input);
+    let mut sizes = sizes.iter().map(|size| usize::from(*size) + 1).cycle();
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(sizes.next().unwrap_or(rest.len()).min(rest.len()));
+        rest = after;
+        let start = out.len();
+        let placed = framing.place(&mut out);
+        if framing.can_take_in_place(piece.len()) {
+            out.extend_from_slice(piece);
+            tally += framing.take_in_place(&mut out, start, placed);
+        } else {
+            out.truncate(start);
+            tally += framing.take(piece, &mut |line| put(&mut out, line));
+        }
+    }
+    tally += framing.finish(&mut |line| put(&mut out, line));
+    (out, tally)
+}
+
+fn put(out: &mut Vec<u8>, line: &[u8]) {
+    out.extend_from_slice(line);
+    out.push(b'\n');
+}

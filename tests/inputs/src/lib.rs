@@ -1,0 +1,31 @@
+//! What must hold for any bytes that strangers send or disks bring back: a check per parser, which the fuzzer in `fuzz`
+//! and the replay of what it found, `cargo test`, both call.
+#![allow(clippy::unwrap_used, reason = "a check fails by panicking")]
+
+pub mod allow;
+pub mod archive;
+pub mod framing;
+pub mod http_bodies;
+pub mod index;
+pub mod log_reader;
+pub mod pieces;
+pub mod quantities;
+pub mod settings;
+pub mod tokens;
+
+/// Panics if something does not hold.
+pub type Check = fn(&[u8]);
+
+/// Every check, by the name of its corpus.
+pub const ALL: &[(&str, Check)] = &[
+    ("allow", allow::allow),
+    ("archive", archive::archive),
+    ("framing", framing::framing),
+    ("http_bodies", http_bodies::http_bodies),
+    ("index", index::index),
+    ("log_reader", log_reader::log_reader),
+    ("pieces", pieces::pieces),
+    ("quantities", quantities::quantities),
+    ("settings", settings::settings),
+    ("tokens", tokens::tokens),
+];

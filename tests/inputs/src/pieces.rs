@@ -1,0 +1,99 @@
+//! Whatever comes over an HTTP connection, in whatever portions, is the requests that hyper sees in it: who stands in
+//! front of us must not see other requests than we do.
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use kit::http::{Answer, Peer, serve_one};
+use kit::pieces::{Piece, Reply};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_util::sync::CancellationToken;
+
+/// Three places, in 255ths of the rest, at which that is cut; how it ends; the stream.
+pub fn pieces(bytes: &[u8]) {
+    let Some((&[first, second, third, end], stream)) = bytes.split_first_chunk() else { return };
+    let mut cuts = [first, second, third].map(|cut| stream.len() * usize::from(cut) / 255);
+    cuts.sort_unstable();
+    let [first, second, third] = cuts;
+    let portions = [&stream[..first], &stream[first..second], &stream[second..third], &stream[third..]];
+    agree(&portions, end % 2 == 0);
+}
+
+/// The same requests with the same answers, with and without the short way, in these portions and at once.
+pub fn agree(portions: &[&[u8]], half_closes: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let ours = conversation(true, portions, half_closes).await;
+        assert_eq!(ours, conversation(false, portions, half_closes).await, "by us and by hyper");
+        let whole = portions.concat();
+        assert_eq!(ours.0, conversation(true, &[&whole], half_closes).await.0, "in portions and at once");
+    });
+}
+
+type Seen = (String, String, Vec<u8>);
+
+/// What was asked and with which statuses it was answered.
+async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool) -> (Vec<Seen>, Vec<String>) {
+    let agent = Recorder { takes_pieces, seen: Arc::default() };
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+    let peer = "127.0.0.1:9".parse().unwrap();
+    let serving = tokio::spawn(serve_one(server, peer, agent.clone(), drain.clone(), abort));
+    let mut heard = String::new();
+    for portion in portions.iter().filter(|portion| !portion.is_empty()) {
+        if client.write_all(portion).await.is_err() {
+            break;
+        }
+        heard += &hear(&mut client).await;
+    }
+    if half_closes {
+        // It may be closed already.
+        let _ = client.shutdown().await;
+        heard += &hear(&mut client).await;
+    }
+    drop(client);
+    serving.await.unwrap();
+    let seen = agent.seen.lock().unwrap().clone();
+    let mut statuses: Vec<_> = heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
+    // Whether it says so or only closes, when what follows is no request: hyper does one or the other, by what came before.
+    if statuses.last().is_some_and(|last| last == "400") {
+        statuses.pop();
+    }
+    (seen, statuses)
+}
+
+/// All that comes within a second, of a time that passes only while nobody has anything to do.
+async fn hear(client: &mut DuplexStream) -> String {
+    let mut heard = Vec::new();
+    while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_secs(1), client.read_buf(&mut heard)).await {}
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+/// Remembers what it was asked, with or without pieces.
+#[derive(Clone)]
+struct Recorder {
+    takes_pieces: bool,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Answer for Recorder {
+    async fn answer(self, request: Request, _: Peer) -> Response {
+        let (method, path) = (request.method().to_string(), request.uri().to_string());
+        match to_bytes(request.into_body(), usize::MAX).await {
+            Ok(body) => self.seen.lock().unwrap().push((method, path, body.to_vec())),
+            Err(_) => return StatusCode::BAD_REQUEST.into_response(),
+        }
+        "ok".into_response()
+    }
+
+    fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+        let seen = (piece.method.to_owned(), piece.path.to_owned(), piece.body.to_vec());
+        self.takes_pieces.then(|| self.seen.lock().unwrap().push(seen))?;
+        Some(async {
+            Reply::Plain { status: StatusCode::OK, content_type: "text/plain", body: b"ok".to_vec() }
+        })
+    }
+}
