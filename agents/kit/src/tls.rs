@@ -1,13 +1,22 @@
 //! TLS from mounted files: a certificate and key, optionally a CA for client certificates, renewed live.
 
 use crate::exit::{Exit, Fatal};
+use crate::metrics::Metrics;
+use crate::stop::Stop;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+/// From here on a log line asks for a new certificate; who renews does so with a third of the time left, or with days.
+const ASKS_BEFORE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The files of a server; part of every agent's flags that can speak TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -53,6 +62,10 @@ impl ServerFiles {
 
     /// Reads and checks the files; `None` when TLS is off.
     pub fn load(&self) -> Result<Option<Arc<ServerConfig>>, Fatal> {
+        Ok(self.read()?.map(|loaded| loaded.config))
+    }
+
+    fn read(&self) -> Result<Option<Loaded>, Fatal> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let chain = certificates(cert)?;
         let builder = ServerConfig::builder_with_provider(provider())
@@ -66,31 +79,41 @@ impl ServerFiles {
                 builder.with_client_cert_verifier(verifier.build().map_err(unusable)?)
             }
         };
-        builder.with_single_cert(chain, private_key(key)?).map(|config| Some(Arc::new(config))).map_err(|e| {
+        let expires = chain.iter().filter_map(expires).min();
+        let config = builder.with_single_cert(chain, private_key(key)?).map_err(|e| {
             let (cert, key) = (cert.display(), key.display());
             Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not go together"))
                 .because(e)
-        })
+        })?;
+        Ok(Some(Loaded { config: Arc::new(config), expires }))
     }
 
     /// The configuration to use for each new connection. It follows the files until `stop`; a bad renewal
     /// is said and the old one kept, so that a half-written Secret never shuts the door.
     pub fn follow(
         &self,
-        stop: &crate::stop::Stop,
+        stop: &Stop,
+        metrics: &Metrics,
     ) -> Result<watch::Receiver<Option<Arc<ServerConfig>>>, Fatal> {
-        let (sender, receiver) = watch::channel(self.load()?);
-        if self.paths().is_empty() {
-            return Ok(receiver);
-        }
+        let Some(loaded) = self.read()? else { return Ok(watch::channel(None).1) };
+        let expires = Gauge::<i64>::default();
+        metrics.register(|registry| {
+            let help = "When the first certificate of the TLS chain expires";
+            registry.register("certificate_expires_timestamp_seconds", help, expires.clone());
+        });
+        loaded.tell_expiry(&expires);
+        let (sender, receiver) = watch::channel(Some(loaded.config));
         let mut files = crate::watch::Files::new(self.paths());
         let (this, drain) = (self.clone(), stop.drain.clone());
         tokio::spawn(async move {
             while drain.run_until_cancelled(files.changed()).await.is_some() {
-                match this.load() {
-                    Ok(config) => {
+                match this.read() {
+                    Ok(loaded) => {
                         tracing::info!("TLS files renewed");
-                        sender.send_replace(config);
+                        sender.send_replace(loaded.map(|loaded| {
+                            loaded.tell_expiry(&expires);
+                            loaded.config
+                        }));
                     }
                     Err(e) => tracing::error!(
                         error = e.one_line(),
@@ -101,6 +124,36 @@ impl ServerFiles {
         });
         Ok(receiver)
     }
+}
+
+/// What a server speaks TLS with, and until when its clients believe it.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    expires: Option<SystemTime>,
+}
+
+impl Loaded {
+    fn tell_expiry(&self, gauge: &Gauge) {
+        let Some(expires) = self.expires else { return };
+        let since_epoch = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        gauge.set(i64::try_from(since_epoch).unwrap_or(i64::MAX));
+        let when = humantime::format_rfc3339_seconds(expires);
+        match expires.duration_since(SystemTime::now()) {
+            Err(_) => {
+                tracing::error!(expired = %when, "the TLS certificate has expired: clients will refuse it");
+            }
+            Ok(left) if left < ASKS_BEFORE => {
+                tracing::warn!(expires = %when, "the TLS certificate expires soon");
+            }
+            Ok(_) => tracing::info!(expires = %when, "the TLS certificate is valid"),
+        }
+    }
+}
+
+/// Nothing of a certificate that cannot be read as far as that: what rustls makes of it is said elsewhere.
+fn expires(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
 }
 
 impl ClientFiles {

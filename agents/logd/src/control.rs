@@ -56,7 +56,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         keepalive: serve.keepalive,
         limits: limits_now,
         allow: allow_now,
-        tls: serve.tls.follow(&context.stop)?,
+        tls: serve.tls.follow(&context.stop, &context.metrics)?,
         orders: orders_received,
         newest_finished: finished,
         metrics: metrics.clone(),

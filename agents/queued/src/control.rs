@@ -35,7 +35,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         http: hand_over(http_listener)?,
         line: line_listener.map(hand_over).transpose()?,
         allow: allow_now,
-        tls: serve.tls.follow(&context.stop)?,
+        tls: serve.tls.follow(&context.stop, &context.metrics)?,
         tokens: tokens::follow(serve.tokens.clone(), context.stop.drain.clone())?,
         engine,
         serve,

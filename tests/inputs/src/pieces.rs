@@ -57,7 +57,8 @@ async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool)
     drop(client);
     serving.await.unwrap();
     let seen = agent.seen.lock().unwrap().clone();
-    let mut statuses: Vec<_> = heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
+    let mut statuses: Vec<_> =
+        heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
     // Whether it says so or only closes, when what follows is no request: hyper does one or the other, by what came before.
     if statuses.last().is_some_and(|last| last == "400") {
         statuses.pop();

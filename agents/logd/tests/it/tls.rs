@@ -6,15 +6,23 @@ use kit::tls::ClientFiles;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Writes a certificate that is its own authority to `NAME.crt` and its key to `NAME.key`.
 fn certificate(directory: &Path, name: &str) {
-    let pair = rcgen::generate_simple_self_signed(["logd.test".to_owned()]).unwrap();
-    std::fs::write(directory.join(format!("{name}.crt")), pair.cert.pem()).unwrap();
-    std::fs::write(directory.join(format!("{name}.key")), pair.signing_key.serialize_pem()).unwrap();
+    expiring(directory, name, SystemTime::now() + Duration::from_hours(24 * 365));
+}
+
+fn expiring(directory: &Path, name: &str, expires: SystemTime) {
+    let mut parameters = rcgen::CertificateParams::new(["logd.test".to_owned()]).unwrap();
+    parameters.not_after = expires.into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    std::fs::write(directory.join(format!("{name}.crt")), certificate.pem()).unwrap();
+    std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
 }
 
 fn setup() -> Setup {
@@ -117,6 +125,21 @@ fn a_renewed_certificate_serves_new_connections_without_a_restart() {
     old.write_all(b"old\n").unwrap();
     receipt(old).unwrap();
     assert_eq!(logd.file(), b"new\nold\n");
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_named_until_it_is_renewed() {
+    let setup = setup();
+    expiring(&setup.path(""), "server", UNIX_EPOCH + Duration::from_secs(1_612_310_400));
+    let logd = setup.start();
+    let expired = "the TLS certificate has expired: clients will refuse it";
+    assert_eq!(logd.events(expired)[0]["expired"], "2021-02-03T00:00:00Z");
+    assert_eq!(logd.metric("certificate_expires_timestamp_seconds"), 1_612_310_400);
+    expiring(&logd.path(""), "server", SystemTime::now() + Duration::from_hours(48));
+    wait_until("it says that the next one is short", || logd.says("the TLS certificate expires soon"));
+    let far = 4_767_984_000;
+    expiring(&logd.path(""), "server", UNIX_EPOCH + Duration::from_secs(far));
+    wait_until("all is well", || logd.metric("certificate_expires_timestamp_seconds") == far);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 /// Turns a hang into a failure, nothing else.
@@ -109,14 +109,26 @@ fn logd(directory: &TempDir) -> Vec<String> {
     vec![page, refusing(directory)]
 }
 
-/// One that lets nobody in.
+/// One that lets nobody in, and would speak TLS.
 fn refusing(directory: &TempDir) -> String {
+    certificate(directory);
     let flags =
         ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow", "10.0.0.0/8", "--file", "other_log"];
-    let mut logd = Agent::start(directory.path(), "logd", &flags);
+    let mut logd = Agent::start(directory.path(), "logd", &[&flags[..], &TLS].concat());
     let lines = logd.event("taking lines")["addresses"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
     drop(TcpStream::connect(lines).unwrap());
     page_with(logd.address("admin endpoint"), &["logd_refused_total{reason=\"not_allowed\"} 1"])
+}
+
+const TLS: [&str; 4] = ["--tls-cert", "tls.crt", "--tls-key", "tls.key"];
+
+/// One that no alert minds for a hundred years.
+fn certificate(directory: &TempDir) {
+    let mut parameters = rcgen::CertificateParams::new(["agent.test".to_owned()]).unwrap();
+    parameters.not_after = (SystemTime::now() + Duration::from_hours(24 * 36_500)).into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(directory.path().join("tls.crt"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(directory.path().join("tls.key"), key.serialize_pem()).unwrap();
 }
 
 /// One that works, one whose disk is too small for it, one whose logs are gone.
@@ -150,7 +162,10 @@ fn queued(directory: &TempDir) -> Vec<String> {
     let mut queued = Agent::start(directory.path(), "queued", &flags);
     let http = queued.address("serving HTTP");
     assert_eq!(ask(http, "POST", "/v1/queues/q/items", "", b"item").0, 201);
-    vec![page(http)]
+    let apart =
+        ["--data", "memory", "--http", "127.0.0.1:0", "--line", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut over_tls = Agent::start(directory.path(), "queued", &[&apart[..], &TLS].concat());
+    vec![page(http), page(over_tls.address("admin endpoint"))]
 }
 
 /// As Prometheus keeps it and as its linter reads it: the older format has no `info`, and says of a counter's
@@ -230,7 +245,7 @@ fn hold(tests: &[Value]) {
 }
 
 /// What makes each alert fire, and it alone: courses of what agents serve, from their first value on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 14] = [
+const FIRED_BY: [(&str, &[(&str, &str)]); 16] = [
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
     ("LogdRotationFails", &[("logd_rotation_errors_total", "0+1")]),
@@ -239,6 +254,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 14] = [
         "LogdSendersGetNoReceipt",
         &[("logd_resets_total{reason=\"idle\"}", "0+2"), ("logd_connections_total", "0+10")],
     ),
+    ("LogdCertificateExpires", &[("logd_certificate_expires_timestamp_seconds", "600000+0")]),
     ("LogcdDiskFull", &[("logcd_cycles_total{result=\"disk_full\"}", "0+1")]),
     ("LogcdCyclesFail", &[("logcd_cycles_total{result=\"failed\"}", "0+1")]),
     ("LogcdNewsWaits", &[("logcd_waiting_bytes", "5+0"), ("logcd_published_timestamp_seconds", "60+0")]),
@@ -251,6 +267,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 14] = [
         "QueuedLeasesExpire",
         &[("queued_expired_total{queue=\"q\"}", "0+2"), ("queued_leased_total{queue=\"q\"}", "0+10")],
     ),
+    ("QueuedCertificateExpires", &[("queued_certificate_expires_timestamp_seconds", "600000+0")]),
 ];
 
 #[test]
