@@ -46,6 +46,9 @@ fn an_archive_of_the_first_version_is_read_and_carried_on(codec: Codec) {
     let decoded = Index::decode(&index).unwrap();
     let entries: Vec<&[u8]> = decoded.entries.iter().map(|entry| &entry.name[..]).collect();
     assert_eq!((decoded.codec, &entries[..]), (codec, &[b"a.log", SUPERSEDED.as_bytes()][..]));
+    let mut again = Vec::new();
+    decoded.encode(&mut again).unwrap();
+    assert!(again == index, "a logcd of that time would not read what this one writes");
     assert_eq!(decoded.identity.size, std::fs::metadata(fixture(codec, "", "")).unwrap().len());
     let bench = taken_over(codec, &index);
     let read = |name: &str| run(bench.reader().arg("cat").arg(bench.archive()).arg(name));

@@ -503,6 +503,19 @@ mod tests {
         assert!(read.iter().map(|(_, body)| *body).eq(bodies));
     }
 
+    /// A queued that one goes back to must be able to read what this one wrote.
+    #[test]
+    fn whoever_changes_these_bytes_changes_the_version_of_the_segments() {
+        let mut group = Vec::new();
+        for record in one_of_each() {
+            record.encode(&mut group);
+        }
+        assert_eq!(
+            (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
+            (1, 233, 0x49d7_6f4e)
+        );
+    }
+
     #[test]
     fn a_record_of_a_hundred_bytes_costs_little_more() {
         let (mut push, mut rest) = (Vec::new(), Vec::new());

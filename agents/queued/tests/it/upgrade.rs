@@ -7,6 +7,8 @@
 //!     push "x" to late, 1,000 hours from then; push "y" to sealed; seal it
 
 use crate::daemon::{Queued, Setup};
+use queued::engine::record::Record;
+use queued::log::{frame, segment};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,6 +65,23 @@ fn a_log_of_the_first_version_is_read_and_carried_on() {
     daemon.restart();
     holds_all(&daemon);
     assert_eq!(daemon.get("/v1/queues/new").json()["ready"], 1);
+}
+
+/// So that a queued of that time reads what this one writes: whoever changes a byte of it changes the version, too.
+#[test]
+fn what_the_first_version_wrote_is_written_the_same() {
+    let header = segment::Header::decode(SEGMENT, Path::new("0000000001.log")).unwrap();
+    let mut again = header.encode().to_vec();
+    while let Some(frame) = frame::open(SEGMENT, again.len(), header.nonce) {
+        let mut group = vec![0; frame::HEADER_BYTES];
+        for record in Record::decode_all(frame.records) {
+            record.unwrap().0.encode(&mut group);
+        }
+        frame::seal(&mut group, header.nonce, frame.group, frame.unsynced);
+        again.extend(group);
+    }
+    let unused = SEGMENT.strip_prefix(&*again).expect("other bytes");
+    assert!(unused.iter().all(|byte| *byte == 0), "a group is missing");
 }
 
 #[test]
