@@ -3,9 +3,11 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use std::os::unix::fs::symlink;
 use support::daemon::Daemon;
-use support::{Bench, Dice, names, wait_for};
+use support::{Bench, Dice, names};
+use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
@@ -17,7 +19,7 @@ fn what_is_written_is_archived_without_being_asked_and_the_last_lines_when_it_st
     daemon.wait_until_ready();
     assert_eq!(bench.members()[&b"x.log"[..]], b"first\n");
     bench.append("x.log", "second\n");
-    wait_for("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
+    wait_until("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
     // An hour until the next look: only the stop can be the reason.
     drop(daemon);
     let daemon = Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=1h"]);
@@ -41,12 +43,12 @@ fn an_idle_directory_is_not_looked_at_until_something_happens() {
     };
     daemon.wait_until_ready();
     let idle = || daemon.metric("logcd_idle_ticks_total");
-    wait_for("the first idle tick", || idle() > 0.0);
+    wait_until("the first idle tick", || idle() > 0.0);
     let (before, ticks) = (looks(), idle());
-    wait_for("fifty more", || idle() >= ticks + 50.0);
+    wait_until("fifty more", || idle() >= ticks + 50.0);
     assert_eq!(looks(), before);
     bench.append("x.log", "second\n");
-    wait_for("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
+    wait_until("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
 }
 
 #[test]
@@ -57,11 +59,11 @@ fn news_waits_until_it_is_worth_an_archive() {
     let daemon = Daemon::start(&bench, &flags);
     daemon.wait_until_ready();
     bench.append("x.log", "little\n");
-    wait_for("a cycle that lets it wait", || daemon.metric("logcd_cycles_total{result=\"waiting\"}") > 0.0);
+    wait_until("a cycle that lets it wait", || daemon.metric("logcd_cycles_total{result=\"waiting\"}") > 0.0);
     assert_eq!(daemon.metric("logcd_waiting_bytes"), 7.0);
     assert!(!bench.members()[&b"x.log"[..]].ends_with(b"little\n"));
     bench.append("x.log", Dice::new(2).lines(20_000));
-    wait_for("what is worth it", || bench.members() == bench.logs());
+    wait_until("what is worth it", || bench.members() == bench.logs());
 }
 
 #[test]
@@ -73,7 +75,7 @@ fn every_metric_is_moved_by_what_it_counts() {
     bench.write("y.log", "to be deleted\n");
     symlink("x.log", bench.log("link.log")).unwrap();
     let daemon = Daemon::start(&bench, &QUICK);
-    let moved = |name: &str| wait_for(name, || daemon.metric(name) > 0.0);
+    let moved = |name: &str| wait_until(name, || daemon.metric(name) > 0.0);
     daemon.wait_until_ready();
     bench.append("x.log", dice.lines(100));
     moved("logcd_copied_bytes_total");
@@ -113,7 +115,9 @@ fn the_next_one_waits_for_the_lock_and_says_so() {
     let first = Daemon::start(&bench, &QUICK);
     first.wait_until_ready();
     let second = Daemon::start(&bench, &QUICK);
-    wait_for("the second to say why it waits", || second.get("/ready").1.contains("another logcd works on"));
+    wait_until("the second to say why it waits", || {
+        second.get("/ready").1.contains("another logcd works on")
+    });
     assert_eq!(second.get("/live").0, 200);
     assert!(first.stop().0.success());
     second.wait_until_ready();
@@ -131,11 +135,11 @@ fn settings_are_taken_up_from_the_changed_file() {
     daemon.wait_until_ready();
     assert_eq!(names(&bench.members()), ["x.log"]);
     std::fs::write(&file, "include = [\"*.log\", \"*.txt\"]\n").unwrap();
-    wait_for("the new pattern", || names(&bench.members()) == ["x.log", "x.txt"]);
+    wait_until("the new pattern", || names(&bench.members()) == ["x.log", "x.txt"]);
     std::fs::write(&file, "includes = 1\n").unwrap();
-    daemon.signal("HUP");
+    daemon.signal(Signal::SIGHUP);
     bench.append("x.txt", "more\n");
-    wait_for("it to go on with the old settings", || bench.members()[&b"x.txt"[..]].ends_with(b"more\n"));
+    wait_until("it to go on with the old settings", || bench.members()[&b"x.txt"[..]].ends_with(b"more\n"));
     let (_, said) = daemon.stop();
     assert!(said.contains("unknown key `includes`"), "{said}");
 }
@@ -148,8 +152,8 @@ fn a_log_directory_that_is_gone_is_told_and_its_return_noticed() {
     daemon.wait_until_ready();
     let (log, away) = (bench.root.path().join("log"), bench.root.path().join("away"));
     std::fs::rename(&log, &away).unwrap();
-    daemon.signal("HUP");
-    wait_for("the reason", || daemon.get("/ready").1.contains("cannot open the log directory"));
+    daemon.signal(Signal::SIGHUP);
+    wait_until("the reason", || daemon.get("/ready").1.contains("cannot open the log directory"));
     assert!(daemon.metric("logcd_cycles_total{result=\"failed\"}") > 0.0);
     std::fs::rename(&away, &log).unwrap();
     daemon.wait_until_ready();

@@ -6,7 +6,8 @@ mod support;
 
 use std::process::Command;
 use support::daemon::Daemon;
-use support::{Bench, Dice, wait_for};
+use support::{Bench, Dice};
+use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
@@ -24,11 +25,11 @@ fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
     let daemon = Daemon::run(command);
     daemon.wait_until_ready();
     bench.write("y.log", dice.lines(900_000));
-    wait_for("the reason", || daemon.get("/ready").1.contains("disk: no room for an archive on"));
+    wait_until("the reason", || daemon.get("/ready").1.contains("disk: no room for an archive on"));
     assert_eq!(daemon.get("/live").0, 200);
     assert!(daemon.metric("logcd_cycles_total{result=\"disk_full\"}") > 0.0);
     assert!(std::fs::read(bench.archive()).unwrap() == before, "the archive is as it was");
-    support::run(Command::new("prlimit").args(["--fsize=unlimited", "--pid", &daemon.pid()]));
+    support::run(Command::new("prlimit").args(["--fsize=unlimited", "--pid", &daemon.pid().to_string()]));
     daemon.wait_until_ready();
     assert!(bench.members() == bench.logs());
     assert!(bench.leftovers().is_empty());

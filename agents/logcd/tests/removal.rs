@@ -8,7 +8,8 @@ use logcd::archivist::{Archivist, Haste};
 use logcd::beneath::{Beneath, look_into};
 use logcd::removal::remove;
 use std::fs::File;
-use support::{Bench, Dice, members, wait_for};
+use support::{Bench, Dice, members};
+use trial::wait_until;
 
 fn cycle_in(archivist: &mut Archivist, hours: i64) -> u64 {
     let now = Timestamp::now() + SignedDuration::from_hours(hours);
@@ -29,7 +30,7 @@ fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_th
     assert_eq!(cycle_in(&mut archivist, 1), 0);
     assert!(bench.log("old.log").exists());
     // As long as its last change is so fresh that another could hide behind it, it stays.
-    wait_for("the removal", || cycle_in(&mut archivist, 3) == 1);
+    wait_until("the removal", || cycle_in(&mut archivist, 3) == 1);
     assert!(!bench.log("old.log").exists());
     assert!(bench.archives().iter().any(|archive| members(archive).values().any(|held| *held == content)));
     assert_eq!(cycle_in(&mut archivist, 4), 0);
@@ -88,7 +89,7 @@ fn a_log_that_a_crash_left_half_deleted_gets_its_name_back_and_is_deleted() {
     let archived = |content: &[u8]| members(&bench.archive()).values().any(|held| held == content);
     assert!(archived(b"line\n") && archived(b"left by a crash\n") && archived(b"its name was taken since\n"));
     assert!(archived(b"long\n"));
-    wait_for("the removal", || {
+    wait_until("the removal", || {
         cycle_in(&mut archivist, 3);
         std::fs::read_dir(bench.root.path().join("log")).unwrap().count() == 0
     });

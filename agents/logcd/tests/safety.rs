@@ -7,7 +7,8 @@ use logcd::scan::Skip;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::{Bench, cycle, names, run, wait_for};
+use support::{Bench, cycle, names, run};
+use trial::wait_until;
 
 const SECRET: &[u8] = b"root:x:secret\n";
 
@@ -229,7 +230,7 @@ fn a_second_logcd_on_the_directory_is_told_to_come_back_later() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("another logcd works on"), "{said}");
     drop(held);
-    wait_for("the directory to be free", || bench.once().status.success());
+    wait_until("the directory to be free", || bench.once().status.success());
 }
 
 #[test]

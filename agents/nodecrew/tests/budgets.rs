@@ -1,11 +1,11 @@
 //! What the agents cost while nobody wants anything of them, and what it takes to start one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use trial::Process;
 
 const MIB: u64 = 1 << 20;
 /// How long an idle agent is watched. What it does then is counted, not timed.
@@ -13,15 +13,8 @@ const WATCHED: Duration = Duration::from_secs(4);
 
 struct Agent {
     name: &'static str,
-    child: Child,
+    process: Process,
     _directory: tempfile::TempDir,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn command(name: &str, directory: &Path) -> Command {
@@ -41,32 +34,15 @@ impl Agent {
         };
         std::fs::write(directory.path().join("some.log"), "a line\n").unwrap();
         let mut command = command(name, directory.path());
-        command.args(flags).args(["--log-format", "json"]).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (ready, is_ready) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stderr.lines() {
-                if line.unwrap().contains("\"message\":\"ready\"") {
-                    let _ = ready.send(());
-                }
-            }
-        });
-        is_ready.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{name} is not ready"));
-        Agent { name, child, _directory: directory }
-    }
-
-    fn status(&self, of: &str, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/{of}status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+        let process = Process::start_ready(command.args(flags).args(["--log-format", "json"]));
+        Agent { name, process, _directory: directory }
     }
 
     /// How often any of its threads went to sleep by itself, which it does once for each time it was woken.
     fn wakes(&self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let names = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
-        names.map(|task| self.status(&format!("task/{task}/"), "voluntary_ctxt_switches")).sum()
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
+        let tasks = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+        tasks.map(|task| self.process.status(&format!("task/{task}/"), "voluntary_ctxt_switches")).sum()
     }
 }
 
@@ -84,7 +60,7 @@ fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
     watch(Duration::from_secs(2));
     let wakes = watch(WATCHED);
     for (agent, wakes) in agents.iter().zip(wakes) {
-        let (memory, threads) = (agent.status("", "RssAnon") * 1024, agent.status("", "Threads"));
+        let (memory, threads) = (agent.process.memory_bytes("RssAnon"), agent.process.status("", "Threads"));
         println!(
             "{}: {memory} bytes of its own, {threads} threads, woken {wakes} times in {} s",
             agent.name,

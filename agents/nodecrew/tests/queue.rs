@@ -8,13 +8,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
+use trial::DEADLINE;
 
 const WORKERS: usize = 30;
 const ITEMS: usize = 600;
 const ITEMS_A_PUSH: usize = 40;
 const KILLS: usize = 4;
-/// Turns a hang into a failure, nothing else.
-const DEADLINE: Duration = Duration::from_secs(120);
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

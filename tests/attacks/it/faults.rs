@@ -7,10 +7,10 @@ mod logcd;
 mod logd;
 mod queued;
 
-use crate::agent::Agent;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use trial::Process;
 
 /// Of each call and fault so many are tried, spread evenly, unless `ROUNDS` asks for all of them.
 const SAMPLE: usize = 2;
@@ -130,7 +130,7 @@ fn under_each_fault(agent: &str, scenario: impl Fn(&Path, &Traced) + Sync) {
 }
 
 /// Ready, or it ended and said why in words that name a file below `directory`.
-fn ready_or_clear(agent: &mut Agent, directory: &Path) -> bool {
+fn ready_or_clear(agent: &Process, directory: &Path) -> bool {
     if agent.becomes_ready() {
         return true;
     }

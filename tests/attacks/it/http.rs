@@ -1,9 +1,9 @@
 //! A plain HTTP client for servers that may be gone at any moment.
 
-use crate::agent::DEADLINE;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use trial::DEADLINE;
 
 /// One connection, kept alive.
 pub struct Http(BufReader<TcpStream>);
@@ -37,6 +37,11 @@ impl Http {
         let mut body = vec![0; length];
         self.0.read_exact(&mut body)?;
         Ok((status, String::from_utf8(body).unwrap()))
+    }
+
+    pub fn metric(&mut self, name: &str) -> u64 {
+        let (_, page) = self.call("GET", "/metrics", "").unwrap();
+        trial::metric(&page, name)
     }
 
     pub fn post(&mut self, path: &str, body: &Value) -> io::Result<(u16, Value)> {

@@ -1,6 +1,6 @@
 //! Senders of logd who remember for which lines they got a receipt, and the file's comparison with that.
 
-use crate::agent::{Agent, DEADLINE, binary};
+use crate::agent::binary;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use trial::{DEADLINE, Process};
 
 /// Small files, all of them kept.
 pub fn configure(command: &mut Command, file: &Path, sync: &str) {
@@ -21,8 +22,8 @@ pub fn command(file: &Path, sync: &str) -> Command {
     command
 }
 
-pub fn door(agent: &Agent) -> SocketAddr {
-    agent.address("taking lines", "addresses")
+pub fn door(agent: &Process) -> SocketAddr {
+    agent.address("taking lines")
 }
 
 /// A line that shows whether it is whole: its name, filler, its length.

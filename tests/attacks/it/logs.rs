@@ -1,13 +1,13 @@
 //! A directory of logs from which logcd deletes what is archived, and what must be in either.
 
-use crate::agent::{Agent, DEADLINE, LOOK_EVERY, binary};
+use crate::agent::binary;
 use crate::disk::run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use trial::Process;
 
 /// As busy as it can be.
 pub fn configure(command: &mut Command, directory: &Path, out: &Path) {
@@ -76,18 +76,19 @@ impl Logs {
     }
 
     /// Until the agent has deleted so many, and no longer than it lives. Meanwhile `act` is called again and again.
-    pub fn until_gone(&mut self, count: usize, agent: &Agent, mut act: impl FnMut(&mut Logs)) {
-        let began = Instant::now();
-        while self.gone() < count && !agent.is_over() {
-            assert!(began.elapsed() < DEADLINE, "it deletes nothing: {:#?}", agent.last_events());
-            act(self);
-            std::thread::park_timeout(LOOK_EVERY);
-        }
+    pub fn until_gone(&mut self, count: usize, agent: &Process, mut act: impl FnMut(&mut Logs)) {
+        agent.wait_until("that it deletes", || {
+            let over = self.gone() >= count || agent.is_over();
+            if !over {
+                act(self);
+            }
+            over
+        });
     }
 
     /// An undisturbed run deletes all of them, and each is in an archive.
     pub fn all_go(&mut self) {
-        let agent = Agent::start_ready(&mut command(&self.directory, &self.out));
+        let agent = Process::start_ready(&mut command(&self.directory, &self.out));
         self.until_gone(self.count(), &agent, |_| {});
         agent.kill9();
         self.check();

@@ -1,6 +1,5 @@
 //! Clients of queued who keep a ledger of what they were told, and its comparison with what is there.
 
-use crate::agent::Agent;
 use crate::http::Http;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use trial::Process;
 
 /// queued on a directory, with a queue whose items are never dead.
 pub fn command(data: &Path, durability: &str, segment_size: &str) -> Command {
@@ -32,8 +32,8 @@ pub fn configure(command: &mut Command, data: &Path, durability: &str, segment_s
     command.args(["--durability", durability, "--segment-size", segment_size, "--data"]).arg(data);
 }
 
-pub fn door(agent: &Agent) -> SocketAddr {
-    agent.address("serving HTTP", "address")
+pub fn door(agent: &Process) -> SocketAddr {
+    agent.address("serving HTTP")
 }
 
 /// What the clients of one queue did and were told.

@@ -1,30 +1,25 @@
 //! The file system goes read-only under load, as ext4 does when it finds an error: nothing is promised any more, the agent says
 //! what is wrong, and what was promised before is there when the disk is.
 
-use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
 use crate::lines::{self, Senders};
 use crate::logs::{self, Logs};
-use crate::power_loss::{counter, wait_for_more};
+use crate::power_loss::wait_for_more;
 use crate::queue::{self, Queue};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use trial::Process;
 
 /// Until its probe says so, and why: the calls under way see an error, those after it that the disk is read-only.
-fn is_not_ready(agent: &Agent, door: &str) {
-    let mut http = Http::connect(agent.address(door, "address")).unwrap();
-    let began = Instant::now();
-    loop {
-        let (status, why) = http.call("GET", "/ready", "").unwrap();
-        if status == 503 {
-            let known = ["Input/output error", "Read-only file system"];
-            assert!(known.iter().any(|error| why.contains(error)), "{why}");
-            return;
-        }
-        assert!(began.elapsed() < DEADLINE, "it thinks that all is well: {:#?}", agent.last_events());
-        std::thread::park_timeout(LOOK_EVERY);
-    }
+fn is_not_ready(agent: &Process, door: &str) {
+    let mut http = Http::connect(agent.address(door)).unwrap();
+    let mut said = (0, String::new());
+    agent.wait_until("that it is not ready", || {
+        said = http.call("GET", "/ready", "").unwrap();
+        said.0 == 503
+    });
+    let known = ["Input/output error", "Read-only file system"];
+    assert!(known.iter().any(|error| said.1.contains(error)), "{}", said.1);
 }
 
 #[test]
@@ -33,7 +28,7 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
     let senders = Senders::default();
     let file = disk.path("node_log");
     for round in 0..crate::rounds() {
-        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
+        let agent = Process::start_ready(&mut lines::command(&file, "always"));
         let address = lines::door(&agent);
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -47,17 +42,14 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
             senders.blackout.store(false, Ordering::SeqCst);
             let receipts = senders.receipts.load(Ordering::SeqCst);
             scope.spawn(|| senders.send(address));
-            let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
-            let mut failed = || counter(&mut http, "logd_write_errors_total");
-            let enough = failed() + 2;
-            while failed() < enough {
-                std::thread::park_timeout(LOOK_EVERY);
-            }
+            let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+            let enough = http.metric("logd_write_errors_total") + 2;
+            agent.wait_until("more failures", || http.metric("logd_write_errors_total") >= enough);
             assert_eq!(receipts, senders.receipts.load(Ordering::SeqCst), "a receipt for what is in no file");
             agent.kill9();
         });
         disk.power_on();
-        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
+        let agent = Process::start_ready(&mut lines::command(&file, "always"));
         senders.check(&file, round + 1);
         agent.kill9();
     }
@@ -69,7 +61,7 @@ fn queued_keeps_its_answers_when_its_disk_is_read_only() {
     let queue = Queue::new("q");
     let command = || queue::command(&disk.path("data"), "always", "64KiB");
     for _ in 0..crate::rounds() {
-        let agent = Agent::start_ready(&mut command());
+        let agent = Process::start_ready(&mut command());
         let address = queue::door(&agent);
         let mut http = Http::connect(address).unwrap();
         queue.check(&mut http);
@@ -88,7 +80,7 @@ fn queued_keeps_its_answers_when_its_disk_is_read_only() {
         queue.blackout.store(false, Ordering::SeqCst);
         disk.power_on();
     }
-    let agent = Agent::start_ready(&mut command());
+    let agent = Process::start_ready(&mut command());
     queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
     agent.kill9();
 }
@@ -98,7 +90,7 @@ fn logcd_loses_no_log_when_its_disk_is_read_only() {
     let disk = Disk::new(Kind::Ext4);
     let mut logs = Logs::below(&disk.root());
     for _ in 0..crate::rounds() {
-        let agent = Agent::start_ready(&mut logs::command(logs.directory(), logs.out()));
+        let agent = Process::start_ready(&mut logs::command(logs.directory(), logs.out()));
         let enough = logs.gone() + fastrand::usize(1..5);
         logs.until_gone(enough, &agent, |logs| logs.write(fastrand::usize(1..20_000)));
         logs.write(1000);

@@ -267,15 +267,6 @@ pub fn names(contents: &Contents) -> Vec<String> {
     contents.keys().map(|name| OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
 }
 
-/// Waits for something to become true; what it is goes into the message if it does not.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::yield_now();
-    }
-}
-
 /// Small, fast, and the same on every machine: a failing seed can be run again.
 pub struct Dice(u64);
 

@@ -6,10 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::str::FromStr;
-use std::time::Duration;
-
-/// Nothing here takes nearly as long; it only turns a hang into a failure.
-const DEADLINE: Duration = Duration::from_secs(60);
+use trial::DEADLINE;
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();

@@ -1,7 +1,8 @@
 //! A wall clock that is set: a file becomes no older by that, and no younger. Needs libfaketime.
 
 use crate::client::send;
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
+use trial::wait_until;
 
 fn start(rotate_age: &str) -> Logd {
     let setup = Setup::new().arguments(&["--format", "stamped", "--rotate-age", rotate_age, "--no-gzip"]);

@@ -1,13 +1,14 @@
 //! Ten thousand peers, peers that break off at every step, and a process that has no descriptor left.
 
 use crate::client::{connect, connect_from, descriptors_for, receipt, reset, send};
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use crate::torrent::content;
 use nix::sys::resource::Resource;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::Instant;
+use trial::wait_until;
 
 const MIB: u64 = 1024 * 1024;
 const CROWD: usize = 10_000;

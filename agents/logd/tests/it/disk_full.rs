@@ -1,11 +1,12 @@
 //! A disk that takes no more, played by a limit on the size of files.
 
 use crate::client;
-use crate::daemon::{Logd, wait_until};
+use crate::daemon::Logd;
 use crate::torrent::Torrent;
 use nix::sys::resource::Resource;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use trial::wait_until;
 
 /// Each of its connections sends more than the disk below has room for.
 const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };

@@ -1,12 +1,13 @@
 //! Peers that are many, greedy, silent or unwelcome.
 
 use crate::client::{connect, connect_from, end, is_reset, receipt, reset, send};
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use trial::wait_until;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -111,7 +112,7 @@ fn a_peer_that_says_nothing_is_reset_after_the_idle_timeout() {
 
 #[test]
 fn draining_does_not_wait_for_the_idle_timeout() {
-    let mut logd = Logd::start(&["--idle-timeout", "1h", "--drain-timeout", "50s"]);
+    let logd = Logd::start(&["--idle-timeout", "1h", "--drain-timeout", "50s"]);
     let mut stream = connect(logd.address());
     stream.write_all(b"line\n").unwrap();
     wait_until("it is served", || logd.metric("lines_total") == 1);

@@ -1,12 +1,13 @@
 //! Every metric is on the page, documented, and really moves.
 
 use crate::client::{self, send};
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Command;
+use trial::wait_until;
 
 /// The samples of a page that are not zero, without labels.
 fn moved(logd: &Logd) -> BTreeSet<String> {

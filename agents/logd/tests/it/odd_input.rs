@@ -1,8 +1,9 @@
 //! Odd input, byte for byte: what the file holds against what was sent.
 
 use crate::client::{self, send};
-use crate::daemon::{Logd, wait_until};
+use crate::daemon::Logd;
 use std::io::Write;
+use trial::wait_until;
 
 fn kept(sent: &[u8]) -> Vec<u8> {
     let logd = Logd::start(&[]);

@@ -1,12 +1,13 @@
 //! What an operator does to a running daemon: probes, reloads, drains, socket activation.
 
 use crate::client::{self, send};
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use trial::wait_until;
 
 #[test]
 fn probes_answer_under_the_names_that_people_try() {
@@ -23,7 +24,7 @@ fn probes_answer_under_the_names_that_people_try() {
 
 #[test]
 fn a_draining_daemon_is_alive_but_not_ready_and_takes_no_connection() {
-    let mut logd = Logd::start(&[]);
+    let logd = Logd::start(&[]);
     let mut stream = client::connect(logd.address());
     stream.write_all(b"begun\n").unwrap();
     wait_until("it is served", || logd.metric("connections_open") == 1);
@@ -44,7 +45,7 @@ fn a_draining_daemon_is_alive_but_not_ready_and_takes_no_connection() {
 
 #[test]
 fn a_second_signal_ends_the_drain() {
-    let mut logd = Logd::start(&["--drain-timeout", "1h"]);
+    let logd = Logd::start(&["--drain-timeout", "1h"]);
     let mut stream = client::connect(logd.address());
     stream.write_all(b"begun\n").unwrap();
     wait_until("it is served", || logd.metric("connections_open") == 1);

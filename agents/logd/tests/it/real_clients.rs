@@ -1,8 +1,9 @@
 //! The clients that people have. Each must be installed where the feature `client-tests` is on.
 
-use crate::daemon::{Logd, wait_until};
+use crate::daemon::Logd;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use trial::wait_until;
 
 const LINES: &[u8] = b"first\n2026-11-21 second\n\nlast without newline";
 const KEPT: &[u8] = b"first\n2026-11-21 second\n\nlast without newline\n";

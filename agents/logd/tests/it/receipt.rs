@@ -1,7 +1,7 @@
 //! Who has read a clean end knows that everything is in the file, whatever happens to the daemon.
 
 use crate::client::{self, send};
-use crate::daemon::{Logd, wait_until};
+use crate::daemon::Logd;
 use fastrand::Rng;
 use std::collections::HashSet;
 use std::io::{ErrorKind, Write};
@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use trial::wait_until;
 
 const SENDERS: usize = 8;
 const ROUNDS: usize = 50;
@@ -135,7 +136,7 @@ fn the_half_line_of_a_crash_is_closed_at_the_next_start() {
 
 #[test]
 fn a_killed_daemon_resets_those_that_wait_for_a_receipt() {
-    let mut logd = Logd::start(&[]);
+    let logd = Logd::start(&[]);
     let mut open: Vec<_> = (0..20).map(|_| client::connect(logd.address())).collect();
     for stream in &mut open {
         stream.write_all(b"line\n").unwrap();
@@ -149,7 +150,7 @@ fn a_killed_daemon_resets_those_that_wait_for_a_receipt() {
 
 #[test]
 fn sigterm_under_load_loses_no_line_with_a_receipt_and_resets_the_others() {
-    let mut logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-size", "0"]);
     let mut idle: Vec<_> = (0..10).map(|_| client::connect(logd.address())).collect();
     for (number, stream) in idle.iter_mut().enumerate() {
         writeln!(stream, "{}", line(&format!("idle-{number}"), 10)).unwrap();
@@ -182,7 +183,7 @@ fn sigterm_under_load_loses_no_line_with_a_receipt_and_resets_the_others() {
 
 #[test]
 fn a_sender_that_does_not_stop_is_reset_when_the_drain_time_is_over() {
-    let mut logd = Logd::start(&["--drain-timeout", "2s"]);
+    let logd = Logd::start(&["--drain-timeout", "2s"]);
     let mut flood = client::connect(logd.address());
     let flooding = std::thread::spawn(move || {
         let text = b"flood\n".repeat(100);

@@ -1,10 +1,11 @@
 //! A real file system of 2 MiB that fills; root may mount one, where the feature `root-tests` is on.
 
 use crate::client;
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use crate::torrent::Torrent;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use trial::wait_until;
 
 const TORRENT: Torrent = Torrent { connections: 20, lines: 2_000 };
 

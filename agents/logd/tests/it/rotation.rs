@@ -1,10 +1,11 @@
 //! Putting files away: bounds on each and on all of them, and what others do to the file.
 
 use crate::client::{self, send};
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use crate::torrent::content;
 use std::io::Write;
 use std::path::Path;
+use trial::wait_until;
 
 fn is_gz(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
@@ -156,7 +157,7 @@ fn compression_delays_neither_a_hangup_nor_the_end() {
     // Holes cost no room, but their compression takes minutes.
     let large = std::fs::File::create(setup.path("node_log.000001-20260101T000000Z")).unwrap();
     large.set_len(256 * 1024 * 1024 * 1024).unwrap();
-    let mut logd = setup.arguments(&["--keep-size", "0"]).start();
+    let logd = setup.arguments(&["--keep-size", "0"]).start();
     wait_until("it compresses", || logd.path(".node_log.000001-20260101T000000Z.gz.new").exists());
     std::fs::rename(logd.path("node_log"), logd.path("moved")).unwrap();
     logd.signal(nix::sys::signal::Signal::SIGHUP);

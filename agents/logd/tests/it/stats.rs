@@ -113,7 +113,7 @@ fn watched_it_goes_on_also_when_the_daemon_was_away() {
     port.set_reuseaddr(true).unwrap();
     port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let admin = port.local_addr().unwrap();
-    let mut logd = Logd::start(&["--admin", &admin.to_string()]);
+    let logd = Logd::start(&["--admin", &admin.to_string()]);
     let mut watch = Watch::start(admin);
     assert_eq!(watch.next("lines")[1], "0");
     send(logd.address(), b"one\ntwo\n").unwrap();

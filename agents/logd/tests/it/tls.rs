@@ -1,13 +1,14 @@
 //! TLS: the same receipt, and no receipt for a stream that somebody cut short.
 
 use crate::client::{self, is_reset};
-use crate::daemon::{Logd, Setup, wait_until};
+use crate::daemon::{Logd, Setup};
 use kit::tls::ClientFiles;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
+use trial::wait_until;
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 

@@ -1,11 +1,12 @@
 //! Every line, whole, in its connection's order: under many connections, and while the file changes below them.
 
-use crate::daemon::{Logd, wait_until};
+use crate::daemon::Logd;
 use crate::torrent::Torrent;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
+use trial::wait_until;
 
 const MANY: Torrent = Torrent { connections: 200, lines: 5_000 };
 const FEWER: Torrent = Torrent { connections: 50, lines: 1_000 };

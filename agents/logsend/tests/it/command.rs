@@ -1,8 +1,9 @@
 //! Running a command: its lines, its signals and its exit code.
 
-use crate::logsend::{command, run, signal, stderr, terminate};
+use crate::logsend::{command, run, stderr, terminate};
 use crate::receiver::{Act, Receiver, free_port, lines};
 use nix::sys::signal::Signal;
+use trial::signal;
 
 fn run_shell(receiver: &Receiver, flags: &[&str], script: &str) -> std::process::Output {
     let arguments = [flags, &["--", "sh", "-c", script]].concat();

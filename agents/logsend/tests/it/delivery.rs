@@ -1,9 +1,10 @@
 //! Delivery and its receipt: nothing is lost whatever the receiver does, and the order is kept.
 
-use crate::logsend::{command, finish, run, stderr, terminate, wait_for_log};
+use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use crate::receiver::{Act, Receiver, first_appearances, free_port, lines, listen_on, numbered};
 use proptest::prelude::*;
 use std::io::Write;
+use trial::with_input;
 
 #[test]
 fn stdin_arrives_whole_and_in_order_in_batches_of_whole_lines() {
@@ -79,7 +80,7 @@ fn away_and_back_are_said_once_each_and_not_at_every_attempt() {
     let mut log = wait_for_log(&mut child, "logd is away");
     // Several attempts fail before it is back.
     let receiver = Receiver::on(listen_on(port), &[Act::Reset, Act::Reset, Act::Reset, Act::Receipt]);
-    let output = finish(child, b"and after\n");
+    let output = with_input(child, b"and after\n");
     log.push_str(&stderr(&output));
     assert_eq!(receiver.receipted(), b"while it was away\nand after\n");
     assert_eq!(log.matches("logd is away").count(), 1, "{log}");

@@ -1,8 +1,10 @@
 //! The program under test as a child process.
 
+use nix::sys::signal::Signal;
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
+use trial::{signal, with_input};
 
 pub(crate) fn command(port: u16, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logsend"));
@@ -16,18 +18,7 @@ pub(crate) fn command(port: u16, arguments: impl IntoIterator<Item = impl AsRef<
 
 /// Gives the whole input and waits for the end.
 pub(crate) fn run(port: u16, arguments: &[&str], input: &[u8]) -> Output {
-    finish(command(port, arguments).spawn().unwrap(), input)
-}
-
-pub(crate) fn finish(mut child: Child, input: &[u8]) -> Output {
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || {
-        let _ = stdin.write_all(&input);
-    });
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    output
+    with_input(command(port, arguments).spawn().unwrap(), input)
 }
 
 pub(crate) fn stderr(output: &Output) -> String {
@@ -35,12 +26,7 @@ pub(crate) fn stderr(output: &Output) -> String {
 }
 
 pub(crate) fn terminate(child: &Child) {
-    signal(child, nix::sys::signal::Signal::SIGTERM);
-}
-
-pub(crate) fn signal(child: &Child, signal: nix::sys::signal::Signal) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
+    signal(child, Signal::SIGTERM);
 }
 
 /// Reads the child's log until it says `what`, and returns all of it so far.
@@ -53,13 +39,4 @@ pub(crate) fn wait_for_log(child: &mut Child, what: &str) -> String {
         log.push(byte[0]);
     }
     String::from_utf8_lossy(&log).into_owned()
-}
-
-/// For conditions that no event tells of, such as a file's content.
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed().as_secs() < 60, "waited in vain: {what}");
-        std::thread::yield_now();
-    }
 }

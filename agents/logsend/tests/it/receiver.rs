@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use trial::DEADLINE;
 
 /// What happens to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +40,6 @@ pub(crate) struct Receiver {
     seen: Arc<(Mutex<Seen>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
-
-/// Longer than any test may take: a wait that fails says so instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Receiver {
     pub(crate) fn start(acts: &[Act]) -> Receiver {
@@ -99,7 +97,7 @@ impl Receiver {
     pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&Receiver) -> bool) {
         let start = std::time::Instant::now();
         while !condition(self) {
-            assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+            assert!(start.elapsed() < DEADLINE, "waited in vain: {what}");
             let guard = self.seen.0.lock().unwrap();
             drop(self.seen.1.wait_timeout(guard, Duration::from_millis(20)).unwrap());
         }

@@ -1,11 +1,12 @@
 //! The spool: what logd cannot take now outlives the absence, the process, and a SIGKILL.
 
-use crate::logsend::{command, finish, run, signal, stderr, terminate, wait_for_log, wait_until};
+use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use crate::receiver::{Act, Receiver, first_appearances, free_port, lines, listen_on, numbered};
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::Path;
 use std::process::Child;
+use trial::{signal, wait_until, with_input};
 
 fn spooling<'a>(directory: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["--spool", directory.to_str().unwrap()], more].concat()
@@ -35,7 +36,7 @@ fn while_logd_is_away_the_writer_goes_on_and_later_everything_arrives_in_order()
     child.stdin.as_mut().unwrap().write_all(&input).unwrap();
     wait_until("all is spooled", || spooled(directory.path()) == input);
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
-    let output = finish(child, b"and after\n");
+    let output = with_input(child, b"and after\n");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(receiver.receipted() == [input, b"and after\n".to_vec()].concat());
     assert!(spooled(directory.path()).is_empty(), "the spool is empty at the end");
@@ -174,7 +175,7 @@ fn drop_oldest_drops_the_oldest_whole_lines_and_counts_them_and_never_holds_the_
     });
     assert!(spooled(directory.path()).len() <= 32 << 10);
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
-    let output = finish(child, b"");
+    let output = with_input(child, b"");
     assert_eq!(output.status.code(), Some(0));
 
     let received = receiver.receipted();
@@ -216,7 +217,7 @@ fn a_spool_has_one_user_and_the_second_is_told_to_try_again() {
     let second = run(receiver.port(), &spooling(directory.path(), &[]), b"");
     assert_eq!(second.status.code(), Some(75));
     assert!(stderr(&second).contains("logsend: another logsend uses the spool"), "{}", stderr(&second));
-    finish(first, b"");
+    with_input(first, b"");
 }
 
 #[test]

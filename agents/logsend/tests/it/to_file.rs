@@ -1,10 +1,11 @@
 //! `--to-file`: one write a line, rotation followed, and the same inputs as for sending.
 
-use crate::logsend::{finish, signal, stderr, terminate, wait_for_log, wait_until};
+use crate::logsend::{stderr, terminate, wait_for_log};
 use crate::receiver::lines;
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::Path;
+use trial::{signal, wait_until, with_input};
 
 fn to_file(path: &Path) -> [&str; 2] {
     ["--to-file", path.to_str().unwrap()]
@@ -21,7 +22,7 @@ fn several_writers_of_one_file_never_mix_inside_a_line_and_each_keeps_its_order(
         (0..4).map(|_| plain_command(&to_file(&path)).spawn().unwrap()).enumerate().collect();
     let finishing: Vec<_> = children
         .into_iter()
-        .map(|(writer, child)| std::thread::spawn(move || finish(child, &input(writer))))
+        .map(|(writer, child)| std::thread::spawn(move || with_input(child, &input(writer))))
         .collect();
     for output in finishing {
         assert_eq!(output.join().unwrap().status.code(), Some(0));
@@ -47,7 +48,7 @@ fn each_line_is_exactly_one_write() {
     strace.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let child = strace.spawn().expect("strace is installed");
     let long = "z".repeat(100_000);
-    let output = finish(child, format!("one\n\n{long}\nlast").as_bytes());
+    let output = with_input(child, format!("one\n\n{long}\nlast").as_bytes());
     assert!(output.status.success(), "{}", stderr(&output));
     let trace = std::fs::read_to_string(&trace).unwrap();
     let writes = trace.lines().filter(|call| call.contains("write(") && !call.contains("write(2,"));

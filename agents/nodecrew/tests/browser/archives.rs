@@ -1,10 +1,11 @@
 //! logcd's page.
 
-use crate::agent::{Agent, ask};
+use crate::agent;
 use crate::webdriver::Browser;
 use crate::{assert_unharmed, pictures};
 use std::io::Write;
 use std::net::SocketAddr;
+use trial::{Process, ask};
 
 /// As hostile as a file's name can be.
 const HOSTILE_NAME: &str = "<img src=x onerror='window.broken=1'>\u{1b}[31m\u{202e}.log";
@@ -13,7 +14,7 @@ const SHOWN_NAME: &str = r"<img src=x onerror=\'window.broken=1\'>\x1b[31m\xe2\x
 
 struct Logcd {
     directory: tempfile::TempDir,
-    agent: Option<Agent>,
+    agent: Option<Process>,
     admin: SocketAddr,
 }
 
@@ -29,7 +30,7 @@ impl Logcd {
     fn run(&mut self) {
         let admin = self.admin.to_string();
         let arguments = ["--dir", ".", "--admin", &admin, "--interval", "100ms", "--publish-within", "100ms"];
-        let mut agent = Agent::start(self.directory.path(), "logcd", &arguments);
+        let agent = agent::start(self.directory.path(), "logcd", &arguments);
         self.admin = agent.address("admin endpoint");
         self.agent = Some(agent);
     }
@@ -101,9 +102,9 @@ fn only_archives_can_be_asked_for_and_nothing_is_followed() {
         .unwrap();
     for name in ["all-logs-2026-01-01.tar.gz", "all-logs-2026-01-02.tar.gz", "../../etc/passwd", "%2e%2e", ""]
     {
-        let (status, answer) = ask(logcd.admin, "GET", &format!("/page/contents?archive={name}"), "", b"");
-        assert_eq!(status, 404, "{name}: {answer}");
-        assert!(!answer.contains("root"), "{answer}");
+        let answer = ask(logcd.admin, "GET", &format!("/page/contents?archive={name}"));
+        assert_eq!(answer.status, 404, "{name}: {answer:?}");
+        assert!(!answer.head.contains("root") && !answer.body.contains("root"), "{answer:?}");
     }
 }
 

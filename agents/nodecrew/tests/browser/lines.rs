@@ -1,14 +1,15 @@
 //! logd's page.
 
-use crate::agent::{Agent, ask};
+use crate::agent;
 use crate::webdriver::Browser;
 use crate::{HOSTILE, assert_unharmed, pictures};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use trial::{Process, ask};
 
 struct Logd {
     directory: tempfile::TempDir,
-    agent: Option<Agent>,
+    agent: Option<Process>,
     admin: SocketAddr,
     lines: SocketAddr,
 }
@@ -27,10 +28,9 @@ impl Logd {
         let (admin, lines) = (self.admin.to_string(), self.lines.to_string());
         let mut arguments = vec!["--admin", &admin, "--listen", &lines];
         arguments.extend_from_slice(more);
-        let mut agent = Agent::start(self.directory.path(), "logd", &arguments);
+        let agent = agent::start(self.directory.path(), "logd", &arguments);
         self.admin = agent.address("admin endpoint");
-        let lines = agent.event("taking lines")["addresses"].as_str().unwrap().to_owned();
-        self.lines = lines.trim_matches(['[', ']']).parse().unwrap();
+        self.lines = agent.address("taking lines");
         self.agent = Some(agent);
     }
 
@@ -104,7 +104,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
     let browser = logd.page();
     browser.until_text("#lines-off", "--show-lines");
     assert!(!browser.text("body").contains("secret"));
-    assert_eq!(ask(logd.admin, "GET", "/page/lines", "", b"").0, 403);
+    assert_eq!(ask(logd.admin, "GET", "/page/lines").status, 403);
     assert_unharmed(&browser);
 
     // A name that leads here is not enough: its owner's site could read along in a visitor's browser.
@@ -120,7 +120,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
     }
-    assert_eq!(ask(logd.admin, "GET", "/metrics", "", b"").0, 200);
+    assert_eq!(ask(logd.admin, "GET", "/metrics").status, 200);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! queued's page.
 
-use crate::agent::{Agent, ask};
+use crate::agent;
 use crate::webdriver::Browser;
 use crate::{HOSTILE, assert_unharmed, pictures};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use trial::{Process, ask, tell};
 
 struct Queued {
     directory: tempfile::TempDir,
-    agent: Option<Agent>,
+    agent: Option<Process>,
     address: SocketAddr,
 }
 
@@ -27,15 +28,15 @@ impl Queued {
         let http = self.address.to_string();
         let mut arguments = vec!["--http", &http, "--line", "none"];
         arguments.extend_from_slice(more);
-        let mut agent = Agent::start(self.directory.path(), "queued", &arguments);
+        let agent = agent::start(self.directory.path(), "queued", &arguments);
         self.address = agent.address("serving HTTP");
         self.agent = Some(agent);
     }
 
     fn call(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Value {
-        let (status, answer) = ask(self.address, method, path, "boss", body.as_ref());
-        assert!(status < 300, "{method} {path}: {answer}");
-        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+        let answer = tell(self.address, method, path, "boss", body.as_ref());
+        assert!(answer.status < 300, "{method} {path}: {answer:?}");
+        serde_json::from_str(&answer.body).unwrap()
     }
 
     fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Value {
@@ -293,9 +294,9 @@ fn everything_has_a_name_for_those_who_cannot_see_it() {
 fn the_pages_files_forbid_scripts_from_elsewhere_and_frames() {
     let queued = Queued::start(&[]);
     for path in ["/", "/page/agent.js", "/page/kit.js", "/page/kit.css", "/page/icon.svg"] {
-        let (status, answer) = ask(queued.address, "GET", path, "", b"");
-        assert_eq!(status, 200, "{path}");
-        let head = answer.split_once("\r\n\r\n").unwrap().0.to_lowercase();
+        let answer = ask(queued.address, "GET", path);
+        assert_eq!(answer.status, 200, "{path}");
+        let head = answer.head.to_lowercase();
         for part in [
             "default-src 'none'",
             "script-src 'self'",

@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use trial::DEADLINE;
 
-/// Nothing here takes nearly as long; it only turns a hang into a failure.
-const DEADLINE: Duration = Duration::from_secs(60);
 /// The protocol's name for a reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 

@@ -1,6 +1,6 @@
 //! Prometheus' own opinion: of the rules and the dashboard, and of what running agents serve.
 
-use crate::agent::{Agent, ask};
+use crate::agent;
 use crate::{DASHBOARD, RULES, expressions};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -10,9 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
-
-/// Turns a hang into a failure, nothing else.
-const DEADLINE: Duration = Duration::from_secs(60);
+use trial::{DEADLINE, Process, ask, tell};
 
 /// Samples go on for so many minutes, beyond the patience of any alert.
 const MINUTES: u32 = 120;
@@ -74,11 +72,10 @@ fn scraped() -> Vec<String> {
 }
 
 fn page(address: SocketAddr) -> String {
-    let (status, answer) = ask(address, "GET", "/metrics", "", b"");
-    assert_eq!(status, 200, "{answer}");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("application/openmetrics-text"), "{head}");
-    body.to_owned()
+    let answer = ask(address, "GET", "/metrics");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.head.contains("application/openmetrics-text"), "{}", answer.head);
+    answer.body
 }
 
 /// Asks again until the page tells of all that was done, which is counted a moment after it is answered.
@@ -97,9 +94,8 @@ fn page_with(address: SocketAddr, parts: &[&str]) -> String {
 fn logd(directory: &TempDir) -> Vec<String> {
     let flags =
         ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-line", "10", "--idle-timeout", "1ms"];
-    let mut logd = Agent::start(directory.path(), "logd", &flags);
-    let lines = logd.event("taking lines")["addresses"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
-    let mut sender = TcpStream::connect(lines).unwrap();
+    let logd = agent::start(directory.path(), "logd", &flags);
+    let mut sender = TcpStream::connect(logd.address("taking lines")).unwrap();
     sender.write_all(b"far more than ten bytes\n").unwrap();
     let admin = logd.address("admin endpoint");
     // Silent for too long: a connection without a receipt.
@@ -114,9 +110,8 @@ fn refusing(directory: &TempDir) -> String {
     certificate(directory);
     let flags =
         ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow", "10.0.0.0/8", "--file", "other_log"];
-    let mut logd = Agent::start(directory.path(), "logd", &[&flags[..], &TLS].concat());
-    let lines = logd.event("taking lines")["addresses"].as_str().unwrap().trim_matches(['[', ']']).to_owned();
-    drop(TcpStream::connect(lines).unwrap());
+    let logd = agent::start(directory.path(), "logd", &[&flags[..], &TLS].concat());
+    drop(TcpStream::connect(logd.address("taking lines")).unwrap());
     page_with(logd.address("admin endpoint"), &["logd_refused_total{reason=\"not_allowed\"} 1"])
 }
 
@@ -140,14 +135,15 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
     let start = |logs: &Path, out: &Path, flags: &[&str]| {
         let (logs, out) = (logs.to_str().unwrap(), out.to_str().unwrap());
         let common = ["--dir", logs, "--out", out, "--interval", "10ms", "--admin", "127.0.0.1:0"];
-        let mut logcd = Agent::launch(directory.path(), "logcd", &[&common, flags].concat());
+        let mut command = agent::command(directory.path(), "logcd", &[&common, flags].concat());
+        let logcd = Process::start(&mut command);
         let admin = logcd.address("admin endpoint");
         (logcd, admin)
     };
     let (_works, works) = start(logs, logs, &[]);
     let (_full, full) = start(logs, &out, &["--min-free", "1000PiB"]);
-    let (mut fails, failing) = start(&gone, &other_out, &[]);
-    fails.event("ready");
+    let (fails, failing) = start(&gone, &other_out, &[]);
+    fails.wait_for("ready");
     std::fs::remove_dir(gone).unwrap();
     let cycles = |result: &str| format!("logcd_cycles_total{{result=\"{result}\"}}");
     vec![
@@ -159,12 +155,12 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
 
 fn queued(directory: &TempDir) -> Vec<String> {
     let flags = ["--data", "queues", "--http", "127.0.0.1:0", "--line", "127.0.0.1:0"];
-    let mut queued = Agent::start(directory.path(), "queued", &flags);
+    let queued = agent::start(directory.path(), "queued", &flags);
     let http = queued.address("serving HTTP");
-    assert_eq!(ask(http, "POST", "/v1/queues/q/items", "", b"item").0, 201);
+    assert_eq!(tell(http, "POST", "/v1/queues/q/items", "", b"item").status, 201);
     let apart =
         ["--data", "memory", "--http", "127.0.0.1:0", "--line", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let mut over_tls = Agent::start(directory.path(), "queued", &[&apart[..], &TLS].concat());
+    let over_tls = agent::start(directory.path(), "queued", &[&apart[..], &TLS].concat());
     vec![page(http), page(over_tls.address("admin endpoint"))]
 }
 

@@ -1,11 +1,12 @@
 //! How a worker ends: 0 only by the server's verdict, never after a signal.
 
-use crate::queuectl::{command, signal, stderr, stdout, wait_until, work, worker};
+use crate::queuectl::{command, stderr, stdout, work, worker};
 use crate::server::Server;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
+use trial::{signal, wait_until};
 
 /// Until the worker's command has written `what`.
 fn wait_for_output(child: &mut Child, what: &str) {

@@ -1,6 +1,6 @@
 //! The worker and the real server together: drained is one verdict for all.
 
-use crate::queuectl::{command, signal, stderr, stdout};
+use crate::queuectl::{command, stderr, stdout};
 use crate::server::Port;
 use kit::daemon::Context;
 use kit::stop::Stop;
@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use trial::{signal, wait_until};
 
 struct Queued {
     url: String,
@@ -94,7 +95,7 @@ fn thirty_workers_some_of_them_killed_end_with_0_when_all_is_done_and_none_befor
     let items: Vec<String> = (0..100).map(|i| format!("item-{i}")).collect();
     let words = ["push", "-q", "q", "--seal"].into_iter().chain(items.iter().map(String::as_str));
     queued.ask(&words.collect::<Vec<_>>());
-    crate::queuectl::wait_until("all thirty are at work", || begun() >= 30);
+    wait_until("all thirty are at work", || begun() >= 30);
 
     // With everything that the worker started, as a container is killed. Its lease has to expire.
     let mut killed: Vec<Child> = workers.drain(..5).collect();

@@ -3,6 +3,7 @@
 use crate::queuectl::{command, run, stderr, stdout, work};
 use crate::server::Server;
 use serde_json::json;
+use trial::wait_until;
 
 #[test]
 fn each_item_comes_on_stdin_in_the_environment_and_in_the_arguments_and_is_acked() {
@@ -133,7 +134,7 @@ fn a_command_that_takes_too_long_is_stopped_with_all_that_it_started() {
         let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
         status.is_empty() || status.contains("State:\tZ")
     };
-    crate::queuectl::wait_until("what the command started is gone, too", gone);
+    wait_until("what the command started is gone, too", gone);
 }
 
 #[test]

@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-
-/// Longer than any test may take: a wait that fails says so instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+use trial::DEADLINE;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
@@ -143,7 +141,7 @@ impl Server {
         let start = Instant::now();
         let mut queue = self.queue();
         while !condition(&queue) {
-            assert!(start.elapsed() < PATIENCE, "waited in vain: {what}; {:?}", queue.requests);
+            assert!(start.elapsed() < DEADLINE, "waited in vain: {what}; {:?}", queue.requests);
             queue = self.shared.queue.1.wait_timeout(queue, Duration::from_millis(20)).unwrap().0;
         }
     }

@@ -1,12 +1,13 @@
 //! SIGKILL in the middle of everything, dozens of times, with real producers and workers.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use crate::http::{Answer, Http};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use trial::wait_until;
 
 const KILLS: u64 = 30;
 const PRODUCERS: usize = 3;

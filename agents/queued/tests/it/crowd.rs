@@ -1,6 +1,6 @@
 //! Ten thousand clients, clients that break off at every step, and a process that has no descriptor left.
 
-use crate::daemon::{Queued, Setup, wait_until};
+use crate::daemon::{Queued, Setup};
 use crate::http::Http;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
@@ -12,6 +12,7 @@ use std::process::Command;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use trial::wait_until;
 
 const MIB: u64 = 1 << 20;
 const CROWD: usize = 10_000;
@@ -58,7 +59,7 @@ fn ten_thousand_workers_wait_in_bounded_memory_while_others_work_and_all_are_tol
     // Somebody works on the last item while all the others wait.
     http.post("/v1/queues/crowd/items", "the last").expect(201);
     let last = http.post("/v1/queues/crowd/lease", r#"{"lease_ms":3600000}"#).expect(200).json();
-    let (empty, _) = daemon.resident();
+    let empty = daemon.memory_bytes("VmRSS");
     let wish = r#"{"wait_ms":300000}"#;
     let request = format!(
         "POST /v1/queues/crowd/lease HTTP/1.1\r\nHost: q\r\nContent-Length: {}\r\n\r\n{wish}",
@@ -74,7 +75,7 @@ fn ten_thousand_workers_wait_in_bounded_memory_while_others_work_and_all_are_tol
         .collect();
     wait_until("all wait", || http.get("/v1/queues/crowd").json()["waiting"] == crowd);
     cycles(http, "other", 200);
-    let (_, most) = daemon.resident();
+    let most = daemon.memory_bytes("VmHWM");
     let each = (most - empty) / crowd as u64;
     println!("{crowd} workers: {empty} bytes before, {most} at most, {each} each");
     assert!(
@@ -145,7 +146,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
     }
     daemon.limit(Resource::RLIMIT_NOFILE, daemon.descriptors() as u64);
     let waiting: Vec<_> = (0..20).map(|_| TcpStream::connect(daemon.http_address()).unwrap()).collect();
-    wait_until("nothing can be accepted", || daemon.event("cannot accept HTTP connections").is_some());
+    wait_until("nothing can be accepted", || daemon.says("cannot accept HTTP connections"));
     let enough = AtomicBool::new(false);
     let kept = std::thread::scope(|scope| {
         // A log file cannot be opened either: then a push is refused, or waits for its answer.
@@ -191,16 +192,16 @@ fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
         .args(plain.get_args());
     command.env_clear().current_dir(plain.get_current_dir().unwrap());
     let daemon = setup.start_with(command);
-    let said = daemon.event("fewer connections than --max-connections: raise the limit of open files");
-    assert_eq!(said.unwrap()["allowed"], 64, "128 for both doors");
+    let said = daemon.wait_for("fewer connections than --max-connections: raise the limit of open files");
+    assert_eq!(said["allowed"], 64, "128 for both doors");
     let http = &mut daemon.http();
     let connections: Vec<_> = [daemon.http_address(), daemon.line_address()]
         .into_iter()
         .flat_map(|address| (0..150).map(move |_| TcpStream::connect(address).unwrap()))
         .collect();
-    let admin = daemon.event("admin endpoint").unwrap()["address"].as_str().unwrap().parse().unwrap();
+    let admin = daemon.wait_for("admin endpoint")["address"].as_str().unwrap().parse().unwrap();
     assert_eq!(Http::connect(admin).get("/ready").status, 200);
     cycles(http, "q", 300);
-    assert!(daemon.event("cannot accept HTTP connections").is_none());
+    assert!(!daemon.says("cannot accept HTTP connections"));
     drop(connections);
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A log of three segments with a hundred groups, written by the daemon and left by SIGKILL.
 fn written() -> (Queued, PathBuf) {
-    let mut daemon = Queued::start(&["--segment-size", "64KiB"]);
+    let daemon = Queued::start(&["--segment-size", "64KiB"]);
     let http = &mut daemon.http();
     for n in 0..100 {
         http.post("/v1/queues/q/items", format!("{n:03}{}", "x".repeat(1500))).expect(201);
@@ -112,8 +112,7 @@ fn a_torn_end_is_said_and_overwritten() {
     bytes[ends[ends.len() - 1] - 1] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     daemon.restart();
-    let said =
-        daemon.event("cut an unfinished group that the last run left; it was never acknowledged").unwrap();
+    let said = daemon.wait_for("cut an unfinished group that the last run left; it was never acknowledged");
     assert_eq!(said["offset"], ends[ends.len() - 2]);
     assert_eq!(daemon.metric("torn_tails_total"), 1.0);
     daemon.post("/v1/queues/q/items", "next").expect(201);

@@ -1,9 +1,10 @@
 //! The disk is full: pushes get 507, acks, leases and reads go on, and it recovers by itself.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use crate::http::Http;
 use nix::sys::resource::Resource;
 use serde_json::json;
+use trial::wait_until;
 
 /// No further log file can be made, those that are there can be written: what a full disk is like for files that
 /// were made ready.

@@ -4,10 +4,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// Nothing here takes nearly as long; it only turns a hang into a failure.
-const DEADLINE: Duration = Duration::from_secs(60);
+use trial::DEADLINE;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {

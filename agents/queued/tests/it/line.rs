@@ -1,10 +1,11 @@
 //! The line door: an item is taken only by a client that read it and closed in order.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use trial::wait_until;
 
 fn pushed(arguments: &[&str], items: &[&str]) -> Queued {
     let daemon = Queued::start(arguments);

@@ -1,9 +1,10 @@
 //! The memory for items is bounded, however many of them wait.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use crate::http::Http;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use trial::wait_until;
 
 const MIB: u64 = 1 << 20;
 
@@ -14,7 +15,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
     let slack = 32 * MIB;
     let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
     let mut daemon = Queued::start(&flags);
-    let (empty, _) = daemon.resident();
+    let empty = daemon.memory_bytes("VmRSS");
     let http = &mut daemon.http();
     let batch = ["x".repeat(16 * 1024).as_str(); 200].join("\n");
     let mut pushed = 0;
@@ -22,13 +23,13 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
         http.post("/v1/queues/q/batch", &batch).expect(201);
         pushed += batch.len() as u64;
     }
-    let (_, most) = daemon.resident();
+    let most = daemon.memory_bytes("VmHWM");
     assert!(most < empty + bound + slack, "{most} bytes for {pushed}, {empty} before");
     daemon.kill9();
     daemon.restart();
     let items = daemon.get("/v1/queues/q").json()["ready"].as_u64().unwrap();
     assert!(items * 16 * 1024 > 11 * bound, "{items} are left");
-    let (_, most) = daemon.resident();
+    let most = daemon.memory_bytes("VmHWM");
     assert!(most < empty + bound + slack, "{most} bytes after the restart, {empty} before");
     // From the head in memory far into what is on the disk only.
     let (http, mut held) = (&mut daemon.http(), json!([]));
@@ -39,7 +40,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
         assert_eq!(items.len(), 50);
         held = items.iter().map(|item| json!({"id": item["id"], "token": item["token"]})).collect();
     }
-    let (_, most) = daemon.resident();
+    let most = daemon.memory_bytes("VmHWM");
     assert!(most < empty + bound + slack, "{most} bytes after the work, {empty} before");
 }
 
@@ -72,14 +73,14 @@ fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
 fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
     let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
     let daemon = Queued::start(&flags);
-    let (empty, _) = daemon.resident();
+    let empty = daemon.memory_bytes("VmRSS");
     let batch = ["x".repeat(16 * 1024).as_str(); 250].join("\n");
     std::thread::scope(|scope| {
         for _ in 0..40 {
             scope.spawn(|| daemon.post("/v1/queues/q/batch", &batch).expect(201));
         }
     });
-    let (_, most) = daemon.resident();
+    let most = daemon.memory_bytes("VmHWM");
     let sent = 40 * batch.len() as u64;
     assert!(most < empty + 64 * MIB, "{most} bytes for {sent} that came at once, {empty} before");
 }
@@ -119,7 +120,7 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
     }
     http.post("/v1/queues/q/items", "small").expect(201);
     http.post("/memq/server/queues/w/dequeue", "").expect(200);
-    let (before, _) = daemon.resident();
+    let before = daemon.memory_bytes("VmRSS");
     // 40 × 8 MiB of listings, as much of leases and dequeued messages, of which nobody reads a byte; they are there all at
     // once.
     daemon.freeze();
@@ -143,7 +144,7 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
     }
     let refused = wait_for_refusal(&daemon);
     assert!(refused.contains("too many long answers are still being read"), "{refused}");
-    let (_, most) = daemon.resident();
+    let most = daemon.memory_bytes("VmHWM");
     println!("{before} bytes before, {most} at most");
     // The room, the answers that are being made, and what the items themselves may take.
     assert!(most < before + (64 + 16 + 32) * MIB, "{most} bytes, {before} before");

@@ -1,9 +1,10 @@
 //! Every metric is documented, and really moves.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::TcpStream;
+use trial::wait_until;
 
 const README: &str = include_str!("../../README.md");
 

@@ -1,7 +1,8 @@
 //! What the page at `/` stands on: its files, items whose bodies are cut, a bound on event streams.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use crate::http::Http;
+use trial::wait_until;
 
 #[test]
 fn the_page_is_there_beside_the_probes_and_without_them() {

@@ -1,8 +1,9 @@
 //! PROTOCOL.md, sentence by sentence, on the wire.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use crate::http::Http;
 use serde_json::{Value, json};
+use trial::wait_until;
 
 fn daemon() -> Queued {
     Queued::start(&["--data", "memory"])

@@ -3,10 +3,7 @@
 use crate::daemon::{Queued, Setup};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
-
-/// Nothing here takes nearly as long; it only turns a hang into a failure.
-const DEADLINE: Duration = Duration::from_secs(60);
+use trial::{DEADLINE, wait_until};
 
 /// After what is sent, so that the connection comes to an end.
 const LAST: &str = "GET /live HTTP/1.1\r\nHost: q\r\nConnection: close\r\n\r\n";
@@ -185,7 +182,7 @@ fn a_token_is_in_no_log_no_metric_and_no_error() {
     const TOKEN: &str = "hush-6f1d9c02";
     let setup = Setup::new(&["--data", "memory", "--tokens", "tokens", "--log-level", "trace"]);
     setup.write("tokens", format!("{TOKEN} push,work\n"));
-    let mut daemon = setup.start();
+    let daemon = setup.start();
     let mut seen = String::new();
     for token in [TOKEN.to_owned(), format!("{TOKEN}x"), format!("{TOKEN}\u{e9}"), format!("Bearer {TOKEN}")]
     {
@@ -209,8 +206,8 @@ fn a_token_is_in_no_log_no_metric_and_no_error() {
     }
     seen += daemon.get("/metrics").text();
     daemon.setup.write("tokens", format!("{TOKEN} fly\n"));
-    crate::daemon::wait_until("the bad file is said", || {
-        daemon.event("the changed tokens cannot be used, keeping the old ones").is_some()
+    wait_until("the bad file is said", || {
+        daemon.says("the changed tokens cannot be used, keeping the old ones")
     });
     daemon.terminate();
     let log = daemon.log();

@@ -1,8 +1,9 @@
 //! Drained is a verdict of the server: pending, working, drained, and everybody is told.
 
-use crate::daemon::{Queued, wait_until};
+use crate::daemon::Queued;
 use crate::http::Http;
 use serde_json::Value;
+use trial::wait_until;
 
 fn verdict(http: &mut Http) -> String {
     http.get("/v1/queues/q").json()["verdict"].as_str().unwrap().to_owned()
@@ -135,7 +136,7 @@ fn a_worker_that_hangs_up_while_it_waits_gets_nothing_leased() {
 
 #[test]
 fn waits_end_when_the_server_drains() {
-    let mut daemon = Queued::start(&["--data", "memory"]);
+    let daemon = Queued::start(&["--data", "memory"]);
     daemon.http().call("PUT", "/v1/queues/q", "").expect(201);
     let mut waiting = daemon.http();
     waiting.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();

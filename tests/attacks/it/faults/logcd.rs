@@ -1,9 +1,9 @@
 //! logcd that deletes what is archived: no content is lost, and each archive is whole, at any moment.
 
 use super::{Traced, ready_or_clear, under_each_fault};
-use crate::agent::Agent;
 use crate::logs::{self, Logs};
 use std::path::Path;
+use trial::Process;
 
 const LOGS: usize = 2;
 
@@ -13,8 +13,8 @@ fn scenario(directory: &Path, traced: &Traced) {
     let paths = [logs.directory().to_owned(), logs.out().to_owned()];
     let mut command = traced.command("logcd", directory, &paths);
     logs::configure(&mut command, logs.directory(), logs.out());
-    let mut agent = Agent::start(&mut command);
-    if ready_or_clear(&mut agent, directory) {
+    let agent = Process::start(&mut command);
+    if ready_or_clear(&agent, directory) {
         // It recovers by itself, unless it is killed. One by one, so that an archive grows some times.
         logs.until_gone(LOGS, &agent, |logs| {
             if logs.count() < LOGS && logs.gone() == logs.count() {

@@ -1,9 +1,9 @@
 //! logd with `--sync always`: each line with a receipt is there once, and at most one line is cut.
 
 use super::{Traced, ready_or_clear, under_each_fault};
-use crate::agent::{Agent, LOOK_EVERY};
 use crate::lines::{self, Senders};
 use std::path::Path;
+use trial::{LOOK_EVERY, Process};
 
 /// Enough for some rotations.
 const CONNECTIONS: usize = 40;
@@ -15,8 +15,8 @@ fn scenario(directory: &Path, traced: &Traced) {
     let senders = Senders::default();
     let mut command = traced.command("logd", directory, &paths);
     lines::configure(&mut command, &file, "always");
-    let mut agent = Agent::start(&mut command);
-    if ready_or_clear(&mut agent, &logs) {
+    let agent = Process::start(&mut command);
+    if ready_or_clear(&agent, &logs) {
         let address = lines::door(&agent);
         for _ in 0..CONNECTIONS {
             // Without a receipt nothing was promised; when it was killed, none of them gets one.
@@ -26,7 +26,7 @@ fn scenario(directory: &Path, traced: &Traced) {
         }
         agent.kill9();
     }
-    let agent = Agent::start_ready(&mut lines::command(&file, "always"));
+    let agent = Process::start_ready(&mut lines::command(&file, "always"));
     senders.send(lines::door(&agent)).expect("it goes on");
     senders.check(&file, 1);
     agent.kill9();

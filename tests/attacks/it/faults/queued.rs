@@ -1,11 +1,10 @@
 //! queued: what was answered under the fault, or before the kill, is there at the next start without faults.
 
 use super::{Traced, ready_or_clear, under_each_fault};
-use crate::agent::{Agent, DEADLINE, LOOK_EVERY};
 use crate::http::Http;
 use crate::queue::{self, Queue};
 use std::path::Path;
-use std::time::Instant;
+use trial::{Process, wait_until};
 
 /// Enough for some segments of the smallest size to be begun, cleaned and used again.
 const CYCLES: usize = 60;
@@ -17,13 +16,13 @@ fn scenario(directory: &Path, traced: &Traced) {
     let queue = Queue::new("q");
     let mut command = traced.command("queued", directory, &paths);
     queue::configure(&mut command, &data, "always", "64KiB");
-    let mut agent = Agent::start(&mut command);
-    if ready_or_clear(&mut agent, &data) {
+    let agent = Process::start(&mut command);
+    if ready_or_clear(&agent, &data) {
         // It may be killed at any moment from here on.
         let _ = cycles(&queue, queue::door(&agent));
         agent.kill9();
     }
-    let agent = Agent::start_ready(&mut queue::command(&data, "always", "64KiB"));
+    let agent = Process::start_ready(&mut queue::command(&data, "always", "64KiB"));
     let mut http = Http::connect(queue::door(&agent)).unwrap();
     queue.check(&mut http);
     queue.make(&mut http).unwrap();
@@ -40,12 +39,12 @@ fn cycles(queue: &Queue, address: std::net::SocketAddr) -> std::io::Result<()> {
         queue.work(&mut http, &mut held, 3)?;
     }
     // It recovers by itself, unless it is killed.
-    let began = Instant::now();
-    while !queue.push(&mut http, 1)? {
-        assert!(began.elapsed() < DEADLINE, "it does not recover");
-        std::thread::park_timeout(LOOK_EVERY);
-    }
-    Ok(())
+    let mut pushed = Ok(false);
+    wait_until("that it recovers", || {
+        pushed = queue.push(&mut http, 1);
+        !matches!(pushed, Ok(false))
+    });
+    pushed.map(drop)
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! logcd deletes logs that are archived: whatever was on the disk is in the archive, or in the directory still.
 
-use crate::agent::Agent;
 use crate::disk::{Disk, Kind};
 use crate::logs::{self, Logs};
+use trial::Process;
 
 /// An archive of more would fill the disk, or nearly: it needs room for two.
 const ROUNDS_OF_A_DISK: u64 = 20;
@@ -26,7 +26,7 @@ fn on_a_new_disk(kind: Kind, rounds: u64) -> usize {
     let disk = Disk::new(kind);
     let mut logs = Logs::below(&disk.root());
     for _ in 0..rounds {
-        let agent = Agent::start_ready(&mut logs::command(logs.directory(), logs.out()));
+        let agent = Process::start_ready(&mut logs::command(logs.directory(), logs.out()));
         let enough = logs.gone() + fastrand::usize(1..30);
         logs.until_gone(enough, &agent, |logs| {
             if logs.count() < logs.gone() + WAITING_MAX {

@@ -1,23 +1,22 @@
 //! logd with `--sync always`: a receipt means the disk. With an interval, what is older is on it.
 
-use super::{counter, lose_power, power_on, wait_for_more};
-use crate::agent::{Agent, DEADLINE};
+use super::{lose_power, power_on, wait_for_more};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
 use crate::lines::{self, Senders};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use trial::Process;
 
 const SENDERS: usize = 4;
 
 /// Sends until there were so many more receipts, then loses the power.
-fn lose_power_under_load(disk: &Disk, senders: &Senders, agent: Agent) {
-    let address = lines::door(&agent);
+fn lose_power_under_load(disk: &Disk, senders: &Senders, agent: &Process) {
+    let address = lines::door(agent);
     std::thread::scope(|scope| {
         for _ in 0..SENDERS {
             scope.spawn(|| senders.go_on(address));
         }
-        wait_for_more(&senders.receipts, fastrand::u64(1..300), &agent);
+        wait_for_more(&senders.receipts, fastrand::u64(1..300), agent);
         lose_power(disk, &senders.blackout);
         agent.kill9();
     });
@@ -30,9 +29,9 @@ fn always(kind: Kind) {
     let file = disk.path("node_log");
     let rounds = crate::rounds();
     for round in 0..rounds {
-        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
-        lose_power_under_load(&disk, &senders, agent);
-        let agent = Agent::start_ready(&mut lines::command(&file, "always"));
+        let agent = Process::start_ready(&mut lines::command(&file, "always"));
+        lose_power_under_load(&disk, &senders, &agent);
+        let agent = Process::start_ready(&mut lines::command(&file, "always"));
         senders.check(&file, round + 1);
         agent.kill9();
     }
@@ -56,17 +55,18 @@ fn interval(kind: Kind) {
     let file = disk.path("node_log");
     let rounds = crate::rounds();
     for round in 0..rounds {
-        let agent = Agent::start_ready(&mut lines::command(&file, "100ms"));
+        let agent = Process::start_ready(&mut lines::command(&file, "100ms"));
         old.send(lines::door(&agent)).unwrap();
         // A sync that began after the receipt is finished then.
-        let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
-        let enough = counter(&mut http, "logd_syncs_total") + 2;
-        while counter(&mut http, "logd_syncs_total") < enough {
+        let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+        let enough = http.metric("logd_syncs_total") + 2;
+        agent.wait_until("two syncs", || {
             new.send(lines::door(&agent)).unwrap();
-        }
-        lose_power_under_load(&disk, &new, agent);
+            http.metric("logd_syncs_total") >= enough
+        });
+        lose_power_under_load(&disk, &new, &agent);
         new.forget();
-        let agent = Agent::start_ready(&mut lines::command(&file, "100ms"));
+        let agent = Process::start_ready(&mut lines::command(&file, "100ms"));
         old.check(&file, round + 1);
         agent.kill9();
     }
@@ -80,19 +80,16 @@ fn after_a_kill(kind: Kind) {
     let file = disk.path("node_log");
     for round in 0..crate::rounds() {
         // An hour: what the killed run wrote, it does not sync.
-        let agent = Agent::start_ready(&mut lines::command(&file, "1h"));
+        let agent = Process::start_ready(&mut lines::command(&file, "1h"));
         senders.send(lines::door(&agent)).unwrap();
         agent.kill9();
-        let agent = Agent::start_ready(&mut lines::command(&file, "10ms"));
-        let mut http = Http::connect(agent.address("admin endpoint", "address")).unwrap();
-        let began = Instant::now();
-        while counter(&mut http, "logd_syncs_total") == 0 {
-            assert!(began.elapsed() < DEADLINE, "no sync: {:#?}", agent.last_events());
-        }
+        let agent = Process::start_ready(&mut lines::command(&file, "10ms"));
+        let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+        agent.wait_until("a sync", || http.metric("logd_syncs_total") > 0);
         disk.lose_power();
         agent.kill9();
         disk.power_on();
-        let agent = Agent::start_ready(&mut lines::command(&file, "1h"));
+        let agent = Process::start_ready(&mut lines::command(&file, "1h"));
         senders.check(&file, round + 1);
         agent.kill9();
     }

@@ -1,18 +1,18 @@
 //! queued: an answered push is there, an acked item does not come back.
 
-use super::{counter, lose_power, power_on, wait_for_more};
-use crate::agent::{Agent, LOOK_EVERY};
+use super::{lose_power, power_on, wait_for_more};
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
 use crate::queue::{self, Queue};
 use std::sync::atomic::Ordering;
+use trial::{Process, wait_until};
 
 const PRODUCERS: usize = 2;
 const WORKERS: usize = 3;
 
 /// Runs clients until `act` has lost the power, and kills the agent; nobody outlives it.
-fn under_load(queue: &Queue, agent: Agent, act: impl FnOnce(&Agent)) {
-    let address = queue::door(&agent);
+fn under_load(queue: &Queue, agent: &Process, act: impl FnOnce()) {
+    let address = queue::door(agent);
     std::thread::scope(|scope| {
         for _ in 0..PRODUCERS {
             scope.spawn(|| queue.produce(address));
@@ -20,7 +20,7 @@ fn under_load(queue: &Queue, agent: Agent, act: impl FnOnce(&Agent)) {
         for _ in 0..WORKERS {
             scope.spawn(|| queue.consume(address));
         }
-        act(&agent);
+        act();
         agent.kill9();
     });
 }
@@ -33,7 +33,7 @@ fn always(kind: Kind) {
     for round in 0..rounds {
         if round % 4 == 3 {
             // In the middle of a start.
-            let agent = Agent::start(&mut command());
+            let agent = Process::start(&mut command());
             for _ in 0..fastrand::u32(0..20_000) {
                 std::thread::yield_now();
             }
@@ -41,17 +41,17 @@ fn always(kind: Kind) {
             agent.kill9();
             disk.power_on();
         }
-        let agent = Agent::start_ready(&mut command());
+        let agent = Process::start_ready(&mut command());
         let mut http = Http::connect(queue::door(&agent)).unwrap();
         queue.check(&mut http);
         queue.make(&mut http).unwrap();
-        under_load(&queue, agent, |agent| {
-            wait_for_more(&queue.answers, fastrand::u64(1..400), agent);
+        under_load(&queue, &agent, || {
+            wait_for_more(&queue.answers, fastrand::u64(1..400), &agent);
             lose_power(&disk, &queue.blackout);
         });
         power_on(&disk, &queue.blackout);
     }
-    let agent = Agent::start_ready(&mut command());
+    let agent = Process::start_ready(&mut command());
     queue.check(&mut Http::connect(queue::door(&agent)).unwrap());
     agent.kill9();
     eprintln!(
@@ -72,10 +72,8 @@ fn every_answer_of_queued_survives_on_xfs() {
 
 /// Whatever is answered now is on the disk when this returns: a sync began after it, and was finished.
 fn wait_for_two_syncs(http: &mut Http) {
-    let enough = counter(http, "queued_syncs_total") + 2;
-    while counter(http, "queued_syncs_total") < enough {
-        std::thread::park_timeout(LOOK_EVERY);
-    }
+    let enough = http.metric("queued_syncs_total") + 2;
+    wait_until("two syncs", || http.metric("queued_syncs_total") >= enough);
 }
 
 fn interval(kind: Kind) {
@@ -85,25 +83,25 @@ fn interval(kind: Kind) {
     let command = || queue::command(&disk.path("data"), "300ms", "1MiB");
     let rounds = crate::rounds();
     for _ in 0..rounds {
-        let agent = Agent::start_ready(&mut command());
+        let agent = Process::start_ready(&mut command());
         let mut http = Http::connect(queue::door(&agent)).unwrap();
         old.check(&mut http);
         new.take_stock(&mut http);
         old.make(&mut http).unwrap();
         new.make(&mut http).unwrap();
-        under_load(&new, agent, |agent| {
+        under_load(&new, &agent, || {
             let mut held = Vec::new();
             assert!(old.push(&mut http, 5).unwrap());
             for _ in 0..2 {
                 old.work(&mut http, &mut held, 2).unwrap();
             }
             wait_for_two_syncs(&mut http);
-            wait_for_more(&new.answers, fastrand::u64(1..3000), agent);
+            wait_for_more(&new.answers, fastrand::u64(1..3000), &agent);
             lose_power(&disk, &new.blackout);
         });
         power_on(&disk, &new.blackout);
     }
-    let agent = Agent::start_ready(&mut command());
+    let agent = Process::start_ready(&mut command());
     old.check(&mut Http::connect(queue::door(&agent)).unwrap());
     agent.kill9();
     eprintln!("queued, interval, {kind:?}: power lost {rounds} times");

@@ -1,0 +1,244 @@
+//! An agent as a process: what it says on stderr, what the system says of it, and its end.
+
+use crate::wait::{DEADLINE, comes_true, wait_until};
+use nix::sys::resource::Resource;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+#[derive(Default)]
+struct Said {
+    /// A line that is no JSON is a string.
+    events: Vec<Value>,
+    is_over: bool,
+}
+
+/// Killed when it is dropped.
+pub struct Process {
+    pid: Pid,
+    child: Mutex<Child>,
+    said: Arc<(Mutex<Said>, Condvar)>,
+    reader: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Process {
+    /// Its log should be JSON.
+    pub fn start(command: &mut Command) -> Process {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Arc::<(Mutex<Said>, Condvar)>::default();
+        let stderr = child.stderr.take().unwrap();
+        let reader = std::thread::spawn({
+            let said = said.clone();
+            move || follow(stderr, &said)
+        });
+        Process { pid: pid(&child), child: Mutex::new(child), said, reader: Mutex::new(Some(reader)) }
+    }
+
+    /// A start that must succeed.
+    pub fn start_ready(command: &mut Command) -> Process {
+        let process = Process::start(command);
+        process.wait_for("ready");
+        process
+    }
+
+    /// The event with this message, once it is there; none when it ended instead.
+    pub fn event_or_end(&self, message: &str) -> Option<Value> {
+        let (said, more) = &*self.said;
+        let find = |said: &Said| said.events.iter().find(|event| event["message"] == message).cloned();
+        let waiting = |said: &mut Said| !said.is_over && find(said).is_none();
+        let (said, timeout) = more.wait_timeout_while(said.lock().unwrap(), DEADLINE, waiting).unwrap();
+        let found = find(&said);
+        assert!(found.is_some() || !timeout.timed_out(), "in vain: {message:?} in {:#?}", said.events);
+        found
+    }
+
+    pub fn wait_for(&self, message: &str) -> Value {
+        self.event_or_end(message)
+            .unwrap_or_else(|| panic!("it ended without {message:?}: {:#?}", self.last_events()))
+    }
+
+    /// False when it ended instead.
+    pub fn becomes_ready(&self) -> bool {
+        self.event_or_end("ready").is_some()
+    }
+
+    /// For what it does not log, while it should live; its last words tell why that does not come.
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        assert!(comes_true(condition), "in vain: {what}: {:#?}", self.last_events());
+    }
+
+    /// The events so far with this message.
+    pub fn events(&self, message: &str) -> Vec<Value> {
+        let said = self.said.0.lock().unwrap();
+        said.events.iter().filter(|event| event["message"] == message).cloned().collect()
+    }
+
+    /// Whether it has logged this.
+    pub fn says(&self, message: &str) -> bool {
+        !self.events(message).is_empty()
+    }
+
+    /// All that it has said.
+    pub fn log(&self) -> String {
+        self.said.0.lock().unwrap().events.iter().map(|event| format!("{event}\n")).collect()
+    }
+
+    /// Enough of them to see what it is about.
+    pub fn last_events(&self) -> Vec<Value> {
+        let events = &self.said.0.lock().unwrap().events;
+        events[events.len().saturating_sub(20)..].to_vec()
+    }
+
+    /// Where it said that it listens, or where first.
+    pub fn address(&self, message: &str) -> SocketAddr {
+        let event = self.wait_for(message);
+        let list = event["addresses"].as_str().and_then(|list| list.strip_prefix('[')?.strip_suffix(']'));
+        let first = list.and_then(|list| list.split(", ").next());
+        event["address"].as_str().or(first).unwrap().parse().unwrap()
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub fn signal(&self, what: Signal) {
+        nix::sys::signal::kill(self.pid, what).unwrap();
+    }
+
+    /// SIGSTOP, and that no thread runs any more: the signal reaches them one after the other.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until("all threads are stopped", || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+                stat.rsplit_once(") ").unwrap().1.starts_with('T')
+            })
+        });
+    }
+
+    pub fn terminate(&self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.join()
+    }
+
+    pub fn kill9(&self) {
+        self.child.lock().unwrap().kill().unwrap();
+        self.join();
+    }
+
+    /// Waits for its end, and for all that it said.
+    pub fn join(&self) -> ExitStatus {
+        let mut status = None;
+        wait_until("its end", || {
+            status = self.child.lock().unwrap().try_wait().unwrap();
+            status.is_some()
+        });
+        let reader = self.reader.lock().unwrap().take();
+        if let Some(reader) = reader {
+            reader.join().unwrap();
+        }
+        status.unwrap()
+    }
+
+    /// It has ended, or nearly.
+    pub fn is_over(&self) -> bool {
+        self.said.0.lock().unwrap().is_over
+    }
+
+    /// A line of /proc/PID/status in bytes, such as `VmRSS`.
+    pub fn memory_bytes(&self, what: &str) -> u64 {
+        self.status("", what) * 1024
+    }
+
+    /// A line of /proc/PID/status, or of the same of one thread: `task/TID/`.
+    pub fn status(&self, of: &str, what: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/{of}status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// The processor time that it has used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        ticks / 100.0
+    }
+
+    /// Sets a soft limit of the running process.
+    pub fn limit(&self, resource: Resource, soft: u64) {
+        let (pid, resource) = (self.pid().as_raw(), resource as _);
+        let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        #[allow(unsafe_code, reason = "nix has these for this process only")]
+        // SAFETY: both structures are valid for the call, and the one that is not needed is null.
+        let result = unsafe {
+            nix::libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit);
+            limit.rlim_cur = soft.min(limit.rlim_max);
+            nix::libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut())
+        };
+        nix::errno::Errno::result(result).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(mut child) = self.child.lock() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn follow(stderr: ChildStderr, said: &(Mutex<Said>, Condvar)) {
+    let (said, more) = said;
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
+        said.lock().unwrap().events.push(event);
+        more.notify_all();
+    }
+    said.lock().unwrap().is_over = true;
+    more.notify_all();
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    nix::sys::signal::kill(pid(child), signal).unwrap();
+}
+
+/// For what is to be refused: one that goes on instead fails the test.
+pub fn run_to_end(command: &mut Command) -> Output {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let over = comes_true(|| child.try_wait().unwrap().is_some());
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    assert!(over, "it goes on: {output:?}");
+    output
+}
+
+/// Gives the whole input and waits for the end.
+pub fn with_input(mut child: Child, input: &[u8]) -> Output {
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
