@@ -4,7 +4,7 @@ _list:
     @just --list
 
 # What special tests are compiled with: the same for all of them, so that it is compiled once.
-special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests,nodecrew/root-tests"
+special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests,nodecrew/root-tests,attacks/root-tests"
 
 # Run the whole crew on this host, with its data in ./nodecrew-data
 run *FLAGS:
@@ -46,8 +46,8 @@ test-root:
 
 # Power loss on ext4 and XFS, and a fault or SIGKILL at each system call: as root, with strace. ROUNDS=200 for many rounds and all calls
 attacks *FLAGS:
-    cargo build -p logd -p logcd -p queued
-    cargo test -p attacks --features root-tests -- --test-threads 4 {{FLAGS}}
+    cargo build {{special}} --bins
+    cargo test {{special}} --test attacks -- --test-threads 4 {{FLAGS}}
 
 # An agent beside its limits and peers, as ratios: just bench logd --quick. With plots in target/bench/index.html
 bench agent *FLAGS:

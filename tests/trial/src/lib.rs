@@ -1,10 +1,12 @@
 //! How every test starts an agent, waits for it, looks at it and ends it. What fails here fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod clock;
 mod http;
 mod process;
 mod wait;
 
+pub use clock::Clock;
 pub use http::{Answer, ask, metric, tell};
 pub use process::{Process, run_to_end, signal, with_input};
 pub use wait::{DEADLINE, LOOK_EVERY, wait_until};

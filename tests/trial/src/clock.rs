@@ -1,0 +1,34 @@
+//! A wall clock that the test sets, by libfaketime; what only counts is left alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    /// In this directory, which must outlive the agent, and set to such an offset: `+4y`.
+    pub fn new(directory: &Path, offset: &str) -> Clock {
+        let clock = Clock { file: directory.join("clock") };
+        clock.set(offset);
+        clock
+    }
+
+    /// Gives the process this clock.
+    pub fn give_to(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1")
+            .env("FAKETIME_TIMESTAMP_FILE", &self.file);
+        command.envs(
+            ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"].map(|name| (name, "1")),
+        );
+    }
+
+    pub fn set(&self, offset: &str) {
+        // Replaced, not rewritten: it is read all the time.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, offset).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
+    }
+}
