@@ -14,8 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 /// How often to look whether the path still leads to the open file, and to try a failed rotation again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// No more rotated files than that are looked at in the beginning: a sync comes between, or the system has written them.
-const MAYBE_UNSYNCED_MAX: usize = 8;
+/// So many of the newest rotated files are looked at in the beginning. Where compression lags behind rotation, a power loss may
+/// tear many of them; where files are not compressed at all, looking at each of thousands would keep the start waiting.
+const MENDED_MAX: usize = 1024;
+
+/// So many of them are kept open for the first sync: older ones were synced by the last run, or written by the system.
+const MAYBE_UNSYNCED_MAX: usize = 64;
 
 /// What an append achieved when it could not be finished.
 #[derive(Debug)]
@@ -115,13 +119,15 @@ impl Journal {
         let newest_number = rotated.last().map_or(0, |newest| newest.number);
         // They may be as new as this one, where the last run was killed.
         let mut files = Vec::new();
-        let uncompressed = rotated.iter().rev().filter(|file| !file.compressed).take(MAYBE_UNSYNCED_MAX);
+        let uncompressed = rotated.iter().rev().filter(|file| !file.compressed).take(MENDED_MAX);
         for name in uncompressed.map(|file| &file.name) {
             let path = path.with_file_name(name);
-            match appending().open(&path).and_then(|file| Ok((mend_end(&file)?, Arc::new(file)))) {
+            match appending().open(&path).and_then(|file| Ok((mend_end(&file)?, file))) {
                 Ok((mended, file)) => {
                     torn |= mended;
-                    files.push(file);
+                    if files.len() < MAYBE_UNSYNCED_MAX {
+                        files.push(Arc::new(file));
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "cannot look after a rotated file");

@@ -129,6 +129,17 @@ fn without_syncs_no_file_is_held_open_that_was_put_away() {
 }
 
 #[test]
+fn what_a_power_loss_tore_is_mended_in_every_file_that_was_still_to_be_compressed() {
+    let setup = Setup::new().arguments(&["--no-gzip", "--keep-files", "100"]);
+    for number in 1..=100 {
+        setup.write(&format!("node_log.{number:06}-20260101T000000Z"), b"whole\nhal\0\0\0");
+    }
+    let logd = setup.start();
+    assert!(all(&logd) == b"whole\nhal\n".repeat(100));
+    assert_eq!(logd.metric("torn_tails_total"), 1);
+}
+
+#[test]
 fn a_file_removed_from_outside_is_noticed_and_written_anew() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"before\n").unwrap();
