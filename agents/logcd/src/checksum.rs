@@ -14,12 +14,13 @@ impl Sum {
         Sum { crc: crc32fast::hash(bytes), len: bytes.len() as u64 }
     }
 
-    /// The sum of these bytes followed by those of `next`, without either at hand.
+    /// The sum of these bytes followed by those of `next`, without either at hand. A damaged index may make them more than can be
+    /// counted: no archive has that sum.
     #[must_use]
     pub fn then(self, next: Sum) -> Sum {
-        let mut hasher = Hasher::new_with_initial_len(self.crc, self.len);
+        let mut hasher = Hasher::new_with_initial(self.crc);
         hasher.combine(&Hasher::new_with_initial_len(next.crc, next.len));
-        Sum { crc: hasher.finalize(), len: self.len + next.len }
+        Sum { crc: hasher.finalize(), len: self.len.saturating_add(next.len) }
     }
 }
 
@@ -27,6 +28,12 @@ impl Sum {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn more_bytes_than_can_be_counted_are_the_most() {
+        let all = Sum { crc: 1, len: u64::MAX };
+        assert_eq!(all.then(Sum::of(b"x")).len, u64::MAX);
+    }
 
     proptest! {
         #[test]
