@@ -53,8 +53,15 @@ fn every_image_says_what_it_is_and_runs_as_a_number() {
     }
 }
 
-/// Every path in the image as podman hands it out, with its permissions and owner.
-fn contents(name: &str) -> Vec<(String, String, String)> {
+struct Content {
+    path: String,
+    mode: String,
+    owner: String,
+    bytes: u64,
+}
+
+/// Every path in the image as podman hands it out.
+fn contents(name: &str) -> Vec<Content> {
     let id = podman_says(&["create", &image(name)]);
     let file = tempfile::NamedTempFile::new().unwrap();
     podman_says(&["export", "--output", file.path().to_str().unwrap(), &id]);
@@ -63,7 +70,12 @@ fn contents(name: &str) -> Vec<(String, String, String)> {
     let text = String::from_utf8(listing.stdout).unwrap();
     let lines = text.lines().map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        (words[5].trim_end_matches('/').to_owned(), words[0].to_owned(), words[1].to_owned())
+        Content {
+            path: words[5].trim_end_matches('/').to_owned(),
+            mode: words[0].to_owned(),
+            owner: words[1].to_owned(),
+            bytes: words[2].parse().unwrap(),
+        }
     });
     lines.collect()
 }
@@ -84,7 +96,7 @@ fn an_image_holds_its_programs_and_nothing_that_its_user_could_change() {
         "run/secrets",
     ];
     for name in IMAGES {
-        for (path, mode, owner) in contents(name) {
+        for Content { path, mode, owner, .. } in contents(name) {
             if of_podman.contains(&path.as_str()) {
                 continue;
             }
@@ -98,6 +110,20 @@ fn an_image_holds_its_programs_and_nothing_that_its_user_could_change() {
                 "{name}: {path} is {mode}"
             );
             assert_eq!(owner, if path == "data" { "65532/65532" } else { "0/0" }, "{name}: {path}");
+        }
+    }
+}
+
+/// Uncompressed; all agents in one, in the image of that name.
+#[test]
+fn an_agents_binary_is_small() {
+    for name in IMAGES {
+        let bytes_max = if name == "nodecrew" { 16_000_000 } else { 9_000_000 };
+        for Content { path, bytes, .. } in contents(name) {
+            assert!(bytes <= bytes_max, "{name}: {path} has {bytes} bytes");
+            if path == format!("bin/{name}") {
+                println!("{path}: {bytes} bytes");
+            }
         }
     }
 }
