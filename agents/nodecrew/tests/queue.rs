@@ -5,17 +5,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
-use trial::DEADLINE;
+use trial::wait_until;
 
 const WORKERS: usize = 30;
 const ITEMS: usize = 600;
 const ITEMS_A_PUSH: usize = 40;
 const KILLS: usize = 4;
-/// Between two looks at a condition.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 fn nodecrew(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nodecrew"));
@@ -107,18 +104,6 @@ impl Queue {
     }
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < DEADLINE, "in vain: {what}");
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "no event tells of a file's lines; thirty workers need the processor"
-        )]
-        std::thread::sleep(LOOK_EVERY);
-    }
-}
-
 #[test]
 fn whoever_is_killed_each_item_is_done_and_nobody_ends_before() {
     let queue = Queue::new();
@@ -140,7 +125,7 @@ fn whoever_is_killed_each_item_is_done_and_nobody_ends_before() {
         });
         for kill in 1..=KILLS {
             let enough = kill * ITEMS / (KILLS + 2);
-            until("some more are done", || queue.done().len() >= enough);
+            wait_until("some more are done", || queue.done().len() >= enough);
             server.kill();
             workers.pop().unwrap().kill();
             server = queue.serve();
@@ -156,7 +141,7 @@ fn whoever_is_killed_each_item_is_done_and_nobody_ends_before() {
 
     let all: BTreeSet<String> = items.into_iter().collect();
     let mut codes = Vec::new();
-    until("all workers have ended", || {
+    wait_until("all workers have ended", || {
         workers.retain_mut(|worker| match worker.exit_code() {
             None => true,
             Some(code) => {

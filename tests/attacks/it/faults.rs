@@ -54,7 +54,7 @@ impl Traced {
         if let Some(inject) = &self.inject {
             command.args(["-e", &format!("inject={inject}")]);
         }
-        command.arg(crate::agent::binary(agent));
+        command.arg(crate::binaries::binary(agent));
         command
     }
 }

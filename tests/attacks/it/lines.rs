@@ -1,6 +1,6 @@
 //! Senders of logd who remember for which lines they got a receipt, and the file's comparison with that.
 
-use crate::agent::binary;
+use crate::binaries::binary;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,6 +1,6 @@
 //! A directory of logs from which logcd deletes what is archived, and what must be in either.
 
-use crate::agent::binary;
+use crate::binaries::binary;
 use crate::disk::run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

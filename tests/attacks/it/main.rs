@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "the counts are the result")]
 
-mod agent;
+mod binaries;
 mod disk;
 mod faults;
 mod http;

@@ -12,7 +12,7 @@ use trial::Process;
 
 /// queued on a directory, with a queue whose items are never dead.
 pub fn command(data: &Path, durability: &str, segment_size: &str) -> Command {
-    let mut command = Command::new(crate::agent::binary("queued"));
+    let mut command = Command::new(crate::binaries::binary("queued"));
     configure(&mut command, data, durability, segment_size);
     command
 }

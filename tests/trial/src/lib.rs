@@ -1,11 +1,13 @@
 //! How every test starts an agent, waits for it, looks at it and ends it. What fails here fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod certificate;
 mod clock;
 mod http;
 mod process;
 mod wait;
 
+pub use certificate::self_signed;
 pub use clock::Clock;
 pub use http::{Answer, ask, metric, tell};
 pub use process::{Process, run_to_end, signal, with_input};

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
-use trial::wait_until;
+use trial::{self_signed, wait_until};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -18,12 +18,7 @@ fn certificate(directory: &Path, name: &str) {
 }
 
 fn expiring(directory: &Path, name: &str, expires: SystemTime) {
-    let mut parameters = rcgen::CertificateParams::new(["logd.test".to_owned()]).unwrap();
-    parameters.not_after = expires.into();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = parameters.self_signed(&key).unwrap();
-    std::fs::write(directory.join(format!("{name}.crt")), certificate.pem()).unwrap();
-    std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    self_signed(directory, name, "logd.test", expires);
 }
 
 fn setup() -> Setup {

@@ -7,15 +7,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use trial::self_signed;
 
 /// A certificate that is its own authority, in `NAME.crt` and `NAME.key`.
 fn certificate(directory: &Path, name: &str) -> [PathBuf; 2] {
-    let pair = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let paths = ["crt", "key"].map(|extension| directory.join(format!("{name}.{extension}")));
-    std::fs::write(&paths[0], pair.cert.pem()).unwrap();
-    std::fs::write(&paths[1], pair.signing_key.serialize_pem()).unwrap();
-    paths
+    self_signed(directory, name, name, SystemTime::now() + Duration::from_hours(24 * 365))
 }
 
 fn server_config(directory: &Path, client_ca: Option<PathBuf>) -> Arc<ServerConfig> {
@@ -104,14 +102,8 @@ fn a_server_with_another_name_or_authority_gets_nothing() {
 #[test]
 fn an_expired_certificate_is_called_expired() {
     let directory = tempfile::tempdir().unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(["logd.test".to_owned()]).unwrap();
-    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let paths = ["crt", "key"].map(|extension| directory.path().join(extension));
-    std::fs::write(&paths[0], parameters.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(&paths[1], key.serialize_pem()).unwrap();
-    let [cert, key] = paths;
+    let in_2021 = UNIX_EPOCH + Duration::from_secs(1_609_459_200);
+    let [cert, key] = self_signed(directory.path(), "expired", "logd.test", in_2021);
     let files = ServerFiles { tls_cert: Some(cert.clone()), tls_key: Some(key), tls_client_ca: None };
     let (port, serving) = serve(files.load().unwrap().unwrap(), &[End::CloseNotify]);
     stopped_after_a_failure(

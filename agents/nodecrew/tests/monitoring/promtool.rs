@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
-use trial::{DEADLINE, Process, ask, tell};
+use trial::{DEADLINE, Process, ask, self_signed, tell};
 
 /// Samples go on for so many minutes, beyond the patience of any alert.
 const MINUTES: u32 = 120;
@@ -119,11 +119,8 @@ const TLS: [&str; 4] = ["--tls-cert", "tls.crt", "--tls-key", "tls.key"];
 
 /// One that no alert minds for a hundred years.
 fn certificate(directory: &TempDir) {
-    let mut parameters = rcgen::CertificateParams::new(["agent.test".to_owned()]).unwrap();
-    parameters.not_after = (SystemTime::now() + Duration::from_hours(24 * 36_500)).into();
-    let key = rcgen::KeyPair::generate().unwrap();
-    std::fs::write(directory.path().join("tls.crt"), parameters.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(directory.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let expires = SystemTime::now() + Duration::from_hours(24 * 36_500);
+    self_signed(directory.path(), "tls", "agent.test", expires);
 }
 
 /// One that works, one whose disk is too small for it, one whose logs are gone.

@@ -1,0 +1,16 @@
+//! Certificates for TLS.
+
+use rcgen::{CertificateParams, KeyPair};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// One that is its own authority, for such a host, in `FILE.crt`, and its key in `FILE.key`.
+pub fn self_signed(directory: &Path, file: &str, host: &str, expires: SystemTime) -> [PathBuf; 2] {
+    let mut parameters = CertificateParams::new([host.to_owned()]).unwrap();
+    parameters.not_after = expires.into();
+    let key = KeyPair::generate().unwrap();
+    let paths = ["crt", "key"].map(|extension| directory.join(format!("{file}.{extension}")));
+    std::fs::write(&paths[0], parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&paths[1], key.serialize_pem()).unwrap();
+    paths
+}
