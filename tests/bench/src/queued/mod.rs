@@ -103,7 +103,8 @@ fn who_is_there(keeping: Keeping, queued: &Path, report: &mut Report) -> Vec<Pee
     there
 }
 
-/// Each one's median round, in turns.
+/// Each one's median round, in turns. Who begins changes: whatever one server leaves behind, it is not always the same one who
+/// comes after it. And what they wrote stays until the end: to free it takes the disk's time, too.
 fn measure(
     what: &str,
     peers: &[Peer],
@@ -111,23 +112,30 @@ fn measure(
     rounds: usize,
     queued: &Path,
 ) -> anyhow::Result<Vec<(Peer, Round)>> {
+    let directory = tempfile::tempdir()?;
     let mut results = vec![Vec::new(); peers.len()];
     for round in 0..rounds {
         let _ = writeln!(std::io::stderr(), "{what}: round {} of {rounds}", round + 1);
-        for (&peer, results) in peers.iter().zip(&mut results) {
-            let directory = tempfile::tempdir()?;
-            let server = peer.start(setting.keeping, directory.path(), queued)?;
-            // A server that has just started makes its files meanwhile.
-            let begun = Setting { phase: setting.phase / 2, ..setting };
-            begun.measure(peer, &server, directory.path(), Work::Push)?;
-            let mut paces = Round::default();
-            for (pace, work) in paces.iter_mut().zip(WORKS) {
-                *pace = setting.measure(peer, &server, directory.path(), work)?;
-            }
-            results.push(paces);
+        for turn in 0..peers.len() {
+            let place = (round + turn) % peers.len();
+            let directory = directory.path().join(format!("{round}-{turn}"));
+            std::fs::create_dir(&directory)?;
+            results[place].push(one_round(peers[place], setting, &directory, queued)?);
         }
     }
     peers.iter().zip(&results).map(|(peer, rounds)| Ok((*peer, middle(rounds)?))).collect()
+}
+
+fn one_round(peer: Peer, setting: Setting, directory: &Path, queued: &Path) -> anyhow::Result<Round> {
+    let server = peer.start(setting.keeping, directory, queued)?;
+    // A server that has just started makes its files meanwhile.
+    let begun = Setting { phase: setting.phase / 2, ..setting };
+    begun.measure(peer, &server, directory, Work::Push)?;
+    let mut paces = Round::default();
+    for (pace, work) in paces.iter_mut().zip(WORKS) {
+        *pace = setting.measure(peer, &server, directory, work)?;
+    }
+    Ok(paces)
 }
 
 /// The pace in the middle of each kind of work, with what it cost in that round.
