@@ -1,7 +1,7 @@
 //! Where a setting comes from: a flag, else the environment, else the `--config` file, else the default.
 //!
-//! An agent declares each setting once, as a clap flag. The environment variable (`LOGD_ROTATE_SIZE` for
-//! `--rotate-size`) and the key of the TOML file (`rotate-size`) follow from the flag's name, and their
+//! An agent declares each setting once, as a clap flag. The environment variable (`LOGD_ROTATE_BYTES` for
+//! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name, and their
 //! values go through the flag's own parser, so the three cannot drift apart.
 
 use crate::exit::{Exit, Fatal};

@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
@@ -96,7 +97,7 @@ impl ServerFiles {
         metrics: &Metrics,
     ) -> Result<watch::Receiver<Option<Arc<ServerConfig>>>, Fatal> {
         let Some(loaded) = self.read()? else { return Ok(watch::channel(None).1) };
-        let expires = Gauge::<i64>::default();
+        let expires = ExpiryGauge::default();
         metrics.register(|registry| {
             let help = "When the first certificate of the TLS chain expires";
             registry.register("certificate_expires_timestamp_seconds", help, expires.clone());
@@ -126,6 +127,8 @@ impl ServerFiles {
     }
 }
 
+type ExpiryGauge = Gauge<f64, AtomicU64>;
+
 /// What a server speaks TLS with, and until when its clients believe it.
 struct Loaded {
     config: Arc<ServerConfig>,
@@ -133,10 +136,14 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn tell_expiry(&self, gauge: &Gauge) {
-        let Some(expires) = self.expires else { return };
-        let since_epoch = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        gauge.set(i64::try_from(since_epoch).unwrap_or(i64::MAX));
+    fn tell_expiry(&self, gauge: &ExpiryGauge) {
+        let Some(expires) = self.expires else {
+            // No time at all: neither one that is over nor that of the certificate before this one.
+            gauge.set(f64::NAN);
+            tracing::warn!("it cannot be told when the TLS certificate expires");
+            return;
+        };
+        gauge.set(expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         let when = humantime::format_rfc3339_seconds(expires);
         match expires.duration_since(SystemTime::now()) {
             Err(_) => {
@@ -150,7 +157,7 @@ impl Loaded {
     }
 }
 
-/// Nothing of a certificate that cannot be read as far as that: what rustls makes of it is said elsewhere.
+/// Nothing of a certificate that cannot be read here: rustls, which has to take it, is less strict.
 fn expires(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let certificate = Certificate::from_der(certificate).ok()?;
     UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())
@@ -233,6 +240,21 @@ mod tests {
         let fatal = bad.load().unwrap_err();
         assert_eq!(fatal.exit(), Exit::Config);
         assert!(fatal.one_line().contains("tls.crt") && fatal.one_line().contains("other.key"), "{fatal}");
+    }
+
+    #[test]
+    fn a_certificate_whose_end_cannot_be_read_serves_and_raises_no_alarm() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        // Longer than is allowed.
+        parameters.serial_number = Some(vec![1; 24].into());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let tls_cert = write(directory.path(), "tls.crt", &parameters.self_signed(&key).unwrap().pem());
+        let tls_key = write(directory.path(), "tls.key", &key.serialize_pem());
+        let loaded = ServerFiles { tls_cert, tls_key, tls_client_ca: None }.read().unwrap().unwrap();
+        let gauge = ExpiryGauge::default();
+        loaded.tell_expiry(&gauge);
+        assert!(gauge.get().is_nan(), "{:?}", loaded.expires);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Word from the kernel that something has happened in the log directory, so that a quiet one is not polled.
 
-use crate::scan::is_ours;
+use crate::logs::scan::is_ours;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! A directory shared with strangers: everything is opened beneath it, nothing is followed, nothing blocks.
 
-use crate::entry::{Meta, Stamp, Time};
+use crate::archive::entry::{Meta, Stamp, Time};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;

@@ -1,9 +1,9 @@
 //! What logcd has been told to do, checked and ready for use.
 
-use crate::codec::{Codec, PackError, Packer};
+use crate::archive::codec::{Codec, PackError, Packer};
+use crate::cycle::retention;
 use crate::day::Calendar;
-use crate::pattern::Pattern;
-use crate::retention;
+use crate::logs::pattern::Pattern;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
 //! The daemon's control side: when to look, what became of it, and how it ends.
 
 use crate::alarm::Alarm;
-use crate::archivist::{Haste, Outcome};
 use crate::config::Config;
+use crate::cycle::archivist::{Haste, Outcome};
 use crate::diary::Diary;
+use crate::logs::scan::Skip;
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
 use crate::outdir::OutDir;
 use crate::page::{self, Sight};
-use crate::scan::Skip;
 use crate::settings::{Flags, LIVE};
 use crate::trouble::Trouble;
 use crate::worker::Worker;

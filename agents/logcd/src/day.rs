@@ -1,6 +1,6 @@
 //! The days that archives are named after, and the names themselves.
 
-use crate::codec::Codec;
+use crate::archive::codec::Codec;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};

@@ -1,6 +1,6 @@
 //! The last cycles and what they passed over, for the page.
 
-use crate::archivist::{Outcome, Published};
+use crate::cycle::archivist::{Outcome, Published};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::Skip;
+    use crate::logs::scan::Skip;
 
     #[test]
     fn the_last_cycles_are_remembered_and_quiet_ones_do_not_push_them_out() {

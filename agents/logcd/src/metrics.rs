@@ -1,7 +1,7 @@
 //! What logcd counts. Every name here is documented in README.md and moved by a test.
 
-use crate::archivist::{Outcome, Published};
-use crate::scan::Skip;
+use crate::cycle::archivist::{Outcome, Published};
+use crate::logs::scan::Skip;
 use kit::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

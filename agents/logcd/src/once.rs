@@ -1,7 +1,7 @@
 //! `--once`: the archive of the present state, for cron and CronJobs.
 
-use crate::archivist::{Archivist, Haste};
 use crate::config::Config;
+use crate::cycle::archivist::{Archivist, Haste};
 use crate::outdir::OutDir;
 use crate::progress;
 use crate::trouble::Trouble;

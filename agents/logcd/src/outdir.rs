@@ -1,7 +1,7 @@
 //! Where the archives stand: opened once, locked, and written to only by new files that are renamed.
 
+use crate::archive::codec::Codec;
 use crate::beneath::{Beneath, Kind, Look, look_into};
-use crate::codec::Codec;
 use crate::day;
 use crate::trouble::Trouble;
 use jiff::civil::Date;

@@ -1,10 +1,10 @@
 //! The page on the admin endpoint: the last cycles, the archives and what is in them, what was passed over.
 
-use crate::codec::Codec;
+use crate::archive::codec::Codec;
+use crate::archive::entry::Origin;
+use crate::cycle::held::Held;
 use crate::day::{archive_name, day_of, index_name};
 use crate::diary::Notes;
-use crate::entry::Origin;
-use crate::held::Held;
 use crate::outdir::Shelf;
 use axum::Router;
 use axum::extract::Query;

@@ -1,10 +1,10 @@
 //! The flags, each also `LOGCD_…` in the environment and a key of the `--config` file.
 
-use crate::codec::Codec;
+use crate::archive::codec::Codec;
 use crate::config::{Config, Limits, Packing, Publishing, Select};
+use crate::cycle::retention;
 use crate::day::Calendar;
-use crate::pattern::Pattern;
-use crate::retention;
+use crate::logs::pattern::Pattern;
 use kit::exit::{Exit, Fatal};
 use kit::settings::{Common, Door, parse_duration, parse_size};
 use std::os::unix::ffi::OsStrExt;

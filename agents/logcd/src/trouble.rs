@@ -1,6 +1,6 @@
 //! What can stop a cycle. Whatever it is, the published archive stays as it was.
 
-use crate::codec::PackError;
+use crate::archive::codec::PackError;
 use std::io;
 use std::path::Path;
 

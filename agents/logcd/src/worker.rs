@@ -1,7 +1,7 @@
 //! The thread that does the cycles, behind everything else on the machine.
 
-use crate::archivist::{Archivist, Haste, Outcome};
 use crate::config::Config;
+use crate::cycle::archivist::{Archivist, Haste, Outcome};
 use crate::outdir::OutDir;
 use crate::trouble::Trouble;
 use jiff::Timestamp;

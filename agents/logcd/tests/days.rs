@@ -4,8 +4,8 @@
 mod support;
 
 use jiff::tz::TimeZone;
-use logcd::archivist::Haste;
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
+use logcd::cycle::archivist::Haste;
 use std::time::Duration;
 use support::{Bench, Dice, at, members, names};
 

@@ -4,8 +4,8 @@
 
 mod support;
 
-use logcd::archivist::Archivist;
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
+use logcd::cycle::archivist::Archivist;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
@@ -132,7 +132,7 @@ fn history(codec: Codec, seed: u64, steps: u64) {
         }
         for (name, content) in &members {
             assert!(
-                logs.contains_key(name) || logcd::superseded::is_name(name),
+                logs.contains_key(name) || logcd::cycle::superseded::is_name(name),
                 "{} should not be there; {}",
                 name.escape_ascii(),
                 told()

@@ -3,7 +3,7 @@
 
 mod support;
 
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -180,7 +180,7 @@ fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_littl
 }
 
 fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever(codec: Codec) {
-    use logcd::index::Index;
+    use logcd::archive::index::Index;
     let (bench, members) = with_history(codec);
     // To rot under an index is, for whoever compares them, the same as an index that knows better.
     let mut known = Index::decode(&std::fs::read(index_of(&bench.archive())).unwrap()).unwrap();

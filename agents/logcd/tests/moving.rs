@@ -3,7 +3,7 @@
 
 mod support;
 
-use logcd::archivist::{Archivist, Haste};
+use logcd::cycle::archivist::{Archivist, Haste};
 use std::fs::File;
 use std::io::Write;
 use std::process::Command;

@@ -8,7 +8,7 @@
 
 mod support;
 
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;

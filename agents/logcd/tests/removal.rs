@@ -4,9 +4,9 @@
 mod support;
 
 use jiff::{SignedDuration, Timestamp};
-use logcd::archivist::{Archivist, Haste};
 use logcd::beneath::{Beneath, look_into};
-use logcd::removal::remove;
+use logcd::cycle::archivist::{Archivist, Haste};
+use logcd::logs::removal::remove;
 use std::fs::File;
 use support::{Bench, Dice, members};
 use trial::wait_until;

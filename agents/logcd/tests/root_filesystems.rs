@@ -4,8 +4,8 @@
 
 mod support;
 
-use logcd::archivist::Haste;
-use logcd::scan::Skip;
+use logcd::cycle::archivist::Haste;
+use logcd::logs::scan::Skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Bench, Dice, NOON, at, cycle, names, run};

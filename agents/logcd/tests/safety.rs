@@ -3,7 +3,7 @@
 
 mod support;
 
-use logcd::scan::Skip;
+use logcd::logs::scan::Skip;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -136,7 +136,7 @@ fn a_log_directory_that_became_a_symlink_is_not_followed() {
     std::fs::write(outside.join("y.log"), SECRET).unwrap();
     std::fs::rename(bench.root.path().join("log"), bench.root.path().join("gone")).unwrap();
     symlink(&outside, bench.root.path().join("log")).unwrap();
-    let error = archivist.cycle(support::at(support::NOON), logcd::archivist::Haste::Now).unwrap_err();
+    let error = archivist.cycle(support::at(support::NOON), logcd::cycle::archivist::Haste::Now).unwrap_err();
     assert!(error.to_string().contains("open the log directory"), "{error}");
     assert_eq!(names(&bench.members()), ["x.log"]);
 }

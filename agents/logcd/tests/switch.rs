@@ -3,8 +3,8 @@
 
 mod support;
 
-use logcd::archivist::Haste;
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
+use logcd::cycle::archivist::Haste;
 use support::{Bench, at, index_of, names, run, with_history};
 
 /// The same directories, archives of the other kind.

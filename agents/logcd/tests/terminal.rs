@@ -3,7 +3,7 @@
 
 mod support;
 
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
 use support::{Bench, run};
 

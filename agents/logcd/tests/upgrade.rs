@@ -5,9 +5,9 @@
 
 mod support;
 
-use logcd::archivist::Haste;
-use logcd::codec::Codec;
-use logcd::index::{Index, IndexError};
+use logcd::archive::codec::Codec;
+use logcd::archive::index::{Index, IndexError};
+use logcd::cycle::archivist::Haste;
 use std::path::PathBuf;
 use support::{Bench, at, names, run};
 

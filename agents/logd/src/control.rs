@@ -1,12 +1,12 @@
 //! The control side: opens what the data plane needs, then waits for signals, changed files and rotations.
 
 use crate::connection::Limits;
-use crate::housekeeping;
-use crate::journal::Journal;
+use crate::file::housekeeping;
+use crate::file::journal::Journal;
+use crate::file::rotation::Policy;
 use crate::metrics::{LogdMetrics, gauge};
 use crate::page::{self, Sight};
 use crate::peers::Peers;
-use crate::rotation::Policy;
 use crate::server::{self, Order, Plan};
 use crate::settings::{Flags, LIVE, Serve, SyncMode};
 use kit::allow::AllowList;

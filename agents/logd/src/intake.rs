@@ -5,11 +5,13 @@
 //! written with one call. So a large read costs one read and one write and no copy, and many small reads share a
 //! write.
 
+use crate::file::journal::Journal;
+use crate::file::rotation::Policy;
+use crate::file::unsynced::Unsynced;
 use crate::framing::{Framing, Tally};
-use crate::journal::{Journal, Unsynced};
 use crate::line_format::{LineFormat, Stamp};
 use crate::metrics::{LogdMetrics, Reason, gauge};
-use crate::rotation::Policy;
+use crate::pace::Pace;
 use bytes::BufMut;
 use jiff::Timestamp;
 use kit::readiness::Readiness;
@@ -113,7 +115,7 @@ impl Intake {
             sync_wanted: Notify::new(),
             dirtied,
             newest_finished,
-            pace: Cell::new(Pace::new()),
+            pace: Cell::new(Pace::begin()),
             readiness,
             metrics,
         }
@@ -378,75 +380,5 @@ impl Intake {
             }
             self.pace.set(pace);
         }
-    }
-}
-
-/// Turns that carry little and follow each other at once are made rarer, so that each carries more: what a
-/// sender that writes line by line costs is mostly the turns. A line that comes alone is never delayed, a busy
-/// stream's lines by at most `PAUSE`.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    last: Instant,
-    taken_before: u64,
-    quick_turns: u32,
-    hurried: bool,
-}
-
-impl Pace {
-    /// Longer, and a single fast sender fills its socket and has to wait.
-    const PAUSE: Duration = Duration::from_micros(300);
-    /// The next turn came so soon that the thread hardly rested.
-    const QUICK: Duration = Duration::from_micros(250);
-    /// Turns that are already large gain nothing.
-    const SMALL_BYTES: u64 = 64 * 1024;
-    /// A burst of a few lines is no busy stream.
-    const BUSY_AFTER_TURNS: u32 = 16;
-
-    fn new() -> Pace {
-        Pace { last: Instant::now(), taken_before: 0, quick_turns: 0, hurried: false }
-    }
-
-    fn hurry(&mut self) {
-        self.hurried = true;
-    }
-
-    fn after_turn(&mut self, now: Instant, taken: u64) -> Option<Duration> {
-        let quick = now.saturating_duration_since(self.last) < Self::QUICK;
-        let small = taken - self.taken_before < Self::SMALL_BYTES;
-        let hurried = std::mem::take(&mut self.hurried);
-        self.last = now;
-        self.taken_before = taken;
-        self.quick_turns = if quick { self.quick_turns.saturating_add(1) } else { 0 };
-        (small && !hurried && self.quick_turns >= Self::BUSY_AFTER_TURNS).then_some(Self::PAUSE)
-    }
-
-    fn resumed(&mut self, now: Instant) {
-        self.last = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn turns(pace: &mut Pace, gap: Duration, bytes: u64, count: u32) -> Option<Duration> {
-        (0..count).map(|_| pace.after_turn(pace.last + gap, pace.taken_before + bytes)).last().flatten()
-    }
-
-    #[test]
-    fn only_a_busy_stream_of_small_turns_is_paced() {
-        let busy = Duration::from_micros(10);
-        assert_eq!(turns(&mut Pace::new(), Duration::from_millis(1), 200, 100), None, "a slow sender");
-        assert_eq!(turns(&mut Pace::new(), busy, 200, 5), None, "a burst");
-        assert_eq!(turns(&mut Pace::new(), busy, 100_000, 100), None, "large blocks");
-        assert_eq!(turns(&mut Pace::new(), busy, 200, 100), Some(Pace::PAUSE));
-    }
-
-    #[test]
-    fn a_connection_that_comes_or_ends_is_never_kept_waiting() {
-        let mut pace = Pace::new();
-        turns(&mut pace, Duration::from_micros(10), 200, 100);
-        pace.hurry();
-        assert_eq!(turns(&mut pace, Duration::from_micros(10), 200, 1), None);
     }
 }

@@ -2,25 +2,24 @@
 //!
 //! A line's way: [`server`] accepts a connection, [`connection`] reads it into the [`intake`], where [`framing`]
 //! tells whole lines from unfinished ones and [`line_format`] dresses them; the intake writes batches to the
-//! [`journal`], which [`rotation`] decides when to put away and [`housekeeping`] compresses and removes.
+//! [`file::journal`], which [`file::rotation`] decides when to rotate and [`file::housekeeping`] compresses and removes. What was
+//! [`file::rotated`] is read with the rest by [`read`].
 //! [`control`] starts all that and passes signals and changed settings on; [`page`] shows it, and
 //! [`stats`] does so in a terminal.
 
 pub mod budget;
 pub mod connection;
 pub mod control;
+pub mod file;
 pub mod framing;
-pub mod housekeeping;
 pub mod intake;
-pub mod journal;
 pub mod line_filter;
 pub mod line_format;
-pub mod mending;
 pub mod metrics;
+pub mod pace;
 pub mod page;
 pub mod peers;
 pub mod read;
-pub mod rotation;
 pub mod server;
 pub mod settings;
 pub mod stats;

@@ -1,5 +1,6 @@
 //! Which lines `logd read` prints.
 
+use crate::line_format::time_of;
 use jiff::Timestamp;
 use regex::bytes::Regex;
 
@@ -23,17 +24,6 @@ impl LineFilter {
         };
         recent && self.grep.as_ref().is_none_or(|grep| grep.is_match(line))
     }
-}
-
-/// The time that logd put in front of a stamped or JSON line.
-fn time_of(line: &[u8]) -> Option<Timestamp> {
-    let (text, end) = match line.strip_prefix(b"{\"time\":\"") {
-        Some(rest) => (rest, b'"'),
-        None => (line, b' '),
-    };
-    // Anything longer is no time, and a megabyte of text need not be looked through to know it.
-    let length = text.iter().take(40).position(|b| *b == end)?;
-    std::str::from_utf8(&text[..length]).ok()?.parse().ok()
 }
 
 #[cfg(test)]

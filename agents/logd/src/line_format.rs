@@ -39,39 +39,41 @@ impl Stamp {
         out.extend_from_slice(&self.prefix);
         match self.format {
             LineFormat::Raw | LineFormat::Stamped => out.extend_from_slice(line),
-            LineFormat::Json => match std::str::from_utf8(line) {
-                Ok(text) => {
-                    out.extend_from_slice(b"\"line\":\"");
-                    escape(text, out);
-                    out.extend_from_slice(b"\"}");
+            LineFormat::Json => {
+                match std::str::from_utf8(line) {
+                    Ok(text) => member("line", text, out),
+                    Err(_) => member("line_base64", &STANDARD.encode(line), out),
                 }
-                Err(_) => {
-                    out.extend_from_slice(b"\"line_base64\":\"");
-                    out.extend_from_slice(STANDARD.encode(line).as_bytes());
-                    out.extend_from_slice(b"\"}");
-                }
-            },
+                out.push(b'}');
+            }
         }
         out.push(b'\n');
     }
 }
 
-fn escape(text: &str, out: &mut Vec<u8>) {
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
-        }
-    }
+fn member(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    // There is always room in memory.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// The time that a line was given, of a file in whichever format; a raw one has none.
+pub fn time_of(line: &[u8]) -> Option<Timestamp> {
+    let (text, end) = match line.strip_prefix(b"{\"time\":\"") {
+        Some(rest) => (rest, b'"'),
+        None => (line, b' '),
+    };
+    // Anything longer is no time, and a megabyte of text need not be looked through to know it.
+    let length = text.iter().take(40).position(|b| *b == end)?;
+    std::str::from_utf8(&text[..length]).ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
     use proptest::prelude::*;
 
     fn write(format: LineFormat, line: &[u8]) -> Vec<u8> {
@@ -87,6 +89,14 @@ mod tests {
         let json = b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"peer\":\"10.1.2.3:4000\",\"line\":\"a \\\"b\\\"\\u0007\"}\n";
         assert_eq!(write(LineFormat::Json, b"a \"b\"\x07"), json);
         assert!(write(LineFormat::Json, b"\xff\x00").ends_with(b"\"line_base64\":\"/wA=\"}\n"));
+    }
+
+    #[test]
+    fn each_format_gives_back_the_time_that_it_wrote() {
+        for format in LineFormat::value_variants() {
+            let expected = (*format != LineFormat::Raw).then_some(Timestamp::UNIX_EPOCH);
+            assert_eq!(time_of(&write(*format, b"hi")), expected, "{format:?}");
+        }
     }
 
     proptest! {

@@ -119,7 +119,7 @@ impl LogdMetrics {
                 sync_errors: add!(sync_errors, "Times that failed", Counter::default()),
                 sync_seconds: add!(sync_seconds, "How long forcing to the disk took", sync_seconds),
                 file_bytes: add!(file_bytes, "Size of the file", Gauge::default()),
-                rotations: add!(rotations, "Times the file was put away", Counter::default()),
+                rotations: add!(rotations, "Times the file was rotated", Counter::default()),
                 rotation_errors: add!(rotation_errors, "Times that failed", Counter::default()),
                 reopened: add!(
                     reopened,

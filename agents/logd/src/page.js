@@ -51,16 +51,16 @@ function draw(now) {
   byId("lines-off").hidden = now.lines_are_shown;
   const free = now.disk_free_bytes;
   figures(byId("disk"), [
-    ["File", bytes(now.file_bytes)], ["Put away at", now.rotate_bytes ? bytes(now.rotate_bytes) : "no size"],
+    ["File", bytes(now.file_bytes)], ["Rotated at", now.rotate_bytes ? bytes(now.rotate_bytes) : "no size"],
     ["or after", now.rotate_age_ms ? duration(now.rotate_age_ms) : "no time"],
-    ["Put away", `${count(now.rotated)}${now.keep_files ? ` of ${count(now.keep_files)}` : ""}`],
+    ["Rotated files", `${count(now.rotated)}${now.keep_files ? ` of ${count(now.keep_files)}` : ""}`],
     ["Their size", `${bytes(now.rotated_bytes)}${now.keep_bytes ? ` of ${bytes(now.keep_bytes)}` : ""}`],
     ["Disk", free === null ? "–" : `${bytes(free)} of ${bytes(now.disk_bytes)} free`],
     ["Forced to the disk", count(now.syncs)], ["Failures", count(now.write_errors + now.sync_errors)],
   ]);
   setText(byId("peers-caption"), now.peers.length ? "The largest since logd started" : "Nobody has sent anything yet.");
   setRows(byId("peers"), now.peers.map((peer) => [peer.address ?? "all others", bytes(peer.bytes), count(peer.connections), count(peer.open)]));
-  setText(byId("rotated-caption"), now.rotated ? `The newest ${now.newest.length} of ${count(now.rotated)}` : "Nothing was put away yet.");
+  setText(byId("rotated-caption"), now.rotated ? `The newest ${now.newest.length} of ${count(now.rotated)}` : "Nothing was rotated yet.");
   setRows(byId("rotated"), now.newest.map((file) => [visible(file.name), bytes(file.bytes)]));
 }
 

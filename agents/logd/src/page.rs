@@ -1,9 +1,9 @@
 //! The page on the admin endpoint: what comes in, from whom, onto what disk; and the lines, where that is wanted.
 
-use crate::journal::{directory_of, list_rotated};
+use crate::file::rotated::{self, directory_of};
+use crate::file::rotation::{Policy, Rotated};
 use crate::metrics::LogdMetrics;
 use crate::peers::{PeerView, Peers};
-use crate::rotation::{Policy, Rotated};
 use crate::tail::Tail;
 use axum::Router;
 use axum::extract::Query;
@@ -123,7 +123,7 @@ impl From<Rotated> for RotatedShown {
 impl Sight {
     fn look(&self) -> Shown {
         let policy = self.policy.borrow().clone();
-        let rotated = list_rotated(&self.file).unwrap_or_default();
+        let rotated = rotated::list(&self.file).unwrap_or_default();
         let (disk_free_bytes, disk_bytes) = disk(&directory_of(&self.file)).unzip();
         let metrics = &self.metrics;
         Shown {

@@ -3,7 +3,7 @@
 //! It reads beside a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
 //! printed twice.
 
-use crate::journal::{directory_of, list_rotated};
+use crate::file::rotated::{self, directory_of};
 use crate::line_filter::LineFilter;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
@@ -174,7 +174,7 @@ impl Snapshot {
 }
 
 fn numbered(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let rotated = list_rotated(path)?;
+    let rotated = rotated::list(path)?;
     Ok(rotated.into_iter().map(|file| (file.number, path.with_file_name(file.name))).collect())
 }
 
@@ -239,9 +239,9 @@ impl<W: Write> Printer<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::housekeeping::tidy;
-    use crate::journal::Journal;
-    use crate::rotation::Policy;
+    use crate::file::housekeeping::tidy;
+    use crate::file::journal::Journal;
+    use crate::file::rotation::Policy;
 
     const POLICY: Policy =
         Policy { rotate_bytes: 60, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 };
@@ -290,8 +290,8 @@ mod tests {
                 tidy(&path, u64::MAX, &POLICY, true).unwrap();
             }
         }
-        assert!(list_rotated(&path).unwrap().iter().any(|file| file.compressed));
-        assert!(list_rotated(&path).unwrap().iter().any(|file| !file.compressed));
+        assert!(rotated::list(&path).unwrap().iter().any(|file| file.compressed));
+        assert!(rotated::list(&path).unwrap().iter().any(|file| !file.compressed));
         assert_eq!(print(&options(&path, false, None)), numbers(0..40));
         assert_eq!(print(&options(&path, false, Some("^line 3.$"))), numbers(30..40));
         let future = Options { since: Some(Timestamp::MAX), ..options(&path, false, None) };

@@ -2,12 +2,12 @@
 
 use crate::budget::Budget;
 use crate::connection::{Ending, Limits, Origin, Shared, serve};
+use crate::file::journal::Journal;
+use crate::file::rotation::Policy;
 use crate::intake::Intake;
-use crate::journal::Journal;
 use crate::line_format::LineFormat;
 use crate::metrics::{LogdMetrics, Reason};
 use crate::peers::Peers;
-use crate::rotation::Policy;
 use crate::settings::SyncMode;
 use kit::accept::{Arrival, Gate, reset_on_close};
 use kit::allow::AllowList;

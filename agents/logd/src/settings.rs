@@ -1,7 +1,7 @@
 //! logd's flags, and which of them a running daemon can change.
 
+use crate::file::rotation::Policy;
 use crate::line_format::LineFormat;
-use crate::rotation::Policy;
 use kit::allow::Allowed;
 use kit::settings::{Common, Door, parse_duration, parse_size};
 use kit::tls::ServerFiles;
@@ -84,11 +84,11 @@ pub struct Serve {
     #[arg(long, value_name = "WHEN", default_value = "1s", help_heading = "Keeping lines")]
     pub sync: SyncMode,
 
-    /// Put the file away before it grows beyond this; 0: never
+    /// Rotate the file before it grows beyond this; 0: never
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Keeping lines")]
-    pub rotate_size: u64,
+    pub rotate_bytes: u64,
 
-    /// Put the file away when it is this old and another line comes; 0s: never
+    /// Rotate the file when it is this old and another line comes; 0s: never
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Keeping lines")]
     pub rotate_age: Duration,
 
@@ -98,7 +98,7 @@ pub struct Serve {
 
     /// Bytes of rotated files to keep; 0: any number
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Keeping lines")]
-    pub keep_size: u64,
+    pub keep_bytes: u64,
 
     /// Leave rotated files uncompressed
     #[arg(long, help_heading = "Keeping lines")]
@@ -121,20 +121,20 @@ pub const LIVE: [&str; 8] = [
     "allow",
     "max-line",
     "idle-timeout",
-    "rotate-size",
+    "rotate-bytes",
     "rotate-age",
     "keep-files",
-    "keep-size",
+    "keep-bytes",
     "log-level",
 ];
 
 impl Serve {
     pub fn policy(&self) -> Policy {
         Policy {
-            rotate_bytes: self.rotate_size,
+            rotate_bytes: self.rotate_bytes,
             rotate_age: self.rotate_age,
             keep_files: self.keep_files,
-            keep_bytes: self.keep_size,
+            keep_bytes: self.keep_bytes,
         }
     }
 

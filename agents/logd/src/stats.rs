@@ -266,7 +266,7 @@ impl Viewer<'_> {
 fn disk(now: &Shown) -> String {
     let of = |bound: u64, text: String| if bound == 0 { String::new() } else { format!(" of {text}") };
     let age = u64::try_from(now.rotate_age_ms).unwrap_or(u64::MAX);
-    let aged = if age == 0 { String::new() } else { format!(", put away after {}", terminal::age(age)) };
+    let aged = if age == 0 { String::new() } else { format!(", rotated after {}", terminal::age(age)) };
     let newest = now.newest.first().map_or_else(String::new, |file| {
         format!(", the newest {} ({})", terminal::excerpt(&file.name, 100), terminal::size(file.bytes))
     });
@@ -284,7 +284,7 @@ fn disk(now: &Shown) -> String {
             ),
         ),
         (
-            "put away",
+            "rotated",
             format!(
                 "{}{} files, {}{}{newest}",
                 now.rotated,

@@ -50,7 +50,7 @@ impl Tail {
         Tail { path, with, file: None, at: 0, held: Vec::new(), in_the_middle: false }
     }
 
-    /// What was added since the last look. Follows the path when the file is put away, after its last line.
+    /// What was added since the last look. Follows the path when the file is rotated, after its last line.
     pub fn look(&mut self) -> io::Result<News> {
         let mut news = News::default();
         if self.file.is_none() {

@@ -121,23 +121,10 @@ mod here {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
     use tempfile::TempDir;
+    use trial::wait_until;
 
-    /// Turns a hang into a failure, nothing else.
-    const DEADLINE: Duration = Duration::from_secs(60);
     const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
-
-    fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let began = Instant::now();
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            assert!(began.elapsed() < DEADLINE, "in vain: {what}");
-            std::thread::yield_now();
-        }
-    }
 
     fn must(program: &str, words: &[&str]) {
         let status = Command::new(program).args(words).status();
@@ -203,8 +190,12 @@ mod here {
             // In a group of its own, so that a pipe that hangs goes as a whole.
             let child = shell.stdout(File::create(&output).unwrap()).process_group(0).spawn();
             let mut running = Group(child.unwrap());
-            let status = until(command, || running.0.try_wait().unwrap());
-            (status.code(), fs::read_to_string(output).unwrap())
+            let mut status = None;
+            wait_until(command, || {
+                status = running.0.try_wait().unwrap();
+                status.is_some()
+            });
+            (status.unwrap().code(), fs::read_to_string(output).unwrap())
         }
 
         fn start(&mut self, command: &'static str, sign: &Sign) {
@@ -217,17 +208,14 @@ mod here {
             let child = shell.stdout(File::create(&said).unwrap()).spawn().unwrap();
             self.started.push((agent, child));
             match sign {
-                Ready(port) => until(&format!("{command} is ready"), || is_ready(*port).then_some(())),
-                Holds(file, words) => until(&format!("{words} of {command}"), || {
+                Ready(port) => wait_until(&format!("{command} is ready"), || is_ready(*port)),
+                Holds(file, words) => wait_until(&format!("{words} of {command}"), || {
                     let text = fs::read_to_string(self.directory.path().join(file)).unwrap_or_default();
-                    text.contains(words).then_some(())
+                    text.contains(words)
                 }),
                 Tries => {
-                    let said = until("what to try", || {
-                        let said = fs::read_to_string(&said).unwrap();
-                        said.contains("Ctrl-C").then_some(said)
-                    });
-                    self.try_what_it_says(&said);
+                    wait_until("what to try", || fs::read_to_string(&said).unwrap().contains("Ctrl-C"));
+                    self.try_what_it_says(&fs::read_to_string(&said).unwrap());
                 }
             }
         }
@@ -242,9 +230,9 @@ mod here {
             assert_eq!((pages.len(), commands.len()), (3, shown.len()), "{said}");
             for (command, shown) in commands.into_iter().zip(shown) {
                 // The archive has the line a moment later.
-                until(command, || {
+                wait_until(command, || {
                     let (code, output) = self.run(command);
-                    (code == Some(0) && output.contains(shown)).then_some(())
+                    code == Some(0) && output.contains(shown)
                 });
             }
             for page in pages {

@@ -109,7 +109,7 @@ fn open_engine(
         return Ok((Local::in_memory(limits, around), None));
     }
     let keeping =
-        Keeping { dir: serve.data.clone(), durability: serve.durability, segment_bytes: serve.segment_size };
+        Keeping { dir: serve.data.clone(), durability: serve.durability, segment_bytes: serve.segment_bytes };
     let began = std::time::Instant::now();
     let (engine, threads) = durable::open(keeping, limits, around).map_err(|e| fatal(&e))?;
     let items = engine.shared().lock().core.usage.items;

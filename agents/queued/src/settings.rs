@@ -106,8 +106,8 @@ pub struct Serve {
     pub max_queues: usize,
 
     /// Size of a log file; the log takes at least two
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_size, help_heading = "Keeping items")]
-    pub segment_size: u64,
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_bytes, help_heading = "Keeping items")]
+    pub segment_bytes: u64,
 
     /// Where probes and metrics are answered if not at the HTTP door: an address of their own, or `none`
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
@@ -157,7 +157,7 @@ fn parse_item_size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn parse_segment_size(text: &str) -> Result<u64, String> {
+fn parse_segment_bytes(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         size @ 0x1_0000..=0x4000_0000 => Ok(size),
         _ => Err("from 64 KiB to 1 GiB".to_owned()),

@@ -12,8 +12,8 @@ use trial::{DEADLINE, Process};
 
 /// Small files, all of them kept.
 pub fn configure(command: &mut Command, file: &Path, sync: &str) {
-    command.args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--rotate-size=20KB"]);
-    command.args(["--keep-files=0", "--keep-size=0", "--sync", sync, "--file"]).arg(file);
+    command.args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--rotate-bytes=20KB"]);
+    command.args(["--keep-files=0", "--keep-bytes=0", "--sync", sync, "--file"]).arg(file);
 }
 
 pub fn command(file: &Path, sync: &str) -> Command {

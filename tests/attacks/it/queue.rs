@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::Process;
 
 /// queued on a directory, with a queue whose items are never dead.
-pub fn command(data: &Path, durability: &str, segment_size: &str) -> Command {
+pub fn command(data: &Path, durability: &str, segment_bytes: &str) -> Command {
     let mut command = Command::new(crate::binaries::binary("queued"));
-    configure(&mut command, data, durability, segment_size);
+    configure(&mut command, data, durability, segment_bytes);
     command
 }
 
 /// The same for a command that ends in the binary's name, such as strace's.
-pub fn configure(command: &mut Command, data: &Path, durability: &str, segment_size: &str) {
+pub fn configure(command: &mut Command, data: &Path, durability: &str, segment_bytes: &str) {
     command.args([
         "--http",
         "127.0.0.1:0",
@@ -29,7 +29,7 @@ pub fn configure(command: &mut Command, data: &Path, durability: &str, segment_s
         "--drain-timeout",
         "5s",
     ]);
-    command.args(["--durability", durability, "--segment-size", segment_size, "--data"]).arg(data);
+    command.args(["--durability", durability, "--segment-bytes", segment_bytes, "--data"]).arg(data);
 }
 
 pub fn door(agent: &Process) -> SocketAddr {

@@ -58,11 +58,11 @@ fn a_daemon_that_hangs_is_restarted_and_its_door_stays_open() {
 #[test]
 fn bad_settings_are_told_once_and_not_tried_again() {
     let host = Host::with_package();
-    host.says("echo 'rotate-sise = 1' >>/etc/nodecrew/logd.toml");
+    host.says("echo 'rotate-bites = 1' >>/etc/nodecrew/logd.toml");
     assert_ne!(host.answer("systemctl start logd.service"), "");
     assert_eq!(host.says("systemctl show -P NRestarts -P ExecMainStatus logd"), "0\n78");
     let said = host.says("journalctl --no-pager -u logd");
-    assert!(said.contains("did you mean `rotate-size`"), "{said}");
+    assert!(said.contains("did you mean `rotate-bytes`"), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The parts through which every byte goes, without any socket or file.
 
 use jiff::Timestamp;
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
 use logd::framing::Framing;
 use logd::line_format::{LineFormat, Stamp};
 use queued::engine::contract::{Limits, NewItem};

@@ -1,8 +1,8 @@
 //! Whatever stands in the place of logcd's archive is read to its end or refused, without harm.
 
-use logcd::checksum::Sum;
-use logcd::codec::Codec;
-use logcd::verify::verify_stream;
+use logcd::archive::checksum::Sum;
+use logcd::archive::codec::Codec;
+use logcd::archive::verify::verify_stream;
 use tar::Header;
 
 pub fn archive(bytes: &[u8]) {

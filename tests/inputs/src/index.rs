@@ -1,8 +1,8 @@
 //! Whatever stands beside logcd's archive is read without harm, and what is accepted survives a round trip.
 
-use logcd::checksum::Sum;
-use logcd::codec::Codec;
-use logcd::index::Index;
+use logcd::archive::checksum::Sum;
+use logcd::archive::codec::Codec;
+use logcd::archive::index::Index;
 
 pub fn index(bytes: &[u8]) {
     // The checksum would stop nearly every input at the door.

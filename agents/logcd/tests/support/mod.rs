@@ -5,8 +5,8 @@ pub mod daemon;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use logcd::archivist::{Archivist, Haste, Outcome};
-use logcd::codec::Codec;
+use logcd::archive::codec::Codec;
+use logcd::cycle::archivist::{Archivist, Haste, Outcome};
 use logcd::day::Calendar;
 use logcd::outdir::OutDir;
 use logcd::settings::Flags;
@@ -38,12 +38,12 @@ macro_rules! for_both_kinds {
         $(mod $name {
             #[test]
             fn gzip() {
-                super::$name(logcd::codec::Codec::Gzip);
+                super::$name(logcd::archive::codec::Codec::Gzip);
             }
 
             #[test]
             fn zstd() {
-                super::$name(logcd::codec::Codec::Zstd);
+                super::$name(logcd::archive::codec::Codec::Zstd);
             }
         })*
     };

@@ -77,13 +77,13 @@ fn a_bad_setting_is_blamed_on_where_it_came_from() {
 #[test]
 fn an_unknown_flag_or_key_is_named() {
     names(
-        &refusal(&Setup::new().arguments(&["--rotate-sise", "1MB"]), 64),
-        &["--rotate-sise", "--rotate-size"],
+        &refusal(&Setup::new().arguments(&["--rotate-bites", "1MB"]), 64),
+        &["--rotate-bites", "--rotate-bytes"],
     );
     let setup = Setup::new().arguments(&["--config", "logd.toml"]);
-    setup.write("logd.toml", "rotate-sise = \"1MB\"\n");
-    names(&refusal(&setup, 78), &["logd.toml", "`rotate-sise`", "did you mean `rotate-size`"]);
-    setup.write("logd.toml", "rotate-size = \n");
+    setup.write("logd.toml", "rotate-bites = \"1MB\"\n");
+    names(&refusal(&setup, 78), &["logd.toml", "`rotate-bites`", "did you mean `rotate-bytes`"]);
+    setup.write("logd.toml", "rotate-bytes = \n");
     names(&refusal(&setup, 78), &["logd.toml"]);
     let missing = Setup::new().arguments(&["--config", "nowhere.toml"]);
     names(&refusal(&missing, 78), &["nowhere.toml", "No such file"]);
@@ -107,9 +107,9 @@ fn values_out_of_their_range_are_refused() {
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let setup = Setup::new()
-        .arguments(&["--config", "logd.toml", "--rotate-size", "0"])
+        .arguments(&["--config", "logd.toml", "--rotate-bytes", "0"])
         .environment("LOGD_FILE", "from_environment")
-        .environment("LOGD_ROTATE_SIZE", "lots");
+        .environment("LOGD_ROTATE_BYTES", "lots");
     setup.write("logd.toml", "file = \"from_file\"\nmax-line = \"1000\"\n");
     let logd = setup.start();
     crate::client::send(logd.address(), &b"x".repeat(1500)).unwrap();
@@ -119,7 +119,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn help_and_version_are_successes_on_stdout() {
-    for (flag, expected) in [("--help", "--rotate-size"), ("--version", env!("CARGO_PKG_VERSION"))] {
+    for (flag, expected) in [("--help", "--rotate-bytes"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let Output { status, stdout, stderr } = Setup::new().arguments(&[flag]).run();
         assert_eq!((status.code(), stderr.len()), (Some(0), 0));
         names(&String::from_utf8(stdout).unwrap(), &["logd", expected]);

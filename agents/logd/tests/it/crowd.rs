@@ -113,7 +113,7 @@ impl Watch {
 
 #[test]
 fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
-    let logd = Logd::start(&["--rotate-size", "4KiB", "--no-gzip"]);
+    let logd = Logd::start(&["--rotate-bytes", "4KiB", "--no-gzip"]);
     let mut watch = Watch::on(&logd);
     let mut early = connect(logd.address());
     early.write_all(b"early\n").unwrap();
@@ -146,7 +146,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
 
 #[test]
 fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
-    let setup = Setup::new().arguments(&["--rotate-size", "4KiB", "--no-gzip"]);
+    let setup = Setup::new().arguments(&["--rotate-bytes", "4KiB", "--no-gzip"]);
     let mut command = Command::new("/bin/sh");
     let plain = setup.command();
     command
@@ -160,7 +160,7 @@ fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
     assert_eq!(logd.ready().0, 200);
     let mut first = crowd.into_iter().next().unwrap();
     for batch in 1..=3 {
-        first.write_all(&b"a line that is put away\n".repeat(300)).unwrap();
+        first.write_all(&b"a line that is rotated\n".repeat(300)).unwrap();
         logd.counts("lines_total", batch * 300);
     }
     receipt(first).unwrap();

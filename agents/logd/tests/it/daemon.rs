@@ -3,40 +3,37 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use tempfile::TempDir;
-use trial::{Process, ask, metric, run_to_end, wait_until};
+use std::process::Command;
+use trial::{Process, ask, metric, wait_until};
 
 /// What a daemon is going to be started with.
-pub(crate) struct Setup {
-    directory: TempDir,
-    arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+pub(crate) struct Setup(trial::Setup);
+
+impl Deref for Setup {
+    type Target = trial::Setup;
+
+    fn deref(&self) -> &trial::Setup {
+        &self.0
+    }
 }
 
 impl Setup {
     pub(crate) fn new() -> Setup {
-        let directory = tempfile::tempdir().unwrap();
-        Setup { directory, arguments: Vec::new(), environment: Vec::new() }
+        const ANY_PORT: &str = "127.0.0.1:0";
+        Setup(trial::Setup::new(
+            env!("CARGO_BIN_EXE_logd"),
+            &[("listen", ANY_PORT), ("admin", ANY_PORT), ("log-format", "json")],
+        ))
     }
 
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Setup {
-        self.arguments.extend(arguments.iter().map(|&a| a.to_owned()));
+        self.0.add_arguments(arguments);
         self
     }
 
     pub(crate) fn environment(mut self, name: &str, value: impl AsRef<Path>) -> Setup {
-        self.environment.push((name.to_owned(), value.as_ref().to_str().unwrap().to_owned()));
+        self.0.set_variable(name, value);
         self
-    }
-
-    /// A path in the daemon's working directory.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), content).unwrap();
     }
 
     /// Starts it and waits until it is ready.
@@ -48,25 +45,6 @@ impl Setup {
     /// The same by another way to start it.
     pub(crate) fn start_with(self, mut command: Command) -> Logd {
         Logd { setup: self, process: Process::start_ready(&mut command) }
-    }
-
-    /// Runs it to its end, for what is to be refused.
-    pub(crate) fn run(&self) -> Output {
-        run_to_end(&mut self.command())
-    }
-
-    /// Starts it without expecting anything.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_logd"));
-        command.env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
-        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        // Whatever port is free, unless the test is about the address.
-        for (name, default) in [("listen", "127.0.0.1:0"), ("admin", "127.0.0.1:0"), ("log-format", "json")] {
-            if !self.arguments.iter().any(|a| a == &format!("--{name}")) {
-                command.args([format!("--{name}"), default.to_owned()]);
-            }
-        }
-        command
     }
 }
 
@@ -116,7 +94,7 @@ impl Logd {
 
     /// Files of the log, oldest first: rotated ones, then the one that is written.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.setup.directory.path()).unwrap();
+        let entries = std::fs::read_dir(self.setup.directory()).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("node_log."));
         // Their numbers have leading zeros.

@@ -20,7 +20,7 @@ fn full(logd: &Logd) -> bool {
 
 #[test]
 fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
-    let logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "0"]);
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
     let receipts = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -49,7 +49,7 @@ fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
 
 #[test]
 fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
-    let logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "0"]);
     client::send(logd.address(), &b"before\n".repeat(100)).unwrap();
     logd.limit(Resource::RLIMIT_FSIZE, 710);
     let received = AtomicU64::new(0);
@@ -73,7 +73,7 @@ fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
 
 #[test]
 fn what_waits_for_the_disk_is_bounded_however_many_send() {
-    let logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "0"]);
     let mut idle: Vec<_> = (0..300).map(|_| client::connect(logd.address())).collect();
     wait_until("all are served", || logd.metric("connections_open") == 300);
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
@@ -96,7 +96,7 @@ fn what_waits_for_the_disk_is_bounded_however_many_send() {
 
 #[test]
 fn ending_while_the_disk_is_full_says_so_and_gives_no_receipt() {
-    let mut logd = Logd::start(&["--rotate-size", "0", "--drain-timeout", "1s"]);
+    let mut logd = Logd::start(&["--rotate-bytes", "0", "--drain-timeout", "1s"]);
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
     let address = logd.address();
     let sender = std::thread::spawn(move || client::send(address, &b"filler\n".repeat(1_000_000)));
@@ -112,7 +112,7 @@ fn ending_while_the_disk_is_full_says_so_and_gives_no_receipt() {
 
 #[test]
 fn a_full_disk_and_a_crash_leave_whole_lines_and_one_tail_at_most() {
-    let mut logd = Logd::start(&["--rotate-size", "0"]);
+    let mut logd = Logd::start(&["--rotate-bytes", "0"]);
     for _ in 0..5 {
         logd.limit(Resource::RLIMIT_FSIZE, logd.metric("file_bytes") + 100_001);
         let address = logd.address();

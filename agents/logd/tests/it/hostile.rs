@@ -52,7 +52,7 @@ fn a_low_soft_limit_on_descriptors_does_not_bound_the_connections() {
 
 #[test]
 fn a_flood_does_not_keep_a_slow_sender_waiting() {
-    let logd = Logd::start(&["--sync", "never", "--rotate-size", "0"]);
+    let logd = Logd::start(&["--sync", "never", "--rotate-bytes", "0"]);
     let (stop, flooded) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -145,7 +145,7 @@ fn a_peer_outside_the_allow_list_is_reset_and_counted() {
 #[test]
 fn a_line_of_a_quarter_gigabyte_is_cut_in_bounded_memory() {
     const BYTES: usize = 256 * 1024 * 1024;
-    let logd = Logd::start(&["--rotate-size", "0", "--sync", "never"]);
+    let logd = Logd::start(&["--rotate-bytes", "0", "--sync", "never"]);
     let mut stream = connect(logd.address());
     let block = [b'x'; 128 * 1024];
     for _ in 0..BYTES / block.len() {
@@ -169,7 +169,7 @@ fn a_line_of_a_quarter_gigabyte_is_cut_in_bounded_memory() {
 fn half_lines_take_no_more_memory_than_allowed() {
     const CONNECTIONS: usize = 1_000;
     many_descriptors(1_200);
-    let logd = Logd::start(&["--max-connections", "1000", "--max-held", "8MiB", "--rotate-size", "0"]);
+    let logd = Logd::start(&["--max-connections", "1000", "--max-held", "8MiB", "--rotate-bytes", "0"]);
     let half = b"h".repeat(60_000);
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -50,7 +50,7 @@ fn failing_disk(setup: &Setup) {
 fn every_metric_really_moves() {
     let mut seen = BTreeSet::new();
 
-    let setup = Setup::new().arguments(&["--rotate-size", "1000", "--keep-files", "1", "--max-line", "500"]);
+    let setup = Setup::new().arguments(&["--rotate-bytes", "1000", "--keep-files", "1", "--max-line", "500"]);
     setup.write("node_log", "torn");
     let logd = setup.start();
     let mut open = client::connect(logd.address());
@@ -75,7 +75,7 @@ fn every_metric_really_moves() {
         std::fs::metadata(logd.path("node_log")).is_ok_and(|m| m.len() > 900)
     });
     open.write_all(&b"line\n".repeat(190)).unwrap();
-    wait_until("the file was to be put away and could not", || {
+    wait_until("the file was to be rotated and could not", || {
         std::fs::metadata(logd.path("node_log")).is_ok_and(|m| m.len() > 1800)
     });
     logd.limit(Resource::RLIMIT_NOFILE, 1024);
@@ -88,7 +88,7 @@ fn every_metric_really_moves() {
     send(logd.address(), b"refused\n").unwrap_err();
     seen.append(&mut moved(&logd));
 
-    let logd = Logd::start(&["--idle-timeout", "10ms", "--rotate-size", "0"]);
+    let logd = Logd::start(&["--idle-timeout", "10ms", "--rotate-bytes", "0"]);
     client::end(&mut client::connect(logd.address())).unwrap_err();
     logd.limit(Resource::RLIMIT_FSIZE, 1000);
     let mut stream = client::connect(logd.address());

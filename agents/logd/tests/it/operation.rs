@@ -104,7 +104,7 @@ fn a_bad_changed_file_is_named_and_the_old_settings_stay() {
 #[test]
 fn a_change_of_the_file_setting_does_not_touch_the_files_of_the_new_path() {
     let setup =
-        Setup::new().arguments(&["--config", "logd.toml", "--rotate-size", "1000", "--keep-files", "1"]);
+        Setup::new().arguments(&["--config", "logd.toml", "--rotate-bytes", "1000", "--keep-files", "1"]);
     setup.write("logd.toml", "file = \"node_log\"\n");
     let foreign = "other_log.000001-20260101T000000Z";
     setup.write(foreign, "somebody else's");
@@ -122,7 +122,7 @@ fn a_change_of_the_file_setting_does_not_touch_the_files_of_the_new_path() {
 #[test]
 fn a_changed_file_is_noticed_however_busy_the_daemon_is() {
     let setup =
-        Setup::new().arguments(&["--config", "logd.toml", "--rotate-size", "100", "--keep-files", "2"]);
+        Setup::new().arguments(&["--config", "logd.toml", "--rotate-bytes", "100", "--keep-files", "2"]);
     setup.write("logd.toml", "max-line = \"1000\"\n");
     let logd = setup.start();
     // Rotations all the time, each of them an event on the control side.

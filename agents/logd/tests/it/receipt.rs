@@ -85,7 +85,7 @@ fn assert_none_is_missing(safe: &[String], there: &HashSet<String>) {
 
 #[test]
 fn no_line_with_a_receipt_is_lost_when_the_daemon_is_killed() {
-    let mut logd = Logd::start(&["--rotate-size", "0"]);
+    let mut logd = Logd::start(&["--rotate-bytes", "0"]);
     let (mut rng, mut safe, mut closed) = (Rng::new(), Vec::new(), 0);
     for round in 0..ROUNDS {
         let (stop, receipts, collected) =
@@ -150,7 +150,7 @@ fn a_killed_daemon_resets_those_that_wait_for_a_receipt() {
 
 #[test]
 fn sigterm_under_load_loses_no_line_with_a_receipt_and_resets_the_others() {
-    let logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "0"]);
     let mut idle: Vec<_> = (0..10).map(|_| client::connect(logd.address())).collect();
     for (number, stream) in idle.iter_mut().enumerate() {
         writeln!(stream, "{}", line(&format!("idle-{number}"), 10)).unwrap();

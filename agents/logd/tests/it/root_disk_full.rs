@@ -42,7 +42,7 @@ fn full(logd: &Logd) -> bool {
 
 #[test]
 fn a_full_disk_holds_senders_back_until_there_is_room() {
-    let setup = Setup::new().arguments(&["--rotate-size", "0"]);
+    let setup = Setup::new().arguments(&["--rotate-bytes", "0"]);
     let disk = Mounted::new(&setup);
     let logd = setup.start();
     let receipts = AtomicBool::new(false);
@@ -63,7 +63,7 @@ fn a_full_disk_holds_senders_back_until_there_is_room() {
 
 #[test]
 fn rotated_files_make_room_by_themselves() {
-    let setup = Setup::new().arguments(&["--rotate-size", "200KB", "--keep-size", "600KB", "--no-gzip"]);
+    let setup = Setup::new().arguments(&["--rotate-bytes", "200KB", "--keep-bytes", "600KB", "--no-gzip"]);
     let disk = Mounted::new(&setup);
     let logd = setup.start();
     for round in 0..100 {
@@ -76,7 +76,8 @@ fn rotated_files_make_room_by_themselves() {
 
 #[test]
 fn a_disk_that_fills_during_rotation_and_compression_loses_nothing() {
-    let setup = Setup::new().arguments(&["--rotate-size", "300KB", "--keep-files", "0", "--keep-size", "0"]);
+    let setup =
+        Setup::new().arguments(&["--rotate-bytes", "300KB", "--keep-files", "0", "--keep-bytes", "0"]);
     let disk = Mounted::new(&setup);
     let mut logd = setup.start();
     std::thread::scope(|scope| {

@@ -31,7 +31,7 @@ fn lines(numbers: std::ops::Range<usize>) -> Vec<u8> {
 
 #[test]
 fn no_file_exceeds_its_bound_and_nothing_is_lost_or_doubled() {
-    let logd = Logd::start(&["--rotate-size", "200000", "--no-gzip"]);
+    let logd = Logd::start(&["--rotate-bytes", "200000", "--no-gzip"]);
     for batch in 0..100 {
         send(logd.address(), &lines(batch * 100..(batch + 1) * 100)).unwrap();
     }
@@ -47,7 +47,7 @@ fn no_file_exceeds_its_bound_and_nothing_is_lost_or_doubled() {
 
 #[test]
 fn a_batch_larger_than_the_bound_has_a_file_of_its_own() {
-    let logd = Logd::start(&["--rotate-size", "1000", "--no-gzip"]);
+    let logd = Logd::start(&["--rotate-bytes", "1000", "--no-gzip"]);
     send(logd.address(), b"before\n").unwrap();
     let line = [&b"x".repeat(5_000)[..], b"\n"].concat();
     send(logd.address(), &line).unwrap();
@@ -57,7 +57,7 @@ fn a_batch_larger_than_the_bound_has_a_file_of_its_own() {
 }
 
 #[test]
-fn a_file_of_age_is_put_away_with_the_next_line_and_an_empty_one_never() {
+fn a_file_of_age_is_rotated_with_the_next_line_and_an_empty_one_never() {
     let logd = Logd::start(&["--rotate-age", "50ms", "--no-gzip"]);
     let mut sent = 0;
     wait_until("it was rotated three times", || {
@@ -72,7 +72,7 @@ fn a_file_of_age_is_put_away_with_the_next_line_and_an_empty_one_never() {
 
 #[test]
 fn as_many_files_are_kept_as_asked_for() {
-    let logd = Logd::start(&["--rotate-size", "1000", "--keep-files", "3"]);
+    let logd = Logd::start(&["--rotate-bytes", "1000", "--keep-files", "3"]);
     for number in 0..10 {
         send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
     }
@@ -85,7 +85,7 @@ fn as_many_files_are_kept_as_asked_for() {
 #[test]
 fn as_many_bytes_are_kept_as_asked_for() {
     let logd =
-        Logd::start(&["--rotate-size", "1000", "--keep-files", "0", "--keep-size", "3500", "--no-gzip"]);
+        Logd::start(&["--rotate-bytes", "1000", "--keep-files", "0", "--keep-bytes", "3500", "--no-gzip"]);
     for number in 0..10 {
         send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
     }
@@ -96,7 +96,7 @@ fn as_many_bytes_are_kept_as_asked_for() {
 
 #[test]
 fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
-    let mut logd = Logd::start(&["--rotate-size", "1000"]);
+    let mut logd = Logd::start(&["--rotate-bytes", "1000"]);
     for number in 0..3 {
         send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
     }
@@ -118,8 +118,8 @@ fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
 }
 
 #[test]
-fn without_syncs_no_file_is_held_open_that_was_put_away() {
-    let logd = Logd::start(&["--sync", "never", "--rotate-size", "1000", "--keep-files", "2"]);
+fn without_syncs_no_rotated_file_is_held_open() {
+    let logd = Logd::start(&["--sync", "never", "--rotate-bytes", "1000", "--keep-files", "2"]);
     let before = logd.descriptors();
     for number in 0..10 {
         send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
@@ -168,7 +168,7 @@ fn compression_delays_neither_a_hangup_nor_the_end() {
     // Holes cost no room, but their compression takes minutes.
     let large = std::fs::File::create(setup.path("node_log.000001-20260101T000000Z")).unwrap();
     large.set_len(256 * 1024 * 1024 * 1024).unwrap();
-    let logd = setup.arguments(&["--keep-size", "0"]).start();
+    let logd = setup.arguments(&["--keep-bytes", "0"]).start();
     wait_until("it compresses", || logd.path(".node_log.000001-20260101T000000Z.gz.new").exists());
     std::fs::rename(logd.path("node_log"), logd.path("moved")).unwrap();
     logd.signal(nix::sys::signal::Signal::SIGHUP);
@@ -179,17 +179,17 @@ fn compression_delays_neither_a_hangup_nor_the_end() {
 
 #[test]
 fn a_rotation_that_fails_is_tried_again_and_loses_nothing() {
-    let logd = Logd::start(&["--rotate-size", "1000", "--no-gzip"]);
+    let logd = Logd::start(&["--rotate-bytes", "1000", "--no-gzip"]);
     let mut stream = client::connect(logd.address());
     stream.write_all(&lines(0..5)).unwrap();
     wait_until("the lines are in the file", || logd.file() == lines(0..5));
     // No descriptor is left for the new file.
     logd.limit(nix::sys::resource::Resource::RLIMIT_NOFILE, 3);
     stream.write_all(&lines(5..15)).unwrap();
-    wait_until("the lines are in the file, which could not be put away", || logd.file() == lines(0..15));
+    wait_until("the lines are in the file, which could not be rotated", || logd.file() == lines(0..15));
     logd.limit(nix::sys::resource::Resource::RLIMIT_NOFILE, 1024);
     let mut next = 15;
-    wait_until("it is put away after all", || {
+    wait_until("it is rotated after all", || {
         stream.write_all(&lines(next..next + 1)).unwrap();
         next += 1;
         logd.files().len() > 1

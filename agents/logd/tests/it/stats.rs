@@ -26,7 +26,7 @@ fn row<'a>(shown: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn what_came_in_from_whom_and_onto_what_disk_is_plain_text() {
-    let logd = Logd::start(&["--rotate-size", "1KiB", "--no-gzip", "--file", "odd\x1b[2Jname"]);
+    let logd = Logd::start(&["--rotate-bytes", "1KiB", "--no-gzip", "--file", "odd\x1b[2Jname"]);
     for _ in 0..3 {
         send(logd.address(), &b"x".repeat(600)).unwrap();
     }
@@ -42,7 +42,7 @@ fn what_came_in_from_whom_and_onto_what_disk_is_plain_text() {
     assert_eq!(row(shown, "connections"), ["1", "4"]);
     assert_eq!(row(shown, "receipts"), ["3"]);
     assert_eq!(row(shown, "file"), ["601", "B", "of", "1.0", "KiB"]);
-    assert_eq!(row(shown, "put away")[..7], ["2", "of", "16", "files,", "1.2", "KiB", "of"]);
+    assert_eq!(row(shown, "rotated")[..7], ["2", "of", "16", "files,", "1.2", "KiB", "of"]);
     assert_eq!(row(shown, "disk")[2], "of");
     assert_eq!(row(shown, "127.0.0.1"), ["1.8", "KiB", "4", "1"]);
     drop(open);
@@ -50,7 +50,7 @@ fn what_came_in_from_whom_and_onto_what_disk_is_plain_text() {
 
 #[test]
 fn a_daemon_that_cannot_work_is_shown_with_its_reason() {
-    let logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "0"]);
     logd.limit(nix::sys::resource::Resource::RLIMIT_FSIZE, 1000);
     let mut stream = client::connect(logd.address());
     let _ = stream.write_all(&b"line\n".repeat(1000));

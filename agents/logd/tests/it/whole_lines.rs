@@ -17,7 +17,7 @@ fn as_it_is(line: &[u8]) -> Vec<u8> {
 
 #[test]
 fn two_hundred_connections_with_five_thousand_lines_each() {
-    let logd = Logd::start(&["--rotate-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "0"]);
     MANY.send(logd.address());
     MANY.check(&logd.files(), as_it_is);
     assert_eq!(logd.metric("lines_total"), 1_000_000);
@@ -27,7 +27,7 @@ fn two_hundred_connections_with_five_thousand_lines_each() {
 
 #[test]
 fn with_a_rotation_every_megabyte() {
-    let logd = Logd::start(&["--rotate-size", "1MB", "--keep-files", "0", "--keep-size", "0"]);
+    let logd = Logd::start(&["--rotate-bytes", "1MB", "--keep-files", "0", "--keep-bytes", "0"]);
     FEWER.send(logd.address());
     wait_until("all rotated files are compressed", || {
         logd.files().iter().rev().skip(1).all(|path| path.extension().is_some_and(|e| e == "gz"))

@@ -125,7 +125,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
 
 #[test]
 fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
-    let logd = Logd::start(&["--show-lines", "--rotate-size", "2KiB"]);
+    let logd = Logd::start(&["--show-lines", "--rotate-bytes", "2KiB"]);
     let browser = logd.page();
     let points = "return document.querySelector('.plot path').getAttribute('d').split('L').length";
     let mut seen = 0;

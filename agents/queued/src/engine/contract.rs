@@ -6,7 +6,8 @@
 use super::core::Leased;
 use super::item::{ItemId, State, Token};
 use super::policy::{Policy, PolicyChange};
-use super::queue::{Counters, Queue, Usage, Verdict};
+use super::queue::{Counters, Queue, Verdict};
+use super::usage::Usage;
 use std::time::Duration;
 use tokio::sync::watch;
 

@@ -3,11 +3,14 @@
 pub mod contract;
 pub mod core;
 pub mod item;
+pub mod keys;
 #[cfg(test)]
 mod model;
+pub mod order;
 pub mod policy;
 pub mod queue;
 pub mod record;
 pub mod shelf;
 #[cfg(test)]
 mod strange;
+pub mod usage;

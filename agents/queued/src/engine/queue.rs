@@ -1,15 +1,13 @@
-//! One queue: its items, in which order they come, and what it can say of itself.
+//! One queue: its items, and what it can say of itself.
 
 use super::item::{Item, Place, State, Token};
+use super::keys::Keys;
+use super::order::Order;
 use super::policy::Policy;
 use super::record::QueueRecord;
 use super::shelf::Shelf;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-
-/// Finished keys that a queue remembers; the protocol promises this number.
-pub const FINISHED_KEYS_MAX: usize = 100_000;
-/// What an item costs in the log beyond its body, about.
-const RECORD_BYTES: u64 = 40;
+use super::usage::Usage;
+use std::collections::HashMap;
 
 #[derive(Debug)]
 pub struct Queue {
@@ -30,8 +28,7 @@ pub struct Queue {
     order: Order,
     tallies: [u64; 4],
     body_bytes: u64,
-    keys: HashMap<Box<str>, Known>,
-    finished: VecDeque<Finished>,
+    keys: Keys,
 }
 
 /// Counts since the queue was made.
@@ -81,119 +78,6 @@ pub struct When {
     pub worker: Option<Box<str>>,
 }
 
-/// What every item of every queue costs, kept as they come and go.
-#[derive(Clone, Debug, Default)]
-pub struct Usage {
-    pub items: u64,
-    /// Bodies in memory.
-    pub memory_bytes: u64,
-    /// Log bytes of existing items, by segment.
-    pub live: BTreeMap<u32, u64>,
-    pub live_bytes: u64,
-}
-
-impl Usage {
-    fn add(&mut self, item: &Item) {
-        let bytes = u64::from(item.len) + RECORD_BYTES;
-        self.items += 1;
-        self.memory_bytes += item.body_bytes_in_memory();
-        self.live_bytes += bytes;
-        *self.live.entry(item.place.segment).or_default() += bytes;
-    }
-
-    fn subtract(&mut self, item: &Item) {
-        let bytes = u64::from(item.len) + RECORD_BYTES;
-        self.items -= 1;
-        self.memory_bytes -= item.body_bytes_in_memory();
-        self.live_bytes -= bytes;
-        if let Some(live) = self.live.get_mut(&item.place.segment) {
-            *live -= bytes;
-            if *live == 0 {
-                self.live.remove(&item.place.segment);
-            }
-        }
-    }
-}
-
-/// What a key leads to.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    number: u64,
-    finished: bool,
-}
-
-/// A finished key, until it is forgotten.
-#[derive(Clone, Debug)]
-struct Finished {
-    at_ms: u64,
-    number: u64,
-    segment: u32,
-    key: Box<str>,
-}
-
-/// In which order items come. While a log is read it is left alone and made once at the end.
-#[derive(Debug, Default)]
-struct Order {
-    kept: bool,
-    /// Ready items as they were pushed, ascending.
-    fresh: VecDeque<u64>,
-    /// Ready items that came later than one with a higher number: they were leased, delayed or dead.
-    returned: BTreeSet<u64>,
-    /// Delayed and leased items by time.
-    timed: BTreeSet<(u64, u64)>,
-}
-
-impl Order {
-    fn add(&mut self, number: u64, state: State, at_ms: u64) {
-        if !self.kept {
-            return;
-        }
-        match state {
-            State::Ready if self.fresh.back().is_none_or(|last| *last < number) => {
-                self.fresh.push_back(number);
-            }
-            State::Ready => {
-                self.returned.insert(number);
-            }
-            State::Delayed | State::Leased => {
-                self.timed.insert((at_ms, number));
-            }
-            State::Dead => {}
-        }
-    }
-
-    fn remove(&mut self, number: u64, state: State, at_ms: u64) {
-        if !self.kept {
-            return;
-        }
-        match state {
-            State::Ready if self.fresh.front() == Some(&number) => {
-                self.fresh.pop_front();
-                if self.fresh.is_empty() {
-                    self.fresh.shrink_to(64);
-                }
-            }
-            State::Ready if self.returned.remove(&number) => {}
-            State::Ready => {
-                if let Ok(at) = self.fresh.binary_search(&number) {
-                    self.fresh.remove(at);
-                }
-            }
-            State::Delayed | State::Leased => {
-                self.timed.remove(&(at_ms, number));
-            }
-            State::Dead => {}
-        }
-    }
-
-    fn next(&self) -> Option<u64> {
-        match (self.fresh.front(), self.returned.first()) {
-            (Some(fresh), Some(returned)) => Some(*fresh.min(returned)),
-            (fresh, returned) => fresh.or(returned).copied(),
-        }
-    }
-}
-
 /// The server's word on whether the work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -225,11 +109,10 @@ impl Queue {
             counters: Counters::default(),
             shelf: Shelf::default(),
             whens: HashMap::new(),
-            order: Order { kept: keep_order, ..Order::default() },
+            order: Order::new(keep_order),
             tallies: [0; 4],
             body_bytes: 0,
-            keys: HashMap::new(),
-            finished: VecDeque::new(),
+            keys: Keys::default(),
         }
     }
 
@@ -296,12 +179,12 @@ impl Queue {
 
     /// The first moment at which something changes by itself.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.order.timed.first().map(|(at_ms, _)| *at_ms)
+        self.order.first_due().map(|(at_ms, _)| at_ms)
     }
 
     /// The first item whose time has come.
     pub fn due(&self, now_ms: u64) -> Option<u64> {
-        self.order.timed.first().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, number)| *number)
+        self.order.first_due().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, number)| number)
     }
 
     pub fn when(&self, number: u64) -> Option<&When> {
@@ -324,7 +207,7 @@ impl Queue {
             self.whens.insert(item.number, when);
         }
         if let Some(key) = item.key() {
-            self.keys.insert(key.into(), Known { number: item.number, finished: false });
+            self.keys.learn(key, item.number);
         }
         self.shelf.insert(item);
     }
@@ -338,7 +221,7 @@ impl Queue {
         let when = self.whens.remove(&number);
         self.order.remove(number, item.state, when.map_or(0, |when| when.at_ms));
         if let Some(key) = item.key() {
-            self.keys.remove(key);
+            self.keys.forget(key);
         }
         Some(item)
     }
@@ -383,41 +266,23 @@ impl Queue {
 
     /// Which item an earlier push with this key made.
     pub fn known(&self, key: &str) -> Option<u64> {
-        self.keys.get(key).map(|known| known.number)
+        self.keys.item(key)
     }
 
     /// Remembers the key of an acked item for a while.
     pub fn finish_key(&mut self, key: Box<str>, number: u64, at_ms: u64, segment: u32) {
-        if self.policy.key_memory_ms == 0 {
-            return;
-        }
-        self.keys.insert(key.clone(), Known { number, finished: true });
-        self.finished.push_back(Finished { at_ms, number, segment, key });
-        if self.finished.len() > FINISHED_KEYS_MAX {
-            self.forget_first_key();
+        if self.policy.key_memory_ms > 0 {
+            self.keys.finish(key, number, at_ms, segment);
         }
     }
 
     pub fn forget_keys(&mut self, now_ms: u64) {
-        let memory_ms = self.policy.key_memory_ms;
-        while self.finished.front().is_some_and(|first| first.at_ms.saturating_add(memory_ms) <= now_ms) {
-            self.forget_first_key();
-        }
-    }
-
-    fn forget_first_key(&mut self) {
-        let Some(first) = self.finished.pop_front() else { return };
-        // The key may lead to a later item by now.
-        if self.keys.get(&first.key).is_some_and(|known| known.finished && known.number == first.number) {
-            self.keys.remove(&first.key);
-        }
+        self.keys.forget_finished(now_ms, self.policy.key_memory_ms);
     }
 
     /// Has the finished keys of segments up to this one written anew; `write` tells into which segment.
-    pub fn rewrite_keys(&mut self, up_to: u32, mut write: impl FnMut(&str, u64, u64) -> u32) {
-        for finished in self.finished.iter_mut().filter(|finished| finished.segment <= up_to) {
-            finished.segment = write(&finished.key, finished.number, finished.at_ms);
-        }
+    pub fn rewrite_keys(&mut self, up_to: u32, write: impl FnMut(&str, u64, u64) -> u32) {
+        self.keys.rewrite(up_to, write);
     }
 
     pub fn oldest_ready_ms(&self) -> Option<u64> {
@@ -427,7 +292,7 @@ impl Queue {
 
     /// Puts the items in order, after a log was read.
     pub fn keep_order(&mut self) {
-        self.order = Order { kept: true, ..Order::default() };
+        self.order = Order::new(true);
         for item in self.shelf.iter() {
             let at_ms = self.whens.get(&item.number).map_or(0, |when| when.at_ms);
             self.order.add(item.number, item.state, at_ms);

@@ -1,6 +1,8 @@
 //! The engine of one machine: the state machine, its log, and those who wait.
 
+mod clock;
 mod commands;
+mod turns;
 mod views;
 mod waiting;
 
@@ -12,12 +14,13 @@ use crate::engine::record::Record;
 use crate::log::front::Front;
 use crate::log::writer::Pen;
 use crate::metrics::QueuedMetrics;
+use clock::Clock;
 use kit::readiness::Readiness;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use views::view;
@@ -94,29 +97,6 @@ impl Journal for Log {
             Log::Memory => Err(io::ErrorKind::NotFound.into()),
         }
     }
-}
-
-/// The wall's time at the start and what passed since: it never jumps. Nor does it begin before what has happened already: if
-/// the wall's clock was set back between two runs, leases and delays would last for so much longer.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    began: Instant,
-    wall_ms: u64,
-}
-
-impl Clock {
-    fn start(latest_ms: u64) -> Clock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { began: Instant::now(), wall_ms: millis(wall).max(latest_ms) }
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.wall_ms + millis(self.began.elapsed())
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Completes when what an answer says is as durable as it has to be.
@@ -269,48 +249,6 @@ impl Shared {
             }
         }
     }
-
-    /// Tells those who waited for the disk.
-    pub fn answer(&self, mut state: MutexGuard<'_, State>, mut waiters: Vec<oneshot::Sender<()>>) {
-        state.answers.append(&mut waiters);
-        match state.keeps_turns {
-            true => self.turn.notify_one(),
-            false => give(&mut state.answers),
-        }
-    }
-
-    /// Writes what is due here if that is quick, else lets the thread do it.
-    fn write(&self) {
-        let here =
-            self.pen.get().and_then(|pen| pen.try_lock().ok()).is_some_and(|mut pen| pen.write_here(self));
-        if !here {
-            self.wake_writer(&mut self.lock());
-        }
-    }
-
-    fn wake_writer(&self, state: &mut State) {
-        state.writer_idle = false;
-        self.work.notify_all();
-    }
-}
-
-/// `keep_turns` as long as it runs: what it has not done at its end is done then.
-struct Turns<'a>(&'a Shared);
-
-impl Drop for Turns<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.keeps_turns = false;
-        give(&mut state.answers);
-        self.0.wake_writer(&mut state);
-    }
-}
-
-fn give(answers: &mut Vec<oneshot::Sender<()>>) {
-    for answer in answers.drain(..) {
-        // Whoever waited may be gone.
-        let _ = answer.send(());
-    }
 }
 
 async fn durable(ticket: Ticket) -> Result<(), Refusal> {
@@ -359,43 +297,6 @@ impl Local {
         let mut state = self.0.lock();
         let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
         (queues, self.0.engine_view(&mut state))
-    }
-
-    /// What is done once a turn of the event loop and not once a request; to be spawned once, on the runtime of the doors.
-    /// Answers that are durable are given from here, so that the writer wakes this one task and not each that waits.
-    /// The writer is woken when all requests that have arrived are in the group, not with the first of them.
-    pub async fn keep_turns(self) {
-        let _turns = Turns(&self.0);
-        self.0.lock().keeps_turns = true;
-        let mut answers = Vec::new();
-        loop {
-            self.0.turn.notified().await;
-            std::mem::swap(&mut answers, &mut self.0.lock().answers);
-            give(&mut answers);
-            let mut arrived = 0;
-            loop {
-                // Comes back behind everything that is ready now.
-                tokio::task::yield_now().await;
-                let mut state = self.0.lock();
-                let idle = state.writer_idle;
-                let seen =
-                    state.disk_mut(|front| (front.is_due(), front.urgent, front.waiting(), front.expected));
-                let Some((true, urgent, waiting, expected)) = seen.filter(|_| idle) else { break };
-                if !urgent {
-                    // The thread looks at the clock for what nobody waits for.
-                    self.0.wake_writer(&mut state);
-                    break;
-                }
-                // A turn that brought somebody may have a successor that brings the next.
-                if waiting > arrived && waiting < expected {
-                    arrived = waiting;
-                    continue;
-                }
-                drop(state);
-                self.0.write();
-                break;
-            }
-        }
     }
 
     /// Lets time pass for the items; to be spawned once.

@@ -57,14 +57,14 @@ fn a_bad_flag_or_file_is_one_line_that_names_it() {
     for (arguments, code, word) in [
         (vec!["--durability", "sometimes"], 64, "--durability"),
         (vec!["--line-queue", "a/b"], 64, "--line-queue"),
-        (vec!["--segment-size", "1KiB"], 64, "--segment-size"),
+        (vec!["--segment-bytes", "1KiB"], 64, "--segment-bytes"),
         (vec!["--tokens", "nowhere"], 78, "nowhere"),
         (vec!["--data", "/proc/none"], 71, "/proc/none"),
         (vec!["check", "nowhere"], 1, "nowhere"),
     ] {
         let setup = Setup::new(&[]);
         let output = match arguments[0] {
-            "check" => setup.subcommand(&arguments),
+            "check" => setup.run_other(&arguments),
             _ => Setup::new(&arguments).run(),
         };
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

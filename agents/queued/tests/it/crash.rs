@@ -98,7 +98,7 @@ impl Test {
 
 #[test]
 fn no_acknowledged_push_is_lost_and_no_acked_item_comes_back() {
-    let mut daemon = Queued::start(&["--segment-size", "64KiB"]);
+    let mut daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     daemon.http().call("PUT", "/v1/queues/q", r#"{"max_attempts":0,"backoff_ms":0}"#).expect(201);
     let test = Test {
         address: Mutex::new(daemon.http_address()),
@@ -190,7 +190,7 @@ fn an_orderly_stop_keeps_everything_whatever_the_durability() {
 
 #[test]
 fn the_log_stays_about_twice_as_large_as_what_lives_in_it() {
-    let mut daemon = Queued::start(&["--segment-size", "64KiB", "--durability", "none"]);
+    let mut daemon = Queued::start(&["--segment-bytes", "64KiB", "--durability", "none"]);
     let http = &mut daemon.http();
     // Forty segments go through, while a hundred items stay, at the head and at the end.
     let body = "x".repeat(1000);

@@ -139,7 +139,7 @@ fn clients_that_break_off_at_any_step_take_no_item_and_no_descriptor_with_them()
 
 #[test]
 fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
-    let mut daemon = Queued::start(&["--segment-size", "64KiB"]);
+    let mut daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     let [mut pusher, mut watch] = [daemon.http(), daemon.http()];
     for http in [&mut pusher, &mut watch] {
         cycles(http, "other", 1);
@@ -183,7 +183,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
 
 #[test]
 fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
-    let setup = Setup::new(&["--segment-size", "64KiB", "--admin", "127.0.0.1:0", "--durability", "none"]);
+    let setup = Setup::new(&["--segment-bytes", "64KiB", "--admin", "127.0.0.1:0", "--durability", "none"]);
     let mut command = Command::new("/bin/sh");
     let plain = setup.command();
     command

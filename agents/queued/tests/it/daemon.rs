@@ -4,60 +4,36 @@ use crate::http::{Answer, Http};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use tempfile::TempDir;
-use trial::{DEADLINE, Process, metric, run_to_end};
+use std::process::Command;
+use trial::{DEADLINE, Process, metric};
 
 /// What a daemon is going to be started with.
-pub(crate) struct Setup {
-    directory: TempDir,
-    arguments: Vec<String>,
+pub(crate) struct Setup(trial::Setup);
+
+impl Deref for Setup {
+    type Target = trial::Setup;
+
+    fn deref(&self) -> &trial::Setup {
+        &self.0
+    }
 }
 
 impl Setup {
     pub(crate) fn new(arguments: &[&str]) -> Setup {
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Setup { directory: tempfile::tempdir().unwrap(), arguments }
-    }
-
-    /// A path in the daemon's working directory.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), content).unwrap();
-    }
-
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_queued"));
-        command.env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
-        command.args(&self.arguments);
-        // Whatever port is free; small log files, so that tests see them change.
-        for (name, default) in [
-            ("http", "127.0.0.1:0"),
-            ("line", "127.0.0.1:0"),
-            ("log-format", "json"),
-            ("data", "data"),
-            ("segment-size", "256KiB"),
-        ] {
-            if !self.arguments.iter().any(|argument| argument == &format!("--{name}")) {
-                command.args([format!("--{name}"), default.to_owned()]);
-            }
-        }
-        command
-    }
-
-    /// Runs it to its end, for what is to be refused.
-    pub(crate) fn run(&self) -> Output {
-        run_to_end(&mut self.command())
-    }
-
-    /// A subcommand in the same directory.
-    pub(crate) fn subcommand(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_queued"));
-        command.env_clear().current_dir(self.directory.path()).args(arguments).output().unwrap()
+        const ANY_PORT: &str = "127.0.0.1:0";
+        let mut setup = trial::Setup::new(
+            env!("CARGO_BIN_EXE_queued"),
+            &[
+                ("http", ANY_PORT),
+                ("line", ANY_PORT),
+                ("log-format", "json"),
+                ("data", "data"),
+                // Small log files, so that tests see them change.
+                ("segment-bytes", "256KiB"),
+            ],
+        );
+        setup.add_arguments(arguments);
+        Setup(setup)
     }
 
     pub(crate) fn start(self) -> Queued {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A log of three segments with a hundred groups, written by the daemon and left by SIGKILL.
 fn written() -> (Queued, PathBuf) {
-    let daemon = Queued::start(&["--segment-size", "64KiB"]);
+    let daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     let http = &mut daemon.http();
     for n in 0..100 {
         http.post("/v1/queues/q/items", format!("{n:03}{}", "x".repeat(1500))).expect(201);
@@ -138,7 +138,7 @@ fn damage_stops_the_start_and_check_and_repair_know_what_to_do() {
     assert!(error.contains(&format!("{name} is damaged at byte {offset}")), "{error}");
     assert!(error.contains("queued check") && error.contains("queued repair"), "{error}");
 
-    let check = daemon.setup.subcommand(&["check", "data"]);
+    let check = daemon.setup.run_other(&["check", "data"]);
     assert_eq!(check.status.code(), Some(1));
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(
@@ -147,11 +147,11 @@ fn damage_stops_the_start_and_check_and_repair_know_what_to_do() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "check changes nothing");
 
-    let repair = daemon.setup.subcommand(&["repair", "data"]);
+    let repair = daemon.setup.run_other(&["repair", "data"]);
     assert_eq!(repair.status.code(), Some(0), "{repair:?}");
     let aside = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path());
     assert!(aside.into_iter().any(|p| p.file_name().unwrap().to_str().unwrap().starts_with("damaged-")));
-    let check = daemon.setup.subcommand(&["check", "data"]);
+    let check = daemon.setup.run_other(&["check", "data"]);
     assert_eq!(
         (check.status.code(), String::from_utf8_lossy(&check.stdout).contains("sound")),
         (Some(0), true)

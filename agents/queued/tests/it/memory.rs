@@ -13,7 +13,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
     let bound = 16 * MIB;
     // For what is on its way: requests, groups, and a log file that is read.
     let slack = 32 * MIB;
-    let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
+    let flags = ["--max-memory", "16MiB", "--segment-bytes", "4MiB", "--durability", "none"];
     let mut daemon = Queued::start(&flags);
     let empty = daemon.memory_bytes("VmRSS");
     let http = &mut daemon.http();
@@ -71,7 +71,7 @@ fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
 
 #[test]
 fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
-    let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
+    let flags = ["--max-memory", "16MiB", "--segment-bytes", "4MiB", "--durability", "none"];
     let daemon = Queued::start(&flags);
     let empty = daemon.memory_bytes("VmRSS");
     let batch = ["x".repeat(16 * 1024).as_str(); 250].join("\n");
@@ -87,7 +87,7 @@ fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
 
 #[test]
 fn an_answer_holds_no_more_than_a_request_may() {
-    let daemon = Queued::start(&["--segment-size", "4MiB", "--durability", "none"]);
+    let daemon = Queued::start(&["--segment-bytes", "4MiB", "--durability", "none"]);
     let http = &mut daemon.http();
     let body = "x".repeat(1 << 20);
     for _ in 0..20 {
@@ -109,7 +109,7 @@ fn an_answer_holds_no_more_than_a_request_may() {
 
 #[test]
 fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
-    let flags = ["--max-memory", "16MiB", "--segment-size", "4MiB", "--durability", "none"];
+    let flags = ["--max-memory", "16MiB", "--segment-bytes", "4MiB", "--durability", "none"];
     let daemon = Queued::start(&flags);
     let http = &mut daemon.http();
     let body = "x".repeat(1 << 20);

@@ -18,7 +18,7 @@ const SEGMENT: &[u8] = include_bytes!("../fixtures/version-1/0000000001.log");
 const VERSION_AT: usize = 16;
 
 fn setup(segment: &[u8]) -> Setup {
-    let setup = Setup::new(&["--segment-size", "64KiB"]);
+    let setup = Setup::new(&["--segment-bytes", "64KiB"]);
     std::fs::create_dir(setup.path("data")).unwrap();
     setup.write("data/0000000001.log", segment);
     setup
@@ -96,7 +96,7 @@ fn a_log_of_a_later_version_is_refused_by_name_and_left_as_it_is() {
         }
         let before = files(&setup.path("data"));
         let refusals =
-            [setup.run(), setup.subcommand(&["check", "data"]), setup.subcommand(&["repair", "data"])];
+            [setup.run(), setup.run_other(&["check", "data"]), setup.run_other(&["repair", "data"])];
         for (output, what) in refusals.iter().zip(["start", "check", "repair"]) {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             let last = said.lines().last().unwrap();

@@ -131,7 +131,7 @@ fn start_logd(logd: &Path, file: &Path, sync: &str) -> anyhow::Result<Contender>
         "127.0.0.1:0",
         "--admin",
         "none",
-        "--rotate-size",
+        "--rotate-bytes",
         "0",
     ]);
     command.args(["--log-format", "json", "--sync", sync]).stderr(Stdio::piped());

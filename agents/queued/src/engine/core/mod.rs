@@ -14,8 +14,9 @@ pub use lease::{LeaseTerms, Leased, NackTerms};
 
 use super::contract::{Limits, Refusal};
 use super::item::{ItemId, Place};
-use super::queue::{Queue, Usage};
+use super::queue::Queue;
 use super::record::Record;
+use super::usage::Usage;
 use std::collections::BTreeMap;
 
 /// Where records go, and where bodies come back from.

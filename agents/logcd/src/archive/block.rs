@@ -1,0 +1,124 @@
+//! How a file's bytes are cut into blocks, and which blocks outlive an append.
+
+use crate::archive::checksum::Sum;
+
+/// How a kind of archive cuts files.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub block_bytes_max: usize,
+    /// How much of what stands before a block in its file helps to compress it.
+    pub dictionary_bytes_max: u64,
+    /// A block of this size is never compressed again; smaller tails are merged with what comes behind them.
+    pub final_bytes_min: u64,
+}
+
+/// A piece of one file as it stands in the archive: packed by itself, ending on a byte boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub plain_len: u32,
+    pub plain_crc: u32,
+    pub packed_len: u32,
+    pub packed_crc: u32,
+}
+
+impl Block {
+    pub fn plain(&self) -> Sum {
+        Sum { crc: self.plain_crc, len: u64::from(self.plain_len) }
+    }
+
+    pub fn packed(&self) -> Sum {
+        Sum { crc: self.packed_crc, len: u64::from(self.packed_len) }
+    }
+}
+
+pub fn plain_len(blocks: &[Block]) -> u64 {
+    blocks.iter().map(|b| u64::from(b.plain_len)).sum()
+}
+
+pub fn packed_len(blocks: &[Block]) -> u64 {
+    blocks.iter().map(|b| u64::from(b.packed_len)).sum()
+}
+
+/// How many blocks stay as they are when `added` bytes come behind them. Small tails are taken back and
+/// compressed again together with what follows, but only by something at least as large: so a byte is
+/// compressed at most log2(`final_bytes_min`) times, however slowly its file grows.
+pub fn kept_after_append(cut: &Cut, blocks: &[Block], added: u64) -> usize {
+    let (mut kept, mut piece) = (blocks.len(), added);
+    while let Some(last) = blocks[..kept].last() {
+        let len = u64::from(last.plain_len);
+        if len >= cut.final_bytes_min || len > piece {
+            break;
+        }
+        piece += len;
+        kept -= 1;
+    }
+    kept
+}
+
+/// The first of the `kept` blocks whose last so many bytes matter to what comes next.
+pub fn first_of_last(bytes: u64, blocks: &[Block], kept: usize) -> usize {
+    let (mut first, mut covered) = (kept, 0);
+    while first > 0 && covered < bytes {
+        first -= 1;
+        covered += u64::from(blocks[first].plain_len);
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::codec::Codec;
+    use proptest::prelude::*;
+
+    fn block(plain_len: u32) -> Block {
+        Block { plain_len, plain_crc: 0, packed_len: 1, packed_crc: 0 }
+    }
+
+    fn append(cut: &Cut, blocks: &mut Vec<Block>, added: u64) -> u64 {
+        let kept = kept_after_append(cut, blocks, added);
+        let mut piece = added + plain_len(&blocks[kept..]);
+        let compressed = piece;
+        blocks.truncate(kept);
+        while piece > 0 {
+            let len = piece.min(cut.block_bytes_max as u64);
+            blocks.push(block(u32::try_from(len).unwrap()));
+            piece -= len;
+        }
+        compressed
+    }
+
+    #[test]
+    fn a_file_that_grows_by_a_line_a_minute_is_compressed_a_few_times_and_stays_in_few_blocks() {
+        for (codec, times_max) in [(Codec::Gzip, 10), (Codec::Zstd, 13)] {
+            let (mut blocks, mut compressed, line, minutes) = (Vec::new(), 0, 100, 10_000);
+            let cut = codec.cut();
+            for _ in 0..minutes {
+                compressed += append(&cut, &mut blocks, line);
+                let small = blocks.iter().filter(|b| u64::from(b.plain_len) < cut.final_bytes_min).count();
+                assert!(small <= 15, "{small} small blocks");
+            }
+            assert_eq!(plain_len(&blocks), line * minutes);
+            assert!(compressed <= times_max * line * minutes, "{compressed} bytes were compressed");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn appends_of_any_size_keep_every_byte_and_never_touch_a_final_block(adds in prop::collection::vec(1u64..600_000, 1..40), zstd: bool) {
+            let cut = if zstd { Codec::Zstd } else { Codec::Gzip }.cut();
+            let mut blocks = Vec::new();
+            let mut total = 0;
+            for added in adds {
+                let finals = blocks.iter().take_while(|b: &&Block| u64::from(b.plain_len) >= cut.final_bytes_min).count();
+                prop_assert!(kept_after_append(&cut, &blocks, added) >= finals);
+                append(&cut, &mut blocks, added);
+                total += added;
+                prop_assert_eq!(plain_len(&blocks), total);
+                let wanted = cut.dictionary_bytes_max;
+                let first = first_of_last(wanted, &blocks, blocks.len());
+                prop_assert!(first == 0 || plain_len(&blocks[first..]) >= wanted);
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The gzip stream's pieces: independent blocks that end on a byte boundary, padding that says nothing, and
+//! what stands before and behind them.
+
+use crate::archive::block::Cut;
+use crate::archive::checksum::Sum;
+use crate::archive::codec::PackError;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use std::io;
+use std::ops::RangeInclusive;
+
+/// Above 7 the archive does not get smaller.
+pub const LEVELS: RangeInclusive<u32> = 1..=7;
+
+/// Larger blocks compress no better (0.05 % at this size) and cost memory in every worker; deflate looks no
+/// further back than the dictionary.
+pub const CUT: Cut =
+    Cut { block_bytes_max: 256 * 1024, dictionary_bytes_max: 32 * 1024, final_bytes_min: 32 * 1024 };
+
+/// A gzip header that names no time, no file and no system, so that the same content gives the same bytes.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// Busybox `tar -t` takes an archive for uncompressed when these raw bytes are "ustar" or NULs. Empty blocks
+/// stand there, which are neither, so that no log's content can decide it.
+const SNIFFED_BY_BUSYBOX: usize = 262;
+/// Stored blocks of no bytes: five bytes that a reader passes over, and six with an empty one before it.
+const EMPTY_5: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+const EMPTY_6: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
+/// An empty block that says that it is the last.
+pub const LAST: [u8; 2] = [3, 0];
+/// Every length from here on can be made of empty blocks.
+pub const PADDING_MIN: usize = 20;
+
+/// Deflates block after block; one for each thread.
+pub struct Packer {
+    compress: Compress,
+}
+
+impl Packer {
+    pub fn new(level: u32) -> Packer {
+        Packer { compress: Compress::new(Compression::new(level), false) }
+    }
+
+    /// Appends `plain`, deflated, to `packed`. `dictionary` is what stands before it in the same file and
+    /// must be just what a reader has seen last.
+    pub fn pack(&mut self, dictionary: &[u8], plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
+        self.compress.reset();
+        if !dictionary.is_empty() {
+            self.compress.set_dictionary(dictionary).map_err(|e| PackError(e.to_string()))?;
+        }
+        packed.reserve(plain.len() / 3 + 128);
+        loop {
+            let consumed = usize::try_from(self.compress.total_in()).unwrap_or(usize::MAX);
+            let rest = plain.get(consumed..).unwrap_or_default();
+            let status = self.compress.compress_vec(rest, packed, FlushCompress::Sync);
+            let status = status.map_err(|e| PackError(e.to_string()))?;
+            let everything_in = self.compress.total_in() == plain.len() as u64;
+            // Room left over means that nothing is held back any more, the flush marker included.
+            if everything_in && packed.len() < packed.capacity() {
+                return Ok(());
+            }
+            if packed.len() < packed.capacity() && status == Status::BufError {
+                return Err(PackError("no progress".to_owned()));
+            }
+            packed.reserve(plain.len() / 2 + 1024);
+        }
+    }
+}
+
+/// Whether `len` bytes of padding can be made.
+pub fn can_pad(len: usize) -> bool {
+    len.is_multiple_of(5) || len % 5 * 6 <= len
+}
+
+/// Exactly `len` bytes that inflate to nothing; `len` must be one that can be made.
+pub fn pad(len: usize, packed: &mut Vec<u8>) {
+    debug_assert!(can_pad(len), "{len} bytes cannot be made of empty blocks");
+    let long = len % 5;
+    for _ in 0..long {
+        packed.extend(EMPTY_6);
+    }
+    for _ in 0..(len.saturating_sub(long * 6)) / 5 {
+        packed.extend(EMPTY_5);
+    }
+}
+
+/// What stands before the first entry.
+pub fn preamble() -> Vec<u8> {
+    let mut bytes = GZIP_HEADER.to_vec();
+    while bytes.len() < SNIFFED_BY_BUSYBOX {
+        bytes.extend(EMPTY_5);
+    }
+    bytes
+}
+
+/// The content's checksum and its length.
+pub fn trailer(whole: Sum) -> Vec<u8> {
+    // The format keeps the length modulo 2^32; every reader lives with it.
+    [&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()[..4]].concat()
+}
+
+/// Inflates the blocks of one entry.
+pub struct Unpacker {
+    decompress: Decompress,
+}
+
+impl Unpacker {
+    pub fn new() -> Unpacker {
+        Unpacker { decompress: Decompress::new(false) }
+    }
+
+    /// Appends to `plain`, which has room for more than `len_max` bytes.
+    pub fn unpack(&mut self, packed: &[u8], len_max: usize, plain: &mut Vec<u8>) -> io::Result<()> {
+        let start = self.decompress.total_in();
+        let mut consumed = 0;
+        while consumed < packed.len() {
+            self.decompress.decompress_vec(&packed[consumed..], plain, FlushDecompress::Sync)?;
+            let before = consumed;
+            consumed = usize::try_from(self.decompress.total_in() - start).unwrap_or(usize::MAX);
+            if plain.len() > len_max || consumed == before {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not end where it should"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Unpacker {
+    fn default() -> Unpacker {
+        Unpacker::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::codec::Codec;
+    use flate2::read::GzDecoder;
+    use std::io::Read;
+
+    fn inflate(gzip: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        GzDecoder::new(gzip).read_to_end(&mut plain).unwrap();
+        plain
+    }
+
+    #[test]
+    fn padding_comes_in_every_length_that_is_needed() {
+        for len in (0..4096).filter(|len| can_pad(*len)) {
+            let mut packed = preamble();
+            let before = packed.len();
+            pad(len, &mut packed);
+            assert_eq!(packed.len() - before, len);
+            let mut packer = Codec::Gzip.packer(6).unwrap();
+            packed.extend(Codec::Gzip.epilogue(&mut packer, Sum::default()).unwrap().0);
+            assert_eq!(inflate(&packed), [0; 1024]);
+        }
+        assert!((PADDING_MIN..4096).all(can_pad));
+    }
+
+    #[test]
+    fn busybox_cannot_take_it_for_an_uncompressed_archive() {
+        let sniffed = preamble()[257..262].to_vec();
+        assert!(sniffed != b"ustar" && sniffed != [0; 5]);
+    }
+}

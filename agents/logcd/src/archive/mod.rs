@@ -1,0 +1,14 @@
+//! What an archive is made of: members of a tar in compressed blocks, and the index beside it.
+
+pub mod block;
+pub mod checksum;
+pub mod codec;
+pub mod deflate;
+pub mod draft;
+pub mod entry;
+pub mod header;
+pub mod index;
+pub mod pool;
+pub mod reader;
+pub mod verify;
+pub mod zstandard;

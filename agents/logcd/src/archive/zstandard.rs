@@ -1,0 +1,128 @@
+//! The zstd stream's pieces: a frame for each block, and skippable frames, which say nothing, between them.
+
+use crate::archive::block::Cut;
+use crate::archive::checksum::Sum;
+use crate::archive::codec::PackError;
+use std::io::{self, BufRead, Cursor};
+use std::ops::RangeInclusive;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{self, CParameter};
+
+/// Above 12 a log hardly gets smaller and takes several times as long.
+pub const LEVELS: RangeInclusive<u32> = 1..=12;
+
+/// Plain readers know no dictionary that one frame has from another: each stands alone. So small ones cost
+/// more than in a gzip stream and are merged for longer; larger ones than these compress no better.
+pub const CUT: Cut =
+    Cut { block_bytes_max: 512 * 1024, dictionary_bytes_max: 0, final_bytes_min: 256 * 1024 };
+
+const FRAME: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+/// The first of sixteen magic numbers that begin a frame to be skipped.
+const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
+/// A skippable frame's magic and length.
+pub const PADDING_MIN: usize = 8;
+
+/// Each frame with its content's length and checksum.
+pub struct Packer {
+    compressor: Compressor<'static>,
+}
+
+impl Packer {
+    pub fn new(level: u32) -> Result<Packer, PackError> {
+        let level = i32::try_from(level).unwrap_or(i32::MAX);
+        let mut compressor = Compressor::new(level).map_err(failed)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true)).map_err(failed)?;
+        compressor.set_parameter(CParameter::ContentSizeFlag(true)).map_err(failed)?;
+        Ok(Packer { compressor })
+    }
+
+    /// Appends a frame that holds `plain`.
+    pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
+        packed.reserve(zstd_safe::compress_bound(plain.len()));
+        let end = packed.len() as u64;
+        let mut behind = Cursor::new(packed);
+        behind.set_position(end);
+        self.compressor.compress_to_buffer(plain, &mut behind).map(drop).map_err(failed)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: io::Error) -> PackError {
+    PackError(error.to_string())
+}
+
+pub struct Unpacker {
+    decompressor: Decompressor<'static>,
+}
+
+impl Unpacker {
+    pub fn new() -> io::Result<Unpacker> {
+        Ok(Unpacker { decompressor: Decompressor::new()? })
+    }
+
+    /// Fills `plain`, up to its capacity.
+    pub fn unpack(&mut self, packed: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+        self.decompressor.decompress_to_buffer(packed, plain).map(drop)
+    }
+}
+
+pub type Decoder<R> = zstd::stream::read::Decoder<'static, R>;
+
+/// All frames, one behind the other.
+pub fn decoder<R: BufRead>(from: R) -> io::Result<Decoder<R>> {
+    Decoder::with_buffer(from)
+}
+
+pub fn is_frame(first: &[u8]) -> bool {
+    let skippable = |first: &[u8]| first[0] & 0xf0 == SKIPPABLE[0] && first[1..4] == SKIPPABLE[1..];
+    first.starts_with(&FRAME) || first.len() >= 4 && skippable(first)
+}
+
+/// Exactly `len` bytes that every reader passes over; there is no such thing of less than `PADDING_MIN`.
+pub fn pad(len: usize, packed: &mut Vec<u8>) {
+    debug_assert!(len >= PADDING_MIN, "{len} bytes are too few for a skippable frame");
+    skippable(&vec![0; len.saturating_sub(PADDING_MIN)], packed);
+}
+
+/// Half of tar's end marker, 512 zeros, as a frame: its header, one block of a repeated byte, its checksum.
+const ZEROS: [u8; 15] =
+    [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x01, 0x03, 0x10, 0x00, 0x00, 0x7c, 0xb8, 0xc3, 0xe8];
+
+/// Tar's end marker, and in the midst of it what a gzip stream ends with, in a frame that readers pass over: it
+/// tells one archive from another. There it is neither the last thing, without which the rest would be whole, nor
+/// the first of an archive of nothing, which readers would not know for what it is.
+pub fn trailer(whole: Sum) -> Vec<u8> {
+    let mut bytes = ZEROS.to_vec();
+    skippable(&[&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()].concat(), &mut bytes);
+    bytes.extend(ZEROS);
+    bytes
+}
+
+fn skippable(content: &[u8], packed: &mut Vec<u8>) {
+    packed.extend(SKIPPABLE);
+    packed.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
+    packed.extend(content);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trailer_is_what_ends_a_tar() {
+        assert_eq!(zstd::decode_all(trailer(Sum::of(b"x")).as_slice()).unwrap(), [0; 1024]);
+    }
+
+    #[test]
+    fn each_frame_says_how_long_its_content_is_and_is_checked() {
+        let mut packed = Vec::new();
+        Packer::new(3).unwrap().pack(&[b'x'; 5000], &mut packed).unwrap();
+        assert_eq!(zstd_safe::get_frame_content_size(&packed).unwrap(), Some(5000));
+        assert_ne!(packed[4] & 0b100, 0, "the checksum flag of the frame header");
+        let (mut unpacker, mut plain) = (Unpacker::new().unwrap(), Vec::with_capacity(5000));
+        unpacker.unpack(&packed, &mut plain).unwrap();
+        assert_eq!(plain, [b'x'; 5000]);
+        *packed.last_mut().unwrap() ^= 1;
+        assert!(unpacker.unpack(&packed, &mut plain).is_err());
+    }
+}

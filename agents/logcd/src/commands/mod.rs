@@ -1,0 +1,6 @@
+//! What a person does with an archive.
+
+pub mod cat;
+pub mod extract;
+pub mod list;
+pub mod verify;

@@ -1,0 +1,63 @@
+//! Taking over an archive that there is no index for: a lost index, another program's archive, a torn one.
+
+use crate::archive::codec::Decoder;
+use crate::archive::entry::{Meta, Origin};
+use crate::cycle::assembly::Assembly;
+use crate::cycle::superseded;
+use crate::trouble::Trouble;
+use std::fs::File;
+use std::io::{self, BufReader};
+use tar::{Archive, EntryType, Header};
+
+/// Copies every complete file of the archive into the draft, in blocks, but for those that are there already
+/// with the same content. Says why where the archive could not be read to its end.
+pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, Trouble> {
+    let decoder = match Decoder::new(BufReader::with_capacity(128 * 1024, from)) {
+        Ok(decoder) => decoder,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let mut archive = Archive::new(decoder);
+    let prefix = assembly.config.prefix.clone();
+    let carried = assembly.entries.len();
+    let entries = match archive.entries() {
+        Ok(entries) => entries,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    for entry in entries {
+        let mut entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        if !matches!(
+            entry.header().entry_type(),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse
+        ) {
+            continue;
+        }
+        let member = entry.path_bytes().into_owned();
+        let plain_name = member.strip_prefix(prefix.as_slice()).unwrap_or(&member).to_vec();
+        let mut name = plain_name.clone();
+        // A tar may hold two members of one name. What both of them held stays.
+        while assembly.taken.contains(&name) {
+            name.extend(b".again");
+        }
+        let origin = if superseded::is_name(&name) { Origin::Superseded } else { Origin::Recovered };
+        let (meta, size) = (meta(entry.header()), entry.size());
+        if let Some(why) = assembly.stream(&name, origin, meta, size, &mut entry)? {
+            return Ok(Some(why));
+        }
+        assembly.drop_if_carried(carried, &plain_name)?;
+    }
+    // What is behind the last entry matters too: the checksum of everything before.
+    Ok(io::copy(&mut archive.into_inner(), &mut io::sink()).err().map(|error| error.to_string()))
+}
+
+fn meta(header: &Header) -> Meta {
+    let id = |id: io::Result<u64>| u32::try_from(id.unwrap_or(0)).unwrap_or(0);
+    Meta {
+        mode: header.mode().unwrap_or(0o600) & 0o7777,
+        uid: id(header.uid()),
+        gid: id(header.gid()),
+        mtime_s: header.mtime().unwrap_or(0),
+    }
+}

@@ -1,0 +1,179 @@
+//! Making an archive, of the logs and of what is kept, or of one that another program made, and giving it its name.
+
+use super::{Archivist, Outcome, Published, Site};
+use crate::archive::draft::Draft;
+use crate::archive::entry::Origin;
+use crate::archive::index::{Identity, Index};
+use crate::beneath::{Beneath, look_into};
+use crate::cycle::adopt::adopt;
+use crate::cycle::assembly::Assembly;
+use crate::cycle::held::Held;
+use crate::cycle::plan::{Item, Plan};
+use crate::cycle::superseded;
+use crate::day::draft_name;
+use crate::logs::scan::moved;
+use crate::outdir::OutDir;
+use crate::trouble::Trouble;
+use jiff::civil::Date;
+use std::fs::File;
+use std::sync::atomic::Ordering;
+
+/// With more than this to compress, threads are started.
+const BACKLOG_BYTES: u64 = 4 << 20;
+
+impl Archivist {
+    /// Rewrites an archive without an index, or of the other kind, into one of ours with all its content,
+    /// behind that of our own of this day, if there is one.
+    pub(super) fn adopt(
+        &self,
+        root: &Beneath,
+        base: Option<&File>,
+        (name, theirs): (&str, &File),
+        day: Date,
+    ) -> Result<Held, Trouble> {
+        let archive = self.out.path_of(name);
+        tracing::info!(archive, "no index of this kind: reading the archive to take it over");
+        let ours = self.held.as_ref().filter(|held| held.day == day && base.is_some());
+        let expected = ours.map_or(0, |held| held.index.identity.size);
+        let size = look_into(theirs).map_err(Trouble::doing(format!("look at {archive}")))?.stamp.size;
+        let mut assembly =
+            self.assembly(root, base, &self.archive_name(day), expected.saturating_add(size))?;
+        assembly.pool.grow(self.workers(u64::MAX), &self.config.packing).map_err(no_thread)?;
+        for entry in ours.map_or(&[][..], Held::entries) {
+            assembly.carry(entry, &entry.name, entry.origin, entry.meta)?;
+        }
+        let damage = adopt(theirs, &mut assembly)?;
+        let (_, held) = self.finish(assembly, day, |out| match &damage {
+            Some(why) => {
+                let aside = format!("{name}.damaged");
+                tracing::error!(
+                    archive,
+                    why,
+                    kept_as = aside,
+                    "the archive is damaged; what could be read is kept"
+                );
+                out.keep_as(name, &aside)
+            }
+            None => Ok(()),
+        })?;
+        Ok(held)
+    }
+
+    fn workers(&self, backlog: u64) -> usize {
+        let threads = self.config.packing.threads;
+        if backlog > BACKLOG_BYTES && threads > 1 { threads } else { 0 }
+    }
+
+    fn assembly<'a>(
+        &'a self,
+        root: &'a Beneath,
+        base: Option<&'a File>,
+        name: &str,
+        expected: u64,
+    ) -> Result<Assembly<'a>, Trouble> {
+        let min_free = self.config.limits.min_free;
+        let room = move |needed: u64| {
+            let (free, needed) = (self.out.free_bytes()?, needed.saturating_add(min_free));
+            if free < needed { Err(Trouble::DiskFull { free, needed }) } else { Ok(()) }
+        };
+        let aligned = self.out.has_reflinks();
+        room(if aligned { 0 } else { expected })?;
+        let check = move || match self.abort.load(Ordering::Relaxed) {
+            true => Err(Trouble::Aborted),
+            false => room(0),
+        };
+        let file = self.out.draft(name)?;
+        let mut draft = Draft::new(file, self.out.path_of(&draft_name(name)), base, check);
+        draft.write(&self.config.packing.codec.preamble())?;
+        let mut assembly = Assembly::new(&self.config, root, draft, self.round)?;
+        assembly.aligned = aligned;
+        Ok(assembly)
+    }
+
+    pub(super) fn publish(
+        &self,
+        site: &Site<'_>,
+        plan: &Plan,
+        news: u64,
+        outcome: &mut Outcome,
+    ) -> Result<(Published, Held), Trouble> {
+        let Site { root, base, now, day } = *site;
+        let name = self.archive_name(day);
+        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+        let superseded_max = self.config.limits.superseded_bytes;
+        let same_day = self.held.as_ref().is_some_and(|held| held.day == day);
+        let before = self.held.as_ref().map_or(0, |held| held.index.identity.size);
+        // New text takes a fifth to a sixth of its size; should it take more, the draft notices in time.
+        let progress = |done| (self.progress)(done, news);
+        let mut assembly = self.assembly(root, base, &name, before.saturating_add(news / 5))?;
+        assembly.progress = &progress;
+        assembly.pool.grow(self.workers(news), &self.config.packing).map_err(no_thread)?;
+        assembly.suffix = (same_day && superseded_max > 0).then(|| self.config.calendar.suffix(now));
+        assembly.taken = plan.names(entries);
+        if assembly.suffix.is_some() {
+            assembly.moved = moved(root, &self.config.select, &plan.lost(entries))?;
+        }
+        let dropped = superseded::too_many(entries, superseded_max);
+        for item in &plan.items {
+            if self.abort.load(Ordering::Relaxed) {
+                return Err(Trouble::Aborted);
+            }
+            match item {
+                Item::Live { found, old } => assembly.live(found, old.map(|old| &entries[old]))?,
+                Item::Missing(old) => assembly.supersede(&entries[*old])?,
+                Item::Superseded(old) => {
+                    let old = &entries[*old];
+                    if same_day && !dropped.contains(&old.name) {
+                        assembly.carry(old, &old.name, Origin::Superseded, old.meta)?;
+                    }
+                }
+            }
+        }
+        for (name, skip) in std::mem::take(&mut assembly.skipped) {
+            *outcome.skip_counts.entry(skip).or_default() += 1;
+            outcome.skipped.insert(name, skip);
+        }
+        self.finish(assembly, day, |_| match (base, &self.held) {
+            (Some(base), Some(held)) if !held.is_unchanged(base) => {
+                Err(Trouble::ArchiveChanged(self.out.path_of(&held.archive_name())))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// Ends the archive, brings it to the disk, and gives it its name.
+    fn finish(
+        &self,
+        mut assembly: Assembly<'_>,
+        day: Date,
+        before_rename: impl FnOnce(&OutDir) -> Result<(), Trouble>,
+    ) -> Result<(Published, Held), Trouble> {
+        let (name, codec) = (self.archive_name(day), self.config.packing.codec);
+        let (epilogue, sum) = codec.epilogue(assembly.pool.own(), assembly.sum)?;
+        assembly.draft.write(&epilogue)?;
+        let published = Published {
+            compressed: assembly.compressed,
+            written: assembly.draft.written,
+            copied: assembly.draft.copied,
+            superseded: assembly.superseded,
+        };
+        let Assembly { draft, entries, .. } = assembly;
+        let file = draft.finish()?;
+        before_rename(&self.out)?;
+        self.out.publish(&name)?;
+        // Only now: the rename has changed its change time.
+        let look =
+            look_into(&file).map_err(Trouble::doing(format!("look at {}", self.out.path_of(&name))))?;
+        let stamp = look.stamp;
+        let identity =
+            Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+        let prefix = self.config.prefix.clone();
+        let held = Held { day, index: Index { codec, identity, prefix, entries } };
+        held.save(&self.out)?;
+        Ok((published, held))
+    }
+}
+
+fn no_thread(error: std::io::Error) -> Trouble {
+    Trouble::doing("start a thread for compression")(error)
+}

@@ -1,0 +1,81 @@
+//! What is removed: half-made archives, archives beyond the limits, and logs that are safely archived.
+
+use super::Archivist;
+use crate::archive::codec::Codec;
+use crate::archive::verify::verify;
+use crate::cycle::held::Held;
+use crate::cycle::retention::{self, Kept};
+use crate::day::{archive_name, draft_name, index_name};
+use crate::logs::removal;
+use crate::trouble::Trouble;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl Archivist {
+    pub(super) fn clean_up(&mut self, error: &Trouble, today: Date) {
+        if matches!(error, Trouble::ArchiveChanged(_) | Trouble::ArchiveDamaged { .. }) {
+            self.held = None;
+        }
+        let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
+        for day in days {
+            if let Err(error) = self.out.remove(&draft_name(&self.archive_name(day))) {
+                tracing::warn!(%error, "a half-made archive could not be removed");
+            }
+        }
+    }
+
+    /// Deletes the logs that are old and archived, after every byte of the archive has been read back.
+    pub(super) fn remove_sources(&mut self, now: Timestamp, after: Duration) -> Result<u64, Trouble> {
+        let Some(held) = &mut self.held else { return Ok(0) };
+        if removal::candidates(held.entries(), now, after).next().is_none() {
+            return Ok(0);
+        }
+        let Some(archive) = held.open_base(&self.out)? else { return Ok(0) };
+        let name = held.archive_name();
+        if self.verified != Some(held.index.identity) {
+            verify(&archive, Some(&held.index))
+                .map_err(|fault| Trouble::ArchiveDamaged { name, why: fault.to_string() })?;
+            self.verified = Some(held.index.identity);
+        }
+        let root = self.root()?;
+        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+        let mut removed = 0;
+        for (entry, stamp) in removal::candidates(entries, now, after) {
+            let file = entry.name.escape_ascii().to_string();
+            match removal::remove(&root, &entry.name, &stamp) {
+                Ok(true) => {
+                    tracing::info!(file, "deleted: it is old and in a verified archive");
+                    removed += 1;
+                }
+                Ok(false) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(file, %error, "cannot delete");
+                    self.is_tidy = false;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes the archives that are beyond the limits, with their indexes.
+    pub(super) fn retire(&self, today: Date) -> Result<u64, Trouble> {
+        let mut bytes = BTreeMap::<Date, u64>::new();
+        for (day, _, size) in self.out.archives()? {
+            *bytes.entry(day).or_default() += size;
+        }
+        let archives = bytes.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect();
+        let over = retention::to_remove(archives, today, self.config.limits.keep);
+        for name in over.iter().flat_map(|day| Codec::ALL.map(|codec| archive_name(*day, codec))) {
+            if self.out.open(&name)?.is_none() {
+                continue;
+            }
+            tracing::info!(archive = name, "removing an archive that is older or more than is kept");
+            self.out.remove(&name)?;
+            self.out.remove(&index_name(&name))?;
+        }
+        Ok(over.len() as u64)
+    }
+}

@@ -1,0 +1,299 @@
+//! The making of one archive: entries kept, continued or new, one behind the other into a draft.
+
+mod packing;
+
+use crate::archive::block::{self, Block, packed_len, plain_len};
+use crate::archive::checksum::Sum;
+use crate::archive::codec::{Codec, PackError};
+use crate::archive::draft::Draft;
+use crate::archive::entry::{Entry, Meta, Origin, Place};
+use crate::archive::header;
+use crate::archive::pool::Pool;
+use crate::beneath::Beneath;
+use crate::config::Config;
+use crate::cycle::comparison::{Comparison, compare};
+use crate::cycle::superseded;
+use crate::logs::scan::{Found, Skip};
+use crate::logs::source::{Closed, Source};
+use crate::trouble::Trouble;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+
+/// A file that changes under the reader is tried so often.
+const ATTEMPTS: u32 = 3;
+/// Smaller entries are not worth the padding that lets their blocks be shared.
+const ALIGNED_FROM_BYTES: u64 = 128 * 1024;
+const ALIGNMENT: u64 = 4096;
+
+pub struct Assembly<'a> {
+    pub config: &'a Config,
+    pub root: &'a Beneath,
+    pub draft: Draft<'a>,
+    pub pool: Pool,
+    pub round: u64,
+    /// What is put behind the names of superseded content; nothing where none is kept.
+    pub suffix: Option<String>,
+    pub aligned: bool,
+    pub taken: HashSet<Vec<u8>>,
+    /// Archived files that go by names now that do not match.
+    pub moved: HashMap<(u64, u64), Found>,
+    /// Is told what has been compressed so far.
+    pub progress: &'a dyn Fn(u64),
+    pub entries: Vec<Entry>,
+    pub sum: Sum,
+    pub skipped: BTreeMap<Vec<u8>, Skip>,
+    pub compressed: u64,
+    pub superseded: u64,
+    zeros: Vec<u8>,
+}
+
+/// What came of reading a file once.
+enum Read {
+    Done,
+    /// It changed meanwhile.
+    Changed,
+    Closed(Closed),
+}
+
+impl<'a> Assembly<'a> {
+    pub fn new(
+        config: &'a Config,
+        root: &'a Beneath,
+        draft: Draft<'a>,
+        round: u64,
+    ) -> Result<Assembly<'a>, PackError> {
+        Ok(Assembly {
+            config,
+            root,
+            draft,
+            pool: Pool::new(&config.packing)?,
+            round,
+            suffix: None,
+            aligned: false,
+            taken: HashSet::new(),
+            moved: HashMap::new(),
+            progress: &|_| {},
+            entries: Vec::new(),
+            sum: Sum::default(),
+            skipped: BTreeMap::new(),
+            compressed: 0,
+            superseded: 0,
+            zeros: Vec::new(),
+        })
+    }
+
+    fn codec(&self) -> Codec {
+        self.config.packing.codec
+    }
+
+    /// An entry as it was, all its blocks copied, under the name and header given.
+    pub fn carry(&mut self, old: &Entry, name: &[u8], origin: Origin, meta: Meta) -> Result<(), Trouble> {
+        let header = header::encode(&self.member(name), &meta, old.size());
+        let (start, whole) = (self.draft.at(), Sum::of(&header) == old.place.header && !self.aligned);
+        let place = if whole {
+            self.draft.copy(old.place.offset, old.packed_len())?;
+            Place { offset: start, ..old.place }
+        } else {
+            let mut place = self.begin(&header, packed_len(&old.blocks))?;
+            self.draft.copy(old.blocks_offset(), packed_len(&old.blocks))?;
+            place.padding_packed_len = self.end(old.size())?;
+            place
+        };
+        self.push(Entry { name: name.to_vec(), origin, meta, place, blocks: old.blocks.clone() });
+        Ok(())
+    }
+
+    /// Keeps what a file no longer holds, if that is wanted and there is anything. If the file was only moved
+    /// out of sight, what was written to it since the last cycle is kept too.
+    pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
+        let Some(suffix) = self.suffix.clone() else { return Ok(()) };
+        let name = superseded::name(&old.name, &suffix, &self.taken);
+        let moved = old.stamp().and_then(|stamp| self.moved.get(&(stamp.dev, stamp.ino)).cloned());
+        if let Some(found) = moved.filter(|found| found.stamp.size > old.size()) {
+            let start = self.draft.at();
+            if matches!(self.read(&found, Some(old), Some(&name))?, Read::Done) {
+                self.superseded += 1;
+                return Ok(());
+            }
+            self.draft.rewind(start)?;
+        }
+        if old.size() > 0 {
+            self.superseded += 1;
+            self.carry(old, &name, Origin::Superseded, old.meta)?;
+        }
+        Ok(())
+    }
+
+    /// The entry of a file of the directory; whatever it does meanwhile, what is written is one state of it.
+    pub fn live(&mut self, found: &Found, old: Option<&Entry>) -> Result<(), Trouble> {
+        let (start, count, sum) = (self.draft.at(), self.entries.len(), self.sum);
+        let superseded = self.superseded;
+        let mut reason = Skip::Unstable;
+        for _ in 0..ATTEMPTS {
+            let read = self.read(found, old, None)?;
+            if matches!(read, Read::Done) {
+                return Ok(());
+            }
+            self.draft.rewind(start)?;
+            for entry in self.entries.drain(count..) {
+                self.taken.remove(&entry.name);
+            }
+            (self.sum, self.superseded) = (sum, superseded);
+            match read {
+                Read::Done | Read::Changed => {}
+                Read::Closed(Closed::Gone) => return old.map_or(Ok(()), |old| self.supersede(old)),
+                Read::Closed(Closed::Skip(skip)) => {
+                    reason = skip;
+                    break;
+                }
+            }
+        }
+        self.skipped.insert(found.name.clone(), reason);
+        match old {
+            // What was archived of it stays; its stamp still tells that there is more to see.
+            Some(old) if matches!(reason, Skip::Unstable | Skip::Unreadable) => {
+                self.carry(old, &old.name, old.origin, old.meta)
+            }
+            Some(old) => self.supersede(old),
+            None => Ok(()),
+        }
+    }
+
+    /// `superseded` is the name that the file's content goes by if it is not the file's own any more.
+    fn read(
+        &mut self,
+        found: &Found,
+        old: Option<&Entry>,
+        superseded: Option<&[u8]>,
+    ) -> Result<Read, Trouble> {
+        let unreadable = Read::Closed(Closed::Skip(Skip::Unreadable));
+        let untouched =
+            |old: &&Entry| old.name == found.name && compare(old, &found.stamp) == Comparison::Same;
+        if let (Some(old), None) = (old.filter(untouched), superseded) {
+            self.carry(old, &found.name, Origin::Live(found.stamp), old.meta)?;
+            return Ok(Read::Done);
+        }
+        let source = match Source::open(self.root, found, self.config.select.hard_links) {
+            Ok(source) => source,
+            Err(closed) => return Ok(Read::Closed(closed)),
+        };
+        let (stamp, meta) = (source.look.stamp, source.look.meta);
+        let (name, origin) = match superseded {
+            Some(name) => (name, Origin::Superseded),
+            None => (found.name.as_slice(), Origin::Live(stamp)),
+        };
+        let Ok(matched) = self.matching(&source, old) else { return Ok(unreadable) };
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut kept_at = 0;
+        if let Some(old) = old {
+            kept_at = old.blocks_offset();
+            blocks.extend(&old.blocks[..matched]);
+            if matched < old.blocks.len() && superseded.is_some() {
+                return Ok(Read::Changed);
+            } else if matched < old.blocks.len() {
+                self.supersede(old)?;
+            } else if stamp.size == old.size() {
+                self.carry(old, name, origin, meta)?;
+                return Ok(Read::Done);
+            }
+        }
+        let cut = self.codec().cut();
+        let kept = block::kept_after_append(&cut, &blocks, stamp.size - plain_len(&blocks));
+        let first = block::first_of_last(cut.dictionary_bytes_max, &blocks, kept);
+        let dictionary = match source.read_blocks(&blocks, first, kept) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Read::Changed),
+            Err(_) => return Ok(unreadable),
+        };
+        blocks.truncate(kept);
+        let header = header::encode(&self.member(name), &meta, stamp.size);
+        let mut place = self.begin(&header, packed_len(&blocks).max(stamp.size / 6))?;
+        if !blocks.is_empty() {
+            self.draft.copy(kept_at, packed_len(&blocks))?;
+        }
+        match self.pack_all(&mut &source, stamp.size, &mut blocks, &dictionary)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Read::Changed),
+            Err(_) => return Ok(unreadable),
+        }
+        if !self.is_one_state(&source, &blocks) {
+            return Ok(Read::Changed);
+        }
+        place.padding_packed_len = self.end(stamp.size)?;
+        self.push(Entry { name: name.to_vec(), origin, meta, place, blocks });
+        Ok(Read::Done)
+    }
+
+    /// How many blocks of the old entry the file still holds.
+    fn matching(&self, source: &Source, old: Option<&Entry>) -> io::Result<usize> {
+        let Some(old) = old else { return Ok(0) };
+        let mut buffer = Vec::new();
+        let all = match compare(old, &source.look.stamp) {
+            Comparison::Same => true,
+            Comparison::Grown => source.samples_match(&old.blocks, self.round, &mut buffer)?,
+            Comparison::Doubtful => false,
+        };
+        if all { Ok(old.blocks.len()) } else { source.matching(&old.blocks, &mut buffer) }
+    }
+
+    /// Takes the last entry back if one of the `carried` ones has this name and the same content.
+    pub fn drop_if_carried(&mut self, carried: usize, name: &[u8]) -> Result<(), Trouble> {
+        let Some(last) = self.entries.last() else { return Ok(()) };
+        let repeated = |entry: &Entry| entry.name == name && entry.content() == last.content();
+        if self.entries.len() > carried && self.entries[..carried].iter().any(repeated) {
+            self.draft.rewind(last.place.offset)?;
+            if let Some(last) = self.entries.pop() {
+                self.taken.remove(&last.name);
+            }
+            self.sum = self.entries.iter().fold(Sum::default(), |sum, entry| sum.then(entry.sum()));
+        }
+        Ok(())
+    }
+
+    /// A file that was cut and written anew while it was read would leave an entry of two halves. It shows:
+    /// its first or its last block is another now.
+    fn is_one_state(&self, source: &Source, blocks: &[Block]) -> bool {
+        let Ok(now) = source.look_again() else { return false };
+        let (before, now) = (source.look.stamp, now.stamp);
+        let untouched = (before.size, before.mtime, before.ctime) == (now.size, now.mtime, now.ctime);
+        untouched && !before.racy
+            || now.size >= before.size
+                && source.samples_match(blocks, self.round, &mut Vec::new()).unwrap_or(false)
+    }
+
+    fn member(&self, name: &[u8]) -> Vec<u8> {
+        [&self.config.prefix, name].concat()
+    }
+
+    /// Writes the header; where blocks can be shared between files, they are made to begin on a disk block.
+    fn begin(&mut self, header: &[u8], blocks_packed_len: u64) -> Result<Place, Trouble> {
+        let offset = self.draft.at();
+        let mut packed = Vec::new();
+        self.pool.own().pack(&[], header, &mut packed)?;
+        if self.aligned && blocks_packed_len >= ALIGNED_FROM_BYTES {
+            let end = offset + (packed.len() + self.codec().padding_min()) as u64;
+            let padding = end.next_multiple_of(ALIGNMENT) - offset - packed.len() as u64;
+            self.codec().pad(usize::try_from(padding).unwrap_or(0), &mut packed);
+        }
+        self.draft.write(&packed)?;
+        let header_packed_len = u32::try_from(packed.len()).map_err(|_| PackError::too_long())?;
+        Ok(Place { offset, header_packed_len, header: Sum::of(header), padding_packed_len: 0 })
+    }
+
+    /// Writes the zeros behind the content; returns their compressed length.
+    fn end(&mut self, size: u64) -> Result<u32, Trouble> {
+        let padding = usize::try_from(header::padding_len(size)).unwrap_or(0);
+        let mut packed = Vec::new();
+        if padding > 0 {
+            self.pool.own().pack(&[], &[0; 512][..padding], &mut packed)?;
+        }
+        self.draft.write(&packed)?;
+        u32::try_from(packed.len()).map_err(|_| PackError::too_long().into())
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.sum = self.sum.then(entry.sum());
+        self.taken.insert(entry.name.clone());
+        self.entries.push(entry);
+    }
+}

@@ -1,0 +1,74 @@
+//! What two looks at a file say about its content in between.
+
+use crate::archive::entry::{Entry, Stamp};
+
+/// What has to be done about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// Nothing has happened to it.
+    Same,
+    /// It is longer: an append, as far as stamps can tell. Samples of the old part are compared.
+    Grown,
+    /// It may be anything: every byte that is to be kept is compared.
+    Doubtful,
+}
+
+/// Compares what is archived with what is there now.
+pub fn compare(known: &Entry, seen: &Stamp) -> Comparison {
+    let Some(stamp) = known.stamp() else { return Comparison::Doubtful };
+    let archived = known.size();
+    if (stamp.dev, stamp.ino) != (seen.dev, seen.ino) || seen.size < archived {
+        Comparison::Doubtful
+    } else if seen.size > archived {
+        Comparison::Grown
+    } else if !stamp.racy && (stamp.size, stamp.mtime, stamp.ctime) == (seen.size, seen.mtime, seen.ctime) {
+        Comparison::Same
+    } else {
+        // As long as before, but touched: rewritten in place, renamed, or given back its old times.
+        Comparison::Doubtful
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::block::Block;
+    use crate::archive::entry::{Meta, Origin, Place, Time};
+
+    fn stamp() -> Stamp {
+        let time = Time { s: 1000, ns: 5 };
+        Stamp { dev: 1, ino: 2, size: 100, mtime: time, ctime: time, racy: false }
+    }
+
+    fn compared(origin: Origin, seen: Stamp) -> Comparison {
+        let block = Block { plain_len: 100, plain_crc: 0, packed_len: 10, packed_crc: 0 };
+        let (name, meta, place) = (b"x.log".to_vec(), Meta::default(), Place::default());
+        compare(&Entry { name, origin, meta, place, blocks: vec![block] }, &seen)
+    }
+
+    #[test]
+    fn only_an_untouched_file_is_the_same_and_only_a_longer_one_has_grown() {
+        let later = Time { s: 1001, ns: 0 };
+        let from = Origin::Live(stamp());
+        assert_eq!(compared(from, stamp()), Comparison::Same);
+        assert_eq!(compared(from, Stamp { size: 101, mtime: later, ..stamp() }), Comparison::Grown);
+        for seen in [
+            Stamp { size: 99, ..stamp() },
+            Stamp { ino: 3, ..stamp() },
+            Stamp { dev: 3, ..stamp() },
+            Stamp { mtime: later, ..stamp() },
+            Stamp { ctime: later, ..stamp() },
+        ] {
+            assert_eq!(compared(from, seen), Comparison::Doubtful, "{seen:?}");
+        }
+        assert_eq!(compared(Origin::Live(Stamp { racy: true, ..stamp() }), stamp()), Comparison::Doubtful);
+        assert_eq!(compared(Origin::Recovered, stamp()), Comparison::Doubtful);
+    }
+
+    #[test]
+    fn an_entry_that_holds_less_than_its_look_saw_has_more_to_take() {
+        // It shrank while it was read, and grew back to the very size since.
+        let looked = Stamp { size: 500, ..stamp() };
+        assert_eq!(compared(Origin::Live(looked), looked), Comparison::Grown);
+    }
+}

@@ -1,0 +1,184 @@
+//! What is known of the newest archive, and whether it may still be believed.
+
+use crate::archive::checksum::Sum;
+use crate::archive::codec::Codec;
+use crate::archive::entry::Entry;
+use crate::archive::header;
+use crate::archive::index::{Identity, Index};
+use crate::beneath::{Look, look_into};
+use crate::day::{archive_name, index_name};
+use crate::outdir::{OutDir, Shelf};
+use crate::trouble::Trouble;
+use jiff::civil::Date;
+use std::fs::File;
+use std::io::{BufWriter, Read};
+use std::os::unix::fs::FileExt;
+
+/// An index is a small thing; what is larger is none.
+const INDEX_BYTES_MAX: u64 = 1 << 30;
+/// A header with the longest name that a file system has is far below this.
+const SMALL_BYTES_MAX: usize = 16 * 1024;
+/// In each cycle one in so many blocks of the archive is read again before it is copied, always others.
+const SHARE: u64 = 64;
+
+/// An archive and the knowledge of its blocks.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub day: Date,
+    pub index: Index,
+}
+
+impl Held {
+    /// Reads the index beside the archive of `day`; nothing when there is none that fits.
+    pub fn load(out: &Shelf, day: Date, codec: Codec) -> Result<Option<Held>, Trouble> {
+        let archive = archive_name(day, codec);
+        let name = index_name(&archive);
+        let Some((file, look)) = out.open(&name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        if look.stamp.size > INDEX_BYTES_MAX || file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+            tracing::warn!(index = name, "the index cannot be read; reading the archive instead");
+            return Ok(None);
+        }
+        let index = match Index::decode(&bytes) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(index = name, %error, "the index is of no use; reading the archive instead");
+                return Ok(None);
+            }
+        };
+        let mut held = Held { day, index };
+        let fits = held.index.codec == codec && held.open_base(out)?.is_some();
+        if !fits {
+            tracing::warn!(index = name, "the index is not of this archive; reading the archive instead");
+        }
+        Ok(fits.then_some(held))
+    }
+
+    /// The archive, if it is the one that the index describes. Where the file system says that it was touched
+    /// (linked, copied back, given another mode), everything that would be copied from it is compared.
+    pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
+        let name = self.archive_name();
+        let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
+        if is_described_by(&file, &self.index) {
+            return Ok(Some(file));
+        }
+        let same = stamp.size == self.index.identity.size
+            && has_trailer(&file, &self.index)
+            && self.holds_everything(&file);
+        if !same {
+            return Ok(None);
+        }
+        tracing::info!(archive = name, "the archive was touched, but all it holds is as before");
+        let Identity { size, sum, .. } = self.index.identity;
+        self.index.identity = Identity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+        Ok(Some(file))
+    }
+
+    fn holds_everything(&self, archive: &File) -> bool {
+        let codec = self.index.codec;
+        let mut packed = Vec::new();
+        let mut read = |len: u32, at: u64| {
+            packed.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+            archive.read_exact_at(&mut packed, at).ok().map(|()| packed.clone())
+        };
+        self.index.entries.iter().all(|entry| {
+            let header = read(entry.place.header_packed_len, entry.place.offset);
+            let mut at = entry.blocks_offset();
+            let blocks = entry.blocks.iter().all(|block| {
+                let packed = read(block.packed_len, at);
+                at += u64::from(block.packed_len);
+                packed.is_some_and(|packed| crc32fast::hash(&packed) == block.packed_crc)
+            });
+            let zeros = header::padding_len(entry.size());
+            let padding = read(entry.place.padding_packed_len, at);
+            blocks
+                && header.and_then(|packed| unpacked(codec, &packed)).map(|h| Sum::of(&h))
+                    == Some(entry.place.header)
+                && padding
+                    .and_then(|packed| unpacked(codec, &packed))
+                    .is_some_and(|padding| padding.len() as u64 == zeros && padding.iter().all(|b| *b == 0))
+        })
+    }
+
+    /// Whether the opened archive is still the one that was opened.
+    pub fn is_unchanged(&self, base: &File) -> bool {
+        // Only the link count, and with it the change time, may differ: somebody may have unlinked it.
+        look_into(base).is_ok_and(|look| {
+            let identity = self.index.identity;
+            (identity.size, identity.mtime) == (look.stamp.size, look.stamp.mtime)
+        })
+    }
+
+    /// Reads a share of the blocks again: what has rotted on the disk must not be copied for ever.
+    pub fn check_share(&self, base: &File, round: u64) -> Result<(), Trouble> {
+        let mut buffer = Vec::new();
+        let mut number = 0_u64;
+        for entry in &self.index.entries {
+            let mut offset = entry.blocks_offset();
+            for block in &entry.blocks {
+                number += 1;
+                if number.wrapping_add(round).is_multiple_of(SHARE) {
+                    buffer.resize(usize::try_from(block.packed_len).unwrap_or(usize::MAX), 0);
+                    let read = base.read_exact_at(&mut buffer, offset);
+                    if read.is_err() || crc32fast::hash(&buffer) != block.packed_crc {
+                        return Err(Trouble::ArchiveDamaged {
+                            name: self.archive_name(),
+                            why: format!("a block of {} has changed", entry.name.escape_ascii()),
+                        });
+                    }
+                }
+                offset += u64::from(block.packed_len);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn archive_name(&self) -> String {
+        archive_name(self.day, self.index.codec)
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.index.entries
+    }
+
+    /// Writes the index beside the archive. It is a cache: a failure costs time at the next start, no more.
+    pub fn save(&self, out: &OutDir) -> Result<(), Trouble> {
+        let name = index_name(&self.archive_name());
+        let written = out.draft(&name).and_then(|file| {
+            let done = self.index.encode(BufWriter::new(file));
+            done.map_err(Trouble::doing(format!("write {}", out.path_of(&name))))
+        });
+        match written.and_then(|()| out.publish(&name)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                out.remove(&crate::day::draft_name(&name))?;
+                // The one that is there describes an archive that is gone.
+                out.remove(&name)?;
+                tracing::warn!(index = name, %error, "the index could not be written");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether an opened archive is the one of this index, by what the file system and its trailer say.
+pub fn is_described_by(archive: &File, index: &Index) -> bool {
+    let identity = &index.identity;
+    let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
+    let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
+    times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && has_trailer(archive, index)
+}
+
+fn has_trailer(archive: &File, index: &Index) -> bool {
+    let expected = index.codec.trailer(index.identity.sum);
+    let mut trailer = vec![0; expected.len()];
+    let at = index.identity.size.saturating_sub(expected.len() as u64);
+    archive.read_exact_at(&mut trailer, at).is_ok() && trailer == expected
+}
+
+/// A header or padding, which needs no dictionary and is small.
+fn unpacked(codec: Codec, packed: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    codec.unpacker().ok()?.unpack(packed, SMALL_BYTES_MAX, &mut plain).ok()?;
+    Some(plain)
+}

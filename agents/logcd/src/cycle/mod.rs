@@ -1,0 +1,10 @@
+//! From what is there and what was there before to the next archive.
+
+pub mod adopt;
+pub mod archivist;
+pub mod assembly;
+pub mod comparison;
+pub mod held;
+pub mod plan;
+pub mod retention;
+pub mod superseded;

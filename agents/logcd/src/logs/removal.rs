@@ -1,0 +1,92 @@
+//! `--remove-after`: deleting logs that are old enough and safe in an archive.
+
+use crate::archive::entry::{Entry, Origin, Stamp};
+use crate::beneath::{Beneath, look_at};
+use crate::logs::scan::each_name;
+use crate::trouble::Trouble;
+use jiff::Timestamp;
+use nix::fcntl::{RenameFlags, renameat2};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// Of a log that is being deleted, behind its hidden name: should that be cut short, the name can be given back.
+const ASIDE: &str = ".logcd-removing";
+/// What a file system takes for a name.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The entries whose files may go once the archive has been verified: wholly archived, and left alone for
+/// long enough by every clock that the file system keeps.
+pub fn candidates(
+    entries: &[Entry],
+    now: Timestamp,
+    after: Duration,
+) -> impl Iterator<Item = (&Entry, Stamp)> {
+    let before_s = now.as_second().saturating_sub(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
+    entries.iter().filter_map(move |entry| match entry.origin {
+        Origin::Live(stamp)
+            if !stamp.racy && entry.size() == stamp.size && stamp.mtime.max(stamp.ctime).s < before_s =>
+        {
+            Some((entry, stamp))
+        }
+        _ => None,
+    })
+}
+
+/// Deletes a file if it is still the one that was archived. False when it is another by now.
+pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool> {
+    let slash = name.iter().rposition(|b| *b == b'/');
+    let (parent, last) = slash.map_or((&[][..], name), |at| (&name[..at], &name[at + 1..]));
+    let (directory, last) = (root.directory(parent)?, OsStr::from_bytes(last));
+    let seen = look_at(&directory, last)?.stamp;
+    if (seen.ino, seen.size, seen.mtime, seen.ctime)
+        != (archived.ino, archived.size, archived.mtime, archived.ctime)
+    {
+        return Ok(false);
+    }
+    // Whoever puts another file in its place just now gets it back: only a file that nobody can reach by
+    // its name any more is deleted. The rename changes its change time.
+    let aside = aside_name(last.as_bytes());
+    let aside = OsStr::from_bytes(&aside);
+    rename(&directory, last, aside)?;
+    let moved = look_at(&directory, aside)?.stamp;
+    if (moved.ino, moved.size, moved.mtime) == (archived.ino, archived.size, archived.mtime) {
+        unlinkat(&directory, aside, UnlinkatFlags::NoRemoveDir)?;
+        return Ok(true);
+    }
+    rename(&directory, aside, last)?;
+    Ok(false)
+}
+
+/// Of a name for which there is no room only the end: most say there what they are, and the content counts.
+fn aside_name(name: &[u8]) -> Vec<u8> {
+    let room = NAME_BYTES_MAX - 1 - ASIDE.len();
+    [b".", &name[name.len().saturating_sub(room)..], ASIDE.as_bytes()].concat()
+}
+
+/// Gives logs that a crash or an error left half deleted their names back, so that they are looked at anew.
+pub fn put_back(root: &Beneath, recursive: bool) -> Result<(), Trouble> {
+    each_name(root, recursive, &mut |directory, aside| {
+        let hidden = aside.as_bytes().strip_prefix(b".");
+        let Some(name) = hidden.and_then(|name| name.strip_suffix(ASIDE.as_bytes())) else { return };
+        // Its name may have been taken meanwhile; another that ends alike is a log as well.
+        let put = rename(directory, aside, OsStr::from_bytes(name)).or_else(|_| {
+            let ino = look_at(directory, aside)?.stamp.ino;
+            let other = [format!("{ino}-").as_bytes(), name].concat();
+            rename(directory, aside, OsStr::from_bytes(&other))
+        });
+        let file = aside.as_bytes().escape_ascii();
+        match put {
+            Ok(()) => tracing::info!(%file, "found half deleted, put back"),
+            Err(error) => tracing::warn!(%file, %error, "found half deleted, cannot be put back"),
+        }
+    })
+}
+
+/// Never over a file that is there.
+fn rename(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    Ok(renameat2(directory, from, directory, to, RenameFlags::RENAME_NOREPLACE)?)
+}

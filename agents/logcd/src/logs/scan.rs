@@ -1,0 +1,268 @@
+//! One look over the log directory: which files there are to archive, and what was passed over and why.
+
+use crate::archive::entry::Stamp;
+use crate::beneath::{Beneath, Kind, Look, look_at};
+use crate::config::{Limits, Select};
+use crate::trouble::Trouble;
+use nix::dir::{Dir, Entry, Type};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+
+/// Strangers may nest directories without end.
+const DEPTH_MAX: usize = 32;
+
+/// Why a file whose name matches is not in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Skip {
+    Symlink,
+    /// A directory, FIFO, socket or device.
+    NotAFile,
+    /// It has names outside of the directory, as far as can be seen.
+    HardLink,
+    /// It claims to be much larger than it is.
+    Sparse,
+    /// There are more files than `--max-files`.
+    TooMany,
+    Unreadable,
+    /// It was rewritten again and again while it was read.
+    Unstable,
+}
+
+impl Skip {
+    pub const ALL: [Skip; 7] = [
+        Skip::Symlink,
+        Skip::NotAFile,
+        Skip::HardLink,
+        Skip::Sparse,
+        Skip::TooMany,
+        Skip::Unreadable,
+        Skip::Unstable,
+    ];
+
+    pub fn reason(self) -> &'static str {
+        match self {
+            Skip::Symlink => "symlink",
+            Skip::NotAFile => "not_a_file",
+            Skip::HardLink => "hard_link",
+            Skip::Sparse => "sparse",
+            Skip::TooMany => "too_many",
+            Skip::Unreadable => "unreadable",
+            Skip::Unstable => "unstable",
+        }
+    }
+}
+
+/// A file to archive, named relative to the log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub name: Vec<u8>,
+    pub stamp: Stamp,
+    /// How many names it had.
+    pub links: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// Sorted by name.
+    pub files: Vec<Found>,
+    /// Some of those that were passed over, by name.
+    pub skipped: BTreeMap<Vec<u8>, Skip>,
+    /// All of them.
+    pub counts: BTreeMap<Skip, u64>,
+}
+
+/// Of a file with several names: how many it has, and how many were met.
+struct Links {
+    all: u64,
+    met: u64,
+}
+
+/// `is_known` tells which inodes are archived already: should there be more files than allowed, these are not
+/// pushed out by what a stranger plants.
+pub fn scan(
+    root: &Beneath,
+    select: &Select,
+    limits: &Limits,
+    is_known: &dyn Fn(&Stamp) -> bool,
+) -> Result<Scan, Trouble> {
+    let mut scan = Scan::default();
+    let mut linked: HashMap<(u64, u64), Links> = HashMap::new();
+    let mut hole_bytes_left = limits.hole_bytes;
+    walk(root, select.recursive, &mut |directory, name, _| {
+        if !select.takes(name.path) {
+            return;
+        }
+        let Ok(look) = look_at(directory, name.last) else { return };
+        if look.kind == Kind::Directory && select.recursive {
+            return;
+        }
+        let holes = look.stamp.size.saturating_sub(look.allocated);
+        match look.kind {
+            Kind::Symlink => return scan.skip(name.path, Skip::Symlink, limits.files),
+            Kind::Directory | Kind::Special => return scan.skip(name.path, Skip::NotAFile, limits.files),
+            Kind::Regular if holes > hole_bytes_left => {
+                return scan.skip(name.path, Skip::Sparse, limits.files);
+            }
+            Kind::Regular => hole_bytes_left -= holes,
+        }
+        if look.links > 1 && !select.hard_links {
+            let links = linked.entry((look.stamp.dev, look.stamp.ino));
+            links.or_insert(Links { all: look.links, met: 0 }).met += 1;
+        }
+        scan.files.push(Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
+        if scan.files.len() > limits.files.saturating_mul(2) {
+            scan.cut(limits.files, is_known);
+        }
+    })?;
+    if linked.values().any(|links| links.met < links.all) {
+        meet_other_names(root, select, &mut linked)?;
+    }
+    let outside = |found: &mut Found| {
+        linked.get(&(found.stamp.dev, found.stamp.ino)).is_some_and(|links| links.met < links.all)
+    };
+    let linked: Vec<Found> = scan.files.extract_if(.., outside).collect();
+    for found in linked {
+        scan.skip(&found.name, Skip::HardLink, limits.files);
+    }
+    scan.cut(limits.files, is_known);
+    scan.files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(scan)
+}
+
+impl Scan {
+    /// Strangers may plant any number of names; so many are remembered, the others are only counted.
+    fn skip(&mut self, name: &[u8], skip: Skip, names_max: usize) {
+        *self.counts.entry(skip).or_default() += 1;
+        if self.skipped.len() < names_max {
+            self.skipped.insert(name.to_vec(), skip);
+        }
+    }
+
+    fn cut(&mut self, files_max: usize, is_known: &dyn Fn(&Stamp) -> bool) {
+        if self.files.len() <= files_max {
+            return;
+        }
+        self.files.sort_by_cached_key(|found| (!is_known(&found.stamp), found.name.clone()));
+        for found in self.files.split_off(files_max) {
+            self.skip(&found.name, Skip::TooMany, files_max);
+        }
+    }
+}
+
+/// Counts the names that do not match, such as `x.log.1` beside `x.log`: a file all of whose names are in
+/// here has been nowhere else.
+fn meet_other_names(
+    root: &Beneath,
+    select: &Select,
+    linked: &mut HashMap<(u64, u64), Links>,
+) -> Result<(), Trouble> {
+    let inodes = linked.keys().map(|(_, ino)| *ino).collect();
+    other_names(root, select, &inodes, &mut |_, look| {
+        if let Some(links) = linked.get_mut(&(look.stamp.dev, look.stamp.ino)) {
+            links.met += 1;
+        }
+    })
+}
+
+/// Where files are now that were archived and whose names do not match any more: rotated to `x.log.1`.
+pub fn moved(
+    root: &Beneath,
+    select: &Select,
+    wanted: &HashSet<(u64, u64)>,
+) -> Result<HashMap<(u64, u64), Found>, Trouble> {
+    let mut moved = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(moved);
+    }
+    let inodes = wanted.iter().map(|(_, ino)| *ino).collect();
+    other_names(root, select, &inodes, &mut |name, look| {
+        let id = (look.stamp.dev, look.stamp.ino);
+        if look.kind == Kind::Regular && wanted.contains(&id) {
+            moved.insert(id, Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
+        }
+    })?;
+    Ok(moved)
+}
+
+/// Shows the files of these inodes whose names do not match.
+fn other_names(
+    root: &Beneath,
+    select: &Select,
+    inodes: &HashSet<u64>,
+    visit: &mut dyn FnMut(&Name<'_>, &Look),
+) -> Result<(), Trouble> {
+    walk(root, select.recursive, &mut |directory, name, ino| {
+        if inodes.contains(&ino)
+            && !select.takes(name.path)
+            && let Ok(look) = look_at(directory, name.last)
+        {
+            visit(name, &look);
+        }
+    })
+}
+
+/// Shows every name, and the directory in which it is.
+pub fn each_name(
+    root: &Beneath,
+    recursive: bool,
+    visit: &mut dyn FnMut(&OwnedFd, &OsStr),
+) -> Result<(), Trouble> {
+    walk(root, recursive, &mut |directory, name, _| visit(directory, name.last))
+}
+
+/// A name below the log directory, and its last component.
+struct Name<'a> {
+    path: &'a [u8],
+    last: &'a OsStr,
+}
+
+type Visit<'a> = dyn FnMut(&OwnedFd, &Name<'_>, u64) + 'a;
+
+/// Shows every name, those of subdirectories too where asked for.
+fn walk(root: &Beneath, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
+    let mut above = vec![(Vec::new(), 0)];
+    while let Some((path, depth)) = above.pop() {
+        let shown = root.path().join(OsStr::from_bytes(&path));
+        // Names are taken as they come, never all at once.
+        let opened = root.directory(&path).and_then(|fd| Ok((Dir::from_fd(fd.try_clone()?)?, fd)));
+        let (mut names, directory) = match opened {
+            Ok(opened) => opened,
+            Err(error) if depth == 0 => return Err(Trouble::on("open the log directory", &shown)(error)),
+            // Gone, or swapped for something else, since its name was read.
+            Err(_) => continue,
+        };
+        for entry in names.iter().filter_map(Result::ok) {
+            let last = OsStr::from_bytes(entry.file_name().to_bytes());
+            if [".", ".."].map(OsStr::new).contains(&last) || depth == 0 && is_ours(last.as_bytes()) {
+                continue;
+            }
+            let below = match path.as_slice() {
+                [] => last.as_bytes().to_vec(),
+                path => [path, b"/", last.as_bytes()].concat(),
+            };
+            visit(&directory, &Name { path: &below, last }, entry.ino());
+            if recursive && depth < DEPTH_MAX && is_directory(&directory, &entry) {
+                above.push((below, depth + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_directory(parent: &OwnedFd, entry: &Entry) -> bool {
+    match entry.file_type() {
+        Some(kind) => kind == Type::Directory,
+        // Some file systems do not say.
+        None => {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            look_at(parent, name).is_ok_and(|look| look.kind == Kind::Directory)
+        }
+    }
+}
+
+/// What logcd itself writes is no log, whatever the patterns say.
+pub fn is_ours(name: &[u8]) -> bool {
+    [&b".all-logs-"[..], b"all-logs-", b".logcd."].iter().any(|ours| name.starts_with(ours))
+}

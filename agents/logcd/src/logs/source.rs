@@ -1,0 +1,131 @@
+//! A log file that is being read: opened once, trusted in nothing.
+
+use crate::archive::block::{Block, first_of_last, plain_len};
+use crate::beneath::{Beneath, Kind, Look, look_into};
+use crate::logs::scan::{Found, Skip};
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{Whence, lseek};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// In each cycle one in so many of the kept blocks of a grown file is read again, always others: an edit in
+/// the middle of a file that only seems to grow shows within this many cycles.
+const SHARE: u64 = 64;
+/// As much before the end of what is archived is compared each time.
+const TAIL_BYTES: u64 = 32 * 1024;
+
+pub struct Source {
+    file: File,
+    pub look: Look,
+}
+
+/// Why a file cannot be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It is not there any more.
+    Gone,
+    Skip(Skip),
+}
+
+impl Source {
+    pub fn open(root: &Beneath, found: &Found, hard_links: bool) -> Result<Source, Closed> {
+        let refused = |error: io::Error| match error.raw_os_error() {
+            Some(libc::ENOENT) => Closed::Gone,
+            Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => Closed::Skip(Skip::Symlink),
+            Some(libc::ENXIO) => Closed::Skip(Skip::NotAFile),
+            _ => Closed::Skip(Skip::Unreadable),
+        };
+        let file = root.file(&found.name).map_err(refused)?;
+        let look = look_into(&file).map_err(refused)?;
+        if look.kind != Kind::Regular {
+            return Err(Closed::Skip(Skip::NotAFile));
+        }
+        // A link that was made between the scan and now: what it leads to is not known.
+        if look.links > found.links && !hard_links {
+            return Err(Closed::Skip(Skip::HardLink));
+        }
+        Ok(Source { file, look })
+    }
+
+    pub fn look_again(&self) -> io::Result<Look> {
+        look_into(&self.file)
+    }
+
+    /// Reads until `buffer` is full or the file ends.
+    pub fn read(&self, mut offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset) {
+                Ok(0) => break,
+                Ok(read) => {
+                    filled += read;
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Where the next byte is that has a place on the disk; before it everything reads as zeros.
+    pub fn next_data(&self, offset: u64) -> u64 {
+        let Ok(from) = i64::try_from(offset) else { return offset };
+        match lseek(&self.file, from, Whence::SeekData) {
+            Ok(data) => u64::try_from(data).unwrap_or(offset),
+            Err(Errno::ENXIO) => u64::MAX,
+            // Not every file system can tell.
+            Err(_) => offset,
+        }
+    }
+
+    fn holds(&self, block: &Block, offset: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        buffer.resize(usize::try_from(block.plain_len).unwrap_or(usize::MAX), 0);
+        let read = self.read(offset, buffer)?;
+        Ok(read == buffer.len() && crc32fast::hash(buffer) == block.plain_crc)
+    }
+
+    /// How many of the blocks, from the first on, the file still holds.
+    pub fn matching(&self, blocks: &[Block], buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let mut offset = 0;
+        for (number, block) in blocks.iter().enumerate() {
+            let end = offset + u64::from(block.plain_len);
+            if end > self.look.stamp.size || !self.holds(block, offset, buffer)? {
+                return Ok(number);
+            }
+            offset = end;
+        }
+        Ok(blocks.len())
+    }
+
+    /// Whether the file still holds the blocks, as far as the first, the last and this round's share show.
+    pub fn samples_match(&self, blocks: &[Block], round: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let tail = first_of_last(TAIL_BYTES, blocks, blocks.len());
+        let mut offset = 0;
+        for (number, block) in blocks.iter().enumerate() {
+            let shared = (number as u64).wrapping_add(round).is_multiple_of(SHARE);
+            if (number == 0 || number >= tail || shared) && !self.holds(block, offset, buffer)? {
+                return Ok(false);
+            }
+            offset += u64::from(block.plain_len);
+        }
+        Ok(true)
+    }
+
+    /// Reads the blocks from `first` to `kept`, checked, so that their end can be a dictionary.
+    pub fn read_blocks(&self, blocks: &[Block], first: usize, kept: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut at = plain_len(&blocks[..first]);
+        let mut all = Vec::new();
+        let mut buffer = Vec::new();
+        for block in &blocks[first..kept] {
+            if !self.holds(block, at, &mut buffer)? {
+                return Ok(None);
+            }
+            all.extend_from_slice(&buffer);
+            at += u64::from(block.plain_len);
+        }
+        Ok(Some(all))
+    }
+}

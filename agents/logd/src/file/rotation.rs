@@ -1,0 +1,148 @@
+//! When the file is rotated, under which name, and which of the old ones go: decisions only, no I/O.
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// The bounds on the file and on what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Rotate before the file grows beyond this; 0: never.
+    pub rotate_bytes: u64,
+    /// Rotate before a line is added to a file older than this; zero: never.
+    pub rotate_age: Duration,
+    /// How many rotated files are kept; 0: any number.
+    pub keep_files: usize,
+    /// How many bytes of rotated files are kept; 0: any number.
+    pub keep_bytes: u64,
+}
+
+impl Policy {
+    /// Whether the file must be rotated before `incoming_bytes` are added. An empty file never is.
+    pub fn is_due(&self, file_bytes: u64, age: Duration, incoming_bytes: usize) -> bool {
+        let grown = file_bytes.saturating_add(incoming_bytes as u64);
+        let too_big = self.rotate_bytes > 0 && grown > self.rotate_bytes;
+        let too_old = !self.rotate_age.is_zero() && age >= self.rotate_age;
+        file_bytes > 0 && (too_big || too_old)
+    }
+
+    /// Which of the rotated files to remove, oldest first.
+    pub fn surplus<'a>(&self, kept: &'a [Rotated]) -> &'a [Rotated] {
+        let mut bytes: u64 = kept.iter().map(|file| file.bytes).sum();
+        let mut remove = 0;
+        for (older, file) in kept.iter().enumerate() {
+            let too_many = self.keep_files > 0 && kept.len() - older > self.keep_files;
+            let too_big = self.keep_bytes > 0 && bytes > self.keep_bytes;
+            if !too_many && !too_big {
+                break;
+            }
+            bytes -= file.bytes;
+            remove = older + 1;
+        }
+        &kept[..remove]
+    }
+}
+
+/// A rotated file: `node_log.000042-20261121T084424Z`, later with `.gz`. The number gives the
+/// order, whatever the clock did; the time is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    pub number: u64,
+    pub name: String,
+    pub compressed: bool,
+    pub bytes: u64,
+}
+
+/// The name that the file `base` gets.
+pub fn rotated_name(base: &str, number: u64, now: Timestamp) -> String {
+    format!("{base}.{number:06}-{}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+impl Rotated {
+    /// Recognizes a rotated file of `base`, and nothing else that may live in the directory.
+    pub fn parse(base: &str, name: &str, bytes: u64) -> Option<Rotated> {
+        let rest = name.strip_prefix(base)?.strip_prefix('.')?;
+        let (stem, compressed) = match rest.strip_suffix(".gz") {
+            Some(stem) => (stem, true),
+            None => (rest, false),
+        };
+        let (number, time) = stem.split_once('-')?;
+        let time = time.as_bytes();
+        let shaped = time.len() == 16 && time[8] == b'T' && time[15] == b'Z';
+        if !shaped || number.len() < 6 || !number.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        Some(Rotated { number: number.parse().ok()?, name: name.to_owned(), compressed, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NEVER: Policy =
+        Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 };
+
+    fn kept(sizes: &[u64]) -> Vec<Rotated> {
+        let file = |(n, bytes): (usize, &u64)| Rotated {
+            number: n as u64,
+            name: n.to_string(),
+            compressed: false,
+            bytes: *bytes,
+        };
+        sizes.iter().enumerate().map(file).collect()
+    }
+
+    #[test]
+    fn the_file_never_grows_beyond_the_bound_unless_one_batch_is_larger() {
+        let policy = Policy { rotate_bytes: 100, ..NEVER };
+        assert!(!policy.is_due(60, Duration::ZERO, 40));
+        assert!(policy.is_due(60, Duration::ZERO, 41));
+        assert!(!policy.is_due(0, Duration::ZERO, 500), "rotating an empty file gains nothing");
+        assert!(!NEVER.is_due(u64::MAX, Duration::MAX, 1));
+    }
+
+    #[test]
+    fn age_counts_from_the_first_line() {
+        let policy = Policy { rotate_age: Duration::from_secs(60), ..NEVER };
+        assert!(!policy.is_due(1, Duration::from_secs(59), 1));
+        assert!(policy.is_due(1, Duration::from_secs(60), 1));
+    }
+
+    #[test]
+    fn names_are_recognized_and_others_left_alone() {
+        let name = rotated_name("node_log", 42, Timestamp::UNIX_EPOCH);
+        assert_eq!(name, "node_log.000042-19700101T000000Z");
+        let parsed = Rotated::parse("node_log", &format!("{name}.gz"), 7).unwrap();
+        assert_eq!((parsed.number, parsed.compressed, parsed.bytes), (42, true, 7));
+        for other in [
+            "node_log",
+            "node_log.1",
+            "node_log.gz",
+            "node_log.000042",
+            "other.000042-19700101T000000Z",
+            "node_log.000042-19700101T000000Z.tmp",
+            ".node_log.000042-19700101T000000Z.gz.new",
+            "node_log.00004x-19700101T000000Z",
+        ] {
+            assert_eq!(Rotated::parse("node_log", other, 1), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_oldest_go_first_and_no_more_than_needed(
+            sizes in proptest::collection::vec(0u64..100, 0..20), keep_files in 0usize..10, keep_bytes in 0u64..300,
+        ) {
+            let policy = Policy { keep_files, keep_bytes, ..NEVER };
+            let files = kept(&sizes);
+            let remove = policy.surplus(&files).len();
+            let within = |from: usize| {
+                let rest = &sizes[from..];
+                (keep_files == 0 || rest.len() <= keep_files) && (keep_bytes == 0 || rest.iter().sum::<u64>() <= keep_bytes)
+            };
+            prop_assert!(within(remove), "what is left is within the bounds");
+            prop_assert!(remove == 0 || !within(remove - 1), "one file fewer would not have been enough");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the next sync must write, so that everything that was appended is safe.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+/// Files whose last bytes may not be on the disk yet, and the directory when an entry in it may be new.
+#[derive(Clone, Debug, Default)]
+pub struct Unsynced {
+    files: Vec<Arc<File>>,
+    directory: Option<Arc<File>>,
+}
+
+impl Unsynced {
+    /// Blocks until everything is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.files.iter().try_for_each(|file| file.sync_data())?;
+        // Not only its data: on ext4 fdatasync leaves a new entry for later, and the file has no name after a power loss.
+        self.directory.iter().try_for_each(|directory| directory.sync_all())
+    }
+}
+
+/// What is owed to the disk beside the open file: rotated files, and the directory.
+#[derive(Debug)]
+pub struct Owed {
+    directory: Arc<File>,
+    /// Rotated files, and the directory, that the next sync must include.
+    next: Unsynced,
+    /// What the sync under way includes.
+    under_way: Unsynced,
+    /// Whether there will ever be a sync.
+    syncs: bool,
+}
+
+impl Owed {
+    /// The open file's entry in the directory may be new.
+    pub fn new(directory: File, files: Vec<Arc<File>>) -> Owed {
+        let directory = Arc::new(directory);
+        let next = Unsynced { files, directory: Some(directory.clone()) };
+        Owed { directory, next, under_way: Unsynced::default(), syncs: true }
+    }
+
+    pub fn never(&mut self) {
+        self.syncs = false;
+        self.next = Unsynced::default();
+    }
+
+    /// Another file took the place of this one.
+    pub fn replaced(&mut self, old: Arc<File>) {
+        if self.syncs {
+            self.next.files.push(old);
+            self.next.directory = Some(self.directory.clone());
+        }
+    }
+
+    pub fn begin(&mut self, open: Arc<File>) -> Unsynced {
+        self.end(false); // one that was given up, if any
+        self.under_way = std::mem::take(&mut self.next);
+        self.under_way.files.push(open);
+        self.under_way.clone()
+    }
+
+    /// One that failed may not have come to everything: the next must include it again.
+    pub fn end(&mut self, succeeded: bool) {
+        let mut tried = std::mem::take(&mut self.under_way);
+        if !succeeded {
+            tried.files.pop(); // is included anyway, or was rotated since
+            self.next.files.append(&mut tried.files);
+            self.next.directory = self.next.directory.take().or(tried.directory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_sync_may_not_have_come_to_is_in_the_next() {
+        let file = || tempfile::tempfile().unwrap();
+        let mut owed = Owed::new(file(), Vec::new());
+        let (first, second) = (Arc::new(file()), Arc::new(file()));
+        let what = |unsynced: Unsynced| (unsynced.files.len(), unsynced.directory.is_some());
+        assert_eq!(what(owed.begin(first.clone())), (1, true), "its entry is new");
+        owed.replaced(first);
+        for _ in 0..2 {
+            owed.end(false);
+            assert_eq!(what(owed.begin(second.clone())), (2, true));
+        }
+        assert_eq!(what(owed.begin(second.clone())), (2, true), "after one that was given up");
+        owed.end(true);
+        assert_eq!(what(owed.begin(second)), (1, false));
+    }
+}

@@ -1,0 +1,77 @@
+//! In which order a queue's items come: by their push, and what waits for a time by that.
+
+use super::item::State;
+use std::collections::{BTreeSet, VecDeque};
+
+#[derive(Debug, Default)]
+pub struct Order {
+    /// While a log is read it is not; it is made once at the end.
+    kept: bool,
+    /// Ready items as they were pushed, ascending.
+    fresh: VecDeque<u64>,
+    /// Ready items that came later than one with a higher number: they were leased, delayed or dead.
+    returned: BTreeSet<u64>,
+    /// Delayed and leased items by time.
+    timed: BTreeSet<(u64, u64)>,
+}
+
+impl Order {
+    pub fn new(kept: bool) -> Order {
+        Order { kept, ..Order::default() }
+    }
+
+    pub fn add(&mut self, number: u64, state: State, at_ms: u64) {
+        if !self.kept {
+            return;
+        }
+        match state {
+            State::Ready if self.fresh.back().is_none_or(|last| *last < number) => {
+                self.fresh.push_back(number);
+            }
+            State::Ready => {
+                self.returned.insert(number);
+            }
+            State::Delayed | State::Leased => {
+                self.timed.insert((at_ms, number));
+            }
+            State::Dead => {}
+        }
+    }
+
+    pub fn remove(&mut self, number: u64, state: State, at_ms: u64) {
+        if !self.kept {
+            return;
+        }
+        match state {
+            State::Ready if self.fresh.front() == Some(&number) => {
+                self.fresh.pop_front();
+                if self.fresh.is_empty() {
+                    self.fresh.shrink_to(64);
+                }
+            }
+            State::Ready if self.returned.remove(&number) => {}
+            State::Ready => {
+                if let Ok(at) = self.fresh.binary_search(&number) {
+                    self.fresh.remove(at);
+                }
+            }
+            State::Delayed | State::Leased => {
+                self.timed.remove(&(at_ms, number));
+            }
+            State::Dead => {}
+        }
+    }
+
+    /// The ready item that was pushed first.
+    pub fn next(&self) -> Option<u64> {
+        match (self.fresh.front(), self.returned.first()) {
+            (Some(fresh), Some(returned)) => Some(*fresh.min(returned)),
+            (fresh, returned) => fresh.or(returned).copied(),
+        }
+    }
+
+    /// What is due first, and when.
+    pub fn first_due(&self) -> Option<(u64, u64)> {
+        self.timed.first().copied()
+    }
+}

@@ -1,0 +1,41 @@
+//! What items cost.
+
+use super::item::Item;
+use std::collections::BTreeMap;
+
+/// What an item costs in the log beyond its body, about.
+const RECORD_BYTES: u64 = 40;
+
+/// What every item of every queue costs, kept as they come and go.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    pub items: u64,
+    /// Bodies in memory.
+    pub memory_bytes: u64,
+    /// Log bytes of existing items, by segment.
+    pub live: BTreeMap<u32, u64>,
+    pub live_bytes: u64,
+}
+
+impl Usage {
+    pub fn add(&mut self, item: &Item) {
+        let bytes = u64::from(item.len) + RECORD_BYTES;
+        self.items += 1;
+        self.memory_bytes += item.body_bytes_in_memory();
+        self.live_bytes += bytes;
+        *self.live.entry(item.place.segment).or_default() += bytes;
+    }
+
+    pub fn subtract(&mut self, item: &Item) {
+        let bytes = u64::from(item.len) + RECORD_BYTES;
+        self.items -= 1;
+        self.memory_bytes -= item.body_bytes_in_memory();
+        self.live_bytes -= bytes;
+        if let Some(live) = self.live.get_mut(&item.place.segment) {
+            *live -= bytes;
+            if *live == 0 {
+                self.live.remove(&item.place.segment);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What an agent is started with: a directory of its own, flags, an environment, and nothing else.
+
+use crate::process::run_to_end;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// Flags without their dashes, and their values.
+type Flags = &'static [(&'static str, &'static str)];
+
+pub struct Setup {
+    program: &'static str,
+    directory: TempDir,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    unless_given: Flags,
+}
+
+impl Setup {
+    /// `unless_given`: what a test need not say, such as that any port will do.
+    pub fn new(program: &'static str, unless_given: Flags) -> Setup {
+        let directory = tempfile::tempdir().unwrap();
+        Setup { program, directory, arguments: Vec::new(), environment: Vec::new(), unless_given }
+    }
+
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    }
+
+    pub fn set_variable(&mut self, name: &str, value: impl AsRef<Path>) {
+        self.environment.push((name.to_owned(), value.as_ref().to_str().unwrap().to_owned()));
+    }
+
+    /// Its working directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A path in there.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    /// To start it without expecting anything.
+    pub fn command(&self) -> Command {
+        let mut command = self.bare();
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for (name, value) in self.unless_given {
+            let flag = format!("--{name}");
+            if !self.arguments.contains(&flag) {
+                command.args([&flag, *value]);
+            }
+        }
+        command
+    }
+
+    /// Runs it to its end, for what is to be refused.
+    pub fn run(&self) -> Output {
+        run_to_end(&mut self.command())
+    }
+
+    /// Another command of the same program, in the same directory.
+    pub fn run_other(&self, arguments: &[&str]) -> Output {
+        run_to_end(self.bare().args(arguments))
+    }
+
+    fn bare(&self) -> Command {
+        let mut command = Command::new(self.program);
+        command.env_clear().current_dir(self.directory()).stdin(Stdio::null());
+        command
+    }
+}
