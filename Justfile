@@ -17,11 +17,12 @@ run *FLAGS:
 test:
     cargo test --workspace
 
-# Format and lints, warnings as errors
+# Format, lints and the documentation of the code, warnings as errors
 lint:
     cargo fmt --all --check
     cargo fmt --manifest-path agents/toolbox/Cargo.toml --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 
 # Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
 test-clients:

@@ -34,7 +34,7 @@ pub enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Where to take lines; [::] serves IPv4 and IPv6. Sockets passed by systemd are used instead
+    /// Where to take lines; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used instead
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", help_heading = "Taking lines")]
     pub listen: SocketAddr,
 

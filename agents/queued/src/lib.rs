@@ -1,6 +1,6 @@
 //! queued hands out work items to Jobs.
 //!
-//! An item's way: a door ([`http`], [`line`]) asks the [`engine`], which is a pure state machine behind a trait;
+//! An item's way: a door ([`http`], [`line`](mod@line)) asks the [`engine`], which is a pure state machine behind a trait;
 //! [`local`] is that engine on one machine, with those who wait; [`log`] keeps what it decides on the disk, and
 //! [`durable`] opens and closes the two together. [`control`] starts all that and passes signals and changed
 //! settings on.

@@ -38,7 +38,7 @@ pub struct Directory {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Where HTTP is served, /v1 and /memq/server; [::] serves IPv4 and IPv6. Sockets passed by systemd are used
+    /// Where HTTP is served, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
     /// instead, the first for HTTP, the second for lines
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", help_heading = "Doors")]
     pub http: SocketAddr,

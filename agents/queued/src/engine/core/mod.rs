@@ -1,7 +1,7 @@
 //! The state of all queues and the rules by which it changes; no clock, no disk, no network.
 //!
 //! Every change is first a [`Record`], handed to a [`Journal`], and then applied. Reading the journal back
-//! applies the same records by the same code ([`apply`]), so what was kept and what was lived through cannot differ.
+//! applies the same records by the same code (`apply.rs`), so what was kept and what was lived through cannot differ.
 
 mod apply;
 mod dead;
