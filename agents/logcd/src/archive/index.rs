@@ -5,7 +5,10 @@ use crate::archive::block::Block;
 use crate::archive::checksum::Sum;
 use crate::archive::codec::Codec;
 use crate::archive::entry::{Entry, Meta, Origin, Place, Stamp, Time};
+use crate::beneath::{Look, look_into};
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 
 /// The archive that an index describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,21 @@ pub enum IndexError {
 }
 
 impl Index {
+    /// Whether an opened archive is the one of this index, by what the file system and its trailer say.
+    pub fn describes(&self, archive: &File) -> bool {
+        let identity = &self.identity;
+        let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
+        let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
+        times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && self.has_trailer(archive)
+    }
+
+    pub fn has_trailer(&self, archive: &File) -> bool {
+        let expected = self.codec.trailer(self.identity.sum);
+        let mut trailer = vec![0; expected.len()];
+        let at = self.identity.size.saturating_sub(expected.len() as u64);
+        archive.read_exact_at(&mut trailer, at).is_ok() && trailer == expected
+    }
+
     pub fn encode(&self, out: impl Write) -> io::Result<()> {
         let mut out = Encoder { out, hasher: crc32fast::Hasher::new() };
         out.bytes(&self.codec.index_magic())?;

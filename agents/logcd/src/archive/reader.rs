@@ -4,7 +4,6 @@ use crate::archive::block::Block;
 use crate::archive::codec::{Codec, Decoder, Unpacker};
 use crate::archive::entry::Entry;
 use crate::archive::index::Index;
-use crate::cycle::held::is_described_by;
 use crate::day::index_name;
 use kit::exit::{Exit, Fatal};
 use std::fs::File;
@@ -31,7 +30,7 @@ impl Reader {
         let file = File::open(path).map_err(cannot)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let bytes = std::fs::read(path.with_file_name(index_name(&name))).unwrap_or_default();
-        let index = Index::decode(&bytes).ok().filter(|index| is_described_by(&file, index));
+        let index = Index::decode(&bytes).ok().filter(|index| index.describes(&file));
         Ok(Reader { file, path: path.to_owned(), index })
     }
 

@@ -1,4 +1,4 @@
-//! `logcd verify`: every byte of an archive, read strictly, and what is wrong with it.
+//! An archive read strictly, every byte of it, and what is wrong with it.
 
 use crate::archive::checksum::Sum;
 use crate::archive::codec::StrictDecoder;

@@ -59,11 +59,11 @@ impl Held {
     pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
         let name = self.archive_name();
         let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
-        if is_described_by(&file, &self.index) {
+        if self.index.describes(&file) {
             return Ok(Some(file));
         }
         let same = stamp.size == self.index.identity.size
-            && has_trailer(&file, &self.index)
+            && self.index.has_trailer(&file)
             && self.holds_everything(&file);
         if !same {
             return Ok(None);
@@ -159,21 +159,6 @@ impl Held {
             }
         }
     }
-}
-
-/// Whether an opened archive is the one of this index, by what the file system and its trailer say.
-pub fn is_described_by(archive: &File, index: &Index) -> bool {
-    let identity = &index.identity;
-    let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
-    let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
-    times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && has_trailer(archive, index)
-}
-
-fn has_trailer(archive: &File, index: &Index) -> bool {
-    let expected = index.codec.trailer(index.identity.sum);
-    let mut trailer = vec![0; expected.len()];
-    let at = index.identity.size.saturating_sub(expected.len() as u64);
-    archive.read_exact_at(&mut trailer, at).is_ok() && trailer == expected
 }
 
 /// A header or padding, which needs no dictionary and is small.

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Held for as long as what is returned. The lock is a file of its own: the log's own inode changes with every rotation.
+/// Holds it for as long as the file that is returned is open. A file of its own: the log's own inode changes with every rotation.
 pub fn take(path: &Path) -> Result<File, Fatal> {
     let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
     let lock_path = path.with_file_name(name);
