@@ -1,5 +1,5 @@
 //! What every nodecrew daemon shares and nothing else: settings, logs, signals, readiness, the admin
-//! endpoint, metrics, listening sockets, TLS, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
+//! endpoint, metrics, listening sockets, TLS, locks, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
 
 pub mod accept;
 pub mod admin;
@@ -12,6 +12,7 @@ mod head_timer;
 pub mod http;
 pub mod identity;
 pub mod listen;
+pub mod lock;
 pub mod logs;
 pub mod metrics;
 pub mod origin;

@@ -71,8 +71,8 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
 async fn take(config: &Config, context: &Context) -> Result<Option<OutDir>, Fatal> {
     loop {
         match OutDir::take(&config.out, config.publishing.mode) {
-            Err(Trouble::Locked(path)) => {
-                context.readiness.block("lock", format!("another logcd works on {path}"));
+            Err(held @ Trouble::Locked { .. }) => {
+                context.readiness.block("lock", held.to_string());
             }
             taken => {
                 context.readiness.clear("lock");

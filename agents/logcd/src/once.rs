@@ -36,7 +36,7 @@ pub fn once(config: Config) -> Result<(), Fatal> {
 /// A trouble as the end of the process.
 pub(crate) fn fatal(trouble: Trouble) -> Fatal {
     let exit = match &trouble {
-        Trouble::Locked(_) | Trouble::Aborted | Trouble::ArchiveChanged(_) => Exit::TryAgain,
+        Trouble::Locked { .. } | Trouble::Aborted | Trouble::ArchiveChanged(_) => Exit::TryAgain,
         trouble if trouble.is_disk_full() => Exit::TryAgain,
         _ => Exit::Failure,
     };

@@ -5,13 +5,14 @@ use crate::beneath::{Beneath, Kind, Look, look_into};
 use crate::day;
 use crate::trouble::Trouble;
 use jiff::civil::Date;
+use kit::lock::{Lock, Refused};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub struct Shelf {
 pub struct OutDir {
     shelf: Shelf,
     mode: u32,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Deref for OutDir {
@@ -103,11 +104,10 @@ impl OutDir {
         let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
         let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600)
             .map_err(Trouble::on("write to the directory for archives,", path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Trouble::Locked(path.display().to_string())),
-            Err(TryLockError::Error(error)) => return Err(Trouble::on("lock", &path.join(LOCK))(error)),
-        }
+        let lock = Lock::take(lock).map_err(|refused| match refused {
+            Refused::Held(holder) => Trouble::Locked { path: path.display().to_string(), holder },
+            Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
+        })?;
         let out = OutDir { shelf: Shelf { at }, mode, _lock: lock };
         out.remove_leftovers()?;
         Ok(out)

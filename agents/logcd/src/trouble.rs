@@ -1,6 +1,7 @@
 //! What can stop a cycle. Whatever it is, the published archive stays as it was.
 
 use crate::archive::codec::PackError;
+use kit::lock::Holder;
 use std::io;
 use std::path::Path;
 
@@ -10,8 +11,8 @@ pub enum Trouble {
     Io { doing: String, source: io::Error },
     #[error("the disk is full: {free} bytes are free, {needed} are needed (--min-free included)")]
     DiskFull { free: u64, needed: u64 },
-    #[error("another logcd works on {0}; there can be one for a directory")]
-    Locked(String),
+    #[error("another logcd{holder} works on {path}; there can be one for a directory")]
+    Locked { path: String, holder: Holder },
     #[error("the archive {0} was changed by somebody else while it was read")]
     ArchiveChanged(String),
     #[error("the archive {name} cannot be read: {why}")]

@@ -116,7 +116,7 @@ fn the_next_one_waits_for_the_lock_and_says_so() {
     first.wait_until_ready();
     let second = Daemon::start(&bench, &QUICK);
     wait_until("the second to say why it waits", || {
-        second.get("/ready").1.contains("another logcd works on")
+        second.get("/ready").1.contains("another logcd (process ")
     });
     assert_eq!(second.get("/live").0, 200);
     assert!(first.stop().0.success());

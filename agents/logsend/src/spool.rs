@@ -8,8 +8,9 @@ use crate::flags::WhenFull;
 use crate::outbox::Batch;
 use crate::segments::{Place, Segment, Segments};
 use kit::exit::{Exit, Fatal};
+use kit::lock::{Lock, Refused};
 use memchr::memchr_iter;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub(crate) struct Spool {
     /// The last segment's file as long as it grows.
     open: Option<File>,
     dropped_lines: u64,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What became of an addition.
@@ -49,15 +50,13 @@ impl Spool {
             Fatal::new(Exit::Failure, format!("cannot use the spool {}", directory.display())).because(e)
         };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unusable)?;
-        let lock = private().append(true).create(true).open(directory.join("lock")).map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another logsend uses the spool {}", directory.display());
-                return Err(Fatal::new(Exit::TryAgain, message));
+        let lock = Lock::at(&directory.join("lock"), 0o600).map_err(|refused| match refused {
+            Refused::Held(holder) => {
+                let message = format!("another logsend{holder} uses the spool {}", directory.display());
+                Fatal::new(Exit::TryAgain, message)
             }
-            Err(TryLockError::Error(e)) => return Err(unusable(e)),
-        }
+            Refused::Io(e) => unusable(e),
+        })?;
         let found = take_stock(directory).map_err(unusable)?;
         let segments = Segments::new(found, segment_bytes_max, bytes_max);
         Ok(Spool {
@@ -309,6 +308,7 @@ mod tests {
         let _first = open(directory.path(), WhenFull::Wait);
         let fatal = Spool::open(directory.path(), 16, 64, WhenFull::Wait).unwrap_err();
         assert_eq!(fatal.exit(), Exit::TryAgain);
-        assert!(fatal.one_line().starts_with("another logsend uses the spool /"), "{fatal}");
+        let named = format!("another logsend (process {} on ", std::process::id());
+        assert!(fatal.one_line().starts_with(&named), "{fatal}");
     }
 }

@@ -9,8 +9,9 @@ use crate::log::housekeeping::Housekeeping;
 use crate::log::reading::{self, Found, Torn};
 use crate::log::segment::{self, HEADER_BYTES, Header};
 use crate::log::writer::{self, Durability, Writer};
+use kit::lock::{Lock, Refused};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -32,7 +33,7 @@ pub struct Threads {
     engine: Local,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the directory is in use.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Threads {
@@ -52,16 +53,13 @@ impl Threads {
 }
 
 /// Only one process may have a directory.
-pub fn lock(dir: &Path) -> Result<File, LogError> {
+pub fn lock(dir: &Path) -> Result<Lock, LogError> {
     std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
     let path = dir.join("lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = opened.map_err(LogError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path)(error)),
-    }
+    Lock::at(&path, 0o644).map_err(|refused| match refused {
+        Refused::Held(holder) => LogError::InUse { dir: dir.to_owned(), holder },
+        Refused::Io(error) => LogError::io("lock", &path)(error),
+    })
 }
 
 /// Reads what the directory holds and goes on from there.

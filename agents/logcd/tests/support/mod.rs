@@ -114,7 +114,7 @@ impl Bench {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             match self.try_archivist_in(zone.clone()) {
-                Err(Trouble::Locked(_)) if Instant::now() < deadline => std::thread::yield_now(),
+                Err(Trouble::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
                 taken => return taken.unwrap(),
             }
         }

@@ -37,8 +37,6 @@ pub struct Events {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// Held for as long as this process writes the file.
-    _lock: File,
     file: Arc<File>,
     file_bytes: u64,
     /// How old the file was then; since, a clock counts that nobody sets.
@@ -95,8 +93,7 @@ impl Journal {
         torn |= mended.torn;
         let journal = Journal {
             path: path.to_owned(),
-            owed: Owed::new(directory, mended.unsynced),
-            _lock: lock,
+            owed: Owed::new(directory, mended.unsynced, lock),
             file: Arc::new(file),
             file_bytes: metadata.len(),
             age_at_open: age(&metadata),

@@ -1,42 +1,22 @@
 //! One writer: who else wants to write the same file is told who does already.
 
 use kit::exit::{Exit, Fatal};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use kit::lock::{Lock, Refused};
 use std::path::Path;
 
-/// Holds it for as long as the file that is returned is open. A file of its own: the log's own inode changes with every rotation.
-pub fn take(path: &Path) -> Result<File, Fatal> {
+/// In a file of its own: the log's own inode changes with every rotation.
+pub fn take(path: &Path) -> Result<Lock, Fatal> {
     let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
     let lock_path = path.with_file_name(name);
-    let refused =
-        |e: io::Error| Fatal::new(Exit::Failure, format!("cannot lock {}", lock_path.display())).because(e);
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .open(&lock_path)
-        .map_err(refused)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let path = path.display();
-            let holder = holder.trim();
-            return Err(Fatal::new(
-                Exit::TryAgain,
-                format!("another logd (process {holder}) writes {path}; stop it or choose another --file"),
-            ));
+    Lock::at(&lock_path, 0o644).map_err(|refused| match refused {
+        Refused::Held(holder) => Fatal::new(
+            Exit::TryAgain,
+            format!("another logd{holder} writes {}; stop it or choose another --file", path.display()),
+        ),
+        Refused::Io(e) => {
+            Fatal::new(Exit::Failure, format!("cannot lock {}", lock_path.display())).because(e)
         }
-        Err(std::fs::TryLockError::Error(e)) => return Err(refused(e)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(refused)?;
-    Ok(file)
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,20 @@
 //! What the next sync must write, so that everything that was appended is safe.
 
+use kit::lock::Lock;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+/// One sync.
+#[derive(Debug)]
+pub struct Unsynced {
+    includes: Includes,
+    lock: Arc<Lock>,
+}
+
 /// Files whose last bytes may not be on the disk yet, and the directory when an entry in it may be new.
 #[derive(Clone, Debug, Default)]
-pub struct Unsynced {
+struct Includes {
     files: Vec<Arc<File>>,
     directory: Option<Arc<File>>,
 }
@@ -14,9 +22,13 @@ pub struct Unsynced {
 impl Unsynced {
     /// Blocks until everything is on the disk.
     pub fn sync(&self) -> io::Result<()> {
-        self.files.iter().try_for_each(|file| file.sync_data())?;
+        let Includes { files, directory } = &self.includes;
+        files.iter().try_for_each(|file| file.sync_data())?;
         // Not only its data: on ext4 fdatasync leaves a new entry for later, and the file has no name after a power loss.
-        self.directory.iter().try_for_each(|directory| directory.sync_all())
+        directory.iter().try_for_each(|directory| directory.sync_all())?;
+        // When ext4 gives up its journal, the new size of a file is no longer kept, and neither write nor fdatasync says so
+        // until it has become read-only. It never takes the journal up again: where it takes a change now, it kept the size.
+        self.lock.prove_writable()
     }
 }
 
@@ -24,25 +36,26 @@ impl Unsynced {
 #[derive(Debug)]
 pub struct Owed {
     directory: Arc<File>,
+    /// Held for as long as this process writes the file.
+    lock: Arc<Lock>,
     /// Rotated files, and the directory, that the next sync must include.
-    next: Unsynced,
-    /// What the sync under way includes.
-    under_way: Unsynced,
+    next: Includes,
+    under_way: Includes,
     /// Whether there will ever be a sync.
     syncs: bool,
 }
 
 impl Owed {
     /// The open file's entry in the directory may be new.
-    pub fn new(directory: File, files: Vec<Arc<File>>) -> Owed {
+    pub fn new(directory: File, files: Vec<Arc<File>>, lock: Lock) -> Owed {
         let directory = Arc::new(directory);
-        let next = Unsynced { files, directory: Some(directory.clone()) };
-        Owed { directory, next, under_way: Unsynced::default(), syncs: true }
+        let next = Includes { files, directory: Some(directory.clone()) };
+        Owed { directory, lock: Arc::new(lock), next, under_way: Includes::default(), syncs: true }
     }
 
     pub fn never(&mut self) {
         self.syncs = false;
-        self.next = Unsynced::default();
+        self.next = Includes::default();
     }
 
     /// Another file took the place of this one.
@@ -57,7 +70,7 @@ impl Owed {
         self.end(false); // one that was given up, if any
         self.under_way = std::mem::take(&mut self.next);
         self.under_way.files.push(open);
-        self.under_way.clone()
+        Unsynced { includes: self.under_way.clone(), lock: self.lock.clone() }
     }
 
     /// One that failed may not have come to everything: the next must include it again.
@@ -78,9 +91,11 @@ mod tests {
     #[test]
     fn what_a_failed_sync_may_not_have_come_to_is_in_the_next() {
         let file = || tempfile::tempfile().unwrap();
-        let mut owed = Owed::new(file(), Vec::new());
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::at(&directory.path().join("lock"), 0o600).unwrap();
+        let mut owed = Owed::new(file(), Vec::new(), lock);
         let (first, second) = (Arc::new(file()), Arc::new(file()));
-        let what = |unsynced: Unsynced| (unsynced.files.len(), unsynced.directory.is_some());
+        let what = |Unsynced { includes, .. }| (includes.files.len(), includes.directory.is_some());
         assert_eq!(what(owed.begin(first.clone())), (1, true), "its entry is new");
         owed.replaced(first);
         for _ in 0..2 {

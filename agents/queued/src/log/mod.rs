@@ -13,6 +13,7 @@ pub mod repair;
 pub mod segment;
 pub mod writer;
 
+use kit::lock::Holder;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,8 @@ use std::path::{Path, PathBuf};
 pub enum LogError {
     #[error("cannot {what} {path}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{dir} is in use by another queued; give this one its own --data directory")]
-    InUse { dir: PathBuf },
+    #[error("{dir} is in use by another queued{holder}; give this one its own --data directory")]
+    InUse { dir: PathBuf, holder: Holder },
     #[error(
         "{path} is damaged at byte {offset}: {why}; `queued check {dir}` lists all damage, \
          `queued repair {dir}` keeps what can be read"

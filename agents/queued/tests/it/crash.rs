@@ -224,5 +224,5 @@ fn only_one_server_has_a_directory() {
     let other = crate::daemon::Setup::new(&["--data", path.to_str().unwrap()]);
     let output = other.run();
     assert_eq!(output.status.code(), Some(75));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another queued"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another queued (process "));
 }
