@@ -6,6 +6,7 @@ pub mod admin;
 pub mod allow;
 pub mod backoff;
 pub mod daemon;
+pub mod disk;
 pub mod events;
 pub mod exit;
 mod head_timer;

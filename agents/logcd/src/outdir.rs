@@ -5,6 +5,7 @@ use crate::beneath::{Beneath, Kind, Look, look_into};
 use crate::day;
 use crate::trouble::Trouble;
 use jiff::civil::Date;
+use kit::disk::still_takes_changes;
 use kit::lock::{Lock, Refused};
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -30,7 +31,7 @@ pub struct Shelf {
 pub struct OutDir {
     shelf: Shelf,
     mode: u32,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Deref for OutDir {
@@ -108,7 +109,7 @@ impl OutDir {
             Refused::Held(holder) => Trouble::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
         })?;
-        let out = OutDir { shelf: Shelf { at }, mode, _lock: lock };
+        let out = OutDir { shelf: Shelf { at }, mode, lock };
         out.remove_leftovers()?;
         Ok(out)
     }
@@ -143,6 +144,7 @@ impl OutDir {
             .map_err(Trouble::doing(format!("rename {draft} to {}", self.path_of(target))))?;
         nix::unistd::fsync(self.at.fd())
             .map_err(io::Error::from)
+            .and_then(|()| still_takes_changes(self.lock.file()))
             .map_err(Trouble::on("sync the directory", self.path()))
     }
 

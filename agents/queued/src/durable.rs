@@ -89,7 +89,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     let file = file.ok_or_else(|| LogError::io("open", &last_path)(std::io::ErrorKind::NotFound.into()))?;
     // What the last run wrote may not be on the disk yet, and will be built upon.
     file.sync_all().map_err(LogError::io("sync", &last_path))?;
-    segment::sync_dir(&dir).map_err(LogError::io("sync", &dir))?;
+    segment::sync_name(&dir, &file).map_err(LogError::io("sync", &dir))?;
     let finished = segments.into_iter().filter(|(number, _)| *number != last.number).collect();
     let spare = if segment::has_spare(&dir, segment_bytes) { Spare::Ready } else { Spare::Wanted };
     let front = Front {

@@ -3,6 +3,7 @@
 //! A scenario is run once to count the calls of each kind, then once for each of them and each fault. Calls are counted by
 //! thread, as strace does: the Nth of each thread is hit.
 
+mod false_syncs;
 mod logcd;
 mod logd;
 mod queued;

@@ -1,5 +1,6 @@
 //! What the next sync must write, so that everything that was appended is safe.
 
+use kit::disk::still_takes_changes;
 use kit::lock::Lock;
 use std::fs::File;
 use std::io;
@@ -26,9 +27,7 @@ impl Unsynced {
         files.iter().try_for_each(|file| file.sync_data())?;
         // Not only its data: on ext4 fdatasync leaves a new entry for later, and the file has no name after a power loss.
         directory.iter().try_for_each(|directory| directory.sync_all())?;
-        // When ext4 gives up its journal, the new size of a file is no longer kept, and neither write nor fdatasync says so
-        // until it has become read-only. It never takes the journal up again: where it takes a change now, it kept the size.
-        self.lock.prove_writable()
+        still_takes_changes(self.lock.file())
     }
 }
 

@@ -120,7 +120,7 @@ fn rewrite(dir: &Path, found: &mut Found) -> Result<PathBuf, LogError> {
         let to = aside.join(from.file_name().unwrap_or_default());
         std::fs::rename(&from, to).map_err(LogError::io("put aside", &from))?;
     }
-    segment::sync_dir(dir).map_err(LogError::io("sync", dir))?;
+    segment::sync_name(dir, &sink.file).map_err(LogError::io("sync", dir))?;
     Ok(aside)
 }
 

@@ -5,6 +5,7 @@
 //! ```
 
 use super::LogError;
+use kit::disk::still_takes_changes;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -149,8 +150,14 @@ pub fn begin(dir: &Path, header: &Header) -> io::Result<File> {
     if !half_way {
         std::fs::rename(spare, path)?;
     }
-    sync_dir(dir)?;
+    sync_name(dir, &file)?;
     Ok(file)
+}
+
+/// After this the file has its name also after a power loss.
+pub fn sync_name(dir: &Path, file: &File) -> io::Result<()> {
+    sync_dir(dir)?;
+    still_takes_changes(file)
 }
 
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
