@@ -6,9 +6,6 @@ _list:
 # What special tests are compiled with: the same for all of them, so that it is compiled once.
 special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests,nodecrew/root-tests,attacks/root-tests"
 
-# What `just bench` measures.
-bench_profile := env("BENCH_PROFILE", "dist")
-
 # Run the whole crew on this host, with its data in ./nodecrew-data
 run *FLAGS:
     cargo run --release -p nodecrew -- up {{FLAGS}}
@@ -53,13 +50,13 @@ attacks *FLAGS:
     cargo build {{special}} --bins
     cargo test {{special}} --test attacks -- --test-threads 4 {{FLAGS}}
 
-# An agent as it is shipped beside its limits and peers, as ratios: just bench logd --quick. With plots in target/bench/index.html.
-# BENCH_PROFILE=release compiles sooner
+# An agent as it is shipped (or the binary that BINARY names) beside its limits and peers, as ratios: just bench logd --quick. With
+# plots in target/bench/index.html
 bench agent *FLAGS:
     tests/bench/peers
     cargo build --release -p bench
-    cargo build --profile {{bench_profile}} -p {{agent}}
-    ./target/release/bench {{agent}} --{{agent}} target/{{bench_profile}}/{{agent}} {{FLAGS}}
+    [ -n "${BINARY:-}" ] || cargo build --profile dist -p {{agent}}
+    ./target/release/bench {{agent}} --{{agent}} "${BINARY:-target/dist/{{agent}}}" {{FLAGS}}
 
 # The parts through which every byte goes, in instructions beside those noted (needs valgrind; no busy machine disturbs it). --note notes
 # them anew. By the clock: cargo bench -p hot
@@ -101,6 +98,7 @@ test-toolbox:
     #!/usr/bin/env bash
     set -euo pipefail
     . images/static
+    # Not as it is in the images: to make it small takes minutes, for a binary that does the same.
     cargo clippy "${toolbox[@]}" --all-targets -- -D warnings
     cargo test "${toolbox[@]}"
 

@@ -62,6 +62,19 @@ fn a_full_disk_holds_senders_back_until_there_is_room() {
 }
 
 #[test]
+fn it_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
+    let setup = Setup::new();
+    let disk = Mounted::new(&setup);
+    let filler = setup.path("filler");
+    std::fs::write(&filler, vec![0; 4 << 20]).expect_err("it is full");
+    let logd = setup.start();
+    std::fs::remove_file(filler).unwrap();
+    client::send(logd.address(), b"line\n").unwrap();
+    assert_eq!(logd.file(), b"line\n");
+    drop(disk);
+}
+
+#[test]
 fn rotated_files_make_room_by_themselves() {
     let setup = Setup::new().arguments(&["--rotate-bytes", "200KB", "--keep-bytes", "600KB", "--no-gzip"]);
     let disk = Mounted::new(&setup);
