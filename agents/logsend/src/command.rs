@@ -65,16 +65,22 @@ impl Command {
     pub(crate) async fn feed(&mut self, sink: &impl Sink, stop: &Stop) {
         let Command { pid, streams: [out, err], exit, child_ends, signals } = self;
         let quit = CancellationToken::new();
-        let pumps = async { tokio::join!(out.pump(sink, &quit), err.pump(sink, &quit)) };
-        tokio::pin!(pumps);
-        let mut pumped = false;
-        while !pumped || exit.is_none() {
-            tokio::select! {
-                _ = &mut pumps, if !pumped => pumped = true,
-                _ = child_ends.recv() => *exit = exit.or(reap(*pid)),
-                signal = next(signals) => if exit.is_none() { forward(*pid, signal) },
-                () = stop.drain.cancelled(), if exit.is_some() && !quit.is_cancelled() => quit.cancel(),
+        {
+            let pumps = async { tokio::join!(out.pump(sink, &quit), err.pump(sink, &quit)) };
+            tokio::pin!(pumps);
+            let mut pumped = false;
+            while !pumped || exit.is_none() {
+                tokio::select! {
+                    _ = &mut pumps, if !pumped => pumped = true,
+                    _ = child_ends.recv() => *exit = exit.or(reap(*pid)),
+                    signal = next(signals) => if exit.is_none() { forward(*pid, signal) },
+                    () = stop.drain.cancelled(), if exit.is_some() && !quit.is_cancelled() => quit.cancel(),
+                }
             }
+        }
+        if quit.is_cancelled() {
+            // Its end may be known before its last words are read, and there is still time to deliver them.
+            [out, err].into_iter().for_each(|stream| stream.take_the_rest(sink));
         }
     }
 

@@ -66,6 +66,32 @@ fn signals_reach_the_command_and_its_last_words_reach_logd() {
     }
 }
 
+/// The end of the command and its last words are there at once, whatever is looked at first.
+#[test]
+fn last_words_reach_logd_also_when_the_end_is_noticed_first() {
+    for _ in 0..10 {
+        let receiver = Receiver::start(&[Act::Receipt]);
+        let directory = tempfile::tempdir().unwrap();
+        let script = "trap 'echo $$ > new; mv new trapped; until [ -e go ]; do :; done; echo last words; exit 3' TERM; \
+                      echo ready; while :; do read x; done";
+        let mut command = command(receiver.port(), ["--", "sh", "-c", script]);
+        let child = command.current_dir(directory.path()).spawn().unwrap();
+        receiver.wait_until("ready", |receiver| receiver.receipted() == b"ready\n");
+        terminate(&child);
+        let trapped = directory.path().join("trapped");
+        trial::wait_until("the signal to be passed on", || trapped.exists());
+        signal(&child, Signal::SIGSTOP);
+        std::fs::write(directory.path().join("go"), "").unwrap();
+        let pid = std::fs::read_to_string(trapped).unwrap();
+        let stat = format!("/proc/{}/stat", pid.trim());
+        trial::wait_until("the command's end", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
+        signal(&child, Signal::SIGCONT);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert_eq!(receiver.receipted(), b"ready\nlast words\n");
+    }
+}
+
 #[test]
 fn a_command_that_ignores_the_signal_is_killed_when_the_drain_time_is_over() {
     let receiver = Receiver::start(&[Act::Receipt]);
