@@ -309,6 +309,7 @@ mod tests {
         let fatal = Spool::open(directory.path(), 16, 64, WhenFull::Wait).unwrap_err();
         assert_eq!(fatal.exit(), Exit::TryAgain);
         let named = format!("another logsend (process {} on ", std::process::id());
-        assert!(fatal.one_line().starts_with(&named), "{fatal}");
+        let line = fatal.one_line();
+        assert!(line.starts_with(&named) && line.contains(") uses the spool /"), "{fatal}");
     }
 }
