@@ -3,8 +3,8 @@
 _list:
     @just --list
 
-# What special tests are compiled with: the same for all of them, so that it is compiled once.
-special := "--workspace --features logd/client-tests,logd/root-tests,logsend/client-tests,logsend/root-tests,logcd/client-tests,logcd/root-tests,queued/client-tests,queued/openapi-tests,queuectl/client-tests,nodecrew/browser-tests,nodecrew/prometheus-tests,nodecrew/root-tests,attacks/root-tests"
+# What the tests compile, and every binary with it: the same crates with the same features, so that nothing is compiled twice.
+binaries := "cargo build --workspace --tests --bins"
 
 # Run the whole crew on this host, with its data in ./nodecrew-data
 run *FLAGS:
@@ -21,34 +21,19 @@ lint:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 
-# Tests with other people's programs: nc of busybox and OpenBSD, curl, logger, every reader of archives, strace …
-test-clients:
-    cargo test {{special}} --test it -- real_clients each_line_is_exactly_one_write walkthroughs slow_disk clock_jumps a_terminal
-    cargo test {{special}} --test readers --test terminal
-
-# The agents' pages in a headless Chromium: needs chromium and chromium-driver. SCREENSHOTS=DIR keeps what it saw
-test-pages:
-    cargo test {{special}} --test browser -- --test-threads 2
-
-# Alert rules, dashboard and what running agents serve, before promtool, of Debian's package prometheus
-test-rules:
-    cargo test {{special}} --test monitoring
-
-# queued against its OpenAPI file: thousands of made-up requests
-test-openapi:
-    python3 -m venv target/schemathesis
-    target/schemathesis/bin/pip install --quiet 'schemathesis>=4.32,<5'
-    SCHEMATHESIS={{justfile_directory()}}/target/schemathesis/bin/schemathesis cargo test {{special}} --test it -- schemathesis
+# Tests with other people's programs: those that .ci/run installs. Some of them by a word of their names: just test-programs nc
+test-programs *WORDS:
+    test -x target/schemathesis/bin/schemathesis || (python3 -m venv target/schemathesis && target/schemathesis/bin/pip install --quiet 'schemathesis>=4.32,<5')
+    PATH=$PWD/target/schemathesis/bin:$PATH cargo test --workspace --tests -- --ignored --skip root {{WORDS}}
 
 # Tests that mount file systems or make namespaces, and the README's commands: as root
 test-root:
-    cargo test {{special}} --test it -- root_ as_process_1
-    cargo test {{special}} --test root_filesystems --test readme_commands
+    cargo test --workspace --tests -- --ignored root
 
 # Power loss on ext4 and XFS, and a fault or SIGKILL at each system call: as root, with strace. ROUNDS=200 for many rounds and all calls
 attacks *FLAGS:
-    cargo build {{special}} --bins
-    cargo test {{special}} --test attacks -- --test-threads 4 {{FLAGS}}
+    {{binaries}}
+    cargo test --workspace --features attacks/root-tests --test attacks -- --test-threads 4 {{FLAGS}}
 
 # An agent as it is shipped (or the binary that BINARY names) beside its limits and peers, as ratios: just bench logd --quick. With
 # plots in target/bench/index.html
@@ -59,9 +44,9 @@ bench agent *FLAGS:
     ./target/release/bench {{agent}} --{{agent}} "${BINARY:-target/dist/{{agent}}}" {{FLAGS}}
 
 # The parts through which every byte goes, in instructions beside those noted (needs valgrind; no busy machine disturbs it). --note notes
-# them anew. By the clock: cargo bench -p hot
+# them anew. By the clock: cargo bench -p hot --features clock
 instructions *FLAGS:
-    cargo build {{special}} --bin hot
+    {{binaries}}
     ./target/debug/hot {{FLAGS}}
 
 # The three agents under load for so many minutes: memory, descriptors and threads must be flat at the end
@@ -105,7 +90,7 @@ test-toolbox:
 # The images under real podman, and a real registry: as root. Not of profile dist, which is smaller and takes far longer
 test-containers profile="release":
     images/build {{profile}}
-    IMAGE_PROFILE={{profile}} cargo test -p containers --features container-tests --test containers
+    IMAGE_PROFILE={{profile}} cargo test --workspace --features containers/container-tests --test containers
 
 # The package on a Debian with a real systemd, in a container: as root
 test-package:
@@ -119,7 +104,8 @@ e2e *FLAGS:
 e2e-here cluster="../shared/cluster":
     #!/usr/bin/env bash
     set -euo pipefail
-    tests=(cargo test -p cluster --features node-loss-tests --test cluster)
+    # A directory of its own: whoever compiles meanwhile has the lock of the other.
+    tests=(cargo test -p cluster --features node-loss-tests --target-dir target/nodes --test cluster)
     "${tests[@]}" --no-run
     # A lost node takes other tests' pods with it.
     apart='"$@" -- --test-threads=4 --skip node_loss && "$@" -- --test-threads=1 node_loss'

@@ -115,9 +115,9 @@ fn the_next_one_waits_for_the_lock_and_says_so() {
     let first = Daemon::start(&bench, &QUICK);
     first.wait_until_ready();
     let second = Daemon::start(&bench, &QUICK);
-    wait_until("the second to say why it waits", || {
-        second.get("/ready").1.contains("another logcd (process ")
-    });
+    let holder = trial::holder(first.pid().as_raw().unsigned_abs());
+    let why = format!("another logcd {holder} works on {}; there can be one", bench.out().display());
+    wait_until("the second to say why it waits", || second.get("/ready").1.contains(&why));
     assert_eq!(second.get("/live").0, 200);
     assert!(first.stop().0.success());
     second.wait_until_ready();

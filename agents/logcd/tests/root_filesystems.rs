@@ -1,5 +1,4 @@
 //! What only root can set up: a small file system that really fills up, one with reflinks, a device.
-//! `just` runs these; `cargo test -p logcd --features root-tests --test root_filesystems` does too.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -27,7 +26,8 @@ impl Drop for Mount {
 }
 
 #[test]
-fn a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_nothing_else() {
+#[ignore = "needs root, to mount: just test-root"]
+fn root_a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_nothing_else() {
     let bench = Bench::new(&[]);
     let _mount = Mount::new(&bench.out(), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
     let mut dice = Dice::new(1);
@@ -49,7 +49,8 @@ fn a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_nothi
 }
 
 #[test]
-fn with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
+#[ignore = "needs root, to mount: just test-root"]
+fn root_with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
     let bench = Bench::new(&[]);
     let image = bench.root.path().join("image");
     std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
@@ -81,7 +82,8 @@ fn with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
 }
 
 #[test]
-fn a_device_is_passed_over() {
+#[ignore = "needs root, to mount: just test-root"]
+fn root_a_device_is_passed_over() {
     let bench = Bench::new(&[]);
     bench.write("a.log", "line\n");
     run(Command::new("mknod").arg(bench.log("zero.log")).args(["c", "1", "5"]));

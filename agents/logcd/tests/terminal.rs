@@ -1,4 +1,4 @@
-//! What a person at a terminal sees of work that takes its time, and nobody else. Needs `script` of util-linux.
+//! What a person at a terminal sees of work that takes its time, and nobody else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -67,6 +67,7 @@ fn a_terminal_shows_how_far_archiving_and_verifying_are_and_a_pipe_does_not(code
 }
 
 #[test]
+#[ignore = "needs script of util-linux: just test-programs"]
 fn small_work_shows_no_bar_even_to_a_terminal() {
     let bench = Bench::new(&[]);
     bench.write("a.log", "line\n");

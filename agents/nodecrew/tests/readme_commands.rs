@@ -1,8 +1,8 @@
 //! Every command of the project's README is run by a test: here, word for word as it is written there, where a
 //! host is enough; else by the test that is named. A command that is new or changed has no place and is told.
 //!
-//! Here means with the feature `root-tests`, as root, in a network and over directories that are this test's
-//! own, since the README uses well-known ports and /var/log. It needs nc of OpenBSD, curl, tar and ip.
+//! Here means as root, in a network and over directories that are this test's own, since the README uses
+//! well-known ports and /var/log.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -10,10 +10,6 @@ use std::path::{Path, PathBuf};
 const README: &str = include_str!("../../../README.md");
 
 /// Who runs a command.
-#[cfg_attr(
-    not(feature = "root-tests"),
-    expect(dead_code, reason = "what it is run with counts where it is run")
-)]
 enum By {
     /// This test: with this exit code, and an output that holds this.
     Here(i32, &'static str),
@@ -24,10 +20,6 @@ enum By {
 }
 
 /// How to tell that what goes on is at work.
-#[cfg_attr(
-    not(feature = "root-tests"),
-    expect(dead_code, reason = "what it is run with counts where it is run")
-)]
 enum Sign {
     /// `/ready` is answered with 200 on this port.
     Ready(u16),
@@ -109,8 +101,7 @@ fn every_command_of_the_readme_is_run_by_a_test() {
     }
 }
 
-#[cfg(feature = "root-tests")]
-mod here {
+mod as_root {
     use super::*;
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::signal::{Signal, kill, killpg};
@@ -269,6 +260,7 @@ mod here {
     }
 
     #[test]
+    #[ignore = "needs root, nc of OpenBSD, curl, tar and ip: just test-root"]
     fn the_first_five_minutes_are_as_the_readme_says() {
         move_out();
         let programs = programs();

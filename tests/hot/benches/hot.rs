@@ -1,4 +1,4 @@
-//! Each part by the clock: cargo bench -p hot.
+//! Each part by the clock: cargo bench -p hot --features clock.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

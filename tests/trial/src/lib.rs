@@ -11,6 +11,6 @@ mod wait;
 pub use certificate::self_signed;
 pub use clock::Clock;
 pub use http::{Answer, ask, metric, tell};
-pub use process::{Process, run_to_end, signal, with_input};
+pub use process::{Process, holder, run_to_end, signal, with_input};
 pub use setup::Setup;
 pub use wait::{DEADLINE, LOOK_EVERY, wait_until};

@@ -220,6 +220,11 @@ pub fn signal(child: &Child, signal: Signal) {
     nix::sys::signal::kill(pid(child), signal).unwrap();
 }
 
+/// What the agents call the process that holds a lock, where it is one of this host.
+pub fn holder(pid: u32) -> String {
+    format!("(process {pid} on {})", nix::sys::utsname::uname().unwrap().nodename().to_string_lossy())
+}
+
 /// For what is to be refused: one that goes on instead fails the test.
 pub fn run_to_end(command: &mut Command) -> Output {
     let mut child =

@@ -1,4 +1,4 @@
-//! A wall clock that is set: a file becomes no older by that, and no younger. Needs libfaketime.
+//! A wall clock that is set: a file becomes no older by that, and no younger.
 
 use crate::client::send;
 use crate::daemon::{Logd, Setup};
@@ -24,6 +24,7 @@ fn set_clock(logd: &Logd, clock: &Clock, offset: &str) {
 }
 
 #[test]
+#[ignore = "needs libfaketime: just test-programs"]
 fn a_clock_that_is_put_forward_rotates_nothing() {
     let (logd, clock) = start("1h");
     set_clock(&logd, &clock, "+10y");
@@ -31,6 +32,7 @@ fn a_clock_that_is_put_forward_rotates_nothing() {
 }
 
 #[test]
+#[ignore = "needs libfaketime: just test-programs"]
 fn a_clock_that_is_put_back_delays_no_rotation() {
     let (logd, clock) = start("1s");
     set_clock(&logd, &clock, "-10y");

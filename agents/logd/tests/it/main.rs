@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod client;
-#[cfg(feature = "client-tests")]
 mod clock_jumps;
 mod command_line;
 mod crowd;
@@ -12,12 +11,9 @@ mod hostile;
 mod metrics;
 mod odd_input;
 mod operation;
-#[cfg(feature = "client-tests")]
 mod real_clients;
 mod receipt;
-#[cfg(feature = "root-tests")]
 mod root_disk_full;
-#[cfg(feature = "root-tests")]
 mod root_half_open;
 mod rotation;
 mod stats;

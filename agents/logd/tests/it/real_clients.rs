@@ -1,4 +1,4 @@
-//! The clients that people have. Each must be installed where the feature `client-tests` is on.
+//! The clients that people have.
 
 use crate::daemon::Logd;
 use std::io::Write;
@@ -28,6 +28,7 @@ fn port(logd: &Logd) -> String {
 }
 
 #[test]
+#[ignore = "needs nc of OpenBSD: just test-programs"]
 fn openbsd_nc_ends_with_the_receipt() {
     let logd = Logd::start(&[]);
     run("nc", &["-N", "127.0.0.1", &port(&logd)], LINES);
@@ -36,6 +37,7 @@ fn openbsd_nc_ends_with_the_receipt() {
 }
 
 #[test]
+#[ignore = "needs busybox: just test-programs"]
 fn busybox_nc_ends_with_the_receipt() {
     let logd = Logd::start(&[]);
     run("busybox", &["nc", "127.0.0.1", &port(&logd)], LINES);
@@ -44,6 +46,7 @@ fn busybox_nc_ends_with_the_receipt() {
 }
 
 #[test]
+#[ignore = "needs bash: just test-programs"]
 fn bash_writes_to_its_dev_tcp() {
     let logd = Logd::start(&[]);
     run("bash", &["-c", "exec cat > /dev/tcp/127.0.0.1/$0", &port(&logd)], LINES);
@@ -51,6 +54,7 @@ fn bash_writes_to_its_dev_tcp() {
 }
 
 #[test]
+#[ignore = "needs logger: just test-programs"]
 fn logger_counts_octets_or_ends_lines() {
     for framing in [&["--octet-count"][..], &[]] {
         let logd = Logd::start(&[]);
@@ -77,6 +81,7 @@ fn logger_counts_octets_or_ends_lines() {
 }
 
 #[test]
+#[ignore = "needs socat: just test-programs"]
 fn socat_and_the_receipt() {
     let logd = Logd::start(&[]);
     run("socat", &["-t60", "-", &format!("TCP:127.0.0.1:{}", port(&logd))], LINES);

@@ -1,4 +1,4 @@
-//! A real file system of 2 MiB that fills; root may mount one, where the feature `root-tests` is on.
+//! A real file system of 2 MiB that fills.
 
 use crate::client;
 use crate::daemon::{Logd, Setup};
@@ -41,6 +41,7 @@ fn full(logd: &Logd) -> bool {
 }
 
 #[test]
+#[ignore = "needs root, to mount: just test-root"]
 fn a_full_disk_holds_senders_back_until_there_is_room() {
     let setup = Setup::new().arguments(&["--rotate-bytes", "0"]);
     let disk = Mounted::new(&setup);
@@ -62,6 +63,7 @@ fn a_full_disk_holds_senders_back_until_there_is_room() {
 }
 
 #[test]
+#[ignore = "needs root, to mount: just test-root"]
 fn it_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
     let setup = Setup::new();
     let disk = Mounted::new(&setup);
@@ -75,6 +77,7 @@ fn it_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+#[ignore = "needs root, to mount: just test-root"]
 fn rotated_files_make_room_by_themselves() {
     let setup = Setup::new().arguments(&["--rotate-bytes", "200KB", "--keep-bytes", "600KB", "--no-gzip"]);
     let disk = Mounted::new(&setup);
@@ -88,6 +91,7 @@ fn rotated_files_make_room_by_themselves() {
 }
 
 #[test]
+#[ignore = "needs root, to mount: just test-root"]
 fn a_disk_that_fills_during_rotation_and_compression_loses_nothing() {
     let setup =
         Setup::new().arguments(&["--rotate-bytes", "300KB", "--keep-files", "0", "--keep-bytes", "0"]);

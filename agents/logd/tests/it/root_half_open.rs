@@ -1,4 +1,4 @@
-//! A peer whose host is gone: nothing comes from it any more, not even an end. Needs root and iptables.
+//! A peer whose host is gone: nothing comes from it any more, not even an end.
 
 use crate::client::{connect_from, send};
 use crate::daemon::Logd;
@@ -33,6 +33,7 @@ impl Drop for CableCut {
 }
 
 #[test]
+#[ignore = "needs root and iptables: just test-root"]
 fn root_a_peer_whose_host_is_gone_is_found_out_and_its_lines_stay() {
     let logd = Logd::start(&["--keepalive", "1s", "--max-connections", "1"]);
     let mut peer = connect_from(GONE, logd.address());

@@ -178,8 +178,8 @@ fn who_is_no_logd_is_told_apart_and_cannot_harm_the_terminal() {
     }
 }
 
-#[cfg(feature = "client-tests")]
 #[test]
+#[ignore = "needs script of util-linux: just test-programs"]
 fn a_terminal_is_drawn_anew_each_second() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"one\n").unwrap();

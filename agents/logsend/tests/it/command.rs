@@ -121,10 +121,9 @@ fn undelivered_lines_turn_a_success_into_try_again_and_leave_a_failure_alone() {
     }
 }
 
-/// Needs the right to make namespaces.
-#[cfg(feature = "root-tests")]
 #[test]
-fn as_process_1_it_leaves_no_zombies_and_passes_signals_and_codes_on() {
+#[ignore = "needs root, for a namespace: just test-root"]
+fn root_as_process_1_it_leaves_no_zombies_and_passes_signals_and_codes_on() {
     let receiver = Receiver::start(&[Act::Receipt]);
     // An orphan ends and is adopted by process 1; the loop ends when nothing of it is left.
     let script = "trap 'exit 6' TERM; sh -c 'sh -c \"exit 0\" & exit 0'; \

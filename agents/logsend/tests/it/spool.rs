@@ -216,7 +216,9 @@ fn a_spool_has_one_user_and_the_second_is_told_to_try_again() {
     receiver.wait_until("the first is at work", |receiver| receiver.receipts() == 1);
     let second = run(receiver.port(), &spooling(directory.path(), &[]), b"");
     assert_eq!(second.status.code(), Some(75));
-    assert!(stderr(&second).contains("logsend: another logsend (process "), "{}", stderr(&second));
+    let holder = trial::holder(first.id());
+    let why = format!("logsend: another logsend {holder} uses the spool {}", directory.path().display());
+    assert!(stderr(&second).contains(&why), "{}", stderr(&second));
     with_input(first, b"");
 }
 

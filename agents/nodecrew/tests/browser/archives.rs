@@ -47,6 +47,7 @@ impl Logcd {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn cycles_archives_and_their_contents_appear_by_themselves() {
     let logcd = Logcd::start();
     let browser = logcd.page();
@@ -64,6 +65,7 @@ fn cycles_archives_and_their_contents_appear_by_themselves() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn what_is_passed_over_is_named_with_its_reason_and_strangers_names_do_nothing() {
     let logcd = Logcd::start();
     let browser = logcd.page();
@@ -81,6 +83,7 @@ fn what_is_passed_over_is_named_with_its_reason_and_strangers_names_do_nothing()
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_lost_connection_is_said_and_healed() {
     let mut logcd = Logcd::start();
     let browser = logcd.page();
@@ -93,6 +96,7 @@ fn a_lost_connection_is_said_and_healed() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn only_archives_can_be_asked_for_and_nothing_is_followed() {
     let logcd = Logcd::start();
     let path = logcd.directory.path();
@@ -109,6 +113,7 @@ fn only_archives_can_be_asked_for_and_nothing_is_followed() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
     let logcd = Logcd::start();
     let browser = logcd.page();

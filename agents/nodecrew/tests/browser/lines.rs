@@ -48,6 +48,7 @@ impl Logd {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
     let logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();
@@ -72,6 +73,7 @@ fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn strangers_lines_are_shown_and_do_nothing() {
     let logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();
@@ -86,6 +88,7 @@ fn strangers_lines_are_shown_and_do_nothing() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_lost_connection_is_said_and_healed() {
     let mut logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();
@@ -98,6 +101,7 @@ fn a_lost_connection_is_said_and_healed() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn lines_are_for_those_only_whom_the_operator_let_see_them() {
     let logd = Logd::start(&[]);
     logd.send("secret\n");
@@ -124,6 +128,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
     let logd = Logd::start(&["--show-lines", "--rotate-bytes", "2KiB"]);
     let browser = logd.page();

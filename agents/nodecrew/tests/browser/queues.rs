@@ -63,6 +63,7 @@ impl Queued {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn what_is_pushed_leased_and_acked_appears_by_itself_and_the_plots_move() {
     let queued = Queued::start(&[]);
     let browser = queued.page("");
@@ -95,6 +96,7 @@ fn what_is_pushed_leased_and_acked_appears_by_itself_and_the_plots_move() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_dead_letter_is_redriven_another_deleted_and_only_after_a_yes() {
     let queued = Queued::start(&[]);
     queued.bury("q", b"first", "bad luck");
@@ -119,6 +121,7 @@ fn a_dead_letter_is_redriven_another_deleted_and_only_after_a_yes() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn an_item_is_pushed_and_the_queue_sealed_with_the_keyboard_alone() {
     let queued = Queued::start(&[]);
     let browser = queued.page("");
@@ -153,6 +156,7 @@ fn an_item_is_pushed_and_the_queue_sealed_with_the_keyboard_alone() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_lost_connection_is_said_and_healed_and_what_was_gone_meanwhile_goes() {
     let mut queued = Queued::start(&["--data", "memory"]);
     queued.post("/v1/queues/before/items", "x");
@@ -168,6 +172,7 @@ fn a_lost_connection_is_said_and_healed_and_what_was_gone_meanwhile_goes() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_token_is_asked_for_kept_in_the_tab_and_refusals_are_said() {
     let queued = Queued::start(&["--tokens", "tokens"]);
     queued.post("/v1/queues/q/items", "x");
@@ -191,6 +196,7 @@ fn a_token_is_asked_for_kept_in_the_tab_and_refusals_are_said() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn strangers_text_is_shown_and_does_nothing() {
     let queued = Queued::start(&[]);
     queued.bury("dead", HOSTILE.as_bytes(), HOSTILE);
@@ -234,6 +240,7 @@ fn strangers_text_is_shown_and_does_nothing() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
     let queued = Queued::start(&[]);
     queued.bury("keygen", b"work-item-13", "exit code 1: cannot write /out/13.pem: No space left on device");
@@ -273,6 +280,7 @@ fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn everything_has_a_name_for_those_who_cannot_see_it() {
     let queued = Queued::start(&[]);
     queued.bury("q", b"x", "why");
@@ -291,6 +299,7 @@ fn everything_has_a_name_for_those_who_cannot_see_it() {
 }
 
 #[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn the_pages_files_forbid_scripts_from_elsewhere_and_frames() {
     let queued = Queued::start(&[]);
     for path in ["/", "/page/agent.js", "/page/kit.js", "/page/kit.css", "/page/icon.svg"] {

@@ -1,10 +1,8 @@
 //! The dashboard and the alert rules ask for nothing but metrics that there are.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-#[cfg(feature = "prometheus-tests")]
 #[path = "../browser/agent.rs"]
 mod agent;
-#[cfg(feature = "prometheus-tests")]
 mod promtool;
 
 use serde_json::Value;

@@ -44,6 +44,7 @@ fn alerts() -> BTreeSet<&'static str> {
 }
 
 #[test]
+#[ignore = "needs promtool: just test-programs"]
 fn its_parser_takes_rules_and_dashboard() {
     let directory = tempfile::tempdir().unwrap();
     let expressions = filled_in();
@@ -181,6 +182,7 @@ fn in_the_older_format(page: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs promtool: just test-programs"]
 fn its_linter_finds_nothing_in_what_running_agents_serve() {
     for page in scraped() {
         let (content, said) = promtool(&["check", "metrics"], &in_the_older_format(&page));
@@ -264,6 +266,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 16] = [
 ];
 
 #[test]
+#[ignore = "needs promtool: just test-programs"]
 fn each_alert_fires_for_its_reason_alone_and_none_while_all_is_well() {
     assert_eq!(FIRED_BY.iter().map(|(alert, _)| *alert).collect::<BTreeSet<_>>(), alerts());
     let samples = samples(&scraped());
@@ -277,6 +280,7 @@ fn each_alert_fires_for_its_reason_alone_and_none_while_all_is_well() {
 }
 
 #[test]
+#[ignore = "needs promtool: just test-programs"]
 fn each_panel_has_something_to_show() {
     let samples = samples(&scraped());
     let shows =

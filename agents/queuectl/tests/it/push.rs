@@ -99,8 +99,8 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
 }
 
 /// `script` gives it a terminal.
-#[cfg(feature = "client-tests")]
 #[test]
+#[ignore = "needs script of util-linux: just test-programs"]
 fn a_terminal_shows_how_far_it_is_and_a_file_does_not() {
     let server = Server::start();
     let script = format!("seq 5000 | {} push -q q", env!("CARGO_BIN_EXE_queuectl"));

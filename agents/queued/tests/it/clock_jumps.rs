@@ -1,11 +1,11 @@
-//! A wall clock that is wrong, or that is set: leases and delays last as long as they should. Needs libfaketime.
-#![cfg(feature = "client-tests")]
+//! A wall clock that is wrong, or that is set: leases and delays last as long as they should.
 
 use crate::daemon::Setup;
 use serde_json::json;
 use trial::Clock;
 
 #[test]
+#[ignore = "needs libfaketime: just test-programs"]
 fn a_clock_that_is_set_ends_no_lease_and_keeps_none() {
     let setup = Setup::new(&[]);
     let clock = Clock::new(&setup.path(""), "+4y");

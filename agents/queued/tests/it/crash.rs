@@ -224,5 +224,11 @@ fn only_one_server_has_a_directory() {
     let other = crate::daemon::Setup::new(&["--data", path.to_str().unwrap()]);
     let output = other.run();
     assert_eq!(output.status.code(), Some(75));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another queued (process "));
+    let holder = trial::holder(daemon.pid().as_raw().unsigned_abs());
+    let why = format!(
+        "{} is in use by another queued {holder}; give this one its own --data directory",
+        path.display()
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&why), "{said}");
 }

@@ -1,5 +1,4 @@
 //! A disk whose syncs take their time, as strace makes it: who waits for it, and who does not.
-#![cfg(feature = "client-tests")]
 
 use crate::daemon::Queued;
 use std::io::{BufRead, BufReader};
@@ -31,6 +30,7 @@ impl Drop for SlowSyncs {
 }
 
 #[test]
+#[ignore = "needs strace: just test-programs"]
 fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns() {
     // In memory, so that no sync is slow but those that are to be.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -56,6 +56,7 @@ fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns
 }
 
 #[test]
+#[ignore = "needs strace: just test-programs"]
 fn slow_disk_those_who_ask_for_nothing_that_is_on_it_are_served_meanwhile() {
     let daemon = Queued::start(&[]);
     let mut pusher = daemon.http();

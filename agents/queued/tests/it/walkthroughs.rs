@@ -130,8 +130,8 @@ fn three_hundred_workers_get_every_number_once() {
 }
 
 /// The walk-through's shell, with whatever clients are there.
-#[cfg(feature = "client-tests")]
 #[test]
+#[ignore = "needs nc, busybox and ncat: just test-programs"]
 fn shells_with_nc_get_every_number_once() {
     for client in ["nc -w 1", "nc -N -w 1", "busybox nc -w 1", "ncat -w 1"] {
         for workers in [3, 30, 300] {
@@ -165,8 +165,8 @@ fn shells_with_nc_get_every_number_once() {
 }
 
 /// W4's own commands, with the real curl.
-#[cfg(feature = "client-tests")]
 #[test]
+#[ignore = "needs curl: just test-programs"]
 fn the_walk_through_with_curl() {
     let daemon = Queued::start(&[]);
     let run = |script: &str| {
