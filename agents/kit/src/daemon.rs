@@ -68,6 +68,16 @@ where
     })
 }
 
+/// Runs a client: its log and a runtime, and nothing that outlives it.
+pub fn run_client<T>(common: &Common, body: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
+    logs::start(&common.log_level, common.log_format)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(body);
+    // A name that is being resolved, or a terminal that is being read, must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
 /// The customary soft limit of 1,024 is for programs that use select(2); the hard limit is the real bound.
 pub fn allow_many_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
@@ -100,6 +110,12 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Fatal> {
     builder.enable_all().build().map_err(|e| Fatal::new(Exit::System, "cannot start the runtime").because(e))
 }
 
+/// A thread of the agent; how it ended is its own affair.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))
+}
+
 /// One agent with its admin endpoint: what a process does once, and the crew does for each.
 pub async fn host<F>(
     agent: &'static str,
@@ -118,7 +134,7 @@ where
         tracing::info!(agent, address = %local, "admin endpoint");
         let everyone = AllowList::new(&["any".parse().map_err(|e: String| Fatal::new(Exit::Failure, e))?]);
         let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
-        let gate = Gate::new(listener, permits, watch::channel(everyone).1);
+        let gate = Gate::new(listen::adopt(listener)?, permits, watch::channel(everyone).1);
         let Context { stop, readiness, liveness, metrics, pages, .. } = context.clone();
         let router = admin::endpoint(Admin { readiness, liveness, metrics, stop }, pages);
         tokio::spawn(http::serve(gate, router, done.clone(), done.clone()));

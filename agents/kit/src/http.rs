@@ -5,6 +5,7 @@ use crate::accept::{Arrival, Gate};
 use crate::head_timer::HeadTimer;
 use crate::patient::Patient;
 use crate::pieces::{self, Piece, Reply, Rewound};
+use crate::tls::{self, Tls};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -15,12 +16,9 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::Ready;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -28,14 +26,8 @@ use tower_service::Service;
 /// A client that has not sent its headers by then is not served.
 pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nor one that has not finished its handshake.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-
 /// Nor one that reads nothing of its answer for so long.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-
-/// The TLS configuration for each new connection, `None` for plain HTTP; see `tls::ServerFiles::follow`.
-pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 /// The peer's address, to be had as an extension of each request.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +88,8 @@ pub async fn serve_tls(
             let Some(config) = tls else {
                 return serve_one(stream, peer, answer, drain, abort).await;
             };
-            match tokio::time::timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
-                Ok(Ok(stream)) => serve_one(stream, peer, answer, drain, abort).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            if let Some(stream) = tls::accept(config, stream, peer).await {
+                serve_one(stream, peer, answer, drain, abort).await;
             }
         });
     }

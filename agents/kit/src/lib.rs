@@ -1,10 +1,11 @@
-//! What every nodecrew daemon shares and nothing else: settings, logs, signals, readiness, the admin
-//! endpoint, metrics, listening sockets, TLS, locks, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
+//! What every nodecrew daemon and client shares and nothing else: settings, logs, signals, readiness, the admin endpoint,
+//! metrics, sockets, TLS, locks, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
 
 pub mod accept;
 pub mod admin;
 pub mod allow;
 pub mod backoff;
+pub mod connect;
 pub mod daemon;
 pub mod disk;
 pub mod events;

@@ -1,11 +1,12 @@
-//! Listening sockets: bound here, or handed over by systemd.
+//! Listening sockets: bound here, or handed over by systemd. They are plain ones until the runtime that serves them adopts
+//! them, which is often not the one that opens them.
 
 use crate::exit::{Exit, Fatal};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpSocket;
 
 /// Two thousand clients that connect at once lost up to 1,700 connections on the peers that keep the
 /// customary 5 to 128.
@@ -41,7 +42,13 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     // A restart must not wait for the last minute's connections to time out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// To be served by this runtime from now on.
+pub fn adopt(listener: TcpListener) -> Result<tokio::net::TcpListener, Fatal> {
+    tokio::net::TcpListener::from_std(listener)
+        .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))
 }
 
 /// The sockets that systemd's socket activation passed to this process, in the unit's order. The second
@@ -59,9 +66,9 @@ pub fn from_systemd() -> Result<Vec<TcpListener>, Fatal> {
             #[allow(unsafe_code, reason = "socket activation passes descriptors as bare numbers")]
             // SAFETY: LISTEN_PID named this very process, so systemd opened this descriptor for it, and TAKEN
             // lets only one caller ever make an owner of it.
-            let listener = unsafe { std::net::TcpListener::from_raw_fd(fd) };
+            let listener = unsafe { TcpListener::from_raw_fd(fd) };
             listener.set_nonblocking(true).map_err(refused)?;
-            TcpListener::from_std(listener).map_err(refused)
+            Ok(listener)
         })
         .collect()
 }

@@ -6,6 +6,7 @@
 
 use crate::exit::{Exit, Fatal};
 use crate::logs::LogFormat;
+use crate::watch::Files;
 use clap::error::{ContextKind, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
@@ -32,6 +33,13 @@ pub struct Common {
     /// After SIGTERM, how long to finish what was begun; keep it below the pod's grace period
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration, help_heading = "Process")]
     pub drain_timeout: Duration,
+}
+
+impl Common {
+    /// The settings file, if there is one, to be watched.
+    pub fn file(&self) -> Files {
+        Files::new(self.config.iter().cloned().collect())
+    }
 }
 
 /// An address, or `none` for a door that stays shut.

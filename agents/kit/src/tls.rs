@@ -6,18 +6,29 @@ use crate::stop::Stop;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use tokio_rustls::server::TlsStream;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 /// From here on a log line asks for a new certificate; who renews does so with a third of the time left, or with days.
 const ASKS_BEFORE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A client that has not finished its handshake by then is not going to.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The configuration for each new connection, `None` for no TLS.
+pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 /// The files of a server; part of every agent's flags that can speak TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -89,42 +100,37 @@ impl ServerFiles {
         Ok(Some(Loaded { config: Arc::new(config), expires }))
     }
 
-    /// The configuration to use for each new connection. It follows the files until `stop`; a bad renewal
-    /// is said and the old one kept, so that a half-written Secret never shuts the door.
-    pub fn follow(
-        &self,
-        stop: &Stop,
-        metrics: &Metrics,
-    ) -> Result<watch::Receiver<Option<Arc<ServerConfig>>>, Fatal> {
-        let Some(loaded) = self.read()? else { return Ok(watch::channel(None).1) };
+    /// The configuration to use for each new connection; it follows the files.
+    pub fn follow(&self, stop: &Stop, metrics: &Metrics) -> Result<Tls, Fatal> {
+        if self.tls_cert.is_none() {
+            return Ok(watch::channel(None).1);
+        }
         let expires = ExpiryGauge::default();
         metrics.register(|registry| {
             let help = "When the first certificate of the TLS chain expires";
             registry.register("certificate_expires_timestamp_seconds", help, expires.clone());
         });
-        loaded.tell_expiry(&expires);
-        let (sender, receiver) = watch::channel(Some(loaded.config));
-        let mut files = crate::watch::Files::new(self.paths());
-        let (this, drain) = (self.clone(), stop.drain.clone());
-        tokio::spawn(async move {
-            while drain.run_until_cancelled(files.changed()).await.is_some() {
-                match this.read() {
-                    Ok(loaded) => {
-                        tracing::info!("TLS files renewed");
-                        sender.send_replace(loaded.map(|loaded| {
-                            loaded.tell_expiry(&expires);
-                            loaded.config
-                        }));
-                    }
-                    Err(e) => tracing::error!(
-                        error = e.one_line(),
-                        "renewed TLS files cannot be used, keeping the old ones"
-                    ),
-                }
-            }
-        });
-        Ok(receiver)
+        let this = self.clone();
+        crate::watch::follow("TLS files", self.paths(), stop.drain.clone(), move || {
+            Ok(this.read()?.map(|loaded| {
+                loaded.tell_expiry(&expires);
+                loaded.config
+            }))
+        })
     }
+}
+
+/// The handshake, on the server's side; where there is none, the log says why.
+pub async fn accept<S>(config: Arc<ServerConfig>, stream: S, peer: SocketAddr) -> Option<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+    }
+    None
 }
 
 type ExpiryGauge = Gauge<f64, AtomicU64>;

@@ -4,13 +4,15 @@
 //! with the first swap. So the directories are watched, every event only means "look", and what counts is
 //! whether the content differs. A slow look catches what no event told.
 
+use crate::exit::Fatal;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// Long enough for a writer to finish and for a burst of events to be one change.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -30,12 +32,17 @@ pub struct Files {
 }
 
 impl Files {
-    /// Remembers the present content as known.
+    /// Remembers the present content as known. Of no files none ever changes.
     pub fn new(paths: Vec<PathBuf>) -> Files {
         let event = Arc::new(Notify::new());
-        let watcher = watch_directories(&paths, event.clone())
-            .inspect_err(|e| tracing::warn!(error = %e, "cannot watch for changes, looking once a minute"))
-            .ok();
+        let watcher = match paths.is_empty() {
+            true => None,
+            false => watch_directories(&paths, event.clone())
+                .inspect_err(
+                    |e| tracing::warn!(error = %e, "cannot watch for changes, looking once a minute"),
+                )
+                .ok(),
+        };
         let seen = read(&paths);
         let slow_look_at = Instant::now() + SLOW_LOOK;
         Files { paths, seen, event, look_at: None, slow_look_at, _watcher: watcher }
@@ -43,6 +50,10 @@ impl Files {
 
     /// Returns when the content of at least one file has changed. Cancel-safe.
     pub async fn changed(&mut self) {
+        if self.paths.is_empty() {
+            // Not even a slow look: an idle agent does not wake.
+            return std::future::pending().await;
+        }
         loop {
             if self.look_at.is_none() {
                 let _ = timeout_at(self.slow_look_at, self.event.notified()).await;
@@ -57,6 +68,34 @@ impl Files {
             }
         }
     }
+}
+
+/// What `load` makes of the files as they are now, until `drain`. What it cannot use is said and the last good one kept, so
+/// that a half-written file never shuts a door.
+pub fn follow<T: Send + Sync + 'static>(
+    what: &'static str,
+    paths: Vec<PathBuf>,
+    drain: CancellationToken,
+    load: impl Fn() -> Result<T, Fatal> + Send + 'static,
+) -> Result<watch::Receiver<T>, Fatal> {
+    // Before the first look, so that no change is between the two.
+    let mut files = Files::new(paths);
+    let (sender, receiver) = watch::channel(load()?);
+    tokio::spawn(async move {
+        while drain.run_until_cancelled(files.changed()).await.is_some() {
+            match load() {
+                Ok(loaded) => {
+                    tracing::info!("{what} renewed");
+                    sender.send_replace(loaded);
+                }
+                Err(e) => {
+                    let error = e.one_line();
+                    tracing::error!(error, "renewed {what} cannot be used, keeping the old ones");
+                }
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 fn read(paths: &[PathBuf]) -> Vec<Option<Vec<u8>>> {

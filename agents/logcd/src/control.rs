@@ -17,15 +17,11 @@ use jiff::civil::Date;
 use kit::daemon::Context;
 use kit::exit::Fatal;
 use kit::settings::Settings;
-use kit::watch::Files;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 /// How often to ask whether the logcd before this one has let the directory go.
 const LOCK_RETRY: Duration = Duration::from_millis(500);
@@ -105,7 +101,7 @@ impl Control {
     async fn run(mut self) -> Result<(), Fatal> {
         let stop = self.context.stop.clone();
         let mut hangups = stop.hangups();
-        let changed = follow(self.settings.flags.serve.common.config.clone(), stop.drain.clone());
+        let mut config = self.settings.flags.serve.common.file();
         let mut ticks = ticks(self.config.publishing.interval);
         loop {
             tokio::select! {
@@ -116,7 +112,7 @@ impl Control {
                     self.reload(&mut ticks);
                     self.cycle(Haste::Now).await?;
                 }
-                () = changed.notified() => self.reload(&mut ticks),
+                () = config.changed() => self.reload(&mut ticks),
                 _ = ticks.tick() => {
                     if self.has_reason_to_look() {
                         self.cycle(Haste::WhenWorthIt).await?;
@@ -214,21 +210,6 @@ impl Control {
         self.unfinished = true;
         self.settings = new;
     }
-}
-
-/// Tells of each change of the file. In a task of its own: a tick in the middle of a look would undo it.
-fn follow(file: Option<PathBuf>, until: CancellationToken) -> Arc<Notify> {
-    let changed = Arc::new(Notify::new());
-    if let Some(path) = file {
-        let (mut files, bell) = (Files::new(vec![path]), changed.clone());
-        tokio::spawn(until.run_until_cancelled_owned(async move {
-            loop {
-                files.changed().await;
-                bell.notify_one();
-            }
-        }));
-    }
-    changed
 }
 
 /// The first tick is at once. A cycle that took longer than an interval is no reason to hurry.

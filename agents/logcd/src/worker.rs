@@ -35,10 +35,7 @@ impl Worker {
                 }
             }
         };
-        std::thread::Builder::new()
-            .name("logcd-cycle".to_owned())
-            .spawn(work)
-            .map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))?;
+        kit::daemon::spawn("logcd-cycle", work)?;
         Ok(Worker { orders })
     }
 

@@ -10,10 +10,9 @@ use crate::peers::Peers;
 use crate::server::{self, Order, Plan};
 use crate::settings::{Flags, LIVE, Serve, SyncMode};
 use kit::allow::AllowList;
-use kit::daemon::{Context, connections_within_limit};
+use kit::daemon::{self, Context, connections_within_limit};
 use kit::exit::{Exit, Fatal};
 use kit::settings::Settings;
-use kit::watch::Files;
 use kit::{listen, logs};
 use std::io;
 use std::net::TcpListener;
@@ -65,14 +64,14 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     };
     let addresses: Vec<_> = plan.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let (finished, mut data_plane) = oneshot::channel();
-    spawn_thread("logd-data", move || {
+    daemon::spawn("logd-data", move || {
         let _ = finished.send(server::run(plan));
     })?;
     tracing::info!(?addresses, file = %serve.file.display(), "taking lines");
 
     let mut control = Control { settings, file: serve.file, limits, allow, policy, orders, metrics };
     let mut hangups = context.stop.hangups();
-    let mut config = control.settings.flags.serve.common.config.clone().map(|path| Files::new(vec![path]));
+    let mut config = control.settings.flags.serve.common.file();
     // Finishes what an earlier run left: files not yet compressed, bounds that were lowered meanwhile.
     finished_now.mark_changed();
     // At most one round at a time, and nothing else waits for it: a large file takes its time.
@@ -85,12 +84,6 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
                 None => std::future::pending().await,
             }
         };
-        let changed = async {
-            match &mut config {
-                Some(files) => files.changed().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             result = &mut data_plane => {
                 return result.unwrap_or_else(|_| Err(Fatal::new(Exit::Failure, "the data plane died")));
@@ -99,7 +92,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
                 let _ = control.orders.send(Order::Reopen).await;
                 control.reload().await;
             }
-            () = changed => control.reload().await,
+            () = config.changed() => control.reload().await,
             Ok(()) = finished_now.changed(), if tidy_now => {
                 tidying = Some(control.tidy(*finished_now.borrow_and_update())?);
             }
@@ -143,7 +136,7 @@ impl Control {
         let serve = &self.settings.flags.serve;
         let (path, policy, compress) = (self.file.clone(), serve.policy(), !serve.no_gzip);
         let (finished, report) = oneshot::channel();
-        spawn_thread("logd-tidy", move || {
+        daemon::spawn("logd-tidy", move || {
             kit::priority::lower_this_thread();
             let _ = finished.send(housekeeping::tidy(&path, newest, &policy, compress));
         })?;
@@ -170,18 +163,11 @@ fn limits(serve: &Serve) -> Limits {
     Limits { line_bytes_max: serve.line_bytes_max(), idle_timeout: serve.idle_timeout }
 }
 
-/// systemd's sockets where it passed any, else our own. Handed over as plain sockets: they are registered with
-/// the data plane's runtime, not with this one.
+/// systemd's sockets where it passed any, else our own.
 fn listeners(serve: &Serve) -> Result<Vec<TcpListener>, Fatal> {
     let mut sockets = listen::from_systemd()?;
     if sockets.is_empty() {
         sockets.push(listen::bind(serve.listen)?);
     }
-    let failed = |e: io::Error| Fatal::new(Exit::System, "cannot hand over a listening socket").because(e);
-    sockets.into_iter().map(|socket| socket.into_std().map_err(failed)).collect()
-}
-
-fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    spawned.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))
+    Ok(sockets)
 }

@@ -13,6 +13,8 @@ use kit::accept::{Arrival, Gate, reset_on_close};
 use kit::allow::AllowList;
 use kit::daemon::Context;
 use kit::exit::{Exit, Fatal};
+use kit::listen;
+use kit::tls::{self, Tls};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -21,12 +23,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
-/// A client that has not finished its handshake by then is not going to.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Under `always` the lines of a connection that stays open have no receipt that they could precede.
 const SYNC_OPEN_CONNECTIONS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -42,7 +40,7 @@ pub struct Plan {
     pub keepalive: Duration,
     pub limits: watch::Receiver<Limits>,
     pub allow: watch::Receiver<AllowList>,
-    pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    pub tls: Tls,
     pub orders: mpsc::Receiver<Order>,
     /// Told after each rotation which rotated file is the last that nothing is added to.
     pub newest_finished: watch::Sender<u64>,
@@ -96,8 +94,7 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     tokio::task::spawn_local(obey(plan.orders, intake.clone()));
     let mut gates = Vec::new();
     for listener in plan.listeners {
-        let listener = tokio::net::TcpListener::from_std(listener)
-            .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))?;
+        let listener = listen::adopt(listener)?;
         // Linux hands it down to each connection: dying right after an accept must not be an orderly end either.
         let _ = reset_on_close(&listener);
         let gate = Gate::new(listener, permits.clone(), plan.allow.clone());
@@ -135,7 +132,7 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
 struct Door {
     shared: Shared,
     limits: watch::Receiver<Limits>,
-    tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    tls: Tls,
     keepalive: Duration,
     peers: Peers,
 }
@@ -177,18 +174,11 @@ impl Door {
         let origin = Origin { address: peer, volume: self.peers.meet(peer.ip()) };
         let ending = match tls {
             None => serve(stream, &origin, &self.shared, limits).await,
-            Some(config) => {
-                let handshake = TlsAcceptor::from(config).accept(stream);
-                match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
-                    // Boxed: only TLS connections pay for its size.
-                    Ok(Ok(stream)) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
-                    Ok(Err(error)) => {
-                        tracing::debug!(%peer, %error, "TLS handshake failed");
-                        Ending::Reset("tls")
-                    }
-                    Err(_) => Ending::Reset("tls"),
-                }
-            }
+            Some(config) => match tls::accept(config, stream, peer).await {
+                // Boxed: only TLS connections pay for its size.
+                Some(stream) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
+                None => Ending::Reset("tls"),
+            },
         };
         match ending {
             Ending::Receipt => metrics.receipts.inc(),

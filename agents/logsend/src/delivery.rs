@@ -4,6 +4,7 @@ use crate::backlog::Backlog;
 use crate::receipt::{NoReceipt, Target};
 use crate::sink::Sink;
 use kit::backoff::{Backoff, jittered};
+use kit::connect::Server;
 use kit::exit::{Exit, Fatal};
 use kit::stop::Stop;
 use std::cell::{Cell, RefCell};
@@ -79,7 +80,7 @@ impl Delivery {
         if undelivered == 0 {
             return Ok(exit);
         }
-        let Target { host, port, .. } = &self.target;
+        let Server { host, port, .. } = &self.target.server;
         let error = self.last_error.into_inner();
         let message = format!("{undelivered} lines undelivered to {host}:{port}: {error}");
         // A command's own failure is the more important news, and its code is promised to be passed on.
@@ -175,7 +176,7 @@ impl Delivery {
     }
 
     fn say_away(&self, absence: &mut Option<Absence>, error: &NoReceipt) {
-        let Target { host, port, .. } = &self.target;
+        let Server { host, port, .. } = &self.target.server;
         let waiting_lines = self.backlog.borrow().lines();
         match absence {
             Some(absence) => {
@@ -191,7 +192,7 @@ impl Delivery {
 
     fn say_back(&self, absence: Option<&Absence>) {
         let Some(Absence { since, attempts }) = absence else { return };
-        let Target { host, port, .. } = &self.target;
+        let Server { host, port, .. } = &self.target.server;
         let waiting_lines = self.backlog.borrow().lines();
         let away_seconds = since.elapsed().as_secs();
         tracing::info!(host, port, attempts, away_seconds, waiting_lines, "logd is back");

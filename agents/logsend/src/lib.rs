@@ -23,11 +23,11 @@ use backlog::Backlog;
 use delivery::Delivery;
 use flags::Flags;
 use input::Input;
+use kit::connect::Server;
 use kit::exit::{Exit, Fatal};
 use kit::identity::Identity;
 use kit::stop::Stop;
 use receipt::Target;
-use rustls_pki_types::ServerName;
 use sink::Sink;
 use std::ffi::OsString;
 use std::path::Path;
@@ -41,12 +41,7 @@ pub fn command() -> clap::Command {
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("LOGSEND", argv)?.flags;
     flags.check()?;
-    kit::logs::start(&flags.common.log_level, flags.common.log_format)?;
-    let runtime = kit::daemon::runtime()?;
-    let result = runtime.block_on(run(&flags));
-    // A name that is still being resolved must not hold up the end.
-    runtime.shutdown_background();
-    result
+    kit::daemon::run_client(&flags.common, run(&flags))
 }
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {
@@ -95,17 +90,9 @@ fn target(flags: &Flags) -> Result<Target, Fatal> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let here = || Identity::of_this_process().host_ip.or_else(|| set("NODE_IP"));
     let host = flags.host.clone().or_else(here).unwrap_or_else(|| "127.0.0.1".to_owned());
-    let tls = match flags.tls.load()? {
-        None => None,
-        Some(config) => {
-            let name = flags.tls.tls_name.clone().unwrap_or_else(|| host.clone());
-            let server_name = ServerName::try_from(name.clone()).map_err(|e| {
-                Fatal::new(Exit::Usage, format!("{name:?} is no name for a certificate, see --tls-name"))
-                    .because(e)
-            })?;
-            Some((config, server_name))
-        }
-    };
-    let (connect_timeout, receipt_timeout) = (flags.connect_timeout, flags.receipt_timeout);
-    Ok(Target { host, port: flags.port, tls, connect_timeout, receipt_timeout })
+    Ok(Target {
+        server: Server::new(host, flags.port, &flags.tls)?,
+        connect_timeout: flags.connect_timeout,
+        receipt_timeout: flags.receipt_timeout,
+    })
 }

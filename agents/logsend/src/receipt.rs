@@ -7,25 +7,18 @@
 
 use crate::plain;
 use kit::accept::{close_in_order, reset_on_close};
-use rustls_pki_types::ServerName;
+use kit::connect::{Channel, NoConnection, Server};
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
 
 /// Where logd is, and how patient to be with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub(crate) server: Server,
     pub(crate) connect_timeout: Duration,
     pub(crate) receipt_timeout: Duration,
 }
@@ -33,12 +26,8 @@ pub(crate) struct Target {
 /// Why it is not known whether the batch is in logd's file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoReceipt {
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
-    #[error("no connection within {0:?}")]
-    ConnectTimeout(Duration),
-    #[error("TLS handshake failed: {0}")]
-    Tls(io::Error),
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
     #[error("the connection broke before the receipt: {0}")]
     Broken(#[from] io::Error),
     #[error("the connection was closed before the batch was sent")]
@@ -52,40 +41,14 @@ pub(crate) enum NoReceipt {
 /// A connection that has not been used yet.
 pub(crate) struct Connection {
     channel: Channel,
-    /// The same socket once more, to decide how it ends whatever wraps it.
     socket: OwnedFd,
     receipt_timeout: Duration,
 }
 
-enum Channel {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl Target {
-    /// Resolves the name anew each time: a daemon's address may change while it is away.
     pub(crate) async fn connect(&self) -> Result<Connection, NoReceipt> {
-        match timeout(self.connect_timeout, self.connect_patiently()).await {
-            Ok(result) => result,
-            Err(_) => Err(NoReceipt::ConnectTimeout(self.connect_timeout)),
-        }
-    }
-
-    async fn connect_patiently(&self) -> Result<Connection, NoReceipt> {
-        let address = (self.host.as_str(), self.port);
-        let stream = TcpStream::connect(address).await.map_err(NoReceipt::Connect)?;
         // Until the whole batch is on its way, dying must not look like a sender that was done.
-        reset_on_close(&stream).map_err(NoReceipt::Connect)?;
-        stream.set_nodelay(true).map_err(NoReceipt::Connect)?;
-        let socket = stream.as_fd().try_clone_to_owned().map_err(NoReceipt::Connect)?;
-        let channel = match &self.tls {
-            None => Channel::Plain(stream),
-            Some((config, name)) => {
-                let connector = TlsConnector::from(config.clone());
-                let stream = connector.connect(name.clone(), stream).await.map_err(NoReceipt::Tls)?;
-                Channel::Tls(Box::new(stream))
-            }
-        };
+        let (channel, socket) = self.server.connect(self.connect_timeout, reset_on_close).await?;
         Ok(Connection { channel, socket, receipt_timeout: self.receipt_timeout })
     }
 }

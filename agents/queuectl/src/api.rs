@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
+use kit::connect::NoConnection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -150,7 +151,7 @@ impl Client {
         request: Request<Full<Bytes>>,
         patience: &Patience<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let socket = connection.hang_up_handle().map_err(Failure::Connect)?;
+        let socket = connection.hang_up_handle().map_err(NoConnection::Refused)?;
         let answer = {
             let mut exchange = std::pin::pin!(timeout(patience.limit, connection.exchange(request)));
             let hurried = async {
@@ -184,7 +185,7 @@ impl Client {
     }
 
     fn request(&self, method: &Method, path: &str, body: &Bytes) -> Result<Request<Full<Bytes>>, Failure> {
-        let invalid = |e: hyper::http::Error| Failure::Connect(std::io::Error::other(e));
+        let invalid = |e: hyper::http::Error| Failure::from(NoConnection::Refused(std::io::Error::other(e)));
         let mut request = Request::builder()
             .method(method)
             .uri(self.target.path(path))

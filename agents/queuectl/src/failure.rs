@@ -1,17 +1,14 @@
 //! Why a request was not answered as hoped, and whether asking again can help.
 
+use kit::connect::NoConnection;
 use kit::exit::{Exit, Fatal};
 use std::io;
 use std::time::Duration;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
-    #[error("no connection within {0:?}")]
-    ConnectTimeout(Duration),
-    #[error("TLS handshake failed: {0}")]
-    Tls(io::Error),
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
     #[error("the connection broke: {0}")]
     Broken(hyper::Error),
     #[error("no answer within {0:?}")]

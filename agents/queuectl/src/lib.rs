@@ -39,12 +39,7 @@ pub fn command() -> clap::Command {
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;
-    kit::logs::start(&flags.common.log_level, flags.common.log_format)?;
-    let runtime = kit::daemon::runtime()?;
-    let result = runtime.block_on(run(&flags));
-    // A name that is being resolved, or a terminal that is being read, must not hold up the end.
-    runtime.shutdown_background();
-    result
+    kit::daemon::run_client(&flags.common, run(&flags))
 }
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {

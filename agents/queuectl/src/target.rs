@@ -6,19 +6,14 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use kit::connect::{Channel, Server};
 use kit::exit::{Exit, Fatal};
 use kit::tls::ClientFiles;
 use nix::sys::socket::{Shutdown, shutdown};
-use rustls_pki_types::ServerName;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a batch of large items may come to.
@@ -29,12 +24,10 @@ const PUBLIC_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// A server's address, out of its URL.
 #[derive(Clone)]
 pub(crate) struct Target {
-    host: String,
-    port: u16,
+    server: Server,
     /// What goes in front of `/v1`, without a slash at its end.
     prefix: String,
     authority: String,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl Target {
@@ -48,19 +41,20 @@ impl Target {
         };
         let uri: Uri = url.parse().map_err(|_| bad("it cannot be parsed"))?;
         let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => None,
-            Some("https") => Some(files),
+        let is_secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(bad("its scheme must be http or https")),
         };
         if uri.query().is_some() || authority.as_str().contains('@') {
             return Err(bad("user names and queries have no meaning here (see --token-file)"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        let tls = tls.map(|files| tls_config(files, &host)).transpose()?;
-        Ok(Target { host, port, prefix, authority: authority.to_string(), tls })
+        let files = if is_secure { trusting(files)? } else { ClientFiles::default() };
+        let server = Server::new(host, port, &files)?;
+        Ok(Target { server, prefix, authority: authority.to_string() })
     }
 
     pub(crate) fn authority(&self) -> &str {
@@ -71,40 +65,26 @@ impl Target {
         format!("{}{path}", self.prefix)
     }
 
-    /// Resolves the name anew each time: a server's address may change while it is away.
     pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
-        match timeout(CONNECT_TIMEOUT, self.connect_patiently()).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::ConnectTimeout(CONNECT_TIMEOUT)),
-        }
-    }
-
-    async fn connect_patiently(&self) -> Result<Connection, Failure> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(Failure::Connect)?;
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
-        let socket = stream.as_fd().try_clone_to_owned().map_err(Failure::Connect)?;
-        let sender = match &self.tls {
-            None => handshake(stream).await?,
-            Some((config, name)) => {
-                let connector = TlsConnector::from(config.clone());
-                handshake(connector.connect(name.clone(), stream).await.map_err(Failure::Tls)?).await?
-            }
+        let (channel, socket) = self.server.connect(CONNECT_TIMEOUT, |_| Ok(())).await?;
+        let sender = match channel {
+            Channel::Plain(stream) => handshake(stream).await?,
+            Channel::Tls(stream) => handshake(*stream).await?,
         };
         Ok(Connection { sender, socket })
     }
 }
 
-fn tls_config(files: &ClientFiles, host: &str) -> Result<(Arc<ClientConfig>, ServerName<'static>), Fatal> {
+/// With the public authorities where none is named.
+fn trusting(files: &ClientFiles) -> Result<ClientFiles, Fatal> {
     let mut files = files.clone();
-    if files.tls_ca.is_none() && Path::new(PUBLIC_CA).exists() {
+    if files.tls_ca.is_none() {
+        if !Path::new(PUBLIC_CA).exists() {
+            return Err(Fatal::new(Exit::Usage, "https needs --tls-ca FILE"));
+        }
         files.tls_ca = Some(PUBLIC_CA.into());
     }
-    let config = files.load()?.ok_or_else(|| Fatal::new(Exit::Usage, "https needs --tls-ca FILE"))?;
-    let name = files.tls_name.clone().unwrap_or_else(|| host.to_owned());
-    let server_name = ServerName::try_from(name.clone()).map_err(|e| {
-        Fatal::new(Exit::Usage, format!("{name:?} is no name for a certificate, see --tls-name")).because(e)
-    })?;
-    Ok((config, server_name))
+    Ok(files)
 }
 
 async fn handshake(
@@ -168,11 +148,11 @@ mod tests {
         let target = |url| Target::parse(url, &ClientFiles::default()).unwrap();
         let queue = target("http://queue");
         assert_eq!(
-            (queue.host.as_str(), queue.port, queue.path("/v1/stats")),
+            (queue.server.host.as_str(), queue.server.port, queue.path("/v1/stats")),
             ("queue", 80, "/v1/stats".into())
         );
         let six = target("http://[::1]:8080/behind/proxy/");
-        assert_eq!((six.host.as_str(), six.port), ("::1", 8080));
+        assert_eq!((six.server.host.as_str(), six.server.port), ("::1", 8080));
         assert_eq!((six.authority(), six.path("/v1")), ("[::1]:8080", "/behind/proxy/v1".into()));
     }
 

@@ -1,27 +1,20 @@
 //! The control side: opens the engine and the doors, then waits for signals and changed files.
 
-use crate::durable::{self, Keeping, Threads};
 use crate::engine::contract::{Engine, Limits};
-use crate::http::direct::Direct;
-use crate::http::{self, Doors, Parts, tokens};
-use crate::line::{self, LineDoor};
+use crate::http::tokens;
+use crate::local::durable::{self, Keeping, Threads};
 use crate::local::{Local, Surroundings};
-use crate::log::LogError;
 use crate::metrics::QueuedMetrics;
 use crate::scrape::Scrape;
+use crate::server::{self, Plan};
 use crate::settings::{Flags, LIVE, Serve, is_memory};
-use kit::accept::Gate;
-use kit::admin::{self, Admin};
 use kit::allow::AllowList;
-use kit::daemon::{Context, connections_within_limit};
-use kit::events::Streams;
+use kit::daemon::{self, Context};
 use kit::exit::{Exit, Fatal};
 use kit::settings::Settings;
-use kit::watch::Files;
 use kit::{listen, logs};
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
+use std::net::TcpListener;
+use tokio::sync::{oneshot, watch};
 
 /// Runs the daemon until it is drained.
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
@@ -30,10 +23,10 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let (engine, threads) = open_engine(&serve, &context, &metrics)?;
     context.metrics.register(|registry| registry.register_collector(Box::new(Scrape::new(engine.clone()))));
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));
-    let (http_listener, line_listener) = listeners(&serve)?;
+    let (http, line) = listeners(&serve)?;
     let plan = Plan {
-        http: hand_over(http_listener)?,
-        line: line_listener.map(hand_over).transpose()?,
+        http,
+        line,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,
         tokens: tokens::follow(serve.tokens.clone(), context.stop.drain.clone())?,
@@ -43,27 +36,20 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         context: context.clone(),
     };
     let (finished, mut data_plane) = oneshot::channel();
-    let spawned = std::thread::Builder::new().name("queued-data".to_owned()).spawn(move || {
-        let _ = finished.send(serve_doors(plan));
-    });
-    spawned.map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))?;
+    daemon::spawn("queued-data", move || {
+        let _ = finished.send(server::run(plan));
+    })?;
 
     let mut control = Control { settings, allow };
     let mut hangups = context.stop.hangups();
-    let mut config = control.settings.flags.serve.common.config.clone().map(|path| Files::new(vec![path]));
+    let mut config = control.settings.flags.serve.common.file();
     let result = loop {
-        let changed = async {
-            match &mut config {
-                Some(files) => files.changed().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             result = &mut data_plane => {
                 break result.unwrap_or_else(|_| Err(Fatal::new(Exit::Failure, "the data plane died")));
             }
             Ok(()) = hangups.changed() => control.reload(),
-            () = changed => control.reload(),
+            () = config.changed() => control.reload(),
         }
     };
     // Whatever was answered is written already; this writes and syncs the rest.
@@ -88,6 +74,7 @@ impl Control {
     }
 }
 
+/// The only place that knows which engine there is.
 fn open_engine(
     serve: &Serve,
     context: &Context,
@@ -111,25 +98,10 @@ fn open_engine(
     let keeping =
         Keeping { dir: serve.data.clone(), durability: serve.durability, segment_bytes: serve.segment_bytes };
     let began = std::time::Instant::now();
-    let (engine, threads) = durable::open(keeping, limits, around).map_err(|e| fatal(&e))?;
-    let items = engine.shared().lock().core.usage.items;
+    let (engine, threads) = durable::open(keeping, limits, around)?;
+    let items: u64 = engine.figures().0.iter().flat_map(|queue| queue.tallies).sum();
     tracing::info!(dir = %serve.data.display(), items, took_ms = began.elapsed().as_millis(), "items read");
     Ok((engine, Some(threads)))
-}
-
-/// What the log's errors are to the process.
-pub fn fatal(error: &LogError) -> Fatal {
-    use std::error::Error;
-    let exit = match error {
-        LogError::InUse { .. } => Exit::TryAgain,
-        LogError::Io { .. } => Exit::System,
-        LogError::Damaged { .. } | LogError::Version { .. } => Exit::Failure,
-    };
-    let fatal = Fatal::new(exit, error.to_string());
-    match error.source().map(ToString::to_string) {
-        Some(cause) => fatal.because(cause),
-        None => fatal,
-    }
 }
 
 /// systemd's sockets where it passed any, the first for HTTP; else our own.
@@ -139,97 +111,4 @@ fn listeners(serve: &Serve) -> Result<(TcpListener, Option<TcpListener>), Fatal>
         return Ok((http, passed.next()));
     }
     Ok((listen::bind(serve.http)?, serve.line.0.map(listen::bind).transpose()?))
-}
-
-/// As a plain socket: it is registered with the data plane's runtime, not with this one.
-fn hand_over(listener: TcpListener) -> Result<std::net::TcpListener, Fatal> {
-    listener
-        .into_std()
-        .map_err(|e| Fatal::new(Exit::System, "cannot hand over a listening socket").because(e))
-}
-
-fn local(listener: &std::net::TcpListener) -> String {
-    listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
-}
-
-/// All that the data plane needs; everything in it is checked and open.
-struct Plan {
-    http: std::net::TcpListener,
-    line: Option<std::net::TcpListener>,
-    allow: watch::Receiver<AllowList>,
-    tls: kit::http::Tls,
-    tokens: watch::Receiver<tokens::Tokens>,
-    engine: Local,
-    serve: Serve,
-    metrics: QueuedMetrics,
-    context: Context,
-}
-
-/// The data plane: one thread with all doors, so that an answer crosses no thread but the log's.
-fn serve_doors(plan: Plan) -> Result<(), Fatal> {
-    kit::daemon::runtime()?.block_on(async {
-        let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
-        tokio::spawn(liveness.answer_for("data plane"));
-        tokio::spawn(plan.engine.clone().keep_time());
-        tokio::spawn(plan.engine.clone().keep_turns());
-        if let Some(first) = plan.serve.count_from {
-            let counted = plan.engine.count_from(&plan.serve.line_queue, first).await;
-            counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
-        }
-        let doors_open = if plan.line.is_some() { 2 } else { 1 };
-        let connections_max = connections_within_limit(usize::from(plan.serve.max_connections), doors_open);
-        let gate = |listener: std::net::TcpListener| -> Result<Gate, Fatal> {
-            let failed = |e| Fatal::new(Exit::System, "cannot use a listening socket").because(e);
-            let permits = Arc::new(Semaphore::new(connections_max));
-            Ok(Gate::new(TcpListener::from_std(listener).map_err(failed)?, permits, plan.allow.clone()))
-        };
-        let item_bytes_max = usize::try_from(plan.serve.max_item_bytes).unwrap_or(usize::MAX);
-        let request_bytes_max = usize::try_from(plan.serve.max_request_bytes).unwrap_or(usize::MAX);
-        let room = http::request::Room::new(plan.serve.max_memory / 4, request_bytes_max.max(item_bytes_max));
-        // Room for more than a few readers, whatever the memory for items: a lease without room is taken back.
-        let answers_bytes = (plan.serve.max_memory / 4).max(8 * plan.serve.max_request_bytes);
-        let answers = http::request::Room::new(answers_bytes, request_bytes_max.max(item_bytes_max));
-        let doors = Doors::from(Parts {
-            engine: plan.engine.clone(),
-            tokens: plan.tokens,
-            item_bytes_max,
-            request_bytes_max,
-            room,
-            answers,
-            streams: Streams::at_most(http::events::STREAMS_MAX),
-            metrics: plan.metrics.clone(),
-            drain: stop.drain.clone(),
-        });
-        let mut router = http::router(doors.clone());
-        if plan.serve.admin.is_none() {
-            let stop = stop.clone();
-            router =
-                router.merge(admin::router(Admin { readiness: readiness.clone(), liveness, metrics, stop }));
-        }
-        let direct = Direct { doors, router };
-        tracing::info!(address = local(&plan.http), "serving HTTP");
-        let http =
-            kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());
-        let line = match plan.line {
-            None => None,
-            Some(listener) => {
-                tracing::info!(address = local(&listener), queue = plan.serve.line_queue, "serving lines");
-                let door = LineDoor {
-                    engine: plan.engine.clone(),
-                    queue: plan.serve.line_queue.clone(),
-                    timeout: plan.serve.line_timeout,
-                    metrics: plan.metrics.clone(),
-                };
-                Some(line::serve(gate(listener)?, door, stop.drain.clone(), stop.abort.clone()))
-            }
-        };
-        readiness.clear("starting");
-        let line = async {
-            if let Some(line) = line {
-                line.await;
-            }
-        };
-        tokio::join!(http, line);
-        Ok(())
-    })
 }

@@ -1,12 +1,10 @@
 //! queued hands out work items to Jobs.
 //!
 //! An item's way: a door ([`http`], [`line`](mod@line)) asks the [`engine`], which is a pure state machine behind a trait;
-//! [`local`] is that engine on one machine, with those who wait; [`log`] keeps what it decides on the disk, and
-//! [`durable`] opens and closes the two together. [`control`] starts all that and passes signals and changed
-//! settings on.
+//! [`local`] is that engine on one machine, with those who wait, and [`log`] what it keeps on the disk. [`control`] opens all
+//! that and passes signals and changed settings on; [`server`] runs the doors.
 
 pub mod control;
-pub mod durable;
 pub mod engine;
 pub mod http;
 pub mod line;
@@ -14,6 +12,7 @@ pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod scrape;
+pub mod server;
 pub mod settings;
 
 use kit::exit::Fatal;

@@ -1,8 +1,7 @@
 //! What a scrape shows of the queues, read when it is asked for.
 
-use crate::engine::contract::QueueView;
+use crate::engine::contract::{Engine, QueueView};
 use crate::engine::item::State;
-use crate::local::Local;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -11,12 +10,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use std::fmt;
 
 #[derive(Debug)]
-pub struct Scrape {
-    engine: Local,
+pub struct Scrape<E> {
+    engine: E,
 }
 
-impl Scrape {
-    pub fn new(engine: Local) -> Scrape {
+impl<E: Engine> Scrape<E> {
+    pub fn new(engine: E) -> Scrape<E> {
         Scrape { engine }
     }
 }
@@ -30,9 +29,9 @@ fn float(value: u64) -> f64 {
 /// A metric's name, its help, and where it comes from.
 type Figure<T> = (&'static str, &'static str, fn(&QueueView) -> T);
 
-impl Collector for Scrape {
+impl<E: Engine> Collector for Scrape<E> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let (queues, engine) = self.engine.views();
+        let (queues, engine) = self.engine.figures();
         let mut items =
             encoder.encode_descriptor("items", "Items by queue and state", None, MetricType::Gauge)?;
         for queue in &queues {

@@ -1,6 +1,6 @@
 //! queued's flags, and which of them a running daemon can change.
 
-use crate::log::writer::Durability;
+use crate::log::Durability;
 use kit::allow::Allowed;
 use kit::settings::{Common, Door, parse_duration, parse_size};
 use kit::tls::ServerFiles;

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod clock;
+mod crowd;
 mod http;
 mod process;
 mod setup;
@@ -10,6 +11,7 @@ mod wait;
 
 pub use certificate::self_signed;
 pub use clock::Clock;
+pub use crowd::{connect_from, descriptors_for, with_descriptors};
 pub use http::{Answer, ask, metric, tell};
 pub use process::{Process, holder, run_to_end, signal, with_input};
 pub use setup::Setup;

@@ -1,11 +1,7 @@
 //! A sender that knows how it was told goodbye.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
-use std::str::FromStr;
 use trial::DEADLINE;
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
@@ -14,30 +10,6 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
-}
-
-/// Connects from one of the loopback addresses.
-pub(crate) fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
-    use nix::sys::socket::{bind, connect, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::from_str(&format!("{source}:0")).unwrap()).unwrap();
-    connect(socket.as_raw_fd(), &SockaddrIn::from_str(&address.to_string()).unwrap()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream
-}
-
-/// Raises the limit of descriptors, for this process and the daemon that it starts. How many connections of those that
-/// are wanted the hard limit allows beside those of other tests.
-#[allow(clippy::print_stdout, reason = "a test that does less must say so")]
-pub(crate) fn descriptors_for(wanted: usize) -> usize {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    let allowed = usize::try_from(hard).unwrap_or(usize::MAX) / 5 * 3;
-    if allowed < wanted {
-        println!("only {allowed} of {wanted} connections: the hard limit of descriptors is {hard}");
-    }
-    allowed.min(wanted)
 }
 
 /// Breaks off: whatever is under way is thrown away at both ends.

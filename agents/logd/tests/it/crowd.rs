@@ -1,14 +1,13 @@
 //! Ten thousand peers, peers that break off at every step, and a process that has no descriptor left.
 
-use crate::client::{connect, connect_from, descriptors_for, receipt, reset, send};
+use crate::client::{connect, receipt, reset, send};
 use crate::daemon::{Logd, Setup};
 use crate::torrent::content;
 use nix::sys::resource::Resource;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::Command;
 use std::time::Instant;
-use trial::wait_until;
+use trial::{connect_from, descriptors_for, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 const CROWD: usize = 10_000;
@@ -147,13 +146,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
 #[test]
 fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
     let setup = Setup::new().arguments(&["--rotate-bytes", "4KiB", "--no-gzip"]);
-    let mut command = Command::new("/bin/sh");
-    let plain = setup.command();
-    command
-        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    command.env_clear().current_dir(plain.get_current_dir().unwrap());
+    let command = trial::with_descriptors(256, &setup.command());
     let logd = setup.start_with(command);
     let crowd: Vec<_> = (0..300).map(|_| connect(logd.address())).collect();
     wait_until("it takes no more", || logd.metric("connections_open") == 128);

@@ -1,13 +1,13 @@
 //! Peers that are many, greedy, silent or unwelcome.
 
-use crate::client::{connect, connect_from, end, is_reset, receipt, reset, send};
+use crate::client::{connect, end, is_reset, receipt, reset, send};
 use crate::daemon::{Logd, Setup};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use trial::wait_until;
+use trial::{connect_from, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 

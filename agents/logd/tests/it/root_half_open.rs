@@ -1,10 +1,10 @@
 //! A peer whose host is gone: nothing comes from it any more, not even an end.
 
-use crate::client::{connect_from, send};
+use crate::client::send;
 use crate::daemon::Logd;
 use std::io::Write;
 use std::process::Command;
-use trial::wait_until;
+use trial::{connect_from, wait_until};
 
 /// An address of this host that nobody else uses.
 const GONE: &str = "127.66.66.77";

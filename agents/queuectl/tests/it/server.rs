@@ -124,7 +124,7 @@ impl Server {
         // A process that another test is just starting holds the old listener until its exec.
         let listener = loop {
             match kit::listen::bind(self.port.address) {
-                Ok(listener) => break listener,
+                Ok(listener) => break kit::listen::adopt(listener).unwrap(),
                 Err(_) => std::thread::yield_now(),
             }
         };

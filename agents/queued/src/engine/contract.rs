@@ -8,6 +8,7 @@ use super::item::{ItemId, State, Token};
 use super::policy::{Policy, PolicyChange};
 use super::queue::{Counters, Queue, Verdict};
 use super::usage::Usage;
+use std::fmt::Debug;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -208,7 +209,9 @@ pub struct EngineView {
 
 /// An engine; its handle is cheap to clone. Futures may be dropped at any time: a lease that nobody gets to
 /// see is released, anything else may or may not have been done.
-pub trait Engine: Clone + Send + Sync + 'static {
+pub trait Engine: Clone + Debug + Send + Sync + 'static {
+    /// Begins what it does unasked; called once, on the runtime of the doors.
+    fn start(&self);
     /// All or nothing; makes the queue if need be. Each item's id, and whether its key was known.
     fn push(&self, queue: &str, items: Vec<NewItem>, seal: bool) -> impl Answer<Vec<(ItemId, bool)>>;
     fn lease(&self, queue: &str, request: LeaseRequest) -> impl Answer<LeaseAnswer>;
@@ -228,6 +231,8 @@ pub trait Engine: Clone + Send + Sync + 'static {
     fn look(&self, queue: &str, look: Look) -> impl Answer<Vec<ItemView>>;
     fn item(&self, queue: &str, id: ItemId) -> impl Answer<ItemView>;
     fn view(&self) -> impl Answer<EngineView>;
+    /// All figures as they are known without waiting for anybody: a scrape cannot wait.
+    fn figures(&self) -> (Vec<QueueView>, EngineView);
     /// Changes whenever any queue may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
 }

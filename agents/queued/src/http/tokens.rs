@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use kit::exit::{Exit, Fatal};
-use kit::watch::Files;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -84,26 +83,10 @@ fn load(path: &Path) -> Result<Tokens, Fatal> {
     Ok(Some(Arc::new(entries)))
 }
 
-/// The tokens as the file has them now; a bad file is said and the old tokens stay.
+/// The tokens as the file has them now.
 pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<Tokens>, Fatal> {
     let Some(path) = path else { return Ok(watch::channel(None).1) };
-    let (sender, receiver) = watch::channel(load(&path)?);
-    let mut files = Files::new(vec![path.clone()]);
-    tokio::spawn(async move {
-        while drain.run_until_cancelled(files.changed()).await.is_some() {
-            match load(&path) {
-                Ok(tokens) => {
-                    tracing::info!("tokens reloaded");
-                    sender.send_replace(tokens);
-                }
-                Err(e) => tracing::error!(
-                    error = e.one_line(),
-                    "the changed tokens cannot be used, keeping the old ones"
-                ),
-            }
-        }
-    });
-    Ok(receiver)
+    kit::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
 }
 
 /// Whether this `Authorization` carries a token with the right. The time that it takes tells nothing about the tokens but

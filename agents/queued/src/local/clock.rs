@@ -1,6 +1,10 @@
 //! The engine's time.
 
+use super::{Local, RECORD_BYTES};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Leases that may expire under one hold of the lock.
+const EXPIRIES_AT_ONCE: usize = 256;
 
 /// The wall's time at the start and what passed since: it never jumps. Nor does it begin before what has happened already: if
 /// the wall's clock was set back between two runs, leases and delays would last for so much longer.
@@ -23,4 +27,32 @@ impl Clock {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Local {
+    /// Lets time pass for the items; to be spawned once.
+    pub(super) async fn keep_time(self) {
+        loop {
+            let wait = {
+                let mut state = self.0.lock();
+                let more = state.turn(EXPIRIES_AT_ONCE as u64 * RECORD_BYTES, |core, turn| {
+                    core.tick(EXPIRIES_AT_ONCE, turn)
+                });
+                state.armed_ms = state.core.next_due_ms().unwrap_or(u64::MAX);
+                let wait = match more {
+                    true => Duration::ZERO,
+                    false => Duration::from_millis(state.armed_ms.saturating_sub(state.clock.now_ms())),
+                };
+                self.0.follow_up(&mut state);
+                wait
+            };
+            if wait.is_zero() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // Far ahead is as good as never; somebody tells when it comes nearer.
+            let wait = wait.min(Duration::from_secs(3600));
+            let _ = tokio::time::timeout(wait, self.0.timer.notified()).await;
+        }
+    }
 }

@@ -68,6 +68,11 @@ impl Local {
 }
 
 impl Engine for Local {
+    fn start(&self) {
+        tokio::spawn(self.clone().keep_time());
+        tokio::spawn(self.clone().keep_turns());
+    }
+
     async fn push(
         &self,
         queue: &str,
@@ -171,6 +176,12 @@ impl Engine for Local {
 
     async fn view(&self) -> Result<EngineView, Refusal> {
         self.read(|state| Ok(self.0.engine_view(state)))
+    }
+
+    fn figures(&self) -> (Vec<QueueView>, EngineView) {
+        let mut state = self.0.lock();
+        let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
+        (queues, self.0.engine_view(&mut state))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

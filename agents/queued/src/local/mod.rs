@@ -2,17 +2,19 @@
 
 mod clock;
 mod commands;
+pub mod durable;
+mod housekeeping;
 mod turns;
 mod views;
 mod waiting;
+mod writer;
 
-use crate::engine::contract::{EngineView, Limits, QueueView, Refusal};
+use crate::engine::contract::{Limits, Refusal};
 use crate::engine::core::{Core, Journal, Turn};
 use crate::engine::item::Place;
 use crate::engine::queue::Queue;
 use crate::engine::record::Record;
 use crate::log::front::Front;
-use crate::log::writer::Pen;
 use crate::metrics::QueuedMetrics;
 use clock::Clock;
 use kit::readiness::Readiness;
@@ -23,42 +25,40 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use views::view;
 use waiting::{Waiter, serve_waiters};
+use writer::Pen;
 
-/// Leases that may expire under one hold of the lock.
-const EXPIRIES_AT_ONCE: usize = 256;
 /// What a record takes in the log beyond its texts and body, at most.
 const RECORD_BYTES: u64 = 96;
 
 /// All that the threads of the engine share.
 #[derive(Debug)]
-pub struct Shared {
+struct Shared {
     state: Mutex<State>,
     /// What writes the log, where there is one.
-    pub pen: OnceLock<Pen>,
+    pen: OnceLock<Pen>,
     /// Wakes the writer.
-    pub work: Condvar,
+    work: Condvar,
     /// Wakes the housekeeping.
-    pub housework: Condvar,
+    housework: Condvar,
     /// Told when there may be room for pushes again.
-    pub room: Notify,
+    room: Notify,
     /// Wakes `keep_turns`: there is something to write after this turn of the event loop, or there are answers to give.
     turn: Notify,
     /// Told when something is due earlier than was thought.
     timer: Notify,
     changes: watch::Sender<u64>,
-    pub closing: AtomicBool,
+    closing: AtomicBool,
     /// Waits end when it is cancelled.
     drain: CancellationToken,
-    pub readiness: Readiness,
-    pub metrics: QueuedMetrics,
+    readiness: Readiness,
+    metrics: QueuedMetrics,
     durability: &'static str,
 }
 
 #[derive(Debug)]
-pub struct State {
-    pub core: Core,
+struct State {
+    core: Core,
     log: Log,
     limits: Limits,
     clock: Clock,
@@ -78,7 +78,7 @@ pub struct State {
 
 /// Where records go.
 #[derive(Debug)]
-pub enum Log {
+enum Log {
     Disk(Box<Front>),
     Memory,
 }
@@ -103,7 +103,7 @@ impl Journal for Log {
 type Ticket = Option<oneshot::Receiver<()>>;
 
 impl State {
-    pub fn disk_mut<R>(&mut self, act: impl FnOnce(&mut Front) -> R) -> Option<R> {
+    fn disk_mut<R>(&mut self, act: impl FnOnce(&mut Front) -> R) -> Option<R> {
         match &mut self.log {
             Log::Disk(front) => Some(act(front)),
             Log::Memory => None,
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Carries out a command that appends about `bytes`, all of it in one group.
-    pub fn turn<R>(&mut self, bytes: u64, act: impl FnOnce(&mut Core, &mut Turn<'_, Log>) -> R) -> R {
+    fn turn<R>(&mut self, bytes: u64, act: impl FnOnce(&mut Core, &mut Turn<'_, Log>) -> R) -> R {
         if let Log::Disk(front) = &mut self.log
             && front.is_full_for(bytes)
         {
@@ -128,16 +128,7 @@ impl State {
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments, reason = "what an engine is made of, once")]
-    fn new(
-        core: Core,
-        log: Log,
-        limits: Limits,
-        durability: &'static str,
-        drain: CancellationToken,
-        readiness: Readiness,
-        metrics: QueuedMetrics,
-    ) -> Shared {
+    fn new(core: Core, log: Log, limits: Limits, durability: &'static str, around: Surroundings) -> Shared {
         let state = State {
             clock: Clock::start(core.latest_ms),
             core,
@@ -161,30 +152,26 @@ impl Shared {
             timer: Notify::new(),
             changes: watch::Sender::new(0),
             closing: AtomicBool::new(false),
-            drain,
-            readiness,
-            metrics,
+            drain: around.drain,
+            readiness: around.readiness,
+            metrics: around.metrics,
             durability,
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The writer's sleep.
-    pub fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.writer_idle = true;
         let mut state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         state.writer_idle = false;
         state
     }
 
-    pub fn wait_timeout<'a>(
-        &self,
-        mut state: MutexGuard<'a, State>,
-        most: Duration,
-    ) -> MutexGuard<'a, State> {
+    fn wait_timeout<'a>(&self, mut state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
         state.writer_idle = true;
         let mut state = self.work.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0;
         state.writer_idle = false;
@@ -192,16 +179,12 @@ impl Shared {
     }
 
     /// The housekeeping's sleep.
-    pub fn housework_timeout<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        most: Duration,
-    ) -> MutexGuard<'a, State> {
+    fn housework_timeout<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
         self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The same, until something happens to a queue or to the log's files.
-    pub fn housework_rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn housework_rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.housework_rests = true;
         let mut state = self.housework.wait(state).unwrap_or_else(PoisonError::into_inner);
         state.housework_rests = false;
@@ -271,57 +254,13 @@ pub struct Surroundings {
 }
 
 impl Local {
-    pub fn new(
-        core: Core,
-        log: Log,
-        limits: Limits,
-        durability: &'static str,
-        around: Surroundings,
-    ) -> Local {
-        let Surroundings { drain, readiness, metrics } = around;
-        Local(Arc::new(Shared::new(core, log, limits, durability, drain, readiness, metrics)))
+    fn new(core: Core, log: Log, limits: Limits, durability: &'static str, around: Surroundings) -> Local {
+        Local(Arc::new(Shared::new(core, log, limits, durability, around)))
     }
 
     /// An engine that forgets everything at its end.
     pub fn in_memory(limits: Limits, around: Surroundings) -> Local {
         let core = Core::new(fastrand::u64(..), fastrand::u64(..));
         Local::new(core, Log::Memory, limits, "memory", around)
-    }
-
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.0
-    }
-
-    /// Everything at one moment, for a scrape.
-    pub fn views(&self) -> (Vec<QueueView>, EngineView) {
-        let mut state = self.0.lock();
-        let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
-        (queues, self.0.engine_view(&mut state))
-    }
-
-    /// Lets time pass for the items; to be spawned once.
-    pub async fn keep_time(self) {
-        loop {
-            let wait = {
-                let mut state = self.0.lock();
-                let more = state.turn(EXPIRIES_AT_ONCE as u64 * RECORD_BYTES, |core, turn| {
-                    core.tick(EXPIRIES_AT_ONCE, turn)
-                });
-                state.armed_ms = state.core.next_due_ms().unwrap_or(u64::MAX);
-                let wait = match more {
-                    true => Duration::ZERO,
-                    false => Duration::from_millis(state.armed_ms.saturating_sub(state.clock.now_ms())),
-                };
-                self.0.follow_up(&mut state);
-                wait
-            };
-            if wait.is_zero() {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            // Far ahead is as good as never; somebody tells when it comes nearer.
-            let wait = wait.min(Duration::from_secs(3600));
-            let _ = tokio::time::timeout(wait, self.0.timer.notified()).await;
-        }
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 impl Shared {
     /// Tells those who waited for the disk.
-    pub fn answer(&self, mut state: MutexGuard<'_, State>, mut waiters: Vec<oneshot::Sender<()>>) {
+    pub(super) fn answer(&self, mut state: MutexGuard<'_, State>, mut waiters: Vec<oneshot::Sender<()>>) {
         state.answers.append(&mut waiters);
         match state.keeps_turns {
             true => self.turn.notify_one(),
@@ -52,7 +52,7 @@ impl Local {
     /// What is done once a turn of the event loop and not once a request; to be spawned once, on the runtime of the doors.
     /// Answers that are durable are given from here, so that the writer wakes this one task and not each that waits.
     /// The writer is woken when all requests that have arrived are in the group, not with the first of them.
-    pub async fn keep_turns(self) {
+    pub(super) async fn keep_turns(self) {
         let _turns = Turns(&self.0);
         self.0.lock().keeps_turns = true;
         let mut answers = Vec::new();

@@ -1,4 +1,4 @@
-//! The log on the disk: segments of checksummed groups, written by one thread, cleaned by another.
+//! The log on the disk: segments of checksummed groups.
 //!
 //! A *group* is what was written at once; it is there whole or not at all. Segments are filled one after the
 //! other, and each begins with what is known of every queue, so that the oldest can go once the items that
@@ -7,15 +7,37 @@
 
 pub mod frame;
 pub mod front;
-pub mod housekeeping;
 pub mod reading;
 pub mod repair;
 pub mod segment;
-pub mod writer;
 
-use kit::lock::Holder;
+use kit::exit::{Exit, Fatal};
+use kit::lock::{Holder, Lock, Refused};
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// When an answer may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When the records are on the disk.
+    Always,
+    /// When they are written; they are on the disk within this time.
+    Interval(Duration),
+    /// When they are written.
+    None,
+}
+
+impl Durability {
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Always => "always",
+            Durability::Interval(_) => "interval",
+            Durability::None => "none",
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -39,4 +61,30 @@ impl LogError {
         let path = path.to_owned();
         move |source| LogError::Io { what, path, source }
     }
+}
+
+/// What it is to the process.
+impl From<LogError> for Fatal {
+    fn from(error: LogError) -> Fatal {
+        let exit = match error {
+            LogError::InUse { .. } => Exit::TryAgain,
+            LogError::Io { .. } => Exit::System,
+            LogError::Damaged { .. } | LogError::Version { .. } => Exit::Failure,
+        };
+        let fatal = Fatal::new(exit, error.to_string());
+        match error.source().map(ToString::to_string) {
+            Some(cause) => fatal.because(cause),
+            None => fatal,
+        }
+    }
+}
+
+/// Only one process may have a directory.
+pub fn lock(dir: &Path) -> Result<Lock, LogError> {
+    std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
+    let path = dir.join("lock");
+    Lock::at(&path, 0o644).map_err(|refused| match refused {
+        Refused::Held(holder) => LogError::InUse { dir: dir.to_owned(), holder },
+        Refused::Io(error) => LogError::io("lock", &path)(error),
+    })
 }

@@ -2,9 +2,7 @@
 
 use super::reading::{self, Damage, Found};
 use super::segment::{self, HEADER_BYTES, Header};
-use super::{LogError, frame};
-use crate::control::fatal;
-use crate::durable;
+use super::{LogError, frame, lock};
 use crate::engine::contract::Limits;
 use crate::engine::core::{Core, Journal, Turn};
 use crate::engine::item::Place;
@@ -54,8 +52,8 @@ pub fn check(dir: &Path) -> Result<(), Fatal> {
     if !dir.is_dir() {
         return Err(Fatal::new(Exit::Failure, format!("{} is no directory", dir.display())));
     }
-    let _lock = durable::lock(dir).map_err(|e| fatal(&e))?;
-    let (found, count) = read_all(dir, tell).map_err(|e| fatal(&e))?;
+    let _lock = lock(dir)?;
+    let (found, count) = read_all(dir, tell)?;
     summary(&found);
     if count == 0 {
         say("sound");
@@ -71,14 +69,14 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
     if !dir.is_dir() {
         return Err(Fatal::new(Exit::Failure, format!("{} is no directory", dir.display())));
     }
-    let _lock = durable::lock(dir).map_err(|e| fatal(&e))?;
-    let (mut found, count) = read_all(dir, tell).map_err(|e| fatal(&e))?;
+    let _lock = lock(dir)?;
+    let (mut found, count) = read_all(dir, tell)?;
     summary(&found);
     if count == 0 {
         say("sound: nothing to repair");
         return Ok(());
     }
-    let aside = rewrite(dir, &mut found).map_err(|e| fatal(&e))?;
+    let aside = rewrite(dir, &mut found)?;
     say(&format!("repaired; the old files are in {}", aside.display()));
     Ok(())
 }

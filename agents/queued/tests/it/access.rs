@@ -48,7 +48,7 @@ fn each_right_opens_its_own_doors_and_a_changed_file_counts_at_once() {
     wait_until("the new rights count", || status("pusher", "POST", "/v1/queues/q/items", "x") == 403);
     assert_eq!(status("boss", "GET", "/v1/queues", ""), 401);
     daemon.setup.write("tokens", "broken");
-    wait_until("it is said", || daemon.says("the changed tokens cannot be used, keeping the old ones"));
+    wait_until("it is said", || daemon.says("renewed tokens cannot be used, keeping the old ones"));
     assert_eq!(status("pusher", "GET", "/v1/queues", ""), 200);
 }
 

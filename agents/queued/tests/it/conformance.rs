@@ -2,7 +2,6 @@
 
 use kit::daemon::Context;
 use kit::stop::Stop;
-use queued::durable::{self, Keeping};
 use queued::engine::contract::{
     Engine, LeaseRequest, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
 };
@@ -10,8 +9,9 @@ use queued::engine::core::Leased;
 use queued::engine::item::{ItemId, State};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;
+use queued::local::durable::{self, Keeping};
 use queued::local::{Local, Surroundings};
-use queued::log::writer::Durability;
+use queued::log::Durability;
 use queued::metrics::QueuedMetrics;
 use std::time::Duration;
 
@@ -261,9 +261,8 @@ async fn in_memory(test: impl AsyncFnOnce(Local)) {
     let limits =
         Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 1 << 20 };
     let engine = Local::in_memory(limits, around());
-    let time = tokio::spawn(engine.clone().keep_time());
+    engine.start();
     test(engine).await;
-    time.abort();
 }
 
 async fn on_disk(test: impl AsyncFnOnce(Local)) {
@@ -273,8 +272,7 @@ async fn on_disk(test: impl AsyncFnOnce(Local)) {
     let limits =
         Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: true, answer_bytes_max: 1 << 20 };
     let (engine, threads) = durable::open(keeping, limits, around()).unwrap();
-    let time = tokio::spawn(engine.clone().keep_time());
+    engine.start();
     test(engine).await;
-    time.abort();
     threads.close();
 }

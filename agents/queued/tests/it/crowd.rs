@@ -2,42 +2,16 @@
 
 use crate::daemon::{Queued, Setup};
 use crate::http::Http;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn};
+use nix::sys::resource::Resource;
 use serde_json::json;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
-use std::process::Command;
-use std::str::FromStr;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use trial::wait_until;
+use trial::{connect_from, descriptors_for, wait_until};
 
 const MIB: u64 = 1 << 20;
 const CROWD: usize = 10_000;
-
-/// Raises the limit of descriptors, for this process and the daemon that it starts. How many connections of those that
-/// are wanted the hard limit allows beside those of other tests.
-#[allow(clippy::print_stdout, reason = "a test that does less must say so")]
-fn descriptors_for(wanted: usize) -> usize {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    let allowed = usize::try_from(hard).unwrap_or(usize::MAX) / 5 * 3;
-    if allowed < wanted {
-        println!("only {allowed} of {wanted} connections: the hard limit of descriptors is {hard}");
-    }
-    allowed.min(wanted)
-}
-
-/// Connects from one of the loopback addresses: a test must not use up the host's ports.
-fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
-    use nix::sys::socket::{bind, connect, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::from_str(&format!("{source}:0")).unwrap()).unwrap();
-    connect(socket.as_raw_fd(), &SockaddrIn::from_str(&address.to_string()).unwrap()).unwrap();
-    TcpStream::from(socket)
-}
 
 /// Pushes, leases and acks so many items; each answer must be the right one.
 fn cycles(http: &mut Http, queue: &str, count: usize) {
@@ -184,13 +158,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
 #[test]
 fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
     let setup = Setup::new(&["--segment-bytes", "64KiB", "--admin", "127.0.0.1:0", "--durability", "none"]);
-    let mut command = Command::new("/bin/sh");
-    let plain = setup.command();
-    command
-        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    command.env_clear().current_dir(plain.get_current_dir().unwrap());
+    let command = trial::with_descriptors(256, &setup.command());
     let daemon = setup.start_with(command);
     let said = daemon.wait_for("fewer connections than --max-connections: raise the limit of open files");
     assert_eq!(said["allowed"], 64, "128 for both doors");

@@ -206,9 +206,7 @@ fn a_token_is_in_no_log_no_metric_and_no_error() {
     }
     seen += daemon.get("/metrics").text();
     daemon.setup.write("tokens", format!("{TOKEN} fly\n"));
-    wait_until("the bad file is said", || {
-        daemon.says("the changed tokens cannot be used, keeping the old ones")
-    });
+    wait_until("the bad file is said", || daemon.says("renewed tokens cannot be used, keeping the old ones"));
     daemon.terminate();
     let log = daemon.log();
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "nothing was logged: {log}");

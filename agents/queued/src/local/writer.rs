@@ -2,10 +2,10 @@
 //! slow disk holds up nobody who does not wait for it. While the disk is quick, the event loop does it itself: to hand a
 //! group to a thread and its answers back takes longer than a quick disk.
 
-use super::front::{Chunk, Front, Spare};
-use super::segment::{self, Header};
-use super::{LogError, frame};
-use crate::local::{Shared, State};
+use super::{Shared, State};
+use crate::log::front::{Chunk, Front, Spare};
+use crate::log::segment::{self, Header};
+use crate::log::{Durability, LogError, frame};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -22,44 +22,33 @@ const PATIENCE_MAX: Duration = Duration::from_millis(10);
 /// Between two tries to write what could not be written.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// When an answer may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// When the records are on the disk.
-    Always,
-    /// When they are written; they are on the disk within this time.
-    Interval(Duration),
-    /// When they are written.
-    None,
-}
-
 #[derive(Debug)]
-pub struct Writer {
-    pub dir: PathBuf,
-    pub durability: Durability,
-    pub header: Header,
-    pub file: Arc<File>,
-    pub last_synced_group: u64,
+pub(super) struct Writer {
+    pub(super) dir: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) header: Header,
+    pub(super) file: Arc<File>,
+    pub(super) last_synced_group: u64,
     /// Written, not yet synced; since when, and up to which group.
-    pub unsynced: Option<(Instant, u64)>,
+    pub(super) unsynced: Option<(Instant, u64)>,
     /// Those who were just answered are given until then to come back: else one half of the clients would wait for the
     /// disk while it writes for the other half, and each sync serve only half of them.
-    pub patient_until: Option<Instant>,
+    pub(super) patient_until: Option<Instant>,
     /// How long the last group took.
-    pub took: Duration,
+    pub(super) took: Duration,
     /// What the event loop could not write: the thread's first work.
-    pub left: Option<Vec<Chunk>>,
+    pub(super) left: Option<Vec<Chunk>>,
 }
 
 /// The writer, for the thread and the event loop. Whoever has it may then lock the engine's state, not the other way round.
-pub type Pen = Arc<Mutex<Writer>>;
+pub(super) type Pen = Arc<Mutex<Writer>>;
 
-pub fn hold(pen: &Pen) -> MutexGuard<'_, Writer> {
+pub(super) fn hold(pen: &Pen) -> MutexGuard<'_, Writer> {
     pen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The thread: runs until the engine is closed and everything is written.
-pub fn run(pen: &Pen, shared: &Shared) {
+pub(super) fn run(pen: &Pen, shared: &Shared) {
     loop {
         let mut writer = hold(pen);
         let state = shared.lock();
@@ -92,7 +81,7 @@ enum Next<'a> {
 
 impl Writer {
     /// On the event loop: writes what is pending, if that will not hold it up. Else the thread is to be woken.
-    pub fn write_here(&mut self, shared: &Shared) -> bool {
+    pub(super) fn write_here(&mut self, shared: &Shared) -> bool {
         if self.took > QUICK || self.left.is_some() {
             return false;
         }
@@ -218,7 +207,7 @@ impl Writer {
     }
 
     /// All that was written until now is on the disk when this returns.
-    pub fn sync_written(&mut self, shared: &Shared) -> Result<(), LogError> {
+    pub(super) fn sync_written(&mut self, shared: &Shared) -> Result<(), LogError> {
         if self.unsynced.is_some() { self.sync(shared) } else { Ok(()) }
     }
 

@@ -1,11 +1,11 @@
 //! The thread that keeps a file ready for the next segment and lets the oldest segments go.
 
-use super::front::{Front, Spare};
-use super::segment::{self, HEADER_BYTES, Header};
-use super::{LogError, frame, reading, writer};
+use super::{Shared, writer};
 use crate::engine::item::Place;
 use crate::engine::record::{Moved, Pushed, Record};
-use crate::local::Shared;
+use crate::log::front::{Front, Spare};
+use crate::log::segment::{self, HEADER_BYTES, Header};
+use crate::log::{LogError, frame, reading};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const BYTES_AT_ONCE: usize = 64 << 10;
 
 #[derive(Debug)]
-pub struct Housekeeping {
+pub(super) struct Housekeeping {
     dir: PathBuf,
     /// Where the log ended at the last look, in groups and bytes.
     looked_at: Option<(u64, u64)>,
@@ -29,11 +29,11 @@ enum Task {
 }
 
 impl Housekeeping {
-    pub fn new(dir: PathBuf) -> Housekeeping {
+    pub(super) fn new(dir: PathBuf) -> Housekeeping {
         Housekeeping { dir, looked_at: None }
     }
 
-    pub fn run(mut self, shared: &Shared) {
+    pub(super) fn run(mut self, shared: &Shared) {
         let mut bytes = Vec::new();
         while !shared.closing.load(Ordering::Relaxed) {
             match self.next(shared) {

@@ -1,15 +1,15 @@
 //! Opening and closing an engine whose items are kept in a directory.
 
+use super::housekeeping::Housekeeping;
+use super::writer::{self, Writer};
+use super::{Local, Log, Surroundings};
 use crate::engine::contract::Limits;
 use crate::engine::core::Core;
-use crate::local::{Local, Log, Surroundings};
-use crate::log::LogError;
 use crate::log::front::{Front, Spare};
-use crate::log::housekeeping::Housekeeping;
 use crate::log::reading::{self, Found, Torn};
 use crate::log::segment::{self, HEADER_BYTES, Header};
-use crate::log::writer::{self, Durability, Writer};
-use kit::lock::{Lock, Refused};
+use crate::log::{self, Durability, LogError};
+use kit::lock::Lock;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -39,7 +39,7 @@ pub struct Threads {
 impl Threads {
     /// Writes and syncs what is pending, then ends the threads.
     pub fn close(self) {
-        let shared = self.engine.shared();
+        let shared = &self.engine.0;
         {
             let _state = shared.lock();
             shared.closing.store(true, Ordering::Relaxed);
@@ -52,20 +52,10 @@ impl Threads {
     }
 }
 
-/// Only one process may have a directory.
-pub fn lock(dir: &Path) -> Result<Lock, LogError> {
-    std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
-    let path = dir.join("lock");
-    Lock::at(&path, 0o644).map_err(|refused| match refused {
-        Refused::Held(holder) => LogError::InUse { dir: dir.to_owned(), holder },
-        Refused::Io(error) => LogError::io("lock", &path)(error),
-    })
-}
-
 /// Reads what the directory holds and goes on from there.
 pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(Local, Threads), LogError> {
     let Keeping { dir, durability, segment_bytes } = keeping;
-    let lock = lock(&dir)?;
+    let lock = log::lock(&dir)?;
     let numbers = segment::list(&dir)?;
     let found = match numbers.is_empty() {
         true => begin_first(&dir, segment_bytes)?,
@@ -109,13 +99,8 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         files,
         finished,
     };
-    let name = match durability {
-        Durability::Always => "always",
-        Durability::Interval(_) => "interval",
-        Durability::None => "none",
-    };
-    let engine = Local::new(core, Log::Disk(Box::new(front)), limits, name, around);
-    engine.shared().lock().turn(0, |core, turn| {
+    let engine = Local::new(core, Log::Disk(Box::new(front)), limits, durability.name(), around);
+    engine.0.lock().turn(0, |core, turn| {
         core.checkpoint(turn.journal);
         core.release_bound(turn);
     });
@@ -132,7 +117,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         left: None,
     };
     let housekeeping = Housekeeping::new(dir.clone());
-    let shared = engine.shared();
+    let shared = &engine.0;
     let pen = shared.pen.get_or_init(|| Arc::new(Mutex::new(writer))).clone();
     let threads = vec![
         spawn("queued-log", &dir, {

@@ -1,0 +1,73 @@
+//! A client's way to its server: by name, over TLS where that is asked for, with no more patience than was given.
+
+use crate::exit::{Exit, Fatal};
+use crate::tls::ClientFiles;
+use rustls_pki_types::ServerName;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+
+/// Where a server is.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub host: String,
+    pub port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// A connection that nothing was sent over yet.
+#[derive(Debug)]
+pub enum Channel {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NoConnection {
+    #[error("cannot connect: {0}")]
+    Refused(#[from] io::Error),
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+}
+
+impl Server {
+    /// Over TLS when the files name an authority.
+    pub fn new(host: String, port: u16, files: &ClientFiles) -> Result<Server, Fatal> {
+        let name = || {
+            let name = files.tls_name.as_ref().unwrap_or(&host);
+            ServerName::try_from(name.clone()).map_err(|e| {
+                Fatal::new(Exit::Usage, format!("{name:?} is no name for a certificate, see --tls-name"))
+                    .because(e)
+            })
+        };
+        let tls = files.load()?.map(|config| Ok((config, name()?))).transpose()?;
+        Ok(Server { host, port, tls })
+    }
+
+    /// `prepare` sees the socket before anything is sent. It is given back once more, to decide how it ends whatever
+    /// wraps it. The name is resolved anew each time: a server's address may change while it is away.
+    pub async fn connect(
+        &self,
+        within: Duration,
+        prepare: impl FnOnce(&TcpStream) -> io::Result<()>,
+    ) -> Result<(Channel, OwnedFd), NoConnection> {
+        let connected = async {
+            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            stream.set_nodelay(true)?;
+            prepare(&stream)?;
+            let socket = stream.as_fd().try_clone_to_owned()?;
+            let Some((config, name)) = &self.tls else { return Ok((Channel::Plain(stream), socket)) };
+            let handshake = TlsConnector::from(config.clone()).connect(name.clone(), stream);
+            Ok((Channel::Tls(Box::new(handshake.await.map_err(NoConnection::Tls)?)), socket))
+        };
+        timeout(within, connected).await.unwrap_or(Err(NoConnection::Timeout(within)))
+    }
+}

@@ -1,0 +1,114 @@
+//! The data plane: one thread with all doors, so that an answer crosses no thread but the log's.
+
+use crate::engine::contract::Engine;
+use crate::http::direct::Direct;
+use crate::http::{self, Doors, Parts, tokens};
+use crate::line::{self, LineDoor};
+use crate::metrics::QueuedMetrics;
+use crate::settings::Serve;
+use axum::Router;
+use kit::accept::Gate;
+use kit::admin::{self, Admin};
+use kit::allow::AllowList;
+use kit::daemon::{Context, connections_within_limit};
+use kit::events::Streams;
+use kit::exit::{Exit, Fatal};
+use kit::listen;
+use kit::tls::Tls;
+use std::net::TcpListener;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+
+/// All that the data plane needs; everything in it is checked and open.
+#[derive(Debug)]
+pub struct Plan<E> {
+    pub http: TcpListener,
+    pub line: Option<TcpListener>,
+    pub allow: watch::Receiver<AllowList>,
+    pub tls: Tls,
+    pub tokens: watch::Receiver<tokens::Tokens>,
+    pub engine: E,
+    pub serve: Serve,
+    pub metrics: QueuedMetrics,
+    pub context: Context,
+}
+
+/// Runs until drained; to be called on a thread of its own.
+pub fn run<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
+    kit::daemon::runtime()?.block_on(serve_all(plan))
+}
+
+async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
+    let Context { stop, readiness, liveness, .. } = plan.context.clone();
+    tokio::spawn(liveness.answer_for("data plane"));
+    plan.engine.start();
+    if let Some(first) = plan.serve.count_from {
+        let counted = plan.engine.count_from(&plan.serve.line_queue, first).await;
+        counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
+    }
+    let doors = doors(&plan);
+    let direct = Direct { router: router(&plan, doors.clone()), doors };
+    let listeners = if plan.line.is_some() { 2 } else { 1 };
+    let connections_max = connections_within_limit(usize::from(plan.serve.max_connections), listeners);
+    let gate = |listener| -> Result<Gate, Fatal> {
+        let permits = Arc::new(Semaphore::new(connections_max));
+        Ok(Gate::new(listen::adopt(listener)?, permits, plan.allow.clone()))
+    };
+    tracing::info!(address = address_of(&plan.http), "serving HTTP");
+    let http =
+        kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());
+    let line = match plan.line {
+        None => None,
+        Some(listener) => {
+            tracing::info!(address = address_of(&listener), queue = plan.serve.line_queue, "serving lines");
+            let door = LineDoor {
+                engine: plan.engine,
+                queue: plan.serve.line_queue,
+                timeout: plan.serve.line_timeout,
+                metrics: plan.metrics,
+            };
+            Some(line::serve(gate(listener)?, door, stop.drain.clone(), stop.abort.clone()))
+        }
+    };
+    readiness.clear("starting");
+    tokio::join!(http, async {
+        if let Some(line) = line {
+            line.await;
+        }
+    });
+    Ok(())
+}
+
+/// What all HTTP connections share.
+fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
+    let serve = &plan.serve;
+    let item_bytes_max = usize::try_from(serve.max_item_bytes).unwrap_or(usize::MAX);
+    let request_bytes_max = usize::try_from(serve.max_request_bytes).unwrap_or(usize::MAX);
+    let room = |bytes| http::request::Room::new(bytes, request_bytes_max.max(item_bytes_max));
+    Doors::from(Parts {
+        engine: plan.engine.clone(),
+        tokens: plan.tokens.clone(),
+        item_bytes_max,
+        request_bytes_max,
+        room: room(serve.max_memory / 4),
+        // For more than a few readers, whatever the memory for items: a lease without room is taken back.
+        answers: room((serve.max_memory / 4).max(8 * serve.max_request_bytes)),
+        streams: Streams::at_most(http::events::STREAMS_MAX),
+        metrics: plan.metrics.clone(),
+        drain: plan.context.stop.drain.clone(),
+    })
+}
+
+/// The admin endpoint is on the same port unless it has one of its own.
+fn router<E: Engine>(plan: &Plan<E>, doors: Doors<E>) -> Router {
+    let router = http::router(doors);
+    if plan.serve.admin.is_some() {
+        return router;
+    }
+    let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
+    router.merge(admin::router(Admin { readiness, liveness, metrics, stop }))
+}
+
+fn address_of(listener: &TcpListener) -> String {
+    listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+}

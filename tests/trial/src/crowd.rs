@@ -1,0 +1,41 @@
+//! What a crowd of clients needs: descriptors, ports, and a daemon that may have too few.
+
+use crate::DEADLINE;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::str::FromStr;
+
+/// Raises the limit of descriptors, for this process and the daemon that it starts. How many connections of those that
+/// are wanted the hard limit allows beside those of other tests.
+#[allow(clippy::print_stdout, reason = "a test that does less must say so")]
+pub fn descriptors_for(wanted: usize) -> usize {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let allowed = usize::try_from(hard).unwrap_or(usize::MAX) / 5 * 3;
+    if allowed < wanted {
+        println!("only {allowed} of {wanted} connections: the hard limit of descriptors is {hard}");
+    }
+    allowed.min(wanted)
+}
+
+/// The same command where no more than so many can be had, not even by who asks.
+pub fn with_descriptors(limit: u64, command: &Command) -> Command {
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.env_clear().current_dir(command.get_current_dir().unwrap());
+    limited
+}
+
+/// Connects from one of the loopback addresses: a test must not use up the host's ports.
+pub fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrIn::from_str(&format!("{source}:0")).unwrap()).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrIn::from_str(&address.to_string()).unwrap()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
