@@ -68,16 +68,6 @@ where
     })
 }
 
-/// Runs a client: its log and a runtime, and nothing that outlives it.
-pub fn run_client<T>(common: &Common, body: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
-    logs::start(&common.log_level, common.log_format)?;
-    let runtime = runtime()?;
-    let result = runtime.block_on(body);
-    // A name that is being resolved, or a terminal that is being read, must not hold up the end.
-    runtime.shutdown_background();
-    result
-}
-
 /// The customary soft limit of 1,024 is for programs that use select(2); the hard limit is the real bound.
 pub fn allow_many_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)

@@ -5,7 +5,7 @@ pub mod accept;
 pub mod admin;
 pub mod allow;
 pub mod backoff;
-pub mod connect;
+pub mod client;
 pub mod daemon;
 pub mod disk;
 pub mod events;

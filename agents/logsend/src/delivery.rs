@@ -4,7 +4,7 @@ use crate::backlog::Backlog;
 use crate::receipt::{NoReceipt, Target};
 use crate::sink::Sink;
 use kit::backoff::{Backoff, jittered};
-use kit::connect::Server;
+use kit::client::Server;
 use kit::exit::{Exit, Fatal};
 use kit::stop::Stop;
 use std::cell::{Cell, RefCell};

@@ -23,7 +23,7 @@ use backlog::Backlog;
 use delivery::Delivery;
 use flags::Flags;
 use input::Input;
-use kit::connect::Server;
+use kit::client::Server;
 use kit::exit::{Exit, Fatal};
 use kit::identity::Identity;
 use kit::stop::Stop;
@@ -41,7 +41,7 @@ pub fn command() -> clap::Command {
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("LOGSEND", argv)?.flags;
     flags.check()?;
-    kit::daemon::run_client(&flags.common, run(&flags))
+    kit::client::run(&flags.common, run(&flags))
 }
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {

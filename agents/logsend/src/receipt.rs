@@ -7,7 +7,7 @@
 
 use crate::plain;
 use kit::accept::{close_in_order, reset_on_close};
-use kit::connect::{Channel, NoConnection, Server};
+use kit::client::{Channel, NoConnection, Server};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;

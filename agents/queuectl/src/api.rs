@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
-use kit::connect::NoConnection;
+use kit::client::NoConnection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

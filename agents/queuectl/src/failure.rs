@@ -1,6 +1,6 @@
 //! Why a request was not answered as hoped, and whether asking again can help.
 
-use kit::connect::NoConnection;
+use kit::client::NoConnection;
 use kit::exit::{Exit, Fatal};
 use std::io;
 use std::time::Duration;

@@ -39,7 +39,7 @@ pub fn command() -> clap::Command {
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;
-    kit::daemon::run_client(&flags.common, run(&flags))
+    kit::client::run(&flags.common, run(&flags))
 }
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use kit::connect::{Channel, Server};
+use kit::client::{Channel, Server};
 use kit::exit::{Exit, Fatal};
 use kit::tls::ClientFiles;
 use nix::sys::socket::{Shutdown, shutdown};

@@ -1,7 +1,9 @@
-//! A client's way to its server: by name, over TLS where that is asked for, with no more patience than was given.
+//! What a client does in place of a daemon's life: it runs once, and finds its server.
 
 use crate::exit::{Exit, Fatal};
+use crate::settings::Common;
 use crate::tls::ClientFiles;
+use crate::{daemon, logs};
 use rustls_pki_types::ServerName;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +15,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
-/// Where a server is.
+/// From its first log line to its end, which nothing outlives.
+pub fn run<T>(common: &Common, body: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
+    logs::start(&common.log_level, common.log_format)?;
+    let runtime = daemon::runtime()?;
+    let result = runtime.block_on(body);
+    // A name that is being resolved, or a terminal that is being read, must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// Where a server is, and whether it is to be spoken to over TLS.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub host: String,
