@@ -2,30 +2,51 @@
 
 use crate::daemon::Queued;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use tempfile::NamedTempFile;
+use trial::wait_until;
 
-/// Detaches when it is dropped.
-struct SlowSyncs(Child);
+/// Detaches when it is dropped, and whoever is held goes on.
+struct SlowSyncs {
+    strace: Child,
+    /// Open for as long as it runs: it dies, and holds nobody any more, if it cannot tell of a new thread.
+    _stderr: BufReader<ChildStderr>,
+    trace: NamedTempFile,
+}
 
 impl SlowSyncs {
     /// Of each thread's syncs, those that `when` says take so much longer.
     fn of(daemon: &Queued, microseconds: u32, when: &str) -> SlowSyncs {
+        let trace = NamedTempFile::new().unwrap();
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-p", &daemon.pid().to_string()]);
+        strace.arg("-o").arg(trace.path()).args(["-f", "-p", &daemon.pid().to_string()]);
+        strace.args(["-e", "trace=fdatasync"]);
         strace.args(["-e", &format!("inject=fdatasync:delay_exit={microseconds}:when={when}")]);
-        let mut child = strace.stderr(Stdio::piped()).spawn().expect("strace is installed");
+        let mut strace = strace.stderr(Stdio::piped()).spawn().expect("strace is installed");
+        let mut stderr = BufReader::new(strace.stderr.take().unwrap());
         let mut said = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        stderr.read_line(&mut said).unwrap();
         assert!(said.contains("attached"), "{said}");
-        SlowSyncs(child)
+        SlowSyncs { strace, _stderr: stderr, trace }
+    }
+
+    /// Every sync from now on, until this is dropped.
+    fn held(daemon: &Queued) -> SlowSyncs {
+        SlowSyncs::of(daemon, 1_000_000_000, "1+")
+    }
+
+    fn wait_for_one(&self) {
+        wait_until("a sync is under way", || {
+            std::fs::read_to_string(self.trace.path()).unwrap().contains("(DELAYED)")
+        });
     }
 }
 
 impl Drop for SlowSyncs {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.strace.id()).unwrap());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-        let _ = self.0.wait();
+        let _ = self.strace.wait();
     }
 }
 
@@ -60,15 +81,19 @@ fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns
 fn slow_disk_those_who_ask_for_nothing_that_is_on_it_are_served_meanwhile() {
     let daemon = Queued::start(&[]);
     let mut pusher = daemon.http();
-    let _slow = SlowSyncs::of(&daemon, 1_000_000, "1+");
+    let known = SlowSyncs::of(&daemon, 50_000, "1+");
     pusher.post("/v1/queues/q/items", "the disk is known to be slow").expect(201);
+    drop(known);
     for body in ["second", "third"] {
+        let held = SlowSyncs::held(&daemon);
         let commits = daemon.metric("commits_total");
         pusher.send("POST", "/v1/queues/q/items", "", body.as_bytes()).unwrap();
+        held.wait_for_one();
         for path in ["/live", "/ready", "/"] {
             daemon.get(path).expect(200);
         }
         assert!((daemon.metric("commits_total") - commits).abs() < 0.5, "it was still syncing");
+        drop(held);
         pusher.receive().unwrap().expect(201);
     }
 }
