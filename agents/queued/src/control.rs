@@ -1,6 +1,6 @@
 //! The control side: opens the engine and the doors, then waits for signals and changed files.
 
-use crate::engine::contract::{Engine, Limits};
+use crate::engine::contract::Limits;
 use crate::http::tokens;
 use crate::local::durable::{self, Keeping, Threads};
 use crate::local::{Local, Surroundings};
@@ -97,10 +97,7 @@ fn open_engine(
     }
     let keeping =
         Keeping { dir: serve.data.clone(), durability: serve.durability, segment_bytes: serve.segment_bytes };
-    let began = std::time::Instant::now();
     let (engine, threads) = durable::open(keeping, limits, around)?;
-    let items: u64 = engine.figures().0.iter().flat_map(|queue| queue.tallies).sum();
-    tracing::info!(dir = %serve.data.display(), items, took_ms = began.elapsed().as_millis(), "items read");
     Ok((engine, Some(threads)))
 }
 

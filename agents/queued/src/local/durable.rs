@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the log is kept.
 #[derive(Clone, Debug)]
@@ -54,6 +54,7 @@ impl Threads {
 
 /// Reads what the directory holds and goes on from there.
 pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(Local, Threads), LogError> {
+    let began = Instant::now();
     let Keeping { dir, durability, segment_bytes } = keeping;
     let lock = log::lock(&dir)?;
     let numbers = segment::list(&dir)?;
@@ -129,6 +130,8 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
             move || housekeeping.run(&shared)
         })?,
     ];
+    let items = shared.lock().core.usage.items;
+    tracing::info!(dir = %dir.display(), items, took_ms = began.elapsed().as_millis(), "items read");
     Ok((engine.clone(), Threads { engine, threads, _lock: lock }))
 }
 

@@ -8,6 +8,7 @@ use crate::engine::core::{Core, Journal, Turn};
 use crate::engine::item::Place;
 use crate::engine::record::Record;
 use kit::exit::{Exit, Fatal};
+use kit::lock::Lock;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -19,17 +20,6 @@ const GROUP_BYTES: usize = 1 << 20;
 fn say(line: &str) {
     // A reader that went away is no failure.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-fn read_all(dir: &Path, mut on_damage: impl FnMut(&Damage)) -> Result<(Found, u64), LogError> {
-    let numbers = segment::list(dir)?;
-    let mut count = 0;
-    let found = reading::read_with(dir, &numbers, u64::MAX, 1, |damage| {
-        count += 1;
-        on_damage(&damage);
-        Ok(())
-    })?;
-    Ok((found, count))
 }
 
 fn tell(damage: &Damage) {
@@ -47,14 +37,25 @@ fn summary(found: &Found) {
     }
 }
 
-/// Exit 0 when the log is sound, 1 when it is damaged.
-pub fn check(dir: &Path) -> Result<(), Fatal> {
+/// Tells what is there and each damaged place, and how many those are. The log is nobody else's while the lock is held.
+fn examine(dir: &Path) -> Result<(Lock, Found, u64), Fatal> {
     if !dir.is_dir() {
         return Err(Fatal::new(Exit::Failure, format!("{} is no directory", dir.display())));
     }
-    let _lock = lock(dir)?;
-    let (found, count) = read_all(dir, tell)?;
+    let lock = lock(dir)?;
+    let mut count = 0;
+    let found = reading::read_with(dir, &segment::list(dir)?, u64::MAX, 1, |damage| {
+        count += 1;
+        tell(&damage);
+        Ok(())
+    })?;
     summary(&found);
+    Ok((lock, found, count))
+}
+
+/// Exit 0 when the log is sound, 1 when it is damaged.
+pub fn check(dir: &Path) -> Result<(), Fatal> {
+    let (_lock, _, count) = examine(dir)?;
     if count == 0 {
         say("sound");
         return Ok(());
@@ -66,12 +67,7 @@ pub fn check(dir: &Path) -> Result<(), Fatal> {
 
 /// Writes a new log of all that can be read, and puts the old files aside.
 pub fn repair(dir: &Path) -> Result<(), Fatal> {
-    if !dir.is_dir() {
-        return Err(Fatal::new(Exit::Failure, format!("{} is no directory", dir.display())));
-    }
-    let _lock = lock(dir)?;
-    let (mut found, count) = read_all(dir, tell)?;
-    summary(&found);
+    let (_lock, mut found, count) = examine(dir)?;
     if count == 0 {
         say("sound: nothing to repair");
         return Ok(());

@@ -1,10 +1,11 @@
 //! A disk whose syncs take their time, as strace makes it: who waits for it, and who does not.
 
 use crate::daemon::Queued;
+use nix::sys::signal::Signal;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use tempfile::NamedTempFile;
-use trial::wait_until;
+use trial::{signal, wait_until};
 
 /// Detaches when it is dropped, and whoever is held goes on.
 struct SlowSyncs {
@@ -44,8 +45,7 @@ impl SlowSyncs {
 
 impl Drop for SlowSyncs {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.strace.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+        signal(&self.strace, Signal::SIGINT);
         let _ = self.strace.wait();
     }
 }
