@@ -113,7 +113,7 @@ mod tests {
         }
         for elsewhere in ["10.0.0.7:9", "[::ffff:10.0.0.7]:9", "[fe80::1]:9", "[::ffff:0:127.0.0.1]:9"] {
             assert_eq!(drain(elsewhere, &[]).await, (403, false), "{elsewhere}");
-            let forwarded = [("x-forwarded-for", "127.0.0.1"), ("host", "127.0.0.1:6667")];
+            let forwarded = [("x-forwarded-for", "127.0.0.1"), ("host", "127.0.0.1:7667")];
             assert_eq!(drain(elsewhere, &forwarded).await, (403, false), "{elsewhere}");
         }
         for site in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {

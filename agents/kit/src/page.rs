@@ -72,7 +72,7 @@ pub fn from_here_only(router: Router) -> Router {
     }))
 }
 
-/// `127.0.0.1:6667`, `[::1]:6667`, `localhost`: nothing that a stranger's name server has a say in.
+/// `127.0.0.1:7667`, `[::1]:7667`, `localhost`: nothing that a stranger's name server has a say in.
 fn is_address(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -91,11 +91,11 @@ mod tests {
 
     #[test]
     fn a_host_is_an_address_or_localhost() {
-        for own in ["127.0.0.1:6667", "[::1]:6667", "localhost", "LOCALHOST:80", "10.0.0.7"] {
+        for own in ["127.0.0.1:7667", "[::1]:7667", "localhost", "LOCALHOST:80", "10.0.0.7"] {
             assert!(is_address(own), "{own}");
         }
         for strange in
-            ["evil.example:6667", "localhost.evil.example", "", "127.0.0.1.nip.example", "[evil]:1"]
+            ["evil.example:7667", "localhost.evil.example", "", "127.0.0.1.nip.example", "[evil]:1"]
         {
             assert!(!is_address(strange), "{strange}");
         }

@@ -54,7 +54,7 @@ impl std::str::FromStr for Door {
         }
         text.parse()
             .map(|address| Door(Some(address)))
-            .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:6667 or [::]:6667, or none".to_owned())
+            .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7667 or [::]:7667, or none".to_owned())
     }
 }
 

@@ -201,7 +201,7 @@ pub struct Serve {
     pub remove_after: Option<Duration>,
 
     /// Where probes and metrics are answered, and this host itself sees a page, or none
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6668", help_heading = "Process")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7668", help_heading = "Process")]
     pub admin: Door,
 
     #[command(flatten)]

@@ -105,7 +105,7 @@ pub struct Serve {
     pub no_gzip: bool,
 
     /// Where probes and metrics are answered, and this host itself sees a page, or `none`
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6667", help_heading = "Process")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667", help_heading = "Process")]
     pub admin: Door,
 
     /// Show the newest lines on the page, too: to every user of this host

@@ -26,7 +26,7 @@ const PEERS_SHOWN: usize = 10;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The admin endpoint of the logd to ask, on this host
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6667")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667")]
     pub admin: Door,
 
     /// Every second, until interrupted

@@ -38,8 +38,8 @@ pub struct Options {
 }
 
 const LINES_PORT: u16 = 6666;
-const LOGD_ADMIN_PORT: u16 = 6667;
-const LOGCD_ADMIN_PORT: u16 = 6668;
+const LOGD_ADMIN_PORT: u16 = 7667;
+const LOGCD_ADMIN_PORT: u16 = 7668;
 const ITEMS_PORT: u16 = 8080;
 const LINE_PORT: u16 = 1080;
 

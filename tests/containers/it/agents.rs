@@ -19,7 +19,7 @@ fn logd_takes_lines_shows_them_and_gives_the_last_receipt_after_sigterm() {
     let node = tempfile::tempdir().unwrap();
     let network = Network::new("logd");
     let logd = Container::start(&network, "logd", &[&volume(node.path(), "/var")], &[]);
-    probes_answer(&logd, 6667);
+    probes_answer(&logd, 7667);
     send(logd.at(6666), "21 Nov - Greetings from client-x7\n");
     let log = "21 Nov - Greetings from client-x7";
     assert_eq!(logd.exec_says(&["cat", "/var/node_log"]), log);
@@ -56,9 +56,9 @@ fn logcd_archives_the_nodes_logs_and_makes_a_last_archive_after_sigterm() {
         &network,
         "logcd",
         &[&volume(node.path(), "/var/log")],
-        &["--admin", "[::]:6668", "--interval", "100ms", "--publish-within", "100ms"],
+        &["--admin", "[::]:7668", "--interval", "100ms", "--publish-within", "100ms"],
     );
-    probes_answer(&logcd, 6668);
+    probes_answer(&logcd, 7668);
     let find = ["find", "/var/log", "-name", "*.gz"];
     let archive = logcd.until("the archive", || Some(logcd.exec_says(&find)).filter(|path| !path.is_empty()));
     let member = "var/log/client2-x7.log";
@@ -116,7 +116,7 @@ fn the_crew_runs_from_one_image_and_stops_in_order() {
     let network = Network::new("nodecrew");
     let data = format!("nodecrew-crew-{}", std::process::id());
     let crew = Container::start(&network, "nodecrew", &[&format!("--volume={data}:/data")], &[]);
-    for port in [6667, 6668, 8080] {
+    for port in [7667, 7668, 8080] {
         probes_answer(&crew, port);
     }
     send(crew.at(6666), "hello\n");

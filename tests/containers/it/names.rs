@@ -39,7 +39,7 @@ fn a_host_is_found_through_dns_and_through_etc_hosts() {
     let node = tempfile::tempdir().unwrap();
     let network = Network::new("names");
     let logd = Container::start(&network, "logd", &[&volume(node.path(), "/var")], &[]);
-    logd.ready(6667);
+    logd.ready(7667);
     let log = || logd.exec_says(&["cat", "/var/node_log"]);
 
     let dns = network.gateway();
