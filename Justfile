@@ -100,16 +100,16 @@ test-package:
 e2e *FLAGS:
     cargo test -p cluster --features cluster-tests --test cluster -- --test-threads=4 {{FLAGS}}
 
-# The same, and then the loss of nodes, on three nodes made on this machine by the scripts in CLUSTER: as root, after `just images`
-e2e-here cluster="../shared/cluster":
+# The same on a three-node cluster that is started on this machine, then the loss of nodes: as root, after `just images`
+e2e-here:
     #!/usr/bin/env bash
     set -euo pipefail
-    # A directory of its own: whoever compiles meanwhile has the lock of the other.
+    # A target directory of its own: a running cargo holds the lock of the other one.
     tests=(cargo test -p cluster --features node-loss-tests --target-dir target/nodes --test cluster)
     "${tests[@]}" --no-run
     # A lost node takes other tests' pods with it.
     apart='"$@" -- --test-threads=4 --skip node_loss && "$@" -- --test-threads=1 node_loss'
-    tests/cluster/on-test-cluster {{cluster}} bash -ec "$apart" bash "${tests[@]}"
+    tests/cluster/on-test-cluster bash -ec "$apart" bash "${tests[@]}"
 
 # The manifests: rendered as committed, valid in the last five versions of Kubernetes, nothing that checkov minds
 manifests:
