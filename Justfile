@@ -119,6 +119,14 @@ manifests:
 deny:
     cargo deny check bans licenses sources
 
-# What the landing runs
+# Every binary with the oldest compiler that Cargo.toml promises
+msrv:
+    cargo +$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml) check --workspace --bins
+
+# The workflows of public hosting: their syntax and their permissions. Needs npm
+workflows:
+    tests/workflows/lint
+
+# Everything that the landing checks
 ci:
     .ci/run
