@@ -63,6 +63,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 15s or 7d".to_owned())
 }
 
+/// A duration above zero.
+pub fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("expected a duration above zero, such as 15s".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
 /// `64MiB`, `1GB`, `4096`.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     text.parse::<bytesize::ByteSize>()
@@ -310,6 +318,14 @@ mod tests {
         let fatal = load_with("", &["--max-line=lots"]).unwrap_err();
         assert_eq!(fatal.exit(), Exit::Usage);
         assert!(fatal.one_line().contains("expected a size such as 64KiB"), "{fatal}");
+    }
+
+    #[test]
+    fn duration_of_zero_is_refused_where_it_makes_no_sense() {
+        assert_eq!(parse_nonzero_duration("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0s", "0ms", "5"] {
+            assert!(parse_nonzero_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

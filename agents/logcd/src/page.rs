@@ -2,6 +2,7 @@
 
 use crate::archive::codec::Codec;
 use crate::archive::entry::Origin;
+use crate::archive::member;
 use crate::cycle::held::Held;
 use crate::day::{archive_name, day_of, index_name};
 use crate::diary::Notes;
@@ -30,7 +31,7 @@ const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// Where the page has its figures from.
 #[derive(Clone, Debug)]
 pub struct Sight {
-    pub dir: PathBuf,
+    pub dirs: Vec<PathBuf>,
     pub out: PathBuf,
     pub notes: watch::Receiver<Notes>,
     pub readiness: Readiness,
@@ -112,10 +113,10 @@ impl Sight {
             bytes: *bytes,
         };
         serde_json::to_string(&Shown {
-            dir: self.dir.display().to_string(),
+            dir: crate::control::listed(&self.dirs),
             out: self.out.display().to_string(),
             reasons: self.readiness.reasons(),
-            disk_free_bytes: shelf.and_then(|shelf| shelf.free_bytes().ok()),
+            disk_free_bytes: shelf.and_then(|shelf| shelf.space().ok()).map(|space| space.available_bytes),
             archives_all: archives.len(),
             archives_bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
             archives: newest.map(shown).collect(),
@@ -134,7 +135,7 @@ fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
     }
     let held = Held::load(&shelf, day, codec).ok()??;
     let entries = held.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
-        name: [held.index.prefix.as_slice(), &entry.name].concat().escape_ascii().to_string(),
+        name: member::path(&held.index.prefix, &entry.name).escape_ascii().to_string(),
         bytes: entry.size(),
         packed_bytes: entry.packed_len(),
         mtime_s: entry.meta.mtime_s,

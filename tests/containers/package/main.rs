@@ -31,6 +31,10 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
     host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log");
     assert_eq!(host.says("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log"), "hello from root");
 
+    // What logd keeps is archived too; the reload makes logcd look at once.
+    host.says("systemctl reload logcd");
+    host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz logd/node.log | grep -x 3");
+
     host.says("queuectl push -q work --seal a b c");
     assert_eq!(host.says("queuectl run -q work -- sh -c 'echo got $ITEM' | sort"), "got a\ngot b\ngot c");
 

@@ -143,7 +143,8 @@ impl Asked<'_> {
         let admin = if serve.once { Door(None) } else { serve.admin };
         let mut run = self.daemon(&logcd::command(), [admin], admin);
         run.drain_timeout = serve.common.drain_timeout;
-        run.writes = vec![self.absolute(&serve.out.unwrap_or(serve.dir))];
+        run.reads.extend(serve.dir.iter().map(|dir| self.absolute(dir)));
+        run.writes = serve.out.iter().chain(&serve.dir).take(1).map(|path| self.absolute(path)).collect();
         Ok(run)
     }
 
