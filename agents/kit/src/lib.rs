@@ -5,6 +5,7 @@ pub mod accept;
 pub mod admin;
 pub mod allow;
 pub mod backoff;
+pub mod browser_ports;
 pub mod client;
 pub mod daemon;
 pub mod disk;
