@@ -7,6 +7,7 @@ pub mod allow;
 pub mod backoff;
 pub mod browser_ports;
 pub mod client;
+pub mod colour;
 pub mod daemon;
 pub mod disk;
 pub mod events;
