@@ -23,6 +23,7 @@ pub mod logs;
 pub mod metrics;
 pub mod origin;
 pub mod page;
+pub mod page_access;
 mod patient;
 pub mod pieces;
 pub mod priority;

@@ -31,6 +31,7 @@ const NAMED_MAX: usize = 10;
 /// Runs the daemon until it is drained.
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
     let config = settings.flags.serve.config()?;
+    let access = settings.flags.serve.page.load()?;
     tokio::spawn(context.liveness.answer_for("control"));
     let Some(out) = take(&config, &context).await? else { return Ok(()) };
     let abort = Arc::new(AtomicBool::new(false));
@@ -42,12 +43,13 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     });
     tracing::info!(dir = %config.dir.display(), out = %config.out.display(), "archiving");
     let diary = Diary::default();
-    let _ = context.pages.set(page::routes(Sight {
+    let sight = Sight {
         dir: config.dir.clone(),
         out: config.out.clone(),
         notes: diary.read(),
         readiness: context.readiness.clone(),
-    }));
+    };
+    let _ = context.pages.set(page::routes(sight, access));
     let control = Control {
         alarm: Alarm::new(&config.dir, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),

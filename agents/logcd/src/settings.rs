@@ -7,6 +7,7 @@ use crate::day::Calendar;
 use crate::logs::pattern::Pattern;
 use kit::exit::{Exit, Fatal};
 use kit::help::examples;
+use kit::page_access::PageToken;
 use kit::settings::{Common, Door, parse_duration, parse_size};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -223,6 +224,9 @@ pub struct Serve {
     /// Where probes and metrics are answered, and this host itself sees a page, or none
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7668", help_heading = "Process")]
     pub admin: Door,
+
+    #[command(flatten)]
+    pub page: PageToken,
 
     #[command(flatten)]
     pub common: Common,

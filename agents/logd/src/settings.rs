@@ -4,6 +4,7 @@ use crate::file::rotation::Policy;
 use crate::line_format::LineFormat;
 use kit::allow::Allowed;
 use kit::help::examples;
+use kit::page_access::PageToken;
 use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
 use kit::tls::ServerFiles;
 use std::net::SocketAddr;
@@ -121,7 +122,10 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667", help_heading = "Process")]
     pub admin: Door,
 
-    /// Show the newest lines on the page, too: to every user of this host
+    #[command(flatten)]
+    pub page: PageToken,
+
+    /// Show the newest lines on the page, too: to every user of this host, and to whoever has the page's token
     #[arg(long, help_heading = "Process")]
     pub show_lines: bool,
 
