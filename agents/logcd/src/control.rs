@@ -33,6 +33,7 @@ const NAMED_MAX: usize = 10;
 /// Runs the daemon until it is drained.
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
     let config = settings.flags.serve.config()?;
+    let access = settings.flags.serve.page.load()?;
     tokio::spawn(context.liveness.answer_for("control"));
     let dirs: Vec<PathBuf> = config.dirs.iter().map(|dir| dir.path.clone()).collect();
     let Some(out) = take(&config, &context).await? else { return Ok(()) };
@@ -45,12 +46,13 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     });
     tracing::info!(dirs = %listed(&dirs), out = %config.out.display(), "archiving");
     let diary = Diary::default();
-    let _ = context.pages.set(page::routes(Sight {
+    let sight = Sight {
         dirs: dirs.clone(),
         out: config.out.clone(),
         notes: diary.read(),
         readiness: context.readiness.clone(),
-    }));
+    };
+    let _ = context.pages.set(page::routes(sight, access));
     let control = Control {
         alarm: Alarm::new(dirs, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),

@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::civil::Date;
 use kit::events::{Source, Streams};
-use kit::page::{Page, STREAMS_MAX, from_here_only};
+use kit::page::{Page, STREAMS_MAX};
+use kit::page_access::Access;
 use kit::readiness::Readiness;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub struct Sight {
     pub readiness: Readiness,
 }
 
-pub fn routes(sight: Sight) -> Router {
+pub fn routes(sight: Sight, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sight.out.clone().into();
     // An index may be as large as its bound: one at a time.
@@ -57,7 +58,7 @@ pub fn routes(sight: Sight) -> Router {
         }
     };
     let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
-    from_here_only(own.merge(kit::page::routes(PAGE)))
+    access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
 fn no(why: &'static str) -> Response {

@@ -8,16 +8,21 @@ use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
 use kit::exit::{Exit, Fatal};
 use kit::free_space::MinFree;
+use kit::help::examples;
+use kit::page_access::PageToken;
 use kit::settings::{Common, Door, parse_duration, parse_nonzero_duration, parse_size};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keeps the logs of a directory in one compressed archive a day, at the cost of the new bytes only.
-///
-/// Try it: logcd --dir /var/log --out . --once; tar -tzf all-logs-*.tar.gz
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "logcd", args_conflicts_with_subcommands = true, max_term_width = 110)]
+#[command(name = "logcd", args_conflicts_with_subcommands = true, max_term_width = 110,
+    after_long_help = examples(&[
+        "logcd --dir /var/log --out . --once; tar -tzf all-logs-*.tar.gz",
+        "logcd --dir logs --out archives --interval 10s",
+        "logcd --dir /var/log --recursive --include '*.log,*.out' --zstd --keep-days 7",
+    ]))]
 pub struct Flags {
     #[command(flatten)]
     pub serve: Serve,
@@ -30,12 +35,28 @@ pub struct Flags {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// List what an archive holds
+    #[command(after_long_help = examples(&[
+        "logcd list all-logs-2026-11-21.tar.gz",
+        "logcd list /var/log/all-logs-2026-11-21.tar.zst | grep kubelet",
+    ]))]
     List(ArchiveOptions),
     /// Print a file of an archive, without reading what stands before it where the index is at hand
+    #[command(after_long_help = examples(&[
+        "logcd cat all-logs-2026-11-21.tar.gz node.log",
+        "logcd cat all-logs-2026-11-21.tar.gz var/log/node.log | tail",
+    ]))]
     Cat(CatOptions),
     /// Unpack an archive, or some of its files
+    #[command(after_long_help = examples(&[
+        "logcd extract all-logs-2026-11-21.tar.gz --to unpacked",
+        "logcd extract all-logs-2026-11-21.tar.gz var/log/node.log",
+    ]))]
     Extract(ExtractOptions),
     /// Check every byte of an archive and say what is wrong
+    #[command(after_long_help = examples(&[
+        "logcd verify all-logs-2026-11-21.tar.gz",
+        "logcd verify all-logs-2026-11-21.tar.gz && echo sound",
+    ]))]
     Verify(ArchiveOptions),
 }
 
@@ -216,6 +237,9 @@ pub struct Serve {
     /// Where probes and metrics are answered, and this host itself sees a page, or none
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7668", help_heading = "Process")]
     pub admin: Door,
+
+    #[command(flatten)]
+    pub page: PageToken,
 
     #[command(flatten)]
     pub common: Common,

@@ -11,7 +11,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use kit::events::{Source, Streams};
-use kit::page::{Page, STREAMS_MAX, from_here_only};
+use kit::page::{Page, STREAMS_MAX};
+use kit::page_access::Access;
 use kit::readiness::Readiness;
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub struct Sight {
     pub lines: bool,
 }
 
-pub fn routes(sight: Sight) -> Router {
+pub fn routes(sight: Sight, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let (file, lines, tails) = (sight.file.clone(), sight.lines, streams.clone());
     let figures = async move || streams.tell(Figures { sight: sight.clone(), first: true });
@@ -52,7 +53,7 @@ pub fn routes(sight: Sight) -> Router {
         tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) }).into_response()
     };
     let own = Router::new().route(FIGURES, get(figures)).route("/page/lines", get(tail));
-    from_here_only(own.merge(kit::page::routes(PAGE)))
+    access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! The settings of logsend, each with the bound or habit that it sets.
 
 use kit::exit::{Exit, Fatal};
+use kit::help::examples;
 use kit::settings::{Common, parse_duration, parse_size};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,7 +12,12 @@ use std::time::Duration;
 /// A batch counts as delivered only with logd's receipt; without one it is sent again. Each long flag is
 /// also an environment variable (LOGSEND_SPOOL for --spool) and a key of the --config file.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "logsend", mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")))]
+#[command(name = "logsend", after_long_help = examples(&[
+        "my-program 2>&1 | logsend --host 10.0.0.5",
+        "logsend --spool /var/spool/logsend -- my-program     # exits with the program's code",
+        "logsend --greet 15s",
+    ]),
+    mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")))]
 pub(crate) struct Flags {
     /// Run this command and send the lines of its stdout and stderr; its exit code is passed on
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "greet")]

@@ -55,6 +55,9 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
         Ok(Gate::new(listen::adopt(listener)?, permits, plan.allow.clone()))
     };
     tracing::info!(address = address_of(&plan.http), "serving HTTP");
+    if let Ok(address) = plan.http.local_addr() {
+        kit::browser_ports::warn_if_blocked("--http", address);
+    }
     let http =
         kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());
     let line = match plan.line {

@@ -2,7 +2,8 @@
 
 use crate::log::Durability;
 use kit::allow::Allowed;
-use kit::settings::{Common, Door, parse_duration, parse_size};
+use kit::help::examples;
+use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
 use kit::tls::ServerFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,10 +11,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Hands out work items to Jobs, over HTTP and to `nc`. An item is gone only when a worker acked it.
-///
-/// Try it: queued & curl -d hello localhost:8080/v1/queues/q/items; curl -d '' localhost:8080/v1/queues/q/lease
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "queued", args_conflicts_with_subcommands = true, max_term_width = 110)]
+#[command(name = "queued", args_conflicts_with_subcommands = true, max_term_width = 110,
+    after_long_help = examples(&[
+        "queued & seq 3 | queuectl push -q work",
+        "queued --http 127.0.0.1:8081 --line none --data /var/lib/queued",
+        "queued --data memory --count-from 1           # `nc HOST 1080` prints the next number",
+    ]))]
 pub struct Flags {
     #[command(flatten)]
     pub serve: Serve,
@@ -25,8 +29,10 @@ pub struct Flags {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Read a data directory, change nothing, and tell all damage
+    #[command(after_long_help = examples(&["queued check queued-data", "queued check /var/lib/queued && echo sound"]))]
     Check(Directory),
     /// Keep what can be read of a damaged data directory; the old files are put aside
+    #[command(after_long_help = examples(&["queued repair queued-data", "queued check q || queued repair q"]))]
     Repair(Directory),
 }
 
@@ -40,7 +46,7 @@ pub struct Directory {
 pub struct Serve {
     /// Where HTTP is served, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
     /// instead, the first for HTTP, the second for lines
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", help_heading = "Doors")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = parse_address, help_heading = "Doors")]
     pub http: SocketAddr,
 
     /// Where each connection gets one item as bare bytes, or `none`
