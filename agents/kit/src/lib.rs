@@ -1,11 +1,12 @@
 //! What every nodecrew daemon and client shares and nothing else: settings, logs, signals, readiness, the admin endpoint,
-//! metrics, sockets, TLS, locks, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
+//! metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows nothing of archives or queues.
 
 pub mod accept;
 pub mod admin;
 pub mod allow;
 pub mod backoff;
 pub mod client;
+pub mod commands;
 pub mod daemon;
 pub mod disk;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod exit;
 mod head_timer;
 pub mod http;
 pub mod identity;
+pub mod lines;
 pub mod listen;
 pub mod lock;
 pub mod logs;
