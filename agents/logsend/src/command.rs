@@ -20,6 +20,9 @@ use std::task::Poll;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 
+/// Names the spool of this process, which has one user at a time.
+const SPOOL_VARIABLE: &str = "LOGSEND_SPOOL";
+
 /// A started command.
 pub(crate) struct Command {
     pid: Pid,
@@ -47,6 +50,8 @@ impl Command {
         let guard = Guard::start(1).map_err(system)?;
         let mut command = std::process::Command::new(program);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A logsend in the command would be refused.
+        command.env_remove(SPOOL_VARIABLE);
         let reach = reach();
         if reach == Reach::Group {
             command.process_group(0);

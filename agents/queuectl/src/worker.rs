@@ -226,7 +226,7 @@ impl Worker {
                     break;
                 }
                 Err(failure) if failure.may_pass() => {
-                    report.was_sent = true;
+                    report.was_sent |= may_be_carried_out(&failure);
                     stopping.run_until_cancelled(patience.after(&failure)).await;
                     continue;
                 }
@@ -257,7 +257,7 @@ impl Worker {
                     Ok(outcomes) => self.delivered(part, &outcomes.results),
                     Err(failure) if failure.word() == "no_such_queue" => self.delivered(part, &[]),
                     Err(failure) if failure.may_pass() => {
-                        part.was_sent = true;
+                        part.was_sent |= may_be_carried_out(&failure);
                         patience.after(&failure).await;
                     }
                     Err(failure) => return Err(self.refused(failure)),
@@ -302,5 +302,15 @@ impl Worker {
 
     fn refused(&self, failure: Failure) -> Fatal {
         failure.fatal(format!("cannot work on queue {} of {}", self.run.which.queue, self.client.server()))
+    }
+}
+
+/// True if the request may have reached the server although its answer did not come back.
+fn may_be_carried_out(failure: &Failure) -> bool {
+    match failure {
+        Failure::NoConnection(_) | Failure::Token(..) => false,
+        // A proxy that got no answer from the server.
+        Failure::Refused { status, .. } => matches!(status, 502 | 504),
+        _ => true,
     }
 }

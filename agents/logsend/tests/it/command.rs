@@ -127,6 +127,17 @@ fn sigkill_ends_the_command_and_what_it_started() {
 }
 
 #[test]
+fn the_command_does_not_inherit_the_spool() {
+    let receiver = Receiver::start(&[Act::Receipt]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut logsend = command(receiver.port(), ["--", "sh", "-c", "echo ${LOGSEND_SPOOL-unset}"]);
+    let output = logsend.env("LOGSEND_SPOOL", directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(receiver.receipted(), b"unset\n");
+    assert!(directory.path().join("lock").exists(), "the spool was used");
+}
+
+#[test]
 fn output_of_processes_left_behind_is_delivered() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let output = run_shell(&receiver, &[], "{ read x; echo from behind; } <&0 & exit 4");

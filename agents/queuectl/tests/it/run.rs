@@ -2,8 +2,9 @@
 
 use crate::queuectl::{command, run, stderr, stdout, work};
 use crate::server::Server;
+use nix::unistd::Pid;
 use serde_json::json;
-use trial::wait_until;
+use trial::{is_gone, wait_until};
 
 #[test]
 fn each_item_comes_on_stdin_in_the_environment_and_in_the_arguments_and_is_acked() {
@@ -160,12 +161,8 @@ fn a_command_that_takes_too_long_is_stopped_with_all_that_it_started() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let nacked = server.queue().nacked.clone();
     assert_eq!(nacked, [("a".to_owned(), "stopped after 1s: half done".to_owned(), false)]);
-    let pid = std::fs::read_to_string(&child).unwrap();
-    let gone = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
-        status.is_empty() || status.contains("State:\tZ")
-    };
-    wait_until("what the command started is gone, too", gone);
+    let pid = Pid::from_raw(std::fs::read_to_string(&child).unwrap().trim().parse().unwrap());
+    wait_until("what the command started is gone, too", || is_gone(pid));
 }
 
 #[test]
