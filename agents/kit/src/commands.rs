@@ -29,7 +29,7 @@ const SLACK: usize = 16;
 /// A note is its kind and a process id.
 const NOTE_BYTES: usize = 5;
 
-/// What is killed with the parent.
+/// The processes that are killed with the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The command, which shares its group with others.
@@ -38,7 +38,7 @@ pub enum Reach {
     Group,
 }
 
-/// What the guard is told about a process.
+/// A message to the guard about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Note {
     Started(Reach, Pid),
@@ -90,7 +90,7 @@ impl Guard {
     }
 
     /// Collects one child that has ended, if there is one, and retires it. Children that this process adopted
-    /// are collected too, since nobody else does it for process 1.
+    /// are collected too, which process 1 must do.
     pub fn collect(&self) -> Result<Option<WaitStatus>, Errno> {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
@@ -223,7 +223,7 @@ mod tests {
     fn a_group_ends_with_the_parent_grandchildren_included() {
         let guard = Guard::start(1).unwrap();
         let (mut child, mut out, _) = family(&guard, Reach::Group);
-        // As the kernel closes it when the parent is killed.
+        // The kernel closes the socket in the same way when the parent is killed.
         drop(guard);
         assert_eq!(signal_of(&mut child), Some(libc::SIGKILL));
         let mut rest = String::new();

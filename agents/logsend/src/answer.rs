@@ -13,7 +13,7 @@ const QUOTED_BYTES_MAX: usize = 60;
 /// The first bytes of a TLS alert, which a TLS server sends to a client that speaks plain TCP.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
-/// What counts as the receipt of a batch.
+/// The proof that a batch has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Receipt {
     /// Ask logd to confirm the number of bytes; only logd can answer

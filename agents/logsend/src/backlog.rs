@@ -14,7 +14,7 @@ use std::rc::Rc;
 /// A spool has at least this many segments, so that dropping the oldest one never drops most of it.
 const SEGMENTS_MIN: usize = 4;
 
-/// All lines between the input and the receipt.
+/// The lines between the input and the receipt.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     outbox: Outbox,
@@ -73,7 +73,7 @@ impl Backlog {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        // Otherwise `settle` makes room, by dropping if there is no other way.
+        // With drop-oldest `settle` makes room, if need be by dropping lines.
         self.bytes_in_memory() < self.buffer_bytes_max || (self.away && self.drops_oldest())
     }
 

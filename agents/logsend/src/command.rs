@@ -92,7 +92,7 @@ impl Command {
             }
         }
         if quit.is_cancelled() {
-            // Its end may be known before its last words are read, and there is still time to deliver them.
+            // The end may be noticed before the last output is read, and there is still time to deliver it.
             [out, err].into_iter().for_each(|stream| stream.take_the_rest(sink));
         }
     }

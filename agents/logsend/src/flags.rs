@@ -51,7 +51,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_bound, help_heading = "Delivery")]
     pub(crate) buffer_bytes: usize,
 
-    /// What proves that a batch has arrived
+    /// Accept this as the proof that a batch has arrived
     #[arg(long, value_name = "KIND", default_value = "explicit", help_heading = "Delivery")]
     pub(crate) receipt: Receipt,
 
@@ -75,7 +75,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bound, help_heading = "Spool")]
     pub(crate) spool_bytes: usize,
 
-    /// What to do when the spool is full
+    /// Do this when the spool is full
     #[arg(long, value_name = "POLICY", default_value = "wait", help_heading = "Spool")]
     pub(crate) spool_full: WhenFull,
 

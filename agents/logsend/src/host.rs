@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// The longest name that DNS can hold.
 const NAME_BYTES_MAX: usize = 253;
-/// Where the manifests put the node's address, in the order of preference.
+/// Variables in which the manifests put the node's address, in order of preference.
 const VARIABLES: [&str; 2] = ["HOST_IP", "NODE_IP"];
 
 /// Accepts a host name, an IPv4 address, or an IPv6 address with or without brackets. Anything else would
@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
     }
 }
 
-/// The address of this node's logd when there is no `--host`.
+/// Returns the address of this node's logd, for when there is no `--host`.
 pub(crate) fn of_this_node() -> Result<String, Fatal> {
     from(|name| std::env::var(name).ok())
 }

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 /// Holds the longest answer and what a stranger says first.
 const READ_BYTES: usize = 512;
 
-/// Where logd is, how it confirms a batch, and how long it may take.
+/// Address of logd, its way to confirm a batch, and the time that it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) server: Server,

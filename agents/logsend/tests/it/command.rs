@@ -106,7 +106,7 @@ fn a_command_that_ignores_signals_is_killed_after_the_drain_time() {
     assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
 }
 
-/// As a service, without a terminal: the shell is the command, the loop is what it started.
+/// Runs as a service does, without a terminal. The shell is the command, and the loop is its child.
 #[test]
 fn sigkill_ends_the_command_and_what_it_started() {
     let receiver = Receiver::start(&[Act::Receipt]);
@@ -140,9 +140,9 @@ fn the_command_does_not_inherit_the_spool() {
 #[test]
 fn output_of_processes_left_behind_is_delivered() {
     let receiver = Receiver::start(&[Act::Receipt]);
-    let output = run_shell(&receiver, &[], "{ read x; echo from behind; } <&0 & exit 4");
+    let output = run_shell(&receiver, &[], "{ read x; echo from a child; } <&0 & exit 4");
     assert_eq!(output.status.code(), Some(4));
-    assert_eq!(receiver.receipted(), b"from behind\n");
+    assert_eq!(receiver.receipted(), b"from a child\n");
 }
 
 #[test]

@@ -189,7 +189,7 @@ proptest! {
         let input = numbered(0..count);
         let output = run(receiver.port(), &["--batch-bytes", &batch_bytes.to_string()], &input);
         prop_assert_eq!(output.status.code(), Some(0));
-        // What was answered for is each line exactly once; what broken attempts left is repetition only.
+        // Receipts cover each line exactly once; broken attempts left repetitions only.
         prop_assert_eq!(&receiver.receipted(), &input);
         let kept = first_appearances(&receiver.kept());
         let whole: Vec<u8> = lines(&kept).into_iter().filter(|line| lines(&input).contains(line)).flatten().copied().collect();

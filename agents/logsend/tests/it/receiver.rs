@@ -10,7 +10,7 @@ use trial::DEADLINE;
 /// The first line of a client that wants an explicit receipt.
 const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 
-/// What happens to a connection.
+/// The fate of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// Everything is read and kept, then the answer to a request for a receipt and an orderly end, as from logd.
@@ -27,7 +27,7 @@ pub(crate) enum Act {
     AnswerAtOnce(&'static str),
     /// A reset before anything is read.
     Reset,
-    /// So many bytes are read and kept, then a reset.
+    /// This many bytes are read and kept, then a reset.
     ResetAfter(usize),
     /// Everything is read and kept, then a reset in place of the receipt.
     ResetInsteadOfReceipt,
@@ -41,7 +41,7 @@ pub(crate) enum Act {
 
 #[derive(Default)]
 struct Seen {
-    /// What each connection brought, and whether it was given a receipt.
+    /// The payload of each connection, and true if it got a receipt.
     batches: Vec<(Vec<u8>, bool)>,
     connections: usize,
     held: Vec<TcpStream>,
@@ -186,7 +186,7 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     shared.1.notify_all();
 }
 
-/// Whether an explicit receipt was asked for, and what came after the request.
+/// Returns true if an explicit receipt was requested, and the bytes after the request.
 pub(crate) fn payload(bytes: &[u8]) -> (bool, &[u8]) {
     match bytes.strip_prefix(REQUEST) {
         Some(payload) => (true, payload),
@@ -196,12 +196,12 @@ pub(crate) fn payload(bytes: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-/// What logd says when it has this many bytes.
+/// Returns logd's answer for this many bytes.
 pub(crate) fn receipt(payload_bytes: usize) -> String {
     format!("LOGD-RECEIPT 1 {payload_bytes}\n")
 }
 
-/// A port on which nobody listens, until a receiver is started on it.
+/// Returns a port without a listener, for a receiver that starts later.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -12,7 +12,7 @@ fn spooling<'a>(directory: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["--spool", directory.to_str().unwrap()], more].concat()
 }
 
-/// What is in the segment files, oldest first.
+/// Reads the segment files, oldest first.
 fn spooled(directory: &Path) -> Vec<u8> {
     let mut files: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -229,7 +229,7 @@ fn root_drop_oldest_never_stops_the_writer_on_a_full_disk() {
     assert_newest_and_counted(&input, &receiver.receipted(), &log);
 }
 
-/// What was received are whole lines of `input` in order, the newest among them, and the log counts the others.
+/// Checks that whole lines of `input` were received in order, the newest included, and that the log counts the others.
 fn assert_newest_and_counted(input: &[u8], received: &[u8], log: &str) {
     let (input, received) = (lines(input), lines(received));
     assert_eq!(received.last(), input.last());

@@ -46,7 +46,7 @@ fn only_the_right_count_and_an_orderly_end_are_a_receipt() {
     ] {
         let receiver = Receiver::start(&[act]);
         assert_undelivered(&tried(receiver.port(), &[]), why);
-        // The batch was kept, and the next good answer is its receipt.
+        // The batch is kept and sent again, until a good answer comes.
         let receiver = Receiver::start(&[act, Act::Receipt]);
         let output = run(receiver.port(), &[], TWO_LINES);
         assert_eq!(output.status.code(), Some(0), "{act:?}: {}", stderr(&output));
