@@ -1,5 +1,5 @@
 //! What every nodecrew daemon and client shares and nothing else: settings, logs, signals, readiness, the admin endpoint,
-//! metrics, sockets, TLS, locks, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
+//! metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows nothing of archives or queues.
 
 pub mod accept;
 pub mod admin;
@@ -9,6 +9,7 @@ pub mod browser_ports;
 pub mod client;
 pub mod colour;
 pub mod completion;
+pub mod commands;
 pub mod daemon;
 pub mod disk;
 pub mod events;
@@ -18,6 +19,7 @@ mod head_timer;
 pub mod help;
 pub mod http;
 pub mod identity;
+pub mod lines;
 pub mod listen;
 pub mod lock;
 pub mod logs;

@@ -54,6 +54,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         connections_max: connections_within_limit(usize::from(serve.max_connections), 1),
         held_bytes_max: usize::try_from(serve.max_held).unwrap_or(usize::MAX),
         keepalive: serve.keepalive,
+        proxy_protocol: serve.proxy_protocol,
         limits: limits_now,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,

@@ -75,13 +75,18 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Taking lines")]
     pub max_held: u64,
 
-    /// Reset a connection that sent nothing for so long; 0s: never
+    /// Reset connections idle for this long; 0s: never
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Taking lines")]
     pub idle_timeout: Duration,
 
-    /// Find dead peers by probing a silent connection after so long; 0s: never
+    /// Probe a silent connection after this long, to find dead peers; 0s: never
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Taking lines")]
     pub keepalive: Duration,
+
+    /// Expect a PROXY protocol header (version 1 or 2) on every connection, and name the peer in it instead of the proxy.
+    /// Connections without one are reset. `--allow` is about the proxy
+    #[arg(long, help_heading = "Taking lines")]
+    pub proxy_protocol: bool,
 
     #[command(flatten)]
     pub tls: ServerFiles,
@@ -94,7 +99,7 @@ pub struct Serve {
     #[arg(long, value_name = "FORMAT", default_value = "raw", help_heading = "Keeping lines")]
     pub format: LineFormat,
 
-    /// When lines are forced to the disk: `always` (before the receipt), `never`, or at the latest after so long
+    /// When lines are forced to the disk: `always` (before the receipt), `never`, or at the latest after this long
     #[arg(long, value_name = "WHEN", default_value = "1s", help_heading = "Keeping lines")]
     pub sync: SyncMode,
 

@@ -13,6 +13,6 @@ pub use certificate::self_signed;
 pub use clock::Clock;
 pub use crowd::{connect_from, descriptors_for, with_descriptors};
 pub use http::{Answer, ask, metric, tell};
-pub use process::{Process, holder, run_to_end, signal, with_input};
+pub use process::{Process, holder, is_gone, processes_in, run_to_end, signal, with_input};
 pub use setup::Setup;
 pub use wait::{DEADLINE, LOOK_EVERY, wait_until};
