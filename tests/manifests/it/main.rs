@@ -17,5 +17,6 @@ mod probes;
 mod rendering;
 mod resources;
 mod run;
+mod scaling;
 mod selectors;
 mod settings;
