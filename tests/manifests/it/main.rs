@@ -11,6 +11,7 @@ mod layout;
 mod mounts;
 mod nodes;
 mod object;
+mod openshift;
 mod peers;
 mod pod;
 mod probes;

@@ -1,5 +1,6 @@
 //! The kubelet and Prometheus ask where the agents answer, and the grace period is longer than a drain.
 
+use crate::object::Typed;
 use crate::pod::{Pod, unless};
 use crate::run::{Run, of_every_run};
 use axum::body::Body;
@@ -110,13 +111,26 @@ fn each_declared_port_is_one_that_the_program_listens_on() {
     });
 }
 
+/// True if a PodMonitor of the same file selects it.
+fn is_monitored(pod: &Pod<'_>) -> bool {
+    pod.rendering.objects.iter().filter(|object| object.namespace == pod.object.namespace).any(|object| {
+        let Typed::PodMonitor(monitor) = &object.resource else { return false };
+        monitor.spec.selector.match_labels.iter().flatten().all(|label| pod.has_label(label))
+    })
+}
+
 #[test]
-fn prometheus_is_sent_to_the_metrics() {
+fn pods_are_scraped_once_where_the_metrics_are() {
     of_every_run(|pod, _, run| {
         let said = |name: &str| {
             let annotations = pod.meta.annotations.as_ref()?;
             annotations.get(&format!("prometheus.io/{name}")).map(String::as_str)
         };
+        if is_monitored(pod) {
+            return unless(said("scrape").is_none(), "a PodMonitor and annotations: it is scraped twice")
+                .into_iter()
+                .collect();
+        }
         let Some(admin) = run.admin.filter(|admin| !admin.ip().is_loopback()) else {
             return unless(said("scrape").is_none(), "prometheus.io/scrape, and nothing answers")
                 .into_iter()
