@@ -102,14 +102,12 @@ fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
     })
 }
 
-/// The admin endpoint is on the same port unless it has one of its own.
+/// The admin endpoint is on the same port unless it has one of its own. Probes are answered on both.
 fn router<E: Engine>(plan: &Plan<E>, doors: Doors<E>) -> Router {
-    let router = http::router(doors);
-    if plan.serve.admin.is_some() {
-        return router;
-    }
     let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
-    router.merge(admin::router(Admin { readiness, liveness, metrics, stop }))
+    let admin = Admin { readiness, liveness, metrics, stop };
+    let routes = if plan.serve.admin.is_some() { admin::probes(admin) } else { admin::router(admin) };
+    http::router(doors).merge(routes)
 }
 
 fn address_of(listener: &TcpListener) -> String {

@@ -115,7 +115,8 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_bytes, help_heading = "Keeping items")]
     pub segment_bytes: u64,
 
-    /// Where probes and metrics are answered if not at the HTTP door: an address of their own, or `none`
+    /// Give metrics and probes an address of their own, which a crowd of clients cannot delay, or `none`.
+    /// Probes are answered at the HTTP door in any case, metrics only without this
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
     pub admin: Option<Door>,
 

@@ -42,11 +42,11 @@ fn apply(text: &str) {
 }
 
 /// Gone when it is dropped, whatever was found until then: the other tests need its port.
-struct Crew(String);
+pub struct Crew(String);
 
 impl Crew {
     #[track_caller]
-    fn apply(manifest: String) -> Crew {
+    pub fn apply(manifest: String) -> Crew {
         apply(&manifest);
         Crew(manifest)
     }

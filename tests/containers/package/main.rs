@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod host;
+mod operations;
 
 use host::Host;
 use std::collections::BTreeSet;
@@ -44,6 +45,18 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
         host.says(&format!("systemctl reload {agent} && systemctl stop {agent}"));
         assert_eq!(host.says(&format!("systemctl show -P Result {agent}")), "success");
     }
+}
+
+#[test]
+fn metrics_are_reached_from_elsewhere_where_the_admin_line_is_set() {
+    let host = Host::with_package();
+    // Listening on any address, by the kernel's own list: ports 7667, 7668 and 7669.
+    let listens =
+        |port: u16| host.answer(&format!("grep -c ' 0\\{{32\\}}:{port:04X} 0*:0000 0A ' /proc/net/tcp6"));
+    host.says("systemctl enable --now logd.socket logcd queued && systemctl start logd");
+    assert_eq!([7667, 7668, 7669].map(listens), ["0", "0", "0"], "open unasked");
+    host.says("sed -i 's/^#admin = /admin = /' /etc/nodecrew/*.toml && systemctl restart logd logcd queued");
+    assert_eq!([7667, 7668, 7669].map(listens), ["1", "1", "1"]);
 }
 
 #[test]
