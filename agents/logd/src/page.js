@@ -5,6 +5,8 @@ const LINES_MAX = 500;
 const LINE_CHARACTERS = 4200;
 
 const [LINES, RECEIVED, WRITTEN, OPEN] = [0, 1, 2, 3];
+// The first figures count up; the last is a level.
+const COUNTERS = 3;
 const history = new History(4);
 const plots = [
   new Plot(byId("plots"), "Lines a second", [["lines", LINES]]),
@@ -18,6 +20,7 @@ let tail = null;
 new Stream(() => "page/figures", {
   event(name, now) {
     const at = performance.now();
+    if (name === "history") return history.fill(now.rows, COUNTERS, now.interval_ms);
     if (last) {
       const seconds = Math.max(0.2, (at - last.at) / 1000);
       const grown = (figure) => Math.max(0, now[figure] - last.now[figure]) / seconds;

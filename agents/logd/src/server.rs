@@ -167,6 +167,7 @@ async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
 impl Door {
     async fn meet(self: Rc<Door>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
         let metrics = &self.shared.intake.metrics;
+        metrics.tick();
         metrics.connections_open.inc();
         keep_alive(&stream, self.keepalive);
         let limits = *self.limits.borrow();
@@ -185,6 +186,7 @@ impl Door {
             Ending::Reset(reason) => metrics.resets.get_or_create(&Reason { reason }).inc(),
         };
         tracing::debug!(%peer, ?ending, "connection ended");
+        metrics.tick();
         metrics.connections_open.dec();
     }
 }

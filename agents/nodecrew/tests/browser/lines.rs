@@ -59,7 +59,7 @@ fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
         logd.send("more\n");
         b.text(".plot .key").trim_start_matches("lines").trim().parse::<f64>().is_ok_and(|rate| rate > 0.0)
     });
-    assert_ne!(browser.run("return document.querySelector('.plot path').getAttribute('d')"), "");
+    assert_ne!(browser.run("return document.querySelector('.plot path.s1').getAttribute('d')"), "");
     browser.type_into("#with", "error\u{E007}");
     browser.until("only what was asked for", |b| b.text("#lines").trim() == "second error");
     logd.send("fine\nanother error\n");
@@ -132,7 +132,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
 fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
     let logd = Logd::start(&["--show-lines", "--rotate-bytes", "2KiB"]);
     let browser = logd.page();
-    let points = "return document.querySelector('.plot path').getAttribute('d').split('L').length";
+    let points = "return document.querySelector('.plot path.s1').getAttribute('d').split('L').length";
     let mut seen = 0;
     browser.until("a plot of some seconds", |b| {
         let now = b.run(points).as_u64().unwrap();
