@@ -2,8 +2,10 @@
 
 use crate::file::rotated::{self, directory_of};
 use crate::file::rotation::{Policy, Rotated};
+use crate::line_filter::LineFilter;
 use crate::metrics::LogdMetrics;
 use crate::peers::{PeerView, Peers};
+use crate::read::parse_since;
 use crate::tail::Tail;
 use axum::Router;
 use axum::extract::Query;
@@ -15,6 +17,7 @@ use kit::history::INTERVAL;
 use kit::page::{Page, STREAMS_MAX, from_here_only};
 use kit::readiness::Readiness;
 use nix::sys::statvfs::statvfs;
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -50,16 +53,37 @@ pub fn routes(sight: Sight) -> Router {
             return (StatusCode::FORBIDDEN, "lines are not shown: logd was started without --show-lines\n")
                 .into_response();
         }
-        tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) }).into_response()
+        match wanted.filter() {
+            Ok(filter) => tails.tell(Lines { tail: Some(Tail::new(file.clone(), filter)) }).into_response(),
+            Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+        }
     };
     let own = Router::new().route(FIGURES, get(figures)).route("/page/lines", get(tail));
     from_here_only(own.merge(kit::page::routes(PAGE)))
 }
 
-#[derive(Debug, Deserialize)]
+/// The lines that the page asks for; empty fields ask for nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Wanted {
-    #[serde(default)]
     with: String,
+    /// `with` is a regular expression, and not text.
+    regex: bool,
+    since: String,
+    until: String,
+}
+
+impl Wanted {
+    fn filter(&self) -> Result<LineFilter, String> {
+        let time = |text: &str| (!text.is_empty()).then(|| parse_since(text)).transpose();
+        let pattern = if self.regex { self.with.clone() } else { regex::escape(&self.with) };
+        let grep = (!pattern.is_empty()).then(|| Regex::new(&pattern)).transpose();
+        Ok(LineFilter {
+            since: time(&self.since)?,
+            until: time(&self.until)?,
+            grep: grep.map_err(|e| format!("no regular expression: {e}"))?,
+        })
+    }
 }
 
 /// Samples of the plotted figures, the newest of now.
