@@ -29,9 +29,9 @@ struct Sample<const N: usize> {
 }
 
 impl<const N: usize> History<N> {
-    /// Starts with one sample of zeros, as an agent's counters do.
-    pub fn new(now: Instant) -> History<N> {
-        let samples = VecDeque::from([Sample { at: now, figures: [0; N] }]);
+    /// Starts with one sample.
+    pub fn new(now: Instant, figures: [u64; N]) -> History<N> {
+        let samples = VecDeque::from([Sample { at: now, figures }]);
         History { started: now, next_due_ms: AtomicU64::new(millis(INTERVAL)), samples: Mutex::new(samples) }
     }
 
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn one_sample_per_interval_is_kept() {
         let start = Instant::now();
-        let history = History::new(start);
+        let history = History::new(start, [0]);
         for second in 0..=40 {
             history.tick(start + Duration::from_secs(second), || [second]);
         }
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn the_oldest_samples_are_dropped() {
         let start = Instant::now();
-        let history = History::new(start);
+        let history = History::new(start, [0]);
         let hours = 3600 / INTERVAL.as_secs() * 2;
         for tick in 1..=hours {
             history.tick(start + INTERVAL * u32::try_from(tick).unwrap(), || [tick]);

@@ -150,7 +150,7 @@ impl LogdMetrics {
                 ),
                 rotated_files: add!(rotated_files, "Rotated files kept", Gauge::default()),
                 rotated_bytes: add!(rotated_bytes, "Their bytes", Gauge::default()),
-                history: Arc::new(History::new(Instant::now())),
+                history: Arc::new(History::new(Instant::now(), [0; 4])),
             }
         })
     }

@@ -274,7 +274,7 @@ export class Stream {
           await new Promise((wake) => { this.wake = wake; });
           continue;
         }
-        if (!response.ok) throw new Error(`the server answered ${response.status}`);
+          if (!response.ok) throw new Error(`the server answered ${response.status}: ${(await response.text()).trim()}`);
         this.failures = 0;
         this.on.state("open", "live");
         await this.read(response.body);

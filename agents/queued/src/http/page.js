@@ -100,6 +100,7 @@ const stream = new Stream(() => "v1/events", {
     showState(byId("state"), state, text);
     byId("forget").hidden = !token();
     if (!live) return;
+    fillHistory();
     byId("token-form").hidden = true;
     Object.assign(look, { wanted: true, stats: true });
     // All queues are told at once at the beginning: those that are not are gone.
@@ -109,6 +110,12 @@ const stream = new Stream(() => "v1/events", {
     }, 3000);
   },
 }, headers);
+
+/// The agent remembers the last minutes of all queues together; those of a single queue begin with the page.
+async function fillHistory() {
+  const past = await ask("GET", "page/history", undefined, true);
+  if (past) total.history.fill(past.rows, READY, past.interval_ms);
+}
 
 function enter(name) {
   const queue = { rates: [NaN, NaN, NaN, NaN] };
