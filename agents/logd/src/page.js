@@ -61,7 +61,7 @@ function draw(now) {
     ["Disk", free === null ? "–" : `${bytes(free)} of ${bytes(now.disk_bytes)} free`],
     ["Forced to the disk", count(now.syncs)], ["Failures", count(now.write_errors + now.sync_errors)],
   ]);
-  setText(byId("peers-caption"), now.peers.length ? "The largest since logd started" : "Nobody has sent anything yet.");
+  setText(byId("peers-caption"), now.peers.length ? "The largest since logd started" : "Nobody has sent anything yet. Try: echo hello | nc -N 127.0.0.1 6666");
   setRows(byId("peers"), now.peers.map((peer) => [peer.address ?? "all others", bytes(peer.bytes), count(peer.connections), count(peer.open)]));
   setText(byId("rotated-caption"), now.rotated ? `The newest ${now.newest.length} of ${count(now.rotated)}` : "Nothing was rotated yet.");
   setRows(byId("rotated"), now.newest.map((file) => [visible(file.name), bytes(file.bytes)]));

@@ -210,11 +210,11 @@ export class Plot {
 
 const ago = (seconds) => (seconds < 60 ? `${Math.round(seconds)} s ago` : `${Number((seconds / 60).toFixed(1))} min ago`);
 
-/// The next 1, 2 or 5 with zeros, so that the axis has readable labels.
+/// The next even number of one digit, with zeros: the axis and its middle have readable labels.
 function roundUp(value) {
-  if (!(value > 1)) return 1;
+  if (!(value > 2)) return 2;
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * unit).find((step) => step >= value);
+  return [2, 4, 6, 8, 10].map((step) => step * unit).find((step) => step >= value);
 }
 
 const height = (value, top) => (97 - (value / top) * 92).toFixed(1);

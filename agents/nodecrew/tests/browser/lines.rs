@@ -74,6 +74,41 @@ fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
+fn a_new_page_shows_the_past() {
+    let logd = Logd::start(&[]);
+    logd.send("line\n".repeat(1000));
+    let browser = logd.page();
+    // Nothing is sent any more: only what logd remembers is above the ground line.
+    let highest =
+        "return Math.min(...document.querySelector('.plot path.s1').getAttribute('d').split(/[ML]/).slice(1)
+        .map((point) => Number(point.split(' ')[1])))";
+    browser.until("the lines that came before the page", |b| {
+        b.run(highest).as_f64().is_some_and(|height| height < 90.0)
+    });
+    assert_unharmed(&browser);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
+fn lines_are_selected_by_expression_and_time() {
+    let logd = Logd::start(&["--show-lines", "--format", "stamped"]);
+    logd.send("first error\nsecond warning\n");
+    let browser = logd.page();
+    browser.until_text("#lines", "second warning");
+    assert_eq!(browser.text("#lines .bad .peer").split(':').next(), Some("127.0.0.1"));
+    assert!(browser.text("#lines .warn").ends_with("second warning"));
+    browser.click("#regex");
+    browser.type_into("#with", "f[i]rst\u{E007}");
+    browser.until("the line that matches", |b| b.text("#lines").trim().ends_with("first error"));
+    browser.type_into("#until", "1h\u{E007}");
+    browser.until("no line of that time", |b| b.text("#lines").is_empty());
+    assert_unharmed(&browser);
+    browser.type_into("#with", "(\u{E007}");
+    browser.until_text("#left-out", "no regular expression");
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn strangers_lines_are_shown_and_do_nothing() {
     let logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();

@@ -186,7 +186,7 @@ function drawRows() {
   const wanted = byId("filter").value.trim();
   const names = [...queues.keys()].filter((name) => name.includes(wanted)).sort();
   const shown = names.slice(0, ROWS_MAX);
-  const caption = queues.size === 0 ? "No queue yet: a push makes one."
+  const caption = queues.size === 0 ? "No queue yet. Try: seq 9 | queuectl push -q demo"
     : `${shown.length === queues.size ? shown.length : `${shown.length} of ${queues.size}`} ${queues.size === 1 ? "queue" : "queues"}; choose one to see its workers and dead letters`;
   setText(byId("queues-caption"), caption);
   const body = byId("rows");
