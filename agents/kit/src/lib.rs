@@ -17,6 +17,7 @@ pub mod exit;
 pub mod free_space;
 mod head_timer;
 pub mod help;
+pub mod history;
 pub mod http;
 pub mod identity;
 pub mod lines;

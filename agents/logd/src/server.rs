@@ -177,6 +177,7 @@ impl Door {
         _permit: OwnedSemaphorePermit,
     ) {
         let metrics = &self.shared.intake.metrics;
+        metrics.tick();
         metrics.connections_open.inc();
         keep_alive(&stream, self.keepalive);
         let (peer, ending) = if self.proxy_protocol {
@@ -190,6 +191,7 @@ impl Door {
             Ending::Reset(reason) => metrics.resets.get_or_create(&Reason { reason }).inc(),
         };
         tracing::debug!(%peer, ?ending, "connection ended");
+        metrics.tick();
         metrics.connections_open.dec();
     }
 
