@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod disk;
 pub mod events;
 pub mod exit;
+pub mod free_space;
 mod head_timer;
 pub mod http;
 pub mod identity;
