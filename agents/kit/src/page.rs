@@ -26,6 +26,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
         ("/page/agent.js", "text/javascript; charset=utf-8", page.script),
         ("/page/kit.js", "text/javascript; charset=utf-8", include_str!("page/kit.js")),
         ("/page/kit.css", "text/css; charset=utf-8", include_str!("page/kit.css")),
+        ("/page/version", "text/plain; charset=utf-8", crate::VERSION),
         ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ];
     files.into_iter().fold(Router::new(), |router, (path, kind, text)| {
