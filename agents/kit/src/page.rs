@@ -34,6 +34,11 @@ pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
     })
 }
 
+/// A further script of a page.
+pub fn script<S: Clone + Send + Sync + 'static>(path: &'static str, text: &'static str) -> Router<S> {
+    Router::new().route(path, get(async move || file("text/javascript; charset=utf-8", text)))
+}
+
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 6] = [
         (header::CONTENT_TYPE, kind),
