@@ -176,9 +176,8 @@ fn a_lost_connection_is_said_and_healed_and_what_was_gone_meanwhile_goes() {
 fn items_are_searched_moved_and_deleted() {
     let queued = Queued::start(&[]);
     queued.post("/v1/queues/work/batch", "apple\nbanana\ncherry");
-    let browser = queued.page();
+    let browser = queued.page("#queue=work");
     browser.until_text("#rows", "work");
-    browser.click("#rows button");
     browser.click("#items-look");
     browser.until_text("#items", "banana");
 
@@ -209,9 +208,8 @@ fn items_are_searched_moved_and_deleted() {
 fn a_queue_is_paused_configured_and_deleted() {
     let queued = Queued::start(&[]);
     queued.post("/v1/queues/work/items", "apple");
-    let browser = queued.page();
+    let browser = queued.page("#queue=work");
     browser.until_text("#rows", "work");
-    browser.click("#rows button");
     browser.click("#pause");
     browser.until_text("#pause", "Resume");
     assert_eq!(queued.post("/v1/queues/work/lease", "")["items"], json!([]));
