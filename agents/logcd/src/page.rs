@@ -6,6 +6,7 @@ use crate::archive::member;
 use crate::cycle::held::Held;
 use crate::day::{archive_name, day_of, index_name};
 use crate::diary::Notes;
+use crate::download;
 use crate::outdir::Shelf;
 use axum::Router;
 use axum::extract::Query;
@@ -41,6 +42,7 @@ pub struct Sight {
 pub fn routes(sight: Sight, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sight.out.clone().into();
+    let downloads = download::routes(out.clone());
     // An index may be as large as its bound: one at a time.
     let one = Arc::new(Semaphore::new(1));
     let figures = async move || {
@@ -58,7 +60,7 @@ pub fn routes(sight: Sight, access: Access) -> Router {
         }
     };
     let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
-    access.guard(own.merge(kit::page::routes(PAGE)))
+    access.guard(own.merge(kit::page::routes(PAGE))).merge(downloads)
 }
 
 fn no(why: &'static str) -> Response {

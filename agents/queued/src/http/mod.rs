@@ -133,6 +133,7 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .layer(axum::middleware::from_fn(own_pages_only))
         .route("/page/history", get(history::history::<E>))
         .merge(kit::page::routes(page::PAGE))
+        .merge(kit::page::script("/page/items.js", page::ITEMS_SCRIPT))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
         })
