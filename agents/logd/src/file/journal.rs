@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// How often to look after the file's length, the lock and the free space, and to try a failed rotation again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A quick sender fills a disk in less than that.
-const LOOK_EVERY_BYTES: u64 = 16 * 1024 * 1024;
+const LOOK_EVERY_BYTES: u64 = 4 * 1024 * 1024;
 /// A look at the name this recent need not be repeated before a write, since another follows it.
 const NAME_IS_FRESH: Duration = Duration::from_millis(1);
 /// A logrotate that creates the next file does so at once after the move; a file of ours would be in its way.

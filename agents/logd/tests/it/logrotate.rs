@@ -69,17 +69,18 @@ fn nothing_is_lost(logd: &Logd, stanza: &str) {
     });
     let files = files(logd);
     assert_eq!(files.len(), ROTATIONS + 1);
-    let read =
-        Command::new(env!("CARGO_BIN_EXE_logd")).arg("read").current_dir(logd.path("")).output().unwrap();
-    assert!(read.status.success(), "{read:?}");
-    assert!(read.stdout == files.iter().flat_map(|path| content(path)).collect::<Vec<_>>());
-    let text = String::from_utf8(read.stdout).unwrap();
+    let bytes: Vec<u8> = files.iter().flat_map(|path| content(path)).collect();
+    let text = String::from_utf8(bytes).unwrap();
     for (sender, lines) in kept.into_inner().unwrap() {
         let prefix = format!("{sender} ");
         let numbers = text.lines().filter_map(|line| line.strip_prefix(&prefix)?.parse::<usize>().ok());
         let found: Vec<_> = numbers.collect();
         assert!(found.iter().copied().eq(0..lines), "sender {sender}: {lines} lines, {} found", found.len());
     }
+    let read =
+        Command::new(env!("CARGO_BIN_EXE_logd")).arg("read").current_dir(logd.path("")).output().unwrap();
+    assert!(read.status.success(), "{read:?}");
+    assert!(read.stdout == text.as_bytes());
 }
 
 #[test]
