@@ -31,8 +31,8 @@ pub enum Arrival {
     Admitted(TcpStream, SocketAddr, OwnedSemaphorePermit),
     /// A peer outside the allow-list; it was reset.
     Refused(SocketAddr),
-    /// The system could not accept, and a pause was made. `news` is true for the first failure of a series: each of them
-    /// in the log, twenty a second, would fill the disk.
+    /// The system could not accept, and a pause was made. `news` is true for the first failure of a series: each of
+    /// them in the log, twenty a second, would fill the disk.
     Failed { error: io::Error, news: bool },
 }
 

@@ -64,8 +64,8 @@ impl Server {
         Ok(Server { host, port, tls })
     }
 
-    /// Calls `prepare` with the socket before anything is sent, and returns the socket a second time: the caller decides
-    /// how it is closed. The name is resolved each time, since a server's address may change while it is away.
+    /// Calls `prepare` with the socket before anything is sent, and returns the socket a second time: the caller
+    /// decides how it is closed. The name is resolved each time, since a server's address may change while it is away.
     pub async fn connect(
         &self,
         within: Duration,

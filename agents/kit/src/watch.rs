@@ -24,8 +24,8 @@ pub struct Files {
     paths: Vec<PathBuf>,
     seen: Vec<Option<Vec<u8>>>,
     event: Arc<Notify>,
-    /// The times of the next look after an event and of the next periodic look. They are kept here so that a wait that is
-    /// cancelled and started again still ends.
+    /// The times of the next look after an event and of the next periodic look. They are kept here so that a wait that
+    /// is cancelled and started again still ends.
     look_at: Option<Instant>,
     slow_look_at: Instant,
     _watcher: Option<RecommendedWatcher>,
