@@ -1,4 +1,4 @@
-//! Taking connections: a permit before the accept, the allow-list behind it, patience with accept errors.
+//! Accepts connections: takes a permit first, checks the allow-list after, and pauses on accept errors.
 
 use crate::allow::AllowList;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Out of descriptors or memory: the kernel keeps the connection waiting, trying again at once only burns CPU.
+/// The pause when descriptors or memory run out. The kernel keeps the connection waiting; an immediate retry burns CPU.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// A listener with its two bounds: how many connections at once, and from where.
@@ -20,19 +20,19 @@ pub struct Gate {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     allow: watch::Receiver<AllowList>,
-    /// The last accept was in vain.
+    /// True if the last accept failed.
     failing: AtomicBool,
 }
 
-/// What came through the gate, or why nothing did.
+/// The result of an accept.
 #[derive(Debug)]
 pub enum Arrival {
-    /// A connection, and its place among the permitted number; dropping the permit frees the place.
+    /// A connection and its permit; dropping the permit frees its place.
     Admitted(TcpStream, SocketAddr, OwnedSemaphorePermit),
     /// A peer outside the allow-list; it was reset.
     Refused(SocketAddr),
-    /// The system could not accept; a pause has been made. Whether this is news: while it lasts, it fails twenty times a
-    /// second, and a log that told of each would fill the disk.
+    /// The system could not accept, and a pause was made. `news` is true for the first failure of a series: each of
+    /// them in the log, twenty a second, would fill the disk.
     Failed { error: io::Error, news: bool },
 }
 
@@ -41,7 +41,7 @@ impl Gate {
         Gate { listener, permits, allow, failing: AtomicBool::new(false) }
     }
 
-    /// Waits for a free place first, so that what cannot be served stays in the kernel's queue.
+    /// Waits for a free place first, so that connections beyond the bound stay in the kernel's queue.
     pub async fn next(&self) -> Arrival {
         // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
         let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
@@ -66,12 +66,12 @@ impl Gate {
     }
 }
 
-/// From here on closing this socket, by whatever way, even by SIGKILL, sends a reset and no orderly end.
+/// Makes any close of this socket, even by SIGKILL, a reset instead of an orderly end.
 pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     linger(socket, 1)
 }
 
-/// Closing is an orderly end again.
+/// Makes a close of this socket an orderly end again.
 pub fn close_in_order(socket: &impl AsFd) -> io::Result<()> {
     linger(socket, 0)
 }

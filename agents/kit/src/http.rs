@@ -23,21 +23,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// A client that has not sent its headers by then is not served.
+/// A client that sends its headers later than this is not served.
 pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nor one that reads nothing of its answer for so long.
+/// A client that reads nothing of its answer for this long is cut off.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// The peer's address, to be had as an extension of each request.
+/// The peer's address, an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// What answers requests: a router, or what stands before one.
+/// Answers requests: a router, or a shorter way in front of one.
 pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
-    /// The answer to a short request that is to be answered past hyper; `None` leaves it to `answer`.
+    /// Answers a short request without hyper; `None` leaves it to `answer`.
     fn answer_piece(&self, _piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<Self>> {
         None::<Ready<Reply>>
     }
@@ -51,7 +51,7 @@ impl Answer for Router {
     }
 }
 
-/// Serves until `drain`, then finishes the requests under way, at the latest until `abort`.
+/// Serves until `drain`, then finishes the requests under way until `abort` at the latest.
 pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: CancellationToken) {
     serve_tls(gate, router, watch::channel(None).1, drain, abort).await;
 }
@@ -98,7 +98,7 @@ pub async fn serve_tls(
     connections.wait().await;
 }
 
-/// One connection, over whatever carries it.
+/// Serves one connection, plain or TLS.
 pub async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,

@@ -1,5 +1,5 @@
-//! Requests that come in one piece are answered in one piece, past hyper: for a few bytes its machinery costs more than
-//! the kernel and the agent together. It has the connection from the first request on that is anything else.
+//! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the kernel and
+//! the agent together. The first request of any other kind hands the connection to hyper.
 
 use crate::http::{Answer, HEADERS_WITHIN};
 use axum::body::{Bytes, to_bytes};
@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// A longer one is none: what is held for a connection stays small.
+/// Longer requests go to hyper, so that the memory per connection stays small.
 const PIECE_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 
-/// A short request that is there whole.
+/// A short request that has arrived as a whole.
 #[derive(Debug)]
 pub struct Piece<'a> {
     pub method: &'a str,
@@ -34,14 +34,14 @@ impl Piece<'_> {
         self.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
     }
 
-    /// The first one with this name, if it is text.
+    /// The first header with this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(found.value).ok()
     }
 }
 
-/// What it is answered with.
+/// The answer to a short request.
 #[derive(Debug)]
 pub enum Reply {
     Plain {
@@ -49,26 +49,26 @@ pub enum Reply {
         content_type: &'static str,
         body: Vec<u8>,
     },
-    /// For what is rare: errors. It must have an end.
+    /// A full response, for rare cases such as errors. Its body must have an end.
     Other(Response),
 }
 
-/// What the bytes at hand begin with.
+/// The kind of request at the start of the bytes read.
 enum Found<F> {
     Piece {
         answer: F,
         bytes: usize,
     },
-    /// There is more to come, of the body or even of the head.
+    /// More of the head or body must arrive.
     Part {
         whole_head: bool,
     },
-    /// Not a request of the plainest form, or none that is answered here.
+    /// A request that is not of the plainest form, or that is not answered here.
     Other,
 }
 
-/// Serves a connection for as long as its requests are pieces. `None`: it has ended. Else these bytes were read and not
-/// answered: they are hyper's.
+/// Serves a connection while its requests are short. Returns `None` when the connection has ended, else the bytes that
+/// were read but not answered, for hyper.
 pub(crate) async fn serve<S>(
     stream: &mut S,
     agent: &impl Answer,
@@ -135,7 +135,7 @@ where
     }
 }
 
-/// Of a connection that is to end, or has ended: hyper says what is to be said of half a request.
+/// Hands half a request of an ending connection to hyper, which answers it.
 fn rest(received: Vec<u8>) -> Option<Vec<u8>> {
     (!received.is_empty()).then_some(received)
 }
@@ -164,12 +164,12 @@ fn find<A: Answer>(received: &[u8], agent: &A) -> Found<impl Future<Output = Rep
     }
 }
 
-/// Nothing in it has a meaning of its own, or may be written otherwise.
+/// True if the path holds no character with a special meaning or a second spelling.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
 }
 
-/// The body's length, where nothing but one number in digits says it, and nothing speaks of the connection.
+/// The body's length, if exactly one header gives it in digits and none concerns the connection.
 fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
     if request.version != Some(1) {
         return None;
@@ -190,7 +190,7 @@ fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
     length
 }
 
-/// The head's line with the time, which is written anew once a second.
+/// The head's date line, formatted once a second.
 #[derive(Default)]
 struct Date {
     second: u64,
@@ -208,8 +208,8 @@ impl Date {
     }
 }
 
-/// By hand: the formatter's machinery would be a tenth of a push. What is returned is still to be written behind it: whoever
-/// made a long body is told by its end that it is not needed any more.
+/// Writes the head by hand: the formatter would take a tenth of a push. Returns the body that must be written after it;
+/// dropping it tells the maker of a long body that it is no longer needed.
 async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<Option<Bytes>> {
     let status = match &answered {
         Reply::Plain { status, .. } => *status,
@@ -258,7 +258,7 @@ fn put_length(reply: &mut Vec<u8>, body: &[u8]) {
     put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n"]);
 }
 
-/// A stream of which something was read already.
+/// A stream with some bytes that were read already.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
     unread: Vec<u8>,
@@ -338,7 +338,7 @@ mod tests {
         (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, drain, abort)))
     }
 
-    /// All that comes within a second, of a time that passes only while nobody has anything to do.
+    /// Everything that arrives within a second of test time, which passes only while all tasks wait.
     async fn hear(client: &mut DuplexStream) -> String {
         let mut heard = Vec::new();
         while let Ok(Ok(1..)) =
@@ -349,7 +349,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
 
-    /// Answers when it is told to, and tells when it was given up.
+    /// Answers when told to, and reports when it was dropped.
     #[derive(Clone, Default)]
     struct Slow {
         go: Arc<Notify>,

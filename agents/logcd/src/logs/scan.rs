@@ -113,7 +113,7 @@ impl Unmatched {
         let advice = "see --include and --recursive";
         match &self.names {
             Names::NoDirectory => {
-                tracing::warn!(dir, "the log directory does not exist yet: nothing of it is archived")
+                tracing::warn!(dir, "the log directory does not exist yet: nothing of it is archived");
             }
             Names::None => tracing::warn!(dir, "the log directory is empty: nothing of it is archived"),
             Names::Others { count, example } => {

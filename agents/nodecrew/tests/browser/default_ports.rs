@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 use trial::Process;
 
-/// As root this thread, and what it starts, get a network of their own, where every port is free. Others need the ports of
-/// this host.
+/// As root this thread, and what it starts, get a network of their own, where every port is free. Others need the ports
+/// of this host.
 fn take_the_ports() {
     if Uid::effective().is_root() {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
