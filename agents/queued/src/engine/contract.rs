@@ -86,7 +86,9 @@ impl Until {
         let drained = queue.verdict() == Verdict::Drained;
         match self {
             Until::Drained => drained,
-            Until::Empty => queue.held && queue.tally(State::Ready) + queue.tally(State::Delayed) == 0,
+            Until::Empty => {
+                (queue.held || queue.sealed) && queue.tally(State::Ready) + queue.tally(State::Delayed) == 0
+            }
             Until::Sealed => drained && queue.sealed,
             Until::Forever => false,
         }
@@ -154,6 +156,7 @@ pub struct LeaseAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueView {
     pub name: Box<str>,
+    pub failed: u64,
     pub verdict: Verdict,
     pub sealed: bool,
     pub tallies: [u64; 4],
@@ -164,6 +167,7 @@ pub struct QueueView {
     pub policy: Policy,
 }
 
+    pub failed: u64,
 impl QueueView {
     pub fn tally(&self, state: State) -> u64 {
         self.tallies.get(usize::from(state.number())).copied().unwrap_or_default()

@@ -70,6 +70,8 @@ struct QueueModel {
     held: bool,
     sealed: bool,
     seal_used: bool,
+    /// Items that went to the dead-letter queue in this round.
+    moved: u64,
     policy: Policy,
     finished: Vec<(u8, u64, u64)>,
 }
@@ -102,11 +104,18 @@ impl Model {
         let number = self.next + 1;
         self.next = number;
         self.make(queue);
+        self.begin_round_if_drained(queue);
         self.places[queue].held = true;
         let state = if delay > 0 { State::Delayed } else { State::Ready };
         let at = self.now + delay;
         self.things.push(Thing { queue, number, body, key, state, at, token: None, attempts: 0 });
         number
+    }
+
+    fn begin_round_if_drained(&mut self, queue: usize) {
+        if self.verdict(queue) == Verdict::Drained {
+            self.places[queue].moved = 0;
+        }
     }
 
     fn push(
@@ -168,6 +177,7 @@ impl Model {
             match target.filter(|&target| target != thing.queue && !self.places[target].sealed) {
                 Some(target) => {
                     let gone = self.things.remove(at);
+                    self.places[gone.queue].moved += 1;
                     self.add(target, gone.body, None, 0);
                 }
                 None => self.things[at].state = State::Dead,
@@ -206,12 +216,18 @@ impl Model {
     fn verdict(&self, queue: usize) -> Verdict {
         let busy = self.things.iter().any(|t| t.queue == queue && t.state != State::Dead);
         let place = &self.places[queue];
-        match (place.held, busy) {
-            (false, _) => Verdict::Pending,
-            (true, true) => Verdict::Working,
-            (true, false) if place.seal_used && !place.sealed => Verdict::Working,
-            (true, false) => Verdict::Drained,
+        match (busy, place.sealed, place.held) {
+            (true, _, _) => Verdict::Working,
+            (false, true, _) => Verdict::Drained,
+            (false, false, false) => Verdict::Pending,
+            (false, false, true) if place.seal_used => Verdict::Working,
+            (false, false, true) => Verdict::Drained,
         }
+    }
+
+    fn failed(&self, queue: usize) -> u64 {
+        let dead = self.things.iter().filter(|t| t.queue == queue && t.state == State::Dead).count() as u64;
+        dead + self.places[queue].moved
     }
 }
 
@@ -229,6 +245,8 @@ enum Step {
     Configure { queue: usize, attempts: u32, backoff: u64, dead: bool },
     Dead { queue: usize, redrive: bool },
     Rewrite { queue: usize },
+    Checkpoint,
+    Compact,
     Restart,
 }
 
@@ -250,6 +268,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(queue, attempts, backoff, dead)| Step::Configure { queue, attempts, backoff, dead }),
         1 => (queue.clone(), any::<bool>()).prop_map(|(queue, redrive)| Step::Dead { queue, redrive }),
         1 => queue.prop_map(|queue| Step::Rewrite { queue }),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Compact),
         1 => Just(Step::Restart),
     ]
 }
@@ -258,6 +278,8 @@ struct Both {
     core: Core,
     tape: Tape,
     model: Model,
+    /// Where the last checkpoint begins on the tape.
+    checkpoint: usize,
     /// Every lease ever made, the last first.
     leases: Vec<(usize, ItemId, Token)>,
 }
@@ -324,6 +346,9 @@ impl Both {
                 assert_eq!(core.seal(QUEUES[queue], sealed, turn).is_ok(), expected);
                 if expected {
                     model.make(queue);
+                    if !sealed {
+                        model.begin_round_if_drained(queue);
+                    }
                     let place = &mut model.places[queue];
                     (place.sealed, place.seal_used) = (sealed, place.seal_used || sealed);
                 }
@@ -379,6 +404,24 @@ impl Both {
                 }
                 core.rewrite_keys(u32::MAX, turn);
             }
+            Step::Checkpoint => {
+                self.checkpoint = turn.journal.0.len();
+                core.checkpoint(turn.journal);
+            }
+            // What was before the last checkpoint is written again where it still counts, and is then gone.
+            Step::Compact => {
+                let before = |place: Place| (place.segment as usize) < self.checkpoint;
+                let items = core.queues().flat_map(|q| q.items().iter().map(|item| (q.number, item.clone())));
+                let items: Vec<_> = items.filter(|(_, item)| before(item.place)).collect();
+                for (queue, item) in items {
+                    let body = item.body.unwrap();
+                    assert!(core.rewrite(queue, item.number, item.place, &body, turn.journal));
+                }
+                if self.checkpoint > 0 {
+                    core.rewrite_keys((self.checkpoint - 1).try_into().unwrap(), turn);
+                }
+                turn.journal.0[..self.checkpoint].fill(Vec::new());
+            }
             Step::Restart => {
                 *core = self.tape.replay();
                 let turn = &mut Turn { now_ms, limits: &LIMITS, journal: &mut self.tape };
@@ -397,6 +440,7 @@ impl Both {
             };
             assert!(place.exists, "{name} should not be there");
             assert_eq!(q.verdict(), self.model.verdict(queue), "{name}");
+            assert_eq!(q.failed(), self.model.failed(queue), "{name}");
             let mut things: Vec<_> = self.model.things.iter().filter(|t| t.queue == queue).collect();
             things.sort_by_key(|t| t.number);
             let items = q.items().iter().map(|i| (i.number, i.state, i.attempts, i.body.clone().unwrap()[0]));
@@ -416,8 +460,13 @@ impl Both {
 }
 
 fn run(steps: Vec<Step>) {
-    let mut both =
-        Both { core: Core::new(7, 1), tape: Tape::default(), model: Model::default(), leases: Vec::new() };
+    let mut both = Both {
+        core: Core::new(7, 1),
+        tape: Tape::default(),
+        model: Model::default(),
+        checkpoint: 0,
+        leases: Vec::new(),
+    };
     both.model.now = 1_000_000;
     for step in steps {
         both.step(step);

@@ -4,7 +4,7 @@ use super::item::{Item, Place, State, Token};
 use super::keys::Keys;
 use super::order::Order;
 use super::policy::Policy;
-use super::record::QueueRecord;
+use super::record::{QueueRecord, Record};
 use super::shelf::Shelf;
 use super::usage::Usage;
 use std::collections::HashMap;
@@ -22,6 +22,9 @@ pub struct Queue {
     /// The next number of a queue that counts for ever.
     pub count_next: Option<u64>,
     pub counters: Counters,
+    /// Items that were moved to the dead-letter queue in the present round: since the queue was made, or since the first
+    /// new item or unseal after it was drained.
+    pub moved_in_round: u64,
     shelf: Shelf,
     /// Of the delayed and the leased.
     whens: HashMap<u64, When>,
@@ -107,6 +110,7 @@ impl Queue {
             held: false,
             count_next: None,
             counters: Counters::default(),
+            moved_in_round: 0,
             shelf: Shelf::default(),
             whens: HashMap::new(),
             order: Order::new(keep_order),
@@ -116,7 +120,7 @@ impl Queue {
         }
     }
 
-    pub fn record(&self) -> QueueRecord {
+    fn record(&self) -> QueueRecord {
         QueueRecord {
             queue: self.number,
             name: self.name.clone(),
@@ -129,8 +133,15 @@ impl Queue {
         }
     }
 
-    /// Becomes what a record says, but for the items.
+    /// All that describes the queue but its items: its record, then a record of what is not at its default.
+    pub fn records(&self) -> impl Iterator<Item = Record<'static>> {
+        let round = Record::Round { queue: self.number, moved: self.moved_in_round };
+        std::iter::once(Record::Queue(self.record())).chain((self.moved_in_round > 0).then_some(round))
+    }
+
+    /// Becomes what a record says, but for the items. What has a record of its own is at its default, until that comes.
     pub fn follow(&mut self, record: &QueueRecord) {
+        self.moved_in_round = 0;
         self.policy = record.policy.clone();
         (self.sealed, self.seal_used, self.held) = (record.sealed, record.seal_used, record.held);
         (self.count_next, self.counters) = (record.count_next, record.counters);
@@ -160,16 +171,24 @@ impl Queue {
     }
 
     pub fn verdict(&self) -> Verdict {
-        if self.count_next.is_some() {
-            // Its next number is always there.
+        // The next number of a queue that counts is always there.
+        if self.count_next.is_some() || self.backlog() > 0 {
             Verdict::Working
+        } else if self.sealed {
+            // A seal says that nothing more comes, also if nothing ever came.
+            Verdict::Drained
         } else if !self.held {
             Verdict::Pending
-        } else if self.backlog() > 0 || (self.seal_used && !self.sealed) {
+        } else if self.seal_used {
             Verdict::Working
         } else {
             Verdict::Drained
         }
+    }
+
+    /// Items that did not succeed: the dead ones, and those that were moved to the dead-letter queue in this round.
+    pub fn failed(&self) -> u64 {
+        self.tally(State::Dead).saturating_add(self.moved_in_round)
     }
 
     /// The item that a lease would get.

@@ -153,6 +153,7 @@ struct LeaseObject {
     ready: u64,
     delayed: u64,
     leased: u64,
+    failed: u64,
     results: Vec<Outcome>,
 }
 
@@ -217,7 +218,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         bound: false,
         settlements: all,
     };
-    let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, results } =
+    let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, failed, results } =
         doors.engine.lease(name, request).await?;
     let leased_now: Vec<(ItemId, Token)> = items.iter().map(|item| (item.id, item.token)).collect();
     let answer = LeaseObject {
@@ -228,6 +229,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         ready,
         delayed,
         leased,
+        failed,
         results: outcomes(&ids, &results),
     };
     let mut line = Line::new(StatusCode::OK, &answer);

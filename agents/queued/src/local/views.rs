@@ -28,6 +28,7 @@ pub(super) fn view(state: &State, queue: &Queue) -> QueueView {
         verdict: queue.verdict(),
         sealed: queue.sealed,
         tallies: ItemState::ALL.map(|item_state| queue.tally(item_state)),
+        failed: queue.failed(),
         bytes: queue.body_bytes(),
         oldest_ready_ms: queue.oldest_ready_ms().map(|pushed_ms| now_ms.saturating_sub(pushed_ms)),
         counters: queue.counters,

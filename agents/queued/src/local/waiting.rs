@@ -85,6 +85,7 @@ fn answer(
         ready: queue.tally(ItemState::Ready),
         delayed: queue.tally(ItemState::Delayed),
         leased: queue.tally(ItemState::Leased),
+        failed: queue.failed(),
         results,
     })
 }

@@ -89,13 +89,69 @@ async fn an_item_rests_dies_and_is_redriven(engine: impl Engine) {
     let dead = engine.look("q", dead).await.unwrap();
     assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (2, Some("r")));
     assert_eq!(engine.queue("q").await.unwrap().verdict, Verdict::Drained);
+    assert_eq!(engine.queue("q").await.unwrap().failed, 1);
     assert_eq!(engine.redrive_dead("q", Some(vec![first.id])).await.unwrap(), 1);
+    assert_eq!(engine.queue("q").await.unwrap().failed, 0);
     let again = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     assert_eq!((again.id, again.attempt), (first.id, 1));
     engine.settle("q", end(&again, nack(Some(0)))).await.unwrap();
     let last = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     engine.settle("q", end(&last, nack(None))).await.unwrap();
     assert_eq!(engine.delete_dead("q", None).await.unwrap(), 1);
+}
+
+/// Leases the one item of a queue whose items have one attempt, and fails it.
+async fn fail_one(engine: &impl Engine) {
+    let item = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    assert_eq!(engine.settle("q", end(&item, nack(None))).await.unwrap(), [Settled::Dead]);
+}
+
+async fn moved_items_count_as_failed_until_the_next_round(engine: impl Engine) {
+    let change = PolicyChange {
+        max_attempts: Some(1),
+        dead_letter_queue: Some(Some("dead".into())),
+        ..PolicyChange::default()
+    };
+    engine.configure("q", change).await.unwrap();
+    engine.push("q", vec![keyed("a", "k"), item("b")], true).await.unwrap();
+    fail_one(&engine).await;
+    fail_one(&engine).await;
+    let told = engine.lease("q", up_to(1)).await.unwrap();
+    assert_eq!((told.verdict, told.done, told.failed), (Verdict::Drained, true, 2));
+    assert_eq!(engine.queue("dead").await.unwrap().failed, 0, "it holds work that nobody tried yet");
+    assert_eq!(engine.seal("q", false).await.unwrap().failed, 0, "an unseal begins a round");
+    engine.push("q", vec![item("c")], true).await.unwrap();
+    fail_one(&engine).await;
+    assert_eq!(engine.queue("q").await.unwrap().failed, 1);
+}
+
+async fn only_a_new_item_begins_a_round(engine: impl Engine) {
+    let dead_letter_queue = Some(Some("dead".into()));
+    let change = PolicyChange { max_attempts: Some(1), dead_letter_queue, ..PolicyChange::default() };
+    engine.configure("q", change).await.unwrap();
+    engine.push("q", vec![keyed("a", "k"), item("b")], false).await.unwrap();
+    let first = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    engine.settle("q", end(&first, Wish::Ack)).await.unwrap();
+    fail_one(&engine).await;
+    assert_eq!(engine.queue("q").await.unwrap().verdict, Verdict::Drained);
+    engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
+    assert_eq!(engine.queue("q").await.unwrap().failed, 1, "a duplicate is no new item");
+    engine.push("q", vec![item("c")], false).await.unwrap();
+    assert_eq!(engine.queue("q").await.unwrap().failed, 0);
+}
+
+async fn a_sealed_queue_without_items_is_drained(engine: impl Engine) {
+    assert_eq!(engine.configure("q", PolicyChange::default()).await.unwrap().1.verdict, Verdict::Pending);
+    let request = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
+    let waiting = [Until::Drained, Until::Empty, Until::Sealed]
+        .map(|until| tokio::spawn(lease_from(engine.clone(), LeaseRequest { until, ..request.clone() })));
+    wait_after(&engine, 3, |_| ()).await;
+    assert_eq!(engine.push("q", Vec::new(), true).await.unwrap(), []);
+    for told in waiting {
+        let told = told.await.unwrap();
+        assert_eq!((told.verdict, told.done, told.failed), (Verdict::Drained, true, 0));
+    }
+    assert_eq!(engine.seal("q", false).await.unwrap().verdict, Verdict::Pending, "nothing ever came");
 }
 
 async fn a_release_is_no_attempt(engine: impl Engine) {
@@ -239,6 +295,9 @@ for_every_engine!(
     an_ack_and_the_next_lease_are_one_request,
     a_lease_that_was_lost_is_good_for_nothing,
     an_item_rests_dies_and_is_redriven,
+    moved_items_count_as_failed_until_the_next_round,
+    only_a_new_item_begins_a_round,
+    a_sealed_queue_without_items_is_drained,
     a_release_is_no_attempt,
     pushes_with_the_same_key_are_one_item,
     bounds_are_kept_and_a_batch_is_whole,

@@ -119,9 +119,16 @@ impl Core {
                     _ => count_up(&mut q.counters.nacked, 1),
                 }
                 if *moved {
+                    count_up(&mut q.moved_in_round, 1);
                     q.take(*number, &mut self.usage);
                 } else if let Some(item) = q.shift(*number, State::Dead, None) {
                     item.set_reason(*reason);
+                }
+            }
+            Record::Round { queue, moved } => {
+                self.touch(*queue);
+                if let Some(q) = self.queues.get_mut(queue) {
+                    q.moved_in_round = *moved;
                 }
             }
             Record::Redriven { queue, number } => {

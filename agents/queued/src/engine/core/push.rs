@@ -64,6 +64,7 @@ impl Core {
     }
 
     pub(super) fn push_one(&mut self, queue: u32, new: NewItem, turn: &mut Turn<'_, impl Journal>) -> ItemId {
+        self.leave_drained(queue, turn.journal);
         let number = self.next_number;
         let due_ms = (new.delay_ms > 0).then(|| turn.now_ms.saturating_add(new.delay_ms));
         let pushed = Pushed {

@@ -10,7 +10,9 @@ impl Core {
     pub fn checkpoint(&mut self, journal: &mut impl Journal) {
         journal.append(&Record::NextNumber(self.next_number));
         for queue in self.queues.values() {
-            journal.append(&Record::Queue(queue.record()));
+            for record in queue.records() {
+                journal.append(&record);
+            }
         }
     }
 

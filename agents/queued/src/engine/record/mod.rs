@@ -82,6 +82,12 @@ pub enum Record<'a> {
         number: u64,
         at_ms: u64,
     },
+    /// How many items were moved to the dead-letter queue in the present round of the queue. It follows the queue's own
+    /// record, which sets the number to 0, and begins a round.
+    Round {
+        queue: u32,
+        moved: u64,
+    },
 }
 
 /// Why a lease ended without an ack.
@@ -199,6 +205,7 @@ mod tests {
                 worker: None,
             }),
             Record::KeyKept { queue, key: "k", number, at_ms: 1 },
+            Record::Round { queue, moved: 3 },
         ]
     }
 

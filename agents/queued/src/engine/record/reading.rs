@@ -168,6 +168,7 @@ impl<'a> Reader<'a> {
                 let (queue, number, at_ms) = (self.small()?, self.number()?, self.number()?);
                 Record::KeyKept { queue, number, at_ms, key: self.text()?? }
             }
+            15 => Record::Round { queue: self.small()?, moved: self.number()? },
             _ => return None,
         };
         // A body is the last field of the records that have one.

@@ -63,6 +63,7 @@ impl Record<'_> {
                 text(out, Some(key));
                 out.len()
             }
+            Record::Round { queue, moved } => tagged(out, 15, &[(*queue).into(), *moved]),
         }
     }
 }
