@@ -5,7 +5,7 @@
 
 use super::core::Leased;
 use super::item::{ItemId, State, Token};
-use super::policy::{Policy, PolicyChange};
+use super::policy::{Policy, PolicyChange, check_name};
 use super::queue::{Counters, Queue, Verdict};
 use super::usage::Usage;
 use std::fmt::Debug;
@@ -18,7 +18,7 @@ pub const ITEM_OVERHEAD_BYTES: u64 = 96;
 /// Why an engine does not do what it was asked; the doors turn it into their status codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("there is no queue {0:?}; a push or PUT /v1/queues/{0} makes it")]
+    #[error("{}", no_such_queue(.0))]
     NoSuchQueue(String),
     #[error("queue {0:?} holds no item {1}")]
     NoSuchItem(String, ItemId),
@@ -34,6 +34,13 @@ pub enum Refusal {
     Invalid(String),
     #[error("{0}")]
     Unavailable(String),
+}
+
+fn no_such_queue(name: &str) -> String {
+    match check_name(name) {
+        Ok(()) => format!("there is no queue {name:?}; a push or PUT /v1/queues/{name} makes it"),
+        Err(rule) => format!("there can be no queue {name:?}: {rule}"),
+    }
 }
 
 /// An item to be pushed.
@@ -149,6 +156,7 @@ pub struct LeaseAnswer {
     pub ready: u64,
     pub delayed: u64,
     pub leased: u64,
+    pub failed: u64,
     pub results: Vec<Settled>,
 }
 
@@ -156,10 +164,10 @@ pub struct LeaseAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueView {
     pub name: Box<str>,
-    pub failed: u64,
     pub verdict: Verdict,
     pub sealed: bool,
     pub tallies: [u64; 4],
+    pub failed: u64,
     pub bytes: u64,
     pub oldest_ready_ms: Option<u64>,
     pub counters: Counters,
@@ -167,7 +175,6 @@ pub struct QueueView {
     pub policy: Policy,
 }
 
-    pub failed: u64,
 impl QueueView {
     pub fn tally(&self, state: State) -> u64 {
         self.tallies.get(usize::from(state.number())).copied().unwrap_or_default()

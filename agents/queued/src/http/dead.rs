@@ -35,7 +35,7 @@ pub async fn list<E: Engine>(
 }
 
 async fn ids<E>(doors: &Doors<E>, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {
-    let body = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
+    let body = doors.body(headers, body).await?;
     let Ids { ids } = request::json(&body)?;
     let ids = ids.map(|ids| ids.iter().map(|id| id.parse()).collect::<Result<_, _>>());
     ids.transpose().map_err(Problem::invalid)

@@ -35,6 +35,9 @@ impl<E: Engine> Direct<E> {
             return None;
         }
         let doors = &self.doors;
+        if piece.body.len() > doors.request_bytes_max {
+            return None;
+        }
         let authorization = piece.header("authorization");
         let (name, step) = piece.path.strip_prefix("/v1/queues/")?.split_once('/')?;
         let step = match (piece.method, step) {
@@ -45,7 +48,7 @@ impl<E: Engine> Direct<E> {
                     push::item(piece.body, content_type, push::Options::default(), doors.item_bytes_max);
                 Step::Push(item.ok()?)
             }
-            ("POST", "lease" | "ack") if piece.body.len() <= doors.request_bytes_max => {
+            ("POST", "lease" | "ack") => {
                 doors.permit_token(authorization, Right::Work).ok()?;
                 match step {
                     "lease" => Step::Lease(request::json(piece.body).ok()?),

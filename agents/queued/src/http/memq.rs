@@ -3,7 +3,7 @@
 use super::refusal::Problem;
 use super::request::Path;
 use super::tokens::Right;
-use super::{Doors, held, request, time};
+use super::{Doors, held, time};
 use crate::engine::contract::{Engine, LeaseRequest, NewItem, QueueView, Settlement, Wish};
 use crate::engine::item::ItemId;
 use crate::engine::policy::PolicyChange;
@@ -157,7 +157,7 @@ async fn enqueue<E: Engine>(
         return *response;
     }
     let enqueued = async {
-        let bytes = request::body(&headers, body, doors.item_bytes_max, &doors.room).await?;
+        let bytes = doors.item_body(&headers, body).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("not UTF-8"))?;
         // Unlike /v1, this API makes no queues on the way.
         doors.engine.queue(&name).await?;

@@ -16,6 +16,7 @@ pub mod work;
 use crate::engine::contract::Engine;
 use crate::metrics::{Answered, QueuedMetrics};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -26,6 +27,7 @@ use kit::origin::is_from_elsewhere;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use refusal::Problem;
+use request::{Limit, Taken};
 use serde::Serialize;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -72,6 +74,23 @@ impl<E> Deref for Doors<E> {
 }
 
 impl<E> Doors<E> {
+    /// The body of a request. Its length on the wire is what counts, without the framing of chunks.
+    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
+        request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
+    }
+
+    /// The body of a request that is an item as it stands: both limits hold for it.
+    pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
+        request::body(headers, body, self.raw_item_limit(), &self.room).await
+    }
+
+    fn raw_item_limit(&self) -> Limit {
+        match self.item_bytes_max <= self.request_bytes_max {
+            true => Limit::Item(self.item_bytes_max),
+            false => Limit::Request(self.request_bytes_max),
+        }
+    }
+
     pub fn permit(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
         self.permit_token(authorization(headers), right)
     }

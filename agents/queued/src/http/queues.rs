@@ -152,7 +152,7 @@ pub async fn configure<E: Engine>(
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::PushOrAdmin)?;
     let change: PolicyChange =
-        request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
+        request::json(&doors.body(&headers, body).await?)?;
     let (created, view) = doors.engine.configure(&name, change).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(status, &QueueObject::from(view)))

@@ -7,6 +7,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use std::error::Error;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,9 +76,34 @@ impl Deref for Taken {
     }
 }
 
-/// The whole body, if it keeps the bound, once there is room for it.
-pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize, room: &Room) -> Result<Taken, Problem> {
-    let too_large = || Problem::too_large(format!("at most {bytes_max} bytes are taken here"));
+/// How long a body may be, and which flag says so.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// A body that is one item.
+    Item(usize),
+    /// Any other body.
+    Request(usize),
+}
+
+impl Limit {
+    fn bytes_max(self) -> usize {
+        match self {
+            Limit::Item(bytes_max) | Limit::Request(bytes_max) => bytes_max,
+        }
+    }
+
+    pub fn exceeded(self) -> Problem {
+        Problem::too_large(match self {
+            Limit::Item(max) => format!("an item has at most {max} bytes (--max-item-bytes)"),
+            Limit::Request(max) => format!("the body of a request has at most {max} bytes (--max-request-bytes)"),
+        })
+    }
+}
+
+/// The whole body, if it keeps the limit, once there is room for it.
+pub async fn body(headers: &HeaderMap, body: Body, limit: Limit, room: &Room) -> Result<Taken, Problem> {
+    let bytes_max = limit.bytes_max();
+    let too_large = || limit.exceeded();
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > bytes_max) {
@@ -96,7 +122,7 @@ pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize, room: &Room
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    let mut cause: Option<&dyn Error> = Some(error);
     while let Some(error) = cause {
         if error.to_string().contains("length limit exceeded") {
             return true;
@@ -123,7 +149,7 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The query string, with the protocol's errors.
+/// The query string; an error names the parameter.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -133,7 +159,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Problem> {
         let query: Result<axum::extract::Query<T>, QueryRejection> =
             axum::extract::Query::from_request_parts(parts, state).await;
-        query.map(|query| Query(query.0)).map_err(|e| Problem::invalid(e.body_text()))
+        query.map(|query| Query(query.0)).map_err(|rejected| {
+            let why = rejected.source().map_or_else(|| rejected.body_text(), ToString::to_string);
+            Problem::invalid(format!("query parameter {why}"))
+        })
     }
 }
 

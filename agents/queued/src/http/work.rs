@@ -185,7 +185,7 @@ pub async fn lease<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Work)?;
-    let wish = request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
+    let wish = request::json(&doors.body(&headers, body).await?)?;
     Ok(hand_out(&doors, &name, wish).await?.into_response())
 }
 
@@ -293,7 +293,7 @@ async fn settle_body<E: Engine, T: Settles>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit(headers, Right::Work)?;
-    let bytes = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
+    let bytes = doors.body(headers, body).await?;
     Ok(settle(&doors, name, wishes::<T>(&bytes)?).await?.into_response())
 }
 
