@@ -1,6 +1,6 @@
 //! Server-sent events: what happens, told to whoever listens, with a bound on how many do.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -11,6 +11,10 @@ use tokio::sync::Semaphore;
 
 /// Below the idle time after which proxies cut connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Tells nginx to hand on each event as it comes; others take it for a header of no meaning.
+const NOT_BUFFERED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// What a stream tells: an event's name and its data, one line of JSON.
 pub trait Source: Send + 'static {
@@ -40,7 +44,8 @@ impl Streams {
             let (name, data) = source.next().await?;
             Some((Ok::<_, Infallible>(Event::default().event(name).data(data)), (source, permit)))
         });
-        Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response())
+        let events = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY));
+        Ok(([NOT_BUFFERED], events).into_response())
     }
 }
 
