@@ -87,10 +87,11 @@ impl Core {
                 self.touch(*queue);
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.acked, 1);
-                let item = q.take(*number, &mut self.usage);
-                if let Some(key) = item.and_then(|item| item.extra?.key) {
+                let Some(item) = q.take(*number, &mut self.usage) else { return };
+                if let Some(key) = item.extra.and_then(|extra| extra.key) {
                     q.forget_keys(*at_ms);
-                    q.finish_key(key, *number, *at_ms, place.segment);
+                    // The key is in the item's own record: without that segment this ack would not find it.
+                    q.finish_key(key, *number, *at_ms, item.place.segment);
                 }
             }
             Record::Returned { queue, number, how, due_ms, reason } => {
