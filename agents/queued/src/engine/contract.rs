@@ -153,6 +153,7 @@ pub struct LeaseAnswer {
     pub done: bool,
     pub verdict: Verdict,
     pub sealed: bool,
+    pub paused: bool,
     pub ready: u64,
     pub delayed: u64,
     pub leased: u64,
@@ -166,6 +167,7 @@ pub struct QueueView {
     pub name: Box<str>,
     pub verdict: Verdict,
     pub sealed: bool,
+    pub paused: bool,
     pub tallies: [u64; 4],
     pub failed: u64,
     pub bytes: u64,
@@ -202,11 +204,23 @@ pub struct ItemView {
 }
 
 /// Which items to look at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Look {
     pub state: Option<State>,
     pub limit: usize,
     pub after: Option<ItemId>,
+    /// Only the item with this key.
+    pub key: Option<Box<str>>,
+    /// Only items with this text in their body or key.
+    pub text: Option<Box<str>>,
+}
+
+/// Some of the items that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    pub items: Vec<ItemView>,
+    /// Items after this one were not looked at; `None` if all were.
+    pub next: Option<ItemId>,
 }
 
 /// The engine's own figures.
@@ -233,13 +247,20 @@ pub trait Engine: Clone + Debug + Send + Sync + 'static {
     fn count_from(&self, queue: &str, first: u64) -> impl Answer<()>;
     fn delete(&self, queue: &str) -> impl Answer<()>;
     fn seal(&self, queue: &str, sealed: bool) -> impl Answer<QueueView>;
+    /// While a queue is paused, nothing is leased from it.
+    fn pause(&self, queue: &str, paused: bool) -> impl Answer<QueueView>;
     fn drain(&self, queue: &str) -> impl Answer<u64>;
     fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
     fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
+    /// Deletes these items, except leased ones; how many there were.
+    fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
+    /// Moves these items into another queue, except leased ones and those whose key is known there. May move only the
+    /// first ones; how many.
+    fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
     fn queue(&self, queue: &str) -> impl Answer<QueueView>;
     /// In order of name.
     fn queues(&self) -> impl Answer<Vec<QueueView>>;
-    fn look(&self, queue: &str, look: Look) -> impl Answer<Vec<ItemView>>;
+    fn look(&self, queue: &str, look: Look) -> impl Answer<Looked>;
     fn item(&self, queue: &str, id: ItemId) -> impl Answer<ItemView>;
     fn view(&self) -> impl Answer<EngineView>;
     /// All figures as they are known without waiting for anybody: a scrape cannot wait.

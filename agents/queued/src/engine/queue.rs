@@ -22,6 +22,8 @@ pub struct Queue {
     /// The next number of a queue that counts for ever.
     pub count_next: Option<u64>,
     pub counters: Counters,
+    /// Nothing is leased until it is resumed.
+    pub paused: bool,
     /// Items that were moved to the dead-letter queue in the present round: since the queue was made, or since the first
     /// new item or unseal after it was drained.
     pub moved_in_round: u64,
@@ -110,6 +112,7 @@ impl Queue {
             held: false,
             count_next: None,
             counters: Counters::default(),
+            paused: false,
             moved_in_round: 0,
             shelf: Shelf::default(),
             whens: HashMap::new(),
@@ -136,12 +139,15 @@ impl Queue {
     /// All that describes the queue but its items: its record, then a record of what is not at its default.
     pub fn records(&self) -> impl Iterator<Item = Record<'static>> {
         let round = Record::Round { queue: self.number, moved: self.moved_in_round };
-        std::iter::once(Record::Queue(self.record())).chain((self.moved_in_round > 0).then_some(round))
+        let paused = Record::Paused { queue: self.number, paused: self.paused };
+        std::iter::once(Record::Queue(self.record()))
+            .chain((self.moved_in_round > 0).then_some(round))
+            .chain(self.paused.then_some(paused))
     }
 
     /// Becomes what a record says, but for the items. What has a record of its own is at its default, until that comes.
     pub fn follow(&mut self, record: &QueueRecord) {
-        self.moved_in_round = 0;
+        (self.moved_in_round, self.paused) = (0, false);
         self.policy = record.policy.clone();
         (self.sealed, self.seal_used, self.held) = (record.sealed, record.seal_used, record.held);
         (self.count_next, self.counters) = (record.count_next, record.counters);
@@ -191,7 +197,12 @@ impl Queue {
         self.tally(State::Dead).saturating_add(self.moved_in_round)
     }
 
-    /// The item that a lease would get.
+    /// True if a lease would get an item.
+    pub fn has_work(&self) -> bool {
+        !self.paused && (self.next_ready().is_some() || self.count_next.is_some())
+    }
+
+    /// The item that a lease would get, unless the queue is paused.
     pub fn next_ready(&self) -> Option<u64> {
         self.order.next()
     }

@@ -92,6 +92,7 @@ fn record() -> impl Strategy<Value = Record<'static>> {
             1 => number().prop_map(move |number| Record::Deleted { queue, number }),
             1 => number().prop_map(move |number| Record::KeyKept { queue, key: "key", number, at_ms: number }),
             1 => number().prop_map(move |moved| Record::Round { queue, moved }),
+            1 => any::<bool>().prop_map(move |paused| Record::Paused { queue, paused }),
         ]
     })
 }

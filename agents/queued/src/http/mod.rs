@@ -4,6 +4,7 @@ pub mod dead;
 pub mod direct;
 pub mod events;
 pub mod held;
+pub mod items;
 pub mod memq;
 pub mod page;
 pub mod push;
@@ -131,8 +132,12 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .route("/v1/queues/{name}/drain", post(queues::drain::<E>))
         .route("/v1/queues/{name}/seal", post(queues::seal::<E>))
         .route("/v1/queues/{name}/unseal", post(queues::unseal::<E>))
-        .route("/v1/queues/{name}/items", post(push::one::<E>).get(queues::items::<E>))
-        .route("/v1/queues/{name}/items/{id}", get(queues::item::<E>))
+        .route("/v1/queues/{name}/pause", post(queues::pause::<E>))
+        .route("/v1/queues/{name}/resume", post(queues::resume::<E>))
+        .route("/v1/queues/{name}/items", post(push::one::<E>).get(items::list::<E>))
+        .route("/v1/queues/{name}/items/{id}", get(items::show::<E>))
+        .route("/v1/queues/{name}/items/delete", post(items::delete::<E>))
+        .route("/v1/queues/{name}/items/move", post(items::move_to::<E>))
         .route("/v1/queues/{name}/batch", post(push::batch::<E>))
         .route("/v1/queues/{name}/lease", post(work::lease::<E>))
         .route("/v1/queues/{name}/ack", post(work::ack::<E>))

@@ -150,6 +150,7 @@ struct LeaseObject {
     done: bool,
     verdict: &'static str,
     sealed: bool,
+    paused: bool,
     ready: u64,
     delayed: u64,
     leased: u64,
@@ -218,7 +219,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         bound: false,
         settlements: all,
     };
-    let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, failed, results } =
+    let LeaseAnswer { items, done, verdict, sealed, paused, ready, delayed, leased, failed, results } =
         doors.engine.lease(name, request).await?;
     let leased_now: Vec<(ItemId, Token)> = items.iter().map(|item| (item.id, item.token)).collect();
     let answer = LeaseObject {
@@ -226,6 +227,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         done,
         verdict: verdict.name(),
         sealed,
+        paused,
         ready,
         delayed,
         leased,

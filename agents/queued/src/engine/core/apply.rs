@@ -132,6 +132,12 @@ impl Core {
                     q.moved_in_round = *moved;
                 }
             }
+            Record::Paused { queue, paused } => {
+                self.touch(*queue);
+                if let Some(q) = self.queues.get_mut(queue) {
+                    q.paused = *paused;
+                }
+            }
             Record::Redriven { queue, number } => {
                 self.touch(*queue);
                 if let Some(q) = self.queues.get_mut(queue)

@@ -43,7 +43,11 @@ impl Core {
         terms: &LeaseTerms<'_>,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<Vec<Leased>, Refusal> {
-        let number = self.queue(name)?.number;
+        let queue = self.queue(name)?;
+        if queue.paused {
+            return Ok(Vec::new());
+        }
+        let number = queue.number;
         let (mut leased, mut bytes) = (Vec::new(), 0u64);
         while leased.len() < max {
             let next = self.queues.get(&number).and_then(|queue| queue.items().get(queue.next_ready()?));
@@ -76,12 +80,7 @@ impl Core {
             return self.lease_one(number, terms, turn);
         };
         let Some(item) = queue.items().get(next) else { return Ok(None) };
-        let body = match &item.body {
-            Some(body) => body.clone(),
-            None => turn.journal.read(item.place, item.len).map_err(|e| {
-                Refusal::Unavailable(format!("the item's body cannot be read from the log: {e}"))
-            })?,
-        };
+        let body = turn.body(item)?;
         let lease_ms = terms.lease_ms.unwrap_or(queue.policy.lease_ms);
         let token = Token(self.random.u64(1..));
         let leased = Leased {

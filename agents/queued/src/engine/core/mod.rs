@@ -4,6 +4,7 @@
 //! applies the same records by the same code (`apply.rs`), so what was kept and what was lived through cannot differ.
 
 mod apply;
+mod chosen;
 mod dead;
 mod lease;
 mod push;
@@ -13,7 +14,7 @@ mod upkeep;
 pub use lease::{LeaseTerms, Leased, NackTerms};
 
 use super::contract::{Limits, Refusal};
-use super::item::{ItemId, Place};
+use super::item::{Item, ItemId, Place};
 use super::queue::Queue;
 use super::record::Record;
 use super::usage::Usage;
@@ -35,6 +36,18 @@ pub struct Turn<'a, J> {
     pub journal: &'a mut J,
 }
 
+impl<J: Journal> Turn<'_, J> {
+    /// The item's body, wherever it is.
+    fn body(&mut self, item: &Item) -> Result<Box<[u8]>, Refusal> {
+        match &item.body {
+            Some(body) => Ok(body.clone()),
+            None => self.journal.read(item.place, item.len).map_err(|error| {
+                Refusal::Unavailable(format!("the item's body cannot be read from the log: {error}"))
+            }),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Core {
     pub epoch: u64,
@@ -52,6 +65,8 @@ pub struct Core {
     pub latest_ms: u64,
     /// Queues that changed since somebody looked.
     touched: Vec<u32>,
+    /// Items that were copied from another queue, whose bodies were read into memory for that.
+    copied: Vec<(u32, u64)>,
 }
 
 impl Core {
@@ -68,6 +83,7 @@ impl Core {
             memory_bytes_max_while_reading: u64::MAX,
             latest_ms: 0,
             touched: Vec::new(),
+            copied: Vec::new(),
         }
     }
 
@@ -111,6 +127,14 @@ impl Core {
     /// The queues that changed since the last call; a queue may be named twice.
     pub fn take_touched(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// The places of the items that were copied from another queue since the last call, by queue and number.
+    pub fn take_copied(&mut self) -> Vec<(u32, u64, Place)> {
+        let copied = std::mem::take(&mut self.copied).into_iter();
+        let place =
+            |(queue, number)| Some((queue, number, self.queue_by_number(queue)?.items().get(number)?.place));
+        copied.filter_map(place).collect()
     }
 
     fn touch(&mut self, queue: u32) {

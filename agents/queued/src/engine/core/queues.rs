@@ -90,6 +90,20 @@ impl Core {
         Ok(())
     }
 
+    /// Stops leasing from the queue, or goes on with it.
+    pub fn pause(
+        &mut self,
+        name: &str,
+        paused: bool,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<(), Refusal> {
+        let queue = self.queue(name)?;
+        if queue.paused != paused {
+            self.write(&Record::Paused { queue: queue.number, paused }, turn.journal);
+        }
+        Ok(())
+    }
+
     /// Lets the queue count for ever; one that counts already goes on where it was.
     pub fn count_from(
         &mut self,

@@ -88,6 +88,11 @@ pub enum Record<'a> {
         queue: u32,
         moved: u64,
     },
+    /// Nothing is leased from the queue until it is resumed. It follows the queue's own record, which resumes it.
+    Paused {
+        queue: u32,
+        paused: bool,
+    },
 }
 
 /// Why a lease ended without an ack.
@@ -206,6 +211,7 @@ mod tests {
             }),
             Record::KeyKept { queue, key: "k", number, at_ms: 1 },
             Record::Round { queue, moved: 3 },
+            Record::Paused { queue, paused: true },
         ]
     }
 
@@ -229,7 +235,7 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (1, 233, 0x49d7_6f4e)
+            (1, 239, 0x2e99_d946)
         );
     }
 

@@ -169,6 +169,7 @@ impl<'a> Reader<'a> {
                 Record::KeyKept { queue, number, at_ms, key: self.text()?? }
             }
             15 => Record::Round { queue: self.small()?, moved: self.number()? },
+            16 => Record::Paused { queue: self.small()?, paused: self.flag()? },
             _ => return None,
         };
         // A body is the last field of the records that have one.

@@ -64,6 +64,7 @@ impl Record<'_> {
                 out.len()
             }
             Record::Round { queue, moved } => tagged(out, 15, &[(*queue).into(), *moved]),
+            Record::Paused { queue, paused } => tagged(out, 16, &[(*queue).into(), u64::from(*paused)]),
         }
     }
 }
