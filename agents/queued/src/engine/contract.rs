@@ -1,4 +1,4 @@
-//! What a door may ask of an engine, whichever it is; the local one today, a replicated one tomorrow.
+//! The interface between doors and engines: the local engine today, a replicated one later.
 //!
 //! Nothing here promises what only one machine could give: no transaction over queues, no reference into an
 //! engine's memory, no order between queues; every answer may take as long as a network does.
@@ -12,10 +12,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What an item costs in memory beyond its body; see the bench for the measurement.
+/// Memory of an item beyond its body; the bench measures it.
 pub const ITEM_OVERHEAD_BYTES: u64 = 96;
 
-/// Why an engine does not do what it was asked; the doors turn it into their status codes.
+/// The reason why an engine refuses a request; the doors map it to status codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("{}", no_such_queue(.0))]
@@ -64,7 +64,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether so much more fits.
+    /// Refuses items for which there is not enough memory left.
     pub fn check_memory(&self, usage: &Usage, items: u64, bytes: u64) -> Result<(), Refusal> {
         let overhead = usage.items.saturating_add(items).saturating_mul(ITEM_OVERHEAD_BYTES);
         let bodies = if self.spills { 0 } else { usage.memory_bytes.saturating_add(bytes) };
@@ -78,7 +78,7 @@ impl Limits {
     }
 }
 
-/// What else ends a wait for an item.
+/// The state of the queue that ends a wait for an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Until {
     #[default]
@@ -115,7 +115,7 @@ pub struct LeaseRequest {
     pub settlements: Vec<Settlement>,
 }
 
-/// What is to become of one lease.
+/// A request to end or extend one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     pub id: ItemId,
@@ -131,25 +131,25 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// Back to where it was, as if it had not been leased: nobody got it.
+    /// Back to where it was, as if it had not been leased: no worker got it.
     pub const RELEASE: Wish = Wish::Nack { delay_ms: None, reason: None, release: true };
 }
 
-/// What became of it.
+/// The result of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     Done,
     Extended(u64),
     /// Nacked after its last attempt.
     Dead,
-    /// The lease is not held any more; nothing was changed.
+    /// The lease had ended before; nothing was changed.
     Lost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseAnswer {
     pub items: Vec<Leased>,
-    /// What `until` asked for is so, and there is nothing to do.
+    /// The state that `until` names is reached, and no item was leased.
     pub done: bool,
     pub verdict: Verdict,
     pub sealed: bool,

@@ -1,4 +1,4 @@
-//! One queue: its items, and what it can say of itself.
+//! One queue: its items, settings, counters and verdict.
 
 use super::item::{Item, Place, State, Token};
 use super::keys::Keys;
@@ -15,9 +15,9 @@ pub struct Queue {
     pub name: Box<str>,
     pub policy: Policy,
     pub sealed: bool,
-    /// It was sealed at least once: its producer seals, so only a seal says that nothing more comes.
+    /// It was sealed at least once: its producer uses seals, so only a seal means that nothing more comes.
     pub seal_used: bool,
-    /// It has held something.
+    /// It has held an item.
     pub held: bool,
     /// The next number of a queue that counts for ever.
     pub count_next: Option<u64>,
@@ -28,7 +28,7 @@ pub struct Queue {
     /// new item or unseal after it was drained.
     pub moved_in_round: u64,
     shelf: Shelf,
-    /// Of the delayed and the leased.
+    /// The times of delayed and leased items.
     whens: HashMap<u64, When>,
     order: Order,
     tallies: [u64; 4],
@@ -73,7 +73,7 @@ impl Counters {
     }
 }
 
-/// When a delayed item is ready, or a leased one's lease expires.
+/// The time at which a delayed item becomes ready, or a lease expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct When {
     pub at_ms: u64,
@@ -83,7 +83,7 @@ pub struct When {
     pub worker: Option<Box<str>>,
 }
 
-/// The server's word on whether the work is done.
+/// The server's answer to: is the work done?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pending,
@@ -163,7 +163,7 @@ impl Queue {
         }
     }
 
-    /// What keeps the queue from being drained, and a scaler from scaling down.
+    /// Items that are ready, delayed or leased: while there are any, the queue is not drained and a scaler must not scale down.
     pub fn backlog(&self) -> u64 {
         self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
     }
@@ -226,7 +226,7 @@ impl Queue {
         self.whens.iter().filter(|(_, when)| when.bound).map(|(number, _)| *number).collect()
     }
 
-    /// Takes an item in, in the place of one with the same number.
+    /// Inserts an item, or replaces the one with the same number.
     pub fn put(&mut self, item: Item, when: Option<When>, usage: &mut Usage) {
         self.take(item.number, usage);
         usage.add(&item);
@@ -242,7 +242,7 @@ impl Queue {
         self.shelf.insert(item);
     }
 
-    /// Takes an item out. Its key is forgotten; see `finish_key` for one that was acked.
+    /// Removes an item and forgets its key; see `finish_key` for an acked one.
     pub fn take(&mut self, number: u64, usage: &mut Usage) -> Option<Item> {
         let item = self.shelf.remove(number)?;
         usage.subtract(&item);
@@ -256,7 +256,7 @@ impl Queue {
         Some(item)
     }
 
-    /// Brings an item into another state.
+    /// Changes the state of an item.
     pub fn shift(&mut self, number: u64, state: State, when: Option<When>) -> Option<&mut Item> {
         let old = self.shelf.get(number)?.state;
         let at_ms = self.whens.remove(&number).map_or(0, |when| when.at_ms);
@@ -272,7 +272,7 @@ impl Queue {
         Some(item)
     }
 
-    /// Lets go of a body that lies in the log.
+    /// Drops a body from memory; it is read from the log from then on.
     pub fn evict_body(&mut self, number: u64, usage: &mut Usage) {
         if let Some(item) = self.shelf.get_mut(number) {
             usage.memory_bytes -= item.body_bytes_in_memory();
@@ -280,7 +280,7 @@ impl Queue {
         }
     }
 
-    /// The item's bytes lie elsewhere now.
+    /// Records that the item was rewritten at another place of the log.
     pub fn relocate(&mut self, number: u64, place: Place, usage: &mut Usage) {
         if let Some(item) = self.shelf.get_mut(number) {
             usage.subtract(item);
@@ -294,7 +294,7 @@ impl Queue {
         self.shelf.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
     }
 
-    /// Which item an earlier push with this key made.
+    /// The item of an earlier push with this key.
     pub fn known(&self, key: &str) -> Option<u64> {
         self.keys.item(key)
     }
@@ -310,7 +310,7 @@ impl Queue {
         self.keys.forget_finished(now_ms, self.policy.key_memory_ms);
     }
 
-    /// Has the finished keys of segments up to this one written anew; `write` tells into which segment.
+    /// Rewrites the finished keys of segments up to this one; `write` returns the new segment.
     pub fn rewrite_keys(&mut self, up_to: u32, write: impl FnMut(&str, u64, u64) -> u32) {
         self.keys.rewrite(up_to, write);
     }
@@ -320,7 +320,7 @@ impl Queue {
         Some(item.pushed_ms)
     }
 
-    /// Puts the items in order, after a log was read.
+    /// Builds the order of the items, after a log was read.
     pub fn keep_order(&mut self) {
         self.order = Order::new(true);
         for item in self.shelf.iter() {

@@ -1,4 +1,4 @@
-//! Dead letters: listed, redriven, deleted.
+//! Dead items: listed, redriven, deleted.
 
 use super::items::{Count, Which, show_items};
 use super::refusal::Problem;

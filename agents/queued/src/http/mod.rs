@@ -36,7 +36,7 @@ use tokens::{Right, Tokens};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What the handlers work with; cheap to clone, since every request does.
+/// What the handlers share; cheap to clone, since every request clones it.
 #[derive(Debug)]
 pub struct Doors<E>(Arc<Parts<E>>);
 
@@ -47,7 +47,7 @@ pub struct Parts<E> {
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
     pub room: request::Room,
-    /// For answers that are being read.
+    /// The limit on answers that are being read.
     pub answers: request::Room,
     pub streams: Streams,
     pub metrics: QueuedMetrics,
@@ -75,12 +75,12 @@ impl<E> Deref for Doors<E> {
 }
 
 impl<E> Doors<E> {
-    /// The body of a request. Its length on the wire is what counts, without the framing of chunks.
+    /// Takes in the body of a request. Its length as sent counts, without the framing of chunks.
     pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
     }
 
-    /// The body of a request that is an item as it stands: both limits hold for it.
+    /// Takes in a body that is one item as it stands: both limits hold for it.
     pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, self.raw_item_limit(), &self.room).await
     }
@@ -96,7 +96,7 @@ impl<E> Doors<E> {
         self.permit_token(authorization(headers), right)
     }
 
-    /// For what begins something new.
+    /// The same for requests that begin something new: refused while the server drains.
     pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
         self.permit_new_token(authorization(headers), right)
     }
@@ -119,7 +119,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
-/// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
+/// All routes of both doors; a test compares them with `openapi.json`.
 pub fn router<E: Engine>(doors: Doors<E>) -> Router {
     let requests = doors.metrics.requests.clone();
     let look = axum::middleware::from_fn_with_state(doors.answers.clone(), held::look);
@@ -188,7 +188,7 @@ async fn count(
 pub struct Line {
     pub status: StatusCode,
     pub text: Vec<u8>,
-    /// What a long one takes of the room for answers.
+    /// The share of a long answer in the limit on answers.
     pub room: Option<OwnedSemaphorePermit>,
 }
 

@@ -1,4 +1,4 @@
-//! Items that had their last attempt: kept here or moved on, made ready again, deleted.
+//! Items that failed their last attempt: kept as dead or moved, then redriven or deleted.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{NewItem, Refusal};
@@ -42,7 +42,7 @@ impl Core {
         Some(())
     }
 
-    /// Dead items, all or these, made ready again or deleted; how many there were.
+    /// Redrives or deletes dead items, all or those with these ids; returns how many.
     pub fn bury_or_redrive(
         &mut self,
         name: &str,

@@ -20,7 +20,7 @@ use super::record::Record;
 use super::usage::Usage;
 use std::collections::BTreeMap;
 
-/// Where records go, and where bodies come back from.
+/// Keeps records, and reads bodies back.
 pub trait Journal {
     /// Takes the record; returns where its body lies.
     fn append(&mut self, record: &Record<'_>) -> Place;
@@ -28,7 +28,7 @@ pub trait Journal {
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
 }
 
-/// What a change is made with: the time, the bounds, and where it is written.
+/// The context of a change: the time, the limits, and the journal.
 #[derive(Debug)]
 pub struct Turn<'a, J> {
     pub now_ms: u64,
@@ -87,7 +87,7 @@ impl Core {
         }
     }
 
-    /// For reading a log into: `finish_reading` must follow.
+    /// A core into which a log is read; `finish_reading` must follow.
     pub fn reading(epoch: u64, seed: u64) -> Core {
         Core { keep_order: false, ..Core::new(epoch, seed) }
     }
@@ -143,7 +143,7 @@ impl Core {
         }
     }
 
-    /// When `tick` has something to do next.
+    /// The next time at which `tick` has something to do.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.queues.values().filter_map(Queue::next_due_ms).min()
     }

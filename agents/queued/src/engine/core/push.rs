@@ -1,4 +1,4 @@
-//! Pushing: what is let in, and what a key makes of it.
+//! Pushing: limits, and keys that make two pushes one item.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{Limits, NewItem, Refusal};

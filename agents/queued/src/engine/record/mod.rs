@@ -64,7 +64,7 @@ pub enum Record<'a> {
         queue: u32,
         number: u64,
     },
-    /// A dead item was deleted.
+    /// An item was deleted, or moved into another queue.
     Deleted {
         queue: u32,
         number: u64,

@@ -1,4 +1,4 @@
-//! A record as bytes.
+//! Encodes records.
 
 use super::{Pushed, Record};
 use crate::engine::policy::Policy;
