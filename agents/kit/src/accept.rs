@@ -22,6 +22,26 @@ pub struct Gate {
     allow: watch::Receiver<AllowList>,
     /// True if the last accept failed.
     failing: AtomicBool,
+    crowded: watch::Sender<bool>,
+}
+
+/// Tells connections that all places are taken, so that those which only hold one can give it up.
+#[derive(Clone, Debug)]
+pub struct Crowd(watch::Receiver<bool>);
+
+impl Crowd {
+    /// For a connection that came through no gate.
+    pub fn never() -> Crowd {
+        Crowd(watch::channel(false).1)
+    }
+
+    /// Resolves when no place is free, at once if that is so already.
+    pub async fn is_full(&mut self) {
+        if self.0.wait_for(|crowded| *crowded).await.is_err() {
+            // The gate is closed: nobody waits for a place any more.
+            std::future::pending().await
+        }
+    }
 }
 
 /// The result of an accept.
@@ -38,13 +58,28 @@ pub enum Arrival {
 
 impl Gate {
     pub fn new(listener: TcpListener, permits: Arc<Semaphore>, allow: watch::Receiver<AllowList>) -> Gate {
-        Gate { listener, permits, allow, failing: AtomicBool::new(false) }
+        Gate { listener, permits, allow, failing: AtomicBool::new(false), crowded: watch::Sender::new(false) }
+    }
+
+    /// For the connections that came through this gate.
+    pub fn crowd(&self) -> Crowd {
+        Crowd(self.crowded.subscribe())
+    }
+
+    async fn place(&self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return permit;
+        }
+        self.crowded.send_replace(true);
+        // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
+        let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
+        self.crowded.send_replace(false);
+        permit
     }
 
     /// Waits for a free place first, so that connections beyond the bound stay in the kernel's queue.
     pub async fn next(&self) -> Arrival {
-        // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
-        let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
+        let permit = self.place().await;
         let accepted = self.listener.accept().await;
         let failed_before = self.failing.swap(accepted.is_err(), Ordering::Relaxed);
         match accepted {

@@ -1,6 +1,6 @@
 //! Server-sent events, with a bound on the number of listeners.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -11,6 +11,10 @@ use tokio::sync::Semaphore;
 
 /// Shorter than the idle time after which proxies close connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Makes nginx pass on each event at once; other programs ignore this header.
+const NOT_BUFFERED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// The source of a stream: events with a name and one line of JSON.
 pub trait Source: Send + 'static {
@@ -40,7 +44,8 @@ impl Streams {
             let (name, data) = source.next().await?;
             Some((Ok::<_, Infallible>(Event::default().event(name).data(data)), (source, permit)))
         });
-        Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response())
+        let events = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY));
+        Ok(([NOT_BUFFERED], events).into_response())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Serving HTTP/1: bounded connections, a bound on slow headers, and a shutdown that waits only for
 //! requests under way, not for idle connections.
 
-use crate::accept::{Arrival, Gate};
+use crate::accept::{Arrival, Crowd, Gate};
 use crate::head_timer::HeadTimer;
 use crate::patient::Patient;
 use crate::pieces::{self, Piece, Reply, Rewound};
@@ -25,6 +25,9 @@ use tower_service::Service;
 
 /// A client that sends its headers later than this is not served.
 pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A client that has sent only a part of its headers gets this long while others wait for its place.
+pub(crate) const HEADERS_WITHIN_CROWD: Duration = Duration::from_secs(1);
 
 /// A client that reads nothing of its answer for this long is cut off.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -83,13 +86,14 @@ pub async fn serve_tls(
         let _ = stream.set_nodelay(true);
         let (answer, drain, abort, tls) =
             (answer.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
+        let crowd = gate.crowd();
         connections.spawn(async move {
             let _permit = permit;
             let Some(config) = tls else {
-                return serve_one(stream, peer, answer, drain, abort).await;
+                return serve_one(stream, peer, answer, crowd, drain, abort).await;
             };
             if let Some(stream) = tls::accept(config, stream, peer).await {
-                serve_one(stream, peer, answer, drain, abort).await;
+                serve_one(stream, peer, answer, crowd, drain, abort).await;
             }
         });
     }
@@ -103,13 +107,14 @@ pub async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     answer: impl Answer,
+    crowd: Crowd,
     drain: CancellationToken,
     abort: CancellationToken,
 ) {
     let mut stream = Patient::new(stream, READ_WITHIN);
     let unread = tokio::select! {
         biased;
-        unread = pieces::serve(&mut stream, &answer, &drain) => unread,
+        unread = pieces::serve(&mut stream, &answer, crowd, &drain) => unread,
         () = abort.cancelled() => return,
     };
     let stream = match unread {

@@ -1,7 +1,8 @@
 //! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the kernel and
 //! the agent together. The first request of any other kind hands the connection to hyper.
 
-use crate::http::{Answer, HEADERS_WITHIN};
+use crate::accept::Crowd;
+use crate::http::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
 use axum::body::{Bytes, to_bytes};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
@@ -72,6 +73,7 @@ enum Found<F> {
 pub(crate) async fn serve<S>(
     stream: &mut S,
     agent: &impl Answer,
+    mut crowd: Crowd,
     drain: &CancellationToken,
 ) -> io::Result<Option<Vec<u8>>>
 where
@@ -80,7 +82,9 @@ where
     let mut received = Vec::new();
     let mut reply = Vec::new();
     let mut date = Date::default();
-    let mut patience = pin!(sleep(HEADERS_WITHIN));
+    let mut waits_since = Instant::now();
+    let mut patience = pin!(sleep(HEADERS_WITHIN_CROWD));
+    let mut answered_before = false;
     let mut draining = pin!(drain.cancelled());
     loop {
         let (answer, bytes) = loop {
@@ -93,13 +97,21 @@ where
                 Found::Other => return Ok(Some(received)),
                 Found::Part { whole_head } => whole_head,
             };
+            let is_slow = waits_since.elapsed() >= HEADERS_WITHIN_CROWD;
+            // Only holds a place: between two requests a client may take its time.
+            let is_idler = !whole_head && !(received.is_empty() && answered_before);
             tokio::select! {
                 biased;
                 read = stream.read_buf(&mut received) => if read? == 0 {
                     return Ok(rest(received));
                 },
-                // Who waits for a body has a patience of his own.
-                () = &mut patience => return Ok(whole_head.then_some(received)),
+                () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
+                () = &mut patience => match is_slow {
+                    // From now on a crowd counts.
+                    false => patience.as_mut().reset(waits_since + HEADERS_WITHIN),
+                    // Waiting for a body has a time-out of its own.
+                    true => return Ok(whole_head.then_some(received)),
+                },
                 // Half a request is one that somebody waits for.
                 () = &mut draining, if received.is_empty() => return Ok(None),
             }
@@ -131,7 +143,8 @@ where
         if reply.capacity() > PIECE_BYTES_MAX {
             reply = Vec::new();
         }
-        patience.as_mut().reset(Instant::now() + HEADERS_WITHIN);
+        (answered_before, waits_since) = (true, Instant::now());
+        patience.as_mut().reset(waits_since + HEADERS_WITHIN_CROWD);
     }
 }
 
@@ -322,6 +335,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::accept::Gate;
+    use crate::allow::AllowList;
     use crate::http::{Peer, serve_one};
     use axum::extract::Request;
     use axum::response::IntoResponse;
@@ -332,10 +347,14 @@ mod tests {
     use tokio::task::JoinHandle;
 
     fn serving(agent: impl Answer) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
+        serving_in(agent, Crowd::never())
+    }
+
+    fn serving_in(agent: impl Answer, crowd: Crowd) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 << 10);
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
         let peer = "127.0.0.1:9".parse().unwrap();
-        (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, drain, abort)))
+        (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, crowd, drain, abort)))
     }
 
     /// Everything that arrives within a second of test time, which passes only while all tasks wait.
@@ -406,6 +425,50 @@ mod tests {
         drop(client);
         agent.given_up.notified().await;
         served.await.unwrap();
+    }
+
+    /// Says "made" at once.
+    #[derive(Clone)]
+    struct Quick;
+
+    impl Answer for Quick {
+        async fn answer(self, _: Request, _: Peer) -> Response {
+            StatusCode::IM_A_TEAPOT.into_response()
+        }
+
+        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+            Some(async { Reply::Other((StatusCode::CREATED, "made").into_response()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_sent_head_is_closed_when_places_run_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let everyone = AllowList::new(&["any".parse().unwrap()]);
+        let (permits, allow) =
+            (Arc::new(tokio::sync::Semaphore::new(0)), tokio::sync::watch::channel(everyone).1);
+        let gate = Gate::new(listener, permits, allow);
+        let crowd = gate.crowd();
+        let waits = tokio::spawn(async move { gate.next().await });
+        for bytes in [&b""[..], b"POST /a HTTP/1.1\r\n"] {
+            let (mut client, _drain, served) = serving_in(Slow::default(), crowd.clone());
+            client.write_all(bytes).await.unwrap();
+            let began = Instant::now();
+            served.await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), HEADERS_WITHIN_CROWD.as_secs());
+        }
+        // A client that has been served may take its time, and so may one whose body is on its way.
+        let (mut client, _drain, served) = serving_in(Quick, crowd);
+        client.write_all(REQUEST).await.unwrap();
+        assert!(hear(&mut client).await.ends_with("made"));
+        let began = Instant::now();
+        served.await.unwrap();
+        assert_eq!(
+            began.elapsed().as_secs(),
+            HEADERS_WITHIN.as_secs() - 1,
+            "a second was spent on listening"
+        );
+        waits.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -67,7 +67,10 @@ struct Control {
 impl Control {
     /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
     fn reload(&mut self) {
-        let renewed = self.settings.renew(&LIVE, |flags| logs::set_level(&flags.serve.common.log_level));
+        let renewed = self.settings.renew(&LIVE, |flags| {
+            flags.serve.check()?;
+            logs::set_level(&flags.serve.common.log_level)
+        });
         let Some((new, ())) = renewed else { return };
         self.allow.send_replace(AllowList::new(&new.flags.serve.allow));
         self.settings = new;

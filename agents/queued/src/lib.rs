@@ -34,6 +34,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
         None => {}
     }
     let serve = &settings.flags.serve;
+    serve.check()?;
     let (common, admin) = (serve.common.clone(), serve.admin.unwrap_or(Door(None)));
     kit::daemon::run("queued", &common, admin, |context| control::run(settings, context))
 }

@@ -40,8 +40,13 @@ impl<E: Engine> Collector for Scrape<E> {
                 ConstGauge::new(float(queue.tally(state))).encode(items.encode_family(&labels)?)?;
             }
         }
-        let gauges: [Figure<f64>; 4] = [
+        let gauges: [Figure<f64>; 5] = [
             ("backlog", "Items that are ready, delayed or leased", |q| float(q.backlog())),
+            (
+                "failed_items",
+                "Items that did not succeed: dead, or moved to the dead-letter queue since the queue was last drained",
+                |q| float(q.failed),
+            ),
             ("body_bytes", "Bytes of all bodies", |q| float(q.bytes)),
             (
                 "oldest_ready_seconds",

@@ -2,6 +2,7 @@
 
 use crate::log::Durability;
 use kit::allow::Allowed;
+use kit::exit::{Exit, Fatal};
 use kit::help::examples;
 use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
 use kit::tls::ServerFiles;
@@ -76,7 +77,7 @@ pub struct Serve {
     pub allow: Vec<Allowed>,
 
     /// Connections at once, at each door; more wait until one ends
-    #[arg(long, value_name = "N", default_value = "4096", help_heading = "Doors")]
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Doors")]
     pub max_connections: u16,
 
     /// Ask for bearer tokens from this file, one `TOKEN push,work,admin` a line; changes are applied live
@@ -96,19 +97,19 @@ pub struct Serve {
     pub durability: Durability,
 
     /// Memory for items; beyond it bodies lie on the disk only, or are refused with `--data memory`
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, help_heading = "Keeping items")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_memory, help_heading = "Keeping items")]
     pub max_memory: u64,
 
-    /// Longer items are refused
+    /// Size of an item's body, as it is decoded, at most; no more than --max-request-bytes
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_item_size, help_heading = "Keeping items")]
     pub max_item_bytes: u64,
 
-    /// Longer requests are refused
+    /// Size of a request's body, as it is sent, at most: base64 makes an item a third longer
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_item_size, help_heading = "Keeping items")]
     pub max_request_bytes: u64,
 
     /// Queues at once
-    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Keeping items")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = parse_queues, help_heading = "Keeping items")]
     pub max_queues: usize,
 
     /// Size of a log file; the log takes at least two
@@ -126,6 +127,21 @@ pub struct Serve {
 
 /// The settings that a running daemon takes over from a changed file.
 pub const LIVE: [&str; 2] = ["allow", "log-level"];
+
+impl Serve {
+    /// Refuses flags that contradict each other.
+    pub fn check(&self) -> Result<(), Fatal> {
+        if self.max_item_bytes <= self.max_request_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "--max-item-bytes {} is more than --max-request-bytes {}: an item of that size could not be pushed; \
+             raise --max-request-bytes or lower --max-item-bytes",
+            self.max_item_bytes, self.max_request_bytes
+        );
+        Err(Fatal::new(Exit::Usage, message))
+    }
+}
 
 /// `memory` is a word, not a directory.
 pub fn is_memory(serve: &Serve) -> bool {
@@ -161,6 +177,22 @@ fn parse_item_size(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         size @ 1..=0x4000_0000 => Ok(size),
         _ => Err("from 1 byte to 1 GiB".to_owned()),
+    }
+}
+
+/// Below this not even a hundred small items fit.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size @ 0x1_0000.. => Ok(size),
+        _ => Err("at least 64KiB".to_owned()),
+    }
+}
+
+fn parse_queues(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        Ok(queues) => Ok(queues),
+        Err(_) => Err("expected a number".to_owned()),
     }
 }
 

@@ -13,7 +13,7 @@ use queued::metrics::QueuedMetrics;
 use std::time::Duration;
 use tower::ServiceExt;
 
-const PATHS: [(&str, &str); 14] = [
+const PATHS: [(&str, &str); 17] = [
     ("PUT", "/v1/queues/q"),
     ("POST", "/v1/queues/q/items"),
     ("POST", "/v1/queues/q/batch"),
@@ -27,6 +27,9 @@ const PATHS: [(&str, &str); 14] = [
     ("POST", "/memq/server/queues/q/enqueue"),
     ("POST", "/memq/server/queues/q/dequeue"),
     ("GET", "/v1/queues/q/items?limit=1000"),
+    ("GET", "/v1/queues/q/items?text=a"),
+    ("POST", "/v1/queues/q/items/delete"),
+    ("POST", "/v1/queues/q/items/move"),
     ("GET", "/v1/queues"),
 ];
 

@@ -1,5 +1,5 @@
-//! Logs that no core wrote, with records in any order and numbers of any size: read without harm, and what comes
-//! out can be written and read again.
+//! Logs that no core wrote, with records in any order and numbers of any size: they are read without harm, and the result
+//! can be written and read again.
 
 use super::core::Core;
 use super::item::{Place, State, Token};
@@ -10,6 +10,7 @@ use super::record::{Moved, Pushed, QueueRecord, Record, Return};
 use proptest::prelude::*;
 
 type Listed = Vec<(u32, u64, State, u32)>;
+type Failed = Vec<(u32, u64)>;
 
 fn number() -> impl Strategy<Value = u64> {
     prop::sample::select(vec![0, 1, 2, 3, u64::MAX - 1, u64::MAX])
@@ -90,6 +91,8 @@ fn record() -> impl Strategy<Value = Record<'static>> {
             1 => number().prop_map(move |number| Record::Redriven { queue, number }),
             1 => number().prop_map(move |number| Record::Deleted { queue, number }),
             1 => number().prop_map(move |number| Record::KeyKept { queue, key: "key", number, at_ms: number }),
+            1 => number().prop_map(move |moved| Record::Round { queue, moved }),
+            1 => any::<bool>().prop_map(move |paused| Record::Paused { queue, paused }),
         ]
     })
 }
@@ -97,6 +100,10 @@ fn record() -> impl Strategy<Value = Record<'static>> {
 fn listed(core: &Core) -> Listed {
     let queues = core.queues();
     queues.flat_map(|q| q.items().iter().map(|i| (q.number, i.number, i.state, i.attempts))).collect()
+}
+
+fn failed(core: &Core) -> Failed {
+    core.queues().map(|q| (q.number, q.failed())).collect()
 }
 
 fn read(records: &[Record<'static>]) -> Core {
@@ -108,7 +115,7 @@ fn read(records: &[Record<'static>]) -> Core {
     core
 }
 
-/// What a compaction writes.
+/// Writes the core's state as a compaction does.
 fn written_anew(core: &mut Core) -> Tape {
     let mut tape = Tape::default();
     core.checkpoint(&mut tape);
@@ -134,6 +141,7 @@ proptest! {
         let mut core = read(&records);
         prop_assert_eq!(core.usage.live.values().sum::<u64>(), core.usage.live_bytes);
         let tape = written_anew(&mut core);
-        prop_assert_eq!(listed(&core), listed(&tape.replay()));
+        let again = tape.replay();
+        prop_assert_eq!((listed(&core), failed(&core)), (listed(&again), failed(&again)));
     }
 }

@@ -212,11 +212,19 @@ function newRow(name) {
   return { element: el("tr", {}, el("th", { scope: "row" }, open), el("td", { class: "wide" }, tag), cells), tag, cells };
 }
 
+/// A drained queue is green only if every item succeeded.
+function stateOf(queue) {
+  const failed = queue.failed === 0 ? "" : `, ${count(queue.failed)} ${queue.failed === queue.dead ? "dead" : "failed"}`;
+  const kind = queue.verdict !== "drained" ? "" : failed ? "warn" : "good";
+  return { kind, text: `${queue.verdict}${failed}${queue.sealed ? ", sealed" : ""}` };
+}
+
 function drawRow(name, queue) {
   const { now, row, rates } = queue;
   const age = oldest(queue);
-  setText(row.tag, now.sealed ? `${now.verdict}, sealed` : now.verdict);
-  row.tag.className = `tag ${now.verdict === "drained" ? "good" : ""}`;
+  const state = stateOf(now);
+  setText(row.tag, state.text);
+  row.tag.className = `tag ${state.kind}`;
   const values = [now.backlog, now.ready, now.delayed, now.leased, now.dead].map(count);
   [...values, age === null ? "–" : duration(age), rate(rates[0]), rate(rates[2]), count(now.waiting)]
     .forEach((text, i) => setText(row.cells[i], text));
@@ -240,7 +248,7 @@ function drawDetail() {
   const age = oldest(queue);
   setText(byId("seal"), now.sealed ? "Unseal" : "Seal");
   figures(byId("figures"), [
-    ["State", now.sealed ? `${now.verdict}, sealed` : now.verdict], ["Ready", count(now.ready)], ["Delayed", count(now.delayed)],
+    ["State", stateOf(now).text], ["Ready", count(now.ready)], ["Delayed", count(now.delayed)],
     ["Leased", count(now.leased)], ["Dead", count(now.dead)], ["Oldest ready", age === null ? "–" : duration(age)],
     ["Pushed", `${count(now.pushed)}, ${rate(rates[0])}/s`], ["Acked", `${count(now.acked)}, ${rate(rates[2])}/s`],
     ["Failed", count(now.nacked)], ["Expired", count(now.expired)], ["Removed", count(now.removed)],

@@ -1,7 +1,7 @@
 //! Pushing one item or a batch.
 
 use super::refusal::Problem;
-use super::request::{Path, Query};
+use super::request::{Limit, Path, Query};
 use super::tokens::Right;
 use super::{Doors, Line, json, request};
 use crate::engine::contract::{Engine, NewItem};
@@ -45,7 +45,7 @@ pub async fn one<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::Push)?;
-    let body = request::body(&headers, body, doors.item_bytes_max, &doors.room).await?;
+    let body = doors.item_body(&headers, body).await?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let seal = options.seal;
     let item = item(&body, content_type, options, doors.item_bytes_max)?;
@@ -116,7 +116,7 @@ pub async fn batch<E: Engine>(
     }
     // Also where no item asks for it.
     check_duration_ms("delay_ms", options.delay_ms).map_err(Problem::invalid)?;
-    let body = request::body(&headers, body, doors.request_bytes_max, &doors.room).await?;
+    let body = doors.body(&headers, body).await?;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_json =
@@ -157,7 +157,7 @@ fn lines(body: &[u8], options: &Options, bytes_max: usize) -> Result<Vec<NewItem
 
 fn checked(item: NewItem, bytes_max: usize) -> Result<NewItem, Problem> {
     if item.body.len() > bytes_max {
-        return Err(Problem::too_large(format!("an item has at most {bytes_max} bytes (--max-item-bytes)")));
+        return Err(Limit::Item(bytes_max).exceeded());
     }
     let within =
         |text: &Option<Box<str>>, max: usize| text.as_ref().is_none_or(|t| (1..=max).contains(&t.len()));

@@ -1,4 +1,4 @@
-//! Taking requests in: bodies with their bounds, JSON with its errors told apart.
+//! Parsing requests: bodies within their limits, JSON, queries and paths with the protocol's errors.
 
 use super::refusal::Problem;
 use axum::body::{Body, Bytes, to_bytes};
@@ -7,29 +7,30 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use std::error::Error;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A request that is not complete by then is given up.
+/// A body must arrive within this time.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A shorter body is taken in whatever else is under way.
+/// Bodies up to this length do not count against a [`Room`].
 const SHORT_BYTES: usize = 4 << 10;
 
-/// Room for the bodies of all requests that are being taken in, or of all answers that are being read, counted in KiB.
+/// Limits, in KiB, the bodies of all requests that are being received, or of all answers that are being read.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<Semaphore>);
 
 impl Room {
-    /// At least as much as one request may have, or the longest would wait for ever.
+    /// Holds at least `longest` bytes; otherwise the longest request would wait for ever.
     pub fn new(bytes: u64, longest: usize) -> Room {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(longest);
         Room(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// For an answer. It is there already, so that waiting would not save anything.
+    /// Takes room for an answer, or refuses: the answer is in memory already, so waiting would save nothing.
     pub fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         if bytes <= SHORT_BYTES {
             return Ok(None);
@@ -60,7 +61,7 @@ fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
-/// A body, and the room that it takes for as long as it is held.
+/// A body, with its room, which is given back when the body is dropped.
 #[derive(Debug)]
 pub struct Taken {
     bytes: Bytes,
@@ -75,9 +76,36 @@ impl Deref for Taken {
     }
 }
 
-/// The whole body, if it keeps the bound, once there is room for it.
-pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize, room: &Room) -> Result<Taken, Problem> {
-    let too_large = || Problem::too_large(format!("at most {bytes_max} bytes are taken here"));
+/// The longest permitted body, and the flag that sets it.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// A body that is one item.
+    Item(usize),
+    /// Any other body.
+    Request(usize),
+}
+
+impl Limit {
+    fn bytes_max(self) -> usize {
+        match self {
+            Limit::Item(bytes_max) | Limit::Request(bytes_max) => bytes_max,
+        }
+    }
+
+    pub fn exceeded(self) -> Problem {
+        Problem::too_large(match self {
+            Limit::Item(max) => format!("an item has at most {max} bytes (--max-item-bytes)"),
+            Limit::Request(max) => {
+                format!("the body of a request has at most {max} bytes (--max-request-bytes)")
+            }
+        })
+    }
+}
+
+/// Receives the whole body: waits for room, then enforces the limit and the time-out.
+pub async fn body(headers: &HeaderMap, body: Body, limit: Limit, room: &Room) -> Result<Taken, Problem> {
+    let bytes_max = limit.bytes_max();
+    let too_large = || limit.exceeded();
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|len| len > bytes_max) {
@@ -96,7 +124,7 @@ pub async fn body(headers: &HeaderMap, body: Body, bytes_max: usize, room: &Room
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    let mut cause: Option<&dyn Error> = Some(error);
     while let Some(error) = cause {
         if error.to_string().contains("length limit exceeded") {
             return true;
@@ -106,11 +134,11 @@ fn is_too_long(error: &axum::Error) -> bool {
     false
 }
 
-/// A JSON object, or `{}` when there is nothing.
+/// Parses a JSON object; an empty body is `{}`.
 pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = bytes.trim_ascii();
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    // The derived readers would take an array for the fields in their order, which nobody means.
+    // Derived deserializers accept an array of the fields in order, which no client means.
     if !bytes.starts_with(b"{") {
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
             Ok(_) => Problem::invalid("expected a JSON object"),
@@ -123,7 +151,7 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The query string, with the protocol's errors.
+/// Extracts the query string; an error names the parameter.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -133,11 +161,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Problem> {
         let query: Result<axum::extract::Query<T>, QueryRejection> =
             axum::extract::Query::from_request_parts(parts, state).await;
-        query.map(|query| Query(query.0)).map_err(|e| Problem::invalid(e.body_text()))
+        query.map(|query| Query(query.0)).map_err(|rejected| {
+            let why = rejected.source().map_or_else(|| rejected.body_text(), ToString::to_string);
+            Problem::invalid(format!("query parameter {why}"))
+        })
     }
 }
 
-/// The variable parts of the path, likewise.
+/// Extracts the variable parts of the path, with the protocol's errors.
 #[derive(Debug)]
 pub struct Path<T>(pub T);
 

@@ -1,4 +1,4 @@
-//! Work: leased, acked, nacked, extended.
+//! Leases: made, acked, nacked, extended.
 
 use super::refusal::Problem;
 use super::request::Path;
@@ -77,7 +77,7 @@ struct Extend {
     lease_ms: Option<u64>,
 }
 
-/// What the three kinds have in common.
+/// An ack, a nack or an extend, as it stands in a request.
 pub trait Settles: serde::de::DeserializeOwned {
     fn settlement(self) -> Result<Settlement, String>;
 }
@@ -150,9 +150,11 @@ struct LeaseObject {
     done: bool,
     verdict: &'static str,
     sealed: bool,
+    paused: bool,
     ready: u64,
     delayed: u64,
     leased: u64,
+    failed: u64,
     results: Vec<Outcome>,
 }
 
@@ -184,7 +186,7 @@ pub async fn lease<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Work)?;
-    let wish = request::json(&request::body(&headers, body, doors.request_bytes_max, &doors.room).await?)?;
+    let wish = request::json(&doors.body(&headers, body).await?)?;
     Ok(hand_out(&doors, &name, wish).await?.into_response())
 }
 
@@ -217,7 +219,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         bound: false,
         settlements: all,
     };
-    let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, results } =
+    let LeaseAnswer { items, done, verdict, sealed, paused, ready, delayed, leased, failed, results } =
         doors.engine.lease(name, request).await?;
     let leased_now: Vec<(ItemId, Token)> = items.iter().map(|item| (item.id, item.token)).collect();
     let answer = LeaseObject {
@@ -225,9 +227,11 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         done,
         verdict: verdict.name(),
         sealed,
+        paused,
         ready,
         delayed,
         leased,
+        failed,
         results: outcomes(&ids, &results),
     };
     let mut line = Line::new(StatusCode::OK, &answer);
@@ -235,7 +239,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     match doors.answers.hold(line.text.len()) {
         Ok(room) => line.room = room,
         Err(problem) => {
-            // Nobody will hear of these leases. The release waits for the disk, and a crowd of those must not hold bodies.
+            // The client never learns of these leases. The release waits for the disk, and many of them must not hold bodies.
             drop(line);
             let release = |(id, token)| Settlement { id, token, wish: Wish::RELEASE };
             doors.engine.settle(name, leased_now.into_iter().map(release).collect()).await?;
@@ -245,7 +249,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     Ok(line)
 }
 
-/// One lease or a batch of them: told apart by the field, so that errors name the right one.
+/// Parses one lease or a batch, told apart by the field `items`, so that errors name the right field.
 pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -291,7 +295,7 @@ async fn settle_body<E: Engine, T: Settles>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit(headers, Right::Work)?;
-    let bytes = request::body(headers, body, doors.request_bytes_max, &doors.room).await?;
+    let bytes = doors.body(headers, body).await?;
     Ok(settle(&doors, name, wishes::<T>(&bytes)?).await?.into_response())
 }
 

@@ -119,7 +119,19 @@ impl State {
             self.core.checkpoint(&mut self.log);
         }
         let mut turn = Turn { now_ms: self.clock.now_ms(), limits: &self.limits, journal: &mut self.log };
-        act(&mut self.core, &mut turn)
+        let result = act(&mut self.core, &mut turn);
+        let copied = self.core.take_copied();
+        if self.spills_now() {
+            for (queue, number, place) in copied {
+                self.disk_mut(|front| front.evict_when_written(queue, number, place));
+            }
+        }
+        result
+    }
+
+    /// True if further bodies have to leave the memory once they are on the disk.
+    fn spills_now(&self) -> bool {
+        self.limits.spills && self.core.usage.memory_bytes > self.limits.memory_bytes_max
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -96,6 +96,10 @@ fn too_large_is_413_before_the_body_is_there_and_slow_or_broken_ones_are_told_ap
     let mut http = daemon.http();
     http.send("POST", "/v1/queues/q/batch", "application/json", item.as_bytes()).unwrap();
     assert_eq!(http.receive().unwrap().expect(413).error(), "too_large");
+    // The lines of a batch are within the limit of an item, the request is not.
+    let lines = "x".repeat(1000) + "\n" + &"y".repeat(1000);
+    let answer = daemon.post("/v1/queues/q/batch", lines).expect(413).text().to_owned();
+    assert!(answer.contains("at most 2000 bytes (--max-request-bytes)"), "{answer}");
     // Without a length nobody knows beforehand.
     let mut stream = TcpStream::connect(daemon.http_address()).unwrap();
     let head = "POST /v1/queues/q/items HTTP/1.1\r\nHost: q\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
@@ -103,6 +107,51 @@ fn too_large_is_413_before_the_body_is_there_and_slow_or_broken_ones_are_told_ap
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[test]
+fn an_item_limit_above_the_request_limit_is_refused_at_start() {
+    for flags in [["--max-item-bytes", "16MiB"], ["--max-request-bytes", "512KiB"]] {
+        let output = Setup::new(&[&["--data", "memory"][..], &flags].concat()).run();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains("raise --max-request-bytes or lower --max-item-bytes"), "{said}");
+    }
+}
+
+#[test]
+fn raw_and_encoded_items_have_the_same_limit_on_every_way_in() {
+    let limits = ["--data", "memory", "--max-item-bytes", "3000", "--max-request-bytes", "3000"];
+    let daemon = Queued::start(&limits);
+    daemon.http().call("PUT", "/v1/queues/q", "").expect(201);
+    for path in ["/v1/queues/q/items", "/v1/queues/%71/items", "/memq/server/queues/q/enqueue"] {
+        let taken = if path.starts_with("/v1") { 201 } else { 200 };
+        daemon.post(path, "x".repeat(3000)).expect(taken);
+        let answer = daemon.post(path, "x".repeat(3001)).expect(413).text().to_owned();
+        assert!(answer.contains("an item has at most 3000 bytes (--max-item-bytes)"), "{path}: {answer}");
+    }
+    // An item of 2,300 bytes is 3,068 bytes of base64.
+    let batch = format!("{{\"items\":[{{\"body_base64\":\"{}\"}}]}}", "A".repeat(3068));
+    let mut http = daemon.http();
+    http.send("POST", "/v1/queues/q/batch", "application/json", batch.as_bytes()).unwrap();
+    let answer = http.receive().unwrap().expect(413).text().to_owned();
+    assert!(answer.contains("at most 3000 bytes (--max-request-bytes)"), "{answer}");
+}
+
+#[test]
+fn nonsense_values_are_refused_with_the_least_sensible_one() {
+    for (flag, value, least) in [
+        ("--max-memory", "10", "at least 64KiB"),
+        ("--max-queues", "0", "at least 1"),
+        ("--max-connections", "0", "1.."),
+        ("--segment-bytes", "1", "from 64 KiB"),
+        ("--max-item-bytes", "0", "from 1 byte"),
+    ] {
+        let output = Setup::new(&[flag, value]).run();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(flag) && said.contains(least), "{said}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod protocol;
+mod proxies;
 mod slow_disk;
 mod smuggling;
 mod upgrade;

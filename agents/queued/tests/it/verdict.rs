@@ -45,8 +45,9 @@ fn once_a_producer_seals_only_a_seal_says_that_nothing_more_comes() {
     let daemon = Queued::start(&["--data", "memory"]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/seal", "").expect(200);
-    assert_eq!(verdict(http), "pending", "sealed, but it never held anything");
-    http.post("/v1/queues/q/unseal", "").expect(200);
+    assert_eq!(verdict(http), "drained", "an empty work list is done");
+    assert_eq!(lease(http, r#"{"wait_ms":60000}"#)["done"], true);
+    assert_eq!(http.post("/v1/queues/q/unseal", "").expect(200).json()["verdict"], "pending");
     http.post("/v1/queues/q/items", "x").expect(201);
     let leased = lease(http, "");
     http.post("/v1/queues/q/ack", holding(&leased)).expect(200);
@@ -144,4 +145,49 @@ fn waits_end_when_the_server_drains() {
     assert!(daemon.terminate().success());
     let answer = waiting.receive().unwrap().expect(200).json();
     assert_eq!((answer["done"].as_bool(), answer["verdict"].as_str()), (Some(false), Some("pending")));
+}
+
+#[test]
+fn failed_items_are_told_with_the_verdict_and_survive_sigkill() {
+    let mut daemon = Queued::start(&["--segment-bytes", "64KiB"]);
+    let http = &mut daemon.http();
+    let settings = r#"{"max_attempts":1,"dead_letter_queue":"q-dead"}"#;
+    http.call("PUT", "/v1/queues/q", settings).expect(201);
+    http.call("PUT", "/v1/queues/stays", r#"{"max_attempts":1}"#).expect(201);
+    for queue in ["q", "stays"] {
+        http.post(&format!("/v1/queues/{queue}/batch?seal=true"), "1\n2\n3").expect(201);
+        for _ in 0..3 {
+            let leased = http.post(&format!("/v1/queues/{queue}/lease"), "").expect(200).json();
+            http.post(&format!("/v1/queues/{queue}/nack"), holding(&leased)).expect(200);
+        }
+    }
+    let told = |daemon: &Queued, queue: &str| {
+        let told = daemon.post(&format!("/v1/queues/{queue}/lease"), "").expect(200).json();
+        assert_eq!((told["verdict"].as_str(), told["done"].as_bool()), (Some("drained"), Some(true)));
+        told["failed"].as_u64().unwrap()
+    };
+    assert_eq!((told(&daemon, "q"), told(&daemon, "stays")), (3, 3));
+    // Enough for further segments, so that nothing is left of the records of then.
+    for _ in 0..10 {
+        http.post("/v1/queues/other/items", "x".repeat(30_000)).expect(201);
+        let leased = lease_of(http, "other");
+        http.post("/v1/queues/other/ack", holding(&leased)).expect(200);
+    }
+    wait_until("the first segment is gone", || !daemon.setup.path("data/0000000001.log").exists());
+    daemon.kill9();
+    daemon.restart();
+    assert_eq!((told(&daemon, "q"), told(&daemon, "stays")), (3, 3));
+    assert_eq!(daemon.metric("failed_items{queue=\"q\"}"), 3.0);
+    assert_eq!(daemon.get("/v1/stats").json()["failed"], 6);
+    // Another attempt, with success, and all is clean.
+    assert_eq!(daemon.post("/v1/queues/stays/dead/redrive", "").json()["count"], 3);
+    for _ in 0..3 {
+        let leased = lease_of(&mut daemon.http(), "stays");
+        daemon.post("/v1/queues/stays/ack", holding(&leased)).expect(200);
+    }
+    assert_eq!(told(&daemon, "stays"), 0);
+}
+
+fn lease_of(http: &mut Http, queue: &str) -> Value {
+    http.post(&format!("/v1/queues/{queue}/lease"), "").expect(200).json()
 }

@@ -87,10 +87,11 @@ impl Core {
                 self.touch(*queue);
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.acked, 1);
-                let item = q.take(*number, &mut self.usage);
-                if let Some(key) = item.and_then(|item| item.extra?.key) {
+                let Some(item) = q.take(*number, &mut self.usage) else { return };
+                if let Some(key) = item.extra.and_then(|extra| extra.key) {
                     q.forget_keys(*at_ms);
-                    q.finish_key(key, *number, *at_ms, place.segment);
+                    // The key is in the item's own record: without that segment this ack would not find it.
+                    q.finish_key(key, *number, *at_ms, item.place.segment);
                 }
             }
             Record::Returned { queue, number, how, due_ms, reason } => {
@@ -119,9 +120,22 @@ impl Core {
                     _ => count_up(&mut q.counters.nacked, 1),
                 }
                 if *moved {
+                    count_up(&mut q.moved_in_round, 1);
                     q.take(*number, &mut self.usage);
                 } else if let Some(item) = q.shift(*number, State::Dead, None) {
                     item.set_reason(*reason);
+                }
+            }
+            Record::Round { queue, moved } => {
+                self.touch(*queue);
+                if let Some(q) = self.queues.get_mut(queue) {
+                    q.moved_in_round = *moved;
+                }
+            }
+            Record::Paused { queue, paused } => {
+                self.touch(*queue);
+                if let Some(q) = self.queues.get_mut(queue) {
+                    q.paused = *paused;
                 }
             }
             Record::Redriven { queue, number } => {

@@ -1,4 +1,4 @@
-//! Pushing: what is let in, and what a key makes of it.
+//! Pushing: limits, and keys that make two pushes one item.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{Limits, NewItem, Refusal};
@@ -34,9 +34,9 @@ impl Core {
         Ok(ids)
     }
 
-    /// Whether all of this may come in. What is there already takes no room, and its push must find its first
-    /// answer even after the seal.
-    fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), Refusal> {
+    /// Refuses a push that exceeds a limit. Items whose key is known need no room: their push is answered with the first
+    /// id, even after a seal.
+    pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), Refusal> {
         let queue = self.queue(name).ok();
         let known = |item: &&NewItem| match (queue, &item.key) {
             (Some(queue), Some(key)) => queue.known(key).is_some(),
@@ -64,6 +64,7 @@ impl Core {
     }
 
     pub(super) fn push_one(&mut self, queue: u32, new: NewItem, turn: &mut Turn<'_, impl Journal>) -> ItemId {
+        self.leave_drained(queue, turn.journal);
         let number = self.next_number;
         let due_ms = (new.delay_ms > 0).then(|| turn.now_ms.saturating_add(new.delay_ms));
         let pushed = Pushed {

@@ -4,7 +4,7 @@ use super::{Core, Journal, Turn};
 use crate::engine::contract::Refusal;
 use crate::engine::item::State;
 use crate::engine::policy::{PolicyChange, check_name};
-use crate::engine::queue::Queue;
+use crate::engine::queue::{Queue, Verdict};
 use crate::engine::record::Record;
 
 impl Core {
@@ -25,17 +25,27 @@ impl Core {
 
     fn create(&mut self, name: &str, journal: &mut impl Journal) -> u32 {
         let number = self.next_queue;
-        let queue = Queue::new(number, name, self.keep_order);
-        self.write(&Record::Queue(queue.record()), journal);
+        for record in Queue::new(number, name, self.keep_order).records() {
+            self.write(&record, journal);
+        }
         number
     }
 
     fn write_queue(&mut self, number: u32, journal: &mut impl Journal, change: impl FnOnce(&mut Queue)) {
         let Some(queue) = self.queues.get_mut(&number) else { return };
         change(queue);
-        let record = Record::Queue(queue.record());
-        journal.append(&record);
+        for record in queue.records() {
+            journal.append(&record);
+        }
         self.touch(number);
+    }
+
+    /// Begins a new round of a queue that is drained: called before its first new item, and before it is unsealed.
+    pub(super) fn leave_drained(&mut self, number: u32, journal: &mut impl Journal) {
+        let ended = |queue: &Queue| queue.moved_in_round > 0 && queue.verdict() == Verdict::Drained;
+        if self.queues.get(&number).is_some_and(ended) {
+            self.write(&Record::Round { queue: number, moved: 0 }, journal);
+        }
     }
 
     /// Creates or configures; true if it was created.
@@ -70,9 +80,26 @@ impl Core {
     ) -> Result<(), Refusal> {
         let number = if sealed { self.ensure(name, turn)? } else { self.queue(name)?.number };
         if self.queues.get(&number).is_some_and(|queue| queue.sealed != sealed) {
+            if !sealed {
+                self.leave_drained(number, turn.journal);
+            }
             self.write_queue(number, turn.journal, |queue| {
                 (queue.sealed, queue.seal_used) = (sealed, queue.seal_used || sealed);
             });
+        }
+        Ok(())
+    }
+
+    /// Stops leasing from the queue, or goes on with it.
+    pub fn pause(
+        &mut self,
+        name: &str,
+        paused: bool,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<(), Refusal> {
+        let queue = self.queue(name)?;
+        if queue.paused != paused {
+            self.write(&Record::Paused { queue: queue.number, paused }, turn.journal);
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ pub enum Record<'a> {
         queue: u32,
         number: u64,
     },
-    /// A dead item was deleted.
+    /// An item was deleted, or moved into another queue.
     Deleted {
         queue: u32,
         number: u64,
@@ -81,6 +81,17 @@ pub enum Record<'a> {
         key: &'a str,
         number: u64,
         at_ms: u64,
+    },
+    /// How many items were moved to the dead-letter queue in the present round of the queue. It follows the queue's own
+    /// record, which sets the number to 0, and begins a round.
+    Round {
+        queue: u32,
+        moved: u64,
+    },
+    /// Nothing is leased from the queue until it is resumed. It follows the queue's own record, which resumes it.
+    Paused {
+        queue: u32,
+        paused: bool,
     },
 }
 
@@ -199,6 +210,8 @@ mod tests {
                 worker: None,
             }),
             Record::KeyKept { queue, key: "k", number, at_ms: 1 },
+            Record::Round { queue, moved: 3 },
+            Record::Paused { queue, paused: true },
         ]
     }
 
@@ -222,7 +235,7 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (1, 233, 0x49d7_6f4e)
+            (1, 239, 0x2e99_d946)
         );
     }
 

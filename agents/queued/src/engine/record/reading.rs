@@ -1,11 +1,11 @@
-//! Bytes as records, whoever wrote them.
+//! Decodes records from bytes that may be damaged or foreign.
 
 use super::{Moved, Pushed, QueueRecord, Record, Return};
 use crate::engine::item::{State, Token};
 use crate::engine::policy::Policy;
 use crate::engine::queue::Counters;
 
-/// A record that cannot be read: it was written by a later version, or by nobody.
+/// A record that cannot be read: it is damaged, or a later version wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record at byte {at} of its group makes no sense")]
 pub struct Malformed {
@@ -168,6 +168,8 @@ impl<'a> Reader<'a> {
                 let (queue, number, at_ms) = (self.small()?, self.number()?, self.number()?);
                 Record::KeyKept { queue, number, at_ms, key: self.text()?? }
             }
+            15 => Record::Round { queue: self.small()?, moved: self.number()? },
+            16 => Record::Paused { queue: self.small()?, paused: self.flag()? },
             _ => return None,
         };
         // A body is the last field of the records that have one.

@@ -1,4 +1,4 @@
-//! A record as bytes.
+//! Encodes records.
 
 use super::{Pushed, Record};
 use crate::engine::policy::Policy;
@@ -63,6 +63,8 @@ impl Record<'_> {
                 text(out, Some(key));
                 out.len()
             }
+            Record::Round { queue, moved } => tagged(out, 15, &[(*queue).into(), *moved]),
+            Record::Paused { queue, paused } => tagged(out, 16, &[(*queue).into(), u64::from(*paused)]),
         }
     }
 }
