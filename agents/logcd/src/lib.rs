@@ -14,6 +14,8 @@ pub mod control;
 pub mod cycle;
 pub mod day;
 pub mod diary;
+pub mod download;
+pub mod freshness;
 pub mod logs;
 pub mod metrics;
 pub mod once;

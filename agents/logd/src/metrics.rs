@@ -1,11 +1,14 @@
 //! What logd counts. Every name here is documented in README.md and moved by a test.
 
+use kit::history::History;
 use kit::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Reason {
@@ -37,13 +40,27 @@ pub struct LogdMetrics {
     pub rotations: Counter,
     pub rotation_errors: Counter,
     pub reopened: Counter,
+    pub carried_over_bytes: Counter,
     pub compressed_files: Counter,
     pub removed_files: Counter,
     pub rotated_files: Gauge,
     pub rotated_bytes: Gauge,
+    /// Past values of [`LogdMetrics::shown`], for the page.
+    pub history: Arc<History<4>>,
 }
 
 impl LogdMetrics {
+    /// The figures that the page plots: lines, bytes received, bytes written, open connections.
+    pub fn shown(&self) -> [u64; 4] {
+        let open = u64::try_from(self.connections_open.get()).unwrap_or_default();
+        [self.lines.get(), self.received_bytes.get(), self.written_bytes.get(), open]
+    }
+
+    /// Call before any of the shown figures changes.
+    pub fn tick(&self) {
+        self.history.tick(Instant::now(), || self.shown());
+    }
+
     pub fn register(metrics: &Metrics) -> LogdMetrics {
         // 100 µs to 1.6 s: from a fast device to one that is about to be replaced.
         let sync_seconds = Histogram::new((0..15).map(|step| 0.0001 * f64::from(1u32 << step)));
@@ -123,7 +140,12 @@ impl LogdMetrics {
                 rotation_errors: add!(rotation_errors, "Times that failed", Counter::default()),
                 reopened: add!(
                     reopened,
-                    "Times the file was found moved and opened anew",
+                    "Times the file was found moved or removed and another one opened",
+                    Counter::default()
+                ),
+                carried_over_bytes: add!(
+                    carried_over_bytes,
+                    "Bytes of removed files that were carried over into the next",
                     Counter::default()
                 ),
                 compressed_files: add!(compressed_files, "Rotated files compressed", Counter::default()),
@@ -134,6 +156,7 @@ impl LogdMetrics {
                 ),
                 rotated_files: add!(rotated_files, "Rotated files kept", Gauge::default()),
                 rotated_bytes: add!(rotated_bytes, "Their bytes", Gauge::default()),
+                history: Arc::new(History::new(Instant::now(), [0; 4])),
             }
         })
     }

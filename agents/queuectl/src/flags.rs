@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Each long flag is also an environment variable (QUEUECTL_QUEUE for --queue); the server is also taken from
 /// QUEUE_URL.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "queuectl", mut_args(|arg| arg.global(true)),
+#[command(name = "queuectl", mut_args(|arg| kit::help::shared(arg).global(true)),
     mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")),
     mut_arg("tls_ca", |arg| arg.visible_alias("ca").help("The CA that signed an https server's certificate (PEM); without it the system's")))]
 pub(crate) struct Flags {

@@ -38,6 +38,7 @@ pub fn command() -> clap::Command {
 
 /// The whole program: `argv` as given, name first.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
+    kit::stop::hold_signals();
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;
     kit::client::run(&flags.common, run(&flags))
 }

@@ -7,7 +7,7 @@ use kit::events::Streams;
 use kit::stop::Stop;
 use queued::engine::contract::Limits;
 use queued::http::request::Room;
-use queued::http::{Doors, Parts, router};
+use queued::http::{Doors, Parts, history, router};
 use queued::local::{Local, Surroundings};
 use queued::metrics::QueuedMetrics;
 use std::time::Duration;
@@ -43,8 +43,10 @@ pub fn http_bodies(bytes: &[u8]) {
         };
         let limits =
             Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
+        let engine = Local::in_memory(limits, around);
         let router = router(Doors::from(Parts {
-            engine: Local::in_memory(limits, around),
+            history: history::begin(&engine),
+            engine,
             tokens: tokio::sync::watch::channel(None).1,
             item_bytes_max: 1000,
             request_bytes_max: 5000,

@@ -1,4 +1,5 @@
 // The queues as they live: what /v1/events tells, and what /v1 can do. The rest of the page's code is kit.js.
+import { Items } from "./items.js";
 import { History, Plot, Stream, byId, bytes, count, duration, el, figures, rate, setText, showState, visible } from "./kit.js";
 
 const TOKEN = "queued.token";
@@ -100,6 +101,7 @@ const stream = new Stream(() => "v1/events", {
     showState(byId("state"), state, text);
     byId("forget").hidden = !token();
     if (!live) return;
+    fillHistory();
     byId("token-form").hidden = true;
     Object.assign(look, { wanted: true, stats: true });
     // All queues are told at once at the beginning: those that are not are gone.
@@ -109,6 +111,12 @@ const stream = new Stream(() => "v1/events", {
     }, 3000);
   },
 }, headers);
+
+/// The agent remembers the last minutes of all queues together; those of a single queue begin with the page.
+async function fillHistory() {
+  const past = await ask("GET", "page/history", undefined, true);
+  if (past) total.history.fill(past.rows, READY, past.interval_ms);
+}
 
 function enter(name) {
   const queue = { rates: [NaN, NaN, NaN, NaN] };
@@ -179,7 +187,7 @@ function drawRows() {
   const wanted = byId("filter").value.trim();
   const names = [...queues.keys()].filter((name) => name.includes(wanted)).sort();
   const shown = names.slice(0, ROWS_MAX);
-  const caption = queues.size === 0 ? "No queue yet: a push makes one."
+  const caption = queues.size === 0 ? "No queue yet. Try: seq 9 | queuectl push -q demo"
     : `${shown.length === queues.size ? shown.length : `${shown.length} of ${queues.size}`} ${queues.size === 1 ? "queue" : "queues"}; choose one to see its workers and dead letters`;
   setText(byId("queues-caption"), caption);
   const body = byId("rows");
@@ -234,6 +242,7 @@ function drawDetail() {
   if (selected === null) return;
   setText(byId("detail-title"), queue ? `Queue ${name}` : `There is no queue ${name}`);
   byId("seal").hidden = !queue;
+  items.draw(queue?.now);
   if (!queue) return figures(byId("figures"), []);
   const { now, rates } = queue;
   const age = oldest(queue);
@@ -375,9 +384,10 @@ async function settle(what, ids) {
   look.wanted = true;
 }
 
-function sure(text) {
+function sure(text, yes = "Yes, delete") {
   const dialog = byId("sure");
   setText(byId("sure-text"), text);
+  setText(byId("sure-yes"), yes);
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
@@ -436,6 +446,7 @@ function chosen() {
   if (name === selected) return;
   selected = name;
   Object.assign(look, { wanted: true, leased: [], dead: [], after: null, seen: new Map(), first: true });
+  items.choose(name);
   if (name !== null && queues.has(name)) byId("push-queue").value = name;
   draw();
   drawDead(queues.get(name)?.now);
@@ -452,5 +463,6 @@ byId("close").addEventListener("click", () => {
   byId("queues").focus();
 });
 byId("filter").addEventListener("input", draw);
+const items = new Items({ ask, pathOf, say, sure });
 chosen();
 draw();
