@@ -170,7 +170,8 @@ mod tests {
 
     fn one_of_each() -> Vec<Record<'static>> {
         let (queue, number, token) = (7, u64::MAX, Token(u64::MAX));
-        let counters = Counters { pushed: 1, removed: 1 << 40, ..Counters::default() };
+        let counters =
+            Counters { pushed: 1, removed: 1 << 40, moved: Some(3), lost: 2, ..Counters::default() };
         let policy = Policy { dead_letter_queue: Some("bad".into()), ..Policy::default() };
         vec![
             Record::Queue(QueueRecord {
@@ -229,7 +230,7 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (1, 233, 0x49d7_6f4e)
+            (2, 238, 0x83ab_7e24)
         );
     }
 
