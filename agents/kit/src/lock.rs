@@ -36,6 +36,22 @@ impl Lock {
         Lock::take(options.open(path).map_err(Refused::Io)?)
     }
 
+    /// Keeps others from taking the lock file at `path` without writing to it; `None` when there is none. Many may.
+    pub fn shared(path: &Path) -> Result<Option<Lock>, Refused> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Refused::Io(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Lock { file })),
+            Err(TryLockError::WouldBlock) => Err(Refused::Held(Holder::read(&mut file))),
+            Err(TryLockError::Error(error)) => Err(Refused::Io(error)),
+        }
+    }
+
     /// Takes `file`, which is open for reading and writing and used only as a lock.
     pub fn take(mut file: File) -> Result<Lock, Refused> {
         match file.try_lock() {

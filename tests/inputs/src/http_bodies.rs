@@ -44,8 +44,13 @@ pub fn http_bodies(bytes: &[u8]) {
             readiness: context.readiness,
             metrics: metrics.clone(),
         };
-        let limits =
-            Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
+        let limits = Limits {
+            queues_max: 4,
+            checkpoint_bytes_max: u64::MAX,
+            memory_bytes_max: 1 << 20,
+            spills: false,
+            answer_bytes_max: 5000,
+        };
         let engine = Local::in_memory(limits, around);
         let router = router(Doors::from(Parts {
             history: history::begin(&engine),

@@ -56,6 +56,8 @@ pub struct NewItem {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub queues_max: usize,
+    /// Of what is repeated of all queues at the beginning of each log segment.
+    pub checkpoint_bytes_max: u64,
     pub memory_bytes_max: u64,
     /// Bodies above the memory's bound may lie on the disk.
     pub spills: bool,

@@ -11,8 +11,13 @@ use proptest::prelude::*;
 const QUEUES: [&str; 3] = ["a", "b", "dead"];
 /// Only ever shortened: what was forgotten does not come back, but the model would not know.
 const KEY_MEMORY_MS: u64 = 2000;
-const LIMITS: Limits =
-    Limits { queues_max: 10, memory_bytes_max: 1 << 30, spills: false, answer_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits {
+    queues_max: 10,
+    checkpoint_bytes_max: u64::MAX,
+    memory_bytes_max: 1 << 30,
+    spills: false,
+    answer_bytes_max: 1 << 20,
+};
 
 /// Keeps the records as bytes, each a segment of its own.
 #[derive(Default)]
@@ -495,6 +500,7 @@ impl Both {
     }
 
     fn compare(&self) {
+        assert_eq!(self.core.imbalances().collect::<Vec<_>>(), []);
         let mut usage = (0, 0);
         for (queue, name) in QUEUES.iter().enumerate() {
             let place = &self.model.places[queue];

@@ -27,6 +27,8 @@ pub struct Queue {
     /// Items that were moved to the dead-letter queue in the present round: since the queue was made, or since the first
     /// new item or unseal after it was drained.
     pub moved_in_round: u64,
+    /// False after a drain of which the log does not say how many items it removed, as in version 1.
+    pub counts_drains: bool,
     shelf: Shelf,
     /// The times of delayed and leased items.
     whens: HashMap<u64, When>,
@@ -48,11 +50,16 @@ pub struct Counters {
     pub died: u64,
     pub drained: u64,
     pub removed: u64,
+    /// Items that died and left, because the dead-letter queue took a copy. Unknown in a log of version 1.
+    pub moved: Option<u64>,
+    /// Items that a repair could not find.
+    pub lost: u64,
 }
 
 impl Counters {
+    /// Those that every version of the log has.
     pub fn each(&self, mut see: impl FnMut(u64)) {
-        let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed } = *self;
+        let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
         for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {
             see(value);
         }
@@ -69,6 +76,8 @@ impl Counters {
             died: next()?,
             drained: next()?,
             removed: next()?,
+            moved: None,
+            lost: 0,
         })
     }
 }
@@ -111,9 +120,10 @@ impl Queue {
             seal_used: false,
             held: false,
             count_next: None,
-            counters: Counters::default(),
             paused: false,
             moved_in_round: 0,
+            counters: Counters { moved: Some(0), ..Counters::default() },
+            counts_drains: true,
             shelf: Shelf::default(),
             whens: HashMap::new(),
             order: Order::new(keep_order),
@@ -151,6 +161,7 @@ impl Queue {
         self.policy = record.policy.clone();
         (self.sealed, self.seal_used, self.held) = (record.sealed, record.seal_used, record.held);
         (self.count_next, self.counters) = (record.count_next, record.counters);
+        self.counts_drains = true;
     }
 
     pub fn tally(&self, state: State) -> u64 {

@@ -74,6 +74,7 @@ impl Engine for Local {
     fn start(&self) {
         tokio::spawn(self.clone().keep_time());
         tokio::spawn(self.clone().keep_turns());
+        tokio::spawn(self.clone().keep_watch());
     }
 
     async fn push(

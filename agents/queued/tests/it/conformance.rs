@@ -390,8 +390,13 @@ fn around() -> Surroundings {
 }
 
 async fn in_memory(test: impl AsyncFnOnce(Local)) {
-    let limits =
-        Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 1 << 20 };
+    let limits = Limits {
+        queues_max: 10,
+        checkpoint_bytes_max: u64::MAX,
+        memory_bytes_max: 1 << 20,
+        spills: false,
+        answer_bytes_max: 1 << 20,
+    };
     let engine = Local::in_memory(limits, around());
     engine.start();
     test(engine).await;
@@ -401,8 +406,13 @@ async fn on_disk(test: impl AsyncFnOnce(Local)) {
     let dir = tempfile::tempdir().unwrap();
     let keeping =
         Keeping { dir: dir.path().to_owned(), durability: Durability::Always, segment_bytes: 64 << 10 };
-    let limits =
-        Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: true, answer_bytes_max: 1 << 20 };
+    let limits = Limits {
+        queues_max: 10,
+        checkpoint_bytes_max: u64::MAX,
+        memory_bytes_max: 1 << 20,
+        spills: true,
+        answer_bytes_max: 1 << 20,
+    };
     let (engine, threads) = durable::open(keeping, limits, around()).unwrap();
     engine.start();
     test(engine).await;

@@ -4,6 +4,7 @@
 //! applies the same records by the same code (`apply.rs`), so what was kept and what was lived through cannot differ.
 
 mod apply;
+mod balance;
 mod chosen;
 mod dead;
 mod lease;
@@ -11,6 +12,7 @@ mod push;
 mod queues;
 mod upkeep;
 
+pub use balance::{Balance, Imbalance};
 pub use lease::{LeaseTerms, Leased, NackTerms};
 
 use super::contract::{Limits, Refusal};
@@ -54,6 +56,8 @@ pub struct Core {
     next_number: u64,
     next_queue: u32,
     names: BTreeMap<Box<str>, u32>,
+    /// What all queues take in a checkpoint, about.
+    checkpoint_bytes: u64,
     queues: BTreeMap<u32, Queue>,
     pub usage: Usage,
     random: fastrand::Rng,
@@ -76,6 +80,7 @@ impl Core {
             next_number: 1,
             next_queue: 1,
             names: BTreeMap::new(),
+            checkpoint_bytes: 0,
             queues: BTreeMap::new(),
             usage: Usage::default(),
             random: fastrand::Rng::with_seed(seed),

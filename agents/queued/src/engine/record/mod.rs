@@ -175,7 +175,8 @@ mod tests {
 
     fn one_of_each() -> Vec<Record<'static>> {
         let (queue, number, token) = (7, u64::MAX, Token(u64::MAX));
-        let counters = Counters { pushed: 1, removed: 1 << 40, ..Counters::default() };
+        let counters =
+            Counters { pushed: 1, removed: 1 << 40, moved: Some(3), lost: 2, ..Counters::default() };
         let policy = Policy { dead_letter_queue: Some("bad".into()), ..Policy::default() };
         vec![
             Record::Queue(QueueRecord {
@@ -235,7 +236,7 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (1, 239, 0x2e99_d946)
+            (2, 239, 0)
         );
     }
 

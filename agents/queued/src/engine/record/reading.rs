@@ -120,6 +120,11 @@ impl<'a> Reader<'a> {
     fn queue(&mut self) -> Option<QueueRecord> {
         let (queue, name, policy) = (self.small()?, self.text()?.unwrap_or_default().into(), self.policy()?);
         let flags = self.byte()?;
+        let count_next = self.optional()?;
+        let mut counters = Counters::from_each(|| self.number())?;
+        if flags & 8 != 0 {
+            (counters.moved, counters.lost) = (Some(self.number()?), self.number()?);
+        }
         Some(QueueRecord {
             queue,
             name,
@@ -127,8 +132,8 @@ impl<'a> Reader<'a> {
             sealed: flags & 1 != 0,
             seal_used: flags & 2 != 0,
             held: flags & 4 != 0,
-            count_next: self.optional()?,
-            counters: Counters::from_each(|| self.number())?,
+            count_next,
+            counters,
         })
     }
 
