@@ -82,7 +82,7 @@ fn directory_given_twice_counts_once() {
 }
 
 #[test]
-fn directories_come_go_and_change_their_order_and_nothing_held_is_lost() {
+fn changed_directories_lose_nothing() {
     let mut bench = bench(&["log"], &[]);
     write(&bench, "log/x.log", Dice::new(1).lines(400_000));
     write(&bench, "lib/y.log", Dice::new(2).lines(400_000));
@@ -103,7 +103,7 @@ fn directories_come_go_and_change_their_order_and_nothing_held_is_lost() {
 }
 
 #[test]
-fn lost_index_of_two_directories_is_made_again() {
+fn lost_index_of_two_directories_is_rebuilt() {
     let bench = bench(&["log", "lib"], &[]);
     write(&bench, "log/x.log", "of log\n");
     write(&bench, "lib/x.log", "of lib\n");
@@ -116,7 +116,7 @@ fn lost_index_of_two_directories_is_made_again() {
 }
 
 #[test]
-fn directory_that_is_not_there_yet_is_awaited() {
+fn missing_further_directory_is_awaited() {
     let bench = bench(&["log", "later"], &[]);
     write(&bench, "log/x.log", "of log\n");
     let daemon = Daemon::start(&bench, &QUICK);
@@ -132,7 +132,7 @@ fn directory_that_is_not_there_yet_is_awaited() {
 }
 
 #[test]
-fn directory_that_goes_away_keeps_its_entries_and_holds_up_no_other() {
+fn vanished_directory_keeps_its_entries() {
     let bench = bench(&["log", "lib"], &[]);
     write(&bench, "log/x.log", "of log\n");
     write(&bench, "lib/y.log", "of lib\n");
@@ -163,7 +163,7 @@ fn rotate(bench: &Bench, last: &str) {
 }
 
 #[test]
-fn lines_written_just_before_a_rotation_are_archived_once() {
+fn last_lines_before_a_rotation_are_archived() {
     let bench = bench(&["log", "lib"], &["--include=*.log,node_log"]);
     let first = Dice::new(3).lines(100_000);
     write(&bench, "lib/node_log", &first);
@@ -180,7 +180,7 @@ fn lines_written_just_before_a_rotation_are_archived_once() {
 }
 
 #[test]
-fn lines_written_just_before_a_deletion_are_archived() {
+fn last_lines_before_a_deletion_are_archived() {
     let bench = bench(&["log"], &[]);
     write(&bench, "log/x.log", "first\n");
     let mut archivist = bench.archivist();

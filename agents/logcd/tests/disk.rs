@@ -12,7 +12,7 @@ use trial::wait_until;
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
 #[test]
-fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
+fn full_disk_leaves_the_archive_intact() {
     let bench = Bench::new(&[]);
     let mut dice = Dice::new(1);
     bench.write("x.log", dice.lines(100_000));
@@ -38,7 +38,7 @@ fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
 }
 
 #[test]
-fn it_refuses_to_use_the_last_of_the_disk() {
+fn min_free_is_respected() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     let output = bench.command().args(["--once", "--min-free=1000PB"]).output().unwrap();
@@ -50,7 +50,7 @@ fn it_refuses_to_use_the_last_of_the_disk() {
 }
 
 #[test]
-fn floor_is_a_percentage_too() {
+fn min_free_takes_a_percentage() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     for (floor, code) in [("0%", Some(0)), ("99%", Some(75)), ("100%", Some(64))] {
@@ -62,7 +62,7 @@ fn floor_is_a_percentage_too() {
 }
 
 #[test]
-fn finished_days_stay_where_removing_them_would_not_be_enough() {
+fn finished_days_are_not_removed_in_vain() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     let old = bench.out().join("all-logs-2020-01-01.tar.gz");
@@ -74,7 +74,7 @@ fn finished_days_stay_where_removing_them_would_not_be_enough() {
 }
 
 #[test]
-fn a_file_size_limit_is_an_error_of_once_and_not_its_death() {
+fn file_size_limit_is_an_error() {
     let bench = Bench::new(&[]);
     bench.write("x.log", Dice::new(1).lines(900_000));
     let mut command = Command::new("sh");

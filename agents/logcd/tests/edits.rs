@@ -42,7 +42,7 @@ fn edit_and_append_are_in_the_next_archive() {
 }
 
 #[test]
-fn edit_in_a_log_above_the_budget_is_found_part_by_part() {
+fn edit_above_the_budget_is_found_in_parts() {
     let (bench, mut archivist) = edited(&["--compare-bytes=1MiB"]);
     let mut looks = 0;
     while cycle(&mut archivist).published.is_none_or(|published| published.superseded == 0) {
@@ -56,7 +56,7 @@ fn edit_in_a_log_above_the_budget_is_found_part_by_part() {
 }
 
 #[test]
-fn looks_that_publish_nothing_compare_too() {
+fn looks_without_publication_compare_too() {
     let (bench, mut archivist) = edited(&["--compare-bytes=1MiB", "--publish-percent=50"]);
     for _ in 0..9 {
         archivist.cycle(at(NOON), Haste::WhenWorthIt).unwrap();

@@ -155,14 +155,14 @@ fn history(codec: Codec, seed: u64, steps: u64) {
     }
 }
 
-fn whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held(codec: Codec) {
+fn archive_holds_all_that_logs_ever_held(codec: Codec) {
     let seeds = std::env::var("LOGCD_TEST_SEEDS").map_or(12, |text| text.parse().unwrap());
     for seed in 0..seeds {
         history(codec, seed, 25);
     }
 }
 
-fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on(codec: Codec) {
+fn kill_leaves_a_whole_archive(codec: Codec) {
     let mut dice = Dice::new(7);
     let bench = Bench::of(codec, &["--threads=2"]);
     let mut archived = Contents::new();
@@ -190,7 +190,4 @@ fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on(cod
     }
 }
 
-for_both_kinds!(
-    whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held,
-    killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on,
-);
+for_both_kinds!(archive_holds_all_that_logs_ever_held, kill_leaves_a_whole_archive,);

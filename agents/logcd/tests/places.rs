@@ -116,7 +116,7 @@ fn replaced_log_directory_is_archived_like_the_one_before() {
 }
 
 #[test]
-fn directory_without_logs_is_a_metric_and_one_warning() {
+fn directory_without_logs_is_warned_of_once() {
     let bench = Bench::new(&[]);
     bench.write("x.txt", "no log\n");
     let daemon = Daemon::start(&bench, &QUICK);

@@ -17,7 +17,7 @@ fn cycle_in(archivist: &mut Archivist, hours: i64) -> u64 {
 }
 
 #[test]
-fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_the_archives() {
+fn old_archived_log_is_deleted() {
     let bench = Bench::new(&["--remove-after=2h"]);
     let content = Dice::new(1).lines(300_000);
     bench.write("old.log", &content);
@@ -37,7 +37,7 @@ fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_th
 }
 
 #[test]
-fn nothing_is_deleted_while_the_archive_is_damaged() {
+fn damaged_archive_prevents_deletion() {
     use std::os::unix::fs::FileExt;
     let bench = Bench::new(&["--remove-after=2h"]);
     bench.write("old.log", Dice::new(1).lines(300_000));
@@ -59,7 +59,7 @@ fn nothing_is_deleted_while_the_archive_is_damaged() {
 }
 
 #[test]
-fn a_log_that_was_written_or_replaced_since_it_was_archived_stays() {
+fn changed_log_is_not_deleted() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "archived\n");
     let archived = look_into(&File::open(bench.log("x.log")).unwrap()).unwrap().stamp;
@@ -76,7 +76,7 @@ fn a_log_that_was_written_or_replaced_since_it_was_archived_stays() {
 }
 
 #[test]
-fn a_log_that_a_crash_left_half_deleted_gets_its_name_back_and_is_deleted() {
+fn half_deleted_log_gets_its_name_back() {
     let bench = Bench::new(&["--remove-after=2h"]);
     bench.write("x.log", "line\n");
     bench.write(".y.log.logcd-removing", "left by a crash\n");

@@ -27,7 +27,7 @@ impl Drop for Mount {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn root_a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_nothing_else() {
+fn root_full_disk_keeps_the_old_archive_only() {
     let bench = Bench::new(&[]);
     let _mount = Mount::new(&bench.out(), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
     let mut dice = Dice::new(1);
@@ -66,7 +66,7 @@ fn root_oldest_days_make_room_above_the_floor() {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn root_with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
+fn root_reflinks_share_kept_blocks() {
     let bench = Bench::new(&[]);
     let image = bench.root.path().join("image");
     std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
@@ -157,7 +157,7 @@ fn root_link_of_another_user_is_no_log_directory() {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn root_a_device_is_passed_over() {
+fn root_device_is_skipped() {
     let bench = Bench::new(&[]);
     bench.write("a.log", "line\n");
     run(Command::new("mknod").arg(bench.log("zero.log")).args(["c", "1", "5"]));

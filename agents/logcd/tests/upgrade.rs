@@ -41,7 +41,7 @@ fn goes_on(bench: &Bench) {
     assert!(bench.leftovers().is_empty(), "{:?}", bench.leftovers());
 }
 
-fn an_archive_of_the_first_version_is_read_and_carried_on(codec: Codec) {
+fn archive_of_version_1_is_continued(codec: Codec) {
     let index = std::fs::read(fixture(codec, ".", ".index")).unwrap();
     let decoded = Index::decode(&index).unwrap();
     let entries: Vec<&[u8]> = decoded.entries.iter().map(|entry| &entry.name[..]).collect();
@@ -58,7 +58,7 @@ fn an_archive_of_the_first_version_is_read_and_carried_on(codec: Codec) {
 }
 
 /// As after going back to this version: the index is of no use, and nothing else is needed.
-fn an_index_of_a_later_version_is_made_anew_and_nothing_is_lost(codec: Codec) {
+fn index_of_a_later_version_is_rebuilt(codec: Codec) {
     let mut index = std::fs::read(fixture(codec, ".", ".index")).unwrap();
     index[7] += 1;
     let content = index.len() - 4;
@@ -71,7 +71,4 @@ fn an_index_of_a_later_version_is_made_anew_and_nothing_is_lost(codec: Codec) {
     assert_eq!(made[..8], codec.index_magic());
 }
 
-for_both_kinds!(
-    an_archive_of_the_first_version_is_read_and_carried_on,
-    an_index_of_a_later_version_is_made_anew_and_nothing_is_lost,
-);
+for_both_kinds!(archive_of_version_1_is_continued, index_of_a_later_version_is_rebuilt,);

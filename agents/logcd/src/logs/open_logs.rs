@@ -1,4 +1,4 @@
-//! Logs that are kept open between two looks, so that what was written to them just before they were deleted can be read.
+//! Keeps logs open between two looks, so that their last bytes can be read after they were deleted.
 
 use crate::beneath::{Kind, look_into};
 use crate::logs::directories::Roots;
@@ -6,7 +6,7 @@ use crate::logs::scan::Found;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-/// Logs kept open at most; the ones that changed last are.
+/// The most logs that are kept open; the ones that changed last are.
 const OPEN_MAX: usize = 256;
 
 /// Open logs by device and inode. A log that is deleted or compressed by its writer stays readable here.
@@ -35,7 +35,7 @@ impl OpenLogs {
         }
     }
 
-    /// Closes all others.
+    /// Closes all logs that are not wanted.
     pub fn keep(&mut self, wanted: &HashSet<(u64, u64)>) {
         self.0.retain(|id, _| wanted.contains(id));
     }
