@@ -1,4 +1,4 @@
-//! The program's own commands, exit codes and words.
+//! The commands, exit codes and messages of the program.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

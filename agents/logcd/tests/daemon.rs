@@ -1,4 +1,4 @@
-//! The running daemon: when it looks, what it says of itself, and how it ends.
+//! The running daemon: its looks, readiness, metrics, reload and stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -20,7 +20,7 @@ fn new_and_last_lines_are_archived() {
     assert_eq!(bench.members()[&b"x.log"[..]], b"first\n");
     bench.append("x.log", "second\n");
     wait_until("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
-    // An hour until the next look: only the stop can be the reason.
+    // The next look is an hour away: only the stop can archive the last line.
     drop(daemon);
     let daemon = Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=1h"]);
     daemon.wait_until_ready();
@@ -114,9 +114,9 @@ fn every_metric_is_exercised_and_documented() {
     }
     bench.write("z.log", "new\n");
     moved("logcd_files");
-    // Touched only: looked at, and found to be as before.
+    // A touched file is looked at and found unchanged.
     moved("logcd_cycles_total{result=\"unchanged\"}");
-    // Waiting and failing have tests of their own: little_news_waits, and disk.rs.
+    // `waiting` and `disk_full` are tested by little_news_waits and in disk.rs.
     let page = daemon.get("/metrics").1;
     let readme = include_str!("../README.md");
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE logcd_")) {

@@ -1,4 +1,4 @@
-//! One archive a day: midnight, and what is kept for how long.
+//! One archive a day: midnight, time zones and retention.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -26,7 +26,7 @@ fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
     let finished = members(&archives[0]);
     assert_eq!(names(&finished), ["a.log", "b.log.20261122T000010"]);
     assert!(finished[&b"a.log"[..]].ends_with(b"the last line of the day\n"));
-    // What yesterday held and today does not is yesterday's; nothing is compressed twice.
+    // Content of yesterday that is gone today stays in yesterday's archive; nothing is compressed twice.
     assert!(members(&archives[1]) == bench.logs());
     assert_eq!(outcome.published.unwrap().compressed, 0);
     let before = std::fs::read(&archives[0]).unwrap();

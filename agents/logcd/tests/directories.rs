@@ -15,7 +15,7 @@ use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
-/// A bench without a prefix, for the directories that are named.
+/// A bench without a prefix, for these directories.
 fn bench(dirs: &[&str], flags: &[&str]) -> Bench {
     let mut bench = Bench::new(&[]);
     for dir in ["log", "lib"] {
@@ -25,7 +25,7 @@ fn bench(dirs: &[&str], flags: &[&str]) -> Bench {
     bench
 }
 
-/// The same files for a logcd with other flags.
+/// Keeps the files and changes the flags.
 fn select(bench: &mut Bench, dirs: &[&str], flags: &[&str]) {
     let root = bench.root.path().canonicalize().unwrap();
     bench.flags = vec!["--utc".into(), "--out".into(), root.join("out").into()];
@@ -39,7 +39,7 @@ fn write(bench: &Bench, path: &str, content: impl AsRef<[u8]>) {
     fs::write(bench.root.path().join(path), content).unwrap();
 }
 
-/// Paths below the bench's root, and contents.
+/// The archive's files: paths below the bench's root, and contents.
 fn unpacked(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     let root = bench.root.path().canonicalize().unwrap();
     let root = root.strip_prefix("/").unwrap();
@@ -122,11 +122,11 @@ fn missing_further_directory_is_awaited() {
     let daemon = Daemon::start(&bench, &QUICK);
     daemon.wait_until_ready();
     assert_eq!(daemon.metric("logcd_empty_directories"), 1.0);
-    // As systemd makes a log directory for a service: a link to a private one.
+    // systemd makes the log directory of a service in this way: as a link to a private one.
     write(&bench, "lib/y.log", "of lib\n");
     symlink(bench.root.path().join("lib"), bench.root.path().join("later")).unwrap();
     wait_until("its log", || names(&bench) == ["later/y.log", "log/x.log"]);
-    // And told by the kernel from then on.
+    // From then on the kernel reports its changes.
     write(&bench, "lib/z.log", "more\n");
     wait_until("its next log", || names(&bench) == ["later/y.log", "later/z.log", "log/x.log"]);
 }
@@ -148,7 +148,7 @@ fn vanished_directory_keeps_its_entries() {
     daemon.wait_until_ready();
 }
 
-/// The log of a logd that rotates: renamed, compressed beside it, and removed, all between two looks.
+/// Rotates like logd between two looks: the log is renamed, compressed and removed.
 fn rotate(bench: &Bench, last: &str) {
     let log = bench.root.path().join("lib/node_log");
     let rotated = bench.root.path().join("lib/node_log.000001-20261121T120000Z");
@@ -189,7 +189,7 @@ fn last_lines_before_a_deletion_are_archived() {
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
     cycle(&mut archivist);
     assert_eq!(unpacked(&bench)["log/x.log.20261121T120000"], b"first\nlast\n");
-    // A deleted log takes no place on the disk once it is archived.
+    // A deleted log is closed once it is archived, so that it takes no disk space.
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
     let deleted = format!("{}/log/x.log (deleted)", bench.root.path().canonicalize().unwrap().display());
     assert!(open.into_iter().all(|file| file.display().to_string() != deleted));

@@ -1,5 +1,5 @@
-//! A disk that is full, or may not get fuller: the old archive stays, nothing is left behind, and it goes on
-//! by itself. A file-size limit stands in for the disk; root_disk.rs has a real one.
+//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size limit stands in for the
+//! disk; root_filesystems.rs has a real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -19,7 +19,7 @@ fn full_disk_leaves_the_archive_intact() {
     bench.once();
     let before = std::fs::read(bench.archive()).unwrap();
     let mut command = Command::new("sh");
-    // 64 blocks of 512 bytes: the archive that is there fits, the next one does not.
+    // 64 blocks of 512 bytes: the present archive fits, the next one does not.
     command.args(["-c", "ulimit -S -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_logcd")]);
     command.args(&bench.flags).args(QUICK).env("LOGCD_MIN_FREE", "1");
     let daemon = Daemon::run(command);

@@ -27,7 +27,7 @@ fn edit(bench: &Bench) {
     bench.append("x.log", "one more line\n");
 }
 
-/// The archive has the log as it is, and what it held before the edit.
+/// Checks that the archive has the log as it is now, and its content before the edit.
 fn assert_found(bench: &Bench) {
     let members = bench.members();
     assert_eq!(names(&members), ["x.log", "x.log.20261121T120000"]);
@@ -46,7 +46,7 @@ fn edit_above_the_budget_is_found_in_parts() {
     let (bench, mut archivist) = edited(&["--compare-bytes=1MiB"]);
     let mut looks = 0;
     while cycle(&mut archivist).published.is_none_or(|published| published.superseded == 0) {
-        // Only the first look finds the log grown; the others look on account of another log.
+        // Only the first look finds the log grown; another log is the reason for the others.
         bench.append("y.log", "line\n");
         looks += 1;
         assert!(looks <= 8, "the edit was not found");

@@ -1,4 +1,4 @@
-//! The index is a cache: whatever becomes of it or of the archive, the next archive is right.
+//! The index is a cache: if it or the archive is damaged or lost, the next archive is correct.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -55,7 +55,7 @@ fn index_of_another_archive_is_ignored(codec: Codec) {
     std::fs::copy(index_of(&other.archive()), index_of(&bench.archive())).unwrap();
     bench.cycle();
     holds_all(&bench, &members);
-    // Nor one of an earlier state of this archive.
+    // An index of an earlier state of this archive is ignored, too.
     let stale = std::fs::read(index_of(&bench.archive())).unwrap();
     bench.append("c.log", "more\n");
     bench.cycle();
@@ -140,7 +140,7 @@ fn changed_archive_is_noticed(codec: Codec) {
         for (name, content) in &logs {
             assert!(after.get(name) == Some(content), "{} is not as it is", name.escape_ascii());
         }
-        // What stands before the damage was saved; a.log is still there to be archived anew.
+        // The content before the damage was saved; a.log still exists and is archived again.
         assert!(members.len() > logs.len());
         gnu_tar(&bench.archive(), codec, &["-t".as_ref()]);
     }
@@ -182,7 +182,7 @@ fn cost_follows_the_news(codec: Codec) {
 fn damaged_block_is_found_by_sampling(codec: Codec) {
     use logcd::archive::index::Index;
     let (bench, members) = with_history(codec);
-    // To rot under an index is, for whoever compares them, the same as an index that knows better.
+    // A wrong checksum in the index looks like a damaged block in the archive.
     let mut known = Index::decode(&std::fs::read(index_of(&bench.archive())).unwrap()).unwrap();
     known.entries[0].blocks[0].packed_crc ^= 1;
     let mut bytes = Vec::new();

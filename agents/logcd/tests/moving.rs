@@ -1,4 +1,4 @@
-//! Logs that are being written, cut and replaced while logcd reads them and others read the archive.
+//! Logs that are written, truncated and replaced while logcd reads them and others read the archive.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,7 +12,7 @@ use support::{Bench, Dice, NOON, cycle, members, run};
 
 const CYCLES: u64 = 150;
 
-/// Cycles at full speed beside a writer and a reader of archives, until all have had many turns.
+/// Runs cycles at full speed, with a writer of logs and a reader of archives, until all have had many turns.
 fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
     bench.cycle();
     let (stop, turns, reads, cycles) =
@@ -22,7 +22,7 @@ fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
         let writer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let turn = turns.load(Ordering::Relaxed);
-                // So many turns a cycle: enough to meet it anywhere, without filling the disk.
+                // At most 1000 turns a cycle: enough for every moment of it, without filling the disk.
                 if turn > 1000 * (1 + cycles.load(Ordering::Relaxed)) {
                     std::thread::yield_now();
                     continue;

@@ -1,4 +1,4 @@
-//! `--remove-after` deletes what is old and safely archived, and nothing else.
+//! `--remove-after` deletes logs that are old and safely archived, and nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -24,12 +24,12 @@ fn old_archived_log_is_deleted() {
     let mut archivist = bench.archivist();
     assert_eq!(cycle_in(&mut archivist, 0), 0);
     assert_eq!(cycle_in(&mut archivist, 1), 0);
-    // Its times may be set back, but not when they were set.
+    // The modification time can be set back, but not the change time.
     let file = File::options().write(true).open(bench.log("old.log")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(cycle_in(&mut archivist, 1), 0);
     assert!(bench.log("old.log").exists());
-    // As long as its last change is so fresh that another could hide behind it, it stays.
+    // The log stays while its last change is so recent that another one could have the same time.
     wait_until("the removal", || cycle_in(&mut archivist, 3) == 1);
     assert!(!bench.log("old.log").exists());
     assert!(bench.archives().iter().any(|archive| members(archive).values().any(|held| *held == content)));
@@ -81,7 +81,7 @@ fn half_deleted_log_gets_its_name_back() {
     bench.write("x.log", "line\n");
     bench.write(".y.log.logcd-removing", "left by a crash\n");
     bench.write(".x.log.logcd-removing", "its name was taken since\n");
-    // No room for more in its name.
+    // The longest possible name.
     let long = "n".repeat(251) + ".log";
     bench.write(&long, "long\n");
     let mut archivist = bench.archivist();

@@ -1,4 +1,4 @@
-//! What only root can set up: a small file system that really fills up, one with reflinks, a device.
+//! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices, owners.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -36,7 +36,7 @@ fn root_full_disk_keeps_the_old_archive_only() {
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
     let before = std::fs::read(bench.archive()).unwrap();
-    // Five times less is expected of it than it takes: only the write itself finds out.
+    // It takes five times more than expected: only the write itself fails.
     bench.write("noise.log", noise());
     bench.write("more.log", noise());
     let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();
@@ -81,7 +81,7 @@ fn root_reflinks_share_kept_blocks() {
     for name in ["a.log", "b.log", "c.log"] {
         bench.append(name, dice.lines(10_000));
     }
-    // A second name keeps the first archive's blocks, so that sharing shows in what is used.
+    // A second name keeps the first archive's blocks, so that the used space shows the sharing.
     let used = || {
         run(Command::new("sync").arg("-f").arg(bench.out()));
         let vfs = nix::sys::statvfs::statvfs(&bench.out()).unwrap();
@@ -111,7 +111,7 @@ fn root_log_directory_may_be_read_only() {
     assert!(bench.members() == bench.logs());
     let (_, said) = daemon.stop();
     assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
-    // Without an --out of its own it cannot work, and says what to do.
+    // Without --out it fails, and names the flag.
     let mut alone = bench.reader();
     let output = alone.arg("--once").arg("--dir").arg(&log).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! A log directory shared with strangers: nothing outside is read, nothing hangs, everything is counted.
+//! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,7 +12,7 @@ use trial::wait_until;
 
 const SECRET: &[u8] = b"root:x:secret\n";
 
-/// Also when a check fails: nobody would end the mischief.
+/// Ends the mischief also when a check fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -242,7 +242,7 @@ fn hostile_archive_unpacks_nothing_outside() {
     let victim = root.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
     let absolute = victim.to_str().unwrap();
-    // A name, and what it is to be: a file, or a link to somewhere.
+    // Names, each with the target if it is a link.
     let file = |name| (name, None);
     for entries in [
         vec![file("../victim")],
@@ -258,7 +258,7 @@ fn hostile_archive_unpacks_nothing_outside() {
         let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(packed, flate2::Compression::fast()));
         for (name, link) in &entries {
             let mut header = Header::new_gnu();
-            // By hand: the library would not write such a name.
+            // Written directly: the library refuses such a name.
             header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
             header.set_mode(0o644);
             let content: &[u8] = if link.is_some() { b"" } else { b"stolen" };

@@ -1,4 +1,4 @@
-//! `--zstd` given or taken away in the middle of a day: nothing that the day's archive held is lost.
+//! `--zstd` switched on or off in the middle of a day: the day's archive loses nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -7,7 +7,7 @@ use logcd::archive::codec::Codec;
 use logcd::cycle::archivist::Haste;
 use support::{Bench, at, index_of, names, run, with_history};
 
-/// The same directories, archives of the other kind.
+/// A bench with the same directories for archives of the other kind.
 fn switched(codec: Codec, bench: Bench) -> Bench {
     let mut flags = bench.flags.clone();
     match codec {
@@ -21,7 +21,7 @@ fn todays_archive_is_converted(codec: Codec) {
     let (bench, members) = with_history(codec);
     let old = bench.archive();
     let bench = switched(codec, bench);
-    // There is no news but the kind.
+    // Only the kind is new.
     bench.cycle();
     assert!(bench.archive().to_str().unwrap().ends_with(codec.other().suffix()));
     assert!(bench.members() == members);
@@ -29,7 +29,7 @@ fn todays_archive_is_converted(codec: Codec) {
     let verified = run(bench.reader().arg("verify").arg(bench.archive()));
     assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
     assert!(bench.cycle().published.is_none(), "it is done once");
-    // And back, with news.
+    // Back again, with news.
     bench.append("a.log", "more\n");
     std::fs::remove_file(bench.log("c.log")).unwrap();
     let bench = switched(codec.other(), bench);

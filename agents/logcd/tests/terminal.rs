@@ -1,4 +1,4 @@
-//! What a person at a terminal sees of work that takes its time, and nobody else.
+//! Progress bars, which only a terminal shows.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -7,7 +7,7 @@ use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
 use support::{Bench, run};
 
-/// The command's output on a pseudo-terminal, where its stdout and stderr are one.
+/// Returns the command's output on a pseudo-terminal, stdout and stderr together.
 fn on_a_terminal(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
@@ -20,7 +20,7 @@ fn on_a_terminal(command: &Command) -> String {
     seen
 }
 
-/// Bars are written over and over, and at the end there is none.
+/// Checks that bars were drawn and that none is left at the end.
 #[track_caller]
 fn has_a_bar_that_goes(seen: &str, total: &str) {
     let (drawn, last) = seen.rsplit_once(" left").unwrap_or_else(|| panic!("no bar: {seen:?}"));
