@@ -3,14 +3,16 @@
 
 mod support;
 
-use logcd::cycle::archivist::Archivist;
+use kit::free_space::MinFree;
+use logcd::config::{Config, Limits};
+use logcd::cycle::archivist::{Archivist, Haste};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use support::daemon::Daemon;
-use support::{Bench, Dice, cycle, index_of, run};
+use support::{Bench, Dice, NOON, at, cycle, index_of, run};
 use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
@@ -189,8 +191,46 @@ fn last_lines_before_a_deletion_are_archived() {
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
     cycle(&mut archivist);
     assert_eq!(unpacked(&bench)["log/x.log.20261121T120000"], b"first\nlast\n");
-    // A deleted log is closed once it is archived, so that it takes no disk space.
+    assert_eq!(
+        open_logs(&bench),
+        0,
+        "a deleted log is closed once it is archived, so that it takes no disk space"
+    );
+}
+
+/// The logs that this process holds open.
+fn open_logs(bench: &Bench) -> usize {
+    let logs = bench.root.path().canonicalize().unwrap().join("log");
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
-    let deleted = format!("{}/log/x.log (deleted)", bench.root.path().canonicalize().unwrap().display());
-    assert!(open.into_iter().all(|file| file.display().to_string() != deleted));
+    open.filter(|file| file.starts_with(&logs)).count()
+}
+
+#[test]
+fn open_logs_are_bounded() {
+    let bench = bench(&["log"], &[]);
+    let mut archivist = bench.archivist();
+    for round in 0..3 {
+        for number in 0..200 {
+            write(&bench, &format!("log/{round}-{number}.log"), "line\n");
+        }
+        cycle(&mut archivist);
+    }
+    assert_eq!(open_logs(&bench), 256);
+}
+
+#[test]
+fn full_disk_closes_deleted_logs() {
+    let bench = bench(&["log"], &[]);
+    write(&bench, "log/x.log", "line\n");
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    assert_eq!(open_logs(&bench), 1);
+    archivist.configure(Config {
+        limits: Limits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
+        ..bench.config()
+    });
+    fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
+    let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();
+    assert!(error.is_disk_full(), "{error}");
+    assert_eq!(open_logs(&bench), 0);
 }

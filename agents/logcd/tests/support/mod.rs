@@ -6,6 +6,7 @@ pub mod daemon;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
+use logcd::config::Config;
 use logcd::cycle::archivist::{Archivist, Haste, Outcome};
 use logcd::day::Calendar;
 use logcd::outdir::OutDir;
@@ -97,14 +98,18 @@ impl Bench {
 
     /// Like `try_archivist`, in a time zone.
     pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
+        let config = Config { calendar: Calendar(zone), ..self.config() };
+        let out = OutDir::take(&config.out, config.publishing.mode)?;
+        Ok(Archivist::new(config, out, Arc::default()))
+    }
+
+    /// The settings of the flags, without a floor for free space unless there is one among them.
+    pub fn config(&self) -> Config {
         let own_floor = self.flags.iter().any(|flag| flag.to_string_lossy().starts_with("--min-free="));
         let floor = (!own_floor).then(|| OsString::from("--min-free=1"));
         let argv = iter::once("logcd".into()).chain(floor).chain(self.flags.iter().cloned());
         let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
-        let mut config = settings.flags.serve.config().unwrap();
-        config.calendar = Calendar(zone);
-        let out = OutDir::take(&config.out, config.publishing.mode)?;
-        Ok(Archivist::new(config, out, Arc::default()))
+        settings.flags.serve.config().unwrap()
     }
 
     /// Waits for the lock: a child that another test forks holds a copy of it until it runs its program.

@@ -18,6 +18,10 @@ impl Archivist {
         if matches!(error, Trouble::ArchiveChanged(_) | Trouble::ArchiveDamaged { .. }) {
             self.held = None;
         }
+        if error.is_disk_full() {
+            // Logs are deleted to make room, and must not take it as long as they are open here.
+            self.open.clear();
+        }
         let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
         for day in days {
             if let Err(error) = self.out.remove(&draft_name(&self.archive_name(day))) {
