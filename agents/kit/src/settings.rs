@@ -70,6 +70,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         .map_err(|_| "expected a size such as 64KiB, 1MiB or 4096".to_owned())
 }
 
+/// The similarity above which a word is taken for a misspelling of another, as clap does for flags.
+const ALIKE: f64 = 0.7;
+
 /// Settings together with where they came from, so that they can be read again when the file changes.
 #[derive(Clone, Debug)]
 pub struct Settings<S> {
@@ -188,7 +191,11 @@ fn file_arguments(command: &Command, matches: &ArgMatches, path: &Path) -> Resul
     for (key, value) in &table {
         let known = command.get_arguments().find(|a| a.get_long() == Some(key.as_str()) && key != "config");
         let Some(argument) = known else {
-            return Err(bad(format!("unknown key `{key}`{}", nearest(command, key))));
+            let hint = match nearest(command.get_arguments().filter_map(clap::Arg::get_long), key) {
+                Some(long) => format!(", did you mean `{long}`?"),
+                None => ", its keys are the long flags of --help".to_owned(),
+            };
+            return Err(bad(format!("unknown key `{key}`{hint}")));
         };
         let given = matches.value_source(argument.get_id().as_str());
         if matches!(given, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
@@ -207,13 +214,11 @@ fn file_arguments(command: &Command, matches: &ArgMatches, path: &Path) -> Resul
     Ok(arguments)
 }
 
-fn nearest(command: &Command, key: &str) -> String {
-    let longs = command.get_arguments().filter_map(clap::Arg::get_long);
-    let scored = longs.map(|long| (strsim::jaro(long, key), long));
-    match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((score, long)) if score > 0.7 => format!(", did you mean `{long}`?"),
-        _ => ", its keys are the long flags of --help".to_owned(),
-    }
+/// The known word that is spelled most like this one, if any is close.
+pub fn nearest<'a>(known: impl Iterator<Item = &'a str>, word: &str) -> Option<&'a str> {
+    let scored = known.map(|known| (strsim::jaro(known, word), known));
+    let (score, known) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score > ALIKE).then_some(known)
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {

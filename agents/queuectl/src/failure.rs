@@ -15,9 +15,16 @@ pub(crate) enum Failure {
     Timeout(Duration),
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
-    #[error("an answer that is none of queued's: {0}")]
-    Garbled(serde_json::Error),
-    #[error("{message} ({status} {error})")]
+    /// Something else listens there: a web server, a proxy without a route, another daemon.
+    #[error("this server is not queued: it answered with {answer}; check --server and $QUEUE_URL")]
+    NotQueued {
+        answer: String,
+        /// It has answered as queued before, so that this may pass.
+        was_queued: bool,
+    },
+    #[error("cannot write the request as JSON: {0}")]
+    Unwritable(serde_json::Error),
+    #[error("{}", refusal(*.status, .error, .message))]
     Refused { status: u16, error: String, message: String },
     #[error("cannot read the token file {0}: {1}")]
     Token(String, io::Error),
@@ -25,19 +32,32 @@ pub(crate) enum Failure {
     Hurried,
 }
 
+/// A refusal by queued has a message and a word; one by a proxy in front of it may have neither.
+fn refusal(status: u16, error: &str, message: &str) -> String {
+    let message = if message.is_empty() { "the server refused" } else { message };
+    let space = if error.is_empty() { "" } else { " " };
+    format!("{message} ({status}{space}{error})")
+}
+
 impl Failure {
-    /// Whether the same request may succeed later: the server or the way to it is the trouble, not the request.
+    /// True if the same request may succeed later: the fault is with the server or the way to it.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Failure::Refused { status, error, .. } => match status {
-                408 | 429 | 500.. => true,
-                // Whoever answers in queued's place until it is there: an ingress, a proxy, another release.
-                404 | 405 => error.is_empty(),
-                _ => false,
-            },
-            Failure::TooLong(_) => false,
+            Failure::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
+            Failure::NotQueued { was_queued, .. } => *was_queued,
+            Failure::TooLong(_) | Failure::Unwritable(_) => false,
             _ => true,
         }
+    }
+
+    /// True if a smaller request may be taken. A proxy's own limit counts, too.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Failure::Refused { status: 413, .. })
+    }
+
+    /// True if another item might be taken in the place of this one.
+    pub(crate) fn is_about_the_item(&self) -> bool {
+        matches!(self, Failure::Refused { status: 400 | 413 | 422, .. })
     }
 
     /// The word for programs in queued's answer.
@@ -70,7 +90,7 @@ mod tests {
             Failure::Refused { status, error, message }
         };
         for (status, error) in
-            [(503, "draining"), (429, "full"), (507, "no_space"), (502, ""), (404, ""), (408, "timeout")]
+            [(503, "draining"), (429, "full"), (507, "no_space"), (502, ""), (408, "timeout")]
         {
             let failure = refused(status, error);
             assert!(failure.may_pass(), "{failure}");
@@ -84,5 +104,18 @@ mod tests {
         }
         assert_eq!(refused(401, "unauthorized").fatal("x").exit(), Exit::Config);
         assert!(Failure::Timeout(Duration::ZERO).may_pass());
+    }
+
+    #[test]
+    fn a_foreign_server_is_an_error_unless_it_was_queued_before() {
+        let failure = |was_queued| Failure::NotQueued { answer: "404".to_owned(), was_queued };
+        assert_eq!(failure(false).fatal("x").exit(), Exit::Failure);
+        assert_eq!(failure(true).fatal("x").exit(), Exit::TryAgain);
+    }
+
+    #[test]
+    fn a_refusal_without_a_word_has_no_gap() {
+        assert_eq!(refusal(504, "", ""), "the server refused (504)");
+        assert_eq!(refusal(429, "full", "too many"), "too many (429 full)");
     }
 }

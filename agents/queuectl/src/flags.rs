@@ -111,6 +111,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "STATE", default_value = "drained")]
     pub(crate) until: Until,
 
+    /// Exit with 0 even if items died; without this flag the exit code is then 65
+    #[arg(long)]
+    pub(crate) allow_dead: bool,
+
     /// What to replace by the item in the command's arguments; empty: nothing
     #[arg(long, value_name = "WORD", default_value = "{}")]
     pub(crate) replace: OsString,

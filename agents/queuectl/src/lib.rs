@@ -9,6 +9,7 @@ mod invocation;
 mod items;
 mod keeper;
 mod manage;
+mod missing;
 mod output;
 mod patience;
 mod process;
@@ -18,6 +19,7 @@ mod stats;
 mod tail;
 mod tally;
 mod target;
+mod verdict;
 mod wire;
 mod worker;
 

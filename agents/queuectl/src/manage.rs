@@ -2,10 +2,11 @@
 
 use crate::api::Client;
 use crate::flags::{Chosen, Configure, Dead, Flags, Page, Peek, State, Task};
+use crate::missing;
 use crate::patience::persist;
 use crate::queue_name::QueueName;
 use hyper::Method;
-use kit::exit::Fatal;
+use kit::exit::{Exit, Fatal};
 use kit::terminal;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Desk<'_> {
             Task::Unseal(which) => self.queue_post(&which.queue, "unseal", "open").await,
             Task::Drain(which) => {
                 let answer = self.ask(&Method::POST, &path(&which.queue, "/drain"), None).await?;
-                self.print(&answer, || format!("removed {}", answer["removed"]))
+                self.print(&answer, || format!("removed {}", items(&answer["removed"])))
             }
             Task::Peek(peek) => self.peek(peek).await,
             Task::Dead(Dead::List(page)) => self.items(page, "/dead", None).await,
@@ -69,9 +70,21 @@ impl Desk<'_> {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Fatal> {
-        let asked =
-            persist(self.client.server(), give_up, async || self.client.ask(method, path, body).await);
-        asked.await.map_err(|failure| failure.fatal(format!("{} did not do it", self.client.server())))
+        let server = self.client.server();
+        let asked = persist(server, give_up, async || self.client.ask(method, path, body).await).await;
+        match asked {
+            Ok(answer) => Ok(answer),
+            Err(failure) if failure.word() == "no_such_queue" => Err(self.no_such_queue(path).await),
+            Err(failure) => Err(failure.fatal(format!("the request to {server} failed"))),
+        }
+    }
+
+    /// The queue in this path does not exist: names it, and the queues that do.
+    async fn no_such_queue(&self, path: &str) -> Fatal {
+        let name = path.split(['/', '?']).nth(3).unwrap_or_default();
+        let names = missing::names(self.client).await;
+        let others = names.map(|names| missing::others(name, &names)).unwrap_or_default();
+        Fatal::new(Exit::Failure, format!("{} has no queue {name}{others}", self.client.server()))
     }
 
     fn print(&self, answer: &Value, plain: impl FnOnce() -> String) -> Result<(), Fatal> {
@@ -88,7 +101,7 @@ impl Desk<'_> {
     async fn queue_post(&self, queue: &QueueName, action: &str, done: &str) -> Result<(), Fatal> {
         let path = path(queue, &format!("/{action}"));
         let answer = self.ask_for(self.patience_of_producers(), &Method::POST, &path, None).await?;
-        self.print(&answer, || format!("{queue} is {done}, {}", text(&answer["verdict"])))
+        self.print(&answer, || format!("{queue} is {done}, {}", verdict(&answer)))
     }
 
     async fn configure(&self, configure: &Configure, give_up: Duration) -> Result<(), Fatal> {
@@ -130,7 +143,8 @@ impl Desk<'_> {
         let answer = self.ask(&Method::GET, &path(&page.which.queue, &query), None).await?;
         self.print(&answer, || {
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let rows: Vec<_> = items.iter().map(item_row).collect();
+            let head = ITEM_COLUMNS.map(str::to_owned).to_vec();
+            let rows: Vec<_> = [head].into_iter().chain(items.iter().map(item_row)).collect();
             terminal::table(&rows)
         })
     }
@@ -139,7 +153,7 @@ impl Desk<'_> {
         let body = if chosen.all { json!({}) } else { json!({"ids": chosen.ids}) };
         let path = path(&chosen.which.queue, &format!("/dead/{action}"));
         let answer = self.ask(&Method::POST, &path, Some(&body)).await?;
-        self.print(&answer, || format!("{done} {}", answer["count"]))
+        self.print(&answer, || format!("{done} {}", items(&answer["count"])))
     }
 }
 
@@ -165,7 +179,9 @@ fn settings(configure: &Configure) -> Value {
     )
 }
 
-/// Id, state, attempts, what there is to say about it, and the beginning of its body.
+const ITEM_COLUMNS: [&str; 5] = ["ID", "STATE", "ATTEMPTS", "BODY", "NOTE"];
+
+/// One row of a table of items: the body is cut, and the note is the reason, the time or the worker.
 fn item_row(item: &Value) -> Vec<String> {
     const BODY_CHARS_MAX: usize = 60;
     const REASON_CHARS_MAX: usize = 100;
@@ -180,6 +196,18 @@ fn item_row(item: &Value) -> Vec<String> {
         item["worker"].as_str().map(|worker| format!("at {}", terminal::excerpt(worker, REASON_CHARS_MAX)));
     let said = [reason, due, worker].into_iter().flatten().collect::<Vec<_>>().join(", ");
     vec![text(&item["id"]), text(&item["state"]), text(&item["attempts"]), body, said]
+}
+
+/// The server's verdict, with the number of items that died.
+pub(crate) fn verdict(queue: &Value) -> String {
+    match queue["failed"].as_u64() {
+        None | Some(0) => text(&queue["verdict"]),
+        Some(failed) => format!("{}, {failed} failed", text(&queue["verdict"])),
+    }
+}
+
+fn items(number: &Value) -> String {
+    terminal::count(number.as_u64().unwrap_or_default(), "item")
 }
 
 /// A value as people write it.

@@ -1,7 +1,7 @@
 //! `queuectl stats`: one queue or all, once or again and again.
 
 use crate::flags::Stats;
-use crate::manage::{Desk, text};
+use crate::manage::{Desk, text, verdict};
 use hyper::Method;
 use kit::exit::Fatal;
 use kit::terminal;
@@ -41,7 +41,7 @@ fn table(answer: &Value) -> String {
         let numbers = COLUMNS.map(|column| text(&queue[column]));
         let oldest = queue["oldest_ready_ms"].as_u64().map_or_else(|| "-".to_owned(), terminal::age);
         let sealed = if queue["sealed"] == Value::Bool(true) { ", sealed" } else { "" };
-        let verdict = format!("{}{sealed}", text(&queue["verdict"]));
+        let verdict = format!("{}{sealed}", verdict(queue));
         [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, verdict]).collect()
     });
     terminal::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
@@ -54,10 +54,16 @@ mod tests {
     #[test]
     fn a_queue_is_a_row() {
         let queue = serde_json::json!({"name": "keygen", "verdict": "working", "sealed": true, "ready": 3,
-            "delayed": 0, "leased": 1, "dead": 0, "acked": 6, "died": 0, "waiting": 2, "oldest_ready_ms": 1520});
+            "delayed": 0, "leased": 1, "dead": 0, "failed": 0, "acked": 6, "died": 0, "waiting": 2, "oldest_ready_ms": 1520});
         let expected = "QUEUE   READY  DELAYED  LEASED  DEAD  ACKED  DIED  WAITING  OLDEST  VERDICT\n\
                         keygen      3        0       1     0      6     0        2      1s  working, sealed";
         assert_eq!(table(&queue), expected);
         assert_eq!(table(&serde_json::json!({"queues": [queue]})), expected);
+    }
+
+    #[test]
+    fn failed_items_are_part_of_the_verdict() {
+        let queue = serde_json::json!({"name": "ad", "verdict": "drained", "sealed": true, "failed": 5});
+        assert!(table(&queue).ends_with("  drained, 5 failed, sealed"), "{}", table(&queue));
     }
 }

@@ -33,11 +33,10 @@ pub(crate) struct Target {
 impl Target {
     /// `url` as in `http://queue:8080`; a path in it is kept in front of all others.
     pub(crate) fn parse(url: &str, files: &ClientFiles) -> Result<Target, Fatal> {
+        let example = if url.contains("/") || url.is_empty() { "queue:8080" } else { url };
         let bad = |why: &str| {
-            Fatal::new(
-                Exit::Usage,
-                format!("{url:?} is no URL such as http://queue:8080: {why} (see --server)"),
-            )
+            let message = format!("{url:?} is no URL such as http://{example}: {why} (see --server)");
+            Fatal::new(Exit::Usage, message)
         };
         let uri: Uri = url.parse().map_err(|_| bad("it cannot be parsed"))?;
         let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;

@@ -59,8 +59,8 @@ pub(crate) struct PushItem {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct PushBatch {
-    pub(crate) items: Vec<PushItem>,
+pub(crate) struct PushBatch<'a> {
+    pub(crate) items: Vec<&'a PushItem>,
     pub(crate) seal: bool,
 }
 
@@ -134,6 +134,9 @@ pub(crate) struct LeaseAnswer {
     pub(crate) items: Vec<Item>,
     pub(crate) done: bool,
     pub(crate) verdict: String,
+    /// Items that died and were neither redriven nor deleted. Older servers do not send it.
+    #[serde(default)]
+    pub(crate) failed: u64,
     #[serde(default)]
     pub(crate) results: Vec<Outcome>,
 }

@@ -5,10 +5,12 @@ use crate::children::Children;
 use crate::failure::Failure;
 use crate::flags::Run;
 use crate::keeper::Keeper;
+use crate::missing::MissingQueue;
 use crate::output::Echo;
 use crate::patience::Patience;
 use crate::process::{Conclusion, Workshop};
 use crate::tally::Tally;
+use crate::verdict;
 use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, Outcome, Status, millis};
 use kit::exit::{Exit, Fatal};
 use kit::identity::Identity;
@@ -21,8 +23,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// One request waits this long for an item or the verdict; shorter than the idle limits of proxies.
-const WAIT: Duration = Duration::from_secs(20);
 /// An answer without items that comes sooner is not asked for again at once.
 const TOO_SOON: Duration = Duration::from_secs(1);
 
@@ -31,6 +31,7 @@ struct Worker {
     run: Run,
     name: String,
     keeper: Keeper,
+    missing: MissingQueue,
     workshop: Workshop,
     stop: Stop,
     tally: Tally,
@@ -45,7 +46,10 @@ struct Report {
 
 enum Next {
     Items(VecDeque<(Item, CancellationToken)>),
-    Done,
+    /// The queue is done, and `failed` of its items died.
+    Done {
+        failed: u64,
+    },
     Stopped,
 }
 
@@ -67,6 +71,7 @@ pub(crate) async fn run(
         run: run.clone(),
         name: Identity::of_this_process().name,
         keeper: Keeper::default(),
+        missing: MissingQueue::new(run.which.queue.clone()),
         workshop,
         stop: stop.clone(),
         tally: Tally::default(),
@@ -77,45 +82,52 @@ pub(crate) async fn run(
         slots.spawn(async move { worker.work().await });
     }
     let work = async {
-        let mut result = Ok(());
+        let mut result = Ok(0);
         while let Some(slot) = slots.join_next().await {
-            let slot = slot.unwrap_or_else(|e| Err(Fatal::new(Exit::System, "a slot failed").because(e)));
-            if slot.is_err() {
-                // What ends one slot would end all: the others give their items back.
-                stop.begin_drain();
-                result = result.and(slot);
+            match slot.unwrap_or_else(|e| Err(Fatal::new(Exit::System, "a slot failed").because(e))) {
+                Ok(failed) => result = result.map(|before: u64| before.max(failed)),
+                Err(fatal) => {
+                    // The error would end every slot: the others give their items back.
+                    stop.begin_drain();
+                    result = result.and(Err(fatal));
+                }
             }
         }
         result
     };
     let result = tokio::select! {
         result = work => result,
-        () = worker.keeper.keep(&worker.client, &worker.run.which.queue) => Ok(()),
+        () = worker.keeper.keep(&worker.client, &worker.run.which.queue) => Ok(0),
         () = stop.abort.cancelled() => {
             children.signal_all(Signal::SIGKILL);
-            Ok(())
+            Ok(0)
         }
     };
     worker.tally.say();
+    let exit = match result {
+        Err(fatal) => Err(fatal),
+        Ok(_) if stop.drain.is_cancelled() => Ok(Exit::TryAgain),
+        Ok(failed) => verdict::conclude(&worker.client, run, failed).await,
+    };
     drop(slots);
     drop(worker);
     tokio::select! {
         _ = async { tokio::join!(out_written, err_written) } => {}
         () = stop.abort.cancelled() => {}
     }
-    result?;
-    Ok(if stop.drain.is_cancelled() { Exit::TryAgain } else { Exit::Ok })
+    exit
 }
 
 impl Worker {
-    /// One slot: an item after the other, until the server's verdict or the signal to stop.
-    async fn work(&self) -> Result<(), Fatal> {
+    /// Runs one slot: one item after the other, until the server's verdict or the signal to stop. Returns how many items
+    /// of the queue died, as far as the verdict says.
+    async fn work(&self) -> Result<u64, Fatal> {
         let mut report = Report::default();
         loop {
             match self.next(&mut report).await? {
                 Next::Items(items) => report = self.work_through(items).await?,
-                Next::Done => return Ok(()),
-                Next::Stopped => return self.tell(report).await,
+                Next::Done { failed } => return Ok(failed),
+                Next::Stopped => return self.tell(report).await.map(|()| 0),
             }
         }
     }
@@ -188,7 +200,7 @@ impl Worker {
         while !stopping.is_cancelled() {
             let request = LeaseRequest {
                 max: self.run.batch,
-                wait_ms: millis(WAIT),
+                wait_ms: millis(self.missing.wait()),
                 lease_ms: self.run.lease.map(millis),
                 until: self.run.until,
                 worker: &self.name,
@@ -199,10 +211,11 @@ impl Worker {
             match self.client.lease(&self.run.which.queue, &request, stopping).await {
                 Ok(answer) => {
                     patience.succeeded();
+                    self.missing.exists();
                     self.delivered(report, &answer.results);
-                    let LeaseAnswer { items, done, verdict, .. } = answer;
+                    let LeaseAnswer { items, done, verdict, failed, .. } = answer;
                     if done {
-                        return Ok(Next::Done);
+                        return Ok(Next::Done { failed });
                     }
                     if !items.is_empty() {
                         let hold = |item: Item| {
@@ -217,7 +230,7 @@ impl Worker {
                     // With the queue went whatever this worker held of it.
                     patience.succeeded();
                     self.delivered(report, &[]);
-                    tracing::debug!(queue = %self.run.which.queue, "waiting for the queue to be made");
+                    stopping.run_until_cancelled(self.missing.report(&self.client)).await;
                 }
                 Err(Failure::Hurried) => break,
                 Err(failure) if failure.may_pass() => {

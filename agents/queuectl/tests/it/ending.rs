@@ -174,6 +174,24 @@ fn the_state_to_end_at_is_the_servers_to_judge() {
     assert!(stderr(&output).contains("--until"), "{}", stderr(&output));
 }
 
+#[test]
+fn items_that_died_are_part_of_the_verdict() {
+    let server = Server::with(&["a"]);
+    server.queue().failed = 5;
+    for flags in [&[][..], &["-j", "3"], &["--until", "empty"]] {
+        let output = work(&server, flags, "exit 0");
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        let said = stderr(&output);
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("queuectl: queue q is "), "{said}");
+        assert!(last.contains("5 items died") && last.contains("queuectl dead redrive -q q --all"), "{said}");
+    }
+    let output = work(&server, &["--allow-dead"], "exit 0");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    server.queue().failed = 0;
+    assert_eq!(work(&server, &[], "exit 0").status.code(), Some(0));
+}
+
 /// Needs the right to make namespaces, which root has on most machines.
 #[test]
 fn as_process_1_it_leaves_no_zombies_and_hears_its_signals() {

@@ -3,6 +3,7 @@
 use crate::queuectl::{command, run, stderr, stdout, work, worker};
 use crate::server::Server;
 use serde_json::json;
+use std::io::{Read, Write};
 
 #[test]
 fn a_lease_is_extended_while_its_command_runs() {
@@ -121,6 +122,87 @@ fn trouble_of_the_server_is_waited_out_and_a_refusal_is_not() {
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         assert!(stderr(&output).contains(&format!("as told ({status} refused)")), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn server_that_is_not_queued_is_an_error() {
+    let server = Server::with(&["a"]);
+    for (status, text) in
+        [(404, "<!DOCTYPE html>\n<title>404"), (404, ""), (200, "<html>"), (501, ""), (302, "")]
+    {
+        server.queue().foreign_answer = Some((status, text));
+        for arguments in [
+            &["run", "-q", "q", "--", "true"][..],
+            &["push", "-q", "q", "x"],
+            &["push", "-q", "q", "x", "y"],
+            &["queues"],
+        ] {
+            let output = run(&server.url(), arguments, b"");
+            assert_eq!(output.status.code(), Some(1), "{status} {arguments:?}: {}", stderr(&output));
+            let said = stderr(&output);
+            assert!(
+                said.contains(&format!("this server is not queued: it answered with {status}")),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn server_that_does_not_speak_http_is_an_error() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n");
+        let _ = stream.read(&mut [0; 1 << 16]);
+    });
+    let output = run(&url, &["run", "-q", "q", "--", "true"], b"");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("something other than HTTP"), "{}", stderr(&output));
+    answering.join().unwrap();
+}
+
+#[test]
+fn proxy_that_has_lost_its_route_for_a_while_is_waited_out() {
+    let server = Server::with(&["a", "b"]);
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "echo $ITEM; while [ ! -e $0 ]; do :; done";
+    let child =
+        command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
+    server.wait_until("it works", |queue| queue.leased.len() == 1);
+    server.queue().foreign_answer = Some((404, "default backend - 404"));
+    std::fs::write(end, "").unwrap();
+    server.wait_until("asked again", |queue| queue.requests.len() >= 3);
+    server.queue().foreign_answer = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "a\nb\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn missing_queue_is_reported_once_with_a_suggestion() {
+    let server = Server::start();
+    server.queue().missing = Some(vec!["keygen", "qq"]);
+    let mut child = worker(&server, &["-j", "3"], "exit 0");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 8);
+    server.put(json!({"body": "a"}));
+    server.queue().missing = None;
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    let warnings: Vec<_> = said.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    assert!(
+        warnings[0].contains("waiting for queue q to be made; did you mean qq? there are: keygen, qq"),
+        "{said}"
+    );
+    assert!(said.contains("the queue exists now"), "{said}");
+
+    server.queue().missing = Some(vec!["keygen", "numbers"]);
+    let output = run(&server.url(), &["stats", "-q", "nubmers"], b"");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has no queue nubmers; did you mean numbers?"), "{}", stderr(&output));
 }
 
 #[test]

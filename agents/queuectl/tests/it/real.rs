@@ -136,8 +136,8 @@ fn a_poison_item_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() {
     let script = "echo cannot do $ITEM >&2; [ $ITEM = good ]";
     queued.ask(&["run", "-q", "q", "--", "sh", "-c", script]);
     let dead = queued.ask(&["dead", "list", "-q", "q"]);
-    assert!(dead.contains("dead  2  bad  cannot do bad") && !dead.contains("good"), "{dead}");
-    assert_eq!(queued.ask(&["dead", "redrive", "-q", "q", "--all"]), "redriven 1\n");
+    assert!(dead.contains("dead          2  bad   cannot do bad") && !dead.contains("good"), "{dead}");
+    assert_eq!(queued.ask(&["dead", "redrive", "-q", "q", "--all"]), "redriven 1 item\n");
     queued.ask(&["run", "-q", "q", "--", "true"]);
     assert_eq!((queued.stats()["acked"].clone(), queued.stats()["dead"].clone()), (2.into(), 0.into()));
 }
@@ -150,10 +150,12 @@ fn the_other_subcommands_speak_the_servers_language() {
     assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, pending\n");
     assert_eq!(queued.ask(&["unseal", "-q", "q"]), "q is open, pending\n");
     assert_eq!(queued.ask(&["push", "-q", "q", "a", "b"]), "pushed 2 items\n");
-    assert!(queued.ask(&["peek", "-q", "q", "--state", "ready", "-n", "1"]).ends_with("ready  0  a\n"));
+    assert!(
+        queued.ask(&["peek", "-q", "q", "--state", "ready", "-n", "1"]).ends_with("ready         0  a\n")
+    );
     assert!(queued.ask(&["stats"]).contains("working"));
     assert_eq!(queued.ask(&["queues"]), "q\n");
-    assert_eq!(queued.ask(&["drain", "-q", "q"]), "removed 2\n");
+    assert_eq!(queued.ask(&["drain", "-q", "q"]), "removed 2 items\n");
     assert_eq!(queued.ask(&["delete", "-q", "q", "--json"]), "{}\n");
     assert_eq!(queued.ask(&["queues"]), "");
 }
