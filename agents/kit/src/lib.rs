@@ -11,6 +11,7 @@ pub mod disk;
 pub mod events;
 pub mod exit;
 mod head_timer;
+pub mod help;
 pub mod http;
 pub mod identity;
 pub mod listen;

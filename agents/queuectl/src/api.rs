@@ -1,7 +1,8 @@
-//! Requests to queued: one function for each that this client makes.
+//! Requests to queued, one function each.
 
 use crate::failure::Failure;
 use crate::queue_name::QueueName;
+use crate::retry::Outage;
 use crate::target::{Connection, Target, end_our_side};
 use crate::wire::{
     Batch, Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushBatch, PushItem, Pushed, PushedItem,
@@ -24,33 +25,34 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Beyond what a request asks the server to wait.
+/// Added to the time that a request asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// An answer that was on its way when the wait was ended is there by then.
+/// When a wait is cut short, an answer that is on its way arrives within this time.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
 /// Of an answer that is not queued's.
 const EXCERPT_CHARS_MAX: usize = 60;
-/// A worker's slots and its keeper; more than that are not kept open.
+/// Enough for a worker's jobs and its keeper.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// A server, and the connections to it that wait for their next request.
+/// A server, and the idle connections to it.
 pub(crate) struct Client {
     target: Target,
     token_file: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
+    pub(crate) outage: Outage,
     /// It has answered in queued's own words.
     was_queued: AtomicBool,
 }
 
-/// How long to wait for an answer, and what cuts it short.
-struct Patience<'a> {
+/// How long to wait for an answer, and the token that ends the wait early.
+struct WaitLimit<'a> {
     limit: Duration,
-    hurry: Option<&'a CancellationToken>,
+    cut_short: Option<&'a CancellationToken>,
 }
 
-impl Patience<'_> {
-    fn of_one_answer() -> Patience<'static> {
-        Patience { limit: ANSWER_WITHIN, hurry: None }
+impl WaitLimit<'_> {
+    fn of_one_answer() -> WaitLimit<'static> {
+        WaitLimit { limit: ANSWER_WITHIN, cut_short: None }
     }
 }
 
@@ -71,24 +73,30 @@ pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
 
 impl Client {
     pub(crate) fn new(target: Target, token_file: Option<PathBuf>) -> Client {
-        Client { target, token_file, idle: Mutex::default(), was_queued: AtomicBool::new(false) }
+        Client {
+            target,
+            token_file,
+            idle: Mutex::default(),
+            outage: Outage::default(),
+            was_queued: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn server(&self) -> &str {
         self.target.authority()
     }
 
-    /// Waits for items. When `hurry` is cancelled the wait ends, but items that were leased by then are
-    /// still handed over, so that they can be given back.
+    /// Waits for items. When `cut_short` is cancelled the wait ends. Items that were leased by then are still returned, so
+    /// that they can go back.
     pub(crate) async fn lease(
         &self,
         queue: &QueueName,
         request: &LeaseRequest<'_>,
-        hurry: &CancellationToken,
+        cut_short: &CancellationToken,
     ) -> Result<LeaseAnswer, Failure> {
         let limit = Duration::from_millis(request.wait_ms) + ANSWER_WITHIN;
-        let patience = Patience { limit, hurry: Some(hurry) };
-        self.parsed(self.post(&format!("/v1/queues/{queue}/lease"), request, patience).await?)
+        let wait = WaitLimit { limit, cut_short: Some(cut_short) };
+        self.parsed(self.post(&format!("/v1/queues/{queue}/lease"), request, wait).await?)
     }
 
     pub(crate) async fn ack(&self, queue: &QueueName, items: &[Lease]) -> Result<Outcomes, Failure> {
@@ -108,14 +116,14 @@ impl Client {
         self.judged(&format!("/v1/queues/{queue}/extend"), items, limit.min(ANSWER_WITHIN)).await
     }
 
-    /// 200 and the 409 of a lost lease carry the same: what became of each.
+    /// Reads the outcome of each lease, which 200 and the 409 of a lost lease carry alike.
     async fn judged(
         &self,
         path: &str,
         items: &[impl Serialize],
         limit: Duration,
     ) -> Result<Outcomes, Failure> {
-        let answer = self.post(path, &Batch { items }, Patience { limit, hurry: None }).await?;
+        let answer = self.post(path, &Batch { items }, WaitLimit { limit, cut_short: None }).await?;
         if answer.0 == StatusCode::CONFLICT
             && let Ok(outcomes) = serde_json::from_slice(&answer.1)
         {
@@ -139,7 +147,7 @@ impl Client {
         ]);
         let path = format!("/v1/queues/{queue}/items{query}");
         let body = Payload { bytes: Bytes::copy_from_slice(item.body.bytes()), is_json: false };
-        self.parsed(self.call(&Method::POST, &path, body, Patience::of_one_answer()).await?)
+        self.parsed(self.call(&Method::POST, &path, body, WaitLimit::of_one_answer()).await?)
     }
 
     pub(crate) async fn push_batch(
@@ -148,7 +156,7 @@ impl Client {
         batch: &PushBatch<'_>,
     ) -> Result<Pushed, Failure> {
         let path = format!("/v1/queues/{queue}/batch");
-        self.parsed(self.post(&path, batch, Patience::of_one_answer()).await?)
+        self.parsed(self.post(&path, batch, WaitLimit::of_one_answer()).await?)
     }
 
     /// Sends any other request, whose answer is only shown.
@@ -160,7 +168,7 @@ impl Client {
     ) -> Result<Value, Failure> {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let body = Payload { bytes, is_json: true };
-        let answer = self.call(method, path, body, Patience::of_one_answer()).await?;
+        let answer = self.call(method, path, body, WaitLimit::of_one_answer()).await?;
         if answer.0 == StatusCode::NO_CONTENT { Ok(Value::Null) } else { self.parsed(answer) }
     }
 
@@ -168,10 +176,10 @@ impl Client {
         &self,
         path: &str,
         body: &impl Serialize,
-        patience: Patience<'_>,
+        wait: WaitLimit<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let body = serde_json::to_vec(body).map_err(Failure::Unwritable)?;
-        self.call(&Method::POST, path, Payload { bytes: body.into(), is_json: true }, patience).await
+        self.call(&Method::POST, path, Payload { bytes: body.into(), is_json: true }, wait).await
     }
 
     async fn call(
@@ -179,50 +187,52 @@ impl Client {
         method: &Method,
         path: &str,
         body: Payload,
-        patience: Patience<'_>,
+        wait: WaitLimit<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         while let Some(connection) = self.usable() {
-            match self.exchange(connection, self.request(method, path, &body)?, &patience).await {
-                // The server had closed it before the request came: what is meant for it was not heard.
+            match self.exchange(connection, self.request(method, path, &body)?, &wait).await {
+                // The server had closed the idle connection, and has not seen the request.
                 Err(Failure::Broken(e)) if e.is_canceled() || e.is_incomplete_message() || e.is_closed() => {}
                 other => return other,
             }
         }
         let connect = self.target.connect();
-        let connection = match patience.hurry {
+        let connection = match wait.cut_short {
             None => connect.await,
-            Some(hurry) => hurry.run_until_cancelled(connect).await.unwrap_or(Err(Failure::Hurried)),
+            Some(cut_short) => {
+                cut_short.run_until_cancelled(connect).await.unwrap_or(Err(Failure::WaitEnded))
+            }
         };
-        self.exchange(connection?, self.request(method, path, &body)?, &patience).await
+        self.exchange(connection?, self.request(method, path, &body)?, &wait).await
     }
 
     async fn exchange(
         &self,
         mut connection: Connection,
         request: Request<Full<Bytes>>,
-        patience: &Patience<'_>,
+        wait: &WaitLimit<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let socket = connection.hang_up_handle().map_err(NoConnection::Refused)?;
         let answer = {
-            let mut exchange = std::pin::pin!(timeout(patience.limit, connection.exchange(request)));
-            let hurried = async {
-                match patience.hurry {
-                    Some(hurry) => hurry.cancelled().await,
+            let mut exchange = std::pin::pin!(timeout(wait.limit, connection.exchange(request)));
+            let cut_short = async {
+                match wait.cut_short {
+                    Some(cut_short) => cut_short.cancelled().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                answer = &mut exchange => match answer.unwrap_or(Err(Failure::Timeout(patience.limit))) {
+                answer = &mut exchange => match answer.unwrap_or(Err(Failure::Timeout(wait.limit))) {
                     Err(Failure::Broken(e)) if e.is_parse() => {
                         return Err(self.foreign(format!("something other than HTTP ({e})")));
                     }
                     other => other?,
                 },
-                () = hurried => {
+                () = cut_short => {
                     end_our_side(&socket);
                     let last_word = timeout(LAST_WORD_WITHIN, exchange).await;
-                    return last_word.ok().and_then(Result::ok).unwrap_or(Err(Failure::Hurried));
+                    return last_word.ok().and_then(Result::ok).unwrap_or(Err(Failure::WaitEnded));
                 }
             }
         };
@@ -234,7 +244,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// The last one used first; those that the server has closed are dropped on the way.
+    /// The connection that was used last, without those that the server has closed.
     fn usable(&self) -> Option<Connection> {
         let mut idle = self.idle();
         std::iter::from_fn(|| idle.pop()).find(Connection::is_usable)
@@ -253,7 +263,7 @@ impl Client {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if let Some(path) = &self.token_file {
-            // Read each time: a Secret is renewed under a running worker.
+            // Read for each request: a Secret is renewed while a worker runs.
             let failed = |e| Failure::Token(path.display().to_string(), e);
             let token = std::fs::read_to_string(path).map_err(failed)?;
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
@@ -287,8 +297,9 @@ impl Client {
 
     fn not_queued(&self, status: StatusCode, body: &Bytes) -> Failure {
         let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_CHARS_MAX)]);
-        let text = terminal::excerpt(text.trim(), EXCERPT_CHARS_MAX);
-        let said = if text.is_empty() { String::new() } else { format!(" and {text:?}") };
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = terminal::excerpt(&text, EXCERPT_CHARS_MAX);
+        let said = if text.is_empty() { String::new() } else { format!(" and \"{text}\"") };
         self.foreign(format!("{}{said}", status.as_u16()))
     }
 

@@ -1,4 +1,4 @@
-//! Why a request was not answered as hoped, and whether asking again can help.
+//! Errors of a request, and whether a retry can help.
 
 use kit::client::NoConnection;
 use kit::exit::{Exit, Fatal};
@@ -29,7 +29,7 @@ pub(crate) enum Failure {
     #[error("cannot read the token file {0}: {1}")]
     Token(String, io::Error),
     #[error("the wait was ended")]
-    Hurried,
+    WaitEnded,
 }
 
 /// A refusal by queued has a message and a word; one by a proxy in front of it may have neither.
@@ -60,7 +60,7 @@ impl Failure {
         matches!(self, Failure::Refused { status: 400 | 413 | 422, .. })
     }
 
-    /// The word for programs in queued's answer.
+    /// The `error` of queued's answer, which programs may compare.
     pub(crate) fn word(&self) -> &str {
         match self {
             Failure::Refused { error, .. } => error,
@@ -68,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// The end of a command that could not do what it was asked for.
+    /// Ends the process with this failure as the cause.
     pub(crate) fn fatal(self, what: impl Into<String>) -> Fatal {
         let exit = match &self {
             Failure::Refused { status: 401 | 403, .. } => Exit::Config,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_may_get_over_is_asked_again_and_what_the_request_did_wrong_is_not() {
+    fn only_faults_of_the_server_are_retried() {
         let refused = |status, error: &str| {
             let (error, message) = (error.to_owned(), String::new());
             Failure::Refused { status, error, message }

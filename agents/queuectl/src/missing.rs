@@ -1,73 +1,21 @@
-//! A worker's queue that does not exist: says so once, with the queues that do.
+//! Advice about a queue that does not exist: the queues that do, and the one that was probably meant.
 
 use crate::api::Client;
 use crate::queue_name::QueueName;
 use hyper::Method;
 use kit::settings::nearest;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::time::Duration;
 
-/// A lease request waits this long while the queue is not known to exist, so that a mistyped name is reported soon.
-const WAIT_WHILE_UNKNOWN: Duration = Duration::from_secs(1);
-/// A lease request waits this long for an item or the verdict; shorter than the idle limits of proxies.
-const WAIT: Duration = Duration::from_secs(20);
 /// A server with more queues is not asked for their names: the answer would be long, and every worker would ask.
 const QUEUES_LISTED_MAX: u64 = 1000;
 const NAMES_SHOWN_MAX: usize = 8;
 
-/// Shared by the slots of a worker.
-pub(crate) struct MissingQueue {
-    queue: QueueName,
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Unknown,
-    Exists,
-    /// Missing, and the log says so.
-    Reported,
-}
-
-impl MissingQueue {
-    pub(crate) fn new(queue: QueueName) -> MissingQueue {
-        MissingQueue { queue, state: Mutex::new(State::Unknown) }
-    }
-
-    /// How long the next lease request waits.
-    pub(crate) fn wait(&self) -> Duration {
-        if self.swap(None) == State::Unknown { WAIT_WHILE_UNKNOWN } else { WAIT }
-    }
-
-    /// Notes that the server knows the queue.
-    pub(crate) fn exists(&self) {
-        if self.swap(Some(State::Exists)) == State::Reported {
-            tracing::info!(queue = %self.queue, "the queue exists now");
-        }
-    }
-
-    /// Reports that the server does not know the queue, unless the log says so already.
-    pub(crate) async fn report(&self, client: &Client) {
-        if self.swap(Some(State::Reported)) == State::Reported {
-            return;
-        }
-        let others =
-            names(client).await.map(|names| others(&self.queue.to_string(), &names)).unwrap_or_default();
-        tracing::warn!("waiting for queue {} to be made{others}", self.queue);
-    }
-
-    /// The state so far, replaced by `new` if there is one.
-    fn swap(&self, new: Option<State>) -> State {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *state;
-        *state = new.unwrap_or(before);
-        before
-    }
+/// The rest of a sentence about a missing queue. Empty if the server does not say which queues it has.
+pub(crate) async fn advice(client: &Client, queue: &QueueName) -> String {
+    names(client).await.map(|names| others(&queue.to_string(), &names)).unwrap_or_default()
 }
 
 /// The names of all queues. `None` if the server does not say, or has too many.
-pub(crate) async fn names(client: &Client) -> Option<Vec<String>> {
+async fn names(client: &Client) -> Option<Vec<String>> {
     let stats = client.ask(&Method::GET, "/v1/stats", None).await.ok()?;
     if stats["queues"].as_u64()? > QUEUES_LISTED_MAX {
         return None;
@@ -77,8 +25,7 @@ pub(crate) async fn names(client: &Client) -> Option<Vec<String>> {
     Some(names.map(str::to_owned).collect())
 }
 
-/// The rest of a sentence about a missing queue: the name that was probably meant, and what exists.
-pub(crate) fn others(queue: &str, names: &[String]) -> String {
+fn others(queue: &str, names: &[String]) -> String {
     if names.is_empty() {
         return "; there are no queues yet".to_owned();
     }

@@ -4,8 +4,8 @@ use crate::api::Client;
 use crate::failure::Failure;
 use crate::flags::Push;
 use crate::items::{Found, Items, Origin};
-use crate::manage::Desk;
-use crate::patience::persist;
+use crate::manage::Console;
+use crate::retry::until_answered;
 use crate::wire::{PushBatch, PushItem, PushedItem, millis};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kit::exit::{Exit, Fatal};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 const BATCH_ITEMS_MAX: usize = 1000;
 const BATCH_BYTES_MAX: usize = 512 << 10;
-/// Bytes that an item costs in a request beside its body.
+/// Bytes that an item takes in a request in addition to its body.
 const ITEM_OVERHEAD_BYTES: usize = 64;
 
 /// An item that was read and is not pushed yet.
@@ -30,14 +30,14 @@ struct Pending {
 
 /// Counts the items that the server has.
 #[derive(Default)]
-struct Tally {
+struct Counts {
     items: u64,
     duplicates: u64,
     /// The keys are this run's own: a duplicate is only a request that was repeated.
     keys_are_own: bool,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let duplicates = if self.keys_are_own { 0 } else { self.duplicates };
         write!(f, "pushed {}", count(self.items - duplicates, "item"))?;
@@ -54,20 +54,20 @@ struct Pusher<'a> {
     push: &'a Push,
     give_up: Duration,
     bar: ProgressBar,
-    tally: Tally,
+    counts: Counts,
     /// Smaller than it was when the server, or a proxy in front of it, has refused a batch as too large.
     batch_bytes_max: usize,
 }
 
-pub(crate) async fn push(desk: &Desk<'_>, push: &Push) -> Result<(), Fatal> {
+pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal> {
     let mut items = Items::of(push).await?;
     let keys = Keys::of(push, &items)?;
     let mut pusher = Pusher {
-        client: desk.client,
+        client: console.client,
         push,
-        give_up: desk.patience_of_producers(),
+        give_up: console.producers_give_up(),
         bar: progress(items.count(), push.lines.is_some()),
-        tally: Tally { keys_are_own: push.key_prefix.is_none() && push.key.is_none(), ..Tally::default() },
+        counts: Counts { keys_are_own: push.key_prefix.is_none() && push.key.is_none(), ..Counts::default() },
         batch_bytes_max: BATCH_BYTES_MAX,
     };
     let mut batch: Vec<Pending> = Vec::new();
@@ -90,16 +90,16 @@ pub(crate) async fn push(desk: &Desk<'_>, push: &Push) -> Result<(), Fatal> {
         pusher.send(batch, push.seal).await?;
     }
     pusher.bar.finish_and_clear();
-    let tally = pusher.tally;
-    if desk.json {
-        let Tally { items, duplicates, .. } = tally;
+    let counts = pusher.counts;
+    if console.json {
+        let Counts { items, duplicates, .. } = counts;
         return terminal::line(&json!({"pushed": items, "duplicates": duplicates, "sealed": push.seal}));
     }
     if push.ids {
         return Ok(());
     }
     let sealed = if push.seal { ", sealed" } else { "" };
-    terminal::line(&format!("{tally}{sealed}"))
+    terminal::line(&format!("{counts}{sealed}"))
 }
 
 impl Pusher<'_> {
@@ -124,7 +124,7 @@ impl Pusher<'_> {
 
     async fn send_part(&self, part: &[Pending], seal: bool) -> Result<Vec<PushedItem>, Failure> {
         let (client, queue) = (self.client, &self.push.which.queue);
-        persist(client.server(), self.give_up, async || match part {
+        until_answered(client, self.give_up, async || match part {
             [only] => Ok(vec![client.push_one(queue, &only.item, seal).await?]),
             items => {
                 let items = items.iter().map(|pending| &pending.item).collect();
@@ -136,13 +136,13 @@ impl Pusher<'_> {
 
     fn note(&mut self, pushed: &[PushedItem]) -> Result<(), Fatal> {
         for item in pushed {
-            self.tally.items += 1;
-            self.tally.duplicates += u64::from(item.duplicate);
+            self.counts.items += 1;
+            self.counts.duplicates += u64::from(item.duplicate);
             if self.push.ids {
                 terminal::line(&item.id)?;
             }
         }
-        self.bar.set_position(self.tally.items);
+        self.bar.set_position(self.counts.items);
         Ok(())
     }
 
@@ -155,7 +155,7 @@ impl Pusher<'_> {
             _ => String::new(),
         };
         let (queue, server) = (&self.push.which.queue, self.client.server());
-        let before = if self.tally.items > 0 { format!("; {} before", self.tally) } else { String::new() };
+        let before = if self.counts.items > 0 { format!("; {} before", self.counts) } else { String::new() };
         failure.fatal(format!("cannot push {what}to queue {queue} of {server}{before}"))
     }
 }
@@ -164,7 +164,7 @@ fn count_bytes(item: &PushItem) -> String {
     count(u64::try_from(item.body.bytes().len()).unwrap_or(u64::MAX), "byte")
 }
 
-/// What makes a repeated push the same push.
+/// Makes a repeated push the same push.
 enum Keys {
     None,
     One(String),
@@ -180,7 +180,7 @@ impl Keys {
             }
             (Some(key), _) => Keys::One(key.clone()),
             (None, Some(prefix)) => Keys::Numbered(prefix.clone()),
-            // Nobody else's: it only makes this run's own repeats harmless.
+            // A random prefix: it only makes this run's own repeats harmless.
             (None, None) => Keys::Numbered(format!("{:016x}", fastrand::u64(..))),
         })
     }
@@ -194,7 +194,7 @@ impl Keys {
     }
 }
 
-/// Only for a person who looks at it while something else types the items.
+/// A progress bar, if a person watches and does not type the items.
 fn progress(count: Option<usize>, from_file: bool) -> ProgressBar {
     let typed = count.is_none() && !from_file && std::io::stdin().is_terminal();
     if typed || !std::io::stderr().is_terminal() {
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn only_new_items_count_as_pushed() {
-        let said = |items, duplicates, keys_are_own| Tally { items, duplicates, keys_are_own }.to_string();
+        let said = |items, duplicates, keys_are_own| Counts { items, duplicates, keys_are_own }.to_string();
         assert_eq!(said(1, 0, true), "pushed 1 item");
         assert_eq!(said(2, 2, true), "pushed 2 items");
         assert_eq!(said(3, 1, false), "pushed 2 items, 1 was there already");

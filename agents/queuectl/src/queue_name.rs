@@ -1,4 +1,4 @@
-//! A queue's name, as the server takes it; checked here so that it can be part of a path.
+//! A queue's name, checked by the server's rule so that it can be part of a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_leave_their_place_in_a_path_are_refused() {
+    fn names_that_would_change_a_path_are_refused() {
         for good in ["keygen", "a.b_c-D9", &"x".repeat(128)] {
             assert_eq!(good.parse::<QueueName>().unwrap().to_string(), good);
         }

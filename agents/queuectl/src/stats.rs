@@ -1,7 +1,7 @@
-//! `queuectl stats`: one queue or all, once or again and again.
+//! `queuectl stats`: one queue or all of them, once or updated until interrupted.
 
 use crate::flags::Stats;
-use crate::manage::{Desk, text, verdict};
+use crate::manage::{Console, text, verdict};
 use hyper::Method;
 use kit::exit::Fatal;
 use kit::terminal;
@@ -10,18 +10,18 @@ use tokio::time::sleep;
 
 const COLUMNS: [&str; 7] = ["ready", "delayed", "leased", "dead", "acked", "died", "waiting"];
 
-pub(crate) async fn stats(desk: &Desk<'_>, stats: &Stats) -> Result<(), Fatal> {
+pub(crate) async fn stats(console: &Console<'_>, stats: &Stats) -> Result<(), Fatal> {
     loop {
         let path = match &stats.queue {
             Some(queue) => format!("/v1/queues/{queue}"),
             None => "/v1/queues".to_owned(),
         };
-        let answer = desk.ask(&Method::GET, &path, None).await;
+        let answer = console.ask(&Method::GET, &path, None).await;
         match answer {
-            Ok(answer) if desk.json => terminal::line(&answer)?,
+            Ok(answer) if console.json => terminal::line(&answer)?,
             Ok(answer) if stats.watch => terminal::again(&table(&answer))?,
             Ok(answer) => terminal::line(&table(&answer))?,
-            // Looked at again and again, a server may be away for a while.
+            // While it watches, the server may be away for a while.
             Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
             Err(fatal) => return Err(fatal),
         }
@@ -40,11 +40,16 @@ fn table(answer: &Value) -> String {
     let rows = queues.iter().map(|queue| {
         let numbers = COLUMNS.map(|column| text(&queue[column]));
         let oldest = queue["oldest_ready_ms"].as_u64().map_or_else(|| "-".to_owned(), terminal::age);
-        let sealed = if queue["sealed"] == Value::Bool(true) { ", sealed" } else { "" };
-        let verdict = format!("{}{sealed}", verdict(queue));
-        [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, verdict]).collect()
+        [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, state(queue)]).collect()
     });
     terminal::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
+}
+
+/// The verdict, and whether the queue is sealed or paused.
+fn state(queue: &Value) -> String {
+    let is = |word: &&str| queue[*word] == Value::Bool(true);
+    let words = ["sealed", "paused"].into_iter().filter(is).map(str::to_owned);
+    [verdict(queue)].into_iter().chain(words).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

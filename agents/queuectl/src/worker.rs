@@ -1,14 +1,14 @@
-//! `queuectl run`: takes items, has the command run for each, and says what became of them.
+//! `queuectl run`: leases items, runs the command for each, and reports the results.
 
 use crate::api::Client;
 use crate::children::Children;
 use crate::failure::Failure;
 use crate::flags::Run;
 use crate::keeper::Keeper;
-use crate::missing::MissingQueue;
 use crate::output::Echo;
-use crate::patience::Patience;
 use crate::process::{Conclusion, Workshop};
+use crate::queue_notices::QueueNotices;
+use crate::retry::Retry;
 use crate::tally::Tally;
 use crate::verdict;
 use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, Outcome, Status, millis};
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// An answer without items that comes sooner is not asked for again at once.
+/// After an answer without items that comes sooner than this, the worker pauses.
 const TOO_SOON: Duration = Duration::from_secs(1);
 
 struct Worker {
@@ -31,13 +31,13 @@ struct Worker {
     run: Run,
     name: String,
     keeper: Keeper,
-    missing: MissingQueue,
+    notices: QueueNotices,
     workshop: Workshop,
     stop: Stop,
     tally: Tally,
 }
 
-/// What is known about items and not yet said to the server.
+/// Results that the server does not know yet.
 #[derive(Default)]
 struct Report {
     ack: Vec<Lease>,
@@ -69,9 +69,9 @@ pub(crate) async fn run(
     let worker = Arc::new(Worker {
         client,
         run: run.clone(),
-        name: Identity::of_this_process().name,
+        name: format!("{}/{}", Identity::of_this_process().name, std::process::id()),
         keeper: Keeper::default(),
-        missing: MissingQueue::new(run.which.queue.clone()),
+        notices: QueueNotices::new(run.which.queue.clone()),
         workshop,
         stop: stop.clone(),
         tally: Tally::default(),
@@ -132,8 +132,8 @@ impl Worker {
         }
     }
 
-    /// Works on a batch. What became of its last item goes with the next request, that of the others while
-    /// the next one is being worked on.
+    /// Works on a batch. The result of its last item goes with the next lease request, the others while the next item
+    /// is being worked on.
     async fn work_through(&self, mut items: VecDeque<(Item, CancellationToken)>) -> Result<Report, Fatal> {
         let mut report = Report::default();
         while let Some((item, lost)) = items.pop_front() {
@@ -147,11 +147,11 @@ impl Worker {
                 let _over = over.clone().drop_guard();
                 self.workshop.process(&self.run, &item, &lost).await
             };
-            let beside = async {
+            let meanwhile = async {
                 self.tell(std::mem::take(&mut report)).await?;
                 tokio::select! {
                     () = over.cancelled() => Ok(()),
-                    // Told to stop: what has not been begun need not wait for the present item's command.
+                    // Stopped: items that have not been begun need not wait for the present item's command.
                     () = self.stop.drain.cancelled() => {
                         let mut back = Report::default();
                         for (item, _) in waiting.drain(..) {
@@ -161,7 +161,7 @@ impl Worker {
                     }
                 }
             };
-            let (conclusion, told) = tokio::join!(processed, beside);
+            let (conclusion, told) = tokio::join!(processed, meanwhile);
             match conclusion {
                 Ok(conclusion) => self.note(&mut report, item.lease(), conclusion),
                 Err(fatal) => {
@@ -188,19 +188,19 @@ impl Worker {
             Conclusion::Release => report.nack.push(Nack { lease, reason: None, release: true }),
             Conclusion::Lost => {
                 tracing::warn!(item = lease.id, "the lease was lost, the command was stopped");
-                self.keeper.let_go([&lease]);
+                self.keeper.forget([&lease]);
             }
         }
     }
 
-    /// Delivers `report` and waits for items, in one request, for as long as it takes.
+    /// Delivers `report` and waits for items in one request, which is repeated until it is answered.
     async fn next(&self, report: &mut Report) -> Result<Next, Fatal> {
-        let mut patience = Patience::with(self.client.server());
+        let mut retry = Retry::of(&self.client);
         let stopping = &self.stop.drain;
         while !stopping.is_cancelled() {
             let request = LeaseRequest {
                 max: self.run.batch,
-                wait_ms: millis(self.missing.wait()),
+                wait_ms: millis(self.notices.wait()),
                 lease_ms: self.run.lease.map(millis),
                 until: self.run.until,
                 worker: &self.name,
@@ -210,8 +210,8 @@ impl Worker {
             let asked_at = Instant::now();
             match self.client.lease(&self.run.which.queue, &request, stopping).await {
                 Ok(answer) => {
-                    patience.succeeded();
-                    self.missing.exists();
+                    retry.succeeded();
+                    self.notices.exists(answer.paused);
                     self.delivered(report, &answer.results);
                     let LeaseAnswer { items, done, verdict, failed, .. } = answer;
                     if done {
@@ -227,31 +227,31 @@ impl Worker {
                     tracing::debug!(verdict, "nothing to do yet");
                 }
                 Err(failure) if failure.word() == "no_such_queue" => {
-                    // With the queue went whatever this worker held of it.
-                    patience.succeeded();
+                    // The queue is gone, and with it the leases of this worker.
+                    retry.succeeded();
                     self.delivered(report, &[]);
-                    stopping.run_until_cancelled(self.missing.report(&self.client)).await;
+                    stopping.run_until_cancelled(self.notices.missing(&self.client)).await;
                 }
-                Err(Failure::Hurried) => break,
+                Err(Failure::WaitEnded) => break,
                 Err(failure) if failure.may_pass() => {
-                    stopping.run_until_cancelled(patience.after(&failure)).await;
+                    stopping.run_until_cancelled(retry.after(&failure)).await;
                     continue;
                 }
                 Err(failure) => return Err(self.refused(failure)),
             }
             if asked_at.elapsed() < TOO_SOON {
-                stopping.run_until_cancelled(patience.pause()).await;
+                stopping.run_until_cancelled(retry.pause()).await;
             }
         }
         Ok(Next::Stopped)
     }
 
-    /// Delivers `report` by itself, for as long as it takes.
+    /// Delivers `report` without waiting for items.
     async fn tell(&self, report: Report) -> Result<(), Fatal> {
-        let (queue, mut patience) = (&self.run.which.queue, Patience::with(self.client.server()));
+        let (queue, mut retry) = (&self.run.which.queue, Retry::of(&self.client));
         let mut acks = Report { ack: report.ack, nack: Vec::new() };
         let mut nacks = Report { ack: Vec::new(), nack: report.nack };
-        // What goes back first: somebody may be waiting for it.
+        // Items that go back come first: another worker may be waiting for them.
         for part in [&mut nacks, &mut acks] {
             while !part.ack.is_empty() || !part.nack.is_empty() {
                 let answer = if part.nack.is_empty() {
@@ -262,16 +262,16 @@ impl Worker {
                 match answer {
                     Ok(outcomes) => self.delivered(part, &outcomes.results),
                     Err(failure) if failure.word() == "no_such_queue" => self.delivered(part, &[]),
-                    Err(failure) if failure.may_pass() => patience.after(&failure).await,
+                    Err(failure) if failure.may_pass() => retry.after(&failure).await,
                     Err(failure) => return Err(self.refused(failure)),
                 }
             }
         }
-        patience.succeeded();
+        retry.succeeded();
         Ok(())
     }
 
-    /// The server has judged all of `report`.
+    /// Empties `report`, which the server has judged.
     fn delivered(&self, report: &mut Report, results: &[Outcome]) {
         for outcome in results {
             match outcome.status {
@@ -285,7 +285,7 @@ impl Worker {
                 }
             }
         }
-        self.keeper.let_go(report.ack.iter().chain(report.nack.iter().map(|nack| &nack.lease)));
+        self.keeper.forget(report.ack.iter().chain(report.nack.iter().map(|nack| &nack.lease)));
         *report = Report::default();
     }
 

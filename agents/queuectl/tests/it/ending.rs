@@ -175,6 +175,20 @@ fn the_state_to_end_at_is_the_servers_to_judge() {
 }
 
 #[test]
+fn pause_is_reported_once_and_waited_out() {
+    let server = Server::with(&["a"]);
+    server.queue().paused = true;
+    let child = worker(&server, &["-j", "2"], "exit 0");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 6);
+    server.queue().paused = false;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("queue q is paused").count(), 1, "{said}");
+    assert!(said.contains("the queue is resumed"), "{said}");
+}
+
+#[test]
 fn items_that_died_are_part_of_the_verdict() {
     let server = Server::with(&["a"]);
     server.queue().failed = 5;

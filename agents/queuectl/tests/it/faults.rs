@@ -181,6 +181,20 @@ fn proxy_that_has_lost_its_route_for_a_while_is_waited_out() {
 }
 
 #[test]
+fn outage_is_reported_once_for_all_jobs() {
+    let server = Server::with(&["a"]);
+    server.queue().refuse = Some(503);
+    let child = worker(&server, &["-j", "8"], "exit 0");
+    server.wait_until("all have asked again", |queue| queue.requests.len() >= 24);
+    server.queue().refuse = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("queued is away").count(), 1, "{said}");
+    assert_eq!(said.matches("queued answers again").count(), 1, "{said}");
+}
+
+#[test]
 fn missing_queue_is_reported_once_with_a_suggestion() {
     let server = Server::start();
     server.queue().missing = Some(vec!["keygen", "qq"]);

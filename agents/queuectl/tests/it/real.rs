@@ -1,6 +1,6 @@
 //! The worker and the real server together: drained is one verdict for all.
 
-use crate::queuectl::{command, stderr, stdout};
+use crate::queuectl::{command, run, stderr, stdout};
 use crate::server::Port;
 use kit::daemon::Context;
 use kit::stop::Stop;
@@ -134,7 +134,8 @@ fn a_poison_item_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() {
     queued.ask(&["create", "-q", "q", "--max-attempts", "2", "--backoff", "0s", "--give-up", "30s"]);
     queued.ask(&["push", "-q", "q", "good", "bad"]);
     let script = "echo cannot do $ITEM >&2; [ $ITEM = good ]";
-    queued.ask(&["run", "-q", "q", "--", "sh", "-c", script]);
+    let output = command(&queued.url, ["run", "-q", "q", "--", "sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
     let dead = queued.ask(&["dead", "list", "-q", "q"]);
     assert!(dead.contains("dead          2  bad   cannot do bad") && !dead.contains("good"), "{dead}");
     assert_eq!(queued.ask(&["dead", "redrive", "-q", "q", "--all"]), "redriven 1 item\n");
@@ -143,11 +144,51 @@ fn a_poison_item_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() {
 }
 
 #[test]
+fn worker_fails_when_every_item_died() {
+    let queued = Queued::start();
+    queued.ask(&["create", "-q", "q", "--max-attempts", "1", "--give-up", "30s"]);
+    queued.ask(&["push", "-q", "q", "--seal", "1", "2", "3", "4", "5"]);
+    let work = |flags: &[&str], program: &str| {
+        let arguments = [&["run", "-q", "q"], flags, &["--", program]].concat();
+        command(&queued.url, arguments).output().unwrap()
+    };
+    // The second one comes to a queue that is drained already, as the replacement of a Job's pod does.
+    for output in [work(&["-j", "2"], "false"), work(&[], "true")] {
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        assert!(stderr(&output).contains("queue q is drained, but 5 items died"), "{}", stderr(&output));
+    }
+    assert!(queued.ask(&["stats"]).contains("drained, 5 failed, sealed"));
+    assert_eq!(work(&["--allow-dead"], "true").status.code(), Some(0));
+    queued.ask(&["dead", "redrive", "-q", "q", "--all"]);
+    let output = work(&[], "true");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn items_in_a_dead_letter_queue_count_as_dead() {
+    let queued = Queued::start();
+    let settings = ["--max-attempts", "1", "--dead-letter-queue", "graves", "--give-up", "30s"];
+    queued.ask(&[&["create", "-q", "q"][..], &settings].concat());
+    queued.ask(&["push", "-q", "q", "--seal", "a"]);
+    let output = command(&queued.url, ["run", "-q", "q", "--", "false"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+    assert!(stderr(&output).contains("they are in queue graves"), "{}", stderr(&output));
+}
+
+#[test]
+fn empty_sealed_queue_is_drained() {
+    let queued = Queued::start();
+    let output = run(&queued.url, &["push", "-q", "q", "--seal", "--give-up", "30s"], b"");
+    assert_eq!(stdout(&output), "pushed 0 items, sealed\n", "{}", stderr(&output));
+    queued.ask(&["run", "-q", "q", "--", "true"]);
+}
+
+#[test]
 fn the_other_subcommands_speak_the_servers_language() {
     let queued = Queued::start();
     assert!(queued.ask(&["create", "-q", "q", "--give-up", "30s", "--max-items", "9"]).contains("max_items"));
     assert!(queued.ask(&["configure", "-q", "q", "--lease", "1m"]).contains("lease_ms            60000"));
-    assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, pending\n");
+    assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, drained\n");
     assert_eq!(queued.ask(&["unseal", "-q", "q"]), "q is open, pending\n");
     assert_eq!(queued.ask(&["push", "-q", "q", "a", "b"]), "pushed 2 items\n");
     assert!(

@@ -51,6 +51,8 @@ pub(crate) struct Queue {
     pub(crate) missing: Option<Vec<&'static str>>,
     /// Longer requests are refused. 0: no bound.
     pub(crate) request_bytes_max: usize,
+    /// No items are leased.
+    pub(crate) paused: bool,
     /// The items of the verdict that died.
     pub(crate) failed: u64,
     pub(crate) requests: Vec<String>,
@@ -144,7 +146,8 @@ impl Server {
             .route("/v1/stats", get(stats))
             .route("/v1/queues", get(queues))
             .route("/v1/queues/{name}", get(queue))
-            .route("/v1/queues/{name}/{action}", post(answer))
+            .route("/v1/queues/{name}/items/{action}", post(change_items))
+            .route("/v1/queues/{name}/{action}", post(answer).get(search))
             .with_state(self.shared.clone());
         let quit = CancellationToken::new();
         let serving = self.runtime.spawn(kit::http::serve(gate, router, quit.clone(), quit.clone()));
@@ -312,6 +315,37 @@ fn no_such_queue() -> Response {
     (StatusCode::NOT_FOUND, refusal).into_response()
 }
 
+/// Searches one item for each request, as a server does that bounds the work of a request.
+async fn search(State(shared): State<Shared>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let mut queue = shared.queue.0.lock().unwrap();
+    queue.requests.push("search".to_owned());
+    let after = query.get("after").cloned().unwrap_or_default();
+    let mut later = queue.ready.iter().filter(|item| item.id > after);
+    let Some(item) = later.next() else { return json!({"items": []}).to_string().into_response() };
+    let is_found = item.body["body"].as_str().unwrap().contains(&query["text"]);
+    let found =
+        is_found.then(|| json!({"id": item.id, "state": "ready", "attempts": 0, "body": item.body["body"]}));
+    let mut answer = json!({"items": found.into_iter().collect::<Vec<_>>()});
+    if later.next().is_some() {
+        answer["next"] = item.id.clone().into();
+    }
+    answer.to_string().into_response()
+}
+
+/// Deletes or moves at most two items with one request.
+async fn change_items(State(shared): State<Shared>, body: Bytes) -> Response {
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let ids = request["ids"].as_array().unwrap();
+    let mut queue = shared.queue.0.lock().unwrap();
+    let mut count = 0;
+    queue.ready.retain(|item| {
+        let is_meant = count < 2 && ids.iter().any(|id| *id == item.id);
+        count += usize::from(is_meant);
+        !is_meant
+    });
+    json!({ "count": count }).to_string().into_response()
+}
+
 async fn stats(State(shared): State<Shared>) -> Response {
     let others = shared.queue.0.lock().unwrap().missing.as_ref().map_or(0, Vec::len);
     json!({"queues": others}).to_string().into_response()
@@ -343,13 +377,14 @@ async fn lease(shared: &Shared, request: &Value, results: &[Value]) -> Value {
         changed.as_mut().enable();
         {
             let mut queue = shared.queue.0.lock().unwrap();
-            let items = queue.lease(request["max"].as_u64().unwrap());
+            let max = if queue.paused { 0 } else { request["max"].as_u64().unwrap() };
+            let items = queue.lease(max);
             let verdict = queue.verdict();
-            if !items.is_empty() || verdict == "drained" {
+            if !items.is_empty() || verdict == "drained" || queue.paused {
                 shared.queue.1.notify_all();
-                let done = items.is_empty();
+                let done = items.is_empty() && verdict == "drained";
                 return json!({"items": items, "done": done, "verdict": verdict, "sealed": queue.sealed,
-                    "failed": queue.failed, "results": results});
+                    "failed": queue.failed, "paused": queue.paused, "results": results});
             }
         }
         changed.await;
