@@ -1,5 +1,6 @@
 //! The settings of keygen.
 
+use kit::help::examples;
 use kit::settings::parse_duration;
 use std::time::Duration;
 
@@ -11,7 +12,11 @@ const BITS_MAX: u64 = 16384;
 /// What comes on stdin is ignored, so that it can be the command of `queuectl run`. Each long flag is also an
 /// environment variable (KEYGEN_COUNT for --count).
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "keygen")]
+#[command(name = "keygen", after_long_help = examples(&[
+    "keygen --count 3",
+    "keygen --bits 1024 --time 10s",
+    "queuectl run -q keygen -- keygen                     # one key for each item",
+]))]
 pub(crate) struct Flags {
     /// How many keys to make (1, or with --time as many as fit)
     #[arg(long, value_name = "N")]

@@ -24,7 +24,14 @@ pub struct Admin {
 
 /// The routes, to be merged into an agent's own HTTP door.
 pub fn router(admin: Admin) -> Router {
-    let mut router = Router::new().route("/metrics", get(metrics)).route("/drain", post(drain));
+    let more = Router::new().route("/metrics", get(metrics)).route("/drain", post(drain));
+    probes(admin.clone()).merge(more.with_state(admin))
+}
+
+/// The probes alone, for a door whose agent has an admin endpoint of its own: load balancers and
+/// people ask the port that they use.
+pub fn probes(admin: Admin) -> Router {
+    let mut router = Router::new();
     for path in ["/live", "/livez", "/healthy", "/healthz"] {
         router = router.route(path, get(live));
     }

@@ -1,4 +1,4 @@
-//! The life of a daemon: logs, runtime, signals, admin endpoint, word to systemd; then the agent itself.
+//! Runs a daemon: logs, runtime, signals, admin endpoint and systemd notification, then the agent itself.
 
 use crate::accept::Gate;
 use crate::admin::{self, Admin};
@@ -10,20 +10,20 @@ use crate::page::Pages;
 use crate::readiness::{Liveness, Readiness};
 use crate::settings::{Common, Door};
 use crate::stop::Stop;
-use crate::{http, listen, logs};
+use crate::{browser_ports, http, listen, logs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Probes and scrapers are few; what comes above that waits.
+/// Probes and scrapers are few; connections above this wait.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// For probes and scrapers, and for what an agent itself has open.
+/// Descriptors kept for probes, scrapers and the agent's own files.
 const RESERVED_DESCRIPTORS: usize = 2 * ADMIN_CONNECTIONS_MAX;
 
-/// What an agent is given: how it is stopped, and where it says how it fares.
+/// Given to an agent: how it is stopped, and where it reports its state.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub stop: Stop,
@@ -77,8 +77,8 @@ pub fn allow_many_descriptors() {
     }
 }
 
-/// As many connections as are wanted at each of so many doors, or as the limit of open files allows beside probes and the
-/// agent's own files: a crowd must not get an agent killed that cannot answer its probes, nor keep it from its work.
+/// The connections allowed at each of `doors` doors: those wanted, or fewer where the limit of open files is low. Some
+/// descriptors stay for probes and the agent's own files, so that a crowd cannot make the probes fail.
 pub fn connections_within_limit(wanted: usize, doors: usize) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -100,13 +100,13 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Fatal> {
     builder.enable_all().build().map_err(|e| Fatal::new(Exit::System, "cannot start the runtime").because(e))
 }
 
-/// A thread of the agent; how it ended is its own affair.
+/// Starts a thread of the agent. The thread reports its own end.
 pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
     spawned.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot start a thread").because(e))
 }
 
-/// One agent with its admin endpoint: what a process does once, and the crew does for each.
+/// Runs one agent with its admin endpoint. A process does this once, `nodecrew up` for each agent.
 pub async fn host<F>(
     agent: &'static str,
     admin: Door,
@@ -122,6 +122,7 @@ where
         let listener = listen::bind(address)?;
         let local = listener.local_addr().unwrap_or(address);
         tracing::info!(agent, address = %local, "admin endpoint");
+        browser_ports::warn_if_blocked("--admin", local);
         let everyone = AllowList::new(&["any".parse().map_err(|e: String| Fatal::new(Exit::Failure, e))?]);
         let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
         let gate = Gate::new(listen::adopt(listener)?, permits, watch::channel(everyone).1);
@@ -155,7 +156,7 @@ async fn log_readiness(agent: &'static str, readiness: Readiness) {
     }
 }
 
-/// READY, STATUS and STOPPING as they come; the watchdog is fed only where the unit asks for it.
+/// Sends READY, STATUS and STOPPING to systemd, and feeds the watchdog where the unit asks for it.
 async fn tell_systemd(readiness: Readiness, stop: Stop) {
     let say = |states: &[NotifyState<'_>]| {
         if let Err(error) = sd_notify::notify(states) {

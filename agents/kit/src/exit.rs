@@ -1,11 +1,11 @@
-//! Exit codes as an interface: what a supervisor, a Job's podFailurePolicy or a script may rely on.
+//! Exit codes, which supervisors, scripts and a Job's podFailurePolicy rely on.
 
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Why the process ended, in the numbers of sysexits(3) where these have one.
+/// Why the process ended. The numbers are those of sysexits(3) where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done; also `--help`, `--version`, and a reader that closed its pipe early.
@@ -48,18 +48,24 @@ impl From<()> for Exit {
     }
 }
 
-/// The end of the process: what was being done, and why it could not be. The cause is kept apart and
-/// printed once, at the edge.
+/// Ends the process: says what was being done and why it failed. The cause is kept apart and printed once.
 #[derive(Debug)]
 pub struct Fatal {
     exit: Exit,
     message: String,
+    /// The message is a page of help, printed as it is.
+    page: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Fatal {
     pub fn new(exit: Exit, message: impl Into<String>) -> Fatal {
-        Fatal { exit, message: message.into(), source: None }
+        Fatal { exit, message: message.into(), page: false, source: None }
+    }
+
+    /// A page of help in place of a message: for a command line that cannot be understood without it.
+    pub fn page(exit: Exit, text: impl Into<String>) -> Fatal {
+        Fatal { page: true, ..Fatal::new(exit, text) }
     }
 
     /// Adds the cause, printed behind the message.
@@ -98,8 +104,8 @@ impl Error for Fatal {
     }
 }
 
-/// The last line of every `main`: says what went wrong in one line on stderr (help and version go to
-/// stdout) and turns it into the exit code.
+/// Turns the result into the exit code, as the last line of every `main`. An error is one line on stderr; help and
+/// version go to stdout.
 pub fn report(program: &str, result: Result<impl Into<Exit>, Fatal>) -> ExitCode {
     let exit = match result {
         Ok(done) => done.into(),
@@ -107,6 +113,10 @@ pub fn report(program: &str, result: Result<impl Into<Exit>, Fatal>) -> ExitCode
             // A reader that went away (`logd --help | head -1`) is no failure.
             let _ = std::io::stdout().lock().write_all(fatal.one_line().as_bytes());
             Exit::Ok
+        }
+        Err(fatal) if fatal.page => {
+            let _ = std::io::stderr().lock().write_all(fatal.message.as_bytes());
+            fatal.exit
         }
         Err(fatal) => {
             let _ = writeln!(std::io::stderr().lock(), "{program}: {}", fatal.one_line());

@@ -1,25 +1,33 @@
 //! What every nodecrew daemon and client shares and nothing else: settings, logs, signals, readiness, the admin endpoint,
-//! metrics, sockets, TLS, locks, retries, live reload and tables in a terminal. It knows nothing of lines, archives or queues.
+//! metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows nothing of archives or queues.
 
 pub mod accept;
 pub mod admin;
 pub mod allow;
 pub mod backoff;
+pub mod browser_ports;
 pub mod client;
+pub mod colour;
+pub mod commands;
+pub mod completion;
 pub mod daemon;
 pub mod disk;
 pub mod events;
 pub mod exit;
+pub mod free_space;
 mod head_timer;
 pub mod help;
+pub mod history;
 pub mod http;
 pub mod identity;
+pub mod lines;
 pub mod listen;
 pub mod lock;
 pub mod logs;
 pub mod metrics;
 pub mod origin;
 pub mod page;
+pub mod page_access;
 mod patient;
 pub mod pieces;
 pub mod priority;

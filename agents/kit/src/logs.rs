@@ -31,12 +31,14 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), Fatal> {
         return set_level(level);
     }
     let (level, handle) = reload::Layer::new(filter(level)?);
-    // Colour only for a person: the library would colour pipes too.
-    let plain = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let colour = crate::colour::is_wanted(std::io::stderr().is_terminal());
+    let plain = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let registry = tracing_subscriber::registry().with(level);
     let started = match format {
         LogFormat::Plain => registry.with(plain.with_target(false)).try_init(),
-        LogFormat::Json => registry.with(plain.json().flatten_event(true).with_target(false)).try_init(),
+        LogFormat::Json => {
+            registry.with(plain.with_ansi(false).json().flatten_event(true).with_target(false)).try_init()
+        }
     };
     started.map_err(|e| Fatal::new(Exit::System, "cannot start logging").because(e))?;
     let _ = LEVEL.set(handle);

@@ -1,17 +1,12 @@
-//! The page that an agent serves about itself: one look for all, no asset from elsewhere.
+//! The page that an agent serves about itself. All pages share style and scripts; nothing is loaded from elsewhere.
 
-use crate::http::Peer;
 use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName};
-use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-/// What an agent brings: its own markup and script. The style, and what the scripts share, are here.
+/// The markup and script of one agent. The style and the shared script are in this module.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     pub html: &'static str,
@@ -51,53 +46,8 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// What an agent shows on its admin endpoint beside probes and metrics: set once, when there is something to show.
+/// The routes of an agent's page on its admin endpoint, set once the agent has something to show.
 pub type Pages = Arc<OnceLock<Router>>;
-
-/// Pages tell more than metrics do: peers, names of files, even lines. So they are for those who are on this host
-/// (or are let onto it, as by `kubectl port-forward`), and who ask under an address or as localhost: a site whose
-/// name leads to 127.0.0.1 reads nothing through its visitors' browsers.
-pub fn from_here_only(router: Router) -> Router {
-    router.route_layer(axum::middleware::from_fn(async |request: Request, next: Next| {
-        let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip().to_canonical());
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        if peer.is_some_and(|peer| peer.is_loopback()) && host.is_some_and(is_address) {
-            return next.run(request).await;
-        }
-        (
-            StatusCode::FORBIDDEN,
-            "the page is only for this host itself, asked for by address or as localhost\n",
-        )
-            .into_response()
-    }))
-}
-
-/// `127.0.0.1:7667`, `[::1]:7667`, `localhost`: nothing that a stranger's name server has a say in.
-fn is_address(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
-}
 
 /// The admin endpoint takes 64 connections, and probes and scrapers must find room among them.
 pub const STREAMS_MAX: usize = 24;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_an_address_or_localhost() {
-        for own in ["127.0.0.1:7667", "[::1]:7667", "localhost", "LOCALHOST:80", "10.0.0.7"] {
-            assert!(is_address(own), "{own}");
-        }
-        for strange in
-            ["evil.example:7667", "localhost.evil.example", "", "127.0.0.1.nip.example", "[evil]:1"]
-        {
-            assert!(!is_address(strange), "{strange}");
-        }
-    }
-}

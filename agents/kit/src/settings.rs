@@ -1,10 +1,12 @@
-//! Where a setting comes from: a flag, else the environment, else the `--config` file, else the default.
+//! Reads settings: from a flag, else the environment, else the `--config` file, else the default.
 //!
 //! An agent declares each setting once, as a clap flag. The environment variable (`LOGD_ROTATE_BYTES` for
 //! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name, and their
 //! values go through the flag's own parser, so the three cannot drift apart.
 
+use crate::completion;
 use crate::exit::{Exit, Fatal};
+use crate::help::SHARED;
 use crate::logs::LogFormat;
 use crate::watch::Files;
 use clap::error::{ContextKind, ErrorKind};
@@ -12,26 +14,28 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The settings that every daemon has.
+/// The settings that every program has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
     /// Read settings from this TOML file; its keys are the long flag names. Changes are applied live
-    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    #[arg(long, value_name = "FILE", help_heading = SHARED, hide_short_help = true)]
     pub config: Option<PathBuf>,
 
     /// error, warn, info, debug or trace; or per module, such as info,logd=debug
-    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Process")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = SHARED, hide_short_help = true)]
     pub log_level: String,
 
     /// How the daemon's own log is written to stderr
-    #[arg(long, value_name = "FORMAT", default_value = "plain", help_heading = "Process")]
+    #[arg(long, value_name = "FORMAT", default_value = "plain", help_heading = SHARED, hide_short_help = true)]
     pub log_format: LogFormat,
 
     /// After SIGTERM, how long to finish what was begun; keep it below the pod's grace period
-    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration, help_heading = "Process")]
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration,
+        help_heading = SHARED, hide_short_help = true)]
     pub drain_timeout: Duration,
 }
 
@@ -44,7 +48,7 @@ impl Common {
 
 /// An address, or `none` for a door that stays shut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Door(pub Option<std::net::SocketAddr>);
+pub struct Door(pub Option<SocketAddr>);
 
 impl std::str::FromStr for Door {
     type Err = String;
@@ -52,15 +56,32 @@ impl std::str::FromStr for Door {
         if text == "none" {
             return Ok(Door(None));
         }
-        text.parse()
+        parse_address(text)
             .map(|address| Door(Some(address)))
-            .map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7667 or [::]:7667, or none".to_owned())
+            .map_err(|expected| format!("{expected}, or none"))
     }
+}
+
+/// An address to listen on. `:7667` and `7667` mean all addresses of this host, as in Go and nginx.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    let everywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    everywhere.or_else(|_| text.parse()).map_err(|_| {
+        "expected ADDRESS:PORT, such as 127.0.0.1:7667, or :7667 for all addresses of this host".to_owned()
+    })
 }
 
 /// `25s`, `1h 30m`, `500ms`; a bare number is refused, since nobody agrees on its unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 15s or 7d".to_owned())
+}
+
+/// A duration above zero.
+pub fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("expected a duration above zero, such as 15s".to_owned()),
+        duration => Ok(duration),
+    }
 }
 
 /// `64MiB`, `1GB`, `4096`.
@@ -73,7 +94,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// The similarity above which a word is taken for a misspelling of another, as clap does for flags.
 const ALIKE: f64 = 0.7;
 
-/// Settings together with where they came from, so that they can be read again when the file changes.
+/// Settings and their sources, which are read again when the file changes.
 #[derive(Clone, Debug)]
 pub struct Settings<S> {
     pub flags: S,
@@ -88,9 +109,14 @@ pub fn load<S: CommandFactory + FromArgMatches>(
     argv: impl IntoIterator<Item = OsString>,
 ) -> Result<Settings<S>, Fatal> {
     let argv: Vec<OsString> = argv.into_iter().collect();
-    let command = command::<S>(prefix);
+    let declared = declared::<S>(prefix);
+    let completes_itself = completion::is_declared(&declared);
+    let command = completion::add_to(declared);
     let mut matches =
         command.clone().try_get_matches_from(&argv).map_err(|e| refused(&e, prefix, &argv, None))?;
+    if let Some(shell) = completion::asked(&matches).filter(|_| !completes_itself) {
+        return Err(Fatal::new(Exit::Ok, shell.script(command)));
+    }
     let config = matches.try_get_one::<PathBuf>("config").ok().flatten().cloned();
     if let Some(path) = config {
         let mut layered: Vec<OsString> = argv.first().cloned().into_iter().collect();
@@ -107,9 +133,8 @@ pub fn load<S: CommandFactory + FromArgMatches>(
 }
 
 impl<S: CommandFactory + FromArgMatches> Settings<S> {
-    /// Reads the same sources again and returns what is to be used from now on, with what `check` made of it.
-    /// Says in the log which changes are applied, since they are in `live`, and which need a restart; keeps
-    /// the old settings when the new ones are bad, and says why.
+    /// Reads the same sources again and returns the new settings with the result of `check`. Logs which changes are applied
+    /// (those in `live`) and which need a restart. Keeps the old settings when the new ones are bad, and logs why.
     pub fn renew<T>(
         &self,
         live: &[&str],
@@ -138,7 +163,7 @@ impl<S: CommandFactory + FromArgMatches> Settings<S> {
         Some((new, checked))
     }
 
-    /// The names of the settings whose values differ, for telling what was applied and what needs a restart.
+    /// The names of the settings whose values differ.
     pub fn changed_since(&self, earlier: &Settings<S>) -> Vec<String> {
         let names = self.raw.keys().chain(earlier.raw.keys());
         let mut changed: Vec<String> =
@@ -149,8 +174,12 @@ impl<S: CommandFactory + FromArgMatches> Settings<S> {
     }
 }
 
-/// The clap command with an environment variable behind each flag and the version with its revision.
+/// The clap command with an environment variable for each flag, the version with its revision, and completions.
 pub fn command<S: CommandFactory>(prefix: &str) -> Command {
+    completion::add_to(declared::<S>(prefix))
+}
+
+fn declared<S: CommandFactory>(prefix: &str) -> Command {
     with_environment(S::command().version(crate::VERSION).infer_long_args(false), prefix)
 }
 
@@ -180,7 +209,7 @@ fn raw_values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, Vec<O
         .collect()
 }
 
-/// The file's keys as flags, except those that the command line or environment already set.
+/// Turns the file's keys into flags, except those that the command line or environment sets.
 fn file_arguments(command: &Command, matches: &ArgMatches, path: &Path) -> Result<Vec<OsString>, Fatal> {
     let bad = |what: String| Fatal::new(Exit::Config, format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path)
@@ -233,10 +262,17 @@ fn scalar(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// One line out of clap's paragraph: it names the flag, variable or file, and keeps clap's hint.
+/// Shortens clap's paragraph to one line that names the flag, variable or file and keeps clap's hint.
 fn refused(error: &clap::Error, prefix: &str, argv: &[OsString], file: Option<&Path>) -> Fatal {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return Fatal::new(Exit::Ok, error.render().to_string());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return Fatal::new(Exit::Ok, error.render().to_string());
+        }
+        // A command is missing: the help says which ones there are.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return Fatal::page(Exit::Usage, error.render().to_string());
+        }
+        _ => {}
     }
     let rendered = error.render().to_string();
     let paragraph = rendered.split("\n\nUsage").next().unwrap_or(&rendered);
@@ -318,11 +354,69 @@ mod tests {
     }
 
     #[test]
+    fn duration_of_zero_is_refused_where_it_makes_no_sense() {
+        assert_eq!(parse_nonzero_duration("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0s", "0ms", "5"] {
+            assert!(parse_nonzero_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_changed_is_named() {
         let before = load_with("max-line = \"2MiB\"\n", &[]).unwrap();
         let after = load_with("max-line = \"3MiB\"\nquick = true\n", &[]).unwrap();
         let changed: Vec<_> = after.changed_since(&before).into_iter().filter(|n| n != "config").collect();
         assert_eq!(changed, ["max-line", "quick"]);
+    }
+
+    #[test]
+    fn port_alone_is_every_address_and_nonsense_is_answered_with_examples() {
+        let address = |text| parse_address(text).map(|address| address.to_string());
+        for (given, meant) in [
+            (":7777", "[::]:7777"),
+            ("7777", "[::]:7777"),
+            ("127.0.0.1:7777", "127.0.0.1:7777"),
+            ("[::1]:7777", "[::1]:7777"),
+        ] {
+            assert_eq!(address(given), Ok(meant.to_owned()), "{given}");
+            assert_eq!(given.parse(), Ok(Door(meant.parse().ok())), "{given}");
+        }
+        for nonsense in ["", ":", "70000", ":70000", "127.0.0.1", "here:7777", "::7777", "-1"] {
+            let expected = address(nonsense).unwrap_err();
+            assert!(expected.contains("127.0.0.1:7667") && expected.contains(":7667 for all"), "{expected}");
+            let expected = nonsense.parse::<Door>().unwrap_err();
+            assert!(expected.ends_with("or none"), "{expected}");
+        }
+    }
+
+    #[test]
+    fn shared_flags_are_last_in_the_long_help_and_not_in_the_short_one() {
+        let help = |flag| load_with("", &[flag]).unwrap_err().one_line();
+        let (long, short) = (help("--help"), help("-h"));
+        let at = |what| long.find(what).unwrap();
+        assert!(at("--max-line") < at(SHARED) && at("--quick") < at(SHARED), "{long}");
+        assert!(at(SHARED) < at("--config") && at(SHARED) < at("--drain-timeout"), "{long}");
+        assert!(short.contains("--quick") && short.contains("see more with '--help'"), "{short}");
+        assert!(!short.contains("--drain-timeout") && !short.contains(SHARED), "{short}");
+    }
+
+    #[test]
+    fn completions_are_a_command_of_every_program() {
+        for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef kit"), ("fish", "complete -c")] {
+            let script = load_with("", &["completion", shell]);
+            assert_eq!(script.as_ref().unwrap_err().exit(), Exit::Usage, "a flag before it: {script:?}");
+            let script = load::<Flags>("KIT_TEST_UNSET", ["kit", "completion", shell].map(OsString::from));
+            let script = script.unwrap_err();
+            assert_eq!(script.exit(), Exit::Ok);
+            assert!(script.one_line().contains(word) && script.one_line().contains("max-line"), "{script}");
+        }
+        let unknown = load::<Flags>("KIT_TEST_UNSET", ["kit", "completion", "sh"].map(OsString::from));
+        assert!(unknown.unwrap_err().one_line().contains("possible values: bash, zsh, fish"));
+        let mistyped = load::<Flags>("KIT_TEST_UNSET", ["kit", "completoin", "bash"].map(OsString::from));
+        assert!(
+            mistyped.as_ref().unwrap_err().one_line().contains("similar subcommand exists: 'completion'"),
+            "{mistyped:?}"
+        );
     }
 
     #[test]

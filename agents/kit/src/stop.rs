@@ -2,6 +2,7 @@
 //! time aborts; SIGHUP asks to reopen and reload.
 
 use crate::exit::{Exit, Fatal};
+use nix::sys::signal::{SigSet, Signal as Number};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -12,6 +13,18 @@ use tokio_util::sync::CancellationToken;
 pub fn survive_size_limit() -> Result<(), Fatal> {
     let caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     caught.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e))
+}
+
+/// Signals that a `Stop` listens to.
+fn listened() -> SigSet {
+    [Number::SIGTERM, Number::SIGINT, Number::SIGHUP].into_iter().collect()
+}
+
+/// Holds signals back until a `Stop` listens to them, so that one during start-up does not kill the process.
+/// Called before any thread is started.
+pub fn hold_signals() {
+    // The call fails only for an unknown operation.
+    let _ = listened().thread_block();
 }
 
 /// Cloned into everything that has to end in order.
@@ -46,6 +59,7 @@ impl Stop {
         let (terminate, interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
         let hangup = handler(SignalKind::hangup())?;
         survive_size_limit()?;
+        let _ = listened().thread_unblock();
         let stop = Stop::by_hand(drain_timeout);
         tokio::spawn(stop.clone().follow(terminate, interrupt, hangup));
         Ok(stop)

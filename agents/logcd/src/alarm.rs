@@ -4,27 +4,43 @@ use crate::logs::scan::is_ours;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// Rings once; a busy directory must not wake anybody for each of its lines.
 pub struct Alarm {
-    dir: PathBuf,
+    dirs: Vec<PathBuf>,
     mode: RecursiveMode,
-    rung: Arc<AtomicBool>,
+    rang: Rang,
     ring: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     armed: bool,
 }
 
+/// The time of the first change since the alarm was armed.
+#[derive(Clone, Debug, Default)]
+struct Rang(Arc<Mutex<Option<Instant>>>);
+
+impl Rang {
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True for the first change only.
+    fn is_first(&self) -> bool {
+        let mut at = self.lock();
+        at.is_none() && at.replace(Instant::now()).is_none()
+    }
+}
+
 impl Alarm {
-    pub fn new(dir: &Path, recursive: bool) -> Alarm {
-        let (rung, ring) = (Arc::new(AtomicBool::new(true)), Arc::new(Notify::new()));
-        let (seen, bell) = (rung.clone(), ring.clone());
+    pub fn new(dirs: Vec<PathBuf>, recursive: bool) -> Alarm {
+        let (rang, ring) = (Rang::default(), Arc::new(Notify::new()));
+        let (first, bell) = (rang.clone(), ring.clone());
         let handler = move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| matters(&event)) && !seen.swap(true, Ordering::Relaxed) {
+            if event.map_or(true, |event| matters(&event)) && first.is_first() {
                 bell.notify_one();
             }
         };
@@ -34,32 +50,57 @@ impl Alarm {
             )
             .ok();
         let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-        Alarm { dir: dir.to_owned(), mode, rung, ring, watcher, armed: false }
+        Alarm { dirs, mode, rang, ring, watcher, armed: false }
     }
 
     /// Listens from now on. To be called before a look: what happens during it rings for the next one.
     pub fn arm(&mut self) {
-        self.rung.store(false, Ordering::Relaxed);
+        *self.rang.lock() = None;
         if let (Some(watcher), false) = (&mut self.watcher, self.armed) {
-            match watcher.watch(&self.dir, self.mode) {
+            let watched = self.dirs.iter().try_for_each(|dir| match watcher.watch(dir, self.mode) {
+                // One that is not there yet has nothing to tell; that it comes is noticed otherwise.
+                Err(error) if is_missing(&error) => Ok(()),
+                watched => watched,
+            });
+            match watched {
                 Ok(()) => self.armed = true,
                 Err(error) => tracing::debug!(%error, "the kernel cannot tell of changes"),
             }
         }
     }
 
-    /// Whether a look is needed.
+    /// True if something may have changed since the alarm was armed.
     pub fn has_rung(&self) -> bool {
-        !self.armed || self.rung.load(Ordering::Relaxed)
+        !self.armed || self.rang_at().is_some()
+    }
+
+    /// The time of the first change since the alarm was armed, where the kernel reported one.
+    pub fn rang_at(&self) -> Option<Instant> {
+        *self.rang.lock()
     }
 
     /// Stops listening at the first ring: one is enough. Cancel-safe.
     pub async fn hush(&mut self) {
         self.ring.notified().await;
+        self.disarm();
+    }
+
+    /// Stops listening, for directories that are not where they were.
+    pub fn disarm(&mut self) {
         if let (Some(watcher), true) = (&mut self.watcher, self.armed) {
-            let _ = watcher.unwatch(&self.dir);
+            for dir in &self.dirs {
+                let _ = watcher.unwatch(dir);
+            }
             self.armed = false;
         }
+    }
+}
+
+fn is_missing(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

@@ -61,6 +61,17 @@ impl Beneath {
         &self.fd
     }
 
+    /// Device and inode.
+    pub fn id(&self) -> io::Result<(u64, u64)> {
+        let stat = fstat(&self.fd)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// True if the directory has no name any more, so that nothing can be made in it. A mount of it stays open all the same.
+    pub fn is_removed(&self) -> io::Result<bool> {
+        Ok(fstat(&self.fd)?.st_nlink == 0)
+    }
+
     /// Opens for reading; what it is has to be asked of the returned file, since it may have been swapped.
     pub fn file(&self, name: &[u8]) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;

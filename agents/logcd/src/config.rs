@@ -3,14 +3,16 @@
 use crate::archive::codec::{Codec, PackError, Packer};
 use crate::cycle::retention;
 use crate::day::Calendar;
+use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
+use kit::free_space::MinFree;
 use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The log directory, without symlinks.
-    pub dir: PathBuf,
+    /// The log directories; the first one without symlinks.
+    pub dirs: Vec<LogDir>,
     /// Where the archives go.
     pub out: PathBuf,
     /// What stands before a file's name in the archive.
@@ -48,7 +50,9 @@ pub struct Limits {
     /// Of superseded content in one archive, compressed; none with `--latest-only`.
     pub superseded_bytes: u64,
     pub keep: retention::Limits,
-    pub min_free: u64,
+    pub min_free: MinFree,
+    /// What a look compares of the logs that it does not compare in full.
+    pub compare_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +72,7 @@ impl Packing {
 #[derive(Clone, Copy, Debug)]
 pub struct Publishing {
     pub interval: Duration,
-    /// An archive lags behind its logs at most this long.
+    /// News is published before it is this old, or at the next look where the interval is longer.
     pub within: Duration,
     /// Published at once when there is this much more in the logs, in per cent of what is archived.
     pub percent: u64,

@@ -4,20 +4,22 @@ use crate::alarm::Alarm;
 use crate::config::Config;
 use crate::cycle::archivist::{Haste, Outcome};
 use crate::diary::Diary;
-use crate::logs::scan::Skip;
+use crate::freshness::Freshness;
+use crate::logs::scan::{Skip, Unmatched};
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
 use crate::outdir::OutDir;
 use crate::page::{self, Sight};
 use crate::settings::{Flags, LIVE};
 use crate::trouble::Trouble;
-use crate::worker::Worker;
+use crate::worker::{Places, Worker};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use kit::daemon::Context;
 use kit::exit::Fatal;
 use kit::settings::Settings;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +33,9 @@ const NAMED_MAX: usize = 10;
 /// Runs the daemon until it is drained.
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
     let config = settings.flags.serve.config()?;
+    let access = settings.flags.serve.page.load()?;
     tokio::spawn(context.liveness.answer_for("control"));
+    let dirs: Vec<PathBuf> = config.dirs.iter().map(|dir| dir.path.clone()).collect();
     let Some(out) = take(&config, &context).await? else { return Ok(()) };
     let abort = Arc::new(AtomicBool::new(false));
     let worker = Worker::start(config.clone(), out, abort.clone())?;
@@ -40,20 +44,24 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         aborting.cancelled().await;
         abort.store(true, Ordering::Relaxed);
     });
-    tracing::info!(dir = %config.dir.display(), out = %config.out.display(), "archiving");
+    tracing::info!(dirs = %listed(&dirs), out = %config.out.display(), "archiving");
     let diary = Diary::default();
-    let _ = context.pages.set(page::routes(Sight {
-        dir: config.dir.clone(),
+    let sight = Sight {
+        dirs: dirs.clone(),
         out: config.out.clone(),
         notes: diary.read(),
         readiness: context.readiness.clone(),
-    }));
+    };
+    let _ = context.pages.set(page::routes(sight, access));
     let control = Control {
-        alarm: Alarm::new(&config.dir, config.select.recursive),
+        alarm: Alarm::new(dirs, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),
         diary,
         skipped: BTreeMap::new(),
+        unmatched: Vec::new(),
+        places: Places::new(),
         looked: None,
+        freshness: Freshness::Unknown,
         unfinished: true,
         settings,
         config,
@@ -91,8 +99,13 @@ struct Control {
     metrics: LogcdMetrics,
     diary: Diary,
     skipped: BTreeMap<Vec<u8>, Skip>,
+    /// The directories in which nothing matched at the last look.
+    unmatched: Vec<Unmatched>,
+    /// Where the directories were at the last look.
+    places: Places,
     /// When, and on which day, the directory was last looked at.
     looked: Option<(Instant, Date)>,
+    freshness: Freshness,
     /// The last cycle left something to do.
     unfinished: bool,
 }
@@ -114,8 +127,14 @@ impl Control {
                 }
                 () = config.changed() => self.reload(&mut ticks),
                 _ = ticks.tick() => {
+                    let places = self.worker.places().await?;
+                    if places != self.places {
+                        self.alarm.disarm();
+                    }
+                    self.places = places;
                     if self.has_reason_to_look() {
-                        self.cycle(Haste::WhenWorthIt).await?;
+                        let haste = self.haste();
+                        self.cycle(haste).await?;
                     } else {
                         self.metrics.idle();
                     }
@@ -133,6 +152,20 @@ impl Control {
             || self.looked.is_none_or(|(at, day)| at.elapsed() >= self.config.publishing.poll || day != today)
     }
 
+    /// Publishes at this look what would be too old at the next one.
+    fn haste(&mut self) -> Haste {
+        // Where the kernel reported nothing, the change may have come right after the last look.
+        let since = self.alarm.rang_at().or(self.looked.map(|(at, _)| at));
+        if let Some(since) = since {
+            self.freshness.news(since);
+        }
+        let publishing = &self.config.publishing;
+        match self.freshness.is_due(Instant::now(), publishing.within, publishing.interval) {
+            true => Haste::Now,
+            false => Haste::WhenWorthIt,
+        }
+    }
+
     async fn cycle(&mut self, haste: Haste) -> Result<(), Fatal> {
         self.alarm.arm();
         let began = Instant::now();
@@ -146,7 +179,14 @@ impl Control {
                 self.metrics.done(&outcome, took, now.as_second());
                 self.diary.done(&outcome, outcome.result(), took, now.as_millisecond());
                 self.unfinished = outcome.waiting.is_some();
+                if !self.unfinished {
+                    self.freshness.published();
+                }
                 self.tell(&outcome, took);
+                match outcome.away.as_slice() {
+                    [] => readiness.clear("directory"),
+                    why => readiness.block("directory", why.join("; ")),
+                }
                 readiness.clear("disk");
                 readiness.clear("archive");
                 readiness.clear("starting");
@@ -162,8 +202,11 @@ impl Control {
                 if full {
                     tracing::debug!(error = fatal.one_line(), "the disk is full");
                     let out = self.config.out.display();
-                    let reason =
-                        format!("no room for an archive on {out}; the last one stays until there is");
+                    let floor = self.config.limits.min_free;
+                    let reason = format!(
+                        "no room for an archive on {out}, of which --min-free {floor} stays free; the last archive stays until \
+                         there is"
+                    );
                     readiness.block("disk", reason);
                 } else {
                     readiness.block("archive", fatal.one_line());
@@ -184,6 +227,7 @@ impl Control {
             tracing::warn!(files = news.len() - NAMED_MAX, "more files are passed over; see the metrics");
         }
         self.skipped.clone_from(&outcome.skipped);
+        self.tell_unmatched(&outcome.unmatched);
         if let Some(published) = outcome.published {
             tracing::debug!(
                 files = outcome.files,
@@ -195,6 +239,20 @@ impl Control {
         }
     }
 
+    /// A directory in which nothing matches is told once, and again after it had logs or its first other names.
+    fn tell_unmatched(&mut self, now: &[Unmatched]) {
+        let same = |a: &Unmatched, b: &Unmatched| {
+            a.path == b.path && std::mem::discriminant(&a.names) == std::mem::discriminant(&b.names)
+        };
+        for unmatched in now.iter().filter(|now| !self.unmatched.iter().any(|before| same(before, now))) {
+            unmatched.warn();
+        }
+        for before in self.unmatched.iter().filter(|before| !now.iter().any(|now| now.path == before.path)) {
+            tracing::info!(dir = %before.path.display(), "the log directory has logs now");
+        }
+        self.unmatched = now.to_vec();
+    }
+
     /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
@@ -203,13 +261,18 @@ impl Control {
             Ok(config)
         });
         let Some((new, config)) = renewed else { return };
-        let (dir, out) = (self.config.dir.clone(), self.config.out.clone());
-        self.config = Config { dir, out, ..config };
+        let (dirs, out) = (self.config.dirs.clone(), self.config.out.clone());
+        self.config = Config { dirs, out, ..config };
         self.worker.configure(self.config.clone());
         *ticks = self::ticks(self.config.publishing.interval);
         self.unfinished = true;
         self.settings = new;
     }
+}
+
+/// Paths for people.
+pub(crate) fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The first tick is at once. A cycle that took longer than an interval is no reason to hurry.

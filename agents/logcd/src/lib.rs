@@ -14,6 +14,7 @@ pub mod control;
 pub mod cycle;
 pub mod day;
 pub mod diary;
+pub mod freshness;
 pub mod logs;
 pub mod metrics;
 pub mod once;

@@ -34,6 +34,7 @@ pub struct LogcdMetrics {
     sources_removed: Counter,
     files: Gauge,
     skipped_files: Family<Reason, Gauge>,
+    empty_directories: Gauge,
     waiting_bytes: Gauge,
     archive_bytes: Gauge,
     content_bytes: Gauge,
@@ -69,12 +70,17 @@ impl LogcdMetrics {
         );
         registry.register(
             "archives_removed",
-            "Archives removed for --keep-days and --keep-bytes",
+            "Archives removed for --keep-days, --keep-bytes and --min-free",
             self.archives_removed.clone(),
         );
         registry.register("sources_removed", "Logs deleted for --remove-after", self.sources_removed.clone());
         registry.register("files", "Files that match now", self.files.clone());
         registry.register("skipped_files", "Files passed over now, by reason", self.skipped_files.clone());
+        registry.register(
+            "empty_directories",
+            "Log directories in which no name matches now",
+            self.empty_directories.clone(),
+        );
         registry.register(
             "waiting_bytes",
             "Log bytes that wait until an archive of them is worth it",
@@ -109,6 +115,7 @@ impl LogcdMetrics {
         self.archives_removed.inc_by(outcome.removed_archives);
         self.sources_removed.inc_by(outcome.removed_sources);
         self.files.set(gauge(outcome.files as u64));
+        self.empty_directories.set(gauge(outcome.unmatched.len() as u64));
         self.waiting_bytes.set(gauge(outcome.waiting.unwrap_or(0)));
         self.archive_bytes.set(gauge(outcome.archive_bytes));
         self.content_bytes.set(gauge(outcome.content_bytes));

@@ -15,12 +15,18 @@ pub fn once(config: Config) -> Result<(), Fatal> {
     let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archivist = Archivist::new(config, out, Arc::default());
     archivist.on_progress(progress::teller());
-    let outcome = archivist.cycle(Timestamp::now(), Haste::Now).map_err(fatal)?;
+    let outcome = archivist.cycle(Timestamp::now(), Haste::Thorough).map_err(fatal)?;
     // And with it the bar, which would otherwise stand before what is said now.
     drop(archivist);
     for (name, skip) in &outcome.skipped {
         let file = name.escape_ascii().to_string();
         tracing::warn!(file, reason = skip.reason(), "passed over");
+    }
+    for unmatched in &outcome.unmatched {
+        unmatched.warn();
+    }
+    if let [why, ..] = outcome.away.as_slice() {
+        return Err(Fatal::new(Exit::Failure, format!("{why}; the others are archived")));
     }
     let compressed = outcome.published.map_or(0, |published| published.compressed);
     tracing::info!(

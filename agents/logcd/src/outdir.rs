@@ -1,22 +1,23 @@
 //! Where the archives stand: opened once, locked, and written to only by new files that are renamed.
 
 use crate::archive::codec::Codec;
-use crate::beneath::{Beneath, Kind, Look, look_into};
+use crate::beneath::{Beneath, Kind, Look, look_at, look_into};
 use crate::day;
 use crate::trouble::Trouble;
 use jiff::civil::Date;
 use kit::disk::still_takes_changes;
+use kit::free_space::Space;
 use kit::lock::{Lock, Refused};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, fchmod};
-use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".logcd.lock";
 
@@ -78,11 +79,8 @@ impl Shelf {
         Ok(ours.then_some((file, look)))
     }
 
-    pub fn free_bytes(&self) -> Result<u64, Trouble> {
-        let vfs = fstatvfs(self.at.fd())
-            .map_err(io::Error::from)
-            .map_err(Trouble::on("ask for the free space of", self.path()))?;
-        Ok(vfs.blocks_available().saturating_mul(vfs.fragment_size()))
+    pub fn space(&self) -> Result<Space, Trouble> {
+        Space::of(self.at.fd()).map_err(Trouble::on("ask for the free space of", self.path()))
     }
 
     /// The archives of both kinds that are there, with their sizes.
@@ -103,13 +101,25 @@ impl OutDir {
     /// Takes the directory over: one logcd at a time, leftovers of a crash removed.
     pub fn take(path: &Path, mode: u32) -> Result<OutDir, Trouble> {
         let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
-        let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600)
-            .map_err(Trouble::on("write to the directory for archives,", path))?;
+        if at.is_removed().unwrap_or(false) {
+            let path = path.display().to_string();
+            let how = "removed below its mount and cannot come back here: restart logcd (in Kubernetes: delete the pod)";
+            return Err(Trouble::OutMoved { path, how });
+        }
+        let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600).map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(nix::libc::EROFS | nix::libc::EACCES) => " (--out names another)",
+                _ => "",
+            };
+            Trouble::doing(format!("write to the directory for archives, {}{hint}", path.display()))(error)
+        })?;
         let lock = Lock::take(lock).map_err(|refused| match refused {
             Refused::Held(holder) => Trouble::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
         })?;
         let out = OutDir { shelf: Shelf { at }, mode, lock };
+        // Somebody may have replaced the directory or the lock file between opening and locking.
+        out.check_place()?;
         out.remove_leftovers()?;
         Ok(out)
     }
@@ -120,6 +130,35 @@ impl OutDir {
             self.remove(name)?;
         }
         Ok(())
+    }
+
+    pub fn lock_path(&self) -> PathBuf {
+        self.path().join(LOCK)
+    }
+
+    /// Checks that the path still leads to the directory that this process holds, and to the lock that it holds.
+    pub fn check_place(&self) -> Result<(), Trouble> {
+        let path = self.path();
+        let moved = |how| Trouble::OutMoved { path: path.display().to_string(), how };
+        let now = match Beneath::open(path) {
+            Ok(now) => now,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(moved("removed or moved away"));
+            }
+            Err(error) => return Err(Trouble::on("open the directory for archives,", path)(error)),
+        };
+        let looked = |error: io::Error| Trouble::on("look at the directory for archives,", path)(error);
+        if now.is_removed().map_err(looked)? {
+            return Err(moved("removed"));
+        }
+        if now.id().map_err(looked)? != self.at.id().map_err(looked)? {
+            return Err(moved("replaced by another"));
+        }
+        let held = look_into(self.lock.file()).map_err(looked)?.stamp;
+        match look_at(now.fd(), OsStr::new(LOCK)) {
+            Ok(look) if (look.stamp.dev, look.stamp.ino) == (held.dev, held.ino) => Ok(()),
+            _ => Err(moved("robbed of its lock")),
+        }
     }
 
     /// A new, empty file that nobody else has opened; it gets its name with `publish`.
@@ -138,6 +177,7 @@ impl OutDir {
 
     /// Puts the draft, already on the disk, in the place of `target`: readers see the old file or the new.
     pub fn publish(&self, target: &str) -> Result<(), Trouble> {
+        self.check_place()?;
         let draft = day::draft_name(target);
         renameat(self.at.fd(), draft.as_str(), self.at.fd(), target)
             .map_err(io::Error::from)
@@ -145,7 +185,9 @@ impl OutDir {
         nix::unistd::fsync(self.at.fd())
             .map_err(io::Error::from)
             .and_then(|()| still_takes_changes(self.lock.file()))
-            .map_err(Trouble::on("sync the directory", self.path()))
+            .map_err(Trouble::on("sync the directory", self.path()))?;
+        // What was moved away in between has the archive, but readers of the path have not.
+        self.check_place()
     }
 
     /// Gives a file a second name, in the place of any file that had it.

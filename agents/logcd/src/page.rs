@@ -2,6 +2,7 @@
 
 use crate::archive::codec::Codec;
 use crate::archive::entry::Origin;
+use crate::archive::member;
 use crate::cycle::held::Held;
 use crate::day::{archive_name, day_of, index_name};
 use crate::diary::Notes;
@@ -13,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::civil::Date;
 use kit::events::{Source, Streams};
-use kit::page::{Page, STREAMS_MAX, from_here_only};
+use kit::page::{Page, STREAMS_MAX};
+use kit::page_access::Access;
 use kit::readiness::Readiness;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -30,13 +32,13 @@ const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// Where the page has its figures from.
 #[derive(Clone, Debug)]
 pub struct Sight {
-    pub dir: PathBuf,
+    pub dirs: Vec<PathBuf>,
     pub out: PathBuf,
     pub notes: watch::Receiver<Notes>,
     pub readiness: Readiness,
 }
 
-pub fn routes(sight: Sight) -> Router {
+pub fn routes(sight: Sight, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sight.out.clone().into();
     // An index may be as large as its bound: one at a time.
@@ -56,7 +58,7 @@ pub fn routes(sight: Sight) -> Router {
         }
     };
     let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
-    from_here_only(own.merge(kit::page::routes(PAGE)))
+    access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
 fn no(why: &'static str) -> Response {
@@ -112,10 +114,10 @@ impl Sight {
             bytes: *bytes,
         };
         serde_json::to_string(&Shown {
-            dir: self.dir.display().to_string(),
+            dir: crate::control::listed(&self.dirs),
             out: self.out.display().to_string(),
             reasons: self.readiness.reasons(),
-            disk_free_bytes: shelf.and_then(|shelf| shelf.free_bytes().ok()),
+            disk_free_bytes: shelf.and_then(|shelf| shelf.space().ok()).map(|space| space.available_bytes),
             archives_all: archives.len(),
             archives_bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
             archives: newest.map(shown).collect(),
@@ -134,7 +136,7 @@ fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
     }
     let held = Held::load(&shelf, day, codec).ok()??;
     let entries = held.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
-        name: [held.index.prefix.as_slice(), &entry.name].concat().escape_ascii().to_string(),
+        name: member::path(&held.index.prefix, &entry.name).escape_ascii().to_string(),
         bytes: entry.size(),
         packed_bytes: entry.packed_len(),
         mtime_s: entry.meta.mtime_s,

@@ -4,18 +4,25 @@ use crate::archive::codec::Codec;
 use crate::config::{Config, Limits, Packing, Publishing, Select};
 use crate::cycle::retention;
 use crate::day::Calendar;
+use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
 use kit::exit::{Exit, Fatal};
-use kit::settings::{Common, Door, parse_duration, parse_size};
+use kit::free_space::MinFree;
+use kit::help::examples;
+use kit::page_access::PageToken;
+use kit::settings::{Common, Door, parse_duration, parse_nonzero_duration, parse_size};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keeps the logs of a directory in one compressed archive a day, at the cost of the new bytes only.
-///
-/// Try it: logcd --dir /var/log --out . --once; tar -tzf all-logs-*.tar.gz
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "logcd", args_conflicts_with_subcommands = true, max_term_width = 110)]
+#[command(name = "logcd", args_conflicts_with_subcommands = true, max_term_width = 110,
+    after_long_help = examples(&[
+        "logcd --dir /var/log --out . --once; tar -tzf all-logs-*.tar.gz",
+        "logcd --dir logs --out archives --interval 10s",
+        "logcd --dir /var/log --recursive --include '*.log,*.out' --zstd --keep-days 7",
+    ]))]
 pub struct Flags {
     #[command(flatten)]
     pub serve: Serve,
@@ -28,12 +35,28 @@ pub struct Flags {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// List what an archive holds
+    #[command(after_long_help = examples(&[
+        "logcd list all-logs-2026-11-21.tar.gz",
+        "logcd list /var/log/all-logs-2026-11-21.tar.zst | grep kubelet",
+    ]))]
     List(ArchiveOptions),
     /// Print a file of an archive, without reading what stands before it where the index is at hand
+    #[command(after_long_help = examples(&[
+        "logcd cat all-logs-2026-11-21.tar.gz node.log",
+        "logcd cat all-logs-2026-11-21.tar.gz var/log/node.log | tail",
+    ]))]
     Cat(CatOptions),
     /// Unpack an archive, or some of its files
+    #[command(after_long_help = examples(&[
+        "logcd extract all-logs-2026-11-21.tar.gz --to unpacked",
+        "logcd extract all-logs-2026-11-21.tar.gz var/log/node.log",
+    ]))]
     Extract(ExtractOptions),
     /// Check every byte of an archive and say what is wrong
+    #[command(after_long_help = examples(&[
+        "logcd verify all-logs-2026-11-21.tar.gz",
+        "logcd verify all-logs-2026-11-21.tar.gz && echo sound",
+    ]))]
     Verify(ArchiveOptions),
 }
 
@@ -85,6 +108,7 @@ pub const LIVE: &[&str] = &[
     "keep-days",
     "keep-bytes",
     "min-free",
+    "compare-bytes",
     "max-superseded",
     "max-files",
     "max-holes",
@@ -94,11 +118,17 @@ pub const LIVE: &[&str] = &[
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// The directory with the logs
-    #[arg(long, value_name = "DIR", default_value = "/var/log", help_heading = "What")]
-    pub dir: PathBuf,
+    /// A directory with logs, which may be read-only; give the flag again for more, whose files keep their whole paths as names
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/log",
+        value_delimiter = ',',
+        help_heading = "What"
+    )]
+    pub dir: Vec<PathBuf>,
 
-    /// Where the archives go [default: the log directory]
+    /// Where the archives go, such as /var/lib/logcd [default: the first log directory]
     #[arg(long, value_name = "DIR", help_heading = "What")]
     pub out: Option<PathBuf>,
 
@@ -110,11 +140,11 @@ pub struct Serve {
         value_delimiter = ',',
         help_heading = "What"
     )]
-    pub include: Vec<String>,
+    pub include: Vec<Pattern>,
 
     /// Files to leave out
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = "What")]
-    pub exclude: Vec<String>,
+    pub exclude: Vec<Pattern>,
 
     /// Subdirectories too
     #[arg(long, help_heading = "What")]
@@ -137,10 +167,10 @@ pub struct Serve {
     pub once: bool,
 
     /// How often to look for news
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "When")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_interval, help_heading = "When")]
     pub interval: Duration,
 
-    /// Publish news after this long at the latest
+    /// Publish news before it is this old, or at the next look where --interval is longer
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "When")]
     pub publish_within: Duration,
 
@@ -149,7 +179,7 @@ pub struct Serve {
     pub publish_percent: u64,
 
     /// Look even if the kernel has told of no change for this long
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration, help_heading = "When")]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_nonzero_duration, help_heading = "When")]
     pub poll: Duration,
 
     /// Days by UTC instead of local time
@@ -180,9 +210,13 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub keep_bytes: u64,
 
-    /// Stop rather than leave less than this free on the disk
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size, help_heading = "Bounds")]
-    pub min_free: u64,
+    /// Leave this much of the archives' disk free, such as 256MiB or 15%: the oldest days are removed, then no archive is made
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Bounds")]
+    pub min_free: MinFree,
+
+    /// Compare this much of what is archived with the logs at each look, or one 64th of it where that is more
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Bounds")]
+    pub compare_bytes: u64,
 
     /// Keep at most this much superseded content in a day's archive, compressed; the oldest goes
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Bounds")]
@@ -197,7 +231,7 @@ pub struct Serve {
     pub max_holes: u64,
 
     /// Delete a log that has not changed for this long and is in an archive that was verified
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Bounds")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = "Bounds")]
     pub remove_after: Option<Duration>,
 
     /// Where probes and metrics are answered, and this host itself sees a page, or none
@@ -205,12 +239,16 @@ pub struct Serve {
     pub admin: Door,
 
     #[command(flatten)]
+    pub page: PageToken,
+
+    #[command(flatten)]
     pub common: Common,
 }
 
 impl Serve {
     pub fn config(&self) -> Result<Config, Fatal> {
-        let dir = existing(&self.dir, "--dir")?;
+        let (dir, further) = self.dir.split_first().ok_or_else(|| usage("--dir: a directory is needed"))?;
+        let dir = existing(dir, "--dir")?;
         let out = match &self.out {
             Some(out) => {
                 let cannot = |e| {
@@ -221,18 +259,17 @@ impl Serve {
             }
             None => dir.clone(),
         };
-        let prefix = self.prefix.as_deref().unwrap_or(&dir);
+        let prefix = member_prefix(self.prefix.as_deref().unwrap_or(&dir));
         let threads = self
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8));
-        let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
         Ok(Config {
-            prefix: member_prefix(prefix),
-            dir,
+            dirs: self.directories(&dir, further, &prefix)?,
+            prefix,
             out,
             select: Select {
-                include: patterns(&self.include),
-                exclude: patterns(&self.exclude),
+                include: self.include.clone(),
+                exclude: self.exclude.clone(),
                 recursive: self.recursive,
                 hard_links: self.hard_links,
             },
@@ -242,10 +279,11 @@ impl Serve {
                 superseded_bytes: if self.latest_only { 0 } else { self.max_superseded },
                 keep: retention::Limits { days: self.keep_days, bytes: self.keep_bytes },
                 min_free: self.min_free,
+                compare_bytes: self.compare_bytes,
             },
             packing: Packing { codec: self.codec(), level: self.level()?, threads },
             publishing: Publishing {
-                interval: self.interval.max(Duration::from_millis(10)),
+                interval: self.interval,
                 within: self.publish_within,
                 percent: self.publish_percent,
                 poll: self.poll,
@@ -254,6 +292,34 @@ impl Serve {
             calendar: Calendar::new(self.utc),
             remove_after: self.remove_after,
         })
+    }
+
+    /// The log directories, each once, so that no file is archived under two names.
+    fn directories(&self, first: &Path, further: &[PathBuf], prefix: &[u8]) -> Result<Vec<LogDir>, Fatal> {
+        let mut dirs = vec![LogDir::first(first.to_owned())];
+        let mut places = vec![first.to_owned()];
+        for path in further {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let place = path.canonicalize().unwrap_or_else(|_| whole.clone());
+            if places.contains(&place) {
+                continue;
+            }
+            let nested = |other: &PathBuf| place.starts_with(other) || other.starts_with(&place);
+            if let Some(other) = places.iter().find(|other| self.recursive && nested(other)) {
+                let (place, other) = (place.display(), other.display());
+                return Err(usage(&format!(
+                    "--dir {place}: with --recursive, it and {other} hold the same files"
+                )));
+            }
+            dirs.push(LogDir::further(whole.clone(), prefix, &member_prefix(&whole)));
+            places.push(place);
+        }
+        if self.prefix.is_some() && dirs.len() > 1 {
+            return Err(usage(
+                "--prefix: with more than one --dir, each file's name in the archive is its own path",
+            ));
+        }
+        Ok(dirs)
     }
 
     fn codec(&self) -> Codec {
@@ -276,6 +342,10 @@ impl Serve {
     }
 }
 
+fn usage(message: &str) -> Fatal {
+    Fatal::new(Exit::Usage, message)
+}
+
 /// Symlinks on the way are the operator's own as long as the daemon starts; later ones are not followed.
 fn existing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
     path.canonicalize()
@@ -290,6 +360,17 @@ fn member_prefix(path: &Path) -> Vec<u8> {
     match &bytes[start.min(end)..end] {
         [] => Vec::new(),
         name => [name, b"/"].concat(),
+    }
+}
+
+/// Looks without a pause would keep a processor busy.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    match interval < INTERVAL_MIN {
+        true => Err("expected 10ms or more, such as 60s".to_owned()),
+        false => Ok(interval),
     }
 }
 

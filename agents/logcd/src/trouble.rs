@@ -1,6 +1,7 @@
 //! What can stop a cycle. Whatever it is, the published archive stays as it was.
 
 use crate::archive::codec::PackError;
+use kit::free_space::MinFree;
 use kit::lock::Holder;
 use std::io;
 use std::path::Path;
@@ -9,8 +10,10 @@ use std::path::Path;
 pub enum Trouble {
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
-    #[error("the disk is full: {free} bytes are free, {needed} are needed (--min-free included)")]
-    DiskFull { free: u64, needed: u64 },
+    #[error("the disk is full: {free} bytes are free, {needed} are needed, --min-free {floor} included")]
+    DiskFull { free: u64, needed: u64, floor: MinFree },
+    #[error("the directory for archives, {path}, was {how}")]
+    OutMoved { path: String, how: &'static str },
     #[error("another logcd{holder} works on {path}; there can be one for a directory")]
     Locked { path: String, holder: Holder },
     #[error("the archive {0} was changed by somebody else while it was read")]
@@ -34,7 +37,15 @@ impl Trouble {
         Trouble::doing(format!("{verb} {}", path.display()))
     }
 
-    /// Whether more room would help.
+    /// The message with its cause, for a list of reasons.
+    pub fn one_line(&self) -> String {
+        match self {
+            Trouble::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
+
+    /// True if more room would help.
     pub fn is_disk_full(&self) -> bool {
         match self {
             Trouble::DiskFull { .. } => true,

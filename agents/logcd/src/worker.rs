@@ -11,9 +11,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use tokio::sync::oneshot;
 
+/// Where the directories and the lock are: device and inode of each that is there.
+pub type Places = Vec<Option<(u64, u64)>>;
+
 enum Order {
     Cycle(Haste, oneshot::Sender<Result<Outcome, Trouble>>),
     Configure(Box<Config>),
+    Places(oneshot::Sender<Places>),
 }
 
 /// Ends when it is dropped.
@@ -32,6 +36,7 @@ impl Worker {
                 match order {
                     Order::Cycle(haste, reply) => drop(reply.send(archivist.cycle(Timestamp::now(), haste))),
                     Order::Configure(config) => archivist.configure(*config),
+                    Order::Places(reply) => drop(reply.send(archivist.places())),
                 }
             }
         };
@@ -40,10 +45,18 @@ impl Worker {
     }
 
     pub async fn cycle(&self, haste: Haste) -> Result<Result<Outcome, Trouble>, Fatal> {
+        self.ask(|reply| Order::Cycle(haste, reply)).await
+    }
+
+    pub async fn places(&self) -> Result<Places, Fatal> {
+        self.ask(Order::Places).await
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Fatal> {
         let gone = || Fatal::new(Exit::Failure, "the thread that makes the archives has died");
-        let (reply, outcome) = oneshot::channel();
-        self.orders.send(Order::Cycle(haste, reply)).map_err(|_| gone())?;
-        outcome.await.map_err(|_| gone())
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(order(reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
     }
 
     /// From the next cycle on.

@@ -70,6 +70,13 @@ fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code(codec: Codec)
         (vec!["--zstd", "--level=13"], 64),
         (vec!["--mode=0444"], 64),
         (vec!["--interval=60"], 64),
+        (vec!["--interval=0s"], 64),
+        (vec!["--poll=0s"], 64),
+        (vec!["--remove-after=0s"], 64),
+        (vec!["--include=["], 64),
+        (vec!["--exclude=/var/log/x.log"], 64),
+        (vec!["--once", "--dir=/tmp", "--dir=/var", "--prefix=p"], 64),
+        (vec!["--once", "--dir=/var", "--dir=/var/log", "--recursive"], 64),
         (vec!["--once", "--dir=/no/such/directory"], 1),
         (vec!["--config=/no/such/file"], 78),
         (vec!["verify", "/no/such/archive"], 1),
@@ -77,6 +84,9 @@ fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code(codec: Codec)
         let output = bench.reader().args(&flags).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{flags:?}: {}", said(&output));
         assert_eq!(said(&output).lines().count(), 1, "{flags:?}: {}", said(&output));
+        let flag =
+            flags.iter().rfind(|flag| flag.starts_with("--")).map(|flag| flag.split('=').next().unwrap());
+        assert!(code != 64 || said(&output).contains(flag.unwrap()), "{flags:?}: {}", said(&output));
     }
 }
 

@@ -52,6 +52,22 @@ fn an_idle_directory_is_not_looked_at_until_something_happens() {
 }
 
 #[test]
+fn every_look_publishes_where_news_may_be_one_interval_old() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", Dice::new(1).lines(1_000_000));
+    let daemon =
+        Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=300ms", "--publish-within=300ms"]);
+    daemon.wait_until_ready();
+    let published = || daemon.metric("logcd_cycles_total{result=\"published\"}");
+    for _ in 0..5 {
+        let before = published();
+        bench.append("x.log", "little\n");
+        wait_until("the next archive", || published() > before);
+    }
+    assert_eq!(daemon.metric("logcd_cycles_total{result=\"waiting\"}"), 0.0);
+}
+
+#[test]
 fn news_waits_until_it_is_worth_an_archive() {
     let bench = Bench::new(&[]);
     bench.write("x.log", Dice::new(1).lines(100_000));

@@ -50,6 +50,30 @@ fn it_refuses_to_use_the_last_of_the_disk() {
 }
 
 #[test]
+fn floor_is_a_percentage_too() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    for (floor, code) in [("0%", Some(0)), ("99%", Some(75)), ("100%", Some(64))] {
+        bench.append("x.log", "more\n");
+        let output = bench.command().args(["--once", "--min-free", floor]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), code, "{floor}: {said}");
+    }
+}
+
+#[test]
+fn finished_days_stay_where_removing_them_would_not_be_enough() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let old = bench.out().join("all-logs-2020-01-01.tar.gz");
+    std::fs::write(&old, "old").unwrap();
+    let output =
+        bench.command().args(["--once", "--keep-days=100000", "--min-free=1000PB"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(old.exists());
+}
+
+#[test]
 fn a_file_size_limit_is_an_error_of_once_and_not_its_death() {
     let bench = Bench::new(&[]);
     bench.write("x.log", Dice::new(1).lines(900_000));

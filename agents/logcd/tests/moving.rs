@@ -116,29 +116,6 @@ fn while_logs_are_rotated_nothing_archived_is_lost() {
 }
 
 #[test]
-fn an_edit_in_the_middle_of_a_large_log_that_also_grows_is_found_by_the_rolling_look() {
-    use std::os::unix::fs::FileExt;
-    let bench = Bench::new(&[]);
-    let mut dice = Dice::new(4);
-    bench.write("x.log", dice.lines(8 << 20));
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
-    File::options().write(true).open(bench.log("x.log")).unwrap().write_all_at(b"EDITED", 5 << 20).unwrap();
-    let mut cycles = 0;
-    loop {
-        bench.append("x.log", "one more line\n");
-        if cycle(&mut archivist).published.unwrap().superseded > 0 {
-            break;
-        }
-        cycles += 1;
-        assert!(cycles < 64, "the edit was not found");
-    }
-    let members = bench.members();
-    assert!(members[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
-    assert_eq!(members.len(), 2, "what was there before the edit is kept");
-}
-
-#[test]
 fn what_was_written_between_the_last_cycle_and_a_rotation_out_of_sight_is_kept_too() {
     let bench = Bench::new(&[]);
     let mut dice = Dice::new(5);

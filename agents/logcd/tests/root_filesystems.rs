@@ -7,7 +7,7 @@ use logcd::cycle::archivist::Haste;
 use logcd::logs::scan::Skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Bench, Dice, NOON, at, cycle, names, run};
+use support::{Bench, Dice, NOON, at, cycle, members, names, run};
 
 /// Unmounted when it is dropped.
 struct Mount(PathBuf);
@@ -50,6 +50,22 @@ fn root_a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
+fn root_oldest_days_make_room_above_the_floor() {
+    let bench = Bench::new(&["--min-free=50%"]);
+    let _mount = Mount::new(&bench.out(), &["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
+    let old = |day: u32| bench.out().join(format!("all-logs-2026-11-{day}.tar.gz"));
+    for day in [18, 19] {
+        std::fs::write(old(day), vec![b'x'; 1_500_000]).unwrap();
+    }
+    bench.write("a.log", "line\n");
+    let outcome = bench.cycle();
+    assert_eq!(outcome.removed_archives, 1);
+    assert!(!old(18).exists() && old(19).exists(), "the oldest day goes, and no more than is needed");
+    assert!(members(&bench.archives()[1]) == bench.logs());
+}
+
+#[test]
+#[ignore = "needs root, to mount: just test-root"]
 fn root_with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
     let bench = Bench::new(&[]);
     let image = bench.root.path().join("image");
@@ -79,6 +95,64 @@ fn root_with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
     assert!(grown < size / 10, "{grown} bytes for an archive of {size}");
     assert!(bench.members() == bench.logs());
     run(bench.reader().arg("verify").arg(bench.archive()));
+}
+
+#[test]
+#[ignore = "needs root, to mount: just test-root"]
+fn root_log_directory_may_be_read_only() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let log = bench.root.path().join("log");
+    let _mount = Mount::new(&log, &["--bind", log.to_str().unwrap()]);
+    run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&log));
+    assert!(std::fs::write(log.join("y.log"), "").is_err(), "the mount is read-only");
+    let daemon = support::daemon::Daemon::start(&bench, &["--admin=127.0.0.1:0"]);
+    daemon.wait_until_ready();
+    assert!(bench.members() == bench.logs());
+    let (_, said) = daemon.stop();
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    // Without an --out of its own it cannot work, and says what to do.
+    let mut alone = bench.reader();
+    let output = alone.arg("--once").arg("--dir").arg(&log).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("--out"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root, to mount: just test-root"]
+fn root_directory_removed_below_its_mount_is_reported() {
+    for which in ["log", "out"] {
+        let bench = Bench::new(&[]);
+        bench.write("x.log", "line\n");
+        let (mounted, real) = (bench.root.path().join(which), bench.root.path().join("real"));
+        std::fs::create_dir(&real).unwrap();
+        let _mount = Mount::new(&mounted, &["--bind", real.to_str().unwrap()]);
+        let flags = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
+        let daemon = support::daemon::Daemon::start(&bench, &flags);
+        daemon.wait_until_ready();
+        std::fs::remove_dir_all(&real).unwrap();
+        trial::wait_until("the reason", || daemon.get("/ready").1.contains("delete the pod"));
+    }
+}
+
+#[test]
+#[ignore = "needs root, to change owners: just test-root"]
+fn root_link_of_another_user_is_no_log_directory() {
+    let bench = Bench::new(&[]);
+    let root = bench.root.path().canonicalize().unwrap();
+    std::fs::create_dir(root.join("secret")).unwrap();
+    std::fs::write(root.join("secret/y.log"), "secret\n").unwrap();
+    bench.write("x.log", "line\n");
+    let later = root.join("later");
+    std::os::unix::fs::symlink(root.join("secret"), &later).unwrap();
+    std::os::unix::fs::lchown(&later, Some(65534), None).unwrap();
+    let mut command = bench.reader();
+    command.arg("--once").arg("--utc").arg("--min-free=1").arg("--out").arg(bench.out());
+    let output = command.arg("--dir").arg(root.join("log")).arg("--dir").arg(&later).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("symbolic link of user 65534"), "{said}");
+    let held = run(Command::new("tar").arg("-tzf").arg(bench.archive()));
+    assert!(!String::from_utf8(held).unwrap().contains("y.log"));
 }
 
 #[test]

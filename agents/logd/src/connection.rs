@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its receipt.
 
 use crate::budget::{Budget, Holding};
-use crate::framing::Framing;
+use crate::framing::{Framing, RECEIPT_REQUEST};
 use crate::intake::{Intake, Progress};
 use crate::line_format::LineFormat;
 use crate::peers::Volume;
@@ -82,36 +82,55 @@ pub async fn serve<S: Closing>(mut stream: S, origin: &Origin, shared: &Shared, 
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
     let taken = take_all(&mut stream, origin, shared, limits, &mut framing).await;
+    let requested = framing.receipt_requested();
     shared.intake.finish(&mut framing, shared.format, origin.address);
     shared.intake.hurry();
-    if let Err(why) = taken {
-        return Ending::Reset(why);
-    }
+    let received_bytes = match taken {
+        Ok(bytes) => bytes,
+        Err(why) => return Ending::Reset(why),
+    };
     let receipt = shared.intake.receipt(shared.sync_always, failures_before);
     match shared.abort.run_until_cancelled(receipt).await {
         Some(Ok(())) => {}
         Some(Err(_)) => return Ending::Reset("not_safe"),
         None => return Ending::Reset("aborted"),
     }
-    // TLS says goodbye first; on a plain socket this is the half-close.
-    if close_in_order(&stream.socket()).is_err() || stream.shutdown().await.is_err() {
-        return Ending::Reset("peer_gone");
+    let answer = requested.then(|| receipt_in_words(received_bytes));
+    match shared.abort.run_until_cancelled(close_with_receipt(&mut stream, answer)).await {
+        Some(Ok(())) => Ending::Receipt,
+        Some(Err(_)) => Ending::Reset("peer_gone"),
+        None => Ending::Reset("aborted"),
     }
-    Ending::Receipt
 }
 
+/// The receipt of a sender that asked for one in words: how many bytes of payload it is for.
+fn receipt_in_words(received_bytes: u64) -> String {
+    format!("LOGD-RECEIPT 1 {}\n", received_bytes - RECEIPT_REQUEST.len() as u64)
+}
+
+async fn close_with_receipt<S: Closing>(stream: &mut S, answer: Option<String>) -> io::Result<()> {
+    if let Some(answer) = answer {
+        stream.write_all(answer.as_bytes()).await?;
+    }
+    close_in_order(&stream.socket())?;
+    // TLS says goodbye first; on a plain socket this is the half-close.
+    stream.shutdown().await
+}
+
+/// Takes everything up to the end of the stream, and returns how many bytes that was.
 async fn take_all<S: Closing>(
     stream: &mut S,
     origin: &Origin,
     shared: &Shared,
     limits: Limits,
     framing: &mut Framing,
-) -> Result<(), &'static str> {
+) -> Result<u64, &'static str> {
     let Shared { intake, drain, abort, format, .. } = shared;
     let peer = origin.address;
     let mut holding = Holding::new(shared.budget.clone());
     let mut drained = std::pin::pin!(drain.cancelled());
     let mut draining = false;
+    let mut received_bytes = 0;
     loop {
         // Rests here while the disk is full: the kernel's buffers then push back on the sender.
         if intake.is_blocked() && abort.run_until_cancelled(intake.room()).await.is_none() {
@@ -150,8 +169,11 @@ async fn take_all<S: Closing>(
             }
         };
         match progress {
-            Ok(Progress::Bytes(bytes)) => origin.volume.add(bytes),
-            Ok(Progress::End) => return Ok(()),
+            Ok(Progress::Bytes(bytes)) => {
+                received_bytes += bytes as u64;
+                origin.volume.add(bytes);
+            }
+            Ok(Progress::End) => return Ok(received_bytes),
             Err(e) => return Err(lost(&e)),
         }
         draining = draining || drain.is_cancelled();

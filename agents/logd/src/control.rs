@@ -37,14 +37,15 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let (finished, mut finished_now) = watch::channel(journal.newest_finished());
     let peers = Peers::default();
     let (policy, policy_now) = watch::channel(serve.policy());
-    let _ = context.pages.set(page::routes(Sight {
+    let sight = Sight {
         file: serve.file.clone(),
         policy: policy_now,
         metrics: metrics.clone(),
         peers: peers.clone(),
         readiness: context.readiness.clone(),
         lines: serve.show_lines,
-    }));
+    };
+    let _ = context.pages.set(page::routes(sight, serve.page.load()?));
     let plan = Plan {
         listeners: listeners(&serve)?,
         journal,
@@ -53,6 +54,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         connections_max: connections_within_limit(usize::from(serve.max_connections), 1),
         held_bytes_max: usize::try_from(serve.max_held).unwrap_or(usize::MAX),
         keepalive: serve.keepalive,
+        proxy_protocol: serve.proxy_protocol,
         limits: limits_now,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,

@@ -1,13 +1,19 @@
 //! Where one line ends and the next begins, told from the bytes alone.
 //!
 //! A connection starts undecided. Bytes that look like `<digits> <PRI>` are RFC 6587 octet counting, anything
-//! else is plain lines; a plain line may well begin with digits, a date for example. Nothing is ever dropped:
-//! what cannot be understood as frames is kept as lines.
+//! else is plain lines; a plain line may well begin with digits, a date for example. A stream that begins with
+//! `<PRI>` is messages that end with NUL if its first message does, and plain lines otherwise. Nothing is ever
+//! dropped: what cannot be understood as frames is kept as lines.
 
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memchr2, memrchr};
+
+/// The line with which a sender asks for a receipt that says how much it is for.
+pub const RECEIPT_REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 
 /// Longest frame header that is believed: nine digits, almost a gigabyte.
 const DIGITS_MAX: usize = 9;
+/// A first message of more lines than this is not waited out: its stream is plain lines.
+const OPENING_LINES_MAX: u16 = 1000;
 /// Up to this size the beginning of a line is placed before the next read instead of being moved in
 /// afterwards: a copy this small costs nothing, while one of a long line at each small read would add up.
 const PLACE_FIRST_MAX: usize = 4096;
@@ -21,7 +27,7 @@ pub struct Tally {
     pub lines: u64,
     /// Lines that were cut because they exceeded the maximum, counted once a cut.
     pub splits: u64,
-    /// Octet counting that stopped making sense, once a connection.
+    /// Frames that stopped making sense, once a connection.
     pub framing_errors: u64,
 }
 
@@ -37,6 +43,15 @@ impl std::ops::AddAssign for Tally {
 enum Mode {
     Undecided,
     Lines,
+    /// The stream began with `<PRI>`, and what ends its first message is not known yet. That message may have several
+    /// lines: `lines` have been completed, and `inside` a line whose beginning was cut off since it is too long.
+    Opening {
+        lines: u16,
+        inside: bool,
+    },
+    /// Between messages that end with NUL.
+    NulGap,
+    NulBody,
     /// Between frames; the header's digits so far are in `held`.
     FrameHeader,
     FrameBody {
@@ -48,6 +63,8 @@ enum Mode {
 #[derive(Debug)]
 pub struct Framing {
     mode: Mode,
+    /// The stream began with a request for a receipt in words.
+    receipt_requested: bool,
     /// The beginning of a line whose end has not come yet.
     held: Vec<u8>,
     line_bytes_max: usize,
@@ -56,7 +73,17 @@ pub struct Framing {
 impl Framing {
     /// `line_bytes_max` is at least 1; longer lines are cut into pieces of that size.
     pub fn new(line_bytes_max: usize) -> Framing {
-        Framing { mode: Mode::Undecided, held: Vec::new(), line_bytes_max: line_bytes_max.max(1) }
+        Framing {
+            mode: Mode::Undecided,
+            receipt_requested: false,
+            held: Vec::new(),
+            line_bytes_max: line_bytes_max.max(1),
+        }
+    }
+
+    /// True if the stream began with `RECEIPT_REQUEST`, which is no line of it.
+    pub fn receipt_requested(&self) -> bool {
+        self.receipt_requested
     }
 
     /// How much of an unfinished line is kept in memory.
@@ -71,6 +98,15 @@ impl Framing {
             let known = self.held.len();
             let look = input.len().min(SNIFF_MAX);
             self.held.extend_from_slice(&input[..look]);
+            if !self.receipt_requested && self.held.starts_with(RECEIPT_REQUEST) {
+                self.receipt_requested = true;
+                self.held.clear();
+                // What follows is framed as if the stream began there.
+                return self.take(&input[RECEIPT_REQUEST.len() - known..], emit);
+            }
+            if !self.receipt_requested && RECEIPT_REQUEST.starts_with(&self.held) {
+                return tally;
+            }
             let Some(mode) = sniff(&self.held) else { return tally };
             self.mode = mode;
             self.held.truncate(known);
@@ -135,14 +171,19 @@ impl Framing {
     /// The stream has ended: what is held is the last line.
     pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
         let mut tally = Tally::default();
+        if self.mode == Mode::Undecided {
+            self.mode = Mode::Lines;
+            let first = std::mem::take(&mut self.held);
+            self.take_all(&first, &mut |line| emit(line), &mut tally);
+        }
         if matches!(self.mode, Mode::FrameBody { .. })
             || (self.mode == Mode::FrameHeader && !self.held.is_empty())
         {
-            tally.framing_errors = 1;
+            tally.framing_errors += 1;
         }
         if !self.held.is_empty() {
             emit(&self.held);
-            tally.lines = 1;
+            tally.lines += 1;
         }
         *self = Framing::new(self.line_bytes_max);
         tally
@@ -152,6 +193,9 @@ impl Framing {
     pub fn split_here(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
         if self.held.is_empty() || matches!(self.mode, Mode::Undecided | Mode::FrameHeader) {
             return Tally::default();
+        }
+        if let Mode::Opening { inside, .. } = &mut self.mode {
+            *inside = true;
         }
         emit(&self.held);
         self.held = Vec::new();
@@ -167,6 +211,9 @@ impl Framing {
     ) -> &'a [u8] {
         match self.mode {
             Mode::Undecided | Mode::Lines => self.take_line(input, emit, tally),
+            Mode::Opening { lines, inside } => self.take_opening(input, lines, inside, emit, tally),
+            Mode::NulGap => self.take_gap(input, tally),
+            Mode::NulBody => self.take_message(input, emit, tally),
             Mode::FrameHeader => self.take_header(input, tally),
             Mode::FrameBody { left } => self.take_body(input, left, emit, tally),
         }
@@ -183,6 +230,97 @@ impl Framing {
         match memchr(b'\n', &input[..input.len().min(room + 1)]) {
             Some(end) => {
                 self.complete(&input[..end], emit, tally);
+                &input[end + 1..]
+            }
+            None if input.len() <= room => {
+                self.held.extend_from_slice(input);
+                &[]
+            }
+            None => {
+                self.complete(&input[..room], emit, tally);
+                tally.splits += 1;
+                &input[room..]
+            }
+        }
+    }
+
+    /// A line of the first message of a stream that began with `<PRI>`. A NUL at its end decides for messages that end with
+    /// NUL; a second line that begins with `<PRI>` decides for plain lines.
+    fn take_opening<'a>(
+        &mut self,
+        input: &'a [u8],
+        lines: u16,
+        inside: bool,
+        emit: &mut impl FnMut(&[u8]),
+        tally: &mut Tally,
+    ) -> &'a [u8] {
+        let room = self.line_bytes_max - self.held.len();
+        let Some(end) = memchr2(b'\n', 0, &input[..input.len().min(room + 1)]) else {
+            if input.len() <= room {
+                self.held.extend_from_slice(input);
+                return &[];
+            }
+            self.mode = Mode::Opening { lines, inside: true };
+            self.complete(&input[..room], emit, tally);
+            tally.splits += 1;
+            return &input[room..];
+        };
+        let line = &input[..end];
+        let is_message =
+            lines == 0 || (!inside && has_priority(self.held.iter().chain(line).copied()) == Some(true));
+        match input[end] {
+            // Messages end with newlines here, and a NUL is a byte like any other.
+            0 if is_message && lines > 0 => {
+                self.mode = Mode::Lines;
+                return input;
+            }
+            0 => self.mode = Mode::NulGap,
+            _ if (is_message && lines > 0) || lines + 1 >= OPENING_LINES_MAX => self.mode = Mode::Lines,
+            _ => self.mode = Mode::Opening { lines: lines + 1, inside: false },
+        }
+        // A newline just before the NUL has ended the last line already.
+        let ended = self.mode == Mode::NulGap && lines > 0 && self.held.is_empty() && line.is_empty();
+        if !ended {
+            self.complete(line, emit, tally);
+        }
+        &input[end + 1..]
+    }
+
+    /// After a NUL: another message, or nothing that makes sense.
+    fn take_gap<'a>(&mut self, input: &'a [u8], tally: &mut Tally) -> &'a [u8] {
+        match input.first() {
+            // Some senders end each message with a newline all the same.
+            Some(b'\n') => return &input[1..],
+            Some(b'<') => self.mode = Mode::NulBody,
+            _ => {
+                tally.framing_errors += 1;
+                self.mode = Mode::Lines;
+            }
+        }
+        input
+    }
+
+    /// A message up to its NUL. Newlines within it stay, so that its lines stay together.
+    fn take_message<'a>(
+        &mut self,
+        input: &'a [u8],
+        emit: &mut impl FnMut(&[u8]),
+        tally: &mut Tally,
+    ) -> &'a [u8] {
+        let room = self.line_bytes_max - self.held.len();
+        match memchr(0, &input[..input.len().min(room + 1)]) {
+            Some(end) => {
+                self.mode = Mode::NulGap;
+                let mut message = &input[..end];
+                if let Some(without) = message.strip_suffix(b"\n") {
+                    message = without;
+                } else if message.is_empty() && self.held.ends_with(b"\n") {
+                    self.held.pop();
+                }
+                // Nothing is left where all of it was cut off before, since it is too long.
+                if !(message.is_empty() && self.held.is_empty()) {
+                    self.complete(message, emit, tally);
+                }
                 &input[end + 1..]
             }
             None if input.len() <= room => {
@@ -267,11 +405,17 @@ impl Framing {
     }
 }
 
-/// Enough to see digits, a space and `<191>`.
-const SNIFF_MAX: usize = DIGITS_MAX + 1 + 5;
+/// The largest priority is 191.
+const PRIORITY_DIGITS_MAX: usize = 3;
+/// Enough to see digits, a space and `<191>`, or a request for a receipt.
+const SNIFF_MAX: usize = DIGITS_MAX + 1 + PRIORITY_DIGITS_MAX + 2;
 
-/// Octet counting or lines; `None` while the bytes could still become either.
+/// How the stream is framed; `None` while the bytes could still become one or the other.
 fn sniff(bytes: &[u8]) -> Option<Mode> {
+    if bytes.first() == Some(&b'<') {
+        let opening = Mode::Opening { lines: 0, inside: false };
+        return has_priority(bytes.iter().copied()).map(|yes| if yes { opening } else { Mode::Lines });
+    }
     let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
     let rest = &bytes[digits..];
     let header = (1..=DIGITS_MAX).contains(&digits) && bytes[0] != b'0';
@@ -280,16 +424,25 @@ fn sniff(bytes: &[u8]) -> Option<Mode> {
         return None;
     }
     let Some(rest) = rest.strip_prefix(b" ").filter(|_| header) else { return Some(Mode::Lines) };
-    let Some((b'<', priority)) = rest.split_first() else {
-        return if rest.is_empty() { None } else { Some(Mode::Lines) };
-    };
-    let digits = priority.iter().take_while(|b| b.is_ascii_digit()).count();
-    match priority.get(digits) {
-        Some(b'>') if (1..=3).contains(&digits) => Some(Mode::FrameHeader),
-        None if digits <= 3 => None,
-        _ => Some(Mode::Lines),
-    }
+    has_priority(rest.iter().copied()).map(|yes| if yes { Mode::FrameHeader } else { Mode::Lines })
 }
+
+/// True if the bytes begin with `<PRI>`, one to three digits in angle brackets; `None` while they could become that.
+fn has_priority(mut bytes: impl Iterator<Item = u8>) -> Option<bool> {
+    if bytes.next()? != b'<' {
+        return Some(false);
+    }
+    for digits in 0..=PRIORITY_DIGITS_MAX {
+        match bytes.next()? {
+            b'0'..=b'9' if digits < PRIORITY_DIGITS_MAX => {}
+            b'>' => return Some(digits > 0),
+            _ => return Some(false),
+        }
+    }
+    Some(false)
+}
+
+const _: () = assert!(RECEIPT_REQUEST.len() <= SNIFF_MAX);
 
 fn count_lines(bytes: &[u8]) -> u64 {
     memchr_iter(b'\n', bytes).count() as u64
@@ -355,8 +508,13 @@ mod tests {
         at.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect()
     }
 
+    /// No NUL, and no digit: a line may not look like the next message.
+    fn message_byte() -> impl Strategy<Value = u8> {
+        prop_oneof![2 => Just(b'\n'), 2 => Just(b'<'), 4 => any::<u8>().prop_filter("no end", |b| *b != 0 && !b.is_ascii_digit())]
+    }
+
     fn bytes_with_many_newlines() -> impl Strategy<Value = Vec<u8>> {
-        let byte = prop_oneof![4 => Just(b'\n'), 2 => Just(b' '), 2 => Just(b'<'), 3 => b'0'..=b'9', 8 => any::<u8>()];
+        let byte = prop_oneof![4 => Just(b'\n'), 2 => Just(b'\0'), 2 => Just(b' '), 2 => Just(b'<'), 2 => Just(b'>'), 3 => b'0'..=b'9', 8 => any::<u8>()];
         proptest::collection::vec(byte, 0..300)
     }
 
@@ -387,10 +545,62 @@ mod tests {
         }
 
         #[test]
+        fn a_request_for_a_receipt_is_no_line_and_the_rest_is_framed_without_it(
+            input in bytes_with_many_newlines(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
+        ) {
+            let requesting = [RECEIPT_REQUEST, &input].concat();
+            let mut framing = Framing::new(max);
+            framing.take(&requesting, &mut |_| {});
+            prop_assert!(framing.receipt_requested());
+            prop_assert_eq!(run(&fragments(&requesting, &cuts), max), run(&[&input], max));
+        }
+
+        #[test]
+        fn what_only_resembles_a_request_for_a_receipt_is_kept(
+            length in 0..RECEIPT_REQUEST.len(), other in any::<u8>(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
+        ) {
+            let mut input = [&RECEIPT_REQUEST[..length], &[other], b"\nnext"].concat();
+            if other == RECEIPT_REQUEST[length] {
+                input.truncate(length);
+            }
+            prop_assert_eq!(run(&fragments(&input, &cuts), max).0, model(&input, max));
+        }
+
+        #[test]
+        fn messages_that_end_with_nul_come_out_one_by_one_however_they_are_cut(
+            messages in proptest::collection::vec(proptest::collection::vec(message_byte(), 0..60), 1..8),
+            cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
+        ) {
+            let messages: Vec<Vec<u8>> = messages.into_iter().map(|m| [b"<13>".to_vec(), m].concat()).collect();
+            let input: Vec<u8> = messages.iter().flat_map(|m| [m.as_slice(), b"\0"].concat()).collect();
+            let (first, others) = messages.split_first().unwrap();
+            // Its end is not known to be a NUL while its lines come.
+            let mut expected = model(first, max);
+            for message in others {
+                for piece in message.strip_suffix(b"\n").unwrap_or(message).chunks(max) {
+                    expected.extend_from_slice(piece);
+                    expected.push(b'\n');
+                }
+            }
+            let (out, tally) = run(&fragments(&input, &cuts), max);
+            prop_assert_eq!(tally.framing_errors, 0);
+            prop_assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        }
+
+        #[test]
+        fn a_stream_is_the_same_lines_however_it_is_cut(
+            start in prop_oneof![Just(&b""[..]), Just(&b"<13>"[..]), Just(&b"<13>a\0"[..]), Just(RECEIPT_REQUEST)],
+            input in bytes_with_many_newlines(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
+        ) {
+            let input = [start, &input].concat();
+            prop_assert_eq!(run(&fragments(&input, &cuts), max), run(&[&input], max));
+        }
+
+        #[test]
         fn no_input_whatever_loses_a_byte_other_than_headers_and_newlines(
             input in bytes_with_many_newlines(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
         ) {
-            let kept = |bytes: &[u8]| bytes.iter().copied().filter(|b| !b"\n 0123456789".contains(b)).collect::<Vec<u8>>();
+            let kept = |bytes: &[u8]| bytes.iter().copied().filter(|b| !b"\0\n 0123456789".contains(b)).collect::<Vec<u8>>();
             let (out, _) = run(&fragments(&input, &cuts), max);
             prop_assert_eq!(kept(&out), kept(&input));
         }
@@ -415,6 +625,33 @@ mod tests {
         assert_eq!(sniff(b"12 <13>hello"), Some(Mode::FrameHeader));
         for open in ["", "1", "12", "12 ", "12 <", "12 <1", "12 <191"] {
             assert_eq!(sniff(open.as_bytes()), None, "{open}");
+        }
+    }
+
+    #[test]
+    fn a_nul_after_a_first_message_ends_all_messages_of_the_stream() {
+        let sent: [(&[u8], &[u8], u64); 8] = [
+            (b"<13>a\0<14>b\0", b"<13>a\n<14>b\n", 0),
+            (b"<13>a\0<14>not ended", b"<13>a\n<14>not ended\n", 0),
+            (
+                b"<13>Traceback\n  File\n\0<14>x\n  y\n\0\n<15>z\0",
+                b"<13>Traceback\n  File\n<14>x\n  y\n<15>z\n",
+                0,
+            ),
+            // Plain lines, whose NULs stay.
+            (b"<13>a\n<14>b\0c\n<15>d\0\n", b"<13>a\n<14>b\0c\n<15>d\0\n", 0),
+            (b"<13>a\n<14>b\n\0\n", b"<13>a\n<14>b\n\0\n", 0),
+            (b"<1234>a\0<13>b\0\n", b"<1234>a\0<13>b\0\n", 0),
+            (b"a\0<13>b\0\n", b"a\0<13>b\0\n", 0),
+            // No message follows: the NUL is taken for an end, and the rest is plain lines.
+            (b"<13>a\0b\0c\nd\n", b"<13>a\nb\0c\nd\n", 1),
+        ];
+        for (input, expected, framing_errors) in sent {
+            for size in 1..=input.len() {
+                let (out, tally) = run(&input.chunks(size).collect::<Vec<_>>(), 1 << 20);
+                assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+                assert_eq!(tally.framing_errors, framing_errors, "{}", input.escape_ascii());
+            }
         }
     }
 

@@ -154,6 +154,7 @@ impl Intake {
             let stamp = Stamp::new(format, Timestamp::now(), peer);
             framing.take(scratch, &mut |line| stamp.write(line, batch))
         };
+        self.metrics.tick();
         self.metrics.received_bytes.inc_by(bytes as u64);
         self.count(tally, "max_line");
         self.added(state, start);

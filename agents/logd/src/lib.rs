@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod pace;
 pub mod page;
 pub mod peers;
+pub mod proxy_header;
 pub mod read;
 pub mod server;
 pub mod settings;

@@ -1,11 +1,14 @@
 //! What logd counts. Every name here is documented in README.md and moved by a test.
 
+use kit::history::History;
 use kit::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Reason {
@@ -41,9 +44,22 @@ pub struct LogdMetrics {
     pub removed_files: Counter,
     pub rotated_files: Gauge,
     pub rotated_bytes: Gauge,
+    /// Past values of [`LogdMetrics::shown`], for the page.
+    pub history: Arc<History<4>>,
 }
 
 impl LogdMetrics {
+    /// The figures that the page plots: lines, bytes received, bytes written, open connections.
+    pub fn shown(&self) -> [u64; 4] {
+        let open = u64::try_from(self.connections_open.get()).unwrap_or_default();
+        [self.lines.get(), self.received_bytes.get(), self.written_bytes.get(), open]
+    }
+
+    /// Call before any of the shown figures changes.
+    pub fn tick(&self) {
+        self.history.tick(Instant::now(), || self.shown());
+    }
+
     pub fn register(metrics: &Metrics) -> LogdMetrics {
         // 100 µs to 1.6 s: from a fast device to one that is about to be replaced.
         let sync_seconds = Histogram::new((0..15).map(|step| 0.0001 * f64::from(1u32 << step)));
@@ -134,6 +150,7 @@ impl LogdMetrics {
                 ),
                 rotated_files: add!(rotated_files, "Rotated files kept", Gauge::default()),
                 rotated_bytes: add!(rotated_bytes, "Their bytes", Gauge::default()),
+                history: Arc::new(History::new(Instant::now(), [0; 4])),
             }
         })
     }

@@ -5,6 +5,8 @@ const LINES_MAX = 500;
 const LINE_CHARACTERS = 4200;
 
 const [LINES, RECEIVED, WRITTEN, OPEN] = [0, 1, 2, 3];
+// The first figures count up; the last is a level.
+const COUNTERS = 3;
 const history = new History(4);
 const plots = [
   new Plot(byId("plots"), "Lines a second", [["lines", LINES]]),
@@ -18,6 +20,7 @@ let tail = null;
 new Stream(() => "page/figures", {
   event(name, now) {
     const at = performance.now();
+    if (name === "history") return history.fill(now.rows, COUNTERS, now.interval_ms);
     if (last) {
       const seconds = Math.max(0.2, (at - last.at) / 1000);
       const grown = (figure) => Math.max(0, now[figure] - last.now[figure]) / seconds;
@@ -58,7 +61,7 @@ function draw(now) {
     ["Disk", free === null ? "–" : `${bytes(free)} of ${bytes(now.disk_bytes)} free`],
     ["Forced to the disk", count(now.syncs)], ["Failures", count(now.write_errors + now.sync_errors)],
   ]);
-  setText(byId("peers-caption"), now.peers.length ? "The largest since logd started" : "Nobody has sent anything yet.");
+  setText(byId("peers-caption"), now.peers.length ? "The largest since logd started" : "Nobody has sent anything yet. Try: echo hello | nc -N 127.0.0.1 6666");
   setRows(byId("peers"), now.peers.map((peer) => [peer.address ?? "all others", bytes(peer.bytes), count(peer.connections), count(peer.open)]));
   setText(byId("rotated-caption"), now.rotated ? `The newest ${now.newest.length} of ${count(now.rotated)}` : "Nothing was rotated yet.");
   setRows(byId("rotated"), now.newest.map((file) => [visible(file.name), bytes(file.bytes)]));
@@ -67,7 +70,10 @@ function draw(now) {
 // ---- the lines
 
 function follow() {
-  return new Stream(() => `page/lines?${new URLSearchParams({ with: byId("with").value })}`, {
+  const wanted = () => new URLSearchParams({
+    with: byId("with").value, regex: byId("regex").checked, since: byId("since").value.trim(), until: byId("until").value.trim(),
+  });
+  return new Stream(() => `page/lines?${wanted()}`, {
     event(name, news) {
       const left = [];
       if (news.more_lines) left.push(`${count(news.more_lines)} lines`);
@@ -75,21 +81,42 @@ function follow() {
       if (left.length) setText(byId("left-out"), `Too fast to be shown whole; left out just now: ${left.join(", ")}.`);
       show(news.lines);
     },
-    state(state) {
-      // The file's last lines are told again at each beginning.
+    state(state, text) {
+      // The server sends the newest lines again at each start.
       if (state === "open") {
         byId("lines").replaceChildren();
         setText(byId("left-out"), "");
-      }
+      } else setText(byId("left-out"), text);
     },
   });
+}
+
+const STAMPED = /^(\d{4}-\d\d-\d\dT\S+Z) (\S+) /;
+const JSON_STAMP = /^\{"time":"([^"]+)","peer":"([^"]+)",/;
+const LEVELS = [[/\b(fatal|critical|crit|error|err)\b/i, "bad"], [/\b(warning|warn)\b/i, "warn"]];
+
+/// A line with its level and peer in colour. Each peer keeps its colour.
+function row(line) {
+  const shown = visible(line, LINE_CHARACTERS) || " ";
+  const level = LEVELS.find(([words]) => words.test(shown))?.[1];
+  const stamp = STAMPED.exec(shown) ?? JSON_STAMP.exec(shown);
+  if (!stamp) return el("li", { class: level }, shown);
+  const start = stamp[0].lastIndexOf(stamp[2]);
+  const peer = el("span", { class: `peer p${colourOf(stamp[2])}` }, stamp[2]);
+  return el("li", { class: level }, shown.slice(0, start), peer, shown.slice(start + stamp[2].length));
+}
+
+/// One of four colours, by the peer's host.
+function colourOf(peer) {
+  const host = peer.slice(0, peer.lastIndexOf(":"));
+  return [...host].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) % 997, 7) % 4 + 1;
 }
 
 function show(lines) {
   const list = byId("lines");
   if (byId("pause").getAttribute("aria-pressed") === "true") return;
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.append(...lines.slice(-LINES_MAX).map((line) => el("li", {}, visible(line, LINE_CHARACTERS) || " ")));
+  list.append(...lines.slice(-LINES_MAX).map(row));
   while (list.children.length > LINES_MAX) list.firstChild.remove();
   // Who scrolled back wants to read.
   if (atEnd) list.scrollTop = list.scrollHeight;
@@ -105,4 +132,12 @@ byId("pause").addEventListener("click", (event) => {
   event.target.setAttribute("aria-pressed", String(!paused));
   setText(event.target, paused ? "Pause" : "Go on");
   if (paused) tail?.renew();
+});
+
+byId("download").addEventListener("click", () => {
+  const text = [...byId("lines").children].map((line) => `${line.textContent}\n`).join("");
+  const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  const link = el("a", { href: url, download: `logd-lines-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.txt` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
 });

@@ -2,8 +2,10 @@
 
 use crate::file::rotated::{self, directory_of};
 use crate::file::rotation::{Policy, Rotated};
+use crate::line_filter::LineFilter;
 use crate::metrics::LogdMetrics;
 use crate::peers::{PeerView, Peers};
+use crate::read::parse_since;
 use crate::tail::Tail;
 use axum::Router;
 use axum::extract::Query;
@@ -11,12 +13,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use kit::events::{Source, Streams};
-use kit::page::{Page, STREAMS_MAX, from_here_only};
+use kit::history::INTERVAL;
+use kit::page::{Page, STREAMS_MAX};
+use kit::page_access::Access;
 use kit::readiness::Readiness;
 use nix::sys::statvfs::statvfs;
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
@@ -40,25 +45,53 @@ pub struct Sight {
     pub lines: bool,
 }
 
-pub fn routes(sight: Sight) -> Router {
+pub fn routes(sight: Sight, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let (file, lines, tails) = (sight.file.clone(), sight.lines, streams.clone());
-    let figures = async move || streams.tell(Figures { sight: sight.clone(), first: true });
+    let figures = async move || streams.tell(Figures { sight: sight.clone(), next: Next::History });
     let tail = async move |Query(wanted): Query<Wanted>| -> Response {
         if !lines {
             return (StatusCode::FORBIDDEN, "lines are not shown: logd was started without --show-lines\n")
                 .into_response();
         }
-        tails.tell(Lines { tail: Some(Tail::new(file.clone(), &wanted.with)) }).into_response()
+        match wanted.filter() {
+            Ok(filter) => tails.tell(Lines { tail: Some(Tail::new(file.clone(), filter)) }).into_response(),
+            Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+        }
     };
     let own = Router::new().route(FIGURES, get(figures)).route("/page/lines", get(tail));
-    from_here_only(own.merge(kit::page::routes(PAGE)))
+    access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
-#[derive(Debug, Deserialize)]
+/// The lines that the page asks for; empty fields ask for nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Wanted {
-    #[serde(default)]
     with: String,
+    /// `with` is a regular expression, and not text.
+    regex: bool,
+    since: String,
+    until: String,
+}
+
+impl Wanted {
+    fn filter(&self) -> Result<LineFilter, String> {
+        let time = |text: &str| (!text.is_empty()).then(|| parse_since(text)).transpose();
+        let pattern = if self.regex { self.with.clone() } else { regex::escape(&self.with) };
+        let grep = (!pattern.is_empty()).then(|| Regex::new(&pattern)).transpose();
+        Ok(LineFilter {
+            since: time(&self.since)?,
+            until: time(&self.until)?,
+            grep: grep.map_err(|e| format!("no regular expression: {e}"))?,
+        })
+    }
+}
+
+/// Samples of the plotted figures, the newest of now.
+#[derive(Debug, Serialize)]
+struct Past {
+    interval_ms: u128,
+    rows: Vec<Vec<u64>>,
 }
 
 /// What a logd does at a moment, as it tells it.
@@ -121,6 +154,12 @@ impl From<Rotated> for RotatedShown {
 }
 
 impl Sight {
+    fn past(&self) -> Past {
+        let mut rows = self.metrics.history.rows(Instant::now());
+        rows.push([&[0], &self.metrics.shown()[..]].concat());
+        Past { interval_ms: INTERVAL.as_millis(), rows }
+    }
+
     fn look(&self) -> Shown {
         let policy = self.policy.borrow().clone();
         let rotated = rotated::list(&self.file).unwrap_or_default();
@@ -163,15 +202,28 @@ fn disk(directory: &Path) -> Option<(u64, u64)> {
     Some((bytes(disk.blocks_available()), bytes(disk.blocks())))
 }
 
+/// The stream behind the page and `logd stats`: first the past, then the figures once a second.
 struct Figures {
     sight: Sight,
-    first: bool,
+    next: Next,
+}
+
+#[derive(Clone, Copy)]
+enum Next {
+    History,
+    FirstFigures,
+    Figures,
 }
 
 impl Source for Figures {
     async fn next(&mut self) -> Option<(&'static str, String)> {
-        if !std::mem::take(&mut self.first) {
-            tokio::time::sleep(FIGURES_EVERY).await;
+        match self.next {
+            Next::History => {
+                self.next = Next::FirstFigures;
+                return Some(("history", serde_json::to_string(&self.sight.past()).ok()?));
+            }
+            Next::FirstFigures => self.next = Next::Figures,
+            Next::Figures => tokio::time::sleep(FIGURES_EVERY).await,
         }
         let sight = self.sight.clone();
         // A directory on a slow disk must not keep the probes waiting.

@@ -39,7 +39,7 @@ pub struct Options {
     pub grep: Option<Regex>,
 }
 
-fn parse_since(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
@@ -50,7 +50,7 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
 
 /// Prints to stdout until the end of the log, or for ever with `--follow`.
 pub fn read(options: &Options) -> Result<(), Fatal> {
-    let filter = LineFilter { since: options.since, grep: options.grep.clone() };
+    let filter = LineFilter { since: options.since, until: None, grep: options.grep.clone() };
     let stdout = io::stdout().lock();
     let mut printer =
         Printer { out: BufWriter::with_capacity(64 * 1024, stdout), filter, unfinished: Vec::new() };
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn print(options: &Options) -> String {
-        let filter = LineFilter { since: options.since, grep: options.grep.clone() };
+        let filter = LineFilter { since: options.since, until: None, grep: options.grep.clone() };
         let out = BufWriter::with_capacity(1, Reader(Vec::new()));
         let mut printer = Printer { out, filter, unfinished: Vec::new() };
         match print_log(options, &mut printer) {

@@ -8,6 +8,7 @@ use crate::intake::Intake;
 use crate::line_format::LineFormat;
 use crate::metrics::{LogdMetrics, Reason};
 use crate::peers::Peers;
+use crate::proxy_header;
 use crate::settings::SyncMode;
 use kit::accept::{Arrival, Gate, reset_on_close};
 use kit::allow::AllowList;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub connections_max: usize,
     pub held_bytes_max: usize,
     pub keepalive: Duration,
+    /// Each connection begins with the header of a proxy.
+    pub proxy_protocol: bool,
     pub limits: watch::Receiver<Limits>,
     pub allow: watch::Receiver<AllowList>,
     pub tls: Tls,
@@ -80,6 +83,7 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
         limits: plan.limits,
         tls: plan.tls,
         keepalive: plan.keepalive,
+        proxy_protocol: plan.proxy_protocol,
         peers: plan.peers,
     });
     let connections = TaskTracker::new();
@@ -134,6 +138,7 @@ struct Door {
     limits: watch::Receiver<Limits>,
     tls: Tls,
     keepalive: Duration,
+    proxy_protocol: bool,
     peers: Peers,
 }
 
@@ -165,27 +170,57 @@ async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
 }
 
 impl Door {
-    async fn meet(self: Rc<Door>, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+    async fn meet(
+        self: Rc<Door>,
+        stream: TcpStream,
+        accepted_from: SocketAddr,
+        _permit: OwnedSemaphorePermit,
+    ) {
         let metrics = &self.shared.intake.metrics;
+        metrics.tick();
         metrics.connections_open.inc();
         keep_alive(&stream, self.keepalive);
-        let limits = *self.limits.borrow();
-        let tls = self.tls.borrow().clone();
-        let origin = Origin { address: peer, volume: self.peers.meet(peer.ip()) };
-        let ending = match tls {
-            None => serve(stream, &origin, &self.shared, limits).await,
-            Some(config) => match tls::accept(config, stream, peer).await {
-                // Boxed: only TLS connections pay for its size.
-                Some(stream) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
-                None => Ending::Reset("tls"),
-            },
+        let (peer, ending) = if self.proxy_protocol {
+            // Boxed: only proxied connections pay for its size.
+            Box::pin(self.serve_proxied(stream, accepted_from)).await
+        } else {
+            (accepted_from, self.serve(stream, accepted_from).await)
         };
         match ending {
             Ending::Receipt => metrics.receipts.inc(),
             Ending::Reset(reason) => metrics.resets.get_or_create(&Reason { reason }).inc(),
         };
         tracing::debug!(%peer, ?ending, "connection ended");
+        metrics.tick();
         metrics.connections_open.dec();
+    }
+
+    /// Serves a connection that a proxy passes on. The header comes before TLS and before any line.
+    async fn serve_proxied(&self, mut stream: TcpStream, proxy: SocketAddr) -> (SocketAddr, Ending) {
+        match proxy_header::read(&mut stream).await {
+            Ok(named) => {
+                let peer = named.unwrap_or(proxy);
+                (peer, self.serve(stream, peer).await)
+            }
+            Err(error) => {
+                tracing::debug!(%proxy, %error, "connection refused");
+                (proxy, Ending::Reset("proxy_header"))
+            }
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> Ending {
+        let limits = *self.limits.borrow();
+        let tls = self.tls.borrow().clone();
+        let origin = Origin { address: peer, volume: self.peers.meet(peer.ip()) };
+        match tls {
+            None => serve(stream, &origin, &self.shared, limits).await,
+            Some(config) => match tls::accept(config, stream, peer).await {
+                // Boxed: only TLS connections pay for its size.
+                Some(stream) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
+                None => Ending::Reset("tls"),
+            },
+        }
     }
 }
 

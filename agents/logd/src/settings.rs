@@ -3,7 +3,9 @@
 use crate::file::rotation::Policy;
 use crate::line_format::LineFormat;
 use kit::allow::Allowed;
-use kit::settings::{Common, Door, parse_duration, parse_size};
+use kit::help::examples;
+use kit::page_access::PageToken;
+use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
 use kit::tls::ServerFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,10 +14,13 @@ use std::time::Duration;
 
 /// Takes log lines over TCP and keeps them in a file. A sender that half-closes and then reads the end of
 /// the stream knows that everything it sent is in the file.
-///
-/// Try it: logd & echo hello | nc -N 127.0.0.1 6666; cat node_log
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "logd", args_conflicts_with_subcommands = true, max_term_width = 110)]
+#[command(name = "logd", args_conflicts_with_subcommands = true, max_term_width = 110,
+    after_long_help = examples(&[
+        "logd & echo hello | logsend && cat node_log",
+        "logd --listen 127.0.0.1:7777 --admin none --format stamped --sync always",
+        "logd --file /var/log/node.log --rotate-bytes 16MiB --keep-files 8",
+    ]))]
 pub struct Flags {
     #[command(flatten)]
     pub serve: Serve,
@@ -27,15 +32,24 @@ pub struct Flags {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Print the log, rotated files first, in the order in which it was written
+    #[command(after_long_help = examples(&[
+        "logd read --since 2h",
+        "logd read --file /var/log/logd/node.log --grep 'error|warning'",
+        "logd read --follow",
+    ]))]
     Read(crate::read::Options),
     /// Show what comes in, from whom, and onto what disk, as the page does
+    #[command(after_long_help = examples(&[
+        "logd stats --watch",
+        "logd stats --admin 127.0.0.1:7667 --json",
+    ]))]
     Stats(crate::stats::Options),
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
     /// Where to take lines; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used instead
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", help_heading = "Taking lines")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", value_parser = parse_address, help_heading = "Taking lines")]
     pub listen: SocketAddr,
 
     /// Who may send: networks, addresses, `local` (loopback, private, link-local) or `any`
@@ -61,13 +75,18 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Taking lines")]
     pub max_held: u64,
 
-    /// Reset a connection that sent nothing for so long; 0s: never
+    /// Reset connections idle for this long; 0s: never
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Taking lines")]
     pub idle_timeout: Duration,
 
-    /// Find dead peers by probing a silent connection after so long; 0s: never
+    /// Probe a silent connection after this long, to find dead peers; 0s: never
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Taking lines")]
     pub keepalive: Duration,
+
+    /// Expect a PROXY protocol header (version 1 or 2) on every connection, and name the peer in it instead of the proxy.
+    /// Connections without one are reset. `--allow` is about the proxy
+    #[arg(long, help_heading = "Taking lines")]
+    pub proxy_protocol: bool,
 
     #[command(flatten)]
     pub tls: ServerFiles,
@@ -80,7 +99,7 @@ pub struct Serve {
     #[arg(long, value_name = "FORMAT", default_value = "raw", help_heading = "Keeping lines")]
     pub format: LineFormat,
 
-    /// When lines are forced to the disk: `always` (before the receipt), `never`, or at the latest after so long
+    /// When lines are forced to the disk: `always` (before the receipt), `never`, or at the latest after this long
     #[arg(long, value_name = "WHEN", default_value = "1s", help_heading = "Keeping lines")]
     pub sync: SyncMode,
 
@@ -108,7 +127,10 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667", help_heading = "Process")]
     pub admin: Door,
 
-    /// Show the newest lines on the page, too: to every user of this host
+    #[command(flatten)]
+    pub page: PageToken,
+
+    /// Show the newest lines on the page, too: to every user of this host, and to whoever has the page's token
     #[arg(long, help_heading = "Process")]
     pub show_lines: bool,
 

@@ -106,11 +106,16 @@ impl Teller {
         }
     }
 
-    /// The next figures, as they were told.
+    /// Returns the data of the next `figures` event, as text and parsed.
     async fn next(&mut self) -> Result<(String, Shown), Fatal> {
+        let mut event = String::new();
         loop {
             let line = self.line().await?;
-            if let Some(told) = line.strip_prefix("data: ") {
+            if let Some(name) = line.strip_prefix("event: ") {
+                event = name.to_owned();
+            } else if event == "figures"
+                && let Some(told) = line.strip_prefix("data: ")
+            {
                 let shown = serde_json::from_str(told).map_err(|e| self.stranger().because(e))?;
                 return Ok((told.to_owned(), shown));
             }

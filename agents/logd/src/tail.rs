@@ -1,12 +1,12 @@
-//! The file's newest lines as they come, for the page: no more of them than eyes can take.
+//! The file's newest lines as they come, for the page: no more of them than a person can read.
 
-use memchr::memmem;
+use crate::line_filter::LineFilter;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-/// Shown at the beginning.
+/// Read of the end of the file at first, without a filter. With one, a whole look is searched.
 const FIRST_BYTES: u64 = 16 << 10;
 /// Read at one look: some of the longest lines. A file that grows faster is not shown whole; that it was not is said.
 const LOOK_BYTES: usize = 4 << 20;
@@ -34,8 +34,7 @@ impl News {
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,
-    /// Only lines with these bytes in them.
-    with: Vec<u8>,
+    filter: LineFilter,
     file: Option<File>,
     at: u64,
     /// A line whose end has not come yet.
@@ -45,9 +44,8 @@ pub struct Tail {
 }
 
 impl Tail {
-    pub fn new(path: PathBuf, with: &str) -> Tail {
-        let with = with.as_bytes().to_vec();
-        Tail { path, with, file: None, at: 0, held: Vec::new(), in_the_middle: false }
+    pub fn new(path: PathBuf, filter: LineFilter) -> Tail {
+        Tail { path, filter, file: None, at: 0, held: Vec::new(), in_the_middle: false }
     }
 
     /// What was added since the last look. Follows the path when the file is rotated, after its last line.
@@ -55,7 +53,8 @@ impl Tail {
         let mut news = News::default();
         if self.file.is_none() {
             let file = File::open(&self.path)?;
-            self.at = file.metadata()?.len().saturating_sub(FIRST_BYTES);
+            let first_bytes = if self.filter.is_empty() { FIRST_BYTES } else { LOOK_BYTES as u64 };
+            self.at = file.metadata()?.len().saturating_sub(first_bytes);
             self.in_the_middle = self.at > 0;
             self.file = Some(file);
         }
@@ -109,7 +108,7 @@ impl Tail {
         };
         let rest = self.held.split_off(end + 1);
         for line in self.held[..end].split(|b| *b == b'\n').skip(usize::from(self.in_the_middle)) {
-            if memmem::find(line, &self.with).is_some() {
+            if self.filter.passes(line) {
                 news.lines.push(shown(line));
             }
         }
@@ -129,6 +128,10 @@ fn shown(line: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    fn grep(regex: &str) -> LineFilter {
+        LineFilter { grep: Some(regex.parse().unwrap()), ..LineFilter::default() }
+    }
 
     struct Log {
         directory: tempfile::TempDir,
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn whole_lines_that_have_the_text_are_told_once() {
         let log = Log::with("old error\nfine\n");
-        let mut tail = Tail::new(log.path(), "error");
+        let mut tail = Tail::new(log.path(), grep("error"));
         assert_eq!(tail.look().unwrap().lines, ["old error"]);
         assert!(tail.look().unwrap().is_empty());
         log.add("half an err");
@@ -166,7 +169,7 @@ mod tests {
     #[test]
     fn rotation_and_emptying_lose_nothing() {
         let log = Log::with("one\n");
-        let mut tail = Tail::new(log.path(), "");
+        let mut tail = Tail::new(log.path(), LineFilter::default());
         assert_eq!(tail.look().unwrap().lines, ["one"]);
         log.add("two\n");
         std::fs::rename(log.path(), log.path().with_extension("1")).unwrap();
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn more_than_eyes_can_take_is_left_out_and_said() {
         let log = Log::with("start\n");
-        let mut tail = Tail::new(log.path(), "");
+        let mut tail = Tail::new(log.path(), LineFilter::default());
         tail.look().unwrap();
         log.add("0123456\n".repeat(1000));
         let news = tail.look().unwrap();
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn a_line_without_end_takes_no_more_memory_than_two_looks() {
         let log = Log::with("");
-        let mut tail = Tail::new(log.path(), "");
+        let mut tail = Tail::new(log.path(), LineFilter::default());
         for _ in 0..16 {
             log.add(vec![b'z'; 1 << 20]);
             tail.look().unwrap();

@@ -1,7 +1,8 @@
-//! Appending lines to a file instead of sending them: exactly one O_APPEND write a line, so that writers of
-//! the same file never mix inside a line.
+//! Appends lines to a file instead of sending them, with exactly one O_APPEND write a line, so that several
+//! writers of the same file never mix within a line.
 
 use crate::sink::Sink;
+use crate::tally::counted;
 use kit::exit::{Exit, Fatal};
 use kit::stop::Stop;
 use std::cell::RefCell;
@@ -13,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How soon a file that was rotated away is noticed without a SIGHUP.
+/// A rotation of the file is noticed within this time, or at once after a SIGHUP.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A full disk is tried again this often.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Pause between two attempts to write to a full disk.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The file as a sink.
+/// Appends every line that it takes to one file.
 pub(crate) struct Append {
     path: PathBuf,
     state: RefCell<State>,
@@ -28,7 +29,7 @@ struct State {
     file: File,
     looked: Instant,
     hangups: watch::Receiver<u64>,
-    /// Lines that could not be written; nothing more is read until they are.
+    /// Lines that could not be written yet. Nothing more is read meanwhile.
     pending: VecDeque<Vec<u8>>,
     error: Option<io::Error>,
     lines: u64,
@@ -50,7 +51,7 @@ impl Append {
         Ok(Append { path: path.to_owned(), state: RefCell::new(state) })
     }
 
-    /// The last words: what was done, and what could not be.
+    /// Logs what was done. Fails if lines are left.
     pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
         let State { pending, error, lines, .. } = self.state.into_inner();
         tracing::info!(file = %self.path.display(), lines, "done");
@@ -58,7 +59,7 @@ impl Append {
             return Ok(exit);
         }
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
-        let message = format!("{} lines not appended to {}", pending.len(), self.path.display());
+        let message = format!("{} not appended to {}", counted(pending.len() as u64), self.path.display());
         let fatal = Fatal::new(code, message);
         Err(match error {
             Some(error) => fatal.because(error),
@@ -70,7 +71,7 @@ impl Append {
 impl Sink for Append {
     async fn room(&self) {
         while !self.state.borrow_mut().write_pending(&self.path) {
-            tokio::time::sleep(TRY_AGAIN).await;
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 
@@ -84,7 +85,7 @@ impl Sink for Append {
 }
 
 impl State {
-    /// Whether all is written.
+    /// Writes what is pending. Returns true when nothing is left.
     fn write_pending(&mut self, path: &Path) -> bool {
         while let Some(line) = self.pending.front_mut() {
             let written = follow(path, &mut self.file, &mut self.looked, &mut self.hangups)
@@ -93,14 +94,14 @@ impl State {
                 Ok(length) if length == line.len() => {
                     self.pending.pop_front();
                     self.lines += 1;
-                    self.back(path);
+                    self.recovered(path);
                 }
-                // A disk that fills up in the middle of a line: the rest follows when there is room.
+                // The disk filled up in the middle of a line: the rest follows when there is room.
                 Ok(length) => drop(line.drain(..length)),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if self.error.is_none() {
-                        tracing::error!(file = %path.display(), %error, "cannot append, trying again");
+                        tracing::error!(file = %path.display(), %error, "cannot append to the file, trying again");
                     }
                     self.error = Some(error);
                     return false;
@@ -110,14 +111,14 @@ impl State {
         true
     }
 
-    fn back(&mut self, path: &Path) {
+    fn recovered(&mut self, path: &Path) {
         if self.error.take().is_some() {
             tracing::info!(file = %path.display(), "appending again");
         }
     }
 }
 
-/// Opens the file anew when its name stands for another one, as after a rotation.
+/// Reopens the file when its name belongs to another one, as after a rotation.
 fn follow(
     path: &Path,
     file: &mut File,

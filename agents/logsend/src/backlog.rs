@@ -1,8 +1,7 @@
-//! What has been read and not been handed over: in memory, and in the spool while logd is away.
+//! Holds the lines that were read and have no receipt yet: in memory, and in the spool while logd is away.
 //!
-//! The order is always: what is in flight, then the spool, then memory. So as long as the spool holds
-//! anything, the next batch is its oldest segment; and what is in flight from memory moves to the spool
-//! before anything younger does.
+//! The order is always: the batch in flight, then the spool, then memory. While the spool holds anything, the
+//! next batch is its oldest segment. A batch in flight from memory moves to the spool before any younger line.
 
 use crate::flags::Flags;
 use crate::outbox::{Batch, Outbox};
@@ -12,7 +11,7 @@ use kit::exit::Fatal;
 use std::io;
 use std::rc::Rc;
 
-/// A spool is made of at least so many segments, so that dropping the oldest never drops most of it.
+/// A spool has at least this many segments, so that dropping the oldest one never drops most of it.
 const SEGMENTS_MIN: usize = 4;
 
 /// The lines between the input and the receipt.
@@ -21,9 +20,9 @@ pub(crate) struct Backlog {
     outbox: Outbox,
     spool: Option<Spool>,
     in_flight: Option<(Rc<Batch>, Home)>,
-    /// Since the last receipt an attempt has failed or stalled.
+    /// True if an attempt has failed or stalled since the last receipt.
     away: bool,
-    /// What was said about the spool since then, to say it once.
+    /// Messages about the spool that were logged since then: each is logged once.
     said_full: bool,
     said_error: bool,
     dropped_lines: u64,
@@ -31,7 +30,7 @@ pub(crate) struct Backlog {
     tally: Tally,
 }
 
-/// Where a batch in flight goes back to when it fails.
+/// The place to which a batch in flight returns when it fails.
 #[derive(Clone, Copy, Debug)]
 enum Home {
     Memory,
@@ -39,7 +38,7 @@ enum Home {
 }
 
 impl Backlog {
-    /// Opens the spool, if there is to be one; what an earlier run left in it goes first.
+    /// Opens the spool if there is one. Lines that an earlier run left in it are sent first.
     pub(crate) fn open(flags: &Flags) -> Result<Backlog, Fatal> {
         let mut batch_bytes_max = flags.batch_bytes;
         let mut spool = None;
@@ -48,7 +47,7 @@ impl Backlog {
             let opened =
                 Spool::open(directory, batch_bytes_max as u64, flags.spool_bytes as u64, flags.spool_full)?;
             if !opened.is_empty() {
-                tracing::info!(spool = %directory.display(), lines = opened.lines(), "an earlier run left lines");
+                tracing::info!(spool = %directory.display(), lines = opened.lines(), "sending the lines that an earlier run left in the spool");
             }
             spool = Some(opened);
         }
@@ -74,11 +73,20 @@ impl Backlog {
     }
 
     pub(crate) fn has_room(&self) -> bool {
+        // With drop-oldest `settle` makes room, if need be by dropping lines.
+        self.bytes_in_memory() < self.buffer_bytes_max || (self.away && self.drops_oldest())
+    }
+
+    fn bytes_in_memory(&self) -> usize {
         let in_flight = match &self.in_flight {
             Some((batch, Home::Memory)) => batch.bytes.len(),
             _ => 0,
         };
-        self.outbox.bytes() + in_flight < self.buffer_bytes_max
+        self.outbox.bytes() + in_flight
+    }
+
+    fn drops_oldest(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::drops_oldest)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -101,7 +109,7 @@ impl Backlog {
         self.outbox.lines() + in_flight + self.spool.as_ref().map_or(0, Spool::lines)
     }
 
-    /// The oldest batch, which is in flight until `delivered` or `failed` is called.
+    /// Takes the oldest batch. It is in flight until `delivered` or `failed` is called.
     pub(crate) fn take(&mut self) -> io::Result<Option<Rc<Batch>>> {
         let oldest = match self.oldest_spooled()? {
             Some((number, batch)) => Some((batch, Home::Segment(number))),
@@ -116,7 +124,7 @@ impl Backlog {
         loop {
             match spool.head() {
                 Err((number, e)) if e.kind() == io::ErrorKind::NotFound => {
-                    tracing::error!(spool = %spool.directory().display(), number, "somebody removed a segment");
+                    tracing::error!(spool = %spool.directory().display(), number, "a segment was removed by another program, its lines are lost");
                     spool.forget(number);
                     self.dropped_lines += spool.take_dropped();
                 }
@@ -126,7 +134,7 @@ impl Backlog {
         }
     }
 
-    /// The receipt of what was in flight came.
+    /// Removes the batch in flight after its receipt.
     pub(crate) fn delivered(&mut self) {
         let Some((batch, home)) = self.in_flight.take() else { return };
         self.tally.lines.add(batch.lines);
@@ -138,7 +146,7 @@ impl Backlog {
         self.end_absence();
     }
 
-    /// An attempt failed; what was in flight goes back to where it came from.
+    /// Returns the batch in flight to its place after a failed attempt.
     pub(crate) fn failed(&mut self) {
         self.tally.retries.add(1);
         self.put_back();
@@ -152,27 +160,44 @@ impl Backlog {
         }
     }
 
-    /// An attempt takes long; it may still succeed.
+    /// Starts to spool because an attempt takes long. It may still succeed.
     pub(crate) fn stalled(&mut self) {
         self.away = true;
         self.settle();
     }
 
-    /// While logd is away, what is in memory belongs into the spool.
+    /// While logd is away, moves the lines from memory to the spool. When the spool cannot take them,
+    /// `drop-oldest` drops what exceeds the memory bound, so that the writer is not held up.
     pub(crate) fn settle(&mut self) {
-        if !self.away || !self.settle_in_flight() {
-            return;
+        if self.away && !self.settle_in_spool() && self.drops_oldest() {
+            self.drop_from_memory();
+        }
+    }
+
+    /// Returns false if lines are left in memory.
+    fn settle_in_spool(&mut self) -> bool {
+        if !self.settle_in_flight() {
+            return false;
         }
         while let Some(batch) = self.outbox.pop() {
             if !self.spooled(&batch) {
                 self.outbox.put_back(batch);
-                return;
+                return false;
             }
+        }
+        true
+    }
+
+    fn drop_from_memory(&mut self) {
+        while self.bytes_in_memory() >= self.buffer_bytes_max
+            && let Some(batch) = self.outbox.pop()
+        {
+            self.dropped_lines += batch.lines;
         }
     }
 
-    /// What is in flight from memory is older than the rest. The spool is empty then: had it held anything,
-    /// that would have been in flight.
+    /// Moves a batch in flight from memory to the spool first, since it is the oldest. The spool is empty then:
+    /// otherwise one of its segments would be in flight.
     fn settle_in_flight(&mut self) -> bool {
         let Some((batch, Home::Memory)) = &self.in_flight else { return true };
         let batch = batch.clone();
@@ -192,11 +217,11 @@ impl Backlog {
             _ => None,
         };
         let added = spool.add(batch, in_flight);
-        self.booked(batch, added)
+        self.count_addition(batch, added)
     }
 
-    /// Keeps the books about an addition and says once what everybody should know.
-    fn booked(&mut self, batch: &Batch, added: io::Result<Added>) -> bool {
+    /// Counts an addition to the spool, and logs trouble once. Returns true if the batch was kept.
+    fn count_addition(&mut self, batch: &Batch, added: io::Result<Added>) -> bool {
         let Some(spool) = &mut self.spool else { return false };
         let dropped_lines = spool.take_dropped();
         let directory = spool.directory().display();
@@ -214,7 +239,12 @@ impl Backlog {
                 self.said_full = true;
             }
             Err(error) if !self.said_error => {
-                tracing::error!(spool = %directory, %error, "cannot write to the spool: nothing more is read");
+                let consequence = if spool.drops_oldest() {
+                    "the oldest lines are dropped"
+                } else {
+                    "nothing more is read"
+                };
+                tracing::error!(spool = %directory, %error, "cannot write to the spool: {consequence}");
                 self.said_error = true;
             }
             _ => {}
@@ -233,7 +263,7 @@ impl Backlog {
         }
     }
 
-    /// The end: what is left goes to the spool, even above its bound. Returns how many lines are lost.
+    /// Puts what is left into the spool at the end, even above its bound. Returns how many lines are lost.
     pub(crate) fn close(mut self) -> u64 {
         self.put_back();
         let mut lost_lines = self.outbox.lines();
@@ -241,7 +271,7 @@ impl Backlog {
             while let Some(batch) = self.outbox.pop() {
                 let Some(spool) = &mut self.spool else { break };
                 let added = spool.add_at_the_end(&batch);
-                if !self.booked(&batch, added) {
+                if !self.count_addition(&batch, added) {
                     break;
                 }
                 lost_lines -= batch.lines;
@@ -254,7 +284,11 @@ impl Backlog {
             if let Err(error) = spool.sync() {
                 tracing::warn!(spool = directory, %error, "cannot sync the spool");
             }
-            tracing::info!(spool = directory, lines = spool.lines(), "left in the spool for the next run");
+            tracing::info!(
+                spool = directory,
+                lines = spool.lines(),
+                "lines are left in the spool for the next run"
+            );
         }
         self.end_absence();
         self.tally.log();
@@ -296,10 +330,10 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
-        /// Whatever happens in whatever order: each line is delivered once and in its turn, or was dropped
-        /// and counted where that is allowed.
+        /// In any order of events, each line is delivered once and in order, or dropped and counted where that is
+        /// allowed.
         #[test]
-        fn between_memory_and_spool_no_line_is_lost_doubled_or_out_of_order(
+        fn lines_are_delivered_once_and_in_order(
             steps in prop::collection::vec(step(), 1..120),
             when_full in prop_oneof![Just(WhenFull::Wait), Just(WhenFull::DropOldest)],
         ) {

@@ -1,29 +1,33 @@
-//! Running a command on the caller's behalf: its output is the input, its signals and its end are passed on.
+//! Runs a command on the caller's behalf: its output is the input, signals and its exit code are passed on,
+//! and it never outlives this process.
 
 use crate::sink::Sink;
 use crate::stream::Stream;
+use kit::commands::{FORWARDED, Guard, Reach};
 use kit::exit::{Exit, Fatal};
 use kit::stop::Stop;
 use nix::errno::Errno;
-use nix::sys::signal::{self, Signal};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 use std::ffi::OsString;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::task::Poll;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 
-/// What a supervisor may send and the command may want to hear.
-const FORWARDED: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Names the spool of this process, which has one user at a time.
+const SPOOL_VARIABLE: &str = "LOGSEND_SPOOL";
 
 /// A started command.
 pub(crate) struct Command {
     pid: Pid,
+    reach: Reach,
+    guard: Guard,
     streams: [Stream; 2],
     exit: Option<Exit>,
     child_ends: unix::Signal,
@@ -31,10 +35,10 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Starts `argv` with this process's stdin; an exit code of 126 or 127 tells, as in a shell, that it
-    /// could not be run or found.
+    /// Starts `argv` with this process's stdin. Exit codes 126 (not executable) and 127 (not found) are those of
+    /// a shell.
     pub(crate) fn start(argv: &[OsString], line_bytes_max: usize, tee: bool) -> Result<Command, Fatal> {
-        let system = |e| Fatal::new(Exit::System, "cannot watch over a command").because(e);
+        let system = |e| Fatal::new(Exit::System, "cannot supervise a command").because(e);
         let Some((program, arguments)) = argv.split_first() else {
             return Err(Fatal::new(Exit::Usage, "no command"));
         };
@@ -43,8 +47,16 @@ impl Command {
         let catch = |signal: Signal| Ok((unix::signal(SignalKind::from_raw(signal as i32))?, signal));
         let signals = FORWARDED.into_iter().map(catch).collect::<io::Result<_>>().map_err(system)?;
 
+        let guard = Guard::start(1).map_err(system)?;
         let mut command = std::process::Command::new(program);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A logsend in the command would be refused.
+        command.env_remove(SPOOL_VARIABLE);
+        let reach = reach();
+        if reach == Reach::Group {
+            command.process_group(0);
+        }
+        guard.watch(&mut command, reach);
         let mut child = command.spawn().map_err(|e| {
             let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
             Fatal::new(Exit::Command(code), format!("cannot run {}", program.display())).because(e)
@@ -57,13 +69,14 @@ impl Command {
         let out = stream(child.stdout.take().map(OwnedFd::from), echo(Box::new(io::stdout())))?;
         let err = stream(child.stderr.take().map(OwnedFd::from), echo(Box::new(io::stderr())))?;
         let pid = i32::try_from(child.id()).map_err(|e| system(io::Error::other(e)))?;
-        Ok(Command { pid: Pid::from_raw(pid), streams: [out, err], exit: None, child_ends, signals })
+        let (pid, streams) = (Pid::from_raw(pid), [out, err]);
+        Ok(Command { pid, reach, guard, streams, exit: None, child_ends, signals })
     }
 
-    /// Until the command has ended and everything that was written to its pipes is read. What it leaves
-    /// behind may write on, as in `COMMAND | …`; once a stop is asked for, only the command is waited for.
+    /// Returns when the command has ended and its pipes are read to the end. Processes that it left behind may
+    /// write on, as in `COMMAND | …`. After a signal to stop, only the command itself is waited for.
     pub(crate) async fn feed(&mut self, sink: &impl Sink, stop: &Stop) {
-        let Command { pid, streams: [out, err], exit, child_ends, signals } = self;
+        let Command { pid, reach, guard, streams: [out, err], exit, child_ends, signals } = self;
         let quit = CancellationToken::new();
         {
             let pumps = async { tokio::join!(out.pump(sink, &quit), err.pump(sink, &quit)) };
@@ -72,23 +85,24 @@ impl Command {
             while !pumped || exit.is_none() {
                 tokio::select! {
                     _ = &mut pumps, if !pumped => pumped = true,
-                    _ = child_ends.recv() => *exit = exit.or(reap(*pid)),
-                    signal = next(signals) => if exit.is_none() { forward(*pid, signal) },
+                    _ = child_ends.recv() => *exit = exit.or(reap(guard, *pid)),
+                    signal = next(signals) => if exit.is_none() { forward(*pid, *reach, signal) },
                     () = stop.drain.cancelled(), if exit.is_some() && !quit.is_cancelled() => quit.cancel(),
                 }
             }
         }
         if quit.is_cancelled() {
-            // Its end may be known before its last words are read, and there is still time to deliver them.
+            // The end may be noticed before the last output is read, and there is still time to deliver it.
             [out, err].into_iter().for_each(|stream| stream.take_the_rest(sink));
         }
     }
 
-    /// Takes what is left to be had; a command that still runs is killed.
+    /// Kills the command if it still runs, and takes what is left in its pipes.
     pub(crate) fn close(&mut self, sink: &impl Sink) -> Exit {
         let exit = self.exit.unwrap_or_else(|| {
             tracing::warn!(pid = self.pid.as_raw(), "killing the command, it has not ended in time");
-            let _ = signal::kill(self.pid, Signal::SIGKILL);
+            let _ = send(self.pid, self.reach, Signal::SIGKILL);
+            self.guard.retire(self.pid);
             loop {
                 match waitpid(self.pid, None) {
                     Ok(status) => break exit_of(status).unwrap_or(Exit::Failure),
@@ -104,20 +118,24 @@ impl Command {
     }
 }
 
-/// Collects every child that has ended, adopted ones too: as process 1 there is nobody else to do it.
-fn reap(command: Pid) -> Option<Exit> {
+/// Collects every child that has ended. Returns the exit code of the command if it was among them.
+fn reap(guard: &Guard, command: Pid) -> Option<Exit> {
     let mut exit = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => return exit,
-            Ok(status) if status.pid() == Some(command) => exit = exit_of(status),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return exit,
+    while let Ok(Some(status)) = guard.collect() {
+        if status.pid() == Some(command) {
+            exit = exit_of(status);
         }
     }
+    exit
 }
 
-/// As a shell tells it: the code itself, or 128 and the signal's number.
+/// A command in its own group is stopped with everything that it started. At a terminal it stays in the group
+/// of this process: from another one it could not read the terminal, and Ctrl-C would not reach it.
+fn reach() -> Reach {
+    if std::fs::File::open("/dev/tty").is_ok() { Reach::Process } else { Reach::Group }
+}
+
+/// Maps the end of a command as a shell does: its exit code, or 128 plus the number of the signal.
 fn exit_of(status: WaitStatus) -> Option<Exit> {
     let code = match status {
         WaitStatus::Exited(_, code) => code,
@@ -127,13 +145,20 @@ fn exit_of(status: WaitStatus) -> Option<Exit> {
     Some(u8::try_from(code).map_or(Exit::Failure, Exit::Command))
 }
 
-fn forward(pid: Pid, signal: Signal) {
+fn forward(pid: Pid, reach: Reach, signal: Signal) {
     // A Ctrl-C reaches the whole foreground group; sent again it would count as the second one.
-    if matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && is_in_foreground() {
+    if reach == Reach::Process && matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && is_in_foreground() {
         return;
     }
-    if let Err(error) = signal::kill(pid, signal) {
+    if let Err(error) = send(pid, reach, signal) {
         tracing::warn!(%error, %signal, "cannot pass on the signal");
+    }
+}
+
+fn send(pid: Pid, reach: Reach, signal: Signal) -> nix::Result<()> {
+    match reach {
+        Reach::Process => kill(pid, signal),
+        Reach::Group => killpg(pid, signal),
     }
 }
 

@@ -1,17 +1,25 @@
-//! The settings of logsend, each with the bound or habit that it sets.
+//! The flags of logsend.
 
+use crate::answer::Receipt;
+use crate::host;
 use kit::exit::{Exit, Fatal};
+use kit::help::examples;
 use kit::settings::{Common, parse_duration, parse_size};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Hands log lines to logd and knows that they arrived: the lines of stdin, of a command, or a greeting.
+/// Sends log lines to logd and knows that they arrived: the lines of stdin, of a command, or a greeting.
 ///
-/// A batch counts as delivered only with logd's receipt; without one it is sent again. Each long flag is
-/// also an environment variable (LOGSEND_SPOOL for --spool) and a key of the --config file.
+/// A batch counts as delivered only with logd's receipt; without one it is sent again. Each long flag is also an environment
+/// variable (LOGSEND_SPOOL for --spool) and a key of the --config file.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "logsend", mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")))]
+#[command(name = "logsend", after_long_help = examples(&[
+        "my-program 2>&1 | logsend --host 10.0.0.5",
+        "logsend --spool /var/spool/logsend -- my-program     # exits with the program's code",
+        "logsend --greet 15s",
+    ]),
+    mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")))]
 pub(crate) struct Flags {
     /// Run this command and send the lines of its stdout and stderr; its exit code is passed on
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "greet")]
@@ -21,16 +29,16 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = parse_interval, help_heading = "Input")]
     pub(crate) greet: Option<Duration>,
 
-    /// Also echo what is read: a command's stdout to stdout and stderr to stderr, stdin to stdout
+    /// Also echo the input: a command's stdout to stdout and its stderr to stderr, stdin to stdout
     #[arg(long, conflicts_with = "greet", help_heading = "Input")]
     pub(crate) tee: bool,
 
-    /// A longer line is sent in pieces of this size, each a line of its own
+    /// Send a longer line in pieces of this size, each a line of its own
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_bound, help_heading = "Input")]
     pub(crate) max_line: usize,
 
-    /// logd's host; without it $HOST_IP, else $NODE_IP, else 127.0.0.1
-    #[arg(long, value_name = "HOST", help_heading = "Where to")]
+    /// logd's host name or address, without a port; the default is $HOST_IP, else $NODE_IP, else 127.0.0.1
+    #[arg(long, value_name = "HOST", value_parser = host::parse, help_heading = "Where to")]
     pub(crate) host: Option<String>,
 
     /// logd's port
@@ -41,35 +49,39 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "spool", "give_up", "tls_ca"], help_heading = "Where to")]
     pub(crate) to_file: Option<PathBuf>,
 
-    /// A batch is closed at this size; a line that is longer goes alone
+    /// Close a batch at this size; a longer line is sent alone
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = parse_bound, help_heading = "Delivery")]
     pub(crate) batch_bytes: usize,
 
-    /// Lines waiting in memory; beyond it nothing more is read until logd takes some
+    /// Hold at most this much in memory; then stop reading until logd accepts some
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_bound, help_heading = "Delivery")]
     pub(crate) buffer_bytes: usize,
 
-    /// How long a connection may take to be made
+    /// Accept this as the proof that a batch has arrived
+    #[arg(long, value_name = "KIND", default_value = "explicit", help_heading = "Delivery")]
+    pub(crate) receipt: Receipt,
+
+    /// Give up a connection attempt after this time
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_interval, help_heading = "Delivery")]
     pub(crate) connect_timeout: Duration,
 
-    /// How long a batch may wait for its receipt before it is sent again
+    /// Send a batch again if its receipt does not come within this time
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_interval, help_heading = "Delivery")]
     pub(crate) receipt_timeout: Duration,
 
-    /// After the end of the input, stop trying after this long; without it, try for as long as it takes
+    /// Stop trying this long after the end of the input; the default is to try until all is delivered
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Delivery")]
     pub(crate) give_up: Option<Duration>,
 
-    /// Keep what logd cannot take now in this directory, across restarts; one logsend a directory
+    /// Keep lines that logd cannot accept now in this directory, across restarts; one logsend a directory
     #[arg(long, value_name = "DIR", help_heading = "Spool")]
     pub(crate) spool: Option<PathBuf>,
 
-    /// How much the spool may hold
+    /// Hold at most this much in the spool
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bound, help_heading = "Spool")]
     pub(crate) spool_bytes: usize,
 
-    /// What to do when the spool is full
+    /// Do this when the spool is full
     #[arg(long, value_name = "POLICY", default_value = "wait", help_heading = "Spool")]
     pub(crate) spool_full: WhenFull,
 
@@ -80,17 +92,17 @@ pub(crate) struct Flags {
     pub(crate) common: Common,
 }
 
-/// What happens to new lines when the spool holds all that it may.
+/// The policy for new lines when the spool is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum WhenFull {
     /// Stop reading until there is room; nothing is lost
     Wait,
-    /// Drop the oldest lines and count them; the writer is never held up
+    /// Drop the oldest lines and count them, also when its disk is full; while logd is away the writer is not held up
     DropOldest,
 }
 
 impl Flags {
-    /// Refuses bounds that contradict each other; called before anything is opened.
+    /// Refuses bounds that contradict each other. Called before anything is opened.
     pub(crate) fn check(&self) -> Result<(), Fatal> {
         if self.spool.is_some() && self.spool_bytes <= self.max_line {
             return Err(Fatal::new(
@@ -123,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_the_documented_ones() {
+    fn defaults_are_as_documented() {
         let flags = load(&[]).unwrap();
         assert_eq!((flags.port, flags.batch_bytes, flags.buffer_bytes), (6666, 256 << 10, 1 << 20));
         assert_eq!((flags.spool_bytes, flags.spool_full), (64 << 20, WhenFull::Wait));
@@ -131,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn bad_flags_are_named() {
         for (arguments, named) in [
             (&["--port", "0"][..], "--port"),
             (&["--batch-bytes", "0"], "--batch-bytes"),

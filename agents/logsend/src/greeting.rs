@@ -1,14 +1,15 @@
-//! The greeting: a line of a size and rate that everybody knows, for trying a daemon out.
+//! Makes greetings: lines of a known size and rate, to try a daemon out.
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 
-/// `Sat Nov 21 08:44:24 UTC 2026 - Greetings from client-x7`, the date as date(1) prints it in the C locale.
+/// Formats `Sat Nov 21 08:44:24 UTC 2026 - Greetings from client-x7`, with the date as date(1) prints it in the C
+/// locale.
 pub(crate) fn greeting(now: &Zoned, name: &str) -> String {
     format!("{} - Greetings from {name}\n", now.strftime("%a %b %e %H:%M:%S %Z %Y"))
 }
 
-/// Local time; UTC where the zone cannot be told, as date(1) does in an image without zone files.
+/// Returns local time, or UTC if the time zone is unknown, as date(1) does in an image without zone files.
 pub(crate) fn now() -> Zoned {
     Zoned::now().with_time_zone(TimeZone::try_system().unwrap_or(TimeZone::UTC))
 }
@@ -19,7 +20,7 @@ mod tests {
     use jiff::civil::date;
 
     #[test]
-    fn the_date_reads_as_date_prints_it() {
+    fn dates_have_the_format_of_date_1() {
         let morning = date(2026, 11, 21).at(8, 44, 24, 0).to_zoned(TimeZone::UTC).unwrap();
         assert_eq!(
             greeting(&morning, "client-x7"),

@@ -1,4 +1,4 @@
-//! The three places where lines come from: stdin, a command, a clock.
+//! Reads lines from one of three inputs: stdin, a command, a clock.
 
 use crate::command::Command;
 use crate::flags::Flags;
@@ -21,7 +21,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// Opens the input that the flags ask for; a command is started here.
+    /// Opens the input that the flags ask for. A command is started here.
     pub(crate) fn open(flags: &Flags) -> Result<Input, Fatal> {
         if let Some(every) = flags.greet {
             return Ok(Input::Greetings { every, name: Identity::of_this_process().name });
@@ -35,8 +35,7 @@ impl Input {
         stream.map(Input::Stdin).map_err(|e| Fatal::new(Exit::System, "cannot read stdin").because(e))
     }
 
-    /// Feeds `sink` until the input ends or is told to stop. A command is told by its signal, and ends when
-    /// it likes to.
+    /// Feeds `sink` until the input ends or a stop is asked for. A command gets the signal and ends by itself.
     pub(crate) async fn feed(&mut self, sink: &impl Sink, stop: &Stop) {
         match self {
             Input::Stdin(stream) => stream.pump(sink, &stop.drain).await,
@@ -45,8 +44,8 @@ impl Input {
         }
     }
 
-    /// Ends the input wherever it is. What has been read already reaches the sink; a command that still runs
-    /// is killed. Returns the command's exit code.
+    /// Ends the input where it is. Bytes that were read reach the sink; a command that still runs is killed.
+    /// Returns the command's exit code.
     pub(crate) fn close(&mut self, sink: &impl Sink) -> Exit {
         match self {
             Input::Stdin(stream) => stream.close(sink),
@@ -59,7 +58,7 @@ impl Input {
 
 async fn greet(every: Duration, name: &str, sink: &impl Sink, quit: &CancellationToken) {
     let mut clock = tokio::time::interval(every);
-    // After a time without room: one greeting, not all that were missed.
+    // After a time without room there is one greeting, not all that were missed.
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let next = async |clock: &mut tokio::time::Interval| {
         clock.tick().await;

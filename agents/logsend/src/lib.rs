@@ -1,14 +1,15 @@
-//! logsend, the client of logd: takes lines from stdin, a command or a clock, and hands them over in batches
-//! that count only with a receipt.
+//! logsend, the client of logd: reads lines from stdin, a command or a clock, and sends them in batches, each
+//! of which counts as delivered only with a receipt.
 
+mod answer;
 mod append;
 mod backlog;
 mod command;
 mod delivery;
 mod flags;
 mod greeting;
+mod host;
 mod input;
-mod lines;
 mod outbox;
 mod plain;
 mod receipt;
@@ -25,20 +26,20 @@ use flags::Flags;
 use input::Input;
 use kit::client::Server;
 use kit::exit::{Exit, Fatal};
-use kit::identity::Identity;
 use kit::stop::Stop;
 use receipt::Target;
 use sink::Sink;
 use std::ffi::OsString;
 use std::path::Path;
 
-/// The command line as it is parsed, for man pages and completions.
+/// Returns the command line definition, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("LOGSEND")
 }
 
-/// The whole program: `argv` as given, name first.
+/// Runs the whole program. `argv` starts with the program's name.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
+    kit::stop::hold_signals();
     let flags = kit::settings::load::<Flags>("LOGSEND", argv)?.flags;
     flags.check()?;
     kit::client::run(&flags.common, run(&flags))
@@ -79,7 +80,7 @@ async fn send(flags: &Flags, stop: &Stop) -> Result<Exit, Fatal> {
     };
     tokio::select! {
         () = delivery.run() => {}
-        () = feed => tracing::warn!(give_up = ?flags.give_up, "giving up"),
+        () = feed => tracing::warn!(give_up = ?flags.give_up.unwrap_or_default(), "giving up"),
         () = stop.abort.cancelled() => {}
     }
     let exit = input.close(&delivery);
@@ -87,11 +88,13 @@ async fn send(flags: &Flags, stop: &Stop) -> Result<Exit, Fatal> {
 }
 
 fn target(flags: &Flags) -> Result<Target, Fatal> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let here = || Identity::of_this_process().host_ip.or_else(|| set("NODE_IP"));
-    let host = flags.host.clone().or_else(here).unwrap_or_else(|| "127.0.0.1".to_owned());
+    let host = match &flags.host {
+        Some(host) => host.clone(),
+        None => host::of_this_node()?,
+    };
     Ok(Target {
         server: Server::new(host, flags.port, &flags.tls)?,
+        receipt: flags.receipt,
         connect_timeout: flags.connect_timeout,
         receipt_timeout: flags.receipt_timeout,
     })

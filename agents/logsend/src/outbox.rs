@@ -1,16 +1,16 @@
-//! The lines that wait in memory, grouped into batches as they come.
+//! Groups the lines that wait in memory into batches.
 
 use std::collections::VecDeque;
 
-/// Whole lines that are sent, and answered for, together.
+/// Whole lines that are sent together and share a receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) lines: u64,
 }
 
-/// A queue of batches. A line joins the last batch as long as that stays within the bound; a line that is
-/// above the bound by itself is a batch of its own.
+/// A queue of batches. A line joins the last batch if that stays within the bound. A line above the bound is a
+/// batch of its own.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     batches: VecDeque<Batch>,
@@ -34,14 +34,14 @@ impl Outbox {
         }
     }
 
-    /// The oldest batch; it is no longer counted here.
+    /// Removes and returns the oldest batch.
     pub(crate) fn pop(&mut self) -> Option<Batch> {
         let batch = self.batches.pop_front()?;
         self.bytes -= batch.bytes.len();
         Some(batch)
     }
 
-    /// Puts a batch that could not be handed over back to where it came from.
+    /// Puts a batch that could not be sent back to the front.
     pub(crate) fn put_back(&mut self, batch: Batch) {
         self.bytes += batch.bytes.len();
         self.batches.push_front(batch);
@@ -59,7 +59,7 @@ impl Outbox {
         self.batches.is_empty()
     }
 
-    /// Whether waiting for more lines would not make the next batch any larger.
+    /// True if more lines would not make the next batch any larger.
     pub(crate) fn has_full_batch(&self) -> bool {
         self.batches.len() > 1
     }
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn batches_hold_every_line_in_order_within_the_bound_and_failures_change_nothing(
+        fn batches_keep_every_line_in_order_within_the_bound(
             steps in prop::collection::vec((1_usize..30, any::<bool>(), any::<bool>()), 1..60),
             batch_bytes_max in 1_usize..50,
         ) {

@@ -1,14 +1,31 @@
-//! Keeping plain lines plain: logd tells its two framings apart by a connection's first bytes.
+//! Keeps plain lines plain: logd detects its framings, and a request for a receipt, from a connection's first
+//! bytes.
 
-/// Sent in front of a batch that would otherwise be taken for octet counting.
+use crate::answer::REQUEST;
+use memchr::memchr;
+
+/// Sent in front of a batch that would otherwise be taken for something else. An empty line is the smallest
+/// thing that settles it, and the first line itself stays whole.
 pub(crate) const GUARD: &[u8] = b"\n";
 
-/// Whether a connection that begins so is taken for RFC 6587 octet counting: `<digits> <PRI>`, as in
-/// `12 <34>`. An empty line in front is the smallest thing that settles it; the line itself stays whole.
-pub(crate) fn looks_like_a_frame(batch: &[u8]) -> bool {
-    let Some(rest) = after_digits(batch) else { return false };
-    let Some(rest) = rest.strip_prefix(b" <") else { return false };
-    after_digits(rest).is_some_and(|rest| rest.first() == Some(&b'>'))
+/// True if logd would not read the batch as plain lines.
+pub(crate) fn needs_guard(batch: &[u8]) -> bool {
+    looks_like_a_frame(batch) || looks_like_messages(batch) || batch.starts_with(REQUEST)
+}
+
+/// RFC 6587 octet counting starts with `<digits> <PRI>`, as in `12 <34>`.
+fn looks_like_a_frame(batch: &[u8]) -> bool {
+    after_digits(batch).and_then(|rest| rest.strip_prefix(b" ")).is_some_and(starts_with_priority)
+}
+
+/// Messages that end with NUL start with `<PRI>`.
+fn looks_like_messages(batch: &[u8]) -> bool {
+    starts_with_priority(batch) && memchr(0, batch).is_some()
+}
+
+fn starts_with_priority(bytes: &[u8]) -> bool {
+    let digits = bytes.strip_prefix(b"<");
+    digits.and_then(after_digits).is_some_and(|rest| rest.first() == Some(&b'>'))
 }
 
 fn after_digits(bytes: &[u8]) -> Option<&[u8]> {
@@ -21,14 +38,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_reads_as_a_frame_header_is_one() {
-        for frame in ["12 <34>hello\n", "5 <1>\n", "999999999 <191>x\n"] {
-            assert!(looks_like_a_frame(frame.as_bytes()), "{frame:?}");
+    fn only_batches_that_logd_would_misread_are_guarded() {
+        for guarded in [
+            "12 <34>hello\n",
+            "5 <1>\n",
+            "999999999 <191>x\n",
+            "<13>one\0two\n",
+            "<13>one\nnul in the second line\0\n",
+            "LOGD-RECEIPT 1\n",
+        ] {
+            assert!(needs_guard(guarded.as_bytes()), "{guarded:?}");
         }
-        for line in
-            ["2026-11-21 <b>\n", "12 <b>bold\n", "12 34>\n", " 12 <34>\n", "12  <34>\n", "12", "\n", ""]
-        {
-            assert!(!looks_like_a_frame(line.as_bytes()), "{line:?}");
+        for plain in [
+            "2026-11-21 <b>\n",
+            "12 <b>bold\n",
+            "12 34>\n",
+            " 12 <34>\n",
+            "12  <34>\n",
+            "12",
+            "<13>no nul\n",
+            "<b>\0\n",
+            "LOGD-RECEIPT 12\n",
+            "\n",
+            "",
+        ] {
+            assert!(!needs_guard(plain.as_bytes()), "{plain:?}");
         }
     }
 }

@@ -1,24 +1,30 @@
-//! One batch over one connection, until its receipt: logd closes its side in order only when it has all of
-//! it in its file.
+//! One batch over one connection, until its receipt: logd confirms the number of bytes and closes its side
+//! in order, and does so only when it has all of the batch in its file.
 //!
-//! Anything else, be it a reset, an error, a time-out or an end that comes too early, means *unknown*: the
-//! batch is sent again. What logd got of a broken attempt it keeps, and closes a line that was cut with a
-//! newline; so a broken attempt can repeat lines and leave one fragment of a line, and never loses any.
+//! Any other outcome (a reset, an error, a timeout, another answer, an early end) means *unknown*: the batch
+//! is sent again. logd keeps what it got of a broken attempt, and closes a line that was cut with a newline.
+//! So a broken attempt can repeat lines and leave one fragment of a line. It never loses any.
 
+use crate::answer::{Answer, NotReceipt, REQUEST, Receipt};
 use crate::plain;
+use bytes::Buf;
 use kit::accept::{close_in_order, reset_on_close};
 use kit::client::{Channel, NoConnection, Server};
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Where logd is, and how patient to be with it.
+/// Holds the longest answer and what a stranger says first.
+const READ_BYTES: usize = 512;
+
+/// Address of logd, its way to confirm a batch, and the time that it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) server: Server,
+    pub(crate) receipt: Receipt,
     pub(crate) connect_timeout: Duration,
     pub(crate) receipt_timeout: Duration,
 }
@@ -32,6 +38,8 @@ pub(crate) enum NoReceipt {
     Broken(#[from] io::Error),
     #[error("the connection was closed before the batch was sent")]
     ClosedEarly,
+    #[error(transparent)]
+    NotReceipt(#[from] NotReceipt),
     #[error("no receipt within {0:?}")]
     Timeout(Duration),
     #[error("cannot read the spool: {0}")]
@@ -42,28 +50,31 @@ pub(crate) enum NoReceipt {
 pub(crate) struct Connection {
     channel: Channel,
     socket: OwnedFd,
+    receipt: Receipt,
     receipt_timeout: Duration,
 }
 
 impl Target {
     pub(crate) async fn connect(&self) -> Result<Connection, NoReceipt> {
-        // Until the whole batch is on its way, dying must not look like a sender that was done.
+        // Until the whole batch is on its way, the death of this process must not look like an orderly end.
         let (channel, socket) = self.server.connect(self.connect_timeout, reset_on_close).await?;
-        Ok(Connection { channel, socket, receipt_timeout: self.receipt_timeout })
+        let Target { receipt, receipt_timeout, .. } = *self;
+        Ok(Connection { channel, socket, receipt, receipt_timeout })
     }
 }
 
 impl Connection {
     /// Sends the batch and waits for its receipt. Only `Ok` means that logd has it.
-    pub(crate) async fn hand_over(self, batch: &[u8]) -> Result<(), NoReceipt> {
-        let Connection { channel, socket, receipt_timeout } = self;
+    pub(crate) async fn send(self, batch: &[u8]) -> Result<(), NoReceipt> {
+        let Connection { channel, socket, receipt, receipt_timeout } = self;
         let exchange = async {
             match channel {
-                Channel::Plain(stream) => exchange(stream, &socket, batch).await.map(drop),
+                Channel::Plain(stream) => exchange(stream, &socket, receipt, batch).await.map(drop),
                 Channel::Tls(stream) => {
-                    // close_notify from the peer came; the connection below must end in order too.
-                    let (tcp, _) = exchange(*stream, &socket, batch).await?.into_inner();
-                    end_of(tcp).await
+                    // The peer's close_notify came; the TCP connection must end in order too.
+                    let (mut tcp, _) = exchange(*stream, &socket, receipt, batch).await?.into_inner();
+                    while tcp.read(&mut [0; READ_BYTES]).await? > 0 {}
+                    Ok(())
                 }
             }
         };
@@ -72,44 +83,62 @@ impl Connection {
             Err(_) => Err(NoReceipt::Timeout(receipt_timeout)),
         };
         if result.is_err() {
-            // What still waits in the kernels of an attempt that is given up had better not arrive: it will
-            // be sent again.
+            // Bytes of a failed attempt that still wait in the kernel need not arrive: they are sent again.
             let _ = reset_on_close(&socket);
         }
         result
     }
 }
 
-/// Writes and reads side by side: an end that comes before all was written is no receipt.
+/// Writes and reads at the same time, so that a peer that answers early is noticed early.
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     socket: &OwnedFd,
+    receipt: Receipt,
     batch: &[u8],
 ) -> Result<S, NoReceipt> {
+    let request = if receipt == Receipt::Explicit { REQUEST } else { &[] };
+    let guard = if plain::needs_guard(batch) { plain::GUARD } else { &[] };
+    let mut answer = Answer::to(receipt, guard.len() + batch.len());
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let sent = Cell::new(false);
-    let write = async {
-        if plain::looks_like_a_frame(batch) {
-            writer.write_all(plain::GUARD).await?;
-        }
-        writer.write_all(batch).await?;
-        writer.shutdown().await?;
-        // All of it is in the kernel's hands now: if this process dies, let it arrive.
-        close_in_order(socket)?;
-        sent.set(true);
-        Ok(())
-    };
-    let read = async {
-        end_of(&mut reader).await?;
-        if sent.get() { Ok(()) } else { Err(NoReceipt::ClosedEarly) }
-    };
-    tokio::try_join!(write, read)?;
+    {
+        let mut bytes = Buf::chain(request, guard).chain(batch);
+        let mut write = pin!(async {
+            // One vectored write where the socket has room.
+            writer.write_all_buf(&mut bytes).await?;
+            writer.shutdown().await?;
+            // All of it is in the kernel's hands now: let it arrive even if this process dies.
+            close_in_order(socket)
+        });
+        let mut read = pin!(read_answer(&mut reader, &mut answer));
+        let mut written = None;
+        loop {
+            tokio::select! {
+                biased;
+                // After a failed write the peer's last words are read: they say why better than the error.
+                result = &mut write, if written.is_none() => written = Some(result),
+                end = &mut read => {
+                    end?;
+                    break match written {
+                        Some(Ok(())) => Ok(()),
+                        Some(Err(error)) => Err(NoReceipt::Broken(error)),
+                        None => Err(NoReceipt::ClosedEarly),
+                    };
+                }
+            }
+        }?;
+    }
+    answer.finish()?;
     Ok(reader.unsplit(writer))
 }
 
-async fn end_of(mut stream: impl AsyncRead + Unpin) -> Result<(), NoReceipt> {
-    // logd says nothing; whatever a stranger on that port says is no receipt either.
-    let mut ignored = [0; 512];
-    while stream.read(&mut ignored).await? > 0 {}
-    Ok(())
+/// Reads to the orderly end of the stream.
+async fn read_answer(mut stream: impl AsyncRead + Unpin, answer: &mut Answer) -> Result<(), NoReceipt> {
+    let mut chunk = [0; READ_BYTES];
+    loop {
+        match stream.read(&mut chunk).await? {
+            0 => return Ok(()),
+            length => answer.feed(&chunk[..length])?,
+        }
+    }
 }

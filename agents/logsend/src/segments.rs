@@ -1,4 +1,4 @@
-//! Which segments a spool has, oldest first, where new lines go and what is dropped when it is full: no I/O.
+//! Decides where new lines go in the spool, and which segments are dropped when it is full. Does no I/O.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ pub(crate) struct Segment {
     pub(crate) lines: u64,
 }
 
-/// The order is the numbers' order. Only the last segment may be open, that is, still grow.
+/// The segments in the order of their numbers. Only the last one may be open, that is, still grow.
 #[derive(Debug)]
 pub(crate) struct Segments {
     list: VecDeque<Segment>,
@@ -21,7 +21,7 @@ pub(crate) struct Segments {
     bytes_max: u64,
 }
 
-/// What has to be done on the disk before and for an addition.
+/// The changes on the disk that an addition needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) dropped: Vec<Segment>,
@@ -30,7 +30,7 @@ pub(crate) struct Place {
 }
 
 impl Segments {
-    /// `found` is what an earlier run left; none of it grows any more.
+    /// `found` are the segments of an earlier run. None of them grows any more.
     pub(crate) fn new(mut found: Vec<Segment>, segment_bytes_max: u64, bytes_max: u64) -> Segments {
         found.sort_by_key(|segment| segment.number);
         let bytes = found.iter().map(|segment| segment.bytes).sum();
@@ -50,14 +50,13 @@ impl Segments {
         self.bytes.saturating_add(bytes) <= self.bytes_max
     }
 
-    /// Where so many bytes go. With `dropping`, the oldest segments go until they fit, but never the one
-    /// that is being sent.
+    /// Chooses the segment for this many bytes. With `dropping`, the oldest segments are removed until they fit,
+    /// but never the one that is being sent.
     pub(crate) fn place(&mut self, bytes: u64, in_flight: Option<u64>, dropping: bool) -> Place {
         let mut dropped = Vec::new();
         while dropping && !self.fits(bytes) {
-            let oldest = self.list.iter().find(|segment| Some(segment.number) != in_flight);
-            let Some(number) = oldest.map(|segment| segment.number) else { break };
-            dropped.extend(self.remove(number));
+            let Some(oldest) = self.drop_oldest(in_flight) else { break };
+            dropped.push(oldest);
         }
         match self.list.back() {
             Some(last) if self.last_is_open && last.bytes + bytes <= self.segment_bytes_max => {
@@ -73,7 +72,13 @@ impl Segments {
         }
     }
 
-    /// The bytes are in the last segment's file now.
+    /// Removes the oldest segment that is not being sent.
+    pub(crate) fn drop_oldest(&mut self, in_flight: Option<u64>) -> Option<Segment> {
+        let oldest = self.list.iter().find(|segment| Some(segment.number) != in_flight)?;
+        self.remove(oldest.number)
+    }
+
+    /// Counts bytes that were written to the last segment's file.
     pub(crate) fn grown(&mut self, bytes: u64, lines: u64) {
         if let Some(last) = self.list.back_mut() {
             last.bytes += bytes;
@@ -86,7 +91,7 @@ impl Segments {
         self.last_is_open && self.list.back().is_some_and(|last| last.number == number)
     }
 
-    /// The last segment grows no more: it is about to be sent.
+    /// Ends the growth of the last segment before it is sent.
     pub(crate) fn seal_last(&mut self) -> Option<u64> {
         self.last_is_open = false;
         self.list.back().map(|last| last.number)
@@ -121,9 +126,9 @@ mod tests {
     }
 
     proptest! {
-        /// The model is one queue of additions, each in the segment that it was told.
+        /// Compares with a model: one queue of additions, each with the segment that it was put into.
         #[test]
-        fn what_is_dropped_is_the_oldest_and_whole_and_the_rest_stays_in_order(steps in prop::collection::vec(step(), 1..80)) {
+        fn only_the_oldest_segments_are_dropped(steps in prop::collection::vec(step(), 1..80)) {
             let mut segments = Segments::new(vec![Segment { number: 7, bytes: 30, lines: 3 }], 50, 200);
             let mut model: VecDeque<(u64, u64)> = VecDeque::from([(7, 30)]);
             let mut in_flight = None;

@@ -1,8 +1,8 @@
-//! The spool directory: segment files of whole lines that outlive this process, one process at a time.
+//! The spool directory: segment files of whole lines that outlive this process. One process uses it at a time.
 //!
-//! A segment is written with one write an addition and removed only after its receipt, so that SIGKILL at any
-//! moment loses nothing that was spooled; at worst the last write was cut, and the next start closes that
-//! line with a newline. Segments are synced to the disk when they are complete and at the end of the process.
+//! Each addition is one write, and a segment is removed only after its receipt. So SIGKILL at any moment loses
+//! nothing that was spooled. At worst it cuts the last write, and the next start closes that line with a
+//! newline. Segments are synced to the disk when they are complete and at the end of the process.
 
 use crate::flags::WhenFull;
 use crate::outbox::Batch;
@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".lines";
-/// Nobody spools that often; a file that claims it is not ours.
+/// No spool reaches this number; a file with a larger one belongs to another program.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
@@ -24,22 +24,29 @@ pub(crate) struct Spool {
     directory: PathBuf,
     when_full: WhenFull,
     segments: Segments,
-    /// The last segment's file as long as it grows.
+    /// The file of the last segment while it grows.
     open: Option<File>,
     dropped_lines: u64,
     _lock: Lock,
 }
 
-/// What became of an addition.
+/// The result of an addition.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Added {
-    /// It is in the spool, where older lines may have had to go for it.
+    /// The batch is in the spool. Older lines may have been dropped for it.
     Kept,
+    /// The spool has no room, and nothing may be dropped.
     Full,
 }
 
+/// The segment that an addition went to.
+enum Target {
+    New,
+    Old,
+}
+
 impl Spool {
-    /// Opens or creates the directory and takes stock of what an earlier run left there.
+    /// Opens or creates the directory and counts what an earlier run left there.
     pub(crate) fn open(
         directory: &Path,
         segment_bytes_max: u64,
@@ -57,7 +64,7 @@ impl Spool {
             }
             Refused::Io(e) => unusable(e),
         })?;
-        let found = take_stock(directory).map_err(unusable)?;
+        let found = count_all(directory).map_err(unusable)?;
         let segments = Segments::new(found, segment_bytes_max, bytes_max);
         Ok(Spool {
             directory: directory.to_owned(),
@@ -73,30 +80,55 @@ impl Spool {
         self.segments.lines()
     }
 
+    /// True if new lines are worth more than old ones.
+    pub(crate) fn drops_oldest(&self) -> bool {
+        self.when_full == WhenFull::DropOldest
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.head().is_none()
     }
 
     /// Appends a batch, within the bound.
     pub(crate) fn add(&mut self, batch: &Batch, in_flight: Option<u64>) -> io::Result<Added> {
-        let dropping = self.when_full == WhenFull::DropOldest;
+        let dropping = self.drops_oldest();
         if !dropping && !self.segments.fits(batch.bytes.len() as u64) {
             return Ok(Added::Full);
         }
         self.write(batch, in_flight, dropping)
     }
 
-    /// Appends a batch whatever the bound: at the end of the process there is no other place.
+    /// Appends a batch even above the bound: at the end of the process there is no other place.
     pub(crate) fn add_at_the_end(&mut self, batch: &Batch) -> io::Result<Added> {
-        self.write(batch, None, self.when_full == WhenFull::DropOldest)
+        self.write(batch, None, self.drops_oldest())
     }
 
+    /// Appends a batch. On a full disk, `dropping` gives the oldest segments up to make room.
     fn write(&mut self, batch: &Batch, in_flight: Option<u64>, dropping: bool) -> io::Result<Added> {
+        loop {
+            match self.write_once(batch, in_flight, dropping) {
+                // The file has reached a size limit, the next one has not.
+                Err((e, Target::Old)) if e.kind() == io::ErrorKind::FileTooLarge => {}
+                Err((e, _)) if dropping && is_full(&e) => match self.segments.drop_oldest(in_flight) {
+                    Some(oldest) => self.drop_segment(oldest),
+                    None => return Err(e),
+                },
+                Err((e, _)) => return Err(e),
+                Ok(()) => return Ok(Added::Kept),
+            }
+        }
+    }
+
+    fn write_once(
+        &mut self,
+        batch: &Batch,
+        in_flight: Option<u64>,
+        dropping: bool,
+    ) -> Result<(), (io::Error, Target)> {
         let bytes = batch.bytes.len() as u64;
         let Place { dropped, number, is_new } = self.segments.place(bytes, in_flight, dropping);
-        for segment in &dropped {
-            self.dropped_lines += segment.lines;
-            self.unlink(segment.number);
+        for segment in dropped {
+            self.drop_segment(segment);
         }
         if is_new {
             self.complete_open();
@@ -107,10 +139,15 @@ impl Spool {
                 self.segments.remove(number);
                 let _ = std::fs::remove_file(self.path(number));
             }
-            return Err(e);
+            return Err((e, if is_new { Target::New } else { Target::Old }));
         }
         self.segments.grown(bytes, batch.lines);
-        Ok(Added::Kept)
+        Ok(())
+    }
+
+    fn drop_segment(&mut self, segment: Segment) {
+        self.dropped_lines += segment.lines;
+        self.unlink(segment.number);
     }
 
     fn append(&mut self, number: u64, bytes: &[u8]) -> io::Result<()> {
@@ -120,7 +157,7 @@ impl Spool {
         };
         let length = file.metadata()?.len();
         if let Err(e) = file.write_all(bytes) {
-            // What did not go in whole is still in memory; a part of it here would be a repetition.
+            // The batch is still in memory; a part of it here would be sent twice.
             file.set_len(length)?;
             return Err(e);
         }
@@ -128,7 +165,7 @@ impl Spool {
         Ok(())
     }
 
-    /// The oldest segment, as one batch; it grows no more. An error names the segment.
+    /// Reads the oldest segment as one batch. It grows no more. An error comes with the segment's number.
     pub(crate) fn head(&mut self) -> Result<Option<(u64, Batch)>, (u64, io::Error)> {
         let Some(Segment { number, lines, .. }) = self.segments.head() else { return Ok(None) };
         if self.segments.is_open(number) {
@@ -138,25 +175,25 @@ impl Spool {
         Ok(Some((number, Batch { bytes, lines })))
     }
 
-    /// The last segment is complete: the next addition begins a new one. Returns its number.
+    /// Completes the last segment, so that the next addition begins a new one. Returns its number.
     pub(crate) fn seal_last(&mut self) -> Option<u64> {
         self.complete_open();
         self.segments.seal_last()
     }
 
-    /// Its receipt came: the segment is not needed any more.
+    /// Removes a segment after its receipt.
     pub(crate) fn remove(&mut self, number: u64) {
         if self.segments.remove(number).is_some() {
             self.unlink(number);
         }
     }
 
-    /// A segment that somebody else has taken away: all that is left is to count its lines.
+    /// Counts the lines of a segment that another program removed.
     pub(crate) fn forget(&mut self, number: u64) {
         self.dropped_lines += self.segments.remove(number).map_or(0, |segment| segment.lines);
     }
 
-    /// How many lines were dropped since this was last asked.
+    /// Returns how many lines were dropped since the last call.
     pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped_lines)
     }
@@ -168,7 +205,7 @@ impl Spool {
         }
     }
 
-    /// Makes what is spooled survive a power cut too.
+    /// Makes the spool survive a power cut.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = &self.open {
             file.sync_data()?;
@@ -193,25 +230,30 @@ impl Spool {
     }
 }
 
+/// True if removing files may help.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     options
 }
 
-/// Counts the lines of every segment and closes a line that was cut. Other files are none of our business.
-fn take_stock(directory: &Path) -> io::Result<Vec<Segment>> {
+/// Counts the lines of every segment and closes a line that was cut. Other files are left alone.
+fn count_all(directory: &Path) -> io::Result<Vec<Segment>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
         let Some(number) = number.filter(|number| *number < NUMBER_MAX) else { continue };
-        found.extend(stock(&directory.join(name), number)?);
+        found.extend(count(&directory.join(name), number)?);
     }
     Ok(found)
 }
 
-fn stock(path: &Path, number: u64) -> io::Result<Option<Segment>> {
+fn count(path: &Path, number: u64) -> io::Result<Option<Segment>> {
     let mut file = private().read(true).append(true).open(path)?;
     let (mut bytes, mut lines, mut last) = (0, 0, b'\n');
     let mut chunk = vec![0; 64 * 1024];
@@ -227,7 +269,7 @@ fn stock(path: &Path, number: u64) -> io::Result<Option<Segment>> {
         return Ok(None);
     }
     if last != b'\n' {
-        tracing::warn!(path = %path.display(), "closed a line that a crash had cut");
+        tracing::warn!(path = %path.display(), "closed a line that a crash cut");
         file.write_all(b"\n")?;
         (bytes, lines) = (bytes + 1, lines + 1);
     }
@@ -256,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_run_spooled_the_next_one_finds_in_order_and_goes_on_behind_it() {
+    fn the_next_run_finds_the_lines_in_order_and_appends() {
         let directory = tempfile::tempdir().unwrap();
         let mut first = open(directory.path(), WhenFull::Wait);
         for text in ["one\n", "two\nthree\n", "a long fourth line\n"] {
@@ -274,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_crash_cut_is_closed_and_the_whole_ones_before_it_stay() {
+    fn a_cut_line_is_closed_and_whole_lines_stay() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("00000000000000000003.lines"), "whole\nto").unwrap();
         std::fs::write(directory.path().join("00000000000000000004.lines"), "").unwrap();
@@ -286,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn full_means_full_or_the_oldest_segments_go() {
+    fn a_full_spool_refuses_or_drops_the_oldest() {
         let directory = tempfile::tempdir().unwrap();
         let ten = batch("123456789\n");
         let mut waiting = open(directory.path(), WhenFull::Wait);
@@ -303,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_at_a_time_and_the_second_is_told() {
+    fn a_second_process_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let _first = open(directory.path(), WhenFull::Wait);
         let fatal = Spool::open(directory.path(), 16, 64, WhenFull::Wait).unwrap_err();

@@ -1,7 +1,7 @@
-//! Reading lines from a descriptor that somebody else may share: stdin, or a command's pipe.
+//! Reads lines from a descriptor that another process may share: stdin, or a command's pipe.
 
-use crate::lines::Splitter;
 use crate::sink::Sink;
+use kit::lines::Splitter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A pipe's capacity: one read takes all there is.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long the rest of a line may take when reading has to stop in the middle of it.
+/// If reading must stop in the middle of a line, its rest may take this long.
 const REST_OF_LINE: Duration = Duration::from_secs(1);
 
 /// One stream of lines.
@@ -33,7 +33,7 @@ enum Input {
 }
 
 impl Stream {
-    /// `echo` gets the bytes as they came.
+    /// `echo` gets the bytes unchanged.
     pub(crate) fn new(
         fd: OwnedFd,
         line_bytes_max: usize,
@@ -51,8 +51,8 @@ impl Stream {
         Ok(Stream { input, splitter: Splitter::new(line_bytes_max), chunk: vec![0; CHUNK_BYTES], echo })
     }
 
-    /// Hands line after line to `sink`, as it has room, until the stream ends or `quit` is cancelled.
-    /// Cancel-safe: what was read is in the sink or in the splitter, see `close`.
+    /// Reads lines into `sink` while it has room, until the stream ends or `quit` is cancelled.
+    /// Cancel-safe: bytes that were read are in the sink or in the splitter, see `close`.
     pub(crate) async fn pump(&mut self, sink: &impl Sink, quit: &CancellationToken) {
         loop {
             let read = async {
@@ -69,20 +69,20 @@ impl Stream {
                 Ok(_) => {}
                 Err(e) if is_passing(&e) => {}
                 Err(error) => {
-                    tracing::error!(%error, "cannot read the input any further");
+                    tracing::error!(%error, "cannot read the input, treating it as ended");
                     return self.close(sink);
                 }
             }
-            // A file never makes anyone wait: let the delivery have its turn.
+            // A regular file is always readable: give the delivery a chance to run.
             tokio::task::yield_now().await;
         }
         self.end_line_here(sink).await;
         self.close(sink);
     }
 
-    /// Takes what has arrived already and does not wait for more; for when nobody writes any longer.
+    /// Takes what has arrived and does not wait for more, after the writer has ended.
     pub(crate) fn take_the_rest(&mut self, sink: &impl Sink) {
-        const READS_MAX: u32 = 64; // somebody might go on writing for ever
+        const READS_MAX: u32 = 64; // another process might write for ever
         for _ in 0..READS_MAX {
             if !self.input.is_readable() || !matches!(self.take(CHUNK_BYTES, sink), Ok(1..)) {
                 break;
@@ -91,14 +91,14 @@ impl Stream {
         self.close(sink);
     }
 
-    /// Nothing more will be read: what is left of a line is a line.
+    /// Ends the stream: a line without its newline becomes a whole one.
     pub(crate) fn close(&mut self, sink: &impl Sink) {
         self.splitter.finish(|line| sink.line(line));
         sink.lines_came();
     }
 
-    /// Reads on to the end of the present line, and not a byte further: the rest of the stream stays for
-    /// whoever reads it next. Its writer may be in the middle of the line, so it gets a moment.
+    /// Reads to the end of the current line, and not a byte further: the rest is for the next reader of the
+    /// stream. The writer may be in the middle of the line, so it gets a moment.
     async fn end_line_here(&mut self, sink: &impl Sink) {
         while self.splitter.is_mid_line() {
             let readable = timeout(REST_OF_LINE, self.input.readable()).await;
@@ -114,7 +114,7 @@ impl Stream {
         if let Some(echo) = &mut self.echo
             && echo.write_all(chunk).and_then(|()| echo.flush()).is_err()
         {
-            tracing::warn!("nobody reads the echo any more: no further --tee");
+            tracing::warn!("nobody reads the echo any more: --tee ends, the delivery goes on");
             self.echo = None;
         }
         self.splitter.feed(chunk, |line| sink.line(line));
@@ -142,8 +142,8 @@ impl Input {
         }
     }
 
-    /// Asked before each read, since the descriptor stays in blocking mode: O_NONBLOCK would be set for
-    /// every process that shares it, the user's shell among them.
+    /// Checked before each read, since the descriptor stays in blocking mode: O_NONBLOCK would be set for every
+    /// process that shares it, such as the user's shell.
     fn is_readable(&self) -> bool {
         let mut fds = [PollFd::new(self.file().as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)

@@ -1,17 +1,17 @@
-//! What one run did, for its last log line.
+//! Counts what one run did, for its last log line.
 
 use std::cell::Cell;
 
-/// Counted where it happens; all of it on one thread.
+/// Counters of one run, all used by one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Lines and bytes that were handed over, each once.
+    /// Lines and bytes that were delivered, each counted once.
     pub(crate) lines: Count,
     pub(crate) bytes: Count,
     pub(crate) batches: Count,
-    /// Attempts that brought no receipt.
+    /// Attempts without a receipt.
     pub(crate) retries: Count,
-    /// Lines that went to the spool, and that were dropped from it.
+    /// Lines that were put into the spool, and lines that were dropped.
     pub(crate) spooled: Count,
     pub(crate) dropped: Count,
 }
@@ -27,6 +27,11 @@ impl Count {
     pub(crate) fn get(&self) -> u64 {
         self.0.get()
     }
+}
+
+/// Returns `1 line`, `2 lines`.
+pub(crate) fn counted(lines: u64) -> String {
+    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
 }
 
 impl Tally {

@@ -68,11 +68,8 @@ pub fn names() -> String {
     CREW.map(|agent| agent.name).join(", ")
 }
 
-/// The agents under the help's other commands; a version line stays as it is.
-pub fn add_to_help(text: &str) -> String {
-    let lines: String = CREW.iter().map(|a| format!("  {:<8} {}\n", a.name, a.about)).collect();
-    match text.split_once("\nOptions:") {
-        Some((above, below)) => format!("{above}\nAgents (nodecrew AGENT --help):\n{lines}\nOptions:{below}"),
-        None => text.to_owned(),
-    }
+/// The agents, for the help of the crew's own program.
+pub fn section() -> String {
+    let lines = CREW.iter().map(|agent| format!("  {:<8} {}", agent.name, agent.about));
+    format!("Agents (nodecrew AGENT --help):\n{}", lines.collect::<Vec<_>>().join("\n"))
 }

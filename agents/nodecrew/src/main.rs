@@ -1,20 +1,38 @@
 //! The whole crew in one binary: each agent as a subcommand, and `up`, which runs them together.
 
 mod agents;
+mod mistyped;
 mod pages;
+mod ports;
 mod up;
 
 use clap::Parser;
+use kit::completion;
 use kit::exit::{Exit, Fatal};
-use std::ffi::OsString;
+use kit::help::examples;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 /// Small node agents that lose nothing. `nodecrew up` runs them all on this host
 #[derive(Debug, Parser)]
-#[command(name = "nodecrew", version = kit::VERSION, max_term_width = 110)]
+#[command(name = "nodecrew", version = kit::VERSION, max_term_width = 110,
+    after_help = agents::section(),
+    after_long_help = format!("{}\n\n{}", agents::section(), examples(&[
+        "nodecrew up                                          # everything, here, without root",
+        "nodecrew logd --file /tmp/node_log                   # one agent, with flags of its own",
+        "seq 3 | nodecrew queuectl push -q work --seal        # a client",
+    ])))]
 enum Crew {
     /// Run every agent on loopback, with its data in one directory; no root, no configuration
+    #[command(after_long_help = examples(&[
+        "nodecrew up",
+        "nodecrew up --http-port 8081 --data /tmp/crew       # where 8080 is taken",
+        "nodecrew up --any-port                              # the next free port for each that is taken",
+    ]))]
     Up(up::Options),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_long_help = completion::examples("nodecrew"))]
+    Completion(completion::Options),
     /// Write the man pages and shell completions of all agents
     #[command(hide = true)]
     Pages(pages::Options),
@@ -33,25 +51,24 @@ fn run(argv: Vec<OsString>) -> Result<Exit, Fatal> {
     if let Some(agent) = argv.first().and_then(|name| agents::find(name)) {
         return (agent.cli)(argv);
     }
-    match kit::settings::load::<Crew>("NODECREW", argv) {
-        Ok(settings) => match settings.flags {
-            Crew::Up(options) => up::run(&options).map(Exit::from),
-            Crew::Pages(options) => pages::write(&options).map(Exit::from),
-            Crew::Agent(argv) => match argv.first().and_then(|name| agents::find(name)) {
-                Some(agent) => (agent.cli)(argv),
-                None => Err(Fatal::new(
-                    Exit::Usage,
-                    format!(
-                        "there is no agent {:?}; the crew is {}",
-                        argv.first().unwrap_or(&OsString::new()),
-                        agents::names()
-                    ),
-                )),
-            },
-        },
-        Err(fatal) if fatal.exit() == Exit::Ok => {
-            Err(Fatal::new(Exit::Ok, agents::add_to_help(&fatal.one_line())))
-        }
-        Err(fatal) => Err(fatal),
+    if let Some(asked) = help_on_an_agent(&argv) {
+        return run(asked);
     }
+    match kit::settings::load::<Crew>("NODECREW", argv)?.flags {
+        Crew::Up(options) => up::run(&options).map(Exit::from),
+        Crew::Completion(options) => Err(Fatal::new(Exit::Ok, options.shell.script(pages::whole_crew()))),
+        Crew::Pages(options) => pages::write(&options).map(Exit::from),
+        Crew::Agent(argv) => match argv.first().and_then(|name| agents::find(name)) {
+            Some(agent) => (agent.cli)(argv),
+            None => Err(mistyped::command(argv.first().map_or(OsStr::new(""), OsString::as_os_str))),
+        },
+    }
+}
+
+/// `nodecrew help AGENT COMMAND` as `AGENT COMMAND --help`: clap knows the crew's own commands only.
+fn help_on_an_agent(argv: &[OsString]) -> Option<Vec<OsString>> {
+    let [_, help, agent, commands @ ..] = argv else { return None };
+    (help == "help").then(|| agents::find(agent)).flatten()?;
+    let asked = std::iter::once(agent).chain(commands).cloned();
+    Some(asked.chain([OsString::from("--help")]).collect())
 }

@@ -3,7 +3,7 @@
 use crate::Crew;
 use crate::agents::CREW;
 use clap::Command;
-use clap_complete::Shell;
+use kit::completion::Shell;
 use kit::exit::{Exit, Fatal};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,19 +23,26 @@ pub fn write(options: &Options) -> Result<(), Fatal> {
     })
 }
 
-fn write_below(to: &Path) -> io::Result<()> {
-    let crew = kit::settings::command::<Crew>("NODECREW");
-    let with_agents = CREW.iter().fold(crew.clone(), |crew, agent| {
+fn crew() -> Command {
+    kit::settings::command::<Crew>("NODECREW")
+}
+
+/// The crew's program with its agents as the commands that they are.
+pub fn whole_crew() -> Command {
+    CREW.iter().fold(crew(), |crew, agent| {
         crew.subcommand((agent.command)().name(agent.name).disable_version_flag(true))
-    });
+    })
+}
+
+fn write_below(to: &Path) -> io::Result<()> {
     let man = to.join("man1");
     std::fs::create_dir_all(&man)?;
     // An agent's page is its own; the crew's page does not repeat them.
-    clap_mangen::generate_to(page(crew), &man)?;
-    complete(with_agents, to)?;
+    clap_mangen::generate_to(page(crew()), &man)?;
+    complete(&whole_crew(), to)?;
     for agent in &CREW {
         clap_mangen::generate_to(page((agent.command)()), &man)?;
-        complete((agent.command)(), to)?;
+        complete(&(agent.command)(), to)?;
     }
     Ok(())
 }
@@ -45,12 +52,11 @@ fn page(command: Command) -> Command {
     command.disable_help_subcommand(true)
 }
 
-fn complete(mut command: Command, to: &Path) -> io::Result<()> {
-    let name = command.get_name().to_owned();
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        let directory = to.join(shell.to_string());
+fn complete(command: &Command, to: &Path) -> io::Result<()> {
+    for shell in Shell::ALL {
+        let directory = to.join(shell.name());
         std::fs::create_dir_all(&directory)?;
-        clap_complete::generate_to(shell, &mut command, &name, &directory)?;
+        std::fs::write(directory.join(shell.file_name(command.get_name())), shell.script(command.clone()))?;
     }
     Ok(())
 }

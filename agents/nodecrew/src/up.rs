@@ -1,8 +1,10 @@
-//! `nodecrew up`: the crew on this host, each agent at work for the others' benefit.
+//! `nodecrew up`: runs every agent on this host. Each one uses the others.
 
+use crate::ports::{Endpoints, Ports};
 use kit::daemon::{Context, allow_many_descriptors, host, runtime};
 use kit::exit::{Exit, Fatal};
 use kit::logs::{self, LogFormat};
+use kit::page_access::PageToken;
 use kit::readiness::Readiness;
 use kit::settings::{Door, parse_duration};
 use kit::stop::Stop;
@@ -24,6 +26,12 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     address: IpAddr,
 
+    #[command(flatten)]
+    ports: Ports,
+
+    #[command(flatten)]
+    page: PageToken,
+
     /// How often logs are archived
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     interval: Duration,
@@ -37,19 +45,14 @@ pub struct Options {
     drain_timeout: Duration,
 }
 
-const LINES_PORT: u16 = 6666;
-const LOGD_ADMIN_PORT: u16 = 7667;
-const LOGCD_ADMIN_PORT: u16 = 7668;
-const ITEMS_PORT: u16 = 8080;
-const LINE_PORT: u16 = 1080;
-
 pub fn run(options: &Options) -> Result<(), Fatal> {
     logs::start(&options.log_level, LogFormat::Plain)?;
     std::fs::create_dir_all(options.logs()).map_err(|e| {
         Fatal::new(Exit::Failure, format!("cannot create {}", options.logs().display())).because(e)
     })?;
     allow_many_descriptors();
-    runtime()?.block_on(up(options))
+    let endpoints = options.ports.endpoints(options.address)?;
+    runtime()?.block_on(up(options, endpoints))
 }
 
 impl Options {
@@ -57,45 +60,49 @@ impl Options {
         self.data.join("logs")
     }
 
-    fn at(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.address, port)
-    }
-
     /// An agent's command line out of words.
     fn argv(&self, words: &[(&str, OsString)]) -> Vec<OsString> {
         let flags = words.iter().flat_map(|(flag, value)| [OsString::from(flag), value.clone()]);
         std::iter::once("nodecrew".into()).chain(flags).collect()
     }
+
+    /// The same for an agent whose page is for this host alone, unless there is a token.
+    fn argv_with_page(&self, words: &[(&str, OsString)]) -> Vec<OsString> {
+        let mut argv = self.argv(words);
+        if let Some(file) = &self.page.page_token {
+            argv.extend([OsString::from("--page-token"), file.into()]);
+        }
+        argv
+    }
 }
 
-async fn up(options: &Options) -> Result<(), Fatal> {
+async fn up(options: &Options, endpoints: Endpoints) -> Result<(), Fatal> {
     let stop = Stop::on_signals(options.drain_timeout)?;
     let mut crew = JoinSet::new();
     let mut doors = Vec::new();
 
     let file = options.logs().join("node.log");
-    let lines = options.at(LINES_PORT);
-    let mut argv = options.argv(&[("--listen", lines.to_string().into()), ("--file", file.clone().into())]);
-    // Who tries it wants to see them, and these are nobody else's.
+    let lines = endpoints.lines.to_string().into();
+    let mut argv = options.argv_with_page(&[("--listen", lines), ("--file", file.clone().into())]);
+    // Somebody who tries it wants to see the lines, and they are their own.
     argv.push("--show-lines".into());
     let settings = kit::settings::load("LOGD", argv)?;
     let context = Context::new("logd", stop.clone());
     doors.push(context.readiness.clone());
-    let admin = Door(Some(options.at(LOGD_ADMIN_PORT)));
+    let admin = Door(Some(endpoints.logd_admin));
     crew.spawn(host("logd", admin, context, |context| logd::control::run(settings, context)));
 
     let interval = OsString::from(format!("{}ms", options.interval.as_millis()));
-    // Published at each look: here somebody is waiting to see it.
+    // Publish at each look: somebody is waiting to see the archive.
     let words =
         [("--dir", options.logs().into()), ("--interval", interval), ("--publish-within", "0s".into())];
-    let argv = options.argv(&words);
-    let settings = kit::settings::load("LOGCD", argv)?;
+    let settings = kit::settings::load("LOGCD", options.argv_with_page(&words))?;
     let context = Context::new("logcd", stop.clone());
     doors.push(context.readiness.clone());
-    let admin = Door(Some(options.at(LOGCD_ADMIN_PORT)));
+    let admin = Door(Some(endpoints.logcd_admin));
     crew.spawn(host("logcd", admin, context, |context| logcd::control::run(settings, context)));
 
-    let doors_of_queued = [("--http", options.at(ITEMS_PORT)), ("--line", options.at(LINE_PORT))];
+    let doors_of_queued = [("--http", endpoints.http), ("--line", endpoints.line)];
     let mut words = doors_of_queued.map(|(flag, address)| (flag, address.to_string().into())).to_vec();
     words.push(("--data", options.data.join("queues").into()));
     let settings = kit::settings::load("QUEUED", options.argv(&words))?;
@@ -106,13 +113,13 @@ async fn up(options: &Options) -> Result<(), Fatal> {
 
     let mut outcome = Ok(());
     tokio::select! {
-        () = all_ready(&doors) => greet(options),
+        () = all_ready(&doors) => greet(options, endpoints),
         Some(ended) = crew.join_next() => outcome = end_of(ended),
     }
     if outcome.is_err() {
         stop.begin_drain();
     }
-    // Whoever ends first takes the others along: half a crew would look like a whole one.
+    // The first agent that ends stops the others: half a crew would look like a whole one.
     while let Some(ended) = crew.join_next().await {
         stop.begin_drain();
         outcome = outcome.and(end_of(ended));
@@ -131,14 +138,18 @@ async fn all_ready(doors: &[Readiness]) {
     }
 }
 
-/// One line an endpoint, each with a command to try.
-fn greet(options: &Options) {
+/// The address of a page that is for this host alone, unless there is a token.
+fn page_of(admin: SocketAddr) -> String {
+    if admin.ip().is_loopback() { format!("http://{admin}/") } else { format!("http://{admin}/?token=TOKEN") }
+}
+
+/// Prints one line for each endpoint, with a command to try.
+fn greet(options: &Options, endpoints: Endpoints) {
     let logs = options.logs();
-    let (logs, lines) = (logs.display(), options.at(LINES_PORT));
+    let logs = logs.display();
     let today = jiff::Zoned::now().date();
-    let (logd, logcd) = (options.at(LOGD_ADMIN_PORT), options.at(LOGCD_ADMIN_PORT));
+    let Endpoints { lines, logd_admin: logd, logcd_admin: logcd, http: items, line } = endpoints.to_open();
     let (host, port) = (lines.ip(), lines.port());
-    let (items, line) = (options.at(ITEMS_PORT), options.at(LINE_PORT));
     let endpoints = [
         (
             format!("logd   takes lines on {lines}"),
@@ -156,14 +167,20 @@ fn greet(options: &Options) {
             format!("queued hands out lines on {line}"),
             format!("curl -d one {items}/v1/queues/line/items; nc {host} {}", line.port()),
         ),
-        ("logd   shows itself".to_owned(), format!("http://{logd}/")),
-        ("logcd  shows itself".to_owned(), format!("http://{logcd}/")),
+        ("logd   shows itself".to_owned(), page_of(logd)),
+        ("logcd  shows itself".to_owned(), page_of(logcd)),
         ("queued shows itself".to_owned(), format!("http://{items}/")),
         ("all    probes and metrics".to_owned(), format!("curl {logd}/ready {logcd}/ready {items}/metrics")),
     ];
     let mut text = String::new();
     for (what, try_it) in endpoints {
         text.push_str(&format!("{what:<52} {try_it}\n"));
+    }
+    if !options.address.is_loopback() {
+        text.push_str(match options.page.page_token {
+            Some(_) => "Other hosts open the pages of logd and logcd at http://HOST:PORT/?token=TOKEN\n",
+            None => "The pages of logd and logcd are for this host alone; --page-token FILE opens them to others.\n",
+        });
     }
     text.push_str("Ctrl-C stops the crew; the data stays.\n");
     let mut stdout = std::io::stdout().lock();

@@ -1,8 +1,8 @@
-//! Every command of the project's README is run by a test: here, word for word as it is written there, where a
-//! host is enough; else by the test that is named. A command that is new or changed has no place and is told.
+//! Every command of the project's README is run by a test: here, word for word and in the README's order, where a host is
+//! enough; else by the test that is named. A command that is new or changed has no place in the list, and the test fails.
 //!
-//! Here means as root, in a network and over directories that are this test's own, since the README uses
-//! well-known ports and /var/log.
+//! Here means one run from top to bottom in one directory, as a user without root. The test itself needs root, for a
+//! network of its own: the README uses the default ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -13,34 +13,71 @@ const README: &str = include_str!("../../../README.md");
 enum By {
     /// This test: with this exit code, and an output that holds this.
     Here(i32, &'static str),
-    /// This test, until its agent is started anew or the section ends, well: SIGTERM is answered with 0.
+    /// This test, as a process that runs until the end and then stops well on SIGTERM.
     Serving(Sign),
+    /// This test, in the shell of all later commands.
+    Sets,
     /// Another one: a file, and in it what runs the command.
     There(&'static str, &'static [&'static str]),
 }
 
-/// How to tell that what goes on is at work.
+/// How to tell that a process serves.
 enum Sign {
-    /// `/ready` is answered with 200 on this port.
-    Ready(u16),
-    /// A file of the section's directory holds this.
-    Holds(&'static str, &'static str),
+    /// It takes connections on this port.
+    Listens(u16),
     /// It prints what to try, and all of that works.
     Tries,
 }
 
-use By::{Here, Serving, There};
-use Sign::{Holds, Ready, Tries};
+use By::{Here, Serving, Sets, There};
+use Sign::{Listens, Tries};
 
 const PACKAGE: &str = "tests/containers/package/main.rs";
 
 /// In the order of the README, without its remarks.
-const COMMANDS: [(&str, By); 24] = [
+const COMMANDS: [(&str, By); 34] = [
     ("cargo run --release -p nodecrew -- up", Serving(Tries)),
     ("cargo test --workspace", There(".ci/run", &["\njust test\n"])),
+    (r#"export PATH="$PWD/target/release:$PATH""#, Sets),
+    (
+        "for a in logd logsend logcd queued queuectl keygen; do ln -sf nodecrew target/release/$a; done",
+        Here(0, ""),
+    ),
+    ("echo hello | nc -N 127.0.0.1 6666", Here(0, "")),
+    ("cat nodecrew-data/logs/node.log", Here(0, "hello\n")),
+    ("seq 3 | logsend", Here(0, "")),
+    ("logsend --spool spool -- sh -c 'echo from a program; exit 3'", Here(3, "")),
+    ("logd read --file nodecrew-data/logs/node.log --grep program", Here(0, "from a program\n")),
+    ("tar -tzf nodecrew-data/logs/all-logs-*.tar.gz", Here(0, "node.log\n")),
+    ("logcd cat nodecrew-data/logs/all-logs-*.tar.gz node.log", Here(0, "hello\n")),
+    ("curl -d work-item-0 localhost:8080/v1/queues/keygen/items", Here(0, r#""duplicate":false"#)),
+    ("seq 99 | queuectl push -q keygen --seal", Here(0, "pushed 99 items, sealed\n")),
+    (r#"queuectl run -q keygen -- sh -c 'echo "done: $ITEM"'"#, Here(0, "done: work-item-0\ndone: 1\n")),
+    ("queuectl stats -q keygen", Here(0, "drained")),
+    ("queuectl unseal -q keygen", Here(0, "")),
+    ("queuectl configure -q keygen --max-attempts 1", Here(0, "")),
+    ("queuectl push -q keygen --seal bad", Here(0, "pushed 1 item, sealed\n")),
+    ("queuectl run -q keygen -- false", Here(65, "")),
+    ("queuectl dead list -q keygen", Here(0, "bad")),
+    ("logd --listen 127.0.0.1:7777 --admin none --file my_log &", Serving(Listens(7777))),
+    ("echo hello | logsend --port 7777 && cat my_log", Here(0, "hello\n")),
+    (
+        "logcd --dir nodecrew-data/logs --out archives --once && tar -tzf archives/all-logs-*.tar.gz",
+        Here(0, "node.log\n"),
+    ),
+    ("queued --http 127.0.0.1:8081 --line none --data memory &", Serving(Listens(8081))),
+    ("queuectl --server http://127.0.0.1:8081 push -q work one two", Here(0, "pushed 2 items\n")),
     // What the cluster has are the same images, through a registry: there is no kind here.
     ("just images && just load kind", There("tests/containers/it/container.rs", &["localhost/nodecrew"])),
     ("kubectl apply -k k8s/", There("tests/cluster/it/crew.rs", &[r#"Crew::apply(rendered("crew"))"#])),
+    (
+        "kubectl apply -f k8s/examples/logd/logDaemonClient.yaml",
+        There("tests/cluster/it/log_daemon.rs", &["logDaemonClient.yaml"]),
+    ),
+    (
+        "kubectl rollout status deployment/client",
+        There("tests/cluster/it/log_daemon.rs", &["logDaemonClient.yaml"]),
+    ),
     (
         "kubectl exec -n nodecrew daemonset/logd -- cat /var/node_log",
         There("tests/cluster/it/lines.rs", &["/var/node_log"]),
@@ -51,37 +88,40 @@ const COMMANDS: [(&str, By); 24] = [
         There(PACKAGE, &["systemctl enable --now logd.socket logcd queued"]),
     ),
     (
-        "echo hello | logsend && cat /var/log/logd/node.log",
+        "echo hello | logsend && sudo cat /var/log/logd/node.log",
+        // There everything is run as root.
         There(PACKAGE, &["echo hello | logsend && cat /var/log/logd/node.log"]),
     ),
     (
         "cargo install --path agents/logd",
         There("packaging/test", &["cargo install --quiet --locked --path agents/logd "]),
     ),
-    ("logd &", Serving(Ready(7667))),
-    ("echo hello | nc -N 127.0.0.1 6666 && cat node_log", Here(0, "hello\n")),
-    ("logd --listen '[::]:6666' --file node_log", Serving(Ready(7667))),
-    ("echo hello | nc -N 127.0.0.1 6666", Here(0, "")),
-    ("cat node_log", Here(0, "hello\n")),
-    ("my-program 2>&1 | logsend --host 10.0.0.5", Here(0, "")),
-    ("logsend --spool /var/spool/logsend -- my-program", Here(MY_PROGRAM_CODE, "")),
-    ("logsend --greet 15s", Serving(Holds("node_log", " - Greetings from "))),
-    ("logcd --dir /var/log", Serving(Ready(7668))),
-    ("logcd --dir /var/log --once", Here(0, "")),
-    ("tar -tzf /var/log/all-logs-*.tar.gz", Here(0, "var/log/my-program.log\n")),
-    ("queued --data queued-data", Serving(Ready(8080))),
-    ("curl -d work-item-0 localhost:8080/v1/queues/keygen/items", Here(0, r#""duplicate":false"#)),
-    ("seq 99 | queuectl push -q keygen --seal", Here(0, "pushed 99 items, sealed\n")),
-    (r#"queuectl run -q keygen -- sh -c 'echo "done: $ITEM"'"#, Here(0, "done: work-item-0\ndone: 1\n")),
 ];
 
-/// What `my-program` of the README ends with here.
-const MY_PROGRAM_CODE: i32 = 3;
+/// Longer lines are hard to read beside a terminal.
+const COLUMNS_MAX: usize = 100;
 
-/// The commands under each heading of the second level, the first ones under none.
-fn sections() -> Vec<Vec<&'static str>> {
+#[test]
+fn readme_fits_a_narrow_window() {
+    let long: Vec<&str> = README.lines().filter(|line| line.chars().count() > COLUMNS_MAX).collect();
+    assert!(long.is_empty(), "more than {COLUMNS_MAX} columns: {long:#?}");
+}
+
+#[test]
+fn tutorial_needs_no_root_and_all_of_it_is_run_here() {
+    let (_, tutorial) = README.split_once("\n## Tutorial\n").unwrap();
+    let tutorial = commands_of(tutorial.split("\n## ").next().unwrap());
+    assert!(tutorial.len() > 20, "{tutorial:?}");
+    for command in tutorial {
+        let (_, by) = COMMANDS.iter().find(|(known, _)| *known == command).expect(command);
+        assert!(!matches!(by, There(..)) && !command.contains("sudo"), "{command}");
+    }
+}
+
+/// The commands of a text, without their remarks.
+fn commands_of(text: &'static str) -> Vec<&'static str> {
     let command = |line: &'static str| Some(line.strip_prefix("    ")?.split("  #").next()?.trim_end());
-    README.split("\n## ").map(|section| section.lines().filter_map(command).collect()).collect()
+    text.lines().filter_map(command).collect()
 }
 
 fn root() -> PathBuf {
@@ -90,7 +130,7 @@ fn root() -> PathBuf {
 
 #[test]
 fn every_command_of_the_readme_is_run_by_a_test() {
-    let written: Vec<_> = sections().concat();
+    let written = commands_of(README);
     let known: Vec<_> = COMMANDS.iter().map(|(command, _)| *command).collect();
     assert_eq!(written, known, "each command needs a line in COMMANDS: who runs it, and what is to be seen");
     for (command, by) in &COMMANDS {
@@ -107,9 +147,8 @@ mod as_root {
     use nix::sys::signal::{Signal, kill, killpg};
     use nix::unistd::Pid;
     use std::fs::{self, File};
-    use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::chown;
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
     use tempfile::TempDir;
@@ -117,34 +156,14 @@ mod as_root {
 
     const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
-    fn must(program: &str, words: &[&str]) {
-        let status = Command::new(program).args(words).status();
-        assert!(status.is_ok_and(|status| status.success()), "{program} {words:?} failed; are you root?");
-    }
+    /// Debian's user and group without any rights.
+    const NOBODY: u32 = 65534;
 
-    /// This thread, and what it starts, on a host of its own as far as ports and logs are concerned.
+    /// Gives this thread, and what it starts, a network of its own.
     fn move_out() {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("are you root?");
-        must("mount", &["--make-rprivate", "/"]);
-        for directory in ["/var/log", "/var/spool"] {
-            must("mount", &["-t", "tmpfs", "tmpfs", directory]);
-        }
-        must("ip", &["link", "set", "lo", "up"]);
-        // Where the README's logsend finds a logd.
-        must("ip", &["address", "add", "10.0.0.5/32", "dev", "lo"]);
-        fs::write("/var/log/my-program.log", "a line\n").unwrap();
-    }
-
-    /// The programs under the names that an installation gives them.
-    fn programs() -> TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "nodecrew"] {
-            symlink(NODECREW, directory.path().join(agent)).unwrap();
-        }
-        let program = directory.path().join("my-program");
-        fs::write(&program, format!("#!/bin/sh\necho from my-program\nexit {MY_PROGRAM_CODE}\n")).unwrap();
-        fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
-        directory
+        unshare(CloneFlags::CLONE_NEWNET).expect("are you root?");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.is_ok_and(|status| status.success()), "ip failed; are you root?");
     }
 
     /// Killed with all it started, if it is still there.
@@ -158,55 +177,62 @@ mod as_root {
         }
     }
 
-    /// Someone at a shell, in a directory of their own.
-    struct Person<'a> {
-        programs: &'a Path,
+    /// Someone at a shell, without root, in the directory in which the crew was built.
+    struct Person {
         directory: TempDir,
+        settings: Vec<&'static str>,
         started: Vec<(&'static str, Child)>,
     }
 
-    impl Person<'_> {
+    impl Person {
+        fn new() -> Person {
+            let directory = tempfile::tempdir().unwrap();
+            let release = directory.path().join("target/release");
+            fs::create_dir_all(&release).unwrap();
+            fs::copy(NODECREW, release.join("nodecrew")).unwrap();
+            for path in [directory.path(), &directory.path().join("target"), &release] {
+                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            Person { directory, settings: Vec::new(), started: Vec::new() }
+        }
+
         fn shell(&self, script: &str) -> Command {
-            let path = std::env::var("PATH").unwrap();
+            let settings: String = self.settings.iter().map(|setting| format!("{setting}; ")).collect();
             let mut shell = Command::new("sh");
-            shell.args(["-c", script]).current_dir(self.directory.path()).stdin(Stdio::null());
-            shell.env_clear().env("PATH", format!("{}:{path}", self.programs.display())).env("HOME", "/");
+            shell.args(["-c", &format!("{settings}{script}")]).current_dir(self.directory.path());
+            shell.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.directory.path());
+            // In a group of its own, so that a pipe that hangs goes as a whole.
+            shell.stdin(Stdio::null()).uid(NOBODY).gid(NOBODY).process_group(0);
             shell
         }
 
         /// Exit code and output.
         fn run(&self, command: &str) -> (Option<i32>, String) {
-            let output = self.directory.path().join("output");
-            let mut shell = self.shell(command);
-            // In a group of its own, so that a pipe that hangs goes as a whole.
-            let child = shell.stdout(File::create(&output).unwrap()).process_group(0).spawn();
+            let output = tempfile::NamedTempFile::new().unwrap();
+            let child = self.shell(command).stdout(output.reopen().unwrap()).spawn();
             let mut running = Group(child.unwrap());
             let mut status = None;
             wait_until(command, || {
                 status = running.0.try_wait().unwrap();
                 status.is_some()
             });
-            (status.unwrap().code(), fs::read_to_string(output).unwrap())
+            (status.unwrap().code(), fs::read_to_string(output.path()).unwrap())
         }
 
         fn start(&mut self, command: &'static str, sign: &Sign) {
-            let agent = command.split(' ').next().unwrap();
-            self.stop(|started| started == agent);
             // cargo has built it already.
-            let program = command.replace("cargo run --release -p nodecrew -- ", "nodecrew ");
-            let said = self.directory.path().join(format!("{agent}.out"));
+            let program = command.replace("cargo run --release -p nodecrew -- ", "target/release/nodecrew ");
+            let said = tempfile::NamedTempFile::new().unwrap();
             let mut shell = self.shell(&format!("exec {}", program.trim_end_matches('&')));
-            let child = shell.stdout(File::create(&said).unwrap()).spawn().unwrap();
-            self.started.push((agent, child));
+            let child = shell.stdout(File::create(said.path()).unwrap()).spawn().unwrap();
+            self.started.push((command, child));
             match sign {
-                Ready(port) => wait_until(&format!("{command} is ready"), || is_ready(*port)),
-                Holds(file, words) => wait_until(&format!("{words} of {command}"), || {
-                    let text = fs::read_to_string(self.directory.path().join(file)).unwrap_or_default();
-                    text.contains(words)
-                }),
+                Listens(port) => {
+                    wait_until(command, || TcpStream::connect(("127.0.0.1", *port)).is_ok());
+                }
                 Tries => {
-                    wait_until("what to try", || fs::read_to_string(&said).unwrap().contains("Ctrl-C"));
-                    self.try_what_it_says(&fs::read_to_string(&said).unwrap());
+                    wait_until("what to try", || fs::read_to_string(said.path()).unwrap().contains("Ctrl-C"));
+                    self.try_what_it_says(&fs::read_to_string(said.path()).unwrap());
                 }
             }
         }
@@ -232,18 +258,15 @@ mod as_root {
             }
         }
 
-        fn stop(&mut self, which: impl Fn(&str) -> bool) {
-            let (stopped, going): (Vec<_>, Vec<_>) =
-                self.started.drain(..).partition(|(agent, _)| which(agent));
-            self.started = going;
-            for (agent, mut child) in stopped {
+        fn stop_all(mut self) {
+            for (command, mut child) in self.started.drain(..) {
                 kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
-                assert_eq!(child.wait().unwrap().code(), Some(0), "{agent} ends well");
+                assert_eq!(child.wait().unwrap().code(), Some(0), "{command} ends well");
             }
         }
     }
 
-    impl Drop for Person<'_> {
+    impl Drop for Person {
         fn drop(&mut self) {
             for (_, child) in &mut self.started {
                 let _ = child.kill();
@@ -252,41 +275,22 @@ mod as_root {
         }
     }
 
-    fn is_ready(port: u16) -> bool {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-        let mut answer = String::new();
-        let asked = stream.write_all(b"GET /ready HTTP/1.0\r\nHost: localhost\r\n\r\n");
-        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains(" 200 ")
-    }
-
     #[test]
     #[ignore = "needs root, nc of OpenBSD, curl, tar and ip: just test-root"]
-    fn the_first_five_minutes_are_as_the_readme_says() {
+    fn readme_runs_from_top_to_bottom_in_one_directory_without_root() {
         move_out();
-        let programs = programs();
-        let mut known = COMMANDS.iter();
-        for section in sections() {
-            let directory = tempfile::tempdir().unwrap();
-            let mut person = Person { programs: programs.path(), directory, started: Vec::new() };
-            for command in section {
-                let (expected, by) = known.next().expect(command);
-                assert_eq!(command, *expected, "see COMMANDS");
-                match by {
-                    There(..) => {}
-                    Serving(sign) => person.start(command, sign),
-                    Here(code, words) => {
-                        // What takes turns with a daemon of the same name.
-                        let agent = command.split(' ').next().unwrap();
-                        person.stop(|started| started == agent);
-                        let (ended, output) = person.run(command);
-                        assert!(
-                            ended == Some(*code) && output.contains(words),
-                            "{command}: {ended:?} {output}"
-                        );
-                    }
+        let mut person = Person::new();
+        for (command, by) in &COMMANDS {
+            match by {
+                There(..) => {}
+                Sets => person.settings.push(command),
+                Serving(sign) => person.start(command, sign),
+                Here(code, words) => {
+                    let (ended, output) = person.run(command);
+                    assert!(ended == Some(*code) && output.contains(words), "{command}: {ended:?} {output}");
                 }
             }
-            person.stop(|_| true);
         }
+        person.stop_all();
     }
 }

@@ -26,8 +26,14 @@ fn own_address() -> Ipv4Addr {
 }
 
 fn up(data: &Path, address: Ipv4Addr) -> (Crew, Vec<String>) {
+    up_with(data, address, &[])
+}
+
+fn up_with(data: &Path, address: impl Into<std::net::IpAddr>, more: &[&str]) -> (Crew, Vec<String>) {
     let mut child = Command::new(NODECREW)
-        .args(["up", "--interval", "100ms", "--address", &address.to_string(), "--data"])
+        .args(["up", "--interval", "100ms", "--address", &address.into().to_string()])
+        .args(more)
+        .arg("--data")
         .arg(data)
         .stdout(Stdio::piped())
         .spawn()
@@ -116,6 +122,99 @@ fn a_taken_port_is_one_line_that_names_it_and_ends_the_whole_crew() {
         error.lines().count() == 1 && error.contains(&format!("cannot listen on {address}:6666")),
         "{error}"
     );
+    assert!(
+        error.contains("--lines-port PORT chooses another port, --any-port the next free one"),
+        "{error}"
+    );
+}
+
+#[test]
+fn taken_ports_are_moved_by_flags_or_to_the_next_free_ones_and_printed() {
+    let data = tempfile::tempdir().unwrap();
+    let [a, b, c, d] = own_address().octets();
+    let address = Ipv4Addr::new(a, b, c.wrapping_add(1), d);
+    let _taken = [6666, 8080, 8081].map(|port| std::net::TcpListener::bind((address, port)).unwrap());
+    let more = ["--any-port", "--line-port", "1081"];
+    let (mut crew, lines) = up_with(data.path(), address, &more);
+    let said = lines.join("\n");
+    for endpoint in ["takes lines on", "takes and hands out items on", "hands out lines on", "shows itself"]
+        .iter()
+        .zip([6667, 8082, 1081, 7667])
+        .map(|(what, port)| (what, format!("{address}:{port}")))
+    {
+        let line = said.lines().find(|line| line.contains(endpoint.0)).unwrap();
+        assert!(line.contains(&endpoint.1), "{endpoint:?}: {said}");
+        assert!(TcpStream::connect(&endpoint.1).is_ok(), "{endpoint:?}");
+    }
+    Command::new("kill").args(["-INT", &crew.0.id().to_string()]).status().unwrap();
+    assert_eq!(crew.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn addresses_that_are_printed_can_be_opened() {
+    let data = tempfile::tempdir().unwrap();
+    let all: std::net::IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
+    // Other tests of this host may have any of the ports.
+    let (mut crew, lines) = up_with(data.path(), all, &["--any-port"]);
+    let said = lines.join("\n");
+    assert!(!said.contains("[::]") && said.contains("--page-token FILE opens them to others"), "{said}");
+    let pages: Vec<&str> =
+        lines.iter().filter_map(|line| line.split_once("http://")?.1.strip_suffix('/')).collect();
+    assert_eq!(pages.len(), 3, "{said}");
+    for page in pages {
+        let mut browser = TcpStream::connect(page).unwrap();
+        write!(browser, "GET / HTTP/1.1\r\nHost: {page}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        browser.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{page}: {answer}");
+    }
+    Command::new("kill").args(["-INT", &crew.0.id().to_string()]).status().unwrap();
+    assert_eq!(crew.0.wait().unwrap().code(), Some(0));
+}
+
+/// Exit code, stdout and stderr of a run with these words.
+fn says(words: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(NODECREW).args(words).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn mistyped_command_is_answered_with_what_was_meant() {
+    for (typed, meant) in [("upp", "up"), ("lgod", "logd"), ("queue", "queued"), ("complete", "completion")] {
+        let (code, stdout, stderr) = says(&[typed]);
+        assert_eq!((code, stdout.as_str()), (Some(64), ""));
+        assert!(
+            stderr.lines().count() == 1 && stderr.contains(&format!("did you mean `{meant}`?")),
+            "{stderr}"
+        );
+    }
+    let (code, _, stderr) = says(&["xyzzy"]);
+    assert!(code == Some(64) && stderr.contains("try `up`, or an agent: logd, logsend, "), "{stderr}");
+}
+
+#[test]
+fn without_a_command_the_help_is_shown_and_help_knows_the_agents_commands() {
+    let (code, stdout, stderr) = says(&[]);
+    assert_eq!((code, stdout.as_str()), (Some(64), ""));
+    for part in ["Usage: nodecrew <COMMAND>", "\n  up ", "\n  logd ", "\n  queuectl "] {
+        assert!(stderr.contains(part), "{part:?} is not in {stderr}");
+    }
+    let (code, help, _) = says(&["help", "queuectl", "run"]);
+    assert!(code == Some(0) && help.contains("Usage: queuectl run"), "{help}");
+    assert_eq!(says(&["help", "logd"]).1, says(&["logd", "--help"]).1);
+    assert_eq!(says(&["help", "up"]).1, says(&["up", "--help"]).1);
+}
+
+#[test]
+fn completions_of_the_crew_know_its_agents() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, _) = says(&["completion", shell]);
+        assert_eq!(code, Some(0));
+        for word in ["queuectl", "rotate-bytes", "http-port"] {
+            assert!(script.contains(word), "{shell} does not complete {word}");
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Child processes, each in a process group of its own: their start, their signals, their end.
+//! Child processes, each in a process group of its own: their start, their signals, their end. None of them
+//! outlives this process.
 
+use kit::commands::{FORWARDED, Guard, Reach};
 use kit::exit::{Exit, Fatal};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::io;
@@ -14,10 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::oneshot;
 
-/// What a supervisor may send and the commands may want to hear.
-const FORWARDED: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
-
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -25,19 +23,20 @@ pub(crate) enum Ended {
     Signal(Signal),
 }
 
-/// All that run now. Clones are the same.
-#[derive(Clone, Default)]
+/// All children that run now. Clones share them.
+#[derive(Clone)]
 pub(crate) struct Children {
     running: Arc<Mutex<HashMap<Pid, Running>>>,
+    guard: Guard,
 }
 
 struct Running {
     ended: oneshot::Sender<Ended>,
-    /// By SIGTERM or SIGINT, from whomever.
+    /// True after a SIGTERM or SIGINT from anywhere.
     told_to_stop: Arc<AtomicBool>,
 }
 
-/// One of them.
+/// One running child.
 pub(crate) struct Child {
     pid: Pid,
     told_to_stop: Arc<AtomicBool>,
@@ -45,11 +44,12 @@ pub(crate) struct Child {
 }
 
 impl Children {
-    /// From here on this process's signals reach every child, and no child is left as a zombie: as process 1
-    /// that holds for adopted ones, too.
-    pub(crate) fn start() -> Result<Children, Fatal> {
-        let children = Children::default();
-        let system = |e| Fatal::new(Exit::System, "cannot watch over commands").because(e);
+    /// From here on signals to this process reach every child, every child that ends is collected (adopted ones
+    /// too, which process 1 must), and the children that are left are killed when this process ends.
+    pub(crate) fn start(children_max: usize) -> Result<Children, Fatal> {
+        let system = |e| Fatal::new(Exit::System, "cannot supervise commands").because(e);
+        let guard = Guard::start(children_max).map_err(system)?;
+        let children = Children { running: Arc::default(), guard };
         let mut child_ends = unix::signal(SignalKind::child()).map_err(system)?;
         let reaping = children.clone();
         tokio::spawn(async move {
@@ -69,11 +69,12 @@ impl Children {
         Ok(children)
     }
 
-    /// Starts `command`; its pipes are the caller's to take from the returned process.
+    /// Starts `command`. The caller takes its pipes from the returned process.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, std::process::Child)> {
-        // Its own group, so that what it starts is stopped with it.
+        // Its own group, so that whatever it starts is stopped with it.
         command.process_group(0);
-        // Held over the start: an end that comes at once finds its place.
+        self.guard.watch(command, Reach::Group);
+        // Locked during the start: a child that ends at once is found by `reap`.
         let mut running = self.running();
         let process = command.spawn()?;
         let pid = Pid::from_raw(i32::try_from(process.id()).map_err(io::Error::other)?);
@@ -94,11 +95,10 @@ impl Children {
 
     fn reap(&self) {
         loop {
-            let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(status) => status,
-                Err(Errno::EINTR) => continue,
-                Err(error) => return tracing::error!(%error, "cannot wait for commands"),
+            let status = match self.guard.collect() {
+                Ok(Some(status)) => status,
+                Ok(None) => return,
+                Err(error) => return tracing::error!(%error, "cannot collect commands that have ended"),
             };
             let (pid, ended) = match status {
                 WaitStatus::Exited(pid, code) => (pid, Ended::Code(code)),
@@ -117,25 +117,25 @@ impl Children {
 }
 
 impl Child {
-    /// Cancel-safe; to be awaited until it returns once.
+    /// Waits for the end. Cancel-safe; must not be awaited again after it has returned.
     pub(crate) async fn ended(&mut self) -> Ended {
-        // The sender is kept until the end is known.
+        // The sender lives until the end is known.
         (&mut self.ended).await.unwrap_or(Ended::Signal(Signal::SIGKILL))
     }
 
-    /// Asks the whole group to end, unless the signal that ends this process has reached it already.
+    /// Sends SIGTERM to the whole group, unless the signal that ends this process has reached it already.
     pub(crate) fn ask_to_stop(&self) {
         if !self.told_to_stop.swap(true, Ordering::Relaxed) {
             send(self.pid, Signal::SIGTERM);
         }
     }
 
-    /// Whether it was, by whatever reached this process or by `ask_to_stop`.
+    /// True after `ask_to_stop`, or after a signal to this process that was passed on.
     pub(crate) fn was_told_to_stop(&self) -> bool {
         self.told_to_stop.load(Ordering::Relaxed)
     }
 
-    /// Ends what is left of the group.
+    /// Kills what is left of the group.
     pub(crate) fn kill(&self) {
         send(self.pid, Signal::SIGKILL);
     }

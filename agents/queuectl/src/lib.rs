@@ -41,6 +41,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the program with `argv`, whose first word is its name.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
+    kit::stop::hold_signals();
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;
     kit::client::run(&flags.common, run(&flags))
 }

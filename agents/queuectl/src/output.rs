@@ -1,6 +1,7 @@
-//! What commands write: passed through to this process's stdout and stderr, with an eye on the last line.
+//! Passes the output of commands through to this process's stdout and stderr, and remembers the last line.
 
 use crate::tail::Tail;
+use kit::lines::Splitter;
 use nix::unistd::read;
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,7 +12,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks that wait for a slow reader; beyond them the commands are held up, as on any pipe.
+/// With several commands at once, a longer line is passed on in pieces of this size, each a line of its own.
+/// Each running command may hold this much for stdout and for stderr.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Chunks that wait for a slow reader. Above this bound the commands are held up, as on any pipe.
 const WAITING_CHUNKS_MAX: usize = 16;
 
 /// This process's stdout or stderr. The writing is done by a thread of its own: a reader that stalls must
@@ -19,7 +23,7 @@ const WAITING_CHUNKS_MAX: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Echo {
     chunks: mpsc::Sender<Vec<u8>>,
-    /// Several commands at once: their lines stay whole.
+    /// True for several commands at once: their lines must not mix.
     whole_lines: bool,
 }
 
@@ -49,8 +53,8 @@ impl Echo {
     }
 }
 
-/// Reads `pipe` to its end, or to what is in it when `ended` is cancelled: what a command left behind may
-/// hold the pipe open, and is not waited for.
+/// Reads `pipe` to its end. When `ended` is cancelled, reads what is in it and returns: a process that the
+/// command left behind may hold the pipe open, and is not waited for.
 pub(crate) async fn pass(
     pipe: OwnedFd,
     stream: usize,
@@ -61,23 +65,26 @@ pub(crate) async fn pass(
     const READS_AFTER_THE_END_MAX: u32 = 64;
     let pipe = pipe::Receiver::from_file(File::from(pipe))?;
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut line = Vec::new();
+    let mut lines = Splitter::new(LINE_BYTES_MAX);
     let mut reads_left = READS_AFTER_THE_END_MAX;
     while reads_left > 0 {
         let over = ended.is_cancelled();
         reads_left -= u32::from(over);
-        // Once it is over the pipe itself is asked: what the runtime knows of it may be a moment old.
+        // After the end the pipe itself is asked: the runtime's knowledge may be outdated.
         let read =
             if over { read(&pipe, &mut chunk).map_err(io::Error::from) } else { pipe.try_read(&mut chunk) };
         match read {
             Ok(0) => break,
             Ok(length) => {
                 tail.lock().unwrap_or_else(PoisonError::into_inner).feed(stream, &chunk[..length]);
-                line.extend_from_slice(&chunk[..length]);
-                let ready = if echo.whole_lines { whole(&line) } else { line.len() };
-                if ready > 0 {
-                    let rest = line.split_off(ready);
-                    echo.write(std::mem::replace(&mut line, rest)).await;
+                let mut ready = Vec::new();
+                if echo.whole_lines {
+                    lines.feed(&chunk[..length], |line| ready.extend_from_slice(line));
+                } else {
+                    ready.extend_from_slice(&chunk[..length]);
+                }
+                if !ready.is_empty() {
+                    echo.write(ready).await;
                 }
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock && over => break,
@@ -89,29 +96,10 @@ pub(crate) async fn pass(
             Err(e) => return Err(e),
         }
     }
-    if !line.is_empty() {
-        line.push(b'\n');
-        echo.write(line).await;
+    let mut rest = Vec::new();
+    lines.finish(|line| rest.extend_from_slice(line));
+    if !rest.is_empty() {
+        echo.write(rest).await;
     }
     Ok(())
-}
-
-/// How much of `bytes` is whole lines; of a line without an end, all when it is too long to wait for.
-fn whole(bytes: &[u8]) -> usize {
-    match bytes.iter().rposition(|byte| *byte == b'\n') {
-        Some(newline) => newline + 1,
-        None if bytes.len() >= CHUNK_BYTES => bytes.len(),
-        None => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_passed_on_whole_unless_they_are_too_long() {
-        assert_eq!((whole(b"a\nbc\nd"), whole(b"abc"), whole(b"")), (5, 0, 0));
-        assert_eq!(whole(&vec![b'x'; CHUNK_BYTES]), CHUNK_BYTES);
-    }
 }

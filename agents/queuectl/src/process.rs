@@ -21,23 +21,25 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const REASON_BYTES_MAX: usize = 1024;
-/// What was written but not read yet when this process is told to stop.
+/// Names the queue of this process, where `-q` does not.
+const QUEUE_VARIABLE: &str = "QUEUECTL_QUEUE";
+/// After the signal to stop, output that is still in the pipes is read for this long.
 const LAST_OUTPUT_WITHIN: Duration = Duration::from_secs(1);
-/// The system is short of processes or memory: nothing to be gained by trying at once.
+/// Pause before the next start when the system is short of processes or memory.
 const PAUSE_AFTER_SHORTAGE: Duration = Duration::from_secs(1);
 
-/// What is to be said to the server about an item.
+/// What the server is told about an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Conclusion {
     Ack,
     Nack(String),
-    /// Not the item's fault: back at once, the attempt not counted.
+    /// Gives the item back at once, with the attempt not counted: it was not the item's fault.
     Release,
-    /// Somebody else's by now: nothing to say.
+    /// Nothing: the lease expired, and the item may be another worker's.
     Lost,
 }
 
-/// Why a command was waited for no longer.
+/// Why the wait for a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Itself,
@@ -46,7 +48,7 @@ enum Cause {
     Lost,
 }
 
-/// What commands are run with.
+/// Everything that a command is run with.
 pub(crate) struct Workshop {
     pub(crate) children: Children,
     pub(crate) echo: [Echo; 2],
@@ -56,7 +58,7 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Runs the command. An error is one that every item would meet.
+    /// Runs the command for one item. An error is one that every item would meet.
     pub(crate) async fn process(
         &self,
         run: &Run,
@@ -148,7 +150,7 @@ impl Workshop {
         passed.map(|_| end).map_err(system)
     }
 
-    /// Until the command has ended, by itself or because it was made to.
+    /// Waits for the command's end, and stops it on a timeout, a lost lease or a signal.
     async fn await_end(
         &self,
         time: Option<Duration>,
@@ -196,6 +198,8 @@ fn command(run: &Run, item: &Item) -> Result<Command, invocation::NotAWord> {
     let bytes = item.body.bytes();
     let mut command = Command::new(program);
     command.args(invocation::arguments(arguments, &run.replace, bytes)?);
+    // A queuectl in the command must name its queue: its pushes would feed the queue that it works on.
+    command.env_remove(QUEUE_VARIABLE);
     command.env("ITEM_ID", &item.id).env("ITEM_ATTEMPT", item.attempt.to_string());
     match invocation::word(bytes) {
         Ok(word) => command.env("ITEM", word),
@@ -212,7 +216,7 @@ fn command(run: &Run, item: &Item) -> Result<Command, invocation::NotAWord> {
     Ok(command)
 }
 
-/// A command need not read its item.
+/// Writes the item to the command's stdin. A command need not read it.
 async fn give(stdin: Option<OwnedFd>, item: &[u8]) {
     let Some(stdin) = stdin else { return };
     match pipe::Sender::from_file(File::from(stdin)) {

@@ -1,4 +1,4 @@
-//! Counts the results of a worker, for its last log line.
+//! Counts what a worker did, for its last log line.
 
 use crate::process::Conclusion;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -16,7 +16,7 @@ use kit::exit::{Exit, Fatal};
 use kit::identity::Identity;
 use kit::stop::Stop;
 use nix::sys::signal::Signal;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -37,11 +37,13 @@ struct Worker {
     tally: Tally,
 }
 
-/// Results that the server does not know yet.
+/// Results of items that the server has not confirmed yet.
 #[derive(Default)]
 struct Report {
     ack: Vec<Lease>,
     nack: Vec<Nack>,
+    /// True if the answer to this report was lost before: the server may have carried it out already.
+    was_sent: bool,
 }
 
 enum Next {
@@ -60,7 +62,7 @@ pub(crate) async fn run(
     drain_timeout: Duration,
 ) -> Result<Exit, Fatal> {
     let many = run.jobs > 1;
-    let children = Children::start()?;
+    let children = Children::start(run.jobs.into())?;
     let ((out, out_written), (err, err_written)) =
         (Echo::start(std::io::stdout(), many), Echo::start(std::io::stderr(), many));
     // A command that does not end must leave time to give its item back.
@@ -178,7 +180,6 @@ impl Worker {
     }
 
     fn note(&self, report: &mut Report, lease: Lease, conclusion: Conclusion) {
-        self.tally.count(&conclusion);
         match conclusion {
             Conclusion::Ack => report.ack.push(lease),
             Conclusion::Nack(reason) => {
@@ -187,6 +188,7 @@ impl Worker {
             }
             Conclusion::Release => report.nack.push(Nack { lease, reason: None, release: true }),
             Conclusion::Lost => {
+                self.tally.count(&Conclusion::Lost);
                 tracing::warn!(item = lease.id, "the lease was lost, the command was stopped");
                 self.keeper.forget([&lease]);
             }
@@ -232,8 +234,12 @@ impl Worker {
                     self.delivered(report, &[]);
                     stopping.run_until_cancelled(self.notices.missing(&self.client)).await;
                 }
-                Err(Failure::WaitEnded) => break,
+                Err(Failure::WaitEnded) => {
+                    report.was_sent = true;
+                    break;
+                }
                 Err(failure) if failure.may_pass() => {
+                    report.was_sent |= may_be_carried_out(&failure);
                     stopping.run_until_cancelled(retry.after(&failure)).await;
                     continue;
                 }
@@ -249,8 +255,9 @@ impl Worker {
     /// Delivers `report` without waiting for items.
     async fn tell(&self, report: Report) -> Result<(), Fatal> {
         let (queue, mut retry) = (&self.run.which.queue, Retry::of(&self.client));
-        let mut acks = Report { ack: report.ack, nack: Vec::new() };
-        let mut nacks = Report { ack: Vec::new(), nack: report.nack };
+        let Report { ack, nack, was_sent } = report;
+        let mut acks = Report { ack, nack: Vec::new(), was_sent };
+        let mut nacks = Report { ack: Vec::new(), nack, was_sent };
         // Items that go back come first: another worker may be waiting for them.
         for part in [&mut nacks, &mut acks] {
             while !part.ack.is_empty() || !part.nack.is_empty() {
@@ -262,7 +269,10 @@ impl Worker {
                 match answer {
                     Ok(outcomes) => self.delivered(part, &outcomes.results),
                     Err(failure) if failure.word() == "no_such_queue" => self.delivered(part, &[]),
-                    Err(failure) if failure.may_pass() => retry.after(&failure).await,
+                    Err(failure) if failure.may_pass() => {
+                        part.was_sent |= may_be_carried_out(&failure);
+                        retry.after(&failure).await;
+                    }
                     Err(failure) => return Err(self.refused(failure)),
                 }
             }
@@ -271,25 +281,49 @@ impl Worker {
         Ok(())
     }
 
-    /// Empties `report`, which the server has judged.
+    /// Counts and clears a report that the server has judged.
     fn delivered(&self, report: &mut Report, results: &[Outcome]) {
+        let mut lost = HashSet::new();
         for outcome in results {
             match outcome.status {
                 Status::Ok => {}
-                Status::Lost => tracing::warn!(
+                Status::Lost if report.was_sent => tracing::warn!(
                     item = outcome.id,
                     "too late: the lease was lost, or the answer to an earlier report was"
                 ),
+                Status::Lost => {
+                    tracing::warn!(item = outcome.id, "too late: the lease was lost");
+                    lost.insert(outcome.id.as_str());
+                }
                 Status::Dead => {
                     tracing::warn!(item = outcome.id, "it was the last attempt, the item is dead");
                 }
             }
         }
-        self.keeper.forget(report.ack.iter().chain(report.nack.iter().map(|nack| &nack.lease)));
-        *report = Report::default();
+        let Report { ack, nack, .. } = std::mem::take(report);
+        let acked = ack.iter().map(|lease| (lease, Conclusion::Ack));
+        let nacked = nack.iter().map(|Nack { lease, reason, release }| match (release, reason) {
+            (true, _) => (lease, Conclusion::Release),
+            (false, reason) => (lease, Conclusion::Nack(reason.clone().unwrap_or_default())),
+        });
+        for (lease, conclusion) in acked.chain(nacked) {
+            let is_lost = lost.contains(lease.id.as_str());
+            self.tally.count(if is_lost { &Conclusion::Lost } else { &conclusion });
+            self.keeper.forget([lease]);
+        }
     }
 
     fn refused(&self, failure: Failure) -> Fatal {
         failure.fatal(format!("cannot work on queue {} of {}", self.run.which.queue, self.client.server()))
+    }
+}
+
+/// True if the request may have reached the server although its answer did not come back.
+fn may_be_carried_out(failure: &Failure) -> bool {
+    match failure {
+        Failure::NoConnection(_) | Failure::Token(..) => false,
+        // A proxy that got no answer from the server.
+        Failure::Refused { status, .. } => matches!(status, 502 | 504),
+        _ => true,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::contract::Engine;
 use crate::http::direct::Direct;
+use crate::http::history;
 use crate::http::{self, Doors, Parts, tokens};
 use crate::line::{self, LineDoor};
 use crate::metrics::QueuedMetrics;
@@ -47,6 +48,7 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
         counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
     }
     let doors = doors(&plan);
+    tokio::spawn(history::record(plan.engine.clone(), doors.history.clone(), stop.drain.clone()));
     let direct = Direct { router: router(&plan, doors.clone()), doors };
     let listeners = if plan.line.is_some() { 2 } else { 1 };
     let connections_max = connections_within_limit(usize::from(plan.serve.max_connections), listeners);
@@ -55,6 +57,9 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
         Ok(Gate::new(listen::adopt(listener)?, permits, plan.allow.clone()))
     };
     tracing::info!(address = address_of(&plan.http), "serving HTTP");
+    if let Ok(address) = plan.http.local_addr() {
+        kit::browser_ports::warn_if_blocked("--http", address);
+    }
     let http =
         kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());
     let line = match plan.line {
@@ -94,19 +99,18 @@ fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
         // For more than a few readers, whatever the memory for items: a lease without room is taken back.
         answers: room((serve.max_memory / 4).max(8 * serve.max_request_bytes)),
         streams: Streams::at_most(http::events::STREAMS_MAX),
+        history: history::begin(&plan.engine),
         metrics: plan.metrics.clone(),
         drain: plan.context.stop.drain.clone(),
     })
 }
 
-/// The admin endpoint is on the same port unless it has one of its own.
+/// The admin endpoint is on the same port unless it has one of its own. Probes are answered on both.
 fn router<E: Engine>(plan: &Plan<E>, doors: Doors<E>) -> Router {
-    let router = http::router(doors);
-    if plan.serve.admin.is_some() {
-        return router;
-    }
     let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
-    router.merge(admin::router(Admin { readiness, liveness, metrics, stop }))
+    let admin = Admin { readiness, liveness, metrics, stop };
+    let routes = if plan.serve.admin.is_some() { admin::probes(admin) } else { admin::router(admin) };
+    http::router(doors).merge(routes)
 }
 
 fn address_of(listener: &TcpListener) -> String {

@@ -3,7 +3,8 @@
 use crate::log::Durability;
 use kit::allow::Allowed;
 use kit::exit::{Exit, Fatal};
-use kit::settings::{Common, Door, parse_duration, parse_size};
+use kit::help::examples;
+use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
 use kit::tls::ServerFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,10 +12,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Hands out work items to Jobs, over HTTP and to `nc`. An item is gone only when a worker acked it.
-///
-/// Try it: queued & curl -d hello localhost:8080/v1/queues/q/items; curl -d '' localhost:8080/v1/queues/q/lease
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "queued", args_conflicts_with_subcommands = true, max_term_width = 110)]
+#[command(name = "queued", args_conflicts_with_subcommands = true, max_term_width = 110,
+    after_long_help = examples(&[
+        "queued & seq 3 | queuectl push -q work",
+        "queued --http 127.0.0.1:8081 --line none --data /var/lib/queued",
+        "queued --data memory --count-from 1           # `nc HOST 1080` prints the next number",
+    ]))]
 pub struct Flags {
     #[command(flatten)]
     pub serve: Serve,
@@ -26,8 +30,10 @@ pub struct Flags {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Read a data directory, change nothing, and tell all damage
+    #[command(after_long_help = examples(&["queued check queued-data", "queued check /var/lib/queued && echo sound"]))]
     Check(Directory),
     /// Keep what can be read of a damaged data directory; the old files are put aside
+    #[command(after_long_help = examples(&["queued repair queued-data", "queued check q || queued repair q"]))]
     Repair(Directory),
 }
 
@@ -41,7 +47,7 @@ pub struct Directory {
 pub struct Serve {
     /// Where HTTP is served, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
     /// instead, the first for HTTP, the second for lines
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", help_heading = "Doors")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = parse_address, help_heading = "Doors")]
     pub http: SocketAddr,
 
     /// Where each connection gets one item as bare bytes, or `none`
@@ -110,7 +116,8 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_bytes, help_heading = "Keeping items")]
     pub segment_bytes: u64,
 
-    /// Where probes and metrics are answered if not at the HTTP door: an address of their own, or `none`
+    /// Give metrics and probes an address of their own, which a crowd of clients cannot delay, or `none`.
+    /// Probes are answered at the HTTP door in any case, metrics only without this
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
     pub admin: Option<Door>,
 

@@ -2,7 +2,7 @@
 
 use crate::kubectl::{kubectl, says, says_to};
 use crate::lines::log;
-use crate::log_compressor::archive;
+use crate::log_compressor::archive_in;
 use crate::manifest::{Changed, apply_words, for_this_cluster, of_this_registry, rendered};
 use crate::namespace::{Namespace, Pod};
 use crate::node;
@@ -42,11 +42,11 @@ fn apply(text: &str) {
 }
 
 /// Gone when it is dropped, whatever was found until then: the other tests need its port.
-struct Crew(String);
+pub struct Crew(String);
 
 impl Crew {
     #[track_caller]
-    fn apply(manifest: String) -> Crew {
+    pub fn apply(manifest: String) -> Crew {
         apply(&manifest);
         Crew(manifest)
     }
@@ -119,8 +119,14 @@ fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
         said.contains("keep-days").then_some(())
     });
     assert!(nodes.ready("name=logcd", logcds.len()).iter().all(|pod| pod.restarts == 0));
-    let path = archive(&nodes, &logcds[0]);
-    nodes.exec(&logcds[0].name, &["logcd", "verify", &path]);
+    let logcd = logcds.iter().find(|logcd| logcd.node == logd.node).unwrap();
+    let path = archive_in("/var/lib/logcd", &nodes, logcd);
+    nodes.exec(&logcd.name, &["logcd", "verify", &path]);
+    // What logd keeps is archived too.
+    nodes.until("logd's lines in the archive", || {
+        let kept = nodes.try_exec(&logcd.name, &["logcd", "cat", &path, "var/lib/logd/node_log"])?;
+        kept.contains(long).then_some(())
+    });
     assert_eq!(queue.ready("name=queued", 1)[0].uid, queued.uid);
 
     // Gone with all that was applied, but for what is on the nodes.
@@ -142,7 +148,7 @@ spec:
   containers:
     - name: look
       image: busybox:1.36
-      command: [sh, -ec, "grep -c {long} /node/lib/logd/node_log; ls /node/log/*.tar.gz"]
+      command: [sh, -ec, "grep -c {long} /node/lib/logd/node_log; ls /node/lib/logcd/*.tar.gz"]
       volumeMounts: [{{name: node, mountPath: /node, readOnly: true}}]
   volumes: [{{name: node, hostPath: {{path: /var}}}}]
 "#,

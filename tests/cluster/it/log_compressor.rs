@@ -5,13 +5,19 @@ use crate::manifest::{Changed, example};
 use crate::namespace::{Namespace, Pod};
 use crate::node;
 
-/// Today's archive of a node, as `find` in the pod says it.
+/// Today's archive of a node where the course's examples keep it, as `find` in the pod says it.
 #[track_caller]
 pub fn archive(namespace: &Namespace, logcd: &Pod) -> String {
+    archive_in("/var/log", namespace, logcd)
+}
+
+/// Today's archive in a directory of the pod.
+#[track_caller]
+pub fn archive_in(directory: &str, namespace: &Namespace, logcd: &Pod) -> String {
+    let beginning = format!("{directory}/all-logs-");
     namespace.until(&format!("an archive on {}", logcd.node), || {
-        let found = namespace.try_exec(&logcd.name, &["find", "/var/log", "-name", "*.gz"])?;
-        let mut archives: Vec<_> =
-            found.lines().filter(|path| path.starts_with("/var/log/all-logs-")).collect();
+        let found = namespace.try_exec(&logcd.name, &["find", directory, "-name", "*.gz"])?;
+        let mut archives: Vec<_> = found.lines().filter(|path| path.starts_with(&beginning)).collect();
         archives.sort_unstable();
         archives.pop().map(str::to_owned)
     })

@@ -13,6 +13,7 @@ mod namespace;
 mod node;
 #[cfg(feature = "node-loss-tests")]
 mod node_loss;
+mod operations;
 mod secrets;
 mod waiting;
 mod work_queue;

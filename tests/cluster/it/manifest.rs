@@ -46,7 +46,10 @@ impl Changed for String {
 /// Old clusters have two kinds under other versions only; one without an operator has none of its kinds.
 pub fn for_this_cluster(text: &str) -> String {
     let is = |document: &str, kind: &str| document.lines().any(|line| line == format!("kind: {kind}"));
-    let of_an_operator = |document: &str| is(document, "PodMonitor") && !serves("monitoring.coreos.com/v1");
+    let of_an_operator = |document: &str| {
+        let kinds = ["PodMonitor", "PrometheusRule"];
+        kinds.iter().any(|kind| is(document, kind)) && !serves("monitoring.coreos.com/v1")
+    };
     let adapted = |document: &str| {
         if is(document, "CronJob") && !has_cron_job_v1() {
             document.replacen("apiVersion: batch/v1", "apiVersion: batch/v1beta1", 1)

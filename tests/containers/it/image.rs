@@ -29,9 +29,17 @@ fn every_image_says_what_it_is_and_runs_as_a_number() {
                 .unwrap_or_else(|| panic!("{name}: no label {label}"))
                 .to_owned()
         };
-        for wanted in ["description", "source", "documentation", "vendor"] {
+        for wanted in ["description", "vendor"] {
             label(wanted);
         }
+        let labels = image["Config"]["Labels"].as_object().unwrap();
+        let unknown =
+            labels.iter().find(|(_, value)| value.as_str().is_some_and(|text| text.contains("unknown")));
+        assert!(unknown.is_none(), "{name}: {unknown:?}");
+        // These two are there where the source has an address, and then both.
+        let address = ["source", "documentation"]
+            .map(|label| labels.contains_key(&format!("org.opencontainers.image.{label}")));
+        assert_eq!(address[0], address[1], "{name}: {labels:?}");
         assert_eq!((label("title").as_str(), label("licenses").as_str()), (name, "Apache-2.0"));
         assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
         assert_eq!(

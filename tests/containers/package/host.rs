@@ -55,9 +55,22 @@ impl Host {
     }
 
     pub fn install(&self, package: &str) {
-        let copied = podman(&["cp", package, &format!("{}:/tmp/nodecrew.deb", self.id)]);
-        assert!(copied.status.success(), "{}", text(&copied.stderr));
+        self.bring(package, "/tmp/nodecrew.deb");
         self.says("DEBIAN_FRONTEND=noninteractive dpkg --install /tmp/nodecrew.deb && rm /tmp/nodecrew.deb");
+    }
+
+    /// Copies a file of this machine to a path of the host.
+    #[track_caller]
+    pub fn bring(&self, file: &str, to: &str) {
+        let copied = podman(&["cp", file, &format!("{}:{to}", self.id)]);
+        assert!(copied.status.success(), "{}", text(&copied.stderr));
+    }
+
+    /// Copies a file of the host to this machine.
+    #[track_caller]
+    pub fn take(&self, file: &str, to: &str) {
+        let copied = podman(&["cp", &format!("{}:{file}", self.id), to]);
+        assert!(copied.status.success(), "{}", text(&copied.stderr));
     }
 
     fn run(&self, script: &str) -> Output {

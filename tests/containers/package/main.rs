@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod host;
+mod operations;
 
 use host::Host;
 use std::collections::BTreeSet;
@@ -31,6 +32,10 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
     host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log");
     assert_eq!(host.says("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log"), "hello from root");
 
+    // What logd keeps is archived too; the reload makes logcd look at once.
+    host.says("systemctl reload logcd");
+    host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz logd/node.log | grep -x 3");
+
     host.says("queuectl push -q work --seal a b c");
     assert_eq!(host.says("queuectl run -q work -- sh -c 'echo got $ITEM' | sort"), "got a\ngot b\ngot c");
 
@@ -40,6 +45,18 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
         host.says(&format!("systemctl reload {agent} && systemctl stop {agent}"));
         assert_eq!(host.says(&format!("systemctl show -P Result {agent}")), "success");
     }
+}
+
+#[test]
+fn metrics_are_reached_from_elsewhere_where_the_admin_line_is_set() {
+    let host = Host::with_package();
+    // Listening on any address, by the kernel's own list: ports 7667, 7668 and 7669.
+    let listens =
+        |port: u16| host.answer(&format!("grep -c ' 0\\{{32\\}}:{port:04X} 0*:0000 0A ' /proc/net/tcp6"));
+    host.says("systemctl enable --now logd.socket logcd queued && systemctl start logd");
+    assert_eq!([7667, 7668, 7669].map(listens), ["0", "0", "0"], "open unasked");
+    host.says("sed -i 's/^#admin = /admin = /' /etc/nodecrew/*.toml && systemctl restart logd logcd queued");
+    assert_eq!([7667, 7668, 7669].map(listens), ["1", "1", "1"]);
 }
 
 #[test]

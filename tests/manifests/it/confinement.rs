@@ -142,6 +142,11 @@ fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {
             needed.extend([Above::HostNetwork, Above::HostOfProbe]);
         }
     }
+    // k8s/components/selinux.
+    let is_node_agent = matches!(pod.object.resource, Typed::DaemonSet(_));
+    if is_node_agent && pod.rendering.path == "k8s/rendered/openshift.yaml" {
+        needed.insert(other("seLinuxOptions"));
+    }
     if programs.contains("logcd") {
         needed.extend([Above::HostPath, Above::Root, Above::Capability("DAC_READ_SEARCH".to_owned())]);
     }

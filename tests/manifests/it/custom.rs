@@ -27,6 +27,79 @@ pub struct Endpoint {
     pub port: String,
     pub path: String,
     pub interval: String,
+    pub relabelings: Vec<Relabeling>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Relabeling {
+    pub source_labels: Vec<String>,
+    pub regex: Option<String>,
+    pub replacement: Option<String>,
+    pub target_label: String,
+}
+
+/// Prometheus operator: alerts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusRule {
+    pub metadata: ObjectMeta,
+    pub spec: PrometheusRuleSpec,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusRuleSpec {
+    pub groups: Vec<RuleGroup>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleGroup {
+    pub name: String,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub alert: String,
+    pub expr: String,
+    pub r#for: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// OpenShift: what the pods of a service account may do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "these are OpenShift's fields")]
+pub struct SecurityContextConstraints {
+    pub metadata: ObjectMeta,
+    pub allow_host_dir_volume_plugin: bool,
+    pub allow_host_ports: bool,
+    pub allow_host_network: bool,
+    #[serde(rename = "allowHostPID")]
+    pub allow_host_pid: bool,
+    #[serde(rename = "allowHostIPC")]
+    pub allow_host_ipc: bool,
+    pub allow_privileged_container: bool,
+    pub allow_privilege_escalation: bool,
+    pub read_only_root_filesystem: bool,
+    pub required_drop_capabilities: Vec<String>,
+    pub allowed_capabilities: Vec<String>,
+    pub seccomp_profiles: Vec<String>,
+    pub run_as_user: Strategy,
+    pub se_linux_context: Strategy,
+    pub fs_group: Strategy,
+    pub supplemental_groups: Strategy,
+    pub volumes: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strategy {
+    pub r#type: String,
 }
 
 /// KEDA: as many Jobs as a trigger asks for.

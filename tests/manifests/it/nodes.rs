@@ -2,6 +2,7 @@
 
 use crate::object::Typed;
 use crate::pod::{Pod, of_every_pod, unless};
+use crate::rendering::all;
 
 #[test]
 fn a_node_agent_bears_every_taint() {
@@ -19,7 +20,7 @@ fn a_node_agent_bears_every_taint() {
 }
 
 #[test]
-fn the_crews_node_agents_outlive_pressure_and_are_replaced_in_order() {
+fn node_agents_are_replaced_a_few_at_a_time() {
     of_every_pod(|pod| match &pod.object.resource {
         Typed::DaemonSet(set) if pod.rendering.is_crew() => {
             let rolling =
@@ -27,21 +28,33 @@ fn the_crews_node_agents_outlive_pressure_and_are_replaced_in_order() {
             let bounded = rolling.is_some_and(|rolling| rolling.max_unavailable.is_some());
             let settles = set.spec.min_ready_seconds.is_some_and(|seconds| seconds > 0);
             let wrong = [
-                unless(
-                    is_critical(pod),
-                    "write priorityClassName: system-node-critical, or it is evicted first",
-                ),
                 unless(bounded, "write updateStrategy.rollingUpdate.maxUnavailable"),
                 unless(settles, "write minReadySeconds, or a rollout runs past pods that fail"),
             ];
             wrong.into_iter().flatten().collect()
         }
-        _ => unless(!is_critical(pod), "system-node-critical is for the crew's node agents")
-            .into_iter()
-            .collect(),
+        _ => Vec::new(),
     });
 }
 
-fn is_critical(pod: &Pod<'_>) -> bool {
-    pod.spec.priority_class_name.as_deref() == Some("system-node-critical")
+#[test]
+fn priority_class_is_an_option_that_brings_its_class() {
+    let named = |pod: &Pod<'_>| pod.spec.priority_class_name.clone();
+    of_every_pod(|pod| {
+        let Some(class) = named(pod) else { return Vec::new() };
+        let mut classes =
+            pod.rendering.objects.iter().filter(|object| matches!(object.resource, Typed::PriorityClass(_)));
+        let is_node_agent = matches!(pod.object.resource, Typed::DaemonSet(_));
+        let wrong = [
+            unless(
+                classes.any(|object| object.name == class),
+                format!("no PriorityClass {class} in this file"),
+            ),
+            unless(is_node_agent, "a priority class is for the node agents"),
+        ];
+        wrong.into_iter().flatten().collect()
+    });
+    let pods = |path: &str| all().iter().find(|rendering| rendering.path == path).unwrap().pods();
+    assert!(pods("k8s/rendered/crew.yaml").iter().all(|pod| named(pod).is_none()));
+    assert_eq!(pods("k8s/rendered/prod.yaml").iter().filter(|pod| named(pod).is_some()).count(), 2);
 }

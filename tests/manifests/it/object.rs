@@ -1,12 +1,14 @@
 //! A Kubernetes object as its own type: a misspelt field, a wrong type or an unknown kind does not get past here.
 
-use crate::custom::{PodMonitor, ScaledJob};
+use crate::custom::{PodMonitor, PrometheusRule, ScaledJob, SecurityContextConstraints};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt;
@@ -29,14 +31,17 @@ macro_rules! kinds {
 }
 
 kinds! {
-    "v1": ConfigMap, Namespace, Pod, ResourceQuota, Service;
+    "v1": ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount;
     "apps/v1": DaemonSet, Deployment, ReplicaSet, StatefulSet;
     "autoscaling/v2": HorizontalPodAutoscaler;
     "batch/v1": CronJob, Job;
     "keda.sh/v1alpha1": ScaledJob;
-    "monitoring.coreos.com/v1": PodMonitor;
+    "monitoring.coreos.com/v1": PodMonitor, PrometheusRule;
     "networking.k8s.io/v1": NetworkPolicy;
     "policy/v1": PodDisruptionBudget;
+    "rbac.authorization.k8s.io/v1": ClusterRole, RoleBinding;
+    "scheduling.k8s.io/v1": PriorityClass;
+    "security.openshift.io/v1": SecurityContextConstraints;
 }
 
 #[derive(Debug)]
@@ -59,7 +64,9 @@ impl Object {
         let (version, kind) = (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name").unwrap_or_default());
         // The types of custom.rs have no place for these two; those of Kubernetes ask for them.
-        let is_custom = ["monitoring.coreos.com/", "keda.sh/"].iter().any(|group| version.starts_with(group));
+        let is_custom = ["monitoring.coreos.com/", "keda.sh/", "security.openshift.io/"]
+            .iter()
+            .any(|group| version.starts_with(group));
         if let (true, Some(fields)) = (is_custom, value.as_object_mut()) {
             fields.retain(|name, _| name != "apiVersion" && name != "kind");
         }

@@ -1,5 +1,6 @@
 //! The kubelet and Prometheus ask where the agents answer, and the grace period is longer than a drain.
 
+use crate::object::Typed;
 use crate::pod::{Pod, unless};
 use crate::run::{Run, of_every_run};
 use axum::body::Body;
@@ -63,7 +64,14 @@ fn misled(pod: &Pod<'_>, run: &Run, probe: &Probe, wanted: &str) -> Option<Strin
     let is_asked_at_loopback = pod.spec.host_network == Some(true) && host == Some("127.0.0.1");
     let reached = if admin.ip().is_loopback() { is_asked_at_loopback } else { host.is_none() };
     let port = pod.port(&get.port);
-    unless(path == wanted && answer(path) != StatusCode::NOT_FOUND, format!("path {path}: write {wanted}"))
+    let is_apart = !run.doors.iter().any(|door| door.port() == admin.port());
+    let crowded =
+        format!("{admin} is where clients connect: a crowd of them delays the probe; give it --admin");
+    unless(is_apart, crowded)
+        .or(unless(
+            path == wanted && answer(path) != StatusCode::NOT_FOUND,
+            format!("path {path}: write {wanted}"),
+        ))
         .or(unless(port.is_some(), format!("the container has no port {:?}: write it under ports", get.port)))
         .or(unless(
             port == Some(admin.port().into()),
@@ -81,7 +89,7 @@ fn each_declared_port_is_one_that_the_program_listens_on() {
     of_every_run(|pod, container, run| {
         let mut wrong: Vec<String> = Vec::new();
         for port in container.ports.iter().flatten() {
-            let heard = run.listens.iter().any(|address| i32::from(address.port()) == port.container_port);
+            let heard = run.listens().any(|address| i32::from(address.port()) == port.container_port);
             wrong.extend(unless(
                 heard,
                 format!("port {}: {} does not listen there", port.container_port, run.program),
@@ -94,7 +102,7 @@ fn each_declared_port_is_one_that_the_program_listens_on() {
             let declared = |number: u16| {
                 container.ports.iter().flatten().any(|port| port.container_port == i32::from(number))
             };
-            let hidden = run.listens.iter().filter(|address| !declared(address.port()));
+            let hidden = run.listens().filter(|address| !declared(address.port()));
             wrong.extend(
                 hidden.map(|address| format!("{} listens at {address}: write it under ports", run.program)),
             );
@@ -103,13 +111,26 @@ fn each_declared_port_is_one_that_the_program_listens_on() {
     });
 }
 
+/// True if a PodMonitor of the same file selects it.
+fn is_monitored(pod: &Pod<'_>) -> bool {
+    pod.rendering.objects.iter().filter(|object| object.namespace == pod.object.namespace).any(|object| {
+        let Typed::PodMonitor(monitor) = &object.resource else { return false };
+        monitor.spec.selector.match_labels.iter().flatten().all(|label| pod.has_label(label))
+    })
+}
+
 #[test]
-fn prometheus_is_sent_to_the_metrics() {
+fn pods_are_scraped_once_where_the_metrics_are() {
     of_every_run(|pod, _, run| {
         let said = |name: &str| {
             let annotations = pod.meta.annotations.as_ref()?;
             annotations.get(&format!("prometheus.io/{name}")).map(String::as_str)
         };
+        if is_monitored(pod) {
+            return unless(said("scrape").is_none(), "a PodMonitor and annotations: it is scraped twice")
+                .into_iter()
+                .collect();
+        }
         let Some(admin) = run.admin.filter(|admin| !admin.ip().is_loopback()) else {
             return unless(said("scrape").is_none(), "prometheus.io/scrape, and nothing answers")
                 .into_iter()

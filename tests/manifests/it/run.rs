@@ -17,7 +17,8 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Run {
     pub program: String,
-    pub listens: Vec<SocketAddr>,
+    /// Where clients connect.
+    pub doors: Vec<SocketAddr>,
     /// Where probes and metrics are answered.
     pub admin: Option<SocketAddr>,
     pub drain_timeout: Duration,
@@ -33,6 +34,13 @@ pub struct Run {
     pub script: Option<String>,
     /// `queuectl run`: `--until`.
     pub works_until: Option<String>,
+}
+
+impl Run {
+    /// Every address that it listens at.
+    pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
+        self.doors.iter().copied().chain(self.admin)
+    }
 }
 
 /// Whom a client connects to.
@@ -129,7 +137,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn logd(&mut self) -> Result<Run, String> {
         let serve = self.load::<logd::settings::Flags>("LOGD")?.serve;
-        let mut run = self.daemon(&logd::command(), [Door(Some(serve.listen)), serve.admin], serve.admin);
+        let mut run = self.daemon(&logd::command(), [Door(Some(serve.listen))], serve.admin);
         run.drain_timeout = serve.common.drain_timeout;
         run.memory_bytes = serve.max_held;
         run.reads = serve.tls.paths();
@@ -141,9 +149,10 @@ impl Asked<'_> {
         let serve = self.load::<logcd::settings::Flags>("LOGCD")?.serve;
         serve.level().map_err(|fatal| fatal.one_line())?;
         let admin = if serve.once { Door(None) } else { serve.admin };
-        let mut run = self.daemon(&logcd::command(), [admin], admin);
+        let mut run = self.daemon(&logcd::command(), [], admin);
         run.drain_timeout = serve.common.drain_timeout;
-        run.writes = vec![self.absolute(&serve.out.unwrap_or(serve.dir))];
+        run.reads.extend(serve.dir.iter().map(|dir| self.absolute(dir)));
+        run.writes = serve.out.iter().chain(&serve.dir).take(1).map(|path| self.absolute(path)).collect();
         Ok(run)
     }
 
@@ -151,7 +160,7 @@ impl Asked<'_> {
         let serve = self.load::<queued::settings::Flags>("QUEUED")?.serve;
         let http = Door(Some(serve.http));
         let admin = serve.admin.unwrap_or(http);
-        let mut run = self.daemon(&queued::command(), [http, serve.line, admin], admin);
+        let mut run = self.daemon(&queued::command(), [http, serve.line], admin);
         run.drain_timeout = serve.common.drain_timeout;
         // Requests that are being taken in come on top.
         run.memory_bytes = serve.max_memory / 4 * 5;
@@ -227,8 +236,8 @@ impl Asked<'_> {
 
     fn daemon<const N: usize>(&self, command: &Command, doors: [Door; N], admin: Door) -> Run {
         let names = IDENTITY.map(str::to_owned).into_iter().chain(variables(command));
-        let listens = doors.into_iter().filter_map(|Door(address)| address).collect();
-        Run { listens, admin: admin.0, variables: names.collect(), ..Run::default() }
+        let doors = doors.into_iter().filter_map(|Door(address)| address).collect();
+        Run { doors, admin: admin.0, variables: names.collect(), ..Run::default() }
     }
 
     fn client(&self, command: &Command, matches: &ArgMatches, more: &[&str]) -> Result<Run, String> {

@@ -4,6 +4,7 @@
 mod certificate;
 mod clock;
 mod crowd;
+mod document;
 mod http;
 mod process;
 mod setup;
@@ -12,7 +13,8 @@ mod wait;
 pub use certificate::self_signed;
 pub use clock::Clock;
 pub use crowd::{connect_from, descriptors_for, with_descriptors};
+pub use document::commands_under;
 pub use http::{Answer, ask, metric, tell};
-pub use process::{Process, holder, run_to_end, signal, with_input};
+pub use process::{Process, holder, is_gone, processes_in, run_to_end, signal, with_input};
 pub use setup::Setup;
 pub use wait::{DEADLINE, LOOK_EVERY, wait_until};

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -218,6 +219,20 @@ fn pid(child: &Child) -> Pid {
 
 pub fn signal(child: &Child, signal: Signal) {
     nix::sys::signal::kill(pid(child), signal).unwrap();
+}
+
+/// True if a process has ended, collected by its parent or not.
+pub fn is_gone(pid: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.is_empty() || status.contains("State:\tZ")
+}
+
+/// The processes that have this working directory.
+pub fn processes_in(directory: &Path) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+    let is_there = |path: &Path| std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == directory);
+    let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    entries.filter(|entry| is_there(&entry.path())).filter_map(pid).map(Pid::from_raw).collect()
 }
 
 /// What the agents call the process that holds a lock, where it is one of this host.

@@ -76,15 +76,15 @@ export function duration(ms) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
 }
 
-/// The last minutes, one point a second, of some figures together.
+/// The last 15 minutes of some figures, one point a second.
 export class History {
-  static POINTS = 300;
+  static POINTS = 900;
 
   constructor(figures) {
     this.series = Array.from({ length: figures }, () => new Float64Array(History.POINTS).fill(NaN));
   }
 
-  /// One point each; more seconds than one are told where a sleeping tab missed them.
+  /// Adds one point to each series; more than one where a sleeping tab missed some seconds.
   add(values, seconds = 1) {
     const steps = Math.min(History.POINTS, Math.max(1, Math.round(seconds)));
     this.series.forEach((series, i) => {
@@ -93,7 +93,28 @@ export class History {
     });
   }
 
-  /// Since how many seconds there is anything.
+  /// Fills in what the agent remembers. `rows`: [age in ms, figure, …], the oldest first, the newest of now;
+  /// `counters`: how many of the figures, the first ones, count up and are shown per second.
+  fill(rows, counters, interval_ms) {
+    for (const series of this.series) series.fill(NaN);
+    const at = (age_ms) => Math.round(History.POINTS - 1 - age_ms / 1000);
+    for (let i = 1; i < rows.length; i += 1) {
+      const [before, after] = [rows[i - 1], rows[i]];
+      const [start, end] = [at(before[0]), at(after[0])];
+      // An agent samples while figures change: all of a change came within an interval after the sample.
+      const busy = Math.max(1, Math.min(before[0] - after[0], interval_ms) / 1000);
+      this.series.forEach((series, figure) => {
+        const [from, to] = [before[figure + 1], after[figure + 1]];
+        for (let x = Math.max(0, start); x < end; x += 1) {
+          if (figure >= counters) series[x] = from;
+          else series[x] = x - start < busy ? Math.max(0, to - from) / busy : 0;
+        }
+        if (end >= 0) series[end] = figure >= counters ? to : series[end - 1];
+      });
+    }
+  }
+
+  /// Seconds since the first known point.
   known() {
     const first = this.series[0].findIndex((value) => !Number.isNaN(value));
     return first < 0 ? 0 : History.POINTS - first;
@@ -105,8 +126,9 @@ export class History {
 }
 
 const SVG = "http://www.w3.org/2000/svg";
+const SPANS_S = [60, 300, 900];
 
-/// A plot of some figures of a history; pointer and arrow keys read it.
+/// A plot of some figures of a history, with axes. The pointer and the arrow keys read values from it.
 export class Plot {
   /// `keys`: [name, index in the history], in the order of their colours; `say` makes a value readable.
   constructor(place, title, keys, say = rate) {
@@ -118,15 +140,16 @@ export class Plot {
     for (const [name, value] of Object.entries({ preserveAspectRatio: "none", role: "img", tabindex: "0" })) {
       this.svg.setAttribute(name, value);
     }
+    this.grid = this.shape("path", { class: "grid" });
     this.paths = keys.map((_, i) => this.shape("path", { class: `s${i + 1}` }));
     this.line = this.shape("line", { class: "cursor", y1: 0, y2: 100, visibility: "hidden" });
     this.values = keys.map(([name], i) => el("span", { class: `key s${i + 1}` }, name));
-    this.top = el("span");
-    this.since = el("span");
-    this.when = el("span", {}, "now");
+    this.heights = [1, 0.5, 0].map(() => el("span"));
+    this.times = [0, 1, 2, 3].map(() => el("span"));
     place.append(el("figure", { class: "plot" },
-      el("figcaption", {}, el("b", {}, title), this.values), this.svg,
-      el("div", { class: "axis", "aria-hidden": "true" }, this.since, this.top, this.when)));
+      el("figcaption", {}, el("b", {}, title), this.values),
+      el("div", { class: "heights", "aria-hidden": "true" }, this.heights), this.svg,
+      el("div", { class: "times", "aria-hidden": "true" }, this.times)));
     this.svg.addEventListener("pointermove", (e) => {
       const box = this.svg.getBoundingClientRect();
       const part = (e.clientX - box.left) / box.width;
@@ -157,33 +180,53 @@ export class Plot {
 
   draw(history) {
     this.history = history;
-    // The first minute would be lost in five.
-    this.span = history.known() <= 60 ? 60 : History.POINTS;
-    this.svg.setAttribute("viewBox", `${History.POINTS - this.span} 0 ${this.span - 1} 100`);
-    setText(this.since, `${this.span / 60} min ago`);
-    let top = 1;
-    for (const [, index] of this.keys) for (const value of history.series[index]) if (value > top) top = value;
+    this.span = SPANS_S.find((span) => history.known() <= span) ?? History.POINTS;
+    const first = History.POINTS - this.span;
+    this.svg.setAttribute("viewBox", `${first} 0 ${this.span - 1} 100`);
+    let highest = 0;
+    for (const [, index] of this.keys) for (const value of history.series[index].subarray(first)) if (value > highest) highest = value;
+    const top = roundUp(highest);
     this.keys.forEach(([, index], i) => this.paths[i].setAttribute("d", outline(history.series[index], top)));
+    this.drawAxes(first, top);
     const at = this.cursor ?? History.POINTS - 1;
     const said = this.keys.map(([name, index]) => `${name} ${this.say(history.series[index][at])}`);
     said.forEach((text, i) => setText(this.values[i], text));
-    const when = this.cursor === null ? "now" : `${History.POINTS - 1 - at} s ago`;
-    setText(this.when, when);
-    setText(this.top, `top ${this.say(top)}`);
-    this.svg.setAttribute("aria-label", `${this.title}, ${when}: ${said.join(", ")}; highest ${this.say(top)}`);
+    const when = this.cursor === null ? "now" : ago(History.POINTS - 1 - at);
+    this.svg.setAttribute("aria-label", `${this.title}, ${when}: ${said.join(", ")}; highest ${this.say(highest)}`);
     this.line.setAttribute("visibility", this.cursor === null ? "hidden" : "visible");
     for (const end of ["x1", "x2"]) this.line.setAttribute(end, at);
+    setText(this.times.at(-1), when);
+  }
+
+  drawAxes(first, top) {
+    [top, top / 2, 0].forEach((value, i) => setText(this.heights[i], this.say(value)));
+    const third = (this.span - 1) / 3;
+    [3, 2, 1].forEach((n, i) => setText(this.times[i], ago((this.span / 3) * n)));
+    const across = [top, top / 2, 0].map((value) => `M${first} ${height(value, top)}H${History.POINTS - 1}`);
+    const down = [1, 2].map((n) => `M${(first + third * n).toFixed(1)} 0V100`);
+    this.grid.setAttribute("d", [...across, ...down].join(""));
   }
 }
 
-/// Seconds that nobody saw are a gap, not a line.
+const ago = (seconds) => (seconds < 60 ? `${Math.round(seconds)} s ago` : `${Number((seconds / 60).toFixed(1))} min ago`);
+
+/// The next even number of one digit, with zeros: the axis and its middle have readable labels.
+function roundUp(value) {
+  if (!(value > 2)) return 2;
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return [2, 4, 6, 8, 10].map((step) => step * unit).find((step) => step >= value);
+}
+
+const height = (value, top) => (97 - (value / top) * 92).toFixed(1);
+
+/// Draws unknown seconds as a gap.
 function outline(values, top) {
   let path = "";
   let pen = false;
   values.forEach((value, x) => {
     if (Number.isNaN(value)) pen = false;
     else {
-      path += `${pen ? "L" : "M"}${x} ${(97 - (value / top) * 92).toFixed(1)}`;
+      path += `${pen ? "L" : "M"}${x} ${height(value, top)}`;
       pen = true;
     }
   });
@@ -231,7 +274,7 @@ export class Stream {
           await new Promise((wake) => { this.wake = wake; });
           continue;
         }
-        if (!response.ok) throw new Error(`the server answered ${response.status}`);
+          if (!response.ok) throw new Error(`the server answered ${response.status}: ${(await response.text()).trim()}`);
         this.failures = 0;
         this.on.state("open", "live");
         await this.read(response.body);

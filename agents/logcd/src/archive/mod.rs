@@ -8,6 +8,7 @@ pub mod draft;
 pub mod entry;
 pub mod header;
 pub mod index;
+pub mod member;
 pub mod pool;
 pub mod reader;
 pub mod verify;

@@ -3,6 +3,7 @@
 use crate::archive::checksum::Sum;
 use crate::archive::codec::StrictDecoder;
 use crate::archive::index::Index;
+use crate::archive::member;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use tar::{EntryType, Header};
 
@@ -49,7 +50,7 @@ pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals
         let Some(entry) = entries.next() else {
             return Err(Fault::Index(format!("it does not know of {shown}")));
         };
-        if member.name != [prefix, &entry.name].concat() || member.content != entry.content() {
+        if member.name != member::path(prefix, &entry.name) || member.content != entry.content() {
             return Err(Fault::Index(format!("it says something else of {shown}")));
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! `logcd cat`: one file of an archive, straight from its blocks where the index says where they are.
 
+use crate::archive::member;
 use crate::archive::reader::Reader;
 use kit::exit::{Exit, Fatal};
 use std::ffi::OsStr;
@@ -13,10 +14,8 @@ pub fn cat(archive: &Path, name: &OsStr) -> Result<(), Fatal> {
     let wanted = name.as_bytes();
     let mut out = io::stdout().lock();
     if let Some(index) = &reader.index {
-        let entry = index
-            .entries
-            .iter()
-            .find(|entry| is_meant(wanted, &[index.prefix.as_slice(), &entry.name].concat()));
+        let entry =
+            index.entries.iter().find(|entry| is_meant(wanted, &member::path(&index.prefix, &entry.name)));
         let entry = entry.ok_or_else(|| not_there(&reader, name))?;
         reader.copy_entry(entry, &mut out).map_err(&failed)?;
         return out.flush().map_err(failed);

@@ -1,5 +1,6 @@
 //! `logcd list`: what an archive holds, out of the index where there is one.
 
+use crate::archive::member;
 use crate::archive::reader::Reader;
 use jiff::Timestamp;
 use kit::exit::Fatal;
@@ -17,7 +18,7 @@ pub fn list(archive: &Path) -> Result<(), Fatal> {
     };
     if let Some(index) = &reader.index {
         for entry in &index.entries {
-            line(entry.size(), entry.meta.mtime_s, &[index.prefix.as_slice(), &entry.name].concat())?;
+            line(entry.size(), entry.meta.mtime_s, &member::path(&index.prefix, &entry.name))?;
         }
     } else {
         for entry in reader.stream()?.entries().map_err(&failed)? {

@@ -2,6 +2,7 @@
 
 use crate::archive::codec::Decoder;
 use crate::archive::entry::{Meta, Origin};
+use crate::archive::member;
 use crate::cycle::assembly::Assembly;
 use crate::cycle::superseded;
 use crate::trouble::Trouble;
@@ -34,8 +35,8 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         ) {
             continue;
         }
-        let member = entry.path_bytes().into_owned();
-        let plain_name = member.strip_prefix(prefix.as_slice()).unwrap_or(&member).to_vec();
+        let path = entry.path_bytes().into_owned();
+        let plain_name = member::name(&prefix, &path);
         let mut name = plain_name.clone();
         // A tar may hold two members of one name. What both of them held stays.
         while assembly.taken.contains(&name) {

@@ -5,6 +5,7 @@ use crate::archive::codec::Codec;
 use crate::archive::entry::Entry;
 use crate::archive::header;
 use crate::archive::index::{Identity, Index};
+use crate::archive::member;
 use crate::beneath::{Look, look_into};
 use crate::day::{archive_name, index_name};
 use crate::outdir::{OutDir, Shelf};
@@ -107,6 +108,17 @@ impl Held {
             let identity = self.index.identity;
             (identity.size, identity.mtime) == (look.stamp.size, look.stamp.mtime)
         })
+    }
+
+    /// Names the entries below another prefix, so that each stays where it is in the archive.
+    pub fn name_below(&mut self, prefix: &[u8]) {
+        if self.index.prefix == prefix {
+            return;
+        }
+        for entry in &mut self.index.entries {
+            entry.name = member::name(prefix, &member::path(&self.index.prefix, &entry.name));
+        }
+        self.index.prefix = prefix.to_vec();
     }
 
     /// Reads a share of the blocks again: what has rotted on the disk must not be copied for ever.

@@ -7,4 +7,5 @@ pub mod comparison;
 pub mod held;
 pub mod plan;
 pub mod retention;
+pub mod scrub;
 pub mod superseded;

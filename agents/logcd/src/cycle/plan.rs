@@ -12,6 +12,8 @@ pub enum Item {
     Live { found: Found, old: Option<usize> },
     /// An entry whose file is not there any more.
     Missing(usize),
+    /// An entry of a directory that cannot be looked at now.
+    Away(usize),
     /// An entry that was superseded before.
     Superseded(usize),
 }
@@ -24,7 +26,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(files: Vec<Found>, entries: &[Entry]) -> Plan {
+    /// `is_away` tells of an entry whose directory was not looked at.
+    pub fn new(files: Vec<Found>, entries: &[Entry], is_away: &dyn Fn(&[u8]) -> bool) -> Plan {
         let claims = claims(&files, entries);
         let mut claimed = vec![false; entries.len()];
         for old in claims.iter().flatten() {
@@ -35,11 +38,20 @@ impl Plan {
         for (number, entry) in entries.iter().enumerate().filter(|(number, _)| !claimed[*number]) {
             items.push(match entry.origin {
                 Origin::Superseded => Item::Superseded(number),
+                Origin::Live(_) | Origin::Recovered if is_away(&entry.name) => Item::Away(number),
                 Origin::Live(_) | Origin::Recovered => Item::Missing(number),
             });
         }
         items.sort_by(|a, b| a.name(entries).cmp(b.name(entries)));
         Plan { items, verified: HashSet::new() }
+    }
+
+    /// The files that are there.
+    pub fn live(&self) -> impl Iterator<Item = &Found> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Live { found, .. } => Some(found),
+            Item::Missing(_) | Item::Away(_) | Item::Superseded(_) => None,
+        })
     }
 
     /// The inodes of archived files that have gone from under their names: deleted, or moved out of sight.
@@ -50,7 +62,7 @@ impl Plan {
                 let other = |s: &&Stamp| (s.dev, s.ino) != (found.stamp.dev, found.stamp.ino);
                 entries[*old].stamp().filter(other)
             }
-            Item::Live { old: None, .. } | Item::Superseded(_) => None,
+            Item::Live { old: None, .. } | Item::Away(_) | Item::Superseded(_) => None,
         });
         lost.map(|stamp| (stamp.dev, stamp.ino)).collect()
     }
@@ -65,7 +77,7 @@ impl Plan {
         let mut news = None;
         for item in &self.items {
             let bytes = match item {
-                Item::Superseded(_) => continue,
+                Item::Away(_) | Item::Superseded(_) => continue,
                 Item::Missing(_) => 0,
                 Item::Live { found, old: None } => found.stamp.size,
                 Item::Live { found, old: Some(old) } => {
@@ -94,7 +106,7 @@ impl Item {
     fn name<'a>(&'a self, entries: &'a [Entry]) -> &'a [u8] {
         match self {
             Item::Live { found, .. } => &found.name,
-            Item::Missing(old) | Item::Superseded(old) => &entries[*old].name,
+            Item::Missing(old) | Item::Away(old) | Item::Superseded(old) => &entries[*old].name,
         }
     }
 }
@@ -173,10 +185,15 @@ mod tests {
         let mut old = entry("x.log.20261121T000000", 0);
         old.origin = Origin::Superseded;
         let entries = [entry("x.log", 1), old];
-        let plan = Plan::new(Vec::new(), &entries);
+        let plan = Plan::new(Vec::new(), &entries, &|_| false);
         assert_eq!(plan.items, [Item::Missing(0), Item::Superseded(1)]);
         assert_eq!(plan.news(&entries), Some(0));
-        let plan = Plan::new(vec![found("x.log", 1)], &entries);
+        let plan = Plan::new(Vec::new(), &entries, &|_| true);
+        assert_eq!(
+            (plan.items.as_slice(), plan.news(&entries)),
+            (&[Item::Away(0), Item::Superseded(1)][..], None)
+        );
+        let plan = Plan::new(vec![found("x.log", 1)], &entries, &|_| false);
         assert_eq!(plan.news(&entries), None);
     }
 }

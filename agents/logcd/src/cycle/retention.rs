@@ -34,11 +34,37 @@ pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Da
     remove
 }
 
+/// The oldest days whose archives free at least `missing_bytes`. None where all of them would not be enough: then nothing is
+/// won by removing any.
+pub fn to_make_room(mut archives: Vec<Kept>, missing_bytes: u64) -> Vec<Date> {
+    archives.sort_by_key(|archive| archive.day);
+    let (mut freed, mut remove) = (0_u64, Vec::new());
+    for Kept { day, bytes } in archives {
+        if freed >= missing_bytes {
+            return remove;
+        }
+        freed = freed.saturating_add(bytes);
+        remove.push(day);
+    }
+    if freed >= missing_bytes { remove } else { Vec::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use jiff::ToSpan;
     use proptest::prelude::*;
+
+    #[test]
+    fn oldest_days_make_room_unless_all_of_them_are_too_little() {
+        let kept = |day: &str, bytes| Kept { day: day.parse().unwrap(), bytes };
+        let archives = [kept("2026-03-02", 20), kept("2026-03-01", 10), kept("2026-03-03", 30)];
+        for (missing, days) in [(0, 0), (1, 1), (10, 1), (11, 2), (31, 3), (60, 3), (61, 0)] {
+            let removed = to_make_room(archives.to_vec(), missing);
+            let oldest: Vec<Date> = (1..=days).map(|day| jiff::civil::date(2026, 3, day)).collect();
+            assert_eq!(removed, oldest, "{missing} bytes are missing");
+        }
+    }
 
     proptest! {
         #[test]

@@ -1,5 +1,7 @@
-//! The directory of logs: what is in it, how it is read, and what is deleted.
+//! The directories of logs: what is in them, how it is read, and what is deleted.
 
+pub mod directories;
+pub mod open_logs;
 pub mod pattern;
 pub mod removal;
 pub mod scan;

@@ -1,14 +1,34 @@
 //! File name patterns as shells have them: `*` and `?`, over raw bytes.
 
+use std::str::FromStr;
+
 /// A pattern for a name, or, where it has a slash, for a path below the log directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<u8>);
 
-impl Pattern {
-    pub fn new(text: &str) -> Pattern {
-        Pattern(text.as_bytes().to_vec())
-    }
+impl FromStr for Pattern {
+    type Err = String;
 
+    /// Refuses what a shell would understand otherwise, and what can match no file.
+    fn from_str(text: &str) -> Result<Pattern, String> {
+        let why = match text {
+            "" => "expected a name, such as *.log",
+            _ if text.starts_with('/') => {
+                "expected a name, or a path below the log directory: it cannot begin with a slash"
+            }
+            _ if text.ends_with('/') => {
+                "expected the name of a file, such as *.log: it cannot end with a slash"
+            }
+            _ if text.contains(['[', '{']) => {
+                "expected a name with * and ? only: sets such as [ab] and {a,b} are not understood, and ? stands for any character"
+            }
+            _ => return Ok(Pattern(text.as_bytes().to_vec())),
+        };
+        Err(why.to_owned())
+    }
+}
+
+impl Pattern {
     pub fn matches(&self, path: &[u8]) -> bool {
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         wildcard(&self.0, if self.0.contains(&b'/') { path } else { name })
@@ -56,10 +76,26 @@ mod tests {
             ("a?c*", "ac", false),
             ("sub/*.log", "sub/x.log", true),
             ("sub/*.log", "x.log", false),
-            ("", "", true),
-            ("", "x", false),
         ] {
-            assert_eq!(Pattern::new(pattern).matches(path.as_bytes()), expected, "{pattern} {path}");
+            assert_eq!(
+                pattern.parse::<Pattern>().unwrap().matches(path.as_bytes()),
+                expected,
+                "{pattern} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn pattern_that_a_shell_reads_otherwise_is_refused() {
+        for (pattern, why) in [
+            ("[", "sets such as"),
+            ("*.{log,txt}", "sets such as"),
+            ("/var/log/x.log", "slash"),
+            ("sub/", "slash"),
+            ("", "a name"),
+        ] {
+            let refused = pattern.parse::<Pattern>().unwrap_err();
+            assert!(refused.contains(why), "{pattern}: {refused}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::archive::entry::{Entry, Origin, Stamp};
 use crate::beneath::{Beneath, look_at};
+use crate::logs::directories::Roots;
 use crate::logs::scan::each_name;
 use crate::trouble::Trouble;
 use jiff::Timestamp;
@@ -68,8 +69,8 @@ fn aside_name(name: &[u8]) -> Vec<u8> {
 }
 
 /// Gives logs that a crash or an error left half deleted their names back, so that they are looked at anew.
-pub fn put_back(root: &Beneath, recursive: bool) -> Result<(), Trouble> {
-    each_name(root, recursive, &mut |directory, aside| {
+pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), Trouble> {
+    each_name(roots, recursive, &mut |directory, aside| {
         let hidden = aside.as_bytes().strip_prefix(b".");
         let Some(name) = hidden.and_then(|name| name.strip_suffix(ASIDE.as_bytes())) else { return };
         // Its name may have been taken meanwhile; another that ends alike is a log as well.

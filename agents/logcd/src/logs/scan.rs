@@ -3,12 +3,14 @@
 use crate::archive::entry::Stamp;
 use crate::beneath::{Beneath, Kind, Look, look_at};
 use crate::config::{Limits, Select};
+use crate::logs::directories::{Root, Roots};
 use crate::trouble::Trouble;
 use nix::dir::{Dir, Entry, Type};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Strangers may nest directories without end.
 const DEPTH_MAX: usize = 32;
@@ -54,7 +56,7 @@ impl Skip {
     }
 }
 
-/// A file to archive, named relative to the log directory.
+/// A file to archive, named as its entry: relative to its log directory, with that directory's base before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: Vec<u8>,
@@ -71,6 +73,61 @@ pub struct Scan {
     pub skipped: BTreeMap<Vec<u8>, Skip>,
     /// All of them.
     pub counts: BTreeMap<Skip, u64>,
+    /// Directories in which no name matches.
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// A directory that has nothing to archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmatched {
+    pub path: PathBuf,
+    pub names: Names,
+}
+
+/// The names in a directory in which none matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// The directory has not been there yet.
+    NoDirectory,
+    /// This many, and one of them.
+    Others {
+        count: u64,
+        example: Vec<u8>,
+    },
+    None,
+}
+
+impl Names {
+    fn add(&mut self, name: &[u8]) {
+        match self {
+            Names::Others { count, .. } => *count += 1,
+            Names::NoDirectory | Names::None => *self = Names::Others { count: 1, example: name.to_vec() },
+        }
+    }
+}
+
+impl Unmatched {
+    /// Logs the directory, and what can be done about it.
+    pub fn warn(&self) {
+        let dir = self.path.display().to_string();
+        let advice = "see --include and --recursive";
+        match &self.names {
+            Names::NoDirectory => {
+                tracing::warn!(dir, "the log directory does not exist yet: nothing of it is archived")
+            }
+            Names::None => tracing::warn!(dir, "the log directory is empty: nothing of it is archived"),
+            Names::Others { count, example } => {
+                let example = example.escape_ascii().to_string();
+                tracing::warn!(
+                    dir,
+                    names = count,
+                    example,
+                    advice,
+                    "no name in the log directory matches: nothing of it is archived"
+                );
+            }
+        }
+    }
 }
 
 /// Of a file with several names: how many it has, and how many were met.
@@ -82,7 +139,7 @@ struct Links {
 /// `is_known` tells which inodes are archived already: should there be more files than allowed, these are not
 /// pushed out by what a stranger plants.
 pub fn scan(
-    root: &Beneath,
+    roots: &Roots,
     select: &Select,
     limits: &Limits,
     is_known: &dyn Fn(&Stamp) -> bool,
@@ -90,34 +147,49 @@ pub fn scan(
     let mut scan = Scan::default();
     let mut linked: HashMap<(u64, u64), Links> = HashMap::new();
     let mut hole_bytes_left = limits.hole_bytes;
-    walk(root, select.recursive, &mut |directory, name, _| {
-        if !select.takes(name.path) {
-            return;
-        }
-        let Ok(look) = look_at(directory, name.last) else { return };
-        if look.kind == Kind::Directory && select.recursive {
-            return;
-        }
-        let holes = look.stamp.size.saturating_sub(look.allocated);
-        match look.kind {
-            Kind::Symlink => return scan.skip(name.path, Skip::Symlink, limits.files),
-            Kind::Directory | Kind::Special => return scan.skip(name.path, Skip::NotAFile, limits.files),
-            Kind::Regular if holes > hole_bytes_left => {
-                return scan.skip(name.path, Skip::Sparse, limits.files);
+    let mut unmatched = Vec::new();
+    for root in &roots.open {
+        let (mut others, mut matches) = (Names::None, false);
+        walk(root, select.recursive, &mut |directory, name, _| {
+            if !select.takes(name.path) {
+                if !matches {
+                    others.add(name.path);
+                }
+                return;
             }
-            Kind::Regular => hole_bytes_left -= holes,
+            matches = true;
+            let entry = || [root.base.as_slice(), name.path].concat();
+            let Ok(look) = look_at(directory, name.last) else { return };
+            if look.kind == Kind::Directory && select.recursive {
+                return;
+            }
+            let holes = look.stamp.size.saturating_sub(look.allocated);
+            match look.kind {
+                Kind::Symlink => return scan.skip(&entry(), Skip::Symlink, limits.files),
+                Kind::Directory | Kind::Special => return scan.skip(&entry(), Skip::NotAFile, limits.files),
+                Kind::Regular if holes > hole_bytes_left => {
+                    return scan.skip(&entry(), Skip::Sparse, limits.files);
+                }
+                Kind::Regular => hole_bytes_left -= holes,
+            }
+            if look.links > 1 && !select.hard_links {
+                let links = linked.entry((look.stamp.dev, look.stamp.ino));
+                links.or_insert(Links { all: look.links, met: 0 }).met += 1;
+            }
+            scan.files.push(Found { name: entry(), stamp: look.stamp, links: look.links });
+            if scan.files.len() > limits.files.saturating_mul(2) {
+                scan.cut(limits.files, is_known);
+            }
+        })?;
+        if !matches {
+            unmatched.push(Unmatched { path: root.at.path().to_owned(), names: others });
         }
-        if look.links > 1 && !select.hard_links {
-            let links = linked.entry((look.stamp.dev, look.stamp.ino));
-            links.or_insert(Links { all: look.links, met: 0 }).met += 1;
-        }
-        scan.files.push(Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
-        if scan.files.len() > limits.files.saturating_mul(2) {
-            scan.cut(limits.files, is_known);
-        }
-    })?;
+    }
+    let awaited =
+        roots.awaited.iter().map(|path| Unmatched { path: path.clone(), names: Names::NoDirectory });
+    scan.unmatched = unmatched.into_iter().chain(awaited).collect();
     if linked.values().any(|links| links.met < links.all) {
-        meet_other_names(root, select, &mut linked)?;
+        meet_other_names(roots, select, &mut linked)?;
     }
     let outside = |found: &mut Found| {
         linked.get(&(found.stamp.dev, found.stamp.ino)).is_some_and(|links| links.met < links.all)
@@ -154,12 +226,12 @@ impl Scan {
 /// Counts the names that do not match, such as `x.log.1` beside `x.log`: a file all of whose names are in
 /// here has been nowhere else.
 fn meet_other_names(
-    root: &Beneath,
+    roots: &Roots,
     select: &Select,
     linked: &mut HashMap<(u64, u64), Links>,
 ) -> Result<(), Trouble> {
     let inodes = linked.keys().map(|(_, ino)| *ino).collect();
-    other_names(root, select, &inodes, &mut |_, look| {
+    other_names(roots, select, &inodes, &mut |_, look| {
         if let Some(links) = linked.get_mut(&(look.stamp.dev, look.stamp.ino)) {
             links.met += 1;
         }
@@ -168,7 +240,7 @@ fn meet_other_names(
 
 /// Where files are now that were archived and whose names do not match any more: rotated to `x.log.1`.
 pub fn moved(
-    root: &Beneath,
+    roots: &Roots,
     select: &Select,
     wanted: &HashSet<(u64, u64)>,
 ) -> Result<HashMap<(u64, u64), Found>, Trouble> {
@@ -177,10 +249,10 @@ pub fn moved(
         return Ok(moved);
     }
     let inodes = wanted.iter().map(|(_, ino)| *ino).collect();
-    other_names(root, select, &inodes, &mut |name, look| {
+    other_names(roots, select, &inodes, &mut |entry, look| {
         let id = (look.stamp.dev, look.stamp.ino);
         if look.kind == Kind::Regular && wanted.contains(&id) {
-            moved.insert(id, Found { name: name.path.to_vec(), stamp: look.stamp, links: look.links });
+            moved.insert(id, Found { name: entry, stamp: look.stamp, links: look.links });
         }
     })?;
     Ok(moved)
@@ -188,28 +260,34 @@ pub fn moved(
 
 /// Shows the files of these inodes whose names do not match.
 fn other_names(
-    root: &Beneath,
+    roots: &Roots,
     select: &Select,
     inodes: &HashSet<u64>,
-    visit: &mut dyn FnMut(&Name<'_>, &Look),
+    visit: &mut dyn FnMut(Vec<u8>, &Look),
 ) -> Result<(), Trouble> {
-    walk(root, select.recursive, &mut |directory, name, ino| {
-        if inodes.contains(&ino)
-            && !select.takes(name.path)
-            && let Ok(look) = look_at(directory, name.last)
-        {
-            visit(name, &look);
-        }
-    })
+    for root in &roots.open {
+        walk(root, select.recursive, &mut |directory, name, ino| {
+            if inodes.contains(&ino)
+                && !select.takes(name.path)
+                && let Ok(look) = look_at(directory, name.last)
+            {
+                visit([root.base.as_slice(), name.path].concat(), &look);
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// Shows every name, and the directory in which it is.
 pub fn each_name(
-    root: &Beneath,
+    roots: &Roots,
     recursive: bool,
     visit: &mut dyn FnMut(&OwnedFd, &OsStr),
 ) -> Result<(), Trouble> {
-    walk(root, recursive, &mut |directory, name, _| visit(directory, name.last))
+    roots
+        .open
+        .iter()
+        .try_for_each(|root| walk(root, recursive, &mut |directory, name, _| visit(directory, name.last)))
 }
 
 /// A name below the log directory, and its last component.
@@ -221,7 +299,8 @@ struct Name<'a> {
 type Visit<'a> = dyn FnMut(&OwnedFd, &Name<'_>, u64) + 'a;
 
 /// Shows every name, those of subdirectories too where asked for.
-fn walk(root: &Beneath, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
+fn walk(root: &Root, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
+    let root: &Beneath = &root.at;
     let mut above = vec![(Vec::new(), 0)];
     while let Some((path, depth)) = above.pop() {
         let shown = root.path().join(OsStr::from_bytes(&path));

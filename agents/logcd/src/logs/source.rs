@@ -1,7 +1,8 @@
 //! A log file that is being read: opened once, trusted in nothing.
 
 use crate::archive::block::{Block, first_of_last, plain_len};
-use crate::beneath::{Beneath, Kind, Look, look_into};
+use crate::beneath::{Kind, Look, look_into};
+use crate::logs::directories::Roots;
 use crate::logs::scan::{Found, Skip};
 use nix::errno::Errno;
 use nix::libc;
@@ -10,10 +11,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// In each cycle one in so many of the kept blocks of a grown file is read again, always others: an edit in
-/// the middle of a file that only seems to grow shows within this many cycles.
+/// One in this many blocks of a file that changed while it was read is read again, others in each cycle.
 const SHARE: u64 = 64;
-/// As much before the end of what is archived is compared each time.
+/// This much before the end of what is archived is compared each time.
 const TAIL_BYTES: u64 = 32 * 1024;
 
 pub struct Source {
@@ -30,14 +30,15 @@ pub enum Closed {
 }
 
 impl Source {
-    pub fn open(root: &Beneath, found: &Found, hard_links: bool) -> Result<Source, Closed> {
+    pub fn open(roots: &Roots, found: &Found, hard_links: bool) -> Result<Source, Closed> {
         let refused = |error: io::Error| match error.raw_os_error() {
             Some(libc::ENOENT) => Closed::Gone,
             Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => Closed::Skip(Skip::Symlink),
             Some(libc::ENXIO) => Closed::Skip(Skip::NotAFile),
             _ => Closed::Skip(Skip::Unreadable),
         };
-        let file = root.file(&found.name).map_err(refused)?;
+        let (root, path) = roots.locate(&found.name).ok_or(Closed::Gone)?;
+        let file = root.file(path).map_err(refused)?;
         let look = look_into(&file).map_err(refused)?;
         if look.kind != Kind::Regular {
             return Err(Closed::Skip(Skip::NotAFile));
@@ -47,6 +48,11 @@ impl Source {
             return Err(Closed::Skip(Skip::HardLink));
         }
         Ok(Source { file, look })
+    }
+
+    /// A file that is open already, as it is now.
+    pub fn of(file: &File) -> io::Result<Source> {
+        Ok(Source { look: look_into(file)?, file: file.try_clone()? })
     }
 
     pub fn look_again(&self) -> io::Result<Look> {
@@ -81,7 +87,8 @@ impl Source {
         }
     }
 
-    fn holds(&self, block: &Block, offset: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    /// True if the file has this block at this place.
+    pub fn holds(&self, block: &Block, offset: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
         buffer.resize(usize::try_from(block.plain_len).unwrap_or(usize::MAX), 0);
         let read = self.read(offset, buffer)?;
         Ok(read == buffer.len() && crc32fast::hash(buffer) == block.plain_crc)
@@ -100,13 +107,34 @@ impl Source {
         Ok(blocks.len())
     }
 
-    /// Whether the file still holds the blocks, as far as the first, the last and this round's share show.
-    pub fn samples_match(&self, blocks: &[Block], round: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    /// True if the file still holds the first and the last of the blocks, which most rewrites change.
+    pub fn ends_match(&self, blocks: &[Block], buffer: &mut Vec<u8>) -> io::Result<bool> {
         let tail = first_of_last(TAIL_BYTES, blocks, blocks.len());
+        self.all_match(blocks, |number| number == 0 || number >= tail, buffer)
+    }
+
+    /// True if the file still holds the first and the last of the blocks, and a share of the ones that were read just now.
+    pub fn samples_match(
+        &self,
+        blocks: &[Block],
+        new_from: usize,
+        round: u64,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        let shared =
+            |number: usize| number >= new_from && (number as u64).wrapping_add(round).is_multiple_of(SHARE);
+        Ok(self.ends_match(blocks, buffer)? && self.all_match(blocks, shared, buffer)?)
+    }
+
+    fn all_match(
+        &self,
+        blocks: &[Block],
+        chosen: impl Fn(usize) -> bool,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<bool> {
         let mut offset = 0;
         for (number, block) in blocks.iter().enumerate() {
-            let shared = (number as u64).wrapping_add(round).is_multiple_of(SHARE);
-            if (number == 0 || number >= tail || shared) && !self.holds(block, offset, buffer)? {
+            if chosen(number) && !self.holds(block, offset, buffer)? {
                 return Ok(false);
             }
             offset += u64::from(block.plain_len);

@@ -14,6 +14,7 @@ use logcd::trouble::Trouble;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::iter;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -96,8 +97,9 @@ impl Bench {
 
     /// By the clocks of a time zone.
     pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
-        let argv =
-            ["logcd", "--min-free=1"].map(OsString::from).into_iter().chain(self.flags.iter().cloned());
+        let own_floor = self.flags.iter().any(|flag| flag.to_string_lossy().starts_with("--min-free="));
+        let floor = (!own_floor).then(|| OsString::from("--min-free=1"));
+        let argv = iter::once("logcd".into()).chain(floor).chain(self.flags.iter().cloned());
         let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
         let mut config = settings.flags.serve.config().unwrap();
         config.calendar = Calendar(zone);

@@ -4,8 +4,8 @@ use crate::client::{self, send};
 use crate::daemon::Logd;
 use fastrand::Rng;
 use std::collections::HashSet;
-use std::io::{ErrorKind, Write};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use trial::wait_until;
 
 const SENDERS: usize = 8;
 const ROUNDS: usize = 50;
+/// The first line of a sender that wants to read its receipt.
+const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 
 /// A line that shows whether it is whole: its name, filler, its length.
 fn line(name: &str, filler: usize) -> String {
@@ -132,6 +134,53 @@ fn the_half_line_of_a_crash_is_closed_at_the_next_start() {
     logd.kill9();
     logd.restart();
     assert_eq!(logd.metric("torn_tails_total"), 0);
+}
+
+/// Asks for a receipt in words, half-closes, and returns what is said before an orderly end.
+fn ask_for_receipt(address: SocketAddr, payload: &[u8]) -> io::Result<String> {
+    let mut stream = client::connect(address);
+    stream.write_all(&[REQUEST, payload].concat())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn who_asks_for_a_receipt_in_words_is_told_how_many_bytes_are_kept() {
+    for sync in ["1s", "always"] {
+        let logd = Logd::start(&["--sync", sync]);
+        for (payload, bytes) in [(&b""[..], 0), (b"one\ntwo", 7), (b"9 <13>first10 <13>second", 24)] {
+            let answer = ask_for_receipt(logd.address(), payload).unwrap();
+            assert_eq!(answer, format!("LOGD-RECEIPT 1 {bytes}\n"));
+        }
+        assert_eq!(logd.file(), b"one\ntwo\n<13>first\n<13>second\n");
+        assert_eq!(ask_for_receipt(logd.address(), REQUEST).unwrap(), "LOGD-RECEIPT 1 15\n");
+        assert!(logd.file().ends_with(REQUEST), "only the first line is a request");
+    }
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let logd = Logd::start(&[]);
+    let mut stream = client::connect(logd.address());
+    for (received, byte) in [REQUEST, b"line\n"].concat().iter().enumerate() {
+        stream.write_all(&[*byte]).unwrap();
+        wait_until("the byte has arrived", || logd.metric("received_bytes_total") == received as u64 + 1);
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!((answer.as_str(), logd.file()), ("LOGD-RECEIPT 1 5\n", b"line\n".to_vec()));
+}
+
+#[test]
+fn a_sender_without_a_receipt_is_told_nothing_although_it_asked() {
+    let logd = Logd::start(&["--idle-timeout", "10ms"]);
+    let mut stream = client::connect(logd.address());
+    stream.write_all(&[REQUEST, b"line\n"].concat()).unwrap();
+    assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
+    assert_eq!(logd.file(), b"line\n");
 }
 
 #[test]

@@ -69,6 +69,20 @@ fn a_close_notify_is_answered_with_the_receipt() {
 }
 
 #[test]
+fn a_receipt_in_words_comes_before_the_close_notify() {
+    let logd = setup().start();
+    let mut stream = connect(&logd, None).unwrap();
+    stream.write_all(b"LOGD-RECEIPT 1\nline\n").unwrap();
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "LOGD-RECEIPT 1 5\n");
+    client::end(&mut stream.sock).unwrap();
+    assert_eq!(logd.file(), b"line\n");
+}
+
+#[test]
 fn a_stream_cut_without_a_close_notify_gets_no_receipt() {
     let logd = setup().start();
     let mut stream = connect(&logd, None).unwrap();

@@ -7,7 +7,7 @@ use std::io::Write;
 use trial::with_input;
 
 #[test]
-fn stdin_arrives_whole_and_in_order_in_batches_of_whole_lines() {
+fn stdin_arrives_whole_and_in_order() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let input = numbered(0..20_000);
     let output = run(receiver.port(), &["--batch-bytes", "32KiB"], &input);
@@ -18,7 +18,7 @@ fn stdin_arrives_whole_and_in_order_in_batches_of_whole_lines() {
 }
 
 #[test]
-fn a_last_line_without_a_newline_gets_one_and_empty_lines_and_any_bytes_stay() {
+fn bytes_are_kept_and_the_last_line_is_closed() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let output = run(receiver.port(), &[], b"one\n\n\xff\x00two\r\nlast");
     assert_eq!(output.status.code(), Some(0));
@@ -26,14 +26,14 @@ fn a_last_line_without_a_newline_gets_one_and_empty_lines_and_any_bytes_stay() {
 }
 
 #[test]
-fn no_input_is_no_connection() {
+fn empty_input_opens_no_connection() {
     let receiver = Receiver::start(&[Act::Receipt]);
     assert_eq!(run(receiver.port(), &[], b"").status.code(), Some(0));
     assert_eq!(receiver.connections(), 0);
 }
 
 #[test]
-fn a_line_above_the_bound_is_sent_in_pieces_and_nothing_of_it_is_lost() {
+fn long_lines_are_sent_in_pieces() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let input = [b"a".repeat(250_000), b"\nshort\n".to_vec()].concat();
     let output = run(receiver.port(), &["--max-line", "100KB", "--batch-bytes", "10KB"], &input);
@@ -44,14 +44,18 @@ fn a_line_above_the_bound_is_sent_in_pieces_and_nothing_of_it_is_lost() {
 }
 
 #[test]
-fn a_first_line_that_reads_as_octet_counting_is_guarded() {
-    let receiver = Receiver::start(&[Act::Receipt]);
-    run(receiver.port(), &[], b"12 <34>plain\n");
-    assert_eq!(receiver.receipted(), b"\n12 <34>plain\n");
+fn lines_that_logd_would_misread_are_guarded() {
+    for line in [&b"12 <34>plain\n"[..], b"<34>nul\0\n", b"LOGD-RECEIPT 1\n"] {
+        for flags in [&[][..], &["--receipt", "close"]] {
+            let receiver = Receiver::start(&[Act::Receipt]);
+            run(receiver.port(), flags, line);
+            assert_eq!(receiver.receipted(), [b"\n", line].concat());
+        }
+    }
 }
 
 #[test]
-fn an_orderly_end_that_comes_too_early_is_no_receipt() {
+fn an_early_close_is_not_a_receipt() {
     // Larger than what the kernel would take in one go: the end comes in the middle of it.
     let receiver = Receiver::start(&[Act::CloseAtOnce, Act::Receipt]);
     let input = [b"x".repeat(16 << 20), b"\n".to_vec()].concat();
@@ -62,7 +66,7 @@ fn an_orderly_end_that_comes_too_early_is_no_receipt() {
 }
 
 #[test]
-fn a_batch_without_a_receipt_is_sent_again_when_the_time_is_over() {
+fn a_batch_without_a_receipt_is_sent_again() {
     for act in [Act::NoAnswer, Act::Stall, Act::ResetInsteadOfReceipt] {
         let receiver = Receiver::start(&[act, Act::Receipt]);
         let output = run(receiver.port(), &["--receipt-timeout", "300ms"], b"hello\n");
@@ -73,7 +77,7 @@ fn a_batch_without_a_receipt_is_sent_again_when_the_time_is_over() {
 }
 
 #[test]
-fn away_and_back_are_said_once_each_and_not_at_every_attempt() {
+fn an_outage_is_logged_once_at_each_end() {
     let port = free_port();
     let mut child = command(port, [] as [&str; 0]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"while it was away\n").unwrap();
@@ -89,7 +93,7 @@ fn away_and_back_are_said_once_each_and_not_at_every_attempt() {
 }
 
 #[test]
-fn while_logd_is_away_the_writer_is_held_up_and_memory_stays_bounded() {
+fn memory_is_bounded_while_logd_is_away() {
     let port = free_port();
     let mut child = command(port, ["--buffer-bytes", "64KiB"]).spawn().unwrap();
     let input = numbered(0..200_000);
@@ -118,7 +122,7 @@ fn while_logd_is_away_the_writer_is_held_up_and_memory_stays_bounded() {
 }
 
 #[test]
-fn sigterm_delivers_what_was_read_and_leaves_the_rest_of_the_pipe_to_the_next_reader() {
+fn sigterm_leaves_the_rest_of_the_pipe_to_the_next_reader() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let input = numbered(0..60_000);
@@ -145,7 +149,7 @@ fn sigterm_delivers_what_was_read_and_leaves_the_rest_of_the_pipe_to_the_next_re
 }
 
 #[test]
-fn what_cannot_be_delivered_in_the_drain_time_is_counted_and_the_exit_code_says_try_again() {
+fn undelivered_lines_are_counted_and_exit_with_75() {
     let mut child = command(free_port(), ["--drain-timeout", "100ms"]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"one\ntwo\nthree").unwrap();
     wait_for_log(&mut child, "logd is away");
@@ -156,7 +160,7 @@ fn what_cannot_be_delivered_in_the_drain_time_is_counted_and_the_exit_code_says_
 }
 
 #[test]
-fn giving_up_after_the_end_of_the_input_says_so_too() {
+fn give_up_ends_with_the_reason() {
     let output = run(free_port(), &["--give-up", "500ms"], b"one\ntwo\n");
     assert_eq!(output.status.code(), Some(75));
     assert!(stderr(&output).contains("2 lines undelivered to 127.0.0.1"), "{}", stderr(&output));
@@ -175,7 +179,7 @@ fn any_act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn a_receiver_that_fails_at_random_loses_nothing_and_keeps_the_order(
+    fn random_failures_lose_nothing_and_keep_the_order(
         mut acts in prop::collection::vec(any_act(), 1..8),
         count in 1_usize..400,
         batch_bytes in 1_usize..4096,
@@ -185,7 +189,7 @@ proptest! {
         let input = numbered(0..count);
         let output = run(receiver.port(), &["--batch-bytes", &batch_bytes.to_string()], &input);
         prop_assert_eq!(output.status.code(), Some(0));
-        // What was answered for is each line exactly once; what broken attempts left is repetition only.
+        // Receipts cover each line exactly once; broken attempts left repetitions only.
         prop_assert_eq!(&receiver.receipted(), &input);
         let kept = first_appearances(&receiver.kept());
         let whole: Vec<u8> = lines(&kept).into_iter().filter(|line| lines(&input).contains(line)).flatten().copied().collect();

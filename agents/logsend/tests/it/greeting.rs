@@ -5,7 +5,7 @@ use crate::receiver::{Act, Receiver, lines};
 use std::process::Command;
 
 #[test]
-fn it_is_sent_at_once_and_then_at_the_interval_until_sigterm() {
+fn greetings_come_at_once_and_at_the_interval_until_sigterm() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let child = command(receiver.port(), ["--greet", "50ms"]).env("POD_NAME", "client-x7").spawn().unwrap();
     receiver.wait_until("three greetings", |receiver| lines(&receiver.receipted()).len() >= 3);
@@ -24,7 +24,7 @@ fn it_is_sent_at_once_and_then_at_the_interval_until_sigterm() {
 }
 
 #[test]
-fn outside_a_pod_the_name_is_the_host_name_and_the_zone_the_local_one() {
+fn outside_a_pod_the_host_name_and_local_time_are_used() {
     let receiver = Receiver::start(&[Act::Receipt]);
     let child = command(receiver.port(), ["--greet", "1h"]).env("TZ", "America/New_York").spawn().unwrap();
     receiver.wait_until("a greeting", |receiver| receiver.receipts() == 1);
@@ -38,7 +38,7 @@ fn outside_a_pod_the_name_is_the_host_name_and_the_zone_the_local_one() {
 }
 
 #[test]
-fn the_host_comes_from_the_flag_else_host_ip_else_node_ip_else_loopback() {
+fn the_host_is_the_flag_else_host_ip_else_node_ip_else_loopback() {
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
     let cases: [Case<'_>; 5] = [
         (&["--host", "127.0.0.1"], &[("HOST_IP", "192.0.2.1")]),

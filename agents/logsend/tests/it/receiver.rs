@@ -7,14 +7,27 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use trial::DEADLINE;
 
-/// What happens to a connection.
+/// The first line of a client that wants an explicit receipt.
+const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
+
+/// The fate of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Everything is read and kept, then an orderly end.
+    /// Everything is read and kept, then the answer to a request for a receipt and an orderly end, as from logd.
     Receipt,
+    /// Everything is read and kept, then an orderly end without an answer, as from nc.
+    Close,
+    /// Everything is read and kept, then a receipt for one byte less.
+    ReceiptForLess,
+    /// Everything is read and kept, then the right answer and a reset.
+    ReceiptThenReset,
+    /// Everything is read and kept, then these bytes and an orderly end.
+    Answer(&'static str),
+    /// These bytes at once, before anything is read, and an orderly end.
+    AnswerAtOnce(&'static str),
     /// A reset before anything is read.
     Reset,
-    /// So many bytes are read and kept, then a reset.
+    /// This many bytes are read and kept, then a reset.
     ResetAfter(usize),
     /// Everything is read and kept, then a reset in place of the receipt.
     ResetInsteadOfReceipt,
@@ -28,7 +41,7 @@ pub(crate) enum Act {
 
 #[derive(Default)]
 struct Seen {
-    /// What each connection brought, and whether it was given a receipt.
+    /// The payload of each connection, and true if it got a receipt.
     batches: Vec<(Vec<u8>, bool)>,
     connections: usize,
     held: Vec<TcpStream>,
@@ -134,7 +147,10 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     let mut bytes = Vec::new();
     let whole = match act {
         Act::Reset | Act::Stall => false,
-        Act::CloseAtOnce => {
+        Act::CloseAtOnce | Act::AnswerAtOnce(_) => {
+            if let Act::AnswerAtOnce(answer) = act {
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
             stream.shutdown(Shutdown::Write).unwrap();
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest);
@@ -146,10 +162,22 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
         }
         _ => stream.read_to_end(&mut bytes).is_ok(),
     };
-    let receipt = whole && act == Act::Receipt;
+    let (asked, payload) = payload(&bytes);
+    let (is_orderly, answer) = match act {
+        Act::Receipt if asked => (true, receipt(payload.len())),
+        Act::Receipt | Act::Close => (true, String::new()),
+        Act::ReceiptForLess => (true, receipt(payload.len() - 1)),
+        Act::ReceiptThenReset => (false, receipt(payload.len())),
+        Act::Answer(answer) => (true, answer.to_owned()),
+        _ => (false, String::new()),
+    };
+    if whole {
+        let _ = stream.write_all(answer.as_bytes());
+    }
     let mut seen = shared.0.lock().unwrap();
-    seen.batches.push((bytes, receipt));
-    if receipt {
+    let is_receipt = act == Act::Receipt || (act == Act::Close && !asked);
+    seen.batches.push((payload.to_vec(), whole && is_receipt));
+    if whole && is_orderly {
         kit::accept::close_in_order(&stream).unwrap();
     }
     if matches!(act, Act::NoAnswer | Act::Stall) {
@@ -158,7 +186,22 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     shared.1.notify_all();
 }
 
-/// A port on which nobody listens, until a receiver is started on it.
+/// Returns true if an explicit receipt was requested, and the bytes after the request.
+pub(crate) fn payload(bytes: &[u8]) -> (bool, &[u8]) {
+    match bytes.strip_prefix(REQUEST) {
+        Some(payload) => (true, payload),
+        // A request that was cut is nothing that logd would keep.
+        None if REQUEST.starts_with(bytes) => (false, &[]),
+        None => (false, bytes),
+    }
+}
+
+/// Returns logd's answer for this many bytes.
+pub(crate) fn receipt(payload_bytes: usize) -> String {
+    format!("LOGD-RECEIPT 1 {payload_bytes}\n")
+}
+
+/// Returns a port without a listener, for a receiver that starts later.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

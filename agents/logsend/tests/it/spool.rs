@@ -5,14 +5,14 @@ use crate::receiver::{Act, Receiver, first_appearances, free_port, lines, listen
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use trial::{signal, wait_until, with_input};
 
 fn spooling<'a>(directory: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["--spool", directory.to_str().unwrap()], more].concat()
 }
 
-/// What is in the segment files, oldest first.
+/// Reads the segment files, oldest first.
 fn spooled(directory: &Path) -> Vec<u8> {
     let mut files: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -27,7 +27,7 @@ fn start(port: u16, arguments: Vec<&str>) -> Child {
 }
 
 #[test]
-fn while_logd_is_away_the_writer_goes_on_and_later_everything_arrives_in_order() {
+fn the_writer_goes_on_while_logd_is_away() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut child = start(port, spooling(directory.path(), &["--buffer-bytes", "8KiB"]));
@@ -43,7 +43,7 @@ fn while_logd_is_away_the_writer_goes_on_and_later_everything_arrives_in_order()
 }
 
 #[test]
-fn sigterm_while_logd_is_away_spools_the_rest_and_the_next_run_sends_it_first() {
+fn sigterm_spools_the_rest_for_the_next_run() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut child = start(port, spooling(directory.path(), &[]));
@@ -57,11 +57,11 @@ fn sigterm_while_logd_is_away_spools_the_rest_and_the_next_run_sends_it_first() 
     let output = run(port, &spooling(directory.path(), &[]), b"three\n");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(receiver.receipted(), b"one\ntwo\nhalf a li\nthree\n");
-    assert!(stderr(&output).contains("an earlier run left lines"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("an earlier run left in the spool"), "{}", stderr(&output));
 }
 
 #[test]
-fn giving_up_spools_too_and_is_a_success() {
+fn give_up_spools_the_rest_and_succeeds() {
     let directory = tempfile::tempdir().unwrap();
     let output = run(free_port(), &spooling(directory.path(), &["--give-up", "10ms"]), b"one\n");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -69,7 +69,7 @@ fn giving_up_spools_too_and_is_a_success() {
 }
 
 #[test]
-fn a_restart_under_load_loses_nothing_and_repeats_only_what_had_no_receipt() {
+fn restarts_under_load_lose_and_repeat_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let fickle = [Act::Receipt, Act::ResetAfter(700), Act::Receipt, Act::ResetInsteadOfReceipt, Act::Reset];
     let acts: Vec<Act> = fickle.iter().cycle().take(120).chain(&[Act::Receipt]).copied().collect();
@@ -97,7 +97,7 @@ fn a_restart_under_load_loses_nothing_and_repeats_only_what_had_no_receipt() {
 }
 
 #[test]
-fn sigkill_at_any_moment_loses_nothing_that_was_spooled() {
+fn sigkill_loses_nothing_that_was_spooled() {
     for round in 0..20 {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -123,7 +123,7 @@ fn sigkill_at_any_moment_loses_nothing_that_was_spooled() {
 }
 
 #[test]
-fn sigkill_between_delivery_and_removal_repeats_and_loses_nothing() {
+fn sigkill_before_removal_repeats_and_loses_nothing() {
     for round in 0..10 {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -144,7 +144,7 @@ fn sigkill_between_delivery_and_removal_repeats_and_loses_nothing() {
 }
 
 #[test]
-fn a_full_spool_holds_the_writer_up_and_says_so() {
+fn a_full_spool_stops_the_writer() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let flags = ["--spool-bytes", "32KiB", "--max-line", "8KiB", "--buffer-bytes", "8KiB"];
@@ -163,7 +163,7 @@ fn a_full_spool_holds_the_writer_up_and_says_so() {
 }
 
 #[test]
-fn drop_oldest_drops_the_oldest_whole_lines_and_counts_them_and_never_holds_the_writer_up() {
+fn drop_oldest_counts_what_it_drops_and_never_stops_the_writer() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let flags = ["--spool-bytes", "32KiB", "--max-line", "8KiB", "--spool-full", "drop-oldest"];
@@ -179,17 +179,94 @@ fn drop_oldest_drops_the_oldest_whole_lines_and_counts_them_and_never_holds_the_
     assert_eq!(output.status.code(), Some(0));
 
     let received = receiver.receipted();
-    assert!(input.ends_with(&received), "what is left is the newest, whole and without a gap");
-    let count = lines(&received).len();
-    assert!(count > 100, "{count}");
-    let dropped = format!("dropped_lines={}", 20_000 - count);
     let log = stderr(&output);
-    assert!(log.contains(&dropped), "{dropped} in {log}");
+    assert!(input.ends_with(&received), "without a gap");
+    assert!(lines(&received).len() > 100);
+    assert_newest_and_counted(&input, &received, &log);
     assert_eq!(log.matches("dropping the oldest lines").count(), 1, "{log}");
 }
 
+/// A file-size limit below the size of a batch: not one of them can be written.
 #[test]
-fn a_logd_that_is_there_and_does_not_answer_counts_as_away() {
+fn drop_oldest_never_stops_the_writer_over_an_unwritable_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let flags = ["--buffer-bytes", "64KiB", "--batch-bytes", "8KiB", "--spool-full", "drop-oldest"];
+    let logsend = command(port, spooling(directory.path(), &flags));
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -f 1; exec \"$0\" \"$@\""])
+        .arg(logsend.get_program())
+        .args(logsend.get_args());
+    limited.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = limited.spawn().unwrap();
+    let input = numbered(0..20_000);
+    // Far more than the buffer; this returns only because the oldest lines are dropped.
+    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    let mut log = wait_for_log(&mut child, "the oldest lines are dropped");
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    let output = with_input(child, b"");
+    log.push_str(&stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert_newest_and_counted(&input, &receiver.receipted(), &log);
+}
+
+#[test]
+#[ignore = "needs root, to mount: just test-root"]
+fn root_drop_oldest_never_stops_the_writer_on_a_full_disk() {
+    let disk = FullDisk::mount("128k");
+    let port = free_port();
+    let flags = ["--batch-bytes", "8KiB", "--spool-full", "drop-oldest"];
+    let mut child = start(port, spooling(disk.path(), &flags));
+    let input = numbered(0..50_000);
+    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    wait_until("the newest line is spooled", || spooled(disk.path()).ends_with(&numbered(49_999..50_000)));
+    let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
+    let output = with_input(child, b"");
+    let log = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(receiver.receipted().len() > 64 << 10, "the disk was used");
+    assert_newest_and_counted(&input, &receiver.receipted(), &log);
+}
+
+/// Checks that whole lines of `input` were received in order, the newest included, and that the log counts the others.
+fn assert_newest_and_counted(input: &[u8], received: &[u8], log: &str) {
+    let (input, received) = (lines(input), lines(received));
+    assert_eq!(received.last(), input.last());
+    let mut rest = input.iter();
+    assert!(received.iter().all(|line| rest.any(|other| other == line)), "whole and in order");
+    let missing = input.len() - received.len();
+    let dropped = format!("dropped_lines={missing}");
+    assert!(missing > 0 && log.contains(&dropped), "{dropped} in {log}");
+}
+
+/// A small file system. Unmounted when it is dropped.
+struct FullDisk(tempfile::TempDir);
+
+impl FullDisk {
+    fn mount(size: &str) -> FullDisk {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(directory.path())
+            .status();
+        assert!(mounted.is_ok_and(|status| status.success()), "cannot mount; are you root?");
+        FullDisk(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_stalled_logd_counts_as_away() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&[Act::Stall]);
     let flags = ["--buffer-bytes", "8KiB", "--receipt-timeout", "1h"];
@@ -208,7 +285,7 @@ fn a_logd_that_is_there_and_does_not_answer_counts_as_away() {
 }
 
 #[test]
-fn a_spool_has_one_user_and_the_second_is_told_to_try_again() {
+fn a_second_user_of_the_spool_exits_with_75() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(&[Act::Receipt]);
     let mut first = start(receiver.port(), spooling(directory.path(), &[]));
@@ -223,7 +300,7 @@ fn a_spool_has_one_user_and_the_second_is_told_to_try_again() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_had_is_named() {
+fn an_unusable_spool_is_named() {
     let output = run(free_port(), &["--spool", "/proc/nope"], b"");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("cannot use the spool /proc/nope"), "{}", stderr(&output));

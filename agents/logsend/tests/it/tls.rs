@@ -1,6 +1,7 @@
 //! TLS: the peer must be who it claims to be, and only its close_notify and an orderly end are a receipt.
 
 use crate::logsend::{command, run, stderr, terminate, wait_for_log};
+use crate::receiver::{payload, receipt};
 use kit::tls::ServerFiles;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -24,9 +25,12 @@ fn server_config(directory: &Path, client_ca: Option<PathBuf>) -> Arc<ServerConf
 
 #[derive(Clone, Copy)]
 enum End {
+    /// The receipt, then close_notify.
     CloseNotify,
-    /// As a man in the middle could make it.
+    /// The receipt, then an end as a man in the middle could make it.
     BareTcp,
+    /// close_notify alone.
+    NoReceipt,
 }
 
 /// Serves one connection for each end and returns what each of them brought.
@@ -40,11 +44,15 @@ fn serve(config: Arc<ServerConfig>, ends: &'static [End]) -> (u16, JoinHandle<Ve
             let mut stream = StreamOwned::new(connection, tcp);
             let mut bytes = Vec::new();
             let _ = stream.read_to_end(&mut bytes);
-            if let End::CloseNotify = end {
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
+            let (_, payload) = payload(&bytes);
+            if !matches!(end, End::NoReceipt) {
+                let _ = stream.write_all(receipt(payload.len()).as_bytes());
             }
-            bytes
+            if !matches!(end, End::BareTcp) {
+                stream.conn.send_close_notify();
+            }
+            let _ = stream.flush();
+            payload.to_vec()
         };
         ends.iter().map(take).collect()
     });
@@ -66,7 +74,7 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
-fn lines_arrive_encrypted_from_a_server_that_proves_its_name() {
+fn lines_arrive_at_a_server_that_proves_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let (port, serving) = serve(server_config(directory.path(), None), &[End::CloseNotify]);
     let ca = directory.path().join("logd.test.crt");
@@ -76,7 +84,7 @@ fn lines_arrive_encrypted_from_a_server_that_proves_its_name() {
 }
 
 #[test]
-fn an_end_without_close_notify_is_no_receipt() {
+fn an_end_without_close_notify_is_not_a_receipt() {
     let directory = tempfile::tempdir().unwrap();
     let (port, serving) = serve(server_config(directory.path(), None), &[End::BareTcp, End::CloseNotify]);
     let ca = directory.path().join("logd.test.crt");
@@ -87,7 +95,18 @@ fn an_end_without_close_notify_is_no_receipt() {
 }
 
 #[test]
-fn a_server_with_another_name_or_authority_gets_nothing() {
+fn orderly_close_without_an_answer_is_not_a_receipt_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let (port, serving) = serve(server_config(directory.path(), None), &[End::NoReceipt, End::CloseNotify]);
+    let ca = directory.path().join("logd.test.crt");
+    let output = run(port, &["--tls-ca", path(&ca), "--tls-name", "logd.test"], b"one\n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(serving.join().unwrap(), [b"one\n", b"one\n"]);
+    assert!(stderr(&output).contains("closed without a receipt"), "{}", stderr(&output));
+}
+
+#[test]
+fn servers_with_another_name_or_authority_get_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let [stranger, _] = certificate(directory.path(), "stranger.test");
     let config = server_config(directory.path(), None);
@@ -115,7 +134,7 @@ fn an_expired_certificate_is_called_expired() {
 }
 
 #[test]
-fn a_client_certificate_is_shown_where_the_server_asks_for_one() {
+fn client_certificates_are_shown_on_request() {
     let directory = tempfile::tempdir().unwrap();
     let [cert, key] = certificate(directory.path(), "client.test");
     let config = server_config(directory.path(), Some(cert.clone()));
@@ -133,7 +152,7 @@ fn a_client_certificate_is_shown_where_the_server_asks_for_one() {
 }
 
 #[test]
-fn a_certificate_file_that_cannot_be_used_is_named() {
+fn unusable_certificate_files_are_named() {
     let output = run(1, &["--tls-ca", "/does/not/exist.crt"], b"");
     assert_eq!(output.status.code(), Some(78));
     assert!(

@@ -12,7 +12,7 @@ fn to_file(path: &Path) -> [&str; 2] {
 }
 
 #[test]
-fn several_writers_of_one_file_never_mix_inside_a_line_and_each_keeps_its_order() {
+fn several_writers_of_one_file_never_mix_lines() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shared.log");
     let input = |writer: usize| -> Vec<u8> {
@@ -57,7 +57,7 @@ fn each_line_is_exactly_one_write() {
 }
 
 #[test]
-fn greetings_and_a_commands_lines_can_go_to_a_file_too() {
+fn greetings_and_commands_can_append_too() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.log");
     let arguments = [&to_file(&path)[..], &["--", "sh", "-c", "echo out; exit 5"]].concat();
@@ -73,7 +73,7 @@ fn greetings_and_a_commands_lines_can_go_to_a_file_too() {
 }
 
 #[test]
-fn after_a_rotation_and_a_hangup_the_next_line_is_in_the_new_file() {
+fn sighup_after_a_rotation_switches_to_the_new_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.log");
     let mut child = plain_command(&to_file(&path)).spawn().unwrap();
@@ -97,7 +97,7 @@ fn after_a_rotation_and_a_hangup_the_next_line_is_in_the_new_file() {
 }
 
 #[test]
-fn a_file_that_takes_no_more_holds_the_writer_up_and_what_is_lost_at_the_end_is_counted() {
+fn a_full_disk_stops_the_writer_and_lost_lines_are_counted() {
     let mut child = plain_command(&["--to-file", "/dev/full", "--drain-timeout", "50ms"]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"one\ntwo\n").unwrap();
     wait_for_log(&mut child, "cannot append");
@@ -108,7 +108,7 @@ fn a_file_that_takes_no_more_holds_the_writer_up_and_what_is_lost_at_the_end_is_
 }
 
 #[test]
-fn a_path_that_cannot_be_had_is_named() {
+fn an_unusable_path_is_named() {
     let output = plain_command(&["--to-file", "/does/not/exist/x.log"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("cannot append to /does/not/exist/x.log"), "{}", stderr(&output));

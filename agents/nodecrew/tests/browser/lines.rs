@@ -59,7 +59,7 @@ fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
         logd.send("more\n");
         b.text(".plot .key").trim_start_matches("lines").trim().parse::<f64>().is_ok_and(|rate| rate > 0.0)
     });
-    assert_ne!(browser.run("return document.querySelector('.plot path').getAttribute('d')"), "");
+    assert_ne!(browser.run("return document.querySelector('.plot path.s1').getAttribute('d')"), "");
     browser.type_into("#with", "error\u{E007}");
     browser.until("only what was asked for", |b| b.text("#lines").trim() == "second error");
     logd.send("fine\nanother error\n");
@@ -70,6 +70,41 @@ fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
     browser.click("#pause");
     browser.until_text("#lines", "an error in the pause");
     assert_unharmed(&browser);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
+fn a_new_page_shows_the_past() {
+    let logd = Logd::start(&[]);
+    logd.send("line\n".repeat(1000));
+    let browser = logd.page();
+    // Nothing is sent any more: only what logd remembers is above the ground line.
+    let highest =
+        "return Math.min(...document.querySelector('.plot path.s1').getAttribute('d').split(/[ML]/).slice(1)
+        .map((point) => Number(point.split(' ')[1])))";
+    browser.until("the lines that came before the page", |b| {
+        b.run(highest).as_f64().is_some_and(|height| height < 90.0)
+    });
+    assert_unharmed(&browser);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
+fn lines_are_selected_by_expression_and_time() {
+    let logd = Logd::start(&["--show-lines", "--format", "stamped"]);
+    logd.send("first error\nsecond warning\n");
+    let browser = logd.page();
+    browser.until_text("#lines", "second warning");
+    assert_eq!(browser.text("#lines .bad .peer").split(':').next(), Some("127.0.0.1"));
+    assert!(browser.text("#lines .warn").ends_with("second warning"));
+    browser.click("#regex");
+    browser.type_into("#with", "f[i]rst\u{E007}");
+    browser.until("the line that matches", |b| b.text("#lines").trim().ends_with("first error"));
+    browser.type_into("#until", "1h\u{E007}");
+    browser.until("no line of that time", |b| b.text("#lines").is_empty());
+    assert_unharmed(&browser);
+    browser.type_into("#with", "(\u{E007}");
+    browser.until_text("#left-out", "no regular expression");
 }
 
 #[test]
@@ -132,7 +167,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
 fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
     let logd = Logd::start(&["--show-lines", "--rotate-bytes", "2KiB"]);
     let browser = logd.page();
-    let points = "return document.querySelector('.plot path').getAttribute('d').split('L').length";
+    let points = "return document.querySelector('.plot path.s1').getAttribute('d').split('L').length";
     let mut seen = 0;
     browser.until("a plot of some seconds", |b| {
         let now = b.run(points).as_u64().unwrap();

@@ -3,6 +3,7 @@
 
 mod agent;
 mod archives;
+mod default_ports;
 mod lines;
 mod queues;
 mod webdriver;

@@ -74,7 +74,7 @@ fn what_is_pushed_leased_and_acked_appears_by_itself_and_the_plots_move() {
     browser.until_text("#rows", "keygen");
     browser.until("the depth", |b| b.text("#rows tr td:nth-child(3)") == "3");
     let outline =
-        "return [...document.querySelectorAll('.plot path')].map((p) => p.getAttribute('d')).join()";
+        "return [...document.querySelectorAll('.plot path.s1')].map((p) => p.getAttribute('d')).join()";
     let before = browser.run(outline);
     assert_ne!(before, "");
     browser.until("pushes a second", |b| {
@@ -255,7 +255,7 @@ fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
         queued.post("/v1/queues/keygen/lease", json!({ "worker": worker, "lease_ms": 120_000 }).to_string());
     }
     // Some seconds of it, so that the plots have something to show.
-    let points = "return document.querySelector('.plot path').getAttribute('d').split('L').length";
+    let points = "return document.querySelector('.plot path.s1').getAttribute('d').split('L').length";
     let mut seen = 0;
     browser.until("a plot of some seconds", |b| {
         let now = b.run(points).as_u64().unwrap();

@@ -4,12 +4,14 @@
 #[path = "../browser/agent.rs"]
 mod agent;
 mod promtool;
+mod scrape;
 
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 const RULES: &str = include_str!("../../../../packaging/monitoring/rules.yaml");
 const DASHBOARD: &str = include_str!("../../../../packaging/monitoring/dashboard.json");
+const OPERATIONS: &str = include_str!("../../../../OPERATIONS.md");
 const METRICS_OF_KIT: &str = include_str!("../../../kit/src/metrics.rs");
 /// Each agent's own tests hold its page to the metrics that it really serves.
 const PAGES: [(&str, &str); 3] = [
@@ -49,6 +51,29 @@ fn asked_for(text: &str) -> BTreeSet<&str> {
     words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix))).collect()
 }
 
+fn alerts() -> BTreeSet<&'static str> {
+    RULES.split("alert: ").skip(1).map(|rest| rest.lines().next().unwrap()).collect()
+}
+
+#[test]
+fn each_alert_has_its_section_in_operations() {
+    // The headings of the third level that look like an alert's name.
+    let headings = OPERATIONS.lines().filter_map(|line| line.strip_prefix("### "));
+    let sections: BTreeSet<&str> = headings.filter(|name| alert_like(name)).collect();
+    assert_eq!(sections, alerts());
+    for rule in RULES.split("- alert: ").skip(1) {
+        let alert = rule.lines().next().unwrap();
+        let wanted = format!("/OPERATIONS.md#{}", alert.to_lowercase());
+        let url = rule.lines().find_map(|line| line.trim().strip_prefix("runbook_url: "));
+        assert!(url.is_some_and(|url| url.ends_with(&wanted)), "{alert}: {url:?} is not …{wanted}");
+    }
+}
+
+fn alert_like(heading: &str) -> bool {
+    let agents = ["Nodecrew", "Logd", "Logcd", "Queued"];
+    !heading.contains(' ') && agents.iter().any(|agent| heading.starts_with(agent))
+}
+
 fn expressions(dashboard: &Value) -> Vec<String> {
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
@@ -63,6 +88,19 @@ fn every_metric_that_is_asked_for_exists() {
         assert!(names.len() > 15, "{file}: {names:?}");
         let unknown: Vec<_> = names.iter().filter(|name| !documented.contains(bare(name))).collect();
         assert!(unknown.is_empty(), "{file} asks for {unknown:?}, which no agent has");
+    }
+}
+
+#[test]
+fn dashboard_begins_with_an_overview_and_describes_each_panel() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert_eq!((&panels[0]["type"], &panels[0]["title"]), (&"row".into(), &"Overview".into()));
+    let (rows, panels): (Vec<_>, Vec<_>) = panels.iter().partition(|panel| panel["type"] == "row");
+    assert!(rows.len() >= 5 && panels.len() >= 28, "{} rows, {} panels", rows.len(), panels.len());
+    for panel in panels {
+        let about = panel["description"].as_str().unwrap_or_default();
+        assert!(about.len() > 20 && about.ends_with('.'), "{}: no description", panel["title"]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Prometheus' own opinion: of the rules and the dashboard, and of what running agents serve.
 
 use crate::agent;
-use crate::{DASHBOARD, RULES, expressions};
+use crate::{DASHBOARD, RULES, alerts, expressions};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -16,7 +16,7 @@ use trial::{DEADLINE, Process, ask, self_signed, tell};
 const MINUTES: u32 = 120;
 
 /// What it says, and whether it is content.
-fn promtool(words: &[&str], input: &str) -> (bool, String) {
+pub(crate) fn promtool(words: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new("promtool")
         .args(words)
         .stdin(Stdio::piped())
@@ -37,10 +37,6 @@ fn filled_in() -> Vec<String> {
         expression.replace("$__rate_interval", "5m").replace("$instance", ".*").replace("$queue", ".*")
     };
     expressions(&dashboard).into_iter().map(fill).collect()
-}
-
-fn alerts() -> BTreeSet<&'static str> {
-    RULES.split("alert: ").skip(1).map(|rest| rest.lines().next().unwrap()).collect()
 }
 
 #[test]
@@ -190,15 +186,17 @@ fn its_linter_finds_nothing_in_what_running_agents_serve() {
     }
 }
 
-/// Samples by name and labels, as on the page; each agent is an instance of its own.
+/// Samples by name and labels, as on the page; each agent is an instance of its own, and up.
 fn samples(pages: &[String]) -> Vec<(String, String, String)> {
     let pages = pages.iter().enumerate();
     let of_page = |(instance, page): (usize, &String)| -> Vec<_> {
+        let job = page.split("nodecrew_build_info{agent=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let target = format!("instance=\"{instance}\",job=\"{}\"", job.unwrap());
         let samples = page.lines().filter(|line| !line.starts_with('#'));
-        let samples = samples.filter_map(|line| line.rsplit_once(' '));
+        let samples = samples.filter_map(|line| line.rsplit_once(' ')).chain([("up", "1")]);
         let series = |sample: &str| match sample.strip_suffix('}') {
-            Some(open) => format!("{open},instance=\"{instance}\"}}"),
-            None => format!("{sample}{{instance=\"{instance}\"}}"),
+            Some(open) => format!("{open},{target}}}"),
+            None => format!("{sample}{{{target}}}"),
         };
         samples.map(|(sample, value)| (sample.to_owned(), series(sample), value.to_owned())).collect()
     };
@@ -240,7 +238,8 @@ fn hold(tests: &[Value]) {
 }
 
 /// What makes each alert fire, and it alone: courses of what agents serve, from their first value on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 16] = [
+const FIRED_BY: [(&str, &[(&str, &str)]); 17] = [
+    ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
     ("LogdRotationFails", &[("logd_rotation_errors_total", "0+1")]),
@@ -265,18 +264,46 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 16] = [
     ("QueuedCertificateExpires", &[("queued_certificate_expires_timestamp_seconds", "600000+0")]),
 ];
 
+/// Those that fire because something is not there.
+const FIRED_BY_ABSENCE: [&str; 2] = ["NodecrewMetricsAbsent", "NodecrewNotScraped"];
+
+/// That these alerts fire at the end, once each, and no others.
+fn firing(alerts: &[&str]) -> Vec<(String, Value)> {
+    let samples: Vec<Value> = alerts
+        .iter()
+        .map(|alert| json!({"labels": format!("{{alertname=\"{alert}\"}}"), "value": 1}))
+        .collect();
+    vec![("count by (alertname) (ALERTS{alertstate=\"firing\"})".to_owned(), json!(samples))]
+}
+
 #[test]
 #[ignore = "needs promtool: just test-programs"]
 fn each_alert_fires_for_its_reason_alone_and_none_while_all_is_well() {
-    assert_eq!(FIRED_BY.iter().map(|(alert, _)| *alert).collect::<BTreeSet<_>>(), alerts());
+    let tested = FIRED_BY.iter().map(|(alert, _)| *alert).chain(FIRED_BY_ABSENCE);
+    assert_eq!(tested.collect::<BTreeSet<_>>(), alerts());
     let samples = samples(&scraped());
-    let firing = "count by (alertname) (ALERTS{alertstate=\"firing\"})".to_owned();
-    let mut tests = vec![of(&series(&samples, &[]), vec![(firing.clone(), json!([]))])];
+    let mut tests = vec![of(&series(&samples, &[]), firing(&[]))];
     for (alert, courses) in FIRED_BY {
-        let alone = json!([{"labels": format!("{{alertname=\"{alert}\"}}"), "value": 1}]);
-        tests.push(of(&series(&samples, courses), vec![(firing.clone(), alone)]));
+        tests.push(of(&series(&samples, courses), firing(&[alert])));
     }
     hold(&tests);
+}
+
+#[test]
+#[ignore = "needs promtool: just test-programs"]
+fn agents_that_vanish_are_alerted() {
+    let info = |agent: &str, node: u32, values: &str| {
+        let labels = format!("agent=\"{agent}\",instance=\"node-{node}\",job=\"{agent}\"");
+        json!({"series": format!("nodecrew_build_info{{{labels}}}"), "values": values})
+    };
+    let (stays, goes) = (format!("1+0x{MINUTES}"), format!("1+0x20 _x{}", MINUTES - 20));
+    let other = json!({"series": "up{job=\"other\"}", "values": stays});
+    hold(&[
+        of(&[info("logd", 1, &goes), info("logd", 2, &stays), info("queued", 1, &stays)], firing(&[])),
+        of(&[info("logd", 1, &goes), info("queued", 1, &stays)], firing(&["NodecrewMetricsAbsent"])),
+        of(&[info("logd", 1, &goes)], firing(&FIRED_BY_ABSENCE)),
+        of(&[other], firing(&["NodecrewNotScraped"])),
+    ]);
 }
 
 #[test]

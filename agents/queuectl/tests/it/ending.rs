@@ -3,10 +3,12 @@
 use crate::queuectl::{command, stderr, stdout, work, worker};
 use crate::server::Server;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
-use trial::{signal, wait_until};
+use trial::{is_gone, processes_in, signal, wait_until};
 
 /// Until the worker's command has written `what`.
 fn wait_for_output(child: &mut Child, what: &str) {
@@ -33,6 +35,25 @@ fn a_signal_reaches_the_command_its_item_goes_back_at_once_and_the_exit_code_is_
 }
 
 #[test]
+fn a_signal_during_start_up_exits_with_75() {
+    for sent in [Signal::SIGTERM, Signal::SIGINT] {
+        let server = Server::with(&["a"]);
+        let directory = tempfile::tempdir().unwrap();
+        // Its start takes until the other end of this pipe is closed.
+        let config = directory.path().join("config");
+        mkfifo(&config, Mode::S_IRWXU).unwrap();
+        let mut run = command(&server.url(), ["run", "-q", "q", "--config"]);
+        let child = run.arg(&config).args(["--", "true"]).spawn().unwrap();
+        let writer = std::fs::File::create(&config).unwrap();
+        signal(&child, sent);
+        drop(writer);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{sent}: {}", stderr(&output));
+        assert!(server.queue().acked.is_empty(), "{sent}");
+    }
+}
+
+#[test]
 fn a_command_that_ends_with_0_because_of_the_signal_has_not_done_its_item() {
     let server = Server::with(&["a"]);
     let script = "trap 'echo bye; exit 0' TERM; echo begun; while :; do :; done";
@@ -43,6 +64,42 @@ fn a_command_that_ends_with_0_because_of_the_signal_has_not_done_its_item() {
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(75), "bye\n"), "{}", stderr(&output));
     assert!(server.queue().acked.is_empty());
     assert_eq!(server.queue().ready.len(), 1);
+}
+
+/// The shell is the command, the loop is what it started.
+#[test]
+fn sigkill_ends_the_command_and_what_it_started() {
+    for jobs in ["1", "3"] {
+        let server = Server::with(&["a"]);
+        let script = "sh -c 'while :; do sleep 60; done' & echo $$ $!; wait";
+        let mut child = worker(&server, &["-j", jobs], script);
+        let mut line = String::new();
+        BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let pids: Vec<Pid> = line.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
+        assert_eq!(pids.len(), 2, "{line}");
+        signal(&child, Signal::SIGKILL);
+        // Nobody holds its pipes any more.
+        child.wait_with_output().unwrap();
+        for pid in pids {
+            wait_until("it is gone", || is_gone(pid));
+        }
+    }
+}
+
+#[test]
+fn sigkill_at_any_moment_leaves_no_command_behind() {
+    for round in 0..24_usize {
+        let items: Vec<String> = (0..200).map(|item| item.to_string()).collect();
+        let server = Server::with(&items.iter().map(String::as_str).collect::<Vec<_>>());
+        let directory = tempfile::tempdir().unwrap();
+        let mut run = command(&server.url(), ["run", "-q", "q", "-j", "4", "--", "sh", "-c"]);
+        // Everything that runs has this directory as its own.
+        let mut child = run.arg("sleep 60 & wait").current_dir(directory.path()).spawn().unwrap();
+        server.wait_until("some are leased", |queue| queue.leased.len() >= 1 + round % 4);
+        signal(&child, Signal::SIGKILL);
+        child.wait().unwrap();
+        wait_until("nobody is left", || processes_in(directory.path()).is_empty());
+    }
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn an_ack_that_comes_too_late_is_said_and_does_no_harm() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("too late"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("done=1 failed=0 released=0 lost=1"), "{}", stderr(&output));
     assert_eq!(server.queue().acked, ["b"]);
 }
 

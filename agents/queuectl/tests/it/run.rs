@@ -2,8 +2,9 @@
 
 use crate::queuectl::{command, run, stderr, stdout, work};
 use crate::server::Server;
+use nix::unistd::Pid;
 use serde_json::json;
-use trial::wait_until;
+use trial::{is_gone, wait_until};
 
 #[test]
 fn each_item_comes_on_stdin_in_the_environment_and_in_the_arguments_and_is_acked() {
@@ -93,6 +94,37 @@ fn several_at_once_keep_their_lines_whole() {
     assert_eq!(server.queue().acked.len(), 40);
 }
 
+/// Each command writes far more than a pipe holds before its line ends.
+#[test]
+fn long_lines_of_several_commands_never_mix() {
+    const SCRIPT: &str = "i=0; while [ $i -lt 5 ]; do \
+        head -c $LENGTH /dev/zero | tr '\\0' $ITEM; echo; i=$((i+1)); done";
+    let mebibyte = 1 << 20;
+    for (length, pieces) in [(300_000, vec![300_000]), (mebibyte + 5, vec![mebibyte, 5])] {
+        let server = Server::with(&["a", "b", "c", "d"]);
+        let arguments = ["run", "-q", "q", "-j", "4", "--", "sh", "-c", SCRIPT];
+        let output = command(&server.url(), arguments).env("LENGTH", length.to_string()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let mut lengths = std::collections::BTreeMap::<u8, Vec<usize>>::new();
+        for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            assert!(line.iter().all(|byte| *byte == line[0]), "a line of two commands");
+            lengths.entry(line[0]).or_default().push(line.len());
+        }
+        let expected = pieces.repeat(5);
+        assert_eq!(lengths.into_iter().collect::<Vec<_>>(), b"abcd".map(|item| (item, expected.clone())));
+    }
+}
+
+#[test]
+fn the_command_does_not_inherit_the_queue_of_its_worker() {
+    let server = Server::with(&["a"]);
+    let script = "echo ${QUEUECTL_QUEUE-unset} $QUEUE_URL";
+    let mut work = command(&server.url(), ["run", "--", "sh", "-c", script]);
+    let output = work.env("QUEUECTL_QUEUE", "q").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), format!("unset {}\n", server.url()));
+}
+
 #[test]
 fn jobs_work_at_the_same_time() {
     let server = Server::with(&["a", "b", "c"]);
@@ -129,12 +161,8 @@ fn a_command_that_takes_too_long_is_stopped_with_all_that_it_started() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let nacked = server.queue().nacked.clone();
     assert_eq!(nacked, [("a".to_owned(), "stopped after 1s: half done".to_owned(), false)]);
-    let pid = std::fs::read_to_string(&child).unwrap();
-    let gone = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
-        status.is_empty() || status.contains("State:\tZ")
-    };
-    wait_until("what the command started is gone, too", gone);
+    let pid = Pid::from_raw(std::fs::read_to_string(&child).unwrap().trim().parse().unwrap());
+    wait_until("what the command started is gone, too", || is_gone(pid));
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod dead;
 pub mod direct;
 pub mod events;
 pub mod held;
+pub mod history;
 pub mod memq;
 pub mod page;
 pub mod push;
@@ -49,6 +50,7 @@ pub struct Parts<E> {
     /// For answers that are being read.
     pub answers: request::Room,
     pub streams: Streams,
+    pub history: Arc<history::QueueHistory>,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
 }
@@ -148,6 +150,7 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
     let memq = memq::routes::<E>().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
     v1.merge(memq)
         .layer(axum::middleware::from_fn(own_pages_only))
+        .route("/page/history", get(history::history::<E>))
         .merge(kit::page::routes(page::PAGE))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")

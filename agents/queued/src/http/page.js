@@ -100,6 +100,7 @@ const stream = new Stream(() => "v1/events", {
     showState(byId("state"), state, text);
     byId("forget").hidden = !token();
     if (!live) return;
+    fillHistory();
     byId("token-form").hidden = true;
     Object.assign(look, { wanted: true, stats: true });
     // All queues are told at once at the beginning: those that are not are gone.
@@ -109,6 +110,12 @@ const stream = new Stream(() => "v1/events", {
     }, 3000);
   },
 }, headers);
+
+/// The agent remembers the last minutes of all queues together; those of a single queue begin with the page.
+async function fillHistory() {
+  const past = await ask("GET", "page/history", undefined, true);
+  if (past) total.history.fill(past.rows, READY, past.interval_ms);
+}
 
 function enter(name) {
   const queue = { rates: [NaN, NaN, NaN, NaN] };
@@ -179,7 +186,7 @@ function drawRows() {
   const wanted = byId("filter").value.trim();
   const names = [...queues.keys()].filter((name) => name.includes(wanted)).sort();
   const shown = names.slice(0, ROWS_MAX);
-  const caption = queues.size === 0 ? "No queue yet: a push makes one."
+  const caption = queues.size === 0 ? "No queue yet. Try: seq 9 | queuectl push -q demo"
     : `${shown.length === queues.size ? shown.length : `${shown.length} of ${queues.size}`} ${queues.size === 1 ? "queue" : "queues"}; choose one to see its workers and dead letters`;
   setText(byId("queues-caption"), caption);
   const body = byId("rows");

@@ -151,8 +151,7 @@ pub async fn configure<E: Engine>(
     body: Body,
 ) -> Result<Response, Problem> {
     doors.permit_new(&headers, Right::PushOrAdmin)?;
-    let change: PolicyChange =
-        request::json(&doors.body(&headers, body).await?)?;
+    let change: PolicyChange = request::json(&doors.body(&headers, body).await?)?;
     let (created, view) = doors.engine.configure(&name, change).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(json(status, &QueueObject::from(view)))

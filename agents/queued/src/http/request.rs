@@ -95,7 +95,9 @@ impl Limit {
     pub fn exceeded(self) -> Problem {
         Problem::too_large(match self {
             Limit::Item(max) => format!("an item has at most {max} bytes (--max-item-bytes)"),
-            Limit::Request(max) => format!("the body of a request has at most {max} bytes (--max-request-bytes)"),
+            Limit::Request(max) => {
+                format!("the body of a request has at most {max} bytes (--max-request-bytes)")
+            }
         })
     }
 }

@@ -94,7 +94,7 @@ impl Housekeeping {
         let mut state = shared.lock();
         let failed = state.disk_mut(|front| match &made {
             Ok(()) => {
-                front.spare = Spare::Ready;
+                front.spare_is_ready();
                 false
             }
             Err(error) => !matches!(
@@ -203,7 +203,7 @@ impl Housekeeping {
             front.files.remove(&number);
             front.finished.remove(&number);
             if recycled {
-                front.spare = Spare::Ready;
+                front.spare_is_ready();
             }
         });
         if recycled {

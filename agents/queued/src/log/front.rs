@@ -119,6 +119,14 @@ impl Front {
         matches!(self.spare, Spare::Wanted | Spare::Failed(_))
     }
 
+    /// Notes that the next segment's file is there, and reports the end of a full disk.
+    pub fn spare_is_ready(&mut self) {
+        if matches!(self.spare, Spare::Failed(_)) {
+            tracing::info!("there is room for another log segment again, pushes are accepted");
+        }
+        self.spare = Spare::Ready;
+    }
+
     /// Whether a push of about so many bytes leaves the reserve alone.
     pub fn room_for(&self, bytes: u64) -> Room {
         if let Some(why) = &self.failing {

@@ -63,6 +63,7 @@ fn it_goes_on_when_there_is_room_again() {
     fill(http);
     daemon.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
     wait_until("there is room again", || daemon.metric("no_space") == 0.0);
+    daemon.wait_for("there is room for another log segment again, pushes are accepted");
     http.post("/v1/queues/q/items", "x".repeat(4000)).expect(201);
 }
 

@@ -5,16 +5,20 @@ use crate::http::Http;
 use trial::wait_until;
 
 #[test]
-fn the_page_is_there_beside_the_probes_and_without_them() {
-    let with_probes = Queued::start(&["--data", "memory"]);
+fn page_and_probes_are_served_with_and_without_metrics() {
+    let with_metrics = Queued::start(&["--data", "memory"]);
     let alone = Queued::start(&["--data", "memory", "--admin", "127.0.0.1:0"]);
-    for daemon in [&with_probes, &alone] {
+    for daemon in [&with_metrics, &alone] {
         let page = daemon.get("/").expect(200);
         assert!(page.text().starts_with("<!doctype html>") && page.head.contains("text/html"), "{page:?}");
         assert!(daemon.get("/page/agent.js").expect(200).head.contains("text/javascript"));
     }
-    assert_eq!(with_probes.get("/ready").status, 200);
-    assert_eq!(alone.get("/ready").status, 404);
+    for daemon in [&with_metrics, &alone] {
+        assert_eq!(daemon.get("/ready").status, 200);
+        assert_eq!(daemon.get("/healthy").status, 200);
+    }
+    assert_eq!(with_metrics.get("/metrics").status, 200);
+    assert_eq!(alone.get("/metrics").status, 404);
 }
 
 #[test]

@@ -4,13 +4,14 @@ use super::{Archivist, Outcome, Published, Site};
 use crate::archive::draft::Draft;
 use crate::archive::entry::Origin;
 use crate::archive::index::{Identity, Index};
-use crate::beneath::{Beneath, look_into};
+use crate::beneath::look_into;
 use crate::cycle::adopt::adopt;
 use crate::cycle::assembly::Assembly;
 use crate::cycle::held::Held;
 use crate::cycle::plan::{Item, Plan};
 use crate::cycle::superseded;
 use crate::day::draft_name;
+use crate::logs::directories::Roots;
 use crate::logs::scan::moved;
 use crate::outdir::OutDir;
 use crate::trouble::Trouble;
@@ -26,7 +27,7 @@ impl Archivist {
     /// behind that of our own of this day, if there is one.
     pub(super) fn adopt(
         &self,
-        root: &Beneath,
+        roots: &Roots,
         base: Option<&File>,
         (name, theirs): (&str, &File),
         day: Date,
@@ -37,7 +38,7 @@ impl Archivist {
         let expected = ours.map_or(0, |held| held.index.identity.size);
         let size = look_into(theirs).map_err(Trouble::doing(format!("look at {archive}")))?.stamp.size;
         let mut assembly =
-            self.assembly(root, base, &self.archive_name(day), expected.saturating_add(size))?;
+            self.assembly(roots, base, &self.archive_name(day), expected.saturating_add(size))?;
         assembly.pool.grow(self.workers(u64::MAX), &self.config.packing).map_err(no_thread)?;
         for entry in ours.map_or(&[][..], Held::entries) {
             assembly.carry(entry, &entry.name, entry.origin, entry.meta)?;
@@ -64,28 +65,39 @@ impl Archivist {
         if backlog > BACKLOG_BYTES && threads > 1 { threads } else { 0 }
     }
 
+    /// The size of the next archive, about.
+    pub(super) fn expected_bytes(&self, news: u64) -> u64 {
+        let before = self.held.as_ref().map_or(0, |held| held.index.identity.size);
+        // New text takes a fifth to a sixth of its size; should it take more, the draft notices in time.
+        before.saturating_add(news / 5)
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), Trouble> {
+        let (space, floor) = (self.out.space()?, self.config.limits.min_free);
+        if !floor.forbids(space, bytes) {
+            return Ok(());
+        }
+        let needed = bytes.saturating_add(floor.bytes_of(space.capacity_bytes));
+        Err(Trouble::DiskFull { free: space.available_bytes, needed, floor })
+    }
+
     fn assembly<'a>(
         &'a self,
-        root: &'a Beneath,
+        roots: &'a Roots,
         base: Option<&'a File>,
         name: &str,
         expected: u64,
     ) -> Result<Assembly<'a>, Trouble> {
-        let min_free = self.config.limits.min_free;
-        let room = move |needed: u64| {
-            let (free, needed) = (self.out.free_bytes()?, needed.saturating_add(min_free));
-            if free < needed { Err(Trouble::DiskFull { free, needed }) } else { Ok(()) }
-        };
         let aligned = self.out.has_reflinks();
-        room(if aligned { 0 } else { expected })?;
+        self.check_room(if aligned { 0 } else { expected })?;
         let check = move || match self.abort.load(Ordering::Relaxed) {
             true => Err(Trouble::Aborted),
-            false => room(0),
+            false => self.check_room(0),
         };
         let file = self.out.draft(name)?;
         let mut draft = Draft::new(file, self.out.path_of(&draft_name(name)), base, check);
         draft.write(&self.config.packing.codec.preamble())?;
-        let mut assembly = Assembly::new(&self.config, root, draft, self.round)?;
+        let mut assembly = Assembly::new(&self.config, roots, draft, self.round)?;
         assembly.aligned = aligned;
         Ok(assembly)
     }
@@ -97,21 +109,20 @@ impl Archivist {
         news: u64,
         outcome: &mut Outcome,
     ) -> Result<(Published, Held), Trouble> {
-        let Site { root, base, now, day } = *site;
+        let Site { roots, base, now, day } = *site;
         let name = self.archive_name(day);
         let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let superseded_max = self.config.limits.superseded_bytes;
         let same_day = self.held.as_ref().is_some_and(|held| held.day == day);
-        let before = self.held.as_ref().map_or(0, |held| held.index.identity.size);
-        // New text takes a fifth to a sixth of its size; should it take more, the draft notices in time.
         let progress = |done| (self.progress)(done, news);
-        let mut assembly = self.assembly(root, base, &name, before.saturating_add(news / 5))?;
+        let mut assembly = self.assembly(roots, base, &name, self.expected_bytes(news))?;
         assembly.progress = &progress;
         assembly.pool.grow(self.workers(news), &self.config.packing).map_err(no_thread)?;
         assembly.suffix = (same_day && superseded_max > 0).then(|| self.config.calendar.suffix(now));
         assembly.taken = plan.names(entries);
         if assembly.suffix.is_some() {
-            assembly.moved = moved(root, &self.config.select, &plan.lost(entries))?;
+            assembly.open = Some(&self.open);
+            assembly.moved = moved(roots, &self.config.select, &plan.lost(entries))?;
         }
         let dropped = superseded::too_many(entries, superseded_max);
         for item in &plan.items {
@@ -121,6 +132,10 @@ impl Archivist {
             match item {
                 Item::Live { found, old } => assembly.live(found, old.map(|old| &entries[old]))?,
                 Item::Missing(old) => assembly.supersede(&entries[*old])?,
+                Item::Away(old) => {
+                    let old = &entries[*old];
+                    assembly.carry(old, &old.name, old.origin, old.meta)?;
+                }
                 Item::Superseded(old) => {
                     let old = &entries[*old];
                     if same_day && !dropped.contains(&old.name) {

@@ -5,14 +5,16 @@ mod tidying;
 
 use crate::archive::entry::{Origin, Stamp};
 use crate::archive::index::Identity;
-use crate::beneath::Beneath;
 use crate::config::Config;
 use crate::cycle::comparison::{Comparison, compare};
 use crate::cycle::held::Held;
 use crate::cycle::plan::{Item, Plan};
+use crate::cycle::scrub::{self, Budget, Scrub};
 use crate::day::{archive_name, index_name};
+use crate::logs::directories::{Directories, Roots};
+use crate::logs::open_logs::OpenLogs;
 use crate::logs::removal::put_back;
-use crate::logs::scan::{Scan, Skip, scan};
+use crate::logs::scan::{Scan, Skip, Unmatched, scan};
 use crate::logs::source::Source;
 use crate::outdir::OutDir;
 use crate::trouble::Trouble;
@@ -20,18 +22,21 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-/// Keeps one directory's logs in one archive a day.
+/// Keeps the logs of some directories in one archive a day.
 pub struct Archivist {
     config: Config,
+    directories: Directories,
+    open: OpenLogs,
     out: OutDir,
     held: Option<Held>,
-    /// Counts the cycles, so that each takes another sample.
+    /// Counts the archives, so that each takes another sample.
     round: u64,
-    published_at: Option<Instant>,
+    scrub: Scrub,
     /// The archive that was last read back in full.
     verified: Option<Identity>,
     /// No log may have been left half deleted.
@@ -43,10 +48,12 @@ pub struct Archivist {
 /// How eager a cycle is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Haste {
-    /// News may wait until it is worth an archive, or until it has waited long enough.
+    /// News may wait until there is enough of it for an archive.
     WhenWorthIt,
     /// Whatever is new is published.
     Now,
+    /// As `Now`, after everything that is kept was compared with the logs.
+    Thorough,
 }
 
 /// What a cycle did.
@@ -56,6 +63,10 @@ pub struct Outcome {
     /// Some of the files passed over, by name, and how many there are.
     pub skipped: BTreeMap<Vec<u8>, Skip>,
     pub skip_counts: BTreeMap<Skip, u64>,
+    /// Directories in which no name matches.
+    pub unmatched: Vec<Unmatched>,
+    /// Why directories that were there before could not be looked at.
+    pub away: Vec<String>,
     /// What is new and waits, as far as it can be told.
     pub waiting: Option<u64>,
     pub published: Option<Published>,
@@ -87,11 +98,14 @@ impl Outcome {
 impl Archivist {
     pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
         Archivist {
+            directories: Directories::new(config.dirs.clone()),
+            open: OpenLogs::default(),
             config,
             out,
             held: None,
-            round: 0,
-            published_at: None,
+            // Not always the same, for programs that are often started.
+            round: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
+            scrub: Scrub::default(),
             verified: None,
             is_tidy: false,
             abort,
@@ -116,25 +130,43 @@ impl Archivist {
     /// One look, and an archive if there is reason for one. Whatever fails, the archive that was there is
     /// there still.
     pub fn cycle(&mut self, now: Timestamp, haste: Haste) -> Result<Outcome, Trouble> {
-        self.round = self.round.wrapping_add(1);
         let today = self.config.calendar.day(now);
-        let result = self.days(now, today, haste);
+        let result = self.settle().and_then(|()| self.days(now, today, haste));
         if let Err(error) = &result {
             self.clean_up(error, today);
         }
         result
     }
 
+    /// Takes the directory for archives again if another one is in its place, or its lock is gone.
+    fn settle(&mut self) -> Result<(), Trouble> {
+        let Err(error) = self.out.check_place() else { return Ok(()) };
+        let out = OutDir::take(&self.config.out, self.config.publishing.mode)?;
+        tracing::warn!(%error, "going on in the directory that is there now");
+        (self.out, self.held, self.verified) = (out, None, None);
+        Ok(())
+    }
+
+    /// Where the directories and the lock are now, to notice when they are moved: device and inode of each that is there.
+    pub fn places(&self) -> Vec<Option<(u64, u64)>> {
+        let dirs = self.config.dirs.iter().map(|dir| dir.path.clone());
+        let paths = dirs.chain([self.config.out.clone(), self.out.lock_path()]);
+        let id = |path: PathBuf| {
+            path.metadata().ok().filter(|look| look.nlink() > 0).map(|look| (look.dev(), look.ino()))
+        };
+        paths.map(id).collect()
+    }
+
     fn days(&mut self, now: Timestamp, today: Date, haste: Haste) -> Result<Outcome, Trouble> {
         if !self.is_tidy {
-            put_back(&self.root()?, self.config.select.recursive)?;
+            put_back(&self.directories.open()?, self.config.select.recursive)?;
             self.is_tidy = true;
         }
         if self.held.is_none() {
             self.held = self.load(today)?;
         } else if let Some(finished) = self.held.as_ref().map(|held| held.day).filter(|day| *day < today) {
             tracing::info!(day = %finished, "the day is over: its archive gets a last cycle and stays");
-            self.day(now, finished, Haste::Now)?;
+            self.day(now, finished, Haste::Thorough)?;
         }
         if self.held.as_ref().is_some_and(|held| held.day != today)
             && self.out.open(&self.archive_name(today))?.is_some()
@@ -143,7 +175,7 @@ impl Archivist {
             self.held = self.load(today)?;
         }
         let mut outcome = self.day(now, today, haste)?;
-        outcome.removed_archives = self.retire(today)?;
+        outcome.removed_archives += self.retire(today)?;
         if let Some(after) = self.config.remove_after {
             outcome.removed_sources = self.remove_sources(now, after)?;
         }
@@ -163,10 +195,15 @@ impl Archivist {
 
     /// Brings the archive of one day up to date.
     fn day(&mut self, now: Timestamp, day: Date, haste: Haste) -> Result<Outcome, Trouble> {
-        let root = self.root()?;
-        let mut base = self.base(&root, day)?;
-        let (mut plan, mut outcome) = self.plan(&root)?;
+        let roots = self.directories.open()?;
+        if let Some(held) = &mut self.held {
+            held.name_below(&self.config.prefix);
+        }
+        let mut base = self.base(&roots, day)?;
+        let (mut plan, mut outcome) = self.plan(&roots, haste)?;
+        self.open.open(plan.live(), &roots);
         let Some(news) = self.news(&plan, day) else {
+            self.close_lost(&plan);
             outcome.measure(self.held.as_ref());
             return Ok(outcome);
         };
@@ -176,34 +213,59 @@ impl Archivist {
             outcome.measure(self.held.as_ref());
             return Ok(outcome);
         }
+        self.round = self.round.wrapping_add(1);
         if let (Some(held), Some(file)) = (&self.held, &base)
             && let Err(error) = held.check_share(file, self.round)
         {
             tracing::error!(%error, "reading the archive instead of the index");
             self.held = None;
-            base = self.base(&root, day)?;
-            (plan, outcome) = self.plan(&root)?;
+            base = self.base(&roots, day)?;
+            (plan, outcome) = self.plan(&roots, haste)?;
         }
-        let site = Site { root: &root, base: base.as_ref(), now, day };
+        outcome.removed_archives += self.make_room(self.expected_bytes(news), day)?;
+        let site = Site { roots: &roots, base: base.as_ref(), now, day };
         let (published, held) = self.publish(&site, &plan, news, &mut outcome)?;
         self.held = Some(held);
-        self.published_at = Some(Instant::now());
+        self.close_lost(&plan);
         outcome.published = Some(published);
         outcome.measure(self.held.as_ref());
         Ok(outcome)
     }
 
+    /// Closes the logs that are not there any more, once their ends are in the archive.
+    fn close_lost(&mut self, plan: &Plan) {
+        self.open.keep(&plan.live().map(|found| (found.stamp.dev, found.stamp.ino)).collect());
+    }
+
     /// Looks, and compares what may have changed without a trace.
-    fn plan(&mut self, root: &Beneath) -> Result<(Plan, Outcome), Trouble> {
+    fn plan(&mut self, roots: &Roots, haste: Haste) -> Result<(Plan, Outcome), Trouble> {
         let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let known: HashSet<_> = entries.iter().filter_map(|e| e.stamp().map(|s| (s.dev, s.ino))).collect();
         let is_known = |stamp: &Stamp| known.contains(&(stamp.dev, stamp.ino));
-        let Scan { files, skipped, counts } =
-            scan(root, &self.config.select, &self.config.limits, &is_known)?;
-        let outcome = Outcome { files: files.len(), skipped, skip_counts: counts, ..Outcome::default() };
-        let mut plan = Plan::new(files, entries);
+        let Scan { files, skipped, counts, unmatched } =
+            scan(roots, &self.config.select, &self.config.limits, &is_known)?;
+        let outcome = Outcome {
+            files: files.len(),
+            skipped,
+            skip_counts: counts,
+            unmatched,
+            away: roots.complaints(),
+            ..Outcome::default()
+        };
+        let mut plan = Plan::new(files, entries, &|name| roots.is_away(name));
         if let Some(held) = &mut self.held {
-            refresh(held, &mut plan, root, &self.config);
+            refresh(held, &mut plan, roots, &self.config);
+            let budget = match haste {
+                Haste::Thorough => Budget::Unlimited,
+                Haste::WhenWorthIt | Haste::Now => Budget::Bytes(self.config.limits.compare_bytes),
+            };
+            let hard_links = self.config.select.hard_links;
+            for old in self.scrub.edited(&plan, held.entries(), roots, hard_links, budget) {
+                let entry = &mut held.index.entries[old];
+                let file = entry.name.escape_ascii().to_string();
+                tracing::info!(file, "edited since it was archived: comparing all of it");
+                scrub::distrust(entry);
+            }
         }
         Ok((plan, outcome))
     }
@@ -219,18 +281,16 @@ impl Archivist {
 
     fn is_worth_it(&self, news: u64) -> bool {
         let archived = self.held.as_ref().map_or(0, |held| held.index.identity.sum.len);
-        let publishing = &self.config.publishing;
-        self.published_at.is_none_or(|at| at.elapsed() >= publishing.within)
-            || news.saturating_mul(100) >= archived.saturating_mul(publishing.percent)
+        news.saturating_mul(100) >= archived.saturating_mul(self.config.publishing.percent)
     }
 
     /// The archive whose blocks are kept, if there is one. An archive of this day that is not known, or of
     /// the other kind, is taken over first: nothing that it holds may be lost.
-    fn base(&mut self, root: &Beneath, day: Date) -> Result<Option<File>, Trouble> {
-        let base = self.own_base(root, day)?;
+    fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
+        let base = self.own_base(roots, day)?;
         let other = archive_name(day, self.config.packing.codec.other());
         let Some((theirs, _)) = self.out.open(&other)? else { return Ok(base) };
-        self.held = Some(self.adopt(root, base.as_ref(), (&other, &theirs), day)?);
+        self.held = Some(self.adopt(roots, base.as_ref(), (&other, &theirs), day)?);
         // Only now: all that it held is published under the new name.
         self.out.remove(&other)?;
         self.out.remove(&index_name(&other))?;
@@ -244,7 +304,7 @@ impl Archivist {
         }
     }
 
-    fn own_base(&mut self, root: &Beneath, day: Date) -> Result<Option<File>, Trouble> {
+    fn own_base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
         if let Some(held) = &mut self.held {
             if let Some(base) = held.open_base(&self.out)? {
                 return Ok(Some(base));
@@ -255,22 +315,18 @@ impl Archivist {
         }
         let name = self.archive_name(day);
         let Some((theirs, _)) = self.out.open(&name)? else { return Ok(None) };
-        self.held = Some(self.adopt(root, None, (&name, &theirs), day)?);
+        self.held = Some(self.adopt(roots, None, (&name, &theirs), day)?);
         self.open_base()
     }
 
     fn archive_name(&self, day: Date) -> String {
         archive_name(day, self.config.packing.codec)
     }
-
-    fn root(&self) -> Result<Beneath, Trouble> {
-        Beneath::open(&self.config.dir).map_err(Trouble::on("open the log directory", &self.config.dir))
-    }
 }
 
 /// What an archive is made of, when, and for which day.
 struct Site<'a> {
-    root: &'a Beneath,
+    roots: &'a Roots,
     base: Option<&'a File>,
     now: Timestamp,
     day: Date,
@@ -284,7 +340,7 @@ impl Outcome {
 }
 
 /// Files that were only touched are read once and are known again, so that a new time alone makes no news.
-fn refresh(held: &mut Held, plan: &mut Plan, root: &Beneath, config: &Config) {
+fn refresh(held: &mut Held, plan: &mut Plan, roots: &Roots, config: &Config) {
     let mut buffer = Vec::new();
     for item in &plan.items {
         let Item::Live { found, old: Some(old) } = item else { continue };
@@ -292,7 +348,7 @@ fn refresh(held: &mut Held, plan: &mut Plan, root: &Beneath, config: &Config) {
         if compare(entry, &found.stamp) != Comparison::Doubtful || entry.size() != found.stamp.size {
             continue;
         }
-        let Ok(source) = Source::open(root, found, config.select.hard_links) else { continue };
+        let Ok(source) = Source::open(roots, found, config.select.hard_links) else { continue };
         let same = source.matching(&entry.blocks, &mut buffer).is_ok_and(|n| n == entry.blocks.len());
         if same && source.look.stamp.size == entry.size() {
             entry.origin = Origin::Live(source.look.stamp);

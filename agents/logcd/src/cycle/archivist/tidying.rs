@@ -39,12 +39,13 @@ impl Archivist {
                 .map_err(|fault| Trouble::ArchiveDamaged { name, why: fault.to_string() })?;
             self.verified = Some(held.index.identity);
         }
-        let root = self.root()?;
+        let roots = self.directories.open()?;
         let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let mut removed = 0;
         for (entry, stamp) in removal::candidates(entries, now, after) {
             let file = entry.name.escape_ascii().to_string();
-            match removal::remove(&root, &entry.name, &stamp) {
+            let Some((root, path)) = roots.locate(&entry.name) else { continue };
+            match removal::remove(root, path, &stamp) {
                 Ok(true) => {
                     tracing::info!(file, "deleted: it is old and in a verified archive");
                     removed += 1;
@@ -62,20 +63,41 @@ impl Archivist {
 
     /// Removes the archives that are beyond the limits, with their indexes.
     pub(super) fn retire(&self, today: Date) -> Result<u64, Trouble> {
+        let over = retention::to_remove(self.days_kept()?, today, self.config.limits.keep);
+        self.remove_days(&over, "it is older or more than is kept")
+    }
+
+    /// Removes the oldest finished days where that is enough to make room for an archive of `day`.
+    pub(super) fn make_room(&self, bytes: u64, day: Date) -> Result<u64, Trouble> {
+        let bytes = if self.out.has_reflinks() { 0 } else { bytes };
+        let (space, floor) = (self.out.space()?, self.config.limits.min_free);
+        let needed = bytes.saturating_add(floor.bytes_of(space.capacity_bytes));
+        let missing = needed.saturating_sub(space.available_bytes);
+        // The blocks of the archive that the next one is made from are still needed.
+        let base = self.held.as_ref().map(|held| held.day);
+        let finished = self.days_kept()?.into_iter().filter(|kept| kept.day < day && Some(kept.day) != base);
+        let oldest = retention::to_make_room(finished.collect(), missing);
+        self.remove_days(&oldest, "--min-free must stay free")
+    }
+
+    /// The days that have archives, of either kind.
+    fn days_kept(&self) -> Result<Vec<Kept>, Trouble> {
         let mut bytes = BTreeMap::<Date, u64>::new();
         for (day, _, size) in self.out.archives()? {
             *bytes.entry(day).or_default() += size;
         }
-        let archives = bytes.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect();
-        let over = retention::to_remove(archives, today, self.config.limits.keep);
-        for name in over.iter().flat_map(|day| Codec::ALL.map(|codec| archive_name(*day, codec))) {
+        Ok(bytes.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect())
+    }
+
+    fn remove_days(&self, days: &[Date], why: &str) -> Result<u64, Trouble> {
+        for name in days.iter().flat_map(|day| Codec::ALL.map(|codec| archive_name(*day, codec))) {
             if self.out.open(&name)?.is_none() {
                 continue;
             }
-            tracing::info!(archive = name, "removing an archive that is older or more than is kept");
+            tracing::info!(archive = name, why, "removing an archive");
             self.out.remove(&name)?;
             self.out.remove(&index_name(&name))?;
         }
-        Ok(over.len() as u64)
+        Ok(days.len() as u64)
     }
 }

@@ -8,11 +8,13 @@ use crate::archive::codec::{Codec, PackError};
 use crate::archive::draft::Draft;
 use crate::archive::entry::{Entry, Meta, Origin, Place};
 use crate::archive::header;
+use crate::archive::member;
 use crate::archive::pool::Pool;
-use crate::beneath::Beneath;
 use crate::config::Config;
 use crate::cycle::comparison::{Comparison, compare};
 use crate::cycle::superseded;
+use crate::logs::directories::Roots;
+use crate::logs::open_logs::OpenLogs;
 use crate::logs::scan::{Found, Skip};
 use crate::logs::source::{Closed, Source};
 use crate::trouble::Trouble;
@@ -27,7 +29,7 @@ const ALIGNMENT: u64 = 4096;
 
 pub struct Assembly<'a> {
     pub config: &'a Config,
-    pub root: &'a Beneath,
+    pub roots: &'a Roots,
     pub draft: Draft<'a>,
     pub pool: Pool,
     pub round: u64,
@@ -35,6 +37,8 @@ pub struct Assembly<'a> {
     pub suffix: Option<String>,
     pub aligned: bool,
     pub taken: HashSet<Vec<u8>>,
+    /// Logs that can be read even where they have no name any more.
+    pub open: Option<&'a OpenLogs>,
     /// Archived files that go by names now that do not match.
     pub moved: HashMap<(u64, u64), Found>,
     /// Is told what has been compressed so far.
@@ -58,19 +62,20 @@ enum Read {
 impl<'a> Assembly<'a> {
     pub fn new(
         config: &'a Config,
-        root: &'a Beneath,
+        roots: &'a Roots,
         draft: Draft<'a>,
         round: u64,
     ) -> Result<Assembly<'a>, PackError> {
         Ok(Assembly {
             config,
-            root,
+            roots,
             draft,
             pool: Pool::new(&config.packing)?,
             round,
             suffix: None,
             aligned: false,
             taken: HashSet::new(),
+            open: None,
             moved: HashMap::new(),
             progress: &|_| {},
             entries: Vec::new(),
@@ -103,15 +108,14 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Keeps what a file no longer holds, if that is wanted and there is anything. If the file was only moved
-    /// out of sight, what was written to it since the last cycle is kept too.
+    /// Keeps what a file no longer holds, if that is wanted and there is anything. What was written to the file since the last
+    /// cycle is kept too if the file was moved out of sight, or is held open.
     pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
         let Some(suffix) = self.suffix.clone() else { return Ok(()) };
         let name = superseded::name(&old.name, &suffix, &self.taken);
-        let moved = old.stamp().and_then(|stamp| self.moved.get(&(stamp.dev, stamp.ino)).cloned());
-        if let Some(found) = moved.filter(|found| found.stamp.size > old.size()) {
+        if let Some(source) = self.source_of_lost(old).filter(|source| source.look.stamp.size > old.size()) {
             let start = self.draft.at();
-            if matches!(self.read(&found, Some(old), Some(&name))?, Read::Done) {
+            if matches!(self.read_source(&source, &name, Origin::Superseded, Some(old))?, Read::Done) {
                 self.superseded += 1;
                 return Ok(());
             }
@@ -130,7 +134,7 @@ impl<'a> Assembly<'a> {
         let superseded = self.superseded;
         let mut reason = Skip::Unstable;
         for _ in 0..ATTEMPTS {
-            let read = self.read(found, old, None)?;
+            let read = self.read(found, old)?;
             if matches!(read, Read::Done) {
                 return Ok(());
             }
@@ -159,36 +163,44 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// `superseded` is the name that the file's content goes by if it is not the file's own any more.
-    fn read(
-        &mut self,
-        found: &Found,
-        old: Option<&Entry>,
-        superseded: Option<&[u8]>,
-    ) -> Result<Read, Trouble> {
-        let unreadable = Read::Closed(Closed::Skip(Skip::Unreadable));
+    /// The file of an entry, wherever it went.
+    fn source_of_lost(&self, old: &Entry) -> Option<Source> {
+        let stamp = old.stamp()?;
+        let id = (stamp.dev, stamp.ino);
+        let open = self.open.and_then(|open| open.get(id)).and_then(|file| Source::of(file).ok());
+        open.or_else(|| Source::open(self.roots, self.moved.get(&id)?, self.config.select.hard_links).ok())
+    }
+
+    fn read(&mut self, found: &Found, old: Option<&Entry>) -> Result<Read, Trouble> {
         let untouched =
             |old: &&Entry| old.name == found.name && compare(old, &found.stamp) == Comparison::Same;
-        if let (Some(old), None) = (old.filter(untouched), superseded) {
+        if let Some(old) = old.filter(untouched) {
             self.carry(old, &found.name, Origin::Live(found.stamp), old.meta)?;
             return Ok(Read::Done);
         }
-        let source = match Source::open(self.root, found, self.config.select.hard_links) {
-            Ok(source) => source,
-            Err(closed) => return Ok(Read::Closed(closed)),
-        };
+        match Source::open(self.roots, found, self.config.select.hard_links) {
+            Ok(source) => self.read_source(&source, &found.name, Origin::Live(source.look.stamp), old),
+            Err(closed) => Ok(Read::Closed(closed)),
+        }
+    }
+
+    /// Continues the old entry with what the file has more, under the name given.
+    fn read_source(
+        &mut self,
+        source: &Source,
+        name: &[u8],
+        origin: Origin,
+        old: Option<&Entry>,
+    ) -> Result<Read, Trouble> {
+        let unreadable = Read::Closed(Closed::Skip(Skip::Unreadable));
         let (stamp, meta) = (source.look.stamp, source.look.meta);
-        let (name, origin) = match superseded {
-            Some(name) => (name, Origin::Superseded),
-            None => (found.name.as_slice(), Origin::Live(stamp)),
-        };
-        let Ok(matched) = self.matching(&source, old) else { return Ok(unreadable) };
+        let Ok(matched) = self.matching(source, old) else { return Ok(unreadable) };
         let mut blocks: Vec<Block> = Vec::new();
         let mut kept_at = 0;
         if let Some(old) = old {
             kept_at = old.blocks_offset();
             blocks.extend(&old.blocks[..matched]);
-            if matched < old.blocks.len() && superseded.is_some() {
+            if matched < old.blocks.len() && origin == Origin::Superseded {
                 return Ok(Read::Changed);
             } else if matched < old.blocks.len() {
                 self.supersede(old)?;
@@ -211,12 +223,12 @@ impl<'a> Assembly<'a> {
         if !blocks.is_empty() {
             self.draft.copy(kept_at, packed_len(&blocks))?;
         }
-        match self.pack_all(&mut &source, stamp.size, &mut blocks, &dictionary)? {
+        match self.pack_all(&mut &*source, stamp.size, &mut blocks, &dictionary)? {
             Ok(true) => {}
             Ok(false) => return Ok(Read::Changed),
             Err(_) => return Ok(unreadable),
         }
-        if !self.is_one_state(&source, &blocks) {
+        if !self.is_one_state(source, &blocks, kept) {
             return Ok(Read::Changed);
         }
         place.padding_packed_len = self.end(stamp.size)?;
@@ -230,7 +242,7 @@ impl<'a> Assembly<'a> {
         let mut buffer = Vec::new();
         let all = match compare(old, &source.look.stamp) {
             Comparison::Same => true,
-            Comparison::Grown => source.samples_match(&old.blocks, self.round, &mut buffer)?,
+            Comparison::Grown => source.ends_match(&old.blocks, &mut buffer)?,
             Comparison::Doubtful => false,
         };
         if all { Ok(old.blocks.len()) } else { source.matching(&old.blocks, &mut buffer) }
@@ -252,17 +264,17 @@ impl<'a> Assembly<'a> {
 
     /// A file that was cut and written anew while it was read would leave an entry of two halves. It shows:
     /// its first or its last block is another now.
-    fn is_one_state(&self, source: &Source, blocks: &[Block]) -> bool {
+    fn is_one_state(&self, source: &Source, blocks: &[Block], kept: usize) -> bool {
         let Ok(now) = source.look_again() else { return false };
         let (before, now) = (source.look.stamp, now.stamp);
         let untouched = (before.size, before.mtime, before.ctime) == (now.size, now.mtime, now.ctime);
         untouched && !before.racy
             || now.size >= before.size
-                && source.samples_match(blocks, self.round, &mut Vec::new()).unwrap_or(false)
+                && source.samples_match(blocks, kept, self.round, &mut Vec::new()).unwrap_or(false)
     }
 
     fn member(&self, name: &[u8]) -> Vec<u8> {
-        [&self.config.prefix, name].concat()
+        member::path(&self.config.prefix, name)
     }
 
     /// Writes the header; where blocks can be shared between files, they are made to begin on a disk block.

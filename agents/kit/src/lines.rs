@@ -1,28 +1,28 @@
-//! Cutting a stream of bytes into whole lines with bounded memory.
+//! Cuts a stream of bytes into whole lines with bounded memory.
 
 use memchr::memchr;
 
-/// One stream's unfinished line. Lines above the bound come out in pieces, so that no stream can make this
-/// process grow; nothing is dropped.
+/// One stream's unfinished line. A line above the bound comes out in pieces, each a line of its own, so that no
+/// stream can make this process grow. Nothing is dropped.
 #[derive(Debug)]
-pub(crate) struct Splitter {
+pub struct Splitter {
     partial: Vec<u8>,
     line_bytes_max: usize,
 }
 
 impl Splitter {
     /// `line_bytes_max` counts without the newline and is at least 1.
-    pub(crate) fn new(line_bytes_max: usize) -> Splitter {
+    pub fn new(line_bytes_max: usize) -> Splitter {
         Splitter { partial: Vec::new(), line_bytes_max: line_bytes_max.max(1) }
     }
 
-    /// Whether a line has begun and not ended.
-    pub(crate) fn is_mid_line(&self) -> bool {
+    /// True between the first byte of a line and its newline.
+    pub fn is_mid_line(&self) -> bool {
         !self.partial.is_empty()
     }
 
     /// Hands each line that `chunk` completes to `take`, with its newline.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8], mut take: impl FnMut(&[u8])) {
+    pub fn feed(&mut self, mut chunk: &[u8], mut take: impl FnMut(&[u8])) {
         while let Some(end) = memchr(b'\n', chunk) {
             let (line, rest) = chunk.split_at(end + 1);
             if self.partial.is_empty() && end <= self.line_bytes_max {
@@ -37,7 +37,7 @@ impl Splitter {
     }
 
     /// The stream has ended: a last line without a newline gets one.
-    pub(crate) fn finish(&mut self, mut take: impl FnMut(&[u8])) {
+    pub fn finish(&mut self, mut take: impl FnMut(&[u8])) {
         if self.is_mid_line() {
             self.end_line(&mut take);
         }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Slow and obvious: all lines of the whole input, each in pieces of the bound.
+    /// Splits the whole input at once, slowly and obviously.
     fn model(input: &[u8], line_bytes_max: usize) -> Vec<Vec<u8>> {
         let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
         if lines.last().is_some_and(|last| last.is_empty()) {
@@ -84,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_the_bytes_arrive_the_lines_are_the_same(
+        fn arrival_in_pieces_changes_nothing(
             chunks in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..12), 0..20),
             line_bytes_max in 1_usize..10,
         ) {

@@ -1,0 +1,264 @@
+//! Ends commands together with the process that runs them, SIGKILL included.
+//!
+//! The guard is a small child process that holds one end of a socket. Each command announces itself on the
+//! other end before it runs. When the parent is gone, however it ended, the guard reads the end of the stream,
+//! kills the commands that were announced and not retired, and exits.
+//!
+//! A process that left its command's group (setsid, setpgid) is not reached. If the parent is process 1 of a
+//! container, the kernel ends everything in the container with it, and the guard has nothing left to do.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+/// Signals that a supervisor may send and that the commands may want to hear.
+pub const FORWARDED: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// An ended command can still be on the list while the next one is announced.
+const SLACK: usize = 16;
+/// A note is its kind and a process id.
+const NOTE_BYTES: usize = 5;
+
+/// The processes that are killed with the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The command, which shares its group with others.
+    Process,
+    /// The command's own process group.
+    Group,
+}
+
+/// A message to the guard about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Note {
+    Started(Reach, Pid),
+    Retired(Pid),
+}
+
+/// The guard process as its parent sees it.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    socket: Arc<OwnedFd>,
+    pid: Pid,
+}
+
+impl Guard {
+    /// Starts the guard process for at most `commands_max` commands at a time.
+    pub fn start(commands_max: usize) -> io::Result<Guard> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        // Allocated here: after a fork the child must not.
+        let list = Vec::with_capacity(commands_max + SLACK);
+        #[allow(unsafe_code, reason = "a process that outlives this one can only be forked")]
+        // SAFETY: the child makes system calls and writes to the list within its capacity. It neither
+        // allocates nor takes a lock, and it never returns.
+        let forked = unsafe { fork() }?;
+        match forked {
+            ForkResult::Parent { child } => Ok(Guard { socket: Arc::new(ours), pid: child }),
+            ForkResult::Child => stand_guard(theirs.as_raw_fd(), list),
+        }
+    }
+
+    /// Has `command` announce itself before it runs. For `Reach::Group` it must get a group of its own.
+    pub fn watch(&self, command: &mut Command, reach: Reach) {
+        let socket = self.socket.clone();
+        let announce = move || {
+            tell(&socket, Note::Started(reach, getpid()));
+            Ok(())
+        };
+        #[allow(unsafe_code, reason = "only the command itself can announce itself before it runs")]
+        // SAFETY: the closure makes two system calls and touches nothing that another thread may hold.
+        unsafe {
+            command.pre_exec(announce);
+        }
+    }
+
+    /// Takes a command off the list. Must be called before the command is collected: then its process id may
+    /// become that of a stranger.
+    pub fn retire(&self, pid: Pid) {
+        tell(&self.socket, Note::Retired(pid));
+    }
+
+    /// Collects one child that has ended, if there is one, and retires it. Children that this process adopted
+    /// are collected too, which process 1 must do.
+    pub fn collect(&self) -> Result<Option<WaitStatus>, Errno> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        loop {
+            let pid = match waitid(Id::All, look) {
+                Ok(status) => status.pid(),
+                Err(Errno::ECHILD) => None,
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(pid) = pid else { return Ok(None) };
+            if pid == self.pid {
+                tracing::warn!(
+                    "the guard process is gone: commands may outlive this process if it is killed"
+                );
+            } else {
+                self.retire(pid);
+            }
+            return waitpid(pid, Some(WaitPidFlag::WNOHANG)).map(Some);
+        }
+    }
+}
+
+/// Sends a note without waiting. Without a guard the command runs unguarded, which `collect` reports.
+fn tell(socket: &OwnedFd, note: Note) {
+    let _ = send(socket.as_raw_fd(), &note.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+}
+
+impl Note {
+    fn encode(self) -> [u8; NOTE_BYTES] {
+        let (kind, pid) = match self {
+            Note::Started(Reach::Process, pid) => (b'p', pid),
+            Note::Started(Reach::Group, pid) => (b'g', pid),
+            Note::Retired(pid) => (b'r', pid),
+        };
+        let [a, b, c, d] = pid.as_raw().to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    fn decode([kind, pid @ ..]: [u8; NOTE_BYTES]) -> Option<Note> {
+        let pid = Pid::from_raw(i32::from_le_bytes(pid));
+        match kind {
+            b'p' => Some(Note::Started(Reach::Process, pid)),
+            b'g' => Some(Note::Started(Reach::Group, pid)),
+            b'r' => Some(Note::Retired(pid)),
+            _ => None,
+        }
+    }
+}
+
+/// The whole life of the guard process: system calls only.
+fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid)>) -> ! {
+    // Signals to the parent's group or from its terminal are for the parent, which may take time to end.
+    let _ = SigSet::all().thread_block();
+    let _ = setsid();
+    let _ = prctl::set_name(c"guard");
+    close_all_but(socket);
+    loop {
+        let mut note = [0; NOTE_BYTES];
+        match recv(socket, &mut note, MsgFlags::empty()) {
+            Ok(NOTE_BYTES) => match Note::decode(note) {
+                Some(Note::Started(reach, pid)) if list.len() < list.capacity() => list.push((reach, pid)),
+                Some(Note::Retired(pid)) => list.retain(|(_, listed)| *listed != pid),
+                _ => {}
+            },
+            Err(Errno::EINTR) => {}
+            // The parent is gone.
+            _ => break,
+        }
+    }
+    for (reach, pid) in &list {
+        let _ = match reach {
+            Reach::Process => kill(*pid, Signal::SIGKILL),
+            Reach::Group => killpg(*pid, Signal::SIGKILL),
+        };
+    }
+    #[allow(unsafe_code, reason = "an ordinary exit would run the parent's exit handlers")]
+    // SAFETY: _exit only ends this process.
+    unsafe {
+        libc::_exit(0)
+    }
+}
+
+/// Closes every other descriptor: readers of the parent's output must see its end, and its own end of the
+/// socket must not be held here.
+fn close_all_but(socket: RawFd) {
+    /// Kernels before 5.9 close one descriptor at a time.
+    const DESCRIPTORS_MAX: RawFd = 4096;
+    let close_range = |first: RawFd, last: libc::c_uint| {
+        #[allow(unsafe_code, reason = "no crate in use wraps close_range")]
+        // SAFETY: nothing in this process uses these descriptors any more.
+        unsafe {
+            libc::syscall(libc::SYS_close_range, first, last, 0)
+        }
+    };
+    let below = libc::c_uint::try_from(socket - 1).unwrap_or_default();
+    if close_range(0, below) == 0 && close_range(socket + 1, libc::c_uint::MAX) == 0 {
+        return;
+    }
+    for descriptor in (0..DESCRIPTORS_MAX).filter(|descriptor| *descriptor != socket) {
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Stdio};
+
+    /// A shell that starts a grandchild, prints its process id, and waits. Both hold stdout open.
+    fn family(guard: &Guard, reach: Reach) -> (Child, BufReader<std::process::ChildStdout>, Pid) {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped());
+        if reach == Reach::Group {
+            command.process_group(0);
+        }
+        guard.watch(&mut command, reach);
+        let mut child = command.spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        (child, out, Pid::from_raw(line.trim().parse().unwrap()))
+    }
+
+    fn signal_of(child: &mut Child) -> Option<i32> {
+        std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap())
+    }
+
+    #[test]
+    fn a_group_ends_with_the_parent_grandchildren_included() {
+        let guard = Guard::start(1).unwrap();
+        let (mut child, mut out, _) = family(&guard, Reach::Group);
+        // The kernel closes the socket in the same way when the parent is killed.
+        drop(guard);
+        assert_eq!(signal_of(&mut child), Some(libc::SIGKILL));
+        let mut rest = String::new();
+        assert_eq!(out.read_line(&mut rest).unwrap(), 0, "the grandchild is gone too");
+    }
+
+    #[test]
+    fn a_command_in_a_shared_group_ends_alone() {
+        let guard = Guard::start(1).unwrap();
+        let (mut child, _out, grandchild) = family(&guard, Reach::Process);
+        drop(guard);
+        assert_eq!(signal_of(&mut child), Some(libc::SIGKILL));
+        kill(grandchild, Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn retired_commands_are_left_alone() {
+        let guard = Guard::start(2).unwrap();
+        let (mut retired, _out, grandchild) = family(&guard, Reach::Group);
+        let (mut listed, _, _) = family(&guard, Reach::Group);
+        guard.retire(Pid::from_raw(i32::try_from(retired.id()).unwrap()));
+        drop(guard);
+        assert_eq!(signal_of(&mut listed), Some(libc::SIGKILL));
+        assert!(retired.try_wait().unwrap().is_none());
+        kill(grandchild, Signal::SIGKILL).unwrap();
+        retired.wait().unwrap();
+    }
+
+    #[test]
+    fn notes_survive_the_socket() {
+        let pid = Pid::from_raw(4_194_304);
+        for note in [Note::Started(Reach::Process, pid), Note::Started(Reach::Group, pid), Note::Retired(pid)]
+        {
+            assert_eq!(Note::decode(note.encode()), Some(note));
+        }
+        assert_eq!(Note::decode([0; NOTE_BYTES]), None);
+    }
+}

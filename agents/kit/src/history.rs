@@ -1,0 +1,91 @@
+//! The last fifteen minutes of an agent's figures, so that a page shows a past when it opens.
+//!
+//! No timer samples them. Whatever changes a figure also calls [`History::tick`], which keeps at most one
+//! sample per interval. Figures stay the same between ticks, so an idle agent sleeps and nothing is missed:
+//! all changes since a sample happened within one interval after it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time between two samples.
+pub const INTERVAL: Duration = Duration::from_secs(15);
+const SAMPLES_MAX: usize = 60;
+
+/// Samples of `N` figures, counters or levels.
+#[derive(Debug)]
+pub struct History<const N: usize> {
+    started: Instant,
+    /// Milliseconds after `started` at which the next sample is due.
+    next_due_ms: AtomicU64,
+    samples: Mutex<VecDeque<Sample<N>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample<const N: usize> {
+    at: Instant,
+    figures: [u64; N],
+}
+
+impl<const N: usize> History<N> {
+    /// Starts with one sample.
+    pub fn new(now: Instant, figures: [u64; N]) -> History<N> {
+        let samples = VecDeque::from([Sample { at: now, figures }]);
+        History { started: now, next_due_ms: AtomicU64::new(millis(INTERVAL)), samples: Mutex::new(samples) }
+    }
+
+    /// Samples the figures if a sample is due. Call it before a figure changes.
+    pub fn tick(&self, now: Instant, figures: impl FnOnce() -> [u64; N]) {
+        let now_ms = millis(now.saturating_duration_since(self.started));
+        if now_ms < self.next_due_ms.load(Ordering::Relaxed) {
+            return;
+        }
+        self.next_due_ms.store(now_ms + millis(INTERVAL), Ordering::Relaxed);
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples.len() == SAMPLES_MAX {
+            samples.pop_front();
+        }
+        samples.push_back(Sample { at: now, figures: figures() });
+    }
+
+    /// All samples, the oldest first: the age in milliseconds, then the figures.
+    pub fn rows(&self, now: Instant) -> Vec<Vec<u64>> {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |sample: &Sample<N>| millis(now.saturating_duration_since(sample.at));
+        samples.iter().map(|sample| [&[age(sample)], &sample.figures[..]].concat()).collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_sample_per_interval_is_kept() {
+        let start = Instant::now();
+        let history = History::new(start, [0]);
+        for second in 0..=40 {
+            history.tick(start + Duration::from_secs(second), || [second]);
+        }
+        let rows = history.rows(start + Duration::from_secs(40));
+        assert_eq!(rows, [[40_000, 0], [25_000, 15], [10_000, 30]]);
+    }
+
+    #[test]
+    fn the_oldest_samples_are_dropped() {
+        let start = Instant::now();
+        let history = History::new(start, [0]);
+        let hours = 3600 / INTERVAL.as_secs() * 2;
+        for tick in 1..=hours {
+            history.tick(start + INTERVAL * u32::try_from(tick).unwrap(), || [tick]);
+        }
+        let rows = history.rows(start + INTERVAL * u32::try_from(hours).unwrap());
+        assert_eq!(rows.len(), SAMPLES_MAX);
+        assert_eq!(rows.last().unwrap(), &[0, hours]);
+    }
+}

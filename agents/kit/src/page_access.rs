@@ -1,0 +1,425 @@
+//! Who may see an agent's page: this host, and with `--page-token` everybody who knows the token.
+
+use crate::exit::{Exit, Fatal};
+use crate::http::Peer;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{self, HeaderMap};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use subtle::ConstantTimeEq;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::rustls::crypto::ring;
+
+/// Shorter tokens can be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// Nothing longer is read from the token's file.
+const TOKEN_FILE_BYTES_MAX: u64 = 4096;
+
+/// A session is as hard to guess as a key of 128 bits.
+const SESSION_BYTES: usize = 16;
+
+/// The way to open the page to other hosts; part of the flags of each agent with a page.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PageToken {
+    /// Show the page to other hosts too, if they know the token in this file: `http://HOST:PORT/?token=TOKEN`
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    pub page_token: Option<PathBuf>,
+}
+
+impl PageToken {
+    /// Refuses a file without a usable token.
+    pub fn load(&self) -> Result<Access, Fatal> {
+        let Some(path) = &self.page_token else { return Ok(Access::default()) };
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let what = format!("cannot read {} (--page-token)", path.display());
+            Fatal::new(Exit::Config, what).because(e)
+        })?;
+        let token = token_in(&text)
+            .map_err(|why| Fatal::new(Exit::Config, format!("{} (--page-token): {why}", path.display())))?;
+        let login = Login { token: token.to_owned(), session: random_word()? };
+        let door = Door {
+            path: path.clone(),
+            cookie: format!("nodecrew-{}", random_word()?),
+            now: Mutex::new(Some(login)),
+        };
+        Ok(Access { door: Some(Arc::new(door)) })
+    }
+}
+
+/// The token on the first line. Only characters that a URL carries as they are.
+fn token_in(text: &str) -> Result<&str, &'static str> {
+    let token = text.lines().next().unwrap_or_default().trim();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if token.len() < TOKEN_BYTES_MIN {
+        Err("the token on its first line needs at least 16 characters; make one with: \
+             od -An -N16 -tx1 /dev/urandom | tr -d ' '")
+    } else if token.bytes().all(is_plain) {
+        Ok(token)
+    } else {
+        Err("a token for a URL has only letters, digits, '-', '.', '_' and '~'")
+    }
+}
+
+fn random_word() -> Result<String, Fatal> {
+    let mut bytes = [0; SESSION_BYTES];
+    let filled = ring::default_provider().secure_random.fill(&mut bytes);
+    filled.map_err(|_| Fatal::new(Exit::System, "the system gives no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Who sees the page. By default only this host.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    door: Option<Arc<Door>>,
+}
+
+/// The way in for other hosts.
+#[derive(Debug)]
+struct Door {
+    path: PathBuf,
+    /// Browsers keep one cookie jar for all ports of a host, so each process has a name of its own.
+    cookie: String,
+    /// `None` while the file holds no usable token: nobody comes in then.
+    now: Mutex<Option<Login>>,
+}
+
+/// A token, and the session that it buys. A browser keeps the session, never the token: it sends its cookies to every
+/// port of the host.
+#[derive(Clone)]
+struct Login {
+    token: String,
+    session: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+/// What happens to a request for the page.
+#[derive(Debug)]
+enum Verdict {
+    Allowed,
+    /// The token was in the address: go on without it, with this cookie.
+    LoggedIn {
+        cookie: String,
+    },
+    Refused(StatusCode, String),
+}
+
+impl Access {
+    /// The page's routes, for those only who may see them.
+    ///
+    /// Pages tell more than metrics do: peers, names of files, even lines. So by default they are for this host (and for
+    /// whoever is let onto it, as by `kubectl port-forward`), asked for by address or as localhost: a site whose name
+    /// leads to 127.0.0.1 reads nothing through its visitors' browsers.
+    pub fn guard(self, router: Router) -> Router {
+        router.route_layer(axum::middleware::from_fn(move |request: Request, next: Next| {
+            let access = self.clone();
+            let (head, body) = request.into_parts();
+            async move {
+                match access.judge(&head).await {
+                    Verdict::Allowed => next.run(Request::from_parts(head, body)).await,
+                    Verdict::LoggedIn { cookie } => logged_in(cookie),
+                    Verdict::Refused(status, why) => (status, why).into_response(),
+                }
+            }
+        }))
+    }
+
+    async fn judge(&self, head: &Parts) -> Verdict {
+        let peer = head.extensions.get::<Peer>().map(|Peer(peer)| peer.ip().to_canonical());
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let is_here = peer.is_some_and(|peer| peer.is_loopback());
+        if is_here && host.is_some_and(is_address) {
+            return Verdict::Allowed;
+        }
+        let Some(door) = &self.door else {
+            return Verdict::Refused(StatusCode::FORBIDDEN, closed(peer.filter(|_| !is_here)));
+        };
+        door.judge(head).await
+    }
+}
+
+impl Door {
+    async fn judge(&self, head: &Parts) -> Verdict {
+        let Some(login) = self.login().await else {
+            let why = "The file of --page-token holds no usable token now; the agent's log says why.\n";
+            return Verdict::Refused(StatusCode::UNAUTHORIZED, why.to_owned());
+        };
+        let headers = &head.headers;
+        let session = cookies(headers).find_map(|(name, value)| (name == self.cookie).then_some(value));
+        if bearer(headers).is_some_and(|token| same(token, &login.token))
+            || session.is_some_and(|session| same(session, &login.session))
+        {
+            return Verdict::Allowed;
+        }
+        if asked_with(head).is_some_and(|token| same(token, &login.token)) {
+            // Lax, so that a link in a chat opens the page. Nothing on it changes anything.
+            let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Lax", self.cookie, login.session);
+            return Verdict::LoggedIn { cookie };
+        }
+        let how = "This page needs its token: open http://HOST:PORT/?token=TOKEN, or send it as a bearer token.\n\
+                   TOKEN is the first line of the file that --page-token names.\n";
+        Verdict::Refused(StatusCode::UNAUTHORIZED, how.to_owned())
+    }
+
+    /// The token that the file holds now. A new token ends the sessions of the old one.
+    async fn login(&self) -> Option<Login> {
+        let read = read_token(&self.path).await.and_then(|token| {
+            let unchanged = self.lock().clone().filter(|login| login.token == token);
+            match unchanged {
+                Some(login) => Ok(login),
+                None => random_word().map(|session| Login { token, session }).map_err(|e| e.one_line()),
+            }
+        });
+        let mut now = self.lock();
+        match read {
+            Ok(login) => *now = Some(login),
+            Err(why) => {
+                // Once, not for each request of a stranger.
+                if now.take().is_some() {
+                    let path = self.path.display();
+                    tracing::warn!(%path, why, "the page is closed to other hosts: no usable token (--page-token)");
+                }
+            }
+        }
+        now.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Login>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read_token(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = tokio::fs::File::open(path).await.map_err(|e| e.to_string())?;
+    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).await.map_err(|e| e.to_string())?;
+    token_in(&text).map(str::to_owned).map_err(str::to_owned)
+}
+
+/// The time that this takes tells the token's length and nothing else.
+fn same(given: &str, known: &str) -> bool {
+    given.as_bytes().ct_eq(known.as_bytes()).into()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+/// The token in the page's address.
+fn asked_with(head: &Parts) -> Option<&str> {
+    let is_page = head.method == Method::GET && head.uri.path() == "/";
+    let query = head.uri.query().filter(|_| is_page)?;
+    query.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+/// The page again, under an address that does not hold the token: addresses are kept and shown.
+fn logged_in(cookie: String) -> Response {
+    let headers = [
+        (header::LOCATION, "./".to_owned()),
+        (header::SET_COOKIE, cookie),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+    ];
+    (StatusCode::SEE_OTHER, headers, "").into_response()
+}
+
+/// Says why the page is refused and what opens it. `peer` is where the request came from if not from this host.
+fn closed(peer: Option<IpAddr>) -> String {
+    let why = match peer {
+        Some(peer) => format!("This page is only for the host that its agent runs on; you come from {peer}."),
+        None => "This page is opened by address or as localhost, such as http://127.0.0.1:PORT/. \
+                 Under another name it is refused: any site's name can lead here."
+            .to_owned(),
+    };
+    format!(
+        "{why}\n\
+         To open it from elsewhere, forward its port (ssh -L PORT:127.0.0.1:PORT HOST, or kubectl port-forward) and\n\
+         open http://127.0.0.1:PORT/, or start the agent with --page-token FILE and open http://HOST:PORT/?token=TOKEN\n"
+    )
+}
+
+/// True for `127.0.0.1:7667`, `[::1]:7667` and `localhost`: names in which no stranger's name server has a say.
+fn is_address(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    const TOKEN: &str = "0123456789abcdef-token";
+
+    #[test]
+    fn a_host_is_an_address_or_localhost() {
+        for own in ["127.0.0.1:7667", "[::1]:7667", "localhost", "LOCALHOST:80", "10.0.0.7"] {
+            assert!(is_address(own), "{own}");
+        }
+        for strange in
+            ["evil.example:7667", "localhost.evil.example", "", "127.0.0.1.nip.example", "[evil]:1"]
+        {
+            assert!(!is_address(strange), "{strange}");
+        }
+    }
+
+    fn page(access: &Access) -> Router {
+        let routes =
+            Router::new().route("/", get(async || "the page")).route("/page/lines", get(async || "lines"));
+        access.clone().guard(routes)
+    }
+
+    async fn ask(
+        page: &Router,
+        peer: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, HeaderMap, String) {
+        let mut request = Request::get(path).extension(Peer(peer.parse().unwrap()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = page.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = to_bytes(body, 1 << 16).await.unwrap();
+        (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn token_file(token: &str) -> (tempfile::NamedTempFile, Access) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{token}\nanother line\n")).unwrap();
+        let access = PageToken { page_token: Some(file.path().to_owned()) }.load().unwrap();
+        (file, access)
+    }
+
+    const NAMED: (&str, &str) = ("host", "node-7.example:7667");
+    const BY_ADDRESS: (&str, &str) = ("host", "10.0.0.7:7667");
+    const ELSEWHERE: &str = "10.0.0.9:5000";
+    const HERE: &str = "127.0.0.1:5000";
+
+    #[tokio::test]
+    async fn without_a_token_other_hosts_and_names_are_told_what_to_do() {
+        let page = page(&Access::default());
+        assert_eq!(ask(&page, HERE, "/", &[("host", "localhost:7667")]).await.0, 200);
+        for (peer, host, reason) in
+            [(ELSEWHERE, BY_ADDRESS, "you come from 10.0.0.9"), (HERE, NAMED, "by address or as localhost")]
+        {
+            for path in ["/", "/page/lines", "/?token=0123456789abcdef-token"] {
+                let (status, headers, text) = ask(&page, peer, path, &[host]).await;
+                assert_eq!(status, 403, "{path}");
+                assert!(
+                    text.contains(reason)
+                        && text.contains("--page-token FILE")
+                        && text.contains("kubectl port-forward"),
+                    "{text}"
+                );
+                assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn token_in_the_address_becomes_a_session_in_a_cookie() {
+        let (_file, access) = token_file(TOKEN);
+        let page = page(&access);
+        let (status, headers, _) = ask(&page, ELSEWHERE, &format!("/?token={TOKEN}"), &[NAMED]).await;
+        assert_eq!((status, headers["location"].to_str().unwrap()), (303, "./"));
+        let cookie = headers["set-cookie"].to_str().unwrap();
+        assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{cookie}");
+        assert!(!cookie.contains(TOKEN), "another port of the host would be sent the token: {cookie}");
+        let session = cookie.split(';').next().unwrap();
+        for path in ["/", "/page/lines"] {
+            let sent = format!("other=1; {session}; more=2");
+            assert_eq!(ask(&page, ELSEWHERE, path, &[NAMED, ("cookie", &sent)]).await.0, 200, "{path}");
+        }
+        let (name, _) = session.split_once('=').unwrap();
+        for wrong in
+            [format!("{name}={TOKEN}"), format!("{name}="), format!("x{session}"), format!("{session}0")]
+        {
+            assert_eq!(ask(&page, ELSEWHERE, "/", &[NAMED, ("cookie", &wrong)]).await.0, 401, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_right_token_opens_the_page_and_this_host_needs_none() {
+        let (_file, access) = token_file(TOKEN);
+        let page = page(&access);
+        let bearer = |token: &str| format!("Bearer {token}");
+        assert_eq!(
+            ask(&page, ELSEWHERE, "/page/lines", &[NAMED, ("authorization", &bearer(TOKEN))]).await.0,
+            200
+        );
+        assert_eq!(ask(&page, HERE, "/", &[("host", "127.0.0.1:7667")]).await.0, 200);
+        // A site that leads its visitors here by its own name (DNS rebinding) has neither token nor cookie.
+        assert_eq!(ask(&page, HERE, "/", &[("host", "evil.example")]).await.0, 401);
+        for wrong in
+            ["", "0123456789abcdef-toke", "0123456789abcdef-tokeN", "0123456789abcdef-token0", "another line"]
+        {
+            let refused = ask(&page, ELSEWHERE, "/", &[NAMED, ("authorization", &bearer(wrong))]).await;
+            assert!(refused.0 == 401 && refused.2.contains("/?token=TOKEN"), "{wrong}: {refused:?}");
+            let path = format!("/?token={}", wrong.replace(' ', "+"));
+            assert_eq!(ask(&page, ELSEWHERE, &path, &[NAMED]).await.0, 401, "{wrong}");
+        }
+        let lines = format!("/page/lines?token={TOKEN}");
+        assert_eq!(ask(&page, ELSEWHERE, &lines, &[NAMED]).await.0, 401, "the page alone takes it");
+    }
+
+    #[tokio::test]
+    async fn new_token_in_the_file_ends_the_sessions_of_the_old_one_and_no_token_closes_the_page() {
+        let (file, access) = token_file(TOKEN);
+        let page = page(&access);
+        let (_, headers, _) = ask(&page, ELSEWHERE, &format!("/?token={TOKEN}"), &[NAMED]).await;
+        let session = headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let with_session = [NAMED, ("cookie", session.as_str())];
+        assert_eq!(ask(&page, ELSEWHERE, "/", &with_session).await.0, 200);
+        std::fs::write(file.path(), "a-new-token-of-the-operator\n").unwrap();
+        assert_eq!(ask(&page, ELSEWHERE, "/", &with_session).await.0, 401);
+        assert_eq!(ask(&page, ELSEWHERE, "/?token=a-new-token-of-the-operator", &[NAMED]).await.0, 303);
+        std::fs::write(file.path(), "short\n").unwrap();
+        let refused = ask(&page, ELSEWHERE, "/?token=short", &[NAMED]).await;
+        assert!(refused.0 == 401 && refused.2.contains("no usable token"), "{refused:?}");
+    }
+
+    #[test]
+    fn file_without_a_usable_token_is_refused_at_start_and_not_quoted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let access = PageToken { page_token: Some(file.path().to_owned()) };
+        for (text, why) in
+            [("", "at least 16"), ("fifteen-letters", "at least 16"), ("sixteen letters %", "only letters")]
+        {
+            std::fs::write(file.path(), text).unwrap();
+            let fatal = access.load().unwrap_err();
+            assert_eq!(fatal.exit(), Exit::Config);
+            let line = fatal.one_line();
+            assert!(line.contains(why) && line.contains("--page-token"), "{line}");
+            assert!(text.is_empty() || !line.contains(text), "{line}");
+        }
+        let missing = PageToken { page_token: Some("/nowhere/token".into()) };
+        assert!(
+            missing.load().unwrap_err().one_line().starts_with("cannot read /nowhere/token (--page-token)")
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! The directories with logs: where each is now, and how the names of its files begin in the archive.
+
+use crate::archive::member;
+use crate::beneath::Beneath;
+use crate::trouble::Trouble;
+use nix::unistd::geteuid;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A directory as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDir {
+    pub path: PathBuf,
+    /// What the names of its entries begin with; nothing for the first directory.
+    base: Vec<u8>,
+}
+
+impl LogDir {
+    /// The first directory, whose names stand below the prefix.
+    pub fn first(path: PathBuf) -> LogDir {
+        LogDir { path, base: Vec::new() }
+    }
+
+    /// A further directory, whose names are `path_in_archive` and the file's name.
+    pub fn further(path: PathBuf, prefix: &[u8], path_in_archive: &[u8]) -> LogDir {
+        LogDir { path, base: member::name(prefix, path_in_archive) }
+    }
+
+    fn is_first(&self) -> bool {
+        self.base.is_empty()
+    }
+
+    /// Opens the directory. The first one's links were resolved at the start and later ones are not followed. A further one may
+    /// appear later, as a link too, if root or this user made it.
+    fn open(&self) -> io::Result<Beneath> {
+        let opened = if self.is_first() { Beneath::open(&self.path) } else { open_trusted(&self.path) }?;
+        match opened.is_removed()? {
+            true => Err(io::Error::other(
+                "it was removed below its mount and cannot come back here: restart logcd (in Kubernetes: delete the pod)",
+            )),
+            false => Ok(opened),
+        }
+    }
+}
+
+fn open_trusted(path: &Path) -> io::Result<Beneath> {
+    let look = path.symlink_metadata()?;
+    if look.is_symlink() && look.uid() != 0 && look.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it is a symbolic link of user {}", look.uid())));
+    }
+    Beneath::open(&path.canonicalize()?)
+}
+
+/// All directories with logs, and which of them were there before.
+#[derive(Debug)]
+pub struct Directories {
+    all: Vec<LogDir>,
+    seen: Vec<bool>,
+}
+
+impl Directories {
+    pub fn new(all: Vec<LogDir>) -> Directories {
+        let seen = all.iter().map(LogDir::is_first).collect();
+        Directories { all, seen }
+    }
+
+    /// Opens the directories for a look. One that was there before must be there now; one that was never there is awaited.
+    pub fn open(&mut self) -> Result<Roots, Trouble> {
+        let mut roots = Roots { open: Vec::new(), away: Vec::new(), awaited: Vec::new() };
+        let mut failed = None;
+        for (dir, seen) in self.all.iter().zip(&mut self.seen) {
+            match dir.open() {
+                Ok(at) => {
+                    *seen = true;
+                    roots.open.push(Root { at, base: dir.base.clone() });
+                }
+                Err(error) if !*seen && error.kind() == io::ErrorKind::NotFound => {
+                    roots.awaited.push(dir.path.clone());
+                }
+                Err(error) => {
+                    let trouble = Trouble::on("open the log directory", &dir.path)(error);
+                    roots.away.push(Away { base: dir.base.clone(), why: trouble.one_line() });
+                    failed.get_or_insert(trouble);
+                }
+            }
+        }
+        match failed {
+            Some(trouble) if roots.open.is_empty() => Err(trouble),
+            _ => Ok(roots),
+        }
+    }
+}
+
+/// The directories as they are opened for one look.
+#[derive(Debug)]
+pub struct Roots {
+    pub open: Vec<Root>,
+    away: Vec<Away>,
+    /// Directories that have not been there yet.
+    pub awaited: Vec<PathBuf>,
+}
+
+/// An opened directory, and what the names of its entries begin with.
+#[derive(Debug)]
+pub struct Root {
+    pub at: Beneath,
+    pub base: Vec<u8>,
+}
+
+/// A directory that was there before and cannot be opened now.
+#[derive(Debug)]
+struct Away {
+    base: Vec<u8>,
+    why: String,
+}
+
+impl Roots {
+    /// The directory of an entry, and the path of its file below it.
+    pub fn locate<'a>(&self, name: &'a [u8]) -> Option<(&Beneath, &'a [u8])> {
+        let holders = self.open.iter().filter_map(|root| Some((root, name.strip_prefix(&root.base[..])?)));
+        // The longest base is the nearest directory.
+        let (root, path) = holders.min_by_key(|(_, path)| path.len())?;
+        Some((&root.at, path))
+    }
+
+    /// True if the entry's file is in a directory that cannot be opened now, so that nothing is known of it.
+    pub fn is_away(&self, name: &[u8]) -> bool {
+        let nearest = |bases: &mut dyn Iterator<Item = &Vec<u8>>| {
+            bases.filter(|base| name.starts_with(base)).map(Vec::len).max()
+        };
+        let away = nearest(&mut self.away.iter().map(|away| &away.base));
+        away.is_some() && away > nearest(&mut self.open.iter().map(|root| &root.base))
+    }
+
+    /// Why directories that were there before cannot be opened.
+    pub fn complaints(&self) -> Vec<String> {
+        self.away.iter().map(|away| away.why.clone()).collect()
+    }
+}

@@ -1,0 +1,119 @@
+//! The ports of `nodecrew up`: the well-known ones, others by flags, or the next free ones.
+
+use kit::browser_ports::is_blocked;
+use kit::exit::{Exit, Fatal};
+use kit::listen;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How many ports after a taken one are tried with `--any-port`.
+const TRIED_MAX: u16 = 100;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ports {
+    /// Where logd takes lines
+    #[arg(long, value_name = "PORT", default_value = "6666", value_parser = port(), help_heading = "Ports")]
+    lines_port: u16,
+
+    /// logd's page, probes and metrics
+    #[arg(long, value_name = "PORT", default_value = "7667", value_parser = port(), help_heading = "Ports")]
+    logd_admin_port: u16,
+
+    /// logcd's page, probes and metrics
+    #[arg(long, value_name = "PORT", default_value = "7668", value_parser = port(), help_heading = "Ports")]
+    logcd_admin_port: u16,
+
+    /// queued's page, API, probes and metrics
+    #[arg(long, value_name = "PORT", default_value = "8080", value_parser = port(), help_heading = "Ports")]
+    http_port: u16,
+
+    /// Where queued hands out one item a connection
+    #[arg(long, value_name = "PORT", default_value = "1080", value_parser = port(), help_heading = "Ports")]
+    line_port: u16,
+
+    /// Where a port is taken, use the next free one
+    #[arg(long, help_heading = "Ports")]
+    any_port: bool,
+}
+
+fn port() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
+}
+
+/// What the crew listens on.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoints {
+    pub lines: SocketAddr,
+    pub logd_admin: SocketAddr,
+    pub logcd_admin: SocketAddr,
+    pub http: SocketAddr,
+    pub line: SocketAddr,
+}
+
+impl Ports {
+    /// Settles on a port for each endpoint, before anything is started. The error names the flag that chooses another.
+    pub fn endpoints(&self, address: IpAddr) -> Result<Endpoints, Fatal> {
+        let mut chosen = Vec::new();
+        let mut choose = |flag, port, shows_a_page| -> Result<SocketAddr, Fatal> {
+            let endpoint = self.endpoint(flag, SocketAddr::new(address, port), shows_a_page, &chosen)?;
+            chosen.push(endpoint);
+            Ok(endpoint)
+        };
+        Ok(Endpoints {
+            lines: choose("--lines-port", self.lines_port, false)?,
+            logd_admin: choose("--logd-admin-port", self.logd_admin_port, true)?,
+            logcd_admin: choose("--logcd-admin-port", self.logcd_admin_port, true)?,
+            http: choose("--http-port", self.http_port, true)?,
+            line: choose("--line-port", self.line_port, false)?,
+        })
+    }
+
+    fn endpoint(
+        &self,
+        flag: &str,
+        wanted: SocketAddr,
+        shows_a_page: bool,
+        taken: &[SocketAddr],
+    ) -> Result<SocketAddr, Fatal> {
+        let error = match try_out(wanted, taken) {
+            Ok(()) => return Ok(wanted),
+            Err(error) => error,
+        };
+        let tried = wanted.port()..=wanted.port().saturating_add(TRIED_MAX);
+        let usable = tried.skip(1).filter(|port| !(shows_a_page && is_blocked(*port)));
+        let mut others = usable.map(|port| SocketAddr::new(wanted.ip(), port));
+        let other = others.find(|other| self.any_port && try_out(*other, taken).is_ok());
+        other.ok_or_else(|| {
+            let way_out = format!("; {flag} PORT chooses another port, --any-port the next free one");
+            Fatal::new(error.exit(), error.one_line() + &way_out)
+        })
+    }
+}
+
+/// Binds the address and gives it back.
+fn try_out(address: SocketAddr, taken: &[SocketAddr]) -> Result<(), Fatal> {
+    if taken.contains(&address) {
+        return Err(Fatal::new(Exit::Usage, format!("{address} is chosen twice")));
+    }
+    listen::bind(address).map(drop)
+}
+
+impl Endpoints {
+    /// The same endpoints as somebody on this host opens them: `[::]` is no address to go to.
+    pub fn to_open(self) -> Endpoints {
+        Endpoints {
+            lines: to_open(self.lines),
+            logd_admin: to_open(self.logd_admin),
+            logcd_admin: to_open(self.logcd_admin),
+            http: to_open(self.http),
+            line: to_open(self.line),
+        }
+    }
+}
+
+fn to_open(mut address: SocketAddr) -> SocketAddr {
+    // A socket on all IPv6 addresses takes IPv4, too.
+    if address.ip() == Ipv4Addr::UNSPECIFIED || address.ip() == Ipv6Addr::UNSPECIFIED {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}

@@ -1,0 +1,65 @@
+//! The pages at the ports that the agents choose by themselves.
+
+use crate::agent;
+use crate::webdriver::Browser;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Uid;
+use std::net::SocketAddr;
+use std::process::Command;
+use trial::Process;
+
+/// As root this thread, and what it starts, get a network of their own, where every port is free. Others need the ports of
+/// this host.
+fn take_the_ports() {
+    if Uid::effective().is_root() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        assert!(up.success());
+    }
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver, and the default ports free or root: just test-programs"]
+fn default_ports_open_in_a_browser() {
+    take_the_ports();
+    let directory = tempfile::tempdir().unwrap();
+    for (name, arguments, listens, port) in [
+        ("logd", &[][..], "admin endpoint", 7667),
+        ("logcd", &["--dir", "."], "admin endpoint", 7668),
+        ("queued", &[], "serving HTTP", 8080),
+    ] {
+        let agent = agent::start(directory.path(), name, arguments);
+        assert_eq!(agent.address(listens).port(), port, "{name}");
+        let browser = Browser::live_at(at(port));
+        browser.until_text("h1", name);
+        assert_eq!(agent.events(WARNING), Vec::<serde_json::Value>::new());
+        assert!(agent.terminate().success());
+    }
+}
+
+const WARNING: &str =
+    "browsers block this port, so the page does not open in them; probes and other clients are not affected";
+
+#[test]
+#[ignore = "needs Chromium and its driver, and port 6667 free or root: just test-programs"]
+fn blocked_port_is_warned_about_and_answers_all_but_browsers() {
+    take_the_ports();
+    let directory = tempfile::tempdir().unwrap();
+    let blocked = at(6667).to_string();
+    for (name, arguments, flag) in [
+        ("logd", &["--admin", &blocked, "--listen", "127.0.0.1:0"][..], "--admin"),
+        ("queued", &["--http", &blocked, "--line", "none"], "--http"),
+    ] {
+        let agent: Process = agent::start(directory.path(), name, arguments);
+        let warnings = agent.events(WARNING);
+        assert!(warnings.len() == 1 && warnings[0]["flag"] == flag, "{name}: {warnings:?}");
+        assert_eq!(trial::ask(at(6667), "GET", "/ready").status, 200);
+        let refusal = Browser::open().refusal(&format!("http://{blocked}/"));
+        assert!(refusal.contains("ERR_UNSAFE_PORT"), "{name}: {refusal}");
+        assert!(agent.terminate().success());
+    }
+}
