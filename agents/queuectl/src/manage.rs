@@ -165,12 +165,16 @@ impl Console<'_> {
             let limit = page.limit - u32::try_from(items.len()).unwrap_or(page.limit);
             let limit = limit.to_string();
             let place = [("limit", Some(limit.as_str())), ("after", after.as_deref())];
-            let below = format!("{below}{}", query(&[&place, only].concat()));
+            let below = format!("{below}{}", query(&[&place[..], only].concat()));
             let mut answer = self.ask(&Method::GET, &path(&page.which.queue, &below), None).await?;
-            items.extend(answer["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+            if let Some(found) = answer.get_mut("items").and_then(Value::as_array_mut) {
+                items.append(found);
+            }
             after = answer["next"].as_str().map(str::to_owned);
             if after.is_none() || items.len() >= usize::try_from(page.limit).unwrap_or(usize::MAX) {
-                answer["items"] = items.into();
+                if let Some(found) = answer.get_mut("items") {
+                    *found = items.into();
+                }
                 return Ok(answer);
             }
         }

@@ -1,12 +1,14 @@
-//! What goes wrong on the way: lost leases, lost answers, servers that are away.
+//! Faults: lost leases, lost answers, servers that are away or foreign, queues that are missing.
 
 use crate::queuectl::{command, run, stderr, stdout, work, worker};
 use crate::server::Server;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::io::{Read, Write};
+use trial::signal;
 
 #[test]
-fn a_lease_is_extended_while_its_command_runs() {
+fn lease_is_extended_while_its_command_runs() {
     let server = Server::with(&["a"]);
     server.queue().lease_ms = 300;
     let directory = tempfile::tempdir().unwrap();
@@ -22,7 +24,7 @@ fn a_lease_is_extended_while_its_command_runs() {
 }
 
 #[test]
-fn a_lost_lease_stops_its_command_and_nothing_is_said_about_the_item_any_more() {
+fn lost_lease_stops_its_command() {
     let server = Server::with(&["a"]);
     server.queue().lease_ms = 300;
     server.queue().take_leases_away = true;
@@ -40,7 +42,7 @@ fn a_lost_lease_stops_its_command_and_nothing_is_said_about_the_item_any_more() 
 }
 
 #[test]
-fn an_ack_that_comes_too_late_is_said_and_does_no_harm() {
+fn late_ack_is_logged_and_harmless() {
     let server = Server::with(&["a", "b"]);
     let directory = tempfile::tempdir().unwrap();
     let end = directory.path().join("end");
@@ -59,7 +61,7 @@ fn an_ack_that_comes_too_late_is_said_and_does_no_harm() {
 }
 
 #[test]
-fn lost_answers_are_asked_for_again_and_nothing_is_lost_with_them() {
+fn lost_answers_lose_no_items() {
     let server = Server::with(&["a", "b", "c"]);
     // The first loses the items of the lease too: they come again when the lease is over.
     server.queue().lose_answers_to = vec!["lease"];
@@ -75,7 +77,7 @@ fn lost_answers_are_asked_for_again_and_nothing_is_lost_with_them() {
 }
 
 #[test]
-fn a_server_that_is_not_there_yet_is_waited_for() {
+fn missing_server_is_waited_for() {
     let mut server = Server::with(&["a"]);
     server.vanish();
     let child = worker(&server, &[], "echo $ITEM");
@@ -85,7 +87,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_server_that_restarts_in_the_middle_loses_nothing_and_the_command_goes_on() {
+fn restart_of_the_server_is_survived() {
     let mut server = Server::with(&["a", "b"]);
     server.queue().lease_ms = 600;
     let directory = tempfile::tempdir().unwrap();
@@ -108,7 +110,7 @@ fn a_server_that_restarts_in_the_middle_loses_nothing_and_the_command_goes_on() 
 }
 
 #[test]
-fn trouble_of_the_server_is_waited_out_and_a_refusal_is_not() {
+fn server_errors_are_retried_and_refusals_are_not() {
     let server = Server::with(&["a"]);
     server.queue().refuse = Some(503);
     let child = worker(&server, &[], "echo $ITEM");
@@ -196,23 +198,17 @@ fn outage_is_reported_once_for_all_jobs() {
 }
 
 #[test]
-fn missing_queue_is_reported_once_with_a_suggestion() {
+fn missing_queue_is_reported_once_for_all_jobs() {
     let server = Server::start();
     server.queue().missing = Some(vec!["keygen", "qq"]);
-    let mut child = worker(&server, &["-j", "3"], "exit 0");
+    let child = worker(&server, &["-j", "3"], "exit 0");
     server.wait_until("asked again", |queue| queue.requests.len() >= 8);
-    server.put(json!({"body": "a"}));
-    server.queue().missing = None;
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
-    let warnings: Vec<_> = said.lines().filter(|line| line.contains("WARN")).collect();
-    assert_eq!(warnings.len(), 1, "{said}");
-    assert!(
-        warnings[0].contains("waiting for queue q to be made; did you mean qq? there are: keygen, qq"),
-        "{said}"
-    );
-    assert!(said.contains("the queue exists now"), "{said}");
+    signal(&child, Signal::SIGTERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    let said = stderr(&output);
+    let waits = "waiting for queue q to be made; did you mean qq? there are: keygen, qq";
+    assert_eq!(said.matches(waits).count(), 1, "{said}");
 
     server.queue().missing = Some(vec!["keygen", "numbers"]);
     let output = run(&server.url(), &["stats", "-q", "nubmers"], b"");
@@ -221,7 +217,21 @@ fn missing_queue_is_reported_once_with_a_suggestion() {
 }
 
 #[test]
-fn the_token_is_read_anew_for_each_request() {
+fn missing_queue_is_waited_for() {
+    let server = Server::with(&["a"]);
+    server.queue().missing = Some(vec![]);
+    let child = worker(&server, &[], "exit 0");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 3);
+    server.queue().missing = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("waiting for queue q to be made; there are no queues yet"), "{said}");
+    assert!(said.contains("the queue exists now"), "{said}");
+}
+
+#[test]
+fn token_is_read_for_each_request() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");

@@ -10,7 +10,7 @@ fn bodies(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn arguments_files_and_the_lines_of_stdin_become_items() {
+fn arguments_files_and_lines_become_items() {
     let server = Server::start();
     let push = |arguments: &[&str], input: &[u8]| {
         let output = run(&server.url(), &[&["push", "-q", "q"], arguments].concat(), input);
@@ -36,7 +36,7 @@ fn arguments_files_and_the_lines_of_stdin_become_items() {
 }
 
 #[test]
-fn many_lines_go_in_batches_and_the_seal_with_the_last_of_them() {
+fn last_batch_carries_the_seal() {
     let server = Server::start();
     let input: String = (0..2500).map(|i| format!("{i}\n")).collect();
     let output = run(&server.url(), &["push", "-q", "q", "--seal"], input.as_bytes());
@@ -46,7 +46,7 @@ fn many_lines_go_in_batches_and_the_seal_with_the_last_of_them() {
 }
 
 #[test]
-fn a_push_whose_answer_was_lost_is_repeated_and_pushes_nothing_twice() {
+fn repeated_push_has_no_duplicates() {
     let server = Server::start();
     server.queue().lose_answers_to = vec!["batch"];
     let output = run(&server.url(), &["push", "-q", "q", "a", "b"], b"");
@@ -58,7 +58,7 @@ fn a_push_whose_answer_was_lost_is_repeated_and_pushes_nothing_twice() {
 }
 
 #[test]
-fn keys_make_the_same_push_harmless() {
+fn keys_make_a_push_repeatable() {
     let server = Server::start();
     for (arguments, said) in [
         (&["--key", "k", "a"][..], "pushed 1 item\n"),
@@ -75,7 +75,7 @@ fn keys_make_the_same_push_harmless() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line_and_an_exit_code() {
+fn errors_are_one_line_and_an_exit_code() {
     let mut server = Server::start();
     let url = server.url();
     server.queue().refuse = Some(409);
@@ -151,7 +151,7 @@ fn item_that_is_too_large_is_named() {
 /// `script` gives it a terminal.
 #[test]
 #[ignore = "needs script of util-linux: just test-programs"]
-fn a_terminal_shows_how_far_it_is_and_a_file_does_not() {
+fn only_a_terminal_gets_a_progress_bar() {
     let server = Server::start();
     let script = format!("seq 5000 | {} push -q q", env!("CARGO_BIN_EXE_queuectl"));
     let mut terminal = std::process::Command::new("script");

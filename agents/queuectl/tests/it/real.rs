@@ -1,4 +1,4 @@
-//! The worker and the real server together: drained is one verdict for all.
+//! queuectl and the real server together.
 
 use crate::queuectl::{command, run, stderr, stdout};
 use crate::server::Port;
@@ -73,7 +73,7 @@ fn worker(queued: &Queued, directory: &Path) -> Child {
 }
 
 #[test]
-fn thirty_workers_some_of_them_killed_end_with_0_when_all_is_done_and_none_before() {
+fn surviving_workers_end_when_all_is_done() {
     let queued = Queued::start();
     queued.ask(&[
         "create",
@@ -129,7 +129,7 @@ fn thirty_workers_some_of_them_killed_end_with_0_when_all_is_done_and_none_befor
 }
 
 #[test]
-fn a_poison_item_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() {
+fn poison_item_dies_and_can_be_redriven() {
     let queued = Queued::start();
     queued.ask(&["create", "-q", "q", "--max-attempts", "2", "--backoff", "0s", "--give-up", "30s"]);
     queued.ask(&["push", "-q", "q", "good", "bad"]);
@@ -184,7 +184,7 @@ fn empty_sealed_queue_is_drained() {
 }
 
 #[test]
-fn the_other_subcommands_speak_the_servers_language() {
+fn other_subcommands_match_the_server() {
     let queued = Queued::start();
     assert!(queued.ask(&["create", "-q", "q", "--give-up", "30s", "--max-items", "9"]).contains("max_items"));
     assert!(queued.ask(&["configure", "-q", "q", "--lease", "1m"]).contains("lease_ms            60000"));
@@ -202,7 +202,7 @@ fn the_other_subcommands_speak_the_servers_language() {
 }
 
 #[test]
-fn over_tls_the_server_must_be_who_it_claims_to_be_and_the_token_must_have_the_right() {
+fn tls_name_and_token_are_checked() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = directory.path().join(name);

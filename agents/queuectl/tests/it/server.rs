@@ -1,4 +1,4 @@
-//! A stand-in for queued: as much of the protocol as a worker meets, and the faults that queued has not.
+//! A fake queued: the part of the protocol that queuectl uses, with faults on demand.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -28,7 +28,7 @@ pub(crate) struct Item {
     pub(crate) attempts: u64,
 }
 
-/// The one queue, what was said about its items, and what is to go wrong.
+/// The only queue, the reports about its items, and the faults to inject.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) ready: VecDeque<Item>,
