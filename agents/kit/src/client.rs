@@ -43,11 +43,18 @@ pub enum Channel {
 #[derive(Debug, thiserror::Error)]
 pub enum NoConnection {
     #[error("cannot connect: {0}")]
-    Refused(#[from] io::Error),
+    Refused(io::Error),
     #[error("no connection within {0:?}")]
     Timeout(Duration),
     #[error("TLS handshake failed: {0}")]
     Tls(io::Error),
+}
+
+/// The message has the cause already: as a source it would be printed twice.
+impl From<io::Error> for NoConnection {
+    fn from(error: io::Error) -> NoConnection {
+        NoConnection::Refused(error)
+    }
 }
 
 impl Server {

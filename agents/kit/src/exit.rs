@@ -14,6 +14,8 @@ pub enum Exit {
     Failure,
     /// A flag that does not exist or whose value makes no sense.
     Usage,
+    /// The work is over, but some of its items failed.
+    Data,
     /// The system refused: a socket, a thread, a signal handler.
     System,
     /// Not now: held by another process, or stopped before everything was handed over.
@@ -31,6 +33,7 @@ impl Exit {
             Exit::Ok => 0,
             Exit::Failure => 1,
             Exit::Usage => 64,
+            Exit::Data => 65,
             Exit::System => 71,
             Exit::TryAgain => 75,
             Exit::Config => 78,
@@ -129,8 +132,9 @@ mod tests {
 
     #[test]
     fn the_codes_are_the_documented_ones() {
-        let codes = [Exit::Ok, Exit::Failure, Exit::Usage, Exit::System, Exit::TryAgain, Exit::Config];
-        assert_eq!(codes.map(Exit::code), [0, 1, 64, 71, 75, 78]);
+        let codes =
+            [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Data, Exit::System, Exit::TryAgain, Exit::Config];
+        assert_eq!(codes.map(Exit::code), [0, 1, 64, 65, 71, 75, 78]);
         assert_eq!(Exit::Command(7).code(), 7);
     }
 

@@ -70,6 +70,11 @@ pub fn excerpt(text: &str, chars_max: usize) -> String {
     out
 }
 
+/// `1 item`, `2 items`: a number with its noun.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// `1.2 GiB`.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
@@ -96,6 +101,7 @@ mod tests {
         assert_eq!(table(&rows), "NAME    READY  VERDICT\na          12  working\nbcdefg      3  drained");
         assert_eq!(excerpt("a\x1b[2Jb\nc", 5), "a\u{fffd}[2J…");
         assert_eq!((age(350), age(12_345), age(3_904_000)), ("350ms".into(), "12s".into(), "1h 5m".into()));
+        assert_eq!((count(0, "item"), count(1, "line")), ("0 items".into(), "1 line".into()));
         assert_eq!((size(17), size(5 << 20)), ("17 B".into(), "5.0 MiB".into()));
     }
 

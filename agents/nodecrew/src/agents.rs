@@ -59,6 +59,11 @@ pub fn find(name: &OsStr) -> Option<&'static Agent> {
     CREW.iter().find(|agent| name == agent.name)
 }
 
+/// The program that errors begin with: the agent, called by a link or as a subcommand, else the crew.
+pub fn called(argv: &[OsString]) -> &'static str {
+    argv.iter().take(2).find_map(|name| find(name)).map_or("nodecrew", |agent| agent.name)
+}
+
 pub fn names() -> String {
     CREW.map(|agent| agent.name).join(", ")
 }

@@ -42,7 +42,8 @@ enum Crew {
 }
 
 fn main() -> ExitCode {
-    kit::exit::report("nodecrew", run(std::env::args_os().collect()))
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    kit::exit::report(agents::called(&argv), run(argv))
 }
 
 fn run(argv: Vec<OsString>) -> Result<Exit, Fatal> {

@@ -1,4 +1,4 @@
-//! Why a request was not answered as hoped, and whether asking again can help.
+//! Errors of a request, and whether a retry can help.
 
 use kit::client::NoConnection;
 use kit::exit::{Exit, Fatal};
@@ -15,32 +15,52 @@ pub(crate) enum Failure {
     Timeout(Duration),
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
-    #[error("an answer that is none of queued's: {0}")]
-    Garbled(serde_json::Error),
-    #[error("{message} ({status} {error})")]
+    /// Something else listens there: a web server, a proxy without a route, another daemon.
+    #[error("this server is not queued: it answered with {answer}; check --server and $QUEUE_URL")]
+    NotQueued {
+        answer: String,
+        /// It has answered as queued before, so that this may pass.
+        was_queued: bool,
+    },
+    #[error("cannot write the request as JSON: {0}")]
+    Unwritable(serde_json::Error),
+    #[error("{}", refusal(*.status, .error, .message))]
     Refused { status: u16, error: String, message: String },
     #[error("cannot read the token file {0}: {1}")]
     Token(String, io::Error),
     #[error("the wait was ended")]
-    Hurried,
+    WaitEnded,
+}
+
+/// A refusal by queued has a message and a word; one by a proxy in front of it may have neither.
+fn refusal(status: u16, error: &str, message: &str) -> String {
+    let message = if message.is_empty() { "the server refused" } else { message };
+    let space = if error.is_empty() { "" } else { " " };
+    format!("{message} ({status}{space}{error})")
 }
 
 impl Failure {
-    /// Whether the same request may succeed later: the server or the way to it is the trouble, not the request.
+    /// True if the same request may succeed later: the fault is with the server or the way to it.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Failure::Refused { status, error, .. } => match status {
-                408 | 429 | 500.. => true,
-                // Whoever answers in queued's place until it is there: an ingress, a proxy, another release.
-                404 | 405 => error.is_empty(),
-                _ => false,
-            },
-            Failure::TooLong(_) => false,
+            Failure::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
+            Failure::NotQueued { was_queued, .. } => *was_queued,
+            Failure::TooLong(_) | Failure::Unwritable(_) => false,
             _ => true,
         }
     }
 
-    /// The word for programs in queued's answer.
+    /// True if a smaller request may be taken. A proxy's own limit counts, too.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Failure::Refused { status: 413, .. })
+    }
+
+    /// True if another item might be taken in the place of this one.
+    pub(crate) fn is_about_the_item(&self) -> bool {
+        matches!(self, Failure::Refused { status: 400 | 413 | 422, .. })
+    }
+
+    /// The `error` of queued's answer, which programs may compare.
     pub(crate) fn word(&self) -> &str {
         match self {
             Failure::Refused { error, .. } => error,
@@ -48,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// The end of a command that could not do what it was asked for.
+    /// Ends the process with this failure as the cause.
     pub(crate) fn fatal(self, what: impl Into<String>) -> Fatal {
         let exit = match &self {
             Failure::Refused { status: 401 | 403, .. } => Exit::Config,
@@ -64,13 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_may_get_over_is_asked_again_and_what_the_request_did_wrong_is_not() {
+    fn only_faults_of_the_server_are_retried() {
         let refused = |status, error: &str| {
             let (error, message) = (error.to_owned(), String::new());
             Failure::Refused { status, error, message }
         };
         for (status, error) in
-            [(503, "draining"), (429, "full"), (507, "no_space"), (502, ""), (404, ""), (408, "timeout")]
+            [(503, "draining"), (429, "full"), (507, "no_space"), (502, ""), (408, "timeout")]
         {
             let failure = refused(status, error);
             assert!(failure.may_pass(), "{failure}");
@@ -84,5 +104,18 @@ mod tests {
         }
         assert_eq!(refused(401, "unauthorized").fatal("x").exit(), Exit::Config);
         assert!(Failure::Timeout(Duration::ZERO).may_pass());
+    }
+
+    #[test]
+    fn a_foreign_server_is_an_error_unless_it_was_queued_before() {
+        let failure = |was_queued| Failure::NotQueued { answer: "404".to_owned(), was_queued };
+        assert_eq!(failure(false).fatal("x").exit(), Exit::Failure);
+        assert_eq!(failure(true).fatal("x").exit(), Exit::TryAgain);
+    }
+
+    #[test]
+    fn a_refusal_without_a_word_has_no_gap() {
+        assert_eq!(refusal(504, "", ""), "the server refused (504)");
+        assert_eq!(refusal(429, "full", "too many"), "too many (429 full)");
     }
 }

@@ -1,7 +1,8 @@
-//! The settings of queuectl: what every subcommand takes, and what each one takes itself.
+//! The settings of queuectl: those that every subcommand shares, and those of each subcommand.
 
 use crate::queue_name::QueueName;
 use crate::wire::Until;
+use kit::help::{examples, shared};
 use kit::settings::{Common, parse_duration, parse_size};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,26 +10,30 @@ use std::time::Duration;
 
 /// Client and worker of queued: pushes items, and runs a command for each.
 ///
-/// Each long flag is also an environment variable (QUEUECTL_QUEUE for --queue); the server is also taken from
-/// QUEUE_URL.
+/// Each long flag is also an environment variable (QUEUECTL_QUEUE for --queue). QUEUE_URL names the server, too.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "queuectl", mut_args(|arg| kit::help::shared(arg).global(true)),
+#[command(name = "queuectl", mut_args(|arg| shared(arg).global(true)),
+    after_long_help = examples(&[
+        "seq 100 | queuectl push -q numbers --seal",
+        "queuectl run -q numbers -j 4 -- ./work.sh",
+        "queuectl stats --watch",
+    ]),
     mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")),
     mut_arg("tls_ca", |arg| arg.visible_alias("ca").help("The CA that signed an https server's certificate (PEM); without it the system's")))]
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) task: Task,
 
-    /// queued's HTTP door; without it $QUEUE_URL, else http://127.0.0.1:8080
-    #[arg(long, value_name = "URL", help_heading = "Server")]
+    /// The URL of queued; without it $QUEUE_URL, else http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
-    /// The first line of this file is the bearer token; read anew for each request
-    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    /// This file holds the bearer token; it is read again for each request
+    #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Try again for this long while the server is away or full (run: for ever; push, seal, unseal, create: 1m; others: once)
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Server")]
+    /// Retry for this long while the server is away or full (run: for ever; push, seal, unseal, create: 1m; others: once)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) give_up: Option<Duration>,
 
     /// Print JSON, for scripts
@@ -45,35 +50,93 @@ pub(crate) struct Flags {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Task {
     /// Run a command for each item until the queue is drained: the worker of a Job
+    ///
+    /// Exit codes: 0, the queue is drained and no item died; 65, it is drained, but items died; 75, stopped by a signal,
+    /// and the items went back; 64 and 78, a bad flag or configuration; 126 and 127, the command cannot be run.
+    #[command(after_long_help = examples(&[
+        "queuectl run -q numbers -- ./work.sh                 # the item is on stdin and in $ITEM",
+        "queuectl run -q files -j 8 --timeout 10m -- gzip {}",
+        "queuectl run -q numbers -- sh -c 'echo $((ITEM * 2))'",
+    ]))]
     Run(Run),
     /// Push items: the arguments, else files, else the lines of a file or stdin
+    #[command(after_long_help = examples(&[
+        "seq 100 | queuectl push -q numbers --seal",
+        "queuectl push -q images -f one.png two.png           # the content of each file is an item",
+        "queuectl push -q days --key-prefix v1 --lines days   # repeat it safely",
+    ]))]
     Push(Push),
-    /// Say that nothing more will be pushed
-    Seal(Which),
-    /// Take pushes again
-    Unseal(Which),
-    /// Remove what is ready and delayed
-    Drain(Which),
+    /// Declare that nothing more will be pushed
+    #[command(after_long_help = examples(&["queuectl seal -q numbers", "queuectl seal -q numbers --json"]))]
+    Seal(QueueFlag),
+    /// Allow pushes again
+    #[command(after_long_help = examples(&["queuectl unseal -q numbers", "queuectl unseal -q numbers --json"]))]
+    Unseal(QueueFlag),
+    /// Hand out no items until the queue is resumed
+    #[command(after_long_help = examples(&["queuectl pause -q numbers", "queuectl pause -q numbers --json"]))]
+    Pause(QueueFlag),
+    /// Hand out items again
+    #[command(after_long_help = examples(&["queuectl resume -q numbers", "queuectl resume -q numbers --json"]))]
+    Resume(QueueFlag),
+    /// Remove all ready and delayed items
+    #[command(after_long_help = examples(&["queuectl drain -q numbers", "queuectl drain -q numbers --json"]))]
+    Drain(QueueFlag),
     /// Show a queue, or all of them
+    #[command(after_long_help = examples(&[
+        "queuectl stats",
+        "queuectl stats -q numbers --watch",
+        "queuectl stats -q numbers --json",
+    ]))]
     Stats(Stats),
     /// Look at items without taking them
+    #[command(after_long_help = examples(&[
+        "queuectl peek -q numbers --state ready",
+        "queuectl peek -q orders --text 'customer 17' -n 100",
+        "queuectl peek -q orders --key order-17 --json",
+    ]))]
     Peek(Peek),
-    /// Items that failed too often
-    #[command(subcommand)]
+    /// Delete ready, delayed or dead items
+    #[command(after_long_help = examples(&[
+        "queuectl delete-items -q orders 5f0c6e3b9d2a417e0000000000000001",
+        "queuectl delete-items -q orders 5f0c6e3b9d2a417e0000000000000001 5f0c6e3b9d2a417e0000000000000002",
+    ]))]
+    DeleteItems(ItemIds),
+    /// Move ready, delayed or dead items to another queue, as new items
+    #[command(after_long_help = examples(&[
+        "queuectl move-items -q orders --to orders-by-hand 5f0c6e3b9d2a417e0000000000000001",
+        "queuectl move-items -q orders --to slow 5f0c6e3b9d2a417e0000000000000001 --json",
+    ]))]
+    MoveItems(MoveItems),
+    /// List, redrive or delete items that failed too often
+    #[command(subcommand, after_long_help = examples(&[
+        "queuectl dead list -q numbers",
+        "queuectl dead redrive -q numbers --all",
+    ]))]
     Dead(Dead),
-    /// List the queues' names
+    /// List the names of all queues
+    #[command(after_long_help = examples(&["queuectl queues", "queuectl queues --json"]))]
     Queues,
     /// Make a queue
+    #[command(after_long_help = examples(&[
+        "queuectl create -q numbers",
+        "queuectl create -q numbers --lease 5m --max-attempts 3",
+        "queuectl create -q numbers --dead-letter-queue numbers-dead",
+    ]))]
     Create(Configure),
     /// Change a queue's settings; those not given keep their value
+    #[command(after_long_help = examples(&[
+        "queuectl configure -q numbers --lease 5m",
+        "queuectl configure -q numbers --dead-letter-queue ''   # keep dead items in the queue",
+    ]))]
     Configure(Configure),
     /// Delete a queue with everything in it
-    Delete(Which),
+    #[command(after_long_help = examples(&["queuectl delete -q numbers", "queuectl delete -q numbers --json"]))]
+    Delete(QueueFlag),
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Which {
-    /// The queue
+pub(crate) struct QueueFlag {
+    /// The queue's name
     #[arg(short, long, value_name = "NAME")]
     pub(crate) queue: QueueName,
 }
@@ -81,17 +144,17 @@ pub(crate) struct Which {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Run {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: QueueFlag,
 
     /// The command; it gets the item on stdin, in $ITEM, and in place of {} in its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 
-    /// How many items to work on at once
+    /// Work on this many items at once
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) jobs: u16,
 
-    /// How many items to lease with one request; they are worked on one after the other
+    /// Lease this many items with one request, and work on them one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
 
@@ -99,19 +162,23 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub(crate) timeout: Option<Duration>,
 
-    /// How long a command may take to end after SIGTERM, before SIGKILL
+    /// Kill a command that has not ended this long after SIGTERM
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) grace: Duration,
 
-    /// How long a lease lasts without a sign of life, instead of the queue's own setting
+    /// A lease expires after this long without a sign of life, instead of the queue's own setting
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub(crate) lease: Option<Duration>,
 
-    /// When to end with exit code 0
+    /// End when the queue is in this state
     #[arg(long, value_name = "STATE", default_value = "drained")]
     pub(crate) until: Until,
 
-    /// What to replace by the item in the command's arguments; empty: nothing
+    /// Exit with 0 even if items died; without this flag the exit code is then 65
+    #[arg(long)]
+    pub(crate) allow_dead: bool,
+
+    /// Replace this word by the item in the command's arguments; empty: replace nothing
     #[arg(long, value_name = "WORD", default_value = "{}")]
     pub(crate) replace: OsString,
 }
@@ -119,9 +186,9 @@ pub(crate) struct Run {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Push {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: QueueFlag,
 
-    /// One item each
+    /// Each argument is an item
     #[arg(value_name = "ITEM", conflicts_with = "file")]
     pub(crate) items: Vec<OsString>,
 
@@ -129,7 +196,7 @@ pub(crate) struct Push {
     #[arg(short, long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
 
-    /// The lines of this file are the items, instead of stdin's
+    /// Each line of this file, instead of stdin, is an item
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "file"])]
     pub(crate) lines: Option<PathBuf>,
 
@@ -149,7 +216,7 @@ pub(crate) struct Push {
     #[arg(long, value_name = "PREFIX")]
     pub(crate) key_prefix: Option<String>,
 
-    /// No keys: a push whose answer was lost may be pushed twice
+    /// Push without keys: a push whose answer is lost may be pushed twice
     #[arg(long, conflicts_with_all = ["key", "key_prefix"])]
     pub(crate) no_key: bool,
 
@@ -168,11 +235,11 @@ pub(crate) struct Stats {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) queue: Option<QueueName>,
 
-    /// Again and again, until interrupted
+    /// Update the numbers until interrupted
     #[arg(short, long)]
     pub(crate) watch: bool,
 
-    /// How often to look with --watch
+    /// How often to update them
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
     pub(crate) interval: Duration,
 }
@@ -180,13 +247,13 @@ pub(crate) struct Stats {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Page {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: QueueFlag,
 
-    /// How many at most
+    /// Show at most this many
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
 
-    /// Begin behind this item
+    /// Start after this item
     #[arg(long, value_name = "ID", value_parser = parse_id)]
     pub(crate) after: Option<String>,
 }
@@ -199,6 +266,34 @@ pub(crate) struct Peek {
     /// Only items in this state
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<State>,
+
+    /// Only the item with this key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+
+    /// Only items with this text in their body or key
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ItemIds {
+    #[command(flatten)]
+    pub(crate) which: QueueFlag,
+
+    /// The items
+    #[arg(value_name = "ID", required = true, value_parser = parse_id)]
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct MoveItems {
+    #[command(flatten)]
+    pub(crate) items: ItemIds,
+
+    /// The queue to move them to; it is made if it does not exist
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: QueueName,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -211,21 +306,29 @@ pub(crate) enum State {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Dead {
-    /// Show them, with the last line of their command's output
+    /// Show dead items, with the last line of their command's output
+    #[command(after_long_help = examples(&["queuectl dead list -q numbers", "queuectl dead list -q numbers -n 1000 --json"]))]
     List(Page),
-    /// Make them ready again, with no attempts counted
-    Redrive(Chosen),
-    /// Remove them for good
-    Delete(Chosen),
+    /// Make dead items ready again, with no attempts counted
+    #[command(after_long_help = examples(&[
+        "queuectl dead redrive -q numbers --all",
+        "queuectl dead redrive -q numbers 5f0c6e3b9d2a417e0000000000000001",
+    ]))]
+    Redrive(DeadItems),
+    /// Delete dead items for good
+    #[command(after_long_help = examples(&[
+        "queuectl dead delete -q numbers --all",
+        "queuectl dead delete -q numbers 5f0c6e3b9d2a417e0000000000000001",
+    ]))]
+    Delete(DeadItems),
 }
 
-/// Some items, or with --all every one.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Chosen {
+pub(crate) struct DeadItems {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: QueueFlag,
 
-    /// These items
+    /// The items
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", value_parser = parse_id)]
     pub(crate) ids: Vec<String>,
 
@@ -237,33 +340,33 @@ pub(crate) struct Chosen {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Configure {
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: QueueFlag,
 
-    /// How long a lease lasts without a sign of life
+    /// A lease expires after this long without a sign of life
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub(crate) lease: Option<Duration>,
 
-    /// An item is dead after so many attempts; 0: never
+    /// An item is dead after this many attempts; 0: never
     #[arg(long, value_name = "N")]
     pub(crate) max_attempts: Option<u32>,
 
-    /// How long a failed item is held back, doubling with each attempt
+    /// Hold a failed item back for this long, doubling with each attempt
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) backoff: Option<Duration>,
 
-    /// The most that it is held back
+    /// A failed item is held back for at most this long
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) backoff_max: Option<Duration>,
 
-    /// Refuse pushes beyond so many items; 0: no bound
+    /// Refuse pushes beyond this many items; 0: no bound
     #[arg(long, value_name = "N")]
     pub(crate) max_items: Option<u64>,
 
-    /// Refuse pushes beyond so many bytes of bodies; 0: no bound
+    /// Refuse pushes beyond this many bytes of bodies; 0: no bound
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_bytes: Option<u64>,
 
-    /// How long a key is remembered after its item is done
+    /// Remember a key for this long after its item is done
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) key_memory: Option<Duration>,
 

@@ -1,14 +1,14 @@
-//! How an item becomes a command's arguments and environment.
+//! Puts an item into a command's arguments and environment.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Linux takes no single argument or variable above 32 pages, its name and NUL byte included.
+/// Linux takes no argument or variable above 32 pages, including its name and NUL byte.
 const WORD_BYTES_MAX: usize = 128 * 1024 - 64;
 
-/// Why an item cannot be a word of a command line.
+/// The reason why an item cannot be a word of a command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoWord {
+pub(crate) enum NotAWord {
     #[error("it contains a NUL byte")]
     Nul,
     #[error("it is longer than {WORD_BYTES_MAX} bytes")]
@@ -16,23 +16,23 @@ pub(crate) enum NoWord {
 }
 
 /// The item as one word, byte for byte; it need not be UTF-8.
-pub(crate) fn word(item: &[u8]) -> Result<&OsStr, NoWord> {
+pub(crate) fn word(item: &[u8]) -> Result<&OsStr, NotAWord> {
     if item.contains(&0) {
-        Err(NoWord::Nul)
+        Err(NotAWord::Nul)
     } else if item.len() > WORD_BYTES_MAX {
-        Err(NoWord::TooLong)
+        Err(NotAWord::TooLong)
     } else {
         Ok(OsStr::from_bytes(item))
     }
 }
 
-/// Each `placeholder` in the arguments replaced by the item. An item that cannot be a word is an error only
-/// where there is something to replace.
+/// Replaces each `placeholder` in the arguments by the item. An item that cannot be a word is an error only if there is
+/// something to replace.
 pub(crate) fn arguments(
     arguments: &[OsString],
     placeholder: &OsStr,
     item: &[u8],
-) -> Result<Vec<OsString>, NoWord> {
+) -> Result<Vec<OsString>, NotAWord> {
     let one = |argument: &OsString| match replaced(argument.as_bytes(), placeholder.as_bytes(), item) {
         None => Ok(argument.clone()),
         Some(bytes) => {
@@ -44,7 +44,7 @@ pub(crate) fn arguments(
     arguments.iter().map(one).collect()
 }
 
-/// `None` when there is nothing to replace. What is in the item itself is not looked at again.
+/// `None` if there is nothing to replace. Placeholders in the item itself stay.
 fn replaced(argument: &[u8], placeholder: &[u8], item: &[u8]) -> Option<Vec<u8>> {
     let find = |rest: &[u8]| rest.windows(placeholder.len()).position(|window| window == placeholder);
     if placeholder.is_empty() {
@@ -67,13 +67,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn replace(argument: &str, item: &[u8]) -> Result<Vec<u8>, NoWord> {
+    fn replace(argument: &str, item: &[u8]) -> Result<Vec<u8>, NotAWord> {
         let words = arguments(&[argument.into()], OsStr::new("{}"), item)?;
         Ok(words[0].as_bytes().to_vec())
     }
 
     #[test]
-    fn every_placeholder_is_replaced_and_the_items_own_are_left_alone() {
+    fn placeholders_are_replaced_but_not_in_the_item() {
         assert_eq!(replace("--in={}.txt,{}", b"a").unwrap(), b"--in=a.txt,a");
         assert_eq!(replace("{}", b"{}{}").unwrap(), b"{}{}");
         assert_eq!(replace("{{}}", b"x").unwrap(), b"{x}");
@@ -82,19 +82,19 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_no_word_matters_only_where_it_is_asked_for() {
+    fn item_must_be_a_word_only_for_a_placeholder() {
         let long = vec![b'x'; 200_000];
-        for (item, why) in [(&b"a\0b"[..], NoWord::Nul), (&long, NoWord::TooLong)] {
+        for (item, why) in [(&b"a\0b"[..], NotAWord::Nul), (&long, NotAWord::TooLong)] {
             assert_eq!(replace("no placeholder", item).unwrap(), b"no placeholder");
             assert_eq!(replace("{}", item).unwrap_err(), why);
             assert_eq!(word(item), Err(why));
         }
-        assert_eq!(replace(&"{}".repeat(3), &long[..50_000]).unwrap_err(), NoWord::TooLong);
+        assert_eq!(replace(&"{}".repeat(3), &long[..50_000]).unwrap_err(), NotAWord::TooLong);
     }
 
     proptest! {
         #[test]
-        fn the_text_around_is_kept(around in proptest::collection::vec("[a-z{]{0,5}", 1..6), item in "[a-z]{0,5}") {
+        fn text_around_placeholders_is_kept(around in proptest::collection::vec("[a-z{]{0,5}", 1..6), item in "[a-z]{0,5}") {
             // A brace before a placeholder would make another one of it.
             let around: Vec<String> = around.iter().map(|text| text.replace('{', "[")).collect();
             let expected = around.join(&item);

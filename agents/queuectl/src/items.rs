@@ -1,98 +1,127 @@
-//! Where pushed items come from: arguments, files, or the lines of a file or stdin.
+//! Reads the items to push: arguments, files, or the lines of a file or stdin.
 
 use crate::flags::Push;
 use kit::exit::{Exit, Fatal};
-use std::fmt::Display;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
-/// One that is longer is not read any further; the server's own bound is usually lower.
+/// Reading stops at a longer item; the server's own bound is usually lower.
 const ITEM_BYTES_MAX: u64 = 256 << 20;
 
-/// What is cut into items, and its name.
-pub(crate) struct Lines {
-    input: Box<dyn AsyncBufRead + Unpin>,
-    name: String,
-    delimiter: u8,
+/// An item and its origin, by which messages name it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) body: Vec<u8>,
+    pub(crate) origin: Origin,
 }
 
-/// One item after the other.
+/// Arguments and lines count from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Argument(u64),
+    File(PathBuf),
+    Line { number: u64, of: Arc<str> },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Argument(number) => write!(f, "argument {number}"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Line { number, of } => write!(f, "line {number} of {of}"),
+        }
+    }
+}
+
+/// A stream that is split into items at each delimiter.
+pub(crate) struct Lines {
+    input: Box<dyn AsyncBufRead + Unpin>,
+    name: Arc<str>,
+    delimiter: u8,
+    number: u64,
+}
+
+/// An iterator over the items of one push.
 pub(crate) enum Items {
-    Given(std::vec::IntoIter<Vec<u8>>),
+    Arguments { words: std::vec::IntoIter<Vec<u8>>, number: u64 },
     Files(std::vec::IntoIter<PathBuf>),
     Lines(Lines),
 }
 
 impl Items {
     pub(crate) async fn of(push: &Push) -> Result<Items, Fatal> {
-        Ok(if !push.file.is_empty() {
-            Items::Files(push.file.clone().into_iter())
-        } else if !push.items.is_empty() {
-            let items: Vec<_> = push.items.iter().map(|item| item.as_bytes().to_vec()).collect();
-            Items::Given(items.into_iter())
-        } else {
-            let (name, input): (_, Box<dyn AsyncRead + Unpin>) = match &push.lines {
-                None => ("stdin".to_owned(), Box::new(tokio::io::stdin())),
-                Some(path) => {
-                    let file =
-                        tokio::fs::File::open(path).await.map_err(|e| unreadable(path.display(), e))?;
-                    (path.display().to_string(), Box::new(file))
-                }
-            };
-            let input = Box::new(BufReader::with_capacity(256 << 10, input));
-            Items::Lines(Lines { input, name, delimiter: if push.null { 0 } else { b'\n' } })
-        })
+        if !push.file.is_empty() {
+            return Ok(Items::Files(push.file.clone().into_iter()));
+        }
+        if !push.items.is_empty() {
+            let words: Vec<_> = push.items.iter().map(|item| item.as_bytes().to_vec()).collect();
+            return Ok(Items::Arguments { words: words.into_iter(), number: 0 });
+        }
+        let (name, input): (_, Box<dyn AsyncRead + Unpin>) = match &push.lines {
+            None => ("stdin".to_owned(), Box::new(tokio::io::stdin())),
+            Some(path) => {
+                let file = tokio::fs::File::open(path).await.map_err(|e| unreadable(path.display(), e))?;
+                (path.display().to_string(), Box::new(file))
+            }
+        };
+        let input = Box::new(BufReader::with_capacity(256 << 10, input));
+        let delimiter = if push.null { 0 } else { b'\n' };
+        Ok(Items::Lines(Lines { input, name: name.into(), delimiter, number: 0 }))
     }
 
-    /// How many, where that is known beforehand.
+    /// The number of items, where it is known beforehand.
     pub(crate) fn count(&self) -> Option<usize> {
         match self {
-            Items::Given(items) => Some(items.len()),
+            Items::Arguments { words, .. } => Some(words.len()),
             Items::Files(paths) => Some(paths.len()),
             Items::Lines(_) => None,
         }
     }
 
-    /// Empty lines are no items, as for the server; empty arguments and files are.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Fatal> {
+    /// Returns the next item. Empty lines are skipped, as by the server; empty arguments and files are items.
+    pub(crate) async fn next(&mut self) -> Result<Option<Found>, Fatal> {
         match self {
-            Items::Given(items) => Ok(items.next()),
-            Items::Files(paths) => match paths.next() {
-                None => Ok(None),
-                Some(path) => {
-                    tokio::fs::read(&path).await.map(Some).map_err(|e| unreadable(path.display(), e))
-                }
-            },
+            Items::Arguments { words, number } => {
+                *number += 1;
+                Ok(words.next().map(|body| Found { body, origin: Origin::Argument(*number) }))
+            }
+            Items::Files(paths) => {
+                let Some(path) = paths.next() else { return Ok(None) };
+                let body = tokio::fs::read(&path).await.map_err(|e| unreadable(path.display(), e))?;
+                Ok(Some(Found { body, origin: Origin::File(path) }))
+            }
             Items::Lines(lines) => lines.next().await,
         }
     }
 }
 
-fn unreadable(what: impl Display, error: std::io::Error) -> Fatal {
-    Fatal::new(Exit::Failure, format!("cannot read {what}")).because(error)
+fn unreadable(name: impl fmt::Display, error: std::io::Error) -> Fatal {
+    Fatal::new(Exit::Failure, format!("cannot read {name}")).because(error)
 }
 
 impl Lines {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Fatal> {
-        let Lines { input, name, delimiter } = self;
+    async fn next(&mut self) -> Result<Option<Found>, Fatal> {
+        let Lines { input, name, delimiter, number } = self;
         loop {
-            let mut piece = Vec::new();
-            let read = input.take(ITEM_BYTES_MAX).read_until(*delimiter, &mut piece).await;
+            *number += 1;
+            let mut body = Vec::new();
+            let read = input.take(ITEM_BYTES_MAX).read_until(*delimiter, &mut body).await;
             let length = read.map_err(|e| unreadable(&*name, e))?;
             if length == 0 {
                 return Ok(None);
             }
-            if piece.last() == Some(delimiter) {
-                piece.pop();
+            let origin = Origin::Line { number: *number, of: name.clone() };
+            if body.last() == Some(delimiter) {
+                body.pop();
             } else if u64::try_from(length) == Ok(ITEM_BYTES_MAX) {
-                return Err(Fatal::new(
-                    Exit::Failure,
-                    format!("an item in {name} is longer than {ITEM_BYTES_MAX} bytes"),
-                ));
+                let message = format!("{origin} is longer than {ITEM_BYTES_MAX} bytes");
+                return Err(Fatal::new(Exit::Failure, message));
             }
-            if !piece.is_empty() {
-                return Ok(Some(piece));
+            if !body.is_empty() {
+                return Ok(Some(Found { body, origin }));
             }
         }
     }
@@ -102,19 +131,20 @@ impl Lines {
 mod tests {
     use super::*;
 
-    async fn pieces(input: &'static [u8], delimiter: u8) -> Vec<Vec<u8>> {
-        let mut pieces = Vec::new();
-        let mut lines = Lines { input: Box::new(input), name: "test".to_owned(), delimiter };
-        while let Some(piece) = lines.next().await.unwrap() {
-            pieces.push(piece);
+    async fn lines(input: &'static [u8], delimiter: u8) -> Vec<(u64, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut lines = Lines { input: Box::new(input), name: "test".into(), delimiter, number: 0 };
+        while let Some(Found { body, origin: Origin::Line { number, .. } }) = lines.next().await.unwrap() {
+            found.push((number, body));
         }
-        pieces
+        found
     }
 
     #[tokio::test]
-    async fn lines_are_items_and_empty_ones_and_the_end_of_the_last_do_not_matter() {
-        assert_eq!(pieces(b"a\n\nb c\r\n\xff", b'\n').await, [&b"a"[..], b"b c\r", b"\xff"]);
-        assert_eq!(pieces(b"a\nb\0c\0", 0).await, [&b"a\nb"[..], b"c"]);
-        assert!(pieces(b"", b'\n').await.is_empty() && pieces(b"\n\n", b'\n').await.is_empty());
+    async fn empty_lines_are_counted_and_skipped() {
+        let expected = [(1, b"a".to_vec()), (3, b"b c\r".to_vec()), (4, b"\xff".to_vec())];
+        assert_eq!(lines(b"a\n\nb c\r\n\xff", b'\n').await, expected);
+        assert_eq!(lines(b"a\nb\0c\0", 0).await, [(1, b"a\nb".to_vec()), (2, b"c".to_vec())]);
+        assert!(lines(b"", b'\n').await.is_empty() && lines(b"\n\n", b'\n').await.is_empty());
     }
 }

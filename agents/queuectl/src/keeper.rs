@@ -1,4 +1,4 @@
-//! The leases that this worker holds, and the task that extends them until their items are settled.
+//! The leases that this worker holds, and the task that extends them until their results are reported.
 
 use crate::api::Client;
 use crate::queue_name::QueueName;
@@ -10,48 +10,47 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// An extension is asked for when this part of the lease is over.
+/// A lease is extended when this part of it is over.
 const EXTEND_AFTER: u32 = 3;
-/// What is due within this part of a lease from now goes along with what is due.
-const GO_ALONG: u32 = 10;
+/// Leases that are due within this part of their time are extended in the same request.
+const EXTEND_TOGETHER: u32 = 10;
 /// The protocol's bound for one request.
 const BATCH_MAX: usize = 1000;
-/// How soon a failed extension is tried again, where a third of the lease is longer.
+/// A failed extension is retried within this time, or a third of the lease if that is shorter.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(crate) struct Keeper {
-    held: Mutex<BTreeMap<Lease, Held>>,
+    held: Mutex<BTreeMap<Lease, HeldLease>>,
     changed: Notify,
 }
 
-struct Held {
+struct HeldLease {
     lasts: Duration,
     extend_at: Instant,
     lost: CancellationToken,
 }
 
 impl Keeper {
-    /// Takes a lease into its care. The token that is returned is cancelled when the server says that the
-    /// lease is lost.
+    /// Starts to extend a lease. The returned token is cancelled when the server says that the lease is lost.
     pub(crate) fn hold(&self, item: &Item) -> CancellationToken {
         let lasts = Duration::from_millis(item.lease_ms);
         let lost = CancellationToken::new();
-        let held = Held { lasts, extend_at: Instant::now() + lasts / EXTEND_AFTER, lost: lost.clone() };
+        let held = HeldLease { lasts, extend_at: Instant::now() + lasts / EXTEND_AFTER, lost: lost.clone() };
         self.held().insert(item.lease(), held);
         self.changed.notify_one();
         lost
     }
 
-    /// The server knows what became of these.
-    pub(crate) fn let_go<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
+    /// Stops extending these leases: the server has their results.
+    pub(crate) fn forget<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
         let mut held = self.held();
         for lease in leases {
             held.remove(lease);
         }
     }
 
-    /// Extends what is held, for ever.
+    /// Extends all held leases, without end.
     pub(crate) async fn keep(&self, client: &Client, queue: &QueueName) {
         loop {
             let next = self.held().values().map(|held| held.extend_at).min();
@@ -101,20 +100,20 @@ impl Keeper {
         }
     }
 
-    /// What to extend now, and how long the shortest of these leases lasts.
+    /// The leases to extend now, and the duration of the shortest of them.
     fn due(&self, now: Instant) -> (Vec<Extend>, Duration) {
         let held = self.held();
-        let due = held.iter().filter(|(_, held)| held.extend_at <= now + held.lasts / GO_ALONG);
+        let due = held.iter().filter(|(_, held)| held.extend_at <= now + held.lasts / EXTEND_TOGETHER);
         let due: Vec<_> = due.take(BATCH_MAX).collect();
         let lasts = due.iter().map(|(_, held)| held.lasts).min().unwrap_or_default();
-        let extend = |(lease, held): (&Lease, &Held)| Extend {
+        let extend = |(lease, held): (&Lease, &HeldLease)| Extend {
             lease: lease.clone(),
             lease_ms: u64::try_from(held.lasts.as_millis()).unwrap_or(u64::MAX),
         };
         (due.into_iter().map(extend).collect(), lasts)
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Lease, Held>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Lease, HeldLease>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

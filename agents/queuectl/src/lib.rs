@@ -1,5 +1,5 @@
-//! queuectl, the client and worker of queued: pushes items, runs a command for each until the server says
-//! that the queue is drained, and shows and changes queues.
+//! queuectl, the client and worker of queued: pushes items, runs a command for each until the queue is drained, and shows
+//! and changes queues.
 
 mod api;
 mod children;
@@ -9,15 +9,18 @@ mod invocation;
 mod items;
 mod keeper;
 mod manage;
+mod missing;
 mod output;
-mod patience;
 mod process;
 mod push;
 mod queue_name;
+mod queue_notices;
+mod retry;
 mod stats;
 mod tail;
 mod tally;
 mod target;
+mod verdict;
 mod wire;
 mod worker;
 
@@ -25,18 +28,18 @@ use api::Client;
 use flags::{Flags, Task};
 use kit::exit::{Exit, Fatal};
 use kit::stop::Stop;
-use manage::Desk;
+use manage::Console;
 use std::ffi::OsString;
 use target::Target;
 
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
 
-/// The command line as it is parsed, for man pages and completions.
+/// The command line, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("QUEUECTL")
 }
 
-/// The whole program: `argv` as given, name first.
+/// Runs the program with `argv`, whose first word is its name.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     kit::stop::hold_signals();
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;
@@ -52,12 +55,12 @@ async fn run(flags: &Flags) -> Result<Exit, Fatal> {
     if let Task::Run(run) = &flags.task {
         return worker::run(client, run, &stop, flags.common.drain_timeout).await;
     }
-    let desk = Desk::new(&client, flags);
+    let console = Console::new(&client, flags);
     let once = async {
         match &flags.task {
-            Task::Push(push) => push::push(&desk, push).await,
-            Task::Stats(stats) => stats::stats(&desk, stats).await,
-            other => desk.work(other).await,
+            Task::Push(push) => push::push(&console, push).await,
+            Task::Stats(stats) => stats::stats(&console, stats).await,
+            other => console.run(other).await,
         }
     };
     match stop.drain.run_until_cancelled(once).await {

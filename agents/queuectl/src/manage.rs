@@ -1,49 +1,57 @@
-//! Everything that is one request and its answer: queues, statistics, peeking, dead letters.
+//! Subcommands that send a request and print the answer: queues, their settings, items, dead letters.
 
-use crate::api::Client;
-use crate::flags::{Chosen, Configure, Dead, Flags, Page, Peek, State, Task};
-use crate::patience::persist;
+use crate::api::{Client, query};
+use crate::failure::Failure;
+use crate::flags::{Configure, Dead, DeadItems, Flags, ItemIds, MoveItems, Page, Peek, State, Task};
+use crate::missing;
 use crate::queue_name::QueueName;
+use crate::retry::until_answered;
 use hyper::Method;
-use kit::exit::Fatal;
+use kit::exit::{Exit, Fatal};
 use kit::terminal;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// Asks, and prints what comes back.
-pub(crate) struct Desk<'a> {
+/// Sends requests, and prints the answers for a person or a script.
+pub(crate) struct Console<'a> {
     pub(crate) client: &'a Client,
     pub(crate) json: bool,
     pub(crate) give_up: Option<Duration>,
 }
 
 /// Producers often start together with their server.
-const PATIENCE_OF_PRODUCERS: Duration = Duration::from_secs(60);
+const PRODUCERS_GIVE_UP: Duration = Duration::from_secs(60);
+/// The protocol's bound for one request.
+const IDS_MAX: usize = 1000;
 
-impl Desk<'_> {
-    pub(crate) fn new<'a>(client: &'a Client, flags: &Flags) -> Desk<'a> {
-        Desk { client, json: flags.json, give_up: flags.give_up }
+impl Console<'_> {
+    pub(crate) fn new<'a>(client: &'a Client, flags: &Flags) -> Console<'a> {
+        Console { client, json: flags.json, give_up: flags.give_up }
     }
 
-    /// How long to try for what a producer does; looking and managing is tried once.
-    pub(crate) fn patience_of_producers(&self) -> Duration {
-        self.give_up.unwrap_or(PATIENCE_OF_PRODUCERS)
+    /// How long to retry a producer's request. Other requests are sent once.
+    pub(crate) fn producers_give_up(&self) -> Duration {
+        self.give_up.unwrap_or(PRODUCERS_GIVE_UP)
     }
 
-    pub(crate) async fn work(&self, task: &Task) -> Result<(), Fatal> {
+    pub(crate) async fn run(&self, task: &Task) -> Result<(), Fatal> {
         match task {
             Task::Seal(which) => self.queue_post(&which.queue, "seal", "sealed").await,
             Task::Unseal(which) => self.queue_post(&which.queue, "unseal", "open").await,
+            Task::Pause(which) => self.queue_post(&which.queue, "pause", "paused").await,
+            Task::Resume(which) => self.queue_post(&which.queue, "resume", "resumed").await,
             Task::Drain(which) => {
                 let answer = self.ask(&Method::POST, &path(&which.queue, "/drain"), None).await?;
-                self.print(&answer, || format!("removed {}", answer["removed"]))
+                self.print(&answer, || format!("removed {}", items(&answer["removed"])))
             }
             Task::Peek(peek) => self.peek(peek).await,
-            Task::Dead(Dead::List(page)) => self.items(page, "/dead", None).await,
+            Task::DeleteItems(items) => self.delete_items(items).await,
+            Task::MoveItems(items) => self.move_items(items).await,
+            Task::Dead(Dead::List(page)) => self.items(page, "/dead", &[]).await,
             Task::Dead(Dead::Redrive(chosen)) => self.dead(chosen, "redrive", "redriven").await,
             Task::Dead(Dead::Delete(chosen)) => self.dead(chosen, "delete", "deleted").await,
             Task::Queues => self.queues().await,
-            Task::Create(configure) => self.configure(configure, self.patience_of_producers()).await,
+            Task::Create(configure) => self.configure(configure, self.producers_give_up()).await,
             Task::Configure(configure) => self.configure(configure, Duration::ZERO).await,
             Task::Delete(which) => {
                 let answer = self.ask(&Method::DELETE, &path(&which.queue, ""), None).await?;
@@ -69,9 +77,27 @@ impl Desk<'_> {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Fatal> {
+        let server = self.client.server();
         let asked =
-            persist(self.client.server(), give_up, async || self.client.ask(method, path, body).await);
-        asked.await.map_err(|failure| failure.fatal(format!("{} did not do it", self.client.server())))
+            until_answered(self.client, give_up, async || self.client.ask(method, path, body).await).await;
+        match asked {
+            Ok(answer) => Ok(answer),
+            Err(failure) if failure.word() == "no_such_queue" => Err(self.no_such_queue(failure, path).await),
+            Err(failure) => Err(failure.fatal(format!("the request to {server} failed"))),
+        }
+    }
+
+    /// Names the missing queue of this path, and the queues that exist.
+    async fn no_such_queue(&self, failure: Failure, path: &str) -> Fatal {
+        let server = self.client.server();
+        let name = path.split(['/', '?']).nth(3).and_then(|name| name.parse::<QueueName>().ok());
+        match name {
+            Some(name) => {
+                let advice = missing::advice(self.client, &name).await;
+                Fatal::new(Exit::Failure, format!("{server} has no queue {name}{advice}"))
+            }
+            None => failure.fatal(format!("the request to {server} failed")),
+        }
     }
 
     fn print(&self, answer: &Value, plain: impl FnOnce() -> String) -> Result<(), Fatal> {
@@ -87,8 +113,8 @@ impl Desk<'_> {
 
     async fn queue_post(&self, queue: &QueueName, action: &str, done: &str) -> Result<(), Fatal> {
         let path = path(queue, &format!("/{action}"));
-        let answer = self.ask_for(self.patience_of_producers(), &Method::POST, &path, None).await?;
-        self.print(&answer, || format!("{queue} is {done}, {}", text(&answer["verdict"])))
+        let answer = self.ask_for(self.producers_give_up(), &Method::POST, &path, None).await?;
+        self.print(&answer, || format!("{queue} is {done}, {}", verdict(&answer)))
     }
 
     async fn configure(&self, configure: &Configure, give_up: Duration) -> Result<(), Fatal> {
@@ -117,29 +143,90 @@ impl Desk<'_> {
             State::Leased => "leased",
             State::Dead => "dead",
         });
-        self.items(&peek.page, "/items", state).await
+        let only = [("state", state), ("key", peek.key.as_deref()), ("text", peek.text.as_deref())];
+        self.items(&peek.page, "/items", &only).await
     }
 
-    async fn items(&self, page: &Page, below: &str, state: Option<&str>) -> Result<(), Fatal> {
-        let mut query = format!("{below}?limit={}", page.limit);
-        for (name, value) in [("state", state), ("after", page.after.as_deref())] {
-            if let Some(value) = value {
-                query.push_str(&format!("&{name}={value}"));
-            }
-        }
-        let answer = self.ask(&Method::GET, &path(&page.which.queue, &query), None).await?;
+    async fn items(&self, page: &Page, below: &str, only: &[(&str, Option<&str>)]) -> Result<(), Fatal> {
+        let answer = self.found(page, below, only).await?;
         self.print(&answer, || {
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let rows: Vec<_> = items.iter().map(item_row).collect();
+            let head = ITEM_COLUMNS.map(str::to_owned).to_vec();
+            let rows: Vec<_> = [head].into_iter().chain(items.iter().map(item_row)).collect();
             terminal::table(&rows)
         })
     }
 
-    async fn dead(&self, chosen: &Chosen, action: &str, done: &str) -> Result<(), Fatal> {
+    /// A page of items. A search that the server ends early, to bound the work of one request, is continued.
+    async fn found(&self, page: &Page, below: &str, only: &[(&str, Option<&str>)]) -> Result<Value, Fatal> {
+        let mut items = Vec::new();
+        let mut after = page.after.clone();
+        loop {
+            let limit = page.limit - u32::try_from(items.len()).unwrap_or(page.limit);
+            let limit = limit.to_string();
+            let place = [("limit", Some(limit.as_str())), ("after", after.as_deref())];
+            let below = format!("{below}{}", query(&[&place[..], only].concat()));
+            let mut answer = self.ask(&Method::GET, &path(&page.which.queue, &below), None).await?;
+            if let Some(found) = answer.get_mut("items").and_then(Value::as_array_mut) {
+                items.append(found);
+            }
+            after = answer["next"].as_str().map(str::to_owned);
+            if after.is_none() || items.len() >= usize::try_from(page.limit).unwrap_or(usize::MAX) {
+                if let Some(found) = answer.get_mut("items") {
+                    *found = items.into();
+                }
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn delete_items(&self, items: &ItemIds) -> Result<(), Fatal> {
+        let path = path(&items.which.queue, "/items/delete");
+        let mut deleted = 0;
+        for ids in items.ids.chunks(IDS_MAX) {
+            let answer = self.ask(&Method::POST, &path, Some(&json!({ "ids": ids }))).await?;
+            deleted += answer["count"].as_u64().unwrap_or_default();
+        }
+        self.print_count("deleted", deleted, items)
+    }
+
+    async fn move_items(&self, task: &MoveItems) -> Result<(), Fatal> {
+        let (items, to) = (&task.items, task.to.to_string());
+        let path = path(&items.which.queue, "/items/move");
+        let mut moved = 0;
+        for ids in items.ids.chunks(IDS_MAX) {
+            let mut left = ids.len();
+            // One request moves a bounded number of bytes. Ids that are moved already are skipped.
+            while left > 0 {
+                let answer = self.ask(&Method::POST, &path, Some(&json!({"to": to, "ids": ids}))).await?;
+                let count = answer["count"].as_u64().unwrap_or_default();
+                if count == 0 {
+                    break;
+                }
+                moved += count;
+                left = left.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+            }
+        }
+        self.print_count("moved", moved, items)
+    }
+
+    /// Says how many items were changed, and why others were not.
+    fn print_count(&self, done: &str, count: u64, asked: &ItemIds) -> Result<(), Fatal> {
+        self.print(&json!({ "count": count }), || {
+            let number = terminal::count(count, "item");
+            if u64::try_from(asked.ids.len()).is_ok_and(|asked| asked == count) {
+                format!("{done} {number}")
+            } else {
+                format!("{done} {number} of {}; the others are leased or not there", asked.ids.len())
+            }
+        })
+    }
+
+    async fn dead(&self, chosen: &DeadItems, action: &str, done: &str) -> Result<(), Fatal> {
         let body = if chosen.all { json!({}) } else { json!({"ids": chosen.ids}) };
         let path = path(&chosen.which.queue, &format!("/dead/{action}"));
         let answer = self.ask(&Method::POST, &path, Some(&body)).await?;
-        self.print(&answer, || format!("{done} {}", answer["count"]))
+        self.print(&answer, || format!("{done} {}", items(&answer["count"])))
     }
 }
 
@@ -165,7 +252,9 @@ fn settings(configure: &Configure) -> Value {
     )
 }
 
-/// Id, state, attempts, what there is to say about it, and the beginning of its body.
+const ITEM_COLUMNS: [&str; 5] = ["ID", "STATE", "ATTEMPTS", "BODY", "NOTE"];
+
+/// One row of a table of items: the body is cut, and the note is the reason, the time or the worker.
 fn item_row(item: &Value) -> Vec<String> {
     const BODY_CHARS_MAX: usize = 60;
     const REASON_CHARS_MAX: usize = 100;
@@ -182,7 +271,19 @@ fn item_row(item: &Value) -> Vec<String> {
     vec![text(&item["id"]), text(&item["state"]), text(&item["attempts"]), body, said]
 }
 
-/// A value as people write it.
+/// The server's verdict, with the number of items that died.
+pub(crate) fn verdict(queue: &Value) -> String {
+    match queue["failed"].as_u64() {
+        None | Some(0) => text(&queue["verdict"]),
+        Some(failed) => format!("{}, {failed} failed", text(&queue["verdict"])),
+    }
+}
+
+fn items(number: &Value) -> String {
+    terminal::count(number.as_u64().unwrap_or_default(), "item")
+}
+
+/// A value for people: text without quotes, a dash for nothing.
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

@@ -193,7 +193,7 @@ impl Workshop {
     }
 }
 
-fn command(run: &Run, item: &Item) -> Result<Command, invocation::NoWord> {
+fn command(run: &Run, item: &Item) -> Result<Command, invocation::NotAWord> {
     let [program, arguments @ ..] = run.command.as_slice() else { return Ok(Command::new("")) };
     let bytes = item.body.bytes();
     let mut command = Command::new(program);

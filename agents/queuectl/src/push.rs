@@ -1,95 +1,170 @@
 //! `queuectl push`: items in batches, each with a key so that a repeated request pushes nothing twice.
 
+use crate::api::Client;
+use crate::failure::Failure;
 use crate::flags::Push;
-use crate::items::Items;
-use crate::manage::Desk;
-use crate::patience::persist;
-use crate::wire::{PushBatch, PushItem, millis};
+use crate::items::{Found, Items, Origin};
+use crate::manage::Console;
+use crate::retry::until_answered;
+use crate::wire::{PushBatch, PushItem, PushedItem, millis};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kit::exit::{Exit, Fatal};
-use kit::terminal;
+use kit::terminal::{self, count};
 use serde_json::json;
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 const BATCH_ITEMS_MAX: usize = 1000;
 const BATCH_BYTES_MAX: usize = 512 << 10;
-/// Bytes that an item costs in a request beside its body.
+/// Bytes that an item takes in a request in addition to its body.
 const ITEM_OVERHEAD_BYTES: usize = 64;
 
-/// What was pushed so far.
-#[derive(Default)]
-struct Tally {
-    items: usize,
-    duplicates: usize,
+/// An item that was read and is not pushed yet.
+struct Pending {
+    item: PushItem,
+    origin: Origin,
+    /// Its share of a batch.
+    bytes: usize,
 }
 
-pub(crate) async fn push(desk: &Desk<'_>, push: &Push) -> Result<(), Fatal> {
+/// Counts the items that the server has.
+#[derive(Default)]
+struct Counts {
+    items: u64,
+    duplicates: u64,
+    /// The keys are this run's own: a duplicate is only a request that was repeated.
+    keys_are_own: bool,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let duplicates = if self.keys_are_own { 0 } else { self.duplicates };
+        write!(f, "pushed {}", count(self.items - duplicates, "item"))?;
+        match duplicates {
+            0 => Ok(()),
+            1 => f.write_str(", 1 was there already"),
+            more => write!(f, ", {more} were there already"),
+        }
+    }
+}
+
+struct Pusher<'a> {
+    client: &'a Client,
+    push: &'a Push,
+    give_up: Duration,
+    bar: ProgressBar,
+    counts: Counts,
+    /// Smaller than it was when the server, or a proxy in front of it, has refused a batch as too large.
+    batch_bytes_max: usize,
+}
+
+pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal> {
     let mut items = Items::of(push).await?;
     let keys = Keys::of(push, &items)?;
-    let bar = progress(items.count(), push.lines.is_some());
-    let mut tally = Tally::default();
-    let mut batch = PushBatch { items: Vec::new(), seal: false };
+    let mut pusher = Pusher {
+        client: console.client,
+        push,
+        give_up: console.producers_give_up(),
+        bar: progress(items.count(), push.lines.is_some()),
+        counts: Counts { keys_are_own: push.key_prefix.is_none() && push.key.is_none(), ..Counts::default() },
+        batch_bytes_max: BATCH_BYTES_MAX,
+    };
+    let mut batch: Vec<Pending> = Vec::new();
     let (mut bytes, mut number) = (0, 0);
-    while let Some(item) = items.next().await? {
+    while let Some(Found { body, origin }) = items.next().await? {
         number += 1;
-        let size = item.len() + ITEM_OVERHEAD_BYTES;
-        // Kept back until something follows it: the last batch carries the seal.
-        if !batch.items.is_empty() && (batch.items.len() == BATCH_ITEMS_MAX || bytes + size > BATCH_BYTES_MAX)
-        {
-            send(desk, push, &mut batch, &mut tally, &bar).await?;
+        let size = body.len() + ITEM_OVERHEAD_BYTES;
+        // Held back until another item follows: the last batch carries the seal.
+        let is_full = batch.len() == BATCH_ITEMS_MAX || bytes + size > pusher.batch_bytes_max;
+        if is_full && !batch.is_empty() {
+            pusher.send(std::mem::take(&mut batch), false).await?;
             bytes = 0;
         }
         bytes += size;
         let delay_ms = push.delay.map(millis);
-        batch.items.push(PushItem { body: item.into(), key: keys.of_item(number), delay_ms });
+        let item = PushItem { body: body.into(), key: keys.of_item(number), delay_ms };
+        batch.push(Pending { item, origin, bytes: size });
     }
-    batch.seal = push.seal;
-    if push.seal || !batch.items.is_empty() {
-        send(desk, push, &mut batch, &mut tally, &bar).await?;
+    if push.seal || !batch.is_empty() {
+        pusher.send(batch, push.seal).await?;
     }
-    bar.finish_and_clear();
-    let Tally { items, duplicates } = tally;
-    if desk.json {
+    pusher.bar.finish_and_clear();
+    let counts = pusher.counts;
+    if console.json {
+        let Counts { items, duplicates, .. } = counts;
         return terminal::line(&json!({"pushed": items, "duplicates": duplicates, "sealed": push.seal}));
     }
     if push.ids {
         return Ok(());
     }
-    let again = if duplicates > 0 { format!(" ({duplicates} were there already)") } else { String::new() };
     let sealed = if push.seal { ", sealed" } else { "" };
-    terminal::line(&format!("pushed {items} items{again}{sealed}"))
+    terminal::line(&format!("{counts}{sealed}"))
 }
 
-async fn send(
-    desk: &Desk<'_>,
-    push: &Push,
-    batch: &mut PushBatch,
-    tally: &mut Tally,
-    bar: &ProgressBar,
-) -> Result<(), Fatal> {
-    let (queue, client) = (&push.which.queue, desk.client);
-    let asked =
-        persist(client.server(), desk.patience_of_producers(), async || client.push(queue, batch).await)
-            .await;
-    let pushed = asked.map_err(|failure| {
-        let so_far = tally.items;
-        failure
-            .fatal(format!("cannot push to queue {queue} of {}, {so_far} items were pushed", client.server()))
-    })?;
-    tally.items += pushed.items.len();
-    tally.duplicates += pushed.items.iter().filter(|item| item.duplicate).count();
-    bar.set_position(u64::try_from(tally.items).unwrap_or(u64::MAX));
-    if push.ids {
-        for item in &pushed.items {
-            terminal::line(&item.id)?;
+impl Pusher<'_> {
+    /// Pushes a batch, in halves if it is too large for the server. The last part carries the seal.
+    async fn send(&mut self, batch: Vec<Pending>, seal: bool) -> Result<(), Fatal> {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            match self.send_part(&part, seal && parts.is_empty()).await {
+                Ok(pushed) => self.note(&pushed)?,
+                Err(failure) if failure.is_too_large() && part.len() > 1 => {
+                    let bytes: usize = part.iter().map(|pending| pending.bytes).sum();
+                    self.batch_bytes_max = self.batch_bytes_max.min(bytes / 2);
+                    tracing::debug!(bytes, "the batch is too large for the server, sending it in halves");
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
+                }
+                Err(failure) => return Err(self.failed(failure, &part)),
+            }
         }
+        Ok(())
     }
-    batch.items.clear();
-    Ok(())
+
+    async fn send_part(&self, part: &[Pending], seal: bool) -> Result<Vec<PushedItem>, Failure> {
+        let (client, queue) = (self.client, &self.push.which.queue);
+        until_answered(client, self.give_up, async || match part {
+            [only] => Ok(vec![client.push_one(queue, &only.item, seal).await?]),
+            items => {
+                let items = items.iter().map(|pending| &pending.item).collect();
+                Ok(client.push_batch(queue, &PushBatch { items, seal }).await?.items)
+            }
+        })
+        .await
+    }
+
+    fn note(&mut self, pushed: &[PushedItem]) -> Result<(), Fatal> {
+        for item in pushed {
+            self.counts.items += 1;
+            self.counts.duplicates += u64::from(item.duplicate);
+            if self.push.ids {
+                terminal::line(&item.id)?;
+            }
+        }
+        self.bar.set_position(self.counts.items);
+        Ok(())
+    }
+
+    /// Names the queue, the item if it is to blame, and how far the push came.
+    fn failed(&self, failure: Failure, part: &[Pending]) -> Fatal {
+        let what = match part {
+            [only] if failure.is_about_the_item() => {
+                format!("{} ({}) ", only.origin, count_bytes(&only.item))
+            }
+            _ => String::new(),
+        };
+        let (queue, server) = (&self.push.which.queue, self.client.server());
+        let before = if self.counts.items > 0 { format!("; {} before", self.counts) } else { String::new() };
+        failure.fatal(format!("cannot push {what}to queue {queue} of {server}{before}"))
+    }
 }
 
-/// What makes a repeated push the same push.
+fn count_bytes(item: &PushItem) -> String {
+    count(u64::try_from(item.body.bytes().len()).unwrap_or(u64::MAX), "byte")
+}
+
+/// Makes a repeated push the same push.
 enum Keys {
     None,
     One(String),
@@ -105,7 +180,7 @@ impl Keys {
             }
             (Some(key), _) => Keys::One(key.clone()),
             (None, Some(prefix)) => Keys::Numbered(prefix.clone()),
-            // Nobody else's: it only makes this run's own repeats harmless.
+            // A random prefix: it only makes this run's own repeats harmless.
             (None, None) => Keys::Numbered(format!("{:016x}", fastrand::u64(..))),
         })
     }
@@ -119,7 +194,7 @@ impl Keys {
     }
 }
 
-/// Only for a person who looks at it while something else types the items.
+/// A progress bar, if a person watches and does not type the items.
 fn progress(count: Option<usize>, from_file: bool) -> ProgressBar {
     let typed = count.is_none() && !from_file && std::io::stdin().is_terminal();
     if typed || !std::io::stderr().is_terminal() {
@@ -135,4 +210,18 @@ fn progress(count: Option<usize>, from_file: bool) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_new_items_count_as_pushed() {
+        let said = |items, duplicates, keys_are_own| Counts { items, duplicates, keys_are_own }.to_string();
+        assert_eq!(said(1, 0, true), "pushed 1 item");
+        assert_eq!(said(2, 2, true), "pushed 2 items");
+        assert_eq!(said(3, 1, false), "pushed 2 items, 1 was there already");
+        assert_eq!(said(2000, 2000, false), "pushed 0 items, 2000 were there already");
+    }
 }

@@ -1,4 +1,4 @@
-//! A queue's name, as the server takes it; checked here so that it can be part of a path.
+//! A queue's name, checked by the server's rule so that it can be part of a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,28 @@ impl FromStr for QueueName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<QueueName, String> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let length = 1..=BYTES_MAX;
-        if length.contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('.') {
+        if length.contains(&text.len()) && text.chars().all(is_allowed) && !text.starts_with('.') {
             Ok(QueueName(text.to_owned()))
         } else {
-            Err("expected 1 to 128 of A-Z a-z 0-9 . _ -, not beginning with a dot".to_owned())
+            Err(format!(
+                "expected 1 to {BYTES_MAX} letters, digits, dots, underscores or dashes, and no dot at the start, \
+                 such as {}",
+                possible(text)
+            ))
         }
     }
+}
+
+/// A name that the server takes, as near to this one as is easy.
+fn possible(text: &str) -> String {
+    let replaced = text.trim().chars().map(|c| if is_allowed(c) { c } else { '-' });
+    let name: String = replaced.skip_while(|c| *c == '.').take(BYTES_MAX).collect();
+    if name.chars().any(|c| c.is_ascii_alphanumeric()) { name } else { "work-items".to_owned() }
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-".contains(c)
 }
 
 impl fmt::Display for QueueName {
@@ -33,12 +47,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_leave_their_place_in_a_path_are_refused() {
+    fn names_that_would_change_a_path_are_refused() {
         for good in ["keygen", "a.b_c-D9", &"x".repeat(128)] {
             assert_eq!(good.parse::<QueueName>().unwrap().to_string(), good);
         }
         for bad in ["", ".", "..", ".a", "a/b", "a?b", "a b", "ä", &"x".repeat(129)] {
             assert!(bad.parse::<QueueName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn hint_is_a_name_that_is_possible() {
+        for (bad, hint) in [("a b/ä", "a-b--"), ("..a", "a"), ("", "work-items"), ("ä", "work-items")] {
+            let error = bad.parse::<QueueName>().unwrap_err();
+            assert!(error.ends_with(&format!("such as {hint}")), "{error}");
+            assert!(hint.parse::<QueueName>().is_ok());
+        }
+        assert!(possible(&"x".repeat(200)).parse::<QueueName>().is_ok());
     }
 }

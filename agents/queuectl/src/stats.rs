@@ -1,7 +1,7 @@
-//! `queuectl stats`: one queue or all, once or again and again.
+//! `queuectl stats`: one queue or all of them, once or updated until interrupted.
 
 use crate::flags::Stats;
-use crate::manage::{Desk, text};
+use crate::manage::{Console, text, verdict};
 use hyper::Method;
 use kit::exit::Fatal;
 use kit::terminal;
@@ -10,18 +10,18 @@ use tokio::time::sleep;
 
 const COLUMNS: [&str; 7] = ["ready", "delayed", "leased", "dead", "acked", "died", "waiting"];
 
-pub(crate) async fn stats(desk: &Desk<'_>, stats: &Stats) -> Result<(), Fatal> {
+pub(crate) async fn stats(console: &Console<'_>, stats: &Stats) -> Result<(), Fatal> {
     loop {
         let path = match &stats.queue {
             Some(queue) => format!("/v1/queues/{queue}"),
             None => "/v1/queues".to_owned(),
         };
-        let answer = desk.ask(&Method::GET, &path, None).await;
+        let answer = console.ask(&Method::GET, &path, None).await;
         match answer {
-            Ok(answer) if desk.json => terminal::line(&answer)?,
+            Ok(answer) if console.json => terminal::line(&answer)?,
             Ok(answer) if stats.watch => terminal::again(&table(&answer))?,
             Ok(answer) => terminal::line(&table(&answer))?,
-            // Looked at again and again, a server may be away for a while.
+            // While it watches, the server may be away for a while.
             Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
             Err(fatal) => return Err(fatal),
         }
@@ -40,11 +40,16 @@ fn table(answer: &Value) -> String {
     let rows = queues.iter().map(|queue| {
         let numbers = COLUMNS.map(|column| text(&queue[column]));
         let oldest = queue["oldest_ready_ms"].as_u64().map_or_else(|| "-".to_owned(), terminal::age);
-        let sealed = if queue["sealed"] == Value::Bool(true) { ", sealed" } else { "" };
-        let verdict = format!("{}{sealed}", text(&queue["verdict"]));
-        [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, verdict]).collect()
+        [text(&queue["name"])].into_iter().chain(numbers).chain([oldest, state(queue)]).collect()
     });
     terminal::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
+}
+
+/// The verdict, and whether the queue is sealed or paused.
+fn state(queue: &Value) -> String {
+    let is = |word: &&str| queue[*word] == Value::Bool(true);
+    let words = ["sealed", "paused"].into_iter().filter(is).map(str::to_owned);
+    [verdict(queue)].into_iter().chain(words).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -54,10 +59,16 @@ mod tests {
     #[test]
     fn a_queue_is_a_row() {
         let queue = serde_json::json!({"name": "keygen", "verdict": "working", "sealed": true, "ready": 3,
-            "delayed": 0, "leased": 1, "dead": 0, "acked": 6, "died": 0, "waiting": 2, "oldest_ready_ms": 1520});
+            "delayed": 0, "leased": 1, "dead": 0, "failed": 0, "acked": 6, "died": 0, "waiting": 2, "oldest_ready_ms": 1520});
         let expected = "QUEUE   READY  DELAYED  LEASED  DEAD  ACKED  DIED  WAITING  OLDEST  VERDICT\n\
                         keygen      3        0       1     0      6     0        2      1s  working, sealed";
         assert_eq!(table(&queue), expected);
         assert_eq!(table(&serde_json::json!({"queues": [queue]})), expected);
+    }
+
+    #[test]
+    fn failed_items_are_part_of_the_verdict() {
+        let queue = serde_json::json!({"name": "ad", "verdict": "drained", "sealed": true, "failed": 5});
+        assert!(table(&queue).ends_with("  drained, 5 failed, sealed"), "{}", table(&queue));
     }
 }

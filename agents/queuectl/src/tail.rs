@@ -1,20 +1,20 @@
-//! The last line that a command wrote, in bounded memory.
+//! Keeps the last line that a command wrote, in bounded memory.
 //!
-//! Which of two pipes was written to last cannot be known, so what was said on stderr counts before what was
-//! said on stdout: the reason of a failure must not depend on who was scheduled when.
+//! The order of writes to two pipes cannot be known. So a line on stderr comes before one on stdout: the reason of a
+//! failure must not depend on scheduling.
 
-/// What the protocol takes as a reason.
+/// The protocol's bound for a reason.
 const REASON_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    /// Of each stream the last whole line with something in it, and the unfinished one.
+    /// The last whole line of each stream that is not blank, and the unfinished one.
     last: [Vec<u8>; 2],
     open: [Vec<u8>; 2],
 }
 
 impl Tail {
-    /// Takes what came on `stream`: 0 for stdout, 1 for stderr.
+    /// Takes bytes from `stream`: 0 for stdout, 1 for stderr.
     pub(crate) fn feed(&mut self, stream: usize, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let open = &mut self.open[stream];
@@ -30,8 +30,7 @@ impl Tail {
         }
     }
 
-    /// The last line with something in it; control characters are replaced, since they could fool whoever
-    /// looks at it in a terminal.
+    /// The last line that is not blank. Control characters are replaced, since they could mislead a reader in a terminal.
     pub(crate) fn line(&self) -> Option<String> {
         let ([out, err], [last_out, last_err]) = (&self.open, &self.last);
         let line = [err, last_err, out, last_out].into_iter().find(|line| !is_blank(line))?;
@@ -41,7 +40,7 @@ impl Tail {
     }
 }
 
-/// At most so many bytes, and no character cut.
+/// Cuts text to at most this many bytes, between characters.
 pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_last_line_with_something_in_it_on_stderr_before_stdout() {
+    fn last_line_of_stderr_comes_before_stdout() {
         assert_eq!(tail(&[]), None);
         assert_eq!(tail(&[(0, b"\n \n")]), None);
         assert_eq!(tail(&[(0, b"one\ntwo\n\n")]).unwrap(), "two");
@@ -81,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_has_a_bound_and_is_the_line_however_it_was_cut(
+        fn last_line_is_bounded_and_independent_of_chunks(
             lines in proptest::collection::vec("[a-zé]{1,2000}", 1..4),
             cut in 1..700_usize,
         ) {

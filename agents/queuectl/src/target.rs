@@ -1,4 +1,4 @@
-//! Where the server is, and one connection to it.
+//! The server's address, and connections to it.
 
 use crate::failure::Failure;
 use bytes::Bytes;
@@ -16,28 +16,27 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a batch of large items may come to.
+/// The size of an answer with a batch of large items has this bound.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// Where Debian, Alpine and the images built on them keep the public authorities.
+/// The public authorities, in Debian, Alpine and the images built on them.
 const PUBLIC_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// A server's address, out of its URL.
+/// A server's address, parsed from its URL.
 #[derive(Clone)]
 pub(crate) struct Target {
     server: Server,
-    /// What goes in front of `/v1`, without a slash at its end.
+    /// The path in front of `/v1`, without a slash at its end.
     prefix: String,
     authority: String,
 }
 
 impl Target {
-    /// `url` as in `http://queue:8080`; a path in it is kept in front of all others.
+    /// Parses a URL such as `http://queue:8080`. Its path is put in front of all others.
     pub(crate) fn parse(url: &str, files: &ClientFiles) -> Result<Target, Fatal> {
+        let example = if url.contains("/") || url.is_empty() { "queue:8080" } else { url };
         let bad = |why: &str| {
-            Fatal::new(
-                Exit::Usage,
-                format!("{url:?} is no URL such as http://queue:8080: {why} (see --server)"),
-            )
+            let message = format!("{url:?} is no URL such as http://{example}: {why} (see --server)");
+            Fatal::new(Exit::Usage, message)
         };
         let uri: Uri = url.parse().map_err(|_| bad("it cannot be parsed"))?;
         let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
@@ -75,7 +74,7 @@ impl Target {
     }
 }
 
-/// With the public authorities where none is named.
+/// Adds the public authorities, unless a file names others.
 fn trusting(files: &ClientFiles) -> Result<ClientFiles, Fatal> {
     let mut files = files.clone();
     if files.tls_ca.is_none() {
@@ -91,7 +90,7 @@ async fn handshake(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, Failure> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Failure::Broken)?;
-    // It ends with its sender; what went wrong is told to whoever waits for the answer.
+    // The task ends with its sender, which also reports errors.
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -99,7 +98,7 @@ async fn handshake(
 /// A connection that carries one request after the other.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// The same socket once more, to end a wait without losing its answer.
+    /// A second handle of the socket, to end a wait without losing its answer.
     socket: OwnedFd,
 }
 
@@ -133,8 +132,8 @@ impl Connection {
     }
 }
 
-/// Ends this side only. A server that has not answered yet sees that nobody waits any longer; an answer that
-/// is on its way, and the items that were leased with it, still arrives.
+/// Closes this side of the connection only. A server that has not answered yet sees that nobody waits any longer. An
+/// answer that is on its way, with the items that were leased, still arrives.
 pub(crate) fn end_our_side(socket: &OwnedFd) {
     let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
 }
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_host_port_and_what_goes_in_front_of_each_path() {
+    fn url_is_host_port_and_path_prefix() {
         let target = |url| Target::parse(url, &ClientFiles::default()).unwrap();
         let queue = target("http://queue");
         assert_eq!(
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_named() {
+    fn bad_url_is_named() {
         for url in
             ["queue:8080", "ftp://queue", "/v1", "http://", "http://me:secret@queue", "http://queue/?x=1"]
         {

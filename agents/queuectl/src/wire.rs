@@ -1,11 +1,11 @@
-//! The JSON of agents/queued/PROTOCOL.md, as far as this client says and reads it.
+//! The JSON of agents/queued/PROTOCOL.md, as far as this client sends and reads it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// As the protocol has durations.
+/// A duration as the protocol has it.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -59,8 +59,8 @@ pub(crate) struct PushItem {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct PushBatch {
-    pub(crate) items: Vec<PushItem>,
+pub(crate) struct PushBatch<'a> {
+    pub(crate) items: Vec<&'a PushItem>,
     pub(crate) seal: bool,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct PushedItem {
     pub(crate) duplicate: bool,
 }
 
-/// What a worker holds: ack, nack and extend name it.
+/// A lease, as ack, nack and extend name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Lease {
     pub(crate) id: String,
@@ -115,13 +115,13 @@ pub(crate) struct LeaseRequest<'a> {
     pub(crate) nack: &'a [Nack],
 }
 
-/// What a worker works for.
+/// The state of the queue in which a worker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Until {
-    /// Nothing ready, delayed or leased any more, in a queue that has held something; once sealed, only sealed
+    /// Nothing is ready, delayed or leased, and the queue is sealed, or has held items and was never sealed
     Drained,
-    /// Nothing ready or delayed any more: others may still be at work
+    /// Nothing is ready or delayed: others may still be at work
     Empty,
     /// Drained and sealed
     Sealed,
@@ -134,11 +134,17 @@ pub(crate) struct LeaseAnswer {
     pub(crate) items: Vec<Item>,
     pub(crate) done: bool,
     pub(crate) verdict: String,
+    /// Nothing is leased until the queue is resumed.
+    #[serde(default)]
+    pub(crate) paused: bool,
+    /// Items that died and were neither redriven nor deleted. Older servers do not send it.
+    #[serde(default)]
+    pub(crate) failed: u64,
     #[serde(default)]
     pub(crate) results: Vec<Outcome>,
 }
 
-/// An item that is this worker's for a while.
+/// A leased item.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Item {
     pub(crate) id: String,
@@ -161,7 +167,7 @@ pub(crate) struct Outcomes {
     pub(crate) results: Vec<Outcome>,
 }
 
-/// What became of an ack, nack or extend, in the order of the request.
+/// The result of an ack, nack or extend. Results are in the order of the request.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) id: String,
@@ -173,7 +179,7 @@ pub(crate) struct Outcome {
 pub(crate) enum Status {
     Ok,
     Lost,
-    /// A nack at the last attempt.
+    /// A nack of the last attempt.
     Dead,
 }
 
@@ -190,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_item_is_read_as_the_protocol_page_writes_it() {
+    fn item_of_the_protocol_page_is_read() {
         let text = r#"{"id":"5f","token":"9f2c","attempt":1,"pushed_at":"2026-11-21T09:47:20.123Z",
             "lease_ms":30000,"key":"k","content_type":"text/plain","body":"work-item-0"}"#;
         let item: Item = serde_json::from_str(text).unwrap();
@@ -201,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_are_no_text_travel_as_base64() {
+    fn binary_bodies_travel_as_base64() {
         let push = |bytes: &[u8]| PushItem { body: bytes.to_vec().into(), key: None, delay_ms: None };
         assert_eq!(serde_json::to_string(&push(b"a\n")).unwrap(), r#"{"body":"a\n"}"#);
         assert_eq!(serde_json::to_string(&push(&[0xff])).unwrap(), r#"{"body_base64":"/w=="}"#);
     }
 
     #[test]
-    fn a_nack_is_written_flat() {
+    fn nack_is_written_flat() {
         let lease = Lease { id: "5f".into(), token: "9f".into() };
         let nack = Nack { lease, reason: None, release: true };
         assert_eq!(serde_json::to_string(&nack).unwrap(), r#"{"id":"5f","token":"9f","release":true}"#);

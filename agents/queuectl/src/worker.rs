@@ -1,4 +1,4 @@
-//! `queuectl run`: takes items, has the command run for each, and says what became of them.
+//! `queuectl run`: leases items, runs the command for each, and reports the results.
 
 use crate::api::Client;
 use crate::children::Children;
@@ -6,9 +6,11 @@ use crate::failure::Failure;
 use crate::flags::Run;
 use crate::keeper::Keeper;
 use crate::output::Echo;
-use crate::patience::Patience;
 use crate::process::{Conclusion, Workshop};
+use crate::queue_notices::QueueNotices;
+use crate::retry::Retry;
 use crate::tally::Tally;
+use crate::verdict;
 use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, Outcome, Status, millis};
 use kit::exit::{Exit, Fatal};
 use kit::identity::Identity;
@@ -21,9 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// One request waits this long for an item or the verdict; shorter than the idle limits of proxies.
-const WAIT: Duration = Duration::from_secs(20);
-/// An answer without items that comes sooner is not asked for again at once.
+/// After an answer without items that comes sooner than this, the worker pauses.
 const TOO_SOON: Duration = Duration::from_secs(1);
 
 struct Worker {
@@ -31,6 +31,7 @@ struct Worker {
     run: Run,
     name: String,
     keeper: Keeper,
+    notices: QueueNotices,
     workshop: Workshop,
     stop: Stop,
     tally: Tally,
@@ -47,7 +48,10 @@ struct Report {
 
 enum Next {
     Items(VecDeque<(Item, CancellationToken)>),
-    Done,
+    /// The queue is done, and `failed` of its items died.
+    Done {
+        failed: u64,
+    },
     Stopped,
 }
 
@@ -67,8 +71,9 @@ pub(crate) async fn run(
     let worker = Arc::new(Worker {
         client,
         run: run.clone(),
-        name: Identity::of_this_process().name,
+        name: format!("{}/{}", Identity::of_this_process().name, std::process::id()),
         keeper: Keeper::default(),
+        notices: QueueNotices::new(run.which.queue.clone()),
         workshop,
         stop: stop.clone(),
         tally: Tally::default(),
@@ -79,51 +84,58 @@ pub(crate) async fn run(
         slots.spawn(async move { worker.work().await });
     }
     let work = async {
-        let mut result = Ok(());
+        let mut result = Ok(0);
         while let Some(slot) = slots.join_next().await {
-            let slot = slot.unwrap_or_else(|e| Err(Fatal::new(Exit::System, "a slot failed").because(e)));
-            if slot.is_err() {
-                // What ends one slot would end all: the others give their items back.
-                stop.begin_drain();
-                result = result.and(slot);
+            match slot.unwrap_or_else(|e| Err(Fatal::new(Exit::System, "a slot failed").because(e))) {
+                Ok(failed) => result = result.map(|before: u64| before.max(failed)),
+                Err(fatal) => {
+                    // The error would end every slot: the others give their items back.
+                    stop.begin_drain();
+                    result = result.and(Err(fatal));
+                }
             }
         }
         result
     };
     let result = tokio::select! {
         result = work => result,
-        () = worker.keeper.keep(&worker.client, &worker.run.which.queue) => Ok(()),
+        () = worker.keeper.keep(&worker.client, &worker.run.which.queue) => Ok(0),
         () = stop.abort.cancelled() => {
             children.signal_all(Signal::SIGKILL);
-            Ok(())
+            Ok(0)
         }
     };
     worker.tally.say();
+    let exit = match result {
+        Err(fatal) => Err(fatal),
+        Ok(_) if stop.drain.is_cancelled() => Ok(Exit::TryAgain),
+        Ok(failed) => verdict::conclude(&worker.client, run, failed).await,
+    };
     drop(slots);
     drop(worker);
     tokio::select! {
         _ = async { tokio::join!(out_written, err_written) } => {}
         () = stop.abort.cancelled() => {}
     }
-    result?;
-    Ok(if stop.drain.is_cancelled() { Exit::TryAgain } else { Exit::Ok })
+    exit
 }
 
 impl Worker {
-    /// One slot: an item after the other, until the server's verdict or the signal to stop.
-    async fn work(&self) -> Result<(), Fatal> {
+    /// Runs one slot: one item after the other, until the server's verdict or the signal to stop. Returns how many items
+    /// of the queue died, as far as the verdict says.
+    async fn work(&self) -> Result<u64, Fatal> {
         let mut report = Report::default();
         loop {
             match self.next(&mut report).await? {
                 Next::Items(items) => report = self.work_through(items).await?,
-                Next::Done => return Ok(()),
-                Next::Stopped => return self.tell(report).await,
+                Next::Done { failed } => return Ok(failed),
+                Next::Stopped => return self.tell(report).await.map(|()| 0),
             }
         }
     }
 
-    /// Works on a batch. What became of its last item goes with the next request, that of the others while
-    /// the next one is being worked on.
+    /// Works on a batch. The result of its last item goes with the next lease request, the others while the next item
+    /// is being worked on.
     async fn work_through(&self, mut items: VecDeque<(Item, CancellationToken)>) -> Result<Report, Fatal> {
         let mut report = Report::default();
         while let Some((item, lost)) = items.pop_front() {
@@ -137,11 +149,11 @@ impl Worker {
                 let _over = over.clone().drop_guard();
                 self.workshop.process(&self.run, &item, &lost).await
             };
-            let beside = async {
+            let meanwhile = async {
                 self.tell(std::mem::take(&mut report)).await?;
                 tokio::select! {
                     () = over.cancelled() => Ok(()),
-                    // Told to stop: what has not been begun need not wait for the present item's command.
+                    // Stopped: items that have not been begun need not wait for the present item's command.
                     () = self.stop.drain.cancelled() => {
                         let mut back = Report::default();
                         for (item, _) in waiting.drain(..) {
@@ -151,7 +163,7 @@ impl Worker {
                     }
                 }
             };
-            let (conclusion, told) = tokio::join!(processed, beside);
+            let (conclusion, told) = tokio::join!(processed, meanwhile);
             match conclusion {
                 Ok(conclusion) => self.note(&mut report, item.lease(), conclusion),
                 Err(fatal) => {
@@ -178,19 +190,19 @@ impl Worker {
             Conclusion::Lost => {
                 self.tally.count(&Conclusion::Lost);
                 tracing::warn!(item = lease.id, "the lease was lost, the command was stopped");
-                self.keeper.let_go([&lease]);
+                self.keeper.forget([&lease]);
             }
         }
     }
 
-    /// Delivers `report` and waits for items, in one request, for as long as it takes.
+    /// Delivers `report` and waits for items in one request, which is repeated until it is answered.
     async fn next(&self, report: &mut Report) -> Result<Next, Fatal> {
-        let mut patience = Patience::with(self.client.server());
+        let mut retry = Retry::of(&self.client);
         let stopping = &self.stop.drain;
         while !stopping.is_cancelled() {
             let request = LeaseRequest {
                 max: self.run.batch,
-                wait_ms: millis(WAIT),
+                wait_ms: millis(self.notices.wait()),
                 lease_ms: self.run.lease.map(millis),
                 until: self.run.until,
                 worker: &self.name,
@@ -200,11 +212,12 @@ impl Worker {
             let asked_at = Instant::now();
             match self.client.lease(&self.run.which.queue, &request, stopping).await {
                 Ok(answer) => {
-                    patience.succeeded();
+                    retry.succeeded();
+                    self.notices.exists(answer.paused);
                     self.delivered(report, &answer.results);
-                    let LeaseAnswer { items, done, verdict, .. } = answer;
+                    let LeaseAnswer { items, done, verdict, failed, .. } = answer;
                     if done {
-                        return Ok(Next::Done);
+                        return Ok(Next::Done { failed });
                     }
                     if !items.is_empty() {
                         let hold = |item: Item| {
@@ -216,36 +229,36 @@ impl Worker {
                     tracing::debug!(verdict, "nothing to do yet");
                 }
                 Err(failure) if failure.word() == "no_such_queue" => {
-                    // With the queue went whatever this worker held of it.
-                    patience.succeeded();
+                    // The queue is gone, and with it the leases of this worker.
+                    retry.succeeded();
                     self.delivered(report, &[]);
-                    tracing::debug!(queue = %self.run.which.queue, "waiting for the queue to be made");
+                    stopping.run_until_cancelled(self.notices.missing(&self.client)).await;
                 }
-                Err(Failure::Hurried) => {
+                Err(Failure::WaitEnded) => {
                     report.was_sent = true;
                     break;
                 }
                 Err(failure) if failure.may_pass() => {
                     report.was_sent |= may_be_carried_out(&failure);
-                    stopping.run_until_cancelled(patience.after(&failure)).await;
+                    stopping.run_until_cancelled(retry.after(&failure)).await;
                     continue;
                 }
                 Err(failure) => return Err(self.refused(failure)),
             }
             if asked_at.elapsed() < TOO_SOON {
-                stopping.run_until_cancelled(patience.pause()).await;
+                stopping.run_until_cancelled(retry.pause()).await;
             }
         }
         Ok(Next::Stopped)
     }
 
-    /// Delivers `report` by itself, for as long as it takes.
+    /// Delivers `report` without waiting for items.
     async fn tell(&self, report: Report) -> Result<(), Fatal> {
-        let (queue, mut patience) = (&self.run.which.queue, Patience::with(self.client.server()));
+        let (queue, mut retry) = (&self.run.which.queue, Retry::of(&self.client));
         let Report { ack, nack, was_sent } = report;
         let mut acks = Report { ack, nack: Vec::new(), was_sent };
         let mut nacks = Report { ack: Vec::new(), nack, was_sent };
-        // What goes back first: somebody may be waiting for it.
+        // Items that go back come first: another worker may be waiting for them.
         for part in [&mut nacks, &mut acks] {
             while !part.ack.is_empty() || !part.nack.is_empty() {
                 let answer = if part.nack.is_empty() {
@@ -258,13 +271,13 @@ impl Worker {
                     Err(failure) if failure.word() == "no_such_queue" => self.delivered(part, &[]),
                     Err(failure) if failure.may_pass() => {
                         part.was_sent |= may_be_carried_out(&failure);
-                        patience.after(&failure).await;
+                        retry.after(&failure).await;
                     }
                     Err(failure) => return Err(self.refused(failure)),
                 }
             }
         }
-        patience.succeeded();
+        retry.succeeded();
         Ok(())
     }
 
@@ -296,7 +309,7 @@ impl Worker {
         for (lease, conclusion) in acked.chain(nacked) {
             let is_lost = lost.contains(lease.id.as_str());
             self.tally.count(if is_lost { &Conclusion::Lost } else { &conclusion });
-            self.keeper.let_go([lease]);
+            self.keeper.forget([lease]);
         }
     }
 

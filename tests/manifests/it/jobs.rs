@@ -8,11 +8,14 @@ use kit::exit::Exit;
 /// Of `queuectl run`, for a command that cannot be executed and one that is not there.
 const COMMAND_REFUSED: [Exit; 2] = [Exit::Command(126), Exit::Command(127)];
 
+/// Of `queuectl run`: the queue is drained, but items died.
+const DEAD_ITEMS: i32 = 65;
+
 /// Which exit codes an action may be taken for: what a new pod would not do better fails the Job, what is not the work's
 /// fault is not counted.
 fn fitting(action: &str) -> Vec<i32> {
     let exits = match action {
-        "FailJob" => [&[Exit::Usage, Exit::Config][..], &COMMAND_REFUSED].concat(),
+        "FailJob" => [&[Exit::Usage, Exit::Data, Exit::Config][..], &COMMAND_REFUSED].concat(),
         "Ignore" => vec![Exit::TryAgain],
         _ => vec![],
     };
@@ -26,6 +29,15 @@ fn failure_policies_speak_of_the_agents_own_exit_codes() {
         let Some(rules) = rules else { return Vec::new() };
         let never = pod.spec.restart_policy.as_deref() == Some("Never");
         let mut wrong: Vec<String> = rules.iter().flat_map(|rule| misjudges(pod, rule)).collect();
+        let works = pod.containers().any(|c| run::of(pod, c).is_ok_and(|run| run.works_until.is_some()));
+        let fails_on_dead_items = rules.iter().any(|rule| {
+            rule.action == "FailJob"
+                && rule.on_exit_codes.as_ref().is_some_and(|codes| codes.values.contains(&DEAD_ITEMS))
+        });
+        wrong.extend(unless(
+            !works || fails_on_dead_items,
+            "add FailJob on 65: else a Job over dead items may be complete",
+        ));
         wrong.extend(unless(never, "a podFailurePolicy needs restartPolicy: Never"));
         wrong
     });

@@ -1,4 +1,4 @@
-//! How a worker ends: 0 only by the server's verdict, never after a signal.
+//! The end of a worker: 0 only by the server's verdict, never after a signal.
 
 use crate::queuectl::{command, stderr, stdout, work, worker};
 use crate::server::Server;
@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 use trial::{is_gone, processes_in, signal, wait_until};
 
-/// Until the worker's command has written `what`.
+/// Waits until the worker's command has written `what`.
 fn wait_for_output(child: &mut Child, what: &str) {
     let mut line = String::new();
     BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -20,7 +20,7 @@ fn wait_for_output(child: &mut Child, what: &str) {
 const WAITS: &str = "echo begun; while :; do read x || sleep 60 & wait; done";
 
 #[test]
-fn a_signal_reaches_the_command_its_item_goes_back_at_once_and_the_exit_code_is_75() {
+fn signal_returns_the_item_and_exits_with_75() {
     for sent in [Signal::SIGTERM, Signal::SIGINT] {
         let server = Server::with(&["a", "b"]);
         let mut child = worker(&server, &[], WAITS);
@@ -35,7 +35,7 @@ fn a_signal_reaches_the_command_its_item_goes_back_at_once_and_the_exit_code_is_
 }
 
 #[test]
-fn a_signal_during_start_up_exits_with_75() {
+fn signal_during_start_exits_with_75() {
     for sent in [Signal::SIGTERM, Signal::SIGINT] {
         let server = Server::with(&["a"]);
         let directory = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ fn a_signal_during_start_up_exits_with_75() {
 }
 
 #[test]
-fn a_command_that_ends_with_0_because_of_the_signal_has_not_done_its_item() {
+fn exit_code_0_after_a_signal_is_no_ack() {
     let server = Server::with(&["a"]);
     let script = "trap 'echo bye; exit 0' TERM; echo begun; while :; do :; done";
     let mut child = worker(&server, &[], script);
@@ -103,7 +103,7 @@ fn sigkill_at_any_moment_leaves_no_command_behind() {
 }
 
 #[test]
-fn a_command_that_ignores_the_signal_is_killed_after_the_grace_and_its_item_goes_back() {
+fn command_that_ignores_the_signal_is_killed() {
     let server = Server::with(&["a"]);
     let script = "trap '' TERM; echo begun; while :; do :; done";
     let mut child = worker(&server, &["--grace", "100ms"], script);
@@ -116,7 +116,7 @@ fn a_command_that_ignores_the_signal_is_killed_after_the_grace_and_its_item_goes
 }
 
 #[test]
-fn a_second_signal_ends_everything_at_once() {
+fn second_signal_aborts() {
     let server = Server::with(&["a"]);
     let script = "trap 'echo heard' TERM; echo begun; while :; do :; done";
     let mut child = worker(&server, &["--grace", "1h", "--drain-timeout", "2h"], script);
@@ -128,7 +128,7 @@ fn a_second_signal_ends_everything_at_once() {
 }
 
 #[test]
-fn what_was_leased_and_not_begun_goes_back_before_the_present_command_has_ended() {
+fn unstarted_items_are_released_at_once() {
     let server = Server::with(&["a", "b", "c"]);
     let directory = tempfile::tempdir().unwrap();
     let end = directory.path().join("end");
@@ -160,7 +160,7 @@ fn what_was_leased_and_not_begun_goes_back_before_the_present_command_has_ended(
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_items_and_what_was_leased_by_then_goes_back() {
+fn signal_ends_the_wait_for_items() {
     let server = Server::start();
     let child = worker(&server, &[], "exit 0");
     server.wait_until("it waits", |queue| queue.requests == ["lease"]);
@@ -171,7 +171,7 @@ fn a_signal_ends_the_wait_for_items_and_what_was_leased_by_then_goes_back() {
 }
 
 #[test]
-fn a_worker_without_a_server_ends_at_the_signal() {
+fn signal_ends_the_wait_for_a_server() {
     let mut server = Server::start();
     server.vanish();
     let mut child = worker(&server, &[], "exit 0");
@@ -186,7 +186,7 @@ fn a_worker_without_a_server_ends_at_the_signal() {
 }
 
 #[test]
-fn a_worker_waits_for_its_producer_and_for_what_others_hold() {
+fn worker_waits_for_leased_items_of_others() {
     let server = Server::start();
     let waiting = worker(&server, &[], "echo $ITEM");
     server.wait_until("it waits", |queue| queue.requests == ["lease"]);
@@ -204,7 +204,7 @@ fn a_worker_waits_for_its_producer_and_for_what_others_hold() {
 }
 
 #[test]
-fn nobody_ends_while_another_one_works_and_all_end_when_it_is_done() {
+fn all_workers_end_with_the_last_item() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
     let end = directory.path().join("end");
@@ -222,7 +222,7 @@ fn nobody_ends_while_another_one_works_and_all_end_when_it_is_done() {
 }
 
 #[test]
-fn the_state_to_end_at_is_the_servers_to_judge() {
+fn server_judges_the_final_state() {
     let server = Server::with(&["a"]);
     let output = work(&server, &["--until", "empty", "-j", "2"], "exit 0");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -231,9 +231,41 @@ fn the_state_to_end_at_is_the_servers_to_judge() {
     assert!(stderr(&output).contains("--until"), "{}", stderr(&output));
 }
 
+#[test]
+fn pause_is_reported_once_and_waited_out() {
+    let server = Server::with(&["a"]);
+    server.queue().paused = true;
+    let child = worker(&server, &[], "exit 0");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 4);
+    server.queue().paused = false;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("queue q is paused").count(), 1, "{said}");
+    assert!(said.contains("the queue is resumed"), "{said}");
+}
+
+#[test]
+fn items_that_died_are_part_of_the_verdict() {
+    let server = Server::with(&["a"]);
+    server.queue().failed = 5;
+    for flags in [&[][..], &["-j", "3"], &["--until", "empty"]] {
+        let output = work(&server, flags, "exit 0");
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        let said = stderr(&output);
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("queuectl: queue q is "), "{said}");
+        assert!(last.contains("5 items died") && last.contains("queuectl dead redrive -q q --all"), "{said}");
+    }
+    let output = work(&server, &["--allow-dead"], "exit 0");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    server.queue().failed = 0;
+    assert_eq!(work(&server, &[], "exit 0").status.code(), Some(0));
+}
+
 /// Needs the right to make namespaces, which root has on most machines.
 #[test]
-fn as_process_1_it_leaves_no_zombies_and_hears_its_signals() {
+fn process_1_reaps_zombies_and_takes_signals() {
     let can = std::process::Command::new("unshare").args(["-pf", "--mount-proc", "true"]).status();
     if !can.is_ok_and(|status| status.success()) {
         return eprintln!("no namespaces here: not checked");

@@ -1,11 +1,14 @@
-//! What goes wrong on the way: lost leases, lost answers, servers that are away.
+//! Faults: lost leases, lost answers, servers that are away or foreign, queues that are missing.
 
 use crate::queuectl::{command, run, stderr, stdout, work, worker};
 use crate::server::Server;
+use nix::sys::signal::Signal;
 use serde_json::json;
+use std::io::{Read, Write};
+use trial::signal;
 
 #[test]
-fn a_lease_is_extended_while_its_command_runs() {
+fn lease_is_extended_while_its_command_runs() {
     let server = Server::with(&["a"]);
     server.queue().lease_ms = 300;
     let directory = tempfile::tempdir().unwrap();
@@ -21,7 +24,7 @@ fn a_lease_is_extended_while_its_command_runs() {
 }
 
 #[test]
-fn a_lost_lease_stops_its_command_and_nothing_is_said_about_the_item_any_more() {
+fn lost_lease_stops_its_command() {
     let server = Server::with(&["a"]);
     server.queue().lease_ms = 300;
     server.queue().take_leases_away = true;
@@ -39,7 +42,7 @@ fn a_lost_lease_stops_its_command_and_nothing_is_said_about_the_item_any_more() 
 }
 
 #[test]
-fn an_ack_that_comes_too_late_is_said_and_does_no_harm() {
+fn late_ack_is_logged_and_harmless() {
     let server = Server::with(&["a", "b"]);
     let directory = tempfile::tempdir().unwrap();
     let end = directory.path().join("end");
@@ -58,7 +61,7 @@ fn an_ack_that_comes_too_late_is_said_and_does_no_harm() {
 }
 
 #[test]
-fn lost_answers_are_asked_for_again_and_nothing_is_lost_with_them() {
+fn lost_answers_lose_no_items() {
     let server = Server::with(&["a", "b", "c"]);
     // The first loses the items of the lease too: they come again when the lease is over.
     server.queue().lose_answers_to = vec!["lease"];
@@ -74,7 +77,7 @@ fn lost_answers_are_asked_for_again_and_nothing_is_lost_with_them() {
 }
 
 #[test]
-fn a_server_that_is_not_there_yet_is_waited_for() {
+fn missing_server_is_waited_for() {
     let mut server = Server::with(&["a"]);
     server.vanish();
     let child = worker(&server, &[], "echo $ITEM");
@@ -84,7 +87,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
-fn a_server_that_restarts_in_the_middle_loses_nothing_and_the_command_goes_on() {
+fn restart_of_the_server_is_survived() {
     let mut server = Server::with(&["a", "b"]);
     server.queue().lease_ms = 600;
     let directory = tempfile::tempdir().unwrap();
@@ -107,7 +110,7 @@ fn a_server_that_restarts_in_the_middle_loses_nothing_and_the_command_goes_on() 
 }
 
 #[test]
-fn trouble_of_the_server_is_waited_out_and_a_refusal_is_not() {
+fn server_errors_are_retried_and_refusals_are_not() {
     let server = Server::with(&["a"]);
     server.queue().refuse = Some(503);
     let child = worker(&server, &[], "echo $ITEM");
@@ -125,7 +128,110 @@ fn trouble_of_the_server_is_waited_out_and_a_refusal_is_not() {
 }
 
 #[test]
-fn the_token_is_read_anew_for_each_request() {
+fn server_that_is_not_queued_is_an_error() {
+    let server = Server::with(&["a"]);
+    for (status, text) in
+        [(404, "<!DOCTYPE html>\n<title>404"), (404, ""), (200, "<html>"), (501, ""), (302, "")]
+    {
+        server.queue().foreign_answer = Some((status, text));
+        for arguments in [
+            &["run", "-q", "q", "--", "true"][..],
+            &["push", "-q", "q", "x"],
+            &["push", "-q", "q", "x", "y"],
+            &["queues"],
+        ] {
+            let output = run(&server.url(), arguments, b"");
+            assert_eq!(output.status.code(), Some(1), "{status} {arguments:?}: {}", stderr(&output));
+            let said = stderr(&output);
+            assert!(
+                said.contains(&format!("this server is not queued: it answered with {status}")),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn server_that_does_not_speak_http_is_an_error() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n");
+        let _ = stream.read(&mut [0; 1 << 16]);
+    });
+    let output = run(&url, &["run", "-q", "q", "--", "true"], b"");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("something other than HTTP"), "{}", stderr(&output));
+    answering.join().unwrap();
+}
+
+#[test]
+fn proxy_that_has_lost_its_route_for_a_while_is_waited_out() {
+    let server = Server::with(&["a", "b"]);
+    let directory = tempfile::tempdir().unwrap();
+    let end = directory.path().join("end");
+    let script = "echo $ITEM; while [ ! -e $0 ]; do :; done";
+    let child =
+        command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
+    server.wait_until("it works", |queue| queue.leased.len() == 1);
+    server.queue().foreign_answer = Some((404, "default backend - 404"));
+    std::fs::write(end, "").unwrap();
+    server.wait_until("asked again", |queue| queue.requests.len() >= 3);
+    server.queue().foreign_answer = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "a\nb\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn outage_is_reported_once_for_all_jobs() {
+    let server = Server::with(&["a"]);
+    server.queue().refuse = Some(503);
+    let child = worker(&server, &["-j", "8"], "exit 0");
+    server.wait_until("all have asked again", |queue| queue.requests.len() >= 24);
+    server.queue().refuse = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(said.matches("queued is away").count(), 1, "{said}");
+    assert_eq!(said.matches("queued answers again").count(), 1, "{said}");
+}
+
+#[test]
+fn missing_queue_is_reported_once_for_all_jobs() {
+    let server = Server::start();
+    server.queue().missing = Some(vec!["keygen", "qq"]);
+    let child = worker(&server, &["-j", "3"], "exit 0");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 8);
+    signal(&child, Signal::SIGTERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    let said = stderr(&output);
+    let waits = "waiting for queue q to be made; did you mean qq? there are: keygen, qq";
+    assert_eq!(said.matches(waits).count(), 1, "{said}");
+
+    server.queue().missing = Some(vec!["keygen", "numbers"]);
+    let output = run(&server.url(), &["stats", "-q", "nubmers"], b"");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has no queue nubmers; did you mean numbers?"), "{}", stderr(&output));
+}
+
+#[test]
+fn missing_queue_is_waited_for() {
+    let server = Server::with(&["a"]);
+    server.queue().missing = Some(vec![]);
+    let child = worker(&server, &[], "exit 0");
+    server.wait_until("asked again", |queue| queue.requests.len() >= 3);
+    server.queue().missing = None;
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("waiting for queue q to be made; there are no queues yet"), "{said}");
+    assert!(said.contains("the queue exists now"), "{said}");
+}
+
+#[test]
+fn token_is_read_for_each_request() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");

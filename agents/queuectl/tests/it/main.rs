@@ -3,6 +3,7 @@
 
 mod ending;
 mod faults;
+mod items;
 mod push;
 mod queuectl;
 mod real;

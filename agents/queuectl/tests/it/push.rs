@@ -10,7 +10,7 @@ fn bodies(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn arguments_files_and_the_lines_of_stdin_become_items() {
+fn arguments_files_and_lines_become_items() {
     let server = Server::start();
     let push = |arguments: &[&str], input: &[u8]| {
         let output = run(&server.url(), &[&["push", "-q", "q"], arguments].concat(), input);
@@ -36,7 +36,7 @@ fn arguments_files_and_the_lines_of_stdin_become_items() {
 }
 
 #[test]
-fn many_lines_go_in_batches_and_the_seal_with_the_last_of_them() {
+fn last_batch_carries_the_seal() {
     let server = Server::start();
     let input: String = (0..2500).map(|i| format!("{i}\n")).collect();
     let output = run(&server.url(), &["push", "-q", "q", "--seal"], input.as_bytes());
@@ -46,24 +46,25 @@ fn many_lines_go_in_batches_and_the_seal_with_the_last_of_them() {
 }
 
 #[test]
-fn a_push_whose_answer_was_lost_is_repeated_and_pushes_nothing_twice() {
+fn repeated_push_has_no_duplicates() {
     let server = Server::start();
     server.queue().lose_answers_to = vec!["batch"];
     let output = run(&server.url(), &["push", "-q", "q", "a", "b"], b"");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stdout(&output), "pushed 2 items (2 were there already)\n");
+    // The duplicates are this run's own repeat, not items that somebody else had pushed.
+    assert_eq!(stdout(&output), "pushed 2 items\n");
     assert_eq!(server.queue().requests, ["batch"; 2]);
     assert_eq!(bodies(&server), ["a", "b"]);
 }
 
 #[test]
-fn keys_make_the_same_push_harmless() {
+fn keys_make_a_push_repeatable() {
     let server = Server::start();
     for (arguments, said) in [
-        (&["--key", "k", "a"][..], "pushed 1 items\n"),
-        (&["--key", "k", "other"], "pushed 1 items (1 were there already)\n"),
+        (&["--key", "k", "a"][..], "pushed 1 item\n"),
+        (&["--key", "k", "other"], "pushed 0 items, 1 was there already\n"),
         (&["--key-prefix", "p", "x", "y"], "pushed 2 items\n"),
-        (&["--key-prefix", "p", "x", "y", "z"], "pushed 3 items (2 were there already)\n"),
+        (&["--key-prefix", "p", "x", "y", "z"], "pushed 1 item, 2 were there already\n"),
     ] {
         let output = run(&server.url(), &[&["push", "-q", "q"], arguments].concat(), b"");
         assert_eq!(stdout(&output), said, "{}", stderr(&output));
@@ -74,7 +75,7 @@ fn keys_make_the_same_push_harmless() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line_and_an_exit_code() {
+fn errors_are_one_line_and_an_exit_code() {
     let mut server = Server::start();
     let url = server.url();
     server.queue().refuse = Some(409);
@@ -95,13 +96,62 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
     code(&["--tls-ca", "/does/not/exist", "--server", "https://localhost", "queues"], 78, "/does/not/exist");
     server.vanish();
     code(&["push", "-q", "q", "--give-up", "0s", "a"], 75, "cannot push to queue q");
-    code(&["queues"], 75, "did not do it");
+    code(&["queues"], 75, "failed: cannot connect");
+}
+
+#[test]
+fn single_item_is_sent_raw() {
+    let server = Server::start();
+    server.queue().request_bytes_max = 1000;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("binary");
+    // Every byte takes four thirds of its room in base64, and more in JSON.
+    std::fs::write(&file, [0xff; 900]).unwrap();
+    let path = file.to_str().unwrap();
+    let arguments = ["push", "-q", "q", "--seal", "--key", "a/b&c", "-f", path];
+    let output = run(&server.url(), &arguments, b"");
+    assert_eq!(stdout(&output), "pushed 1 item, sealed\n", "{}", stderr(&output));
+    let queue = server.queue();
+    assert_eq!((queue.requests.as_slice(), queue.sealed), (&["items".to_owned()][..], true));
+    assert_eq!(queue.ready[0].key.as_deref(), Some("a/b&c"));
+    assert!(queue.ready[0].body["body_base64"].as_str().unwrap().starts_with("////"));
+}
+
+#[test]
+fn batch_that_is_too_large_is_split() {
+    let server = Server::start();
+    server.queue().request_bytes_max = 3000;
+    let input: String = (0..100).map(|i| format!("{i:0>100}\n")).collect();
+    let output = run(&server.url(), &["push", "-q", "q", "--seal"], input.as_bytes());
+    assert_eq!(stdout(&output), "pushed 100 items, sealed\n", "{}", stderr(&output));
+    assert_eq!(bodies(&server), input.lines().collect::<Vec<_>>());
+    assert!(server.queue().sealed);
+}
+
+#[test]
+fn item_that_is_too_large_is_named() {
+    let server = Server::start();
+    server.queue().request_bytes_max = 1000;
+    let long = "x".repeat(2000);
+    let input = format!("short\n\n{long}\nnever pushed\n");
+    let output = run(&server.url(), &["push", "-q", "q", "--seal"], input.as_bytes());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("cannot push line 3 of stdin (2000 bytes) to queue q"), "{said}");
+    assert!(said.contains("; pushed 1 item before: at most a few bytes (413 too_large)"), "{said}");
+    assert!(!server.queue().sealed);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("large");
+    std::fs::write(&file, &long).unwrap();
+    let path = file.to_str().unwrap();
+    let output = run(&server.url(), &["push", "-q", "q", "-f", path], b"");
+    assert!(stderr(&output).contains(&format!("cannot push {path} (2000 bytes)")), "{}", stderr(&output));
 }
 
 /// `script` gives it a terminal.
 #[test]
 #[ignore = "needs script of util-linux: just test-programs"]
-fn a_terminal_shows_how_far_it_is_and_a_file_does_not() {
+fn only_a_terminal_gets_a_progress_bar() {
     let server = Server::start();
     let script = format!("seq 5000 | {} push -q q", env!("CARGO_BIN_EXE_queuectl"));
     let mut terminal = std::process::Command::new("script");

@@ -1,6 +1,6 @@
-//! The worker and the real server together: drained is one verdict for all.
+//! queuectl and the real server together.
 
-use crate::queuectl::{command, stderr, stdout};
+use crate::queuectl::{command, run, stderr, stdout};
 use crate::server::Port;
 use kit::daemon::Context;
 use kit::stop::Stop;
@@ -73,7 +73,7 @@ fn worker(queued: &Queued, directory: &Path) -> Child {
 }
 
 #[test]
-fn thirty_workers_some_of_them_killed_end_with_0_when_all_is_done_and_none_before() {
+fn surviving_workers_end_when_all_is_done() {
     let queued = Queued::start();
     queued.ask(&[
         "create",
@@ -129,37 +129,80 @@ fn thirty_workers_some_of_them_killed_end_with_0_when_all_is_done_and_none_befor
 }
 
 #[test]
-fn a_poison_item_ends_as_a_dead_letter_with_its_reason_and_can_be_redriven() {
+fn poison_item_dies_and_can_be_redriven() {
     let queued = Queued::start();
     queued.ask(&["create", "-q", "q", "--max-attempts", "2", "--backoff", "0s", "--give-up", "30s"]);
     queued.ask(&["push", "-q", "q", "good", "bad"]);
     let script = "echo cannot do $ITEM >&2; [ $ITEM = good ]";
-    queued.ask(&["run", "-q", "q", "--", "sh", "-c", script]);
+    let output = command(&queued.url, ["run", "-q", "q", "--", "sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
     let dead = queued.ask(&["dead", "list", "-q", "q"]);
-    assert!(dead.contains("dead  2  bad  cannot do bad") && !dead.contains("good"), "{dead}");
-    assert_eq!(queued.ask(&["dead", "redrive", "-q", "q", "--all"]), "redriven 1\n");
+    assert!(dead.contains("dead          2  bad   cannot do bad") && !dead.contains("good"), "{dead}");
+    assert_eq!(queued.ask(&["dead", "redrive", "-q", "q", "--all"]), "redriven 1 item\n");
     queued.ask(&["run", "-q", "q", "--", "true"]);
     assert_eq!((queued.stats()["acked"].clone(), queued.stats()["dead"].clone()), (2.into(), 0.into()));
 }
 
 #[test]
-fn the_other_subcommands_speak_the_servers_language() {
+fn worker_fails_when_every_item_died() {
+    let queued = Queued::start();
+    queued.ask(&["create", "-q", "q", "--max-attempts", "1", "--give-up", "30s"]);
+    queued.ask(&["push", "-q", "q", "--seal", "1", "2", "3", "4", "5"]);
+    let work = |flags: &[&str], program: &str| {
+        let arguments = [&["run", "-q", "q"], flags, &["--", program]].concat();
+        command(&queued.url, arguments).output().unwrap()
+    };
+    // The second one comes to a queue that is drained already, as the replacement of a Job's pod does.
+    for output in [work(&["-j", "2"], "false"), work(&[], "true")] {
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        assert!(stderr(&output).contains("queue q is drained, but 5 items died"), "{}", stderr(&output));
+    }
+    assert!(queued.ask(&["stats"]).contains("drained, 5 failed, sealed"));
+    assert_eq!(work(&["--allow-dead"], "true").status.code(), Some(0));
+    queued.ask(&["dead", "redrive", "-q", "q", "--all"]);
+    let output = work(&[], "true");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn items_in_a_dead_letter_queue_count_as_dead() {
+    let queued = Queued::start();
+    let settings = ["--max-attempts", "1", "--dead-letter-queue", "graves", "--give-up", "30s"];
+    queued.ask(&[&["create", "-q", "q"][..], &settings].concat());
+    queued.ask(&["push", "-q", "q", "--seal", "a"]);
+    let output = command(&queued.url, ["run", "-q", "q", "--", "false"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+    assert!(stderr(&output).contains("they are in queue graves"), "{}", stderr(&output));
+}
+
+#[test]
+fn empty_sealed_queue_is_drained() {
+    let queued = Queued::start();
+    let output = run(&queued.url, &["push", "-q", "q", "--seal", "--give-up", "30s"], b"");
+    assert_eq!(stdout(&output), "pushed 0 items, sealed\n", "{}", stderr(&output));
+    queued.ask(&["run", "-q", "q", "--", "true"]);
+}
+
+#[test]
+fn other_subcommands_match_the_server() {
     let queued = Queued::start();
     assert!(queued.ask(&["create", "-q", "q", "--give-up", "30s", "--max-items", "9"]).contains("max_items"));
     assert!(queued.ask(&["configure", "-q", "q", "--lease", "1m"]).contains("lease_ms            60000"));
-    assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, pending\n");
+    assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, drained\n");
     assert_eq!(queued.ask(&["unseal", "-q", "q"]), "q is open, pending\n");
     assert_eq!(queued.ask(&["push", "-q", "q", "a", "b"]), "pushed 2 items\n");
-    assert!(queued.ask(&["peek", "-q", "q", "--state", "ready", "-n", "1"]).ends_with("ready  0  a\n"));
+    assert!(
+        queued.ask(&["peek", "-q", "q", "--state", "ready", "-n", "1"]).ends_with("ready         0  a\n")
+    );
     assert!(queued.ask(&["stats"]).contains("working"));
     assert_eq!(queued.ask(&["queues"]), "q\n");
-    assert_eq!(queued.ask(&["drain", "-q", "q"]), "removed 2\n");
+    assert_eq!(queued.ask(&["drain", "-q", "q"]), "removed 2 items\n");
     assert_eq!(queued.ask(&["delete", "-q", "q", "--json"]), "{}\n");
     assert_eq!(queued.ask(&["queues"]), "");
 }
 
 #[test]
-fn over_tls_the_server_must_be_who_it_claims_to_be_and_the_token_must_have_the_right() {
+fn tls_name_and_token_are_checked() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = directory.path().join(name);

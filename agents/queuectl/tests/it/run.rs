@@ -1,4 +1,4 @@
-//! What a command is given, and what its end means for its item.
+//! The input of a command, and the effect of its exit code on the item.
 
 use crate::queuectl::{command, run, stderr, stdout, work};
 use crate::server::Server;
@@ -7,7 +7,7 @@ use serde_json::json;
 use trial::{is_gone, wait_until};
 
 #[test]
-fn each_item_comes_on_stdin_in_the_environment_and_in_the_arguments_and_is_acked() {
+fn item_is_on_stdin_in_variables_and_arguments() {
     let server = Server::with(&["one", "t w o", "{}"]);
     let script = r#"printf '%s|%s|%s|%s|%s\n' "$(cat)" "$ITEM" "$1" "$ITEM_ID" "$ITEM_ATTEMPT""#;
     let arguments = ["run", "-q", "q", "--", "sh", "-c", script, "sh", "<{}>"];
@@ -22,14 +22,14 @@ fn each_item_comes_on_stdin_in_the_environment_and_in_the_arguments_and_is_acked
 }
 
 #[test]
-fn the_ack_of_one_item_and_the_lease_of_the_next_are_one_request() {
+fn ack_and_next_lease_are_one_request() {
     let server = Server::with(&["a", "b", "c"]);
     assert_eq!(work(&server, &[], "exit 0").status.code(), Some(0));
     assert_eq!(server.queue().requests, ["lease"; 4]);
 }
 
 #[test]
-fn the_reason_of_a_failure_is_the_last_line_of_the_output() {
+fn reason_is_the_last_line_of_output() {
     let server = Server::with(&["a", "b", "c", "d"]);
     let script = r#"case $ITEM in
         a) echo out; echo 'no such key' >&2; exit 3;;
@@ -46,7 +46,7 @@ fn the_reason_of_a_failure_is_the_last_line_of_the_output() {
 }
 
 #[test]
-fn a_failed_item_comes_again_with_its_attempt_counted() {
+fn failed_item_is_retried() {
     let server = Server::with(&["a"]);
     server.queue().retry_failed = true;
     let output = work(&server, &[], "echo attempt $ITEM_ATTEMPT; [ $ITEM_ATTEMPT = 3 ]");
@@ -55,7 +55,7 @@ fn a_failed_item_comes_again_with_its_attempt_counted() {
 }
 
 #[test]
-fn bytes_that_are_no_text_arrive_whole_and_what_a_variable_cannot_hold_is_said() {
+fn binary_items_arrive_whole() {
     let server = Server::start();
     server.put(json!({"body_base64": "/2EAYg=="})); // ff 61 00 62
     let script = "od -An -tx1; echo ${ITEM-unset}";
@@ -75,14 +75,14 @@ fn bytes_that_are_no_text_arrive_whole_and_what_a_variable_cannot_hold_is_said()
 }
 
 #[test]
-fn a_command_need_not_read_its_item() {
+fn command_need_not_read_its_item() {
     let server = Server::with(&[&"x".repeat(1 << 20), "short"]);
     assert_eq!(work(&server, &[], "exit 0").status.code(), Some(0));
     assert_eq!(server.queue().acked.len(), 2);
 }
 
 #[test]
-fn several_at_once_keep_their_lines_whole() {
+fn parallel_commands_keep_lines_whole() {
     let items: Vec<String> = (0..40).map(|i| i.to_string()).collect();
     let server = Server::with(&items.iter().map(String::as_str).collect::<Vec<_>>());
     let output = work(&server, &["-j", "4"], "printf 'item '; printf '%s\\n' $ITEM; printf end");
@@ -116,7 +116,7 @@ fn long_lines_of_several_commands_never_mix() {
 }
 
 #[test]
-fn the_command_does_not_inherit_the_queue_of_its_worker() {
+fn command_does_not_inherit_the_queue_of_its_worker() {
     let server = Server::with(&["a"]);
     let script = "echo ${QUEUECTL_QUEUE-unset} $QUEUE_URL";
     let mut work = command(&server.url(), ["run", "--", "sh", "-c", script]);
@@ -126,7 +126,7 @@ fn the_command_does_not_inherit_the_queue_of_its_worker() {
 }
 
 #[test]
-fn jobs_work_at_the_same_time() {
+fn jobs_run_at_the_same_time() {
     let server = Server::with(&["a", "b", "c"]);
     let directory = tempfile::tempdir().unwrap();
     // Each waits for all the others: one after the other they would never end.
@@ -137,7 +137,7 @@ fn jobs_work_at_the_same_time() {
 }
 
 #[test]
-fn a_batch_is_leased_at_once_and_each_of_its_items_is_judged() {
+fn batch_is_leased_at_once() {
     let server = Server::with(&["a", "b", "c", "d", "e"]);
     let output = work(&server, &["--batch", "3"], "echo $ITEM; [ $ITEM != b ]");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -149,7 +149,7 @@ fn a_batch_is_leased_at_once_and_each_of_its_items_is_judged() {
 }
 
 #[test]
-fn a_command_that_takes_too_long_is_stopped_with_all_that_it_started() {
+fn timeout_stops_the_command_and_its_children() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
     let child = directory.path().join("child");
@@ -166,7 +166,7 @@ fn a_command_that_takes_too_long_is_stopped_with_all_that_it_started() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_ends_the_worker_and_costs_the_item_no_attempt() {
+fn command_that_cannot_run_costs_no_attempt() {
     let server = Server::with(&["a"]);
     for (program, code) in [("/does/not/exist", 127), ("/etc/passwd", 126)] {
         let output = run(&server.url(), &["run", "-q", "q", "--", program], b"");
@@ -179,7 +179,7 @@ fn a_command_that_cannot_be_run_ends_the_worker_and_costs_the_item_no_attempt() 
 }
 
 #[test]
-fn what_a_command_leaves_behind_is_not_waited_for() {
+fn orphans_are_not_waited_for() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
     // It ends with the directory, however this test ends.
@@ -190,7 +190,7 @@ fn what_a_command_leaves_behind_is_not_waited_for() {
 }
 
 #[test]
-fn nobody_reading_the_output_does_not_end_the_work() {
+fn closed_stdout_does_not_end_the_work() {
     let server = Server::with(&["a", "b", "c"]);
     let mut child = crate::queuectl::worker(&server, &[], "echo $ITEM");
     drop(child.stdout.take());

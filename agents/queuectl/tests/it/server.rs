@@ -1,11 +1,13 @@
-//! A stand-in for queued: as much of the protocol as a worker meets, and the faults that queued has not.
+//! A fake queued: the part of the protocol that queuectl uses, with faults on demand.
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kit::accept::Gate;
 use kit::allow::AllowList;
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ pub(crate) struct Item {
     pub(crate) attempts: u64,
 }
 
-/// The one queue, what was said about its items, and what is to go wrong.
+/// The only queue, the reports about its items, and the faults to inject.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) ready: VecDeque<Item>,
@@ -43,6 +45,16 @@ pub(crate) struct Queue {
     /// Every lease is taken away at the next extension.
     pub(crate) take_leases_away: bool,
     pub(crate) refuse: Option<u16>,
+    /// Requests are answered with this, as by a server that is not queued.
+    pub(crate) foreign_answer: Option<(u16, &'static str)>,
+    /// The queue does not exist; the other queues do.
+    pub(crate) missing: Option<Vec<&'static str>>,
+    /// Longer requests are refused. 0: no bound.
+    pub(crate) request_bytes_max: usize,
+    /// No items are leased.
+    pub(crate) paused: bool,
+    /// The items of the verdict that died.
+    pub(crate) failed: u64,
     pub(crate) requests: Vec<String>,
     pub(crate) authorization: Option<String>,
     numbers: u64,
@@ -130,8 +142,13 @@ impl Server {
         };
         let allow = watch::channel(AllowList::new(&["any".parse().unwrap()])).1;
         let gate = Gate::new(listener, Arc::new(Semaphore::new(1000)), allow);
-        let router =
-            Router::new().route("/v1/queues/{name}/{action}", post(answer)).with_state(self.shared.clone());
+        let router = Router::new()
+            .route("/v1/stats", get(stats))
+            .route("/v1/queues", get(queues))
+            .route("/v1/queues/{name}", get(queue))
+            .route("/v1/queues/{name}/items/{action}", post(change_items))
+            .route("/v1/queues/{name}/{action}", post(answer).get(search))
+            .with_state(self.shared.clone());
         let quit = CancellationToken::new();
         let serving = self.runtime.spawn(kit::http::serve(gate, router, quit.clone(), quit.clone()));
         self.running = Some((quit, serving));
@@ -224,6 +241,7 @@ impl Queue {
 async fn answer(
     State(shared): State<Shared>,
     Path((_, action)): Path<(String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -239,23 +257,44 @@ async fn answer(
             let refusal = json!({"error": "refused", "message": "as told"}).to_string();
             return (StatusCode::from_u16(status).unwrap(), refusal).into_response();
         }
+        if let Some((status, text)) = queue.foreign_answer {
+            return (StatusCode::from_u16(status).unwrap(), text).into_response();
+        }
+        if queue.missing.is_some() && action == "lease" {
+            shared.queue.1.notify_all();
+            return no_such_queue();
+        }
+        if queue.request_bytes_max > 0 && body.len() > queue.request_bytes_max {
+            shared.queue.1.notify_all();
+            let refusal = json!({"error": "too_large", "message": "at most a few bytes"}).to_string();
+            return (StatusCode::PAYLOAD_TOO_LARGE, refusal).into_response();
+        }
         match action.as_str() {
             "ack" => results.extend(each("items").iter().map(|lease| queue.settle(lease, false))),
             "nack" => results.extend(each("items").iter().map(|lease| queue.settle(lease, true))),
             "extend" => results.extend(each("items").iter().map(|lease| queue.extend(lease))),
             "batch" => results.extend(each("items").into_iter().map(|item| queue.push(item))),
+            "items" => {
+                let mut item = match std::str::from_utf8(&body) {
+                    Ok(text) => json!({"body": text}),
+                    Err(_) => json!({"body_base64": STANDARD.encode(&body)}),
+                };
+                item["key"] = query.get("key").cloned().into();
+                results.push(queue.push(item));
+            }
             "lease" => {
                 results.extend(each("ack").iter().map(|lease| queue.settle(lease, false)));
                 results.extend(each("nack").iter().map(|lease| queue.settle(lease, true)));
             }
             _ => {}
         }
-        queue.sealed |= request["seal"] == true || action == "seal";
+        queue.sealed |= request["seal"] == true || query.contains_key("seal") || action == "seal";
     }
     shared.changed.notify_waiters();
     shared.queue.1.notify_all();
     let answer = match action.as_str() {
         "lease" => lease(&shared, &request, &results).await,
+        "items" => results[0].clone(),
         "batch" => json!({"items": results, "sealed": request["seal"]}),
         _ => json!({"results": results, "verdict": "working"}),
     };
@@ -271,6 +310,66 @@ async fn answer(
     (if lost { StatusCode::CONFLICT } else { StatusCode::OK }, answer.to_string()).into_response()
 }
 
+fn no_such_queue() -> Response {
+    let refusal = json!({"error": "no_such_queue", "message": "there is no such queue"}).to_string();
+    (StatusCode::NOT_FOUND, refusal).into_response()
+}
+
+/// Searches one item for each request, as a server does that bounds the work of a request.
+async fn search(State(shared): State<Shared>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let mut queue = shared.queue.0.lock().unwrap();
+    queue.requests.push("search".to_owned());
+    let after = query.get("after").cloned().unwrap_or_default();
+    let mut later = queue.ready.iter().filter(|item| item.id > after);
+    let Some(item) = later.next() else { return json!({"items": []}).to_string().into_response() };
+    let is_found = item.body["body"].as_str().unwrap().contains(&query["text"]);
+    let found =
+        is_found.then(|| json!({"id": item.id, "state": "ready", "attempts": 0, "body": item.body["body"]}));
+    let mut answer = json!({"items": found.into_iter().collect::<Vec<_>>()});
+    if later.next().is_some() {
+        answer["next"] = item.id.clone().into();
+    }
+    answer.to_string().into_response()
+}
+
+/// Deletes or moves at most two items with one request.
+async fn change_items(State(shared): State<Shared>, body: Bytes) -> Response {
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let ids = request["ids"].as_array().unwrap();
+    let mut queue = shared.queue.0.lock().unwrap();
+    let mut count = 0;
+    queue.ready.retain(|item| {
+        let is_meant = count < 2 && ids.iter().any(|id| *id == item.id);
+        count += usize::from(is_meant);
+        !is_meant
+    });
+    json!({ "count": count }).to_string().into_response()
+}
+
+async fn stats(State(shared): State<Shared>) -> Response {
+    let others = shared.queue.0.lock().unwrap().missing.as_ref().map_or(0, Vec::len);
+    json!({"queues": others}).to_string().into_response()
+}
+
+async fn queues(State(shared): State<Shared>) -> Response {
+    let queue = shared.queue.0.lock().unwrap();
+    if let Some((status, text)) = queue.foreign_answer {
+        return (StatusCode::from_u16(status).unwrap(), text).into_response();
+    }
+    let names = queue.missing.iter().flatten();
+    json!({"queues": names.map(|name| json!({"name": name})).collect::<Vec<_>>()}).to_string().into_response()
+}
+
+async fn queue(State(shared): State<Shared>) -> Response {
+    let queue = shared.queue.0.lock().unwrap();
+    if queue.missing.is_some() {
+        return no_such_queue();
+    }
+    json!({"verdict": queue.verdict(), "dead": queue.failed, "failed": queue.failed})
+        .to_string()
+        .into_response()
+}
+
 async fn lease(shared: &Shared, request: &Value, results: &[Value]) -> Value {
     loop {
         let changed = shared.changed.notified();
@@ -278,12 +377,14 @@ async fn lease(shared: &Shared, request: &Value, results: &[Value]) -> Value {
         changed.as_mut().enable();
         {
             let mut queue = shared.queue.0.lock().unwrap();
-            let items = queue.lease(request["max"].as_u64().unwrap());
+            let max = if queue.paused { 0 } else { request["max"].as_u64().unwrap() };
+            let items = queue.lease(max);
             let verdict = queue.verdict();
-            if !items.is_empty() || verdict == "drained" {
+            if !items.is_empty() || verdict == "drained" || queue.paused {
                 shared.queue.1.notify_all();
-                let done = items.is_empty();
-                return json!({"items": items, "done": done, "verdict": verdict, "sealed": queue.sealed, "results": results});
+                let done = items.is_empty() && verdict == "drained";
+                return json!({"items": items, "done": done, "verdict": verdict, "sealed": queue.sealed,
+                    "failed": queue.failed, "paused": queue.paused, "results": results});
             }
         }
         changed.await;
