@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -207,7 +207,7 @@ async fn wait_for_room(tcp: &TcpStream, Shared { intake, abort, .. }: &Shared) -
 async fn has_half_closed(tcp: &TcpStream) -> bool {
     tokio::select! {
         biased;
-        ready = tcp.ready(Interest::READABLE) => ready.is_ok_and(|ready| ready.is_read_closed()),
+        ready = tcp.ready(Interest::READABLE) => ready.is_ok_and(Ready::is_read_closed),
         () = std::future::ready(()) => false,
     }
 }

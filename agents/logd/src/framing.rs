@@ -238,16 +238,25 @@ impl Framing {
                 self.complete(&input[..end], emit, tally);
                 &input[end + 1..]
             }
-            None if input.len() <= room => {
-                self.held.extend_from_slice(input);
-                &[]
-            }
-            None => {
-                self.complete(&input[..room], emit, tally);
-                tally.splits += 1;
-                &input[room..]
-            }
+            None => self.hold_or_cut(input, room, emit, tally),
         }
+    }
+
+    /// Holds a line's beginning. Where there is no room for all of it, a piece is cut off as a line of its own.
+    fn hold_or_cut<'a>(
+        &mut self,
+        input: &'a [u8],
+        room: usize,
+        emit: &mut impl FnMut(&[u8]),
+        tally: &mut Tally,
+    ) -> &'a [u8] {
+        if input.len() <= room {
+            self.held.extend_from_slice(input);
+            return &[];
+        }
+        self.complete(&input[..room], emit, tally);
+        tally.splits += 1;
+        &input[room..]
     }
 
     /// A line of the first message of a stream that began with `<PRI>`. A NUL at its end decides for messages that end with
@@ -262,14 +271,10 @@ impl Framing {
     ) -> &'a [u8] {
         let room = self.line_bytes_max - self.held.len();
         let Some(end) = memchr2(b'\n', 0, &input[..input.len().min(room + 1)]) else {
-            if input.len() <= room {
-                self.held.extend_from_slice(input);
-                return &[];
+            if input.len() > room {
+                self.mode = Mode::Opening { lines, inside: true };
             }
-            self.mode = Mode::Opening { lines, inside: true };
-            self.complete(&input[..room], emit, tally);
-            tally.splits += 1;
-            return &input[room..];
+            return self.hold_or_cut(input, room, emit, tally);
         };
         let line = &input[..end];
         let is_message =
@@ -329,15 +334,7 @@ impl Framing {
                 }
                 &input[end + 1..]
             }
-            None if input.len() <= room => {
-                self.held.extend_from_slice(input);
-                &[]
-            }
-            None => {
-                self.complete(&input[..room], emit, tally);
-                tally.splits += 1;
-                &input[room..]
-            }
+            None => self.hold_or_cut(input, room, emit, tally),
         }
     }
 
