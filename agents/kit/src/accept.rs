@@ -39,7 +39,7 @@ impl Crowd {
     pub async fn is_full(&mut self) {
         if self.0.wait_for(|crowded| *crowded).await.is_err() {
             // The gate is closed: nobody waits for a place any more.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -83,6 +83,8 @@ where
     let mut reply = Vec::new();
     let mut date = Date::default();
     let mut waits_since = Instant::now();
+    // Set when the first stage of the patience is over: by the timer, since bytes may come at that very moment.
+    let mut is_slow = false;
     let mut patience = pin!(sleep(HEADERS_WITHIN_CROWD));
     let mut answered_before = false;
     let mut draining = pin!(drain.cancelled());
@@ -97,9 +99,9 @@ where
                 Found::Other => return Ok(Some(received)),
                 Found::Part { whole_head } => whole_head,
             };
-            let is_slow = waits_since.elapsed() >= HEADERS_WITHIN_CROWD;
             // Only holds a place: between two requests a client may take its time.
-            let is_idler = !whole_head && !(received.is_empty() && answered_before);
+            let is_between_requests = received.is_empty() && answered_before;
+            let is_idler = !whole_head && !is_between_requests;
             tokio::select! {
                 biased;
                 read = stream.read_buf(&mut received) => if read? == 0 {
@@ -108,7 +110,10 @@ where
                 () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
                 () = &mut patience => match is_slow {
                     // From now on a crowd counts.
-                    false => patience.as_mut().reset(waits_since + HEADERS_WITHIN),
+                    false => {
+                        is_slow = true;
+                        patience.as_mut().reset(waits_since + HEADERS_WITHIN);
+                    }
                     // Waiting for a body has a time-out of its own.
                     true => return Ok(whole_head.then_some(received)),
                 },
@@ -143,7 +148,7 @@ where
         if reply.capacity() > PIECE_BYTES_MAX {
             reply = Vec::new();
         }
-        (answered_before, waits_since) = (true, Instant::now());
+        (answered_before, is_slow, waits_since) = (true, false, Instant::now());
         patience.as_mut().reset(waits_since + HEADERS_WITHIN_CROWD);
     }
 }
@@ -439,6 +444,15 @@ mod tests {
         fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
             Some(async { Reply::Other((StatusCode::CREATED, "made").into_response()) })
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_in_two_parts_is_answered() {
+        let (mut client, _drain, _served) = serving(Quick);
+        client.write_all(&REQUEST[..20]).await.unwrap();
+        assert_eq!(hear(&mut client).await, "", "and a second has passed");
+        client.write_all(&REQUEST[20..]).await.unwrap();
+        assert!(hear(&mut client).await.ends_with("made"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,7 +60,15 @@ impl Local {
     async fn room_for(&self, bytes: u64) -> Result<(), Refusal> {
         loop {
             let told = self.0.room.notified();
-            let room = self.0.lock().disk_mut(|front| front.room_for(bytes)).unwrap_or(Room::Enough);
+            let room = {
+                let mut state = self.0.lock();
+                let room = state.disk_mut(|front| front.room_for(bytes)).unwrap_or(Room::Enough);
+                if room == Room::Soon {
+                    // A refused command may have begun a segment, and did not wake the writer.
+                    self.0.follow_up(&mut state);
+                }
+                room
+            };
             match room {
                 Room::Enough => return Ok(()),
                 Room::None(why) => return Err(Refusal::NoSpace(why)),
@@ -162,9 +170,11 @@ impl Engine for Local {
     }
 
     async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
-        let bodies =
-            self.read(|state| Ok(state.core.bytes_to_move(queue, &ids).min(state.limits.answer_bytes_max)))?;
-        let bytes = bodies.saturating_add(ids.len() as u64 * MOVE_BYTES);
+        let most = ids.len() as u64 * MOVE_BYTES;
+        let bytes = self.read(|state| {
+            let most = most.saturating_add(state.limits.answer_bytes_max);
+            Ok(state.core.bytes_to_move(queue, &ids, MOVE_BYTES).min(most))
+        })?;
         self.room_for(bytes).await?;
         self.command(bytes, |core, turn| core.move_items(queue, to, &ids, turn)).await
     }

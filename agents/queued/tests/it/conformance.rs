@@ -260,6 +260,16 @@ async fn bounds_are_kept_and_a_batch_is_whole(engine: impl Engine) {
     assert!(matches!(engine.push("no/name", vec![item("c")], false).await, Err(Refusal::Invalid(_))));
 }
 
+async fn refused_pushes_hold_up_no_later_one(engine: impl Engine) {
+    engine.seal("sealed", true).await.unwrap();
+    // With its reserve, a segment has room for one of them.
+    let large = || vec![item(&"x".repeat(50_000))];
+    for _ in 0..5 {
+        engine.push("q", large(), false).await.unwrap();
+        assert!(matches!(engine.push("sealed", large(), false).await, Err(Refusal::Sealed(_))));
+    }
+}
+
 async fn who_waits_is_served_in_order_and_told_at_the_end(engine: impl Engine) {
     engine.configure("q", PolicyChange::default()).await.unwrap();
     let wait = |engine: &_| {
@@ -374,6 +384,7 @@ for_every_engine!(
     a_release_is_no_attempt,
     pushes_with_the_same_key_are_one_item,
     bounds_are_kept_and_a_batch_is_whole,
+    refused_pushes_hold_up_no_later_one,
     who_waits_is_served_in_order_and_told_at_the_end,
     a_wait_that_was_given_up_costs_nothing,
     a_queue_that_counts_never_ends,

@@ -34,10 +34,10 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// Bytes of the bodies that a move of these items copies.
-    pub fn bytes_to_move(&self, name: &str, ids: &[ItemId]) -> u64 {
+    /// Bytes that a move of these items writes, if each takes so many beyond its body.
+    pub fn bytes_to_move(&self, name: &str, ids: &[ItemId], beyond_body: u64) -> u64 {
         let Ok(source) = self.queue(name) else { return 0 };
-        self.chosen(source, ids).into_iter().map(|item| u64::from(item.len)).sum()
+        self.chosen(source, ids).into_iter().map(|item| u64::from(item.len) + beyond_body).sum()
     }
 
     /// Moves items into another queue, as new items without attempts: as many as have one answer's bodies together, but
