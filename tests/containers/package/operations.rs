@@ -32,7 +32,7 @@ fn backup_of_a_running_queued_is_restored() {
     follow(&host, "Back up queued on a host", "/root");
     host.says("queuectl push -q work third && queuectl run -q work --until empty -- true");
     follow(&host, "Restore queued on a host", "/root");
-    assert_eq!(items(&host), "first second ");
+    assert_eq!(items(&host), "first second");
     assert_eq!(host.answer("systemctl is-active queued"), "active");
     host.says("queuectl run -q work -- true");
 }
@@ -48,16 +48,16 @@ fn lost_host_is_replaced_from_its_backup() {
     let host = Host::with_package();
     host.bring(file.to_str().unwrap(), "/var/backups/queued.tar");
     follow(&host, "Replace queued's host", "/root");
-    assert_eq!(items(&host), "first second ");
+    assert_eq!(items(&host), "first second");
 }
 
 #[test]
 fn data_moves_to_another_directory_and_survives_a_restart() {
     let host = at_work();
     follow(&host, "Move queued's data on a host", "/root");
-    assert_eq!(items(&host), "first second ");
+    assert_eq!(items(&host), "first second");
     host.says("queuectl push -q work third && systemctl restart queued");
-    assert_eq!(items(&host), "first second third ");
+    assert_eq!(items(&host), "first second third");
     host.says("test -n \"$(find /srv/private/queued -newer /var/lib/private/queued.old -type f)\"");
 
     follow(&host, "Move logd's files on a host", "/root");
@@ -80,10 +80,10 @@ fn upgrade_and_way_back_keep_items_and_lines() {
     let first = version();
     assert_eq!(follow(&host, "Upgrade on a host", "/root/next").lines().last(), Some("active"));
     assert_ne!(version(), first);
-    assert_eq!(items(&host), "first second ");
+    assert_eq!(items(&host), "first second");
     follow(&host, "Go back on a host", "/root/back");
     assert_eq!(version(), first);
-    assert_eq!(items(&host), "first second ");
+    assert_eq!(items(&host), "first second");
     host.says("echo after | logsend");
     assert_eq!(host.says("cat /var/log/logd/node.log"), "kept\nafter");
 }

@@ -44,6 +44,21 @@ fn each_settings_file_says_what_it_is_and_is_used() {
     assert!(seen >= 9, "only {seen} settings files");
 }
 
+/// The kubelet's default hard threshold for images, which is above that for nodes.
+const EVICTION_PERCENT: u8 = 15;
+
+#[test]
+fn free_space_floor_is_above_the_kubelets_eviction() {
+    let files = ["k8s/base/logd/logd.toml", "k8s/base/logcd/logcd.toml"];
+    judge(files.iter().filter_map(|path| {
+        let text = text(path);
+        let floor = text.lines().find_map(|line| line.strip_prefix("min-free = \"")?.split_once("%\""));
+        let percent: Option<u8> = floor.and_then(|(number, _)| number.parse().ok());
+        let enough = percent.is_some_and(|percent| percent > EVICTION_PERCENT);
+        unless(enough, format!("{path}: write min-free above {EVICTION_PERCENT}%: {percent:?}"))
+    }));
+}
+
 #[test]
 fn a_rendered_settings_file_is_the_one_beside_the_kustomization() {
     for (file, rendering) in [

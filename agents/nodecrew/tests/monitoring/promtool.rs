@@ -257,7 +257,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 18] = [
     ("LogcdFindsNoLogs", &[("logcd_empty_directories", "1+0"), ("logcd_files", "0+0")]),
     ("QueuedNoSpace", &[("queued_no_space", "1+0")]),
     ("QueuedCannotWrite", &[("queued_write_errors_total", "0+1")]),
-    ("QueuedDeadLetters", &[("queued_items{queue=\"q\",state=\"dead\"}", "3+0")]),
+    ("QueuedDeadLetters", &[("queued_failed_items{queue=\"q\"}", "3+0")]),
     ("QueuedNobodyWorks", &[("queued_oldest_ready_seconds{queue=\"q\"}", "0+60")]),
     (
         "QueuedLeasesExpire",
