@@ -1,4 +1,4 @@
-//! Taking connections: a permit before the accept, the allow-list behind it, patience with accept errors.
+//! Accepts connections: takes a permit first, checks the allow-list after, and pauses on accept errors.
 
 use crate::allow::AllowList;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Out of descriptors or memory: the kernel keeps the connection waiting, trying again at once only burns CPU.
+/// The pause when descriptors or memory run out. The kernel keeps the connection waiting; an immediate retry burns CPU.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// A listener with its two bounds: how many connections at once, and from where.
@@ -20,31 +20,66 @@ pub struct Gate {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     allow: watch::Receiver<AllowList>,
-    /// The last accept was in vain.
+    /// True if the last accept failed.
     failing: AtomicBool,
+    crowded: watch::Sender<bool>,
 }
 
-/// What came through the gate, or why nothing did.
+/// Tells connections that all places are taken, so that those which only hold one can give it up.
+#[derive(Clone, Debug)]
+pub struct Crowd(watch::Receiver<bool>);
+
+impl Crowd {
+    /// For a connection that came through no gate.
+    pub fn never() -> Crowd {
+        Crowd(watch::channel(false).1)
+    }
+
+    /// Resolves when no place is free, at once if that is so already.
+    pub async fn is_full(&mut self) {
+        if self.0.wait_for(|crowded| *crowded).await.is_err() {
+            // The gate is closed: nobody waits for a place any more.
+            std::future::pending().await
+        }
+    }
+}
+
+/// The result of an accept.
 #[derive(Debug)]
 pub enum Arrival {
-    /// A connection, and its place among the permitted number; dropping the permit frees the place.
+    /// A connection and its permit; dropping the permit frees its place.
     Admitted(TcpStream, SocketAddr, OwnedSemaphorePermit),
     /// A peer outside the allow-list; it was reset.
     Refused(SocketAddr),
-    /// The system could not accept; a pause has been made. Whether this is news: while it lasts, it fails twenty times a
-    /// second, and a log that told of each would fill the disk.
+    /// The system could not accept, and a pause was made. `news` is true for the first failure of a series: each of
+    /// them in the log, twenty a second, would fill the disk.
     Failed { error: io::Error, news: bool },
 }
 
 impl Gate {
     pub fn new(listener: TcpListener, permits: Arc<Semaphore>, allow: watch::Receiver<AllowList>) -> Gate {
-        Gate { listener, permits, allow, failing: AtomicBool::new(false) }
+        Gate { listener, permits, allow, failing: AtomicBool::new(false), crowded: watch::Sender::new(false) }
     }
 
-    /// Waits for a free place first, so that what cannot be served stays in the kernel's queue.
-    pub async fn next(&self) -> Arrival {
+    /// For the connections that came through this gate.
+    pub fn crowd(&self) -> Crowd {
+        Crowd(self.crowded.subscribe())
+    }
+
+    async fn place(&self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return permit;
+        }
+        self.crowded.send_replace(true);
         // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
         let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
+        self.crowded.send_replace(false);
+        permit
+    }
+
+    /// Waits for a free place first, so that connections beyond the bound stay in the kernel's queue.
+    pub async fn next(&self) -> Arrival {
+        let permit = self.place().await;
         let accepted = self.listener.accept().await;
         let failed_before = self.failing.swap(accepted.is_err(), Ordering::Relaxed);
         match accepted {
@@ -66,12 +101,12 @@ impl Gate {
     }
 }
 
-/// From here on closing this socket, by whatever way, even by SIGKILL, sends a reset and no orderly end.
+/// Makes any close of this socket, even by SIGKILL, a reset instead of an orderly end.
 pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     linger(socket, 1)
 }
 
-/// Closing is an orderly end again.
+/// Makes a close of this socket an orderly end again.
 pub fn close_in_order(socket: &impl AsFd) -> io::Result<()> {
     linger(socket, 0)
 }

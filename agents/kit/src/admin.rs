@@ -1,4 +1,4 @@
-//! The admin endpoint: probes under the names that people try, metrics, and a drain from loopback.
+//! The admin endpoint: probes under their usual names, metrics, and a drain from loopback.
 
 use crate::http::Peer;
 use crate::metrics::{CONTENT_TYPE, Metrics};
@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use tower::ServiceExt;
 
-/// What the endpoint tells and pulls.
+/// The state that the endpoint reports, and the stop that it triggers.
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub readiness: Readiness,
@@ -41,7 +41,7 @@ pub fn probes(admin: Admin) -> Router {
     router.with_state(admin)
 }
 
-/// The routes on an endpoint of their own, and the agent's page behind them as soon as there is one.
+/// The routes on an endpoint of their own, with the agent's page once it is set.
 pub fn endpoint(admin: Admin, pages: Pages) -> Router {
     router(admin).fallback(async move |request: Request| match pages.get() {
         Some(pages) => pages.clone().oneshot(request).await.into_response(),
@@ -96,7 +96,7 @@ mod tests {
     use axum::body::Body;
     use std::time::Duration;
 
-    /// How a drain is answered that this peer asks for, and whether it has begun.
+    /// Asks for a drain as this peer. Returns the status, and true if the drain began.
     async fn drain(peer: &str, headers: &[(&str, &str)]) -> (u16, bool) {
         let stop = Stop::by_hand(Duration::from_secs(1));
         let admin = Admin {

@@ -1,4 +1,4 @@
-//! Which peers may connect.
+//! The allow-list: peers that may connect.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -40,14 +40,14 @@ impl FromStr for Allowed {
     }
 }
 
-/// Both must take the address: the networks' parser takes what is none, such as `2b::2E81:8:2E81:8:01:0101:C/32`.
+/// Parses the address twice: the networks' parser alone accepts invalid ones such as `2b::2E81:8:2E81:8:01:0101:C/32`.
 fn network(text: &str) -> Option<IpNet> {
     let address: IpAddr = text.split('/').next()?.parse().ok()?;
     let network = if text.contains('/') { text.parse().ok()? } else { address.into() };
     Some(canonical(network))
 }
 
-/// An IPv4 network that is written within IPv6 is that IPv4 network: as such its peers are looked up.
+/// Turns an IPv4 network written as IPv6 into the IPv4 network, since its peers are looked up as IPv4.
 fn canonical(network: IpNet) -> IpNet {
     let short = network.prefix_len().checked_sub(96);
     match (network.addr().to_canonical(), short) {
@@ -56,7 +56,7 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// The whole list, asked once a connection.
+/// The whole list, checked once per connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowList(Vec<IpNet>);
 

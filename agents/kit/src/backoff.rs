@@ -1,7 +1,7 @@
-//! How long a client waits before its next attempt: exponential, with full jitter.
+//! The delay before a client's next attempt: exponential, with full jitter.
 //!
-//! Full jitter (anything from nothing to the ceiling) spreads a node's clients best when their daemon comes
-//! back; the retry crates at hand add their jitter on top of the delay instead.
+//! Full jitter (from zero to the ceiling) spreads a node's clients best when their daemon comes back. The usual
+//! retry crates add jitter on top of the delay instead.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Counts a failure and returns how long to wait, at most.
+    /// Counts a failure and returns the longest delay.
     pub fn ceiling_after_failure(&mut self) -> Duration {
         let factor = 2_u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);

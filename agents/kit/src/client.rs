@@ -1,4 +1,4 @@
-//! What a client does in place of a daemon's life: it runs once, and finds its server.
+//! Runs a client once, and connects it to its server.
 
 use crate::exit::{Exit, Fatal};
 use crate::settings::Common;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
-/// From its first log line to its end, which nothing outlives.
+/// Runs the client from its first log line to its end. Nothing runs on after it.
 pub fn run<T>(common: &Common, body: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
     logs::start(&common.log_level, common.log_format)?;
     let runtime = daemon::runtime()?;
@@ -25,7 +25,7 @@ pub fn run<T>(common: &Common, body: impl Future<Output = Result<T, Fatal>>) -> 
     result
 }
 
-/// Where a server is, and whether it is to be spoken to over TLS.
+/// The server's address, and its TLS configuration if it has one.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub host: String,
@@ -33,7 +33,7 @@ pub struct Server {
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
-/// A connection that nothing was sent over yet.
+/// A new connection, before anything is sent.
 #[derive(Debug)]
 pub enum Channel {
     Plain(TcpStream),
@@ -58,7 +58,7 @@ impl From<io::Error> for NoConnection {
 }
 
 impl Server {
-    /// Over TLS when the files name an authority.
+    /// Uses TLS if the files name an authority.
     pub fn new(host: String, port: u16, files: &ClientFiles) -> Result<Server, Fatal> {
         let name = || {
             let name = files.tls_name.as_ref().unwrap_or(&host);
@@ -71,8 +71,8 @@ impl Server {
         Ok(Server { host, port, tls })
     }
 
-    /// `prepare` sees the socket before anything is sent. It is given back once more, to decide how it ends whatever
-    /// wraps it. The name is resolved anew each time: a server's address may change while it is away.
+    /// Calls `prepare` with the socket before anything is sent, and returns the socket a second time: the caller
+    /// decides how it is closed. The name is resolved each time, since a server's address may change while it is away.
     pub async fn connect(
         &self,
         within: Duration,

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-/// True if text to this stream is coloured. `NO_COLOR` turns colour off, `CLICOLOR_FORCE` turns it on for pipes and files
-/// too; where neither is set, a terminal gets colour. `NO_COLOR` wins.
+/// True if text to this stream is coloured. `NO_COLOR` turns colour off, `CLICOLOR_FORCE` turns it on for pipes and
+/// files too; where neither is set, a terminal gets colour. `NO_COLOR` wins.
 pub fn is_wanted(is_terminal: bool) -> bool {
     decide(is_terminal, |name| std::env::var_os(name))
 }

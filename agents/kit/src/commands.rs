@@ -45,10 +45,14 @@ enum Note {
     Retired(Pid),
 }
 
-/// The guard process as its parent sees it.
+/// The guard process as its parent sees it. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Guard {
-    socket: Arc<OwnedFd>,
+pub struct Guard(Arc<Connection>);
+
+/// Ends and collects the guard process when it is dropped.
+#[derive(Debug)]
+struct Connection {
+    socket: Option<OwnedFd>,
     pid: Pid,
 }
 
@@ -64,16 +68,18 @@ impl Guard {
         // allocates nor takes a lock, and it never returns.
         let forked = unsafe { fork() }?;
         match forked {
-            ForkResult::Parent { child } => Ok(Guard { socket: Arc::new(ours), pid: child }),
+            ForkResult::Parent { child } => {
+                Ok(Guard(Arc::new(Connection { socket: Some(ours), pid: child })))
+            }
             ForkResult::Child => stand_guard(theirs.as_raw_fd(), list),
         }
     }
 
     /// Has `command` announce itself before it runs. For `Reach::Group` it must get a group of its own.
     pub fn watch(&self, command: &mut Command, reach: Reach) {
-        let socket = self.socket.clone();
+        let connection = self.0.clone();
         let announce = move || {
-            tell(&socket, Note::Started(reach, getpid()));
+            connection.tell(Note::Started(reach, getpid()));
             Ok(())
         };
         #[allow(unsafe_code, reason = "only the command itself can announce itself before it runs")]
@@ -86,7 +92,7 @@ impl Guard {
     /// Takes a command off the list. Must be called before the command is collected: then its process id may
     /// become that of a stranger.
     pub fn retire(&self, pid: Pid) {
-        tell(&self.socket, Note::Retired(pid));
+        self.0.tell(Note::Retired(pid));
     }
 
     /// Collects one child that has ended, if there is one, and retires it. Children that this process adopted
@@ -101,7 +107,7 @@ impl Guard {
                 Err(error) => return Err(error),
             };
             let Some(pid) = pid else { return Ok(None) };
-            if pid == self.pid {
+            if pid == self.0.pid {
                 tracing::warn!(
                     "the guard process is gone: commands may outlive this process if it is killed"
                 );
@@ -113,9 +119,20 @@ impl Guard {
     }
 }
 
-/// Sends a note without waiting. Without a guard the command runs unguarded, which `collect` reports.
-fn tell(socket: &OwnedFd, note: Note) {
-    let _ = send(socket.as_raw_fd(), &note.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+impl Connection {
+    /// Sends a note without waiting. Without a guard the command runs unguarded, which `collect` reports.
+    fn tell(&self, note: Note) {
+        let Some(socket) = &self.socket else { return };
+        let _ = send(socket.as_raw_fd(), &note.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The guard ends with the socket. Not every process 1 would collect it.
+        drop(self.socket.take());
+        while waitpid(self.pid, None) == Err(Errno::EINTR) {}
+    }
 }
 
 impl Note {

@@ -1,6 +1,6 @@
-//! Server-sent events: what happens, told to whoever listens, with a bound on how many do.
+//! Server-sent events, with a bound on the number of listeners.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -9,23 +9,27 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Below the idle time after which proxies cut connections.
+/// Shorter than the idle time after which proxies close connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// What a stream tells: an event's name and its data, one line of JSON.
+/// Makes nginx pass on each event at once; other programs ignore this header.
+const NOT_BUFFERED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+
+/// The source of a stream: events with a name and one line of JSON.
 pub trait Source: Send + 'static {
-    /// The next event, once there is one; `None` ends the stream. Nothing happens while nobody asks.
+    /// Waits for the next event; `None` ends the stream. Nothing runs while nobody asks.
     fn next(&mut self) -> impl Future<Output = Option<(&'static str, String)>> + Send;
 }
 
-/// Those that are open, and room for more; clones share it.
+/// The bound on open streams; clones share it.
 #[derive(Clone, Debug)]
 pub struct Streams {
     room: Arc<Semaphore>,
     max: usize,
 }
 
-/// So many are open already.
+/// The error when too many streams are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany(pub usize);
 
@@ -40,7 +44,8 @@ impl Streams {
             let (name, data) = source.next().await?;
             Some((Ok::<_, Infallible>(Event::default().event(name).data(data)), (source, permit)))
         });
-        Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response())
+        let events = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY));
+        Ok(([NOT_BUFFERED], events).into_response())
     }
 }
 

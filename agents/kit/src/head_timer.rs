@@ -1,4 +1,4 @@
-//! One timer a connection for the heads of its requests, however many come.
+//! One timer per connection for the heads of all its requests.
 
 use hyper::rt::{Sleep, Timer};
 use std::pin::Pin;
@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// hyper makes a timer for each head and drops it when the head has come. To register one is a lock and, as nothing else
-/// of a quiet daemon is due earlier, a system call that wakes a runtime which is awake. This one stays registered
-/// and is only put off.
+/// hyper makes a timer for each head and drops it when the head has come. Registering one costs a lock and, in a quiet
+/// daemon, a system call that wakes a runtime which is awake. This timer stays registered and is only postponed.
 #[derive(Clone, Debug)]
 pub struct HeadTimer(Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>);
 
 impl HeadTimer {
-    /// For one connection: two heads are never waited for at once.
+    /// For one connection, which never waits for two heads at once.
     pub fn new() -> HeadTimer {
         HeadTimer(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(Duration::ZERO)))))
     }

@@ -1,7 +1,7 @@
 //! Serving HTTP/1: bounded connections, a bound on slow headers, and a shutdown that waits only for
 //! requests under way, not for idle connections.
 
-use crate::accept::{Arrival, Gate};
+use crate::accept::{Arrival, Crowd, Gate};
 use crate::head_timer::HeadTimer;
 use crate::patient::Patient;
 use crate::pieces::{self, Piece, Reply, Rewound};
@@ -23,21 +23,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// A client that has not sent its headers by then is not served.
+/// A client that sends its headers later than this is not served.
 pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nor one that reads nothing of its answer for so long.
+/// A client that has sent only a part of its headers gets this long while others wait for its place.
+pub(crate) const HEADERS_WITHIN_CROWD: Duration = Duration::from_secs(1);
+
+/// A client that reads nothing of its answer for this long is cut off.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// The peer's address, to be had as an extension of each request.
+/// The peer's address, an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// What answers requests: a router, or what stands before one.
+/// Answers requests: a router, or a shorter way in front of one.
 pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
-    /// The answer to a short request that is to be answered past hyper; `None` leaves it to `answer`.
+    /// Answers a short request without hyper; `None` leaves it to `answer`.
     fn answer_piece(&self, _piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<Self>> {
         None::<Ready<Reply>>
     }
@@ -51,7 +54,7 @@ impl Answer for Router {
     }
 }
 
-/// Serves until `drain`, then finishes the requests under way, at the latest until `abort`.
+/// Serves until `drain`, then finishes the requests under way until `abort` at the latest.
 pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: CancellationToken) {
     serve_tls(gate, router, watch::channel(None).1, drain, abort).await;
 }
@@ -83,13 +86,14 @@ pub async fn serve_tls(
         let _ = stream.set_nodelay(true);
         let (answer, drain, abort, tls) =
             (answer.clone(), drain.clone(), abort.clone(), tls.borrow().clone());
+        let crowd = gate.crowd();
         connections.spawn(async move {
             let _permit = permit;
             let Some(config) = tls else {
-                return serve_one(stream, peer, answer, drain, abort).await;
+                return serve_one(stream, peer, answer, crowd, drain, abort).await;
             };
             if let Some(stream) = tls::accept(config, stream, peer).await {
-                serve_one(stream, peer, answer, drain, abort).await;
+                serve_one(stream, peer, answer, crowd, drain, abort).await;
             }
         });
     }
@@ -98,18 +102,19 @@ pub async fn serve_tls(
     connections.wait().await;
 }
 
-/// One connection, over whatever carries it.
+/// Serves one connection, plain or TLS.
 pub async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     answer: impl Answer,
+    crowd: Crowd,
     drain: CancellationToken,
     abort: CancellationToken,
 ) {
     let mut stream = Patient::new(stream, READ_WITHIN);
     let unread = tokio::select! {
         biased;
-        unread = pieces::serve(&mut stream, &answer, &drain) => unread,
+        unread = pieces::serve(&mut stream, &answer, crowd, &drain) => unread,
         () = abort.cancelled() => return,
     };
     let stream = match unread {

@@ -1,4 +1,4 @@
-//! Who this process is: the Downward API's variables in a pod, the host's name elsewhere.
+//! The name of this process: the Downward API's variables in a pod, else the host's name.
 
 /// Names for logs, metrics and greetings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Identity {
     pub name: String,
     /// `POD_NAMESPACE`, where there is one.
     pub namespace: Option<String>,
-    /// `HOST_IP`: where this node's daemons are reached from inside a pod.
+    /// `HOST_IP`: the address of this node's daemons as seen from a pod.
     pub host_ip: Option<String>,
 }
 

@@ -1,5 +1,6 @@
-//! What every nodecrew daemon and client shares and nothing else: settings, logs, signals, readiness, the admin endpoint,
-//! metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows nothing of archives or queues.
+//! Shared by every nodecrew daemon and client, and nothing else: settings, logs, signals, readiness, the admin
+//! endpoint, metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows
+//! nothing of archives or queues.
 
 pub mod accept;
 pub mod admin;
@@ -38,5 +39,5 @@ pub mod terminal;
 pub mod tls;
 pub mod watch;
 
-/// Version and source revision, as `--version` and `nodecrew_build_info` say them.
+/// Version and source revision, as in `--version` and `nodecrew_build_info`.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NODECREW_REVISION"), ")");

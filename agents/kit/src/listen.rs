@@ -1,5 +1,5 @@
-//! Listening sockets: bound here, or handed over by systemd. They are plain ones until the runtime that serves them adopts
-//! them, which is often not the one that opens them.
+//! Listening sockets: bound here, or passed by systemd. The runtime that serves them adopts them; often it is not the
+//! one that opened them.
 
 use crate::exit::{Exit, Fatal};
 use std::io::ErrorKind;
@@ -8,8 +8,7 @@ use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpSocket;
 
-/// Two thousand clients that connect at once lost up to 1,700 connections on the peers that keep the
-/// customary 5 to 128.
+/// With the usual backlog of 5 to 128, two thousand clients that connected at once lost up to 1,700 connections.
 const BACKLOG: u32 = 4096;
 
 /// Binds `address`. The unspecified IPv6 address serves both families, and falls back to IPv4 alone on
@@ -45,14 +44,14 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// To be served by this runtime from now on.
+/// Gives the socket to this runtime.
 pub fn adopt(listener: TcpListener) -> Result<tokio::net::TcpListener, Fatal> {
     tokio::net::TcpListener::from_std(listener)
         .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))
 }
 
-/// The sockets that systemd's socket activation passed to this process, in the unit's order. The second
-/// call finds none: they have an owner by then.
+/// The sockets that systemd's socket activation passed to this process, in the unit's order. A second call returns
+/// none, since they have an owner.
 pub fn from_systemd() -> Result<Vec<TcpListener>, Fatal> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {

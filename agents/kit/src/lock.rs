@@ -1,4 +1,4 @@
-//! One process at a time: a lock file that also says who has it.
+//! A lock file for one process at a time, with the name of its holder.
 
 use crate::identity::Identity;
 use std::fmt;
@@ -7,28 +7,28 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What another process says of itself is no longer than this.
+/// The longest text that a holder writes about itself.
 const NAME_BYTES_MAX: u64 = 300;
 
-/// Held for as long as this lives; when the process ends, however it does, nobody holds it.
+/// The lock, held until this is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
 }
 
-/// Why it cannot be had.
+/// The error when the lock cannot be taken.
 #[derive(Debug)]
 pub enum Refused {
     Held(Holder),
     Io(io::Error),
 }
 
-/// Who holds it, for a sentence about "another agent": ` (process 7 on web-1)`, and nothing where that is not known.
+/// Names the holder for a sentence about "another agent": ` (process 7 on web-1)`, or nothing if it is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder(Option<String>);
 
 impl Lock {
-    /// Takes the lock file at `path`, which is created when there is none.
+    /// Takes the lock file at `path` and creates it if it is missing.
     pub fn at(path: &Path, mode: u32) -> Result<Lock, Refused> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(mode);
@@ -36,7 +36,23 @@ impl Lock {
         Lock::take(options.open(path).map_err(Refused::Io)?)
     }
 
-    /// `file` is open for reading and writing, and nothing but a lock.
+    /// Keeps others from taking the lock file at `path` without writing to it; `None` when there is none. Many may.
+    pub fn shared(path: &Path) -> Result<Option<Lock>, Refused> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = match options.open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Refused::Io(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Lock { file })),
+            Err(TryLockError::WouldBlock) => Err(Refused::Held(Holder::read(&mut file))),
+            Err(TryLockError::Error(error)) => Err(Refused::Io(error)),
+        }
+    }
+
+    /// Takes `file`, which is open for reading and writing and used only as a lock.
     pub fn take(mut file: File) -> Result<Lock, Refused> {
         match file.try_lock() {
             Ok(()) => {

@@ -1,4 +1,4 @@
-//! Prometheus metrics: one registry an agent, and what the kernel knows of the process.
+//! Prometheus metrics: one registry per agent, and the kernel's figures about the process.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};

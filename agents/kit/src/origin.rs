@@ -1,22 +1,22 @@
-//! Whether a browser asks on behalf of a strange site: such a site's page may send what changes something to any address that its
-//! visitor reaches, loopback and forwarded ports included, though it never sees the answer.
+//! Detects requests that a browser sends on behalf of another site. Such a page can send requests to every address that
+//! its visitor reaches, loopback and forwarded ports included, though it never sees the answer.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 
-/// Browsers send one of them with whatever may change something; nobody else does.
+/// Browsers send one of these with each request that may change something; other clients do not.
 pub static SAID_BY_BROWSERS: [HeaderName; 2] = [SITE, header::ORIGIN];
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether this is not to be done. Looking is left alone: no strange page gets to read it.
+/// True if the request must be refused. Reading is allowed: another site's page cannot see the answer.
 pub fn is_from_elsewhere(request: &Request) -> bool {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     changes && is_strange(request.headers())
 }
 
-/// Browsers say so themselves: the newer ones in a word, the older ones by the site, which is ours if it is where the
-/// request went. Whoever says neither is no browser.
+/// Newer browsers name the relation in a word. Older ones name the site, which is ours if the request went to it. A
+/// client that sends neither header is not a browser.
 fn is_strange(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = text(SITE) {

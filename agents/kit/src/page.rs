@@ -26,11 +26,17 @@ pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
         ("/page/agent.js", "text/javascript; charset=utf-8", page.script),
         ("/page/kit.js", "text/javascript; charset=utf-8", include_str!("page/kit.js")),
         ("/page/kit.css", "text/css; charset=utf-8", include_str!("page/kit.css")),
+        ("/page/version", "text/plain; charset=utf-8", crate::VERSION),
         ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ];
     files.into_iter().fold(Router::new(), |router, (path, kind, text)| {
         router.route(path, get(async move || file(kind, text)))
     })
+}
+
+/// A further script of a page.
+pub fn script<S: Clone + Send + Sync + 'static>(path: &'static str, text: &'static str) -> Router<S> {
+    Router::new().route(path, get(async move || file("text/javascript; charset=utf-8", text)))
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -118,9 +118,9 @@ enum Verdict {
 impl Access {
     /// The page's routes, for those only who may see them.
     ///
-    /// Pages tell more than metrics do: peers, names of files, even lines. So by default they are for this host (and for
-    /// whoever is let onto it, as by `kubectl port-forward`), asked for by address or as localhost: a site whose name
-    /// leads to 127.0.0.1 reads nothing through its visitors' browsers.
+    /// Pages tell more than metrics do: peers, names of files, even lines. So by default they are for this host (and
+    /// for whoever is let onto it, as by `kubectl port-forward`), asked for by address or as localhost: a site whose
+    /// name leads to 127.0.0.1 reads nothing through its visitors' browsers.
     pub fn guard(self, router: Router) -> Router {
         router.route_layer(axum::middleware::from_fn(move |request: Request, next: Next| {
             let access = self.clone();

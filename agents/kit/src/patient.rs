@@ -1,4 +1,4 @@
-//! Patience with those who do not read: a write that does not get on at all for a while fails.
+//! Limits the wait for peers that do not read: a write without progress for a while fails.
 
 use std::io;
 use std::pin::Pin;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose other end must take something of what is written within `within`; else its answer, and what that
-/// holds, would be kept for as long as the other end likes.
+/// A stream whose peer must read something within `within`. Otherwise the peer could make the answer, and what it
+/// holds, stay for ever.
 #[derive(Debug)]
 pub(crate) struct Patient<S> {
     stream: S,
     within: Duration,
-    /// Since the first write that had to wait.
+    /// Runs since the first write that had to wait.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,7 +1,8 @@
-//! Requests that come in one piece are answered in one piece, past hyper: for a few bytes its machinery costs more than
-//! the kernel and the agent together. It has the connection from the first request on that is anything else.
+//! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the kernel and
+//! the agent together. The first request of any other kind hands the connection to hyper.
 
-use crate::http::{Answer, HEADERS_WITHIN};
+use crate::accept::Crowd;
+use crate::http::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
 use axum::body::{Bytes, to_bytes};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
@@ -16,11 +17,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// A longer one is none: what is held for a connection stays small.
+/// Longer requests go to hyper, so that the memory per connection stays small.
 const PIECE_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 
-/// A short request that is there whole.
+/// A short request that has arrived as a whole.
 #[derive(Debug)]
 pub struct Piece<'a> {
     pub method: &'a str,
@@ -34,14 +35,14 @@ impl Piece<'_> {
         self.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
     }
 
-    /// The first one with this name, if it is text.
+    /// The first header with this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(found.value).ok()
     }
 }
 
-/// What it is answered with.
+/// The answer to a short request.
 #[derive(Debug)]
 pub enum Reply {
     Plain {
@@ -49,29 +50,30 @@ pub enum Reply {
         content_type: &'static str,
         body: Vec<u8>,
     },
-    /// For what is rare: errors. It must have an end.
+    /// A full response, for rare cases such as errors. Its body must have an end.
     Other(Response),
 }
 
-/// What the bytes at hand begin with.
+/// The kind of request at the start of the bytes read.
 enum Found<F> {
     Piece {
         answer: F,
         bytes: usize,
     },
-    /// There is more to come, of the body or even of the head.
+    /// More of the head or body must arrive.
     Part {
         whole_head: bool,
     },
-    /// Not a request of the plainest form, or none that is answered here.
+    /// A request that is not of the plainest form, or that is not answered here.
     Other,
 }
 
-/// Serves a connection for as long as its requests are pieces. `None`: it has ended. Else these bytes were read and not
-/// answered: they are hyper's.
+/// Serves a connection while its requests are short. Returns `None` when the connection has ended, else the bytes that
+/// were read but not answered, for hyper.
 pub(crate) async fn serve<S>(
     stream: &mut S,
     agent: &impl Answer,
+    mut crowd: Crowd,
     drain: &CancellationToken,
 ) -> io::Result<Option<Vec<u8>>>
 where
@@ -80,7 +82,9 @@ where
     let mut received = Vec::new();
     let mut reply = Vec::new();
     let mut date = Date::default();
-    let mut patience = pin!(sleep(HEADERS_WITHIN));
+    let mut waits_since = Instant::now();
+    let mut patience = pin!(sleep(HEADERS_WITHIN_CROWD));
+    let mut answered_before = false;
     let mut draining = pin!(drain.cancelled());
     loop {
         let (answer, bytes) = loop {
@@ -93,13 +97,21 @@ where
                 Found::Other => return Ok(Some(received)),
                 Found::Part { whole_head } => whole_head,
             };
+            let is_slow = waits_since.elapsed() >= HEADERS_WITHIN_CROWD;
+            // Only holds a place: between two requests a client may take its time.
+            let is_idler = !whole_head && !(received.is_empty() && answered_before);
             tokio::select! {
                 biased;
                 read = stream.read_buf(&mut received) => if read? == 0 {
                     return Ok(rest(received));
                 },
-                // Who waits for a body has a patience of his own.
-                () = &mut patience => return Ok(whole_head.then_some(received)),
+                () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
+                () = &mut patience => match is_slow {
+                    // From now on a crowd counts.
+                    false => patience.as_mut().reset(waits_since + HEADERS_WITHIN),
+                    // Waiting for a body has a time-out of its own.
+                    true => return Ok(whole_head.then_some(received)),
+                },
                 // Half a request is one that somebody waits for.
                 () = &mut draining, if received.is_empty() => return Ok(None),
             }
@@ -131,11 +143,12 @@ where
         if reply.capacity() > PIECE_BYTES_MAX {
             reply = Vec::new();
         }
-        patience.as_mut().reset(Instant::now() + HEADERS_WITHIN);
+        (answered_before, waits_since) = (true, Instant::now());
+        patience.as_mut().reset(waits_since + HEADERS_WITHIN_CROWD);
     }
 }
 
-/// Of a connection that is to end, or has ended: hyper says what is to be said of half a request.
+/// Hands half a request of an ending connection to hyper, which answers it.
 fn rest(received: Vec<u8>) -> Option<Vec<u8>> {
     (!received.is_empty()).then_some(received)
 }
@@ -164,12 +177,12 @@ fn find<A: Answer>(received: &[u8], agent: &A) -> Found<impl Future<Output = Rep
     }
 }
 
-/// Nothing in it has a meaning of its own, or may be written otherwise.
+/// True if the path holds no character with a special meaning or a second spelling.
 fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
 }
 
-/// The body's length, where nothing but one number in digits says it, and nothing speaks of the connection.
+/// The body's length, if exactly one header gives it in digits and none concerns the connection.
 fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
     if request.version != Some(1) {
         return None;
@@ -190,7 +203,7 @@ fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
     length
 }
 
-/// The head's line with the time, which is written anew once a second.
+/// The head's date line, formatted once a second.
 #[derive(Default)]
 struct Date {
     second: u64,
@@ -208,8 +221,8 @@ impl Date {
     }
 }
 
-/// By hand: the formatter's machinery would be a tenth of a push. What is returned is still to be written behind it: whoever
-/// made a long body is told by its end that it is not needed any more.
+/// Writes the head by hand: the formatter would take a tenth of a push. Returns the body that must be written after it;
+/// dropping it tells the maker of a long body that it is no longer needed.
 async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<Option<Bytes>> {
     let status = match &answered {
         Reply::Plain { status, .. } => *status,
@@ -258,7 +271,7 @@ fn put_length(reply: &mut Vec<u8>, body: &[u8]) {
     put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n"]);
 }
 
-/// A stream of which something was read already.
+/// A stream with some bytes that were read already.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
     unread: Vec<u8>,
@@ -322,6 +335,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::accept::Gate;
+    use crate::allow::AllowList;
     use crate::http::{Peer, serve_one};
     use axum::extract::Request;
     use axum::response::IntoResponse;
@@ -332,13 +347,17 @@ mod tests {
     use tokio::task::JoinHandle;
 
     fn serving(agent: impl Answer) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
+        serving_in(agent, Crowd::never())
+    }
+
+    fn serving_in(agent: impl Answer, crowd: Crowd) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 << 10);
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
         let peer = "127.0.0.1:9".parse().unwrap();
-        (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, drain, abort)))
+        (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, crowd, drain, abort)))
     }
 
-    /// All that comes within a second, of a time that passes only while nobody has anything to do.
+    /// Everything that arrives within a second of test time, which passes only while all tasks wait.
     async fn hear(client: &mut DuplexStream) -> String {
         let mut heard = Vec::new();
         while let Ok(Ok(1..)) =
@@ -349,7 +368,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
 
-    /// Answers when it is told to, and tells when it was given up.
+    /// Answers when told to, and reports when it was dropped.
     #[derive(Clone, Default)]
     struct Slow {
         go: Arc<Notify>,
@@ -406,6 +425,50 @@ mod tests {
         drop(client);
         agent.given_up.notified().await;
         served.await.unwrap();
+    }
+
+    /// Says "made" at once.
+    #[derive(Clone)]
+    struct Quick;
+
+    impl Answer for Quick {
+        async fn answer(self, _: Request, _: Peer) -> Response {
+            StatusCode::IM_A_TEAPOT.into_response()
+        }
+
+        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+            Some(async { Reply::Other((StatusCode::CREATED, "made").into_response()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_sent_head_is_closed_when_places_run_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let everyone = AllowList::new(&["any".parse().unwrap()]);
+        let (permits, allow) =
+            (Arc::new(tokio::sync::Semaphore::new(0)), tokio::sync::watch::channel(everyone).1);
+        let gate = Gate::new(listener, permits, allow);
+        let crowd = gate.crowd();
+        let waits = tokio::spawn(async move { gate.next().await });
+        for bytes in [&b""[..], b"POST /a HTTP/1.1\r\n"] {
+            let (mut client, _drain, served) = serving_in(Slow::default(), crowd.clone());
+            client.write_all(bytes).await.unwrap();
+            let began = Instant::now();
+            served.await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), HEADERS_WITHIN_CROWD.as_secs());
+        }
+        // A client that has been served may take its time, and so may one whose body is on its way.
+        let (mut client, _drain, served) = serving_in(Quick, crowd);
+        client.write_all(REQUEST).await.unwrap();
+        assert!(hear(&mut client).await.ends_with("made"));
+        let began = Instant::now();
+        served.await.unwrap();
+        assert_eq!(
+            began.elapsed().as_secs(),
+            HEADERS_WITHIN.as_secs() - 1,
+            "a second was spent on listening"
+        );
+        waits.abort();
     }
 
     #[tokio::test(start_paused = true)]

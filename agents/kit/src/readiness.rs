@@ -1,4 +1,4 @@
-//! Whether the daemon can do its job right now, and if not, every reason why; and whether its loops turn.
+//! Readiness, with every reason against it, and liveness of the event loops.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,24 +7,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 type Reasons = BTreeMap<&'static str, String>;
 
-/// A latch with named blockers: ready while there is none. It feeds `/ready`, systemd and the log.
+/// A latch with named blockers, ready while there are none. It feeds `/ready`, systemd and the log.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<Reasons>>);
 
 impl Readiness {
-    /// Not ready because of `starting`, until the agent clears it.
+    /// Blocked by `starting` until the agent clears it.
     pub fn starting() -> Readiness {
         let reasons = BTreeMap::from([("starting", "not accepting yet".to_owned())]);
         Readiness(Arc::new(watch::Sender::new(reasons)))
     }
 
-    /// Not ready while this reason stands; saying the same again is free.
+    /// Adds a reason. Adding the same one again costs nothing.
     pub fn block(&self, what: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
         self.0.send_if_modified(|reasons| reasons.insert(what, reason.clone()).as_ref() != Some(&reason));
     }
 
-    /// Takes a reason back.
+    /// Removes a reason.
     pub fn clear(&self, what: &'static str) {
         self.0.send_if_modified(|reasons| reasons.remove(what).is_some());
     }
@@ -38,20 +38,20 @@ impl Readiness {
         self.0.borrow().iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
     }
 
-    /// Changes with every reason that comes or goes.
+    /// Changes whenever a reason is added or removed.
     pub fn changes(&self) -> watch::Receiver<Reasons> {
         self.0.subscribe()
     }
 }
 
-/// Asks each loop for a sign of life when somebody wants to know; nothing wakes up while nobody asks.
+/// Asks each event loop for a sign of life, on demand only: nothing wakes up while nobody asks.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness(Arc<Mutex<Vec<Loop>>>);
 
 /// A loop's name, and where to ask it.
 type Loop = (&'static str, mpsc::Sender<oneshot::Sender<()>>);
 
-/// How long a loop may take to answer: far above any turn, below a kubelet's patience.
+/// The time within which a loop must answer: far above any iteration, below kubelet's timeout.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Liveness {
@@ -59,7 +59,7 @@ impl Liveness {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Run the returned future on the loop's own runtime: it answers for as long as that runtime turns.
+    /// Returns a future to run on the loop's own runtime. It answers as long as that runtime runs.
     pub fn answer_for(&self, name: &'static str) -> impl Future<Output = ()> + Send + use<> {
         let (sender, mut questions) = mpsc::channel::<oneshot::Sender<()>>(4);
         self.loops().push((name, sender));

@@ -133,8 +133,8 @@ pub fn load<S: CommandFactory + FromArgMatches>(
 }
 
 impl<S: CommandFactory + FromArgMatches> Settings<S> {
-    /// Reads the same sources again and returns the new settings with the result of `check`. Logs which changes are applied
-    /// (those in `live`) and which need a restart. Keeps the old settings when the new ones are bad, and logs why.
+    /// Reads the same sources again and returns the new settings with the result of `check`. Logs which changes are
+    /// applied (those in `live`) and which need a restart. Keeps the old settings when the new ones are bad, and logs why.
     pub fn renew<T>(
         &self,
         live: &[&str],

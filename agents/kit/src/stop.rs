@@ -1,5 +1,5 @@
-//! How a process is told to stop: the first SIGTERM or SIGINT drains, a second one or the end of the drain
-//! time aborts; SIGHUP asks to reopen and reload.
+//! Stops the process: the first SIGTERM or SIGINT drains, a second one or the end of the drain time aborts. SIGHUP
+//! reopens and reloads.
 
 use crate::exit::{Exit, Fatal};
 use nix::sys::signal::{SigSet, Signal as Number};
@@ -8,8 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Makes a file-size limit an error of the write and not the end of the process. Caught, not ignored: a
-/// command that this process runs gets the default back. Must be called within a runtime.
+/// Makes a file-size limit an error of the write instead of the end of the process. The signal is caught, not ignored,
+/// so that commands of this process get the default back. Must be called within a runtime.
 pub fn survive_size_limit() -> Result<(), Fatal> {
     let caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     caught.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e))
@@ -27,12 +27,12 @@ pub fn hold_signals() {
     let _ = listened().thread_block();
 }
 
-/// Cloned into everything that has to end in order.
+/// The stop of one process; every task that must end in order has a clone.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// Cancelled when nothing new may be begun.
+    /// Cancelled when nothing new may start.
     pub drain: CancellationToken,
-    /// Cancelled when what was begun must be given up.
+    /// Cancelled when unfinished work must be dropped.
     pub abort: CancellationToken,
     hangups: watch::Receiver<u64>,
     hangup: watch::Sender<u64>,
@@ -40,7 +40,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A stop that only code can pull: for tests, and for parts that live inside a process.
+    /// A stop that only code triggers, for tests and for parts of a process.
     pub fn by_hand(drain_timeout: Duration) -> Stop {
         let (hangup, hangups) = watch::channel(0);
         Stop {

@@ -1,4 +1,4 @@
-//! What commands print for people: lines, tables, and plots of one line.
+//! Prints for people: lines, tables, and plots of one line.
 
 use crate::exit::{Exit, Fatal};
 use bytesize::ByteSize;
@@ -9,13 +9,13 @@ use std::time::Duration;
 /// Clears a terminal and goes to its upper left corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// What is shown again and again: on a terminal in the place of what was shown before.
+/// Prints repeated output; on a terminal it replaces the output before.
 pub fn again(content: &impl Display) -> Result<(), Fatal> {
     let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
     line(&format_args!("{clear}{content}"))
 }
 
-/// One line. A reader that went away ends the program, and is no failure.
+/// Prints one line. A reader that closed the pipe ends the program with success.
 pub fn line(content: &impl Display) -> Result<(), Fatal> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{content}").and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
@@ -24,7 +24,7 @@ pub fn line(content: &impl Display) -> Result<(), Fatal> {
     })
 }
 
-/// Columns as wide as their widest cell; the first is aligned to the left, numbers to the right.
+/// Formats columns as wide as their widest cell: text aligned to the left, numbers to the right.
 pub fn table(rows: &[Vec<String>]) -> String {
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
@@ -60,7 +60,7 @@ pub fn age(millis: u64) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// Text from elsewhere on one line, harmless for a terminal and cut to a length that people read.
+/// Makes foreign text safe for a terminal: one line, without control characters, cut to a readable length.
 pub fn excerpt(text: &str, chars_max: usize) -> String {
     let mut out: String =
         text.chars().take(chars_max).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
@@ -80,7 +80,7 @@ pub fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// One block for each value, as high as its share of the largest.
+/// Plots one block for each value, scaled to the largest.
 pub fn plot(values: impl IntoIterator<Item = u64, IntoIter: Clone>) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let values = values.into_iter();

@@ -21,10 +21,10 @@ use tokio_rustls::server::TlsStream;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-/// From here on a log line asks for a new certificate; who renews does so with a third of the time left, or with days.
+/// The time before expiry at which a log line asks for a new certificate. Renewal tools act long before.
 const ASKS_BEFORE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A client that has not finished its handshake by then is not going to.
+/// The time within which a client must finish its handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The configuration for each new connection, `None` for no TLS.
@@ -67,7 +67,7 @@ pub struct ClientFiles {
 }
 
 impl ServerFiles {
-    /// What to watch for renewal.
+    /// The files to watch for renewal.
     pub fn paths(&self) -> Vec<PathBuf> {
         [&self.tls_cert, &self.tls_key, &self.tls_client_ca].into_iter().flatten().cloned().collect()
     }
@@ -120,7 +120,7 @@ impl ServerFiles {
     }
 }
 
-/// The handshake, on the server's side; where there is none, the log says why.
+/// Does the server's side of the handshake; if it fails, the log says why.
 pub async fn accept<S>(config: Arc<ServerConfig>, stream: S, peer: SocketAddr) -> Option<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -135,7 +135,7 @@ where
 
 type ExpiryGauge = Gauge<f64, AtomicU64>;
 
-/// What a server speaks TLS with, and until when its clients believe it.
+/// A server's TLS configuration, and when its certificate expires.
 struct Loaded {
     config: Arc<ServerConfig>,
     expires: Option<SystemTime>,
@@ -163,7 +163,7 @@ impl Loaded {
     }
 }
 
-/// Nothing of a certificate that cannot be read here: rustls, which has to take it, is less strict.
+/// Returns `None` for a certificate that cannot be parsed here: rustls is less strict and may accept it.
 fn expires(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let certificate = Certificate::from_der(certificate).ok()?;
     UNIX_EPOCH.checked_add(certificate.tbs_certificate.validity.not_after.to_unix_duration())

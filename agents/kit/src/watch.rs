@@ -1,8 +1,8 @@
-//! Noticing that a mounted file has other content: ConfigMaps, Secrets and plain files alike.
+//! Notices when the content of a mounted file changes: ConfigMaps, Secrets and plain files.
 //!
-//! A ConfigMap is updated by swapping a symlink in its directory, and a watch on the file itself goes deaf
-//! with the first swap. So the directories are watched, every event only means "look", and what counts is
-//! whether the content differs. A slow look catches what no event told.
+//! kubelet updates a ConfigMap by swapping a symlink in its directory, and a watch on the file itself ends with the
+//! first swap. So the directories are watched, each event only means "look", and only different content counts. A slow
+//! periodic look catches changes without an event.
 
 use crate::exit::Fatal;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Long enough for a writer to finish and for a burst of events to be one change.
 const SETTLE: Duration = Duration::from_millis(100);
-/// The net below the events.
+/// The periodic look, in case an event is missed.
 const SLOW_LOOK: Duration = Duration::from_secs(60);
 
 /// A set of files that belong together.
@@ -24,15 +24,15 @@ pub struct Files {
     paths: Vec<PathBuf>,
     seen: Vec<Option<Vec<u8>>>,
     event: Arc<Notify>,
-    /// When to look because of an event, and when to look anyhow; kept here so that a wait that is cancelled
-    /// and begun again, however often, still ends.
+    /// The times of the next look after an event and of the next periodic look. They are kept here so that a wait that
+    /// is cancelled and started again still ends.
     look_at: Option<Instant>,
     slow_look_at: Instant,
     _watcher: Option<RecommendedWatcher>,
 }
 
 impl Files {
-    /// Remembers the present content as known. Of no files none ever changes.
+    /// Remembers the present content. Without files, nothing ever changes.
     pub fn new(paths: Vec<PathBuf>) -> Files {
         let event = Arc::new(Notify::new());
         let watcher = match paths.is_empty() {
@@ -70,8 +70,8 @@ impl Files {
     }
 }
 
-/// What `load` makes of the files as they are now, until `drain`. What it cannot use is said and the last good one kept, so
-/// that a half-written file never shuts a door.
+/// Follows the files with `load` until `drain`. If `load` fails, the error is logged and the last good value stays, so
+/// that a half-written file never closes a door.
 pub fn follow<T: Send + Sync + 'static>(
     what: &'static str,
     paths: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! Word from the kernel that something has happened in the log directory, so that a quiet one is not polled.
+//! Notifications of the kernel about changes in the log directories, so that quiet ones are not polled.
 
 use crate::logs::scan::is_ours;
 use notify::event::{AccessKind, AccessMode};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// Rings once; a busy directory must not wake anybody for each of its lines.
+/// Rings once, and then not again before it is armed: a busy directory must not cause a wake-up for each line.
 pub struct Alarm {
     dirs: Vec<PathBuf>,
     mode: RecursiveMode,
@@ -46,25 +46,25 @@ impl Alarm {
         };
         let watcher = notify::recommended_watcher(handler)
             .inspect_err(
-                |e| tracing::warn!(error = %e, "the kernel cannot tell of changes: looking every time"),
+                |e| tracing::warn!(error = %e, "the kernel cannot report changes: looking at every interval"),
             )
             .ok();
         let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
         Alarm { dirs, mode, rang, ring, watcher, armed: false }
     }
 
-    /// Listens from now on. To be called before a look: what happens during it rings for the next one.
+    /// Starts to listen. Call this before a look, so that changes during the look ring for the next one.
     pub fn arm(&mut self) {
         *self.rang.lock() = None;
         if let (Some(watcher), false) = (&mut self.watcher, self.armed) {
             let watched = self.dirs.iter().try_for_each(|dir| match watcher.watch(dir, self.mode) {
-                // One that is not there yet has nothing to tell; that it comes is noticed otherwise.
+                // A missing directory has no changes; its arrival is noticed by its place.
                 Err(error) if is_missing(&error) => Ok(()),
                 watched => watched,
             });
             match watched {
                 Ok(()) => self.armed = true,
-                Err(error) => tracing::debug!(%error, "the kernel cannot tell of changes"),
+                Err(error) => tracing::debug!(%error, "the kernel cannot report changes"),
             }
         }
     }
@@ -79,13 +79,13 @@ impl Alarm {
         *self.rang.lock()
     }
 
-    /// Stops listening at the first ring: one is enough. Cancel-safe.
+    /// Waits for the first ring and stops listening. Cancel-safe.
     pub async fn hush(&mut self) {
         self.ring.notified().await;
         self.disarm();
     }
 
-    /// Stops listening, for directories that are not where they were.
+    /// Stops listening, because a directory has been moved or replaced.
     pub fn disarm(&mut self) {
         if let (Some(watcher), true) = (&mut self.watcher, self.armed) {
             for dir in &self.dirs {
@@ -104,7 +104,7 @@ fn is_missing(error: &notify::Error) -> bool {
     }
 }
 
-/// Reading changes nothing, and what logcd writes itself is no news.
+/// False for reads, and for the files that logcd writes itself.
 fn matters(event: &Event) -> bool {
     let only_read = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,

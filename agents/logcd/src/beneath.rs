@@ -1,4 +1,4 @@
-//! A directory shared with strangers: everything is opened beneath it, nothing is followed, nothing blocks.
+//! A directory shared with strangers: files are opened beneath it, no link is followed, and no open blocks.
 
 use crate::archive::entry::{Meta, Stamp, Time};
 use nix::errno::Errno;
@@ -17,14 +17,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// have left no trace in them.
 const TICK_NS_MAX: i128 = 50_000_000;
 
-/// An opened directory; names are resolved relative to it, whatever is renamed around it.
+/// An opened directory. Names are resolved relative to it, even if it is renamed.
 #[derive(Debug)]
 pub struct Beneath {
     fd: OwnedFd,
     path: PathBuf,
 }
 
-/// A look at a file: how it is told from others, what a header says of it, and what may speak against it.
+/// The result of a look at a file: its identity, its header fields, and the properties that may exclude it.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     pub kind: Kind,
@@ -45,7 +45,7 @@ pub enum Kind {
 }
 
 impl Beneath {
-    /// `path` is the operator's word: its last component may not be a symlink, put there by somebody else.
+    /// Opens a directory by a path without symlinks.
     pub fn open(path: &Path) -> io::Result<Beneath> {
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -72,13 +72,13 @@ impl Beneath {
         Ok(fstat(&self.fd)?.st_nlink == 0)
     }
 
-    /// Opens for reading; what it is has to be asked of the returned file, since it may have been swapped.
+    /// Opens a file for reading. Inspect the returned file, not the name: it may have been swapped.
     pub fn file(&self, name: &[u8]) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
         Ok(self.resolve(name, flags)?.into())
     }
 
-    /// An empty name is the directory itself.
+    /// Opens a directory; an empty name is this directory itself.
     pub fn directory(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
         self.resolve(if name.is_empty() { b"." } else { name }, flags)
@@ -92,7 +92,7 @@ impl Beneath {
         );
         loop {
             match openat2(&self.fd, OsStr::from_bytes(name), how) {
-                // A rename somewhere above the file made the kernel unsure; it says to try again.
+                // A rename above the file disturbed the lookup: try again.
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 opened => return Ok(opened?),
             }
@@ -100,12 +100,12 @@ impl Beneath {
     }
 }
 
-/// What `name` in the open directory is, without opening or following it.
+/// Looks at `name` in the open directory without opening or following it.
 pub fn look_at(directory: &OwnedFd, name: &OsStr) -> io::Result<Look> {
     Ok(look(&fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
 }
 
-/// What an opened file is.
+/// Looks at an opened file.
 pub fn look_into(file: &File) -> io::Result<Look> {
     Ok(look(&fstat(file)?))
 }
@@ -142,7 +142,7 @@ fn look(stat: &FileStat) -> Look {
     }
 }
 
-/// The change time, unlike the modification time, is the kernel's own: nobody can set it.
+/// Nobody can set the change time, unlike the modification time.
 fn is_racy(ctime: Time) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ns = i128::from(now.as_secs()) * 1_000_000_000 + i128::from(now.subsec_nanos());
@@ -155,7 +155,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn the_times_of_a_file_that_was_just_written_are_not_believed_until_a_tick_has_passed() {
+    fn fresh_times_are_racy_for_a_tick() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.log");
         std::fs::write(&path, "line\n").unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_beyond_the_directory_can_be_named() {
+    fn paths_outside_the_directory_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let inner = directory.path().canonicalize().unwrap().join("log");
         std::fs::create_dir(&inner).unwrap();

@@ -1,4 +1,4 @@
-//! What logcd has been told to do, checked and ready for use.
+//! The checked settings, ready for use.
 
 use crate::archive::codec::{Codec, PackError, Packer};
 use crate::cycle::retention;
@@ -13,26 +13,26 @@ use std::time::Duration;
 pub struct Config {
     /// The log directories; the first one without symlinks.
     pub dirs: Vec<LogDir>,
-    /// Where the archives go.
+    /// The directory for archives.
     pub out: PathBuf,
-    /// What stands before a file's name in the archive.
+    /// The path in the archive of the first log directory.
     pub prefix: Vec<u8>,
     pub select: Select,
     pub limits: Limits,
     pub packing: Packing,
     pub publishing: Publishing,
     pub calendar: Calendar,
-    /// Sources that have not changed for this long are removed once they are safely archived.
+    /// Logs that have not changed for this long are deleted once they are safely archived.
     pub remove_after: Option<Duration>,
 }
 
-/// Which files are taken.
+/// Selects the files to archive.
 #[derive(Clone, Debug)]
 pub struct Select {
     pub include: Vec<Pattern>,
     pub exclude: Vec<Pattern>,
     pub recursive: bool,
-    /// Files with more than one name are taken even where the other names cannot be seen.
+    /// Archives files with several names even if some names are outside of the directories.
     pub hard_links: bool,
 }
 
@@ -45,20 +45,20 @@ impl Select {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub files: usize,
-    /// Of all sparse files together: what a file claims to hold but has no disk blocks for.
+    /// The holes of all sparse files together: bytes without disk blocks.
     pub hole_bytes: u64,
-    /// Of superseded content in one archive, compressed; none with `--latest-only`.
+    /// Superseded content in one archive, compressed; zero with `--latest-only`.
     pub superseded_bytes: u64,
     pub keep: retention::Limits,
     pub min_free: MinFree,
-    /// What a look compares of the logs that it does not compare in full.
+    /// The part of the archived logs that a look compares, if it does not compare all.
     pub compare_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Packing {
     pub codec: Codec,
-    /// One of the codec's.
+    /// A level of the codec.
     pub level: u32,
     pub threads: usize,
 }
@@ -74,9 +74,9 @@ pub struct Publishing {
     pub interval: Duration,
     /// News is published before it is this old, or at the next look where the interval is longer.
     pub within: Duration,
-    /// Published at once when there is this much more in the logs, in per cent of what is archived.
+    /// News is published at once when it is this much, in per cent of what is archived.
     pub percent: u64,
-    /// How long to trust that no event means no change.
+    /// The longest time between two looks, even if the kernel reports no change.
     pub poll: Duration,
     pub mode: u32,
 }

@@ -1,4 +1,4 @@
-//! The daemon's control side: when to look, what became of it, and how it ends.
+//! The daemon's control loop: it starts the cycles, reports their results, reloads and stops.
 
 use crate::alarm::Alarm;
 use crate::config::Config;
@@ -25,9 +25,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
-/// How often to ask whether the logcd before this one has let the directory go.
+/// The interval between attempts to lock the directory for archives.
 const LOCK_RETRY: Duration = Duration::from_millis(500);
-/// So many files that are newly passed over are named; a stranger may plant any number.
+/// The most newly skipped files that are named in the log; a stranger may plant any number.
 const NAMED_MAX: usize = 10;
 
 /// Runs the daemon until it is drained.
@@ -103,10 +103,10 @@ struct Control {
     unmatched: Vec<Unmatched>,
     /// Where the directories were at the last look.
     places: Places,
-    /// When, and on which day, the directory was last looked at.
+    /// The time and day of the last look.
     looked: Option<(Instant, Date)>,
     freshness: Freshness,
-    /// The last cycle left something to do.
+    /// True if the last cycle left something to do.
     unfinished: bool,
 }
 
@@ -141,7 +141,7 @@ impl Control {
                 }
             }
         }
-        // What was written until now is in the archive that is left behind.
+        // The last archive has everything that was written until now.
         self.cycle(Haste::Now).await
     }
 
@@ -182,7 +182,7 @@ impl Control {
                 if !self.unfinished {
                     self.freshness.published();
                 }
-                self.tell(&outcome, took);
+                self.report(&outcome, took);
                 match outcome.away.as_slice() {
                     [] => readiness.clear("directory"),
                     why => readiness.block("directory", why.join("; ")),
@@ -216,18 +216,18 @@ impl Control {
         Ok(())
     }
 
-    fn tell(&mut self, outcome: &Outcome, took: Duration) {
+    fn report(&mut self, outcome: &Outcome, took: Duration) {
         let news: Vec<_> =
             outcome.skipped.iter().filter(|(name, skip)| self.skipped.get(*name) != Some(skip)).collect();
         for (name, skip) in news.iter().take(NAMED_MAX) {
             let file = name.escape_ascii().to_string();
-            tracing::warn!(file, reason = skip.reason(), "passed over");
+            tracing::warn!(file, reason = skip.reason(), "skipped");
         }
         if news.len() > NAMED_MAX {
-            tracing::warn!(files = news.len() - NAMED_MAX, "more files are passed over; see the metrics");
+            tracing::warn!(files = news.len() - NAMED_MAX, "more files are skipped; see the metrics");
         }
         self.skipped.clone_from(&outcome.skipped);
-        self.tell_unmatched(&outcome.unmatched);
+        self.report_unmatched(&outcome.unmatched);
         if let Some(published) = outcome.published {
             tracing::debug!(
                 files = outcome.files,
@@ -239,8 +239,8 @@ impl Control {
         }
     }
 
-    /// A directory in which nothing matches is told once, and again after it had logs or its first other names.
-    fn tell_unmatched(&mut self, now: &[Unmatched]) {
+    /// Warns once of a directory in which nothing matches, and again after it had logs or got its first other names.
+    fn report_unmatched(&mut self, now: &[Unmatched]) {
         let same = |a: &Unmatched, b: &Unmatched| {
             a.path == b.path && std::mem::discriminant(&a.names) == std::mem::discriminant(&b.names)
         };
@@ -253,7 +253,7 @@ impl Control {
         self.unmatched = now.to_vec();
     }
 
-    /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
+    /// Applies changed settings, names those that need a restart, and keeps the old ones if the new ones are bad.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
             let config = flags.serve.config()?;
@@ -270,12 +270,12 @@ impl Control {
     }
 }
 
-/// Paths for people.
+/// Joins paths for a message.
 pub(crate) fn listed(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The first tick is at once. A cycle that took longer than an interval is no reason to hurry.
+/// The first tick is immediate. After a cycle longer than an interval, missed ticks are not made up.
 fn ticks(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! The days that archives are named after, and the names themselves.
+//! The names of archives, drafts and indexes, and the days in them.
 
 use crate::archive::codec::Codec;
 use jiff::civil::Date;
@@ -7,7 +7,7 @@ use jiff::{Timestamp, Zoned};
 
 const BEFORE: &str = "all-logs-";
 
-/// Whose midnight counts.
+/// The time zone whose midnight ends a day.
 #[derive(Clone, Debug)]
 pub struct Calendar(pub TimeZone);
 
@@ -24,7 +24,7 @@ impl Calendar {
         self.at(time).date()
     }
 
-    /// The time as the names of superseded content carry it.
+    /// Returns the time as a suffix for superseded content.
     pub fn suffix(&self, time: Timestamp) -> String {
         self.at(time).strftime(".%Y%m%dT%H%M%S").to_string()
     }
@@ -34,21 +34,21 @@ pub fn archive_name(day: Date, codec: Codec) -> String {
     format!("{BEFORE}{day}{}", codec.suffix())
 }
 
-/// An archive's day and kind, from its name.
+/// Parses an archive's name into its day and kind.
 pub fn day_of(name: &str) -> Option<(Date, Codec)> {
     let behind = name.strip_prefix(BEFORE)?;
     let codec = Codec::ALL.into_iter().find(|codec| behind.ends_with(codec.suffix()))?;
     let day: Date = behind.strip_suffix(codec.suffix())?.parse().ok()?;
-    // Only names that this program makes: a parser may take more than one spelling of a day.
+    // Only names that this program makes: a parser may accept more than one spelling of a day.
     (archive_name(day, codec) == name).then_some((day, codec))
 }
 
-/// Hidden, and not ending like an archive, so that `find -name '*.gz'` shows archives only.
+/// The name of an index: hidden, and without the suffix of an archive, so that `find -name '*.gz'` shows archives only.
 pub fn index_name(archive: &str) -> String {
     format!(".{archive}.index")
 }
 
-/// The name under which an archive or index is written before it gets its own.
+/// The name of an archive or index while it is written.
 pub fn draft_name(target: &str) -> String {
     format!(".{}.draft", target.trim_start_matches('.'))
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_named_after_its_day_and_only_such_names_are_archives() {
+    fn archive_name_is_its_day() {
         let day: Date = "2026-11-21".parse().unwrap();
         for (codec, name) in
             [(Codec::Gzip, "all-logs-2026-11-21.tar.gz"), (Codec::Zstd, "all-logs-2026-11-21.tar.zst")]
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn drafts_and_indexes_are_told_from_archives() {
+    fn drafts_and_indexes_are_not_archives() {
         let archive = "all-logs-2026-11-21.tar.gz";
         for target in [archive.to_owned(), index_name(archive)] {
             let draft = draft_name(&target);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_day_changes_at_the_calendars_own_midnight() {
+    fn day_changes_at_local_midnight() {
         let time: Timestamp = "2026-11-20T23:30:00Z".parse().unwrap();
         let berlin = Calendar(TimeZone::get("Europe/Berlin").unwrap());
         assert_eq!(Calendar::new(true).day(time).to_string(), "2026-11-20");

@@ -1,4 +1,4 @@
-//! The last cycles and what they passed over, for the page.
+//! The last cycles and the files they skipped, for the page.
 
 use crate::cycle::archivist::{Outcome, Published};
 use serde::Serialize;
@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// So many cycles are remembered.
+/// The number of cycles that are remembered.
 const CYCLES_MAX: usize = 60;
-/// So many files that are passed over are shown by name; a stranger may plant any number.
+/// The most skipped files that are shown by name; a stranger may plant any number.
 const NAMES_MAX: usize = 50;
 
-/// What one look at the directory was about, and what it cost.
+/// The result and cost of one look at the directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cycle {
     pub at_ms: i64,
@@ -27,18 +27,18 @@ pub struct Cycle {
     pub content_bytes: u64,
 }
 
-/// All that is remembered.
+/// The content of the diary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Notes {
-    /// The newest last. Of looks that found nothing new only the last one in a row is kept.
+    /// The newest is last. Of several looks in a row without news, only the last one is kept.
     pub cycles: VecDeque<Cycle>,
-    /// Some of the files passed over, and why.
+    /// Some of the skipped files, with the reason.
     pub skipped: Vec<(String, &'static str)>,
-    /// All of them.
+    /// The number of skipped files by reason.
     pub skip_counts: Vec<(&'static str, u64)>,
 }
 
-/// Written after each cycle; costs nothing more while nobody reads.
+/// Updated after each cycle.
 #[derive(Debug, Default)]
 pub struct Diary(watch::Sender<Notes>);
 
@@ -96,7 +96,7 @@ mod tests {
     use crate::logs::scan::Skip;
 
     #[test]
-    fn the_last_cycles_are_remembered_and_quiet_ones_do_not_push_them_out() {
+    fn quiet_cycles_do_not_displace_others() {
         let diary = Diary::default();
         let outcome = Outcome::default();
         for n in 0..100 {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_planted_files_is_a_few_names_and_a_count() {
+    fn skipped_names_are_bounded() {
         let skipped = (0..5000).map(|n| (format!("{n}\u{1b}").into_bytes(), Skip::Symlink)).collect();
         let outcome = Outcome { skipped, skip_counts: [(Skip::Symlink, 5000)].into(), ..Outcome::default() };
         let diary = Diary::default();

@@ -1,9 +1,9 @@
-//! logcd keeps a directory's logs in one plain tar.gz or tar.zst a day, at the cost of the new bytes only.
+//! logcd keeps the logs of some directories in one plain tar.gz or tar.zst a day, at the cost of the new bytes only.
 //!
-//! A cycle ([`cycle::archivist`]): [`logs::scan`] looks, [`cycle::plan`] and [`cycle::comparison`] set what is there against what
-//! is [`held`](cycle::held), and [`cycle::assembly`] makes the new archive out of the old one's blocks and what the
-//! [`sources`](logs::source) have to add. What an archive is made of is in [`archive`]. [`control`] decides when; [`commands`] is
-//! what a person does with an archive.
+//! In a cycle ([`cycle::archivist`]), [`logs::scan`] lists the files, [`cycle::plan`] and [`cycle::comparison`] compare them with
+//! the archive that is [`held`](cycle::held), and [`cycle::assembly`] makes the new archive from the old one's blocks and the new
+//! bytes of the [`sources`](logs::source). [`archive`] has the format, [`control`] starts the cycles, and [`commands`] are for
+//! people who read archives.
 
 pub mod alarm;
 pub mod archive;
@@ -14,6 +14,7 @@ pub mod control;
 pub mod cycle;
 pub mod day;
 pub mod diary;
+pub mod download;
 pub mod freshness;
 pub mod logs;
 pub mod metrics;
@@ -29,12 +30,12 @@ use kit::exit::Fatal;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
-/// The command line as it is parsed, for man pages and completions.
+/// The command line, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("LOGCD")
 }
 
-/// The whole program but for the process's exit: what `main` and the crew's binary call.
+/// Runs the whole program and returns instead of exiting, for `main` and the crew's binary.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("LOGCD", argv)?;
     match &settings.flags.command {

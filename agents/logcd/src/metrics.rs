@@ -1,4 +1,4 @@
-//! What logcd counts. Every name here is documented in README.md and moved by a test.
+//! The metrics of logcd. Each is documented in README.md and exercised by a test.
 
 use crate::cycle::archivist::{Outcome, Published};
 use crate::logs::scan::Skip;
@@ -49,23 +49,27 @@ impl LogcdMetrics {
     }
 
     fn add_to(&self, registry: &mut Registry) {
-        registry.register("cycles", "Looks at the directory, by what came of them", self.cycles.clone());
+        registry.register("cycles", "Looks at the directories, by result", self.cycles.clone());
         registry.register("cycle_seconds", "Time spent in cycles", self.cycle_seconds.clone());
         registry.register(
             "idle_ticks",
-            "Intervals without a look, since nothing had changed",
+            "Intervals without a look, because nothing had changed",
             self.idle_ticks.clone(),
         );
         registry.register("compressed_bytes", "Log bytes compressed", self.compressed_bytes.clone());
         registry.register(
             "copied_bytes",
-            "Archive bytes kept from the archive before",
+            "Archive bytes copied from the previous archive",
             self.copied_bytes.clone(),
         );
-        registry.register("written_bytes", "Archive bytes written anew", self.written_bytes.clone());
+        registry.register(
+            "written_bytes",
+            "Archive bytes written that were not copied",
+            self.written_bytes.clone(),
+        );
         registry.register(
             "superseded",
-            "Contents kept under NAME.TIME since their file holds them no more",
+            "Contents kept under NAME.TIME because their file no longer holds them",
             self.superseded.clone(),
         );
         registry.register(
@@ -75,22 +79,22 @@ impl LogcdMetrics {
         );
         registry.register("sources_removed", "Logs deleted for --remove-after", self.sources_removed.clone());
         registry.register("files", "Files that match now", self.files.clone());
-        registry.register("skipped_files", "Files passed over now, by reason", self.skipped_files.clone());
+        registry.register("skipped_files", "Files skipped now, by reason", self.skipped_files.clone());
         registry.register(
             "empty_directories",
             "Log directories in which no name matches now",
             self.empty_directories.clone(),
         );
-        registry.register(
-            "waiting_bytes",
-            "Log bytes that wait until an archive of them is worth it",
-            self.waiting_bytes.clone(),
-        );
+        registry.register("waiting_bytes", "Log bytes that wait to be published", self.waiting_bytes.clone());
         registry.register("archive_bytes", "Size of today's archive", self.archive_bytes.clone());
-        registry.register("content_bytes", "Size of what is in it", self.content_bytes.clone());
+        registry.register(
+            "content_bytes",
+            "Uncompressed size of the content of today's archive",
+            self.content_bytes.clone(),
+        );
         registry.register(
             "published_timestamp_seconds",
-            "When an archive was last published",
+            "Time when an archive was last published",
             self.published_timestamp_seconds.clone(),
         );
     }
@@ -131,7 +135,7 @@ impl LogcdMetrics {
     }
 }
 
-/// A gauge takes a signed number; what does not fit is as large as a gauge can be.
+/// Converts to the signed number of a gauge; the largest one if it does not fit.
 fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -9,18 +9,18 @@ use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::sync::Arc;
 
-/// Succeeds with an archive that is published, also when nothing had changed since the last one.
+/// Makes the archive; succeeds also if nothing has changed since the last one.
 pub fn once(config: Config) -> Result<(), Fatal> {
     kit::priority::lower_this_thread();
     let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archivist = Archivist::new(config, out, Arc::default());
     archivist.on_progress(progress::teller());
     let outcome = archivist.cycle(Timestamp::now(), Haste::Thorough).map_err(fatal)?;
-    // And with it the bar, which would otherwise stand before what is said now.
+    // The progress bar goes with it, so that it does not mix with the messages.
     drop(archivist);
     for (name, skip) in &outcome.skipped {
         let file = name.escape_ascii().to_string();
-        tracing::warn!(file, reason = skip.reason(), "passed over");
+        tracing::warn!(file, reason = skip.reason(), "skipped");
     }
     for unmatched in &outcome.unmatched {
         unmatched.warn();
@@ -39,7 +39,7 @@ pub fn once(config: Config) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// A trouble as the end of the process.
+/// Converts an error into a message and an exit code.
 pub(crate) fn fatal(trouble: Trouble) -> Fatal {
     let exit = match &trouble {
         Trouble::Locked { .. } | Trouble::Aborted | Trouble::ArchiveChanged(_) => Exit::TryAgain,

@@ -1,4 +1,4 @@
-//! Where the archives stand: opened once, locked, and written to only by new files that are renamed.
+//! The directory for archives: opened once, locked, and changed only by renaming new files.
 
 use crate::archive::codec::Codec;
 use crate::beneath::{Beneath, Kind, Look, look_at, look_into};
@@ -21,13 +21,13 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".logcd.lock";
 
-/// The output directory as everybody may look at it.
+/// The directory for archives, for reading.
 #[derive(Debug)]
 pub struct Shelf {
     at: Beneath,
 }
 
-/// The output directory, held by this process alone for as long as this lives.
+/// The directory for archives, locked by this process.
 #[derive(Debug)]
 pub struct OutDir {
     shelf: Shelf,
@@ -63,8 +63,8 @@ impl Shelf {
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     }
 
-    /// A file of ours, opened for reading. Nothing else is trusted under its name: no symlink, no FIFO, no
-    /// file of another user, since what is in it is copied into the archives.
+    /// Opens a file of logcd for reading. No symlink, FIFO or file of another user is trusted under its name, because its content
+    /// is copied into the archives.
     pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
         let file = match self.at.file(name.as_bytes()) {
             Ok(file) => file,
@@ -83,7 +83,7 @@ impl Shelf {
         Space::of(self.at.fd()).map_err(Trouble::on("ask for the free space of", self.path()))
     }
 
-    /// The archives of both kinds that are there, with their sizes.
+    /// Lists the archives of both kinds, with their sizes.
     pub fn archives(&self) -> Result<Vec<(Date, Codec, u64)>, Trouble> {
         let mut archives = Vec::new();
         for name in self.names()? {
@@ -98,7 +98,7 @@ impl Shelf {
 }
 
 impl OutDir {
-    /// Takes the directory over: one logcd at a time, leftovers of a crash removed.
+    /// Opens and locks the directory and removes the leftovers of a crash.
     pub fn take(path: &Path, mode: u32) -> Result<OutDir, Trouble> {
         let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
         if at.is_removed().unwrap_or(false) {
@@ -126,7 +126,7 @@ impl OutDir {
 
     fn remove_leftovers(&self) -> Result<(), Trouble> {
         for name in self.names()?.iter().filter(|name| day::is_draft(name)) {
-            tracing::info!(name, "removing what a crash left behind");
+            tracing::info!(name, "removing the leftover of a crash");
             self.remove(name)?;
         }
         Ok(())
@@ -161,21 +161,21 @@ impl OutDir {
         }
     }
 
-    /// A new, empty file that nobody else has opened; it gets its name with `publish`.
+    /// Creates an empty file, which gets its name by `publish`.
     pub fn draft(&self, target: &str) -> Result<File, Trouble> {
         let name = day::draft_name(target);
         self.remove(&name)?;
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
         let file = open_new(&self.at, &name, flags, self.mode)
             .map_err(Trouble::doing(format!("create {}", self.path_of(&name))))?;
-        // The mode is a promise; the process's umask has no say.
+        // The mode is promised, whatever the umask.
         fchmod(&file, Mode::from_bits_truncate(self.mode))
             .map_err(io::Error::from)
             .map_err(Trouble::doing(format!("set the mode of {}", self.path_of(&name))))?;
         Ok(file)
     }
 
-    /// Puts the draft, already on the disk, in the place of `target`: readers see the old file or the new.
+    /// Renames the synced draft to `target`: readers see the old file or the new one.
     pub fn publish(&self, target: &str) -> Result<(), Trouble> {
         self.check_place()?;
         let draft = day::draft_name(target);
@@ -186,11 +186,11 @@ impl OutDir {
             .map_err(io::Error::from)
             .and_then(|()| still_takes_changes(self.lock.file()))
             .map_err(Trouble::on("sync the directory", self.path()))?;
-        // What was moved away in between has the archive, but readers of the path have not.
+        // If the directory was moved in between, readers of the path do not see the archive.
         self.check_place()
     }
 
-    /// Gives a file a second name, in the place of any file that had it.
+    /// Gives a file a second name, replacing any file that had it.
     pub fn keep_as(&self, name: &str, other: &str) -> Result<(), Trouble> {
         self.remove(other)?;
         linkat(self.at.fd(), name, self.at.fd(), other, AtFlags::empty())
@@ -205,7 +205,7 @@ impl OutDir {
         }
     }
 
-    /// Whether ranges of files can share disk blocks here, so that a copy writes nothing.
+    /// True if the file system shares disk blocks between files, so that a copy writes nothing.
     pub fn has_reflinks(&self) -> bool {
         use nix::sys::statfs::{BTRFS_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
         fstatfs(self.at.fd())

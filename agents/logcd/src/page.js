@@ -79,6 +79,7 @@ async function show(name) {
     setText(byId("contents-caption"), entries.length < all ? `The first ${entries.length} of ${count(all)}` : `${count(all)} logs`);
     setRows(byId("contents"), entries.map((entry) => [visible(entry.name), bytes(entry.bytes), bytes(entry.packed_bytes),
       new Date(entry.mtime_s * 1000).toLocaleString(), entry.superseded ? "its file holds it no more" : "as the file"]));
+    [...byId("contents").children].forEach((row, i) => linkToDownload(row.children[0], name, i));
   } catch {
     if (name !== chosen) return;
     setText(byId("contents-caption"), visible(text.trim(), 300) || "The daemon cannot be reached.");
@@ -86,4 +87,10 @@ async function show(name) {
   }
   setText(byId("contents-title"), `In ${name}`);
   byId("contents-part").hidden = false;
+}
+
+/// The name of a log becomes a link that saves it. The daemon refuses it to other hosts.
+function linkToDownload(cell, archive, entry) {
+  const href = `page/log?${new URLSearchParams({ archive, entry })}`;
+  cell.replaceChildren(el("a", { href, download: "" }, cell.textContent));
 }

@@ -1,4 +1,4 @@
-//! The page on the admin endpoint: the last cycles, the archives and what is in them, what was passed over.
+//! The page on the admin endpoint: the last cycles, the archives with their contents, and the skipped files.
 
 use crate::archive::codec::Codec;
 use crate::archive::entry::Origin;
@@ -6,6 +6,7 @@ use crate::archive::member;
 use crate::cycle::held::Held;
 use crate::day::{archive_name, day_of, index_name};
 use crate::diary::Notes;
+use crate::download;
 use crate::outdir::Shelf;
 use axum::Router;
 use axum::extract::Query;
@@ -23,13 +24,13 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
-/// More archives than this are kept by nobody who wants to look at them one by one.
+/// The most archives that are listed.
 const ARCHIVES_SHOWN: usize = 400;
 const ENTRIES_SHOWN: usize = 500;
-/// A longer index is read by `logcd list` in a process of its own.
+/// A longer index is left to `logcd list`.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 
-/// Where the page has its figures from.
+/// The sources of the page's figures.
 #[derive(Clone, Debug)]
 pub struct Sight {
     pub dirs: Vec<PathBuf>,
@@ -41,7 +42,8 @@ pub struct Sight {
 pub fn routes(sight: Sight, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sight.out.clone().into();
-    // An index may be as large as its bound: one at a time.
+    let downloads = download::routes(out.clone());
+    // Each index may take its bound of memory: read one at a time.
     let one = Arc::new(Semaphore::new(1));
     let figures = async move || {
         let mut notes = sight.notes.clone();
@@ -49,16 +51,16 @@ pub fn routes(sight: Sight, access: Access) -> Router {
         streams.tell(Figures { sight: sight.clone(), notes })
     };
     let contents = async move |Query(Wanted { archive }): Query<Wanted>| -> Response {
-        let Some((day, codec)) = day_of(&archive) else { return no("that is no archive's name") };
+        let Some((day, codec)) = day_of(&archive) else { return no("that is not the name of an archive") };
         let _turn = one.acquire().await;
         let out = out.clone();
         match tokio::task::spawn_blocking(move || contents_of(&out, day, codec)).await {
             Ok(Some(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-            _ => no("there is no index of it that is of use here; ask logcd list"),
+            _ => no("it has no usable index here; use logcd list"),
         }
     };
     let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
-    access.guard(own.merge(kit::page::routes(PAGE)))
+    access.guard(own.merge(kit::page::routes(PAGE))).merge(downloads)
 }
 
 fn no(why: &'static str) -> Response {
@@ -127,7 +129,7 @@ impl Sight {
     }
 }
 
-/// Out of the index, so that nothing is unpacked; the same checks hold as when the archive is built upon.
+/// Reads the index, so that nothing is unpacked, with the same checks as before a cycle.
 fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
     let shelf = Shelf::at(out).ok()?;
     let (_, look) = shelf.open(&index_name(&archive_name(day, codec))).ok()??;
@@ -152,7 +154,7 @@ struct Figures {
 }
 
 impl Source for Figures {
-    /// After each cycle; a daemon that has nothing to do says nothing.
+    /// Sends figures after each cycle; an idle daemon sends none.
     async fn next(&mut self) -> Option<(&'static str, String)> {
         self.notes.changed().await.ok()?;
         let (sight, notes) = (self.sight.clone(), self.notes.borrow_and_update().clone());

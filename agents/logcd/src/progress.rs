@@ -1,14 +1,14 @@
-//! How far the work is, for a person who waits for it at a terminal; nobody else sees anything of it.
+//! Progress bars for a person at a terminal; hidden everywhere else.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
 use std::io::{Read, Seek};
 
-/// Less is done before anybody has read how far it is.
+/// Less work than this ends before anybody can read a bar.
 const LOGS_WORTH_A_BAR_BYTES: u64 = 64 << 20;
 const ARCHIVE_WORTH_A_BAR_BYTES: u64 = 4 << 20;
 
-/// To be told again and again how much of how many bytes of logs is archived.
+/// Returns a function that shows how many of how many bytes of logs are archived.
 pub fn teller() -> impl Fn(u64, u64) + Send {
     let bar = bar(0);
     move |done, total| {
@@ -25,7 +25,7 @@ pub fn teller() -> impl Fn(u64, u64) + Send {
     }
 }
 
-/// The archive once more, with a bar that follows what is read of it and goes with it.
+/// Wraps an archive in a bar that follows its reader.
 pub fn reading(archive: &File) -> impl Read + Seek {
     let bytes = archive.metadata().map_or(0, |metadata| metadata.len());
     let bar = if bytes < ARCHIVE_WORTH_A_BAR_BYTES { ProgressBar::hidden() } else { bar(bytes) };
@@ -33,7 +33,7 @@ pub fn reading(archive: &File) -> impl Read + Seek {
 }
 
 fn bar(bytes: u64) -> ProgressBar {
-    // Hides itself where stderr is no terminal.
+    // Hides itself if stderr is not a terminal.
     let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
     match ProgressStyle::with_template("[{bar:40}] {binary_bytes} of {binary_total_bytes}, {eta} left") {
         Ok(style) => bar.with_style(style.progress_chars("## ")),

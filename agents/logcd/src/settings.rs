@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Keeps the logs of a directory in one compressed archive a day, at the cost of the new bytes only.
+/// Keeps the logs of directories in one compressed archive a day, at the cost of the new bytes only.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "logcd", args_conflicts_with_subcommands = true, max_term_width = 110,
     after_long_help = examples(&[
@@ -31,28 +31,28 @@ pub struct Flags {
     pub command: Option<Command>,
 }
 
-/// Reading archives; any tar can do it too.
+/// Commands that read archives; any tar can read them, too.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// List what an archive holds
+    /// List the files of an archive
     #[command(after_long_help = examples(&[
         "logcd list all-logs-2026-11-21.tar.gz",
         "logcd list /var/log/all-logs-2026-11-21.tar.zst | grep kubelet",
     ]))]
     List(ArchiveOptions),
-    /// Print a file of an archive, without reading what stands before it where the index is at hand
+    /// Print a file of an archive; with the index, nothing else of the archive is read
     #[command(after_long_help = examples(&[
         "logcd cat all-logs-2026-11-21.tar.gz node.log",
         "logcd cat all-logs-2026-11-21.tar.gz var/log/node.log | tail",
     ]))]
     Cat(CatOptions),
-    /// Unpack an archive, or some of its files
+    /// Unpack an archive or some of its files
     #[command(after_long_help = examples(&[
         "logcd extract all-logs-2026-11-21.tar.gz --to unpacked",
         "logcd extract all-logs-2026-11-21.tar.gz var/log/node.log",
     ]))]
     Extract(ExtractOptions),
-    /// Check every byte of an archive and say what is wrong
+    /// Check every byte of an archive and report damage
     #[command(after_long_help = examples(&[
         "logcd verify all-logs-2026-11-21.tar.gz",
         "logcd verify all-logs-2026-11-21.tar.gz && echo sound",
@@ -71,7 +71,7 @@ pub struct CatOptions {
     #[arg(value_name = "ARCHIVE")]
     pub archive: PathBuf,
 
-    /// As listed, or just the name of the file
+    /// Path as listed, or only the file's name
     #[arg(value_name = "NAME")]
     pub name: std::ffi::OsString,
 }
@@ -81,16 +81,16 @@ pub struct ExtractOptions {
     #[arg(value_name = "ARCHIVE")]
     pub archive: PathBuf,
 
-    /// As listed; all where none is given
+    /// Paths as listed; all files if none is given
     #[arg(value_name = "NAME")]
     pub names: Vec<std::ffi::OsString>,
 
-    /// Where to unpack
+    /// Directory to unpack into
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub to: PathBuf,
 }
 
-/// The settings that a running daemon takes up when they change.
+/// The settings that are applied to a running daemon.
 pub const LIVE: &[&str] = &[
     "include",
     "exclude",
@@ -132,7 +132,7 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "What")]
     pub out: Option<PathBuf>,
 
-    /// Files to archive, by name, or by path below the directory where the pattern has a slash
+    /// Files to archive: patterns for names, or with a slash for paths below the directory
     #[arg(
         long,
         value_name = "PATTERN",
@@ -146,19 +146,19 @@ pub struct Serve {
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = "What")]
     pub exclude: Vec<Pattern>,
 
-    /// Subdirectories too
+    /// Include subdirectories
     #[arg(long, help_heading = "What")]
     pub recursive: bool,
 
-    /// Take files with several names even where not all of these are in the directory
+    /// Archive files with several names even if not all of the names are in the directories
     #[arg(long, help_heading = "What")]
     pub hard_links: bool,
 
-    /// What stands before a file's name in the archive [default: the directory, such as var/log]
+    /// Path of the files in the archive [default: the directory, such as var/log]
     #[arg(long, value_name = "PATH", help_heading = "What")]
     pub prefix: Option<PathBuf>,
 
-    /// Do not keep what was rotated, truncated, rewritten or deleted during the day
+    /// Do not keep content that was rotated, truncated, rewritten or deleted during the day
     #[arg(long, help_heading = "What")]
     pub latest_only: bool,
 
@@ -166,7 +166,7 @@ pub struct Serve {
     #[arg(long, help_heading = "When")]
     pub once: bool,
 
-    /// How often to look for news
+    /// Time between two looks for news
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_interval, help_heading = "When")]
     pub interval: Duration,
 
@@ -174,19 +174,19 @@ pub struct Serve {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "When")]
     pub publish_within: Duration,
 
-    /// Publish at once when the news is this much of what is archived
+    /// Publish at once when the news is this many per cent of what is archived
     #[arg(long, value_name = "PER CENT", default_value_t = 5, help_heading = "When")]
     pub publish_percent: u64,
 
-    /// Look even if the kernel has told of no change for this long
+    /// Look after this time even if the kernel reported no change
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_nonzero_duration, help_heading = "When")]
     pub poll: Duration,
 
-    /// Days by UTC instead of local time
+    /// Use days in UTC instead of local time
     #[arg(long, help_heading = "When")]
     pub utc: bool,
 
-    /// Archives are .tar.zst instead of .tar.gz; today's archive of the other kind is taken over
+    /// Make .tar.zst instead of .tar.gz; today's archive of the other kind is converted
     #[arg(long, help_heading = "How")]
     pub zstd: bool,
 
@@ -194,19 +194,19 @@ pub struct Serve {
     #[arg(long, value_name = "LEVEL", help_heading = "How")]
     pub level: Option<u32>,
 
-    /// Threads for a backlog [default: the processors that the process may use, 8 at most]
+    /// Threads for a backlog [default: the processors that the process may use, at most 8]
     #[arg(long, value_name = "N", help_heading = "How")]
     pub threads: Option<usize>,
 
-    /// Permissions of the archives: they may hold what only root could read
+    /// Permissions of the archives, which may contain logs that only root could read
     #[arg(long, value_name = "OCTAL", default_value = "0600", value_parser = parse_mode, help_heading = "How")]
     pub mode: u32,
 
-    /// Keep so many days' archives
+    /// Keep the archives of this many days
     #[arg(long, value_name = "DAYS", default_value_t = 31, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Bounds")]
     pub keep_days: u32,
 
-    /// Keep archives of at most this size together, the newest first
+    /// Keep archives up to this total size; the oldest go first
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub keep_bytes: u64,
 
@@ -218,23 +218,23 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Bounds")]
     pub compare_bytes: u64,
 
-    /// Keep at most this much superseded content in a day's archive, compressed; the oldest goes
+    /// Keep at most this much superseded content in a day's archive, compressed; the oldest goes first
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub max_superseded: u64,
 
-    /// Archive at most so many files
+    /// Archive at most this many files
     #[arg(long, value_name = "N", default_value_t = 10_000, help_heading = "Bounds")]
     pub max_files: usize,
 
-    /// Pass over sparse files that together claim more than this beyond their disk blocks
+    /// Skip sparse files whose holes add up to more than this
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub max_holes: u64,
 
-    /// Delete a log that has not changed for this long and is in an archive that was verified
+    /// Delete a log that has not changed for this long and is in a verified archive
     #[arg(long, value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = "Bounds")]
     pub remove_after: Option<Duration>,
 
-    /// Where probes and metrics are answered, and this host itself sees a page, or none
+    /// Address for probes, metrics and, from this host only, a page; or none
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7668", help_heading = "Process")]
     pub admin: Door,
 
@@ -294,7 +294,7 @@ impl Serve {
         })
     }
 
-    /// The log directories, each once, so that no file is archived under two names.
+    /// Returns each log directory once, so that no file is archived under two names.
     fn directories(&self, first: &Path, further: &[PathBuf], prefix: &[u8]) -> Result<Vec<LogDir>, Fatal> {
         let mut dirs = vec![LogDir::first(first.to_owned())];
         let mut places = vec![first.to_owned()];
@@ -326,7 +326,7 @@ impl Serve {
         if self.zstd { Codec::Zstd } else { Codec::Gzip }
     }
 
-    /// The level, if archives of this kind have it.
+    /// Returns the compression level, if archives of this kind have it.
     pub fn level(&self) -> Result<u32, Fatal> {
         let codec = self.codec();
         let level = self.level.unwrap_or(codec.default_level());
@@ -346,13 +346,13 @@ fn usage(message: &str) -> Fatal {
     Fatal::new(Exit::Usage, message)
 }
 
-/// Symlinks on the way are the operator's own as long as the daemon starts; later ones are not followed.
+/// Resolves symlinks, which are the operator's own at the start; later ones are not followed.
 fn existing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
     path.canonicalize()
         .map_err(|e| Fatal::new(Exit::Failure, format!("cannot use {} ({flag})", path.display())).because(e))
 }
 
-/// As tar strips names: no leading slash; one slash between it and what follows.
+/// Returns the path as tar stores it: without a leading slash, with one at the end.
 fn member_prefix(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes();
     let start = bytes.iter().position(|b| *b != b'/').unwrap_or(bytes.len());
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_the_archive_begin_as_tar_would_have_them() {
+    fn member_prefix_is_the_path_without_slash() {
         for (path, expected) in [("/var/log", "var/log/"), ("/", ""), ("", ""), ("x", "x/"), ("//a//", "a/")]
         {
             assert_eq!(member_prefix(Path::new(path)), expected.as_bytes(), "{path}");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_would_lock_logcd_out_is_refused() {
+    fn mode_without_owner_access_is_refused() {
         assert_eq!(parse_mode("0640"), Ok(0o640));
         for text in ["0440", "rw", "07777", "0200"] {
             assert!(parse_mode(text).is_err(), "{text}");

@@ -1,4 +1,4 @@
-//! What can stop a cycle. Whatever it is, the published archive stays as it was.
+//! The errors that stop a cycle. The published archive stays as it was after each of them.
 
 use crate::archive::codec::PackError;
 use kit::free_space::MinFree;
@@ -16,7 +16,7 @@ pub enum Trouble {
     OutMoved { path: String, how: &'static str },
     #[error("another logcd{holder} works on {path}; there can be one for a directory")]
     Locked { path: String, holder: Holder },
-    #[error("the archive {0} was changed by somebody else while it was read")]
+    #[error("the archive {0} was changed by another process while it was read")]
     ArchiveChanged(String),
     #[error("the archive {name} cannot be read: {why}")]
     ArchiveDamaged { name: String, why: String },
@@ -27,7 +27,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// For `map_err`: an I/O error with what was being done, a full disk recognised as such.
+    /// For `map_err`: adds the attempted action to an I/O error.
     pub fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {
         let doing = doing.into();
         move |source| Trouble::Io { doing, source }

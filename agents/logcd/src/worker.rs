@@ -1,4 +1,4 @@
-//! The thread that does the cycles, behind everything else on the machine.
+//! The thread that runs the cycles, at the lowest priority.
 
 use crate::config::Config;
 use crate::cycle::archivist::{Archivist, Haste, Outcome};
@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use tokio::sync::oneshot;
 
-/// Where the directories and the lock are: device and inode of each that is there.
+/// Device and inode of each directory and of the lock, if it exists.
 pub type Places = Vec<Option<(u64, u64)>>;
 
 enum Order {
@@ -20,13 +20,13 @@ enum Order {
     Places(oneshot::Sender<Places>),
 }
 
-/// Ends when it is dropped.
+/// The thread ends when this is dropped.
 pub struct Worker {
     orders: mpsc::Sender<Order>,
 }
 
 impl Worker {
-    /// Setting `abort` makes a running cycle give up.
+    /// Starts the thread. Setting `abort` stops a running cycle.
     pub fn start(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
         let (orders, received) = mpsc::channel();
         let work = move || {
@@ -59,9 +59,9 @@ impl Worker {
         answer.await.map_err(|_| gone())
     }
 
-    /// From the next cycle on.
+    /// Applies settings from the next cycle on.
     pub fn configure(&self, config: Config) {
-        // A worker that is gone is noticed with the next cycle.
+        // A worker that has ended is noticed with the next cycle.
         let _ = self.orders.send(Order::Configure(Box::new(config)));
     }
 }

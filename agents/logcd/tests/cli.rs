@@ -1,4 +1,4 @@
-//! The program's own commands, exit codes and words.
+//! The commands, exit codes and messages of the program.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -11,7 +11,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed(codec: Codec) {
+fn once_exits_0_with_and_without_news(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("x.log", "line\n");
     for expected in ["archived", "nothing has changed"] {
@@ -21,7 +21,7 @@ fn once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed(codec: Codec
     }
 }
 
-fn archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index(codec: Codec) {
+fn readers_work_with_and_without_the_index(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     let content = Dice::new(1).lines(600_000);
     bench.write("a.log", "first\n");
@@ -49,7 +49,7 @@ fn archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index(
     }
 }
 
-fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code(codec: Codec) {
+fn errors_are_one_line_with_an_exit_code(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(1).lines(10_000));
     bench.cycle();
@@ -90,7 +90,7 @@ fn what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code(codec: Codec)
     }
 }
 
-fn a_reader_that_has_seen_enough_is_no_failure(codec: Codec) {
+fn closed_pipe_is_success(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(1).lines(2_000_000));
     bench.cycle();
@@ -101,7 +101,7 @@ fn a_reader_that_has_seen_enough_is_no_failure(codec: Codec) {
 }
 
 #[test]
-fn settings_come_from_the_environment_too() {
+fn settings_come_from_the_environment() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
@@ -112,8 +112,8 @@ fn settings_come_from_the_environment_too() {
 }
 
 for_both_kinds!(
-    once_leaves_an_archive_and_exits_0_also_when_nothing_had_changed,
-    archives_are_listed_printed_unpacked_and_verified_with_and_without_the_index,
-    what_is_wrong_is_one_line_that_says_what_to_do_and_an_exit_code,
-    a_reader_that_has_seen_enough_is_no_failure,
+    once_exits_0_with_and_without_news,
+    readers_work_with_and_without_the_index,
+    errors_are_one_line_with_an_exit_code,
+    closed_pipe_is_success,
 );

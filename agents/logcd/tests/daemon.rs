@@ -1,4 +1,4 @@
-//! The running daemon: when it looks, what it says of itself, and how it ends.
+//! The running daemon: its looks, readiness, metrics, reload and stop.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,7 +12,7 @@ use trial::wait_until;
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
 #[test]
-fn what_is_written_is_archived_without_being_asked_and_the_last_lines_when_it_stops() {
+fn new_and_last_lines_are_archived() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "first\n");
     let daemon = Daemon::start(&bench, &QUICK);
@@ -20,7 +20,7 @@ fn what_is_written_is_archived_without_being_asked_and_the_last_lines_when_it_st
     assert_eq!(bench.members()[&b"x.log"[..]], b"first\n");
     bench.append("x.log", "second\n");
     wait_until("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
-    // An hour until the next look: only the stop can be the reason.
+    // The next look is an hour away: only the stop can archive the last line.
     drop(daemon);
     let daemon = Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=1h"]);
     daemon.wait_until_ready();
@@ -32,7 +32,7 @@ fn what_is_written_is_archived_without_being_asked_and_the_last_lines_when_it_st
 }
 
 #[test]
-fn an_idle_directory_is_not_looked_at_until_something_happens() {
+fn idle_directory_is_not_scanned() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "first\n");
     let daemon = Daemon::start(&bench, &QUICK);
@@ -52,7 +52,7 @@ fn an_idle_directory_is_not_looked_at_until_something_happens() {
 }
 
 #[test]
-fn every_look_publishes_where_news_may_be_one_interval_old() {
+fn news_is_published_within_one_interval() {
     let bench = Bench::new(&[]);
     bench.write("x.log", Dice::new(1).lines(1_000_000));
     let daemon =
@@ -68,7 +68,7 @@ fn every_look_publishes_where_news_may_be_one_interval_old() {
 }
 
 #[test]
-fn news_waits_until_it_is_worth_an_archive() {
+fn little_news_waits() {
     let bench = Bench::new(&[]);
     bench.write("x.log", Dice::new(1).lines(100_000));
     let flags = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=1h", "--publish-percent=10"];
@@ -83,7 +83,7 @@ fn news_waits_until_it_is_worth_an_archive() {
 }
 
 #[test]
-fn every_metric_is_moved_by_what_it_counts() {
+fn every_metric_is_exercised_and_documented() {
     let bench = Bench::new(&["--keep-days=1", "--remove-after=1s", "--poll=500ms"]);
     std::fs::write(bench.out().join("all-logs-2020-01-01.tar.gz"), "old").unwrap();
     let mut dice = Dice::new(1);
@@ -114,9 +114,9 @@ fn every_metric_is_moved_by_what_it_counts() {
     }
     bench.write("z.log", "new\n");
     moved("logcd_files");
-    // Touched only: looked at, and found to be as before.
+    // A touched file is looked at and found unchanged.
     moved("logcd_cycles_total{result=\"unchanged\"}");
-    // Waiting and failing have tests of their own: news_waits…, and disk.rs.
+    // `waiting` and `disk_full` are tested by little_news_waits and in disk.rs.
     let page = daemon.get("/metrics").1;
     let readme = include_str!("../README.md");
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE logcd_")) {
@@ -126,7 +126,7 @@ fn every_metric_is_moved_by_what_it_counts() {
 }
 
 #[test]
-fn the_next_one_waits_for_the_lock_and_says_so() {
+fn second_daemon_waits_for_the_lock() {
     let bench = Bench::new(&[]);
     let first = Daemon::start(&bench, &QUICK);
     first.wait_until_ready();
@@ -140,7 +140,7 @@ fn the_next_one_waits_for_the_lock_and_says_so() {
 }
 
 #[test]
-fn settings_are_taken_up_from_the_changed_file() {
+fn changed_settings_are_applied() {
     let bench = Bench::new(&[]);
     let file = bench.root.path().join("logcd.toml");
     std::fs::write(&file, "include = [\"*.log\"]\n").unwrap();
@@ -161,7 +161,7 @@ fn settings_are_taken_up_from_the_changed_file() {
 }
 
 #[test]
-fn a_log_directory_that_is_gone_is_told_and_its_return_noticed() {
+fn missing_log_directory_is_reported() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     let daemon = Daemon::start(&bench, &QUICK);

@@ -1,4 +1,4 @@
-//! One archive a day: midnight, and what is kept for how long.
+//! One archive a day: midnight, time zones and retention.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -9,7 +9,7 @@ use logcd::cycle::archivist::Haste;
 use std::time::Duration;
 use support::{Bench, Dice, at, members, names};
 
-fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks(codec: Codec) {
+fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     let mut dice = Dice::new(6);
     bench.write("a.log", dice.lines(400_000));
@@ -26,7 +26,7 @@ fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_it
     let finished = members(&archives[0]);
     assert_eq!(names(&finished), ["a.log", "b.log.20261122T000010"]);
     assert!(finished[&b"a.log"[..]].ends_with(b"the last line of the day\n"));
-    // What yesterday held and today does not is yesterday's; nothing is compressed twice.
+    // Content of yesterday that is gone today stays in yesterday's archive; nothing is compressed twice.
     assert!(members(&archives[1]) == bench.logs());
     assert_eq!(outcome.published.unwrap().compressed, 0);
     let before = std::fs::read(&archives[0]).unwrap();
@@ -35,7 +35,7 @@ fn at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_it
     assert!(std::fs::read(&archives[0]).unwrap() == before, "the finished archive stays as it is");
 }
 
-fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too(codec: Codec) {
+fn restart_on_another_day_reuses_blocks(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(6).lines(400_000));
     bench.archivist().cycle(at("2026-11-20T23:00:00Z"), Haste::Now).unwrap();
@@ -44,7 +44,7 @@ fn after_a_restart_on_another_day_the_old_archives_blocks_are_used_too(codec: Co
     assert!(members(&bench.archives()[1]) == bench.logs());
 }
 
-fn a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day(codec: Codec) {
+fn clock_set_back_over_midnight_loses_nothing(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("a.log", "of the first day\n");
     let mut archivist = bench.archivist();
@@ -56,7 +56,7 @@ fn a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day(codec
     assert_eq!(names(&members(&bench.archives()[0])), ["a.log.20261122T000000", "b.log"]);
 }
 
-fn archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_else_is(codec: Codec) {
+fn old_archives_are_removed_with_their_indexes(codec: Codec) {
     let bench = Bench::of(codec, &["--keep-days=3"]);
     bench.write("a.log", "line\n");
     for other in ["all-logs-2026-01-01.tar.gz.keep", "all-logs-today.tar.gz", "notes.txt"] {
@@ -89,7 +89,7 @@ fn archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_els
     assert_eq!((left.as_slice(), removed), (&expected[..], 3));
 }
 
-fn superseded_content_is_bounded_and_can_be_switched_off(codec: Codec) {
+fn superseded_content_is_bounded(codec: Codec) {
     let mut dice = Dice::new(8);
     let bench = Bench::of(codec, &["--max-superseded=60KB"]);
     let mut archivist = bench.archivist();
@@ -110,7 +110,7 @@ fn superseded_content_is_bounded_and_can_be_switched_off(codec: Codec) {
 /// Summer time begins on the 29th of March 2026 at 2:00, which is 1:00 UTC, and ends on the 25th of October at 3:00.
 const CENTRAL_EUROPE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 
-fn a_day_with_an_hour_less_or_more_has_one_archive_from_midnight_to_midnight(codec: Codec) {
+fn daylight_saving_day_has_one_archive(codec: Codec) {
     let zone = TimeZone::posix(CENTRAL_EUROPE).unwrap();
     for (day, next, moments) in [
         (
@@ -139,7 +139,7 @@ fn a_day_with_an_hour_less_or_more_has_one_archive_from_midnight_to_midnight(cod
     }
 }
 
-fn an_hour_that_comes_twice_keeps_what_each_of_them_held(codec: Codec) {
+fn repeated_hour_keeps_both_contents(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     let mut archivist = bench.archivist_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
     for (moment, content) in [
@@ -160,7 +160,7 @@ fn an_hour_that_comes_twice_keeps_what_each_of_them_held(codec: Codec) {
     assert!(names(&bench.members()).contains(&"state.log.20261025T023000".to_owned()));
 }
 
-fn the_29th_of_february_is_a_day_like_any_other(codec: Codec) {
+fn leap_day_has_an_archive(codec: Codec) {
     let bench = Bench::of(codec, &["--keep-days=2"]);
     bench.write("a.log", "line\n");
     let mut archivist = bench.archivist();
@@ -179,12 +179,12 @@ fn the_29th_of_february_is_a_day_like_any_other(codec: Codec) {
 }
 
 for_both_kinds!(
-    a_day_with_an_hour_less_or_more_has_one_archive_from_midnight_to_midnight,
-    an_hour_that_comes_twice_keeps_what_each_of_them_held,
-    the_29th_of_february_is_a_day_like_any_other,
-    at_midnight_the_finished_day_gets_a_last_cycle_and_the_new_one_starts_with_its_blocks,
-    after_a_restart_on_another_day_the_old_archives_blocks_are_used_too,
-    a_clock_that_is_set_back_over_midnight_loses_nothing_of_the_earlier_day,
-    archives_beyond_days_and_bytes_are_removed_with_their_indexes_and_nothing_else_is,
-    superseded_content_is_bounded_and_can_be_switched_off,
+    daylight_saving_day_has_one_archive,
+    repeated_hour_keeps_both_contents,
+    leap_day_has_an_archive,
+    midnight_completes_the_day_and_reuses_its_blocks,
+    restart_on_another_day_reuses_blocks,
+    clock_set_back_over_midnight_loses_nothing,
+    old_archives_are_removed_with_their_indexes,
+    superseded_content_is_bounded,
 );

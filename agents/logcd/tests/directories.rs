@@ -3,19 +3,21 @@
 
 mod support;
 
-use logcd::cycle::archivist::Archivist;
+use kit::free_space::MinFree;
+use logcd::config::{Config, Limits};
+use logcd::cycle::archivist::{Archivist, Haste};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use support::daemon::Daemon;
-use support::{Bench, Dice, cycle, index_of, run};
+use support::{Bench, Dice, NOON, at, cycle, index_of, run};
 use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
-/// A bench without a prefix, for the directories that are named.
+/// A bench without a prefix, for these directories.
 fn bench(dirs: &[&str], flags: &[&str]) -> Bench {
     let mut bench = Bench::new(&[]);
     for dir in ["log", "lib"] {
@@ -25,7 +27,7 @@ fn bench(dirs: &[&str], flags: &[&str]) -> Bench {
     bench
 }
 
-/// The same files for a logcd with other flags.
+/// Keeps the files and changes the flags.
 fn select(bench: &mut Bench, dirs: &[&str], flags: &[&str]) {
     let root = bench.root.path().canonicalize().unwrap();
     bench.flags = vec!["--utc".into(), "--out".into(), root.join("out").into()];
@@ -39,7 +41,7 @@ fn write(bench: &Bench, path: &str, content: impl AsRef<[u8]>) {
     fs::write(bench.root.path().join(path), content).unwrap();
 }
 
-/// Paths below the bench's root, and contents.
+/// The archive's files: paths below the bench's root, and contents.
 fn unpacked(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     let root = bench.root.path().canonicalize().unwrap();
     let root = root.strip_prefix("/").unwrap();
@@ -82,7 +84,7 @@ fn directory_given_twice_counts_once() {
 }
 
 #[test]
-fn directories_come_go_and_change_their_order_and_nothing_held_is_lost() {
+fn changed_directories_lose_nothing() {
     let mut bench = bench(&["log"], &[]);
     write(&bench, "log/x.log", Dice::new(1).lines(400_000));
     write(&bench, "lib/y.log", Dice::new(2).lines(400_000));
@@ -103,7 +105,7 @@ fn directories_come_go_and_change_their_order_and_nothing_held_is_lost() {
 }
 
 #[test]
-fn lost_index_of_two_directories_is_made_again() {
+fn lost_index_of_two_directories_is_rebuilt() {
     let bench = bench(&["log", "lib"], &[]);
     write(&bench, "log/x.log", "of log\n");
     write(&bench, "lib/x.log", "of lib\n");
@@ -116,23 +118,23 @@ fn lost_index_of_two_directories_is_made_again() {
 }
 
 #[test]
-fn directory_that_is_not_there_yet_is_awaited() {
+fn missing_further_directory_is_awaited() {
     let bench = bench(&["log", "later"], &[]);
     write(&bench, "log/x.log", "of log\n");
     let daemon = Daemon::start(&bench, &QUICK);
     daemon.wait_until_ready();
     assert_eq!(daemon.metric("logcd_empty_directories"), 1.0);
-    // As systemd makes a log directory for a service: a link to a private one.
+    // systemd makes the log directory of a service in this way: as a link to a private one.
     write(&bench, "lib/y.log", "of lib\n");
     symlink(bench.root.path().join("lib"), bench.root.path().join("later")).unwrap();
     wait_until("its log", || names(&bench) == ["later/y.log", "log/x.log"]);
-    // And told by the kernel from then on.
+    // From then on the kernel reports its changes.
     write(&bench, "lib/z.log", "more\n");
     wait_until("its next log", || names(&bench) == ["later/y.log", "later/z.log", "log/x.log"]);
 }
 
 #[test]
-fn directory_that_goes_away_keeps_its_entries_and_holds_up_no_other() {
+fn vanished_directory_keeps_its_entries() {
     let bench = bench(&["log", "lib"], &[]);
     write(&bench, "log/x.log", "of log\n");
     write(&bench, "lib/y.log", "of lib\n");
@@ -148,7 +150,7 @@ fn directory_that_goes_away_keeps_its_entries_and_holds_up_no_other() {
     daemon.wait_until_ready();
 }
 
-/// The log of a logd that rotates: renamed, compressed beside it, and removed, all between two looks.
+/// Rotates like logd between two looks: the log is renamed, compressed and removed.
 fn rotate(bench: &Bench, last: &str) {
     let log = bench.root.path().join("lib/node_log");
     let rotated = bench.root.path().join("lib/node_log.000001-20261121T120000Z");
@@ -163,7 +165,7 @@ fn rotate(bench: &Bench, last: &str) {
 }
 
 #[test]
-fn lines_written_just_before_a_rotation_are_archived_once() {
+fn last_lines_before_a_rotation_are_archived() {
     let bench = bench(&["log", "lib"], &["--include=*.log,node_log"]);
     let first = Dice::new(3).lines(100_000);
     write(&bench, "lib/node_log", &first);
@@ -180,7 +182,7 @@ fn lines_written_just_before_a_rotation_are_archived_once() {
 }
 
 #[test]
-fn lines_written_just_before_a_deletion_are_archived() {
+fn last_lines_before_a_deletion_are_archived() {
     let bench = bench(&["log"], &[]);
     write(&bench, "log/x.log", "first\n");
     let mut archivist = bench.archivist();
@@ -189,8 +191,46 @@ fn lines_written_just_before_a_deletion_are_archived() {
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
     cycle(&mut archivist);
     assert_eq!(unpacked(&bench)["log/x.log.20261121T120000"], b"first\nlast\n");
-    // A deleted log takes no place on the disk once it is archived.
+    assert_eq!(
+        open_logs(&bench),
+        0,
+        "a deleted log is closed once it is archived, so that it takes no disk space"
+    );
+}
+
+/// The logs that this process holds open.
+fn open_logs(bench: &Bench) -> usize {
+    let logs = bench.root.path().canonicalize().unwrap().join("log");
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
-    let deleted = format!("{}/log/x.log (deleted)", bench.root.path().canonicalize().unwrap().display());
-    assert!(open.into_iter().all(|file| file.display().to_string() != deleted));
+    open.filter(|file| file.starts_with(&logs)).count()
+}
+
+#[test]
+fn open_logs_are_bounded() {
+    let bench = bench(&["log"], &[]);
+    let mut archivist = bench.archivist();
+    for round in 0..3 {
+        for number in 0..200 {
+            write(&bench, &format!("log/{round}-{number}.log"), "line\n");
+        }
+        cycle(&mut archivist);
+    }
+    assert_eq!(open_logs(&bench), 256);
+}
+
+#[test]
+fn full_disk_closes_deleted_logs() {
+    let bench = bench(&["log"], &[]);
+    write(&bench, "log/x.log", "line\n");
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    assert_eq!(open_logs(&bench), 1);
+    archivist.configure(Config {
+        limits: Limits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
+        ..bench.config()
+    });
+    fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
+    let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();
+    assert!(error.is_disk_full(), "{error}");
+    assert_eq!(open_logs(&bench), 0);
 }

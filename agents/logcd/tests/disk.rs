@@ -1,5 +1,5 @@
-//! A disk that is full, or may not get fuller: the old archive stays, nothing is left behind, and it goes on
-//! by itself. A file-size limit stands in for the disk; root_disk.rs has a real one.
+//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size limit stands in for the
+//! disk; root_filesystems.rs has a real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,14 +12,14 @@ use trial::wait_until;
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
 #[test]
-fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
+fn full_disk_leaves_the_archive_intact() {
     let bench = Bench::new(&[]);
     let mut dice = Dice::new(1);
     bench.write("x.log", dice.lines(100_000));
     bench.once();
     let before = std::fs::read(bench.archive()).unwrap();
     let mut command = Command::new("sh");
-    // 64 blocks of 512 bytes: the archive that is there fits, the next one does not.
+    // 64 blocks of 512 bytes: the present archive fits, the next one does not.
     command.args(["-c", "ulimit -S -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_logcd")]);
     command.args(&bench.flags).args(QUICK).env("LOGCD_MIN_FREE", "1");
     let daemon = Daemon::run(command);
@@ -38,7 +38,7 @@ fn a_full_disk_in_the_middle_of_a_cycle_costs_nothing_but_time() {
 }
 
 #[test]
-fn it_refuses_to_use_the_last_of_the_disk() {
+fn min_free_is_respected() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     let output = bench.command().args(["--once", "--min-free=1000PB"]).output().unwrap();
@@ -50,10 +50,10 @@ fn it_refuses_to_use_the_last_of_the_disk() {
 }
 
 #[test]
-fn floor_is_a_percentage_too() {
+fn min_free_takes_a_percentage() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
-    for (floor, code) in [("0%", Some(0)), ("99%", Some(75)), ("100%", Some(64))] {
+    for (floor, code) in [("0%", Some(0)), ("1000PB", Some(75)), ("100%", Some(64))] {
         bench.append("x.log", "more\n");
         let output = bench.command().args(["--once", "--min-free", floor]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -62,7 +62,7 @@ fn floor_is_a_percentage_too() {
 }
 
 #[test]
-fn finished_days_stay_where_removing_them_would_not_be_enough() {
+fn finished_days_are_not_removed_in_vain() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");
     let old = bench.out().join("all-logs-2020-01-01.tar.gz");
@@ -74,7 +74,7 @@ fn finished_days_stay_where_removing_them_would_not_be_enough() {
 }
 
 #[test]
-fn a_file_size_limit_is_an_error_of_once_and_not_its_death() {
+fn file_size_limit_is_an_error() {
     let bench = Bench::new(&[]);
     bench.write("x.log", Dice::new(1).lines(900_000));
     let mut command = Command::new("sh");

@@ -1,5 +1,5 @@
-//! A random history of a log directory: whatever happens to the files and to logcd, after each cycle GNU tar
-//! finds in the archive what the directory holds, and nothing is missing that it once held.
+//! Random histories of a log directory, with restarts: after each cycle GNU tar finds in the archive all that the directory holds
+//! and all that it ever held.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -13,7 +13,7 @@ use support::{Bench, Contents, Dice, cycle};
 
 const NAMES: [&str; 6] = ["a.log", "b.log", "c.log", "a-1.log", "b-1.log", "d.log"];
 
-/// One thing that happens to the logs between two cycles.
+/// A change of the logs between two cycles.
 fn happen(bench: &Bench, dice: &mut Dice) -> String {
     let name = NAMES[usize::try_from(dice.roll(6)).unwrap()];
     let other = NAMES[usize::try_from(dice.roll(6)).unwrap()];
@@ -83,7 +83,7 @@ fn starts_with_any(members: &Contents, content: &[u8]) -> bool {
     members.values().any(|member| member.starts_with(content))
 }
 
-/// Starts the program and kills it somewhere on its way.
+/// Starts the program and kills it at a random moment.
 fn killed_somewhere(bench: &Bench, dice: &mut Dice) {
     let mut child = bench.command().arg("--once").stderr(Stdio::null()).spawn().unwrap();
     let patience = dice.roll(20_000);
@@ -155,14 +155,14 @@ fn history(codec: Codec, seed: u64, steps: u64) {
     }
 }
 
-fn whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held(codec: Codec) {
+fn archive_holds_all_that_logs_ever_held(codec: Codec) {
     let seeds = std::env::var("LOGCD_TEST_SEEDS").map_or(12, |text| text.parse().unwrap());
     for seed in 0..seeds {
         history(codec, seed, 25);
     }
 }
 
-fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on(codec: Codec) {
+fn kill_leaves_a_whole_archive(codec: Codec) {
     let mut dice = Dice::new(7);
     let bench = Bench::of(codec, &["--threads=2"]);
     let mut archived = Contents::new();
@@ -190,7 +190,4 @@ fn killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on(cod
     }
 }
 
-for_both_kinds!(
-    whatever_happens_to_the_logs_the_archive_holds_them_and_all_that_they_once_held,
-    killed_at_any_moment_it_leaves_a_whole_archive_and_the_next_start_goes_on,
-);
+for_both_kinds!(archive_holds_all_that_logs_ever_held, kill_leaves_a_whole_archive,);

@@ -1,4 +1,4 @@
-//! The index is a cache: whatever becomes of it or of the archive, the next archive is right.
+//! The index is a cache: if it or the archive is damaged or lost, the next archive is correct.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -22,7 +22,7 @@ fn holds_all(bench: &Bench, before: &Contents) {
     assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
 }
 
-fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew(codec: Codec) {
+fn bad_index_is_rebuilt(codec: Codec) {
     let (bench, members) = with_history(codec);
     let sound = std::fs::read(index_of(&bench.archive())).unwrap();
     let flipped = |at: usize| {
@@ -47,7 +47,7 @@ fn an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew(codec: C
     }
 }
 
-fn an_index_of_another_archive_is_not_believed(codec: Codec) {
+fn index_of_another_archive_is_ignored(codec: Codec) {
     let (bench, members) = with_history(codec);
     let (other, _) = with_history(codec);
     other.append("a.log", "something else\n");
@@ -55,7 +55,7 @@ fn an_index_of_another_archive_is_not_believed(codec: Codec) {
     std::fs::copy(index_of(&other.archive()), index_of(&bench.archive())).unwrap();
     bench.cycle();
     holds_all(&bench, &members);
-    // Nor one of an earlier state of this archive.
+    // An index of an earlier state of this archive is ignored, too.
     let stale = std::fs::read(index_of(&bench.archive())).unwrap();
     bench.append("c.log", "more\n");
     bench.cycle();
@@ -64,7 +64,7 @@ fn an_index_of_another_archive_is_not_believed(codec: Codec) {
     holds_all(&bench, &bench.members());
 }
 
-fn an_archive_that_was_copied_back_is_compared_and_used(codec: Codec) {
+fn restored_archive_is_compared_and_used(codec: Codec) {
     let (bench, members) = with_history(codec);
     let archive = bench.archive();
     let copy = bench.root.path().join("copy");
@@ -76,7 +76,7 @@ fn an_archive_that_was_copied_back_is_compared_and_used(codec: Codec) {
     holds_all(&bench, &members.into_iter().filter(|(name, _)| name != b"c.log").collect());
 }
 
-fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds(codec: Codec) {
+fn archive_of_another_tar_is_converted(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     let elsewhere = bench.root.path().join("elsewhere/p");
     std::fs::create_dir_all(&elsewhere).unwrap();
@@ -105,7 +105,7 @@ fn an_archive_made_by_another_tar_is_taken_over_with_all_it_holds(codec: Codec) 
     assert_eq!(members[&b"x.log"[..]], b"line\nand one more\n");
 }
 
-fn of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside(codec: Codec) {
+fn torn_archive_is_saved_and_set_aside(codec: Codec) {
     let (bench, members) = with_history(codec);
     let archive = bench.archive();
     let file = File::options().write(true).open(&archive).unwrap();
@@ -117,7 +117,7 @@ fn of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside(codec: 
     assert!(aside.exists(), "the torn one is still there to be looked at");
 }
 
-fn an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_set_back(codec: Codec) {
+fn changed_archive_is_noticed(codec: Codec) {
     for restart in [false, true] {
         let (bench, members) = with_history(codec);
         let mut archivist = bench.archivist();
@@ -140,13 +140,13 @@ fn an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_se
         for (name, content) in &logs {
             assert!(after.get(name) == Some(content), "{} is not as it is", name.escape_ascii());
         }
-        // What stands before the damage was saved; a.log is still there to be archived anew.
+        // The content before the damage was saved; a.log still exists and is archived again.
         assert!(members.len() > logs.len());
         gnu_tar(&bench.archive(), codec, &["-t".as_ref()]);
     }
 }
 
-fn an_archive_that_was_deleted_is_made_anew(codec: Codec) {
+fn deleted_archive_is_made_again(codec: Codec) {
     let (bench, _) = with_history(codec);
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
@@ -155,7 +155,7 @@ fn an_archive_that_was_deleted_is_made_anew(codec: Codec) {
     assert!(bench.members() == bench.logs());
 }
 
-fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_little(codec: Codec) {
+fn cost_follows_the_news(codec: Codec) {
     let (bench, _) = with_history(codec);
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
@@ -179,10 +179,10 @@ fn a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_littl
     assert!(published.copied > 80_000, "{published:?}");
 }
 
-fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever(codec: Codec) {
+fn damaged_block_is_found_by_sampling(codec: Codec) {
     use logcd::archive::index::Index;
     let (bench, members) = with_history(codec);
-    // To rot under an index is, for whoever compares them, the same as an index that knows better.
+    // A wrong checksum in the index looks like a damaged block in the archive.
     let mut known = Index::decode(&std::fs::read(index_of(&bench.archive())).unwrap()).unwrap();
     known.entries[0].blocks[0].packed_crc ^= 1;
     let mut bytes = Vec::new();
@@ -203,13 +203,13 @@ fn a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copie
 }
 
 for_both_kinds!(
-    an_index_that_is_deleted_torn_flipped_or_of_other_bytes_is_made_anew,
-    an_index_of_another_archive_is_not_believed,
-    an_archive_that_was_copied_back_is_compared_and_used,
-    an_archive_made_by_another_tar_is_taken_over_with_all_it_holds,
-    of_a_torn_archive_whatever_is_whole_is_kept_and_the_rest_is_put_aside,
-    an_archive_changed_under_the_running_daemon_is_noticed_even_with_its_times_set_back,
-    an_archive_that_was_deleted_is_made_anew,
-    a_cycle_without_news_writes_nothing_and_one_with_little_news_compresses_little,
-    a_block_that_rotted_in_the_archive_is_found_by_the_rolling_look_and_not_copied_for_ever,
+    bad_index_is_rebuilt,
+    index_of_another_archive_is_ignored,
+    restored_archive_is_compared_and_used,
+    archive_of_another_tar_is_converted,
+    torn_archive_is_saved_and_set_aside,
+    changed_archive_is_noticed,
+    deleted_archive_is_made_again,
+    cost_follows_the_news,
+    damaged_block_is_found_by_sampling,
 );

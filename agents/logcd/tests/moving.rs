@@ -1,4 +1,4 @@
-//! Logs that are being written, cut and replaced while logcd reads them and others read the archive.
+//! Logs that are written, truncated and replaced while logcd reads them and others read the archive.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,7 +12,7 @@ use support::{Bench, Dice, NOON, cycle, members, run};
 
 const CYCLES: u64 = 150;
 
-/// Cycles at full speed beside a writer and a reader of archives, until all have had many turns.
+/// Runs cycles at full speed, with a writer of logs and a reader of archives, until all have had many turns.
 fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
     bench.cycle();
     let (stop, turns, reads, cycles) =
@@ -22,7 +22,7 @@ fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
         let writer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let turn = turns.load(Ordering::Relaxed);
-                // So many turns a cycle: enough to meet it anywhere, without filling the disk.
+                // At most 1000 turns a cycle: enough for every moment of it, without filling the disk.
                 if turn > 1000 * (1 + cycles.load(Ordering::Relaxed)) {
                     std::thread::yield_now();
                     continue;
@@ -54,7 +54,7 @@ fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
 }
 
 #[test]
-fn while_a_log_grows_every_archive_is_whole_and_holds_a_beginning_of_it() {
+fn growing_log_is_archived_as_a_prefix() {
     let bench = Bench::new(&[]);
     let line = |turn: u64| format!("{turn:012} the quick brown fox jumps over the lazy dog\n");
     bench.write("x.log", "");
@@ -67,7 +67,7 @@ fn while_a_log_grows_every_archive_is_whole_and_holds_a_beginning_of_it() {
 }
 
 #[test]
-fn while_a_log_is_cut_and_written_anew_no_entry_is_made_of_two_of_its_states() {
+fn rewritten_log_is_never_mixed() {
     let bench = Bench::new(&[]);
     // Each state consists of one letter, so that a mixture shows.
     let write = |turn: u64| {
@@ -92,7 +92,7 @@ fn while_a_log_is_cut_and_written_anew_no_entry_is_made_of_two_of_its_states() {
 }
 
 #[test]
-fn while_logs_are_rotated_nothing_archived_is_lost() {
+fn rotation_loses_nothing_archived() {
     let bench = Bench::new(&["--include=*.log,*.log.1"]);
     let mut dice = Dice::new(3);
     bench.write("x.log", dice.lines(5000));
@@ -116,7 +116,7 @@ fn while_logs_are_rotated_nothing_archived_is_lost() {
 }
 
 #[test]
-fn what_was_written_between_the_last_cycle_and_a_rotation_out_of_sight_is_kept_too() {
+fn lines_before_a_rename_are_archived() {
     let bench = Bench::new(&[]);
     let mut dice = Dice::new(5);
     bench.write("x.log", dice.lines(100_000));

@@ -1,4 +1,4 @@
-//! Directories that are removed, moved or replaced under a running logcd: it says so and goes on by itself.
+//! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -9,7 +9,7 @@ use support::Bench;
 use support::daemon::Daemon;
 use trial::wait_until;
 
-/// Looks that nothing but a change of place or an event of the kernel can cause.
+/// Only a moved directory or an event of the kernel causes a look.
 const QUICK: [&str; 4] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms", "--poll=1h"];
 
 /// A daemon that has archived one log and has nothing to do.
@@ -33,7 +33,7 @@ fn away(bench: &Bench) -> PathBuf {
     bench.root.path().join("away")
 }
 
-/// True if the archive holds what the logs hold now.
+/// True if the archive equals the logs.
 fn is_archived(bench: &Bench) -> bool {
     bench.archives().len() == 1 && bench.members() == bench.logs()
 }
@@ -110,13 +110,13 @@ fn replaced_log_directory_is_archived_like_the_one_before() {
     fs::rename(&log, away(&bench)).unwrap();
     fs::rename(bench.root.path().join("fresh"), &log).unwrap();
     wait_until("the logs to be gone", || daemon.metric("logcd_files") == 0.0);
-    // Told by the kernel: the alarm listens to the directory that is there now.
+    // The kernel reports changes of the new directory.
     bench.write("y.log", "new\n");
     wait_until("the new log", || bench.members().get(&b"y.log"[..]).is_some_and(|held| held == b"new\n"));
 }
 
 #[test]
-fn directory_without_logs_is_a_metric_and_one_warning() {
+fn directory_without_logs_is_warned_of_once() {
     let bench = Bench::new(&[]);
     bench.write("x.txt", "no log\n");
     let daemon = Daemon::start(&bench, &QUICK);

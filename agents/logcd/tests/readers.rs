@@ -1,4 +1,4 @@
-//! Every reader at hand accepts every archive, whatever the files are called and however large they are.
+//! Every reader on this machine accepts every archive, with any file names and sizes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use support::{Bench, Dice, cycle, gnu_tar, run};
 
-/// Those at hand are asked, and the others named, so that a run tells what it has checked.
+/// Runs the readers on this machine and prints the missing ones, so that the output shows what was checked.
 fn is_asked(program: &str) -> bool {
     let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
     if !there.status.success() {
@@ -28,7 +28,7 @@ fn all_readers_accept(bench: &Bench) {
     let archive = bench.archive();
     let path = archive.to_str().unwrap();
     let by_kind = match archive.extension().unwrap().to_str().unwrap() {
-        // Without it GNU tar has nothing to start.
+        // GNU tar starts this program.
         "zst" if !is_asked("zstd") => Vec::new(),
         "zst" => zstd_readers(path),
         _ => gzip_readers(path),
@@ -44,7 +44,7 @@ fn all_readers_accept(bench: &Bench) {
 
 fn zstd_readers(path: &str) -> Vec<(&'static str, Vec<&str>)> {
     vec![
-        // The kind is told from the first bytes.
+        // The kind is detected from the first bytes.
         ("tar", vec!["-tf", path]),
         ("tar", vec!["--zstd", "-tf", path]),
         ("zstd", vec!["-qt", path]),
@@ -97,7 +97,7 @@ fn awkward_names_and_sizes_read_back_everywhere(codec: Codec) {
     for (name, content) in bench.logs() {
         assert!(bench.members().get(&name) == Some(&content), "{}", name.escape_ascii());
     }
-    // And again when most of it is made of kept blocks.
+    // Again, with an archive that is mostly kept blocks.
     for name in ["size-0.log", "size-700000.log", "noise.log"] {
         bench.append(name, dice.lines(3000));
     }
@@ -116,7 +116,7 @@ fn no_logs_at_all_make_an_archive_too(codec: Codec) {
     assert!(bench.members().is_empty());
 }
 
-fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found(codec: Codec) {
+fn file_above_eight_gibibytes_keeps_its_size(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     let size = (8 << 30) + 5;
     let file = std::fs::File::create(bench.log("big.log")).unwrap();
@@ -126,7 +126,7 @@ fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found(co
     bench.cycle();
     let archive = bench.archive();
     let listed = match codec {
-        // GNU gzip takes a minute for it.
+        // GNU gzip would take a minute.
         Codec::Gzip if is_asked("pigz") => {
             run(Command::new("tar").args(["-I", "pigz", "-tvf"]).arg(&archive))
         }
@@ -134,7 +134,7 @@ fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found(co
     };
     let listed = String::from_utf8(listed).unwrap();
     assert!(listed.contains(&size.to_string()) && listed.contains("p/next.log"), "{listed}");
-    // Straight to the blocks: the eight gibibytes before it are not inflated.
+    // Read directly from its blocks: the eight gibibytes before it are not inflated.
     let next = run(bench.reader().arg("cat").arg(&archive).arg("next.log"));
     assert_eq!(next, b"line\n");
 }
@@ -142,5 +142,5 @@ fn a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found(co
 for_both_kinds!(
     awkward_names_and_sizes_read_back_everywhere,
     no_logs_at_all_make_an_archive_too,
-    a_file_above_eight_gibibytes_keeps_its_size_and_the_one_behind_it_is_found,
+    file_above_eight_gibibytes_keeps_its_size,
 );

@@ -1,4 +1,4 @@
-//! `--remove-after` deletes what is old and safely archived, and nothing else.
+//! `--remove-after` deletes logs that are old and safely archived, and nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -17,19 +17,19 @@ fn cycle_in(archivist: &mut Archivist, hours: i64) -> u64 {
 }
 
 #[test]
-fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_the_archives() {
+fn old_archived_log_is_deleted() {
     let bench = Bench::new(&["--remove-after=2h"]);
     let content = Dice::new(1).lines(300_000);
     bench.write("old.log", &content);
     let mut archivist = bench.archivist();
     assert_eq!(cycle_in(&mut archivist, 0), 0);
     assert_eq!(cycle_in(&mut archivist, 1), 0);
-    // Its times may be set back, but not when they were set.
+    // The modification time can be set back, but not the change time.
     let file = File::options().write(true).open(bench.log("old.log")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(cycle_in(&mut archivist, 1), 0);
     assert!(bench.log("old.log").exists());
-    // As long as its last change is so fresh that another could hide behind it, it stays.
+    // The log stays while its last change is so recent that another one could have the same time.
     wait_until("the removal", || cycle_in(&mut archivist, 3) == 1);
     assert!(!bench.log("old.log").exists());
     assert!(bench.archives().iter().any(|archive| members(archive).values().any(|held| *held == content)));
@@ -37,7 +37,7 @@ fn a_log_that_was_left_alone_for_long_enough_is_deleted_and_its_content_is_in_th
 }
 
 #[test]
-fn nothing_is_deleted_while_the_archive_is_damaged() {
+fn damaged_archive_prevents_deletion() {
     use std::os::unix::fs::FileExt;
     let bench = Bench::new(&["--remove-after=2h"]);
     bench.write("old.log", Dice::new(1).lines(300_000));
@@ -59,7 +59,7 @@ fn nothing_is_deleted_while_the_archive_is_damaged() {
 }
 
 #[test]
-fn a_log_that_was_written_or_replaced_since_it_was_archived_stays() {
+fn changed_log_is_not_deleted() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "archived\n");
     let archived = look_into(&File::open(bench.log("x.log")).unwrap()).unwrap().stamp;
@@ -76,12 +76,12 @@ fn a_log_that_was_written_or_replaced_since_it_was_archived_stays() {
 }
 
 #[test]
-fn a_log_that_a_crash_left_half_deleted_gets_its_name_back_and_is_deleted() {
+fn half_deleted_log_gets_its_name_back() {
     let bench = Bench::new(&["--remove-after=2h"]);
     bench.write("x.log", "line\n");
     bench.write(".y.log.logcd-removing", "left by a crash\n");
     bench.write(".x.log.logcd-removing", "its name was taken since\n");
-    // No room for more in its name.
+    // The longest possible name.
     let long = "n".repeat(251) + ".log";
     bench.write(&long, "long\n");
     let mut archivist = bench.archivist();

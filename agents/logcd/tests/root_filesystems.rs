@@ -1,4 +1,4 @@
-//! What only root can set up: a small file system that really fills up, one with reflinks, a device.
+//! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices, owners.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -27,7 +27,7 @@ impl Drop for Mount {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn root_a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_nothing_else() {
+fn root_full_disk_keeps_the_old_archive_only() {
     let bench = Bench::new(&[]);
     let _mount = Mount::new(&bench.out(), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
     let mut dice = Dice::new(1);
@@ -36,7 +36,7 @@ fn root_a_disk_that_fills_up_in_the_middle_of_a_cycle_keeps_the_old_archive_and_
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
     let before = std::fs::read(bench.archive()).unwrap();
-    // Five times less is expected of it than it takes: only the write itself finds out.
+    // It takes five times more than expected: only the write itself fails.
     bench.write("noise.log", noise());
     bench.write("more.log", noise());
     let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();
@@ -66,7 +66,7 @@ fn root_oldest_days_make_room_above_the_floor() {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn root_with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
+fn root_reflinks_share_kept_blocks() {
     let bench = Bench::new(&[]);
     let image = bench.root.path().join("image");
     std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
@@ -81,7 +81,7 @@ fn root_with_reflinks_a_cycle_shares_the_blocks_it_keeps() {
     for name in ["a.log", "b.log", "c.log"] {
         bench.append(name, dice.lines(10_000));
     }
-    // A second name keeps the first archive's blocks, so that sharing shows in what is used.
+    // A second name keeps the first archive's blocks, so that the used space shows the sharing.
     let used = || {
         run(Command::new("sync").arg("-f").arg(bench.out()));
         let vfs = nix::sys::statvfs::statvfs(&bench.out()).unwrap();
@@ -111,7 +111,7 @@ fn root_log_directory_may_be_read_only() {
     assert!(bench.members() == bench.logs());
     let (_, said) = daemon.stop();
     assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
-    // Without an --out of its own it cannot work, and says what to do.
+    // Without --out it fails, and names the flag.
     let mut alone = bench.reader();
     let output = alone.arg("--once").arg("--dir").arg(&log).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -157,7 +157,7 @@ fn root_link_of_another_user_is_no_log_directory() {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn root_a_device_is_passed_over() {
+fn root_device_is_skipped() {
     let bench = Bench::new(&[]);
     bench.write("a.log", "line\n");
     run(Command::new("mknod").arg(bench.log("zero.log")).args(["c", "1", "5"]));

@@ -1,4 +1,4 @@
-//! A log directory shared with strangers: nothing outside is read, nothing hangs, everything is counted.
+//! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,7 +12,7 @@ use trial::wait_until;
 
 const SECRET: &[u8] = b"root:x:secret\n";
 
-/// Also when a check fails: nobody would end the mischief.
+/// Ends the mischief also when a check fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -50,7 +50,7 @@ fn during(bench: &Bench, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
 }
 
 #[test]
-fn what_is_no_plain_file_is_passed_over_and_counted_and_nothing_hangs() {
+fn special_files_are_skipped_and_counted() {
     let bench = Bench::new(&[]);
     let secret = bench.root.path().join("secret");
     std::fs::write(&secret, SECRET).unwrap();
@@ -77,7 +77,7 @@ fn what_is_no_plain_file_is_passed_over_and_counted_and_nothing_hangs() {
 }
 
 #[test]
-fn a_file_swapped_for_a_symlink_or_a_fifo_between_look_and_read_gives_nothing_away() {
+fn swapped_file_reveals_nothing() {
     let bench = Bench::new(&[]);
     let secret = bench.root.path().join("secret");
     std::fs::write(&secret, SECRET).unwrap();
@@ -105,7 +105,7 @@ fn a_file_swapped_for_a_symlink_or_a_fifo_between_look_and_read_gives_nothing_aw
 }
 
 #[test]
-fn a_directory_swapped_for_a_symlink_during_the_cycle_leads_nowhere() {
+fn swapped_directory_reveals_nothing() {
     let bench = Bench::new(&["--recursive"]);
     let outside = bench.root.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
@@ -126,7 +126,7 @@ fn a_directory_swapped_for_a_symlink_during_the_cycle_leads_nowhere() {
 }
 
 #[test]
-fn a_log_directory_that_became_a_symlink_is_not_followed() {
+fn log_directory_replaced_by_a_symlink_is_not_followed() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "fine\n");
     let mut archivist = bench.archivist();
@@ -142,7 +142,7 @@ fn a_log_directory_that_became_a_symlink_is_not_followed() {
 }
 
 #[test]
-fn a_hard_link_is_taken_only_if_all_its_names_are_in_the_directory() {
+fn hard_link_to_outside_is_skipped() {
     let bench = Bench::new(&[]);
     let outside = bench.root.path().join("shadow");
     std::fs::write(&outside, SECRET).unwrap();
@@ -158,7 +158,7 @@ fn a_hard_link_is_taken_only_if_all_its_names_are_in_the_directory() {
 }
 
 #[test]
-fn a_sparse_bomb_is_passed_over_and_a_file_with_holes_is_archived_as_it_reads() {
+fn sparse_bomb_is_skipped() {
     let bench = Bench::new(&["--max-holes=1GiB"]);
     let sparse = |name: &str, size: u64, tail: &[u8]| {
         use std::os::unix::fs::FileExt;
@@ -176,7 +176,7 @@ fn a_sparse_bomb_is_passed_over_and_a_file_with_holes_is_archived_as_it_reads() 
 }
 
 #[test]
-fn more_files_than_allowed_are_counted_and_do_not_push_out_those_that_are_archived() {
+fn planted_files_do_not_displace_archived_ones() {
     let bench = Bench::new(&["--max-files=3"]);
     for number in 4..7 {
         bench.write(&format!("{number}.log"), "line\n");
@@ -197,7 +197,7 @@ fn more_files_than_allowed_are_counted_and_do_not_push_out_those_that_are_archiv
 }
 
 #[test]
-fn the_output_follows_no_symlink_and_has_the_mode_it_was_promised() {
+fn output_follows_no_symlink_and_has_its_mode() {
     let bench = Bench::new(&["--mode=0640"]);
     let victim = bench.root.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
@@ -222,7 +222,7 @@ fn the_output_follows_no_symlink_and_has_the_mode_it_was_promised() {
 }
 
 #[test]
-fn a_second_logcd_on_the_directory_is_told_to_come_back_later() {
+fn second_logcd_exits_with_try_again() {
     let bench = Bench::new(&[]);
     let held = bench.archivist();
     let output = bench.once();
@@ -236,13 +236,13 @@ fn a_second_logcd_on_the_directory_is_told_to_come_back_later() {
 }
 
 #[test]
-fn an_archive_that_somebody_else_made_unpacks_nothing_outside_of_its_directory() {
+fn hostile_archive_unpacks_nothing_outside() {
     use tar::{EntryType, Header};
     let root = tempfile::tempdir().unwrap();
     let victim = root.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
     let absolute = victim.to_str().unwrap();
-    // A name, and what it is to be: a file, or a link to somewhere.
+    // Names, each with the target if it is a link.
     let file = |name| (name, None);
     for entries in [
         vec![file("../victim")],
@@ -258,7 +258,7 @@ fn an_archive_that_somebody_else_made_unpacks_nothing_outside_of_its_directory()
         let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(packed, flate2::Compression::fast()));
         for (name, link) in &entries {
             let mut header = Header::new_gnu();
-            // By hand: the library would not write such a name.
+            // Written directly: the library refuses such a name.
             header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
             header.set_mode(0o644);
             let content: &[u8] = if link.is_some() { b"" } else { b"stolen" };

@@ -1,4 +1,4 @@
-//! `--zstd` given or taken away in the middle of a day: nothing that the day's archive held is lost.
+//! `--zstd` switched on or off in the middle of a day: the day's archive loses nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -7,7 +7,7 @@ use logcd::archive::codec::Codec;
 use logcd::cycle::archivist::Haste;
 use support::{Bench, at, index_of, names, run, with_history};
 
-/// The same directories, archives of the other kind.
+/// A bench with the same directories for archives of the other kind.
 fn switched(codec: Codec, bench: Bench) -> Bench {
     let mut flags = bench.flags.clone();
     match codec {
@@ -17,11 +17,11 @@ fn switched(codec: Codec, bench: Bench) -> Bench {
     Bench { flags, ..bench }
 }
 
-fn todays_archive_is_taken_over_and_the_old_one_goes_with_its_index(codec: Codec) {
+fn todays_archive_is_converted(codec: Codec) {
     let (bench, members) = with_history(codec);
     let old = bench.archive();
     let bench = switched(codec, bench);
-    // There is no news but the kind.
+    // Only the kind is new.
     bench.cycle();
     assert!(bench.archive().to_str().unwrap().ends_with(codec.other().suffix()));
     assert!(bench.members() == members);
@@ -29,7 +29,7 @@ fn todays_archive_is_taken_over_and_the_old_one_goes_with_its_index(codec: Codec
     let verified = run(bench.reader().arg("verify").arg(bench.archive()));
     assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
     assert!(bench.cycle().published.is_none(), "it is done once");
-    // And back, with news.
+    // Back again, with news.
     bench.append("a.log", "more\n");
     std::fs::remove_file(bench.log("c.log")).unwrap();
     let bench = switched(codec.other(), bench);
@@ -41,7 +41,7 @@ fn todays_archive_is_taken_over_and_the_old_one_goes_with_its_index(codec: Codec
     assert!(after[&b"c.log.20261121T120000"[..]] == members[&b"c.log"[..]]);
 }
 
-fn killed_between_the_new_archive_and_the_removal_of_the_old_it_keeps_nothing_twice(codec: Codec) {
+fn interrupted_conversion_keeps_nothing_twice(codec: Codec) {
     let (bench, members) = with_history(codec);
     let old = bench.archive();
     let (bytes, index) = (std::fs::read(&old).unwrap(), std::fs::read(index_of(&old)).unwrap());
@@ -60,7 +60,7 @@ fn killed_between_the_new_archive_and_the_removal_of_the_old_it_keeps_nothing_tw
     }
 }
 
-fn what_only_the_other_archive_holds_is_kept_under_a_name_of_its_own(codec: Codec) {
+fn content_of_the_other_archive_is_kept(codec: Codec) {
     let (bench, _) = with_history(codec);
     let old = bench.archive();
     let aside = bench.root.path().join("aside");
@@ -80,7 +80,7 @@ fn what_only_the_other_archive_holds_is_kept_under_a_name_of_its_own(codec: Code
     }
 }
 
-fn of_a_torn_archive_of_the_other_kind_whatever_is_whole_is_kept_and_the_rest_put_aside(codec: Codec) {
+fn torn_archive_of_the_other_kind_is_saved(codec: Codec) {
     let (bench, members) = with_history(codec);
     let old = bench.archive();
     let file = std::fs::File::options().write(true).open(&old).unwrap();
@@ -92,7 +92,7 @@ fn of_a_torn_archive_of_the_other_kind_whatever_is_whole_is_kept_and_the_rest_pu
     assert!(!old.exists());
 }
 
-fn yesterdays_archive_stays_as_it_is_and_both_kinds_count_for_what_is_kept(codec: Codec) {
+fn retention_counts_both_kinds(codec: Codec) {
     let bench = Bench::of(codec, &["--keep-days=3"]);
     bench.write("a.log", "line\n");
     bench.archivist().cycle(at("2026-11-20T12:00:00Z"), Haste::Now).unwrap();
@@ -110,9 +110,9 @@ fn yesterdays_archive_stays_as_it_is_and_both_kinds_count_for_what_is_kept(codec
 }
 
 for_both_kinds!(
-    todays_archive_is_taken_over_and_the_old_one_goes_with_its_index,
-    killed_between_the_new_archive_and_the_removal_of_the_old_it_keeps_nothing_twice,
-    what_only_the_other_archive_holds_is_kept_under_a_name_of_its_own,
-    of_a_torn_archive_of_the_other_kind_whatever_is_whole_is_kept_and_the_rest_put_aside,
-    yesterdays_archive_stays_as_it_is_and_both_kinds_count_for_what_is_kept,
+    todays_archive_is_converted,
+    interrupted_conversion_keeps_nothing_twice,
+    content_of_the_other_archive_is_kept,
+    torn_archive_of_the_other_kind_is_saved,
+    retention_counts_both_kinds,
 );

@@ -1,4 +1,4 @@
-//! What a person at a terminal sees of work that takes its time, and nobody else.
+//! Progress bars, which only a terminal shows.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -7,7 +7,7 @@ use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
 use support::{Bench, run};
 
-/// The command's output on a pseudo-terminal, where its stdout and stderr are one.
+/// Returns the command's output on a pseudo-terminal, stdout and stderr together.
 fn on_a_terminal(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
@@ -20,7 +20,7 @@ fn on_a_terminal(command: &Command) -> String {
     seen
 }
 
-/// Bars are written over and over, and at the end there is none.
+/// Checks that bars were drawn and that none is left at the end.
 #[track_caller]
 fn has_a_bar_that_goes(seen: &str, total: &str) {
     let (drawn, last) = seen.rsplit_once(" left").unwrap_or_else(|| panic!("no bar: {seen:?}"));
@@ -28,7 +28,7 @@ fn has_a_bar_that_goes(seen: &str, total: &str) {
     assert!(last.trim_start_matches(' ').starts_with("\r\x1b[2K") && !last.contains('#'), "{seen:?}");
 }
 
-fn a_terminal_shows_how_far_archiving_and_verifying_are_and_a_pipe_does_not(codec: Codec) {
+fn progress_is_shown_on_a_terminal_only(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     let half = |seed: u64| {
         let mut random = Vec::with_capacity(6 << 20);
@@ -68,7 +68,7 @@ fn a_terminal_shows_how_far_archiving_and_verifying_are_and_a_pipe_does_not(code
 
 #[test]
 #[ignore = "needs script of util-linux: just test-programs"]
-fn small_work_shows_no_bar_even_to_a_terminal() {
+fn small_work_shows_no_bar() {
     let bench = Bench::new(&[]);
     bench.write("a.log", "line\n");
     let seen = on_a_terminal(bench.command().arg("--once"));
@@ -78,4 +78,4 @@ fn small_work_shows_no_bar_even_to_a_terminal() {
     assert_eq!(on_a_terminal(&verify).replace("\r\n", "\n"), sound);
 }
 
-for_both_kinds!(a_terminal_shows_how_far_archiving_and_verifying_are_and_a_pipe_does_not);
+for_both_kinds!(progress_is_shown_on_a_terminal_only);

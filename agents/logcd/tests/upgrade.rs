@@ -1,4 +1,4 @@
-//! What an earlier logcd has left, as it left it, and what a later one might. tests/fixtures/version-1 was written by the first
+//! Archives and indexes of earlier and later versions. tests/fixtures/version-1 was written by the first
 //! version: `logcd --once --utc --prefix=p`, with and without `--zstd`, on a.log (`seq -f "line %g of a" 200`) and b.log, and
 //! again after b.log was deleted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
@@ -22,7 +22,7 @@ fn lines() -> String {
     (1..=200).map(|number| format!("line {number} of a\n")).collect()
 }
 
-/// A directory with the archive that the first version made, and this for an index.
+/// A directory with an archive of the first version and the given index.
 fn taken_over(codec: Codec, index: &[u8]) -> Bench {
     let bench = Bench::of(codec, &[]);
     let archive = fixture(codec, "", "");
@@ -41,7 +41,7 @@ fn goes_on(bench: &Bench) {
     assert!(bench.leftovers().is_empty(), "{:?}", bench.leftovers());
 }
 
-fn an_archive_of_the_first_version_is_read_and_carried_on(codec: Codec) {
+fn archive_of_version_1_is_continued(codec: Codec) {
     let index = std::fs::read(fixture(codec, ".", ".index")).unwrap();
     let decoded = Index::decode(&index).unwrap();
     let entries: Vec<&[u8]> = decoded.entries.iter().map(|entry| &entry.name[..]).collect();
@@ -57,8 +57,8 @@ fn an_archive_of_the_first_version_is_read_and_carried_on(codec: Codec) {
     goes_on(&bench);
 }
 
-/// As after going back to this version: the index is of no use, and nothing else is needed.
-fn an_index_of_a_later_version_is_made_anew_and_nothing_is_lost(codec: Codec) {
+/// After going back to this version, the later index is unusable, and the archive alone is enough.
+fn index_of_a_later_version_is_rebuilt(codec: Codec) {
     let mut index = std::fs::read(fixture(codec, ".", ".index")).unwrap();
     index[7] += 1;
     let content = index.len() - 4;
@@ -71,7 +71,4 @@ fn an_index_of_a_later_version_is_made_anew_and_nothing_is_lost(codec: Codec) {
     assert_eq!(made[..8], codec.index_magic());
 }
 
-for_both_kinds!(
-    an_archive_of_the_first_version_is_read_and_carried_on,
-    an_index_of_a_later_version_is_made_anew_and_nothing_is_lost,
-);
+for_both_kinds!(archive_of_version_1_is_continued, index_of_a_later_version_is_rebuilt,);

@@ -9,19 +9,20 @@ use kit::accept::close_in_order;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// How long a line waits for memory before it is cut where it is.
 const MEMORY_WITHIN: Duration = Duration::from_secs(1);
-/// While draining, a connection that sends nothing for so long has sent what it had.
+/// How often a connection that is held back is asked whether its peer waits for a receipt.
+const LOOK_FOR_END_EVERY: Duration = Duration::from_millis(200);
+/// While draining, a connection that sends nothing for this long has sent what it had.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 /// What every connection of this daemon shares.
@@ -59,26 +60,26 @@ pub enum Ending {
     Reset(&'static str),
 }
 
-/// A stream whose close can be made an orderly one.
-pub trait Closing: AsyncRead + AsyncWrite + Unpin {
-    fn socket(&self) -> impl AsFd + '_;
+/// A stream over TCP, whose close can be made an orderly one.
+pub trait OverTcp: AsyncRead + AsyncWrite + Unpin {
+    fn tcp(&self) -> &TcpStream;
 }
 
-impl Closing for TcpStream {
-    fn socket(&self) -> impl AsFd + '_ {
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> &TcpStream {
         self
     }
 }
 
-impl Closing for TlsStream<TcpStream> {
-    fn socket(&self) -> impl AsFd + '_ {
+impl OverTcp for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
         self.get_ref().0
     }
 }
 
 /// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when it
 /// was accepted, so every way out of here but the last line is a reset, a crash included.
-pub async fn serve<S: Closing>(mut stream: S, origin: &Origin, shared: &Shared, limits: Limits) -> Ending {
+pub async fn serve<S: OverTcp>(mut stream: S, origin: &Origin, shared: &Shared, limits: Limits) -> Ending {
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
     let taken = take_all(&mut stream, origin, shared, limits, &mut framing).await;
@@ -108,17 +109,17 @@ fn receipt_in_words(received_bytes: u64) -> String {
     format!("LOGD-RECEIPT 1 {}\n", received_bytes - RECEIPT_REQUEST.len() as u64)
 }
 
-async fn close_with_receipt<S: Closing>(stream: &mut S, answer: Option<String>) -> io::Result<()> {
+async fn close_with_receipt<S: OverTcp>(stream: &mut S, answer: Option<String>) -> io::Result<()> {
     if let Some(answer) = answer {
         stream.write_all(answer.as_bytes()).await?;
     }
-    close_in_order(&stream.socket())?;
+    close_in_order(stream.tcp())?;
     // TLS says goodbye first; on a plain socket this is the half-close.
     stream.shutdown().await
 }
 
 /// Takes everything up to the end of the stream, and returns how many bytes that was.
-async fn take_all<S: Closing>(
+async fn take_all<S: OverTcp>(
     stream: &mut S,
     origin: &Origin,
     shared: &Shared,
@@ -132,9 +133,8 @@ async fn take_all<S: Closing>(
     let mut draining = false;
     let mut received_bytes = 0;
     loop {
-        // Rests here while the disk is full: the kernel's buffers then push back on the sender.
-        if intake.is_blocked() && abort.run_until_cancelled(intake.room()).await.is_none() {
-            return Err("aborted");
+        if intake.is_blocked() {
+            wait_for_room(stream.tcp(), shared).await?;
         }
         if holding.available() <= framing.held_bytes() {
             wait_for_memory(shared, &mut holding, framing, peer).await;
@@ -174,12 +174,41 @@ async fn take_all<S: Closing>(
                 origin.volume.add(bytes);
             }
             Ok(Progress::End) => return Ok(received_bytes),
-            Err(e) => return Err(lost(&e)),
+            Err(e) => return Err(lost(&e, framing.is_between_lines())),
         }
         draining = draining || drain.is_cancelled();
         holding.set(framing.held_bytes());
         // One read a turn each: a flood does not keep the others waiting.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Rests while the file takes no lines: the kernel's buffers push back on the sender. One that has half-closed waits for a
+/// receipt, which is refused while its lines may be in no file.
+async fn wait_for_room(tcp: &TcpStream, Shared { intake, abort, .. }: &Shared) -> Result<(), &'static str> {
+    let refused = async {
+        loop {
+            intake.unnamed().await;
+            if has_half_closed(tcp).await {
+                return;
+            }
+            tokio::time::sleep(LOOK_FOR_END_EVERY).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = abort.cancelled() => Err("aborted"),
+        () = intake.room() => Ok(()),
+        () = refused => Err("not_safe"),
+    }
+}
+
+/// True if the peer has sent its end, wherever that is behind bytes that have not been read.
+async fn has_half_closed(tcp: &TcpStream) -> bool {
+    tokio::select! {
+        biased;
+        ready = tcp.ready(Interest::READABLE) => ready.is_ok_and(|ready| ready.is_read_closed()),
+        () = std::future::ready(()) => false,
     }
 }
 
@@ -197,9 +226,10 @@ async fn wait_for_memory(shared: &Shared, holding: &mut Holding, framing: &mut F
     }
 }
 
-fn lost(error: &io::Error) -> &'static str {
+fn lost(error: &io::Error, between_lines: bool) -> &'static str {
     match error.kind() {
-        // TLS without its goodbye: somebody may have cut the stream short.
+        // TLS without its goodbye: somebody may have cut the stream short. Some senders never say it, such as syslog-ng.
+        io::ErrorKind::UnexpectedEof if between_lines => "no_close_notify",
         io::ErrorKind::UnexpectedEof => "cut_short",
         io::ErrorKind::InvalidData => "tls",
         _ => "peer_gone",

@@ -91,6 +91,12 @@ impl Framing {
         self.held.len()
     }
 
+    /// True if no line is under way.
+    pub fn is_between_lines(&self) -> bool {
+        let inside = matches!(self.mode, Mode::FrameBody { .. } | Mode::Opening { inside: true, .. });
+        self.held.is_empty() && !inside
+    }
+
     /// Gives `emit` each whole line of `input`, without its newline.
     pub fn take(&mut self, input: &[u8], emit: &mut impl FnMut(&[u8])) -> Tally {
         let mut tally = Tally::default();

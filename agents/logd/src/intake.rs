@@ -6,6 +6,7 @@
 //! write.
 
 use crate::file::journal::Journal;
+use crate::file::obstacle::Obstacle;
 use crate::file::rotation::Policy;
 use crate::file::unsynced::Unsynced;
 use crate::framing::{Framing, Tally};
@@ -33,6 +34,8 @@ const WRITE_AT_BYTES: usize = 32 * 1024;
 const BATCH_CAPACITY_MAX: usize = 4 * READ_BYTES;
 /// How often a write that failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
+/// The same where it is a matter of moments.
+const PASSING_RETRY_EVERY: Duration = Duration::from_millis(5);
 
 /// What one read brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +66,10 @@ pub struct Intake {
     newest_finished: watch::Sender<u64>,
     pace: Cell<Pace>,
     readiness: Readiness,
+    /// What was synced is in another file now.
+    resync: Cell<bool>,
+    /// `/ready` says why nothing is taken.
+    block_is_told: Cell<bool>,
     pub metrics: LogdMetrics,
 }
 
@@ -79,7 +86,28 @@ struct State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Written {
     position: u64,
-    blocked: bool,
+    block: Option<Block>,
+}
+
+/// Why nothing is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    /// For moments only.
+    Passing,
+    /// The file takes no more; what it took is safe.
+    Full,
+    /// What was written may be in no file that anybody can read.
+    Unnamed,
+}
+
+impl From<&Obstacle> for Block {
+    fn from(obstacle: &Obstacle) -> Block {
+        match obstacle {
+            Obstacle::Passing => Block::Passing,
+            Obstacle::Write(_) | Obstacle::LittleSpace { .. } => Block::Full,
+            Obstacle::NoName(_) | Obstacle::OtherWriter(_) => Block::Unnamed,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,13 +138,15 @@ impl Intake {
         Intake {
             state: RefCell::new(state),
             turn: Notify::new(),
-            written: watch::Sender::new(Written { position: LEFT_BEHIND, blocked: false }),
+            written: watch::Sender::new(Written { position: LEFT_BEHIND, block: None }),
             synced: watch::Sender::default(),
             sync_wanted: Notify::new(),
             dirtied,
             newest_finished,
             pace: Cell::new(Pace::begin()),
             readiness,
+            resync: Cell::new(false),
+            block_is_told: Cell::new(false),
             metrics,
         }
     }
@@ -210,28 +240,50 @@ impl Intake {
         self.metrics.framing_errors.inc_by(tally.framing_errors);
     }
 
-    /// Whether the file refuses lines, so that no more may be taken.
+    /// True while the file takes no lines, so that no more may be taken from senders.
     pub fn is_blocked(&self) -> bool {
-        self.written.borrow().blocked
+        self.written.borrow().block.is_some()
     }
 
-    /// Resolves when it no longer does.
+    /// Resolves when the file takes lines.
     pub async fn room(&self) {
         let mut written = self.written.subscribe();
-        let _ = written.wait_for(|written| !written.blocked).await;
+        let _ = written.wait_for(|written| written.block.is_none()).await;
+    }
+
+    /// Resolves while what was written may be in no file that anybody can read.
+    pub async fn unnamed(&self) {
+        let mut written = self.written.subscribe();
+        let _ = written.wait_for(|written| written.block == Some(Block::Unnamed)).await;
     }
 
     /// Writes the batch. When the file takes only a part, the rest stays and nothing more is taken.
     pub fn flush(&self) {
-        let mut state = self.state.borrow_mut();
-        if state.batch.is_empty() {
-            return;
+        if self.pending_bytes() > 0 || self.is_blocked() {
+            self.write_batch();
         }
+    }
+
+    /// Looks whether the file could take lines. While it could not, only a whole attempt tells.
+    fn look_at_file(&self) {
+        if self.is_blocked() { self.write_batch() } else { self.attempt(0) }
+    }
+
+    fn write_batch(&self) {
+        self.attempt(self.pending_bytes());
+    }
+
+    /// Writes so many bytes of the batch, all or none.
+    fn attempt(&self, bytes: usize) {
+        let mut state = self.state.borrow_mut();
         let State { batch, journal, .. } = &mut *state;
-        self.metrics.writes.inc();
-        let (kept, error) = match journal.append(batch) {
-            Ok(()) => (batch.len(), None),
-            Err(stopped) => (stopped.kept_bytes, Some(stopped.error)),
+        if bytes > 0 {
+            self.metrics.writes.inc();
+            self.dirtied.notify_one();
+        }
+        let (kept, obstacle) = match journal.append(&batch[..bytes]) {
+            Ok(()) => (bytes, None),
+            Err(stopped) => (stopped.kept_bytes, Some(stopped.obstacle)),
         };
         batch.drain(..kept);
         if batch.capacity() > BATCH_CAPACITY_MAX && batch.is_empty() {
@@ -240,9 +292,7 @@ impl Intake {
         self.metrics.written_bytes.inc_by(kept as u64);
         self.tell(journal);
         let position = state.taken - state.batch.len() as u64;
-        self.settle(position, state.batch.len(), error);
-        drop(state);
-        self.dirtied.notify_one();
+        self.settle(position, state.batch.len(), obstacle);
     }
 
     /// Passes on what happened to the file.
@@ -252,36 +302,43 @@ impl Intake {
         self.metrics.reopened.inc_by(events.reopened);
         self.metrics.rotation_errors.inc_by(events.rotation_failed);
         self.metrics.rotations.inc_by(events.rotated);
+        self.metrics.carried_over_bytes.inc_by(events.carried_over_bytes);
+        if events.carried_over_bytes > 0 {
+            // The syncs so far were of the file that is gone, one that is under way included.
+            self.resync.set(true);
+            self.synced.send_modify(|synced| synced.position = 0);
+            self.dirtied.notify_one();
+        }
         let newest = journal.newest_finished();
-        self.newest_finished.send_if_modified(|finished| std::mem::replace(finished, newest) != newest);
+        self.newest_finished
+            .send_if_modified(|finished| std::mem::replace(finished, newest) != newest || events.room_wanted);
     }
 
     /// Says how the last write went.
-    fn settle(&self, position: u64, pending_bytes: usize, error: Option<io::Error>) {
+    fn settle(&self, position: u64, pending_bytes: usize, obstacle: Option<Obstacle>) {
         self.metrics.pending_bytes.set(gauge(pending_bytes as u64));
-        let blocked = error.is_some();
-        if let Some(error) = error {
-            self.metrics.write_errors.inc();
+        let block = obstacle.as_ref().map(Block::from);
+        if let Some(obstacle) = obstacle {
             // The writer may be waiting for a turn, and with nothing taken there will be none.
             self.turn.notify_one();
-            self.readiness
-                .block("file", format!("cannot write: {error}; nothing is taken until that is over"));
-        } else if self.is_blocked() {
+            if !obstacle.is_passing() {
+                self.metrics.write_errors.inc();
+                self.readiness.block("file", format!("{obstacle}; nothing is taken until that is over"));
+                self.block_is_told.set(true);
+            }
+        } else if self.block_is_told.take() {
             tracing::info!("the file takes lines again");
             self.readiness.clear("file");
         }
-        self.metrics.blocked.set(i64::from(blocked));
-        self.written.send_modify(|written| *written = Written { position, blocked });
+        self.metrics.blocked.set(i64::from(block.is_some()));
+        self.written.send_modify(|written| *written = Written { position, block });
     }
 
     /// Resolves when everything taken so far is as safe as `always` or the file itself makes it.
     pub async fn receipt(&self, always: bool, failures_before: u64) -> Result<(), NotSafe> {
-        self.flush();
         let position = self.state.borrow().taken;
-        if self.written.borrow().position < position {
-            let mut written = self.written.subscribe();
-            written.wait_for(|written| written.position >= position).await.map_err(|_| NotSafe)?;
-        }
+        self.write_batch();
+        self.reach_file(position).await?;
         if !always {
             return Ok(());
         }
@@ -290,7 +347,26 @@ impl Intake {
         let failed = |synced: &Synced| synced.failures != failures_before;
         let outcome = synced.wait_for(|s| s.position >= position || failed(s)).await.map_err(|_| NotSafe)?;
         // The lost pages of a failed sync may be this connection's, and no later sync brings them back.
-        if failed(&outcome) { Err(NotSafe) } else { Ok(()) }
+        if failed(&outcome) {
+            return Err(NotSafe);
+        }
+        drop(outcome);
+        // The file may have gone while the disk was waited for.
+        self.look_at_file();
+        self.reach_file(position).await?;
+        if failed(&self.synced.borrow()) { Err(NotSafe) } else { Ok(()) }
+    }
+
+    /// Resolves when everything up to `position` is in a file that has its name.
+    async fn reach_file(&self, position: u64) -> Result<(), NotSafe> {
+        let settled = |written: &Written| match written.block {
+            Some(Block::Unnamed) => true,
+            Some(Block::Passing) => false,
+            Some(Block::Full) | None => written.position >= position,
+        };
+        let mut written = self.written.subscribe();
+        let outcome = written.wait_for(settled).await.map_err(|_| NotSafe)?;
+        if outcome.block == Some(Block::Unnamed) { Err(NotSafe) } else { Ok(()) }
     }
 
     /// How many syncs have failed so far; compared at the end of a connection that began now.
@@ -298,28 +374,41 @@ impl Intake {
         self.synced.borrow().failures
     }
 
-    /// Whether a write is owed that has not succeeded.
+    /// How many bytes are owed to the file.
     pub fn pending_bytes(&self) -> usize {
         self.state.borrow().batch.len()
+    }
+
+    /// The last attempt before the process ends. What is a matter of moments is waited for.
+    pub async fn write_out(&self) {
+        self.write_batch();
+        while self.written.borrow().block == Some(Block::Passing) {
+            tokio::time::sleep(PASSING_RETRY_EVERY).await;
+            self.write_batch();
+        }
+    }
+
+    /// True if what was written may be in no file that anybody can read.
+    pub fn is_unnamed(&self) -> bool {
+        self.written.borrow().block == Some(Block::Unnamed)
     }
 
     /// Follows an outside logrotate.
     pub fn reopen(&self) {
         self.flush();
-        let mut state = self.state.borrow_mut();
-        if let Err(error) = state.journal.reopen() {
-            tracing::error!(%error, "cannot open the file again, going on in the old one");
-        }
-        self.tell(&mut state.journal);
+        // What it could not do is told by the next look.
+        let _ = self.state.borrow_mut().journal.reopen();
+        self.write_batch();
     }
 
     pub fn set_policy(&self, policy: Policy) {
-        self.state.borrow_mut().journal.policy = policy;
+        self.state.borrow_mut().journal.set_policy(policy);
     }
 
     /// What a sync started now makes safe, and up to where.
     pub fn begin_sync(&self) -> (Unsynced, u64) {
         let position = self.written.borrow().position;
+        self.resync.set(false);
         (self.state.borrow_mut().journal.take_unsynced(), position)
     }
 
@@ -340,6 +429,7 @@ impl Intake {
             }
         }
         self.synced.send_modify(|synced| match result {
+            Ok(()) if self.resync.get() => {}
             Ok(()) => synced.position = position,
             Err(_) => synced.failures += 1,
         });
@@ -363,10 +453,11 @@ impl Intake {
     /// Writes at the end of each turn in which something was added, and tries again what failed.
     pub async fn write_each_turn(&self) {
         loop {
-            if self.is_blocked() {
-                tokio::time::sleep(RETRY_EVERY).await;
-            } else {
-                self.turn.notified().await;
+            let block = self.written.borrow().block;
+            match block {
+                None => self.turn.notified().await,
+                Some(Block::Passing) => tokio::time::sleep(PASSING_RETRY_EVERY).await,
+                Some(Block::Full | Block::Unnamed) => tokio::time::sleep(RETRY_EVERY).await,
             }
             self.flush();
             let mut pace = self.pace.get();

@@ -40,6 +40,7 @@ pub struct LogdMetrics {
     pub rotations: Counter,
     pub rotation_errors: Counter,
     pub reopened: Counter,
+    pub carried_over_bytes: Counter,
     pub compressed_files: Counter,
     pub removed_files: Counter,
     pub rotated_files: Gauge,
@@ -139,7 +140,12 @@ impl LogdMetrics {
                 rotation_errors: add!(rotation_errors, "Times that failed", Counter::default()),
                 reopened: add!(
                     reopened,
-                    "Times the file was found moved and opened anew",
+                    "Times the file was found moved or removed and another one opened",
+                    Counter::default()
+                ),
+                carried_over_bytes: add!(
+                    carried_over_bytes,
+                    "Bytes of removed files that were carried over into the next",
                     Counter::default()
                 ),
                 compressed_files: add!(compressed_files, "Rotated files compressed", Counter::default()),

@@ -76,7 +76,7 @@ function follow() {
   return new Stream(() => `page/lines?${wanted()}`, {
     event(name, news) {
       const left = [];
-      if (news.more_lines) left.push(`${count(news.more_lines)} lines`);
+      if (news.more_lines) left.push(`${count(news.more_lines)} ${news.more_lines === 1 ? "line" : "lines"}`);
       if (news.skipped_bytes) left.push(`${bytes(news.skipped_bytes)} that nobody looked through`);
       if (left.length) setText(byId("left-out"), `Too fast to be shown whole; left out just now: ${left.join(", ")}.`);
       show(news.lines);

@@ -3,10 +3,14 @@
 //! It reads beside a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
 //! printed twice.
 
+use crate::file::inode::Inode;
+use crate::file::outside::{self, Outside};
 use crate::file::rotated::{self, directory_of};
 use crate::line_filter::LineFilter;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use kit::exit::{Exit, Fatal};
 use kit::settings::parse_duration;
 use notify::{RecursiveMode, Watcher};
@@ -29,8 +33,8 @@ pub struct Options {
     #[arg(long, short)]
     pub follow: bool,
 
-    /// Only what came since then: a time (2026-11-21T08:00:00Z) or so long ago (2h). Raw lines carry no time;
-    /// of them whole rotated files are left out that ended before
+    /// Only what came since then: a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date or how long ago (2h).
+    /// Raw lines carry no time: rotated files that ended before are left out as a whole
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Timestamp>,
 
@@ -43,9 +47,13 @@ pub(crate) fn parse_since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
+    if let Ok(local) = text.parse::<DateTime>() {
+        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+        return zone.to_timestamp(local).map_err(|_| "no such time".to_owned());
+    }
     let ago = parse_duration(text)
-        .map_err(|_| "expected a time such as 2026-11-21T08:00:00Z or a duration such as 2h")?;
-    Timestamp::now().checked_sub(ago).map_err(|_| "so long ago there was no time".to_owned())
+        .map_err(|_| "expected a date (2026-11-21), a time (2026-11-21T08:00:00Z) or a duration (2h)")?;
+    Timestamp::now().checked_sub(ago).map_err(|_| "expected a time since the year 1".to_owned())
 }
 
 /// Prints to stdout until the end of the log, or for ever with `--follow`.
@@ -69,6 +77,9 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
     // Watched before the first look, so that nothing falls between.
     let _watcher = if options.follow { Some(watch(&directory_of(&options.file), wake)?) } else { None };
     let mut log = Snapshot::take(&options.file)?;
+    for (file, compressed) in log.take_outside(None) {
+        print_file(file, compressed, options.since, printer)?;
+    }
     for (_, path) in log.rotated_after(0) {
         print_rotated(&path, options.since, printer)?;
     }
@@ -90,7 +101,10 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
         }
         // Rotated: what came into the old file after our last look, then what was rotated since, then the new.
         printer.copy(&mut log.current)?;
-        let next = Snapshot::take(&options.file)?;
+        let mut next = Snapshot::take(&options.file)?;
+        for (file, compressed) in next.take_outside(Some(Inode::of(&log.current)?)) {
+            print_file(file, compressed, options.since, printer)?;
+        }
         for (number, path) in next.rotated_after(log.newest_number) {
             if number > log.newest_number + 1 {
                 print_rotated(&path, options.since, printer)?;
@@ -114,44 +128,73 @@ fn print_rotated(path: &Path, since: Option<Timestamp>, printer: &mut Printer<im
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()), // removed since, being the oldest
         other => other?,
     };
+    print_file(file, compressed(&path), since, printer)
+}
+
+fn print_file(
+    mut file: File,
+    compressed: bool,
+    since: Option<Timestamp>,
+    printer: &mut Printer<impl Write>,
+) -> io::Result<()> {
     let ended: Option<Timestamp> = file.metadata()?.modified().ok().and_then(|time| time.try_into().ok());
     if let (Some(since), Some(ended)) = (since, ended)
         && ended < since
     {
         return Ok(());
     }
-    if compressed(&path) { printer.copy(&mut MultiGzDecoder::new(file)) } else { printer.copy(&mut &file) }
+    if compressed { printer.copy(&mut MultiGzDecoder::new(file)) } else { printer.copy(&mut file) }
 }
 
 /// The rotated files and the one being written, seen at one moment.
 struct Snapshot {
+    /// Those of a logrotate, open: their names change with each rotation.
+    outside: Vec<(Outside, File)>,
     rotated: Vec<(u64, PathBuf)>,
     newest_number: u64,
     current: File,
 }
 
 impl Snapshot {
-    /// Looks again until two looks in a row agree, since the daemon may rotate and compress meanwhile.
+    /// Looks again until two looks in a row agree, since the daemon or a logrotate may rotate and compress meanwhile.
     fn take(path: &Path) -> io::Result<Snapshot> {
-        let mut before = numbered(path)?;
+        let mut before = (numbered(path)?, outside::list(path)?);
         let mut tries_left = 1000;
         loop {
             let current = File::open(path);
-            let rotated = numbered(path)?;
-            let agreed = rotated.iter().map(|(n, _)| n).eq(before.iter().map(|(n, _)| n));
-            match current {
-                Ok(current) if agreed => {
+            let outside = outside::open_all(&before.1)?;
+            let now = (numbered(path)?, outside::list(path)?);
+            let agreed =
+                now.0.iter().map(|(n, _)| n).eq(before.0.iter().map(|(n, _)| n)) && now.1 == before.1;
+            match (current, outside) {
+                (Ok(current), Some(files)) if agreed => {
+                    let (rotated, listed) = now;
                     let newest_number = rotated.last().map_or(0, |(number, _)| *number);
-                    return Ok(Snapshot { rotated, newest_number, current });
+                    let outside = listed.into_iter().zip(files).collect();
+                    return Ok(Snapshot { outside, rotated, newest_number, current });
                 }
                 // For a moment of each rotation there is no file under the name.
-                Err(e) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
+                (Err(e), _) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
+                _ if tries_left == 0 => return Err(io::Error::other("it is rotated all the time")),
                 _ => {}
             }
-            before = rotated;
+            before = now;
             tries_left -= 1;
             std::thread::yield_now();
         }
+    }
+
+    /// Those of a logrotate that are newer than the file `after`; none where it is not among them, all if it is none.
+    fn take_outside(&mut self, after: Option<Inode>) -> impl Iterator<Item = (File, bool)> + use<> {
+        let skip = match after {
+            None => 0,
+            Some(inode) => {
+                let at = self.outside.iter().position(|(file, _)| file.inode == inode);
+                at.map_or(self.outside.len(), |at| at + 1)
+            }
+        };
+        let outside = std::mem::take(&mut self.outside);
+        outside.into_iter().skip(skip).map(|(listed, file)| (file, listed.compressed))
     }
 
     fn rotated_after(&self, number: u64) -> Vec<(u64, PathBuf)> {
@@ -242,9 +285,17 @@ mod tests {
     use crate::file::housekeeping::tidy;
     use crate::file::journal::Journal;
     use crate::file::rotation::Policy;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use kit::free_space::MinFree;
 
-    const POLICY: Policy =
-        Policy { rotate_bytes: 60, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 };
+    const POLICY: Policy = Policy {
+        rotate_bytes: 60,
+        rotate_age: Duration::ZERO,
+        keep_files: 0,
+        keep_bytes: 0,
+        min_free: MinFree::Bytes(0),
+    };
 
     /// Collects what is printed, and closes like a pipe's reader once it has seen the line `stop`.
     struct Reader(Vec<u8>);
@@ -300,6 +351,35 @@ mod tests {
             current.len() <= 60 && numbers(0..40).ends_with(&current),
             "rotated files ended before: {current}"
         );
+    }
+
+    #[test]
+    fn files_of_logrotate_come_first_and_oldest_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node_log");
+        let (mut journal, _) = Journal::open(&path, POLICY).unwrap();
+        let mut old = GzEncoder::new(File::create(path.with_extension("2.gz")).unwrap(), Compression::fast());
+        old.write_all(numbers(0..3).as_bytes()).unwrap();
+        old.finish().unwrap();
+        std::fs::write(path.with_extension("1"), numbers(3..5)).unwrap();
+        for n in 5..20 {
+            journal.append(format!("line {n}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(print(&options(&path, false, None)), numbers(0..20));
+    }
+
+    #[test]
+    fn a_time_may_be_a_date() {
+        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+        let midnight = zone.to_timestamp(jiff::civil::date(2026, 11, 28).at(0, 0, 0, 0)).unwrap();
+        assert_eq!(parse_since("2026-11-28").unwrap(), midnight);
+        let eight = midnight + Duration::from_hours(8);
+        for text in ["2026-11-28 08:00", "2026-11-28T08:00", "2026-11-28 08:00:00"] {
+            assert_eq!(parse_since(text).unwrap(), eight, "{text}");
+        }
+        assert_eq!(parse_since("2026-11-28T08:00:00Z").unwrap().to_string(), "2026-11-28T08:00:00Z");
+        assert!(parse_since("2h").unwrap() < Timestamp::now());
+        assert!(parse_since("yesterday").unwrap_err().contains("2026-11-21"));
     }
 
     #[test]

@@ -117,12 +117,16 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     }
     writer.abort();
     syncer.abort();
-    intake.flush();
+    intake.write_out().await;
     if plan.sync != SyncMode::Never {
         let (unsynced, position) = intake.begin_sync();
         intake.end_sync(position, &unsynced.sync());
     }
     match intake.pending_bytes() {
+        0 if intake.is_unnamed() => Err(Fatal::new(
+            Exit::TryAgain,
+            "the file was removed or moved away, and the lines in it may be lost with this process",
+        )),
         0 => Ok(()),
         bytes => Err(Fatal::new(
             Exit::TryAgain,

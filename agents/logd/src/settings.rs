@@ -3,6 +3,7 @@
 use crate::file::rotation::Policy;
 use crate::line_format::LineFormat;
 use kit::allow::Allowed;
+use kit::free_space::MinFree;
 use kit::help::examples;
 use kit::page_access::PageToken;
 use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
@@ -119,6 +120,10 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Keeping lines")]
     pub keep_bytes: u64,
 
+    /// Free space to leave on the file system: the oldest rotated files are removed for it, then nothing is taken
+    #[arg(long, value_name = "SIZE|PERCENT", default_value = "0", help_heading = "Keeping lines")]
+    pub min_free: MinFree,
+
     /// Leave rotated files uncompressed
     #[arg(long, help_heading = "Keeping lines")]
     pub no_gzip: bool,
@@ -139,7 +144,7 @@ pub struct Serve {
 }
 
 /// The settings that a running daemon takes over from a changed file.
-pub const LIVE: [&str; 8] = [
+pub const LIVE: [&str; 9] = [
     "allow",
     "max-line",
     "idle-timeout",
@@ -147,6 +152,7 @@ pub const LIVE: [&str; 8] = [
     "rotate-age",
     "keep-files",
     "keep-bytes",
+    "min-free",
     "log-level",
 ];
 
@@ -157,6 +163,7 @@ impl Serve {
             rotate_age: self.rotate_age,
             keep_files: self.keep_files,
             keep_bytes: self.keep_bytes,
+            min_free: self.min_free,
         }
     }
 

@@ -291,9 +291,10 @@ fn disk(now: &Shown) -> String {
         (
             "rotated",
             format!(
-                "{}{} files, {}{}{newest}",
+                "{}{} {}, {}{}{newest}",
                 now.rotated,
                 of(u64::from(now.keep_files > 0), now.keep_files.to_string()),
+                if now.rotated == 1 && now.keep_files == 0 { "file" } else { "files" },
                 terminal::size(now.rotated_bytes),
                 of(now.keep_bytes, terminal::size(now.keep_bytes))
             ),

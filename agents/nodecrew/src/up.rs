@@ -51,8 +51,7 @@ pub fn run(options: &Options) -> Result<(), Fatal> {
         Fatal::new(Exit::Failure, format!("cannot create {}", options.logs().display())).because(e)
     })?;
     allow_many_descriptors();
-    let endpoints = options.ports.endpoints(options.address)?;
-    runtime()?.block_on(up(options, endpoints))
+    runtime()?.block_on(up(options))
 }
 
 impl Options {
@@ -76,7 +75,8 @@ impl Options {
     }
 }
 
-async fn up(options: &Options, endpoints: Endpoints) -> Result<(), Fatal> {
+async fn up(options: &Options) -> Result<(), Fatal> {
+    let endpoints = options.ports.endpoints(options.address)?;
     let stop = Stop::on_signals(options.drain_timeout)?;
     let mut crew = JoinSet::new();
     let mut doors = Vec::new();

@@ -55,7 +55,7 @@ impl Recorder {
 
     /// The calls that a line makes. Programs that are not the crew's are not there; that they fail is no matter.
     fn calls(&self, line: &str) -> Vec<Vec<OsString>> {
-        let mut bash = Command::new("bash");
+        let mut bash = Command::new("/bin/bash");
         bash.args(["-c", &format!("{line}\nwait")]).current_dir(self.0.path()).env_clear();
         bash.env("PATH", self.path("bin")).env("HOME", self.path("home")).env("CALLS", self.path("calls"));
         bash.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();

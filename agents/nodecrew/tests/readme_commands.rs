@@ -1,5 +1,6 @@
-//! Every command of the project's README is run by a test: here, word for word and in the README's order, where a host is
-//! enough; else by the test that is named. A command that is new or changed has no place in the list, and the test fails.
+//! Every command of the project's README is run by a test: here, word for word and in the README's order, where a host
+//! is enough; else by the test that is named. A command that is new or changed has no place in the list, and the test
+//! fails.
 //!
 //! Here means one run from top to bottom in one directory, as a user without root. The test itself needs root, for a
 //! network of its own: the README uses the default ports.

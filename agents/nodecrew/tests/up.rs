@@ -154,8 +154,12 @@ fn taken_ports_are_moved_by_flags_or_to_the_next_free_ones_and_printed() {
 fn addresses_that_are_printed_can_be_opened() {
     let data = tempfile::tempdir().unwrap();
     let all: std::net::IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
-    // Other tests of this host may have any of the ports.
-    let (mut crew, lines) = up_with(data.path(), all, &["--any-port"]);
+    // Other tests have the default ports of addresses of their own.
+    let free = [(); 5].map(|()| std::net::TcpListener::bind((all, 0)).unwrap());
+    let ports = free.map(|listener| listener.local_addr().unwrap().port().to_string());
+    let flags = ["--lines-port", "--logd-admin-port", "--logcd-admin-port", "--http-port", "--line-port"];
+    let more: Vec<&str> = flags.into_iter().zip(&ports).flat_map(|(flag, port)| [flag, port]).collect();
+    let (mut crew, lines) = up_with(data.path(), all, &more);
     let said = lines.join("\n");
     assert!(!said.contains("[::]") && said.contains("--page-token FILE opens them to others"), "{said}");
     let pages: Vec<&str> =

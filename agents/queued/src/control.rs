@@ -86,6 +86,7 @@ fn open_engine(
     let memory = is_memory(serve);
     let limits = Limits {
         queues_max: serve.max_queues,
+        checkpoint_bytes_max: if memory { u64::MAX } else { serve.segment_bytes / 4 },
         memory_bytes_max: serve.max_memory,
         spills: !memory,
         answer_bytes_max: serve.max_request_bytes,

@@ -29,8 +29,10 @@ pub fn command() -> clap::Command {
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("QUEUED", argv)?;
     match &settings.flags.command {
-        Some(Command::Check(directory)) => return log::repair::check(&directory.dir),
+        Some(Command::Check(check)) => return log::check::check(&check.path),
         Some(Command::Repair(directory)) => return log::repair::repair(&directory.dir),
+        Some(Command::Backup(backup)) => return log::backup::backup(&backup.dir, &backup.to),
+        Some(Command::Restore(restore)) => return log::restore::restore(&restore.file, &restore.data),
         None => {}
     }
     let serve = &settings.flags.serve;

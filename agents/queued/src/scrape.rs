@@ -61,7 +61,7 @@ impl<E: Engine> Collector for Scrape<E> {
                 ConstGauge::new(figure(queue)).encode(family.encode_family(&[("queue", &*queue.name)])?)?;
             }
         }
-        let counters: [Figure<u64>; 8] = [
+        let counters: [Figure<u64>; 9] = [
             ("pushed", "Items pushed", |q| q.counters.pushed),
             ("leased", "Leases made", |q| q.counters.leases),
             ("acked", "Items acked", |q| q.counters.acked),
@@ -70,6 +70,7 @@ impl<E: Engine> Collector for Scrape<E> {
             ("released", "Leases given back uncounted", |q| q.counters.released),
             ("died", "Items that had their last attempt", |q| q.counters.died),
             ("removed", "Items drained, or deleted when dead", |q| q.counters.removed),
+            ("lost", "Items that a repair of the log could not find", |q| q.counters.lost),
         ];
         for (name, help, figure) in counters {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -29,18 +29,50 @@ pub struct Flags {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Read a data directory, change nothing, and tell all damage
-    #[command(after_long_help = examples(&["queued check queued-data", "queued check /var/lib/queued && echo sound"]))]
-    Check(Directory),
+    /// Read a data directory or a backup, change nothing, and tell all damage
+    #[command(after_long_help = examples(&["queued check queued-data", "queued check backup.tar && echo sound"]))]
+    Check(Check),
     /// Keep what can be read of a damaged data directory; the old files are put aside
     #[command(after_long_help = examples(&["queued repair queued-data", "queued check q || queued repair q"]))]
     Repair(Directory),
+    /// Write a backup of a data directory, also while its server runs
+    #[command(after_long_help = examples(&["queued backup queued-data --to backup.tar", "queued backup queued-data --to - | gzip > backup.tar.gz"]))]
+    Backup(Backup),
+    /// Make a data directory of a backup
+    #[command(after_long_help = examples(&["queued restore backup.tar --data queued-data", "zcat backup.tar.gz | queued restore - --data queued-data"]))]
+    Restore(Restore),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Check {
+    /// The directory that --data names, or a backup; `-` for a backup on stdin
+    pub path: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Directory {
     /// The directory that --data names
     pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Backup {
+    /// The directory that --data names; nothing is written to it
+    pub dir: PathBuf,
+
+    /// The backup, a tar archive that replaces an older one when it is complete; `-` for stdout
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Restore {
+    /// The backup; `-` for stdin
+    pub file: PathBuf,
+
+    /// The directory to make; it must be empty if it is there
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]

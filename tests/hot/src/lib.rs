@@ -142,8 +142,13 @@ impl Journal for Tape {
     }
 }
 
-const LIMITS: Limits =
-    Limits { queues_max: 10, memory_bytes_max: 1 << 30, spills: false, answer_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits {
+    queues_max: 10,
+    checkpoint_bytes_max: u64::MAX,
+    memory_bytes_max: 1 << 30,
+    spills: false,
+    answer_bytes_max: 1 << 20,
+};
 
 /// Pushed one by one, and so many of them leased and acked.
 fn history(acked: usize) -> (Core, Tape) {

@@ -7,13 +7,13 @@ use kit::events::Streams;
 use kit::stop::Stop;
 use queued::engine::contract::Limits;
 use queued::http::request::Room;
-use queued::http::{Doors, Parts, router};
+use queued::http::{Doors, Parts, history, router};
 use queued::local::{Local, Surroundings};
 use queued::metrics::QueuedMetrics;
 use std::time::Duration;
 use tower::ServiceExt;
 
-const PATHS: [(&str, &str); 14] = [
+const PATHS: [(&str, &str); 17] = [
     ("PUT", "/v1/queues/q"),
     ("POST", "/v1/queues/q/items"),
     ("POST", "/v1/queues/q/batch"),
@@ -27,6 +27,9 @@ const PATHS: [(&str, &str); 14] = [
     ("POST", "/memq/server/queues/q/enqueue"),
     ("POST", "/memq/server/queues/q/dequeue"),
     ("GET", "/v1/queues/q/items?limit=1000"),
+    ("GET", "/v1/queues/q/items?text=a"),
+    ("POST", "/v1/queues/q/items/delete"),
+    ("POST", "/v1/queues/q/items/move"),
     ("GET", "/v1/queues"),
 ];
 
@@ -41,10 +44,17 @@ pub fn http_bodies(bytes: &[u8]) {
             readiness: context.readiness,
             metrics: metrics.clone(),
         };
-        let limits =
-            Limits { queues_max: 4, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 5000 };
+        let limits = Limits {
+            queues_max: 4,
+            checkpoint_bytes_max: u64::MAX,
+            memory_bytes_max: 1 << 20,
+            spills: false,
+            answer_bytes_max: 5000,
+        };
+        let engine = Local::in_memory(limits, around);
         let router = router(Doors::from(Parts {
-            engine: Local::in_memory(limits, around),
+            history: history::begin(&engine),
+            engine,
             tokens: tokio::sync::watch::channel(None).1,
             item_bytes_max: 1000,
             request_bytes_max: 5000,

@@ -5,6 +5,7 @@ use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use kit::accept::Crowd;
 use kit::http::{Answer, Peer, serve_one};
 use kit::pieces::{Piece, Reply};
 use std::sync::{Arc, Mutex};
@@ -41,7 +42,7 @@ async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool)
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
     let peer = "127.0.0.1:9".parse().unwrap();
-    let serving = tokio::spawn(serve_one(server, peer, agent.clone(), drain.clone(), abort));
+    let serving = tokio::spawn(serve_one(server, peer, agent.clone(), Crowd::never(), drain.clone(), abort));
     let mut heard = String::new();
     for portion in portions.iter().filter(|portion| !portion.is_empty()) {
         if client.write_all(portion).await.is_err() {

@@ -30,12 +30,15 @@ pub struct Endpoint {
     pub relabelings: Vec<Relabeling>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Of the operator, and with the other spelling of Prometheus itself.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Relabeling {
+    #[serde(alias = "source_labels")]
     pub source_labels: Vec<String>,
     pub regex: Option<String>,
     pub replacement: Option<String>,
+    #[serde(alias = "target_label")]
     pub target_label: String,
 }
 

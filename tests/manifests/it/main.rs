@@ -8,6 +8,7 @@ mod fields;
 mod image;
 mod jobs;
 mod layout;
+mod monitoring;
 mod mounts;
 mod nodes;
 mod object;

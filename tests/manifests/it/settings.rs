@@ -51,6 +51,7 @@ fn a_rendered_settings_file_is_the_one_beside_the_kustomization() {
         ("k8s/base/logcd/logcd.toml", "k8s/rendered/crew.yaml"),
         ("k8s/base/queued/queued.toml", "k8s/rendered/crew.yaml"),
         ("k8s/overlays/dev/logcd.toml", "k8s/rendered/dev.yaml"),
+        ("k8s/overlays/dev/logd.toml", "k8s/rendered/dev.yaml"),
     ] {
         let rendered = all().iter().find(|r| r.path == rendering).unwrap();
         let maps = rendered.objects.iter().filter_map(|object| match &object.resource {

@@ -319,3 +319,21 @@ export function showState(element, state, text) {
   element.dataset.state = state;
   setText(element, text);
 }
+
+// ---- the end of each page: its version, the documentation, the pages of the other agents
+
+const DOCUMENTATION = "https://github.com/nodecrew/nodecrew/tree/main/agents";
+// The default ports; another port is known to nobody here.
+const PAGES = { logd: 7667, logcd: 7668, queued: 8080 };
+
+async function finishFooter() {
+  const agent = document.querySelector("h1").textContent;
+  const response = await fetch("page/version", { cache: "no-store" });
+  const version = response.ok ? await response.text() : "";
+  const others = Object.entries(PAGES).filter(([name]) => name !== agent)
+    .flatMap(([name, port]) => [" ", el("a", { href: `http://${location.hostname}:${port}/` }, name)]);
+  document.querySelector("footer").append(el("p", {}, `nodecrew ${visible(version, 60)} · `,
+    el("a", { href: `${DOCUMENTATION}/${agent}` }, "documentation"), " · pages of this host at their default ports:", others));
+}
+
+finishFooter();

@@ -1,18 +1,18 @@
-//! How a file's bytes are cut into blocks, and which blocks outlive an append.
+//! Cuts a file's bytes into blocks, and decides which blocks survive an append.
 
 use crate::archive::checksum::Sum;
 
-/// How a kind of archive cuts files.
+/// The block sizes of one kind of archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     pub block_bytes_max: usize,
-    /// How much of what stands before a block in its file helps to compress it.
+    /// The most preceding bytes of the file that serve as a dictionary for a block.
     pub dictionary_bytes_max: u64,
-    /// A block of this size is never compressed again; smaller tails are merged with what comes behind them.
+    /// A block of this size is never compressed again; smaller tails are merged with the bytes that follow them.
     pub final_bytes_min: u64,
 }
 
-/// A piece of one file as it stands in the archive: packed by itself, ending on a byte boundary.
+/// A piece of one file in the archive: compressed independently, ending on a byte boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
     pub plain_len: u32,
@@ -39,9 +39,9 @@ pub fn packed_len(blocks: &[Block]) -> u64 {
     blocks.iter().map(|b| u64::from(b.packed_len)).sum()
 }
 
-/// How many blocks stay as they are when `added` bytes come behind them. Small tails are taken back and
-/// compressed again together with what follows, but only by something at least as large: so a byte is
-/// compressed at most log2(`final_bytes_min`) times, however slowly its file grows.
+/// Returns how many blocks are kept when `added` bytes follow them. A small tail is compressed again together with the new
+/// bytes, but only if these are at least as large: so a byte is compressed at most log2(`final_bytes_min`) times, however
+/// slowly its file grows.
 pub fn kept_after_append(cut: &Cut, blocks: &[Block], added: u64) -> usize {
     let (mut kept, mut piece) = (blocks.len(), added);
     while let Some(last) = blocks[..kept].last() {
@@ -55,7 +55,7 @@ pub fn kept_after_append(cut: &Cut, blocks: &[Block], added: u64) -> usize {
     kept
 }
 
-/// The first of the `kept` blocks whose last so many bytes matter to what comes next.
+/// Returns the first of the `kept` blocks that overlaps their last `bytes` bytes.
 pub fn first_of_last(bytes: u64, blocks: &[Block], kept: usize) -> usize {
     let (mut first, mut covered) = (kept, 0);
     while first > 0 && covered < bytes {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_grows_by_a_line_a_minute_is_compressed_a_few_times_and_stays_in_few_blocks() {
+    fn slow_growth_costs_little_and_makes_few_blocks() {
         for (codec, times_max) in [(Codec::Gzip, 10), (Codec::Zstd, 13)] {
             let (mut blocks, mut compressed, line, minutes) = (Vec::new(), 0, 100, 10_000);
             let cut = codec.cut();
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn appends_of_any_size_keep_every_byte_and_never_touch_a_final_block(adds in prop::collection::vec(1u64..600_000, 1..40), zstd: bool) {
+        fn appends_never_touch_a_final_block(adds in prop::collection::vec(1u64..600_000, 1..40), zstd: bool) {
             let cut = if zstd { Codec::Zstd } else { Codec::Gzip }.cut();
             let mut blocks = Vec::new();
             let mut total = 0;

@@ -14,8 +14,8 @@ impl Sum {
         Sum { crc: crc32fast::hash(bytes), len: bytes.len() as u64 }
     }
 
-    /// The sum of these bytes followed by those of `next`, without either at hand. A damaged index may make them more than can be
-    /// counted: no archive has that sum.
+    /// Returns the sum of these bytes followed by those of `next`, without reading either. The length saturates: only a damaged
+    /// index can make it overflow, and no archive has that sum.
     #[must_use]
     pub fn then(self, next: Sum) -> Sum {
         let mut hasher = Hasher::new_with_initial(self.crc);
@@ -30,14 +30,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn more_bytes_than_can_be_counted_are_the_most() {
+    fn length_saturates() {
         let all = Sum { crc: 1, len: u64::MAX };
         assert_eq!(all.then(Sum::of(b"x")).len, u64::MAX);
     }
 
     proptest! {
         #[test]
-        fn combining_the_pieces_equals_summing_the_whole(pieces: Vec<Vec<u8>>) {
+        fn combined_sums_equal_the_sum_of_the_whole(pieces: Vec<Vec<u8>>) {
             let combined = pieces.iter().fold(Sum::default(), |sum, piece| sum.then(Sum::of(piece)));
             prop_assert_eq!(combined, Sum::of(&pieces.concat()));
         }

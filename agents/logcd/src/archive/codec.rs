@@ -1,5 +1,5 @@
-//! The two kinds of archive, and all in which they differ: the name's end, how a block is cut, packed and
-//! unpacked, what stands between blocks, and what stands before and behind them all.
+//! The two kinds of archive and their differences: file suffix, block sizes, compression, padding, and the bytes before the
+//! first and after the last block.
 
 use crate::archive::block::Cut;
 use crate::archive::checksum::Sum;
@@ -14,7 +14,7 @@ pub enum Codec {
     Zstd,
 }
 
-/// A packer or a piece of an archive that could not be made.
+/// A failure of the compressor.
 #[derive(Debug, thiserror::Error)]
 #[error("the compressor failed, which is a fault of this program: {0}")]
 pub struct PackError(pub(crate) String);
@@ -39,7 +39,7 @@ impl Codec {
         }
     }
 
-    /// The end of an archive's name.
+    /// The suffix of an archive's name.
     pub fn suffix(self) -> &'static str {
         match self {
             Codec::Gzip => ".tar.gz",
@@ -47,7 +47,7 @@ impl Codec {
         }
     }
 
-    /// How an index of such an archive begins; the last byte is the version of the format.
+    /// The first bytes of an index; the last of them is the version of the format.
     pub fn index_magic(self) -> [u8; 8] {
         match self {
             Codec::Gzip => *b"logcdix\x01",
@@ -90,7 +90,7 @@ impl Codec {
         })
     }
 
-    /// What stands before the first entry.
+    /// The bytes before the first entry.
     pub fn preamble(self) -> Vec<u8> {
         match self {
             Codec::Gzip => deflate::preamble(),
@@ -107,7 +107,7 @@ impl Codec {
         }
     }
 
-    /// Exactly `len` bytes that unpack to nothing.
+    /// Appends exactly `len` bytes that decompress to nothing.
     pub fn pad(self, len: usize, packed: &mut Vec<u8>) {
         match self {
             Codec::Gzip => deflate::pad(len, packed),
@@ -115,8 +115,8 @@ impl Codec {
         }
     }
 
-    /// What stands behind the last entry, given the sum of all entries: tar's end marker and the trailer.
-    /// The sum returned is of everything.
+    /// Returns the bytes after the last entry, tar's end marker and the trailer, given the sum of all entries. The returned sum
+    /// covers everything.
     pub fn epilogue(self, packer: &mut Packer, entries: Sum) -> Result<(Vec<u8>, Sum), PackError> {
         let end_marker = [0; 1024];
         let whole = entries.then(Sum::of(&end_marker));
@@ -129,7 +129,7 @@ impl Codec {
         Ok((bytes, whole))
     }
 
-    /// An archive's last bytes, which tell its content.
+    /// The last bytes of an archive, which identify its content.
     pub fn trailer(self, whole: Sum) -> Vec<u8> {
         match self {
             Codec::Gzip => deflate::trailer(whole),
@@ -137,21 +137,21 @@ impl Codec {
         }
     }
 
-    /// Of what kind a stream is by its first bytes. What is neither is taken for gzip, whose reader says so.
+    /// Detects the kind of a stream by its first bytes. Anything else is read as gzip, whose reader reports the error.
     pub fn of(first: &[u8]) -> Codec {
         if zstandard::is_frame(first) { Codec::Zstd } else { Codec::Gzip }
     }
 }
 
-/// Packs block after block; one for each thread.
+/// Compresses one block after another; each thread has its own.
 pub enum Packer {
     Gzip(deflate::Packer),
     Zstd(zstandard::Packer),
 }
 
 impl Packer {
-    /// Appends `plain`, packed, to `packed`. `dictionary` is what stands before it in the same file and must
-    /// be just what a reader has seen last.
+    /// Appends `plain`, compressed, to `packed`. `dictionary` is the part of the same file before it: exactly what a reader has
+    /// decompressed last.
     pub fn pack(&mut self, dictionary: &[u8], plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
         match self {
             Packer::Gzip(packer) => packer.pack(dictionary, plain, packed),
@@ -160,14 +160,14 @@ impl Packer {
     }
 }
 
-/// Unpacks the blocks of one entry, one after the other: those before are the next one's dictionary.
+/// Decompresses the blocks of one entry in order: the earlier ones are the dictionary of the next.
 pub enum Unpacker {
     Gzip(deflate::Unpacker),
     Zstd(zstandard::Unpacker),
 }
 
 impl Unpacker {
-    /// Puts what `packed` was made of into `plain`; more than `len_max` bytes are damage.
+    /// Decompresses `packed` into `plain`; more than `len_max` bytes are damage.
     pub fn unpack(&mut self, packed: &[u8], len_max: usize, plain: &mut Vec<u8>) -> io::Result<()> {
         plain.clear();
         plain.reserve(len_max + 1);
@@ -182,7 +182,7 @@ impl Unpacker {
     }
 }
 
-/// Anybody's archive as a stream, of several members or frames too.
+/// Reads any archive as a stream, also one of several members or frames.
 pub enum Decoder<R: BufRead> {
     Gzip(Box<MultiGzDecoder<R>>),
     Zstd(zstandard::Decoder<R>),
@@ -206,7 +206,7 @@ impl<R: BufRead> Read for Decoder<R> {
     }
 }
 
-/// As a `Decoder`, but a second gzip member is none of this program's and not read.
+/// Like `Decoder`, but reads no second gzip member, which this program never writes.
 pub enum StrictDecoder<R: BufRead> {
     Gzip(Box<GzDecoder<R>>),
     Zstd(zstandard::Decoder<R>),
@@ -220,7 +220,7 @@ impl<R: BufRead> StrictDecoder<R> {
         })
     }
 
-    /// What stands behind the end.
+    /// Returns the reader, positioned after the end of the stream.
     pub fn into_inner(self) -> R {
         match self {
             StrictDecoder::Gzip(decoder) => decoder.into_inner(),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_archive_is_the_end_marker_and_known_for_its_kind() {
+    fn empty_archive_is_detected_by_kind() {
         for codec in Codec::ALL {
             let mut packed = codec.preamble();
             let mut packer = codec.packer(codec.default_level()).unwrap();
@@ -268,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_with_padding_between_them_unpack_to_what_went_in(
+        fn padded_blocks_round_trip(
             codec in codec(),
             lines in prop::collection::vec("[ -~]{0,200}\n", 0..400),
             cuts in prop::collection::vec((1usize..5000, 0usize..100), 1..20),
@@ -297,7 +297,7 @@ mod tests {
         }
 
         #[test]
-        fn what_cannot_be_compressed_is_packed_whole_too(codec in codec(), noise in prop::collection::vec(any::<u8>(), 0..70_000)) {
+        fn incompressible_blocks_round_trip(codec in codec(), noise in prop::collection::vec(any::<u8>(), 0..70_000)) {
             let mut packer = codec.packer(codec.default_level()).unwrap();
             let mut packed = codec.preamble();
             packer.pack(&[], &noise, &mut packed).unwrap();
@@ -307,9 +307,9 @@ mod tests {
             prop_assert_eq!(unpacked(&packed), expected);
         }
 
-        /// A block that claims to be small must not take memory for more.
+        /// A block that claims to be small must not allocate more.
         #[test]
-        fn what_is_no_block_or_a_longer_one_is_refused_without_harm(codec in codec(), bytes: Vec<u8>, len_max in 0usize..500) {
+        fn damaged_or_oversized_block_is_refused(codec in codec(), bytes: Vec<u8>, len_max in 0usize..500) {
             let (mut plain, mut packed) = (Vec::new(), Vec::new());
             let _ = codec.unpacker().unwrap().unpack(&bytes, len_max, &mut plain);
             codec.packer(1).unwrap().pack(&[], &vec![7; len_max + 2], &mut packed).unwrap();

@@ -1,5 +1,5 @@
-//! The gzip stream's pieces: independent blocks that end on a byte boundary, padding that says nothing, and
-//! what stands before and behind them.
+//! The pieces of a gzip stream: independent blocks that end on a byte boundary, empty padding, and the bytes before and after
+//! them.
 
 use crate::archive::block::Cut;
 use crate::archive::checksum::Sum;
@@ -18,18 +18,18 @@ pub const CUT: Cut =
 
 /// A gzip header that names no time, no file and no system, so that the same content gives the same bytes.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// Busybox `tar -t` takes an archive for uncompressed when these raw bytes are "ustar" or NULs. Empty blocks
-/// stand there, which are neither, so that no log's content can decide it.
+/// Busybox `tar -t` reads an archive as uncompressed if these raw bytes are "ustar" or NULs. Empty blocks occupy them, so that
+/// no log's content can cause that.
 const SNIFFED_BY_BUSYBOX: usize = 262;
-/// Stored blocks of no bytes: five bytes that a reader passes over, and six with an empty one before it.
+/// Empty stored blocks that a reader skips: one of five bytes, and one of six together with another empty block.
 const EMPTY_5: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 const EMPTY_6: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
-/// An empty block that says that it is the last.
+/// An empty block that is marked as the last.
 pub const LAST: [u8; 2] = [3, 0];
-/// Every length from here on can be made of empty blocks.
+/// Empty blocks can add up to this length and any greater one.
 pub const PADDING_MIN: usize = 20;
 
-/// Deflates block after block; one for each thread.
+/// Deflates one block after another; each thread has its own.
 pub struct Packer {
     compress: Compress,
 }
@@ -39,8 +39,8 @@ impl Packer {
         Packer { compress: Compress::new(Compression::new(level), false) }
     }
 
-    /// Appends `plain`, deflated, to `packed`. `dictionary` is what stands before it in the same file and
-    /// must be just what a reader has seen last.
+    /// Appends `plain`, deflated, to `packed`. `dictionary` is the part of the same file before it: exactly what a reader has
+    /// inflated last.
     pub fn pack(&mut self, dictionary: &[u8], plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
         self.compress.reset();
         if !dictionary.is_empty() {
@@ -53,7 +53,7 @@ impl Packer {
             let status = self.compress.compress_vec(rest, packed, FlushCompress::Sync);
             let status = status.map_err(|e| PackError(e.to_string()))?;
             let everything_in = self.compress.total_in() == plain.len() as u64;
-            // Room left over means that nothing is held back any more, the flush marker included.
+            // Spare room in the buffer means that everything is flushed, the marker included.
             if everything_in && packed.len() < packed.capacity() {
                 return Ok(());
             }
@@ -65,12 +65,12 @@ impl Packer {
     }
 }
 
-/// Whether `len` bytes of padding can be made.
+/// True if `len` bytes of padding can be made.
 pub fn can_pad(len: usize) -> bool {
     len.is_multiple_of(5) || len % 5 * 6 <= len
 }
 
-/// Exactly `len` bytes that inflate to nothing; `len` must be one that can be made.
+/// Appends exactly `len` bytes that inflate to nothing; `len` must be possible.
 pub fn pad(len: usize, packed: &mut Vec<u8>) {
     debug_assert!(can_pad(len), "{len} bytes cannot be made of empty blocks");
     let long = len % 5;
@@ -82,7 +82,7 @@ pub fn pad(len: usize, packed: &mut Vec<u8>) {
     }
 }
 
-/// What stands before the first entry.
+/// The bytes before the first entry.
 pub fn preamble() -> Vec<u8> {
     let mut bytes = GZIP_HEADER.to_vec();
     while bytes.len() < SNIFFED_BY_BUSYBOX {
@@ -93,7 +93,7 @@ pub fn preamble() -> Vec<u8> {
 
 /// The content's checksum and its length.
 pub fn trailer(whole: Sum) -> Vec<u8> {
-    // The format keeps the length modulo 2^32; every reader lives with it.
+    // The format keeps the length modulo 2^32; every reader accepts that.
     [&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()[..4]].concat()
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_comes_in_every_length_that_is_needed() {
+    fn padding_has_every_needed_length() {
         for len in (0..4096).filter(|len| can_pad(*len)) {
             let mut packed = preamble();
             let before = packed.len();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn busybox_cannot_take_it_for_an_uncompressed_archive() {
+    fn busybox_detects_the_compression() {
         let sniffed = preamble()[257..262].to_vec();
         assert!(sniffed != b"ustar" && sniffed != [0; 5]);
     }

@@ -1,4 +1,4 @@
-//! The archive that is being made: ranges of the one before, copied by the kernel, and new bytes.
+//! The archive in progress: ranges of the previous one, copied by the kernel, and new bytes.
 
 use crate::trouble::Trouble;
 use nix::errno::Errno;
@@ -7,25 +7,25 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// New bytes are gathered to this size before they are written.
+/// New bytes are buffered up to this size before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// The kernel copies this much at a time, so that a stop or a full disk is noticed in between.
+/// The kernel copies this much at a time, so that a stop or a full disk is noticed between two copies.
 const COPY_BYTES_MAX: u64 = 64 << 20;
-/// Free space is asked for again after so many bytes.
+/// Free space is checked again after this many bytes.
 const CHECK_EVERY_BYTES: u64 = 16 << 20;
 
-/// Appends only; the end can be taken back.
+/// Appends only; the end can be removed again.
 pub struct Draft<'a> {
     file: File,
     path: String,
     base: Option<&'a File>,
-    /// Where the next byte goes, buffered ones counted.
+    /// The offset of the next byte, including buffered ones.
     at: u64,
     buffer: Vec<u8>,
-    /// A range of the base that belongs behind what is in the file, not copied yet: the next may adjoin it.
+    /// A range of the base that comes next and is not copied yet, because the next range may adjoin it.
     pending: Option<Range>,
     checked_at: u64,
-    /// Stops the work when it must not go on: the disk fills up, or the process is asked to abort.
+    /// Fails when the work must stop: the disk is filling up, or the process is asked to abort.
     check: Box<dyn Fn() -> Result<(), Trouble> + 'a>,
     pub copied: u64,
     pub written: u64,
@@ -88,7 +88,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Takes everything back that came after `at`.
+    /// Removes everything after `at`.
     pub fn rewind(&mut self, at: u64) -> Result<(), Trouble> {
         self.flush()?;
         self.file.set_len(at).map_err(Trouble::doing(format!("shorten {}", self.path)))?;
@@ -96,7 +96,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Everything is on the disk when this returns.
+    /// Writes and syncs everything.
     pub fn finish(mut self) -> Result<File, Trouble> {
         self.flush()?;
         self.file.sync_all().map_err(Trouble::doing(format!("sync {}", self.path)))?;
@@ -143,7 +143,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Copies within the kernel where the file systems can, else through memory. Never zero bytes.
+/// Copies within the kernel where the file systems support it, else through memory. Never returns zero.
 fn copy(from: &File, start: u64, to: &File, at: u64, len: u64) -> io::Result<u64> {
     let out_of_range = |_| io::Error::from(io::ErrorKind::FileTooLarge);
     let mut off_in = i64::try_from(start).map_err(out_of_range)?;

@@ -1,10 +1,10 @@
-//! What is known of one archive member: where it came from, and which blocks hold it.
+//! One archive member: its source, and the blocks that hold it.
 
 use crate::archive::block::{Block, packed_len, plain_len};
 use crate::archive::checksum::Sum;
 use crate::archive::header;
 
-/// What the header says besides name and size.
+/// The header fields other than name and size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     pub mode: u32,
@@ -20,7 +20,7 @@ pub struct Time {
     pub ns: u32,
 }
 
-/// A file as one look at it found it. Two equal stamps mean the same content, unless `racy`.
+/// The identity, size and times of a file at one look. Two equal stamps mean equal content, unless `racy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     pub dev: u64,
@@ -28,25 +28,25 @@ pub struct Stamp {
     pub size: u64,
     pub mtime: Time,
     pub ctime: Time,
-    /// It was looked at so soon after its last change that another change may carry the same time.
+    /// The look came right after the last change, so that another change may have the same time.
     pub racy: bool,
 }
 
-/// Where a member's bytes came from.
+/// The source of a member's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A file that was there when the archive was made.
+    /// A file that existed when the archive was made.
     Live(Stamp),
-    /// Read back from an archive whose index was lost; whether the file is still like that is not known.
+    /// An archive without an index, or a file that has to be compared in full: the file may hold something else now.
     Recovered,
-    /// What a file held before it was rotated, truncated, rewritten or deleted.
+    /// The former content of a file that was rotated, truncated, rewritten or deleted.
     Superseded,
 }
 
 /// One member of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name below the log directory, for superseded ones with the time behind it.
+    /// The name as in [`crate::archive::member`]; superseded entries end in a time.
     pub name: Vec<u8>,
     pub origin: Origin,
     pub meta: Meta,
@@ -54,14 +54,14 @@ pub struct Entry {
     pub blocks: Vec<Block>,
 }
 
-/// Where a member stands in the archive: header, blocks and padding follow each other.
+/// The position of a member in the archive: header, blocks and padding follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub offset: u64,
     /// The header with its padding.
     pub header_packed_len: u32,
     pub header: Sum,
-    /// The zeros behind the content.
+    /// The zeros after the content.
     pub padding_packed_len: u32,
 }
 
@@ -81,14 +81,14 @@ impl Entry {
             + u64::from(self.place.padding_packed_len)
     }
 
-    /// Of the whole entry, uncompressed.
+    /// The sum of the whole uncompressed entry.
     pub fn sum(&self) -> Sum {
         let padding = usize::try_from(header::padding_len(self.size())).unwrap_or(0);
         let content = self.blocks.iter().fold(self.place.header, |sum, block| sum.then(block.plain()));
         content.then(Sum::of(&[0; 512][..padding]))
     }
 
-    /// Of the file alone.
+    /// The sum of the file alone.
     pub fn content(&self) -> Sum {
         self.blocks.iter().fold(Sum::default(), |sum, block| sum.then(block.plain()))
     }

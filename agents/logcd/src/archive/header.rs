@@ -4,11 +4,11 @@ use crate::archive::entry::Meta;
 use tar::{EntryType, Header};
 
 pub const TAR_BLOCK: u64 = 512;
-/// What busybox and GNU tar write as the name of the entry that carries a long name.
+/// The name that busybox and GNU tar give to an entry that carries a long name.
 const LONG_NAME: &[u8] = b"././@LongLink";
 const NAME_BYTES_MAX: usize = 100;
 
-/// The header bytes of one member, with the long-name entry before it where the name needs one.
+/// Returns the header of one member, preceded by a long-name entry if the name needs one.
 pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     let mut header = Header::new_gnu();
@@ -37,7 +37,7 @@ pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
     bytes
 }
 
-/// The name as raw bytes: it need be no UTF-8.
+/// Sets the name as raw bytes: it need not be UTF-8.
 fn put_name(header: &mut Header, name: &[u8]) {
     if let Some(gnu) = header.as_gnu_mut() {
         gnu.name[..name.len()].copy_from_slice(name);
@@ -45,7 +45,7 @@ fn put_name(header: &mut Header, name: &[u8]) {
     header.set_cksum();
 }
 
-/// The zeros behind `size` bytes of content.
+/// Returns the number of zeros after `size` bytes of content.
 pub fn padding_len(size: u64) -> u64 {
     size.next_multiple_of(TAR_BLOCK) - size
 }

@@ -1,5 +1,5 @@
-//! The index beside an archive: which blocks it is made of. A cache: whatever is wrong with it, the reader
-//! says so and the archive itself is read instead.
+//! The index next to an archive lists its blocks. It is a cache: if anything is wrong with it, decoding fails and the archive
+//! itself is read instead.
 
 use crate::archive::block::Block;
 use crate::archive::checksum::Sum;
@@ -17,24 +17,24 @@ pub struct Identity {
     pub size: u64,
     pub mtime: Time,
     pub ctime: Time,
-    /// Of the whole uncompressed content, as the trailer has it.
+    /// The sum of the whole uncompressed content, as in the trailer.
     pub sum: Sum,
 }
 
-/// An archive's identity and its entries, in the order in which they stand in it.
+/// An archive's identity and its entries, in archive order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
-    /// Of which kind the archive is.
+    /// The kind of the archive.
     pub codec: Codec,
     pub identity: Identity,
-    /// What stands before every entry's name in the archive.
+    /// The path in the archive of the first log directory.
     pub prefix: Vec<u8>,
     pub entries: Vec<Entry>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IndexError {
-    #[error("it is no index of this version")]
+    #[error("it is not an index of this version")]
     Foreign,
     #[error("it ends early")]
     Torn,
@@ -45,7 +45,7 @@ pub enum IndexError {
 }
 
 impl Index {
-    /// Whether an opened archive is the one of this index, by what the file system and its trailer say.
+    /// True if the file system and the trailer say that an opened archive is the one of this index.
     pub fn describes(&self, archive: &File) -> bool {
         let identity = &self.identity;
         let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
@@ -108,7 +108,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The entries stand gapless behind each other and their sums add up to that of the archive.
+    /// Checks that the entries follow each other without gaps and that their sums add up to that of the archive.
     fn check(&self) -> Result<(), IndexError> {
         let mut offset = self.codec.preamble().len() as u64;
         let mut sum = Sum::default();
@@ -120,7 +120,7 @@ impl Index {
             sum = sum.then(entry.sum());
         }
         if offset >= self.identity.size {
-            return Err(IndexError::Incoherent("the entries end behind the archive"));
+            return Err(IndexError::Incoherent("the entries end after the archive"));
         }
         if sum.then(Sum::of(&[0; 1024])) != self.identity.sum {
             return Err(IndexError::Incoherent("the entries' checksums do not add up"));
@@ -256,7 +256,7 @@ impl<'a> Decoder<'a> {
             padding_packed_len: self.u32()?,
         };
         let count = self.u64()?;
-        // A count that was made up must not reserve memory: no more blocks than bytes are left for.
+        // A false count must not reserve memory: there cannot be more blocks than the remaining bytes can hold.
         if count > (self.0.len() / 16) as u64 {
             return Err(IndexError::Torn);
         }

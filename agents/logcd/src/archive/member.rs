@@ -1,6 +1,6 @@
-//! The names of members: what an entry is called here, and the path that a reader of the archive sees.
+//! Converts between entry names and the paths that a reader of the archive sees.
 
-/// The path in the archive. Names below the first log directory follow the prefix; a name that begins with a slash is a whole path.
+/// Returns the path in the archive. Names below the first log directory follow the prefix; a name that begins with a slash is a whole path.
 pub fn path(prefix: &[u8], name: &[u8]) -> Vec<u8> {
     match name.strip_prefix(b"/") {
         Some(whole) => whole.to_vec(),
@@ -8,7 +8,7 @@ pub fn path(prefix: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The entry's name for a path in the archive: the reverse of [`path`].
+/// Returns the entry's name for a path in the archive: the reverse of [`path`].
 pub fn name(prefix: &[u8], path: &[u8]) -> Vec<u8> {
     let relative = path.iter().position(|b| *b != b'/').map_or(&[][..], |start| &path[start..]);
     match relative.strip_prefix(prefix) {
@@ -23,7 +23,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_outside_of_the_first_directory_are_whole_paths() {
+    fn names_outside_the_first_directory_are_whole_paths() {
         for (prefix, path_in_archive, name_here) in [
             ("var/log/", "var/log/x.log", "x.log"),
             ("var/log/", "var/log/logd/node.log", "logd/node.log"),

@@ -1,4 +1,4 @@
-//! What an archive is made of: members of a tar in compressed blocks, and the index beside it.
+//! The parts of an archive: tar members in compressed blocks, and the index next to it.
 
 pub mod block;
 pub mod checksum;

@@ -11,11 +11,11 @@ use std::thread::JoinHandle;
 /// One block to compress, with the buffers it needs; they are used again and again.
 #[derive(Default)]
 pub struct Job {
-    /// The dictionary and, behind it, the block.
+    /// The dictionary, followed by the block.
     pub bytes: Vec<u8>,
     pub dictionary_len: usize,
     pub packed: Vec<u8>,
-    /// Set where the result is known already.
+    /// True if the result is known already.
     pub ready: bool,
     plain_crc: u32,
     packed_crc: u32,
@@ -50,11 +50,11 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// Jobs go in at one end and come out at the other. Without workers they are done where they are put in.
+/// A queue of jobs, which come out in order. Without workers `put` compresses them itself.
 pub struct Pool {
     own: Packer,
     workers: Vec<Worker>,
-    /// Which workers have jobs, in the order in which these were given.
+    /// The workers that have jobs, in the order of the jobs.
     busy: VecDeque<usize>,
     next: usize,
     spare: Vec<Job>,
@@ -109,7 +109,7 @@ impl Pool {
         self.spare.push(job);
     }
 
-    /// Puts a job in; where that fills the line, the oldest one comes out.
+    /// Adds a job; if that fills the queue, returns the oldest one, done.
     pub fn put(&mut self, mut job: Job) -> Result<Option<Job>, PackError> {
         if self.workers.is_empty() {
             job.run(&mut self.own)?;
@@ -122,7 +122,7 @@ impl Pool {
         if self.busy.len() > 2 * self.workers.len() { self.take() } else { Ok(None) }
     }
 
-    /// The oldest job in the line, done; nothing when there is none.
+    /// Returns the oldest job, done, if there is one.
     pub fn take(&mut self) -> Result<Option<Job>, PackError> {
         let Some(worker) = self.busy.pop_front() else { return Ok(None) };
         self.workers[worker].done.recv().map_err(|_| PackError::thread_gone())?.map(Some)

@@ -1,4 +1,4 @@
-//! An archive opened for reading, with its index where there is one that fits.
+//! An archive opened for reading, with its index if one fits.
 
 use crate::archive::block::Block;
 use crate::archive::codec::{Codec, Decoder, Unpacker};
@@ -43,13 +43,13 @@ impl Reader {
     pub fn failed(&self) -> impl Fn(io::Error) -> Fatal {
         let path = self.path.display().to_string();
         move |error| match error.kind() {
-            // The reader of our output has seen enough.
+            // The reader of the output has closed it.
             io::ErrorKind::BrokenPipe => Fatal::new(Exit::Ok, ""),
             _ => Fatal::new(Exit::Failure, format!("cannot read {path} to its end")).because(error),
         }
     }
 
-    /// Unpacks one entry, block by block, from the place that the index gives; nothing else is read.
+    /// Decompresses one entry, block by block, from the offset in the index; nothing else is read.
     pub fn copy_entry(&self, entry: &Entry, to: &mut dyn Write) -> io::Result<()> {
         let mut unpacker = self.index.as_ref().map_or_else(Codec::default, |index| index.codec).unpacker()?;
         let (mut packed, mut plain) = (Vec::new(), Vec::new());
@@ -65,7 +65,7 @@ impl Reader {
     }
 }
 
-/// The unpacker has seen the blocks before, which are this one's dictionary.
+/// Decompresses a block; the unpacker has the blocks before it as the dictionary.
 fn unpack(unpacker: &mut Unpacker, block: &Block, packed: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
     let damaged =
         || io::Error::new(io::ErrorKind::InvalidData, "a block does not unpack to what it was made of");

@@ -1,4 +1,4 @@
-//! An archive read strictly, every byte of it, and what is wrong with it.
+//! Reads every byte of an archive strictly and reports damage.
 
 use crate::archive::checksum::Sum;
 use crate::archive::codec::StrictDecoder;
@@ -9,10 +9,10 @@ use tar::{EntryType, Header};
 
 const TAR_BLOCK: usize = 512;
 const BUFFER_BYTES: usize = 128 * 1024;
-/// A name longer than any file system takes is damage.
+/// A longer name than any file system allows is damage.
 const LONG_NAME_BYTES_MAX: u64 = 64 * 1024;
 
-/// What a sound archive holds.
+/// The number of files and bytes in a sound archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub files: u64,
@@ -27,18 +27,18 @@ pub enum Fault {
     Trailing(u64),
     #[error("byte {at} of the tar: {what}")]
     Tar { at: u64, what: String },
-    #[error("the index beside it does not fit: {0}")]
+    #[error("its index does not fit: {0}")]
     Index(String),
 }
 
-/// One file as the archive has it.
+/// One file of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub name: Vec<u8>,
     pub content: Sum,
 }
 
-/// Checks the whole archive; with an index, also that it describes just this archive.
+/// Checks the whole archive, and that the index, if given, describes exactly this archive.
 pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals, Fault> {
     let mut from = BufReader::with_capacity(BUFFER_BYTES, archive);
     from.rewind().map_err(Fault::Stream)?;
@@ -64,7 +64,7 @@ pub fn verify_stream(
 ) -> Result<Totals, Fault> {
     let mut tar = Tar { from: StrictDecoder::new(from).map_err(Fault::Stream)?, at: 0 };
     let totals = tar.members(each)?;
-    // Reading on to the end is what makes the decoder check sum and length.
+    // The decoder checks sum and length when it reads the end.
     tar.zeros_to_the_end()?;
     let mut behind = tar.from.into_inner();
     match io::copy(&mut behind, &mut io::sink()).map_err(Fault::Stream)? {
@@ -158,12 +158,12 @@ impl<R: Read> Tar<R> {
         let len = usize::try_from(crate::archive::header::padding_len(size)).unwrap_or(0);
         self.exact(&mut padding[..len])?;
         if padding.iter().any(|b| *b != 0) {
-            return Err(self.fault("something stands between two entries"));
+            return Err(self.fault("there are bytes between two entries"));
         }
         Ok(())
     }
 
-    /// Tars may be padded to any length, but with zeros.
+    /// Checks that only zeros follow: a tar may be padded to any length.
     fn zeros_to_the_end(&mut self) -> Result<(), Fault> {
         let mut buffer = [0; 4096];
         loop {

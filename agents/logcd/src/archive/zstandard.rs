@@ -1,4 +1,4 @@
-//! The zstd stream's pieces: a frame for each block, and skippable frames, which say nothing, between them.
+//! The pieces of a zstd stream: a frame for each block, and empty skippable frames as padding between them.
 
 use crate::archive::block::Cut;
 use crate::archive::checksum::Sum;
@@ -11,8 +11,8 @@ use zstd::zstd_safe::{self, CParameter};
 /// Above 12 a log hardly gets smaller and takes several times as long.
 pub const LEVELS: RangeInclusive<u32> = 1..=12;
 
-/// Plain readers know no dictionary that one frame has from another: each stands alone. So small ones cost
-/// more than in a gzip stream and are merged for longer; larger ones than these compress no better.
+/// Readers use no dictionary across frames: each is independent. So small frames cost more than in a gzip stream and are merged
+/// for longer; larger ones than these compress no better.
 pub const CUT: Cut =
     Cut { block_bytes_max: 512 * 1024, dictionary_bytes_max: 0, final_bytes_min: 256 * 1024 };
 
@@ -22,7 +22,7 @@ const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 /// A skippable frame's magic and length.
 pub const PADDING_MIN: usize = 8;
 
-/// Each frame with its content's length and checksum.
+/// Compresses each block into a frame with the content's length and checksum.
 pub struct Packer {
     compressor: Compressor<'static>,
 }
@@ -68,7 +68,7 @@ impl Unpacker {
 
 pub type Decoder<R> = zstd::stream::read::Decoder<'static, R>;
 
-/// All frames, one behind the other.
+/// Reads all frames in order.
 pub fn decoder<R: BufRead>(from: R) -> io::Result<Decoder<R>> {
     Decoder::with_buffer(from)
 }
@@ -78,7 +78,7 @@ pub fn is_frame(first: &[u8]) -> bool {
     first.starts_with(&FRAME) || first.len() >= 4 && skippable(first)
 }
 
-/// Exactly `len` bytes that every reader passes over; there is no such thing of less than `PADDING_MIN`.
+/// Appends exactly `len` bytes that every reader skips; fewer than `PADDING_MIN` are impossible.
 pub fn pad(len: usize, packed: &mut Vec<u8>) {
     debug_assert!(len >= PADDING_MIN, "{len} bytes are too few for a skippable frame");
     skippable(&vec![0; len.saturating_sub(PADDING_MIN)], packed);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn each_frame_says_how_long_its_content_is_and_is_checked() {
+    fn frames_have_length_and_checksum() {
         let mut packed = Vec::new();
         Packer::new(3).unwrap().pack(&[b'x'; 5000], &mut packed).unwrap();
         assert_eq!(zstd_safe::get_frame_content_size(&packed).unwrap(), Some(5000));

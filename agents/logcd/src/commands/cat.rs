@@ -1,4 +1,4 @@
-//! `logcd cat`: one file of an archive, straight from its blocks where the index says where they are.
+//! `logcd cat`: prints one file of an archive, directly from its blocks if there is an index.
 
 use crate::archive::member;
 use crate::archive::reader::Reader;
@@ -30,7 +30,7 @@ pub fn cat(archive: &Path, name: &OsStr) -> Result<(), Fatal> {
     Err(not_there(&reader, name))
 }
 
-/// The whole name, or the end of it from some slash on.
+/// True for the whole path, or the end of it after a slash.
 fn is_meant(wanted: &[u8], member: &[u8]) -> bool {
     member.strip_suffix(wanted).is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_meant_by_its_whole_name_or_by_the_last_parts_of_it() {
+    fn file_is_found_by_the_end_of_its_path() {
         for (wanted, expected) in [
             ("var/log/x.log", true),
             ("x.log", true),

@@ -1,4 +1,4 @@
-//! `logcd list`: what an archive holds, out of the index where there is one.
+//! `logcd list`: lists the files of an archive, from the index if there is one.
 
 use crate::archive::member;
 use crate::archive::reader::Reader;

@@ -1,4 +1,4 @@
-//! Taking over an archive that there is no index for: a lost index, another program's archive, a torn one.
+//! Rewrites an archive without an index: the index was lost, another program made it, or it is torn.
 
 use crate::archive::codec::Decoder;
 use crate::archive::entry::{Meta, Origin};
@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use tar::{Archive, EntryType, Header};
 
-/// Copies every complete file of the archive into the draft, in blocks, but for those that are there already
-/// with the same content. Says why where the archive could not be read to its end.
+/// Copies every complete file of the archive into the draft, except for those that it holds already with the same content.
+/// Returns the reason if the archive could not be read to its end.
 pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, Trouble> {
     let decoder = match Decoder::new(BufReader::with_capacity(128 * 1024, from)) {
         Ok(decoder) => decoder,
@@ -38,7 +38,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         let path = entry.path_bytes().into_owned();
         let plain_name = member::name(&prefix, &path);
         let mut name = plain_name.clone();
-        // A tar may hold two members of one name. What both of them held stays.
+        // A tar may hold two members of one name. Both contents stay.
         while assembly.taken.contains(&name) {
             name.extend(b".again");
         }
@@ -49,7 +49,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         }
         assembly.drop_if_carried(carried, &plain_name)?;
     }
-    // What is behind the last entry matters too: the checksum of everything before.
+    // Read to the end: the checksum follows the last entry.
     Ok(io::copy(&mut archive.into_inner(), &mut io::sink()).err().map(|error| error.to_string()))
 }
 

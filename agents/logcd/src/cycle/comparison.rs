@@ -1,19 +1,19 @@
-//! What two looks at a file say about its content in between.
+//! Compares two looks at a file and decides how far its content is trusted.
 
 use crate::archive::entry::{Entry, Stamp};
 
-/// What has to be done about a file.
+/// The relation of a file to its archived entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// Nothing has happened to it.
+    /// The file is unchanged.
     Same,
-    /// It is longer: an append, as far as stamps can tell. Samples of the old part are compared.
+    /// The file is longer: an append, as far as stamps show. The ends of the old part are compared at once, the rest by and by.
     Grown,
-    /// It may be anything: every byte that is to be kept is compared.
+    /// The file may hold anything: every byte to be kept is compared.
     Doubtful,
 }
 
-/// Compares what is archived with what is there now.
+/// Compares an archived entry with the file's present stamp.
 pub fn compare(known: &Entry, seen: &Stamp) -> Comparison {
     let Some(stamp) = known.stamp() else { return Comparison::Doubtful };
     let archived = known.size();
@@ -24,7 +24,7 @@ pub fn compare(known: &Entry, seen: &Stamp) -> Comparison {
     } else if !stamp.racy && (stamp.size, stamp.mtime, stamp.ctime) == (seen.size, seen.mtime, seen.ctime) {
         Comparison::Same
     } else {
-        // As long as before, but touched: rewritten in place, renamed, or given back its old times.
+        // The same size, but touched: rewritten in place, renamed, or with restored times.
         Comparison::Doubtful
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_untouched_file_is_the_same_and_only_a_longer_one_has_grown() {
+    fn stamps_tell_same_grown_and_doubtful() {
         let later = Time { s: 1001, ns: 0 };
         let from = Origin::Live(stamp());
         assert_eq!(compared(from, stamp()), Comparison::Same);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_holds_less_than_its_look_saw_has_more_to_take() {
+    fn short_entry_counts_as_grown() {
         // It shrank while it was read, and grew back to the very size since.
         let looked = Stamp { size: 500, ..stamp() };
         assert_eq!(compared(Origin::Live(looked), looked), Comparison::Grown);

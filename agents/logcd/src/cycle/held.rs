@@ -1,4 +1,4 @@
-//! What is known of the newest archive, and whether it may still be believed.
+//! The newest archive with its index, and the checks that they still belong together.
 
 use crate::archive::checksum::Sum;
 use crate::archive::codec::Codec;
@@ -15,14 +15,14 @@ use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::os::unix::fs::FileExt;
 
-/// An index is a small thing; what is larger is none.
+/// Refuses anything larger than an index can be.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
-/// A header with the longest name that a file system has is far below this.
+/// A header with the longest possible name is far smaller.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// In each cycle one in so many blocks of the archive is read again before it is copied, always others.
+/// Before each copy, one in this many blocks of the archive is read again, others each time.
 const SHARE: u64 = 64;
 
-/// An archive and the knowledge of its blocks.
+/// An archive and its index.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub day: Date,
@@ -30,7 +30,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Reads the index beside the archive of `day`; nothing when there is none that fits.
+    /// Reads the index of the archive of `day`, if there is one that fits.
     pub fn load(out: &Shelf, day: Date, codec: Codec) -> Result<Option<Held>, Trouble> {
         let archive = archive_name(day, codec);
         let name = index_name(&archive);
@@ -43,20 +43,20 @@ impl Held {
         let index = match Index::decode(&bytes) {
             Ok(index) => index,
             Err(error) => {
-                tracing::warn!(index = name, %error, "the index is of no use; reading the archive instead");
+                tracing::warn!(index = name, %error, "the index is unusable; reading the archive instead");
                 return Ok(None);
             }
         };
         let mut held = Held { day, index };
         let fits = held.index.codec == codec && held.open_base(out)?.is_some();
         if !fits {
-            tracing::warn!(index = name, "the index is not of this archive; reading the archive instead");
+            tracing::warn!(index = name, "the index describes another archive; reading the archive instead");
         }
         Ok(fits.then_some(held))
     }
 
-    /// The archive, if it is the one that the index describes. Where the file system says that it was touched
-    /// (linked, copied back, given another mode), everything that would be copied from it is compared.
+    /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode), everything that
+    /// would be copied from it is compared.
     pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
         let name = self.archive_name();
         let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
@@ -69,7 +69,7 @@ impl Held {
         if !same {
             return Ok(None);
         }
-        tracing::info!(archive = name, "the archive was touched, but all it holds is as before");
+        tracing::info!(archive = name, "the archive was touched, but its content is unchanged");
         let Identity { size, sum, .. } = self.index.identity;
         self.index.identity = Identity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         Ok(Some(file))
@@ -101,9 +101,9 @@ impl Held {
         })
     }
 
-    /// Whether the opened archive is still the one that was opened.
+    /// True if the opened archive has not changed since it was opened.
     pub fn is_unchanged(&self, base: &File) -> bool {
-        // Only the link count, and with it the change time, may differ: somebody may have unlinked it.
+        // The link count, and with it the change time, may differ: the archive may have been unlinked.
         look_into(base).is_ok_and(|look| {
             let identity = self.index.identity;
             (identity.size, identity.mtime) == (look.stamp.size, look.stamp.mtime)
@@ -121,7 +121,7 @@ impl Held {
         self.index.prefix = prefix.to_vec();
     }
 
-    /// Reads a share of the blocks again: what has rotted on the disk must not be copied for ever.
+    /// Reads a share of the blocks again, so that damage on the disk is not copied for ever.
     pub fn check_share(&self, base: &File, round: u64) -> Result<(), Trouble> {
         let mut buffer = Vec::new();
         let mut number = 0_u64;
@@ -153,7 +153,7 @@ impl Held {
         &self.index.entries
     }
 
-    /// Writes the index beside the archive. It is a cache: a failure costs time at the next start, no more.
+    /// Writes the index. It is a cache: a failure only costs time at the next start.
     pub fn save(&self, out: &OutDir) -> Result<(), Trouble> {
         let name = index_name(&self.archive_name());
         let written = out.draft(&name).and_then(|file| {
@@ -164,7 +164,7 @@ impl Held {
             Ok(()) => Ok(()),
             Err(error) => {
                 out.remove(&crate::day::draft_name(&name))?;
-                // The one that is there describes an archive that is gone.
+                // The old index describes an archive that is gone.
                 out.remove(&name)?;
                 tracing::warn!(index = name, %error, "the index could not be written");
                 Ok(())
@@ -173,7 +173,7 @@ impl Held {
     }
 }
 
-/// A header or padding, which needs no dictionary and is small.
+/// Decompresses a header or padding, which is small and has no dictionary.
 fn unpacked(codec: Codec, packed: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     codec.unpacker().ok()?.unpack(packed, SMALL_BYTES_MAX, &mut plain).ok()?;

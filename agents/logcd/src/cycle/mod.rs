@@ -1,4 +1,4 @@
-//! From what is there and what was there before to the next archive.
+//! A cycle: from the files and the last archive to the next archive.
 
 pub mod adopt;
 pub mod archivist;

@@ -1,16 +1,16 @@
-//! What a cycle has to do: each file of the directory set against what the archive holds.
+//! The plan of a cycle: each file of the directories is matched with its archived entry.
 
 use crate::archive::entry::{Entry, Origin, Stamp};
 use crate::cycle::comparison::{Comparison, compare};
 use crate::logs::scan::Found;
 use std::collections::{HashMap, HashSet};
 
-/// One member of the archive to be made, in its order.
+/// One member of the next archive, in archive order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A file of the directory, and the entry that held it so far.
+    /// A file, and the entry that has held it so far.
     Live { found: Found, old: Option<usize> },
-    /// An entry whose file is not there any more.
+    /// An entry whose file is gone.
     Missing(usize),
     /// An entry of a directory that cannot be looked at now.
     Away(usize),
@@ -21,12 +21,12 @@ pub enum Item {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub items: Vec<Item>,
-    /// Entries whose files were read and found to hold just what is archived.
+    /// Entries whose files were read and hold exactly what is archived.
     pub verified: HashSet<usize>,
 }
 
 impl Plan {
-    /// `is_away` tells of an entry whose directory was not looked at.
+    /// `is_away` is true for an entry whose directory was not looked at.
     pub fn new(files: Vec<Found>, entries: &[Entry], is_away: &dyn Fn(&[u8]) -> bool) -> Plan {
         let claims = claims(&files, entries);
         let mut claimed = vec![false; entries.len()];
@@ -54,7 +54,7 @@ impl Plan {
         })
     }
 
-    /// The inodes of archived files that have gone from under their names: deleted, or moved out of sight.
+    /// The inodes of archived files that no longer have their names: they were deleted or moved.
     pub fn lost(&self, entries: &[Entry]) -> HashSet<(u64, u64)> {
         let lost = self.items.iter().filter_map(|item| match item {
             Item::Missing(old) => entries[*old].stamp(),
@@ -67,12 +67,12 @@ impl Plan {
         lost.map(|stamp| (stamp.dev, stamp.ino)).collect()
     }
 
-    /// Every name that is taken already.
+    /// All names that are in use.
     pub fn names(&self, entries: &[Entry]) -> HashSet<Vec<u8>> {
         self.items.iter().map(|item| item.name(entries).to_vec()).collect()
     }
 
-    /// Whether anything differs from what is archived, and by how many bytes, as far as stamps can tell.
+    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing differs.
     pub fn news(&self, entries: &[Entry]) -> Option<u64> {
         let mut news = None;
         for item in &self.items {
@@ -111,8 +111,8 @@ impl Item {
     }
 }
 
-/// Which entry each file continues: the one with its name and inode, else the one with its inode (it was
-/// renamed), else the one with its name (it was replaced, or nothing is known of its inode).
+/// Finds the entry that each file continues: the one with its name and inode, else with its inode (it was renamed), else with its
+/// name (it was replaced, or its inode is not known).
 fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
     let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<&[u8], usize> = HashMap::new();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_continues_its_own_entry_whatever_it_is_called_now() {
+    fn renamed_file_continues_its_entry() {
         let entries = [entry("a.log", 1), entry("b.log", 2)];
         // b was rotated to b-1, and a new b was begun.
         let files = [found("a.log", 1), found("b-1.log", 2), found("b.log", 3)];
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn two_names_of_one_file_keep_to_their_own_entries() {
+    fn hard_links_keep_their_own_entries() {
         let entries = [entry("a.log", 1), entry("b.log", 1)];
         assert_eq!(claimed(&[found("a.log", 1), found("b.log", 1)], &entries), [Some(0), Some(1)]);
         assert_eq!(claimed(&[found("b.log", 1)], &entries), [Some(1)]);
     }
 
     #[test]
-    fn what_no_file_claims_is_missing_unless_it_was_superseded_before() {
+    fn unclaimed_entry_is_missing_or_superseded() {
         let mut old = entry("x.log.20261121T000000", 0);
         old.origin = Origin::Superseded;
         let entries = [entry("x.log", 1), old];

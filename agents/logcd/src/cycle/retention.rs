@@ -1,22 +1,22 @@
-//! Which finished archives are removed: the oldest, beyond a number of days and a number of bytes.
+//! Chooses the finished archives to remove: the oldest, beyond a number of days or bytes, or to make room.
 
 use jiff::civil::Date;
 
-/// A day's archive as the directory shows it.
+/// The archives of one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     pub day: Date,
     pub bytes: u64,
 }
 
-/// What is kept at most. Today's archive always is.
+/// The most that is kept. Today's archive always is.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub days: u32,
     pub bytes: u64,
 }
 
-/// The days whose archives go.
+/// Returns the days whose archives are removed.
 pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Date> {
     archives.sort_by_key(|archive| std::cmp::Reverse(archive.day));
     let mut bytes = 0_u64;
@@ -34,8 +34,7 @@ pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Da
     remove
 }
 
-/// The oldest days whose archives free at least `missing_bytes`. None where all of them would not be enough: then nothing is
-/// won by removing any.
+/// Returns the oldest days whose archives free at least `missing_bytes`, or none if all of them together are too small.
 pub fn to_make_room(mut archives: Vec<Kept>, missing_bytes: u64) -> Vec<Date> {
     archives.sort_by_key(|archive| archive.day);
     let (mut freed, mut remove) = (0_u64, Vec::new());
@@ -56,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn oldest_days_make_room_unless_all_of_them_are_too_little() {
+    fn oldest_days_make_room_if_they_suffice() {
         let kept = |day: &str, bytes| Kept { day: day.parse().unwrap(), bytes };
         let archives = [kept("2026-03-02", 20), kept("2026-03-01", 10), kept("2026-03-03", 30)];
         for (missing, days) in [(0, 0), (1, 1), (10, 1), (11, 2), (31, 3), (60, 3), (61, 0)] {
@@ -68,7 +67,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_the_newest_without_a_gap_and_within_the_limits(
+        fn newest_days_within_the_limits_are_kept(
             sizes in prop::collection::vec(0u64..1000, 0..60), days in 1u32..70, bytes in 0u64..20_000,
         ) {
             let today: Date = "2026-03-01".parse().unwrap();

@@ -1,9 +1,9 @@
-//! Content that its file no longer holds: the names it goes by, and how much of it a day's archive carries.
+//! Content that its file no longer holds: its names, and the most that a day's archive keeps.
 
 use crate::archive::entry::{Entry, Origin};
 use std::collections::HashSet;
 
-/// `NAME.TIME`, with a number behind it where that name is taken.
+/// Returns `NAME.TIME`, followed by a number if that name is taken.
 pub fn name(of: &[u8], suffix: &str, taken: &HashSet<Vec<u8>>) -> Vec<u8> {
     let mut name = [of, suffix.as_bytes()].concat();
     let len = name.len();
@@ -17,7 +17,7 @@ pub fn name(of: &[u8], suffix: &str, taken: &HashSet<Vec<u8>>) -> Vec<u8> {
     name
 }
 
-/// Whether a name found in an archive without an index is one of these: `….YYYYMMDDTHHMMSS` or that and `.N`.
+/// True if a name from an archive without an index has this form: `….YYYYMMDDTHHMMSS`, or that and `.N`.
 pub fn is_name(name: &[u8]) -> bool {
     let mut parts = name.rsplit(|b| *b == b'.');
     let Some(mut last) = parts.next() else { return false };
@@ -32,7 +32,7 @@ fn is_time(part: &[u8]) -> bool {
         && part.iter().enumerate().all(|(i, b)| if i == 8 { *b == b'T' } else { b.is_ascii_digit() })
 }
 
-/// Which superseded entries have to go so that no more than `packed_bytes_max` remain: the oldest first.
+/// Returns the oldest superseded entries that have to go so that at most `packed_bytes_max` remain.
 pub fn too_many(entries: &[Entry], packed_bytes_max: u64) -> HashSet<Vec<u8>> {
     let mut old: Vec<&Entry> = entries.iter().filter(|e| e.origin == Origin::Superseded).collect();
     old.sort_by_key(|entry| std::cmp::Reverse(time(&entry.name)));
@@ -44,7 +44,7 @@ pub fn too_many(entries: &[Entry], packed_bytes_max: u64) -> HashSet<Vec<u8>> {
     over.map(|entry| entry.name.clone()).collect()
 }
 
-/// The part of the name that orders them.
+/// Returns the time in the name, by which they are ordered.
 fn time(name: &[u8]) -> Vec<u8> {
     let part = name.rsplit(|b| *b == b'.').find(|part| is_time(part));
     part.map(<[u8]>::to_vec).unwrap_or_default()
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_when_there_is_too_much() {
+    fn oldest_superseded_content_goes_first() {
         let entry = |name: &str, origin| Entry {
             name: name.into(),
             origin,

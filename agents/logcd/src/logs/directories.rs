@@ -1,4 +1,4 @@
-//! The directories with logs: where each is now, and how the names of its files begin in the archive.
+//! The log directories: opens them for each look, and maps their files to names in the archive.
 
 use crate::archive::member;
 use crate::beneath::Beneath;
@@ -12,17 +12,17 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogDir {
     pub path: PathBuf,
-    /// What the names of its entries begin with; nothing for the first directory.
+    /// The start of the names of its entries; empty for the first directory.
     base: Vec<u8>,
 }
 
 impl LogDir {
-    /// The first directory, whose names stand below the prefix.
+    /// The first directory, whose files are below the prefix in the archive.
     pub fn first(path: PathBuf) -> LogDir {
         LogDir { path, base: Vec::new() }
     }
 
-    /// A further directory, whose names are `path_in_archive` and the file's name.
+    /// A further directory, whose files are below `path_in_archive`.
     pub fn further(path: PathBuf, prefix: &[u8], path_in_archive: &[u8]) -> LogDir {
         LogDir { path, base: member::name(prefix, path_in_archive) }
     }
@@ -101,7 +101,7 @@ pub struct Roots {
     pub awaited: Vec<PathBuf>,
 }
 
-/// An opened directory, and what the names of its entries begin with.
+/// An opened directory, and the start of the names of its entries.
 #[derive(Debug)]
 pub struct Root {
     pub at: Beneath,
@@ -116,7 +116,7 @@ struct Away {
 }
 
 impl Roots {
-    /// The directory of an entry, and the path of its file below it.
+    /// Returns the directory of an entry, and the path of its file below it.
     pub fn locate<'a>(&self, name: &'a [u8]) -> Option<(&Beneath, &'a [u8])> {
         let holders = self.open.iter().filter_map(|root| Some((root, name.strip_prefix(&root.base[..])?)));
         // The longest base is the nearest directory.
@@ -133,7 +133,7 @@ impl Roots {
         away.is_some() && away > nearest(&mut self.open.iter().map(|root| &root.base))
     }
 
-    /// Why directories that were there before cannot be opened.
+    /// The reasons why directories that were there before cannot be opened.
     pub fn complaints(&self) -> Vec<String> {
         self.away.iter().map(|away| away.why.clone()).collect()
     }

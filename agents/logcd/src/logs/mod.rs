@@ -1,4 +1,4 @@
-//! The directories of logs: what is in them, how it is read, and what is deleted.
+//! The log directories: lists, reads and deletes their files.
 
 pub mod directories;
 pub mod open_logs;

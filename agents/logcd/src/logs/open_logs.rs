@@ -1,4 +1,4 @@
-//! Logs that are kept open between two looks, so that what was written to them just before they were deleted can be read.
+//! Keeps logs open between two looks, so that their last bytes can be read after they were deleted.
 
 use crate::beneath::{Kind, look_into};
 use crate::logs::directories::Roots;
@@ -6,41 +6,61 @@ use crate::logs::scan::Found;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-/// Logs kept open at most; the ones that changed last are.
+/// The most logs that are kept open; the ones that changed last are.
 const OPEN_MAX: usize = 256;
+
+/// Device and inode.
+type Id = (u64, u64);
 
 /// Open logs by device and inode. A log that is deleted or compressed by its writer stays readable here.
 #[derive(Debug, Default)]
-pub struct OpenLogs(HashMap<(u64, u64), File>);
+pub struct OpenLogs(HashMap<Id, File>);
 
 impl OpenLogs {
-    /// Opens the logs that changed last.
+    /// Opens the logs that changed last, and closes the others that still have names.
     pub fn open<'a>(&mut self, files: impl Iterator<Item = &'a Found>, roots: &Roots) {
         let mut newest: Vec<&Found> = files.collect();
+        let named: HashSet<Id> = newest.iter().map(|found| id(found)).collect();
         newest.sort_by_key(|found| std::cmp::Reverse(found.stamp.mtime));
-        for found in newest.into_iter().take(OPEN_MAX) {
-            let id = (found.stamp.dev, found.stamp.ino);
-            if self.0.contains_key(&id) {
+        newest.truncate(OPEN_MAX);
+        let wanted: HashSet<Id> = newest.iter().map(|found| id(found)).collect();
+        self.0.retain(|id, _| wanted.contains(id) || !named.contains(id));
+        for found in newest {
+            if self.0.len() >= OPEN_MAX {
+                break;
+            }
+            if self.0.contains_key(&id(found)) {
                 continue;
             }
             let Some((at, path)) = roots.locate(&found.name) else { continue };
-            let Ok(file) = at.file(path) else { continue };
-            let same = |file: &File| {
-                look_into(file)
-                    .is_ok_and(|look| look.kind == Kind::Regular && (look.stamp.dev, look.stamp.ino) == id)
-            };
-            if same(&file) {
-                self.0.insert(id, file);
+            if let Ok(file) = at.file(path)
+                && is_log(&file, id(found))
+            {
+                self.0.insert(id(found), file);
             }
         }
     }
 
-    /// Closes all others.
-    pub fn keep(&mut self, wanted: &HashSet<(u64, u64)>) {
+    /// Closes all logs, so that deleted ones free their space.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Closes all logs that are not wanted.
+    pub fn keep(&mut self, wanted: &HashSet<Id>) {
         self.0.retain(|id, _| wanted.contains(id));
     }
 
-    pub fn get(&self, id: (u64, u64)) -> Option<&File> {
+    pub fn get(&self, id: Id) -> Option<&File> {
         self.0.get(&id)
     }
+}
+
+fn id(found: &Found) -> Id {
+    (found.stamp.dev, found.stamp.ino)
+}
+
+/// True if the opened file is still the one that was found.
+fn is_log(file: &File, id: Id) -> bool {
+    look_into(file).is_ok_and(|look| look.kind == Kind::Regular && (look.stamp.dev, look.stamp.ino) == id)
 }

@@ -1,8 +1,8 @@
-//! File name patterns as shells have them: `*` and `?`, over raw bytes.
+//! File name patterns with `*` and `?`, as in a shell, for raw bytes.
 
 use std::str::FromStr;
 
-/// A pattern for a name, or, where it has a slash, for a path below the log directory.
+/// A pattern for a name or, if it has a slash, for a path below the log directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<u8>);
 
@@ -35,7 +35,7 @@ impl Pattern {
     }
 }
 
-/// One star at a time: what a star has eaten grows until the rest fits. Never exponential.
+/// Matches one star at a time: its match grows until the rest fits. Never exponential.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star = None;
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn pattern_that_a_shell_reads_otherwise_is_refused() {
+    fn unsupported_patterns_are_refused() {
         for (pattern, why) in [
             ("[", "sets such as"),
             ("*.{log,txt}", "sets such as"),

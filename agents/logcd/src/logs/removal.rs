@@ -1,4 +1,4 @@
-//! `--remove-after`: deleting logs that are old enough and safe in an archive.
+//! `--remove-after`: deletes logs that are old enough and safe in an archive.
 
 use crate::archive::entry::{Entry, Origin, Stamp};
 use crate::beneath::{Beneath, look_at};
@@ -14,13 +14,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// Of a log that is being deleted, behind its hidden name: should that be cut short, the name can be given back.
+/// The suffix of the hidden name of a log that is being deleted. After a crash the log gets its name back.
 const ASIDE: &str = ".logcd-removing";
-/// What a file system takes for a name.
+/// The longest name that a file system allows.
 const NAME_BYTES_MAX: usize = 255;
 
-/// The entries whose files may go once the archive has been verified: wholly archived, and left alone for
-/// long enough by every clock that the file system keeps.
+/// Lists the entries whose files may be deleted once the archive is verified: wholly archived, and old enough by every time that
+/// the file system keeps.
 pub fn candidates(
     entries: &[Entry],
     now: Timestamp,
@@ -37,7 +37,7 @@ pub fn candidates(
     })
 }
 
-/// Deletes a file if it is still the one that was archived. False when it is another by now.
+/// Deletes a file if it is still the one that was archived. False if it has changed.
 pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool> {
     let slash = name.iter().rposition(|b| *b == b'/');
     let (parent, last) = slash.map_or((&[][..], name), |at| (&name[..at], &name[at + 1..]));
@@ -48,8 +48,8 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     {
         return Ok(false);
     }
-    // Whoever puts another file in its place just now gets it back: only a file that nobody can reach by
-    // its name any more is deleted. The rename changes its change time.
+    // A file that is put in its place at this moment gets its name back: only a file that nobody can reach by its name any more is
+    // deleted. The rename changes its change time.
     let aside = aside_name(last.as_bytes());
     let aside = OsStr::from_bytes(&aside);
     rename(&directory, last, aside)?;
@@ -62,18 +62,18 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     Ok(false)
 }
 
-/// Of a name for which there is no room only the end: most say there what they are, and the content counts.
+/// Returns the hidden name. A name that is too long is cut at its beginning: its end says more.
 fn aside_name(name: &[u8]) -> Vec<u8> {
     let room = NAME_BYTES_MAX - 1 - ASIDE.len();
     [b".", &name[name.len().saturating_sub(room)..], ASIDE.as_bytes()].concat()
 }
 
-/// Gives logs that a crash or an error left half deleted their names back, so that they are looked at anew.
+/// Gives half-deleted logs their names back after a crash or an error, so that they are archived again.
 pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), Trouble> {
     each_name(roots, recursive, &mut |directory, aside| {
         let hidden = aside.as_bytes().strip_prefix(b".");
         let Some(name) = hidden.and_then(|name| name.strip_suffix(ASIDE.as_bytes())) else { return };
-        // Its name may have been taken meanwhile; another that ends alike is a log as well.
+        // If the name was taken meanwhile, another one with the same end matches as well.
         let put = rename(directory, aside, OsStr::from_bytes(name)).or_else(|_| {
             let ino = look_at(directory, aside)?.stamp.ino;
             let other = [format!("{ino}-").as_bytes(), name].concat();
@@ -87,7 +87,7 @@ pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), Trouble> {
     })
 }
 
-/// Never over a file that is there.
+/// Renames, but never over an existing file.
 fn rename(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
     Ok(renameat2(directory, from, directory, to, RenameFlags::RENAME_NOREPLACE)?)
 }

@@ -1,4 +1,4 @@
-//! One look over the log directory: which files there are to archive, and what was passed over and why.
+//! One look at the log directories: lists the files to archive, and the skipped ones with the reason.
 
 use crate::archive::entry::Stamp;
 use crate::beneath::{Beneath, Kind, Look, look_at};
@@ -15,20 +15,20 @@ use std::path::PathBuf;
 /// Strangers may nest directories without end.
 const DEPTH_MAX: usize = 32;
 
-/// Why a file whose name matches is not in the archive.
+/// The reason why a file whose name matches is not archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Skip {
     Symlink,
     /// A directory, FIFO, socket or device.
     NotAFile,
-    /// It has names outside of the directory, as far as can be seen.
+    /// It may have names outside of the directories.
     HardLink,
     /// It claims to be much larger than it is.
     Sparse,
     /// There are more files than `--max-files`.
     TooMany,
     Unreadable,
-    /// It was rewritten again and again while it was read.
+    /// It was rewritten at every attempt to read it.
     Unstable,
 }
 
@@ -61,7 +61,7 @@ impl Skip {
 pub struct Found {
     pub name: Vec<u8>,
     pub stamp: Stamp,
-    /// How many names it had.
+    /// The number of its names.
     pub links: u64,
 }
 
@@ -69,9 +69,9 @@ pub struct Found {
 pub struct Scan {
     /// Sorted by name.
     pub files: Vec<Found>,
-    /// Some of those that were passed over, by name.
+    /// Some of the skipped files by name.
     pub skipped: BTreeMap<Vec<u8>, Skip>,
-    /// All of them.
+    /// The number of skipped files by reason.
     pub counts: BTreeMap<Skip, u64>,
     /// Directories in which no name matches.
     pub unmatched: Vec<Unmatched>,
@@ -87,9 +87,9 @@ pub struct Unmatched {
 /// The names in a directory in which none matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// The directory has not been there yet.
+    /// The directory does not exist yet.
     NoDirectory,
-    /// This many, and one of them.
+    /// The number of names, and one of them.
     Others {
         count: u64,
         example: Vec<u8>,
@@ -107,13 +107,13 @@ impl Names {
 }
 
 impl Unmatched {
-    /// Logs the directory, and what can be done about it.
+    /// Logs a warning with the way out.
     pub fn warn(&self) {
         let dir = self.path.display().to_string();
         let advice = "see --include and --recursive";
         match &self.names {
             Names::NoDirectory => {
-                tracing::warn!(dir, "the log directory does not exist yet: nothing of it is archived")
+                tracing::warn!(dir, "the log directory does not exist yet: nothing of it is archived");
             }
             Names::None => tracing::warn!(dir, "the log directory is empty: nothing of it is archived"),
             Names::Others { count, example } => {
@@ -130,14 +130,14 @@ impl Unmatched {
     }
 }
 
-/// Of a file with several names: how many it has, and how many were met.
+/// The number of names that a file has, and the number that were found.
 struct Links {
     all: u64,
     met: u64,
 }
 
-/// `is_known` tells which inodes are archived already: should there be more files than allowed, these are not
-/// pushed out by what a stranger plants.
+/// Looks at all files. `is_known` is true for inodes that are archived already: if there are too many files, these are not
+/// displaced by files that a stranger plants.
 pub fn scan(
     roots: &Roots,
     select: &Select,
@@ -204,7 +204,7 @@ pub fn scan(
 }
 
 impl Scan {
-    /// Strangers may plant any number of names; so many are remembered, the others are only counted.
+    /// Counts a skipped file, and remembers up to `names_max` names: strangers may plant any number.
     fn skip(&mut self, name: &[u8], skip: Skip, names_max: usize) {
         *self.counts.entry(skip).or_default() += 1;
         if self.skipped.len() < names_max {
@@ -223,8 +223,7 @@ impl Scan {
     }
 }
 
-/// Counts the names that do not match, such as `x.log.1` beside `x.log`: a file all of whose names are in
-/// here has been nowhere else.
+/// Counts names that do not match, such as `x.log.1` next to `x.log`: a file whose names are all in here has none outside.
 fn meet_other_names(
     roots: &Roots,
     select: &Select,
@@ -238,7 +237,7 @@ fn meet_other_names(
     })
 }
 
-/// Where files are now that were archived and whose names do not match any more: rotated to `x.log.1`.
+/// Finds archived files that were renamed to names that do not match, such as `x.log.1`.
 pub fn moved(
     roots: &Roots,
     select: &Select,
@@ -258,7 +257,7 @@ pub fn moved(
     Ok(moved)
 }
 
-/// Shows the files of these inodes whose names do not match.
+/// Visits the files of these inodes whose names do not match.
 fn other_names(
     roots: &Roots,
     select: &Select,
@@ -278,7 +277,7 @@ fn other_names(
     Ok(())
 }
 
-/// Shows every name, and the directory in which it is.
+/// Visits every name with its directory.
 pub fn each_name(
     roots: &Roots,
     recursive: bool,
@@ -298,18 +297,18 @@ struct Name<'a> {
 
 type Visit<'a> = dyn FnMut(&OwnedFd, &Name<'_>, u64) + 'a;
 
-/// Shows every name, those of subdirectories too where asked for.
+/// Visits every name, in subdirectories too if `recursive`.
 fn walk(root: &Root, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
     let root: &Beneath = &root.at;
     let mut above = vec![(Vec::new(), 0)];
     while let Some((path, depth)) = above.pop() {
         let shown = root.path().join(OsStr::from_bytes(&path));
-        // Names are taken as they come, never all at once.
+        // Names are read one by one, never all into memory.
         let opened = root.directory(&path).and_then(|fd| Ok((Dir::from_fd(fd.try_clone()?)?, fd)));
         let (mut names, directory) = match opened {
             Ok(opened) => opened,
             Err(error) if depth == 0 => return Err(Trouble::on("open the log directory", &shown)(error)),
-            // Gone, or swapped for something else, since its name was read.
+            // Deleted or replaced since its name was read.
             Err(_) => continue,
         };
         for entry in names.iter().filter_map(Result::ok) {
@@ -333,7 +332,7 @@ fn walk(root: &Root, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Troub
 fn is_directory(parent: &OwnedFd, entry: &Entry) -> bool {
     match entry.file_type() {
         Some(kind) => kind == Type::Directory,
-        // Some file systems do not say.
+        // Some file systems do not report the type.
         None => {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             look_at(parent, name).is_ok_and(|look| look.kind == Kind::Directory)
@@ -341,7 +340,7 @@ fn is_directory(parent: &OwnedFd, entry: &Entry) -> bool {
     }
 }
 
-/// What logcd itself writes is no log, whatever the patterns say.
+/// True for files that logcd writes itself, which are never archived.
 pub fn is_ours(name: &[u8]) -> bool {
     [&b".all-logs-"[..], b"all-logs-", b".logcd."].iter().any(|ours| name.starts_with(ours))
 }

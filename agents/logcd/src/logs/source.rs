@@ -1,4 +1,4 @@
-//! A log file that is being read: opened once, trusted in nothing.
+//! A log file that is being read: opened once, and checked before any use.
 
 use crate::archive::block::{Block, first_of_last, plain_len};
 use crate::beneath::{Kind, Look, look_into};
@@ -11,9 +11,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// One in this many blocks of a file that changed while it was read is read again, others in each cycle.
+/// If a file changed while it was read, one in this many of its new blocks is read again.
 const SHARE: u64 = 64;
-/// This much before the end of what is archived is compared each time.
+/// This many bytes at the end of the archived part are compared each time.
 const TAIL_BYTES: u64 = 32 * 1024;
 
 pub struct Source {
@@ -21,10 +21,10 @@ pub struct Source {
     pub look: Look,
 }
 
-/// Why a file cannot be read now.
+/// The reason why a file cannot be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It is not there any more.
+    /// It is gone.
     Gone,
     Skip(Skip),
 }
@@ -43,14 +43,14 @@ impl Source {
         if look.kind != Kind::Regular {
             return Err(Closed::Skip(Skip::NotAFile));
         }
-        // A link that was made between the scan and now: what it leads to is not known.
+        // A link was made after the scan; its target is unknown.
         if look.links > found.links && !hard_links {
             return Err(Closed::Skip(Skip::HardLink));
         }
         Ok(Source { file, look })
     }
 
-    /// A file that is open already, as it is now.
+    /// Reads a file that is open already.
     pub fn of(file: &File) -> io::Result<Source> {
         Ok(Source { look: look_into(file)?, file: file.try_clone()? })
     }
@@ -76,13 +76,13 @@ impl Source {
         Ok(filled)
     }
 
-    /// Where the next byte is that has a place on the disk; before it everything reads as zeros.
+    /// Returns the offset of the next byte with a disk block; everything before it reads as zeros.
     pub fn next_data(&self, offset: u64) -> u64 {
         let Ok(from) = i64::try_from(offset) else { return offset };
         match lseek(&self.file, from, Whence::SeekData) {
             Ok(data) => u64::try_from(data).unwrap_or(offset),
             Err(Errno::ENXIO) => u64::MAX,
-            // Not every file system can tell.
+            // Not every file system supports this.
             Err(_) => offset,
         }
     }
@@ -94,7 +94,7 @@ impl Source {
         Ok(read == buffer.len() && crc32fast::hash(buffer) == block.plain_crc)
     }
 
-    /// How many of the blocks, from the first on, the file still holds.
+    /// Counts the leading blocks that the file still holds.
     pub fn matching(&self, blocks: &[Block], buffer: &mut Vec<u8>) -> io::Result<usize> {
         let mut offset = 0;
         for (number, block) in blocks.iter().enumerate() {
@@ -142,7 +142,7 @@ impl Source {
         Ok(true)
     }
 
-    /// Reads the blocks from `first` to `kept`, checked, so that their end can be a dictionary.
+    /// Reads and checks the blocks from `first` to `kept`, for use as a dictionary.
     pub fn read_blocks(&self, blocks: &[Block], first: usize, kept: usize) -> io::Result<Option<Vec<u8>>> {
         let mut at = plain_len(&blocks[..first]);
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! The running program, and what it says at its admin endpoint.
+//! The running program and its admin endpoint.
 
 use super::Bench;
 use std::net::SocketAddr;
@@ -26,20 +26,20 @@ impl Daemon {
         Daemon::run(command)
     }
 
-    /// The flags must ask for `--admin=127.0.0.1:0`. It need not become ready.
+    /// Starts the daemon; the flags must contain `--admin=127.0.0.1:0`. It need not become ready.
     pub fn run(mut command: Command) -> Daemon {
         let process = Process::start(command.env("LOGCD_LOG_FORMAT", "json"));
         let address = process.address("admin endpoint");
         Daemon { process, address }
     }
 
-    /// Status and body.
+    /// Returns status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let answer = ask(self.address, "GET", path);
         (answer.status, answer.body)
     }
 
-    /// The value of one line of the metrics page; 0 where there is none yet.
+    /// Returns the value of one metric, or 0 if it is missing.
     pub fn metric(&self, name: &str) -> f64 {
         metric(&self.get("/metrics").1, name)
     }
@@ -48,7 +48,7 @@ impl Daemon {
         wait_until("the daemon is ready", || self.get("/ready").0 == 200);
     }
 
-    /// SIGTERM, the end, and what it said.
+    /// Sends SIGTERM, waits, and returns the exit status and the log.
     pub fn stop(self) -> (ExitStatus, String) {
         (self.process.terminate(), self.process.log())
     }

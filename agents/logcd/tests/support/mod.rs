@@ -6,6 +6,7 @@ pub mod daemon;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
+use logcd::config::Config;
 use logcd::cycle::archivist::{Archivist, Haste, Outcome};
 use logcd::day::Calendar;
 use logcd::outdir::OutDir;
@@ -32,7 +33,7 @@ pub struct Bench {
     pub flags: Vec<OsString>,
 }
 
-/// Makes of each function a test for every kind of archive.
+/// Makes a test for each kind of archive from each function.
 #[macro_export]
 macro_rules! for_both_kinds {
     ($($name:ident),* $(,)?) => {
@@ -51,7 +52,7 @@ macro_rules! for_both_kinds {
 }
 
 impl Bench {
-    /// For archives of one kind.
+    /// A bench for archives of one kind.
     pub fn of(codec: Codec, flags: &[&str]) -> Bench {
         let kind = if codec == Codec::Zstd { &["--zstd"][..] } else { &[] };
         Bench::new(&[kind, flags].concat())
@@ -95,16 +96,20 @@ impl Bench {
         self.try_archivist_in(TimeZone::UTC)
     }
 
-    /// By the clocks of a time zone.
+    /// Like `try_archivist`, in a time zone.
     pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
+        let config = Config { calendar: Calendar(zone), ..self.config() };
+        let out = OutDir::take(&config.out, config.publishing.mode)?;
+        Ok(Archivist::new(config, out, Arc::default()))
+    }
+
+    /// The settings of the flags, without a floor for free space unless there is one among them.
+    pub fn config(&self) -> Config {
         let own_floor = self.flags.iter().any(|flag| flag.to_string_lossy().starts_with("--min-free="));
         let floor = (!own_floor).then(|| OsString::from("--min-free=1"));
         let argv = iter::once("logcd".into()).chain(floor).chain(self.flags.iter().cloned());
         let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
-        let mut config = settings.flags.serve.config().unwrap();
-        config.calendar = Calendar(zone);
-        let out = OutDir::take(&config.out, config.publishing.mode)?;
-        Ok(Archivist::new(config, out, Arc::default()))
+        settings.flags.serve.config().unwrap()
     }
 
     /// Waits for the lock: a child that another test forks holds a copy of it until it runs its program.
@@ -122,12 +127,12 @@ impl Bench {
         }
     }
 
-    /// A fresh start and one cycle.
+    /// Starts an archivist and runs one cycle.
     pub fn cycle(&self) -> Outcome {
         cycle(&mut self.archivist())
     }
 
-    /// A cycle after a restart of the one given.
+    /// Restarts the archivist and runs one cycle.
     pub fn cycle_dropping(&self, archivist: Archivist) -> Outcome {
         drop(archivist);
         self.cycle()
@@ -143,12 +148,12 @@ impl Bench {
         self.command().arg("--once").output().unwrap()
     }
 
-    /// A command for reading archives, which takes no flags.
+    /// A command that reads archives and takes no flags.
     pub fn reader(&self) -> Command {
         Command::new(env!("CARGO_BIN_EXE_logcd"))
     }
 
-    /// The one archive that is there.
+    /// The only archive.
     pub fn archive(&self) -> PathBuf {
         let mut archives = self.archives();
         assert_eq!(archives.len(), 1, "{archives:?}");
@@ -164,7 +169,7 @@ impl Bench {
         archives
     }
 
-    /// Everything in the output directory that is neither archive nor index nor lock.
+    /// The files in the output directory that are neither archive nor index nor lock.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let paths = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
         let known = |name: &str| {
@@ -176,7 +181,7 @@ impl Bench {
         paths.filter(|path| !known(&path.file_name().unwrap().to_string_lossy())).collect()
     }
 
-    /// What is in the archive, by GNU tar, names without the prefix.
+    /// The archive's files as GNU tar unpacks them, without the prefix.
     pub fn members(&self) -> Contents {
         members(&self.archive())
     }
@@ -187,7 +192,7 @@ impl Bench {
     }
 }
 
-/// Some logs, an archive of them, and something superseded in it.
+/// Logs and their archive, which has superseded content.
 pub fn with_history(codec: Codec) -> (Bench, Contents) {
     let bench = Bench::of(codec, &[]);
     let mut dice = Dice::new(5);
@@ -203,7 +208,7 @@ pub fn with_history(codec: Codec) -> (Bench, Contents) {
     (bench, members)
 }
 
-/// Where the index of an archive stands.
+/// Returns the path of an archive's index.
 pub fn index_of(archive: &Path) -> PathBuf {
     archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
 }
@@ -229,8 +234,7 @@ pub fn members_of(archive: &Path, codec: Codec) -> Contents {
     if below.exists() { files(&below, |_| true) } else { Contents::new() }
 }
 
-/// GNU tar on an archive. Not every host that has tar has the zstd which tar would start, so libzstd unpacks
-/// such archives for it.
+/// Runs GNU tar on an archive. libzstd decompresses for it, because not every host has the zstd program that tar would start.
 pub fn gnu_tar(archive: &Path, codec: Codec, arguments: &[&OsStr]) -> Vec<u8> {
     let mut tar = Command::new("tar");
     tar.args(arguments);
@@ -257,7 +261,7 @@ pub fn files(dir: &Path, matches: impl Fn(&[u8]) -> bool) -> Contents {
         .collect()
 }
 
-/// Runs a command that must succeed and must have nothing to say on stderr.
+/// Runs a command that must succeed and write nothing to stderr.
 pub fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -269,7 +273,7 @@ pub fn names(contents: &Contents) -> Vec<String> {
     contents.keys().map(|name| OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
 }
 
-/// Small, fast, and the same on every machine: a failing seed can be run again.
+/// A small generator that gives the same numbers on every machine, so that a failing seed can be repeated.
 pub struct Dice(u64);
 
 impl Dice {
@@ -284,7 +288,7 @@ impl Dice {
         (self.0 >> 11) % sides
     }
 
-    /// Lines that look like a log's, of about this many bytes.
+    /// Returns log lines of about this many bytes.
     pub fn lines(&mut self, bytes: u64) -> Vec<u8> {
         let mut lines = Vec::new();
         while (lines.len() as u64) < bytes {

@@ -3,6 +3,7 @@
 use crate::file::rotated;
 use crate::file::rotation::{Policy, Rotated};
 use flate2::{Compression, write::GzEncoder};
+use kit::free_space::Space;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +27,7 @@ pub struct Report {
 pub fn tidy(path: &Path, newest: u64, policy: &Policy, compress: bool) -> io::Result<Report> {
     let list = || list_finished(path, newest);
     let mut report = Report { removed: remove_surplus(path, &list()?, policy)?, ..Report::default() };
+    report.removed += make_room(path, &list()?, policy)?;
     if compress {
         let uncompressed = || list().map(|files| files.into_iter().filter(|file| !file.compressed));
         uncompressed()?.try_for_each(|file| remove_leftovers(&path.with_file_name(file.name)))?;
@@ -48,12 +50,20 @@ fn list_finished(path: &Path, newest: u64) -> io::Result<Vec<Rotated>> {
 }
 
 fn remove_surplus(path: &Path, rotated: &[Rotated], policy: &Policy) -> io::Result<u64> {
-    let surplus = policy.surplus(rotated);
-    for Rotated { name, .. } in surplus {
+    remove(path, policy.surplus(rotated), "removed the oldest rotated file")
+}
+
+fn make_room(path: &Path, rotated: &[Rotated], policy: &Policy) -> io::Result<u64> {
+    let space = Space::at(&rotated::directory_of(path))?;
+    remove(path, policy.surplus_for_room(rotated, space), "removed the oldest rotated file for --min-free")
+}
+
+fn remove(path: &Path, files: &[Rotated], message: &str) -> io::Result<u64> {
+    for Rotated { name, .. } in files {
         std::fs::remove_file(path.with_file_name(name))?;
-        tracing::info!(file = name, "removed the oldest rotated file");
+        tracing::info!(file = name, "{message}");
     }
-    Ok(surplus.len() as u64)
+    Ok(files.len() as u64)
 }
 
 /// A crash between two steps leaves a half-written copy, or a file beside its finished copy.
@@ -107,11 +117,17 @@ fn unfinished_path(finished: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use flate2::read::MultiGzDecoder;
+    use kit::free_space::MinFree;
     use std::io::Read;
     use std::time::Duration;
 
-    const POLICY: Policy =
-        Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 2, keep_bytes: 0 };
+    const POLICY: Policy = Policy {
+        rotate_bytes: 0,
+        rotate_age: Duration::ZERO,
+        keep_files: 2,
+        keep_bytes: 0,
+        min_free: MinFree::Bytes(0),
+    };
 
     /// All of them are finished.
     const NEWEST: u64 = 4;

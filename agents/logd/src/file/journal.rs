@@ -1,7 +1,13 @@
 //! The file: whole lines appended to it, rotated when due, found again after a crash or a move.
+//!
+//! Lines count as written once a look after the write found the file under its name: nobody had moved or removed it
+//! before, so whoever does so later has these lines. Lines of which this is not known are taken back and go into the next file.
 
+use crate::file::carry_over::CarryOver;
+use crate::file::inode::{Inode, is_removed};
 use crate::file::lock;
 use crate::file::mending::mend_end;
+use crate::file::obstacle::Obstacle;
 use crate::file::rotated::{self, appending, directory_of};
 use crate::file::rotation::{Policy, rotated_name};
 use crate::file::unsynced::{Owed, Unsynced};
@@ -9,20 +15,34 @@ use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often to look whether the path still leads to the open file, and to try a failed rotation again.
+/// How often to look after the file's length, the lock and the free space, and to try a failed rotation again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A quick sender fills a disk in less than that.
+const LOOK_EVERY_BYTES: u64 = 4 * 1024 * 1024;
+/// A look at the name this recent need not be repeated before a write, since another follows it.
+const NAME_IS_FRESH: Duration = Duration::from_millis(1);
+/// A logrotate that creates the next file does so at once after the move; a file of ours would be in its way.
+const MOVER_CREATES_WITHIN: Duration = Duration::from_millis(100);
+/// The file may be moved between the looks before and after a write; hardly twice in a row.
+const APPEND_TRIES: usize = 3;
 
 /// What an append achieved when it could not be finished.
 #[derive(Debug)]
 pub struct Stopped {
-    /// So many of the bytes are in the file and stay there.
+    /// How many of the bytes are in the file and stay there.
     pub kept_bytes: usize,
-    pub error: io::Error,
+    pub obstacle: Obstacle,
+}
+
+impl From<Obstacle> for Stopped {
+    fn from(obstacle: Obstacle) -> Stopped {
+        Stopped { kept_bytes: 0, obstacle }
+    }
 }
 
 /// What happened to the file, for metrics and the housekeeping.
@@ -31,6 +51,9 @@ pub struct Events {
     pub rotated: u64,
     pub reopened: u64,
     pub rotation_failed: u64,
+    pub carried_over_bytes: u64,
+    /// Rotated files should make room.
+    pub room_wanted: bool,
 }
 
 /// The open file and its place in the directory.
@@ -38,20 +61,44 @@ pub struct Events {
 pub struct Journal {
     path: PathBuf,
     file: Arc<File>,
+    inode: Inode,
+    /// What the open file is called: `path`, or its rotated name in the middle of a rotation.
+    name: PathBuf,
+    naming: Naming,
+    /// When the file was last seen under its name.
+    named_at: Option<Instant>,
+    /// What a removed file held, where its successor was lost before all of it was carried over.
+    uncarried: Option<Arc<File>>,
     file_bytes: u64,
     /// How old the file was then; since, a clock counts that nobody sets.
     age_at_open: Duration,
     opened: Instant,
-    pub policy: Policy,
+    policy: Policy,
     next_number: u64,
     /// The newest rotated file that nothing is added to any more; when a rotation is half done, an older one than the newest.
     newest_finished: u64,
     rotation: Rotation,
     looked_at: Instant,
+    bytes_since_look: u64,
+    is_short_of_space: bool,
     /// After a failed rotation: not with every batch again.
     rotate_not_before: Option<Instant>,
     owed: Owed,
     pub events: Events,
+}
+
+/// Whether the open file is under its name.
+#[derive(Debug)]
+enum Naming {
+    Named,
+    /// The name leads nowhere, or to another file.
+    Nameless {
+        since: Instant,
+        /// Making another file was tried in vain.
+        refused: bool,
+    },
+    /// A new file is under the name. What the removed one held is being carried over into it.
+    Carrying(CarryOver),
 }
 
 /// A rotation takes two steps, and each may fail and be tried again.
@@ -94,6 +141,11 @@ impl Journal {
         let journal = Journal {
             path: path.to_owned(),
             owed: Owed::new(directory, mended.unsynced, lock),
+            inode: Inode::from(&metadata),
+            name: path.to_owned(),
+            naming: Naming::Named,
+            named_at: None,
+            uncarried: None,
             file: Arc::new(file),
             file_bytes: metadata.len(),
             age_at_open: age(&metadata),
@@ -103,32 +155,48 @@ impl Journal {
             newest_finished: newest_number,
             rotation: Rotation::InPlace,
             looked_at: Instant::now(),
+            bytes_since_look: LOOK_EVERY_BYTES,
+            is_short_of_space: false,
             rotate_not_before: None,
             events: Events::default(),
         };
         Ok((journal, torn))
     }
 
-    /// Adds whole lines. When it fails, the file still ends with a whole line wherever the system lets it.
+    /// Adds whole lines to a file that has its name before and after. When it fails, the file still ends with a whole line
+    /// wherever the system lets it. Without lines it only looks whether any could be added.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), Stopped> {
-        self.look_after_path();
-        let age = self.age_at_open + self.opened.elapsed();
-        let pending = self.rotation == Rotation::Renamed;
-        if pending || self.policy.is_due(self.file_bytes, age, lines.len()) {
-            self.rotate_if_possible();
+        for _ in 0..APPEND_TRIES {
+            self.be_named(!lines.is_empty())?;
+            self.look_around()?;
+            let age = self.age_at_open + self.opened.elapsed();
+            let pending = self.rotation == Rotation::Renamed;
+            let due = pending || self.policy.is_due(self.file_bytes, age, lines.len());
+            if due && !lines.is_empty() {
+                self.rotate_if_possible();
+            }
+            let ends_a_torn_line = self.rotation == Rotation::MidLine;
+            let (kept_bytes, obstacle) = match self.write(lines) {
+                Ok(()) => (lines.len(), None),
+                Err(Stopped { kept_bytes, obstacle }) => (kept_bytes, Some(obstacle)),
+            };
+            if kept_bytes == 0 || ends_a_torn_line || self.has_name() {
+                return match obstacle {
+                    None => Ok(()),
+                    Some(obstacle) => Err(Stopped { kept_bytes, obstacle }),
+                };
+            }
+            self.take_back(kept_bytes);
         }
-        self.write(lines)
+        Err(Obstacle::Passing.into())
     }
 
     /// Follows an outside logrotate: opens the path again if it leads elsewhere by now.
-    pub fn reopen(&mut self) -> io::Result<()> {
-        if self.is_at_path() || self.rotation == Rotation::MidLine {
+    pub fn reopen(&mut self) -> Result<(), Obstacle> {
+        if self.inode.is_at(&self.path) || self.rotation == Rotation::MidLine {
             return Ok(());
         }
-        let file = open(&self.path)?;
-        self.replace_file(file)?;
-        self.events.reopened += 1;
-        Ok(())
+        self.succeed(MoverHas::Finished)
     }
 
     /// Rotates the file now. Its successor is made first, under a name of its own: what can fail fails there,
@@ -142,15 +210,22 @@ impl Journal {
         let file = open(&unborn)?;
         file.set_len(0)?; // left by a crash between the steps
         if self.rotation == Rotation::InPlace {
-            let name = rotated_name(&base, self.next_number, Timestamp::now());
-            std::fs::rename(&self.path, self.path.with_file_name(name))?;
+            let name = self.path.with_file_name(rotated_name(&base, self.next_number, Timestamp::now()));
+            std::fs::rename(&self.path, &name)?;
             self.next_number += 1;
             self.rotation = Rotation::Renamed;
+            self.name = name;
         }
         std::fs::rename(&unborn, &self.path)?;
         self.replace_file(file)?;
         self.events.rotated += 1;
         Ok(())
+    }
+
+    /// Goes by other bounds from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.bytes_since_look = LOOK_EVERY_BYTES;
     }
 
     /// Nobody will ask for a sync: rotated files are not kept open for one, and give their room back when they are removed.
@@ -185,13 +260,14 @@ impl Journal {
                 Ok(n) => {
                     written += n;
                     self.file_bytes += n as u64;
+                    self.bytes_since_look += n as u64;
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.cut_back(lines, written, e)),
             }
         }
-        if self.rotation == Rotation::MidLine {
-            self.rotation = if self.is_at_path() { Rotation::InPlace } else { Rotation::Renamed };
+        if self.rotation == Rotation::MidLine && !lines.is_empty() {
+            self.rotation = if self.name == self.path { Rotation::InPlace } else { Rotation::Renamed };
         }
         Ok(())
     }
@@ -199,44 +275,175 @@ impl Journal {
     /// A full disk may take half a line; that half is taken out again, so that a reader, and the file after a
     /// crash, sees whole lines only.
     fn cut_back(&mut self, lines: &[u8], written: usize, error: io::Error) -> Stopped {
+        let obstacle = Obstacle::Write(error);
         let whole = lines[..written].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-        if whole == written {
-            return Stopped { kept_bytes: written, error };
+        if whole == written || self.take_back(written - whole) {
+            return Stopped { kept_bytes: whole, obstacle };
         }
+        self.rotation = Rotation::MidLine;
+        Stopped { kept_bytes: written, obstacle }
+    }
+
+    /// Takes the last bytes out of the file again. False if the system refuses.
+    fn take_back(&mut self, bytes: usize) -> bool {
         let cut = || {
             // The size is asked for, not remembered: somebody may have truncated the file from outside.
             let end = self.file.metadata()?.len();
-            self.file.set_len(end.saturating_sub((written - whole) as u64))
+            self.file.set_len(end.saturating_sub(bytes as u64))
         };
-        match cut() {
-            Ok(()) => {
-                self.file_bytes -= (written - whole) as u64;
-                Stopped { kept_bytes: whole, error }
+        let taken: io::Result<()> = cut();
+        if taken.is_ok() {
+            self.file_bytes = self.file_bytes.saturating_sub(bytes as u64);
+        }
+        taken.is_ok()
+    }
+
+    /// Looks whether the file is under its name, and remembers when it was.
+    fn has_name(&mut self) -> bool {
+        let named = self.inode.is_at(&self.name);
+        self.named_at = named.then(Instant::now);
+        named
+    }
+
+    /// Makes sure that there is a file under its name, and that it holds all that it should.
+    fn be_named(&mut self, before_a_write: bool) -> Result<(), Obstacle> {
+        let fresh = || self.named_at.is_some_and(|at| at.elapsed() < NAME_IS_FRESH);
+        if before_a_write && matches!(self.naming, Naming::Named) && fresh() {
+            return Ok(());
+        }
+        if self.has_name() {
+            return match &self.naming {
+                Naming::Carrying(_) => self.carry_on(),
+                Naming::Named => Ok(()),
+                Naming::Nameless { refused, .. } => {
+                    // As when the directory was moved away and back.
+                    if *refused {
+                        tracing::info!(path = %self.name.display(), "the file is under its name again");
+                    }
+                    self.naming = Naming::Named;
+                    Ok(())
+                }
+            };
+        }
+        // The rest of a line belongs to its beginning, wherever that is by now.
+        if self.rotation == Rotation::MidLine && !is_removed(&self.file) {
+            return Ok(());
+        }
+        self.succeed(MoverHas::MaybeNotFinished)
+    }
+
+    /// Opens a file under the path, in place of one that lost its name.
+    fn succeed(&mut self, mover_has: MoverHas) -> Result<(), Obstacle> {
+        let (since, refused) = match std::mem::replace(&mut self.naming, Naming::Named) {
+            Naming::Named => (Instant::now(), false),
+            Naming::Nameless { since, refused } => (since, refused),
+            Naming::Carrying(carry) => {
+                self.uncarried = Some(carry.into_source());
+                (Instant::now(), true)
             }
-            Err(_) => {
-                self.rotation = Rotation::MidLine;
-                Stopped { kept_bytes: written, error }
+        };
+        self.naming = Naming::Nameless { since, refused };
+        let removed = is_removed(&self.file);
+        let directory_changed = !self.owed.directory_is_at(&directory_of(&self.path));
+        let mover_may_create = mover_has == MoverHas::MaybeNotFinished
+            && !removed
+            && !directory_changed
+            && since.elapsed() < MOVER_CREATES_WITHIN;
+        if mover_may_create && !self.path.exists() {
+            return Err(Obstacle::Passing);
+        }
+        let file = match self.make_successor(directory_changed) {
+            Ok(file) => file,
+            Err(obstacle) => {
+                self.naming = Naming::Nameless { since, refused: true };
+                return Err(obstacle);
+            }
+        };
+        // Who removes only the file throws its lines away, as with any log. A directory that goes, or that takes no new
+        // file, is an accident.
+        let torn = self.rotation == Rotation::MidLine;
+        let by_accident = removed && (directory_changed || refused || torn);
+        let source = self.uncarried.take().or_else(|| by_accident.then(|| self.file.clone()));
+        let replaced = self.replace_file(file);
+        self.events.reopened += 1;
+        if mover_has == MoverHas::MaybeNotFinished {
+            tracing::warn!(path = %self.path.display(), "the file was moved or removed, opened a new one");
+        }
+        if let Some(source) = source {
+            self.naming = Naming::Carrying(CarryOver::new(source));
+        }
+        replaced.map_err(Obstacle::NoName)?;
+        match self.naming {
+            Naming::Carrying(_) => self.carry_on(),
+            _ => Ok(()),
+        }
+    }
+
+    /// A directory that was made anew belongs to whoever locks it first.
+    fn make_successor(&mut self, directory_changed: bool) -> Result<File, Obstacle> {
+        if directory_changed {
+            let directory = File::open(directory_of(&self.path)).map_err(Obstacle::NoName)?;
+            self.owed.moved(directory, lock::take_again(&self.path)?);
+        }
+        let make = || {
+            let file = open(&self.path)?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("it is not a regular file"));
+            }
+            mend_end(&file)?;
+            let newest = rotated::list(&self.path)?.last().map_or(0, |newest| newest.number);
+            Ok((file, newest))
+        };
+        let (file, newest) = make().map_err(Obstacle::NoName)?;
+        self.next_number = self.next_number.max(newest.saturating_add(1));
+        Ok(file)
+    }
+
+    fn carry_on(&mut self) -> Result<(), Obstacle> {
+        let Naming::Carrying(carry) = &mut self.naming else { return Ok(()) };
+        match carry.copy_piece(&self.file).map_err(Obstacle::Write)? {
+            0 => {
+                let bytes = carry.done_bytes();
+                self.events.carried_over_bytes += bytes;
+                tracing::warn!(path = %self.path.display(), bytes, "carried over what the removed file held");
+                self.naming = Naming::Named;
+                Ok(())
+            }
+            bytes => {
+                self.file_bytes += bytes;
+                Err(Obstacle::Passing)
             }
         }
     }
 
-    /// A file that was moved or removed from under us without a SIGHUP would swallow every further line.
-    fn look_after_path(&mut self) {
-        if self.looked_at.elapsed() < LOOK_EVERY {
-            return;
+    /// Looks now and then for what cannot be looked at with every batch.
+    fn look_around(&mut self) -> Result<(), Obstacle> {
+        let due = self.looked_at.elapsed() >= LOOK_EVERY || self.bytes_since_look >= LOOK_EVERY_BYTES;
+        if !due && !self.is_short_of_space {
+            return Ok(());
         }
-        self.looked_at = Instant::now();
-        if let Ok(metadata) = self.file.metadata() {
-            self.file_bytes = metadata.len(); // less than we wrote after a copytruncate
+        if due {
+            // While another writer has it, each attempt looks again.
+            self.owed.keep_lock(&self.path)?;
+            self.looked_at = Instant::now();
+            self.bytes_since_look = 0;
+            if let Ok(metadata) = self.file.metadata() {
+                self.file_bytes = metadata.len(); // less than we wrote after a copytruncate
+            }
         }
-        if self.rotation == Rotation::InPlace && !self.is_at_path() {
-            match self.reopen() {
-                Ok(()) => {
-                    tracing::warn!(path = %self.path.display(), "the file was moved or removed, opened a new one");
-                }
-                Err(error) => {
-                    tracing::error!(path = %self.path.display(), %error, "the file was moved or removed and cannot be opened again");
-                }
+        self.leave_space(due)
+    }
+
+    fn leave_space(&mut self, due: bool) -> Result<(), Obstacle> {
+        let floor = self.policy.min_free;
+        // A file system that does not say what is free is filled.
+        let short = self.owed.space().ok().filter(|space| floor.forbids(*space, 0));
+        let was_short = std::mem::replace(&mut self.is_short_of_space, short.is_some());
+        match short {
+            None => Ok(()),
+            Some(space) => {
+                self.events.room_wanted |= due || !was_short;
+                Err(Obstacle::LittleSpace { space, floor })
             }
         }
     }
@@ -257,20 +464,23 @@ impl Journal {
         let metadata = file.metadata()?;
         let old = std::mem::replace(&mut self.file, Arc::new(file));
         self.owed.replaced(old);
+        self.inode = Inode::from(&metadata);
+        self.name.clone_from(&self.path);
+        self.naming = Naming::Named;
         self.file_bytes = metadata.len();
         (self.age_at_open, self.opened) = (Duration::ZERO, Instant::now());
         self.rotation = Rotation::InPlace;
         self.newest_finished = self.next_number - 1;
         Ok(())
     }
+}
 
-    fn is_at_path(&self) -> bool {
-        let same = || -> io::Result<bool> {
-            let (ours, there) = (self.file.metadata()?, std::fs::metadata(&self.path)?);
-            Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-        };
-        same().unwrap_or(false)
-    }
+/// Whether who moved the file may still be about to make the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MoverHas {
+    /// It sent SIGHUP.
+    Finished,
+    MaybeNotFinished,
 }
 
 /// Of an unknown one: it is not old.
@@ -287,11 +497,18 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use crate::file::housekeeping;
+    use kit::free_space::MinFree;
 
     const FIRST: &str = "node_log.000001-20260101T000000Z";
 
     fn never() -> Policy {
-        Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 }
+        Policy {
+            rotate_bytes: 0,
+            rotate_age: Duration::ZERO,
+            keep_files: 0,
+            keep_bytes: 0,
+            min_free: MinFree::Bytes(0),
+        }
     }
 
     fn journal(policy: Policy) -> (tempfile::TempDir, Journal) {
@@ -340,13 +557,42 @@ mod tests {
         let (directory, mut journal) = journal(never());
         journal.append(b"one\n").unwrap();
         std::fs::rename(directory.path().join("node_log"), directory.path().join("moved")).unwrap();
-        journal.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+        let stopped = journal.append(b"two\n").unwrap_err();
+        assert!(stopped.kept_bytes == 0 && stopped.obstacle.is_passing(), "who moved it may make the next");
+        let long_ago = Instant::now().checked_sub(MOVER_CREATES_WITHIN).unwrap();
+        journal.naming = Naming::Nameless { since: long_ago, refused: false };
         journal.append(b"two\n").unwrap();
         assert_eq!(
             (content(&directory, "moved"), content(&directory, "node_log")),
             ("one\n".into(), "two\n".into())
         );
         assert_eq!(journal.events.reopened, 1);
+    }
+
+    #[test]
+    fn lines_written_into_a_moved_file_are_taken_back_and_go_into_the_next() {
+        let (directory, mut journal) = journal(never());
+        journal.append(b"one\n").unwrap();
+        std::fs::rename(directory.path().join("node_log"), directory.path().join("moved")).unwrap();
+        std::fs::write(directory.path().join("node_log"), "").unwrap();
+        // As if it was moved between the look and the write.
+        journal.named_at = Some(Instant::now() + LOOK_EVERY);
+        journal.append(b"two\n").unwrap();
+        assert_eq!(
+            (content(&directory, "moved"), content(&directory, "node_log")),
+            ("one\n".into(), "two\n".into())
+        );
+    }
+
+    #[test]
+    fn in_the_middle_of_a_rotation_a_removed_directory_is_noticed_as_well() {
+        let (directory, mut journal) = half_rotated();
+        std::fs::remove_dir_all(directory.path()).unwrap();
+        let stopped = journal.append(b"three\n").unwrap_err();
+        assert!(stopped.kept_bytes == 0 && matches!(stopped.obstacle, Obstacle::NoName(_)));
+        std::fs::create_dir(directory.path()).unwrap();
+        while journal.append(b"three\n").is_err() {}
+        assert_eq!(content(&directory, "node_log"), "one\ntwo\nthree\n");
     }
 
     #[test]
@@ -373,6 +619,7 @@ mod tests {
         let path = directory.path().join("node_log");
         std::fs::rename(&path, directory.path().join(FIRST)).unwrap();
         journal.rotation = Rotation::Renamed;
+        journal.name = directory.path().join(FIRST);
         journal.next_number += 1;
         // A directory that is not empty is what no file can be renamed to.
         std::fs::create_dir_all(path.join("in the way")).unwrap();

@@ -1,13 +1,15 @@
 //! One writer: who else wants to write the same file is told who does already.
 
+use crate::file::inode::Inode;
+use crate::file::obstacle::Obstacle;
 use kit::exit::{Exit, Fatal};
 use kit::lock::{Lock, Refused};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// In a file of its own: the log's own inode changes with every rotation.
 pub fn take(path: &Path) -> Result<Lock, Fatal> {
-    let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
-    let lock_path = path.with_file_name(name);
+    let lock_path = path_of(path);
     Lock::at(&lock_path, 0o644).map_err(|refused| match refused {
         Refused::Held(holder) => Fatal::new(
             Exit::TryAgain,
@@ -17,6 +19,24 @@ pub fn take(path: &Path) -> Result<Lock, Fatal> {
             Fatal::new(Exit::Failure, format!("cannot lock {}", lock_path.display())).because(e)
         }
     })
+}
+
+/// The same for a running daemon, which waits for another one to go.
+pub fn take_again(path: &Path) -> Result<Lock, Obstacle> {
+    take(path).map_err(|fatal| match fatal.exit() {
+        Exit::TryAgain => Obstacle::OtherWriter(fatal.one_line()),
+        _ => Obstacle::NoName(io::Error::other(fatal.one_line())),
+    })
+}
+
+/// True if the lock keeps others from writing `path`. It keeps nobody once its file was removed.
+pub fn is_in_place(lock: &Lock, path: &Path) -> bool {
+    Inode::of(lock.file()).is_ok_and(|inode| inode.is_at(&path_of(path)))
+}
+
+fn path_of(path: &Path) -> PathBuf {
+    let name = format!(".{}.lock", path.file_name().unwrap_or_default().to_string_lossy());
+    path.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! When the file is rotated, under which name, and which of the old ones go: decisions only, no I/O.
 
 use jiff::Timestamp;
+use kit::free_space::{MinFree, Space};
 use std::time::Duration;
 
 /// The bounds on the file and on what is kept of it.
@@ -14,6 +15,8 @@ pub struct Policy {
     pub keep_files: usize,
     /// How many bytes of rotated files are kept; 0: any number.
     pub keep_bytes: u64,
+    /// How much is left free on the file system.
+    pub min_free: MinFree,
 }
 
 impl Policy {
@@ -40,6 +43,22 @@ impl Policy {
         }
         &kept[..remove]
     }
+
+    /// Which of them to remove for the free space, oldest first. A little more than `min_free` is made free, so that the next
+    /// lines fit. What removal frees is reckoned: a removed file that is still open gives its room back later.
+    pub fn surplus_for_room<'a>(&self, kept: &'a [Rotated], space: Space) -> &'a [Rotated] {
+        let next_lines = self.rotate_bytes.min(space.capacity_bytes / 100);
+        let mut then = space;
+        let mut remove = 0;
+        while remove < kept.len()
+            && self.min_free != MinFree::Bytes(0)
+            && self.min_free.forbids(then, next_lines)
+        {
+            then.available_bytes = then.available_bytes.saturating_add(kept[remove].bytes);
+            remove += 1;
+        }
+        &kept[..remove]
+    }
 }
 
 /// A rotated file: `node_log.000042-20261121T084424Z`, later with `.gz`. The number gives the
@@ -51,6 +70,9 @@ pub struct Rotated {
     pub compressed: bool,
     pub bytes: u64,
 }
+
+/// No daemon lives to rotate more often. A file with a larger number is somebody else's, and no number of ours follows it.
+const NUMBER_MAX: u64 = 1_000_000_000_000_000;
 
 /// The name that the file `base` gets.
 pub fn rotated_name(base: &str, number: u64, now: Timestamp) -> String {
@@ -71,7 +93,8 @@ impl Rotated {
         if !shaped || number.len() < 6 || !number.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        Some(Rotated { number: number.parse().ok()?, name: name.to_owned(), compressed, bytes })
+        let number = number.parse().ok().filter(|number| *number <= NUMBER_MAX)?;
+        Some(Rotated { number, name: name.to_owned(), compressed, bytes })
     }
 }
 
@@ -80,8 +103,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NEVER: Policy =
-        Policy { rotate_bytes: 0, rotate_age: Duration::ZERO, keep_files: 0, keep_bytes: 0 };
+    const NEVER: Policy = Policy {
+        rotate_bytes: 0,
+        rotate_age: Duration::ZERO,
+        keep_files: 0,
+        keep_bytes: 0,
+        min_free: MinFree::Bytes(0),
+    };
 
     fn kept(sizes: &[u64]) -> Vec<Rotated> {
         let file = |(n, bytes): (usize, &u64)| Rotated {
@@ -124,9 +152,21 @@ mod tests {
             "node_log.000042-19700101T000000Z.tmp",
             ".node_log.000042-19700101T000000Z.gz.new",
             "node_log.00004x-19700101T000000Z",
+            "node_log.18446744073709551615-19700101T000000Z",
+            "node_log.18446744073709551614-19700101T000000Z",
         ] {
             assert_eq!(Rotated::parse("node_log", other, 1), None, "{other}");
         }
+    }
+
+    #[test]
+    fn oldest_files_make_room_for_the_floor_and_the_next_lines() {
+        let files = kept(&[50, 50, 50, 50]);
+        let space = |available_bytes| Space { available_bytes, capacity_bytes: 1000 };
+        let policy = Policy { rotate_bytes: 500, min_free: MinFree::Percent(20), ..NEVER };
+        let removed = |available| policy.surplus_for_room(&files, space(available)).len();
+        assert_eq!([210, 209, 160, 159, 0].map(removed), [0, 1, 1, 2, 4]);
+        assert!(NEVER.surplus_for_room(&files, space(0)).is_empty(), "no floor was set");
     }
 
     proptest! {

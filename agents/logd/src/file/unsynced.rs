@@ -1,9 +1,14 @@
 //! What the next sync must write, so that everything that was appended is safe.
 
+use crate::file::inode::Inode;
+use crate::file::lock;
+use crate::file::obstacle::Obstacle;
 use kit::disk::still_takes_changes;
+use kit::free_space::Space;
 use kit::lock::Lock;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// One sync.
@@ -62,6 +67,39 @@ impl Owed {
         if self.syncs {
             self.next.files.push(old);
             self.next.directory = Some(self.directory.clone());
+        }
+    }
+
+    /// Another directory took the place of the one that the file was in, and this is the lock in it.
+    pub fn moved(&mut self, directory: File, lock: Lock) {
+        self.directory = Arc::new(directory);
+        self.lock = Arc::new(lock);
+    }
+
+    /// True if `path` leads to the directory that the file was made in.
+    pub fn directory_is_at(&self, path: &Path) -> bool {
+        Inode::of(&self.directory).is_ok_and(|inode| inode.is_at(path))
+    }
+
+    /// What is free where the file is.
+    pub fn space(&self) -> io::Result<Space> {
+        Space::of(&*self.directory)
+    }
+
+    /// Locks the file `path` again if somebody removed the lock, unless another logd did so before.
+    pub fn keep_lock(&mut self, path: &Path) -> Result<(), Obstacle> {
+        if lock::is_in_place(&self.lock, path) {
+            return Ok(());
+        }
+        match lock::take_again(path) {
+            Ok(lock) => {
+                tracing::warn!(path = %path.display(), "the lock of the file was removed, made a new one");
+                self.lock = Arc::new(lock);
+                Ok(())
+            }
+            // Where this process can make no lock, others hardly can.
+            Err(Obstacle::NoName(_)) => Ok(()),
+            Err(other) => Err(other),
         }
     }
 

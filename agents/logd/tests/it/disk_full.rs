@@ -1,7 +1,7 @@
 //! A disk that takes no more, played by a limit on the size of files.
 
 use crate::client;
-use crate::daemon::Logd;
+use crate::daemon::{Logd, Setup};
 use crate::torrent::Torrent;
 use nix::sys::resource::Resource;
 use std::io::{ErrorKind, Write};
@@ -92,6 +92,40 @@ fn what_waits_for_the_disk_is_bounded_however_many_send() {
         client::receipt(stream).unwrap();
     }
     assert_eq!(logd.metric("lines_total"), 100_000 + 300 * 7_000);
+}
+
+#[test]
+fn below_min_free_senders_are_held_back_until_there_is_room() {
+    let setup = Setup::new().arguments(&["--config", "logd.toml"]);
+    setup.write("logd.toml", "min-free = \"16EiB\"\n");
+    let logd = setup.start();
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| client::send(logd.address(), b"line\n"));
+        wait_until("it says why", || logd.ready().1.contains("less than --min-free"));
+        assert!(!held.is_finished() && logd.ready().0 == 503 && logd.file().is_empty());
+        std::fs::write(logd.path("logd.toml"), "min-free = \"0%\"\n").unwrap();
+        held.join().unwrap().unwrap();
+    });
+    assert_eq!((logd.file(), logd.ready().0), (b"line\n".to_vec(), 200));
+}
+
+#[test]
+fn below_min_free_the_oldest_rotated_files_go_first() {
+    let setup = Setup::new().arguments(&["--config", "logd.toml"]);
+    setup.write("logd.toml", "");
+    for number in 1..=3 {
+        setup.write(&format!("node_log.{number:06}-20260101T000000Z.gz"), b"old");
+    }
+    let logd = setup.start();
+    client::send(logd.address(), b"line\n").unwrap();
+    assert_eq!(logd.files().len(), 4);
+    std::fs::write(logd.path("logd.toml"), "min-free = \"16EiB\"\n").unwrap();
+    wait_until("it is applied", || logd.says("settings reloaded"));
+    let address = logd.address();
+    let held = std::thread::spawn(move || client::send(address, b"held\n"));
+    wait_until("they are removed", || logd.files().len() == 1 && logd.metric("removed_files_total") == 3);
+    logd.kill9();
+    held.join().unwrap().unwrap_err();
 }
 
 #[test]

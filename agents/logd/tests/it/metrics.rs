@@ -84,6 +84,13 @@ fn every_metric_really_moves() {
     wait_until("both are gone", || logd.metric("connections_open") == 0);
     seen.append(&mut moved(&logd));
 
+    let logd = Logd::start(&["--file", "logs/node_log"]);
+    send(logd.address(), b"carried over\n").unwrap();
+    std::fs::remove_dir_all(logd.path("logs")).unwrap();
+    std::fs::create_dir(logd.path("logs")).unwrap();
+    send(logd.address(), b"line\n").unwrap();
+    seen.append(&mut moved(&logd));
+
     let logd = Logd::start(&["--allow", "10.0.0.0/8"]);
     send(logd.address(), b"refused\n").unwrap_err();
     seen.append(&mut moved(&logd));

@@ -39,6 +39,18 @@ fn nul_bytes_stay() {
 }
 
 #[test]
+fn messages_that_end_with_nul_are_lines_at_once() {
+    let logd = Logd::start(&[]);
+    let mut stream = client::connect(logd.address());
+    stream.write_all(b"<13>first\0").unwrap();
+    wait_until("the message is in the file", || logd.file() == b"<13>first\n");
+    stream.write_all(b"<14>second\n of two lines\0<15>third").unwrap();
+    client::receipt(stream).unwrap();
+    assert_eq!(logd.file(), b"<13>first\n<14>second\n of two lines\n<15>third\n");
+    is_kept(b"<13>first\n<14>second\0third\n");
+}
+
+#[test]
 fn control_characters_and_crlf_stay() {
     let controls: Vec<u8> = (0..=255).filter(|b| *b != b'\n').collect();
     is_kept(&[b"\x1b[31mred\x1b[0m\tand\x07bell\r\n", &controls[..], b"\r\n"].concat());

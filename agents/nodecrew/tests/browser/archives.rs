@@ -97,6 +97,28 @@ fn a_lost_connection_is_said_and_healed() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
+fn log_of_an_archive_is_downloaded_whole() {
+    let logcd = Logcd::start();
+    let browser = logcd.page();
+    let text = "a line of a log\n".repeat(50_000);
+    logcd.append("a.log", &text);
+    browser.until_text("#archives", "all-logs-");
+    browser.click("#archives button");
+    browser.until_text("#contents a", "a.log");
+    let href = browser.run("return document.querySelector('#contents a').getAttribute('href')");
+    let answer = ask(logcd.admin, "GET", &format!("/{}", href.as_str().unwrap()));
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.to_lowercase().contains("filename=\"a.log\""), "{}", answer.head);
+    assert_eq!(answer.body, text);
+    for missing in ["archive=all-logs-2026-01-01.tar.gz&entry=0", "archive=../../etc/passwd&entry=0"] {
+        assert_eq!(ask(logcd.admin, "GET", &format!("/page/log?{missing}")).status, 404, "{missing}");
+    }
+    browser.until_text("footer", "nodecrew 0.");
+    assert_unharmed(&browser);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn only_archives_can_be_asked_for_and_nothing_is_followed() {
     let logcd = Logcd::start();
     let path = logcd.directory.path();

@@ -173,6 +173,63 @@ fn a_lost_connection_is_said_and_healed_and_what_was_gone_meanwhile_goes() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
+fn items_are_searched_moved_and_deleted() {
+    let queued = Queued::start(&[]);
+    queued.post("/v1/queues/work/batch", "apple\nbanana\ncherry");
+    let browser = queued.page("#queue=work");
+    browser.until_text("#rows", "work");
+    browser.click("#items-look");
+    browser.until_text("#items", "banana");
+
+    browser.type_into("#items-what", "herr\u{E007}");
+    browser.until("only the item that matches", |b| {
+        b.text("#items").contains("cherry") && !b.text("#items").contains("apple")
+    });
+    browser.click("#items input");
+    browser.type_into("#items-to", "other");
+    browser.click("#items-move");
+    browser.until_text("#notice", "1 of 1 items moved into other");
+    assert_eq!(queued.call("GET", "/v1/queues/other", "")["ready"], 1);
+
+    browser.run("document.getElementById('items-what').value = ''");
+    browser.click("#items-look");
+    browser.until_text("#items", "apple");
+    browser.click("#items-all");
+    browser.until_text("#items-selected", "2 selected");
+    browser.click("#items-delete");
+    browser.click("#sure-yes");
+    browser.until_text("#notice", "2 of 2 items deleted");
+    assert_eq!(queued.call("GET", "/v1/queues/work", "")["backlog"], 0);
+    assert_unharmed(&browser);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
+fn a_queue_is_paused_configured_and_deleted() {
+    let queued = Queued::start(&[]);
+    queued.post("/v1/queues/work/items", "apple");
+    let browser = queued.page("#queue=work");
+    browser.until_text("#rows", "work");
+    browser.click("#pause");
+    browser.until_text("#pause", "Resume");
+    assert_eq!(queued.post("/v1/queues/work/lease", "")["items"], json!([]));
+    browser.click("#pause");
+    browser.until("the queue runs again", |b| b.text("#pause") == "Pause");
+
+    browser.click("#settings");
+    browser.run("document.getElementById('set-max_attempts').value = '7'");
+    browser.click("#settings-dialog [value=save]");
+    browser.until_text("#notice", "are changed");
+    assert_eq!(queued.call("GET", "/v1/queues/work", "")["settings"]["max_attempts"], 7);
+
+    browser.click("#delete-queue");
+    browser.click("#sure-yes");
+    browser.until_text("#queues-caption", "No queue yet");
+    assert_eq!(ask(queued.address, "GET", "/v1/queues/work").status, 404);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_token_is_asked_for_kept_in_the_tab_and_refusals_are_said() {
     let queued = Queued::start(&["--tokens", "tokens"]);
     queued.post("/v1/queues/q/items", "x");
@@ -302,7 +359,7 @@ fn everything_has_a_name_for_those_who_cannot_see_it() {
 #[ignore = "needs Chromium and its driver: just test-programs"]
 fn the_pages_files_forbid_scripts_from_elsewhere_and_frames() {
     let queued = Queued::start(&[]);
-    for path in ["/", "/page/agent.js", "/page/kit.js", "/page/kit.css", "/page/icon.svg"] {
+    for path in ["/", "/page/agent.js", "/page/items.js", "/page/kit.js", "/page/kit.css", "/page/icon.svg"] {
         let answer = ask(queued.address, "GET", path);
         assert_eq!(answer.status, 200, "{path}");
         let head = answer.head.to_lowercase();

@@ -54,13 +54,6 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// The browser's reason not to open this.
-    pub(crate) fn refusal(&self, url: &str) -> String {
-        let (status, answer) = self.ask("POST", "/url", &json!({ "url": url }).to_string()).unwrap();
-        assert_ne!(status, 200, "it opened {url}");
-        answer["message"].as_str().unwrap().to_owned()
-    }
-
     /// The value of a JavaScript function's body.
     pub(crate) fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": []}))

@@ -126,6 +126,7 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
     for made in [&out, &other_out, &gone] {
         std::fs::create_dir(made).unwrap();
     }
+    std::fs::write(gone.join("a.log"), "a line\n").unwrap();
     let start = |logs: &Path, out: &Path, flags: &[&str]| {
         let (logs, out) = (logs.to_str().unwrap(), out.to_str().unwrap());
         let common = ["--dir", logs, "--out", out, "--interval", "10ms", "--admin", "127.0.0.1:0"];
@@ -138,7 +139,7 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
     let (_full, full) = start(logs, &out, &["--min-free", "1000PiB"]);
     let (fails, failing) = start(&gone, &other_out, &[]);
     fails.wait_for("ready");
-    std::fs::remove_dir(gone).unwrap();
+    std::fs::remove_dir_all(gone).unwrap();
     let cycles = |result: &str| format!("logcd_cycles_total{{result=\"{result}\"}}");
     vec![
         page_with(works, &[&cycles("published")]),
@@ -238,7 +239,7 @@ fn hold(tests: &[Value]) {
 }
 
 /// What makes each alert fire, and it alone: courses of what agents serve, from their first value on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 17] = [
+const FIRED_BY: [(&str, &[(&str, &str)]); 18] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
@@ -253,6 +254,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 17] = [
     ("LogcdCyclesFail", &[("logcd_cycles_total{result=\"failed\"}", "0+1")]),
     ("LogcdNewsWaits", &[("logcd_waiting_bytes", "5+0"), ("logcd_published_timestamp_seconds", "60+0")]),
     ("LogcdPassesLogsOver", &[("logcd_skipped_files{reason=\"unreadable\"}", "2+0")]),
+    ("LogcdFindsNoLogs", &[("logcd_empty_directories", "1+0"), ("logcd_files", "0+0")]),
     ("QueuedNoSpace", &[("queued_no_space", "1+0")]),
     ("QueuedCannotWrite", &[("queued_write_errors_total", "0+1")]),
     ("QueuedDeadLetters", &[("queued_items{queue=\"q\",state=\"dead\"}", "3+0")]),

@@ -1,4 +1,4 @@
-//! What a door may ask of an engine, whichever it is; the local one today, a replicated one tomorrow.
+//! The interface between doors and engines: the local engine today, a replicated one later.
 //!
 //! Nothing here promises what only one machine could give: no transaction over queues, no reference into an
 //! engine's memory, no order between queues; every answer may take as long as a network does.
@@ -12,10 +12,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What an item costs in memory beyond its body; see the bench for the measurement.
+/// Memory of an item beyond its body; the bench measures it.
 pub const ITEM_OVERHEAD_BYTES: u64 = 96;
 
-/// Why an engine does not do what it was asked; the doors turn it into their status codes.
+/// The reason why an engine refuses a request; the doors map it to status codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("{}", no_such_queue(.0))]
@@ -56,6 +56,8 @@ pub struct NewItem {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub queues_max: usize,
+    /// Of what is repeated of all queues at the beginning of each log segment.
+    pub checkpoint_bytes_max: u64,
     pub memory_bytes_max: u64,
     /// Bodies above the memory's bound may lie on the disk.
     pub spills: bool,
@@ -64,7 +66,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether so much more fits.
+    /// Refuses items for which there is not enough memory left.
     pub fn check_memory(&self, usage: &Usage, items: u64, bytes: u64) -> Result<(), Refusal> {
         let overhead = usage.items.saturating_add(items).saturating_mul(ITEM_OVERHEAD_BYTES);
         let bodies = if self.spills { 0 } else { usage.memory_bytes.saturating_add(bytes) };
@@ -78,7 +80,7 @@ impl Limits {
     }
 }
 
-/// What else ends a wait for an item.
+/// The state of the queue that ends a wait for an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Until {
     #[default]
@@ -115,7 +117,7 @@ pub struct LeaseRequest {
     pub settlements: Vec<Settlement>,
 }
 
-/// What is to become of one lease.
+/// A request to end or extend one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     pub id: ItemId,
@@ -131,28 +133,29 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// Back to where it was, as if it had not been leased: nobody got it.
+    /// Back to where it was, as if it had not been leased: no worker got it.
     pub const RELEASE: Wish = Wish::Nack { delay_ms: None, reason: None, release: true };
 }
 
-/// What became of it.
+/// The result of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     Done,
     Extended(u64),
     /// Nacked after its last attempt.
     Dead,
-    /// The lease is not held any more; nothing was changed.
+    /// The lease had ended before; nothing was changed.
     Lost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseAnswer {
     pub items: Vec<Leased>,
-    /// What `until` asked for is so, and there is nothing to do.
+    /// The state that `until` names is reached, and no item was leased.
     pub done: bool,
     pub verdict: Verdict,
     pub sealed: bool,
+    pub paused: bool,
     pub ready: u64,
     pub delayed: u64,
     pub leased: u64,
@@ -166,6 +169,7 @@ pub struct QueueView {
     pub name: Box<str>,
     pub verdict: Verdict,
     pub sealed: bool,
+    pub paused: bool,
     pub tallies: [u64; 4],
     pub failed: u64,
     pub bytes: u64,
@@ -202,11 +206,23 @@ pub struct ItemView {
 }
 
 /// Which items to look at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Look {
     pub state: Option<State>,
     pub limit: usize,
     pub after: Option<ItemId>,
+    /// Only the item with this key.
+    pub key: Option<Box<str>>,
+    /// Only items with this text in their body or key.
+    pub text: Option<Box<str>>,
+}
+
+/// Some of the items that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    pub items: Vec<ItemView>,
+    /// Items after this one were not looked at; `None` if all were.
+    pub next: Option<ItemId>,
 }
 
 /// The engine's own figures.
@@ -233,13 +249,20 @@ pub trait Engine: Clone + Debug + Send + Sync + 'static {
     fn count_from(&self, queue: &str, first: u64) -> impl Answer<()>;
     fn delete(&self, queue: &str) -> impl Answer<()>;
     fn seal(&self, queue: &str, sealed: bool) -> impl Answer<QueueView>;
+    /// While a queue is paused, nothing is leased from it.
+    fn pause(&self, queue: &str, paused: bool) -> impl Answer<QueueView>;
     fn drain(&self, queue: &str) -> impl Answer<u64>;
     fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
     fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
+    /// Deletes these items, except leased ones; how many there were.
+    fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
+    /// Moves these items into another queue, except leased ones and those whose key is known there. May move only the
+    /// first ones; how many.
+    fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
     fn queue(&self, queue: &str) -> impl Answer<QueueView>;
     /// In order of name.
     fn queues(&self) -> impl Answer<Vec<QueueView>>;
-    fn look(&self, queue: &str, look: Look) -> impl Answer<Vec<ItemView>>;
+    fn look(&self, queue: &str, look: Look) -> impl Answer<Looked>;
     fn item(&self, queue: &str, id: ItemId) -> impl Answer<ItemView>;
     fn view(&self) -> impl Answer<EngineView>;
     /// All figures as they are known without waiting for anybody: a scrape cannot wait.

@@ -32,7 +32,7 @@ impl Serialize for ItemId {
     }
 }
 
-/// Sixteen digits, by hand: every answer has some, and the formatter would take a tenth of a push.
+/// Formats by hand: every answer has ids, and the formatter would take a tenth of a push.
 fn hex(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
     for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
@@ -96,7 +96,7 @@ impl FromStr for Token {
     }
 }
 
-/// Where an item is in its life.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     Ready,
@@ -131,7 +131,7 @@ impl State {
     }
 }
 
-/// Where the log keeps a body.
+/// The place of a body in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub segment: u32,
@@ -149,7 +149,7 @@ pub struct Item {
     pub place: Place,
     pub attempts: u32,
     pub state: State,
-    /// What few items have.
+    /// Fields that few items have.
     pub extra: Option<Box<Extra>>,
 }
 
@@ -157,7 +157,7 @@ pub struct Item {
 pub struct Extra {
     pub key: Option<Box<str>>,
     pub content_type: Option<Box<str>>,
-    /// Why the last attempt failed, or why it is dead.
+    /// The reason of the last failed attempt.
     pub reason: Option<Box<str>>,
 }
 
@@ -186,7 +186,7 @@ impl Item {
 }
 
 impl Extra {
-    /// Nothing to keep, nothing to allocate.
+    /// `None` if all fields are empty, so that nothing is allocated.
     pub fn boxed(self) -> Option<Box<Extra>> {
         (self != Extra::default()).then(|| Box::new(self))
     }

@@ -1,4 +1,4 @@
-//! The keys by which a queue knows that an item was pushed already.
+//! The keys by which a queue recognizes an item that was pushed before.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,11 +8,11 @@ pub const FINISHED_KEYS_MAX: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Keys {
     known: HashMap<Box<str>, Known>,
-    /// As they were finished.
+    /// In the order in which they were finished.
     finished: VecDeque<Finished>,
 }
 
-/// What a key leads to.
+/// The item that has a key.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     number: u64,
@@ -29,7 +29,7 @@ struct Finished {
 }
 
 impl Keys {
-    /// Which item has it, or had it.
+    /// The item that has or had this key.
     pub fn item(&self, key: &str) -> Option<u64> {
         self.known.get(key).map(|known| known.number)
     }
@@ -42,7 +42,7 @@ impl Keys {
         self.known.remove(key);
     }
 
-    /// The item was acked; its key is remembered until there are too many.
+    /// Remembers the key of an acked item, until there are too many.
     pub fn finish(&mut self, key: Box<str>, number: u64, at_ms: u64, segment: u32) {
         self.known.insert(key.clone(), Known { number, finished: true });
         self.finished.push_back(Finished { at_ms, number, segment, key });
@@ -51,7 +51,7 @@ impl Keys {
         }
     }
 
-    /// Forgets what was finished longer ago.
+    /// Forgets keys that were finished at least this long ago.
     pub fn forget_finished(&mut self, now_ms: u64, memory_ms: u64) {
         while self.finished.front().is_some_and(|first| first.at_ms.saturating_add(memory_ms) <= now_ms) {
             self.forget_first();
@@ -60,7 +60,7 @@ impl Keys {
 
     fn forget_first(&mut self) {
         let Some(first) = self.finished.pop_front() else { return };
-        // The key may lead to a later item by now.
+        // A later item may have the key by now.
         if self.known.get(&first.key).is_some_and(|known| known.finished && known.number == first.number) {
             self.known.remove(&first.key);
         }

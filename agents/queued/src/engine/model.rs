@@ -11,8 +11,13 @@ use proptest::prelude::*;
 const QUEUES: [&str; 3] = ["a", "b", "dead"];
 /// Only ever shortened: what was forgotten does not come back, but the model would not know.
 const KEY_MEMORY_MS: u64 = 2000;
-const LIMITS: Limits =
-    Limits { queues_max: 10, memory_bytes_max: 1 << 30, spills: false, answer_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits {
+    queues_max: 10,
+    checkpoint_bytes_max: u64::MAX,
+    memory_bytes_max: 1 << 30,
+    spills: false,
+    answer_bytes_max: 1 << 20,
+};
 
 /// Keeps the records as bytes, each a segment of its own.
 #[derive(Default)]
@@ -70,6 +75,7 @@ struct QueueModel {
     held: bool,
     sealed: bool,
     seal_used: bool,
+    paused: bool,
     /// Items that went to the dead-letter queue in this round.
     moved: u64,
     policy: Policy,
@@ -145,6 +151,9 @@ impl Model {
         if !self.places[queue].exists {
             return None;
         }
+        if self.places[queue].paused {
+            return Some(Vec::new());
+        }
         let mut ready: Vec<&mut Thing> =
             self.things.iter_mut().filter(|t| t.queue == queue && t.state == State::Ready).collect();
         ready.sort_by_key(|t| t.number);
@@ -195,6 +204,44 @@ impl Model {
         thing.state
     }
 
+    fn chosen(&self, queue: usize, numbers: &[u64]) -> Vec<u64> {
+        let is_chosen =
+            |t: &&Thing| t.queue == queue && t.state != State::Leased && numbers.contains(&t.number);
+        let mut chosen: Vec<u64> = self.things.iter().filter(is_chosen).map(|t| t.number).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    fn delete(&mut self, queue: usize, numbers: &[u64]) -> Option<u64> {
+        let chosen = self.chosen(queue, numbers);
+        self.things.retain(|t| !chosen.contains(&t.number));
+        self.places[queue].exists.then_some(chosen.len() as u64)
+    }
+
+    fn move_to(&mut self, queue: usize, to: usize, numbers: &[u64]) -> Option<u64> {
+        if queue == to || !self.places[queue].exists {
+            return None;
+        }
+        let mut chosen = self.chosen(queue, numbers);
+        chosen.retain(|number| {
+            let key = self.things.iter().find(|t| t.number == *number).and_then(|t| t.key);
+            !key.is_some_and(|key| self.known(to, key).is_some())
+        });
+        if chosen.is_empty() {
+            return Some(0);
+        }
+        if self.places[to].sealed {
+            return None;
+        }
+        for number in &chosen {
+            let at = self.things.iter().position(|t| t.number == *number).unwrap();
+            let gone = self.things.remove(at);
+            let rest = if gone.state == State::Delayed { gone.at - self.now } else { 0 };
+            self.add(to, gone.body, gone.key, rest);
+        }
+        Some(chosen.len() as u64)
+    }
+
     fn pass(&mut self, ms: u64) {
         // Expiries make back-offs and dead letters, which depend on when and in which order they happen.
         self.now += ms;
@@ -240,6 +287,8 @@ enum Step {
     Extend { lease: usize, lease_ms: u64 },
     Pass { ms: u64 },
     Seal { queue: usize, sealed: bool },
+    Pause { queue: usize, paused: bool },
+    Chosen { queue: usize, to: Option<usize>, numbers: Vec<u64> },
     Drain { queue: usize },
     Delete { queue: usize },
     Configure { queue: usize, attempts: u32, backoff: u64, dead: bool },
@@ -262,6 +311,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..12, 100u64..4000).prop_map(|(lease, lease_ms)| Step::Extend { lease, lease_ms }),
         4 => (0u64..2500).prop_map(|ms| Step::Pass { ms }),
         1 => (queue.clone(), any::<bool>()).prop_map(|(queue, sealed)| Step::Seal { queue, sealed }),
+        1 => (queue.clone(), any::<bool>()).prop_map(|(queue, paused)| Step::Pause { queue, paused }),
+        1 => (queue.clone(), prop::option::of(0usize..3), prop::collection::vec(1u64..30, 0..6))
+            .prop_map(|(queue, to, numbers)| Step::Chosen { queue, to, numbers }),
         1 => queue.clone().prop_map(|queue| Step::Drain { queue }),
         1 => queue.clone().prop_map(|queue| Step::Delete { queue }),
         1 => (0usize..2, 0u32..4, 0u64..500, any::<bool>())
@@ -346,11 +398,28 @@ impl Both {
                 assert_eq!(core.seal(QUEUES[queue], sealed, turn).is_ok(), expected);
                 if expected {
                     model.make(queue);
-                    if !sealed {
+                    if !sealed && model.places[queue].sealed {
                         model.begin_round_if_drained(queue);
                     }
                     let place = &mut model.places[queue];
                     (place.sealed, place.seal_used) = (sealed, place.seal_used || sealed);
+                }
+            }
+            Step::Pause { queue, paused } => {
+                assert_eq!(core.pause(QUEUES[queue], paused, turn).is_ok(), model.places[queue].exists);
+                model.places[queue].paused = paused && model.places[queue].exists;
+            }
+            Step::Chosen { queue, to, numbers } => {
+                let ids: Vec<ItemId> = numbers.iter().map(|number| core.id(*number)).collect();
+                match to {
+                    None => {
+                        let got = core.delete_items(QUEUES[queue], &ids, turn).ok();
+                        assert_eq!(got, model.delete(queue, &numbers));
+                    }
+                    Some(to) => {
+                        let got = core.move_items(QUEUES[queue], QUEUES[to], &ids, turn).ok();
+                        assert_eq!(got, model.move_to(queue, to, &numbers));
+                    }
                 }
             }
             Step::Drain { queue } => {
@@ -431,6 +500,7 @@ impl Both {
     }
 
     fn compare(&self) {
+        assert_eq!(self.core.imbalances().collect::<Vec<_>>(), []);
         let mut usage = (0, 0);
         for (queue, name) in QUEUES.iter().enumerate() {
             let place = &self.model.places[queue];
@@ -441,6 +511,7 @@ impl Both {
             assert!(place.exists, "{name} should not be there");
             assert_eq!(q.verdict(), self.model.verdict(queue), "{name}");
             assert_eq!(q.failed(), self.model.failed(queue), "{name}");
+            assert_eq!(q.paused, place.paused, "{name}");
             let mut things: Vec<_> = self.model.things.iter().filter(|t| t.queue == queue).collect();
             things.sort_by_key(|t| t.number);
             let items = q.items().iter().map(|i| (i.number, i.state, i.attempts, i.body.clone().unwrap()[0]));
@@ -472,6 +543,22 @@ fn run(steps: Vec<Step>) {
         both.step(step);
         both.compare();
     }
+}
+
+/// Found by the model: the push was in a segment that is gone, the ack in one that is still there.
+#[test]
+fn key_of_an_acked_item_survives_compaction() {
+    let push = || Step::Push { queue: 1, items: vec![(0, Some(4), 0)], seal: false };
+    run(vec![
+        push(),
+        Step::Configure { queue: 1, attempts: 0, backoff: 0, dead: false },
+        Step::Lease { queue: 1, max: 1, lease_ms: 100 },
+        Step::Checkpoint,
+        Step::Ack { lease: 0 },
+        Step::Compact,
+        Step::Restart,
+        push(),
+    ]);
 }
 
 /// Found by the model: the key was still known when the push was let in, and forgotten when the item was made.

@@ -1,15 +1,15 @@
-//! In which order a queue's items come: by their push, and what waits for a time by that.
+//! The order of a queue's items: ready ones by their push, delayed and leased ones by their time.
 
 use super::item::State;
 use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Debug, Default)]
 pub struct Order {
-    /// While a log is read it is not; it is made once at the end.
+    /// False while a log is read: the order is built once at the end.
     kept: bool,
-    /// Ready items as they were pushed, ascending.
+    /// Ready items in the order of their push.
     fresh: VecDeque<u64>,
-    /// Ready items that came later than one with a higher number: they were leased, delayed or dead.
+    /// Ready items that were leased, delayed or dead before, so that they come out of order.
     returned: BTreeSet<u64>,
     /// Delayed and leased items by time.
     timed: BTreeSet<(u64, u64)>,
@@ -62,7 +62,7 @@ impl Order {
         }
     }
 
-    /// The ready item that was pushed first.
+    /// The ready item with the lowest number.
     pub fn next(&self) -> Option<u64> {
         match (self.fresh.front(), self.returned.first()) {
             (Some(fresh), Some(returned)) => Some(*fresh.min(returned)),
@@ -70,7 +70,7 @@ impl Order {
         }
     }
 
-    /// What is due first, and when.
+    /// The item that is due first, with its time.
     pub fn first_due(&self) -> Option<(u64, u64)> {
         self.timed.first().copied()
     }

@@ -1,9 +1,9 @@
-//! What a queue's owner may set: lease time, attempts, back-off, bounds.
+//! The settings of a queue: lease time, attempts, back-off, limits.
 
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// Shorter leases expire before an answer has crossed a network; longer ones than a day are no leases.
+/// Shorter leases expire before an answer has crossed a network; nobody means a lease of more than a day.
 const LEASE_MS: RangeInclusive<u64> = 100..=86_400_000;
 const ATTEMPTS_MAX: u32 = 1_000_000;
 /// A year: keeps sums of times far from overflow.
@@ -40,7 +40,7 @@ impl Default for Policy {
     }
 }
 
-/// A change of some of them; what is absent stays.
+/// A change of settings; absent ones stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyChange {
@@ -51,18 +51,18 @@ pub struct PolicyChange {
     pub max_items: Option<u64>,
     pub max_bytes: Option<u64>,
     pub key_memory_ms: Option<u64>,
-    /// `Some(None)` is a `null`: no such queue from now on.
+    /// `Some(None)` is a `null`: dead items stay in the queue from now on.
     #[serde(deserialize_with = "present")]
     pub dead_letter_queue: Option<Option<Box<str>>>,
 }
 
-/// Tells a field that is `null` from one that is not there.
+/// Distinguishes a field that is `null` from an absent one.
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Box<str>>>, D::Error> {
     Deserialize::deserialize(from).map(Some)
 }
 
 impl Policy {
-    /// The policy with the change made, or what is wrong with it.
+    /// The settings after the change, or the reason why it is refused.
     pub fn changed(&self, change: &PolicyChange) -> Result<Policy, String> {
         let mut new = self.clone();
         let set = |field: &mut u64, value: Option<u64>| *field = value.unwrap_or(*field);
@@ -93,13 +93,13 @@ impl Policy {
         Ok(new)
     }
 
-    /// How long an item rests after this many attempts.
+    /// The delay of an item after this many attempts.
     pub fn backoff_ms_after(&self, attempts: u32) -> u64 {
         let doublings = attempts.saturating_sub(1).min(62);
         self.backoff_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms)
     }
 
-    /// Whether an item that was leased so often gets no further lease.
+    /// True if an item with this many attempts must not be leased again.
     pub fn is_spent(&self, attempts: u32) -> bool {
         self.max_attempts != 0 && attempts >= self.max_attempts
     }
@@ -114,7 +114,7 @@ pub fn check_duration_ms(name: &str, value: u64) -> Result<u64, String> {
     if value <= DURATION_MS_MAX { Ok(value) } else { Err(format!("{name} is at most {DURATION_MS_MAX}")) }
 }
 
-/// Names go into paths, labels and shell commands: nothing that any of them would have to quote.
+/// Permits only characters that need no quotes in paths, labels and shell commands.
 pub fn check_name(name: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.starts_with('.') || !name.bytes().all(plain) {

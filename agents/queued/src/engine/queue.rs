@@ -1,4 +1,4 @@
-//! One queue: its items, and what it can say of itself.
+//! One queue: its items, settings, counters and verdict.
 
 use super::item::{Item, Place, State, Token};
 use super::keys::Keys;
@@ -15,18 +15,22 @@ pub struct Queue {
     pub name: Box<str>,
     pub policy: Policy,
     pub sealed: bool,
-    /// It was sealed at least once: its producer seals, so only a seal says that nothing more comes.
+    /// It was sealed at least once: its producer uses seals, so only a seal means that nothing more comes.
     pub seal_used: bool,
-    /// It has held something.
+    /// It has held an item.
     pub held: bool,
     /// The next number of a queue that counts for ever.
     pub count_next: Option<u64>,
     pub counters: Counters,
+    /// Nothing is leased until it is resumed.
+    pub paused: bool,
     /// Items that were moved to the dead-letter queue in the present round: since the queue was made, or since the first
     /// new item or unseal after it was drained.
     pub moved_in_round: u64,
+    /// False after a drain of which the log does not say how many items it removed, as in version 1.
+    pub counts_drains: bool,
     shelf: Shelf,
-    /// Of the delayed and the leased.
+    /// The times of delayed and leased items.
     whens: HashMap<u64, When>,
     order: Order,
     tallies: [u64; 4],
@@ -46,11 +50,16 @@ pub struct Counters {
     pub died: u64,
     pub drained: u64,
     pub removed: u64,
+    /// Items that died and left, because the dead-letter queue took a copy. Unknown in a log of version 1.
+    pub moved: Option<u64>,
+    /// Items that a repair could not find.
+    pub lost: u64,
 }
 
 impl Counters {
+    /// Those that every version of the log has.
     pub fn each(&self, mut see: impl FnMut(u64)) {
-        let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed } = *self;
+        let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
         for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {
             see(value);
         }
@@ -67,11 +76,13 @@ impl Counters {
             died: next()?,
             drained: next()?,
             removed: next()?,
+            moved: None,
+            lost: 0,
         })
     }
 }
 
-/// When a delayed item is ready, or a leased one's lease expires.
+/// The time at which a delayed item becomes ready, or a lease expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct When {
     pub at_ms: u64,
@@ -81,7 +92,7 @@ pub struct When {
     pub worker: Option<Box<str>>,
 }
 
-/// The server's word on whether the work is done.
+/// The server's answer to: is the work done?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pending,
@@ -109,8 +120,10 @@ impl Queue {
             seal_used: false,
             held: false,
             count_next: None,
-            counters: Counters::default(),
+            paused: false,
             moved_in_round: 0,
+            counters: Counters { moved: Some(0), ..Counters::default() },
+            counts_drains: true,
             shelf: Shelf::default(),
             whens: HashMap::new(),
             order: Order::new(keep_order),
@@ -136,15 +149,19 @@ impl Queue {
     /// All that describes the queue but its items: its record, then a record of what is not at its default.
     pub fn records(&self) -> impl Iterator<Item = Record<'static>> {
         let round = Record::Round { queue: self.number, moved: self.moved_in_round };
-        std::iter::once(Record::Queue(self.record())).chain((self.moved_in_round > 0).then_some(round))
+        let paused = Record::Paused { queue: self.number, paused: self.paused };
+        std::iter::once(Record::Queue(self.record()))
+            .chain((self.moved_in_round > 0).then_some(round))
+            .chain(self.paused.then_some(paused))
     }
 
     /// Becomes what a record says, but for the items. What has a record of its own is at its default, until that comes.
     pub fn follow(&mut self, record: &QueueRecord) {
-        self.moved_in_round = 0;
+        (self.moved_in_round, self.paused) = (0, false);
         self.policy = record.policy.clone();
         (self.sealed, self.seal_used, self.held) = (record.sealed, record.seal_used, record.held);
         (self.count_next, self.counters) = (record.count_next, record.counters);
+        self.counts_drains = true;
     }
 
     pub fn tally(&self, state: State) -> u64 {
@@ -157,7 +174,7 @@ impl Queue {
         }
     }
 
-    /// What keeps the queue from being drained, and a scaler from scaling down.
+    /// Items that are ready, delayed or leased: while there are any, the queue is not drained and a scaler must not scale down.
     pub fn backlog(&self) -> u64 {
         self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
     }
@@ -191,7 +208,12 @@ impl Queue {
         self.tally(State::Dead).saturating_add(self.moved_in_round)
     }
 
-    /// The item that a lease would get.
+    /// True if a lease would get an item.
+    pub fn has_work(&self) -> bool {
+        !self.paused && (self.next_ready().is_some() || self.count_next.is_some())
+    }
+
+    /// The item that a lease would get, unless the queue is paused.
     pub fn next_ready(&self) -> Option<u64> {
         self.order.next()
     }
@@ -215,7 +237,7 @@ impl Queue {
         self.whens.iter().filter(|(_, when)| when.bound).map(|(number, _)| *number).collect()
     }
 
-    /// Takes an item in, in the place of one with the same number.
+    /// Inserts an item, or replaces the one with the same number.
     pub fn put(&mut self, item: Item, when: Option<When>, usage: &mut Usage) {
         self.take(item.number, usage);
         usage.add(&item);
@@ -231,7 +253,7 @@ impl Queue {
         self.shelf.insert(item);
     }
 
-    /// Takes an item out. Its key is forgotten; see `finish_key` for one that was acked.
+    /// Removes an item and forgets its key; see `finish_key` for an acked one.
     pub fn take(&mut self, number: u64, usage: &mut Usage) -> Option<Item> {
         let item = self.shelf.remove(number)?;
         usage.subtract(&item);
@@ -245,7 +267,7 @@ impl Queue {
         Some(item)
     }
 
-    /// Brings an item into another state.
+    /// Changes the state of an item.
     pub fn shift(&mut self, number: u64, state: State, when: Option<When>) -> Option<&mut Item> {
         let old = self.shelf.get(number)?.state;
         let at_ms = self.whens.remove(&number).map_or(0, |when| when.at_ms);
@@ -261,7 +283,7 @@ impl Queue {
         Some(item)
     }
 
-    /// Lets go of a body that lies in the log.
+    /// Drops a body from memory; it is read from the log from then on.
     pub fn evict_body(&mut self, number: u64, usage: &mut Usage) {
         if let Some(item) = self.shelf.get_mut(number) {
             usage.memory_bytes -= item.body_bytes_in_memory();
@@ -269,7 +291,7 @@ impl Queue {
         }
     }
 
-    /// The item's bytes lie elsewhere now.
+    /// Records that the item was rewritten at another place of the log.
     pub fn relocate(&mut self, number: u64, place: Place, usage: &mut Usage) {
         if let Some(item) = self.shelf.get_mut(number) {
             usage.subtract(item);
@@ -283,7 +305,7 @@ impl Queue {
         self.shelf.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
     }
 
-    /// Which item an earlier push with this key made.
+    /// The item of an earlier push with this key.
     pub fn known(&self, key: &str) -> Option<u64> {
         self.keys.item(key)
     }
@@ -299,7 +321,7 @@ impl Queue {
         self.keys.forget_finished(now_ms, self.policy.key_memory_ms);
     }
 
-    /// Has the finished keys of segments up to this one written anew; `write` tells into which segment.
+    /// Rewrites the finished keys of segments up to this one; `write` returns the new segment.
     pub fn rewrite_keys(&mut self, up_to: u32, write: impl FnMut(&str, u64, u64) -> u32) {
         self.keys.rewrite(up_to, write);
     }
@@ -309,7 +331,7 @@ impl Queue {
         Some(item.pushed_ms)
     }
 
-    /// Puts the items in order, after a log was read.
+    /// Builds the order of the items, after a log was read.
     pub fn keep_order(&mut self) {
         self.order = Order::new(true);
         for item in self.shelf.iter() {

@@ -70,7 +70,7 @@ impl Shelf {
         self.boxes.values_mut().flatten()
     }
 
-    /// In order of number, beginning behind `after`.
+    /// In order of number, starting after `after`.
     pub fn iter_after(&self, after: u64) -> impl Iterator<Item = &Item> {
         let boxes = self.boxes.range((Bound::Included(after >> BOX_BITS), Bound::Unbounded));
         boxes.flat_map(|(_, items)| items).skip_while(move |item| item.number <= after)

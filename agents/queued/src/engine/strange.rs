@@ -1,5 +1,5 @@
-//! Logs that no core wrote, with records in any order and numbers of any size: read without harm, and what comes
-//! out can be written and read again.
+//! Logs that no core wrote, with records in any order and numbers of any size: they are read without harm, and the result
+//! can be written and read again.
 
 use super::core::Core;
 use super::item::{Place, State, Token};
@@ -92,6 +92,7 @@ fn record() -> impl Strategy<Value = Record<'static>> {
             1 => number().prop_map(move |number| Record::Deleted { queue, number }),
             1 => number().prop_map(move |number| Record::KeyKept { queue, key: "key", number, at_ms: number }),
             1 => number().prop_map(move |moved| Record::Round { queue, moved }),
+            1 => any::<bool>().prop_map(move |paused| Record::Paused { queue, paused }),
         ]
     })
 }
@@ -114,7 +115,7 @@ fn read(records: &[Record<'static>]) -> Core {
     core
 }
 
-/// What a compaction writes.
+/// Writes the core's state as a compaction does.
 fn written_anew(core: &mut Core) -> Tape {
     let mut tape = Tape::default();
     core.checkpoint(&mut tape);

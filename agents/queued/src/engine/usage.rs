@@ -1,12 +1,12 @@
-//! What items cost.
+//! Memory and log bytes that items use.
 
 use super::item::Item;
 use std::collections::BTreeMap;
 
-/// What an item costs in the log beyond its body, about.
+/// Bytes of an item in the log beyond its body, roughly.
 const RECORD_BYTES: u64 = 40;
 
-/// What every item of every queue costs, kept as they come and go.
+/// Totals over the items of all queues, updated with every change.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     pub items: u64,

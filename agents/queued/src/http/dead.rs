@@ -1,6 +1,6 @@
-//! Dead letters: listed, redriven, deleted.
+//! Dead items: listed, redriven, deleted.
 
-use super::queues::{Which, show_items};
+use super::items::{Count, Which, show_items};
 use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
@@ -11,17 +11,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Ids {
     ids: Option<Vec<String>>,
-}
-
-#[derive(Serialize)]
-struct Count {
-    count: u64,
 }
 
 pub async fn list<E: Engine>(

@@ -1,5 +1,5 @@
-//! The short way for the requests that come with every item: past hyper and the router, whose machinery costs more than
-//! all else that a push takes. What is not well-formed or not allowed takes the long way, where errors are worded.
+//! The fast path for the requests that every item needs: it bypasses hyper and the router, which cost more than the rest
+//! of a push. A request that is malformed or not allowed goes to the router, which answers with the error.
 
 use super::tokens::Right;
 use super::work::{Ack, Lease};
@@ -20,7 +20,7 @@ pub struct Direct<E> {
     pub router: Router,
 }
 
-/// What every item needs once.
+/// The requests that every item needs.
 enum Step {
     Push(NewItem),
     Lease(Lease),
@@ -28,9 +28,9 @@ enum Step {
 }
 
 impl<E: Engine> Direct<E> {
-    /// The queue's name and what is to be done, if there is nothing to be said against it.
+    /// The queue's name and the step to take; `None` leaves the request to the router.
     fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
-        // A browser: the router looks whose page it is.
+        // A browser's request: the router checks which site's page sent it.
         if SAID_BY_BROWSERS.iter().any(|name| piece.has(name.as_str())) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Server-sent events: each queue as it is, then each that changes.
+//! Server-sent events: every queue once, then each queue that changes.
 
 use super::Doors;
 use super::queues::QueueObject;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Fast enough for eyes, slow enough for a busy queue.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
-/// Each stream looks at every queue when anything changes, so that many of them would keep the workers waiting.
+/// Each stream looks at every queue when anything changes; many streams would delay the workers.
 pub const STREAMS_MAX: usize = 64;
 
 #[derive(Debug, Deserialize)]
@@ -57,7 +57,7 @@ struct Follower<E> {
     queue: Option<Box<str>>,
     changes: watch::Receiver<u64>,
     drain: CancellationToken,
-    /// What was told last.
+    /// The queues as they were sent last.
     seen: BTreeMap<Box<str>, QueueView>,
     due: VecDeque<(&'static str, String)>,
 }

@@ -1,4 +1,4 @@
-//! Long answers have a bound together: each is in memory for as long as its reader takes.
+//! A shared limit on the memory of long answers: each stays in memory until its reader has taken it.
 
 use super::request::Room;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Text, and the room that it takes until nobody needs it any more.
+/// An answer's text, with its share of the limit, which is given back when the text is dropped.
 struct Held {
     text: Bytes,
     _room: OwnedSemaphorePermit,
@@ -28,7 +28,7 @@ pub fn body(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body 
     }
 }
 
-/// A response that is in memory already takes its room.
+/// Attaches a share of the limit to a response that is in memory already.
 pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Response {
     if room.is_none() {
         return response;
@@ -40,8 +40,8 @@ pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Res
     }
 }
 
-/// For what only looks: it can be asked for again. What changes something sees to its room itself, where it can still be
-/// undone.
+/// Applies the limit to GET requests, which can simply be repeated. Handlers that change something take their share
+/// themselves, while the change can still be undone.
 pub async fn look(State(room): State<Room>, request: Request, next: Next) -> Response {
     let is_look = request.method() == Method::GET;
     let response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! kuard's queue API, to the byte, on the same queues.
+//! kuard's queue API, byte for byte, on the same queues.
 
 use super::refusal::Problem;
 use super::request::Path;
@@ -15,10 +15,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::Serialize;
 
-/// Half of a lease that lasts only from one line of this file to a later one.
+/// A dequeue leases the item and acks it at once; the lease only has to last that long.
 const DEQUEUE_LEASE_MS: u64 = 30_000;
 
-/// So that this request does not meet the same item again and again.
+/// Delays an item that this API cannot carry, so that the same request does not lease it again.
 const UNREADABLE_RESTS_MS: u64 = 1_000;
 
 pub fn routes<E: Engine>() -> Router<Doors<E>> {
@@ -35,14 +35,14 @@ pub fn empty_name() -> Response {
     text(StatusCode::BAD_REQUEST, "empty name")
 }
 
-/// What Go's `http.Error` writes.
+/// Writes a text answer as Go's `http.Error` does.
 fn text(status: StatusCode, line: &str) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, headers, format!("{line}\n")).into_response()
 }
 
-/// The original's errors where it has them; otherwise ours, as a line.
+/// Answers with kuard's error where kuard has one, else with our message as a line.
 fn refused(problem: impl Into<Problem>) -> Response {
     let problem = problem.into();
     match (problem.error, problem.status) {
@@ -54,7 +54,7 @@ fn refused(problem: impl Into<Problem>) -> Response {
     }
 }
 
-/// What Go's encoder writes: `<`, `>`, `&` and two line separators escaped, a newline at the end.
+/// Writes JSON as Go's encoder does: `<`, `>`, `&` and two line separators escaped, a newline at the end.
 fn go_json(body: &impl Serialize) -> Response {
     let Ok(line) = serde_json::to_string(body) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -98,7 +98,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether this may be done to a queue of this name.
+/// Checks the token's right and that the name is not empty.
 fn permit<E>(doors: &Doors<E>, headers: &HeaderMap, name: &str, right: Right) -> Result<(), Box<Response>> {
     doors.permit_new(headers, right).map_err(|problem| Box::new(refused(problem)))?;
     if name.is_empty() { Err(Box::new(empty_name())) } else { Ok(()) }
@@ -164,7 +164,7 @@ async fn enqueue<E: Engine>(
         let item = NewItem { body: (*bytes).into(), ..NewItem::default() };
         let ids = doors.engine.push(&name, vec![item], false).await?;
         let (id, _) = ids.into_iter().next().ok_or_else(|| Problem::invalid("no id"))?;
-        // Acked by somebody already: then it was pushed just now.
+        // A worker may have acked it already: then it was pushed just now.
         let pushed_ms = match doors.engine.item(&name, id).await {
             Ok(item) => item.pushed_ms,
             Err(_) => u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
@@ -192,8 +192,7 @@ async fn dequeue<E: Engine>(
             };
             let (id, token) = (item.id, item.token);
             let Ok(body) = std::str::from_utf8(&item.body) else {
-                // This API cannot carry it. It goes the way of what no worker can handle: back, and in the end
-                // to the dead letters.
+                // This API cannot carry it. The item is nacked, so that it becomes a dead letter in the end.
                 let reason = Some("not UTF-8, which /memq/server cannot carry".into());
                 let wish = Wish::Nack { delay_ms: Some(UNREADABLE_RESTS_MS), reason, release: false };
                 doors.engine.settle(&name, vec![Settlement { id, token, wish }]).await?;

@@ -5,6 +5,7 @@ pub mod direct;
 pub mod events;
 pub mod held;
 pub mod history;
+pub mod items;
 pub mod memq;
 pub mod page;
 pub mod push;
@@ -36,7 +37,7 @@ use tokens::{Right, Tokens};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What the handlers work with; cheap to clone, since every request does.
+/// What the handlers share; cheap to clone, since every request clones it.
 #[derive(Debug)]
 pub struct Doors<E>(Arc<Parts<E>>);
 
@@ -47,7 +48,7 @@ pub struct Parts<E> {
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
     pub room: request::Room,
-    /// For answers that are being read.
+    /// The limit on answers that are being read.
     pub answers: request::Room,
     pub streams: Streams,
     pub history: Arc<history::QueueHistory>,
@@ -76,12 +77,12 @@ impl<E> Deref for Doors<E> {
 }
 
 impl<E> Doors<E> {
-    /// The body of a request. Its length on the wire is what counts, without the framing of chunks.
+    /// Takes in the body of a request. Its length as sent counts, without the framing of chunks.
     pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
     }
 
-    /// The body of a request that is an item as it stands: both limits hold for it.
+    /// Takes in a body that is one item as it stands: both limits hold for it.
     pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, self.raw_item_limit(), &self.room).await
     }
@@ -97,7 +98,7 @@ impl<E> Doors<E> {
         self.permit_token(authorization(headers), right)
     }
 
-    /// For what begins something new.
+    /// The same for requests that begin something new: refused while the server drains.
     pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
         self.permit_new_token(authorization(headers), right)
     }
@@ -120,7 +121,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
-/// All routes of both doors. `openapi.json` lists the same ones, and a test compares them.
+/// All routes of both doors; a test compares them with `openapi.json`.
 pub fn router<E: Engine>(doors: Doors<E>) -> Router {
     let requests = doors.metrics.requests.clone();
     let look = axum::middleware::from_fn_with_state(doors.answers.clone(), held::look);
@@ -133,8 +134,12 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .route("/v1/queues/{name}/drain", post(queues::drain::<E>))
         .route("/v1/queues/{name}/seal", post(queues::seal::<E>))
         .route("/v1/queues/{name}/unseal", post(queues::unseal::<E>))
-        .route("/v1/queues/{name}/items", post(push::one::<E>).get(queues::items::<E>))
-        .route("/v1/queues/{name}/items/{id}", get(queues::item::<E>))
+        .route("/v1/queues/{name}/pause", post(queues::pause::<E>))
+        .route("/v1/queues/{name}/resume", post(queues::resume::<E>))
+        .route("/v1/queues/{name}/items", post(push::one::<E>).get(items::list::<E>))
+        .route("/v1/queues/{name}/items/{id}", get(items::show::<E>))
+        .route("/v1/queues/{name}/items/delete", post(items::delete::<E>))
+        .route("/v1/queues/{name}/items/move", post(items::move_to::<E>))
         .route("/v1/queues/{name}/batch", post(push::batch::<E>))
         .route("/v1/queues/{name}/lease", post(work::lease::<E>))
         .route("/v1/queues/{name}/ack", post(work::ack::<E>))
@@ -152,6 +157,7 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
         .layer(axum::middleware::from_fn(own_pages_only))
         .route("/page/history", get(history::history::<E>))
         .merge(kit::page::routes(page::PAGE))
+        .merge(kit::page::script("/page/items.js", page::ITEMS_SCRIPT))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
         })
@@ -186,7 +192,7 @@ async fn count(
 pub struct Line {
     pub status: StatusCode,
     pub text: Vec<u8>,
-    /// What a long one takes of the room for answers.
+    /// The share of a long answer in the limit on answers.
     pub room: Option<OwnedSemaphorePermit>,
 }
 

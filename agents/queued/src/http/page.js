@@ -1,4 +1,5 @@
 // The queues as they live: what /v1/events tells, and what /v1 can do. The rest of the page's code is kit.js.
+import { Items } from "./items.js";
 import { History, Plot, Stream, byId, bytes, count, duration, el, figures, rate, setText, showState, visible } from "./kit.js";
 
 const TOKEN = "queued.token";
@@ -241,6 +242,7 @@ function drawDetail() {
   if (selected === null) return;
   setText(byId("detail-title"), queue ? `Queue ${name}` : `There is no queue ${name}`);
   byId("seal").hidden = !queue;
+  items.draw(queue?.now);
   if (!queue) return figures(byId("figures"), []);
   const { now, rates } = queue;
   const age = oldest(queue);
@@ -382,9 +384,10 @@ async function settle(what, ids) {
   look.wanted = true;
 }
 
-function sure(text) {
+function sure(text, yes = "Yes, delete") {
   const dialog = byId("sure");
   setText(byId("sure-text"), text);
+  setText(byId("sure-yes"), yes);
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
@@ -443,6 +446,7 @@ function chosen() {
   if (name === selected) return;
   selected = name;
   Object.assign(look, { wanted: true, leased: [], dead: [], after: null, seen: new Map(), first: true });
+  items.choose(name);
   if (name !== null && queues.has(name)) byId("push-queue").value = name;
   draw();
   drawDead(queues.get(name)?.now);
@@ -459,5 +463,6 @@ byId("close").addEventListener("click", () => {
   byId("queues").focus();
 });
 byId("filter").addEventListener("input", draw);
+const items = new Items({ ask, pathOf, say, sure });
 chosen();
 draw();

@@ -1,4 +1,4 @@
-//! Errors as the protocol has them: a status, a word for programs, a sentence for people.
+//! Errors of the protocol: a status, a code for programs, a message for people.
 
 use super::json;
 use crate::engine::contract::Refusal;
@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// An answer of 400 and above.
+/// An error answer: status 400 and above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,

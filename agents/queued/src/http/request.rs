@@ -1,4 +1,4 @@
-//! Taking requests in: bodies with their bounds, JSON with its errors told apart.
+//! Parsing requests: bodies within their limits, JSON, queries and paths with the protocol's errors.
 
 use super::refusal::Problem;
 use axum::body::{Body, Bytes, to_bytes};
@@ -13,24 +13,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A request that is not complete by then is given up.
+/// A body must arrive within this time.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// A shorter body is taken in whatever else is under way.
+/// Bodies up to this length do not count against a [`Room`].
 const SHORT_BYTES: usize = 4 << 10;
 
-/// Room for the bodies of all requests that are being taken in, or of all answers that are being read, counted in KiB.
+/// Limits, in KiB, the bodies of all requests that are being received, or of all answers that are being read.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<Semaphore>);
 
 impl Room {
-    /// At least as much as one request may have, or the longest would wait for ever.
+    /// Holds at least `longest` bytes; otherwise the longest request would wait for ever.
     pub fn new(bytes: u64, longest: usize) -> Room {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(longest);
         Room(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// For an answer. It is there already, so that waiting would not save anything.
+    /// Takes room for an answer, or refuses: the answer is in memory already, so waiting would save nothing.
     pub fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         if bytes <= SHORT_BYTES {
             return Ok(None);
@@ -61,7 +61,7 @@ fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
-/// A body, and the room that it takes for as long as it is held.
+/// A body, with its room, which is given back when the body is dropped.
 #[derive(Debug)]
 pub struct Taken {
     bytes: Bytes,
@@ -76,7 +76,7 @@ impl Deref for Taken {
     }
 }
 
-/// How long a body may be, and which flag says so.
+/// The longest permitted body, and the flag that sets it.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
     /// A body that is one item.
@@ -102,7 +102,7 @@ impl Limit {
     }
 }
 
-/// The whole body, if it keeps the limit, once there is room for it.
+/// Receives the whole body: waits for room, then enforces the limit and the time-out.
 pub async fn body(headers: &HeaderMap, body: Body, limit: Limit, room: &Room) -> Result<Taken, Problem> {
     let bytes_max = limit.bytes_max();
     let too_large = || limit.exceeded();
@@ -134,11 +134,11 @@ fn is_too_long(error: &axum::Error) -> bool {
     false
 }
 
-/// A JSON object, or `{}` when there is nothing.
+/// Parses a JSON object; an empty body is `{}`.
 pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = bytes.trim_ascii();
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    // The derived readers would take an array for the fields in their order, which nobody means.
+    // Derived deserializers accept an array of the fields in order, which no client means.
     if !bytes.starts_with(b"{") {
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
             Ok(_) => Problem::invalid("expected a JSON object"),
@@ -151,7 +151,7 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The query string; an error names the parameter.
+/// Extracts the query string; an error names the parameter.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -168,7 +168,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The variable parts of the path, likewise.
+/// Extracts the variable parts of the path, with the protocol's errors.
 #[derive(Debug)]
 pub struct Path<T>(pub T);
 

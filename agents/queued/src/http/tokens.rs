@@ -1,4 +1,4 @@
-//! Bearer tokens from a file, and what each may do.
+//! Bearer tokens from a file, with the rights of each.
 
 use axum::http::StatusCode;
 use kit::exit::{Exit, Fatal};
@@ -17,11 +17,11 @@ pub enum Right {
     Push,
     Work,
     Admin,
-    /// Whoever pushes may make the queue that is pushed into.
+    /// A producer may make the queue that it pushes into.
     PushOrAdmin,
 }
 
-/// `None`: no tokens are asked for.
+/// `None`: tokens are off.
 pub type Tokens = Option<Arc<Vec<Entry>>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Entry {
     }
 }
 
-/// One `TOKEN RIGHT[,RIGHT…]` a line. A file without a single token would lock everybody out: refused.
+/// Parses one `TOKEN RIGHT[,RIGHT…]` a line. Refuses a file without tokens, which would lock everybody out.
 pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let mut entries = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -57,7 +57,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
         let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
             return wrong("expected TOKEN RIGHT[,RIGHT…]");
         };
-        // No header could carry it, so it would never let anybody in: one behind a byte order mark, for example.
+        // No header can carry such a token, so it would never match: the one after a byte order mark, for example.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong("a token is visible ASCII");
         }
@@ -83,14 +83,14 @@ fn load(path: &Path) -> Result<Tokens, Fatal> {
     Ok(Some(Arc::new(entries)))
 }
 
-/// The tokens as the file has them now.
+/// Watches the file; the receiver always has its present tokens.
 pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<Tokens>, Fatal> {
     let Some(path) = path else { return Ok(watch::channel(None).1) };
     kit::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
 }
 
-/// Whether this `Authorization` carries a token with the right. The time that it takes tells nothing about the tokens but
-/// their number and lengths.
+/// Checks that the `Authorization` header carries a token with this right. The time that this takes reveals only the number
+/// and the lengths of the tokens.
 pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
     let Some(entries) = tokens else { return Ok(()) };
     let given = authorization.and_then(|value| {

@@ -1,4 +1,4 @@
-//! Work: leased, acked, nacked, extended.
+//! Leases: made, acked, nacked, extended.
 
 use super::refusal::Problem;
 use super::request::Path;
@@ -77,7 +77,7 @@ struct Extend {
     lease_ms: Option<u64>,
 }
 
-/// What the three kinds have in common.
+/// An ack, a nack or an extend, as it stands in a request.
 pub trait Settles: serde::de::DeserializeOwned {
     fn settlement(self) -> Result<Settlement, String>;
 }
@@ -150,6 +150,7 @@ struct LeaseObject {
     done: bool,
     verdict: &'static str,
     sealed: bool,
+    paused: bool,
     ready: u64,
     delayed: u64,
     leased: u64,
@@ -218,7 +219,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         bound: false,
         settlements: all,
     };
-    let LeaseAnswer { items, done, verdict, sealed, ready, delayed, leased, failed, results } =
+    let LeaseAnswer { items, done, verdict, sealed, paused, ready, delayed, leased, failed, results } =
         doors.engine.lease(name, request).await?;
     let leased_now: Vec<(ItemId, Token)> = items.iter().map(|item| (item.id, item.token)).collect();
     let answer = LeaseObject {
@@ -226,6 +227,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         done,
         verdict: verdict.name(),
         sealed,
+        paused,
         ready,
         delayed,
         leased,
@@ -237,7 +239,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     match doors.answers.hold(line.text.len()) {
         Ok(room) => line.room = room,
         Err(problem) => {
-            // Nobody will hear of these leases. The release waits for the disk, and a crowd of those must not hold bodies.
+            // The client never learns of these leases. The release waits for the disk, and many of them must not hold bodies.
             drop(line);
             let release = |(id, token)| Settlement { id, token, wish: Wish::RELEASE };
             doors.engine.settle(name, leased_now.into_iter().map(release).collect()).await?;
@@ -247,7 +249,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     Ok(line)
 }
 
-/// One lease or a batch of them: told apart by the field, so that errors name the right one.
+/// Parses one lease or a batch, told apart by the field `items`, so that errors name the right field.
 pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

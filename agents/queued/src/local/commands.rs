@@ -1,10 +1,10 @@
 //! The engine's contract, kept: each command is carried out at once and answered when it is durable.
 
-use super::views::{item_view, look_on, view, view_of};
+use super::views::{Search, item_view, read_body, view, view_of};
 use super::{Local, Log, RECORD_BYTES, State, durable};
 use crate::engine::contract::{
-    Engine, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, NewItem, QueueView, Refusal, Settled,
-    Settlement, Wish,
+    Engine, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView, Refusal,
+    Settled, Settlement, Wish,
 };
 use crate::engine::core::{Core, NackTerms, Turn};
 use crate::engine::item::{ItemId, Place, State as ItemState};
@@ -12,6 +12,9 @@ use crate::engine::policy::PolicyChange;
 use crate::log::front::Room;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// What moving an item takes in the log beyond its body, about: a push with its texts, and a deletion.
+const MOVE_BYTES: u64 = 512;
 
 /// How long somebody who only looks waits for the disk.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
@@ -71,6 +74,7 @@ impl Engine for Local {
     fn start(&self) {
         tokio::spawn(self.clone().keep_time());
         tokio::spawn(self.clone().keep_turns());
+        tokio::spawn(self.clone().keep_watch());
     }
 
     async fn push(
@@ -133,6 +137,11 @@ impl Engine for Local {
         self.read(|state| view_of(state, queue))
     }
 
+    async fn pause(&self, queue: &str, paused: bool) -> Result<QueueView, Refusal> {
+        self.command(RECORD_BYTES, |core, turn| core.pause(queue, paused, turn)).await?;
+        self.read(|state| view_of(state, queue))
+    }
+
     async fn drain(&self, queue: &str) -> Result<u64, Refusal> {
         self.command(RECORD_BYTES, |core, turn| core.drain(queue, turn)).await
     }
@@ -147,6 +156,19 @@ impl Engine for Local {
         self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), false, turn)).await
     }
 
+    async fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
+        let bytes = ids.len() as u64 * RECORD_BYTES;
+        self.command(bytes, |core, turn| core.delete_items(queue, &ids, turn)).await
+    }
+
+    async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
+        let bodies =
+            self.read(|state| Ok(state.core.bytes_to_move(queue, &ids).min(state.limits.answer_bytes_max)))?;
+        let bytes = bodies.saturating_add(ids.len() as u64 * MOVE_BYTES);
+        self.room_for(bytes).await?;
+        self.command(bytes, |core, turn| core.move_items(queue, to, &ids, turn)).await
+    }
+
     async fn queue(&self, queue: &str) -> Result<QueueView, Refusal> {
         self.look_at(|state| view_of(state, queue)).await
     }
@@ -155,22 +177,23 @@ impl Engine for Local {
         self.look_at(|state| Ok(state.core.queues().map(|queue| view(state, queue)).collect())).await
     }
 
-    async fn look(&self, queue: &str, look: Look) -> Result<Vec<ItemView>, Refusal> {
-        let mut seen = Vec::new();
-        let mut after = look.after.map_or(0, |id| id.number);
-        while let Some(next) = self.read(|state| look_on(state, queue, &look, after, &mut seen))? {
-            after = next;
+    async fn look(&self, queue: &str, look: Look) -> Result<Looked, Refusal> {
+        let mut search = Search::new(look);
+        loop {
+            if let Some(looked) = self.read(|state| search.go_on(state, queue))? {
+                return Ok(looked);
+            }
             tokio::task::yield_now().await;
         }
-        Ok(seen)
     }
 
     async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, Refusal> {
         self.read(|state| {
-            let ours = id.epoch == state.core.epoch;
-            let item = state.core.queue(queue)?.items().get(id.number).filter(|_| ours).cloned();
+            let State { core, log, clock, .. } = state;
+            let place = core.queue(queue)?;
+            let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
-            item_view(state, queue, &item)
+            Ok(item_view(core, clock.now_ms(), place, item, read_body(log, item)?))
         })
     }
 
@@ -219,7 +242,7 @@ pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlemen
 /// Beyond the memory's bound the bodies that came last lie on the disk only: they are the farthest from the
 /// head.
 fn evict_beyond_bound(state: &mut State, queue: &str, ids: &[(ItemId, bool)]) {
-    if !state.limits.spills || state.core.usage.memory_bytes <= state.limits.memory_bytes_max {
+    if !state.spills_now() {
         return;
     }
     let Ok(q) = state.core.queue(queue) else { return };

@@ -5,11 +5,12 @@ use super::writer::{self, Writer};
 use super::{Local, Log, Surroundings};
 use crate::engine::contract::Limits;
 use crate::engine::core::Core;
+use crate::log::directory::Directory;
 use crate::log::front::{Front, Spare};
+use crate::log::head::{Head, HeadFile};
 use crate::log::reading::{self, Found, Torn};
-use crate::log::segment::{self, HEADER_BYTES, Header};
-use crate::log::{self, Durability, LogError};
-use kit::lock::Lock;
+use crate::log::segment::{self, HEADER_BYTES, Header, VERSION};
+use crate::log::{Durability, LogError};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -32,8 +33,8 @@ pub struct Keeping {
 pub struct Threads {
     engine: Local,
     threads: Vec<JoinHandle<()>>,
-    /// Held as long as the directory is in use.
-    _lock: Lock,
+    /// Locked as long as the directory is in use.
+    _directory: Arc<Directory>,
 }
 
 impl Threads {
@@ -56,13 +57,12 @@ impl Threads {
 pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(Local, Threads), LogError> {
     let began = Instant::now();
     let Keeping { dir, durability, segment_bytes } = keeping;
-    let lock = log::lock(&dir)?;
-    let numbers = segment::list(&dir)?;
-    let found = match numbers.is_empty() {
-        true => begin_first(&dir, segment_bytes)?,
-        false => reading::read(&dir, &numbers, limits.memory_bytes_max, fastrand::u64(..))?,
+    let directory = Arc::new(Directory::lock(&dir)?);
+    let found = match reading::read(&dir, limits.memory_bytes_max, fastrand::u64(..))? {
+        Some(found) => found,
+        None => begin_first(&dir, segment_bytes)?,
     };
-    let Found { core, segments, last, end, next_group, torn } = found;
+    let Found { core, segments, last, end, end_checksum, next_group, torn } = found;
     if let Some(Torn { path, offset }) = &torn {
         around.metrics.torn_tails.inc();
         tracing::warn!(path = %path.display(), offset, "cut an unfinished group that the last run left; it was never acknowledged");
@@ -81,12 +81,27 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     // What the last run wrote may not be on the disk yet, and will be built upon.
     file.sync_all().map_err(LogError::io("sync", &last_path))?;
     segment::sync_name(&dir, &file).map_err(LogError::io("sync", &dir))?;
+    let oldest = segments.keys().next().copied().unwrap_or(last.number);
+    let head = open_head(
+        &dir,
+        Head { epoch: last.epoch, oldest, newest: last.number, group: next_group.saturating_sub(1) },
+    )?;
+    let last_bytes = segments.get(&last.number).copied().unwrap_or(0);
+    // The promises of version 2 begin with a segment of it. And a sync is not trusted with a file's new length.
+    let goes_on = last.version == VERSION && last_bytes >= segment_bytes;
+    let spare = match segment::has_spare(&dir, segment_bytes)
+        || (!goes_on && segment::make_spare(&dir, segment_bytes).is_ok())
+    {
+        true => Spare::Ready,
+        false => Spare::Wanted,
+    };
+    let begins = !goes_on && spare == Spare::Ready;
     let finished = segments.into_iter().filter(|(number, _)| *number != last.number).collect();
-    let spare = if segment::has_spare(&dir, segment_bytes) { Spare::Ready } else { Spare::Wanted };
-    let front = Front {
+    let mut front = Front {
         segment: last.number,
         offset: end,
         segment_bytes,
+        ends_after: 0,
         next_group,
         pending: Vec::new(),
         blank: Vec::new(),
@@ -100,25 +115,34 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         files,
         finished,
     };
+    if begins {
+        front.begin_segment();
+    }
     let engine = Local::new(core, Log::Disk(Box::new(front)), limits, durability.name(), around);
-    engine.0.lock().turn(0, |core, turn| {
-        core.checkpoint(turn.journal);
-        core.release_bound(turn);
-    });
+    {
+        let mut state = engine.0.lock();
+        state.checkpoint();
+        state.turn(0, |core, turn| core.release_bound(turn));
+    }
+    let head = Arc::new(Mutex::new(head));
     let writer = Writer {
-        dir: dir.clone(),
+        directory: directory.clone(),
         durability,
         header: last,
         file,
+        last_checksum: end_checksum,
+        head: head.clone(),
         last_synced_group: next_group.saturating_sub(1),
         unsynced: None,
         patient_until: None,
         // Not known yet.
         took: Duration::MAX,
         left: None,
+        looked: None,
     };
-    let housekeeping = Housekeeping::new(dir.clone());
+    let housekeeping = Housekeeping::new(directory.clone(), head);
     let shared = &engine.0;
+    let _ = shared.directory.set(directory.clone());
     let pen = shared.pen.get_or_init(|| Arc::new(Mutex::new(writer))).clone();
     let threads = vec![
         spawn("queued-log", &dir, {
@@ -132,7 +156,22 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     ];
     let items = shared.lock().core.usage.items;
     tracing::info!(dir = %dir.display(), items, took_ms = began.elapsed().as_millis(), "items read");
-    Ok((engine.clone(), Threads { engine, threads, _lock: lock }))
+    Ok((engine.clone(), Threads { engine, threads, _directory: directory }))
+}
+
+/// The head names what was found before anything is added to it.
+fn open_head(dir: &Path, found: Head) -> Result<HeadFile, LogError> {
+    let mut head = HeadFile::open(dir, found)?;
+    let known = head.head();
+    if known == found {
+        // The first start of this version; on a full disk it goes on as version 1 did, until there is room.
+        if let Err(error) = head.ensure() {
+            tracing::warn!(%error, "the log's head cannot be made yet");
+        }
+    } else {
+        head.begin(found.newest, found.group)?;
+    }
+    Ok(head)
 }
 
 fn spawn(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
@@ -140,18 +179,22 @@ fn spawn(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result
     spawned.map_err(LogError::io("start a thread for", dir))
 }
 
+/// The head is there before the first segment: a segment of this version without a head is a log without its newest.
 fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
     let failed = |path: &Path| LogError::io("begin a log in", path);
     if !segment::has_spare(dir, segment_bytes) {
         segment::make_spare(dir, segment_bytes).map_err(failed(dir))?;
     }
-    let last = Header { nonce: fastrand::u32(1..), number: 1, epoch: fastrand::u64(1..), first_group: 1 };
+    let mut head = HeadFile::open(dir, Head { epoch: fastrand::u64(1..), oldest: 1, newest: 0, group: 0 })?;
+    head.ensure()?;
+    let last = Header::new(1, head.head().epoch, 1, None);
     segment::begin(dir, &last).map_err(failed(dir))?;
     Ok(Found {
         core: Core::new(last.epoch, fastrand::u64(..)),
         segments: BTreeMap::from([(1, segment_bytes)]),
         last,
         end: HEADER_BYTES as u64,
+        end_checksum: 0,
         next_group: 1,
         torn: None,
     })

@@ -3,11 +3,15 @@
 use super::{Shared, writer};
 use crate::engine::item::Place;
 use crate::engine::record::{Moved, Pushed, Record};
+use crate::log::directory::Directory;
 use crate::log::front::{Front, Spare};
-use crate::log::segment::{self, HEADER_BYTES, Header};
+use crate::log::head::HeadFile;
+use crate::log::segment::{self, Header};
 use crate::log::{LogError, frame, reading};
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Between two tries to make a file, and two looks at what could go while things happen.
@@ -17,20 +21,35 @@ const BYTES_AT_ONCE: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
-    dir: PathBuf,
+    directory: Arc<Directory>,
+    head: Arc<Mutex<HeadFile>>,
     /// Where the log ended at the last look, in groups and bytes.
     looked_at: Option<(u64, u64)>,
 }
 
 enum Task {
-    MakeSpare { bytes: u64 },
-    Clean { segment: u32 },
+    MakeSpare {
+        bytes: u64,
+    },
+    Clean {
+        segment: u32,
+    },
     Rest,
+    /// Until a backup is done.
+    Wait,
 }
 
 impl Housekeeping {
-    pub(super) fn new(dir: PathBuf) -> Housekeeping {
-        Housekeeping { dir, looked_at: None }
+    pub(super) fn new(directory: Arc<Directory>, head: Arc<Mutex<HeadFile>>) -> Housekeeping {
+        Housekeeping { directory, head, looked_at: None }
+    }
+
+    fn dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn head(&self) -> MutexGuard<'_, HeadFile> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn run(mut self, shared: &Shared) {
@@ -38,6 +57,7 @@ impl Housekeeping {
         while !shared.closing.load(Ordering::Relaxed) {
             match self.next(shared) {
                 Task::Rest => {}
+                Task::Wait => drop(shared.housework_timeout(shared.lock(), RETRY_AFTER)),
                 Task::MakeSpare { bytes } => self.make_spare(bytes, shared),
                 Task::Clean { segment } => {
                     if let Err(error) = self.clean(segment, &mut bytes, shared) {
@@ -78,6 +98,16 @@ impl Housekeeping {
             }
         });
         let task = task.unwrap_or(Task::Rest);
+        if let Task::Clean { .. } = task {
+            let wanted = state.disk_mut(|front| front.wants_spare().then_some(front.segment_bytes)).flatten();
+            // The head may be on its way to a slow disk.
+            drop(state);
+            return match (self.head().keep_backups_out(), wanted) {
+                (Some(_), _) => task,
+                (None, Some(bytes)) => Task::MakeSpare { bytes },
+                (None, None) => Task::Wait,
+            };
+        }
         if let Task::Rest = task {
             let end = state.disk_mut(|front| (front.next_group, front.offset));
             if std::mem::replace(&mut self.looked_at, end) == end {
@@ -90,7 +120,8 @@ impl Housekeeping {
     }
 
     fn make_spare(&self, bytes: u64, shared: &Shared) {
-        let made = segment::make_spare(&self.dir, bytes);
+        let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
+        let made = there.and_then(|()| segment::make_spare(self.dir(), bytes));
         let mut state = shared.lock();
         let failed = state.disk_mut(|front| match &made {
             Ok(()) => {
@@ -105,7 +136,7 @@ impl Housekeeping {
         if failed == Some(true)
             && let Err(error) = &made
         {
-            tracing::error!(%error, dir = %self.dir.display(), "no room for another log segment; pushes are refused when this one is full");
+            tracing::error!(%error, dir = %self.dir().display(), "no room for another log segment; pushes are refused when this one is full");
         }
         shared.metrics.no_space.set(i64::from(made.is_err()));
         shared.room.notify_waiters();
@@ -117,11 +148,11 @@ impl Housekeeping {
 
     /// Writes anew what lives in the oldest segment, then lets the segment go.
     fn clean(&self, number: u32, bytes: &mut Vec<u8>, shared: &Shared) -> Result<(), LogError> {
-        let path = segment::path(&self.dir, number);
+        let path = segment::path(self.dir(), number);
         if shared.lock().core.usage.live.contains_key(&number) {
             reading::load(&path, bytes)?;
             let header = Header::decode(bytes, &path)?;
-            let mut at = HEADER_BYTES;
+            let mut at = header.bytes();
             while let Some(frame) = frame::open(bytes, at, header.nonce) {
                 self.rewrite(frame.records, number, at + frame::HEADER_BYTES, shared);
                 at += frame.bytes();
@@ -131,7 +162,7 @@ impl Housekeeping {
         state.turn(0, |core, turn| core.rewrite_keys(number, turn));
         if state.core.usage.live.contains_key(&number) {
             let why = "items that live in it were not found".to_owned();
-            return Err(LogError::Damaged { path, offset: 0, why, dir: self.dir.clone() });
+            return Err(LogError::Damaged { path, offset: 0, why, dir: self.dir().to_owned() });
         }
         let ticket = state.disk_mut(Front::ticket).flatten();
         shared.work.notify_all();
@@ -183,21 +214,29 @@ impl Housekeeping {
     }
 
     fn let_go(&self, number: u32, shared: &Shared) -> Result<(), LogError> {
-        let path = segment::path(&self.dir, number);
+        let path = segment::path(self.dir(), number);
+        // Whoever has the directory's place now may have a file of this name.
+        self.directory.check()?;
+        let group = shared.pen.get().map_or(0, |pen| writer::hold(pen).last_synced_group);
+        let mut head = self.head();
+        let Some(_no_backup) = head.keep_backups_out() else { return Ok(()) };
+        head.let_go_before(number.saturating_add(1), group)?;
+        drop(head);
         let (recycle, bytes) =
             shared.lock().disk_mut(|front| (front.wants_spare(), front.segment_bytes)).unwrap_or((false, 0));
         let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == bytes);
         let recycled = recycle && right_size;
         if recycled {
-            std::fs::rename(&path, segment::spare_path(&self.dir)).map_err(LogError::io("recycle", &path))?;
+            std::fs::rename(&path, segment::spare_path(self.dir()))
+                .map_err(LogError::io("recycle", &path))?;
         } else {
             match std::fs::remove_file(&path) {
                 // An earlier try came so far.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(LogError::io("remove", &path))?,
             }
         }
-        segment::sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
+        segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
         // Only now: one that stayed while those behind it went would look like damage at the next start.
         shared.lock().disk_mut(|front| {
             front.files.remove(&number);

@@ -4,6 +4,7 @@ mod clock;
 mod commands;
 pub mod durable;
 mod housekeeping;
+mod presence;
 mod turns;
 mod views;
 mod waiting;
@@ -14,6 +15,7 @@ use crate::engine::core::{Core, Journal, Turn};
 use crate::engine::item::Place;
 use crate::engine::queue::Queue;
 use crate::engine::record::Record;
+use crate::log::directory::Directory;
 use crate::log::front::Front;
 use crate::metrics::QueuedMetrics;
 use clock::Clock;
@@ -49,6 +51,10 @@ struct Shared {
     timer: Notify,
     changes: watch::Sender<u64>,
     closing: AtomicBool,
+    /// Something happened to the data directory: the writer looks whether it is still there.
+    suspect: AtomicBool,
+    /// The directory of a log on the disk.
+    directory: OnceLock<Arc<Directory>>,
     /// Waits end when it is cancelled.
     drain: CancellationToken,
     readiness: Readiness,
@@ -116,10 +122,29 @@ impl State {
             && front.is_full_for(bytes)
         {
             front.begin_segment();
-            self.core.checkpoint(&mut self.log);
+            self.checkpoint();
         }
         let mut turn = Turn { now_ms: self.clock.now_ms(), limits: &self.limits, journal: &mut self.log };
-        act(&mut self.core, &mut turn)
+        let result = act(&mut self.core, &mut turn);
+        let copied = self.core.take_copied();
+        if self.spills_now() {
+            for (queue, number, place) in copied {
+                self.disk_mut(|front| front.evict_when_written(queue, number, place));
+            }
+        }
+        result
+    }
+
+    /// True if further bodies have to leave the memory once they are on the disk.
+    fn spills_now(&self) -> bool {
+        self.limits.spills && self.core.usage.memory_bytes > self.limits.memory_bytes_max
+    }
+
+    /// Repeats what is known of every queue, so that the log can begin here.
+    fn checkpoint(&mut self) {
+        let began = self.disk_mut(|front| front.offset).unwrap_or_default();
+        self.core.checkpoint(&mut self.log);
+        self.disk_mut(|front| front.ends_after = front.offset + (front.offset - began));
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -152,6 +177,8 @@ impl Shared {
             timer: Notify::new(),
             changes: watch::Sender::new(0),
             closing: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
+            directory: OnceLock::new(),
             drain: around.drain,
             readiness: around.readiness,
             metrics: around.metrics,

@@ -1,14 +1,21 @@
 //! What those see who only look: queues, items, the engine's own figures.
 
-use super::{Shared, State};
-use crate::engine::contract::{EngineView, ItemView, Look, QueueView, Refusal};
-use crate::engine::core::Journal;
+use super::{Log, Shared, State};
+use crate::engine::contract::{EngineView, ItemView, Look, Looked, QueueView, Refusal};
+use crate::engine::core::{Core, Journal};
 use crate::engine::item::{Item, State as ItemState};
 use crate::engine::queue::Queue;
+use memchr::memmem::Finder;
+use std::borrow::Cow;
 use std::io;
 
 /// Items that are looked at under one hold of the lock: some tens of microseconds.
 const LOOKED_AT_ONCE: usize = 4096;
+/// Bytes of bodies that are searched under one hold of the lock, but for the last body.
+const BYTES_AT_ONCE: u64 = 64 << 10;
+/// What one request searches for a text.
+const SEARCHED_ITEMS_MAX: usize = 100_000;
+const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 
 impl Shared {
     pub(super) fn engine_view(&self, state: &mut State) -> EngineView {
@@ -27,6 +34,7 @@ pub(super) fn view(state: &State, queue: &Queue) -> QueueView {
         name: queue.name.clone(),
         verdict: queue.verdict(),
         sealed: queue.sealed,
+        paused: queue.paused,
         tallies: ItemState::ALL.map(|item_state| queue.tally(item_state)),
         failed: queue.failed(),
         bytes: queue.body_bytes(),
@@ -41,48 +49,128 @@ pub(super) fn view_of(state: &State, name: &str) -> Result<QueueView, Refusal> {
     Ok(view(state, state.core.queue(name)?))
 }
 
-/// Looks at some of the items behind `after`; returns behind which to go on, if more may be wanted. A million items that
-/// are not wanted hold up nobody.
-pub(super) fn look_on(
-    state: &mut State,
-    name: &str,
-    look: &Look,
+/// A look at a queue's items that goes on from where it was, so that a million of them delay nobody.
+#[derive(Debug)]
+pub(super) struct Search {
+    look: Look,
+    text: Option<Finder<'static>>,
+    /// The last item that was looked at.
     after: u64,
-    seen: &mut Vec<ItemView>,
-) -> Result<Option<u64>, Refusal> {
-    let mut room =
-        state.limits.answer_bytes_max.saturating_sub(seen.iter().map(|v| v.body.len() as u64).sum());
-    let mut left = look.limit.saturating_sub(seen.len());
-    let (mut wanted, mut next) = (Vec::new(), None);
-    for (count, item) in state.core.queue(name)?.items().iter_after(after).take(LOOKED_AT_ONCE).enumerate() {
-        if look.state.is_none_or(|state| state == item.state) {
-            let is_first = seen.is_empty() && wanted.is_empty();
-            if left == 0 || (u64::from(item.len) > room && !is_first) {
-                break;
-            }
-            (left, room) = (left - 1, room.saturating_sub(item.len.into()));
-            wanted.push(item.clone());
-        }
-        next = (count + 1 == LOOKED_AT_ONCE && left > 0).then_some(item.number);
-    }
-    for item in wanted {
-        seen.push(item_view(state, name, &item)?);
-    }
-    Ok(next)
+    /// The numbers of the items for the answer. Their bodies are read at the end, so that requests that take turns hold none.
+    found: Vec<u64>,
+    found_bytes: u64,
+    /// What was searched for the text.
+    searched_items: usize,
+    searched_bytes: u64,
 }
 
-/// An item with its body, wherever that is.
-pub(super) fn item_view(state: &mut State, name: &str, item: &Item) -> Result<ItemView, Refusal> {
+/// Whether a hold of the lock has come to its end.
+enum Step {
+    /// All items were looked at.
+    End,
+    /// There are more, but not in this answer.
+    Full,
+    /// Somebody else first.
+    Pause,
+}
+
+impl Search {
+    pub(super) fn new(look: Look) -> Search {
+        Search {
+            text: look.text.as_ref().map(|text| Finder::new(text.as_bytes()).into_owned()),
+            after: look.after.map_or(0, |id| id.number),
+            look,
+            found: Vec::new(),
+            found_bytes: 0,
+            searched_items: 0,
+            searched_bytes: 0,
+        }
+    }
+
+    /// Looks at some more items under one hold of the lock; returns what was found once that is all.
+    pub(super) fn go_on(&mut self, state: &mut State, name: &str) -> Result<Option<Looked>, Refusal> {
+        let next = match self.step(state, name)? {
+            Step::Pause => return Ok(None),
+            Step::Full => Some(state.core.id(self.after)),
+            Step::End => None,
+        };
+        let State { core, log, clock, .. } = state;
+        let queue = core.queue(name)?;
+        let mut items = Vec::with_capacity(self.found.len());
+        // An item may have changed since it was found.
+        let found = self.found.iter().filter_map(|number| queue.items().get(*number));
+        for item in found.filter(|item| self.is_in_state(item)) {
+            items.push(item_view(core, clock.now_ms(), queue, item, read_body(log, item)?));
+        }
+        Ok(Some(Looked { items, next }))
+    }
+
+    fn step(&mut self, state: &mut State, name: &str) -> Result<Step, Refusal> {
+        let (mut items, mut bytes) = (0, 0);
+        let State { core, log, limits, .. } = state;
+        let queue = core.queue(name)?;
+        let one =
+            self.look.key.as_ref().map(|key| queue.known(key).and_then(|number| queue.items().get(number)));
+        let from = self.after;
+        let all = one.is_none().then(|| queue.items().iter_after(from)).into_iter().flatten();
+        for item in one.flatten().into_iter().filter(|item| item.number > from).chain(all) {
+            if self.found.len() == self.look.limit || self.is_exhausted() {
+                return Ok(Step::Full);
+            }
+            if items == LOOKED_AT_ONCE || bytes > BYTES_AT_ONCE {
+                return Ok(Step::Pause);
+            }
+            items += 1;
+            if self.is_in_state(item) && self.has_text(item, log, &mut bytes)? {
+                let len = u64::from(item.len);
+                if self.found_bytes + len > limits.answer_bytes_max && !self.found.is_empty() {
+                    return Ok(Step::Full);
+                }
+                self.found_bytes += len;
+                self.found.push(item.number);
+            }
+            self.after = item.number;
+        }
+        Ok(Step::End)
+    }
+
+    fn is_in_state(&self, item: &Item) -> bool {
+        self.look.state.is_none_or(|wanted| wanted == item.state)
+    }
+
+    fn has_text(&mut self, item: &Item, log: &mut Log, bytes: &mut u64) -> Result<bool, Refusal> {
+        let Some(text) = &self.text else { return Ok(true) };
+        self.searched_items += 1;
+        self.searched_bytes += u64::from(item.len);
+        *bytes += u64::from(item.len);
+        let is_in = |bytes: &[u8]| text.find(bytes).is_some();
+        Ok(is_in(&read_body(log, item)?) || item.key().is_some_and(|key| is_in(key.as_bytes())))
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.searched_items >= SEARCHED_ITEMS_MAX || self.searched_bytes >= SEARCHED_BYTES_MAX
+    }
+}
+
+/// The item's body, wherever it is.
+pub(super) fn read_body<'a>(log: &mut Log, item: &'a Item) -> Result<Cow<'a, [u8]>, Refusal> {
     let unreadable = |e: io::Error| Refusal::Unavailable(format!("the item's body cannot be read: {e}"));
-    let body = match &item.body {
-        Some(body) => body.clone(),
-        None => state.log.read(item.place, item.len).map_err(unreadable)?,
-    };
-    let queue = state.core.queue(name)?;
+    match &item.body {
+        Some(body) => Ok(Cow::Borrowed(body)),
+        None => log.read(item.place, item.len).map(|body| body.into_vec().into()).map_err(unreadable),
+    }
+}
+
+pub(super) fn item_view(
+    core: &Core,
+    now_ms: u64,
+    queue: &Queue,
+    item: &Item,
+    body: Cow<'_, [u8]>,
+) -> ItemView {
     let when = queue.when(item.number);
-    let now_ms = state.clock.now_ms();
-    Ok(ItemView {
-        id: state.core.id(item.number),
+    ItemView {
+        id: core.id(item.number),
         state: item.state,
         attempts: item.attempts,
         pushed_ms: item.pushed_ms,
@@ -91,6 +179,6 @@ pub(super) fn item_view(state: &mut State, name: &str, item: &Item) -> Result<It
         due_ms: when.map(|when| when.at_ms.saturating_sub(now_ms)),
         worker: when.and_then(|when| when.worker.clone()),
         reason: item.reason().map(Into::into),
-        body,
-    })
+        body: body.into_owned().into(),
+    }
 }

@@ -24,8 +24,7 @@ pub(super) fn serve_waiters(state: &mut State, name: &str) {
             waiters.pop_front();
             continue;
         }
-        let has_work = |q: &Queue| q.next_ready().is_some() || q.count_next.is_some();
-        if !state.core.queue(name).is_ok_and(has_work) {
+        if !state.core.queue(name).is_ok_and(Queue::has_work) {
             break;
         }
         let items = try_lease(state, name, &waiter.request).unwrap_or_default();
@@ -82,6 +81,7 @@ fn answer(
         items,
         verdict: queue.verdict(),
         sealed: queue.sealed,
+        paused: queue.paused,
         ready: queue.tally(ItemState::Ready),
         delayed: queue.tally(ItemState::Delayed),
         leased: queue.tally(ItemState::Leased),

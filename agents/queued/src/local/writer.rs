@@ -3,12 +3,13 @@
 //! group to a thread and its answers back takes longer than a quick disk.
 
 use super::{Shared, State};
+use crate::log::directory::Directory;
 use crate::log::front::{Chunk, Front, Spare};
-use crate::log::segment::{self, Header};
+use crate::log::head::HeadFile;
+use crate::log::segment::{self, End, Header};
 use crate::log::{Durability, LogError, frame};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,15 +20,20 @@ const LINGER: Duration = Duration::from_millis(10);
 const QUICK: Duration = Duration::from_micros(500);
 /// Half of a sync that is not quick is what waiting for company may cost, and no more than this.
 const PATIENCE_MAX: Duration = Duration::from_millis(10);
+/// Between two looks at whether the directory is still there, while something is written.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
 /// Between two tries to write what could not be written.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) dir: PathBuf,
+    pub(super) directory: Arc<Directory>,
     pub(super) durability: Durability,
     pub(super) header: Header,
     pub(super) file: Arc<File>,
+    /// Of the last group that was written to the segment: the next segment says which one it continues.
+    pub(super) last_checksum: u32,
+    pub(super) head: Arc<Mutex<HeadFile>>,
     pub(super) last_synced_group: u64,
     /// Written, not yet synced; since when, and up to which group.
     pub(super) unsynced: Option<(Instant, u64)>,
@@ -38,6 +44,8 @@ pub(super) struct Writer {
     pub(super) took: Duration,
     /// What the event loop could not write: the thread's first work.
     pub(super) left: Option<Vec<Chunk>>,
+    /// When the directory was last found to be the one that was opened.
+    pub(super) looked: Option<Instant>,
 }
 
 /// The writer, for the thread and the event loop. Whoever has it may then lock the engine's state, not the other way round.
@@ -59,6 +67,11 @@ pub(super) fn run(pen: &Pen, shared: &Shared) {
                 }
             }
             Next::Sync => writer.sync_now(shared),
+            Next::Look => {
+                if !writer.at_last(shared, |writer| writer.look(shared)) {
+                    return;
+                }
+            }
             Next::Wait(state, left) => {
                 drop(writer);
                 match left {
@@ -75,6 +88,7 @@ pub(super) fn run(pen: &Pen, shared: &Shared) {
 enum Next<'a> {
     Write(Vec<Chunk>),
     Sync,
+    Look,
     Wait(MutexGuard<'a, State>, Option<Duration>),
     End,
 }
@@ -107,8 +121,17 @@ impl Writer {
 
     /// False when the engine is given up.
     fn write_at_last(&mut self, mut chunks: Vec<Chunk>, shared: &Shared) -> bool {
+        let written = self.at_last(shared, |writer| writer.write(&mut chunks, shared));
+        if written {
+            self.finish(chunks, shared);
+        }
+        written
+    }
+
+    /// Tries until it succeeds; false when the engine is given up.
+    fn at_last(&mut self, shared: &Shared, mut act: impl FnMut(&mut Writer) -> Result<(), LogError>) -> bool {
         let mut failed = false;
-        while let Err(error) = self.write(&mut chunks, shared) {
+        while let Err(error) = act(self) {
             failed = true;
             if !self.say_and_wait(&error, shared) {
                 return false;
@@ -119,7 +142,6 @@ impl Writer {
             shared.lock().disk_mut(|front| front.failing = None);
             shared.readiness.clear("log");
         }
-        self.finish(chunks, shared);
         true
     }
 
@@ -138,6 +160,9 @@ impl Writer {
             return Next::Write(chunks);
         }
         let closing = shared.closing.load(Ordering::Relaxed);
+        if shared.suspect.load(Ordering::Relaxed) {
+            return Next::Look;
+        }
         if let Some(left) = state.disk_mut(|front| self.patience_left(front, closing)).flatten() {
             return Next::Wait(state, Some(left));
         }
@@ -169,19 +194,23 @@ impl Writer {
 
     fn write(&mut self, chunks: &mut [Chunk], shared: &Shared) -> Result<(), LogError> {
         let began = Instant::now();
+        let looked = self.looked.is_some_and(|looked| began.duration_since(looked) <= LOOK_AFTER);
+        if !looked || shared.suspect.load(Ordering::Relaxed) {
+            self.look(shared)?;
+        }
         for chunk in &mut *chunks {
             if chunk.begins_segment && chunk.segment != self.header.number {
                 self.begin_segment(chunk, shared)?;
             }
-            if chunk.segment < self.header.number {
-                // An earlier try wrote it, and had it on the disk before it began the segment behind it.
+            if chunk.group <= self.last_synced_group {
+                // An earlier try wrote it, and had it on the disk before it came to the next segment.
                 continue;
             }
             let unsynced = chunk.group.saturating_sub(self.last_synced_group);
             let unsynced = u32::try_from(unsynced).unwrap_or(u32::MAX);
-            frame::seal(&mut chunk.bytes, self.header.nonce, chunk.group, unsynced);
-            let path = segment::path(&self.dir, chunk.segment);
-            self.file.write_all_at(&chunk.bytes, chunk.offset).map_err(LogError::io("write to", &path))?;
+            let checksum = frame::seal(&mut chunk.bytes, self.header.nonce, chunk.group, unsynced);
+            self.file.write_all_at(&chunk.bytes, chunk.offset).map_err(|e| self.failed("write to")(e))?;
+            self.last_checksum = checksum;
             shared.metrics.written_bytes.inc_by(chunk.bytes.len() as u64);
             self.unsynced = Some((self.unsynced.map_or(began, |(since, _)| since), chunk.group));
         }
@@ -196,9 +225,25 @@ impl Writer {
         Ok(())
     }
 
+    /// An error while the directory's path leads elsewhere: nothing may be promised then.
+    fn look(&mut self, shared: &Shared) -> Result<(), LogError> {
+        // Before the look: what happens meanwhile is worth another one.
+        shared.suspect.store(false, Ordering::Relaxed);
+        self.looked = None;
+        self.directory.check()?;
+        if self.file.metadata().map_err(|e| self.failed("look at")(e))?.nlink() == 0 {
+            return Err(LogError::Removed(segment::path(self.directory.path(), self.header.number)));
+        }
+        self.looked = Some(Instant::now());
+        Ok(())
+    }
+
+    fn failed(&self, what: &'static str) -> impl FnOnce(std::io::Error) -> LogError + use<> {
+        LogError::io(what, &segment::path(self.directory.path(), self.header.number))
+    }
+
     fn sync(&mut self, shared: &Shared) -> Result<(), LogError> {
-        let path = segment::path(&self.dir, self.header.number);
-        self.file.sync_data().map_err(LogError::io("sync", &path))?;
+        self.file.sync_data().map_err(|e| self.failed("sync")(e))?;
         shared.metrics.syncs.inc();
         if let Some((_, group)) = self.unsynced.take() {
             self.last_synced_group = group;
@@ -222,15 +267,17 @@ impl Writer {
     /// The old segment is on the disk as a whole before the next one exists.
     fn begin_segment(&mut self, chunk: &Chunk, shared: &Shared) -> Result<(), LogError> {
         self.sync(shared)?;
-        let header = Header {
-            nonce: fastrand::u32(1..),
-            number: chunk.segment,
-            epoch: self.header.epoch,
-            first_group: chunk.group,
-        };
-        let file = segment::begin(&self.dir, &header)
-            .map_err(LogError::io("begin", &segment::path(&self.dir, chunk.segment)))?;
-        (self.file, self.header) = (Arc::new(file), header);
+        self.look(shared)?;
+        let end = End { nonce: self.header.nonce, checksum: self.last_checksum };
+        let header = Header::new(chunk.segment, self.header.epoch, chunk.group, Some(end));
+        let dir = self.directory.path();
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        head.ensure()?;
+        let file = segment::begin(dir, &header)
+            .map_err(LogError::io("begin", &segment::path(dir, chunk.segment)))?;
+        head.begin(header.number, self.last_synced_group)?;
+        drop(head);
+        (self.file, self.header, self.last_checksum) = (Arc::new(file), header, 0);
         let file = self.file.clone();
         let mut state = shared.lock();
         state.disk_mut(|front| {

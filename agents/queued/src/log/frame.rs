@@ -15,6 +15,7 @@ pub const HEADER_BYTES: usize = 24;
 pub struct Frame<'a> {
     pub group: u64,
     pub unsynced: u32,
+    pub checksum: u32,
     pub records: &'a [u8],
 }
 
@@ -29,9 +30,9 @@ impl Frame<'_> {
     }
 }
 
-/// Fills in the header at the front of `bytes`, which hold the records behind it.
-pub fn seal(bytes: &mut [u8], nonce: u32, group: u64, unsynced: u32) {
-    let Some((header, records)) = bytes.split_at_mut_checked(HEADER_BYTES) else { return };
+/// Fills in the header at the front of `bytes`, before the records; returns the checksum.
+pub fn seal(bytes: &mut [u8], nonce: u32, group: u64, unsynced: u32) -> u32 {
+    let Some((header, records)) = bytes.split_at_mut_checked(HEADER_BYTES) else { return 0 };
     let len = u32::try_from(records.len()).unwrap_or(u32::MAX);
     let mut field = |at: usize, value: &[u8]| {
         if let Some(to) = header.get_mut(at..at + value.len()) {
@@ -46,6 +47,7 @@ pub fn seal(bytes: &mut [u8], nonce: u32, group: u64, unsynced: u32) {
     if let Some(to) = header.get_mut(4..8) {
         to.copy_from_slice(&checksum.to_le_bytes());
     }
+    checksum
 }
 
 /// The group that begins at `at`, if a whole and sound one does.
@@ -58,11 +60,12 @@ pub fn open(bytes: &[u8], at: usize, nonce: u32) -> Option<Frame<'_>> {
     let len = usize::try_from(word(8)?).ok()?;
     let begin = at + HEADER_BYTES;
     let records = bytes.get(begin..begin.checked_add(len)?)?;
-    if word(4)? != checksum(nonce, header.get(8..)?, records) {
+    let checksum = checksum(nonce, header.get(8..)?, records);
+    if word(4)? != checksum {
         return None;
     }
     let group = u64::from_le_bytes(header.get(12..20)?.try_into().ok()?);
-    Some(Frame { group, unsynced: word(20)?, records })
+    Some(Frame { group, unsynced: word(20)?, checksum, records })
 }
 
 /// The first whole group that begins at or behind `from`, wherever that is.

@@ -58,6 +58,9 @@ pub struct Front {
     /// Where the next group goes.
     pub offset: u64,
     pub segment_bytes: u64,
+    /// The present segment goes on at least until here: as much follows its checkpoint as that takes. Else checkpoints
+    /// could be most of what is written.
+    pub ends_after: u64,
     pub next_group: u64,
     pub pending: Vec<Chunk>,
     /// The buffer of the next group, empty.
@@ -144,7 +147,7 @@ impl Front {
     /// Whether a command of about so many bytes should begin a new segment.
     pub fn is_full_for(&self, bytes: u64) -> bool {
         self.offset > HEADER_BYTES as u64
-            && self.offset.saturating_add(bytes) > self.segment_bytes
+            && self.offset.saturating_add(bytes) > self.segment_bytes.max(self.ends_after)
             // Without a file to go on in, what is left of this one and its end is better than waiting.
             && self.spare == Spare::Ready
     }

@@ -5,14 +5,21 @@
 //! still live in it have been written anew at the end. Files are zero-filled or recycled before they are
 //! used: a sync then has no blocks to allocate, which makes it twice as fast.
 
+pub mod archive;
+pub mod backup;
+pub mod check;
+pub mod completeness;
+pub mod directory;
 pub mod frame;
 pub mod front;
+pub mod head;
 pub mod reading;
 pub mod repair;
+pub mod restore;
 pub mod segment;
 
 use kit::exit::{Exit, Fatal};
-use kit::lock::{Holder, Lock, Refused};
+use kit::lock::Holder;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,6 +58,25 @@ pub enum LogError {
     )]
     Damaged { path: PathBuf, offset: u64, why: String, dir: PathBuf },
     #[error(
+        "{path} {why}; `queued check {dir}` lists all that is wrong, `queued repair {dir}` keeps what can be read, \
+         `queued restore` brings back a backup"
+    )]
+    Incomplete { path: PathBuf, why: String, dir: PathBuf },
+    #[error(
+        "{dir} is in use by queued{holder}; stop it, or look at a backup: `queued backup {dir} --to FILE`"
+    )]
+    Busy { dir: PathBuf, holder: Holder },
+    #[error(
+        "{dir} does not lead to the directory that was opened ({why}); nothing is kept until that one is back"
+    )]
+    Gone { dir: PathBuf, why: String },
+    #[error("{0} was removed while it was in use; stop this queued, `queued repair` keeps what is left")]
+    Removed(PathBuf),
+    #[error("{0} is no data directory of queued: there is no log in it")]
+    NoLog(PathBuf),
+    #[error("{path} is no backup of queued: {why}")]
+    NoBackup { path: PathBuf, why: String },
+    #[error(
         "{path} was written in version {version} of the format, this queued reads version {known}; use a newer queued"
     )]
     Version { path: PathBuf, version: u32, known: u32 },
@@ -61,15 +87,27 @@ impl LogError {
         let path = path.to_owned();
         move |source| LogError::Io { what, path, source }
     }
+
+    /// Damage to a file of a data directory.
+    pub fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> LogError {
+        let dir = path.parent().unwrap_or(path).to_owned();
+        LogError::Damaged { path: path.to_owned(), offset, why: why.into(), dir }
+    }
 }
 
-/// What it is to the process.
+/// How the process exits.
 impl From<LogError> for Fatal {
     fn from(error: LogError) -> Fatal {
         let exit = match error {
-            LogError::InUse { .. } => Exit::TryAgain,
+            LogError::InUse { .. } | LogError::Busy { .. } => Exit::TryAgain,
             LogError::Io { .. } => Exit::System,
-            LogError::Damaged { .. } | LogError::Version { .. } => Exit::Failure,
+            LogError::Damaged { .. }
+            | LogError::Incomplete { .. }
+            | LogError::Gone { .. }
+            | LogError::Removed(_)
+            | LogError::NoLog(_)
+            | LogError::NoBackup { .. }
+            | LogError::Version { .. } => Exit::Failure,
         };
         let fatal = Fatal::new(exit, error.to_string());
         match error.source().map(ToString::to_string) {
@@ -77,14 +115,4 @@ impl From<LogError> for Fatal {
             None => fatal,
         }
     }
-}
-
-/// Only one process may have a directory.
-pub fn lock(dir: &Path) -> Result<Lock, LogError> {
-    std::fs::create_dir_all(dir).map_err(LogError::io("make", dir))?;
-    let path = dir.join("lock");
-    Lock::at(&path, 0o644).map_err(|refused| match refused {
-        Refused::Held(holder) => LogError::InUse { dir: dir.to_owned(), holder },
-        Refused::Io(error) => LogError::io("lock", &path)(error),
-    })
 }

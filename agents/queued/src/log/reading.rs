@@ -1,15 +1,17 @@
-//! Reading a log back into a state: strict about damage, forgiving about a torn end.
+//! Reading a log back into a state: strict about damage and gaps, forgiving about a torn end.
 
 use super::LogError;
+use super::completeness::Completeness;
 use super::frame::{self, Frame};
-use super::segment::{self, HEADER_BYTES, Header};
+use super::head::Head;
+use super::segment::{self, End, Header};
 use crate::engine::core::Core;
 use crate::engine::item::Place;
 use crate::engine::record::Record;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a directory holds.
+/// What a log holds.
 #[derive(Debug)]
 pub struct Found {
     pub core: Core,
@@ -18,6 +20,8 @@ pub struct Found {
     pub last: Header,
     /// Where the next group goes in the last segment.
     pub end: u64,
+    /// The checksum of the last group of the last segment, 0 if it has none.
+    pub end_checksum: u32,
     pub next_group: u64,
     /// Bytes of a last group that was never finished, and so never acknowledged.
     pub torn: Option<Torn>,
@@ -29,141 +33,246 @@ pub struct Torn {
     pub offset: u64,
 }
 
-/// A stretch that cannot be read.
+/// Something that cannot be read, or is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub path: PathBuf,
-    pub offset: u64,
+    /// Where in the file, if it is there.
+    pub offset: Option<u64>,
     pub why: String,
 }
 
-/// Reads all segments of a directory that has some.
-pub fn read(dir: &Path, numbers: &[u32], memory_bytes_max: u64, seed: u64) -> Result<Found, LogError> {
-    let first_damage = |damage: Damage| LogError::Damaged {
-        path: damage.path,
-        offset: damage.offset,
-        why: damage.why,
-        dir: dir.to_owned(),
-    };
-    read_with(dir, numbers, memory_bytes_max, seed, |damage| Err(first_damage(damage)))
+impl Damage {
+    pub fn error(self, dir: &Path) -> LogError {
+        let (path, why, dir) = (self.path, self.why, dir.to_owned());
+        match self.offset {
+            Some(offset) => LogError::Damaged { path, offset, why, dir },
+            None => LogError::Incomplete { path, why, dir },
+        }
+    }
 }
 
-/// The same, but every damage is shown to `on_damage`, which decides whether to go on behind it.
+/// Where the segments of a log come from, in their order.
+pub trait Source {
+    /// The directory or file that they are in, for messages.
+    fn place(&self) -> &Path;
+    fn head(&self) -> Option<Head>;
+    /// The number of the last one.
+    fn last(&self) -> Option<u32>;
+    /// Loads the next one; its number.
+    fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<u32>, LogError>;
+}
+
+/// The segments in a directory.
+#[derive(Debug)]
+pub struct Files {
+    dir: PathBuf,
+    head: Option<Head>,
+    numbers: Vec<u32>,
+    at: usize,
+}
+
+impl Files {
+    /// `None` if there is no log in the directory, or one in which nothing was ever kept.
+    pub fn of(dir: &Path, head: Option<Head>) -> Result<Option<Files>, LogError> {
+        let numbers = segment::list(dir)?;
+        if numbers.is_empty() && head.is_none_or(|head| head.newest == 0) {
+            return Ok(None);
+        }
+        Ok(Some(Files { dir: dir.to_owned(), head, numbers, at: 0 }))
+    }
+
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+}
+
+impl Source for Files {
+    fn place(&self) -> &Path {
+        &self.dir
+    }
+
+    fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    fn last(&self) -> Option<u32> {
+        self.numbers.last().copied()
+    }
+
+    fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<u32>, LogError> {
+        let Some(number) = self.numbers.get(self.at).copied() else { return Ok(None) };
+        self.at += 1;
+        load(&segment::path(&self.dir, number), bytes)?;
+        Ok(Some(number))
+    }
+}
+
+/// Reads a directory that must be whole; `None` if it has no log yet.
+pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<Found>, LogError> {
+    let Some(mut files) = Files::of(dir, Head::of(dir)?)? else { return Ok(None) };
+    let mut found = read_with(&mut files, memory_bytes_max, seed, |damage| Err(damage.error(dir)))?;
+    // What version 1 did not count.
+    found.core.settle_counters();
+    Ok(Some(found))
+}
+
+/// Reads all segments; each damage is shown to `on_damage`, which decides whether to go on after it.
 pub fn read_with(
-    dir: &Path,
-    numbers: &[u32],
+    source: &mut impl Source,
     memory_bytes_max: u64,
     seed: u64,
     mut on_damage: impl FnMut(Damage) -> Result<(), LogError>,
 ) -> Result<Found, LogError> {
-    let mut reading = Reading { core: None, next_group: None, seed, memory_bytes_max };
+    let place = source.place().to_owned();
+    let mut walk = Walk::new(&place, source.head());
+    let mut core = None;
     let mut segments = BTreeMap::new();
     let mut last = None;
     let mut bytes = Vec::new();
-    let mut expected = numbers.first().copied();
-    for &number in numbers {
-        let path = segment::path(dir, number);
-        if let Some(missing) = expected.filter(|expected| *expected != number) {
-            let why = format!("segment {missing} before it is missing");
-            on_damage(Damage { path: path.clone(), offset: 0, why })?;
-        }
-        expected = number.checked_add(1);
-        load(&path, &mut bytes)?;
+    let last_number = source.last();
+    while let Some(number) = source.next(&mut bytes)? {
         segments.insert(number, bytes.len() as u64);
-        let is_last = Some(&number) == numbers.last();
-        let header = match Header::decode(&bytes, &path) {
-            Ok(header) if header.number == number => header,
+        let Some(header) = walk.header(number, &bytes, &mut on_damage)? else { continue };
+        let core = core.get_or_insert_with(|| Core::reading(header.epoch, seed));
+        core.memory_bytes_max_while_reading = memory_bytes_max;
+        // Only in the last segment may a group be unfinished; in the others the next one says how far it went.
+        let is_last = Some(number) == last_number;
+        let end = walk.groups(&bytes, &header, is_last, &mut on_damage, |frame, at| {
+            apply(core, frame, at, header.number)
+        })?;
+        let torn = is_last && is_torn(&bytes, end.offset, header.nonce);
+        last = Some((header, end, torn));
+    }
+    walk.finish().map_or(Ok(()), &mut on_damage)?;
+    let (Some((last, end, torn)), Some(mut core)) = (last, core) else {
+        let damage =
+            Damage { path: place.clone(), offset: Some(0), why: "no segment can be read".to_owned() };
+        on_damage(damage.clone())?;
+        return Err(damage.error(&place));
+    };
+    core.finish_reading();
+    for imbalance in core.imbalances() {
+        on_damage(Damage { path: place.clone(), offset: None, why: format!("is incomplete: {imbalance}") })?;
+    }
+    let next_group = walk.next_group.unwrap_or(last.first_group);
+    let offset = end.offset as u64;
+    let torn = torn.then(|| Torn { path: segment::path(&place, last.number), offset });
+    Ok(Found { core, segments, last, end: offset, end_checksum: end.checksum, next_group, torn })
+}
+
+fn apply(core: &mut Core, frame: &Frame<'_>, at: usize, segment: u32) -> Result<(), String> {
+    for record in Record::decode_all(frame.records) {
+        let (record, body) = record.map_err(|e| e.to_string())?;
+        let offset = u32::try_from(at + frame::HEADER_BYTES + body).map_err(|e| e.to_string())?;
+        core.apply(&record, Place { segment, offset });
+    }
+    Ok(())
+}
+
+/// A way through the segments of a log, from group to group.
+#[derive(Debug)]
+pub struct Walk {
+    place: PathBuf,
+    completeness: Completeness,
+    pub next_group: Option<u64>,
+}
+
+/// The end of the last whole group of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupsEnd {
+    pub offset: usize,
+    pub checksum: u32,
+}
+
+impl Walk {
+    pub fn new(place: &Path, head: Option<Head>) -> Walk {
+        Walk { place: place.to_owned(), completeness: Completeness::new(place, head), next_group: None }
+    }
+
+    /// The header of the next segment, if it can be read.
+    pub fn header(
+        &mut self,
+        number: u32,
+        bytes: &[u8],
+        on_damage: &mut impl FnMut(Damage) -> Result<(), LogError>,
+    ) -> Result<Option<Header>, LogError> {
+        let path = segment::path(&self.place, number);
+        self.completeness.file(number).map_or(Ok(()), &mut *on_damage)?;
+        match Header::decode(bytes, &path) {
+            Ok(header) if header.number == number => {
+                let continues = self.next_group == Some(header.first_group);
+                self.completeness.header(&header, continues).map_or(Ok(()), on_damage)?;
+                Ok(Some(header))
+            }
             Ok(_) => {
                 let why = "it holds another segment's number".to_owned();
-                on_damage(Damage { path, offset: 0, why })?;
-                continue;
+                on_damage(Damage { path, offset: Some(0), why }).map(|()| None)
             }
             Err(LogError::Damaged { offset, why, .. }) => {
-                on_damage(Damage { path, offset, why })?;
-                continue;
+                on_damage(Damage { path, offset: Some(offset), why }).map(|()| None)
             }
-            Err(error) => return Err(error),
-        };
-        // Only in the last segment may a group be unfinished; in the others the next one says how far it went.
-        let end = reading.segment(&bytes, &header, &path, is_last, &mut on_damage)?;
-        last = Some((header, end, path));
+            Err(error) => Err(error),
+        }
     }
-    let Some((last, end, path)) = last else {
-        let damage = Damage { path: dir.to_owned(), offset: 0, why: "no segment can be read".to_owned() };
-        on_damage(damage.clone())?;
-        let Damage { path, offset, why } = damage;
-        return Err(LogError::Damaged { path, offset, why, dir: dir.to_owned() });
-    };
-    let mut core = reading.core.unwrap_or_else(|| Core::reading(last.epoch, seed));
-    core.finish_reading();
-    let next_group = reading.next_group.unwrap_or(last.first_group);
-    let torn = is_torn(&bytes, end, last.nonce).then_some(Torn { path, offset: end as u64 });
-    Ok(Found { core, segments, last, end: end as u64, next_group, torn })
-}
 
-struct Reading {
-    core: Option<Core>,
-    next_group: Option<u64>,
-    seed: u64,
-    memory_bytes_max: u64,
-}
-
-impl Reading {
-    /// Applies the groups of one segment; returns where they end.
-    fn segment(
+    /// Shows the groups of one segment to `on_group`; returns where they end.
+    pub fn groups(
         &mut self,
         bytes: &[u8],
         header: &Header,
-        path: &Path,
         is_last: bool,
         on_damage: &mut impl FnMut(Damage) -> Result<(), LogError>,
-    ) -> Result<usize, LogError> {
-        let seed = self.seed;
-        self.core.get_or_insert_with(|| Core::reading(header.epoch, seed)).memory_bytes_max_while_reading =
-            self.memory_bytes_max;
-        let damage =
-            |offset: usize, why: String| Damage { path: path.to_owned(), offset: offset as u64, why };
+        mut on_group: impl FnMut(&Frame<'_>, usize) -> Result<(), String>,
+    ) -> Result<GroupsEnd, LogError> {
+        let path = segment::path(&self.place, header.number);
+        let damage = |offset: usize, why: String| {
+            let offset = Some(offset as u64);
+            Damage { path: path.clone(), offset, why }
+        };
         if let Some(expected) = self.next_group.filter(|next| *next != header.first_group) {
             let first = header.first_group;
             on_damage(damage(0, format!("groups {expected} to {first} before it are missing")))?;
         }
-        self.next_group = Some(header.first_group);
-        let mut at = HEADER_BYTES;
+        let mut next = header.first_group;
+        let mut end = GroupsEnd { offset: header.bytes(), checksum: 0 };
+        let mut whole = true;
         loop {
-            let next = self.next_group.unwrap_or_default();
-            if let Some(frame) = frame::open(bytes, at, header.nonce).filter(|frame| frame.group == next) {
-                self.group(&frame, at, header.number)
-                    .map_err(|why| damage(at, why))
+            if let Some(frame) =
+                frame::open(bytes, end.offset, header.nonce).filter(|frame| frame.group == next)
+            {
+                next = frame.group + 1;
+                on_group(&frame, end.offset)
+                    .map_err(|why| damage(end.offset, why))
                     .or_else(&mut *on_damage)?;
-                at += frame.bytes();
+                end = GroupsEnd { offset: end.offset + frame.bytes(), checksum: frame.checksum };
                 continue;
             }
-            // Nothing more, or a hole? A group behind the hole tells, if what is missing had to be on the disk
+            // Nothing more, or a hole? A group after the hole tells, if what is missing had to be on the disk
             // when it was written.
-            let Some((found, frame)) = frame::find(bytes, at, header.nonce) else { return Ok(at) };
+            let Some((found, frame)) = frame::find(bytes, end.offset, header.nonce) else { break };
             if is_last && frame.synced() < next {
-                return Ok(at);
+                break;
             }
+            whole = false;
             let why = format!("the checksum is wrong; the next sound group is at byte {found}");
-            on_damage(damage(at, why))?;
-            self.next_group = Some(frame.group);
-            at = found;
+            on_damage(damage(end.offset, why))?;
+            next = frame.group;
+            end.offset = found;
         }
+        self.next_group = Some(next);
+        let ended = End { nonce: header.nonce, checksum: end.checksum };
+        self.completeness.end(whole.then_some(ended));
+        Ok(end)
     }
 
-    fn group(&mut self, frame: &Frame<'_>, at: usize, segment: u32) -> Result<(), String> {
-        self.next_group = Some(frame.group + 1);
-        let Some(core) = &mut self.core else { return Ok(()) };
-        for record in Record::decode_all(frame.records) {
-            let (record, body) = record.map_err(|e| e.to_string())?;
-            let offset = u32::try_from(at + frame::HEADER_BYTES + body).map_err(|e| e.to_string())?;
-            core.apply(&record, Place { segment, offset });
-        }
-        Ok(())
+    /// What is missing after the last segment.
+    pub fn finish(&self) -> Option<Damage> {
+        self.completeness.finish(self.next_group.unwrap_or_default())
     }
 }
 
-/// Whether a group was begun behind the last whole one. What a recycled file held before carries other nonces.
+/// True if a group was begun after the last whole one. What a recycled file held before carries other nonces.
 fn is_torn(bytes: &[u8], end: usize, nonce: u32) -> bool {
     bytes.get(end..end + 4) == Some(&nonce.to_le_bytes()) || frame::find(bytes, end, nonce).is_some()
 }

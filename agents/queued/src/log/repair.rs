@@ -1,179 +1,217 @@
-//! `queued check` and `queued repair`: telling all damage, and keeping what can be read.
+//! `queued repair`: keeps what can be read of a damaged directory, and says what was lost.
 
-use super::reading::{self, Damage, Found};
-use super::segment::{self, HEADER_BYTES, Header};
-use super::{LogError, frame, lock};
+use super::check::{examine, files, no_directory, say};
+use super::directory::Directory;
+use super::head::{self, Head, HeadFile};
+use super::reading::{Found, Source};
+use super::segment::{self, End, Header};
+use super::{LogError, frame};
 use crate::engine::contract::Limits;
-use crate::engine::core::{Core, Journal, Turn};
+use crate::engine::core::{Balance, Core, Imbalance, Journal, Turn};
 use crate::engine::item::Place;
 use crate::engine::record::Record;
-use kit::exit::{Exit, Fatal};
-use kit::lock::Lock;
+use kit::exit::Fatal;
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Groups of a repaired log: large enough to be few, small enough for the memory.
 const GROUP_BYTES: usize = 1 << 20;
-
-fn say(line: &str) {
-    // A reader that went away is no failure.
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-fn tell(damage: &Damage) {
-    say(&format!("damage: {} at byte {}: {}", damage.path.display(), damage.offset, damage.why));
-}
-
-fn summary(found: &Found) {
-    for queue in found.core.queues() {
-        let (items, dead) = (queue.backlog(), queue.tally(crate::engine::item::State::Dead));
-        say(&format!("queue {}: {items} items, {dead} dead", queue.name));
-    }
-    if let Some(torn) = &found.torn {
-        let (path, at) = (torn.path.display(), torn.offset);
-        say(&format!("unfinished end: {path} at byte {at}; never acknowledged, the next start cuts it"));
-    }
-}
-
-/// Tells what is there and each damaged place, and how many those are. The log is nobody else's while the lock is held.
-fn examine(dir: &Path) -> Result<(Lock, Found, u64), Fatal> {
-    if !dir.is_dir() {
-        return Err(Fatal::new(Exit::Failure, format!("{} is no directory", dir.display())));
-    }
-    let lock = lock(dir)?;
-    let mut count = 0;
-    let found = reading::read_with(dir, &segment::list(dir)?, u64::MAX, 1, |damage| {
-        count += 1;
-        tell(&damage);
-        Ok(())
-    })?;
-    summary(&found);
-    Ok((lock, found, count))
-}
-
-/// Exit 0 when the log is sound, 1 when it is damaged.
-pub fn check(dir: &Path) -> Result<(), Fatal> {
-    let (_lock, _, count) = examine(dir)?;
-    if count == 0 {
-        say("sound");
-        return Ok(());
-    }
-    let dir = dir.display();
-    let hint = format!("{count} damaged places in {dir}; `queued repair {dir}` keeps what can be read");
-    Err(Fatal::new(Exit::Failure, hint))
-}
+/// Its segments: each is read as a whole.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bodies beyond this are read again when they are copied.
+const MEMORY_BYTES: u64 = 256 << 20;
 
 /// Writes a new log of all that can be read, and puts the old files aside.
 pub fn repair(dir: &Path) -> Result<(), Fatal> {
-    let (_lock, mut found, count) = examine(dir)?;
+    if !dir.is_dir() {
+        return Err(no_directory(dir));
+    }
+    // Before anything is written: it may be no directory of ours.
+    files(dir)?;
+    let _directory = Directory::lock(dir)?;
+    let mut files = files(dir)?;
+    let (mut found, count) = examine(&mut files, MEMORY_BYTES)?;
     if count == 0 {
         say("sound: nothing to repair");
         return Ok(());
     }
-    let aside = rewrite(dir, &mut found)?;
+    let lost: Vec<Imbalance> = found.core.imbalances().collect();
+    found.core.settle_counters();
+    let aside = rewrite(dir, files.numbers(), files.head(), &mut found)?;
+    for Imbalance { queue, balance, .. } in lost {
+        match balance {
+            Balance::Even => {}
+            Balance::Missing(items) => say(&format!("queue {queue}: items lost: {items}")),
+            Balance::Surplus(items) => {
+                say(&format!("queue {queue}: items that were done and come again: {items}"))
+            }
+        }
+    }
     say(&format!("repaired; the old files are in {}", aside.display()));
     Ok(())
 }
 
-/// The new log is a single segment with the number after the last, complete before the old ones go aside.
-fn rewrite(dir: &Path, found: &mut Found) -> Result<PathBuf, LogError> {
-    let old = segment::list(dir)?;
-    let number = old.last().map_or(1, |last| last + 1);
-    let header = Header {
-        nonce: fastrand::u32(1..),
-        number,
-        epoch: found.core.epoch,
-        first_group: found.next_group + 1,
-    };
-    let path = dir.join("repaired");
-    let file = File::create(&path).map_err(LogError::io("make", &path))?;
-    let mut sink = Sink {
-        file,
-        header,
-        at: HEADER_BYTES as u64,
-        group: header.first_group,
-        bytes: Vec::new(),
-        failed: None,
-    };
-    sink.begin_group();
-    sink.file.write_all_at(&header.encode(), 0).map_err(LogError::io("write to", &path))?;
-    copy(&mut found.core, &mut sink);
-    sink.end_group();
-    if let Some(error) = sink.failed {
-        return Err(LogError::io("write to", &path)(error));
+/// The new segments have the numbers after the last; they are complete before the old ones go aside, the oldest first. The
+/// head comes last: without it nothing starts.
+fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Result<PathBuf, LogError> {
+    let known = old.iter().copied().chain(head.map(|head| head.newest)).max();
+    let number = known.map_or(1, |last| last.saturating_add(1));
+    let new = dir.join("repaired");
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(LogError::io("remove", &new))?;
     }
-    sink.file.sync_all().map_err(LogError::io("sync", &path))?;
+    std::fs::create_dir(&new).map_err(LogError::io("make", &new))?;
+    let first_group = found.next_group.max(head.map_or(0, |head| head.group)).saturating_add(1);
+    let header = Header::new(number, found.core.epoch, first_group, None);
+    let mut copy = Copy::begin(dir, &new, header)?;
+    copy.all(&mut found.core)?;
+    let Copy { header: last, group, .. } = copy;
 
     let aside = dir.join(format!("damaged-{number:010}"));
     std::fs::create_dir(&aside).map_err(LogError::io("make", &aside))?;
-    std::fs::rename(&path, segment::path(dir, number)).map_err(LogError::io("rename", &path))?;
-    for old in old {
-        let from = segment::path(dir, old);
-        let to = aside.join(from.file_name().unwrap_or_default());
-        std::fs::rename(&from, to).map_err(LogError::io("put aside", &from))?;
+    for number in number..=last.number {
+        let from = segment::path(&new, number);
+        std::fs::rename(&from, segment::path(dir, number)).map_err(LogError::io("rename", &from))?;
     }
-    segment::sync_name(dir, &sink.file).map_err(LogError::io("sync", dir))?;
+    let put_aside = |from: PathBuf| {
+        let to = aside.join(from.file_name().unwrap_or_default());
+        std::fs::rename(&from, to).map_err(LogError::io("put aside", &from))
+    };
+    for old in old {
+        put_aside(segment::path(dir, *old))?;
+    }
+    if head::path(dir).exists() {
+        put_aside(head::path(dir))?;
+    }
+    std::fs::remove_dir(&new).map_err(LogError::io("remove", &new))?;
+    let head = Head { epoch: last.epoch, oldest: number, newest: last.number, group: group - 1 };
+    HeadFile::open(dir, head)?.ensure()?;
     Ok(aside)
 }
 
-fn copy(core: &mut Core, sink: &mut Sink) {
-    core.checkpoint(sink);
-    let items: Vec<(u32, u64, Place)> = core
-        .queues()
-        .flat_map(|queue| queue.items().iter().map(|item| (queue.number, item.number, item.place)))
-        .collect();
-    for (queue, number, place) in items {
-        let body = core.queue_by_number(queue).and_then(|q| q.items().get(number)?.body.clone());
-        core.rewrite(queue, number, place, &body.unwrap_or_default(), sink);
-        if sink.bytes.len() > GROUP_BYTES {
-            sink.end_group();
-            sink.begin_group();
-        }
-    }
-    let limits = Limits {
-        queues_max: usize::MAX,
-        memory_bytes_max: u64::MAX,
-        spills: true,
-        answer_bytes_max: u64::MAX,
-    };
-    core.rewrite_keys(u32::MAX, &mut Turn { now_ms: 0, limits: &limits, journal: sink });
-}
-
-/// Writes groups straight into a file.
-struct Sink {
+/// Writes groups straight into the files of a new log.
+struct Copy<'a> {
+    /// Where the old segments are.
+    old: &'a Path,
+    old_files: HashMap<u32, File>,
+    new: &'a Path,
     file: File,
     header: Header,
     at: u64,
     group: u64,
+    last_checksum: u32,
     bytes: Vec<u8>,
-    failed: Option<std::io::Error>,
 }
 
-impl Sink {
-    fn begin_group(&mut self) {
-        self.bytes.clear();
-        self.bytes.resize(frame::HEADER_BYTES, 0);
+impl<'a> Copy<'a> {
+    fn begin(old: &'a Path, new: &'a Path, header: Header) -> Result<Copy<'a>, LogError> {
+        Ok(Copy {
+            old,
+            old_files: HashMap::new(),
+            new,
+            file: begin_file(new, &header)?,
+            header,
+            at: header.bytes() as u64,
+            group: header.first_group,
+            last_checksum: 0,
+            bytes: vec![0; frame::HEADER_BYTES],
+        })
     }
 
-    fn end_group(&mut self) {
-        frame::seal(&mut self.bytes, self.header.nonce, self.group, 1);
-        if let Err(error) = self.file.write_all_at(&self.bytes, self.at) {
-            self.failed.get_or_insert(error);
+    fn all(&mut self, core: &mut Core) -> Result<(), LogError> {
+        core.checkpoint(self);
+        let items: Vec<(u32, u64, Place)> = core
+            .queues()
+            .flat_map(|queue| queue.items().iter().map(|item| (queue.number, item.number, item.place)))
+            .collect();
+        for (queue, number, place) in items {
+            let item = core.queue_by_number(queue).and_then(|queue| queue.items().get(number));
+            let Some((body, len)) = item.map(|item| (item.body.clone(), item.len)) else { continue };
+            let body = match body {
+                Some(body) => body,
+                None => {
+                    let path = segment::path(self.old, place.segment);
+                    self.read(place, len).map_err(LogError::io("read", &path))?
+                }
+            };
+            core.rewrite(queue, number, place, &body, self);
+            if self.bytes.len() > GROUP_BYTES {
+                self.end_group()?;
+                if self.at > SEGMENT_BYTES {
+                    self.next_segment()?;
+                    core.checkpoint(self);
+                }
+            }
         }
+        let limits = Limits {
+            queues_max: usize::MAX,
+            checkpoint_bytes_max: u64::MAX,
+            memory_bytes_max: u64::MAX,
+            spills: true,
+            answer_bytes_max: u64::MAX,
+        };
+        core.rewrite_keys(u32::MAX, &mut Turn { now_ms: 0, limits: &limits, journal: self });
+        self.end_group()?;
+        self.finish_file()
+    }
+
+    fn path(&self) -> PathBuf {
+        segment::path(self.new, self.header.number)
+    }
+
+    fn finish_file(&self) -> Result<(), LogError> {
+        self.file.sync_all().map_err(LogError::io("sync", &self.path()))?;
+        segment::sync_name(self.new, &self.file).map_err(LogError::io("sync", self.new))
+    }
+
+    fn next_segment(&mut self) -> Result<(), LogError> {
+        self.finish_file()?;
+        let end = End { nonce: self.header.nonce, checksum: self.last_checksum };
+        let Header { number, epoch, .. } = self.header;
+        self.header = Header::new(number.saturating_add(1), epoch, self.group, Some(end));
+        self.file = begin_file(self.new, &self.header)?;
+        self.at = self.header.bytes() as u64;
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), LogError> {
+        self.last_checksum = frame::seal(&mut self.bytes, self.header.nonce, self.group, 1);
+        self.file.write_all_at(&self.bytes, self.at).map_err(LogError::io("write to", &self.path()))?;
         self.at += self.bytes.len() as u64;
         self.group += 1;
+        self.bytes.truncate(frame::HEADER_BYTES);
+        Ok(())
     }
 }
 
-impl Journal for Sink {
+fn begin_file(dir: &Path, header: &Header) -> Result<File, LogError> {
+    let path = segment::path(dir, header.number);
+    let make = || {
+        let file = File::create(&path)?;
+        file.write_all_at(&header.encode(), 0)?;
+        Ok(file)
+    };
+    make().map_err(LogError::io("make", &path))
+}
+
+impl Journal for Copy<'_> {
     fn append(&mut self, record: &Record<'_>) -> Place {
         let body = record.encode(&mut self.bytes) as u64;
         Place { segment: self.header.number, offset: u32::try_from(self.at + body).unwrap_or(u32::MAX) }
     }
 
-    fn read(&mut self, _: Place, _: u32) -> std::io::Result<Box<[u8]>> {
-        Err(std::io::ErrorKind::Unsupported.into())
+    fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+        let file = match self.old_files.entry(place.segment) {
+            std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(File::open(segment::path(self.old, place.segment))?)
+            }
+        };
+        let mut body = vec![0; len as usize].into_boxed_slice();
+        file.read_exact_at(&mut body, u64::from(place.offset))?;
+        Ok(body)
     }
 }

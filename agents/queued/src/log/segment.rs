@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! "nodecrew queued\n" | version u32 | nonce u32 | number u32 | checksum u32 | epoch u64 | first group u64
+//!   and since version 2 | nonce of the previous segment u32 | checksum of its last group u32
 //! ```
+//! The last two are 0 in a segment without a predecessor. With them a segment that was exchanged is noticed; which
+//! segments there must be is in the [`super::head`].
 
 use super::LogError;
 use kit::disk::still_takes_changes;
@@ -12,33 +15,67 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub const VERSION: u32 = 1;
-pub const HEADER_BYTES: usize = 48;
+/// Of the segments that are begun now; those of version 1 are read.
+pub const VERSION: u32 = 2;
+/// Of this version.
+pub const HEADER_BYTES: usize = 56;
+const HEADER_BYTES_1: usize = 48;
 const MAGIC: &[u8; 16] = b"nodecrew queued\n";
 const FILL_BYTES: usize = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    pub version: u32,
     pub nonce: u32,
     pub number: u32,
     /// The first half of every id.
     pub epoch: u64,
     /// The number of the first group in it.
     pub first_group: u64,
+    pub previous: Option<End>,
+}
+
+/// How a segment ends: what the next one continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The segment's.
+    pub nonce: u32,
+    /// Of its last group, 0 without one.
+    pub checksum: u32,
 }
 
 impl Header {
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        let mut rest = bytes.as_mut_slice();
-        // Writing into a slice that is large enough cannot fail.
-        let _ = rest.write_all(MAGIC);
-        let _ = rest.write_all(&VERSION.to_le_bytes());
-        let _ = rest.write_all(&self.nonce.to_le_bytes());
-        let _ = rest.write_all(&self.number.to_le_bytes());
-        let _ = rest.write_all(&self.checksum().to_le_bytes());
-        let _ = rest.write_all(&self.epoch.to_le_bytes());
-        let _ = rest.write_all(&self.first_group.to_le_bytes());
+    /// Of a new segment.
+    pub fn new(number: u32, epoch: u64, first_group: u64, previous: Option<End>) -> Header {
+        Header { version: VERSION, nonce: fastrand::u32(1..), number, epoch, first_group, previous }
+    }
+
+    /// Bytes before the first group.
+    pub fn bytes(&self) -> usize {
+        if self.version == 1 { HEADER_BYTES_1 } else { HEADER_BYTES }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.bytes());
+        bytes.extend(MAGIC);
+        bytes.extend(self.version.to_le_bytes());
+        bytes.extend(self.nonce.to_le_bytes());
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.checksum().to_le_bytes());
+        bytes.extend(self.epoch.to_le_bytes());
+        bytes.extend(self.first_group.to_le_bytes());
+        if self.version > 1 {
+            bytes.extend(self.previous_bytes());
+        }
+        bytes
+    }
+
+    fn previous_bytes(&self) -> [u8; 8] {
+        let End { nonce, checksum } = self.previous.unwrap_or(End { nonce: 0, checksum: 0 });
+        let mut bytes = [0; 8];
+        let (first, second) = bytes.split_at_mut(4);
+        first.copy_from_slice(&nonce.to_le_bytes());
+        second.copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
@@ -48,17 +85,16 @@ impl Header {
         hasher.update(&self.number.to_le_bytes());
         hasher.update(&self.epoch.to_le_bytes());
         hasher.update(&self.first_group.to_le_bytes());
+        if self.version > 1 {
+            hasher.update(&self.version.to_le_bytes());
+            hasher.update(&self.previous_bytes());
+        }
         hasher.finalize()
     }
 
     /// Reads the header of a segment's bytes.
     pub fn decode(bytes: &[u8], path: &Path) -> Result<Header, LogError> {
-        let damaged = |why: &str| LogError::Damaged {
-            path: path.to_owned(),
-            offset: 0,
-            why: why.to_owned(),
-            dir: path.parent().unwrap_or(path).to_owned(),
-        };
+        let damaged = |why: &str| LogError::damaged(path, 0, why);
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         if bytes.get(..16) != Some(MAGIC) {
@@ -66,15 +102,22 @@ impl Header {
         }
         let short = || damaged("the header is cut");
         let version = word(16).ok_or_else(short)?;
-        if version != VERSION {
+        if version == 0 || version > VERSION {
             return Err(LogError::Version { path: path.to_owned(), version, known: VERSION });
         }
-        let header = Header {
+        let mut header = Header {
+            version,
             nonce: word(20).ok_or_else(short)?,
             number: word(24).ok_or_else(short)?,
             epoch: long(32).ok_or_else(short)?,
             first_group: long(40).ok_or_else(short)?,
+            previous: None,
         };
+        if version > 1 {
+            let (nonce, checksum) = (word(48).ok_or_else(short)?, word(52).ok_or_else(short)?);
+            let end = End { nonce, checksum };
+            header.previous = (end != End { nonce: 0, checksum: 0 }).then_some(end);
+        }
         if word(28) != Some(header.checksum()) {
             return Err(damaged("the header's checksum is wrong"));
         }
@@ -83,7 +126,16 @@ impl Header {
 }
 
 pub fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(format!("{number:010}.log"))
+    dir.join(name(number))
+}
+
+pub fn name(number: u32) -> String {
+    format!("{number:010}.log")
+}
+
+/// The segment that has this name.
+pub fn number_of(name: &str) -> Option<u32> {
+    name.strip_suffix(".log").filter(|digits| digits.len() == 10)?.parse().ok()
 }
 
 /// The one file that waits to become a segment.
@@ -96,9 +148,7 @@ pub fn list(dir: &Path) -> Result<Vec<u32>, LogError> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("list", dir))? {
         let name = entry.map_err(LogError::io("list", dir))?.file_name();
-        let number =
-            name.to_str().and_then(|name| name.strip_suffix(".log")).filter(|digits| digits.len() == 10);
-        numbers.extend(number.and_then(|digits| digits.parse::<u32>().ok()));
+        numbers.extend(name.to_str().and_then(number_of));
     }
     numbers.sort_unstable();
     Ok(numbers)
@@ -170,17 +220,19 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_was_written_and_a_broken_one_is_named() {
-        let header = Header { nonce: 1, number: 2, epoch: 3, first_group: 4 };
-        let bytes = header.encode();
         let path = Path::new("/data/0000000002.log");
-        assert_eq!(Header::decode(&bytes, path).unwrap(), header);
-        for bit in 0..bytes.len() * 8 {
-            let mut bad = bytes;
-            bad[bit / 8] ^= 1 << (bit % 8);
-            let error = Header::decode(&bad, path).unwrap_err().to_string();
-            assert!(error.contains("/data/0000000002.log"), "bit {bit}: {error}");
+        let second = Header::new(2, 3, 4, Some(End { nonce: 5, checksum: 0 }));
+        for header in [second, Header { version: 1, previous: None, ..second }, Header::new(2, 3, 1, None)] {
+            let bytes = header.encode();
+            assert_eq!((bytes.len(), Header::decode(&bytes, path).unwrap()), (header.bytes(), header));
+            for bit in 0..bytes.len() * 8 {
+                let mut bad = bytes.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                let error = Header::decode(&bad, path).unwrap_err().to_string();
+                assert!(error.contains("/data/0000000002.log"), "bit {bit}: {error}");
+            }
+            assert!(Header::decode(&bytes[..bytes.len() - 1], path).is_err());
         }
-        assert!(Header::decode(&bytes[..30], path).is_err());
     }
 
     #[test]
@@ -188,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         make_spare(dir.path(), 100_000).unwrap();
         assert!(has_spare(dir.path(), 100_000) && !has_spare(dir.path(), 100_001));
-        let header = Header { nonce: 1, number: 7, epoch: 3, first_group: 4 };
+        let header = Header::new(7, 3, 4, None);
         begin(dir.path(), &header).unwrap();
         assert_eq!(list(dir.path()).unwrap(), [7]);
         let bytes = std::fs::read(path(dir.path(), 7)).unwrap();

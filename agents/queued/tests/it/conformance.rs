@@ -85,8 +85,8 @@ async fn an_item_rests_dies_and_is_redriven(engine: impl Engine) {
     assert_eq!(engine.settle("q", end(&first, nack(Some(0)))).await.unwrap(), [Settled::Done]);
     let second = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     assert_eq!(engine.settle("q", end(&second, nack(None))).await.unwrap(), [Settled::Dead]);
-    let dead = Look { state: Some(State::Dead), limit: 10, after: None };
-    let dead = engine.look("q", dead).await.unwrap();
+    let dead = Look { state: Some(State::Dead), limit: 10, ..Look::default() };
+    let dead = engine.look("q", dead).await.unwrap().items;
     assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (2, Some("r")));
     assert_eq!(engine.queue("q").await.unwrap().verdict, Verdict::Drained);
     assert_eq!(engine.queue("q").await.unwrap().failed, 1);
@@ -152,6 +152,76 @@ async fn a_sealed_queue_without_items_is_drained(engine: impl Engine) {
         assert_eq!((told.verdict, told.done, told.failed), (Verdict::Drained, true, 0));
     }
     assert_eq!(engine.seal("q", false).await.unwrap().verdict, Verdict::Pending, "nothing ever came");
+}
+
+async fn paused_queue_leases_nothing_until_resumed(engine: impl Engine) {
+    assert!(matches!(engine.pause("q", true).await, Err(Refusal::NoSuchQueue(_))));
+    engine.push("q", vec![item("a"), item("b")], false).await.unwrap();
+    let held = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    let view = engine.pause("q", true).await.unwrap();
+    assert_eq!((view.paused, view.verdict), (true, Verdict::Working));
+    let nothing = engine.lease("q", up_to(1)).await.unwrap();
+    assert!(nothing.items.is_empty() && nothing.paused && !nothing.done);
+    let request = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
+    let waiting = tokio::spawn(lease_from(engine.clone(), request));
+    wait_after(&engine, 1, |_| ()).await;
+    // What goes on: pushes, and the ends of leases.
+    engine.push("q", vec![item("c")], false).await.unwrap();
+    assert_eq!(engine.settle("q", end(&held, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    let view = engine.queue("q").await.unwrap();
+    assert_eq!((view.waiting, view.backlog()), (1, 2));
+    assert!(!engine.pause("q", false).await.unwrap().paused);
+    assert_eq!(&*waiting.await.unwrap().items[0].body, b"b");
+}
+
+async fn items_are_found_by_key_and_text(engine: impl Engine) {
+    let items =
+        vec![keyed("one apple", "k1"), keyed("two pears", "apple-2"), item("three"), item("apple tart")];
+    let ids: Vec<ItemId> = engine.push("q", items, false).await.unwrap().iter().map(|(id, _)| *id).collect();
+    let found = async |look: Look| {
+        let looked = engine.look("q", look).await.unwrap();
+        (looked.items.iter().map(|item| item.id).collect::<Vec<_>>(), looked.next)
+    };
+    let text = |text: &str, limit| Look { text: Some(text.into()), limit, ..Look::default() };
+    assert_eq!(found(text("apple", 10)).await, (vec![ids[0], ids[1], ids[3]], None));
+    assert_eq!(found(text("apple", 1)).await, (vec![ids[0]], Some(ids[0])));
+    assert_eq!(found(Look { after: Some(ids[0]), ..text("apple", 1) }).await, (vec![ids[1]], Some(ids[1])));
+    assert_eq!(found(text("Apple", 10)).await, (vec![], None));
+    let key = |key: &str| Look { key: Some(key.into()), limit: 10, ..Look::default() };
+    assert_eq!(found(key("k1")).await, (vec![ids[0]], None));
+    assert_eq!(found(key("k")).await, (vec![], None));
+    assert_eq!(found(Look { state: Some(State::Dead), ..key("k1") }).await, (vec![], None));
+    let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    engine.settle("q", end(&leased, Wish::Ack)).await.unwrap();
+    assert_eq!(found(key("k1")).await, (vec![], None), "its key is remembered, but it is gone");
+}
+
+async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: impl Engine) {
+    let items =
+        vec![item("held"), item("a"), NewItem { delay_ms: 60_000, ..keyed("b", "k") }, keyed("c", "known")];
+    let ids: Vec<ItemId> = engine.push("q", items, false).await.unwrap().iter().map(|(id, _)| *id).collect();
+    engine.push("other", vec![keyed("first", "known")], false).await.unwrap();
+    let held = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
+    assert!(matches!(engine.move_items("q", "q", ids.clone()).await, Err(Refusal::Invalid(_))));
+    assert!(matches!(engine.move_items("q", "no/name", ids.clone()).await, Err(Refusal::Invalid(_))));
+    let twice = [ids.clone(), ids.clone()].concat();
+    assert_eq!(engine.move_items("q", "other", twice).await.unwrap(), 2);
+    let other = engine.look("other", Look { limit: 10, ..Look::default() }).await.unwrap().items;
+    let moved: Vec<_> = other.iter().map(|item| (&*item.body, item.state, item.key.as_deref())).collect();
+    let expected = [
+        (&b"first"[..], State::Ready, Some("known")),
+        (b"a", State::Ready, None),
+        (b"b", State::Delayed, Some("k")),
+    ];
+    assert_eq!(moved, expected);
+    assert_eq!(engine.delete_items("q", ids).await.unwrap(), 1, "the one whose key is known there");
+    let view = engine.queue("q").await.unwrap();
+    assert_eq!((view.backlog(), view.counters.removed, view.failed), (1, 3, 0));
+    assert_eq!(engine.settle("q", end(&held, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    engine.seal("other", true).await.unwrap();
+    let more = engine.push("q", vec![item("d")], false).await.unwrap()[0].0;
+    assert_eq!(engine.move_items("q", "other", vec![more]).await, Err(Refusal::Sealed("other".into())));
+    assert_eq!(engine.queue("q").await.unwrap().backlog(), 1, "it is where it was");
 }
 
 async fn a_release_is_no_attempt(engine: impl Engine) {
@@ -262,8 +332,8 @@ async fn queues_are_listed_drained_deleted(engine: impl Engine) {
     engine.delete("a").await.unwrap();
     assert_eq!(engine.delete("a").await, Err(Refusal::NoSuchQueue("a".into())));
     assert_eq!(engine.queues().await.unwrap().len(), 1);
-    let look = Look { state: Some(State::Delayed), limit: 5, after: None };
-    let delayed = engine.look("b", look).await.unwrap();
+    let look = Look { state: Some(State::Delayed), limit: 5, ..Look::default() };
+    let delayed = engine.look("b", look).await.unwrap().items;
     assert_eq!((delayed.len(), &*delayed[0].body), (1, &b"y"[..]));
     assert!(delayed[0].due_ms.is_some_and(|due_ms| due_ms > 0));
 }
@@ -298,6 +368,9 @@ for_every_engine!(
     moved_items_count_as_failed_until_the_next_round,
     only_a_new_item_begins_a_round,
     a_sealed_queue_without_items_is_drained,
+    paused_queue_leases_nothing_until_resumed,
+    items_are_found_by_key_and_text,
+    chosen_items_are_deleted_or_moved_except_leased_ones,
     a_release_is_no_attempt,
     pushes_with_the_same_key_are_one_item,
     bounds_are_kept_and_a_batch_is_whole,
@@ -317,8 +390,13 @@ fn around() -> Surroundings {
 }
 
 async fn in_memory(test: impl AsyncFnOnce(Local)) {
-    let limits =
-        Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: false, answer_bytes_max: 1 << 20 };
+    let limits = Limits {
+        queues_max: 10,
+        checkpoint_bytes_max: u64::MAX,
+        memory_bytes_max: 1 << 20,
+        spills: false,
+        answer_bytes_max: 1 << 20,
+    };
     let engine = Local::in_memory(limits, around());
     engine.start();
     test(engine).await;
@@ -328,8 +406,13 @@ async fn on_disk(test: impl AsyncFnOnce(Local)) {
     let dir = tempfile::tempdir().unwrap();
     let keeping =
         Keeping { dir: dir.path().to_owned(), durability: Durability::Always, segment_bytes: 64 << 10 };
-    let limits =
-        Limits { queues_max: 10, memory_bytes_max: 1 << 20, spills: true, answer_bytes_max: 1 << 20 };
+    let limits = Limits {
+        queues_max: 10,
+        checkpoint_bytes_max: u64::MAX,
+        memory_bytes_max: 1 << 20,
+        spills: true,
+        answer_bytes_max: 1 << 20,
+    };
     let (engine, threads) = durable::open(keeping, limits, around()).unwrap();
     engine.start();
     test(engine).await;

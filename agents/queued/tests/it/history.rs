@@ -9,8 +9,13 @@ use queued::engine::queue::Verdict;
 use queued::engine::record::Record;
 use std::collections::{BTreeMap, BTreeSet};
 
-const LIMITS: Limits =
-    Limits { queues_max: 10, memory_bytes_max: 1 << 30, spills: false, answer_bytes_max: 1 << 20 };
+const LIMITS: Limits = Limits {
+    queues_max: 10,
+    checkpoint_bytes_max: u64::MAX,
+    memory_bytes_max: 1 << 30,
+    spills: false,
+    answer_bytes_max: 1 << 20,
+};
 const ROUNDS: u64 = 4000;
 
 /// A log of groups, of which only the first ones are on the disk.

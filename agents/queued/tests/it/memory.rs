@@ -45,6 +45,30 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
 }
 
 #[test]
+fn bodies_that_move_to_another_queue_stay_within_the_memorys_bound() {
+    let daemon = Queued::start(&["--max-memory", "300KiB", "--durability", "none"]);
+    let http = &mut daemon.http();
+    let settings = r#"{"max_attempts":1,"dead_letter_queue":"dead"}"#;
+    http.call("PUT", "/v1/queues/q", settings).expect(201);
+    for _ in 0..400 {
+        http.post("/v1/queues/q/items", "x".repeat(5000)).expect(201);
+    }
+    for _ in 0..200 {
+        let leased = http.post("/v1/queues/q/lease", "").expect(200).json();
+        let item = &leased["items"][0];
+        let held = json!({"id": item["id"], "token": item["token"]});
+        http.post("/v1/queues/q/nack", held.to_string()).expect(200);
+    }
+    let items = http.get("/v1/queues/q/items?limit=1000&cut=0").expect(200).json()["items"].clone();
+    let ids: Vec<_> = items.as_array().unwrap().iter().map(|item| item["id"].clone()).collect();
+    let moved = http.post("/v1/queues/q/items/move", json!({"to": "other", "ids": ids}).to_string());
+    assert_eq!(moved.expect(200).json()["count"], 200);
+    wait_until("their bodies have left the memory", || daemon.metric("memory_bytes") < 400_000.0);
+    let other = http.get("/v1/queues/other/items?limit=200").expect(200).json();
+    assert!(other["items"].as_array().unwrap().iter().all(|item| item["body"] == "x".repeat(5000)));
+}
+
+#[test]
 fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
     let mut daemon = Queued::start(&["--max-memory", "300KiB", "--durability", "none"]);
     let http = &mut daemon.http();

@@ -25,7 +25,7 @@ fn a_queue_is_made_configured_shown_listed_and_deleted() {
     http.call("PUT", "/v1/queues/q", r#"{"lease_ms":500,"dead_letter_queue":"graves"}"#).expect(201);
     let queue = http.call("PUT", "/v1/queues/q", r#"{"max_items":3}"#).expect(200);
     let expected = concat!(
-        r#"{"name":"q","verdict":"pending","sealed":false,"backlog":0,"ready":0,"delayed":0,"leased":0,"dead":0,"#,
+        r#"{"name":"q","verdict":"pending","sealed":false,"paused":false,"backlog":0,"ready":0,"delayed":0,"leased":0,"dead":0,"failed":0,"#,
         r#""bytes":0,"oldest_ready_ms":null,"pushed":0,"leases":0,"acked":0,"nacked":0,"expired":0,"died":0,"#,
         r#""removed":0,"waiting":0,"settings":{"lease_ms":500,"max_attempts":5,"backoff_ms":1000,"#,
         r#""backoff_max_ms":60000,"max_items":3,"max_bytes":0,"key_memory_ms":600000,"dead_letter_queue":"graves"}}"#,
@@ -58,7 +58,7 @@ fn an_item_is_pushed_looked_at_leased_and_acked_byte_for_byte() {
     let leased = http.post("/v1/queues/q/lease", r#"{"lease_ms":7000}"#).expect(200);
     let token = leased.json()["items"][0]["token"].as_str().unwrap().to_owned();
     let expected = format!(
-        r#"{{"items":[{{"id":"{id}","token":"{token}","attempt":1,"pushed_at":"{at}","lease_ms":7000,{rest}],"done":false,"verdict":"working","sealed":false,"ready":0,"delayed":0,"leased":1,"results":[]}}"#
+        r#"{{"items":[{{"id":"{id}","token":"{token}","attempt":1,"pushed_at":"{at}","lease_ms":7000,{rest}],"done":false,"verdict":"working","sealed":false,"paused":false,"ready":0,"delayed":0,"leased":1,"failed":0,"results":[]}}"#
     );
     assert_eq!(leased.text(), expected + "\n");
     let ack = format!(r#"{{"id":"{id}","token":"{token}"}}"#);
@@ -255,7 +255,7 @@ fn stats_are_sums() {
     daemon.post("/v1/queues/a/items", "abc").expect(201);
     daemon.post("/v1/queues/b/items?delay_ms=60000", "de").expect(201);
     let expected = concat!(
-        r#"{"queues":2,"ready":1,"delayed":1,"leased":0,"dead":0,"backlog":2,"bytes":5,"durability":"always","#,
+        r#"{"queues":2,"ready":1,"delayed":1,"leased":0,"dead":0,"failed":0,"backlog":2,"bytes":5,"durability":"always","#,
         r#""memory_bytes":5,"memory_bytes_max":268435456,"log_bytes":262144}"#,
         "\n"
     );

@@ -1,5 +1,6 @@
-//! What an earlier queued has left, as it left it, and what a later one might. tests/fixtures/version-1 was written by the first
-//! version, and ended by SIGKILL, after these requests (the file's zeros at the end are left out):
+//! What an earlier queued has left, as it left it, and what a later one might. tests/fixtures/version-N was written by the first
+//! queued of that version, and ended by SIGKILL, after these requests (the zeros at the end of the segment are left out, in
+//! version 2 by `queued backup`):
 //!
 //!     PUT q {"lease_ms":1000,"max_attempts":2,"backoff_ms":1,"key_memory_ms":86400000}; push "first", "with a key" (key k1,
 //!     type application/x-thing) and the bytes 00 ff fe; lease and ack the first
@@ -8,19 +9,24 @@
 
 use crate::daemon::{Queued, Setup};
 use queued::engine::record::Record;
-use queued::log::{frame, segment};
+use queued::log::{frame, head, segment};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const SEGMENT: &[u8] = include_bytes!("../fixtures/version-1/0000000001.log");
-/// Behind the magic.
+const VERSION_1: &[u8] = include_bytes!("../fixtures/version-1/0000000001.log");
+const VERSION_2: &[u8] = include_bytes!("../fixtures/version-2/0000000001.log");
+const HEAD: &[u8] = include_bytes!("../fixtures/version-2/head");
+/// After the magic.
 const VERSION_AT: usize = 16;
 
 fn setup(segment: &[u8]) -> Setup {
     let setup = Setup::new(&["--segment-bytes", "64KiB"]);
     std::fs::create_dir(setup.path("data")).unwrap();
     setup.write("data/0000000001.log", segment);
+    if segment == VERSION_2 {
+        setup.write("data/head", HEAD);
+    }
     setup
 }
 
@@ -56,41 +62,47 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_log_of_the_first_version_is_read_and_carried_on() {
-    let mut daemon = setup(SEGMENT).start();
-    holds_all(&daemon);
-    assert_eq!(daemon.metric("torn_tails_total"), 0.0);
-    daemon.post("/v1/queues/new/items", "of this version").expect(201);
-    daemon.kill9();
-    daemon.restart();
-    holds_all(&daemon);
-    assert_eq!(daemon.get("/v1/queues/new").json()["ready"], 1);
+fn a_log_of_each_version_is_read_and_carried_on() {
+    for version in [VERSION_1, VERSION_2] {
+        let mut daemon = setup(version).start();
+        holds_all(&daemon);
+        assert_eq!(daemon.metric("torn_tails_total"), 0.0);
+        daemon.post("/v1/queues/new/items", "of this version").expect(201);
+        daemon.kill9();
+        daemon.restart();
+        holds_all(&daemon);
+        assert_eq!(daemon.get("/v1/queues/new").json()["ready"], 1);
+    }
 }
 
-/// So that a queued of that time reads what this one writes: whoever changes a byte of it changes the version, too.
+/// Whoever changes the meaning of a byte changes the version, too.
 #[test]
-fn what_the_first_version_wrote_is_written_the_same() {
-    let header = segment::Header::decode(SEGMENT, Path::new("0000000001.log")).unwrap();
-    let mut again = header.encode().to_vec();
-    while let Some(frame) = frame::open(SEGMENT, again.len(), header.nonce) {
-        let mut group = vec![0; frame::HEADER_BYTES];
-        for record in Record::decode_all(frame.records) {
-            record.unwrap().0.encode(&mut group);
+fn what_each_version_wrote_is_written_the_same() {
+    for segment in [VERSION_1, VERSION_2] {
+        let header = segment::Header::decode(segment, Path::new("0000000001.log")).unwrap();
+        let mut again = header.encode();
+        while let Some(frame) = frame::open(segment, again.len(), header.nonce) {
+            let mut group = vec![0; frame::HEADER_BYTES];
+            for record in Record::decode_all(frame.records) {
+                record.unwrap().0.encode(&mut group);
+            }
+            frame::seal(&mut group, header.nonce, frame.group, frame.unsynced);
+            again.extend(group);
         }
-        frame::seal(&mut group, header.nonce, frame.group, frame.unsynced);
-        again.extend(group);
+        let unused = segment.strip_prefix(&*again).expect("other bytes");
+        assert!(unused.iter().all(|byte| *byte == 0), "a group is missing");
     }
-    let unused = SEGMENT.strip_prefix(&*again).expect("other bytes");
-    assert!(unused.iter().all(|byte| *byte == 0), "a group is missing");
+    let read = head::Head::read_from(HEAD, Path::new("head")).unwrap();
+    assert!(read.file() == HEAD);
 }
 
 #[test]
 fn a_log_of_a_later_version_is_refused_by_name_and_left_as_it_is() {
-    let mut later = SEGMENT.to_vec();
-    later[VERSION_AT] += 1;
+    let mut later = VERSION_1.to_vec();
+    later[VERSION_AT] = 3;
     // All of it, or only what was written after an upgrade that is now taken back.
     for names in [vec!["0000000001.log"], vec!["0000000002.log"]] {
-        let setup = setup(SEGMENT);
+        let setup = setup(VERSION_1);
         for name in &names {
             setup.write(&format!("data/{name}"), &later);
         }
@@ -101,7 +113,7 @@ fn a_log_of_a_later_version_is_refused_by_name_and_left_as_it_is() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             let last = said.lines().last().unwrap();
             assert_eq!(output.status.code(), Some(1), "{what}: {said}");
-            assert!(last.contains(names[0]) && last.contains("version 2"), "{what}: {said}");
+            assert!(last.contains(names[0]) && last.contains("version 3"), "{what}: {said}");
             assert!(last.ends_with("use a newer queued"), "{what}: {said}");
         }
         assert!(files(&setup.path("data")) == before, "{names:?} was changed");

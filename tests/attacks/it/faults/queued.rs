@@ -12,6 +12,7 @@ const CYCLES: usize = 60;
 fn scenario(directory: &Path, traced: &Traced) {
     let data = directory.join("data");
     let mut paths = vec![data.clone(), data.join("spare"), data.join("spare.new"), data.join("lock")];
+    paths.extend([data.join("head"), data.join("head.new")]);
     paths.extend((1..40).map(|number| data.join(format!("{number:010}.log"))));
     let queue = Queue::new("q");
     let mut command = traced.command("queued", directory, &paths);

@@ -1,4 +1,4 @@
-//! Making an archive, of the logs and of what is kept, or of one that another program made, and giving it its name.
+//! Makes an archive from the logs and the kept blocks, or from another program's archive, and publishes it.
 
 use super::{Archivist, Outcome, Published, Site};
 use crate::archive::draft::Draft;
@@ -23,8 +23,8 @@ use std::sync::atomic::Ordering;
 const BACKLOG_BYTES: u64 = 4 << 20;
 
 impl Archivist {
-    /// Rewrites an archive without an index, or of the other kind, into one of ours with all its content,
-    /// behind that of our own of this day, if there is one.
+    /// Rewrites an archive without an index, or of the other kind, with all its content. The content of our own archive of this
+    /// day, if there is one, comes first.
     pub(super) fn adopt(
         &self,
         roots: &Roots,
@@ -65,10 +65,10 @@ impl Archivist {
         if backlog > BACKLOG_BYTES && threads > 1 { threads } else { 0 }
     }
 
-    /// The size of the next archive, about.
+    /// Estimates the size of the next archive.
     pub(super) fn expected_bytes(&self, news: u64) -> u64 {
         let before = self.held.as_ref().map_or(0, |held| held.index.identity.size);
-        // New text takes a fifth to a sixth of its size; should it take more, the draft notices in time.
+        // New text takes a fifth to a sixth of its size; if it takes more, the draft notices in time.
         before.saturating_add(news / 5)
     }
 
@@ -156,7 +156,7 @@ impl Archivist {
         })
     }
 
-    /// Ends the archive, brings it to the disk, and gives it its name.
+    /// Completes, syncs and renames the archive.
     fn finish(
         &self,
         mut assembly: Assembly<'_>,
@@ -176,7 +176,7 @@ impl Archivist {
         let file = draft.finish()?;
         before_rename(&self.out)?;
         self.out.publish(&name)?;
-        // Only now: the rename has changed its change time.
+        // After the rename, which changes the change time.
         let look =
             look_into(&file).map_err(Trouble::doing(format!("look at {}", self.out.path_of(&name))))?;
         let stamp = look.stamp;

@@ -1,4 +1,4 @@
-//! The cycle: look, compare, and, where there is news enough, make and publish a new archive.
+//! The cycle: look, compare, and, if there is enough news, make and publish a new archive.
 
 mod making;
 mod tidying;
@@ -39,35 +39,35 @@ pub struct Archivist {
     scrub: Scrub,
     /// The archive that was last read back in full.
     verified: Option<Identity>,
-    /// No log may have been left half deleted.
+    /// True if no log can be half deleted.
     is_tidy: bool,
     abort: Arc<AtomicBool>,
     progress: Box<dyn Fn(u64, u64) + Send>,
 }
 
-/// How eager a cycle is.
+/// The urgency of a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Haste {
     /// News may wait until there is enough of it for an archive.
     WhenWorthIt,
     /// Whatever is new is published.
     Now,
-    /// As `Now`, after everything that is kept was compared with the logs.
+    /// As `Now`, after everything that is kept has been compared with the logs.
     Thorough,
 }
 
-/// What a cycle did.
+/// The result of a cycle.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub files: usize,
-    /// Some of the files passed over, by name, and how many there are.
+    /// Some of the skipped files by name.
     pub skipped: BTreeMap<Vec<u8>, Skip>,
     pub skip_counts: BTreeMap<Skip, u64>,
     /// Directories in which no name matches.
     pub unmatched: Vec<Unmatched>,
     /// Why directories that were there before could not be looked at.
     pub away: Vec<String>,
-    /// What is new and waits, as far as it can be told.
+    /// The bytes of news that wait, as far as stamps show.
     pub waiting: Option<u64>,
     pub published: Option<Published>,
     pub removed_archives: u64,
@@ -85,7 +85,7 @@ pub struct Published {
 }
 
 impl Outcome {
-    /// In a word, as metrics and the page have it.
+    /// The result in one word, for metrics and the page.
     pub fn result(&self) -> &'static str {
         match (&self.published, self.waiting) {
             (Some(_), _) => "published",
@@ -103,7 +103,7 @@ impl Archivist {
             config,
             out,
             held: None,
-            // Not always the same, for programs that are often started.
+            // Differs between starts, so that a daemon that is often restarted samples other blocks.
             round: u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
             scrub: Scrub::default(),
             verified: None,
@@ -113,22 +113,21 @@ impl Archivist {
         }
     }
 
-    /// From now on tells how many bytes are compressed, and out of about how many.
+    /// Calls `tell` with the number of compressed bytes and an estimate of their total.
     pub fn on_progress(&mut self, tell: impl Fn(u64, u64) + Send + 'static) {
         self.progress = Box::new(tell);
     }
 
-    /// Takes up new settings; the directories stay.
+    /// Applies new settings; the directories stay.
     pub fn configure(&mut self, config: Config) {
         if config.packing.codec != self.config.packing.codec {
-            // Blocks of the other kind are of no use; today's archive is taken over in the next cycle.
+            // Blocks of the other kind cannot be used; the next cycle converts today's archive.
             self.held = None;
         }
         self.config = config;
     }
 
-    /// One look, and an archive if there is reason for one. Whatever fails, the archive that was there is
-    /// there still.
+    /// Looks once and makes an archive if needed. After any error the previous archive is still in place.
     pub fn cycle(&mut self, now: Timestamp, haste: Haste) -> Result<Outcome, Trouble> {
         let today = self.config.calendar.day(now);
         let result = self.settle().and_then(|()| self.days(now, today, haste));
@@ -147,7 +146,7 @@ impl Archivist {
         Ok(())
     }
 
-    /// Where the directories and the lock are now, to notice when they are moved: device and inode of each that is there.
+    /// Device and inode of each directory and of the lock, if it exists: they change when one is moved or replaced.
     pub fn places(&self) -> Vec<Option<(u64, u64)>> {
         let dirs = self.config.dirs.iter().map(|dir| dir.path.clone());
         let paths = dirs.chain([self.config.out.clone(), self.out.lock_path()]);
@@ -171,7 +170,7 @@ impl Archivist {
         if self.held.as_ref().is_some_and(|held| held.day != today)
             && self.out.open(&self.archive_name(today))?.is_some()
         {
-            // The clock was set back, or somebody put one there: what it holds must stay.
+            // The clock was set back, or another process put an archive there: its content must stay.
             self.held = self.load(today)?;
         }
         let mut outcome = self.day(now, today, haste)?;
@@ -182,7 +181,7 @@ impl Archivist {
         Ok(outcome)
     }
 
-    /// The newest archive up to today. An older one is only a source of blocks: its day is over.
+    /// Loads the newest archive up to today. An older one only provides blocks: its day is over.
     fn load(&self, today: Date) -> Result<Option<Held>, Trouble> {
         let codec = self.config.packing.codec;
         let mut days: Vec<Date> = Vec::new();
@@ -237,7 +236,7 @@ impl Archivist {
         self.open.keep(&plan.live().map(|found| (found.stamp.dev, found.stamp.ino)).collect());
     }
 
-    /// Looks, and compares what may have changed without a trace.
+    /// Looks, and compares files that may have changed without a trace in their stamps.
     fn plan(&mut self, roots: &Roots, haste: Haste) -> Result<(Plan, Outcome), Trouble> {
         let entries = self.held.as_ref().map_or(&[][..], Held::entries);
         let known: HashSet<_> = entries.iter().filter_map(|e| e.stamp().map(|s| (s.dev, s.ino))).collect();
@@ -270,7 +269,7 @@ impl Archivist {
         Ok((plan, outcome))
     }
 
-    /// How much there is to publish; nothing to do at all where there is no answer.
+    /// Returns the bytes to publish, or `None` if there is nothing to do.
     fn news(&self, plan: &Plan, day: Date) -> Option<u64> {
         match &self.held {
             Some(held) if held.day == day => plan.news(held.entries()),
@@ -284,14 +283,14 @@ impl Archivist {
         news.saturating_mul(100) >= archived.saturating_mul(self.config.publishing.percent)
     }
 
-    /// The archive whose blocks are kept, if there is one. An archive of this day that is not known, or of
-    /// the other kind, is taken over first: nothing that it holds may be lost.
+    /// Opens the archive whose blocks are kept, if there is one. An unknown archive of this day, or one of the other kind, is
+    /// rewritten first, so that nothing in it is lost.
     fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
         let base = self.own_base(roots, day)?;
         let other = archive_name(day, self.config.packing.codec.other());
         let Some((theirs, _)) = self.out.open(&other)? else { return Ok(base) };
         self.held = Some(self.adopt(roots, base.as_ref(), (&other, &theirs), day)?);
-        // Only now: all that it held is published under the new name.
+        // After its content is published under the new name.
         self.out.remove(&other)?;
         self.out.remove(&index_name(&other))?;
         self.open_base()
@@ -310,7 +309,7 @@ impl Archivist {
                 return Ok(Some(base));
             }
             let archive = self.out.path_of(&held.archive_name());
-            tracing::warn!(archive, "the archive was removed or changed by somebody else");
+            tracing::warn!(archive, "the archive was removed or changed by another process");
             self.held = None;
         }
         let name = self.archive_name(day);
@@ -324,7 +323,7 @@ impl Archivist {
     }
 }
 
-/// What an archive is made of, when, and for which day.
+/// The inputs of one archive.
 struct Site<'a> {
     roots: &'a Roots,
     base: Option<&'a File>,
@@ -339,7 +338,7 @@ impl Outcome {
     }
 }
 
-/// Files that were only touched are read once and are known again, so that a new time alone makes no news.
+/// Reads files that were only touched and updates their stamps, so that a new time alone is no news.
 fn refresh(held: &mut Held, plan: &mut Plan, roots: &Roots, config: &Config) {
     let mut buffer = Vec::new();
     for item in &plan.items {

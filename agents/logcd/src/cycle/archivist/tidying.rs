@@ -1,4 +1,4 @@
-//! What is removed: half-made archives, archives beyond the limits, and logs that are safely archived.
+//! Removes half-made archives, archives beyond the limits, and logs that are safely archived.
 
 use super::Archivist;
 use crate::archive::codec::Codec;
@@ -17,6 +17,10 @@ impl Archivist {
     pub(super) fn clean_up(&mut self, error: &Trouble, today: Date) {
         if matches!(error, Trouble::ArchiveChanged(_) | Trouble::ArchiveDamaged { .. }) {
             self.held = None;
+        }
+        if error.is_disk_full() {
+            // Logs are deleted to make room, and must not take it as long as they are open here.
+            self.open.clear();
         }
         let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
         for day in days {
@@ -73,14 +77,14 @@ impl Archivist {
         let (space, floor) = (self.out.space()?, self.config.limits.min_free);
         let needed = bytes.saturating_add(floor.bytes_of(space.capacity_bytes));
         let missing = needed.saturating_sub(space.available_bytes);
-        // The blocks of the archive that the next one is made from are still needed.
+        // The next archive copies blocks from the base.
         let base = self.held.as_ref().map(|held| held.day);
         let finished = self.days_kept()?.into_iter().filter(|kept| kept.day < day && Some(kept.day) != base);
         let oldest = retention::to_make_room(finished.collect(), missing);
         self.remove_days(&oldest, "--min-free must stay free")
     }
 
-    /// The days that have archives, of either kind.
+    /// Lists the days that have archives of either kind.
     fn days_kept(&self) -> Result<Vec<Kept>, Trouble> {
         let mut bytes = BTreeMap::<Date, u64>::new();
         for (day, _, size) in self.out.archives()? {

@@ -1,4 +1,4 @@
-//! The making of one archive: entries kept, continued or new, one behind the other into a draft.
+//! Assembles one archive: writes kept, continued and new entries to a draft.
 
 mod packing;
 
@@ -21,7 +21,7 @@ use crate::trouble::Trouble;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-/// A file that changes under the reader is tried so often.
+/// Attempts to read a file that changes while it is read.
 const ATTEMPTS: u32 = 3;
 /// Smaller entries are not worth the padding that lets their blocks be shared.
 const ALIGNED_FROM_BYTES: u64 = 128 * 1024;
@@ -33,15 +33,15 @@ pub struct Assembly<'a> {
     pub draft: Draft<'a>,
     pub pool: Pool,
     pub round: u64,
-    /// What is put behind the names of superseded content; nothing where none is kept.
+    /// The suffix for names of superseded content, if any is kept.
     pub suffix: Option<String>,
     pub aligned: bool,
     pub taken: HashSet<Vec<u8>>,
-    /// Logs that can be read even where they have no name any more.
+    /// Logs that can be read even after they were deleted.
     pub open: Option<&'a OpenLogs>,
-    /// Archived files that go by names now that do not match.
+    /// Archived files that were renamed to names that do not match.
     pub moved: HashMap<(u64, u64), Found>,
-    /// Is told what has been compressed so far.
+    /// Called with the number of bytes compressed so far.
     pub progress: &'a dyn Fn(u64),
     pub entries: Vec<Entry>,
     pub sum: Sum,
@@ -51,10 +51,10 @@ pub struct Assembly<'a> {
     zeros: Vec<u8>,
 }
 
-/// What came of reading a file once.
+/// The result of reading a file once.
 enum Read {
     Done,
-    /// It changed meanwhile.
+    /// The file changed while it was read.
     Changed,
     Closed(Closed),
 }
@@ -91,7 +91,7 @@ impl<'a> Assembly<'a> {
         self.config.packing.codec
     }
 
-    /// An entry as it was, all its blocks copied, under the name and header given.
+    /// Copies all blocks of an entry under the given name and header.
     pub fn carry(&mut self, old: &Entry, name: &[u8], origin: Origin, meta: Meta) -> Result<(), Trouble> {
         let header = header::encode(&self.member(name), &meta, old.size());
         let (start, whole) = (self.draft.at(), Sum::of(&header) == old.place.header && !self.aligned);
@@ -108,8 +108,8 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Keeps what a file no longer holds, if that is wanted and there is anything. What was written to the file since the last
-    /// cycle is kept too if the file was moved out of sight, or is held open.
+    /// Keeps content that a file no longer holds, if superseded content is kept at all. Bytes that were written to the file since
+    /// the last cycle are kept too if the file is held open or was renamed.
     pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
         let Some(suffix) = self.suffix.clone() else { return Ok(()) };
         let name = superseded::name(&old.name, &suffix, &self.taken);
@@ -128,7 +128,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// The entry of a file of the directory; whatever it does meanwhile, what is written is one state of it.
+    /// Writes the entry of a file. Even if the file changes meanwhile, the entry is one state of it.
     pub fn live(&mut self, found: &Found, old: Option<&Entry>) -> Result<(), Trouble> {
         let (start, count, sum) = (self.draft.at(), self.entries.len(), self.sum);
         let superseded = self.superseded;
@@ -154,7 +154,7 @@ impl<'a> Assembly<'a> {
         }
         self.skipped.insert(found.name.clone(), reason);
         match old {
-            // What was archived of it stays; its stamp still tells that there is more to see.
+            // The archived content stays; the stamp still shows that there is more to read.
             Some(old) if matches!(reason, Skip::Unstable | Skip::Unreadable) => {
                 self.carry(old, &old.name, old.origin, old.meta)
             }
@@ -163,7 +163,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// The file of an entry, wherever it went.
+    /// Opens the file of an entry that lost its name.
     fn source_of_lost(&self, old: &Entry) -> Option<Source> {
         let stamp = old.stamp()?;
         let id = (stamp.dev, stamp.ino);
@@ -184,7 +184,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Continues the old entry with what the file has more, under the name given.
+    /// Writes an entry that continues the old one with the file's new bytes.
     fn read_source(
         &mut self,
         source: &Source,
@@ -236,7 +236,7 @@ impl<'a> Assembly<'a> {
         Ok(Read::Done)
     }
 
-    /// How many blocks of the old entry the file still holds.
+    /// Counts the blocks of the old entry that the file still holds.
     fn matching(&self, source: &Source, old: Option<&Entry>) -> io::Result<usize> {
         let Some(old) = old else { return Ok(0) };
         let mut buffer = Vec::new();
@@ -248,7 +248,7 @@ impl<'a> Assembly<'a> {
         if all { Ok(old.blocks.len()) } else { source.matching(&old.blocks, &mut buffer) }
     }
 
-    /// Takes the last entry back if one of the `carried` ones has this name and the same content.
+    /// Removes the last entry if one of the `carried` ones has this name and the same content.
     pub fn drop_if_carried(&mut self, carried: usize, name: &[u8]) -> Result<(), Trouble> {
         let Some(last) = self.entries.last() else { return Ok(()) };
         let repeated = |entry: &Entry| entry.name == name && entry.content() == last.content();
@@ -262,8 +262,8 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// A file that was cut and written anew while it was read would leave an entry of two halves. It shows:
-    /// its first or its last block is another now.
+    /// Detects a file that was rewritten while it was read, which would make an entry of two halves: its first or last block
+    /// differs now.
     fn is_one_state(&self, source: &Source, blocks: &[Block], kept: usize) -> bool {
         let Ok(now) = source.look_again() else { return false };
         let (before, now) = (source.look.stamp, now.stamp);
@@ -277,7 +277,7 @@ impl<'a> Assembly<'a> {
         member::path(&self.config.prefix, name)
     }
 
-    /// Writes the header; where blocks can be shared between files, they are made to begin on a disk block.
+    /// Writes the header. If files can share disk blocks, the blocks after it begin on a disk block.
     fn begin(&mut self, header: &[u8], blocks_packed_len: u64) -> Result<Place, Trouble> {
         let offset = self.draft.at();
         let mut packed = Vec::new();
@@ -292,7 +292,7 @@ impl<'a> Assembly<'a> {
         Ok(Place { offset, header_packed_len, header: Sum::of(header), padding_packed_len: 0 })
     }
 
-    /// Writes the zeros behind the content; returns their compressed length.
+    /// Writes the zeros after the content and returns their compressed length.
     fn end(&mut self, size: u64) -> Result<u32, Trouble> {
         let padding = usize::try_from(header::padding_len(size)).unwrap_or(0);
         let mut packed = Vec::new();

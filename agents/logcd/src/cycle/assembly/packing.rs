@@ -1,4 +1,4 @@
-//! The content of an entry: bytes from wherever they come, cut into blocks that the pool compresses.
+//! The content of an entry: bytes of a file or stream, cut into blocks that the pool compresses.
 
 use super::Assembly;
 use crate::archive::block::{Block, plain_len};
@@ -10,7 +10,7 @@ use crate::trouble::Trouble;
 use std::io;
 
 impl Assembly<'_> {
-    /// Compresses what comes behind `blocks` up to `size`, and no further. False when it ends before that.
+    /// Compresses the bytes after `blocks` up to `size`. False if the input ends before that.
     fn pack(
         &mut self,
         from: &mut dyn Bytes,
@@ -55,7 +55,7 @@ impl Assembly<'_> {
         Ok(Ok(true))
     }
 
-    /// As `pack`; a file that could not be read to its end leaves no job behind.
+    /// Like `pack`, but leaves no job in the pool if the input could not be read to its end.
     pub(super) fn pack_all(
         &mut self,
         from: &mut dyn Bytes,
@@ -70,8 +70,7 @@ impl Assembly<'_> {
         packed
     }
 
-    /// A new entry out of a stream that can be read only once. Says why where the stream ends early; then
-    /// there is no entry.
+    /// Writes an entry from a stream that can be read only once. If the stream ends early, returns the reason and writes no entry.
     pub fn stream(
         &mut self,
         name: &[u8],
@@ -114,11 +113,11 @@ impl Assembly<'_> {
     }
 }
 
-/// What blocks are made from.
+/// The input of blocks.
 pub(super) trait Bytes {
-    /// Where the next byte is that need not be zero.
+    /// Returns the offset of the next byte that may not be zero.
     fn next_data(&self, at: u64) -> u64;
-    /// Fills the buffer from `at`; less where it ends.
+    /// Fills the buffer from `at`, with less at the end of the input.
     fn fill(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
@@ -132,7 +131,7 @@ impl Bytes for &Source {
     }
 }
 
-/// Read from the front to the end; asked for nothing else.
+/// A stream, read once from front to end.
 struct Stream<'a>(&'a mut dyn io::Read);
 
 impl Bytes for Stream<'_> {

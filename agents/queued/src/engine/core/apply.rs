@@ -1,6 +1,7 @@
 //! What each record changes, when it is made and when a log is read back.
 
 use super::Core;
+use super::queues::record_bytes;
 use crate::engine::item::{Extra, Item, Place, State, Token};
 use crate::engine::queue::{Queue, When};
 use crate::engine::record::{Moved, Pushed, Record, Return};
@@ -29,6 +30,8 @@ impl Core {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(new) => {
                         self.names.insert(record.name.clone(), number);
+                        self.checkpoint_bytes =
+                            self.checkpoint_bytes.saturating_add(record_bytes(&record.name));
                         new.insert(Queue::new(number, &record.name, keep_order))
                     }
                 };
@@ -38,6 +41,7 @@ impl Core {
             Record::QueueGone { queue } => {
                 self.touch(*queue);
                 if let Some(mut gone) = self.queues.remove(queue) {
+                    self.checkpoint_bytes = self.checkpoint_bytes.saturating_sub(record_bytes(&gone.name));
                     for number in gone.numbers_in(&State::ALL) {
                         gone.take(number, &mut self.usage);
                     }
@@ -87,10 +91,11 @@ impl Core {
                 self.touch(*queue);
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.acked, 1);
-                let item = q.take(*number, &mut self.usage);
-                if let Some(key) = item.and_then(|item| item.extra?.key) {
+                let Some(item) = q.take(*number, &mut self.usage) else { return };
+                if let Some(key) = item.extra.and_then(|extra| extra.key) {
                     q.forget_keys(*at_ms);
-                    q.finish_key(key, *number, *at_ms, place.segment);
+                    // The key is in the item's own record: without that segment this ack would not find it.
+                    q.finish_key(key, *number, *at_ms, item.place.segment);
                 }
             }
             Record::Returned { queue, number, how, due_ms, reason } => {
@@ -120,6 +125,7 @@ impl Core {
                 }
                 if *moved {
                     count_up(&mut q.moved_in_round, 1);
+                    q.counters.moved = q.counters.moved.map(|moved| moved.saturating_add(1));
                     q.take(*number, &mut self.usage);
                 } else if let Some(item) = q.shift(*number, State::Dead, None) {
                     item.set_reason(*reason);
@@ -129,6 +135,12 @@ impl Core {
                 self.touch(*queue);
                 if let Some(q) = self.queues.get_mut(queue) {
                     q.moved_in_round = *moved;
+                }
+            }
+            Record::Paused { queue, paused } => {
+                self.touch(*queue);
+                if let Some(q) = self.queues.get_mut(queue) {
+                    q.paused = *paused;
                 }
             }
             Record::Redriven { queue, number } => {
@@ -151,6 +163,8 @@ impl Core {
                 let numbers = q.numbers_in(&[State::Ready, State::Delayed]);
                 count_up(&mut q.counters.drained, numbers.len() as u64);
                 count_up(&mut q.counters.removed, numbers.len() as u64);
+                // Items whose segment is gone since then are not counted here.
+                q.counts_drains = false;
                 for number in numbers {
                     q.take(number, &mut self.usage);
                 }

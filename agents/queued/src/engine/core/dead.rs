@@ -1,4 +1,4 @@
-//! Items that had their last attempt: kept here or moved on, made ready again, deleted.
+//! Items that failed their last attempt: kept as dead or moved, then redriven or deleted.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{NewItem, Refusal};
@@ -37,11 +37,12 @@ impl Core {
         }
         let body = body.or_else(|| turn.journal.read(place, len).ok())?;
         let target = self.ensure(&name, turn).ok()?;
-        self.push_one(target, NewItem { body, content_type, ..NewItem::default() }, turn);
+        let copy = self.push_one(target, NewItem { body, content_type, ..NewItem::default() }, turn);
+        self.copied.push((target, copy.number));
         Some(())
     }
 
-    /// Dead items, all or these, made ready again or deleted; how many there were.
+    /// Redrives or deletes dead items, all or those with these ids; returns how many.
     pub fn bury_or_redrive(
         &mut self,
         name: &str,

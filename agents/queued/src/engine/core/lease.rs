@@ -1,4 +1,4 @@
-//! A lease and its ends: acked, given back, expired, extended; an item's last attempt is in [`super::dead`].
+//! Leases: made, acked, given back, expired, extended; see [`super::dead`] for the last attempt.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{NewItem, Refusal};
@@ -18,7 +18,7 @@ pub struct Leased {
     pub body: Box<[u8]>,
 }
 
-/// How a lease is to be made.
+/// The terms of a lease.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeaseTerms<'a> {
     pub lease_ms: Option<u64>,
@@ -26,7 +26,7 @@ pub struct LeaseTerms<'a> {
     pub worker: Option<&'a str>,
 }
 
-/// What a nack says.
+/// The terms of a nack.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NackTerms<'a> {
     pub delay_ms: Option<u64>,
@@ -35,7 +35,7 @@ pub struct NackTerms<'a> {
 }
 
 impl Core {
-    /// Up to `max` of the ready items, oldest first, as far as their bodies fit into one answer.
+    /// Leases up to `max` ready items, oldest first, as many as fit into one answer.
     pub fn lease(
         &mut self,
         name: &str,
@@ -43,7 +43,11 @@ impl Core {
         terms: &LeaseTerms<'_>,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<Vec<Leased>, Refusal> {
-        let number = self.queue(name)?.number;
+        let queue = self.queue(name)?;
+        if queue.paused {
+            return Ok(Vec::new());
+        }
+        let number = queue.number;
         let (mut leased, mut bytes) = (Vec::new(), 0u64);
         while leased.len() < max {
             let next = self.queues.get(&number).and_then(|queue| queue.items().get(queue.next_ready()?));
@@ -54,7 +58,7 @@ impl Core {
             match self.lease_one(number, terms, turn) {
                 Ok(Some(item)) => leased.push(item),
                 Ok(None) => break,
-                // What was leased already must reach the worker.
+                // Items that are leased already must reach the worker.
                 Err(refusal) if leased.is_empty() => return Err(refusal),
                 Err(_) => break,
             }
@@ -76,12 +80,7 @@ impl Core {
             return self.lease_one(number, terms, turn);
         };
         let Some(item) = queue.items().get(next) else { return Ok(None) };
-        let body = match &item.body {
-            Some(body) => body.clone(),
-            None => turn.journal.read(item.place, item.len).map_err(|e| {
-                Refusal::Unavailable(format!("the item's body cannot be read from the log: {e}"))
-            })?,
-        };
+        let body = turn.body(item)?;
         let lease_ms = terms.lease_ms.unwrap_or(queue.policy.lease_ms);
         let token = Token(self.random.u64(1..));
         let leased = Leased {
@@ -174,8 +173,8 @@ impl Core {
         if due_ms.is_some() { State::Delayed } else { State::Ready }
     }
 
-    /// Lets time pass: delayed items become ready, leases expire. True if there is more to do: a million
-    /// leases that expire at once must not stop everybody else.
+    /// Lets time pass: delayed items become ready, leases expire. Stops after `at_most` of them, so that a million leases
+    /// that expire at once do not delay other requests; true if there are more.
     pub fn tick(&mut self, at_most: usize, turn: &mut Turn<'_, impl Journal>) -> bool {
         let mut left = at_most;
         let numbers: Vec<u32> = self.queues.keys().copied().collect();

@@ -4,22 +4,25 @@
 //! applies the same records by the same code (`apply.rs`), so what was kept and what was lived through cannot differ.
 
 mod apply;
+mod balance;
+mod chosen;
 mod dead;
 mod lease;
 mod push;
 mod queues;
 mod upkeep;
 
+pub use balance::{Balance, Imbalance};
 pub use lease::{LeaseTerms, Leased, NackTerms};
 
 use super::contract::{Limits, Refusal};
-use super::item::{ItemId, Place};
+use super::item::{Item, ItemId, Place};
 use super::queue::Queue;
 use super::record::Record;
 use super::usage::Usage;
 use std::collections::BTreeMap;
 
-/// Where records go, and where bodies come back from.
+/// Keeps records, and reads bodies back.
 pub trait Journal {
     /// Takes the record; returns where its body lies.
     fn append(&mut self, record: &Record<'_>) -> Place;
@@ -27,12 +30,24 @@ pub trait Journal {
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
 }
 
-/// What a change is made with: the time, the bounds, and where it is written.
+/// The context of a change: the time, the limits, and the journal.
 #[derive(Debug)]
 pub struct Turn<'a, J> {
     pub now_ms: u64,
     pub limits: &'a Limits,
     pub journal: &'a mut J,
+}
+
+impl<J: Journal> Turn<'_, J> {
+    /// The item's body, wherever it is.
+    fn body(&mut self, item: &Item) -> Result<Box<[u8]>, Refusal> {
+        match &item.body {
+            Some(body) => Ok(body.clone()),
+            None => self.journal.read(item.place, item.len).map_err(|error| {
+                Refusal::Unavailable(format!("the item's body cannot be read from the log: {error}"))
+            }),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -41,6 +56,8 @@ pub struct Core {
     next_number: u64,
     next_queue: u32,
     names: BTreeMap<Box<str>, u32>,
+    /// What all queues take in a checkpoint, about.
+    checkpoint_bytes: u64,
     queues: BTreeMap<u32, Queue>,
     pub usage: Usage,
     random: fastrand::Rng,
@@ -52,6 +69,8 @@ pub struct Core {
     pub latest_ms: u64,
     /// Queues that changed since somebody looked.
     touched: Vec<u32>,
+    /// Items that were copied from another queue, whose bodies were read into memory for that.
+    copied: Vec<(u32, u64)>,
 }
 
 impl Core {
@@ -61,6 +80,7 @@ impl Core {
             next_number: 1,
             next_queue: 1,
             names: BTreeMap::new(),
+            checkpoint_bytes: 0,
             queues: BTreeMap::new(),
             usage: Usage::default(),
             random: fastrand::Rng::with_seed(seed),
@@ -68,10 +88,11 @@ impl Core {
             memory_bytes_max_while_reading: u64::MAX,
             latest_ms: 0,
             touched: Vec::new(),
+            copied: Vec::new(),
         }
     }
 
-    /// For reading a log into: `finish_reading` must follow.
+    /// A core into which a log is read; `finish_reading` must follow.
     pub fn reading(epoch: u64, seed: u64) -> Core {
         Core { keep_order: false, ..Core::new(epoch, seed) }
     }
@@ -113,13 +134,21 @@ impl Core {
         std::mem::take(&mut self.touched)
     }
 
+    /// The places of the items that were copied from another queue since the last call, by queue and number.
+    pub fn take_copied(&mut self) -> Vec<(u32, u64, Place)> {
+        let copied = std::mem::take(&mut self.copied).into_iter();
+        let place =
+            |(queue, number)| Some((queue, number, self.queue_by_number(queue)?.items().get(number)?.place));
+        copied.filter_map(place).collect()
+    }
+
     fn touch(&mut self, queue: u32) {
         if self.touched.last() != Some(&queue) {
             self.touched.push(queue);
         }
     }
 
-    /// When `tick` has something to do next.
+    /// The next time at which `tick` has something to do.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.queues.values().filter_map(Queue::next_due_ms).min()
     }

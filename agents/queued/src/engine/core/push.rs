@@ -1,4 +1,4 @@
-//! Pushing: what is let in, and what a key makes of it.
+//! Pushing: limits, and keys that make two pushes one item.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{Limits, NewItem, Refusal};
@@ -34,9 +34,9 @@ impl Core {
         Ok(ids)
     }
 
-    /// Whether all of this may come in. What is there already takes no room, and its push must find its first
-    /// answer even after the seal.
-    fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), Refusal> {
+    /// Refuses a push that exceeds a limit. Items whose key is known need no room: their push is answered with the first
+    /// id, even after a seal.
+    pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), Refusal> {
         let queue = self.queue(name).ok();
         let known = |item: &&NewItem| match (queue, &item.key) {
             (Some(queue), Some(key)) => queue.known(key).is_some(),

@@ -7,6 +7,13 @@ use crate::engine::policy::{PolicyChange, check_name};
 use crate::engine::queue::{Queue, Verdict};
 use crate::engine::record::Record;
 
+/// What a queue's record takes beyond its name: numbers, most of them small.
+const RECORD_BYTES: u64 = 128;
+
+pub(super) fn record_bytes(name: &str) -> u64 {
+    RECORD_BYTES + name.len() as u64
+}
+
 impl Core {
     /// The queue's number, made if it is not there.
     pub fn ensure(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u32, Refusal> {
@@ -18,6 +25,15 @@ impl Core {
             return Err(Refusal::Full(format!(
                 "there are {} queues already (--max-queues)",
                 turn.limits.queues_max
+            )));
+        }
+        let checkpoint_bytes = self.checkpoint_bytes.saturating_add(record_bytes(name));
+        if checkpoint_bytes > turn.limits.checkpoint_bytes_max {
+            return Err(Refusal::Full(format!(
+                "there are {} queues already: what is repeated of them at the beginning of each log file may take \
+                 {} bytes, a quarter of the file (raise --segment-bytes, or use fewer queues or shorter names)",
+                self.names.len(),
+                turn.limits.checkpoint_bytes_max
             )));
         }
         Ok(self.create(name, turn.journal))
@@ -90,6 +106,20 @@ impl Core {
         Ok(())
     }
 
+    /// Stops leasing from the queue, or goes on with it.
+    pub fn pause(
+        &mut self,
+        name: &str,
+        paused: bool,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<(), Refusal> {
+        let queue = self.queue(name)?;
+        if queue.paused != paused {
+            self.write(&Record::Paused { queue: queue.number, paused }, turn.journal);
+        }
+        Ok(())
+    }
+
     /// Lets the queue count for ever; one that counts already goes on where it was.
     pub fn count_from(
         &mut self,
@@ -110,6 +140,8 @@ impl Core {
         let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
         if count > 0 {
             self.write(&Record::Drained { queue: number }, turn.journal);
+            // Whoever reads the log may not find all those items any more, and must still know how many they were.
+            self.write_queue(number, turn.journal, |queue| queue.counts_drains = true);
         }
         Ok(count)
     }

@@ -1,4 +1,4 @@
-//! What lets the log go on: a beginning for a new segment, and items written anew so that an old one can go.
+//! Upkeep of the log: the checkpoint of a new segment, and items rewritten so that an old segment can be removed.
 
 use super::apply::KEPT_BODY_BYTES;
 use super::{Core, Journal, Turn};
@@ -6,7 +6,7 @@ use crate::engine::item::{Place, Token};
 use crate::engine::record::{Moved, Pushed, Record};
 
 impl Core {
-    /// Repeats what is known of every queue, so that a log can begin here.
+    /// Repeats the records of every queue, so that a log can begin here.
     pub fn checkpoint(&mut self, journal: &mut impl Journal) {
         journal.append(&Record::NextNumber(self.next_number));
         for queue in self.queues.values() {
@@ -16,7 +16,7 @@ impl Core {
         }
     }
 
-    /// Writes an item anew, if it still lies where the caller read `body`.
+    /// Rewrites an item, if it is still at the place where the caller read `body`.
     pub fn rewrite(
         &mut self,
         queue: u32,
@@ -54,7 +54,7 @@ impl Core {
         true
     }
 
-    /// Writes the finished keys of segments up to this one anew.
+    /// Rewrites the finished keys of segments up to this one.
     pub fn rewrite_keys(&mut self, up_to: u32, turn: &mut Turn<'_, impl Journal>) {
         for queue in self.queues.values_mut() {
             queue.forget_keys(turn.now_ms);

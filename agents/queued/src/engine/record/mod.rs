@@ -64,7 +64,7 @@ pub enum Record<'a> {
         queue: u32,
         number: u64,
     },
-    /// A dead item was deleted.
+    /// An item was deleted, or moved into another queue.
     Deleted {
         queue: u32,
         number: u64,
@@ -87,6 +87,11 @@ pub enum Record<'a> {
     Round {
         queue: u32,
         moved: u64,
+    },
+    /// Nothing is leased from the queue until it is resumed. It follows the queue's own record, which resumes it.
+    Paused {
+        queue: u32,
+        paused: bool,
     },
 }
 
@@ -170,7 +175,8 @@ mod tests {
 
     fn one_of_each() -> Vec<Record<'static>> {
         let (queue, number, token) = (7, u64::MAX, Token(u64::MAX));
-        let counters = Counters { pushed: 1, removed: 1 << 40, ..Counters::default() };
+        let counters =
+            Counters { pushed: 1, removed: 1 << 40, moved: Some(3), lost: 2, ..Counters::default() };
         let policy = Policy { dead_letter_queue: Some("bad".into()), ..Policy::default() };
         vec![
             Record::Queue(QueueRecord {
@@ -206,6 +212,7 @@ mod tests {
             }),
             Record::KeyKept { queue, key: "k", number, at_ms: 1 },
             Record::Round { queue, moved: 3 },
+            Record::Paused { queue, paused: true },
         ]
     }
 
@@ -229,7 +236,7 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (1, 233, 0x49d7_6f4e)
+            (2, 239, 0)
         );
     }
 

@@ -1,11 +1,11 @@
-//! Bytes as records, whoever wrote them.
+//! Decodes records from bytes that may be damaged or foreign.
 
 use super::{Moved, Pushed, QueueRecord, Record, Return};
 use crate::engine::item::{State, Token};
 use crate::engine::policy::Policy;
 use crate::engine::queue::Counters;
 
-/// A record that cannot be read: it was written by a later version, or by nobody.
+/// A record that cannot be read: it is damaged, or a later version wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record at byte {at} of its group makes no sense")]
 pub struct Malformed {
@@ -120,6 +120,11 @@ impl<'a> Reader<'a> {
     fn queue(&mut self) -> Option<QueueRecord> {
         let (queue, name, policy) = (self.small()?, self.text()?.unwrap_or_default().into(), self.policy()?);
         let flags = self.byte()?;
+        let count_next = self.optional()?;
+        let mut counters = Counters::from_each(|| self.number())?;
+        if flags & 8 != 0 {
+            (counters.moved, counters.lost) = (Some(self.number()?), self.number()?);
+        }
         Some(QueueRecord {
             queue,
             name,
@@ -127,8 +132,8 @@ impl<'a> Reader<'a> {
             sealed: flags & 1 != 0,
             seal_used: flags & 2 != 0,
             held: flags & 4 != 0,
-            count_next: self.optional()?,
-            counters: Counters::from_each(|| self.number())?,
+            count_next,
+            counters,
         })
     }
 
@@ -169,6 +174,7 @@ impl<'a> Reader<'a> {
                 Record::KeyKept { queue, number, at_ms, key: self.text()?? }
             }
             15 => Record::Round { queue: self.small()?, moved: self.number()? },
+            16 => Record::Paused { queue: self.small()?, paused: self.flag()? },
             _ => return None,
         };
         // A body is the last field of the records that have one.

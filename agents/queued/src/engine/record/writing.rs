@@ -1,4 +1,4 @@
-//! A record as bytes.
+//! Encodes records.
 
 use super::{Pushed, Record};
 use crate::engine::policy::Policy;
@@ -12,9 +12,15 @@ impl Record<'_> {
                 number(out, q.queue.into());
                 text(out, Some(&q.name));
                 encode_policy(out, &q.policy);
-                out.push(u8::from(q.sealed) | u8::from(q.seal_used) << 1 | u8::from(q.held) << 2);
+                let counts_moved = q.counters.moved.is_some();
+                let flags = [q.sealed, q.seal_used, q.held, counts_moved];
+                out.push(flags.iter().rev().fold(0, |flags, flag| flags << 1 | u8::from(*flag)));
                 optional(out, q.count_next);
                 q.counters.each(|value| number(out, value));
+                if let Some(moved) = q.counters.moved {
+                    number(out, moved);
+                    number(out, q.counters.lost);
+                }
                 out.len()
             }
             Record::QueueGone { queue } => tagged(out, 2, &[(*queue).into()]),
@@ -64,6 +70,7 @@ impl Record<'_> {
                 out.len()
             }
             Record::Round { queue, moved } => tagged(out, 15, &[(*queue).into(), *moved]),
+            Record::Paused { queue, paused } => tagged(out, 16, &[(*queue).into(), u64::from(*paused)]),
         }
     }
 }

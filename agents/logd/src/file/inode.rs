@@ -1,0 +1,35 @@
+//! Which file a name leads to.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A file's identity. No other file gets it while somebody holds this one open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    pub fn of(file: &File) -> io::Result<Inode> {
+        Ok(Inode::from(&file.metadata()?))
+    }
+
+    /// True if `path` leads to this file. One system call, made for every batch.
+    pub fn is_at(self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|there| Inode::from(&there) == self)
+    }
+}
+
+impl From<&Metadata> for Inode {
+    fn from(metadata: &Metadata) -> Inode {
+        Inode { device: metadata.dev(), number: metadata.ino() }
+    }
+}
+
+/// True if no name leads to the file any more, wherever it was.
+pub fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+}

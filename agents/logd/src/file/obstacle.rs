@@ -1,0 +1,33 @@
+//! Why no lines can be written at the moment.
+
+use kit::free_space::{MinFree, Space};
+use std::io;
+
+/// What stands in the way; each attempt to write looks again.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The system refused the write, as on a full disk.
+    #[error("cannot write: {0}")]
+    Write(io::Error),
+    #[error("the file was removed or moved away, and no new one can be made: {0}")]
+    NoName(io::Error),
+    /// The names lead to another logd's file.
+    #[error("{0}")]
+    OtherWriter(String),
+    #[error(
+        "only {} of {} bytes are free, less than --min-free {floor}",
+        space.available_bytes,
+        space.capacity_bytes
+    )]
+    LittleSpace { space: Space, floor: MinFree },
+    /// Over within moments: whoever moved the file may be making the next one, or lines are being carried over.
+    #[error("the next file is being made")]
+    Passing,
+}
+
+impl Obstacle {
+    /// True if nobody needs to be told.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Obstacle::Passing)
+    }
+}

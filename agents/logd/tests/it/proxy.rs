@@ -1,0 +1,56 @@
+//! Connections that a proxy passes on: the peer that it names is told, and nothing else is let in.
+
+use crate::client::{self, send};
+use crate::daemon::Logd;
+use std::io::Write;
+use std::net::Shutdown;
+
+const PROXIED: &[&str] = &["--proxy-protocol", "--format", "stamped", "--log-level", "debug"];
+const VERSION_1: &[u8] = b"PROXY TCP4 10.1.2.3 127.0.0.1 4000 6666\r\n";
+const VERSION_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x10\0\x1a\x0a";
+
+#[test]
+fn framing_begins_after_the_header_and_the_peer_in_it_is_told() {
+    let logd = Logd::start(PROXIED);
+    for header in [VERSION_1, VERSION_2] {
+        send(logd.address(), &[header, b"9 <13>frame"].concat()).unwrap();
+        send(logd.address(), &[header, b"<13>message\0<14>next\0"].concat()).unwrap();
+    }
+    let text = String::from_utf8(logd.file()).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let of = |peer: &str| ["<13>frame", "<13>message", "<14>next"].map(|line| format!("{peer} {line}"));
+    assert_eq!(lines, [of("10.1.2.3:4000"), of("[fd00::7]:4096")].concat());
+    assert_eq!(logd.wait_for("connection ended")["peer"], "10.1.2.3:4000");
+}
+
+#[test]
+fn a_header_may_come_byte_by_byte() {
+    let logd = Logd::start(PROXIED);
+    let mut stream = client::connect(logd.address());
+    for byte in [VERSION_2, b"line\n"].concat() {
+        stream.write_all(&[byte]).unwrap();
+    }
+    client::receipt(stream).unwrap();
+    assert!(logd.file().ends_with(b" [fd00::7]:4096 line\n"));
+}
+
+#[test]
+fn a_connection_without_a_header_is_reset_and_none_of_its_bytes_kept() {
+    let logd = Logd::start(PROXIED);
+    for sent in [&b"<13>no header\n"[..], b"P", b"", b"PROXY TCP4 nowhere\r\nline\n"] {
+        let mut stream = client::connect(logd.address());
+        stream.write_all(sent).unwrap();
+        let _ = stream.shutdown(Shutdown::Write);
+        assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
+    }
+    logd.counts("resets_total{reason=\"proxy_header\"}", 4);
+    assert_eq!(logd.file(), b"");
+}
+
+#[test]
+fn without_the_flag_a_header_is_a_line() {
+    let logd = Logd::start(&[]);
+    send(logd.address(), VERSION_1).unwrap();
+    assert_eq!(logd.file(), VERSION_1);
+}

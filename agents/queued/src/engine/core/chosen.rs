@@ -1,0 +1,91 @@
+//! Items that are deleted or moved by id. Leased items stay with their workers.
+
+use super::{Core, Journal, Turn};
+use crate::engine::contract::{NewItem, Refusal};
+use crate::engine::item::{Item, ItemId, State};
+use crate::engine::policy::check_name;
+use crate::engine::queue::Queue;
+use crate::engine::record::Record;
+
+impl Core {
+    /// The chosen items that nobody has leased, each once, in the order of their push.
+    fn chosen<'a>(&self, queue: &'a Queue, ids: &[ItemId]) -> Vec<&'a Item> {
+        let mut numbers: Vec<u64> =
+            ids.iter().filter(|id| id.epoch == self.epoch).map(|id| id.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let items = numbers.into_iter().filter_map(|number| queue.items().get(number));
+        items.filter(|item| item.state != State::Leased).collect()
+    }
+
+    /// Deletes items; returns how many.
+    pub fn delete_items(
+        &mut self,
+        name: &str,
+        ids: &[ItemId],
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<u64, Refusal> {
+        let source = self.queue(name)?;
+        let queue = source.number;
+        let numbers: Vec<u64> = self.chosen(source, ids).into_iter().map(|item| item.number).collect();
+        for &number in &numbers {
+            self.write(&Record::Deleted { queue, number }, turn.journal);
+        }
+        Ok(numbers.len() as u64)
+    }
+
+    /// Bytes of the bodies that a move of these items copies.
+    pub fn bytes_to_move(&self, name: &str, ids: &[ItemId]) -> u64 {
+        let Ok(source) = self.queue(name) else { return 0 };
+        self.chosen(source, ids).into_iter().map(|item| u64::from(item.len)).sum()
+    }
+
+    /// Moves items into another queue, as new items without attempts: as many as have one answer's bodies together, but
+    /// at least one; returns how many. An item whose key is known there stays where it is.
+    pub fn move_items(
+        &mut self,
+        name: &str,
+        to: &str,
+        ids: &[ItemId],
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<u64, Refusal> {
+        check_name(to).map_err(Refusal::Invalid)?;
+        if name == to {
+            return Err(Refusal::Invalid(format!("the items are in queue {to:?} already")));
+        }
+        if let Some(target) = self.names.get(to).and_then(|number| self.queues.get_mut(number)) {
+            target.forget_keys(turn.now_ms);
+        }
+        let (source, target) = (self.queue(name)?, self.queue(to).ok());
+        let queue = source.number;
+        let (mut numbers, mut copies, mut bytes) = (Vec::new(), Vec::new(), 0u64);
+        for item in self.chosen(source, ids) {
+            if item.key().is_some_and(|key| target.is_some_and(|target| target.known(key).is_some())) {
+                continue;
+            }
+            bytes = bytes.saturating_add(item.len.into());
+            if bytes > turn.limits.answer_bytes_max && !copies.is_empty() {
+                break;
+            }
+            let due_ms = source.when(item.number).map_or(0, |when| when.at_ms);
+            numbers.push(item.number);
+            copies.push(NewItem {
+                body: turn.body(item)?,
+                key: item.key().map(Into::into),
+                content_type: item.content_type().map(Into::into),
+                delay_ms: due_ms.saturating_sub(turn.now_ms),
+            });
+        }
+        if copies.is_empty() {
+            return Ok(0);
+        }
+        self.admit(to, &copies, turn.limits)?;
+        let target = self.ensure(to, turn)?;
+        for (&number, copy) in numbers.iter().zip(copies) {
+            let copy = self.push_one(target, copy, turn);
+            self.copied.push((target, copy.number));
+            self.write(&Record::Deleted { queue, number }, turn.journal);
+        }
+        Ok(numbers.len() as u64)
+    }
+}

@@ -1,0 +1,206 @@
+//! Items: listed, searched, shown, and deleted or moved by id.
+
+use super::refusal::Problem;
+use super::request::{Path, Query};
+use super::tokens::Right;
+use super::{BodyText, Doors, json, request, time};
+use crate::engine::contract::{Engine, ItemView, Look, Looked};
+use crate::engine::item::{ItemId, State as ItemState};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize)]
+struct ItemObject {
+    id: String,
+    state: &'static str,
+    attempts: u32,
+    pushed_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<Box<str>>,
+    /// The body's length, if the body is cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    #[serde(flatten)]
+    body: BodyText,
+}
+
+impl ItemObject {
+    /// Shows at most `cut` bytes of the body.
+    fn cut(mut view: ItemView, cut: usize) -> ItemObject {
+        let len = view.body.len();
+        view.body = begin(view.body, cut);
+        let bytes = (view.body.len() < len).then_some(len);
+        ItemObject { bytes, ..ItemObject::from(view) }
+    }
+}
+
+/// The first `max` bytes; text is never cut inside a character.
+fn begin(body: Box<[u8]>, max: usize) -> Box<[u8]> {
+    if body.len() <= max {
+        return body;
+    }
+    let end = std::str::from_utf8(&body).map_or(max, |text| text.floor_char_boundary(max));
+    body.iter().take(end).copied().collect()
+}
+
+impl From<ItemView> for ItemObject {
+    fn from(view: ItemView) -> ItemObject {
+        ItemObject {
+            id: view.id.to_string(),
+            state: view.state.name(),
+            attempts: view.attempts,
+            pushed_at: time(view.pushed_ms),
+            due_ms: view.due_ms,
+            worker: view.worker,
+            reason: view.reason,
+            key: view.key,
+            content_type: view.content_type,
+            bytes: None,
+            body: view.body.into(),
+        }
+    }
+}
+
+/// Which items to show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    state: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+    cut: Option<u32>,
+    key: Option<Box<str>>,
+    text: Option<Box<str>>,
+}
+
+/// Items in one answer, and ids in one request.
+const ITEMS_MAX: usize = 1000;
+/// A search text may be as long as a key.
+const TEXT_BYTES_MAX: usize = 256;
+
+impl Which {
+    fn look(&self) -> Result<Look, Problem> {
+        let state = match self.state.as_deref() {
+            None => None,
+            Some(name) => {
+                let known = ItemState::ALL.into_iter().find(|state| state.name() == name);
+                let known = known.ok_or_else(|| Problem::invalid("state is ready, delayed, leased or dead"));
+                Some(known?)
+            }
+        };
+        let limit = self.limit.unwrap_or(10);
+        if !(1..=ITEMS_MAX).contains(&limit) {
+            return Err(Problem::invalid(format!("limit is from 1 to {ITEMS_MAX}")));
+        }
+        let after = self.after.as_deref().map(str::parse::<ItemId>).transpose().map_err(Problem::invalid)?;
+        let within =
+            |text: &Option<Box<str>>| text.as_ref().is_none_or(|t| (1..=TEXT_BYTES_MAX).contains(&t.len()));
+        for (name, text) in [("key", &self.key), ("text", &self.text)] {
+            if !within(text) {
+                return Err(Problem::invalid(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")));
+            }
+        }
+        Ok(Look { state, limit, after, key: self.key.clone(), text: self.text.clone() })
+    }
+}
+
+/// Answers with the items that the query selects; `state` overrides the state of the query.
+pub async fn show_items<E: Engine>(
+    engine: &E,
+    name: &str,
+    which: &Which,
+    state: Option<ItemState>,
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        items: Vec<ItemObject>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<ItemId>,
+    }
+    let asked = which.look()?;
+    let look = Look { state: state.or(asked.state), ..asked };
+    let cut = which.cut.and_then(|cut| usize::try_from(cut).ok()).unwrap_or(usize::MAX);
+    let Looked { items, next } = engine.look(name, look).await?;
+    let items = items.into_iter().map(|view| ItemObject::cut(view, cut)).collect();
+    Ok(json(StatusCode::OK, &Answer { items, next }))
+}
+
+pub async fn list<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    Query(which): Query<Which>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    doors.permit(&headers, Right::Read)?;
+    show_items(&doors.engine, &name, &which, None).await
+}
+
+pub async fn show<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path((name, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    doors.permit(&headers, Right::Read)?;
+    let id = id.parse().map_err(Problem::invalid)?;
+    Ok(json(StatusCode::OK, &ItemObject::from(doors.engine.item(&name, id).await?)))
+}
+
+/// The number of items that a request changed.
+#[derive(Serialize)]
+pub struct Count {
+    pub count: u64,
+}
+
+/// Parses the ids of a request.
+fn parse_ids(ids: &[String]) -> Result<Vec<ItemId>, Problem> {
+    if ids.len() > ITEMS_MAX {
+        return Err(Problem::invalid(format!("at most {ITEMS_MAX} ids in one request")));
+    }
+    ids.iter().map(|id| id.parse()).collect::<Result<_, _>>().map_err(Problem::invalid)
+}
+
+pub async fn delete<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Chosen {
+        ids: Vec<String>,
+    }
+    doors.permit_new(&headers, Right::Admin)?;
+    let Chosen { ids } = request::json(&doors.body(&headers, body).await?)?;
+    let count = doors.engine.delete_items(&name, parse_ids(&ids)?).await?;
+    Ok(json(StatusCode::OK, &Count { count }))
+}
+
+pub async fn move_to<E: Engine>(
+    State(doors): State<Doors<E>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Chosen {
+        ids: Vec<String>,
+        to: String,
+    }
+    doors.permit_new(&headers, Right::Admin)?;
+    let Chosen { ids, to } = request::json(&doors.body(&headers, body).await?)?;
+    let count = doors.engine.move_items(&name, &to, parse_ids(&ids)?).await?;
+    Ok(json(StatusCode::OK, &Count { count }))
+}

@@ -1,0 +1,71 @@
+//! Notices at once that the data directory was removed, moved or replaced; nothing wakes up while nothing happens to it.
+
+use super::{Local, Shared};
+use crate::log::directory::{Directory, LOCK};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Not what happens in a directory: an event for each push would cost more than the push.
+const DIRECTORY_EVENTS: AddWatchFlags = AddWatchFlags::IN_MOVE_SELF.union(AddWatchFlags::IN_DELETE_SELF);
+/// The lock file, which is open here, is not deleted when it is removed: it loses its name.
+const LOCK_EVENTS: AddWatchFlags = DIRECTORY_EVENTS.union(AddWatchFlags::IN_ATTRIB);
+
+struct Watch {
+    inotify: Inotify,
+    readable: AsyncFd<OwnedFd>,
+}
+
+impl Watch {
+    fn new(directory: &Directory) -> io::Result<Watch> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let real = directory.path().canonicalize()?;
+        inotify.add_watch(&real.join(LOCK), LOCK_EVENTS)?;
+        for path in real.ancestors() {
+            // Not every directory above may be read. What is missed there is noticed with the next write.
+            let _ = inotify.add_watch(path, DIRECTORY_EVENTS);
+        }
+        let readable = inotify.as_fd().try_clone_to_owned()?;
+        // SAFETY: `AsyncFd` owns the descriptor, and gives it back to nobody before it drops it.
+        #[allow(unsafe_code, reason = "tokio cannot know that a descriptor stays open; an owned one does")]
+        let readable = unsafe { AsyncFd::register_with_interest(readable, Interest::READABLE) }?;
+        Ok(Watch { inotify, readable })
+    }
+
+    async fn event(&self) -> io::Result<()> {
+        let mut ready = self.readable.readable().await?;
+        let _ = self.inotify.read_events();
+        ready.clear_ready();
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Has the writer look whether the directory is still there.
+    fn suspect(&self) {
+        let mut state = self.lock();
+        self.suspect.store(true, Ordering::Relaxed);
+        self.wake_writer(&mut state);
+    }
+}
+
+impl Local {
+    /// To be spawned once, on the runtime of the doors.
+    pub(super) async fn keep_watch(self) {
+        let Some(directory) = self.0.directory.get() else { return };
+        let watch = match Watch::new(directory) {
+            Ok(watch) => watch,
+            Err(error) => {
+                return tracing::warn!(%error, "cannot watch the data directory; its removal is noticed with the next write");
+            }
+        };
+        // It may have been removed before it was watched.
+        self.0.suspect();
+        while watch.event().await.is_ok() {
+            self.0.suspect();
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `queued check`: tells all damage of a directory or a backup, and changes nothing.
+
+use super::LogError;
+use super::archive::{self, Backup};
+use super::directory::hold_for_reading;
+use super::head::Head;
+use super::reading::{self, Damage, Files, Found, Source};
+use crate::engine::item::State;
+use kit::exit::{Exit, Fatal};
+use std::io::Write;
+use std::path::Path;
+
+pub(super) fn say(line: &str) {
+    // A reader that went away is no failure.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+fn tell(damage: &Damage) {
+    let (path, why) = (damage.path.display(), &damage.why);
+    say(&match damage.offset {
+        Some(offset) => format!("damage: {path} at byte {offset}: {why}"),
+        None => format!("damage: {path} {why}"),
+    });
+}
+
+fn summary(found: &Found) {
+    for queue in found.core.queues() {
+        let (items, dead) = (queue.backlog(), queue.tally(State::Dead));
+        say(&format!("queue {}: {items} items, {dead} dead", queue.name));
+    }
+    if let Some(torn) = &found.torn {
+        let (path, at) = (torn.path.display(), torn.offset);
+        say(&format!("unfinished end: {path} at byte {at}; never acknowledged, the next start cuts it"));
+    }
+}
+
+/// Tells what is there and everything that is wrong, and how many places those are.
+pub(super) fn examine(source: &mut impl Source, memory_bytes_max: u64) -> Result<(Found, u64), LogError> {
+    let mut count = 0;
+    let found = reading::read_with(source, memory_bytes_max, 1, |damage| {
+        count += 1;
+        tell(&damage);
+        Ok(())
+    })?;
+    summary(&found);
+    Ok((found, count))
+}
+
+/// The log in a directory; a head that cannot be read counts as missing.
+pub(super) fn files(dir: &Path) -> Result<Files, LogError> {
+    let head = match Head::of(dir) {
+        Ok(head) => head,
+        Err(LogError::Damaged { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Files::of(dir, head)?.ok_or_else(|| LogError::NoLog(dir.to_owned()))
+}
+
+pub(super) fn no_directory(path: &Path) -> Fatal {
+    Fatal::new(Exit::Failure, format!("{} is no directory", path.display()))
+}
+
+/// Exit 0 when the log is sound, 1 when it is not.
+pub fn check(path: &Path) -> Result<(), Fatal> {
+    if path.is_dir() { check_directory(path) } else { check_backup(path) }
+}
+
+fn check_directory(dir: &Path) -> Result<(), Fatal> {
+    let mut files = files(dir)?;
+    let _nobody_writes = hold_for_reading(dir)?;
+    let (_, count) = examine(&mut files, 0)?;
+    let dir = dir.display();
+    judge(
+        count,
+        &format!(
+            "in {dir}; `queued repair {dir}` keeps what can be read, `queued restore` brings back a backup"
+        ),
+    )
+}
+
+fn check_backup(path: &Path) -> Result<(), Fatal> {
+    let mut archive = tar::Archive::new(archive::open(path)?);
+    let mut backup = Backup::open(&mut archive, path)?;
+    let (_, count) = examine(&mut backup, 0)?;
+    judge(count, &format!("in {}; use another backup", path.display()))
+}
+
+fn judge(count: u64, way_out: &str) -> Result<(), Fatal> {
+    if count == 0 {
+        say("sound");
+        return Ok(());
+    }
+    let places = if count == 1 { "1 damaged place".to_owned() } else { format!("{count} damaged places") };
+    Err(Fatal::new(Exit::Failure, format!("{places} {way_out}")))
+}

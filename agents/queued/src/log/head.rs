@@ -1,0 +1,276 @@
+//! The head: a small file that says which segments a directory must hold, and up to which group.
+//!
+//! Two places in it are written in turns, in one file that keeps its size: a full disk is no obstacle, and a power
+//! loss in the middle of a write leaves the other place, which is one change older. Each place:
+//!
+//! ```text
+//! "nodecrew q-head\n" | version u32 | checksum u32 | change u64 | epoch u64 | oldest u32 | newest u32 | group u64
+//! ```
+//! A segment is there before the head names it as the newest, and holds nothing before that; it is removed only after
+//! the head has named its successor as the oldest. So there may be one segment more at each end than the head knows.
+
+use super::{LogError, segment};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 16] = b"nodecrew q-head\n";
+const VERSION: u32 = 1;
+/// Each place has a block of the disk for itself.
+const PLACE_BYTES: usize = 4096;
+const PLACES: u64 = 2;
+const USED_BYTES: usize = 56;
+pub const NAME: &str = "head";
+
+/// What a directory must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub epoch: u64,
+    /// The first segment that is needed.
+    pub oldest: u32,
+    /// The last one; 0 before the first.
+    pub newest: u32,
+    /// The last group that was on the disk for sure.
+    pub group: u64,
+}
+
+impl Head {
+    fn encode(&self, change: u64) -> [u8; USED_BYTES] {
+        let mut bytes = [0; USED_BYTES];
+        let fields: [&[u8]; 8] = [
+            MAGIC,
+            &VERSION.to_le_bytes(),
+            &[0; 4],
+            &change.to_le_bytes(),
+            &self.epoch.to_le_bytes(),
+            &self.oldest.to_le_bytes(),
+            &self.newest.to_le_bytes(),
+            &self.group.to_le_bytes(),
+        ];
+        for (to, from) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
+            *to = *from;
+        }
+        let checksum = crc32fast::hash(bytes.get(24..).unwrap_or_default());
+        if let Some(to) = bytes.get_mut(20..24) {
+            to.copy_from_slice(&checksum.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(u64, Head)> {
+        let bytes = bytes.get(..USED_BYTES)?;
+        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let sound = bytes.starts_with(MAGIC)
+            && word(16)? == VERSION
+            && word(20)? == crc32fast::hash(bytes.get(24..)?);
+        let head = Head { epoch: long(32)?, oldest: word(40)?, newest: word(44)?, group: long(48)? };
+        sound.then_some((long(24)?, head))
+    }
+
+    /// The whole file, as a new one.
+    pub fn file(&self) -> Vec<u8> {
+        let mut bytes = self.encode(0).to_vec();
+        bytes.resize(PLACE_BYTES * 2, 0);
+        bytes
+    }
+
+    /// The later of the two places, with its number.
+    fn in_file(bytes: &[u8]) -> Option<(u64, Head)> {
+        bytes.chunks(PLACE_BYTES).filter_map(Head::decode).max_by_key(|(change, _)| *change)
+    }
+
+    /// Reads the bytes of a head's file.
+    pub fn read_from(bytes: &[u8], path: &Path) -> Result<Head, LogError> {
+        let found = Head::in_file(bytes).ok_or_else(|| LogError::damaged(path, 0, "it is no sound head"));
+        Ok(found?.1)
+    }
+
+    /// The directory's head, if it has one.
+    pub fn of(dir: &Path) -> Result<Option<Head>, LogError> {
+        let path = path(dir);
+        match std::fs::read(&path) {
+            Ok(bytes) => Head::read_from(&bytes, &path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LogError::io("read", &path)(error)),
+        }
+    }
+}
+
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// The head of the directory that this process writes to.
+#[derive(Debug)]
+pub struct HeadFile {
+    dir: PathBuf,
+    /// None while the directory has none, as in version 1.
+    file: Option<File>,
+    change: u64,
+    head: Head,
+}
+
+impl HeadFile {
+    /// Opens the directory's head, or remembers what a new one is to say.
+    pub fn open(dir: &Path, first: Head) -> Result<HeadFile, LogError> {
+        let path = path(dir);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(LogError::io("open", &path)(error)),
+        };
+        let (change, head) = match file {
+            None => (0, first),
+            Some(_) => {
+                let bytes = std::fs::read(&path).map_err(LogError::io("read", &path))?;
+                Head::in_file(&bytes).ok_or_else(|| LogError::damaged(&path, 0, "it is no sound head"))?
+            }
+        };
+        Ok(HeadFile { dir: dir.to_owned(), file, change, head })
+    }
+
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Writes it for the first time, if that is not done yet.
+    pub fn ensure(&mut self) -> Result<(), LogError> {
+        match self.file {
+            Some(_) => Ok(()),
+            None => self.replace(self.head),
+        }
+    }
+
+    /// A new file in the place of whatever is there.
+    pub fn replace(&mut self, head: Head) -> Result<(), LogError> {
+        let new = self.dir.join("head.new");
+        let make = || {
+            let file = File::create(&new)?;
+            file.write_all_at(&head.file(), 0)?;
+            file.sync_all()?;
+            std::fs::rename(&new, path(&self.dir))?;
+            segment::sync_name(&self.dir, &file)?;
+            OpenOptions::new().read(true).write(true).open(path(&self.dir))
+        };
+        let file = make().map_err(LogError::io("write", &path(&self.dir)))?;
+        (self.file, self.head, self.change) = (Some(file), head, 0);
+        Ok(())
+    }
+
+    /// After this a segment is the newest, also after a power loss.
+    pub fn begin(&mut self, newest: u32, group: u64) -> Result<(), LogError> {
+        self.write(Head { newest, group: group.max(self.head.group), ..self.head })
+    }
+
+    /// After this nothing before `oldest` is needed, also after a power loss.
+    pub fn let_go_before(&mut self, oldest: u32, group: u64) -> Result<(), LogError> {
+        self.write(Head { oldest, group: group.max(self.head.group), ..self.head })
+    }
+
+    fn write(&mut self, head: Head) -> Result<(), LogError> {
+        let Some(file) = &self.file else { return self.replace(head) };
+        let change = self.change + 1;
+        let at = change % PLACES * PLACE_BYTES as u64;
+        let write = || {
+            file.write_all_at(&head.encode(change), at)?;
+            file.sync_data()
+        };
+        write().map_err(LogError::io("write", &path(&self.dir)))?;
+        (self.head, self.change) = (head, change);
+        Ok(())
+    }
+
+    /// Keeps backups from beginning; `None` while one runs, which needs every segment that there is.
+    pub fn keep_backups_out(&self) -> Option<NoBackup> {
+        let Some(file) = &self.file else { return Some(NoBackup(None)) };
+        // The same lock under another descriptor.
+        let file = file.try_clone().ok()?;
+        file.try_lock().is_ok().then_some(NoBackup(Some(file)))
+    }
+}
+
+/// As long as this lives no backup begins.
+#[derive(Debug)]
+pub struct NoBackup(Option<File>);
+
+impl Drop for NoBackup {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            let _ = file.unlock();
+        }
+    }
+}
+
+/// Held while a backup runs: no segment is let go meanwhile.
+#[derive(Debug)]
+pub struct Pin(#[allow(dead_code, reason = "the lock is held as long as the file is open")] File);
+
+impl Pin {
+    /// Waits for a segment that is being let go just now. `None` in a directory without a head.
+    pub fn take(dir: &Path) -> Result<Option<Pin>, LogError> {
+        let path = path(dir);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LogError::io("open", &path)(error)),
+        };
+        file.lock_shared().map_err(LogError::io("lock", &path))?;
+        Ok(Some(Pin(file)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Head = Head { epoch: 7, oldest: 1, newest: 0, group: 0 };
+
+    #[test]
+    fn each_change_is_read_back_and_a_torn_one_leaves_the_change_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = HeadFile::open(dir.path(), FIRST).unwrap();
+        assert_eq!(Head::of(dir.path()).unwrap(), None, "nothing is written before it is asked for");
+        file.ensure().unwrap();
+        let mut before = Head::of(dir.path()).unwrap().unwrap();
+        assert_eq!(before, FIRST);
+        for newest in 1..6 {
+            file.begin(newest, u64::from(newest) * 10).unwrap();
+            file.let_go_before(newest, u64::from(newest) * 10 + 1).unwrap();
+            let now = Head::of(dir.path()).unwrap().unwrap();
+            assert_eq!((now.oldest, now.newest, now.group), (newest, newest, u64::from(newest) * 10 + 1));
+            let sound = std::fs::read(path(dir.path())).unwrap();
+            for bit in 0..USED_BYTES * 8 {
+                let place = usize::try_from(file.change % PLACES).unwrap() * PLACE_BYTES;
+                let mut torn = sound.clone();
+                torn[place + bit / 8] ^= 1 << (bit % 8);
+                before = Head { newest, group: u64::from(newest) * 10, ..before };
+                assert_eq!(Head::in_file(&torn).unwrap().1, before, "bit {bit}");
+            }
+            before = now;
+        }
+        let again = HeadFile::open(dir.path(), FIRST).unwrap();
+        assert_eq!((again.head, again.change), (file.head, file.change));
+    }
+
+    #[test]
+    fn a_head_without_a_sound_place_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(path(dir.path()), [0; 8192]).unwrap();
+        let error = Head::of(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("/head is damaged"), "{error}");
+    }
+
+    #[test]
+    fn a_backup_and_a_cleaning_keep_each_other_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = HeadFile::open(dir.path(), FIRST).unwrap();
+        file.ensure().unwrap();
+        let pins = [Pin::take(dir.path()).unwrap().unwrap(), Pin::take(dir.path()).unwrap().unwrap()];
+        assert!(file.keep_backups_out().is_none());
+        drop(pins);
+        assert!(file.keep_backups_out().is_some());
+        let _pin = Pin::take(dir.path()).unwrap().unwrap();
+    }
+}

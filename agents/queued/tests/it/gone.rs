@@ -1,0 +1,73 @@
+//! The data directory is removed, moved or replaced under a running server: it promises nothing more until it is back.
+
+use crate::completeness::data;
+use crate::daemon::{Queued, Setup};
+use trial::wait_until;
+
+fn is_not_ready(daemon: &Queued, why: &str) {
+    wait_until("it is not ready", || daemon.get("/ready").status == 503);
+    let ready = daemon.get("/ready");
+    assert!(ready.text().contains(why), "{}", ready.text());
+    let refused = daemon.post("/v1/queues/q/items", "refused").expect(507);
+    assert!(refused.text().contains(why), "{}", refused.text());
+}
+
+#[test]
+fn removed_under_an_idle_server_it_is_noticed_without_a_push() {
+    let daemon = Queued::start(&[]);
+    daemon.post("/v1/queues/q/items", "x").expect(201);
+    std::fs::remove_dir_all(data(&daemon)).unwrap();
+    is_not_ready(&daemon, "does not lead to the directory that was opened");
+    assert!(daemon.metric("write_errors_total") > 0.0);
+    // A directory of this name is not that directory.
+    std::fs::create_dir(data(&daemon)).unwrap();
+    is_not_ready(&daemon, "does not lead to the directory that was opened");
+}
+
+#[test]
+fn moved_away_and_back_it_goes_on() {
+    let mut daemon = Queued::start(&[]);
+    daemon.post("/v1/queues/q/items", "first").expect(201);
+    let aside = daemon.setup.path("aside");
+    std::fs::rename(data(&daemon), &aside).unwrap();
+    is_not_ready(&daemon, "No such file");
+    std::fs::rename(&aside, data(&daemon)).unwrap();
+    wait_until("it is ready again", || daemon.get("/ready").status == 200);
+    daemon.post("/v1/queues/q/items", "second").expect(201);
+    daemon.kill9();
+    daemon.restart();
+    assert_eq!(daemon.get("/v1/queues/q").json()["ready"], 2);
+}
+
+#[test]
+fn a_directory_above_that_is_moved_is_noticed_too() {
+    let setup = Setup::new(&["--data", "above/data"]);
+    std::fs::create_dir(setup.path("above")).unwrap();
+    let daemon = setup.start();
+    std::fs::rename(daemon.setup.path("above"), daemon.setup.path("other")).unwrap();
+    is_not_ready(&daemon, "No such file");
+}
+
+#[test]
+fn replaced_it_does_nothing_to_the_other_servers_files() {
+    let daemon = Queued::start(&[]);
+    daemon.post("/v1/queues/q/items", "x").expect(201);
+    std::fs::rename(data(&daemon), daemon.setup.path("aside")).unwrap();
+    let mut second = Setup::new(&["--data", data(&daemon).to_str().unwrap()]).start();
+    is_not_ready(&daemon, "another is in its place");
+    second.post("/v1/queues/q/items", "y").expect(201);
+    daemon.terminate();
+    second.kill9();
+    second.restart();
+    assert_eq!(second.get("/v1/queues/q").json()["ready"], 1);
+}
+
+#[test]
+fn the_newest_segment_removed_is_noticed_with_the_next_write() {
+    let daemon = Queued::start(&[]);
+    daemon.post("/v1/queues/q/items", "x").expect(201);
+    std::fs::remove_file(daemon.setup.path("data/0000000001.log")).unwrap();
+    let mut unanswered = daemon.http();
+    unanswered.send("POST", "/v1/queues/q/items", "", b"y").unwrap();
+    is_not_ready(&daemon, "0000000001.log was removed");
+}

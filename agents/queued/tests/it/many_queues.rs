@@ -1,0 +1,62 @@
+//! Very many queues: what is repeated of them in each segment does not outgrow what they are for.
+
+use crate::completeness::copy_files;
+use crate::daemon::{Queued, Setup};
+
+/// As long as names can be.
+fn name(n: u32) -> String {
+    format!("{n:05}{}", "n".repeat(120))
+}
+
+#[test]
+fn queues_beyond_a_quarter_of_a_segment_are_refused_with_the_way_out() {
+    let mut daemon = Queued::start(&["--segment-bytes", "64KiB", "--max-queues", "100000"]);
+    let http = &mut daemon.http();
+    let mut made = 0;
+    let refused = loop {
+        let answer = http.post(&format!("/v1/queues/{}/items", name(made)), "x");
+        if answer.status != 201 {
+            break answer;
+        }
+        made += 1;
+    };
+    assert_eq!((refused.status, refused.error().as_str()), (429, "full"));
+    assert!(refused.text().contains("--segment-bytes"), "{}", refused.text());
+    assert!((50..100).contains(&made), "{made} queues in 64 KiB");
+    http.call("DELETE", &format!("/v1/queues/{}", name(0)), "").expect(204);
+    http.post(&format!("/v1/queues/{}/items", name(made)), "in its place").expect(201);
+    daemon.kill9();
+    daemon.restart();
+    daemon.post(&format!("/v1/queues/{}/items", name(made + 1)), "x").expect(429);
+}
+
+/// They may have been made with longer segments.
+#[test]
+fn pushes_to_too_many_queues_write_no_checkpoint_each() {
+    let daemon = Queued::start(&["--segment-bytes", "4MiB", "--max-queues", "100000"]);
+    let http = &mut daemon.http();
+    for n in 0..1000 {
+        http.call("PUT", &format!("/v1/queues/{}", name(n)), "{}").expect(201);
+    }
+    daemon.terminate();
+    let mut daemon = with_small_segments(&daemon);
+    let before = daemon.metric("written_bytes_total");
+    let http = &mut daemon.http();
+    for _ in 0..200 {
+        http.post(&format!("/v1/queues/{}/items", name(7)), "x".repeat(1000)).expect(201);
+    }
+    let written = daemon.metric("written_bytes_total") - before;
+    // Items of 200 KB, and at most as much again for checkpoints of some 150 KB.
+    assert!(written < 800_000.0, "{written} bytes for 200 items of 1000");
+    daemon.kill9();
+    daemon.restart();
+    assert_eq!(daemon.get(&format!("/v1/queues/{}", name(7))).json()["ready"], 200);
+}
+
+fn with_small_segments(daemon: &Queued) -> Queued {
+    let setup = Setup::new(&["--segment-bytes", "64KiB", "--max-queues", "100000"]);
+    let to = setup.path("data");
+    std::fs::create_dir(&to).unwrap();
+    copy_files(&daemon.setup.path("data"), &to, |name| name != "spare");
+    setup.start()
+}
