@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// When a wait is cut short, an answer that is on its way arrives within this time.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
-/// Of an answer that is not queued's.
+/// The part of a foreign answer that messages show.
 const EXCERPT_CHARS_MAX: usize = 60;
 /// Enough for a worker's jobs and its keeper.
 const IDLE_CONNECTIONS_MAX: usize = 64;

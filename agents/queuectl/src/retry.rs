@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 /// A worker that waits longer than this after its server is back holds up the end of a Job.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Whether the server answers. All requests of a process share it: the log tells of an outage once at the beginning and
+/// Tracks whether the server answers. All requests of a process share it: the log tells of an outage once at the beginning and
 /// once at the end, however many jobs meet it.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<OutageState>);
