@@ -75,7 +75,7 @@ fn write_to(dir: &Path, out: &mut impl Write) -> Result<(), LogError> {
     let ends = ends.or_else(|| Some((*files.numbers().first()?, *files.numbers().last()?)));
     let (oldest, newest) = ends.ok_or_else(|| LogError::NoLog(dir.to_owned()))?;
     let cut = cut(dir, newest)?;
-    let needed = Head { epoch: cut.header.epoch, oldest, newest, group: cut.next_group - 1 };
+    let needed = Head { epoch: cut.header.epoch, oldest, newest, group: cut.next_group.saturating_sub(1) };
     if let Some(lost) = head.filter(|head| head.group > needed.group) {
         let why = format!("lacks groups {} to {} at its end", cut.next_group, lost.group);
         return Err(LogError::Incomplete { path: segment::path(dir, newest), why, dir: dir.to_owned() });

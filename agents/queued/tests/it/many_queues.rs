@@ -46,8 +46,8 @@ fn pushes_to_too_many_queues_write_no_checkpoint_each() {
         http.post(&format!("/v1/queues/{}/items", name(7)), "x".repeat(1000)).expect(201);
     }
     let written = daemon.metric("written_bytes_total") - before;
-    // Items of 200 KB, and at most as much again for checkpoints of some 150 KB.
-    assert!(written < 800_000.0, "{written} bytes for 200 items of 1000");
+    // Items of 200 KB and a few checkpoints of some 200 KB; one for each push would be 40 MB.
+    assert!(written < 1_500_000.0, "{written} bytes for 200 items of 1000");
     daemon.kill9();
     daemon.restart();
     assert_eq!(daemon.get(&format!("/v1/queues/{}", name(7))).json()["ready"], 200);

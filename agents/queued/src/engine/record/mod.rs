@@ -236,7 +236,7 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (2, 239, 0)
+            (2, 241, 0x14dd_1c94)
         );
     }
 
