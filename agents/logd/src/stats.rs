@@ -106,14 +106,14 @@ impl Teller {
         }
     }
 
-    /// Returns the data of the next `figures` event, as text and parsed.
+    /// Returns the data of the next event that is not the past, as text and parsed.
     async fn next(&mut self) -> Result<(String, Shown), Fatal> {
         let mut event = String::new();
         loop {
             let line = self.line().await?;
             if let Some(name) = line.strip_prefix("event: ") {
                 event = name.to_owned();
-            } else if event == "figures"
+            } else if event != "history"
                 && let Some(told) = line.strip_prefix("data: ")
             {
                 let shown = serde_json::from_str(told).map_err(|e| self.stranger().because(e))?;

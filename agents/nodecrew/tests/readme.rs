@@ -36,35 +36,3 @@ fn every_flag_is_on_its_agents_page() {
         assert!(missing.is_empty(), "{} does not explain {missing:?}", command.get_name());
     }
 }
-
-/// Longer is not read.
-const PAGE_LINES_MAX: usize = 120;
-
-#[test]
-fn every_page_has_its_parts_and_is_one_page() {
-    let parts = ["Flags by purpose", "Guarantees", "When something fails", "Metrics"];
-    let pages = [
-        (include_str!("../../logd/README.md"), &parts[..]),
-        (include_str!("../../logcd/README.md"), &parts),
-        (include_str!("../../queued/README.md"), &parts),
-        // A client has nobody who scrapes it.
-        (include_str!("../../logsend/README.md"), &parts[..3]),
-    ];
-    for (page, parts) in pages {
-        let title = page.lines().next().unwrap();
-        assert!(page.lines().count() <= PAGE_LINES_MAX, "{title}: {} lines", page.lines().count());
-        let mut sections = page.split("\n## ");
-        let beginning = sections.next().unwrap();
-        let agent = title.strip_prefix("# ").unwrap();
-        let calls = format!("    {agent} ");
-        assert!(beginning.lines().any(|line| line.starts_with(&calls)), "{title}: what is it called with?");
-        let sections: Vec<_> = sections.collect();
-        for part in parts {
-            let section = sections.iter().find(|section| section.starts_with(part));
-            let section = section.unwrap_or_else(|| panic!("{title} has no {part}"));
-            let rows =
-                section.lines().filter(|line| line.starts_with("| ") || line.starts_with("- ")).count();
-            assert!(rows > 2, "{title}, {part}: nothing to look up");
-        }
-    }
-}

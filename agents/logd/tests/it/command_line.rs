@@ -95,7 +95,7 @@ fn values_out_of_their_range_are_refused() {
         ("--max-line", "0"),
         ("--max-connections", "0"),
         ("--allow", "everyone"),
-        ("--listen", "6666"),
+        ("--listen", "66666"),
         ("--sync", "sometimes"),
         ("--idle-timeout", "15"),
         ("--log-level", "loud=very"),

@@ -155,9 +155,7 @@ pub fn router<E: Engine>(doors: Doors<E>) -> Router {
     let memq = memq::routes::<E>().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
     v1.merge(memq)
         .layer(axum::middleware::from_fn(own_pages_only))
-        .route("/page/history", get(history::history::<E>))
-        .merge(kit::page::routes(page::PAGE))
-        .merge(kit::page::script("/page/items.js", page::ITEMS_SCRIPT))
+        .merge(page::routes())
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
         })

@@ -1,8 +1,17 @@
-//! The page at `/`: the queues as they live. It knows nothing but `/v1`, and may no more than its token does.
+//! The page at `/` shows the queues. It uses only `/v1` and the history, and may do what its token allows.
 
-use kit::page::Page;
+use super::Doors;
+use super::history::history;
+use crate::engine::contract::Engine;
+use axum::Router;
+use axum::routing::get;
+use kit::page::{Page, script};
 
-pub const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
+const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
 
-/// The part of the page that looks into one queue.
-pub const ITEMS_SCRIPT: &str = include_str!("items.js");
+pub fn routes<E: Engine>() -> Router<Doors<E>> {
+    Router::new()
+        .route("/page/history", get(history::<E>))
+        .merge(kit::page::routes(PAGE))
+        .merge(script("/page/items.js", include_str!("items.js")))
+}

@@ -1,4 +1,4 @@
-//! Notices at once that the data directory was removed, moved or replaced; nothing wakes up while nothing happens to it.
+//! Notices at once that the data directory or a file in it was removed, moved or replaced. Sleeps until then.
 
 use super::{Local, Shared};
 use crate::log::directory::{Directory, LOCK};
@@ -9,8 +9,11 @@ use std::sync::atomic::Ordering;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Not what happens in a directory: an event for each push would cost more than the push.
+/// Excludes writes to files: an event for each push would cost more than the push.
 const DIRECTORY_EVENTS: AddWatchFlags = AddWatchFlags::IN_MOVE_SELF.union(AddWatchFlags::IN_DELETE_SELF);
+/// A removed or renamed file may be the segment that is written to. queued itself does this once per segment.
+const DATA_EVENTS: AddWatchFlags =
+    DIRECTORY_EVENTS.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVED_FROM);
 /// The lock file, which is open here, is not deleted when it is removed: it loses its name.
 const LOCK_EVENTS: AddWatchFlags = DIRECTORY_EVENTS.union(AddWatchFlags::IN_ATTRIB);
 
@@ -24,7 +27,8 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let real = directory.path().canonicalize()?;
         inotify.add_watch(&real.join(LOCK), LOCK_EVENTS)?;
-        for path in real.ancestors() {
+        inotify.add_watch(&real, DATA_EVENTS)?;
+        for path in real.ancestors().skip(1) {
             // Not every directory above may be read. What is missed there is noticed with the next write.
             let _ = inotify.add_watch(path, DIRECTORY_EVENTS);
         }

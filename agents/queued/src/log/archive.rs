@@ -20,7 +20,10 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, LogError> {
     if is_stream(path) {
         return Ok(Box::new(io::stdin()));
     }
-    let file = File::open(path).map_err(LogError::io("open", path))?;
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LogError::NoBackup { path: path.to_owned(), why: error.to_string() },
+        _ => LogError::io("open", path)(error),
+    })?;
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
 }
 

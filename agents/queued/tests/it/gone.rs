@@ -5,9 +5,10 @@ use crate::daemon::{Queued, Setup};
 use trial::wait_until;
 
 fn is_not_ready(daemon: &Queued, why: &str) {
-    wait_until("it is not ready", || daemon.get("/ready").status == 503);
-    let ready = daemon.get("/ready");
-    assert!(ready.text().contains(why), "{}", ready.text());
+    wait_until("it is not ready and says why", || {
+        let ready = daemon.get("/ready");
+        ready.status == 503 && ready.text().contains(why)
+    });
     let refused = daemon.post("/v1/queues/q/items", "refused").expect(507);
     assert!(refused.text().contains(why), "{}", refused.text());
 }
