@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 
 const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
-const AGENTS: [(&str, fn() -> clap::Command); 6] = [
+type Definition = fn() -> clap::Command;
+
+const AGENTS: [(&str, Definition); 6] = [
     ("logd", logd::command),
     ("logsend", logsend::command),
     ("logcd", logcd::command),

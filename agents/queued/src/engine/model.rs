@@ -225,7 +225,7 @@ impl Model {
         let mut chosen = self.chosen(queue, numbers);
         chosen.retain(|number| {
             let key = self.things.iter().find(|t| t.number == *number).and_then(|t| t.key);
-            !key.is_some_and(|key| self.known(to, key).is_some())
+            key.is_none_or(|key| self.known(to, key).is_none())
         });
         if chosen.is_empty() {
             return Some(0);

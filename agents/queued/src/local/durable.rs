@@ -122,7 +122,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     {
         let mut state = engine.0.lock();
         state.checkpoint();
-        state.turn(0, |core, turn| core.release_bound(turn));
+        state.turn(0, Core::release_bound);
     }
     let head = Arc::new(Mutex::new(head));
     let writer = Writer {

@@ -46,7 +46,7 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
             Balance::Even => {}
             Balance::Missing(items) => say(&format!("queue {queue}: items lost: {items}")),
             Balance::Surplus(items) => {
-                say(&format!("queue {queue}: items that were done and come again: {items}"))
+                say(&format!("queue {queue}: items that were done and come again: {items}"));
             }
         }
     }
