@@ -1,8 +1,7 @@
 //! Memory for unfinished lines, shared by all connections.
 //!
 //! Half of the budget is divided evenly. Each connection may always hold its share, so a hostile neighbour
-//! with endless lines cannot harm the ordinary lines of others. The other half is for connections with longer
-//! lines.
+//! with endless lines cannot harm the ordinary lines of others. The other half is for longer lines.
 
 use std::cell::Cell;
 use std::rc::Rc;

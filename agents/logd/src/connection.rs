@@ -78,8 +78,7 @@ impl OverTcp for TlsStream<TcpStream> {
 }
 
 /// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when
-/// it was accepted. Every way out of this function except the last step is therefore a reset, and so is a
-/// crash.
+/// it was accepted. Every way out of this function except the last step is therefore a reset, even a crash.
 pub async fn serve<S: OverTcp>(mut stream: S, origin: &Origin, shared: &Shared, limits: Limits) -> Ending {
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
@@ -105,8 +104,7 @@ pub async fn serve<S: OverTcp>(mut stream: S, origin: &Origin, shared: &Shared, 
     }
 }
 
-/// Returns the receipt for a sender that requested a readable one: the number of payload bytes that it
-/// covers.
+/// Returns the receipt for a sender that requested a readable one: it states the bytes of payload covered.
 fn receipt_in_words(received_bytes: u64) -> String {
     format!("LOGD-RECEIPT 1 {}\n", received_bytes - RECEIPT_REQUEST.len() as u64)
 }

@@ -1,5 +1,4 @@
-//! The control side: opens everything that the data plane needs, then waits for signals, changed files and
-//! rotations.
+//! The control side: opens what the data plane needs, then waits for signals, changed files and rotations.
 
 use crate::connection::Limits;
 use crate::file::housekeeping;

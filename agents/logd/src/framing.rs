@@ -432,7 +432,8 @@ fn sniff(bytes: &[u8]) -> Option<Mode> {
     has_priority(rest.iter().copied()).map(|yes| if yes { Mode::FrameHeader } else { Mode::Lines })
 }
 
-/// True if the bytes begin with `<PRI>`, one to three digits in angle brackets; `None` while they could become that.
+/// True if the bytes begin with `<PRI>`, one to three digits in angle brackets; `None` while they could still
+/// become that.
 fn has_priority(mut bytes: impl Iterator<Item = u8>) -> Option<bool> {
     if bytes.next()? != b'<' {
         return Some(false);

@@ -2,8 +2,7 @@
 //!
 //! Everything here runs on one thread. A connection reads straight into the batch, after the lines of others,
 //! and any unfinished line is taken out again. When no connection has more to add, the batch is written with
-//! one call. A large read therefore costs one read, one write and no copy, and many small reads share a
-//! write.
+//! one call. A large read thus costs one read, one write and no copy; many small reads share a write.
 
 use crate::file::journal::Journal;
 use crate::file::obstacle::Obstacle;
@@ -265,8 +264,7 @@ impl Intake {
         }
     }
 
-    /// Checks if the file could accept lines. After a failure, only an attempt to write the whole batch can
-    /// tell.
+    /// Checks if the file could accept lines. After a failure, only an attempt to write the batch can tell.
     fn look_at_file(&self) {
         if self.is_blocked() { self.write_batch() } else { self.attempt(0) }
     }

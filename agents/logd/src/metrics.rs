@@ -162,8 +162,7 @@ impl LogdMetrics {
     }
 }
 
-/// Converts a value for a gauge, which takes a signed number. A larger value becomes the largest possible
-/// one.
+/// Converts a value for a gauge, which takes a signed number; one that does not fit becomes the maximum.
 pub fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

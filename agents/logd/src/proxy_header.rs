@@ -30,8 +30,8 @@ pub enum HeaderError {
     Broken(#[from] io::Error),
 }
 
-/// Reads the header and no byte after it. Returns the peer that it names; a header without one (a health check of
-/// the proxy itself) stands for the connection's own address.
+/// Reads the header and no byte after it. Returns the peer that it names. A header without one (a health
+/// check of the proxy itself) stands for the connection's own address.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, HeaderError> {
     timeout(HEADER_WITHIN, read_patiently(stream)).await.unwrap_or(Err(HeaderError::Late))
 }
@@ -43,8 +43,8 @@ async fn read_patiently(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<
         let read = stream.read(&mut first[known..]).await?;
         known += read;
         let so_far = &first[..known];
-        // Reported at the first byte that fits neither version, since a plain sender may wait before its next
-        // byte.
+        // Reported at the first byte that fits neither version, since a plain sender may wait before the
+        // next.
         if read == 0 || !(SIGNATURE.starts_with(so_far) || begins_text(so_far)) {
             return Err(HeaderError::Missing);
         }

@@ -157,8 +157,8 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks again until two looks in a row agree, since the daemon or logrotate may rotate and compress
-    /// meanwhile.
+    /// Looks again until two looks in a row agree, since files may be rotated and compressed meanwhile, by
+    /// the daemon or by logrotate.
     fn take(path: &Path) -> io::Result<Snapshot> {
         let mut before = (numbered(path)?, outside::list(path)?);
         let mut tries_left = 1000;

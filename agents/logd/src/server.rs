@@ -1,4 +1,5 @@
-//! The data plane: one thread that accepts connections, their lines, and orders from the control side.
+//! The data plane: one thread that accepts connections, takes their lines, and obeys orders from the control
+//! side.
 
 use crate::budget::Budget;
 use crate::connection::{Ending, Limits, Origin, Shared, serve};
@@ -26,8 +27,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-/// Sync interval under `always` for connections that stay open: they have no receipt yet that a sync must
-/// precede.
+/// Sync interval under `always` for connections that stay open: no receipt of theirs forces an earlier sync.
 const SYNC_OPEN_CONNECTIONS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Everything that the data plane needs, checked and open.

@@ -18,7 +18,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest line that is read, far more than the figures need.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-/// Seconds that a plot covers; next to the other columns it fits into 80.
+/// Seconds that a plot covers; next to the other columns it fits into a width of 80.
 const PLOT_SECONDS: usize = 40;
 const PEERS_SHOWN: usize = 10;
 

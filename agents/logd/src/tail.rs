@@ -49,8 +49,7 @@ impl Tail {
         Tail { path, filter, file: None, at: 0, held: Vec::new(), in_the_middle: false }
     }
 
-    /// Returns the lines added since the last look. If the file was rotated, follows the path after its last
-    /// line.
+    /// Returns the lines added since the last look. Follows the path after the last line of a rotated file.
     pub fn look(&mut self) -> io::Result<News> {
         let mut news = News::default();
         if self.file.is_none() {

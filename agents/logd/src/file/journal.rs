@@ -30,8 +30,8 @@ const NAME_IS_FRESH: Duration = Duration::from_millis(1);
 /// Time for a logrotate to create the next file, which it does at once after the move. A file of ours would
 /// be in its way.
 const MOVER_CREATES_WITHIN: Duration = Duration::from_millis(100);
-/// Attempts per append. A file may be moved between the looks before and after a write; hardly twice in a
-/// row.
+/// Attempts per append. A file may be moved between the looks before and after a write, but hardly twice in
+/// succession.
 const APPEND_TRIES: usize = 3;
 
 /// The result of an append that could not be finished.

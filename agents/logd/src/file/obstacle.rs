@@ -20,8 +20,7 @@ pub enum Obstacle {
         space.capacity_bytes
     )]
     LittleSpace { space: Space, floor: MinFree },
-    /// Passes within moments: whoever moved the file may be making the next one, or lines are being carried
-    /// over.
+    /// Passes within moments: somebody may be making the next file, or lines are being carried over.
     #[error("the next file is being made")]
     Passing,
 }

@@ -71,8 +71,7 @@ impl Owed {
         }
     }
 
-    /// Records that another directory took the place of the one that the file was in, and that `lock` lies in
-    /// it.
+    /// Records that another directory took the place of the file's directory, and that `lock` lies in it.
     pub fn moved(&mut self, directory: File, lock: Lock) {
         self.directory = Arc::new(directory);
         self.lock = Arc::new(lock);

@@ -120,8 +120,7 @@ impl Logd {
         }
     }
 
-    /// Returns a metric's value by name and labels as on the page, without the agent's prefix; 0 if it is not
-    /// there.
+    /// Returns a metric's value by name and labels as on the page, without the agent's prefix; 0 if absent.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let (status, page) = self.admin("GET", "/metrics");
         assert_eq!(status, 200);

@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SENDERS: usize = 8;
 const ROTATIONS: usize = 12;
 const SHIPPED: &str = include_str!("../../../../packaging/logrotate/logd");
-/// A configuration that loses lines with daemons that check their file only now and then, or only on a
-/// signal.
+/// A configuration that loses lines with daemons that check their file only occasionally or on a signal.
 const CARELESS: &str = "/var/log/logd/node.log {\n rotate 10000\n create\n compress\n}\n";
 
 /// Rotates once, by force.

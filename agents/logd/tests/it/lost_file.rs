@@ -1,5 +1,4 @@
-//! A file that is removed under the daemon, alone or with its directory: no receipt for lines that nobody can
-//! read.
+//! A file that is removed under the daemon, alone or with its directory: unreadable lines get no receipt.
 
 use crate::client::{self, send};
 use crate::daemon::{Logd, Setup};

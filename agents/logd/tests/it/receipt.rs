@@ -1,5 +1,5 @@
-//! A sender that has read a clean end knows that everything is in the file, even if the daemon is killed
-//! later.
+//! A sender that has read a clean end knows that everything is in the file, whatever happens to the daemon
+//! afterwards.
 
 use crate::client::{self, send};
 use crate::daemon::Logd;

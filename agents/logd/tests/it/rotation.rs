@@ -102,8 +102,7 @@ fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
     }
     settled(&logd, 2);
     logd.kill9();
-    // Simulate the leftovers of a crash: a rotated file that is not compressed yet, and half a copy next to
-    // it.
+    // Simulate the leftovers of a crash: a rotated file that is not compressed yet, next to half a copy.
     let left = logd.path("node_log.000003-20260101T000000Z");
     std::fs::rename(logd.path("node_log"), &left).unwrap();
     std::fs::write(logd.path(".node_log.000003-20260101T000000Z.gz.new"), "half").unwrap();

@@ -194,7 +194,8 @@ fn a_certificate_without_a_key_is_refused() {
 /// old client.
 fn hello(minor: u8) -> Vec<u8> {
     let extensions = [
-        // supported groups: x25519, secp256r1; point formats; signatures: ECDSA and RSA with SHA-256, with SHA-1
+        // supported groups: x25519, secp256r1; point formats; signatures: ECDSA and RSA with SHA-256, and
+        // with SHA-1
         &[0, 10, 0, 6, 0, 4, 0, 29, 0, 23][..],
         &[0, 11, 0, 2, 1, 0],
         &[0, 13, 0, 10, 0, 8, 4, 3, 4, 1, 2, 3, 2, 1],
