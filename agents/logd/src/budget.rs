@@ -1,13 +1,13 @@
-//! Memory for lines whose end has not come yet, shared by all connections.
+//! Memory for unfinished lines, shared by all connections.
 //!
-//! Half of the budget is divided evenly: each connection may always hold its share, so a hostile neighbour with
-//! endless lines cannot make anybody else's ordinary lines suffer. The other half is for whoever has longer ones.
+//! Half of the budget is divided evenly. Each connection may always hold its share, so a hostile neighbour
+//! with endless lines cannot harm the ordinary lines of others. The other half is for longer lines.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// However many share the budget, none has to read byte by byte.
+/// Smallest share, so that no connection has to read byte by byte.
 const SHARE_BYTES_MIN: usize = 256;
 
 /// The common half, and each connection's own share.
@@ -24,13 +24,13 @@ impl Budget {
         Rc::new(Budget { share_bytes, common_left: Cell::new(total_bytes / 2), freed: Notify::new() })
     }
 
-    /// Resolves when somebody has given memory back.
+    /// Resolves when a connection has given memory back.
     pub async fn freed(&self) {
         self.freed.notified().await;
     }
 }
 
-/// What one connection holds beyond its share; given back when dropped.
+/// The memory that one connection holds beyond its share; returned when dropped.
 #[derive(Debug)]
 pub struct Holding {
     budget: Rc<Budget>,
@@ -42,12 +42,12 @@ impl Holding {
         Holding { budget, borrowed_bytes: 0 }
     }
 
-    /// How much may be held by now.
+    /// Returns the number of bytes that may be held now.
     pub fn available(&self) -> usize {
         self.budget.share_bytes + self.budget.common_left.get() + self.borrowed_bytes
     }
 
-    /// Accounts for `held_bytes` now being held; false when there is no room for so much.
+    /// Accounts for `held_bytes` now being held; false if there is no room for that many.
     pub fn set(&mut self, held_bytes: usize) -> bool {
         let wanted = held_bytes.saturating_sub(self.budget.share_bytes);
         let available = self.budget.common_left.get() + self.borrowed_bytes;

@@ -18,14 +18,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// How long a line waits for memory before it is cut where it is.
+/// Time that a line waits for memory before it is cut at its current length.
 const MEMORY_WITHIN: Duration = Duration::from_secs(1);
-/// How often a connection that is held back is asked whether its peer waits for a receipt.
+/// Interval for checking if the peer of a blocked connection waits for a receipt.
 const LOOK_FOR_END_EVERY: Duration = Duration::from_millis(200);
-/// While draining, a connection that sends nothing for this long has sent what it had.
+/// Silence after which a connection counts as finished while draining.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
 
-/// What every connection of this daemon shares.
+/// State shared by all connections of this daemon.
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub intake: Rc<Intake>,
@@ -33,34 +33,34 @@ pub struct Shared {
     pub drain: CancellationToken,
     pub abort: CancellationToken,
     pub format: LineFormat,
-    /// Receipts wait for the disk.
+    /// True if receipts wait for the disk.
     pub sync_always: bool,
 }
 
-/// What may differ from one connection to the next, since it is reloaded live.
+/// Limits that may differ between connections, since they are reloaded live.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub line_bytes_max: usize,
     pub idle_timeout: Duration,
 }
 
-/// Who is at the other end.
+/// The peer of a connection.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub address: SocketAddr,
     pub volume: Arc<Volume>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Everything is safe and the peer was told so by an orderly close.
+    /// Everything is safe, and an orderly close has confirmed it to the peer.
     Receipt,
     /// The peer was reset, or will be when the socket is dropped: it cannot take this for a receipt.
     Reset(&'static str),
 }
 
-/// A stream over TCP, whose close can be made an orderly one.
+/// A stream over TCP that can be closed in order.
 pub trait OverTcp: AsyncRead + AsyncWrite + Unpin {
     fn tcp(&self) -> &TcpStream;
 }
@@ -77,8 +77,8 @@ impl OverTcp for TlsStream<TcpStream> {
     }
 }
 
-/// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when it
-/// was accepted, so every way out of here but the last line is a reset, a crash included.
+/// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when
+/// it was accepted. Every way out of this function except the last step is therefore a reset, even a crash.
 pub async fn serve<S: OverTcp>(mut stream: S, origin: &Origin, shared: &Shared, limits: Limits) -> Ending {
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
@@ -104,7 +104,7 @@ pub async fn serve<S: OverTcp>(mut stream: S, origin: &Origin, shared: &Shared, 
     }
 }
 
-/// The receipt of a sender that asked for one in words: how many bytes of payload it is for.
+/// Returns the receipt for a sender that requested a readable one: it states the bytes of payload covered.
 fn receipt_in_words(received_bytes: u64) -> String {
     format!("LOGD-RECEIPT 1 {}\n", received_bytes - RECEIPT_REQUEST.len() as u64)
 }
@@ -114,11 +114,11 @@ async fn close_with_receipt<S: OverTcp>(stream: &mut S, answer: Option<String>) 
         stream.write_all(answer.as_bytes()).await?;
     }
     close_in_order(stream.tcp())?;
-    // TLS says goodbye first; on a plain socket this is the half-close.
+    // TLS sends its close_notify first; on a plain socket this is the half-close.
     stream.shutdown().await
 }
 
-/// Takes everything up to the end of the stream, and returns how many bytes that was.
+/// Takes everything up to the end of the stream, and returns the number of bytes.
 async fn take_all<S: OverTcp>(
     stream: &mut S,
     origin: &Origin,
@@ -140,7 +140,7 @@ async fn take_all<S: OverTcp>(
             wait_for_memory(shared, &mut holding, framing, peer).await;
         }
         let read = poll_fn(|context| {
-            // No more than may be held, should no line end in it.
+            // Read no more than may be held if no line ends in it.
             let at_most = holding.available().saturating_sub(framing.held_bytes());
             // The disk or the memory may have filled while this connection waited for its next bytes.
             if intake.is_blocked() || at_most == 0 {
@@ -178,13 +178,13 @@ async fn take_all<S: OverTcp>(
         }
         draining = draining || drain.is_cancelled();
         holding.set(framing.held_bytes());
-        // One read a turn each: a flood does not keep the others waiting.
+        // One read per iteration for each connection: a flood does not keep the others waiting.
         tokio::task::yield_now().await;
     }
 }
 
-/// Rests while the file takes no lines: the kernel's buffers push back on the sender. One that has half-closed waits for a
-/// receipt, which is refused while its lines may be in no file.
+/// Waits while the file accepts no lines: the kernel's buffers push back on the sender. A half-closed peer
+/// waits for a receipt, which is refused while its lines may be in no file.
 async fn wait_for_room(tcp: &TcpStream, Shared { intake, abort, .. }: &Shared) -> Result<(), &'static str> {
     let refused = async {
         loop {
@@ -203,7 +203,7 @@ async fn wait_for_room(tcp: &TcpStream, Shared { intake, abort, .. }: &Shared) -
     }
 }
 
-/// True if the peer has sent its end, wherever that is behind bytes that have not been read.
+/// True if the peer has sent its end, even if unread bytes precede it.
 async fn has_half_closed(tcp: &TcpStream) -> bool {
     tokio::select! {
         biased;
@@ -212,8 +212,8 @@ async fn has_half_closed(tcp: &TcpStream) -> bool {
     }
 }
 
-/// Pushes back on a sender of long lines while the memory for them is taken; a line that waits in vain is cut,
-/// since those who hold the memory may be waiting for each other.
+/// Pushes back on a sender of long lines while their memory is in use. A line that waits in vain is cut,
+/// since the connections that hold the memory may be waiting for each other.
 async fn wait_for_memory(shared: &Shared, holding: &mut Holding, framing: &mut Framing, peer: SocketAddr) {
     let room = async {
         while holding.available() <= framing.held_bytes() {
@@ -228,7 +228,8 @@ async fn wait_for_memory(shared: &Shared, holding: &mut Holding, framing: &mut F
 
 fn lost(error: &io::Error, between_lines: bool) -> &'static str {
     match error.kind() {
-        // TLS without its goodbye: somebody may have cut the stream short. Some senders never say it, such as syslog-ng.
+        // TLS without its close_notify: somebody may have cut the stream short. Some senders never send it,
+        // such as syslog-ng.
         io::ErrorKind::UnexpectedEof if between_lines => "no_close_notify",
         io::ErrorKind::UnexpectedEof => "cut_short",
         io::ErrorKind::InvalidData => "tls",

@@ -74,9 +74,9 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let mut control = Control { settings, file: serve.file, limits, allow, policy, orders, metrics };
     let mut hangups = context.stop.hangups();
     let mut config = control.settings.flags.serve.common.file();
-    // Finishes what an earlier run left: files not yet compressed, bounds that were lowered meanwhile.
+    // Finish the work of an earlier run: files not compressed yet, bounds that were lowered meanwhile.
     finished_now.mark_changed();
-    // At most one round at a time, and nothing else waits for it: a large file takes its time.
+    // At most one round runs at a time, and no other work waits for it: a large file takes long.
     let mut tidying = None;
     loop {
         let tidy_now = tidying.is_none();
@@ -106,12 +106,12 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     }
 }
 
-/// What a round of housekeeping will have done.
+/// The pending report of a round of housekeeping.
 type Tidied = oneshot::Receiver<io::Result<housekeeping::Report>>;
 
 struct Control {
     settings: Settings<Flags>,
-    /// The one that is written; another one in changed settings needs a restart.
+    /// The file that is written. A different path in changed settings needs a restart.
     file: PathBuf,
     limits: watch::Sender<Limits>,
     allow: watch::Sender<AllowList>,
@@ -121,7 +121,8 @@ struct Control {
 }
 
 impl Control {
-    /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
+    /// Applies changed settings, names those that need a restart, and keeps the old settings if the new ones
+    /// are invalid.
     async fn reload(&mut self) {
         let renewed = self.settings.renew(&LIVE, |flags| logs::set_level(&flags.serve.common.log_level));
         let Some((new, ())) = renewed else { return };
@@ -133,7 +134,7 @@ impl Control {
         self.settings = new;
     }
 
-    /// One round of housekeeping on a thread of its own, since its priority is lowered for good.
+    /// Runs one round of housekeeping on a thread of its own, since its priority is lowered permanently.
     fn tidy(&self, newest: u64) -> Result<Tidied, Fatal> {
         let serve = &self.settings.flags.serve;
         let (path, policy, compress) = (self.file.clone(), serve.policy(), !serve.no_gzip);
@@ -165,7 +166,7 @@ fn limits(serve: &Serve) -> Limits {
     Limits { line_bytes_max: serve.line_bytes_max(), idle_timeout: serve.idle_timeout }
 }
 
-/// systemd's sockets where it passed any, else our own.
+/// Returns systemd's sockets if it passed any, otherwise our own.
 fn listeners(serve: &Serve) -> Result<Vec<TcpListener>, Fatal> {
     let mut sockets = listen::from_systemd()?;
     if sockets.is_empty() {

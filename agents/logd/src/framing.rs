@@ -1,33 +1,33 @@
-//! Where one line ends and the next begins, told from the bytes alone.
+//! Splits a byte stream into lines, from the bytes alone.
 //!
-//! A connection starts undecided. Bytes that look like `<digits> <PRI>` are RFC 6587 octet counting, anything
-//! else is plain lines; a plain line may well begin with digits, a date for example. A stream that begins with
-//! `<PRI>` is messages that end with NUL if its first message does, and plain lines otherwise. Nothing is ever
-//! dropped: what cannot be understood as frames is kept as lines.
+//! A connection starts undecided. Bytes that look like `<digits> <PRI>` are RFC 6587 octet counting; anything
+//! else is plain lines. A plain line may well begin with digits, a date for example. A stream that begins
+//! with `<PRI>` holds messages that end with NUL if its first message does, and plain lines otherwise. No
+//! byte is ever dropped: what cannot be understood as frames is kept as lines.
 
 use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
-/// The line with which a sender asks for a receipt that says how much it is for.
+/// The line by which a sender requests a receipt that states how many bytes it covers.
 pub const RECEIPT_REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 
-/// Longest frame header that is believed: nine digits, almost a gigabyte.
+/// Longest frame header that is accepted: nine digits, almost a gigabyte.
 const DIGITS_MAX: usize = 9;
-/// A first message of more lines than this is not waited out: its stream is plain lines.
+/// Longest first message in lines. A stream with a longer one is treated as plain lines.
 const OPENING_LINES_MAX: u16 = 1000;
-/// Up to this size the beginning of a line is placed before the next read instead of being moved in
-/// afterwards: a copy this small costs nothing, while one of a long line at each small read would add up.
+/// Largest beginning of a line that is placed before the next read instead of being moved in afterwards. A
+/// copy this small costs nothing, while a copy of a long line at each small read would add up.
 const PLACE_FIRST_MAX: usize = 4096;
-/// A line's buffer that grew beyond this is given back when the line is done.
+/// Largest capacity that a line's buffer keeps after the line is done.
 const KEEP_CAPACITY_MAX: usize = 16 * 1024;
 
-/// What came of some input.
+/// Counts what some input contained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Lines that were completed.
     pub lines: u64,
-    /// Lines that were cut because they exceeded the maximum, counted once a cut.
+    /// Cuts of lines that exceeded the maximum.
     pub splits: u64,
-    /// Frames that stopped making sense, once a connection.
+    /// Frames that stopped making sense, counted once per connection.
     pub framing_errors: u64,
 }
 
@@ -43,8 +43,9 @@ impl std::ops::AddAssign for Tally {
 enum Mode {
     Undecided,
     Lines,
-    /// The stream began with `<PRI>`, and what ends its first message is not known yet. That message may have several
-    /// lines: `lines` have been completed, and `inside` a line whose beginning was cut off since it is too long.
+    /// The stream began with `<PRI>`, and the end of its first message is not known yet. That message may
+    /// have several lines: `lines` of them have been completed. `inside` is true after the beginning of an
+    /// overlong line was cut off.
     Opening {
         lines: u16,
         inside: bool,
@@ -52,26 +53,27 @@ enum Mode {
     /// Between messages that end with NUL.
     NulGap,
     NulBody,
-    /// Between frames; the header's digits so far are in `held`.
+    /// Between frames; `held` has the header's digits so far.
     FrameHeader,
     FrameBody {
         left: usize,
     },
 }
 
-/// One connection's place in its stream of lines.
+/// One connection's state within its stream of lines.
 #[derive(Debug)]
 pub struct Framing {
     mode: Mode,
-    /// The stream began with a request for a receipt in words.
+    /// True if the stream began with a request for a readable receipt.
     receipt_requested: bool,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of an unfinished line.
     held: Vec<u8>,
     line_bytes_max: usize,
 }
 
 impl Framing {
-    /// `line_bytes_max` is at least 1; longer lines are cut into pieces of that size.
+    /// Creates the state at a stream's beginning. `line_bytes_max` is at least 1; longer lines are cut into
+    /// pieces of that size.
     pub fn new(line_bytes_max: usize) -> Framing {
         Framing {
             mode: Mode::Undecided,
@@ -81,23 +83,23 @@ impl Framing {
         }
     }
 
-    /// True if the stream began with `RECEIPT_REQUEST`, which is no line of it.
+    /// True if the stream began with `RECEIPT_REQUEST`, which does not count as a line.
     pub fn receipt_requested(&self) -> bool {
         self.receipt_requested
     }
 
-    /// How much of an unfinished line is kept in memory.
+    /// Bytes of an unfinished line that are kept in memory.
     pub fn held_bytes(&self) -> usize {
         self.held.len()
     }
 
-    /// True if no line is under way.
+    /// True if no line is unfinished.
     pub fn is_between_lines(&self) -> bool {
         let inside = matches!(self.mode, Mode::FrameBody { .. } | Mode::Opening { inside: true, .. });
         self.held.is_empty() && !inside
     }
 
-    /// Gives `emit` each whole line of `input`, without its newline.
+    /// Passes each whole line of `input` to `emit`, without its newline.
     pub fn take(&mut self, input: &[u8], emit: &mut impl FnMut(&[u8])) -> Tally {
         let mut tally = Tally::default();
         if self.mode == Mode::Undecided {
@@ -107,7 +109,7 @@ impl Framing {
             if !self.receipt_requested && self.held.starts_with(RECEIPT_REQUEST) {
                 self.receipt_requested = true;
                 self.held.clear();
-                // What follows is framed as if the stream began there.
+                // The rest is framed as if the stream began there.
                 return self.take(&input[RECEIPT_REQUEST.len() - known..], emit);
             }
             if !self.receipt_requested && RECEIPT_REQUEST.starts_with(&self.held) {
@@ -116,7 +118,7 @@ impl Framing {
             let Some(mode) = sniff(&self.held) else { return tally };
             self.mode = mode;
             self.held.truncate(known);
-            // What was held while undecided is input like any other.
+            // Bytes held while undecided are input like any other.
             let first = std::mem::take(&mut self.held);
             self.take_all(&first, emit, &mut tally);
         }
@@ -131,12 +133,12 @@ impl Framing {
         }
     }
 
-    /// Whether `take_in_place` may be used for the next `bytes` of input.
+    /// True if `take_in_place` may be used for the next `bytes` of input.
     pub fn can_take_in_place(&self, bytes: usize) -> bool {
         self.mode == Mode::Lines && self.held.len() + bytes <= self.line_bytes_max
     }
 
-    /// Moves a short beginning of a line to where the next read will continue it, and says how long it is.
+    /// Moves a short beginning of a line to where the next read will continue it, and returns its length.
     pub fn place(&mut self, out: &mut Vec<u8>) -> usize {
         if self.mode != Mode::Lines || self.held.len() > PLACE_FIRST_MAX {
             return 0;
@@ -145,9 +147,9 @@ impl Framing {
         self.held.len()
     }
 
-    /// The way of plain lines that are written as they came: `out[start..]` is the `placed` beginning and the
-    /// input behind it; whole lines stay where they are, the rest is taken out and held. No work is done per line
-    /// except for counting them.
+    /// Takes plain lines that are written unchanged: `out[start..]` is the `placed` beginning followed by the
+    /// input. Whole lines stay where they are; the rest is taken out and held. No work is done per line
+    /// except for counting.
     pub fn take_in_place(&mut self, out: &mut Vec<u8>, start: usize, placed: usize) -> Tally {
         let input = start + placed;
         let Some(last) = memrchr(b'\n', &out[input..]) else {
@@ -157,7 +159,7 @@ impl Framing {
         };
         let end = input + last + 1;
         if placed == 0 && !self.held.is_empty() {
-            // A long line ends here: its beginning goes in before the rest, once a line.
+            // A long line ends here. Its beginning is inserted before the rest, once per line.
             let tail = out.split_off(end);
             let line_end = out.split_off(start);
             out.append(&mut self.held);
@@ -174,7 +176,7 @@ impl Framing {
         Tally { lines: count_lines(&out[start..]), ..Tally::default() }
     }
 
-    /// The stream has ended: what is held is the last line.
+    /// Ends the stream: the held bytes are its last line.
     pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
         let mut tally = Tally::default();
         if self.mode == Mode::Undecided {
@@ -195,7 +197,7 @@ impl Framing {
         tally
     }
 
-    /// Cuts the line that is under way, because there is no memory to hold more of it.
+    /// Cuts the unfinished line, because there is no memory to hold more of it.
     pub fn split_here(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
         if self.held.is_empty() || matches!(self.mode, Mode::Undecided | Mode::FrameHeader) {
             return Tally::default();
@@ -231,7 +233,7 @@ impl Framing {
         emit: &mut impl FnMut(&[u8]),
         tally: &mut Tally,
     ) -> &'a [u8] {
-        // The digits of what turned out not to be a header may be more than a line may have.
+        // The held bytes of a mistaken frame header may be more than a line may have.
         let room = self.line_bytes_max.saturating_sub(self.held.len());
         match memchr(b'\n', &input[..input.len().min(room + 1)]) {
             Some(end) => {
@@ -242,7 +244,7 @@ impl Framing {
         }
     }
 
-    /// Holds a line's beginning. Where there is no room for all of it, a piece is cut off as a line of its own.
+    /// Holds a line's beginning. If it does not fit as a whole, a piece is cut off as a line of its own.
     fn hold_or_cut<'a>(
         &mut self,
         input: &'a [u8],
@@ -259,8 +261,8 @@ impl Framing {
         &input[room..]
     }
 
-    /// A line of the first message of a stream that began with `<PRI>`. A NUL at its end decides for messages that end with
-    /// NUL; a second line that begins with `<PRI>` decides for plain lines.
+    /// Takes a line of the first message of a stream that began with `<PRI>`. A NUL at the line's end selects
+    /// messages that end with NUL. A second line that begins with `<PRI>` selects plain lines.
     fn take_opening<'a>(
         &mut self,
         input: &'a [u8],
@@ -280,7 +282,7 @@ impl Framing {
         let is_message =
             lines == 0 || (!inside && has_priority(self.held.iter().chain(line).copied()) == Some(true));
         match input[end] {
-            // Messages end with newlines here, and a NUL is a byte like any other.
+            // Messages of this stream end with newlines, and a NUL is a byte like any other.
             0 if is_message && lines > 0 => {
                 self.mode = Mode::Lines;
                 return input;
@@ -289,7 +291,7 @@ impl Framing {
             _ if (is_message && lines > 0) || lines + 1 >= OPENING_LINES_MAX => self.mode = Mode::Lines,
             _ => self.mode = Mode::Opening { lines: lines + 1, inside: false },
         }
-        // A newline just before the NUL has ended the last line already.
+        // A newline just before the NUL has already ended the last line.
         let ended = self.mode == Mode::NulGap && lines > 0 && self.held.is_empty() && line.is_empty();
         if !ended {
             self.complete(line, emit, tally);
@@ -297,10 +299,10 @@ impl Framing {
         &input[end + 1..]
     }
 
-    /// After a NUL: another message, or nothing that makes sense.
+    /// Expects another message after a NUL; anything else is a framing error.
     fn take_gap<'a>(&mut self, input: &'a [u8], tally: &mut Tally) -> &'a [u8] {
         match input.first() {
-            // Some senders end each message with a newline all the same.
+            // Some senders end each message with a newline as well.
             Some(b'\n') => return &input[1..],
             Some(b'<') => self.mode = Mode::NulBody,
             _ => {
@@ -311,7 +313,7 @@ impl Framing {
         input
     }
 
-    /// A message up to its NUL. Newlines within it stay, so that its lines stay together.
+    /// Takes a message up to its NUL. Newlines within it stay, so that its lines stay together.
     fn take_message<'a>(
         &mut self,
         input: &'a [u8],
@@ -328,7 +330,7 @@ impl Framing {
                 } else if message.is_empty() && self.held.ends_with(b"\n") {
                     self.held.pop();
                 }
-                // Nothing is left where all of it was cut off before, since it is too long.
+                // An overlong message may have been cut off completely before its end.
                 if !(message.is_empty() && self.held.is_empty()) {
                     self.complete(message, emit, tally);
                 }
@@ -344,7 +346,7 @@ impl Framing {
             None => return input,
         };
         match byte {
-            // Some senders end each frame with a newline all the same.
+            // Some senders end each frame with a newline as well.
             b'\n' if self.held.is_empty() => {}
             b'0'..=b'9' if self.held.len() < DIGITS_MAX && (byte, self.held.len()) != (b'0', 0) => {
                 self.held.push(byte);
@@ -355,7 +357,7 @@ impl Framing {
                 self.mode = Mode::FrameBody { left };
             }
             _ => {
-                // Not a header: go on as lines, with what was taken for digits as the line's beginning.
+                // Not a header: continue as plain lines, which begin with the digits taken so far.
                 tally.framing_errors += 1;
                 self.mode = Mode::Lines;
                 return input;
@@ -389,7 +391,7 @@ impl Framing {
         rest
     }
 
-    /// A line ends with `end`.
+    /// Completes the line, whose last bytes are `end`.
     fn complete(&mut self, end: &[u8], emit: &mut impl FnMut(&[u8]), tally: &mut Tally) {
         if self.held.is_empty() {
             emit(end);
@@ -408,12 +410,12 @@ impl Framing {
     }
 }
 
-/// The largest priority is 191.
+/// Digits of the largest priority, 191.
 const PRIORITY_DIGITS_MAX: usize = 3;
-/// Enough to see digits, a space and `<191>`, or a request for a receipt.
+/// Bytes needed to recognize digits, a space and `<191>`, or a request for a receipt.
 const SNIFF_MAX: usize = DIGITS_MAX + 1 + PRIORITY_DIGITS_MAX + 2;
 
-/// How the stream is framed; `None` while the bytes could still become one or the other.
+/// Detects how the stream is framed; `None` while the bytes could still become either.
 fn sniff(bytes: &[u8]) -> Option<Mode> {
     if bytes.first() == Some(&b'<') {
         let opening = Mode::Opening { lines: 0, inside: false };
@@ -430,7 +432,8 @@ fn sniff(bytes: &[u8]) -> Option<Mode> {
     has_priority(rest.iter().copied()).map(|yes| if yes { Mode::FrameHeader } else { Mode::Lines })
 }
 
-/// True if the bytes begin with `<PRI>`, one to three digits in angle brackets; `None` while they could become that.
+/// True if the bytes begin with `<PRI>`, one to three digits in angle brackets; `None` while they could still
+/// become that.
 fn has_priority(mut bytes: impl Iterator<Item = u8>) -> Option<bool> {
     if bytes.next()? != b'<' {
         return Some(false);
@@ -456,7 +459,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What the file must hold for one connection's bytes, written slowly and obviously.
+    /// Computes what the file must hold for one connection's bytes, in a slow and obvious way.
     fn model(input: &[u8], line_bytes_max: usize) -> Vec<u8> {
         let mut out = Vec::new();
         let mut lines: Vec<&[u8]> = input.split(|b| *b == b'\n').collect();
@@ -511,7 +514,7 @@ mod tests {
         at.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect()
     }
 
-    /// No NUL, and no digit: a line may not look like the next message.
+    /// Generates bytes other than NUL and digits: a line must not look like the next message.
     fn message_byte() -> impl Strategy<Value = u8> {
         prop_oneof![2 => Just(b'\n'), 2 => Just(b'<'), 4 => any::<u8>().prop_filter("no end", |b| *b != 0 && !b.is_ascii_digit())]
     }
@@ -526,7 +529,7 @@ mod tests {
         fn plain_lines_come_out_as_the_model_says_however_they_are_cut(
             input in bytes_with_many_newlines(), cuts in proptest::collection::vec(any::<usize>(), 0..20), max in 1usize..80,
         ) {
-            // A first line that can be no frame header, so that the rest may look like anything.
+            // The first line cannot be a frame header, so that the rest may look like anything.
             let input = [b"plain\n".as_slice(), &input].concat();
             let (out, tally) = run(&fragments(&input, &cuts), max);
             let expected = model(&input, max);
@@ -577,7 +580,7 @@ mod tests {
             let messages: Vec<Vec<u8>> = messages.into_iter().map(|m| [b"<13>".to_vec(), m].concat()).collect();
             let input: Vec<u8> = messages.iter().flat_map(|m| [m.as_slice(), b"\0"].concat()).collect();
             let (first, others) = messages.split_first().unwrap();
-            // Its end is not known to be a NUL while its lines come.
+            // While its lines arrive, nobody knows yet that a NUL will end the first message.
             let mut expected = model(first, max);
             for message in others {
                 for piece in message.strip_suffix(b"\n").unwrap_or(message).chunks(max) {
@@ -641,12 +644,12 @@ mod tests {
                 b"<13>Traceback\n  File\n<14>x\n  y\n<15>z\n",
                 0,
             ),
-            // Plain lines, whose NULs stay.
+            // Plain lines keep their NULs.
             (b"<13>a\n<14>b\0c\n<15>d\0\n", b"<13>a\n<14>b\0c\n<15>d\0\n", 0),
             (b"<13>a\n<14>b\n\0\n", b"<13>a\n<14>b\n\0\n", 0),
             (b"<1234>a\0<13>b\0\n", b"<1234>a\0<13>b\0\n", 0),
             (b"a\0<13>b\0\n", b"a\0<13>b\0\n", 0),
-            // No message follows: the NUL is taken for an end, and the rest is plain lines.
+            // No message follows: the NUL counts as an end, and the rest is plain lines.
             (b"<13>a\0b\0c\nd\n", b"<13>a\nb\0c\nd\n", 1),
         ];
         for (input, expected, framing_errors) in sent {

@@ -1,9 +1,8 @@
-//! Where all connections meet: one batch of whole lines, one file, one order.
+//! The point where all connections meet: one batch of whole lines, one file, one order.
 //!
-//! Everything here runs on one thread. A connection reads straight into the batch, behind the lines of others,
-//! and what is no whole line yet is taken out again; when nobody has anything more to add, the batch is
-//! written with one call. So a large read costs one read and one write and no copy, and many small reads share a
-//! write.
+//! Everything here runs on one thread. A connection reads straight into the batch, after the lines of others,
+//! and any unfinished line is taken out again. When no connection has more to add, the batch is written with
+//! one call. A large read thus costs one read, one write and no copy; many small reads share a write.
 
 use crate::file::journal::Journal;
 use crate::file::obstacle::Obstacle;
@@ -26,49 +25,49 @@ use tokio::io::AsyncRead;
 use tokio::sync::{Notify, watch};
 use tokio_util::io::poll_read_buf;
 
-/// One read. The second-level cache decides: 256 KiB cost twice the CPU.
+/// Size of one read. The second-level cache decides: 256 KiB cost twice the CPU.
 const READ_BYTES: usize = 64 * 1024;
-/// A batch of this size is written at once, while it is still in the cache.
+/// Size at which a batch is written at once, while it is still in the cache.
 const WRITE_AT_BYTES: usize = 32 * 1024;
-/// A batch that a long line made larger than this is given back.
+/// Largest capacity that a batch keeps after a long line made it grow.
 const BATCH_CAPACITY_MAX: usize = 4 * READ_BYTES;
-/// How often a write that failed is tried again.
+/// Interval for retrying a failed write.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
-/// The same where it is a matter of moments.
+/// Interval for retrying while the obstacle is expected to pass within moments.
 const PASSING_RETRY_EVERY: Duration = Duration::from_millis(5);
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     Bytes(usize),
     End,
 }
 
-/// Why a connection gets no receipt.
+/// The lines of a connection may not be safe, so it gets no receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotSafe;
 
-/// The meeting point. Positions count the bytes of the batches since the start.
+/// Collects the lines of all connections. Positions count the bytes of the batches since the start.
 #[derive(Debug)]
 pub struct Intake {
     state: RefCell<State>,
-    /// Something is in the batch: write it when this turn's readers are done.
+    /// Notified when something is in the batch: write it when this iteration's readers are done.
     turn: Notify,
-    /// Up to where lines are in the file, and whether the last write succeeded.
+    /// Position up to which lines are in the file, and the obstacle of the last write, if any.
     written: watch::Sender<Written>,
-    /// Up to where lines are on the disk.
+    /// Position up to which lines are on the disk.
     synced: watch::Sender<Synced>,
-    /// Somebody waits for a sync.
+    /// Notified when somebody waits for a sync.
     sync_wanted: Notify,
-    /// Something was written that a sync should cover before long.
+    /// Notified when something was written that a sync should cover before long.
     dirtied: Notify,
-    /// Told after each rotation.
+    /// Updated after each rotation.
     newest_finished: watch::Sender<u64>,
     pace: Cell<Pace>,
     readiness: Readiness,
-    /// What was synced is in another file now.
+    /// True if the synced lines are in another file now.
     resync: Cell<bool>,
-    /// `/ready` says why nothing is taken.
+    /// True if `/ready` reports why no lines are taken.
     block_is_told: Cell<bool>,
     pub metrics: LogdMetrics,
 }
@@ -76,7 +75,7 @@ pub struct Intake {
 #[derive(Debug)]
 struct State {
     batch: Vec<u8>,
-    /// Input that is not written as it came passes through here.
+    /// Buffer for input that is not written unchanged.
     scratch: Vec<u8>,
     journal: Journal,
     /// Position of the batch's end.
@@ -89,14 +88,14 @@ struct Written {
     block: Option<Block>,
 }
 
-/// Why nothing is taken.
+/// Reasons to take no lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Block {
-    /// For moments only.
+    /// The obstacle passes within moments.
     Passing,
-    /// The file takes no more; what it took is safe.
+    /// The file accepts no more bytes; what it has is safe.
     Full,
-    /// What was written may be in no file that anybody can read.
+    /// The written lines may be in no file that anybody can read.
     Unnamed,
 }
 
@@ -116,7 +115,8 @@ struct Synced {
     failures: u64,
 }
 
-/// What an earlier run wrote may never have been synced, where it was killed: it is owed a sync as if this one had written it.
+/// Position at the start. Lines of an earlier run may never have been synced if it was killed; this makes
+/// them owed a sync, as if this run had written them.
 const LEFT_BEHIND: u64 = 1;
 
 impl Intake {
@@ -151,7 +151,7 @@ impl Intake {
         }
     }
 
-    /// Reads once from `stream` into the batch, at most so many bytes.
+    /// Reads once from `stream` into the batch, and at most `at_most` bytes.
     pub fn poll_take<S: AsyncRead + Unpin>(
         &self,
         context: &mut Context<'_>,
@@ -191,12 +191,12 @@ impl Intake {
         Poll::Ready(Ok(Progress::Bytes(bytes)))
     }
 
-    /// The connection has ended: what it left unfinished becomes its last line.
+    /// Ends a connection: its unfinished bytes become its last line.
     pub fn finish(&self, framing: &mut Framing, format: LineFormat, peer: SocketAddr) {
         self.add(format, peer, "max_line", |emit| framing.finish(emit));
     }
 
-    /// Cuts an unfinished line for which there is no memory.
+    /// Cuts an unfinished line for which no memory is left.
     pub fn split(&self, framing: &mut Framing, format: LineFormat, peer: SocketAddr) {
         self.add(format, peer, "max_held", |emit| framing.split_here(emit));
     }
@@ -240,31 +240,31 @@ impl Intake {
         self.metrics.framing_errors.inc_by(tally.framing_errors);
     }
 
-    /// True while the file takes no lines, so that no more may be taken from senders.
+    /// True while the file accepts no lines, so that no more may be taken from senders.
     pub fn is_blocked(&self) -> bool {
         self.written.borrow().block.is_some()
     }
 
-    /// Resolves when the file takes lines.
+    /// Resolves when the file accepts lines.
     pub async fn room(&self) {
         let mut written = self.written.subscribe();
         let _ = written.wait_for(|written| written.block.is_none()).await;
     }
 
-    /// Resolves while what was written may be in no file that anybody can read.
+    /// Resolves when the written lines may be in no file that anybody can read.
     pub async fn unnamed(&self) {
         let mut written = self.written.subscribe();
         let _ = written.wait_for(|written| written.block == Some(Block::Unnamed)).await;
     }
 
-    /// Writes the batch. When the file takes only a part, the rest stays and nothing more is taken.
+    /// Writes the batch. When the file accepts only a part, the rest stays and no more lines are taken.
     pub fn flush(&self) {
         if self.pending_bytes() > 0 || self.is_blocked() {
             self.write_batch();
         }
     }
 
-    /// Looks whether the file could take lines. While it could not, only a whole attempt tells.
+    /// Checks if the file could accept lines. After a failure, only an attempt to write the batch can tell.
     fn look_at_file(&self) {
         if self.is_blocked() { self.write_batch() } else { self.attempt(0) }
     }
@@ -273,7 +273,7 @@ impl Intake {
         self.attempt(self.pending_bytes());
     }
 
-    /// Writes so many bytes of the batch, all or none.
+    /// Writes `bytes` of the batch, which are either all of it or none.
     fn attempt(&self, bytes: usize) {
         let mut state = self.state.borrow_mut();
         let State { batch, journal, .. } = &mut *state;
@@ -295,7 +295,7 @@ impl Intake {
         self.settle(position, state.batch.len(), obstacle);
     }
 
-    /// Passes on what happened to the file.
+    /// Reports the file's events.
     fn tell(&self, journal: &mut Journal) {
         let events = std::mem::take(&mut journal.events);
         self.metrics.file_bytes.set(gauge(journal.file_bytes()));
@@ -304,7 +304,7 @@ impl Intake {
         self.metrics.rotations.inc_by(events.rotated);
         self.metrics.carried_over_bytes.inc_by(events.carried_over_bytes);
         if events.carried_over_bytes > 0 {
-            // The syncs so far were of the file that is gone, one that is under way included.
+            // All syncs so far were of the file that is gone, including one in progress.
             self.resync.set(true);
             self.synced.send_modify(|synced| synced.position = 0);
             self.dirtied.notify_one();
@@ -314,12 +314,12 @@ impl Intake {
             .send_if_modified(|finished| std::mem::replace(finished, newest) != newest || events.room_wanted);
     }
 
-    /// Says how the last write went.
+    /// Records the result of the last write.
     fn settle(&self, position: u64, pending_bytes: usize, obstacle: Option<Obstacle>) {
         self.metrics.pending_bytes.set(gauge(pending_bytes as u64));
         let block = obstacle.as_ref().map(Block::from);
         if let Some(obstacle) = obstacle {
-            // The writer may be waiting for a turn, and with nothing taken there will be none.
+            // The writer may be waiting for the next iteration, and none comes while no lines are taken.
             self.turn.notify_one();
             if !obstacle.is_passing() {
                 self.metrics.write_errors.inc();
@@ -334,7 +334,7 @@ impl Intake {
         self.written.send_modify(|written| *written = Written { position, block });
     }
 
-    /// Resolves when everything taken so far is as safe as `always` or the file itself makes it.
+    /// Resolves when everything taken so far is safe: on the disk if `always`, otherwise in the file.
     pub async fn receipt(&self, always: bool, failures_before: u64) -> Result<(), NotSafe> {
         let position = self.state.borrow().taken;
         self.write_batch();
@@ -346,12 +346,12 @@ impl Intake {
         self.sync_wanted.notify_one();
         let failed = |synced: &Synced| synced.failures != failures_before;
         let outcome = synced.wait_for(|s| s.position >= position || failed(s)).await.map_err(|_| NotSafe)?;
-        // The lost pages of a failed sync may be this connection's, and no later sync brings them back.
+        // The pages lost by a failed sync may be this connection's, and no later sync brings them back.
         if failed(&outcome) {
             return Err(NotSafe);
         }
         drop(outcome);
-        // The file may have gone while the disk was waited for.
+        // The file may have been removed while the sync ran.
         self.look_at_file();
         self.reach_file(position).await?;
         if failed(&self.synced.borrow()) { Err(NotSafe) } else { Ok(()) }
@@ -369,17 +369,17 @@ impl Intake {
         if outcome.block == Some(Block::Unnamed) { Err(NotSafe) } else { Ok(()) }
     }
 
-    /// How many syncs have failed so far; compared at the end of a connection that began now.
+    /// Returns the number of failed syncs so far. A connection compares its beginning with its end.
     pub fn sync_failures(&self) -> u64 {
         self.synced.borrow().failures
     }
 
-    /// How many bytes are owed to the file.
+    /// Returns the number of bytes still to be written to the file.
     pub fn pending_bytes(&self) -> usize {
         self.state.borrow().batch.len()
     }
 
-    /// The last attempt before the process ends. What is a matter of moments is waited for.
+    /// Makes the last attempt before the process ends, and waits for obstacles that pass within moments.
     pub async fn write_out(&self) {
         self.write_batch();
         while self.written.borrow().block == Some(Block::Passing) {
@@ -388,7 +388,7 @@ impl Intake {
         }
     }
 
-    /// True if what was written may be in no file that anybody can read.
+    /// True if the written lines may be in no file that anybody can read.
     pub fn is_unnamed(&self) -> bool {
         self.written.borrow().block == Some(Block::Unnamed)
     }
@@ -396,7 +396,7 @@ impl Intake {
     /// Follows an outside logrotate.
     pub fn reopen(&self) {
         self.flush();
-        // What it could not do is told by the next look.
+        // The next look reports a failure.
         let _ = self.state.borrow_mut().journal.reopen();
         self.write_batch();
     }
@@ -405,14 +405,14 @@ impl Intake {
         self.state.borrow_mut().journal.set_policy(policy);
     }
 
-    /// What a sync started now makes safe, and up to where.
+    /// Returns what a sync started now makes safe, and up to which position.
     pub fn begin_sync(&self) -> (Unsynced, u64) {
         let position = self.written.borrow().position;
         self.resync.set(false);
         (self.state.borrow_mut().journal.take_unsynced(), position)
     }
 
-    /// Whether there is anything that the last sync did not cover.
+    /// True if the last sync did not cover everything.
     pub fn owes_sync(&self) -> bool {
         self.synced.borrow().position < self.written.borrow().position
     }
@@ -425,7 +425,7 @@ impl Intake {
             Err(error) => {
                 self.metrics.sync_errors.inc();
                 self.readiness.block("disk", format!("cannot force lines to the disk: {error}"));
-                self.dirtied.notify_one(); // tried again by itself, not only with the next line
+                self.dirtied.notify_one(); // retried without waiting for the next line
             }
         }
         self.synced.send_modify(|synced| match result {
@@ -435,7 +435,7 @@ impl Intake {
         });
     }
 
-    /// Resolves when a sync is due: at once when a receipt waits for it, `within` after a write otherwise.
+    /// Resolves when a sync is due: at once when a receipt waits for it, otherwise `within` after a write.
     pub async fn sync_due(&self, within: Duration) {
         tokio::select! {
             () = self.sync_wanted.notified() => {}
@@ -443,14 +443,15 @@ impl Intake {
         }
     }
 
-    /// A connection came or ended in this turn: somebody may wait for what comes next.
+    /// Skips the next pause: a connection began or ended in this iteration, and somebody may wait for what
+    /// comes next.
     pub fn hurry(&self) {
         let mut pace = self.pace.get();
         pace.hurry();
         self.pace.set(pace);
     }
 
-    /// Writes at the end of each turn in which something was added, and tries again what failed.
+    /// Writes at the end of each iteration in which something was added, and retries failed writes.
     pub async fn write_each_turn(&self) {
         loop {
             let block = self.written.borrow().block;

@@ -1,11 +1,11 @@
 //! logd takes log lines over TCP and keeps them in a file on the node.
 //!
-//! A line's way: [`server`] accepts a connection, [`connection`] reads it into the [`intake`], where [`framing`]
-//! tells whole lines from unfinished ones and [`line_format`] dresses them; the intake writes batches to the
-//! [`file::journal`], which [`file::rotation`] decides when to rotate and [`file::housekeeping`] compresses and removes. What was
-//! [`file::rotated`] is read with the rest by [`read`].
-//! [`control`] starts all that and passes signals and changed settings on; [`page`] shows it, and
-//! [`stats`] does so in a terminal.
+//! The path of a line: [`server`] accepts a connection, and [`connection`] reads it into the [`intake`].
+//! There [`framing`] separates whole lines from unfinished ones, and [`line_format`] formats them. The intake
+//! writes batches to the [`file::journal`]. [`file::rotation`] decides when to rotate it,
+//! [`file::housekeeping`] compresses and removes old files, and [`read`] prints the [`file::rotated`] files
+//! with the rest. [`control`] starts all of these and passes on signals and changed settings. [`page`] shows
+//! the state, and [`stats`] does so in a terminal.
 
 pub mod budget;
 pub mod connection;
@@ -30,12 +30,12 @@ use kit::exit::Fatal;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
-/// The command line as it is parsed, for man pages and completions.
+/// Returns the command line's definition, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("LOGD")
 }
 
-/// The whole program but for the process's exit: what `main` and the crew's binary call.
+/// Runs the whole program except for the process's exit: `main` and the crew's binary call it.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("LOGD", argv)?;
     match &settings.flags.command {

@@ -1,4 +1,4 @@
-//! How a line is written into the file: as it came, with time and peer in front, or as a JSON object.
+//! Formats a line for the file: unchanged, with time and peer in front, or as a JSON object.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +16,7 @@ pub enum LineFormat {
     Json,
 }
 
-/// What is the same for all lines that came with one read: built once a read, not once a line.
+/// The part that all lines of one read share: built once per read, not once per line.
 #[derive(Clone, Debug)]
 pub struct Stamp {
     format: LineFormat,
@@ -55,17 +55,17 @@ fn member(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
-    // There is always room in memory.
+    // Writing to memory does not fail.
     let _ = serde_json::to_writer(out, value);
 }
 
-/// The time that a line was given, of a file in whichever format; a raw one has none.
+/// Returns the time that a line was given, in any format; `None` for a raw line.
 pub fn time_of(line: &[u8]) -> Option<Timestamp> {
     let (text, end) = match line.strip_prefix(b"{\"time\":\"") {
         Some(rest) => (rest, b'"'),
         None => (line, b' '),
     };
-    // Anything longer is no time, and a megabyte of text need not be looked through to know it.
+    // A longer text cannot be a time. The limit also avoids searching a megabyte of text for its end.
     let length = text.iter().take(40).position(|b| *b == end)?;
     std::str::from_utf8(&text[..length]).ok()?.parse().ok()
 }

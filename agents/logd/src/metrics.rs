@@ -1,4 +1,4 @@
-//! What logd counts. Every name here is documented in README.md and moved by a test.
+//! The metrics of logd. Every name here is documented in README.md and moved by a test.
 
 use kit::history::History;
 use kit::metrics::Metrics;
@@ -50,19 +50,19 @@ pub struct LogdMetrics {
 }
 
 impl LogdMetrics {
-    /// The figures that the page plots: lines, bytes received, bytes written, open connections.
+    /// Returns the figures that the page plots: lines, bytes received, bytes written, open connections.
     pub fn shown(&self) -> [u64; 4] {
         let open = u64::try_from(self.connections_open.get()).unwrap_or_default();
         [self.lines.get(), self.received_bytes.get(), self.written_bytes.get(), open]
     }
 
-    /// Call before any of the shown figures changes.
+    /// Samples the history. Must be called before any of the shown figures changes.
     pub fn tick(&self) {
         self.history.tick(Instant::now(), || self.shown());
     }
 
     pub fn register(metrics: &Metrics) -> LogdMetrics {
-        // 100 µs to 1.6 s: from a fast device to one that is about to be replaced.
+        // Buckets from 100 µs to 1.6 s: from a fast device to one that is about to be replaced.
         let sync_seconds = Histogram::new((0..15).map(|step| 0.0001 * f64::from(1u32 << step)));
         metrics.register(|registry| {
             macro_rules! add {
@@ -162,7 +162,7 @@ impl LogdMetrics {
     }
 }
 
-/// A gauge takes a signed number; what does not fit is as large as a gauge can be.
+/// Converts a value for a gauge, which takes a signed number; one that does not fit becomes the maximum.
 pub fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,10 +1,10 @@
-//! When the writer pauses, so that each turn carries more.
+//! Decides when the writer pauses, so that each iteration carries more.
 
 use std::time::{Duration, Instant};
 
-/// Turns that carry little and follow each other at once are made rarer, so that each carries more: what a
-/// sender that writes line by line costs is mostly the turns. A line that comes alone is never delayed, a busy
-/// stream's lines by at most `PAUSE`.
+/// Makes small iterations that follow each other at once rarer, so that each carries more. Iterations are
+/// most of the cost of a sender that writes line by line. A line that comes alone is never delayed, and a
+/// busy stream's lines by at most `PAUSE`.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     last: Instant,
@@ -14,13 +14,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Longer, and a single fast sender fills its socket and has to wait.
+    /// Length of a pause. With a longer one, a single fast sender fills its socket and has to wait.
     const PAUSE: Duration = Duration::from_micros(300);
-    /// The next turn came so soon that the thread hardly rested.
+    /// Longest gap before a quick iteration: the thread hardly rested.
     const QUICK: Duration = Duration::from_micros(250);
-    /// Turns that are already large gain nothing.
+    /// Size limit of a small iteration; large ones gain nothing from a pause.
     const SMALL_BYTES: u64 = 64 * 1024;
-    /// A burst of a few lines is no busy stream.
+    /// Quick iterations that make a stream busy; a burst of a few lines does not.
     const BUSY_AFTER_TURNS: u32 = 16;
 
     pub fn begin() -> Pace {

@@ -1,4 +1,5 @@
-//! The page on the admin endpoint: what comes in, from whom, onto what disk; and the lines, where that is wanted.
+//! The page on the admin endpoint: what arrives, from which peers, onto which disk; and the lines themselves,
+//! if enabled.
 
 use crate::file::rotated::{self, directory_of};
 use crate::file::rotation::{Policy, Rotated};
@@ -25,15 +26,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
-/// Where the figures are told; `logd stats` listens, too.
+/// Path of the stream of figures; `logd stats` listens, too.
 pub(crate) const FIGURES: &str = "/page/figures";
-/// Only while a page is open does anybody look.
+/// Interval of the figures. They are computed only while a page is open.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 const LINES_EVERY: Duration = Duration::from_millis(250);
 const PEERS_SHOWN: usize = 20;
 const ROTATED_SHOWN: usize = 20;
 
-/// Where the page has its figures from.
+/// Sources of the page's figures.
 #[derive(Clone, Debug)]
 pub struct Sight {
     pub file: PathBuf,
@@ -41,7 +42,7 @@ pub struct Sight {
     pub metrics: LogdMetrics,
     pub peers: Peers,
     pub readiness: Readiness,
-    /// `--show-lines`: whoever sees the page sees what the log says.
+    /// True with `--show-lines`: everybody who sees the page sees the log's content.
     pub lines: bool,
 }
 
@@ -63,12 +64,12 @@ pub fn routes(sight: Sight, access: Access) -> Router {
     access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
-/// The lines that the page asks for; empty fields ask for nothing.
+/// The lines that the page requests; empty fields are no condition.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wanted {
     with: String,
-    /// `with` is a regular expression, and not text.
+    /// True if `with` is a regular expression, not text.
     regex: bool,
     since: String,
     until: String,
@@ -87,14 +88,14 @@ impl Wanted {
     }
 }
 
-/// Samples of the plotted figures, the newest of now.
+/// Samples of the plotted figures; the newest is the current one.
 #[derive(Debug, Serialize)]
 struct Past {
     interval_ms: u128,
     rows: Vec<Vec<u64>>,
 }
 
-/// What a logd does at a moment, as it tells it.
+/// The figures of a logd at one moment, as it sends them.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shown {
     pub(crate) connections: u64,
@@ -133,7 +134,7 @@ pub(crate) struct RotatedShown {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PeerShown {
-    /// None of their own: all others together.
+    /// `None` for all other peers together.
     pub(crate) address: Option<String>,
     pub(crate) bytes: u64,
     pub(crate) connections: u64,
@@ -195,7 +196,7 @@ impl Sight {
     }
 }
 
-/// Free for us, and in all.
+/// Returns the bytes available to this process, and the size of the file system.
 fn disk(directory: &Path) -> Option<(u64, u64)> {
     let disk = statvfs(directory).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
@@ -233,7 +234,7 @@ impl Source for Figures {
 }
 
 struct Lines {
-    /// Away while a thread looks.
+    /// `None` while a thread reads from it.
     tail: Option<Tail>,
 }
 
@@ -244,7 +245,7 @@ impl Source for Lines {
             let looked = tokio::task::spawn_blocking(move || (tail.look(), tail)).await;
             let (news, tail) = looked.ok()?;
             self.tail = Some(tail);
-            // While the file is away there is nothing new in it.
+            // While the file is missing, there are no new lines.
             if let Ok(news) = news
                 && !news.is_empty()
             {

@@ -1,14 +1,14 @@
-//! Who sends how much: a bounded table by address, for the page.
+//! Volume per sender: a bounded table by address, for the page.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// So many addresses are told apart. Strangers may come from any number.
+/// Largest number of addresses in the table. Strangers may come from any number.
 const PEERS_MAX: usize = 256;
 
-/// One address's volume. Counted in by its connections, each of which holds one of these.
+/// The volume of one address. Each of its connections holds a reference and adds to it.
 #[derive(Debug, Default)]
 pub struct Volume {
     bytes: AtomicU64,
@@ -21,7 +21,7 @@ impl Volume {
     }
 }
 
-/// A peer as it is shown; `None`: all those that found no place of their own, or lost it.
+/// A peer for display. `None` as the address: all peers without an entry of their own, or that lost it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerView {
     pub address: Option<IpAddr>,
@@ -36,7 +36,7 @@ struct Table {
     others: Arc<Volume>,
 }
 
-/// The table; its clones are the same one.
+/// The table; all clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Peers(Arc<Mutex<Table>>);
 
@@ -45,7 +45,8 @@ impl Peers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For one connection. A full table lets go of the smallest that has none open, or has no place.
+    /// Returns the volume for a new connection. A full table drops its smallest entry without open
+    /// connections. If there is none, the new address gets no entry of its own.
     pub fn meet(&self, address: IpAddr) -> Arc<Volume> {
         let address = address.to_canonical();
         let mut table = self.lock();
@@ -61,7 +62,7 @@ impl Peers {
         volume
     }
 
-    /// The largest first, and at most so many; then the sum of all others.
+    /// Returns at most `max` peers, the largest first, followed by the sum of all others.
     pub fn largest(&self, max: usize) -> Vec<PeerView> {
         let table = self.lock();
         let mut views: Vec<_> =

@@ -1,4 +1,4 @@
-//! The PROXY protocol's header, versions 1 and 2: where a connection comes from that a proxy passes on.
+//! The PROXY protocol's header, versions 1 and 2: it names the origin of a connection that a proxy passes on.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-/// A proxy sends its header at once; a connection that has sent none by then is not from one.
+/// Time limit for the header. A proxy sends it at once; a connection without one by then is not from a proxy.
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
-/// Both versions have at least this many bytes, so that no byte of the stream after them is read.
+/// Bytes that both versions have at least, so that no byte of the stream after the header is read.
 const FIRST_BYTES: usize = 12;
 /// The longest header of version 1, with its end of line.
 const TEXT_BYTES_MAX: usize = 107;
 const SIGNATURE: &[u8; FIRST_BYTES] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Addresses and extensions of version 2 together: proxies send some hundred bytes.
+/// Longest addresses and extensions of version 2 together. Proxies send some hundred bytes.
 const BODY_BYTES_MAX: u16 = 4096;
 
-/// Why the header cannot be used.
+/// Reasons why the header cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     #[error("the connection does not begin with a PROXY protocol header")]
@@ -30,8 +30,8 @@ pub enum HeaderError {
     Broken(#[from] io::Error),
 }
 
-/// Reads the header and no byte after it. Returns the peer that it names; a header without one (a health check of
-/// the proxy itself) stands for the connection's own address.
+/// Reads the header and no byte after it. Returns the peer that it names. A header without one (a health
+/// check of the proxy itself) stands for the connection's own address.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, HeaderError> {
     timeout(HEADER_WITHIN, read_patiently(stream)).await.unwrap_or(Err(HeaderError::Late))
 }
@@ -43,7 +43,8 @@ async fn read_patiently(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<
         let read = stream.read(&mut first[known..]).await?;
         known += read;
         let so_far = &first[..known];
-        // Said at the first byte that fits neither, since a plain sender may wait before its next.
+        // Reported at the first byte that fits neither version, since a plain sender may wait before the
+        // next.
         if read == 0 || !(SIGNATURE.starts_with(so_far) || begins_text(so_far)) {
             return Err(HeaderError::Missing);
         }
@@ -57,7 +58,7 @@ fn begins_text(bytes: &[u8]) -> bool {
     bytes[..length] == NAME[..length]
 }
 
-/// Version 1: one line of text.
+/// Reads a header of version 1: one line of text.
 async fn read_text(
     stream: &mut (impl AsyncRead + Unpin),
     first: &[u8; FIRST_BYTES],
@@ -89,7 +90,7 @@ fn parse_text(line: &str) -> Result<Option<SocketAddr>, HeaderError> {
     }
 }
 
-/// Version 2, after its signature.
+/// Reads a header of version 2, after its signature.
 async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, HeaderError> {
     let (command, family) = (stream.read_u8().await?, stream.read_u8().await?);
     let length = stream.read_u16().await?;
@@ -103,11 +104,11 @@ async fn read_binary(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Soc
 
 fn parse_binary(command: u8, family: u8, body: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
     let source = match (command, family) {
-        // LOCAL: the proxy itself.
+        // LOCAL: the connection comes from the proxy itself.
         (0x20, _) => return Ok(None),
         (0x21, 0x11) => body.split_first_chunk::<4>().map(|(ip, _)| (IpAddr::from(*ip), 8)),
         (0x21, 0x21) => body.split_first_chunk::<16>().map(|(ip, _)| (IpAddr::from(*ip), 32)),
-        // Unspecified, datagrams, or a path: no address of a TCP peer.
+        // Unspecified, datagrams, or a path: these carry no address of a TCP peer.
         (0x21, _) => return Ok(None),
         _ => None,
     };
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What is read of a stream of these bytes, and what is left of it.
+    /// Returns the result of reading a stream of these bytes, and the bytes that are left.
     fn read_from(mut bytes: &[u8]) -> (Result<Option<SocketAddr>, String>, &[u8]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let read = runtime.block_on(read(&mut bytes)).map_err(|e| e.to_string());

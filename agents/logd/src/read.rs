@@ -1,6 +1,6 @@
 //! `logd read`: the log as one text, rotated files first, in the order in which it was written.
 //!
-//! It reads beside a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
+//! Works next to a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
 //! printed twice.
 
 use crate::file::inode::Inode;
@@ -63,7 +63,7 @@ pub fn read(options: &Options) -> Result<(), Fatal> {
     let mut printer =
         Printer { out: BufWriter::with_capacity(64 * 1024, stdout), filter, unfinished: Vec::new() };
     match print_log(options, &mut printer) {
-        // `logd read | head` has what it wanted.
+        // `logd read | head` has received all that it needs.
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(e) => {
             Err(Fatal::new(Exit::Failure, format!("cannot read {}", options.file.display())).because(e))
@@ -74,7 +74,7 @@ pub fn read(options: &Options) -> Result<(), Fatal> {
 
 fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result<()> {
     let (wake, awake) = mpsc::channel();
-    // Watched before the first look, so that nothing falls between.
+    // Watching starts before the first look, so that no change between the two is missed.
     let _watcher = if options.follow { Some(watch(&directory_of(&options.file), wake)?) } else { None };
     let mut log = Snapshot::take(&options.file)?;
     for (file, compressed) in log.take_outside(None) {
@@ -93,13 +93,14 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
             if log.was_truncated()? {
                 io::Seek::rewind(&mut log.current)?;
             } else {
-                // The timeout is the net for file systems that tell no events.
+                // The timeout covers file systems that report no events.
                 let _ = awake.recv_timeout(Duration::from_secs(1));
                 while awake.try_recv().is_ok() {} // a burst of events is one reason to look
             }
             continue;
         }
-        // Rotated: what came into the old file after our last look, then what was rotated since, then the new.
+        // The file was rotated: print what came into the old file after the last look, then files rotated
+        // since, then the new file.
         printer.copy(&mut log.current)?;
         let mut next = Snapshot::take(&options.file)?;
         for (file, compressed) in next.take_outside(Some(Inode::of(&log.current)?)) {
@@ -119,13 +120,13 @@ fn print_rotated(path: &Path, since: Option<Timestamp>, printer: &mut Printer<im
     let mut path = path.to_owned();
     let file = match File::open(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound && !compressed(&path) => {
-            path.as_mut_os_string().push(".gz"); // compressed since it was listed
+            path.as_mut_os_string().push(".gz"); // it was compressed since it was listed
             File::open(&path)
         }
         other => other,
     };
     let file = match file {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()), // removed since, being the oldest
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()), // it was removed since, as the oldest
         other => other?,
     };
     print_file(file, compressed(&path), since, printer)
@@ -146,9 +147,9 @@ fn print_file(
     if compressed { printer.copy(&mut MultiGzDecoder::new(file)) } else { printer.copy(&mut file) }
 }
 
-/// The rotated files and the one being written, seen at one moment.
+/// The rotated files and the current one, seen at one moment.
 struct Snapshot {
-    /// Those of a logrotate, open: their names change with each rotation.
+    /// Files moved away by logrotate, kept open since their names change with each rotation.
     outside: Vec<(Outside, File)>,
     rotated: Vec<(u64, PathBuf)>,
     newest_number: u64,
@@ -156,7 +157,8 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks again until two looks in a row agree, since the daemon or a logrotate may rotate and compress meanwhile.
+    /// Looks again until two looks in a row agree, since files may be rotated and compressed meanwhile, by
+    /// the daemon or by logrotate.
     fn take(path: &Path) -> io::Result<Snapshot> {
         let mut before = (numbered(path)?, outside::list(path)?);
         let mut tries_left = 1000;
@@ -173,7 +175,7 @@ impl Snapshot {
                     let outside = listed.into_iter().zip(files).collect();
                     return Ok(Snapshot { outside, rotated, newest_number, current });
                 }
-                // For a moment of each rotation there is no file under the name.
+                // During each rotation there is briefly no file under the name.
                 (Err(e), _) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
                 _ if tries_left == 0 => return Err(io::Error::other("it is rotated all the time")),
                 _ => {}
@@ -184,7 +186,8 @@ impl Snapshot {
         }
     }
 
-    /// Those of a logrotate that are newer than the file `after`; none where it is not among them, all if it is none.
+    /// Takes logrotate's files that are newer than the file `after`: all files for `None`, no file if `after`
+    /// is not among them.
     fn take_outside(&mut self, after: Option<Inode>) -> impl Iterator<Item = (File, bool)> + use<> {
         let skip = match after {
             None => 0,
@@ -206,7 +209,7 @@ impl Snapshot {
             let (ours, there) = (self.current.metadata()?, std::fs::metadata(path)?);
             Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
         };
-        // Missing between the two steps of a rotation: look again later.
+        // The file is missing between the two steps of a rotation: look again later.
         same().unwrap_or(true)
     }
 
@@ -230,11 +233,11 @@ fn watch(directory: &Path, wake: mpsc::Sender<()>) -> io::Result<impl Watcher + 
     Ok(watcher)
 }
 
-/// Whole lines that pass the filter, to `out`.
+/// Prints whole lines that pass the filter to `out`.
 struct Printer<W: Write> {
     out: W,
     filter: LineFilter,
-    /// A line whose end has not been read yet.
+    /// The beginning of a line whose end has not been read yet.
     unfinished: Vec<u8>,
 }
 

@@ -1,4 +1,5 @@
-//! The data plane: one thread that takes connections, their lines, and orders from the control side.
+//! The data plane: one thread that accepts connections, takes their lines, and obeys orders from the control
+//! side.
 
 use crate::budget::Budget;
 use crate::connection::{Ending, Limits, Origin, Shared, serve};
@@ -26,10 +27,10 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-/// Under `always` the lines of a connection that stays open have no receipt that they could precede.
+/// Sync interval under `always` for connections that stay open: no receipt of theirs forces an earlier sync.
 const SYNC_OPEN_CONNECTIONS_WITHIN: Duration = Duration::from_secs(1);
 
-/// All that the data plane needs; everything in it is checked and open.
+/// Everything that the data plane needs, checked and open.
 #[derive(Debug)]
 pub struct Plan {
     pub listeners: Vec<TcpListener>,
@@ -39,27 +40,27 @@ pub struct Plan {
     pub connections_max: usize,
     pub held_bytes_max: usize,
     pub keepalive: Duration,
-    /// Each connection begins with the header of a proxy.
+    /// True if each connection begins with the header of a proxy.
     pub proxy_protocol: bool,
     pub limits: watch::Receiver<Limits>,
     pub allow: watch::Receiver<AllowList>,
     pub tls: Tls,
     pub orders: mpsc::Receiver<Order>,
-    /// Told after each rotation which rotated file is the last that nothing is added to.
+    /// Updated after each rotation with the number of the newest complete rotated file.
     pub newest_finished: watch::Sender<u64>,
     pub metrics: LogdMetrics,
     pub peers: Peers,
     pub context: Context,
 }
 
-/// What the control side may ask for.
+/// Requests from the control side.
 #[derive(Clone, Debug)]
 pub enum Order {
     Reopen,
     Apply(Policy),
 }
 
-/// Runs until drained; to be called on a thread of its own.
+/// Runs until drained; must be called on a thread of its own.
 pub fn run(plan: Plan) -> Result<(), Fatal> {
     let failed = |e: std::io::Error| Fatal::new(Exit::System, "cannot start the data plane").because(e);
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -99,7 +100,8 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     let mut gates = Vec::new();
     for listener in plan.listeners {
         let listener = listen::adopt(listener)?;
-        // Linux hands it down to each connection: dying right after an accept must not be an orderly end either.
+        // Linux copies the option to each connection: dying right after an accept must not look like an
+        // orderly end either.
         let _ = reset_on_close(&listener);
         let gate = Gate::new(listener, permits.clone(), plan.allow.clone());
         gates.push(tokio::task::spawn_local(accept_all(gate, door.clone(), connections.clone())));
@@ -135,7 +137,7 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     }
 }
 
-/// What each new connection is met with.
+/// The state and settings that each new connection starts with.
 #[derive(Debug)]
 struct Door {
     shared: Shared,
@@ -153,7 +155,7 @@ async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
             Arrival::Admitted(stream, peer, permit) => {
                 metrics.connections.inc();
                 door.shared.intake.hurry();
-                // From here on only a receipt closes this socket in order; dying resets it.
+                // From here on only a receipt closes this socket in order; a crash resets it.
                 if reset_on_close(&stream).is_err() {
                     continue;
                 }
@@ -230,14 +232,14 @@ impl Door {
 
 fn keep_alive(stream: &TcpStream, after: Duration) {
     let Ok(seconds @ 1..) = u32::try_from(after.as_secs()) else { return };
-    // Best effort: without it a dead peer is only found later.
+    // Best effort: without keepalive a dead peer is only found later.
     let _ = setsockopt(stream, sockopt::KeepAlive, &true);
     let _ = setsockopt(stream, sockopt::TcpKeepIdle, &seconds);
     let _ = setsockopt(stream, sockopt::TcpKeepInterval, &(seconds.div_ceil(4)));
     let _ = setsockopt(stream, sockopt::TcpKeepCount, &4);
 }
 
-/// Group commit: one sync serves all who wait, and while it runs the next group gathers.
+/// Runs syncs as group commits: one sync serves all that wait, and the next group gathers while it runs.
 async fn sync_as_asked(intake: Rc<Intake>, mode: SyncMode) {
     let within = match mode {
         SyncMode::Never => return,

@@ -172,7 +172,7 @@ impl Serve {
     }
 }
 
-/// When lines are forced to the disk.
+/// The time at which lines are forced to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
     Never,

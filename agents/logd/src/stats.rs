@@ -1,4 +1,4 @@
-//! `logd stats`: in a terminal what the page shows, once or again and again.
+//! `logd stats`: shows the figures of the page in a terminal, once or repeatedly.
 
 use crate::page::{FIGURES, Shown};
 use kit::exit::{Exit, Fatal};
@@ -13,12 +13,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A daemon that says nothing for so long is stuck: it has something to tell every second.
+/// Longest silence of a healthy daemon, which sends figures every second.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Far more than the figures come to.
+/// Longest line that is read, far more than the figures need.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-/// Seconds that a plot goes back; beside the other columns it has room on 80.
+/// Seconds that a plot covers; next to the other columns it fits into a width of 80.
 const PLOT_SECONDS: usize = 40;
 const PEERS_SHOWN: usize = 10;
 
@@ -38,7 +38,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Prints to stdout what comes in within a second, or second after second with `--watch`.
+/// Prints to stdout what arrives within a second, or every second with `--watch`.
 pub fn stats(options: &Options) -> Result<(), Fatal> {
     let Door(Some(address)) = options.admin else {
         return Err(Fatal::new(
@@ -54,7 +54,7 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
             match viewer.follow(&mut teller).await {
                 Ok(()) => return Ok(()),
                 Err(Broken::Viewer(fatal)) => return Err(fatal),
-                // Looked at again and again, a daemon may be away for a while.
+                // Under `--watch`, a daemon may be away for a while.
                 Err(Broken::Teller(fatal)) if options.watch => {
                     tracing::warn!(error = fatal.one_line(), "no figures now, trying again");
                 }
@@ -70,13 +70,13 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
     })
 }
 
-/// Which end of the work failed.
+/// The end of the work that failed.
 enum Broken {
     Teller(Fatal),
     Viewer(Fatal),
 }
 
-/// A running logd that tells its figures.
+/// A running logd that sends its figures.
 struct Teller {
     address: SocketAddr,
     from: BufReader<TcpStream>,
@@ -89,7 +89,7 @@ impl Teller {
             Ok(Err(error)) => return Err(unreachable(address).because(error)),
             Err(late) => return Err(unreachable(address).because(late)),
         };
-        // As of HTTP/1.0: then the answer comes as it is, not in chunks.
+        // HTTP/1.0, so that the answer comes unchanged, not in chunks.
         let request =
             format!("GET {FIGURES} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
         teller
@@ -106,7 +106,7 @@ impl Teller {
         }
     }
 
-    /// Returns the data of the next event that is not the past, as text and parsed.
+    /// Returns the data of the next event other than the history, as text and parsed.
     async fn next(&mut self) -> Result<(String, Shown), Fatal> {
         let mut event = String::new();
         loop {
@@ -163,7 +163,7 @@ struct Moment {
     bytes: u64,
 }
 
-/// What a second brought.
+/// Rates within one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Rates {
     lines: u64,
@@ -183,16 +183,16 @@ impl Viewer<'_> {
         Viewer { address, options, last: None, history: VecDeque::with_capacity(PLOT_SECONDS) }
     }
 
-    /// To the end of what was asked for, which with `--watch` there is none of.
+    /// Prints what was asked for, which with `--watch` never ends.
     async fn follow(&mut self, teller: &mut Teller) -> Result<(), Broken> {
-        // Counters may have begun anew meanwhile.
+        // The counters may have restarted from zero meanwhile.
         self.last = None;
         loop {
             let (told, shown) = teller.next().await.map_err(Broken::Teller)?;
             if self.options.json {
                 terminal::line(&told).map_err(Broken::Viewer)?;
             } else {
-                // The first figures say nothing yet of what a second brings.
+                // The first figures alone give no rate.
                 let begun = self.last.is_some();
                 self.note(&shown, Instant::now());
                 if !begun {
@@ -211,7 +211,7 @@ impl Viewer<'_> {
         let moment = Moment { at, lines: now.lines, bytes: now.received_bytes };
         if let Some(last) = self.last.replace(moment) {
             let millis = u64::try_from((at - last.at).as_millis()).unwrap_or(u64::MAX).max(1);
-            // Rounded up: a little is not nothing.
+            // Rounded up: a small rate must not appear as zero.
             let rate = |now: u64, last: u64| now.saturating_sub(last).saturating_mul(1000).div_ceil(millis);
             if self.history.len() == PLOT_SECONDS {
                 self.history.pop_front();
@@ -303,7 +303,7 @@ fn disk(now: &Shown) -> String {
         ("forced to the disk", now.syncs.to_string()),
         ("failures", (now.write_errors + now.sync_errors).to_string()),
     ];
-    // Sentences, not numbers: never aligned to the right.
+    // These rows are sentences, not numbers: never aligned to the right.
     rows.map(|(what, figure)| format!("{what:<20}  {figure}")).join("\n")
 }
 
@@ -331,7 +331,7 @@ fn peers(now: &Shown) -> String {
     terminal::table(&rows)
 }
 
-/// A gauge, which a race may let dip below 0 for a moment.
+/// Returns the gauge's value, which a race may let dip below 0 for a moment.
 fn whole(gauge: i64) -> u64 {
     u64::try_from(gauge).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! The file's newest lines as they come, for the page: no more of them than a person can read.
+//! The file's newest lines as they arrive, for the page: no more of them than a person can read.
 
 use crate::line_filter::LineFilter;
 use std::fs::File;
@@ -6,20 +6,21 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-/// Read of the end of the file at first, without a filter. With one, a whole look is searched.
+/// Bytes read from the file's end at first, without a filter. With one, `LOOK_BYTES` are searched.
 const FIRST_BYTES: u64 = 16 << 10;
-/// Read at one look: some of the longest lines. A file that grows faster is not shown whole; that it was not is said.
+/// Bytes read at one look, enough for some of the longest lines. A file that grows faster is not shown
+/// completely, and the page says so.
 const LOOK_BYTES: usize = 4 << 20;
-/// Shown of one look.
+/// Lines shown of one look.
 const LINES_MAX: usize = 200;
-/// Shown of one line.
+/// Bytes shown of one line.
 const LINE_BYTES: usize = 4 << 10;
 
-/// What one look brought.
+/// The result of one look.
 #[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct News {
     pub lines: Vec<String>,
-    /// Lines that met the filter and are not shown.
+    /// Lines that passed the filter but are not shown.
     pub more_lines: usize,
     /// Bytes that were not looked at.
     pub skipped_bytes: u64,
@@ -37,9 +38,9 @@ pub struct Tail {
     filter: LineFilter,
     file: Option<File>,
     at: u64,
-    /// A line whose end has not come yet.
+    /// The beginning of an unfinished line.
     held: Vec<u8>,
-    /// The next line's beginning was not read: it is passed over.
+    /// True if the next line's beginning was not read, so that the line is skipped.
     in_the_middle: bool,
 }
 
@@ -48,7 +49,7 @@ impl Tail {
         Tail { path, filter, file: None, at: 0, held: Vec::new(), in_the_middle: false }
     }
 
-    /// What was added since the last look. Follows the path when the file is rotated, after its last line.
+    /// Returns the lines added since the last look. Follows the path after the last line of a rotated file.
     pub fn look(&mut self) -> io::Result<News> {
         let mut news = News::default();
         if self.file.is_none() {
@@ -81,7 +82,7 @@ impl Tail {
         let Some(file) = &self.file else { return Ok(()) };
         let len = file.metadata()?.len();
         if len < self.at {
-            // Emptied in place.
+            // The file was truncated in place.
             (self.at, self.in_the_middle) = (0, false);
             self.held.clear();
         }

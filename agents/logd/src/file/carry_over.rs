@@ -1,5 +1,5 @@
-//! Carries what a removed file holds over into its successor, a piece at a time: the file may be large, and probes
-//! want answers meanwhile.
+//! Copies the content of a removed file into its successor, a piece at a time: the file may be large, and
+//! probes want answers meanwhile.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 
-/// A copy under way. The source has no name; only its descriptor keeps it.
+/// A copy in progress. The source has no name; only its descriptor keeps it alive.
 #[derive(Debug)]
 pub struct CarryOver {
     from: Arc<File>,
@@ -20,7 +20,7 @@ impl CarryOver {
         CarryOver { from, done_bytes: 0 }
     }
 
-    /// What is to be carried over once more, if the successor is lost, too.
+    /// Returns the source, to be carried over once more if the successor is lost, too.
     pub fn into_source(self) -> Arc<File> {
         self.from
     }
@@ -29,7 +29,7 @@ impl CarryOver {
         self.done_bytes
     }
 
-    /// Copies the next piece. Returns how many bytes that were; 0 at the end. A piece that does not fit is taken out again.
+    /// Copies the next piece and returns its length; 0 at the end. A piece that does not fit is taken back.
     pub fn copy_piece(&mut self, to: &File) -> io::Result<u64> {
         let left = self.from.metadata()?.len().saturating_sub(self.done_bytes);
         let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)];

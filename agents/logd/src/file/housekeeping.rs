@@ -1,4 +1,4 @@
-//! What happens to rotated files: compressed at low priority, and removed when there are too many.
+//! Housekeeping of rotated files: compresses them at low priority, and removes them when there are too many.
 
 use crate::file::rotated;
 use crate::file::rotation::{Policy, Rotated};
@@ -9,21 +9,21 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Level 4 gives 94 per cent of level 6's ratio on logs in 60 per cent of its time.
+/// Level 4 reaches 94 per cent of level 6's compression ratio on logs, in 60 per cent of the time.
 const LEVEL: Compression = Compression::new(4);
 
-/// What a round did.
+/// The result of one round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub compressed: u64,
     pub removed: u64,
-    /// What is kept after it.
+    /// Rotated files that remain after the round.
     pub kept_files: usize,
     pub kept_bytes: u64,
 }
 
-/// One round over the rotated files of `path` up to number `newest`: later ones may still be written to. Old files go
-/// first, so that a full disk gets room.
+/// Runs one round over the rotated files of `path` up to number `newest`: later ones may still be written to.
+/// Old files are removed first, so that a full disk gains space.
 pub fn tidy(path: &Path, newest: u64, policy: &Policy, compress: bool) -> io::Result<Report> {
     let list = || list_finished(path, newest);
     let mut report = Report { removed: remove_surplus(path, &list()?, policy)?, ..Report::default() };
@@ -66,7 +66,7 @@ fn remove(path: &Path, files: &[Rotated], message: &str) -> io::Result<u64> {
     Ok(files.len() as u64)
 }
 
-/// A crash between two steps leaves a half-written copy, or a file beside its finished copy.
+/// Removes what a crash between two steps leaves: a half-written copy, or a file next to its finished copy.
 fn remove_leftovers(original: &Path) -> io::Result<()> {
     let finished = compressed_path(original);
     for leftover in [unfinished_path(&finished), finished] {
@@ -78,7 +78,7 @@ fn remove_leftovers(original: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The original goes only when its copy is complete and on the disk.
+/// Compresses a file. The original is removed only when its copy is complete and on the disk.
 fn gzip(original: &Path) -> io::Result<()> {
     let finished = compressed_path(original);
     let unfinished = unfinished_path(&finished);
@@ -97,7 +97,7 @@ fn write_gzip(original: &Path, unfinished: &Path) -> io::Result<()> {
     let mut encoder = GzEncoder::new(target, LEVEL);
     io::copy(&mut source, &mut encoder)?;
     let target = encoder.finish()?;
-    // The time of the last line, which `logd read --since` goes by.
+    // The modification time is that of the last line; `logd read --since` relies on it.
     target.set_modified(source.metadata()?.modified()?)?;
     target.sync_all()
 }
@@ -129,7 +129,7 @@ mod tests {
         min_free: MinFree::Bytes(0),
     };
 
-    /// All of them are finished.
+    /// The number of the last file: all of them are finished.
     const NEWEST: u64 = 4;
 
     fn names(directory: &Path) -> Vec<String> {

@@ -1,11 +1,11 @@
-//! Which file a name leads to.
+//! The identity of the file that a name leads to.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// A file's identity. No other file gets it while somebody holds this one open.
+/// A file's identity. No other file gets the same one while somebody holds this file open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inode {
     device: u64,
@@ -29,7 +29,7 @@ impl From<&Metadata> for Inode {
     }
 }
 
-/// True if no name leads to the file any more, wherever it was.
+/// True if no name leads to the file any more, in any directory.
 pub fn is_removed(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }

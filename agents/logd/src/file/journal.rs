@@ -1,7 +1,8 @@
-//! The file: whole lines appended to it, rotated when due, found again after a crash or a move.
+//! The file: whole lines are appended to it, it is rotated when due, and found again after a crash or a move.
 //!
-//! Lines count as written once a look after the write found the file under its name: nobody had moved or removed it
-//! before, so whoever does so later has these lines. Lines of which this is not known are taken back and go into the next file.
+//! Lines count as written once a look after the write found the file under its name. Nobody had moved or
+//! removed it before then, so whoever does so later has these lines. Lines without this confirmation are
+//! taken back and go into the next file.
 
 use crate::file::carry_over::CarryOver;
 use crate::file::inode::{Inode, is_removed};
@@ -20,21 +21,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often to look after the file's length, the lock and the free space, and to try a failed rotation again.
+/// Interval for checking the file's length, the lock and the free space, and for retrying a failed rotation.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A quick sender fills a disk in less than that.
+/// Bytes after which the checks run early, since a fast sender fills a disk in less than the interval.
 const LOOK_EVERY_BYTES: u64 = 4 * 1024 * 1024;
-/// A look at the name this recent need not be repeated before a write, since another follows it.
+/// Age up to which a look at the name need not be repeated before a write, since another follows it.
 const NAME_IS_FRESH: Duration = Duration::from_millis(1);
-/// A logrotate that creates the next file does so at once after the move; a file of ours would be in its way.
+/// Time for a logrotate to create the next file, which it does at once after the move. A file of ours would
+/// be in its way.
 const MOVER_CREATES_WITHIN: Duration = Duration::from_millis(100);
-/// The file may be moved between the looks before and after a write; hardly twice in a row.
+/// Attempts per append. A file may be moved between the looks before and after a write, but hardly twice in
+/// succession.
 const APPEND_TRIES: usize = 3;
 
-/// What an append achieved when it could not be finished.
+/// The result of an append that could not be finished.
 #[derive(Debug)]
 pub struct Stopped {
-    /// How many of the bytes are in the file and stay there.
+    /// Number of bytes that are in the file and stay there.
     pub kept_bytes: usize,
     pub obstacle: Obstacle,
 }
@@ -45,14 +48,14 @@ impl From<Obstacle> for Stopped {
     }
 }
 
-/// What happened to the file, for metrics and the housekeeping.
+/// Events of the file, for metrics and the housekeeping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events {
     pub rotated: u64,
     pub reopened: u64,
     pub rotation_failed: u64,
     pub carried_over_bytes: u64,
-    /// Rotated files should make room.
+    /// True if rotated files should be removed to free space.
     pub room_wanted: bool,
 }
 
@@ -62,58 +65,60 @@ pub struct Journal {
     path: PathBuf,
     file: Arc<File>,
     inode: Inode,
-    /// What the open file is called: `path`, or its rotated name in the middle of a rotation.
+    /// Current name of the open file: `path`, or its rotated name in the middle of a rotation.
     name: PathBuf,
     naming: Naming,
-    /// When the file was last seen under its name.
+    /// Time at which the file was last seen under its name.
     named_at: Option<Instant>,
-    /// What a removed file held, where its successor was lost before all of it was carried over.
+    /// A removed file whose successor was lost before all content was carried over.
     uncarried: Option<Arc<File>>,
     file_bytes: u64,
-    /// How old the file was then; since, a clock counts that nobody sets.
+    /// Age of the file when it was opened; from then on a monotonic clock counts, which nobody sets.
     age_at_open: Duration,
     opened: Instant,
     policy: Policy,
     next_number: u64,
-    /// The newest rotated file that nothing is added to any more; when a rotation is half done, an older one than the newest.
+    /// Number of the newest rotated file that is complete. While a rotation is half done, it is not the
+    /// number of the newest file.
     newest_finished: u64,
     rotation: Rotation,
     looked_at: Instant,
     bytes_since_look: u64,
     is_short_of_space: bool,
-    /// After a failed rotation: not with every batch again.
+    /// Set after a failed rotation, so that not every batch retries it.
     rotate_not_before: Option<Instant>,
     owed: Owed,
     pub events: Events,
 }
 
-/// Whether the open file is under its name.
+/// State of the open file's name.
 #[derive(Debug)]
 enum Naming {
     Named,
-    /// The name leads nowhere, or to another file.
+    /// The name leads to no file, or to another one.
     Nameless {
         since: Instant,
-        /// Making another file was tried in vain.
+        /// True if an attempt to make another file failed.
         refused: bool,
     },
-    /// A new file is under the name. What the removed one held is being carried over into it.
+    /// A new file is under the name. The content of the removed one is being carried over into it.
     Carrying(CarryOver),
 }
 
-/// A rotation takes two steps, and each may fail and be tried again.
+/// State of a rotation. It takes two steps, and each may fail and be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rotation {
     /// The open file has its proper name.
     InPlace,
-    /// It was renamed, but its successor could not take its place: lines still go to the renamed one.
+    /// The open file was renamed, but its successor could not take its place: lines still go to the old one.
     Renamed,
-    /// It ends within a line, since even cutting it back failed: nothing may come between.
+    /// The open file ends within a line, since even cutting it back failed. Nothing may come between the two
+    /// parts of that line.
     MidLine,
 }
 
 impl Journal {
-    /// Opens or creates the file, takes its lock and mends what a crash tore; true when there was anything.
+    /// Opens or creates the file, takes its lock and mends what a crash tore. True if anything was torn.
     pub fn open(path: &Path, policy: Policy) -> Result<(Journal, bool), Fatal> {
         let refused = |what: &str, path: &Path, e: io::Error| {
             Fatal::new(Exit::Failure, format!("cannot {what} {}", path.display())).because(e)
@@ -135,7 +140,7 @@ impl Journal {
         let metadata = metadata()?;
         let rotated = rotated::list(path).map_err(|e| refused("list", &parent, e))?;
         let newest_number = rotated.last().map_or(0, |newest| newest.number);
-        // They may be as new as this one, where the last run was killed.
+        // Rotated files may be as recent as the open one, where the last run was killed.
         let mended = rotated::mend(path, &rotated);
         torn |= mended.torn;
         let journal = Journal {
@@ -163,8 +168,8 @@ impl Journal {
         Ok((journal, torn))
     }
 
-    /// Adds whole lines to a file that has its name before and after. When it fails, the file still ends with a whole line
-    /// wherever the system lets it. Without lines it only looks whether any could be added.
+    /// Adds whole lines to a file that has its name before and after. On failure the file still ends with a
+    /// whole line wherever the system allows it. Without lines, only checks if any could be added.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), Stopped> {
         for _ in 0..APPEND_TRIES {
             self.be_named(!lines.is_empty())?;
@@ -191,7 +196,7 @@ impl Journal {
         Err(Obstacle::Passing.into())
     }
 
-    /// Follows an outside logrotate: opens the path again if it leads elsewhere by now.
+    /// Follows an outside logrotate: opens the path again if it leads to another file by now.
     pub fn reopen(&mut self) -> Result<(), Obstacle> {
         if self.inode.is_at(&self.path) || self.rotation == Rotation::MidLine {
             return Ok(());
@@ -199,8 +204,8 @@ impl Journal {
         self.succeed(MoverHas::Finished)
     }
 
-    /// Rotates the file now. Its successor is made first, under a name of its own: what can fail fails there,
-    /// with the file still in its place.
+    /// Rotates the file now. Its successor is made first, under a temporary name: whatever can fail fails
+    /// there, with the file still in its place.
     pub fn rotate(&mut self) -> io::Result<()> {
         if self.rotation == Rotation::MidLine {
             return Err(io::Error::other("the last line is not complete"));
@@ -222,28 +227,30 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes by other bounds from now on.
+    /// Replaces the bounds.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
         self.bytes_since_look = LOOK_EVERY_BYTES;
     }
 
-    /// Nobody will ask for a sync: rotated files are not kept open for one, and give their room back when they are removed.
+    /// Declares that no sync will be requested. Rotated files are then not kept open for one, and their space
+    /// is freed as soon as they are removed.
     pub fn never_syncs(&mut self) {
         self.owed.never();
     }
 
-    /// What a sync must write now so that everything appended so far is safe.
+    /// Returns what a sync must write now so that everything appended so far is safe.
     pub fn take_unsynced(&mut self) -> Unsynced {
         self.owed.begin(self.file.clone())
     }
 
-    /// How that sync went.
+    /// Records the result of the sync in progress.
     pub fn end_sync(&mut self, succeeded: bool) {
         self.owed.end(succeeded);
     }
 
-    /// Rotated files after this one may still be written to: nobody may compress or remove them.
+    /// Returns the number of the newest complete rotated file. Later ones may still be written to: nobody may
+    /// compress or remove them.
     pub fn newest_finished(&self) -> u64 {
         self.newest_finished
     }
@@ -272,8 +279,8 @@ impl Journal {
         Ok(())
     }
 
-    /// A full disk may take half a line; that half is taken out again, so that a reader, and the file after a
-    /// crash, sees whole lines only.
+    /// Removes the half line that a full disk may have taken, so that a reader, and the file after a crash,
+    /// sees whole lines only.
     fn cut_back(&mut self, lines: &[u8], written: usize, error: io::Error) -> Stopped {
         let obstacle = Obstacle::Write(error);
         let whole = lines[..written].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
@@ -284,10 +291,10 @@ impl Journal {
         Stopped { kept_bytes: written, obstacle }
     }
 
-    /// Takes the last bytes out of the file again. False if the system refuses.
+    /// Removes the last bytes from the file again. False if the system refuses.
     fn take_back(&mut self, bytes: usize) -> bool {
         let cut = || {
-            // The size is asked for, not remembered: somebody may have truncated the file from outside.
+            // The size is queried, not remembered: somebody may have truncated the file from outside.
             let end = self.file.metadata()?.len();
             self.file.set_len(end.saturating_sub(bytes as u64))
         };
@@ -298,14 +305,14 @@ impl Journal {
         taken.is_ok()
     }
 
-    /// Looks whether the file is under its name, and remembers when it was.
+    /// Checks if the file is under its name, and remembers the time if it is.
     fn has_name(&mut self) -> bool {
         let named = self.inode.is_at(&self.name);
         self.named_at = named.then(Instant::now);
         named
     }
 
-    /// Makes sure that there is a file under its name, and that it holds all that it should.
+    /// Ensures that a file is under the name, and that it holds everything that it should.
     fn be_named(&mut self, before_a_write: bool) -> Result<(), Obstacle> {
         let fresh = || self.named_at.is_some_and(|at| at.elapsed() < NAME_IS_FRESH);
         if before_a_write && matches!(self.naming, Naming::Named) && fresh() {
@@ -316,7 +323,7 @@ impl Journal {
                 Naming::Carrying(_) => self.carry_on(),
                 Naming::Named => Ok(()),
                 Naming::Nameless { refused, .. } => {
-                    // As when the directory was moved away and back.
+                    // This happens when the directory was moved away and back.
                     if *refused {
                         tracing::info!(path = %self.name.display(), "the file is under its name again");
                     }
@@ -325,7 +332,7 @@ impl Journal {
                 }
             };
         }
-        // The rest of a line belongs to its beginning, wherever that is by now.
+        // The rest of a line belongs after its beginning, wherever that file is by now.
         if self.rotation == Rotation::MidLine && !is_removed(&self.file) {
             return Ok(());
         }
@@ -359,8 +366,8 @@ impl Journal {
                 return Err(obstacle);
             }
         };
-        // Who removes only the file throws its lines away, as with any log. A directory that goes, or that takes no new
-        // file, is an accident.
+        // Removing only the file discards its lines, as with any log. A directory that is removed, or that
+        // accepts no new file, is an accident.
         let torn = self.rotation == Rotation::MidLine;
         let by_accident = removed && (directory_changed || refused || torn);
         let source = self.uncarried.take().or_else(|| by_accident.then(|| self.file.clone()));
@@ -379,7 +386,7 @@ impl Journal {
         }
     }
 
-    /// A directory that was made anew belongs to whoever locks it first.
+    /// Makes the next file. A directory that was made again belongs to whoever locks it first.
     fn make_successor(&mut self, directory_changed: bool) -> Result<File, Obstacle> {
         if directory_changed {
             let directory = File::open(directory_of(&self.path)).map_err(Obstacle::NoName)?;
@@ -416,14 +423,14 @@ impl Journal {
         }
     }
 
-    /// Looks now and then for what cannot be looked at with every batch.
+    /// Runs the checks that are too costly for every batch.
     fn look_around(&mut self) -> Result<(), Obstacle> {
         let due = self.looked_at.elapsed() >= LOOK_EVERY || self.bytes_since_look >= LOOK_EVERY_BYTES;
         if !due && !self.is_short_of_space {
             return Ok(());
         }
         if due {
-            // While another writer has it, each attempt looks again.
+            // While another writer has the lock, each attempt checks again.
             self.owed.keep_lock(&self.path)?;
             self.looked_at = Instant::now();
             self.bytes_since_look = 0;
@@ -436,7 +443,7 @@ impl Journal {
 
     fn leave_space(&mut self, due: bool) -> Result<(), Obstacle> {
         let floor = self.policy.min_free;
-        // A file system that does not say what is free is filled.
+        // A file system that does not report its free space is filled.
         let short = self.owed.space().ok().filter(|space| floor.forbids(*space, 0));
         let was_short = std::mem::replace(&mut self.is_short_of_space, short.is_some());
         match short {
@@ -475,15 +482,15 @@ impl Journal {
     }
 }
 
-/// Whether who moved the file may still be about to make the next one.
+/// Progress of whoever moved the file: the next one may still be about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MoverHas {
-    /// It sent SIGHUP.
+    /// The mover has sent SIGHUP.
     Finished,
     MaybeNotFinished,
 }
 
-/// Of an unknown one: it is not old.
+/// Returns the file's age. A file of unknown age counts as new.
 fn age(metadata: &Metadata) -> Duration {
     let since = metadata.created().or_else(|_| metadata.modified());
     since.ok().and_then(|since| SystemTime::now().duration_since(since).ok()).unwrap_or_default()
@@ -575,7 +582,7 @@ mod tests {
         journal.append(b"one\n").unwrap();
         std::fs::rename(directory.path().join("node_log"), directory.path().join("moved")).unwrap();
         std::fs::write(directory.path().join("node_log"), "").unwrap();
-        // As if it was moved between the look and the write.
+        // Simulates a move between the look and the write.
         journal.named_at = Some(Instant::now() + LOOK_EVERY);
         journal.append(b"two\n").unwrap();
         assert_eq!(
@@ -612,7 +619,8 @@ mod tests {
         assert_eq!(content(&directory, &rotated[0].name), "one\ntwo\n");
     }
 
-    /// The first rotation came half way: "one" is in the renamed file, and what is in the way keeps the successor out.
+    /// Returns a journal whose first rotation is half done: "one" is in the renamed file, and an obstacle
+    /// keeps the successor out of its place.
     fn half_rotated() -> (tempfile::TempDir, Journal) {
         let (directory, mut journal) = journal(never());
         journal.append(b"one\n").unwrap();
@@ -621,7 +629,7 @@ mod tests {
         journal.rotation = Rotation::Renamed;
         journal.name = directory.path().join(FIRST);
         journal.next_number += 1;
-        // A directory that is not empty is what no file can be renamed to.
+        // No file can be renamed to a directory that is not empty.
         std::fs::create_dir_all(path.join("in the way")).unwrap();
         journal.append(b"two\n").unwrap();
         assert_eq!(journal.events.rotation_failed, 1);

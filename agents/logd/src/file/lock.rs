@@ -1,4 +1,4 @@
-//! One writer: who else wants to write the same file is told who does already.
+//! One writer per file: any other process that wants the same file learns who holds it.
 
 use crate::file::inode::Inode;
 use crate::file::obstacle::Obstacle;
@@ -7,7 +7,7 @@ use kit::lock::{Lock, Refused};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// In a file of its own: the log's own inode changes with every rotation.
+/// Takes the lock, which is a file of its own: the log's own inode changes with every rotation.
 pub fn take(path: &Path) -> Result<Lock, Fatal> {
     let lock_path = path_of(path);
     Lock::at(&lock_path, 0o644).map_err(|refused| match refused {
@@ -21,7 +21,7 @@ pub fn take(path: &Path) -> Result<Lock, Fatal> {
     })
 }
 
-/// The same for a running daemon, which waits for another one to go.
+/// Takes the lock again for a running daemon, which waits until another holder releases it.
 pub fn take_again(path: &Path) -> Result<Lock, Obstacle> {
     take(path).map_err(|fatal| match fatal.exit() {
         Exit::TryAgain => Obstacle::OtherWriter(fatal.one_line()),
@@ -29,7 +29,7 @@ pub fn take_again(path: &Path) -> Result<Lock, Obstacle> {
     })
 }
 
-/// True if the lock keeps others from writing `path`. It keeps nobody once its file was removed.
+/// True if the lock keeps others from writing `path`. A lock whose file was removed keeps nobody out.
 pub fn is_in_place(lock: &Lock, path: &Path) -> bool {
     Inode::of(lock.file()).is_ok_and(|inode| inode.is_at(&path_of(path)))
 }

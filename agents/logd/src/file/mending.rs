@@ -1,15 +1,17 @@
-//! What a crash leaves at the end of a file: a line without its end. And what a power loss leaves there: zeros, where the
-//! file system knew the file's new length already but not what was in it.
+//! Mends the end of a file. A crash leaves a line without its end there. A power loss leaves zeros, where the
+//! file system already knew the file's new length but not yet its content.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 const BLOCK_BYTES: usize = 64 * 1024;
-/// More was never on its way to a disk: that many zeros are somebody's, and looking at all of them may take minutes.
+/// No more than this was ever on its way to a disk. A longer run of zeros is somebody's data, and reading all
+/// of it may take minutes.
 const ZEROS_MAX: u64 = 64 * 1024 * 1024;
 
-/// Takes zeros off the end of a file that is open for appending, and closes its last line. False when there was nothing to do.
+/// Removes zeros from the end of a file that is open for appending, and ends its last line. False if there
+/// was nothing to do.
 pub fn mend_end(mut file: &File) -> io::Result<bool> {
     let length = file.metadata()?.len();
     let (end, last) = last_byte(file, length)?;
@@ -23,7 +25,7 @@ pub fn mend_end(mut file: &File) -> io::Result<bool> {
     Ok(torn || end < length)
 }
 
-/// The last byte that is to stay and where it ends; a file of zeros only ends like a whole line.
+/// Returns where the content ends and its last byte. A file of only zeros counts as ending with a whole line.
 fn last_byte(file: &File, length: u64) -> io::Result<(u64, u8)> {
     let mut block = vec![0; BLOCK_BYTES];
     let mut end = length;

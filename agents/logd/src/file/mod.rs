@@ -1,4 +1,4 @@
-//! The file that lines are kept in, and those that it was rotated into.
+//! The file that lines are kept in, and the files that it was rotated into.
 
 pub mod carry_over;
 pub mod housekeeping;

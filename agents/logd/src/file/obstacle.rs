@@ -1,9 +1,9 @@
-//! Why no lines can be written at the moment.
+//! Reasons why no lines can be written at the moment.
 
 use kit::free_space::{MinFree, Space};
 use std::io;
 
-/// What stands in the way; each attempt to write looks again.
+/// The reason why a write is not possible now; each attempt to write checks again.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
     /// The system refused the write, as on a full disk.
@@ -11,7 +11,7 @@ pub enum Obstacle {
     Write(io::Error),
     #[error("the file was removed or moved away, and no new one can be made: {0}")]
     NoName(io::Error),
-    /// The names lead to another logd's file.
+    /// The path leads to another logd's file.
     #[error("{0}")]
     OtherWriter(String),
     #[error(
@@ -20,13 +20,13 @@ pub enum Obstacle {
         space.capacity_bytes
     )]
     LittleSpace { space: Space, floor: MinFree },
-    /// Over within moments: whoever moved the file may be making the next one, or lines are being carried over.
+    /// Passes within moments: somebody may be making the next file, or lines are being carried over.
     #[error("the next file is being made")]
     Passing,
 }
 
 impl Obstacle {
-    /// True if nobody needs to be told.
+    /// True if the obstacle need not be reported.
     pub fn is_passing(&self) -> bool {
         matches!(self, Obstacle::Passing)
     }

@@ -1,4 +1,4 @@
-//! What logrotate made of the file: `node_log.1`, `node_log.2.gz`, or with `dateext` `node_log-20261128.gz`.
+//! Files that logrotate moved away: `node_log.1`, `node_log.2.gz`, or with `dateext` `node_log-20261128.gz`.
 
 use crate::file::inode::Inode;
 use crate::file::rotated::directory_of;
@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The age of a file as its name tells it; the oldest is the least.
+/// The age of a file according to its name; the oldest sorts first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Age {
     Date(String),
-    /// The larger the number, the older.
+    /// A larger number means an older file.
     Number(Reverse<u32>),
 }
 
@@ -21,18 +21,19 @@ pub struct Outside {
     age: Age,
     pub compressed: bool,
     pub path: PathBuf,
-    /// Names move on from file to file with each rotation.
+    /// Identifies the file, since names move on from file to file with each rotation.
     pub inode: Inode,
 }
 
-/// Those of `path`, oldest first. While one is being compressed it is there twice; the uncompressed one is listed.
+/// Lists the files moved away from `path`, oldest first. A file under compression exists twice; only the
+/// uncompressed copy is listed.
 pub fn list(path: &Path) -> io::Result<Vec<Outside>> {
     let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory_of(path))? {
         let entry = entry?;
         let Some((age, compressed)) = parse(&base, &entry.file_name().to_string_lossy()) else { continue };
-        // One that was moved on or compressed meanwhile is found by the next look.
+        // A file that was moved on or compressed meanwhile is found by the next look.
         let Ok(metadata) = entry.metadata() else { continue };
         let (path, inode) = (path.with_file_name(entry.file_name()), Inode::from(&metadata));
         found.push(Outside { age, compressed, path, inode });
@@ -42,7 +43,7 @@ pub fn list(path: &Path) -> io::Result<Vec<Outside>> {
     Ok(found)
 }
 
-/// Opens those that are listed. `None` if one is under another name by now.
+/// Opens the listed files. `None` if one of them has another name by now.
 pub fn open_all(listed: &[Outside]) -> io::Result<Option<Vec<File>>> {
     let mut files = Vec::with_capacity(listed.len());
     for outside in listed {
@@ -71,7 +72,7 @@ fn parse(base: &str, name: &str) -> Option<(Age, bool)> {
         return Some((Age::Number(Reverse(number.parse().ok()?)), compressed));
     }
     let date = rest.strip_prefix('-')?;
-    // `%Y%m%d` and `%Y%m%d%H` are the defaults; some add the seconds since 1970.
+    // `%Y%m%d` and `%Y%m%d%H` are the defaults; some configurations add the seconds since 1970.
     let (day, seconds) = date.split_once('-').unwrap_or((date, "0"));
     let dated = is_digits(day, 8..=10) && is_digits(seconds, 1..=12);
     dated.then(|| (Age::Date(date.to_owned()), compressed))
@@ -100,7 +101,7 @@ mod tests {
             "node_log-20261128.backup",
             "node_log.1.xz",
             "other.1",
-            // Being compressed.
+            // Compression of this file is under way.
             "node_log.1.gz",
         ];
         for name in mine.iter().chain(&others) {

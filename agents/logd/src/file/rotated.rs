@@ -1,4 +1,4 @@
-//! The rotated files, as they lie beside the one that is written.
+//! The rotated files, which lie next to the one that is being written.
 
 use crate::file::mending::mend_end;
 use crate::file::rotation::Rotated;
@@ -8,15 +8,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So many of the newest rotated files are looked at in the beginning. Where compression lags behind rotation, a power loss may
-/// tear many of them; where files are not compressed at all, looking at each of thousands would keep the start waiting.
+/// Number of the newest rotated files that are examined at the start. Where compression lags behind rotation,
+/// a power loss may tear many of them. Where files are not compressed at all, examining each of thousands
+/// would delay the start.
 const MENDED_MAX: usize = 1024;
 
-/// So many of them are kept open for the first sync: older ones were synced by the last run, or written by the system.
+/// Number of rotated files kept open for the first sync. Older ones were synced by the last run, or written
+/// by the system.
 const MAYBE_UNSYNCED_MAX: usize = 64;
 
-/// Those of `path`, oldest first. While one is being compressed it is there twice; the
-/// uncompressed one is listed.
+/// Lists the rotated files of `path`, oldest first. A file under compression exists twice; only the
+/// uncompressed copy is listed.
 pub fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut found = Vec::new();
@@ -30,16 +32,16 @@ pub fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     Ok(found)
 }
 
-/// What came of mending.
+/// The result of mending.
 #[derive(Debug, Default)]
 pub struct Mended {
-    /// Whether there was anything to mend.
+    /// True if there was anything to mend.
     pub torn: bool,
-    /// Those that may not be on the disk yet.
+    /// Files that may not be on the disk yet.
     pub unsynced: Vec<Arc<File>>,
 }
 
-/// Mends what a crash tore in those of `path`, which were listed, that are still to be compressed.
+/// Mends what a crash tore in the `listed` files of `path` that are still to be compressed.
 pub fn mend(path: &Path, listed: &[Rotated]) -> Mended {
     let mut all = Mended::default();
     for rotated in listed.iter().rev().filter(|file| !file.compressed).take(MENDED_MAX) {
@@ -67,7 +69,7 @@ pub fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-/// How the file is opened, and those that it was.
+/// Opens the log and its rotated files for appending.
 pub fn appending() -> OpenOptions {
     let mut options = OpenOptions::new();
     // Non-blocking: a FIFO in the file's place must be an error, not a hang.

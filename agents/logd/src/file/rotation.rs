@@ -1,26 +1,27 @@
-//! When the file is rotated, under which name, and which of the old ones go: decisions only, no I/O.
+//! Decides when the file is rotated, under which name, and which of the old files are removed. Decisions
+//! only, no I/O.
 
 use jiff::Timestamp;
 use kit::free_space::{MinFree, Space};
 use std::time::Duration;
 
-/// The bounds on the file and on what is kept of it.
+/// The bounds on the file and on the rotated files that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Rotate before the file grows beyond this; 0: never.
     pub rotate_bytes: u64,
     /// Rotate before a line is added to a file older than this; zero: never.
     pub rotate_age: Duration,
-    /// How many rotated files are kept; 0: any number.
+    /// Number of rotated files to keep; 0: any number.
     pub keep_files: usize,
-    /// How many bytes of rotated files are kept; 0: any number.
+    /// Bytes of rotated files to keep; 0: any number.
     pub keep_bytes: u64,
-    /// How much is left free on the file system.
+    /// Space to leave free on the file system.
     pub min_free: MinFree,
 }
 
 impl Policy {
-    /// Whether the file must be rotated before `incoming_bytes` are added. An empty file never is.
+    /// True if the file must be rotated before `incoming_bytes` are added. Always false for an empty file.
     pub fn is_due(&self, file_bytes: u64, age: Duration, incoming_bytes: usize) -> bool {
         let grown = file_bytes.saturating_add(incoming_bytes as u64);
         let too_big = self.rotate_bytes > 0 && grown > self.rotate_bytes;
@@ -28,7 +29,7 @@ impl Policy {
         file_bytes > 0 && (too_big || too_old)
     }
 
-    /// Which of the rotated files to remove, oldest first.
+    /// Returns the rotated files to remove, oldest first.
     pub fn surplus<'a>(&self, kept: &'a [Rotated]) -> &'a [Rotated] {
         let mut bytes: u64 = kept.iter().map(|file| file.bytes).sum();
         let mut remove = 0;
@@ -44,8 +45,9 @@ impl Policy {
         &kept[..remove]
     }
 
-    /// Which of them to remove for the free space, oldest first. A little more than `min_free` is made free, so that the next
-    /// lines fit. What removal frees is reckoned: a removed file that is still open gives its room back later.
+    /// Returns the rotated files to remove for free space, oldest first. A little more than `min_free` is
+    /// freed, so that the next lines fit. The freed space is calculated: a removed file that is still open
+    /// gives its space back later.
     pub fn surplus_for_room<'a>(&self, kept: &'a [Rotated], space: Space) -> &'a [Rotated] {
         let next_lines = self.rotate_bytes.min(space.capacity_bytes / 100);
         let mut then = space;
@@ -61,8 +63,8 @@ impl Policy {
     }
 }
 
-/// A rotated file: `node_log.000042-20261121T084424Z`, later with `.gz`. The number gives the
-/// order, whatever the clock did; the time is for people.
+/// A rotated file: `node_log.000042-20261121T084424Z`, later with `.gz`. The number gives the order, even if
+/// the clock was set; the time is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotated {
     pub number: u64,
@@ -71,16 +73,17 @@ pub struct Rotated {
     pub bytes: u64,
 }
 
-/// No daemon lives to rotate more often. A file with a larger number is somebody else's, and no number of ours follows it.
+/// No daemon lives long enough to rotate more often. A file with a larger number is somebody else's, and
+/// numbering does not continue after it.
 const NUMBER_MAX: u64 = 1_000_000_000_000_000;
 
-/// The name that the file `base` gets.
+/// Returns the name that the file `base` gets when it is rotated.
 pub fn rotated_name(base: &str, number: u64, now: Timestamp) -> String {
     format!("{base}.{number:06}-{}", now.strftime("%Y%m%dT%H%M%SZ"))
 }
 
 impl Rotated {
-    /// Recognizes a rotated file of `base`, and nothing else that may live in the directory.
+    /// Recognizes a rotated file of `base`, and no other file that may live in the directory.
     pub fn parse(base: &str, name: &str, bytes: u64) -> Option<Rotated> {
         let rest = name.strip_prefix(base)?.strip_prefix('.')?;
         let (stem, compressed) = match rest.strip_suffix(".gz") {

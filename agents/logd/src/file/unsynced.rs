@@ -1,4 +1,4 @@
-//! What the next sync must write, so that everything that was appended is safe.
+//! Files and directories that the next sync must write, so that everything appended so far is safe.
 
 use crate::file::inode::Inode;
 use crate::file::lock;
@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// One sync.
+/// One sync, ready to run.
 #[derive(Debug)]
 pub struct Unsynced {
     includes: Includes,
@@ -30,13 +30,14 @@ impl Unsynced {
     pub fn sync(&self) -> io::Result<()> {
         let Includes { files, directory } = &self.includes;
         files.iter().try_for_each(|file| file.sync_data())?;
-        // Not only its data: on ext4 fdatasync leaves a new entry for later, and the file has no name after a power loss.
+        // Data alone is not enough: on ext4 fdatasync leaves a new entry for later, and the file has no name
+        // after a power loss.
         directory.iter().try_for_each(|directory| directory.sync_all())?;
         still_takes_changes(self.lock.file())
     }
 }
 
-/// What is owed to the disk beside the open file: rotated files, and the directory.
+/// Everything besides the open file that a sync must still write: rotated files, and the directory.
 #[derive(Debug)]
 pub struct Owed {
     directory: Arc<File>,
@@ -45,12 +46,12 @@ pub struct Owed {
     /// Rotated files, and the directory, that the next sync must include.
     next: Includes,
     under_way: Includes,
-    /// Whether there will ever be a sync.
+    /// True if there will ever be a sync.
     syncs: bool,
 }
 
 impl Owed {
-    /// The open file's entry in the directory may be new.
+    /// Starts with the directory unsynced, since the open file's entry in it may be new.
     pub fn new(directory: File, files: Vec<Arc<File>>, lock: Lock) -> Owed {
         let directory = Arc::new(directory);
         let next = Includes { files, directory: Some(directory.clone()) };
@@ -62,7 +63,7 @@ impl Owed {
         self.next = Includes::default();
     }
 
-    /// Another file took the place of this one.
+    /// Records that another file took the place of `old`.
     pub fn replaced(&mut self, old: Arc<File>) {
         if self.syncs {
             self.next.files.push(old);
@@ -70,7 +71,7 @@ impl Owed {
         }
     }
 
-    /// Another directory took the place of the one that the file was in, and this is the lock in it.
+    /// Records that another directory took the place of the file's directory, and that `lock` lies in it.
     pub fn moved(&mut self, directory: File, lock: Lock) {
         self.directory = Arc::new(directory);
         self.lock = Arc::new(lock);
@@ -81,12 +82,12 @@ impl Owed {
         Inode::of(&self.directory).is_ok_and(|inode| inode.is_at(path))
     }
 
-    /// What is free where the file is.
+    /// Returns the free space where the file is.
     pub fn space(&self) -> io::Result<Space> {
         Space::of(&*self.directory)
     }
 
-    /// Locks the file `path` again if somebody removed the lock, unless another logd did so before.
+    /// Locks the file `path` again if somebody removed the lock, unless another logd was faster.
     pub fn keep_lock(&mut self, path: &Path) -> Result<(), Obstacle> {
         if lock::is_in_place(&self.lock, path) {
             return Ok(());
@@ -97,24 +98,24 @@ impl Owed {
                 self.lock = Arc::new(lock);
                 Ok(())
             }
-            // Where this process can make no lock, others hardly can.
+            // Where this process cannot make a lock, others hardly can.
             Err(Obstacle::NoName(_)) => Ok(()),
             Err(other) => Err(other),
         }
     }
 
     pub fn begin(&mut self, open: Arc<File>) -> Unsynced {
-        self.end(false); // one that was given up, if any
+        self.end(false); // ends a sync that was given up, if any
         self.under_way = std::mem::take(&mut self.next);
         self.under_way.files.push(open);
         Unsynced { includes: self.under_way.clone(), lock: self.lock.clone() }
     }
 
-    /// One that failed may not have come to everything: the next must include it again.
+    /// Ends the sync. A failed one may have skipped some files, so the next must include them again.
     pub fn end(&mut self, succeeded: bool) {
         let mut tried = std::mem::take(&mut self.under_way);
         if !succeeded {
-            tried.files.pop(); // is included anyway, or was rotated since
+            tried.files.pop(); // the open file is included anyway, or was rotated since
             self.next.files.append(&mut tried.files);
             self.next.directory = self.next.directory.take().or(tried.directory);
         }

@@ -1,4 +1,4 @@
-//! A sender that knows how it was told goodbye.
+//! A sender that observes how its connection ended.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,21 +12,21 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Breaks off: whatever is under way is thrown away at both ends.
+/// Breaks off the connection: everything in flight is discarded at both ends.
 pub(crate) fn reset(stream: TcpStream) {
     let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
     drop(stream);
 }
 
-/// Half-closes and reads to the end: a clean end is the receipt, everything else is an error.
+/// Half-closes and reads to the end: a clean end is the receipt, anything else is an error.
 pub(crate) fn receipt(mut stream: TcpStream) -> io::Result<()> {
-    // Where it fails, the connection has ended already, and reading tells how.
+    // Where this fails, the connection has already ended, and reading shows how.
     let _ = stream.shutdown(Shutdown::Write);
     end(&mut stream)
 }
 
-/// How the daemon ends the connection, whose only word is its end.
+/// Reads how the daemon ends the connection, on which it sends no bytes.
 pub(crate) fn end(stream: &mut impl Read) -> io::Result<()> {
     match stream.read(&mut [0; 16])? {
         0 => Ok(()),
@@ -43,7 +43,7 @@ pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> io::Result<()> {
     receipt(stream)
 }
 
-/// Whether this is the end that nobody can take for a receipt.
+/// True if this is an end that nobody can take for a receipt.
 pub(crate) fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }

@@ -1,4 +1,4 @@
-//! A wall clock that is set: a file becomes no older by that, and no younger.
+//! A wall clock that is set makes a file neither older nor younger.
 
 use crate::client::send;
 use crate::daemon::{Logd, Setup};
@@ -12,7 +12,7 @@ fn start(rotate_age: &str) -> (Logd, Clock) {
     (setup.start_with(command), clock)
 }
 
-/// And a line afterwards, which shows that it is.
+/// Sets the clock, and sends lines before and afterwards that show the change.
 fn set_clock(logd: &Logd, clock: &Clock, offset: &str) {
     let year = |text: &str| text[..4].parse::<u32>().unwrap();
     let newest = || String::from_utf8(logd.file()).unwrap().lines().last().unwrap().to_owned();

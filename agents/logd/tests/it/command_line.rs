@@ -1,10 +1,10 @@
-//! What cannot work is refused at the start, with an exit code and one line that names the culprit.
+//! Settings that cannot work are refused at the start, with an exit code and one line that names the culprit.
 
 use crate::daemon::{Logd, Setup};
 use std::net::TcpListener;
 use std::process::Output;
 
-/// The one line on stderr of a daemon that must refuse to start.
+/// Returns the one line on stderr of a daemon that must refuse to start.
 #[track_caller]
 fn refusal(setup: &Setup, code: i32) -> String {
     let output = setup.run();
@@ -34,7 +34,7 @@ fn a_taken_port_is_named() {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_named() {
-    // Root may write anywhere but here.
+    // Root may write anywhere except here.
     names(&refusal(&Setup::new().arguments(&["--file", "/sys/node_log"]), 1), &["/sys/", "node_log"]);
     let setup = Setup::new().arguments(&["--file", "plain_file/node_log"]);
     setup.write("plain_file", "");

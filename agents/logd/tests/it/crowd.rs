@@ -17,12 +17,12 @@ fn ten_thousand_connections_are_held_in_bounded_memory_while_others_are_served()
     let crowd = descriptors_for(CROWD);
     let logd = Logd::start(&["--max-connections", "10100", "--max-held", "4MiB"]);
     let empty = logd.memory_bytes("VmHWM");
-    // From more than one address: a test must not use up the host's ports.
+    // The peers have more than one address: a test must not use up the host's ports.
     let mut open: Vec<TcpStream> = (0..crowd)
         .map(|number| connect_from(&format!("127.0.1.{}", 1 + number / 2_500), logd.address()))
         .collect();
     wait_until("all are taken", || logd.metric("connections_open") == crowd as u64);
-    // One in ten has begun a line and goes no further.
+    // One peer in ten has begun a line and does not continue.
     for stream in open.iter_mut().step_by(10) {
         stream.write_all(b"half a line").unwrap();
     }
@@ -38,7 +38,7 @@ fn ten_thousand_connections_are_held_in_bounded_memory_while_others_are_served()
         most < empty + crowd as u64 * 4096 + 4 * MIB,
         "{most} bytes, {empty} before: {each} a connection"
     );
-    // Each of them is still somebody.
+    // Each of them is still served.
     open.last_mut().unwrap().write_all(b"the last\n").unwrap();
     receipt(open.pop().unwrap()).unwrap();
     assert!(logd.file().ends_with(b"the last\n"));
@@ -49,7 +49,7 @@ fn ten_thousand_connections_are_held_in_bounded_memory_while_others_are_served()
 #[test]
 fn peers_that_break_off_at_any_step_leave_nothing_behind() {
     let logd = Logd::start(&["--max-connections", "20"]);
-    // What was sent, and whether its end was too.
+    // The bytes that are sent, and true if the stream's end is sent, too.
     let steps: [(&[u8], bool); 5] =
         [(b"", false), (b"half", false), (b"whole\n", false), (b"12 <1>octet", false), (b"whole\n", true)];
     send(logd.address(), b"before\n").unwrap();
@@ -69,7 +69,7 @@ fn peers_that_break_off_at_any_step_leave_nothing_behind() {
                 }
             });
         }
-        // In the middle of it, at the limit of connections, somebody who behaves.
+        // Meanwhile, at the limit of connections, a well-behaved sender is served.
         for number in 0..100 {
             send(logd.address(), format!("served {number}\n").as_bytes()).unwrap();
         }
@@ -86,7 +86,7 @@ fn peers_that_break_off_at_any_step_leave_nothing_behind() {
     );
 }
 
-/// A connection to the admin endpoint that is there before descriptors become few.
+/// A connection to the admin endpoint that was opened before descriptors become scarce.
 struct Watch(BufReader<TcpStream>);
 
 impl Watch {
@@ -121,7 +121,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
     logd.limit(Resource::RLIMIT_NOFILE, logd.descriptors() as u64 + 3);
     let waiting: Vec<_> = (0..20).map(|_| connect(logd.address())).collect();
     wait_until("nothing can be accepted", || watch.accept_errors() > 0);
-    // Neither a new file nor a new connection can be had: what is open goes on.
+    // Neither a new file nor a new connection can be opened; open ones go on.
     let (began, before) = (Instant::now(), logd.cpu_seconds());
     let errors = watch.accept_errors();
     wait_until("it has tried again and again", || watch.accept_errors() >= errors + 20);

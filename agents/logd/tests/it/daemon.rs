@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use trial::{Process, ask, metric, wait_until};
 
-/// What a daemon is going to be started with.
+/// Settings and files for a daemon that is to be started.
 pub(crate) struct Setup(trial::Setup);
 
 impl Deref for Setup {
@@ -36,13 +36,13 @@ impl Setup {
         self
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts the daemon and waits until it is ready.
     pub(crate) fn start(self) -> Logd {
         let command = self.command();
         self.start_with(command)
     }
 
-    /// The same by another way to start it.
+    /// Starts the daemon by another command and waits until it is ready.
     pub(crate) fn start_with(self, mut command: Command) -> Logd {
         Logd { setup: self, process: Process::start_ready(&mut command) }
     }
@@ -67,18 +67,18 @@ impl Logd {
         Setup::new().arguments(arguments).start()
     }
 
-    /// The same once more, on the same files.
+    /// Starts the daemon again, on the same files.
     pub(crate) fn restart(&mut self) {
         assert!(self.process.is_over(), "still running");
         self.process = Process::start_ready(&mut self.setup.command());
     }
 
-    /// Where it takes lines.
+    /// Returns the address where lines are taken.
     pub(crate) fn address(&self) -> SocketAddr {
         self.process.address("taking lines")
     }
 
-    /// Where probes are answered, and metrics, and the page.
+    /// Returns the address for probes, metrics and the page.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.process.address("admin endpoint")
     }
@@ -87,23 +87,23 @@ impl Logd {
         self.setup.path(name)
     }
 
-    /// What the file holds.
+    /// Returns the file's content.
     pub(crate) fn file(&self) -> Vec<u8> {
         std::fs::read(self.path("node_log")).unwrap()
     }
 
-    /// Files of the log, oldest first: rotated ones, then the one that is written.
+    /// Returns the files of the log, oldest first: rotated ones, then the one that is written.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.setup.directory()).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("node_log."));
-        // Their numbers have leading zeros.
+        // Sorting by name works, since the numbers have leading zeros.
         files.sort();
         files.push(self.path("node_log"));
         files
     }
 
-    /// Status and body of an admin request.
+    /// Returns status and body of an admin request.
     pub(crate) fn admin(&self, method: &str, path: &str) -> (u16, String) {
         let answer = ask(self.admin_address(), method, path);
         (answer.status, answer.body)
@@ -113,21 +113,21 @@ impl Logd {
         self.admin("GET", "/ready")
     }
 
-    /// Lets the data plane turn: what was there to be read has been read then, as far as it will be.
+    /// Waits for some iterations of the data plane: readable input has then been read, as far as it will be.
     pub(crate) fn turn(&self) {
         for _ in 0..3 {
             assert_eq!(self.admin("GET", "/live").0, 200);
         }
     }
 
-    /// A metric's value by name and labels as on the page, without the agent's prefix; 0 when it is not there.
+    /// Returns a metric's value by name and labels as on the page, without the agent's prefix; 0 if absent.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let (status, page) = self.admin("GET", "/metrics");
         assert_eq!(status, 200);
         metric(&page, &format!("logd_{name}"))
     }
 
-    /// Waits for a metric that is counted when the peer may already know.
+    /// Waits for a metric that is counted after the peer may already know the result.
     pub(crate) fn counts(&self, name: &str, value: u64) {
         wait_until(&format!("{name} is {value}"), || self.metric(name) == value);
     }

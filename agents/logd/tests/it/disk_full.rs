@@ -1,4 +1,4 @@
-//! A disk that takes no more, played by a limit on the size of files.
+//! A full disk, simulated by a limit on the size of files.
 
 use crate::client;
 use crate::daemon::{Logd, Setup};
@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::wait_until;
 
-/// Each of its connections sends more than the disk below has room for.
+/// Each of the torrent's connections sends more than the disk below has room for.
 const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };
 const ROOM: u64 = 256 * 1024;
 const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
@@ -37,8 +37,8 @@ fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
             assert!(file.len() as u64 <= ROOM);
             logd.metric("write_errors_total") > errors + 3
         });
-        // In the middle of an attempt there may be half a line for a moment, which a crash would leave to the next
-        // start; it does not stay.
+        // During an attempt there may be half a line for a moment, which a crash would leave to the next
+        // start. It does not stay.
         wait_until("the file ends with a whole line", || logd.file().ends_with(b"\n"));
         assert!(!receipts.load(Ordering::Relaxed) && full(&logd));
         logd.limit(Resource::RLIMIT_FSIZE, UNLIMITED);
@@ -55,8 +55,8 @@ fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
     let received = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..10 {
-            // A last line without a newline is only written once the half-close was taken: it is the attempt to
-            // write it that finds the disk full.
+            // A last line without a newline is only written once the half-close was read. The attempt to
+            // write it then finds the disk full.
             scope.spawn(|| {
                 client::send(logd.address(), b"after the disk was full").unwrap();
                 received.fetch_add(1, Ordering::Relaxed);

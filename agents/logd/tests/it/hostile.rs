@@ -11,7 +11,7 @@ use trial::{connect_from, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 
-/// As many descriptors as may be had, for this process and the daemon that it starts.
+/// Raises the limit of descriptors to the hard limit, for this process and the daemon that it starts.
 fn many_descriptors(needed: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     assert!(hard >= needed, "this test needs {needed} descriptors, the hard limit is {hard}");
@@ -24,10 +24,10 @@ fn a_thousand_idle_connections_fit_in_ten_megabytes() {
     let logd = Logd::start(&[]);
     let idle: Vec<_> = (0..1_000).map(|_| connect(logd.address())).collect();
     wait_until("all are served", || logd.metric("connections_open") == 1_000);
-    // What the connections cost; on top comes the program's text, 4.5 MiB of it in a release build.
+    // The memory of the connections. The program's text comes on top, 4.5 MiB of it in a release build.
     let memory = logd.memory_bytes("RssAnon");
     assert!(memory < 5 * MIB, "{memory} bytes");
-    // Served means: each of them can still send.
+    // Each served connection can still send.
     for mut stream in idle {
         stream.write_all(b"line\n").unwrap();
         receipt(stream).unwrap();
@@ -40,7 +40,7 @@ fn a_low_soft_limit_on_descriptors_does_not_bound_the_connections() {
     many_descriptors(1_200);
     let setup = Setup::new();
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    // The daemon inherits it; systemd's default is 1024.
+    // The daemon inherits the limit; systemd's default is 1024.
     setrlimit(Resource::RLIMIT_NOFILE, 256, hard).unwrap();
     let logd = setup.start();
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
@@ -179,7 +179,7 @@ fn half_lines_take_no_more_memory_than_allowed() {
     }
     wait_until("all that fits has arrived", || logd.metric("received_bytes_total") > 7_000_000);
     logd.turn();
-    // The lines, as much again for buffers that grow by doubling, and the daemon itself.
+    // The bound covers the lines, as much again for buffers that grow by doubling, and the daemon itself.
     let memory = logd.memory_bytes("VmHWM");
     assert!(memory < (8 + 8 + 12) * MIB, "{memory} bytes");
 }

@@ -1,4 +1,4 @@
-//! Debian's logrotate, as it should be used and as it often is.
+//! Debian's logrotate, used as it should be and as it often is.
 
 use crate::client::send;
 use crate::daemon::Logd;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SENDERS: usize = 8;
 const ROTATIONS: usize = 12;
 const SHIPPED: &str = include_str!("../../../../packaging/logrotate/logd");
-/// What loses lines with daemons that only look after their file now and then, or only when they are told to.
+/// A configuration that loses lines with daemons that check their file only occasionally or on a signal.
 const CARELESS: &str = "/var/log/logd/node.log {\n rotate 10000\n create\n compress\n}\n";
 
 /// Rotates once, by force.
@@ -28,7 +28,7 @@ fn rotate(logd: &Logd, stanza: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// What is there, oldest first.
+/// Returns the log's files, oldest first.
 fn files(logd: &Logd) -> Vec<PathBuf> {
     let mut numbered = Vec::new();
     for entry in fs::read_dir(logd.path("")).unwrap() {
@@ -44,7 +44,8 @@ fn files(logd: &Logd) -> Vec<PathBuf> {
     files
 }
 
-/// Rotates while lines come, and checks that each with a receipt is there once and in its order, for people and for `logd read`.
+/// Rotates while lines arrive. Checks that each line with a receipt is there once and in order, in the files
+/// and in the output of `logd read`.
 fn nothing_is_lost(logd: &Logd, stanza: &str) {
     let (stop, kept) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

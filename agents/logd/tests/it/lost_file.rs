@@ -1,4 +1,4 @@
-//! A file that is removed below the daemon, alone or with its directory: no receipt for lines that nobody can read.
+//! A file that is removed under the daemon, alone or with its directory: unreadable lines get no receipt.
 
 use crate::client::{self, send};
 use crate::daemon::{Logd, Setup};
@@ -18,7 +18,7 @@ fn text(logd: &Logd) -> String {
     fs::read_to_string(logd.path(FILE)).unwrap()
 }
 
-/// Waits until probes are told this.
+/// Waits until `/ready` answers 503 with this reason.
 fn not_ready(logd: &Logd, why: &str) {
     logd.wait_until(why, || {
         let (status, reasons) = logd.ready();
@@ -116,13 +116,13 @@ fn a_full_disk_delays_carrying_over_and_loses_nothing() {
         let held = scope.spawn(|| send(logd.address(), b"after\n"));
         not_ready(&logd, "cannot write: File too large");
         assert!(!held.is_finished());
-        // The successor is lost as well.
+        // The successor is removed, too.
         fs::remove_dir_all(logd.path("logs")).unwrap();
         not_ready(&logd, "no new one can be made");
         logd.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
         fs::create_dir(logd.path("logs")).unwrap();
         ready(&logd);
-        // Whether it was reset or held back, its line was taken.
+        // The connection may have been reset or blocked; its line was taken in both cases.
         let _ = held.join().unwrap();
     });
     assert_eq!(text(&logd).into_bytes(), [&lines[..], b"after\n"].concat());

@@ -9,14 +9,14 @@ use std::io::Write;
 use std::process::Command;
 use trial::wait_until;
 
-/// The samples of a page that are not zero, without labels.
+/// Returns the names of the page's samples that are not zero, without labels.
 fn moved(logd: &Logd) -> BTreeSet<String> {
     let page = logd.admin("GET", "/metrics").1;
     let samples = page.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
     samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned()).collect()
 }
 
-/// Every metric on the page, by the name of its sample.
+/// Returns every metric on the page, by the name of its sample.
 fn names(logd: &Logd) -> BTreeSet<String> {
     let page = logd.admin("GET", "/metrics").1;
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -30,7 +30,7 @@ fn names(logd: &Logd) -> BTreeSet<String> {
         .collect()
 }
 
-/// A library that lets forcing to the disk fail while a file exists, as a failing disk does.
+/// Builds a library that makes syncs fail while a file exists, as a failing disk does.
 fn failing_disk(setup: &Setup) {
     setup.write(
         "disk.c",
@@ -41,7 +41,7 @@ fn failing_disk(setup: &Setup) {
          }\n",
     );
     let (source, library) = (setup.path("disk.c"), setup.path("disk.so"));
-    // Rust links with it, so it is there.
+    // Rust links with `cc`, so it is there.
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(source).status();
     assert!(compiled.unwrap().success());
 }
@@ -67,7 +67,7 @@ fn every_metric_really_moves() {
     wait_until("it is reopened", || logd.metric("reopened_total") == 1);
     seen.append(&mut moved(&logd));
 
-    // No descriptor is left for a connection, nor for the file after a rotation.
+    // No descriptor is left for a connection, or for the file after a rotation.
     logd.limit(Resource::RLIMIT_NOFILE, 3);
     let waiting = client::connect(logd.address());
     open.write_all(&b"line\n".repeat(190)).unwrap();
@@ -130,7 +130,7 @@ fn lines_that_may_not_have_reached_the_disk_get_no_receipt() {
     wait_until("it says so", || logd.ready().1.starts_with("disk: cannot force lines to the disk"));
     assert_eq!(logd.ready().0, 503);
     std::fs::remove_file(logd.path("disk_fails")).unwrap();
-    // The pages that the failed sync dropped may be this connection's: no later success makes up for that.
+    // The pages dropped by the failed sync may be this connection's: no later success makes up for that.
     assert!(client::is_reset(&client::receipt(begun).unwrap_err()));
     send(logd.address(), b"safe again\n").unwrap();
     wait_until("it is ready again", || logd.ready().0 == 200);
@@ -141,7 +141,7 @@ fn lines_that_may_not_have_reached_the_disk_get_no_receipt() {
 fn every_metric_is_documented() {
     let readme = include_str!("../../README.md");
     let logd = Logd::start(&[]);
-    // The table says once that all begin with `logd_` and that counters end in `_total`.
+    // The table states once that all names begin with `logd_` and that counters end in `_total`.
     let documented =
         |name: &str| readme.contains(&format!("`{name}`")) || readme.contains(&format!("`{name}{{"));
     let undocumented: Vec<_> = names(&logd)

@@ -1,4 +1,4 @@
-//! Odd input, byte for byte: what the file holds against what was sent.
+//! Odd input, compared byte for byte: the file's content against the bytes sent.
 
 use crate::client::{self, send};
 use crate::daemon::Logd;

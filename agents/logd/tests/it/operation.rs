@@ -1,4 +1,4 @@
-//! What an operator does to a running daemon: probes, reloads, drains, socket activation.
+//! An operator's actions on a running daemon: probes, reloads, drains, socket activation.
 
 use crate::client::{self, send};
 use crate::daemon::{Logd, Setup};
@@ -30,7 +30,7 @@ fn a_draining_daemon_is_alive_but_not_ready_and_takes_no_connection() {
     wait_until("it is served", || logd.metric("connections_open") == 1);
     assert_eq!(logd.admin("POST", "/drain"), (200, "draining\n".to_owned()));
     wait_until("it is not ready", || {
-        stream.write_all(b"more\n").unwrap(); // or it would take the connection for done
+        stream.write_all(b"more\n").unwrap(); // otherwise the daemon would take the connection for done
         logd.ready() == (503, "draining: asked to stop\n".to_owned())
     });
     assert_eq!(logd.admin("GET", "/live").0, 200);
@@ -125,7 +125,7 @@ fn a_changed_file_is_noticed_however_busy_the_daemon_is() {
         Setup::new().arguments(&["--config", "logd.toml", "--rotate-bytes", "100", "--keep-files", "2"]);
     setup.write("logd.toml", "max-line = \"1000\"\n");
     let logd = setup.start();
-    // Rotations all the time, each of them an event on the control side.
+    // Rotates all the time; each rotation is an event on the control side.
     let rotate = || send(logd.address(), &b"x".repeat(90)).unwrap();
     wait_until("it rotates", || {
         rotate();
@@ -145,7 +145,7 @@ fn a_hangup_opens_the_file_anew_and_only_if_it_was_moved() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"before\n").unwrap();
     std::fs::rename(logd.path("node_log"), logd.path("moved")).unwrap();
-    // As logrotate's `create` leaves it.
+    // logrotate's `create` leaves an empty file like this.
     std::fs::write(logd.path("node_log"), "").unwrap();
     logd.signal(Signal::SIGHUP);
     wait_until("it is reopened", || logd.metric("reopened_total") == 1);
@@ -164,7 +164,7 @@ fn sockets_that_systemd_passes_are_served() {
     let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
     let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
     let setup = Setup::new();
-    // A shell's process id is known to itself, and exec keeps it.
+    // The shell knows its own process id, and exec keeps it.
     let daemon = setup.command();
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\""]);
@@ -174,7 +174,7 @@ fn sockets_that_systemd_passes_are_served() {
     // SAFETY: dup is async-signal-safe, and the descriptors stay open until the child was started.
     unsafe {
         command.pre_exec(move || {
-            // First out of the way: the targets may be among the sources.
+            // Move the descriptors away first: a target may also be a source.
             let copies = descriptors.map(|fd| nix::libc::fcntl(fd, nix::libc::F_DUPFD, 100));
             for (number, fd) in (3..).zip(copies) {
                 if nix::libc::dup2(fd, number) < 0 {

@@ -1,4 +1,4 @@
-//! Connections that a proxy passes on: the peer that it names is told, and nothing else is let in.
+//! Connections that a proxy passes on: the log names the original peer, and no other connection is accepted.
 
 use crate::client::{self, send};
 use crate::daemon::Logd;

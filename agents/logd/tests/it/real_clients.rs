@@ -1,4 +1,4 @@
-//! The clients that people have.
+//! Tests with the clients that people use.
 
 use crate::client;
 use crate::daemon::Logd;
@@ -12,7 +12,7 @@ use trial::wait_until;
 const LINES: &[u8] = b"first\n2026-11-21 second\n\nlast without newline";
 const KEPT: &[u8] = b"first\n2026-11-21 second\n\nlast without newline\n";
 
-/// Runs the program with this input to its end.
+/// Runs the program to its end with this input.
 fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
     let child = Command::new(program)
         .args(arguments)
@@ -120,7 +120,7 @@ fn haproxy_names_the_peer_and_passes_the_receipt_on() {
     for version in ["send-proxy", "send-proxy-v2"] {
         let logd = Logd::start(&["--proxy-protocol", "--format", "stamped"]);
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        // haproxy finds it under its number.
+        // haproxy finds the inherited socket by its number.
         fcntl(&door, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         let (address, descriptor, server) = (door.local_addr().unwrap(), door.as_raw_fd(), logd.address());
         let configuration = format!(

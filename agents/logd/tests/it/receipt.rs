@@ -1,4 +1,5 @@
-//! Who has read a clean end knows that everything is in the file, whatever happens to the daemon.
+//! A sender that has read a clean end knows that everything is in the file, whatever happens to the daemon
+//! afterwards.
 
 use crate::client::{self, send};
 use crate::daemon::Logd;
@@ -16,7 +17,7 @@ const ROUNDS: usize = 50;
 /// The first line of a sender that wants to read its receipt.
 const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 
-/// A line that shows whether it is whole: its name, filler, its length.
+/// Returns a line that shows if it is complete: its name, filler, its length.
 fn line(name: &str, filler: usize) -> String {
     format!("{name} {} {filler}.", "=".repeat(filler))
 }
@@ -30,7 +31,7 @@ fn is_whole(text: &str) -> bool {
     end == format!("{}.", filler.len())
 }
 
-/// Sends short connections until told to stop and returns the names of all lines that got a receipt.
+/// Sends over short connections until `stop` is set, and returns the names of all lines that got a receipt.
 fn send_short_connections(
     address: SocketAddr,
     name: &str,
@@ -45,7 +46,7 @@ fn send_short_connections(
         }
         let names: Vec<_> =
             (0..rng.usize(1..20)).map(|number| format!("{name}-{connection}-{number}")).collect();
-        // Now and then much more, so that the end may come in the middle of a write.
+        // Some texts are much longer, so that the end may come in the middle of a write.
         let longest = if rng.u8(..) < 16 { 60_000 } else { 500 };
         let mut text: String = names.iter().map(|name| line(name, rng.usize(..longest)) + "\n").collect();
         if rng.bool() {
@@ -59,7 +60,7 @@ fn send_short_connections(
     safe
 }
 
-/// The names of the whole lines, and how many lines are not whole. No line may be there twice.
+/// Returns the names of the whole lines, and the number of torn lines. No line may be there twice.
 fn read_back(logd: &Logd) -> (HashSet<String>, u64) {
     let text = String::from_utf8(logd.file()).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "the file ends within a line");
@@ -136,7 +137,7 @@ fn the_half_line_of_a_crash_is_closed_at_the_next_start() {
     assert_eq!(logd.metric("torn_tails_total"), 0);
 }
 
-/// Asks for a receipt in words, half-closes, and returns what is said before an orderly end.
+/// Requests a readable receipt, half-closes, and returns the bytes that precede an orderly end.
 fn ask_for_receipt(address: SocketAddr, payload: &[u8]) -> io::Result<String> {
     let mut stream = client::connect(address);
     stream.write_all(&[REQUEST, payload].concat())?;
@@ -245,7 +246,7 @@ fn a_sender_that_does_not_stop_is_reset_when_the_drain_time_is_over() {
     wait_until("it floods", || logd.metric("lines_total") > 1_000);
     assert_eq!(logd.terminate().code(), Some(0));
     assert!(logd.says("the drain time is over: giving up what is not finished"));
-    // Had a clean end come first, writing would fail with a broken pipe.
+    // After a clean end, writing would fail with a broken pipe.
     assert_eq!(flooding.join().unwrap().kind(), ErrorKind::ConnectionReset);
     assert!(logd.file().ends_with(b"flood\n"));
 }

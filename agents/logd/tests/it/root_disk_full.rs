@@ -9,7 +9,7 @@ use trial::wait_until;
 
 const TORRENT: Torrent = Torrent { connections: 20, lines: 2_000 };
 
-/// Unmounts when the test is over, even if the daemon still lives there.
+/// Unmounts when the test is over, even if the daemon is still running there.
 struct Mounted(String);
 
 impl Mounted {
@@ -102,7 +102,7 @@ fn a_disk_that_fills_during_rotation_and_compression_loses_nothing() {
         wait_until("it says that the disk is full", || full(&logd));
         disk.grow();
     });
-    // What could not be compressed is, with the next rotation or start.
+    // A file that could not be compressed is compressed with the next rotation or start.
     assert_eq!(logd.terminate().code(), Some(0));
     logd.restart();
     wait_until("all rotated files are compressed", || {

@@ -1,4 +1,4 @@
-//! A peer whose host is gone: nothing comes from it any more, not even an end.
+//! A peer whose host is gone: no packet comes from it any more, not even an end.
 
 use crate::client::send;
 use crate::daemon::Logd;
@@ -9,7 +9,7 @@ use trial::{connect_from, wait_until};
 /// An address of this host that nobody else uses.
 const GONE: &str = "127.66.66.77";
 
-/// From now on nothing gets from this address or to it; until it is dropped.
+/// Drops all packets from and to this address until the value is dropped.
 struct CableCut;
 
 impl CableCut {
@@ -41,7 +41,7 @@ fn root_a_peer_whose_host_is_gone_is_found_out_and_its_lines_stay() {
     wait_until("it has arrived", || logd.metric("received_bytes_total") == 10);
     let cut = CableCut::now();
     wait_until("it is given up", || logd.metric("resets_total{reason=\"peer_gone\"}") == 1);
-    // Its place is free.
+    // The connection's place is free again.
     send(logd.address(), b"after\n").unwrap();
     assert_eq!(logd.file(), b"whole\nhalf\nafter\n");
     drop(cut);

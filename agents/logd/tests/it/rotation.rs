@@ -1,4 +1,4 @@
-//! Putting files away: bounds on each and on all of them, and what others do to the file.
+//! Rotation: bounds on each file and on all of them, and changes to the file by others.
 
 use crate::client::{self, send};
 use crate::daemon::{Logd, Setup};
@@ -11,7 +11,7 @@ fn is_gz(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
 }
 
-/// Waits until the rotated files are so many and all compressed.
+/// Waits until there are `rotated` rotated files, all compressed.
 fn settled(logd: &Logd, rotated: usize) {
     wait_until("the rotated files are in order", || {
         let mut files = logd.files();
@@ -24,7 +24,7 @@ fn all(logd: &Logd) -> Vec<u8> {
     logd.files().iter().flat_map(|path| content(path)).collect()
 }
 
-/// Numbered lines of 100 bytes.
+/// Returns numbered lines of 100 bytes.
 fn lines(numbers: std::ops::Range<usize>) -> Vec<u8> {
     numbers.flat_map(|number| format!("{number:099}\n").into_bytes()).collect()
 }
@@ -102,7 +102,7 @@ fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
     }
     settled(&logd, 2);
     logd.kill9();
-    // What a crash leaves: a rotated file that is not compressed yet, half a copy of it beside it.
+    // Simulate the leftovers of a crash: a rotated file that is not compressed yet, next to half a copy.
     let left = logd.path("node_log.000003-20260101T000000Z");
     std::fs::rename(logd.path("node_log"), &left).unwrap();
     std::fs::write(logd.path(".node_log.000003-20260101T000000Z.gz.new"), "half").unwrap();
@@ -165,7 +165,7 @@ fn a_file_truncated_from_outside_is_continued_from_its_new_end() {
 #[test]
 fn compression_delays_neither_a_hangup_nor_the_end() {
     let setup = Setup::new();
-    // Holes cost no room, but their compression takes minutes.
+    // Holes take no space, but their compression takes minutes.
     let large = std::fs::File::create(setup.path("node_log.000001-20260101T000000Z")).unwrap();
     large.set_len(256 * 1024 * 1024 * 1024).unwrap();
     let logd = setup.arguments(&["--keep-bytes", "0"]).start();

@@ -1,4 +1,4 @@
-//! `logd stats` beside a running daemon: what the page shows, for terminals and scripts.
+//! `logd stats` next to a running daemon: the figures of the page, for terminals and scripts.
 
 use crate::client::{self, send};
 use crate::daemon::Logd;
@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// What follows the row's name, word by word.
+/// Returns the words that follow the row's name.
 #[track_caller]
 fn row<'a>(shown: &'a str, name: &str) -> Vec<&'a str> {
     let rest = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -65,7 +65,7 @@ fn a_daemon_that_cannot_work_is_shown_with_its_reason() {
 fn for_scripts_it_is_one_object_with_the_figures() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"one\ntwo\n").unwrap();
-    // Told by the daemon's own variable: who is let into its container need not know the address.
+    // The daemon's own variable gives the address: a user inside its container need not know it.
     let mut command = Command::new(env!("CARGO_BIN_EXE_logd"));
     command.env_clear().args(["stats", "--json"]).env("LOGD_ADMIN", logd.admin_address().to_string());
     let output = command.output().unwrap();
@@ -89,7 +89,7 @@ impl Watch {
         Watch { child, lines: Box::new(lines) }
     }
 
-    /// The row's next appearance.
+    /// Returns the row's words at its next appearance.
     fn next(&mut self, name: &str) -> Vec<String> {
         let line = self.lines.find(|line| {
             assert!(!line.chars().any(char::is_control), "for a file, not for a terminal: {line:?}");
@@ -108,7 +108,7 @@ impl Drop for Watch {
 
 #[test]
 fn watched_it_goes_on_also_when_the_daemon_was_away() {
-    // Bound but not listened on: nobody else is given the port while the daemon is away.
+    // The port is bound without listening: no other process gets it while the daemon is away.
     let port = tokio::net::TcpSocket::new_v4().unwrap();
     port.set_reuseaddr(true).unwrap();
     port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -129,7 +129,7 @@ fn watched_it_goes_on_also_when_the_daemon_was_away() {
     while watch.next("lines")[1] != "1" {}
 }
 
-/// Its one line on stderr.
+/// Returns the command's one line on stderr.
 #[track_caller]
 fn failure(mut command: Command, code: i32) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -190,7 +190,7 @@ fn a_terminal_is_drawn_anew_each_second() {
     let mut terminal = terminal.stdout(Stdio::piped()).spawn().unwrap();
     let mut seen = BufReader::new(terminal.stdout.take().unwrap()).lines().map(Result::unwrap);
     for _ in 0..2 {
-        // From the upper left corner of an empty screen.
+        // Drawing starts in the upper left corner of an empty screen.
         let head = seen.find(|line| line.contains("\x1b[H\x1b[2Jlogd ")).unwrap();
         assert!(head.trim_end().ends_with("node_log: ready"), "{head:?}");
         let lines = seen.find(|line| line.starts_with("lines ")).unwrap();

@@ -27,7 +27,7 @@ fn setup() -> Setup {
     setup
 }
 
-/// Shakes hands, with a client certificate of that name if any.
+/// Makes a TLS handshake, with the client certificate of that name if there is one.
 fn connect(logd: &Logd, client: Option<&str>) -> io::Result<Stream> {
     let path = |name: &str, extension: &str| logd.path(&format!("{name}.{extension}"));
     let files = ClientFiles {
@@ -49,7 +49,7 @@ fn receipt(mut stream: Stream) -> io::Result<()> {
     stream.conn.send_close_notify();
     stream.flush()?;
     client::end(&mut stream)?;
-    // What holds for TLS must hold for the connection below it.
+    // The connection below TLS must end in order, too.
     client::end(&mut stream.sock)
 }
 
@@ -132,7 +132,7 @@ fn a_renewed_certificate_serves_new_connections_without_a_restart() {
     let logd = setup().start();
     let mut old = connect(&logd, None).unwrap();
     certificate(&logd.path(""), "server");
-    // Now only the new certificate is trusted.
+    // From now on only the new certificate is trusted.
     wait_until("the new certificate is shown", || send(&logd, None, b"new\n").is_ok());
     old.write_all(b"old\n").unwrap();
     receipt(old).unwrap();
@@ -190,10 +190,12 @@ fn a_certificate_without_a_key_is_refused() {
     assert!(line.contains("--tls-key"), "{line}");
 }
 
-/// A client's first words in TLS of this version (1.0 is 1, 1.2 is 3), with what an honest old client offers.
+/// Returns a client's ClientHello in this version of TLS (1.0 is 1, 1.2 is 3), with the offers of an honest
+/// old client.
 fn hello(minor: u8) -> Vec<u8> {
     let extensions = [
-        // supported groups: x25519, secp256r1; point formats; signatures: ECDSA and RSA with SHA-256, with SHA-1
+        // supported groups: x25519, secp256r1; point formats; signatures: ECDSA and RSA with SHA-256, and
+        // with SHA-1
         &[0, 10, 0, 6, 0, 4, 0, 29, 0, 23][..],
         &[0, 11, 0, 2, 1, 0],
         &[0, 13, 0, 10, 0, 8, 4, 3, 4, 1, 2, 3, 2, 1],
@@ -230,7 +232,7 @@ fn a_client_that_knows_no_newer_tls_than_1_1_is_refused() {
     assert_eq!(first_byte(3).unwrap()[0], 22, "1.2 goes on with the handshake");
     for minor in [0, 1, 2] {
         match first_byte(minor) {
-            // A fatal alert: the protocol's version.
+            // The answer is a fatal alert: protocol version.
             Ok(answer) => assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "3.{minor}"),
             Err(error) => assert!(is_reset(&error), "3.{minor}: {error}"),
         }

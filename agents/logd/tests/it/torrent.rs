@@ -1,5 +1,5 @@
-//! Many connections with many lines that check themselves: whose each line is, and where it belongs, can be told
-//! from the file alone.
+//! Many connections with lines that check themselves: the file alone shows which connection each line belongs
+//! to, and its place there.
 
 use crate::client;
 use fastrand::Rng;
@@ -11,14 +11,14 @@ use std::sync::LazyLock;
 
 const LONGEST: usize = 100_000;
 
-/// Any byte but the newline, in no order: what lines are cut from.
+/// Random bytes except for the newline, from which lines are cut.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut rng = Rng::with_seed(6666);
     std::iter::repeat_with(|| rng.u8(..)).filter(|b| *b != b'\n').take(2 * LONGEST).collect()
 });
 
-/// So many connections with so many lines each, the same at each call. A line's first byte tells the connection,
-/// whose further lines are then known: from 1 byte to 100 KB, most of them short.
+/// A set of connections and the lines of each, the same at each call. A line's first byte identifies the
+/// connection, whose further lines are then known: from 1 byte to 100 KB, most of them short.
 #[derive(Clone, Copy)]
 pub(crate) struct Torrent {
     pub(crate) connections: u8,
@@ -70,8 +70,8 @@ impl Torrent {
         });
     }
 
-    /// Reads the files in order: every line of every connection must be there, once, whole and in its order.
-    /// `undress` takes off what the daemon put around a line.
+    /// Reads the files in order. Every line of every connection must be there, once, complete and in order.
+    /// `undress` removes what the daemon put around a line.
     pub(crate) fn check(self, files: &[PathBuf], undress: impl Fn(&[u8]) -> Vec<u8>) {
         let mut expected: Vec<_> = (0..self.connections).map(|c| self.lines(c).enumerate()).collect();
         let mut line = Vec::new();
@@ -111,7 +111,7 @@ fn connection(mark: u8) -> u8 {
     if mark < b'\n' { mark } else { mark - 1 }
 }
 
-/// The file's text, whether compressed or not.
+/// Opens the file's text, compressed or not.
 pub(crate) fn open(path: &Path) -> Box<dyn BufRead> {
     let file = BufReader::with_capacity(256 * 1024, File::open(path).unwrap());
     if path.extension().is_some_and(|extension| extension == "gz") {
@@ -121,7 +121,7 @@ pub(crate) fn open(path: &Path) -> Box<dyn BufRead> {
     }
 }
 
-/// All of it.
+/// Returns the file's whole text.
 pub(crate) fn content(path: &Path) -> Vec<u8> {
     let mut content = Vec::new();
     open(path).read_to_end(&mut content).unwrap();

@@ -1,4 +1,5 @@
-//! Every line, whole, in its connection's order: under many connections, and while the file changes below them.
+//! Every line is complete and in its connection's order: under many connections, and while the file changes
+//! under them.
 
 use crate::daemon::Logd;
 use crate::torrent::Torrent;
