@@ -60,8 +60,13 @@ impl Tail {
             self.file = Some(file);
         }
         self.read(&mut news)?;
-        if self.has_successor() {
-            self.file = Some(File::open(&self.path)?);
+        // A file that cannot be opened now is opened at the next look.
+        if self.has_successor()
+            && let Ok(successor) = File::open(&self.path)
+        {
+            // Lines may have come between the read and the rotation.
+            self.read(&mut news)?;
+            self.file = Some(successor);
             (self.at, self.in_the_middle) = (0, false);
             self.held.clear();
             self.read(&mut news)?;
