@@ -47,7 +47,7 @@ impl Core {
             worker: when.and_then(|when| when.worker.as_deref()),
         };
         let place = journal.append(&Record::Moved(moved));
-        // Only the place is new: the item itself, and its place in the order, stay as they are.
+        // Only the place changes: the item itself, and its place in the order, stay as they are.
         if let Some(q) = self.queues.get_mut(&queue) {
             q.relocate(number, place, &mut self.usage);
         }
@@ -65,7 +65,7 @@ impl Core {
         }
     }
 
-    /// The body of this item may leave the memory, if it still lies at this place.
+    /// Evicts the item's body from memory, if the item still lies at this place.
     pub fn evict(&mut self, queue: u32, number: u64, place: Place) {
         if let Some(q) = self.queues.get_mut(&queue)
             && q.items()
