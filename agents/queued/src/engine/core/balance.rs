@@ -7,9 +7,9 @@ use crate::engine::queue::{Counters, Queue};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     Even,
-    /// This many items are gone and no counter knows why.
+    /// Items that are gone, and no counter knows why.
     Missing(u64),
-    /// This many items are here although they were counted as gone.
+    /// Items that are here, although they were counted as gone.
     Surplus(u64),
 }
 
