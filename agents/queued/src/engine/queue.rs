@@ -39,7 +39,7 @@ pub struct Queue {
     keys: Keys,
 }
 
-/// Counts since the queue was made.
+/// Counts since the queue was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub pushed: u64,

@@ -34,7 +34,7 @@ impl Watch {
             let _ = inotify.add_watch(path, DIRECTORY_EVENTS);
         }
         let readable = inotify.as_fd().try_clone_to_owned()?;
-        // SAFETY: `AsyncFd` owns the descriptor, and gives it back to nobody before it drops it.
+        // SAFETY: `AsyncFd` owns the descriptor, and keeps it open until it is dropped itself.
         #[allow(unsafe_code, reason = "tokio cannot know that a descriptor stays open; an owned one does")]
         let readable = unsafe { AsyncFd::register_with_interest(readable, Interest::READABLE) }?;
         Ok(Watch { inotify, readable })

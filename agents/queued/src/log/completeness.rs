@@ -1,4 +1,5 @@
-//! Checks that a log is complete: each segment continues the one before, and the head names them all.
+//! Checks that a log is complete: each segment continues the one before, and all segments that the head names
+//! exist.
 
 use super::head::{self, Head};
 use super::reading::Damage;

@@ -64,7 +64,7 @@ impl Core {
         }
     }
 
-    /// Creates or configures; true if it was created.
+    /// Creates or configures the queue; true if it was created.
     pub fn configure(
         &mut self,
         name: &str,

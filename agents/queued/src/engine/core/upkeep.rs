@@ -1,4 +1,5 @@
-//! Upkeep of the log: the checkpoint of a new segment, and items rewritten so that an old segment can be removed.
+//! Upkeep of the log: the checkpoint of a new segment, and items rewritten so that an old segment can be
+//! removed.
 
 use super::apply::KEPT_BODY_BYTES;
 use super::{Core, Journal, Turn};
