@@ -52,7 +52,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
             () = config.changed() => control.reload(),
         }
     };
-    // Whatever was answered is written already; this writes and syncs the rest.
+    // All answered changes are written already; this writes and syncs the rest.
     if let Some(threads) = threads {
         threads.close();
     }
@@ -65,7 +65,8 @@ struct Control {
 }
 
 impl Control {
-    /// Applies what changed, names what cannot be applied, and keeps the old settings when the new are bad.
+    /// Applies the changed settings, and names those that cannot be applied. Keeps the old settings if the
+    /// new ones are invalid.
     fn reload(&mut self) {
         let renewed = self.settings.renew(&LIVE, |flags| {
             flags.serve.check()?;
@@ -77,7 +78,7 @@ impl Control {
     }
 }
 
-/// The only place that knows which engine there is.
+/// Opens the engine; the only place that knows the concrete one.
 fn open_engine(
     serve: &Serve,
     context: &Context,
@@ -105,7 +106,7 @@ fn open_engine(
     Ok((engine, Some(threads)))
 }
 
-/// systemd's sockets where it passed any, the first for HTTP; else our own.
+/// Returns systemd's sockets if it passed any, the first for HTTP; otherwise opens our own.
 fn listeners(serve: &Serve) -> Result<(TcpListener, Option<TcpListener>), Fatal> {
     let mut passed = listen::from_systemd()?.into_iter();
     if let Some(http) = passed.next() {

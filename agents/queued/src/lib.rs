@@ -1,8 +1,9 @@
 //! queued hands out work items to Jobs.
 //!
-//! An item's way: a door ([`http`], [`line`](mod@line)) asks the [`engine`], which is a pure state machine behind a trait;
-//! [`local`] is that engine on one machine, with those who wait, and [`log`] what it keeps on the disk. [`control`] opens all
-//! that and passes signals and changed settings on; [`server`] runs the doors.
+//! A door ([`http`], [`line`](mod@line)) passes each request to the [`engine`], which is a pure state machine
+//! behind a trait. [`local`] is that engine on one machine, with the waiting requests, and [`log`] its data
+//! on the disk. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs
+//! the doors.
 
 pub mod control;
 pub mod engine;
@@ -25,7 +26,7 @@ pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("QUEUED")
 }
 
-/// The whole program but for the process's exit: what `main` and the crew's binary call.
+/// Runs the whole program except the process's exit: called by `main` and by the crew's binary.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("QUEUED", argv)?;
     match &settings.flags.command {

@@ -1,10 +1,11 @@
 //! The line door: each connection gets one item as bare bytes and a close.
 //!
-//! When has the client taken it? TCP tells three things: that its kernel has acknowledged the bytes, that it closed
-//! in order (FIN), and that it closed with bytes unread or was not there any more (RST). A FIN that follows
-//! ours, with all bytes acknowledged, means read to the end. A FIN that was there before ours only means that the
-//! client sends nothing: then the bytes are acknowledged first, a moment is left for a reset, and only then
-//! do we close. Our own FIN must wait in that case, since no reset is heard behind the end of both directions.
+//! When has the client taken it? TCP shows three things: that its kernel has acknowledged the bytes, that it
+//! closed in order (FIN), and that it closed with bytes unread or was gone already (RST). A FIN that follows
+//! ours, with all bytes acknowledged, means that the client read to the end. A FIN before ours only means
+//! that the client sends nothing more. Then the bytes must be acknowledged first, a moment is left for a
+//! reset, and only then do we close. Our own FIN must wait in that case, since no reset is received once both
+//! directions have ended.
 
 use crate::engine::contract::{Engine, LeaseRequest, Refusal, Settlement, Wish};
 use crate::engine::core::Leased;
@@ -21,13 +22,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a client that half-closed may take to show by a reset that it did not read. A process that was
-/// killed has its sockets closed at once; only the way of one packet has to fit in.
+/// Time limit for a reset that shows that a half-closed client did not read. The kernel closes the sockets of
+/// a killed process at once, so only one packet's trip has to fit in.
 const RESET_WITHIN: Duration = Duration::from_millis(20);
-/// Between two looks at whether all is acknowledged, at first and at most: the kernel has no event for it.
+/// Initial and longest interval between two checks that all is acknowledged: the kernel has no event for it.
 const LOOK_FIRST: Duration = Duration::from_micros(500);
 const LOOK_LAST: Duration = Duration::from_millis(50);
-/// The item is held by the connection, not by time; this only bounds what a lost process would leave.
+/// The item is held by the connection, not by time; this only limits the lease that a lost process would
+/// leave.
 const LEASE_MS: u64 = 86_400_000;
 
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub struct LineDoor<E> {
     pub metrics: QueuedMetrics,
 }
 
-/// Serves until `drain`, then finishes with those who are connected.
+/// Serves until `drain`, then finishes with the connected clients.
 pub async fn serve<E: Engine>(
     gate: Gate,
     door: LineDoor<E>,
@@ -82,7 +84,7 @@ impl<E: Engine> LineDoor<E> {
             Err(error) => {
                 tracing::warn!(%error, "no item for a line connection");
                 self.count("failed");
-                // The client must not take an error for an empty queue.
+                // The client must not mistake an error for an empty queue.
                 let _ = reset_on_close(&stream);
                 return;
             }
@@ -106,7 +108,7 @@ impl<E: Engine> LineDoor<E> {
     }
 }
 
-/// An item on its way; it goes back even when the task that hands it over is given up.
+/// An item on its way to a client; it is released even when the task that sends it is cancelled.
 struct Held<'a, E: Engine> {
     door: &'a LineDoor<E>,
     item: Option<Leased>,
@@ -136,7 +138,7 @@ impl<E: Engine> Drop for Held<'_, E> {
 /// Ok once the client has the bytes, as far as TCP can tell.
 async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
     let (mut from, mut to) = stream.split();
-    // The client may send what it likes; unread bytes would turn our close into a reset.
+    // The client may send anything; unread bytes would turn our close into a reset.
     let mut ended = tokio::select! {
         written = to.write_all(body) => { written?; false }
         ended = end_of(&mut from) => { ended?; true }
@@ -157,7 +159,7 @@ async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
     to.shutdown().await
 }
 
-/// Reads to the client's FIN.
+/// Reads until the client's FIN.
 async fn end_of(from: &mut ReadHalf<'_>) -> io::Result<()> {
     let mut ignored = [0; 1024];
     while from.read(&mut ignored).await? > 0 {}
@@ -175,7 +177,7 @@ async fn acknowledged_or_ended(from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) -> i
 
 async fn until_acknowledged(to: &WriteHalf<'_>) -> io::Result<()> {
     let mut pause = LOOK_FIRST;
-    // What was never acknowledged stays so after a reset: ask for that first.
+    // Bytes that are unacknowledged after a reset stay so: check for the reset first.
     while reset(to).is_none() {
         if unacknowledged_bytes(to.as_ref().as_raw_fd())? == 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What queued counts. Every name here is documented in README.md and moved by a test.
+//! queued's metrics. Every name here is documented in README.md and changed by a test.
 
 use kit::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;

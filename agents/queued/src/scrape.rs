@@ -1,4 +1,4 @@
-//! What a scrape shows of the queues, read when it is asked for.
+//! Metrics of the queues, read when a scrape asks for them.
 
 use crate::engine::contract::{Engine, QueueView};
 use crate::engine::item::State;
@@ -20,13 +20,13 @@ impl<E: Engine> Scrape<E> {
     }
 }
 
-/// A metric is a float; a count beyond 2^53 is as good as that.
+/// Converts a count to a metric's float; precision beyond 2^53 is not needed.
 #[allow(clippy::cast_precision_loss, reason = "a metric is a float")]
 fn float(value: u64) -> f64 {
     value as f64
 }
 
-/// A metric's name, its help, and where it comes from.
+/// A metric's name, its help, and its value.
 type Figure<T> = (&'static str, &'static str, fn(&QueueView) -> T);
 
 impl<E: Engine> Collector for Scrape<E> {

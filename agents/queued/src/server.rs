@@ -1,4 +1,4 @@
-//! The data plane: one thread with all doors, so that an answer crosses no thread but the log's.
+//! The data plane: one thread with all doors, so that an answer crosses no thread except the log's.
 
 use crate::engine::contract::Engine;
 use crate::http::direct::Direct;
@@ -20,7 +20,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
-/// All that the data plane needs; everything in it is checked and open.
+/// Everything that the data plane needs, already checked and opened.
 #[derive(Debug)]
 pub struct Plan<E> {
     pub http: TcpListener,
@@ -84,7 +84,7 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// What all HTTP connections share.
+/// Builds the state that all HTTP connections share.
 fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
     let serve = &plan.serve;
     let item_bytes_max = usize::try_from(serve.max_item_bytes).unwrap_or(usize::MAX);
@@ -96,7 +96,7 @@ fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
         item_bytes_max,
         request_bytes_max,
         room: room(serve.max_memory / 4),
-        // For more than a few readers, whatever the memory for items: a lease without room is taken back.
+        // Room for more than a few readers, whatever the memory for items: a lease without room is released.
         answers: room((serve.max_memory / 4).max(8 * serve.max_request_bytes)),
         streams: Streams::at_most(http::events::STREAMS_MAX),
         history: history::begin(&plan.engine),
@@ -105,7 +105,7 @@ fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
     })
 }
 
-/// The admin endpoint is on the same port unless it has one of its own. Probes are answered on both.
+/// Adds the admin endpoint, unless it has a port of its own. Probes are answered on both ports.
 fn router<E: Engine>(plan: &Plan<E>, doors: Doors<E>) -> Router {
     let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
     let admin = Admin { readiness, liveness, metrics, stop };

@@ -157,7 +157,7 @@ pub struct Serve {
     pub common: Common,
 }
 
-/// The settings that a running daemon takes over from a changed file.
+/// The settings that a running daemon reloads from a changed file.
 pub const LIVE: [&str; 2] = ["allow", "log-level"];
 
 impl Serve {
@@ -175,7 +175,7 @@ impl Serve {
     }
 }
 
-/// `memory` is a word, not a directory.
+/// True for `memory`, which is a keyword and not a directory.
 pub fn is_memory(serve: &Serve) -> bool {
     serve.data.as_os_str() == "memory"
 }
@@ -212,7 +212,7 @@ fn parse_item_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Below this not even a hundred small items fit.
+/// Parses a size; below the minimum not even a hundred small items fit.
 fn parse_memory(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
         size @ 0x1_0000.. => Ok(size),

@@ -1,7 +1,7 @@
 //! The interface between doors and engines: the local engine today, a replicated one later.
 //!
-//! Nothing here promises what only one machine could give: no transaction over queues, no reference into an
-//! engine's memory, no order between queues; every answer may take as long as a network does.
+//! An engine never promises what only one machine could give: no transaction over queues, no reference into
+//! an engine's memory, no order between queues. Every answer may take as long as a network does.
 
 use super::core::Leased;
 use super::item::{ItemId, State, Token};
@@ -52,21 +52,21 @@ pub struct NewItem {
     pub delay_ms: u64,
 }
 
-/// The server's bounds.
+/// The server's limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub queues_max: usize,
-    /// Of what is repeated of all queues at the beginning of each log segment.
+    /// Limit on the state of all queues that is repeated at the beginning of each log segment.
     pub checkpoint_bytes_max: u64,
     pub memory_bytes_max: u64,
-    /// Bodies above the memory's bound may lie on the disk.
+    /// True if bodies above the memory limit may be kept on the disk only.
     pub spills: bool,
-    /// Bodies in one answer, but for a single longer one.
+    /// Limit on the bodies in one answer; a single longer body is still sent.
     pub answer_bytes_max: u64,
 }
 
 impl Limits {
-    /// Refuses items for which there is not enough memory left.
+    /// Refuses items that would exceed the memory limit.
     pub fn check_memory(&self, usage: &Usage, items: u64, bytes: u64) -> Result<(), Refusal> {
         let overhead = usage.items.saturating_add(items).saturating_mul(ITEM_OVERHEAD_BYTES);
         let bodies = if self.spills { 0 } else { usage.memory_bytes.saturating_add(bytes) };
@@ -104,7 +104,7 @@ impl Until {
     }
 }
 
-/// A request for work, with the ends of earlier leases.
+/// A lease request, with the settlements of earlier leases.
 #[derive(Clone, Debug, Default)]
 pub struct LeaseRequest {
     pub max: usize,
@@ -112,7 +112,7 @@ pub struct LeaseRequest {
     pub lease_ms: Option<u64>,
     pub until: Until,
     pub worker: Option<Box<str>>,
-    /// The leases end with this process: for doors that see when a client is gone.
+    /// True if the leases end with this process: set by doors that see when a client disconnects.
     pub bound: bool,
     pub settlements: Vec<Settlement>,
 }
@@ -133,7 +133,7 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// Back to where it was, as if it had not been leased: no worker got it.
+    /// Returns the item to its earlier state, as if it had not been leased: no worker got it.
     pub const RELEASE: Wish = Wish::Nack { delay_ms: None, reason: None, release: true };
 }
 
@@ -142,7 +142,7 @@ impl Wish {
 pub enum Settled {
     Done,
     Extended(u64),
-    /// Nacked after its last attempt.
+    /// The item was nacked after its last attempt.
     Dead,
     /// The lease had ended before; nothing was changed.
     Lost,
@@ -151,7 +151,7 @@ pub enum Settled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseAnswer {
     pub items: Vec<Leased>,
-    /// The state that `until` names is reached, and no item was leased.
+    /// True if the state named by `until` is reached and no item was leased.
     pub done: bool,
     pub verdict: Verdict,
     pub sealed: bool,
@@ -189,7 +189,7 @@ impl QueueView {
     }
 }
 
-/// An item to look at.
+/// An item as it is shown to readers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemView {
     pub id: ItemId,
@@ -198,22 +198,22 @@ pub struct ItemView {
     pub pushed_ms: u64,
     pub key: Option<Box<str>>,
     pub content_type: Option<Box<str>>,
-    /// Until it is ready, or its lease expires.
+    /// The time at which the item is ready, or its lease expires.
     pub due_ms: Option<u64>,
     pub worker: Option<Box<str>>,
     pub reason: Option<Box<str>>,
     pub body: Box<[u8]>,
 }
 
-/// Which items to look at.
+/// Selects the items to show.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     pub state: Option<State>,
     pub limit: usize,
     pub after: Option<ItemId>,
-    /// Only the item with this key.
+    /// Show only the item with this key.
     pub key: Option<Box<str>>,
-    /// Only items with this text in their body or key.
+    /// Show only items with this text in their body or key.
     pub text: Option<Box<str>>,
 }
 
@@ -221,7 +221,7 @@ pub struct Look {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looked {
     pub items: Vec<ItemView>,
-    /// Items after this one were not looked at; `None` if all were.
+    /// Items after this one were not examined; `None` if all were.
     pub next: Option<ItemId>,
 }
 
@@ -234,40 +234,41 @@ pub struct EngineView {
     pub log_bytes: u64,
 }
 
-/// An engine; its handle is cheap to clone. Futures may be dropped at any time: a lease that nobody gets to
-/// see is released, anything else may or may not have been done.
+/// An engine; its handle is cheap to clone. Futures may be dropped at any time. A lease that no client
+/// receives is released; any other command may or may not have been carried out.
 pub trait Engine: Clone + Debug + Send + Sync + 'static {
-    /// Begins what it does unasked; called once, on the runtime of the doors.
+    /// Starts the engine's background work; called once, on the runtime of the doors.
     fn start(&self);
-    /// All or nothing; makes the queue if need be. Each item's id, and whether its key was known.
+    /// Pushes all items or none, and creates the queue if it does not exist. Returns each item's id, and
+    /// whether its key was known.
     fn push(&self, queue: &str, items: Vec<NewItem>, seal: bool) -> impl Answer<Vec<(ItemId, bool)>>;
     fn lease(&self, queue: &str, request: LeaseRequest) -> impl Answer<LeaseAnswer>;
-    /// Each by itself; a queue that is gone has lost its leases.
+    /// Carries out each settlement on its own; the leases of a deleted queue are lost.
     fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> impl Answer<Vec<Settled>>;
-    /// True if the queue was made.
+    /// Creates or configures the queue; true if it was created.
     fn configure(&self, queue: &str, change: PolicyChange) -> impl Answer<(bool, QueueView)>;
     fn count_from(&self, queue: &str, first: u64) -> impl Answer<()>;
     fn delete(&self, queue: &str) -> impl Answer<()>;
     fn seal(&self, queue: &str, sealed: bool) -> impl Answer<QueueView>;
-    /// While a queue is paused, nothing is leased from it.
+    /// Pauses or resumes the queue; nothing is leased from a paused queue.
     fn pause(&self, queue: &str, paused: bool) -> impl Answer<QueueView>;
     fn drain(&self, queue: &str) -> impl Answer<u64>;
     fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
     fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
-    /// Deletes these items, except leased ones; how many there were.
+    /// Deletes these items, except leased ones; returns how many were deleted.
     fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
-    /// Moves these items into another queue, except leased ones and those whose key is known there. May move only the
-    /// first ones; how many.
+    /// Moves these items into another queue, except leased ones and those whose key is known there. May move
+    /// only the first ones; returns how many.
     fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
     fn queue(&self, queue: &str) -> impl Answer<QueueView>;
-    /// In order of name.
+    /// Lists the queues in order of name.
     fn queues(&self) -> impl Answer<Vec<QueueView>>;
     fn look(&self, queue: &str, look: Look) -> impl Answer<Looked>;
     fn item(&self, queue: &str, id: ItemId) -> impl Answer<ItemView>;
     fn view(&self) -> impl Answer<EngineView>;
-    /// All figures as they are known without waiting for anybody: a scrape cannot wait.
+    /// Returns all figures as currently known, without waiting: a scrape cannot wait.
     fn figures(&self) -> (Vec<QueueView>, EngineView);
-    /// Changes whenever any queue may have changed.
+    /// A value that changes whenever any queue may have changed.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 

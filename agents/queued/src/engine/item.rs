@@ -1,10 +1,10 @@
-//! One item: its bytes, where they lie in the log, and in which state it is.
+//! One item: its bytes, its place in the log, and its state.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// An item's name: the data directory's random number and the item's own, ascending one.
+/// An item's id: the data directory's random number and the item's own, ascending one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId {
     pub epoch: u64,
@@ -32,7 +32,7 @@ impl Serialize for ItemId {
     }
 }
 
-/// Formats by hand: every answer has ids, and the formatter would take a tenth of a push.
+/// Formats by hand: every answer has ids, and the standard formatter would take a tenth of a push.
 fn hex(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
     for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
@@ -41,7 +41,7 @@ fn hex(number: u64) -> [u8; 16] {
     text
 }
 
-/// Digits are always text.
+/// Converts hex digits to text; they are always valid UTF-8.
 fn text(digits: &[u8]) -> &str {
     std::str::from_utf8(digits).unwrap_or_default()
 }
@@ -63,7 +63,7 @@ impl FromStr for ItemId {
     }
 }
 
-/// A lease's proof, as 16 hex digits.
+/// The token that proves a lease, as 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token(pub u64);
 
@@ -138,7 +138,7 @@ pub struct Place {
     pub offset: u32,
 }
 
-/// Kept small: a million of these are a million times its size.
+/// One item. Kept small, since a queue may hold a million of them.
 #[derive(Clone, Debug)]
 pub struct Item {
     pub number: u64,
@@ -149,7 +149,7 @@ pub struct Item {
     pub place: Place,
     pub attempts: u32,
     pub state: State,
-    /// Fields that few items have.
+    /// Rarely used fields.
     pub extra: Option<Box<Extra>>,
 }
 

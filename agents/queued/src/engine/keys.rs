@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Finished keys that a queue remembers; the protocol promises this number.
+/// Limit on the finished keys that a queue remembers; the protocol promises this number.
 pub const FINISHED_KEYS_MAX: usize = 100_000;
 
 #[derive(Debug, Default)]
 pub struct Keys {
     known: HashMap<Box<str>, Known>,
-    /// In the order in which they were finished.
+    /// Finished keys in the order in which they finished.
     finished: VecDeque<Finished>,
 }
 
@@ -42,7 +42,7 @@ impl Keys {
         self.known.remove(key);
     }
 
-    /// Remembers the key of an acked item, until there are too many.
+    /// Remembers the key of an acked item; the oldest keys are forgotten beyond the limit.
     pub fn finish(&mut self, key: Box<str>, number: u64, at_ms: u64, segment: u32) {
         self.known.insert(key.clone(), Known { number, finished: true });
         self.finished.push_back(Finished { at_ms, number, segment, key });
@@ -60,13 +60,13 @@ impl Keys {
 
     fn forget_first(&mut self) {
         let Some(first) = self.finished.pop_front() else { return };
-        // A later item may have the key by now.
+        // A later item may have the same key.
         if self.known.get(&first.key).is_some_and(|known| known.finished && known.number == first.number) {
             self.known.remove(&first.key);
         }
     }
 
-    /// Has those of segments up to this one written anew; `write` tells into which segment.
+    /// Rewrites the finished keys of segments up to this one; `write` returns the new segment.
     pub fn rewrite(&mut self, up_to: u32, mut write: impl FnMut(&str, u64, u64) -> u32) {
         for finished in self.finished.iter_mut().filter(|finished| finished.segment <= up_to) {
             finished.segment = write(&finished.key, finished.number, finished.at_ms);

@@ -1,4 +1,4 @@
-//! Queues as a pure state machine: given the time and a request it says what becomes of everything.
+//! Queues as a pure state machine: time and a request go in, changes of state come out.
 
 pub mod contract;
 pub mod core;

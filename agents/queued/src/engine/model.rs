@@ -9,7 +9,7 @@ use super::record::Record;
 use proptest::prelude::*;
 
 const QUEUES: [&str; 3] = ["a", "b", "dead"];
-/// Only ever shortened: what was forgotten does not come back, but the model would not know.
+/// Key memory is only ever shortened: forgotten keys do not come back, but the model would not know.
 const KEY_MEMORY_MS: u64 = 2000;
 const LIMITS: Limits = Limits {
     queues_max: 10,
@@ -19,7 +19,7 @@ const LIMITS: Limits = Limits {
     answer_bytes_max: 1 << 20,
 };
 
-/// Keeps the records as bytes, each a segment of its own.
+/// Keeps the records as bytes, each as a segment of its own.
 #[derive(Default)]
 pub(super) struct Tape(Vec<Vec<u8>>);
 
@@ -38,7 +38,7 @@ impl Journal for Tape {
 }
 
 impl Tape {
-    /// A core that has read all of it.
+    /// A core that has read the whole tape.
     pub(super) fn replay(&self) -> Core {
         let mut core = Core::reading(7, 1);
         for (segment, bytes) in self.0.iter().enumerate() {
@@ -61,7 +61,7 @@ struct Thing {
     body: u8,
     key: Option<u8>,
     state: State,
-    /// When it is ready or its lease expires.
+    /// The time at which the item is ready or its lease expires.
     at: u64,
     token: Option<Token>,
     attempts: u32,
@@ -70,7 +70,8 @@ struct Thing {
 #[derive(Clone, Debug, Default)]
 struct QueueModel {
     exists: bool,
-    /// Which of all queues it was, in the order in which they were made: so expiries are gone through.
+    /// The queue's position in the order of creation, which is also the order in which expiries are
+    /// processed.
     serial: usize,
     held: bool,
     sealed: bool,
@@ -243,7 +244,7 @@ impl Model {
     }
 
     fn pass(&mut self, ms: u64) {
-        // Expiries make back-offs and dead letters, which depend on when and in which order they happen.
+        // Expiries cause back-offs and dead letters, which depend on when and in which order they happen.
         self.now += ms;
         loop {
             let due = |t: &Thing| matches!(t.state, State::Delayed | State::Leased) && t.at <= self.now;
@@ -330,9 +331,9 @@ struct Both {
     core: Core,
     tape: Tape,
     model: Model,
-    /// Where the last checkpoint begins on the tape.
+    /// The start of the last checkpoint on the tape.
     checkpoint: usize,
-    /// Every lease ever made, the last first.
+    /// All leases ever made, the newest first.
     leases: Vec<(usize, ItemId, Token)>,
 }
 
@@ -477,7 +478,7 @@ impl Both {
                 self.checkpoint = turn.journal.0.len();
                 core.checkpoint(turn.journal);
             }
-            // What was before the last checkpoint is written again where it still counts, and is then gone.
+            // Records before the last checkpoint are rewritten where they still count, then removed.
             Step::Compact => {
                 let before = |place: Place| (place.segment as usize) < self.checkpoint;
                 let items = core.queues().flat_map(|q| q.items().iter().map(|item| (q.number, item.clone())));
@@ -545,7 +546,7 @@ fn run(steps: Vec<Step>) {
     }
 }
 
-/// Found by the model: the push was in a segment that is gone, the ack in one that is still there.
+/// Found by the model: the push was in a removed segment, the ack in one that is still there.
 #[test]
 fn key_of_an_acked_item_survives_compaction() {
     let push = || Step::Push { queue: 1, items: vec![(0, Some(4), 0)], seal: false };
@@ -561,7 +562,8 @@ fn key_of_an_acked_item_survives_compaction() {
     ]);
 }
 
-/// Found by the model: the key was still known when the push was let in, and forgotten when the item was made.
+/// Found by the model: the key was still known when the push was admitted, and forgotten when the item was
+/// made.
 #[test]
 fn a_key_that_is_forgotten_opens_no_sealed_queue() {
     let push = |seal| Step::Push { queue: 1, items: vec![(0, Some(4), 0)], seal };
@@ -576,7 +578,7 @@ fn a_key_that_is_forgotten_opens_no_sealed_queue() {
 }
 
 proptest! {
-    // Failures are printed whole; a file of seeds would outlive the strategy that made them.
+    // Failures are printed in full; a file of seeds would outlive the strategy that made them.
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn it_does_what_the_obvious_model_does(steps in prop::collection::vec(step(), 1..80)) {

@@ -9,7 +9,7 @@ pub struct Order {
     kept: bool,
     /// Ready items in the order of their push.
     fresh: VecDeque<u64>,
-    /// Ready items that were leased, delayed or dead before, so that they come out of order.
+    /// Ready items that were leased, delayed or dead before, so that they become ready out of order.
     returned: BTreeSet<u64>,
     /// Delayed and leased items by time.
     timed: BTreeSet<(u64, u64)>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// Shorter leases expire before an answer has crossed a network; nobody means a lease of more than a day.
+/// Shorter leases expire before an answer has crossed a network; no client needs a lease of more than a day.
 const LEASE_MS: RangeInclusive<u64> = 100..=86_400_000;
 const ATTEMPTS_MAX: u32 = 1_000_000;
 /// A year: keeps sums of times far from overflow.
@@ -14,11 +14,11 @@ pub const NAME_BYTES_MAX: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
     pub lease_ms: u64,
-    /// 0: for ever.
+    /// 0 means unlimited.
     pub max_attempts: u32,
     pub backoff_ms: u64,
     pub backoff_max_ms: u64,
-    /// 0: only the server's bounds.
+    /// 0 means that only the server's limits apply.
     pub max_items: u64,
     pub max_bytes: u64,
     pub key_memory_ms: u64,
@@ -40,7 +40,7 @@ impl Default for Policy {
     }
 }
 
-/// A change of settings; absent ones stay as they are.
+/// A change of settings; absent fields keep their value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyChange {
@@ -51,7 +51,7 @@ pub struct PolicyChange {
     pub max_items: Option<u64>,
     pub max_bytes: Option<u64>,
     pub key_memory_ms: Option<u64>,
-    /// `Some(None)` is a `null`: dead items stay in the queue from now on.
+    /// `Some(None)` is a `null`: from now on dead items stay in the queue.
     #[serde(deserialize_with = "present")]
     pub dead_letter_queue: Option<Option<Box<str>>>,
 }

@@ -15,19 +15,20 @@ pub struct Queue {
     pub name: Box<str>,
     pub policy: Policy,
     pub sealed: bool,
-    /// It was sealed at least once: its producer uses seals, so only a seal means that nothing more comes.
+    /// True if the queue was sealed at least once: its producer uses seals, so only a seal means that no more
+    /// items come.
     pub seal_used: bool,
-    /// It has held an item.
+    /// True if the queue has ever held an item.
     pub held: bool,
     /// The next number of a queue that counts for ever.
     pub count_next: Option<u64>,
     pub counters: Counters,
-    /// Nothing is leased until it is resumed.
+    /// True if leasing is stopped until the queue is resumed.
     pub paused: bool,
-    /// Items that were moved to the dead-letter queue in the present round: since the queue was made, or since the first
-    /// new item or unseal after it was drained.
+    /// Items that were moved to the dead-letter queue in the present round. A round begins when the queue is
+    /// created, or with the first new item or unseal after it was drained.
     pub moved_in_round: u64,
-    /// False after a drain of which the log does not say how many items it removed, as in version 1.
+    /// False after a drain whose log record does not say how many items it removed, as in version 1.
     pub counts_drains: bool,
     shelf: Shelf,
     /// The times of delayed and leased items.
@@ -38,7 +39,7 @@ pub struct Queue {
     keys: Keys,
 }
 
-/// Counts since the queue was made.
+/// Counts since the queue was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub pushed: u64,
@@ -57,7 +58,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Those that every version of the log has.
+    /// Passes on the counters that every version of the log has.
     pub fn each(&self, mut see: impl FnMut(u64)) {
         let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
         for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {
@@ -87,12 +88,12 @@ impl Counters {
 pub struct When {
     pub at_ms: u64,
     pub token: Token,
-    /// The lease lives no longer than a connection of this very process.
+    /// True if the lease lives no longer than a connection of this process.
     pub bound: bool,
     pub worker: Option<Box<str>>,
 }
 
-/// The server's answer to: is the work done?
+/// The server's answer to the question: is the work done?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pending,
@@ -146,7 +147,8 @@ impl Queue {
         }
     }
 
-    /// All that describes the queue but its items: its record, then a record of what is not at its default.
+    /// The records that describe the queue without its items: its own record, then one for each value that is
+    /// not at its default.
     pub fn records(&self) -> impl Iterator<Item = Record<'static>> {
         let round = Record::Round { queue: self.number, moved: self.moved_in_round };
         let paused = Record::Paused { queue: self.number, paused: self.paused };
@@ -155,7 +157,8 @@ impl Queue {
             .chain(self.paused.then_some(paused))
     }
 
-    /// Becomes what a record says, but for the items. What has a record of its own is at its default, until that comes.
+    /// Takes the values of a queue's record. Values with a record of their own return to their default until
+    /// that record comes.
     pub fn follow(&mut self, record: &QueueRecord) {
         (self.moved_in_round, self.paused) = (0, false);
         self.policy = record.policy.clone();
@@ -174,7 +177,8 @@ impl Queue {
         }
     }
 
-    /// Items that are ready, delayed or leased: while there are any, the queue is not drained and a scaler must not scale down.
+    /// Items that are ready, delayed or leased. While there are any, the queue is not drained and a scaler
+    /// must not scale down.
     pub fn backlog(&self) -> u64 {
         self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
     }
@@ -188,11 +192,11 @@ impl Queue {
     }
 
     pub fn verdict(&self) -> Verdict {
-        // The next number of a queue that counts is always there.
+        // A queue that counts always has a next number.
         if self.count_next.is_some() || self.backlog() > 0 {
             Verdict::Working
         } else if self.sealed {
-            // A seal says that nothing more comes, also if nothing ever came.
+            // A seal means that no more items come, even if none ever came.
             Verdict::Drained
         } else if !self.held {
             Verdict::Pending
@@ -203,7 +207,7 @@ impl Queue {
         }
     }
 
-    /// Items that did not succeed: the dead ones, and those that were moved to the dead-letter queue in this round.
+    /// Items that did not succeed: dead ones, and those moved to the dead-letter queue in this round.
     pub fn failed(&self) -> u64 {
         self.tally(State::Dead).saturating_add(self.moved_in_round)
     }
@@ -218,12 +222,12 @@ impl Queue {
         self.order.next()
     }
 
-    /// The first moment at which something changes by itself.
+    /// The first moment at which a delay or a lease ends.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.order.first_due().map(|(at_ms, _)| at_ms)
     }
 
-    /// The first item whose time has come.
+    /// The first item whose delay or lease has ended.
     pub fn due(&self, now_ms: u64) -> Option<u64> {
         self.order.first_due().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, number)| number)
     }
@@ -232,7 +236,7 @@ impl Queue {
         self.whens.get(&number)
     }
 
-    /// The leases that live and die with connections.
+    /// Items whose leases end with connections.
     pub fn bound(&self) -> Vec<u64> {
         self.whens.iter().filter(|(_, when)| when.bound).map(|(number, _)| *number).collect()
     }
@@ -300,7 +304,7 @@ impl Queue {
         }
     }
 
-    /// The numbers of all items in one of these states.
+    /// The numbers of all items in any of these states.
     pub fn numbers_in(&self, states: &[State]) -> Vec<u64> {
         self.shelf.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
     }
@@ -331,7 +335,7 @@ impl Queue {
         Some(item.pushed_ms)
     }
 
-    /// Builds the order of the items, after a log was read.
+    /// Builds the order of the items after a log was read.
     pub fn keep_order(&mut self) {
         self.order = Order::new(true);
         for item in self.shelf.iter() {

@@ -1,4 +1,4 @@
-//! The items of a queue by number: dense while they come and go in order, small when few are left.
+//! The items of a queue by number: dense while items come and go in order, small when few are left.
 
 use super::item::Item;
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::ops::Bound;
 /// Items whose numbers differ only in these low bits share a box.
 const BOX_BITS: u32 = 6;
 
-/// Numbers only ever ascend, so a box is filled by appending; one that has emptied gives its memory back. Compared with a
-/// map of items this saves the half-empty nodes and the hashes.
+/// A map from number to item. Numbers only ever ascend, so a box is filled by appending, and an empty box
+/// frees its memory. Compared with a map of items this saves the half-empty nodes and the hashes.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
     boxes: BTreeMap<u64, Vec<Item>>,
@@ -35,7 +35,7 @@ impl Shelf {
         items.get_mut(at)
     }
 
-    /// Returns the item that had this number, if any.
+    /// Inserts the item; returns the one that had this number before, if any.
     pub fn insert(&mut self, item: Item) -> Option<Item> {
         let items = self.boxes.entry(item.number >> BOX_BITS).or_default();
         match items.binary_search_by_key(&item.number, |item| item.number) {
@@ -70,7 +70,7 @@ impl Shelf {
         self.boxes.values_mut().flatten()
     }
 
-    /// In order of number, starting after `after`.
+    /// The items in order of number, starting after `after`.
     pub fn iter_after(&self, after: u64) -> impl Iterator<Item = &Item> {
         let boxes = self.boxes.range((Bound::Included(after >> BOX_BITS), Bound::Unbounded));
         boxes.flat_map(|(_, items)| items).skip_while(move |item| item.number <= after)

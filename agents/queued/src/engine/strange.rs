@@ -1,5 +1,5 @@
-//! Logs that no core wrote, with records in any order and numbers of any size: they are read without harm, and the result
-//! can be written and read again.
+//! Logs that no core wrote, with records in any order and numbers of any size. They are read without harm,
+//! and the result can be written and read again.
 
 use super::core::Core;
 use super::item::{Place, State, Token};
@@ -115,7 +115,7 @@ fn read(records: &[Record<'static>]) -> Core {
     core
 }
 
-/// Writes the core's state as a compaction does.
+/// Rewrites the core's state as a compaction does.
 fn written_anew(core: &mut Core) -> Tape {
     let mut tape = Tape::default();
     core.checkpoint(&mut tape);

@@ -3,14 +3,14 @@
 use super::item::Item;
 use std::collections::BTreeMap;
 
-/// Bytes of an item in the log beyond its body, roughly.
+/// Approximate bytes of an item in the log beyond its body.
 const RECORD_BYTES: u64 = 40;
 
 /// Totals over the items of all queues, updated with every change.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     pub items: u64,
-    /// Bodies in memory.
+    /// Bytes of bodies in memory.
     pub memory_bytes: u64,
     /// Log bytes of existing items, by segment.
     pub live: BTreeMap<u32, u64>,

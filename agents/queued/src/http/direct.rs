@@ -1,5 +1,5 @@
-//! The fast path for the requests that every item needs: it bypasses hyper and the router, which cost more than the rest
-//! of a push. A request that is malformed or not allowed goes to the router, which answers with the error.
+//! The fast path for the requests that every item needs. It bypasses hyper and the router, which cost more
+//! than the rest of a push. Malformed and forbidden requests go to the router, which answers with the error.
 
 use super::tokens::Right;
 use super::work::{Ack, Lease};
@@ -28,9 +28,9 @@ enum Step {
 }
 
 impl<E: Engine> Direct<E> {
-    /// The queue's name and the step to take; `None` leaves the request to the router.
+    /// Returns the queue's name and the step to take; `None` leaves the request to the router.
     fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
-        // A browser's request: the router checks which site's page sent it.
+        // A browser sent this request: the router checks which site's page it came from.
         if SAID_BY_BROWSERS.iter().any(|name| piece.has(name.as_str())) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Server-sent events: every queue once, then each queue that changes.
+//! Server-sent events: first every queue once, then each queue that changes.
 
 use super::Doors;
 use super::queues::QueueObject;
@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Fast enough for eyes, slow enough for a busy queue.
+/// Frequent enough for a person to watch, rare enough for a busy queue.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
-/// Each stream looks at every queue when anything changes; many streams would delay the workers.
+/// Limit on streams: each examines every queue when anything changes, and too many would delay the workers.
 pub const STREAMS_MAX: usize = 64;
 
 #[derive(Debug, Deserialize)]
@@ -57,7 +57,7 @@ struct Follower<E> {
     queue: Option<Box<str>>,
     changes: watch::Receiver<u64>,
     drain: CancellationToken,
-    /// The queues as they were sent last.
+    /// The queues as they were last sent.
     seen: BTreeMap<Box<str>, QueueView>,
     due: VecDeque<(&'static str, String)>,
 }

@@ -1,4 +1,4 @@
-//! A shared limit on the memory of long answers: each stays in memory until its reader has taken it.
+//! A shared limit on the memory of long answers: each stays in memory until its reader has received it.
 
 use super::request::Room;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// An answer's text, with its share of the limit, which is given back when the text is dropped.
+/// An answer's text with its share of the limit. Dropping the text returns the share.
 struct Held {
     text: Bytes,
     _room: OwnedSemaphorePermit,
@@ -28,7 +28,7 @@ pub fn body(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body 
     }
 }
 
-/// Attaches a share of the limit to a response that is in memory already.
+/// Attaches a share of the limit to a response that is already in memory.
 pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Response {
     if room.is_none() {
         return response;
@@ -40,8 +40,8 @@ pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Res
     }
 }
 
-/// Applies the limit to GET requests, which can simply be repeated. Handlers that change something take their share
-/// themselves, while the change can still be undone.
+/// Applies the limit to GET requests, which can simply be repeated. Handlers that change something acquire
+/// their share themselves, while the change can still be undone.
 pub async fn look(State(room): State<Room>, request: Request, next: Next) -> Response {
     let is_look = request.method() == Method::GET;
     let response = next.run(request).await;

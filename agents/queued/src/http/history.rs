@@ -20,7 +20,7 @@ pub type QueueHistory = History<8>;
 #[derive(Serialize)]
 struct Past {
     interval_ms: u128,
-    /// Age in milliseconds, then the figures; the oldest first, the last of now.
+    /// Age in milliseconds, then the figures; oldest first, the last row is the present.
     rows: Vec<Vec<u64>>,
 }
 

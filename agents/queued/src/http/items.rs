@@ -28,7 +28,7 @@ struct ItemObject {
     key: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<Box<str>>,
-    /// The body's length, if the body is cut.
+    /// The body's full length, if the body is cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
     #[serde(flatten)]
@@ -45,7 +45,7 @@ impl ItemObject {
     }
 }
 
-/// The first `max` bytes; text is never cut inside a character.
+/// The first `max` bytes of the body; text is never cut inside a character.
 fn begin(body: Box<[u8]>, max: usize) -> Box<[u8]> {
     if body.len() <= max {
         return body;
@@ -72,7 +72,7 @@ impl From<ItemView> for ItemObject {
     }
 }
 
-/// Which items to show.
+/// The items to show, as the query selects them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
@@ -84,7 +84,7 @@ pub struct Which {
     text: Option<Box<str>>,
 }
 
-/// Items in one answer, and ids in one request.
+/// Limit on the items in one answer, and on the ids in one request.
 const ITEMS_MAX: usize = 1000;
 /// A search text may be as long as a key.
 const TEXT_BYTES_MAX: usize = 256;

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::Serialize;
 
-/// A dequeue leases the item and acks it at once; the lease only has to last that long.
+/// A dequeue leases the item and acks it at once; the lease only has to last until then.
 const DEQUEUE_LEASE_MS: u64 = 30_000;
 
 /// Delays an item that this API cannot carry, so that the same request does not lease it again.
@@ -91,7 +91,7 @@ struct Message<'a> {
 
 impl<'a> Message<'a> {
     fn new(id: ItemId, body: &'a str, pushed_ms: u64) -> Message<'a> {
-        // Go leaves out zeros at the end of a fraction.
+        // Go omits zeros at the end of a fraction.
         let time = time(pushed_ms);
         let time = time.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
         Message { kind: "message", id: id.to_string(), body, created: format!("{time}Z") }
@@ -159,12 +159,12 @@ async fn enqueue<E: Engine>(
     let enqueued = async {
         let bytes = doors.item_body(&headers, body).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("not UTF-8"))?;
-        // Unlike /v1, this API makes no queues on the way.
+        // Unlike /v1, this API does not create queues implicitly.
         doors.engine.queue(&name).await?;
         let item = NewItem { body: (*bytes).into(), ..NewItem::default() };
         let ids = doors.engine.push(&name, vec![item], false).await?;
         let (id, _) = ids.into_iter().next().ok_or_else(|| Problem::invalid("no id"))?;
-        // A worker may have acked it already: then it was pushed just now.
+        // A worker may have acked the item already: then it was pushed just now.
         let pushed_ms = match doors.engine.item(&name, id).await {
             Ok(item) => item.pushed_ms,
             Err(_) => u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
@@ -192,7 +192,7 @@ async fn dequeue<E: Engine>(
             };
             let (id, token) = (item.id, item.token);
             let Ok(body) = std::str::from_utf8(&item.body) else {
-                // This API cannot carry it. The item is nacked, so that it becomes a dead letter in the end.
+                // This API cannot carry the item. It is nacked, so that it becomes a dead letter in the end.
                 let reason = Some("not UTF-8, which /memq/server cannot carry".into());
                 let wish = Wish::Nack { delay_ms: Some(UNREADABLE_RESTS_MS), reason, release: false };
                 doors.engine.settle(&name, vec![Settlement { id, token, wish }]).await?;
@@ -201,7 +201,7 @@ async fn dequeue<E: Engine>(
             let room = match doors.answers.hold(body.len()) {
                 Ok(room) => room,
                 Err(problem) => {
-                    // A crowd that waits for the disk must not hold bodies.
+                    // Many requests that wait for the disk must not hold bodies.
                     drop(item);
                     doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::RELEASE }]).await?;
                     return Err(problem);

@@ -1,4 +1,4 @@
-//! The HTTP doors: `/v1`, kuard's API under `/memq/server`, and the page that people look at.
+//! The HTTP doors: `/v1`, kuard's API under `/memq/server`, and the page for people.
 
 pub mod dead;
 pub mod direct;
@@ -37,7 +37,7 @@ use tokens::{Right, Tokens};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What the handlers share; cheap to clone, since every request clones it.
+/// The state that handlers share; cheap to clone, since every request clones it.
 #[derive(Debug)]
 pub struct Doors<E>(Arc<Parts<E>>);
 
@@ -77,12 +77,12 @@ impl<E> Deref for Doors<E> {
 }
 
 impl<E> Doors<E> {
-    /// Takes in the body of a request. Its length as sent counts, without the framing of chunks.
+    /// Receives the body of a request. Limits its length as sent, without the framing of chunks.
     pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
     }
 
-    /// Takes in a body that is one item as it stands: both limits hold for it.
+    /// Receives a body that is one item as it stands: both limits apply to it.
     pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, self.raw_item_limit(), &self.room).await
     }
@@ -98,7 +98,7 @@ impl<E> Doors<E> {
         self.permit_token(authorization(headers), right)
     }
 
-    /// The same for requests that begin something new: refused while the server drains.
+    /// Checks the token for a request that begins something new; refuses all of them while the server drains.
     pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
         self.permit_new_token(authorization(headers), right)
     }
@@ -185,12 +185,12 @@ async fn count(
     response
 }
 
-/// An answer of one line of JSON.
+/// A one-line JSON answer.
 #[derive(Debug)]
 pub struct Line {
     pub status: StatusCode,
     pub text: Vec<u8>,
-    /// The share of a long answer in the limit on answers.
+    /// A long answer's share of the limit on answers.
     pub room: Option<OwnedSemaphorePermit>,
 }
 
@@ -222,13 +222,13 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     Line::new(status, body).into_response()
 }
 
-/// RFC 3339 with milliseconds.
+/// Formats a time as RFC 3339 with milliseconds.
 pub fn time(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     format!("{:.3}", time.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
 }
 
-/// `body` or `body_base64`, as the bytes allow.
+/// A body as `body` if it is text, else as `body_base64`.
 #[derive(Serialize)]
 pub struct BodyText {
     #[serde(skip_serializing_if = "Option::is_none")]

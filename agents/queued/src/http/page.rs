@@ -1,4 +1,5 @@
-//! The page at `/` shows the queues. It uses only `/v1` and the history, and may do what its token allows.
+//! The page at `/` shows the queues. It uses only `/v1` and the history, and its rights are those of its
+//! token.
 
 use super::Doors;
 use super::history::history;

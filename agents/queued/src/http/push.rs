@@ -1,4 +1,4 @@
-//! Pushing one item or a batch.
+//! Pushes one item or a batch.
 
 use super::refusal::Problem;
 use super::request::{Limit, Path, Query};
@@ -52,14 +52,15 @@ pub async fn one<E: Engine>(
     Ok(keep(&doors, &name, item, seal).await?.into_response())
 }
 
-/// An item of one request, copied out of the connection's buffer, which a small item would keep alive.
+/// An item of one request, copied out of the connection's buffer, which a small item would otherwise keep
+/// alive.
 pub fn item(
     body: &[u8],
     content_type: Option<&str>,
     options: Options,
     bytes_max: usize,
 ) -> Result<NewItem, Problem> {
-    // A type that is too long or not ASCII is no type that anybody could send on.
+    // A type that is too long or not ASCII cannot be sent on, so it is dropped.
     let content_type = content_type
         .filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX && text.is_ascii())
         .map(Into::into);
@@ -114,7 +115,7 @@ pub async fn batch<E: Engine>(
     if options.key.is_some() {
         return Err(Problem::invalid("a batch has a key for each item, not one for all"));
     }
-    // Also where no item asks for it.
+    // Checked even if no item uses it.
     check_duration_ms("delay_ms", options.delay_ms).map_err(Problem::invalid)?;
     let body = doors.body(&headers, body).await?;
     let content_type =

@@ -1,4 +1,4 @@
-//! Queues: made, configured, looked at, sealed, paused, drained, deleted.
+//! Queues: created, configured, shown, sealed, paused, drained, deleted.
 
 use super::refusal::Problem;
 use super::request::Path;

@@ -1,4 +1,4 @@
-//! Parsing requests: bodies within their limits, JSON, queries and paths with the protocol's errors.
+//! Parses requests: bodies within their limits, JSON, queries and paths with the protocol's errors.
 
 use super::refusal::Problem;
 use axum::body::{Body, Bytes, to_bytes};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A body must arrive within this time.
+/// Time limit for receiving a body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Bodies up to this length do not count against a [`Room`].
@@ -24,13 +24,14 @@ const SHORT_BYTES: usize = 4 << 10;
 pub struct Room(Arc<Semaphore>);
 
 impl Room {
-    /// Holds at least `longest` bytes; otherwise the longest request would wait for ever.
+    /// Makes room for at least `longest` bytes; otherwise the longest request would wait for ever.
     pub fn new(bytes: u64, longest: usize) -> Room {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(longest);
         Room(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Takes room for an answer, or refuses: the answer is in memory already, so waiting would save nothing.
+    /// Reserves room for an answer, or refuses: the answer is already in memory, so waiting would save
+    /// nothing.
     pub fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         if bytes <= SHORT_BYTES {
             return Ok(None);
@@ -61,7 +62,7 @@ fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
-/// A body, with its room, which is given back when the body is dropped.
+/// A body with its share of the room. Dropping the body returns the share.
 #[derive(Debug)]
 pub struct Taken {
     bytes: Bytes,
@@ -79,9 +80,9 @@ impl Deref for Taken {
 /// The longest permitted body, and the flag that sets it.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
-    /// A body that is one item.
+    /// Limit on a body that is one item.
     Item(usize),
-    /// Any other body.
+    /// Limit on any other body.
     Request(usize),
 }
 
@@ -102,7 +103,7 @@ impl Limit {
     }
 }
 
-/// Receives the whole body: waits for room, then enforces the limit and the time-out.
+/// Receives the whole body: waits for room, then enforces the limit and the timeout.
 pub async fn body(headers: &HeaderMap, body: Body, limit: Limit, room: &Room) -> Result<Taken, Problem> {
     let bytes_max = limit.bytes_max();
     let too_large = || limit.exceeded();

@@ -12,16 +12,16 @@ use super::refusal::Problem;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Every valid token.
+    /// Any valid token has this right.
     Read,
     Push,
     Work,
     Admin,
-    /// A producer may make the queue that it pushes into.
+    /// A producer may create the queue that it pushes into.
     PushOrAdmin,
 }
 
-/// `None`: tokens are off.
+/// The valid tokens; `None` if tokens are off.
 pub type Tokens = Option<Arc<Vec<Entry>>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +51,14 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
         if line.is_empty() {
             continue;
         }
-        // Never the line itself: it holds a secret.
+        // Never shows the line itself: it holds a secret.
         let wrong = |what: &str| Err(format!("line {}: {what}", number + 1));
         let mut words = line.split_whitespace();
         let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
             return wrong("expected TOKEN RIGHT[,RIGHT…]");
         };
-        // No header can carry such a token, so it would never match: the one after a byte order mark, for example.
+        // No header can carry such a token, so it would never match: the one after a byte order mark, for
+        // example.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong("a token is visible ASCII");
         }
@@ -83,14 +84,14 @@ fn load(path: &Path) -> Result<Tokens, Fatal> {
     Ok(Some(Arc::new(entries)))
 }
 
-/// Watches the file; the receiver always has its present tokens.
+/// Watches the file; the receiver always holds the current tokens.
 pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<Tokens>, Fatal> {
     let Some(path) = path else { return Ok(watch::channel(None).1) };
     kit::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
 }
 
-/// Checks that the `Authorization` header carries a token with this right. The time that this takes reveals only the number
-/// and the lengths of the tokens.
+/// Checks that the `Authorization` header carries a token with this right. The time taken reveals only the
+/// number and the lengths of the tokens.
 pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
     let Some(entries) = tokens else { return Ok(()) };
     let given = authorization.and_then(|value| {

@@ -77,7 +77,7 @@ struct Extend {
     lease_ms: Option<u64>,
 }
 
-/// An ack, a nack or an extend, as it stands in a request.
+/// An ack, a nack or an extend, as written in a request.
 pub trait Settles: serde::de::DeserializeOwned {
     fn settlement(self) -> Result<Settlement, String>;
 }
@@ -239,7 +239,8 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     match doors.answers.hold(line.text.len()) {
         Ok(room) => line.room = room,
         Err(problem) => {
-            // The client never learns of these leases. The release waits for the disk, and many of them must not hold bodies.
+            // The client never learns of these leases. The release waits for the disk, and many of them must
+            // not hold bodies.
             drop(line);
             let release = |(id, token)| Settlement { id, token, wish: Wish::RELEASE };
             doors.engine.settle(name, leased_now.into_iter().map(release).collect()).await?;
@@ -249,7 +250,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
     Ok(line)
 }
 
-/// Parses one lease or a batch, told apart by the field `items`, so that errors name the right field.
+/// Parses one lease or a batch. The field `items` distinguishes them, so that errors name the right field.
 pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -3,11 +3,12 @@
 use super::{Local, RECORD_BYTES};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Leases that may expire under one hold of the lock.
+/// Limit on the leases that expire under one hold of the lock.
 const EXPIRIES_AT_ONCE: usize = 256;
 
-/// The wall's time at the start and what passed since: it never jumps. Nor does it begin before what has happened already: if
-/// the wall's clock was set back between two runs, leases and delays would last for so much longer.
+/// A clock that never jumps: the wall clock's time at the start plus the time since. It starts no earlier
+/// than the latest event in the log. Otherwise, after the wall clock was set back between two runs, leases
+/// and delays would last that much longer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     began: Instant,
@@ -30,7 +31,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Local {
-    /// Lets time pass for the items; to be spawned once.
+    /// Makes delayed items ready and expires leases in time; to be spawned once.
     pub(super) async fn keep_time(self) {
         loop {
             let wait = {
@@ -50,7 +51,7 @@ impl Local {
                 tokio::task::yield_now().await;
                 continue;
             }
-            // Far ahead is as good as never; somebody tells when it comes nearer.
+            // Caps the wait: the timer is notified when something is due earlier.
             let wait = wait.min(Duration::from_secs(3600));
             let _ = tokio::time::timeout(wait, self.0.timer.notified()).await;
         }

@@ -1,4 +1,4 @@
-//! The engine's contract, kept: each command is carried out at once and answered when it is durable.
+//! Implements the engine's contract: each command is carried out at once and answered when it is durable.
 
 use super::views::{Search, item_view, read_body, view, view_of};
 use super::{Local, Log, RECORD_BYTES, State, durable};
@@ -13,10 +13,10 @@ use crate::log::front::Room;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What moving an item takes in the log beyond its body, about: a push with its texts, and a deletion.
+/// Approximate log bytes of moving an item, beyond its body: a push with its texts, and a deletion.
 const MOVE_BYTES: u64 = 512;
 
-/// How long somebody who only looks waits for the disk.
+/// Limit on the wait of a read-only request for the disk.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Local {
@@ -41,8 +41,8 @@ impl Local {
         act(&mut self.0.lock())
     }
 
-    /// What is seen should not be undone by a power loss: a drained queue least of all. But a disk that hangs
-    /// must not keep anybody from looking.
+    /// Answers a read-only request. A power loss should not undo what a client has seen, least of all a
+    /// drained queue. But a hanging disk must not block reads.
     async fn look_at<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
         let (seen, ticket) = {
             let mut state = self.0.lock();
@@ -56,7 +56,7 @@ impl Local {
         Ok(seen)
     }
 
-    /// Waits until a push leaves enough room for acks, or says that it will not.
+    /// Waits until a push leaves enough room for acks, or fails if no room is expected.
     async fn room_for(&self, bytes: u64) -> Result<(), Refusal> {
         loop {
             let told = self.0.room.notified();
@@ -64,7 +64,7 @@ impl Local {
                 let mut state = self.0.lock();
                 let room = state.disk_mut(|front| front.room_for(bytes)).unwrap_or(Room::Enough);
                 if room == Room::Soon {
-                    // A refused command may have begun a segment, and did not wake the writer.
+                    // A refused command may have begun a segment without waking the writer.
                     self.0.follow_up(&mut state);
                 }
                 room
@@ -249,7 +249,7 @@ pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlemen
     })
 }
 
-/// Beyond the memory's bound the bodies that came last lie on the disk only: they are the farthest from the
+/// Above the memory limit, keeps new bodies on the disk only: the newest items are the farthest from the
 /// head.
 fn evict_beyond_bound(state: &mut State, queue: &str, ids: &[(ItemId, bool)]) {
     if !state.spills_now() {

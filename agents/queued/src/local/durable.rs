@@ -1,4 +1,4 @@
-//! Opening and closing an engine whose items are kept in a directory.
+//! Opens and closes an engine whose items are kept in a directory.
 
 use super::housekeeping::Housekeeping;
 use super::writer::{self, Writer};
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How the log is kept.
+/// Settings of the log.
 #[derive(Clone, Debug)]
 pub struct Keeping {
     pub dir: PathBuf,
@@ -28,12 +28,12 @@ pub struct Keeping {
     pub segment_bytes: u64,
 }
 
-/// The threads behind an engine; closing waits for what they owe.
+/// The threads of an engine; closing waits until they have written everything.
 #[derive(Debug)]
 pub struct Threads {
     engine: Local,
     threads: Vec<JoinHandle<()>>,
-    /// Locked as long as the directory is in use.
+    /// Keeps the directory locked as long as it is in use.
     _directory: Arc<Directory>,
 }
 
@@ -53,7 +53,7 @@ impl Threads {
     }
 }
 
-/// Reads what the directory holds and goes on from there.
+/// Reads the directory and continues from its state.
 pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(Local, Threads), LogError> {
     let began = Instant::now();
     let Keeping { dir, durability, segment_bytes } = keeping;
@@ -78,7 +78,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     let last_path = segment::path(&dir, last.number);
     let file = files.get(&last.number).cloned();
     let file = file.ok_or_else(|| LogError::io("open", &last_path)(std::io::ErrorKind::NotFound.into()))?;
-    // What the last run wrote may not be on the disk yet, and will be built upon.
+    // The last run's writes may not be on the disk yet, and new ones will build on them.
     file.sync_all().map_err(LogError::io("sync", &last_path))?;
     segment::sync_name(&dir, &file).map_err(LogError::io("sync", &dir))?;
     let oldest = segments.keys().next().copied().unwrap_or(last.number);
@@ -87,7 +87,8 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         Head { epoch: last.epoch, oldest, newest: last.number, group: next_group.saturating_sub(1) },
     )?;
     let last_bytes = segments.get(&last.number).copied().unwrap_or(0);
-    // The promises of version 2 begin with a segment of it. And a sync is not trusted with a file's new length.
+    // Version 2 makes its promises only from a segment of its own on. A shorter file is not extended either,
+    // since a sync is not trusted with a file's new length.
     let goes_on = last.version == VERSION && last_bytes >= segment_bytes;
     let spare = match segment::has_spare(&dir, segment_bytes)
         || (!goes_on && segment::make_spare(&dir, segment_bytes).is_ok())
@@ -135,7 +136,7 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         last_synced_group: next_group.saturating_sub(1),
         unsynced: None,
         patient_until: None,
-        // Not known yet.
+        // Not measured yet.
         took: Duration::MAX,
         left: None,
         looked: None,
@@ -159,12 +160,13 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     Ok((engine.clone(), Threads { engine, threads, _directory: directory }))
 }
 
-/// The head names what was found before anything is added to it.
+/// Opens the head. It must name what was found before anything is added to the log.
 fn open_head(dir: &Path, found: Head) -> Result<HeadFile, LogError> {
     let mut head = HeadFile::open(dir, found)?;
     let known = head.head();
     if known == found {
-        // The first start of this version; on a full disk it goes on as version 1 did, until there is room.
+        // A head that does not exist yet means the first start of this version. On a full disk it continues
+        // as version 1 did, until there is room.
         if let Err(error) = head.ensure() {
             tracing::warn!(%error, "the log's head cannot be made yet");
         }
@@ -179,7 +181,8 @@ fn spawn(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result
     spawned.map_err(LogError::io("start a thread for", dir))
 }
 
-/// The head is there before the first segment: a segment of this version without a head is a log without its newest.
+/// Creates the first segment, after the head: a segment of this version without a head looks like a log that
+/// lost its newest segments.
 fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
     let failed = |path: &Path| LogError::io("begin a log in", path);
     if !segment::has_spare(dir, segment_bytes) {
@@ -200,7 +203,8 @@ fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
     })
 }
 
-/// Zeros behind the last whole group, so that nothing unfinished is ever taken for finished later.
+/// Writes zeros after the last whole group, so that an unfinished group is never mistaken for a finished one
+/// later.
 fn clear_tail(path: &Path, from: u64) -> Result<(), LogError> {
     let failed = LogError::io("clear the end of", path);
     let clear = || {

@@ -1,4 +1,4 @@
-//! The thread that keeps a file ready for the next segment and lets the oldest segments go.
+//! The thread that keeps a file ready for the next segment and removes the oldest segments.
 
 use super::{Shared, writer};
 use crate::engine::item::Place;
@@ -14,16 +14,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Between two tries to make a file, and two looks at what could go while things happen.
+/// Pause between two tries to make a file, and between two searches for removable segments while the log
+/// changes.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Bytes that are written anew under one hold of the lock: about a tenth of a millisecond.
+/// Bytes that are rewritten under one hold of the lock: about a tenth of a millisecond.
 const BYTES_AT_ONCE: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
     directory: Arc<Directory>,
     head: Arc<Mutex<HeadFile>>,
-    /// Where the log ended at the last look, in groups and bytes.
+    /// The end of the log at the last look, in groups and bytes.
     looked_at: Option<(u64, u64)>,
 }
 
@@ -35,7 +36,7 @@ enum Task {
         segment: u32,
     },
     Rest,
-    /// Until a backup is done.
+    /// Waits until a backup is done.
     Wait,
 }
 
@@ -72,7 +73,7 @@ impl Housekeeping {
         }
     }
 
-    /// What to do next, once there is something.
+    /// Returns the next task; waits until there may be one.
     fn next(&mut self, shared: &Shared) -> Task {
         let mut state = shared.lock();
         let live_bytes = state.core.usage.live_bytes;
@@ -82,11 +83,11 @@ impl Housekeeping {
             let empty = oldest.filter(|number| !live.contains_key(number));
             let finished: u64 = front.finished.values().sum();
             let over = finished > live_bytes.saturating_mul(2).saturating_add(front.segment_bytes);
-            // On a full disk only what fits into the present segment can be written anew.
+            // On a full disk, rewritten items must fit into the present segment.
             let room = front.segment_bytes.saturating_sub(front.offset) / 2;
             let fits = oldest.is_some_and(|number| live.get(&number).is_none_or(|bytes| *bytes < room));
             match (&front.spare, empty.or(oldest.filter(|_| over))) {
-                // A segment in which nothing lives is the best file to be had.
+                // A segment without live items is the best file to recycle.
                 (Spare::Wanted | Spare::Failed(_), _) if empty.is_some() => {
                     Task::Clean { segment: empty.unwrap_or_default() }
                 }
@@ -100,7 +101,7 @@ impl Housekeeping {
         let task = task.unwrap_or(Task::Rest);
         if let Task::Clean { .. } = task {
             let wanted = state.disk_mut(|front| front.wants_spare().then_some(front.segment_bytes)).flatten();
-            // The head may be on its way to a slow disk.
+            // The head may be in the middle of a write to a slow disk.
             drop(state);
             return match (self.head().keep_backups_out(), wanted) {
                 (Some(_), _) => task,
@@ -146,7 +147,7 @@ impl Housekeeping {
         }
     }
 
-    /// Writes anew what lives in the oldest segment, then lets the segment go.
+    /// Rewrites the live items of the oldest segment, then removes the segment.
     fn clean(&self, number: u32, bytes: &mut Vec<u8>, shared: &Shared) -> Result<(), LogError> {
         let path = segment::path(self.dir(), number);
         if shared.lock().core.usage.live.contains_key(&number) {
@@ -172,14 +173,14 @@ impl Housekeeping {
         {
             return Ok(());
         }
-        // Whatever the answers to clients wait for: the old copies may have been on the disk for long.
+        // Syncs whatever the durability of answers: the old copies may have been on the disk for a long time.
         if let Some(pen) = shared.pen.get() {
             writer::hold(pen).sync_written(shared)?;
         }
         self.let_go(number, shared)
     }
 
-    /// One group's items, a few at a time so that nobody waits long for the lock.
+    /// Rewrites one group's items, a few at a time so that other threads do not wait long for the lock.
     fn rewrite(&self, records: &[u8], segment: u32, base: usize, shared: &Shared) {
         let mut items =
             Record::decode_all(records).filter_map(Result::ok).filter_map(|(record, body)| match record {
@@ -198,7 +199,7 @@ impl Housekeeping {
                         break;
                     };
                     let place = Place { segment, offset: u32::try_from(base + at).unwrap_or(u32::MAX) };
-                    // What does not live any more costs a look.
+                    // Looking up an item that is gone costs time, too.
                     written += 64;
                     if core.rewrite(queue, number, place, body, turn.journal) {
                         written += body.len();
@@ -215,7 +216,7 @@ impl Housekeeping {
 
     fn let_go(&self, number: u32, shared: &Shared) -> Result<(), LogError> {
         let path = segment::path(self.dir(), number);
-        // Whoever has the directory's place now may have a file of this name.
+        // A directory that has replaced ours may have a file of this name.
         self.directory.check()?;
         let group = shared.pen.get().map_or(0, |pen| writer::hold(pen).last_synced_group);
         let mut head = self.head();
@@ -231,13 +232,14 @@ impl Housekeeping {
                 .map_err(LogError::io("recycle", &path))?;
         } else {
             match std::fs::remove_file(&path) {
-                // An earlier try came so far.
+                // An earlier try has already removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(LogError::io("remove", &path))?,
             }
         }
         segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
-        // Only now: one that stayed while those behind it went would look like damage at the next start.
+        // Must come after the sync: if this segment survived a power loss while later ones were removed, the
+        // next start would report damage.
         shared.lock().disk_mut(|front| {
             front.files.remove(&number);
             front.finished.remove(&number);

@@ -1,4 +1,4 @@
-//! The engine of one machine: the state machine, its log, and those who wait.
+//! The engine of one machine: the state machine, its log, and the waiting requests.
 
 mod clock;
 mod commands;
@@ -30,32 +30,33 @@ use tokio_util::sync::CancellationToken;
 use waiting::{Waiter, serve_waiters};
 use writer::Pen;
 
-/// What a record takes in the log beyond its texts and body, at most.
+/// Maximum log bytes of a record beyond its texts and body.
 const RECORD_BYTES: u64 = 96;
 
-/// All that the threads of the engine share.
+/// The state shared by the engine's threads.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// What writes the log, where there is one.
+    /// The writer of the log, if there is a log.
     pen: OnceLock<Pen>,
     /// Wakes the writer.
     work: Condvar,
     /// Wakes the housekeeping.
     housework: Condvar,
-    /// Told when there may be room for pushes again.
+    /// Notified when there may be room for pushes again.
     room: Notify,
-    /// Wakes `keep_turns`: there is something to write after this turn of the event loop, or there are answers to give.
+    /// Wakes `keep_turns`: there is something to write after this iteration of the event loop, or there are
+    /// answers to give.
     turn: Notify,
-    /// Told when something is due earlier than was thought.
+    /// Notified when something is due earlier than the timer expects.
     timer: Notify,
     changes: watch::Sender<u64>,
     closing: AtomicBool,
-    /// Something happened to the data directory: the writer looks whether it is still there.
+    /// True after an event in the data directory: the writer checks that the directory is still there.
     suspect: AtomicBool,
     /// The directory of a log on the disk.
     directory: OnceLock<Arc<Directory>>,
-    /// Waits end when it is cancelled.
+    /// Ends all waits when it is cancelled.
     drain: CancellationToken,
     readiness: Readiness,
     metrics: QueuedMetrics,
@@ -70,19 +71,19 @@ struct State {
     clock: Clock,
     waiters: HashMap<Box<str>, VecDeque<Waiter>>,
     next_waiter: u64,
-    /// When the timer looks next.
+    /// The time at which the timer wakes next.
     armed_ms: u64,
-    /// The writer sleeps.
+    /// True while the writer sleeps.
     writer_idle: bool,
-    /// The housekeeping sleeps until something happens.
+    /// True while the housekeeping sleeps until something happens.
     housework_rests: bool,
-    /// `keep_turns` runs.
+    /// True while `keep_turns` runs.
     keeps_turns: bool,
-    /// What is durable now, and whose answer `keep_turns` is to give.
+    /// Answers that are durable now and that `keep_turns` is to give.
     answers: Vec<oneshot::Sender<()>>,
 }
 
-/// Where records go.
+/// The destination of records.
 #[derive(Debug)]
 enum Log {
     Disk(Box<Front>),
@@ -105,7 +106,7 @@ impl Journal for Log {
     }
 }
 
-/// Completes when what an answer says is as durable as it has to be.
+/// Completes when an answer is as durable as the settings require.
 type Ticket = Option<oneshot::Receiver<()>>;
 
 impl State {
@@ -116,7 +117,7 @@ impl State {
         }
     }
 
-    /// Carries out a command that appends about `bytes`, all of it in one group.
+    /// Carries out a command that appends about `bytes`, all of them in one group.
     fn turn<R>(&mut self, bytes: u64, act: impl FnOnce(&mut Core, &mut Turn<'_, Log>) -> R) -> R {
         if let Log::Disk(front) = &mut self.log
             && front.is_full_for(bytes)
@@ -135,12 +136,12 @@ impl State {
         result
     }
 
-    /// True if further bodies have to leave the memory once they are on the disk.
+    /// True if further bodies must be evicted from memory once they are on the disk.
     fn spills_now(&self) -> bool {
         self.limits.spills && self.core.usage.memory_bytes > self.limits.memory_bytes_max
     }
 
-    /// Repeats what is known of every queue, so that the log can begin here.
+    /// Repeats the state of every queue, so that the log can begin here.
     fn checkpoint(&mut self) {
         let began = self.disk_mut(|front| front.offset).unwrap_or_default();
         self.core.checkpoint(&mut self.log);
@@ -190,7 +191,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer's sleep.
+    /// Puts the writer to sleep until there is work.
     fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.writer_idle = true;
         let mut state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -205,12 +206,12 @@ impl Shared {
         state
     }
 
-    /// The housekeeping's sleep.
+    /// Puts the housekeeping to sleep for at most this time.
     fn housework_timeout<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
         self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The same, until something happens to a queue or to the log's files.
+    /// Puts the housekeeping to sleep until something happens to a queue or to the log's files.
     fn housework_rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.housework_rests = true;
         let mut state = self.housework.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +219,8 @@ impl Shared {
         state
     }
 
-    /// What follows from a command: waiters are served in the same commit, the timer and the writer are told.
+    /// Handles the consequences of a command: serves waiters in the same commit, and notifies the timer and
+    /// the writer.
     fn follow_up(&self, state: &mut State) {
         let mut touched = state.core.take_touched();
         let changed = !touched.is_empty();
@@ -235,7 +237,7 @@ impl Shared {
             if !state.waiters.is_empty() {
                 let name = queue.name.clone();
                 serve_waiters(state, &name);
-                // Leases to waiters touch the queue once more; they make nothing ready.
+                // Leases to waiters touch the queue again, but make nothing ready.
                 for again in state.core.take_touched() {
                     let due = state.core.queue_by_number(again).and_then(Queue::next_due_ms);
                     if let Some(due_ms) = due.filter(|due_ms| *due_ms < state.armed_ms) {
@@ -268,11 +270,11 @@ async fn durable(ticket: Ticket) -> Result<(), Refusal> {
     }
 }
 
-/// The handle that the doors hold.
+/// The engine's handle, held by the doors.
 #[derive(Clone, Debug)]
 pub struct Local(Arc<Shared>);
 
-/// What an engine is told at its start.
+/// The environment of an engine, passed at its start.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     pub drain: CancellationToken,
@@ -285,7 +287,7 @@ impl Local {
         Local(Arc::new(Shared::new(core, log, limits, durability, around)))
     }
 
-    /// An engine that forgets everything at its end.
+    /// An engine that keeps its items in memory only.
     pub fn in_memory(limits: Limits, around: Surroundings) -> Local {
         let core = Core::new(fastrand::u64(..), fastrand::u64(..));
         Local::new(core, Log::Memory, limits, "memory", around)

@@ -11,10 +11,11 @@ use tokio::io::unix::AsyncFd;
 
 /// Excludes writes to files: an event for each push would cost more than the push.
 const DIRECTORY_EVENTS: AddWatchFlags = AddWatchFlags::IN_MOVE_SELF.union(AddWatchFlags::IN_DELETE_SELF);
-/// A removed or renamed file may be the segment that is written to. queued itself does this once per segment.
+/// A removed or renamed file may be the segment that is being written. queued itself causes such an event
+/// once per segment.
 const DATA_EVENTS: AddWatchFlags =
     DIRECTORY_EVENTS.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVED_FROM);
-/// The lock file, which is open here, is not deleted when it is removed: it loses its name.
+/// The lock file is open here, so removing it does not delete it: only its link count changes.
 const LOCK_EVENTS: AddWatchFlags = DIRECTORY_EVENTS.union(AddWatchFlags::IN_ATTRIB);
 
 struct Watch {
@@ -29,11 +30,11 @@ impl Watch {
         inotify.add_watch(&real.join(LOCK), LOCK_EVENTS)?;
         inotify.add_watch(&real, DATA_EVENTS)?;
         for path in real.ancestors().skip(1) {
-            // Not every directory above may be read. What is missed there is noticed with the next write.
+            // Some parent directories may be unreadable. Changes there are noticed with the next write.
             let _ = inotify.add_watch(path, DIRECTORY_EVENTS);
         }
         let readable = inotify.as_fd().try_clone_to_owned()?;
-        // SAFETY: `AsyncFd` owns the descriptor, and gives it back to nobody before it drops it.
+        // SAFETY: `AsyncFd` owns the descriptor, and keeps it open until it is dropped itself.
         #[allow(unsafe_code, reason = "tokio cannot know that a descriptor stays open; an owned one does")]
         let readable = unsafe { AsyncFd::register_with_interest(readable, Interest::READABLE) }?;
         Ok(Watch { inotify, readable })
@@ -48,7 +49,7 @@ impl Watch {
 }
 
 impl Shared {
-    /// Has the writer look whether the directory is still there.
+    /// Makes the writer check that the directory is still there.
     fn suspect(&self) {
         let mut state = self.lock();
         self.suspect.store(true, Ordering::Relaxed);
@@ -57,7 +58,7 @@ impl Shared {
 }
 
 impl Local {
-    /// To be spawned once, on the runtime of the doors.
+    /// Watches the directory; to be spawned once, on the runtime of the doors.
     pub(super) async fn keep_watch(self) {
         let Some(directory) = self.0.directory.get() else { return };
         let watch = match Watch::new(directory) {
@@ -66,7 +67,7 @@ impl Local {
                 return tracing::warn!(%error, "cannot watch the data directory; its removal is noticed with the next write");
             }
         };
-        // It may have been removed before it was watched.
+        // The directory may have been removed before it was watched.
         self.0.suspect();
         while watch.event().await.is_ok() {
             self.0.suspect();

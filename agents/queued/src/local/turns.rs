@@ -1,11 +1,11 @@
-//! Once a turn of the event loop, not once a request: groups are written, and answers given.
+//! Writes groups and gives answers once per iteration of the event loop, not once per request.
 
 use super::{Local, Shared, State};
 use std::sync::MutexGuard;
 use tokio::sync::oneshot;
 
 impl Shared {
-    /// Tells those who waited for the disk.
+    /// Notifies the requests that waited for the disk.
     pub(super) fn answer(&self, mut state: MutexGuard<'_, State>, mut waiters: Vec<oneshot::Sender<()>>) {
         state.answers.append(&mut waiters);
         match state.keeps_turns {
@@ -14,7 +14,7 @@ impl Shared {
         }
     }
 
-    /// Writes what is due here if that is quick, else lets the thread do it.
+    /// Writes pending groups here if that is quick, else lets the thread do it.
     fn write(&self) {
         let here =
             self.pen.get().and_then(|pen| pen.try_lock().ok()).is_some_and(|mut pen| pen.write_here(self));
@@ -29,7 +29,7 @@ impl Shared {
     }
 }
 
-/// `keep_turns` as long as it runs: what it has not done at its end is done then.
+/// Exists while `keep_turns` runs; on drop it completes the work that `keep_turns` left.
 struct Turns<'a>(&'a Shared);
 
 impl Drop for Turns<'_> {
@@ -43,15 +43,16 @@ impl Drop for Turns<'_> {
 
 fn give(answers: &mut Vec<oneshot::Sender<()>>) {
     for answer in answers.drain(..) {
-        // Whoever waited may be gone.
+        // The waiting request may be gone.
         let _ = answer.send(());
     }
 }
 
 impl Local {
-    /// What is done once a turn of the event loop and not once a request; to be spawned once, on the runtime of the doors.
-    /// Answers that are durable are given from here, so that the writer wakes this one task and not each that waits.
-    /// The writer is woken when all requests that have arrived are in the group, not with the first of them.
+    /// Writes and answers once per iteration of the event loop; to be spawned once, on the runtime of the
+    /// doors. Durable answers are given from here, so that the writer wakes only this task, not each waiting
+    /// one. The writer is woken when all requests that have arrived are in the group, not with the first of
+    /// them.
     pub(super) async fn keep_turns(self) {
         let _turns = Turns(&self.0);
         self.0.lock().keeps_turns = true;
@@ -62,7 +63,7 @@ impl Local {
             give(&mut answers);
             let mut arrived = 0;
             loop {
-                // Comes back behind everything that is ready now.
+                // Resumes after every task that is ready now.
                 tokio::task::yield_now().await;
                 let mut state = self.0.lock();
                 let idle = state.writer_idle;
@@ -70,11 +71,11 @@ impl Local {
                     state.disk_mut(|front| (front.is_due(), front.urgent, front.waiting(), front.expected));
                 let Some((true, urgent, waiting, expected)) = seen.filter(|_| idle) else { break };
                 if !urgent {
-                    // The thread looks at the clock for what nobody waits for.
+                    // The thread itself times the groups that nobody waits for.
                     self.0.wake_writer(&mut state);
                     break;
                 }
-                // A turn that brought somebody may have a successor that brings the next.
+                // If this iteration brought a request, the next one may bring another.
                 if waiting > arrived && waiting < expected {
                     arrived = waiting;
                     continue;

@@ -1,4 +1,4 @@
-//! What those see who only look: queues, items, the engine's own figures.
+//! Read-only requests: queues, items, the engine's own figures.
 
 use super::{Log, Shared, State};
 use crate::engine::contract::{EngineView, ItemView, Look, Looked, QueueView, Refusal};
@@ -9,11 +9,11 @@ use memchr::memmem::Finder;
 use std::borrow::Cow;
 use std::io;
 
-/// Items that are looked at under one hold of the lock: some tens of microseconds.
+/// Limit on the items examined under one hold of the lock: some tens of microseconds.
 const LOOKED_AT_ONCE: usize = 4096;
-/// Bytes of bodies that are searched under one hold of the lock, but for the last body.
+/// Limit on the bytes of bodies searched under one hold of the lock; the last body may exceed it.
 const BYTES_AT_ONCE: u64 = 64 << 10;
-/// What one request searches for a text.
+/// Limit on the items that one request searches for a text.
 const SEARCHED_ITEMS_MAX: usize = 100_000;
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 
@@ -49,28 +49,30 @@ pub(super) fn view_of(state: &State, name: &str) -> Result<QueueView, Refusal> {
     Ok(view(state, state.core.queue(name)?))
 }
 
-/// A look at a queue's items that goes on from where it was, so that a million of them delay nobody.
+/// A search of a queue's items that can be paused and resumed, so that a million items delay no other
+/// request.
 #[derive(Debug)]
 pub(super) struct Search {
     look: Look,
     text: Option<Finder<'static>>,
-    /// The last item that was looked at.
+    /// The last item that was examined.
     after: u64,
-    /// The numbers of the items for the answer. Their bodies are read at the end, so that requests that take turns hold none.
+    /// The numbers of the items for the answer. Their bodies are read at the end, so that paused requests
+    /// hold none.
     found: Vec<u64>,
     found_bytes: u64,
-    /// What was searched for the text.
+    /// Items searched for the text until now.
     searched_items: usize,
     searched_bytes: u64,
 }
 
-/// Whether a hold of the lock has come to its end.
+/// The reason why a search stops.
 enum Step {
-    /// All items were looked at.
+    /// All items were examined.
     End,
-    /// There are more, but not in this answer.
+    /// The answer is full, and there are more items.
     Full,
-    /// Somebody else first.
+    /// Other requests come first.
     Pause,
 }
 
@@ -87,7 +89,7 @@ impl Search {
         }
     }
 
-    /// Looks at some more items under one hold of the lock; returns what was found once that is all.
+    /// Examines some more items under one hold of the lock; returns the result once the search is complete.
     pub(super) fn go_on(&mut self, state: &mut State, name: &str) -> Result<Option<Looked>, Refusal> {
         let next = match self.step(state, name)? {
             Step::Pause => return Ok(None),
@@ -152,7 +154,7 @@ impl Search {
     }
 }
 
-/// The item's body, wherever it is.
+/// The item's body, from memory or from the log.
 pub(super) fn read_body<'a>(log: &mut Log, item: &'a Item) -> Result<Cow<'a, [u8]>, Refusal> {
     let unreadable = |e: io::Error| Refusal::Unavailable(format!("the item's body cannot be read: {e}"));
     match &item.body {

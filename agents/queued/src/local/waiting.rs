@@ -1,4 +1,5 @@
-//! Those who wait for work: in their order, each told once, and nothing lost with one who is gone.
+//! Requests that wait for work: served in their order, each answered once; items for a client that is gone
+//! are requeued.
 
 use super::commands::settle_all;
 use super::{Local, Log, RECORD_BYTES, Shared, State, Ticket, durable};
@@ -8,7 +9,7 @@ use crate::engine::item::State as ItemState;
 use crate::engine::queue::Queue;
 use tokio::sync::oneshot;
 
-/// A lease request that waits.
+/// A waiting lease request.
 #[derive(Debug)]
 pub(super) struct Waiter {
     number: u64,
@@ -16,7 +17,7 @@ pub(super) struct Waiter {
     answer: oneshot::Sender<(LeaseAnswer, Ticket)>,
 }
 
-/// Leases to those who wait, in their order, and tells those whose wait has come to its end.
+/// Leases items to waiters, in their order, and answers those whose wait has ended.
 pub(super) fn serve_waiters(state: &mut State, name: &str) {
     let Some(mut waiters) = state.waiters.remove(name) else { return };
     while let Some(waiter) = waiters.front() {
@@ -90,7 +91,7 @@ fn answer(
     })
 }
 
-/// A lease request after its first look at the queue.
+/// A lease request after the first try to serve it.
 struct Begun<'a> {
     results: Vec<Settled>,
     ticket: Ticket,
@@ -102,7 +103,7 @@ enum Next<'a> {
     Wait(Wait<'a>),
 }
 
-/// A place in the line of waiters; leaving it unseen gives back what came meanwhile.
+/// A place in the line of waiters. Dropping it unseen releases any items that came meanwhile.
 struct Wait<'a> {
     shared: &'a Shared,
     queue: &'a str,
@@ -131,7 +132,7 @@ impl Drop for Wait<'_> {
 }
 
 impl Local {
-    /// Answers with what there is, or waits for it, for the end that `until` names, or for the time to pass.
+    /// Answers with ready items, or waits for some, for the state named by `until`, or for the time to pass.
     pub(super) async fn wait_for_work(
         &self,
         queue: &str,
@@ -150,7 +151,7 @@ impl Local {
             () = self.0.drain.cancelled() => None,
         };
         wait.seen = waited.is_some();
-        // What came in the very last moment is taken, not thrown back.
+        // An answer that came at the very last moment is used, not discarded.
         let waited = waited.or_else(|| {
             let late = wait.answer.try_recv().ok();
             wait.seen = late.is_some();
@@ -166,11 +167,11 @@ impl Local {
         seen(&self.0, queue, answered, later).await
     }
 
-    /// Carries out the settlements, then leases what there is or queues up.
+    /// Carries out the settlements, then leases ready items or joins the line.
     fn begin_lease<'a>(&'a self, queue: &'a str, request: &LeaseRequest) -> Result<Begun<'a>, Refusal> {
         let mut state = self.0.lock();
         let results = settle_all(&mut state, queue, &request.settlements);
-        // Those who wait already are before this one.
+        // Requests that wait already go before this one.
         self.0.follow_up(&mut state);
         let at_once = request.wait.is_zero() || self.0.drain.is_cancelled();
         let answered = try_lease(&mut state, queue, request)
@@ -198,7 +199,7 @@ impl Local {
         Ok(Begun { results, ticket, next })
     }
 
-    /// What a request gets whose wait ended with nothing.
+    /// Returns the answer to a request whose wait ended without items.
     fn end_lease(&self, queue: &str, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), Refusal> {
         let mut state = self.0.lock();
         let answered = answer(&state, queue, request, Vec::new(), Vec::new())?;
@@ -209,7 +210,7 @@ impl Local {
 }
 
 impl Shared {
-    /// Gives back what a client that is gone was to get.
+    /// Releases the items of a client that is gone.
     fn release(&self, queue: &str, items: &[Leased]) {
         if items.is_empty() {
             return;
@@ -227,7 +228,7 @@ fn release_all(core: &mut Core, turn: &mut Turn<'_, Log>, queue: &str, items: &[
     }
 }
 
-/// Hands the answer over once it is durable; if nobody is there to take it, its items go back.
+/// Returns the answer once it is durable. If the request is gone by then, its items are released.
 async fn seen(
     shared: &Shared,
     queue: &str,

@@ -1,6 +1,7 @@
-//! Who writes: takes all that is pending, writes it, syncs once, and tells all who wait. A thread of its own does that, so that a
-//! slow disk holds up nobody who does not wait for it. While the disk is quick, the event loop does it itself: to hand a
-//! group to a thread and its answers back takes longer than a quick disk.
+//! The writer of the log: takes all pending groups, writes them, syncs once, and notifies all waiting
+//! requests. It has a thread of its own, so that a slow disk delays only the requests that wait for it. While
+//! the disk is quick, the event loop does the writing itself: passing a group to a thread and its answers
+//! back takes longer than a quick disk.
 
 use super::{Shared, State};
 use crate::log::directory::Directory;
@@ -14,15 +15,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a record that nobody waits for (a lease) may wait for company.
+/// Limit on the delay of a record that nobody waits for (a lease), in the hope of more records.
 const LINGER: Duration = Duration::from_millis(10);
-/// A disk that took no longer, last time, is quick.
+/// A disk is quick if the last group took no longer than this.
 const QUICK: Duration = Duration::from_micros(500);
-/// Half of a sync that is not quick is what waiting for company may cost, and no more than this.
+/// Waiting for more records may cost half of a sync that is not quick, and no more than this.
 const PATIENCE_MAX: Duration = Duration::from_millis(10);
-/// Between two looks at whether the directory is still there, while something is written.
+/// Interval between two checks that the directory is still there, while groups are written.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
-/// Between two tries to write what could not be written.
+/// Interval between two tries to write after a failure.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -31,31 +32,33 @@ pub(super) struct Writer {
     pub(super) durability: Durability,
     pub(super) header: Header,
     pub(super) file: Arc<File>,
-    /// Of the last group that was written to the segment: the next segment says which one it continues.
+    /// The checksum of the last group in the segment; the next segment names the group that it continues.
     pub(super) last_checksum: u32,
     pub(super) head: Arc<Mutex<HeadFile>>,
     pub(super) last_synced_group: u64,
-    /// Written, not yet synced; since when, and up to which group.
+    /// Groups that are written and not yet synced: since when, and up to which group.
     pub(super) unsynced: Option<(Instant, u64)>,
-    /// Those who were just answered are given until then to come back: else one half of the clients would wait for the
-    /// disk while it writes for the other half, and each sync serve only half of them.
+    /// Clients that were just answered have until then to send their next request. Otherwise half of the
+    /// clients would wait for the disk while it writes for the other half, and each sync would serve only
+    /// half of them.
     pub(super) patient_until: Option<Instant>,
-    /// How long the last group took.
+    /// The duration of the last write.
     pub(super) took: Duration,
-    /// What the event loop could not write: the thread's first work.
+    /// Groups that the event loop failed to write; the thread writes them first.
     pub(super) left: Option<Vec<Chunk>>,
-    /// When the directory was last found to be the one that was opened.
+    /// The last time at which the directory was confirmed to be the one that was opened.
     pub(super) looked: Option<Instant>,
 }
 
-/// The writer, for the thread and the event loop. Whoever has it may then lock the engine's state, not the other way round.
+/// The writer, shared by the thread and the event loop. A holder of its lock may lock the engine's state,
+/// never the other way round.
 pub(super) type Pen = Arc<Mutex<Writer>>;
 
 pub(super) fn hold(pen: &Pen) -> MutexGuard<'_, Writer> {
     pen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread: runs until the engine is closed and everything is written.
+/// Runs the thread until the engine is closed and everything is written.
 pub(super) fn run(pen: &Pen, shared: &Shared) {
     loop {
         let mut writer = hold(pen);
@@ -84,7 +87,7 @@ pub(super) fn run(pen: &Pen, shared: &Shared) {
     }
 }
 
-/// What there is for the thread to do.
+/// The thread's next step.
 enum Next<'a> {
     Write(Vec<Chunk>),
     Sync,
@@ -94,7 +97,7 @@ enum Next<'a> {
 }
 
 impl Writer {
-    /// On the event loop: writes what is pending, if that will not hold it up. Else the thread is to be woken.
+    /// Writes pending groups on the event loop, if that will not delay it. False if the thread must be woken.
     pub(super) fn write_here(&mut self, shared: &Shared) -> bool {
         if self.took > QUICK || self.left.is_some() {
             return false;
@@ -109,7 +112,7 @@ impl Writer {
         match self.write(&mut chunks, shared) {
             Ok(()) => {
                 self.finish(chunks, shared);
-                // The thread has to sync it some time, and to see to it that nobody is waited for in vain.
+                // The thread must sync them later, and end the wait for more requests.
                 self.patient_until.is_none() && !(synced_before && self.unsynced.is_some())
             }
             Err(_) => {
@@ -119,7 +122,7 @@ impl Writer {
         }
     }
 
-    /// False when the engine is given up.
+    /// Writes, retrying until it succeeds; false when the engine is given up.
     fn write_at_last(&mut self, mut chunks: Vec<Chunk>, shared: &Shared) -> bool {
         let written = self.at_last(shared, |writer| writer.write(&mut chunks, shared));
         if written {
@@ -128,7 +131,7 @@ impl Writer {
         written
     }
 
-    /// Tries until it succeeds; false when the engine is given up.
+    /// Retries until `act` succeeds; false when the engine is given up.
     fn at_last(&mut self, shared: &Shared, mut act: impl FnMut(&mut Writer) -> Result<(), LogError>) -> bool {
         let mut failed = false;
         while let Err(error) = act(self) {
@@ -145,7 +148,7 @@ impl Writer {
         true
     }
 
-    /// How long to wait for company, if that is of any use.
+    /// Returns the time left to wait for more requests, if waiting is useful.
     fn patience_left(&mut self, front: &mut Front, closing: bool) -> Option<Duration> {
         let left = self.patient_until?.saturating_duration_since(Instant::now());
         if left.is_zero() || closing || front.waiting() >= front.enough {
@@ -203,7 +206,7 @@ impl Writer {
                 self.begin_segment(chunk, shared)?;
             }
             if chunk.group <= self.last_synced_group {
-                // An earlier try wrote it, and had it on the disk before it came to the next segment.
+                // An earlier try wrote it, and synced it before moving to the next segment.
                 continue;
             }
             let unsynced = chunk.group.saturating_sub(self.last_synced_group);
@@ -225,9 +228,9 @@ impl Writer {
         Ok(())
     }
 
-    /// An error while the directory's path leads elsewhere: nothing may be promised then.
+    /// Fails while the directory's path leads elsewhere: nothing may be promised then.
     fn look(&mut self, shared: &Shared) -> Result<(), LogError> {
-        // Before the look: what happens meanwhile is worth another one.
+        // Must come before the check: an event during it requires another one.
         shared.suspect.store(false, Ordering::Relaxed);
         self.looked = None;
         self.directory.check()?;
@@ -251,12 +254,12 @@ impl Writer {
         Ok(())
     }
 
-    /// All that was written until now is on the disk when this returns.
+    /// Syncs everything that was written until now.
     pub(super) fn sync_written(&mut self, shared: &Shared) -> Result<(), LogError> {
         if self.unsynced.is_some() { self.sync(shared) } else { Ok(()) }
     }
 
-    /// For `interval` and at the end.
+    /// Syncs for `--durability interval`, and at the end.
     fn sync_now(&mut self, shared: &Shared) {
         if let Err(error) = self.sync_written(shared) {
             tracing::error!(%error, "what was answered may not survive a power loss");
@@ -264,7 +267,7 @@ impl Writer {
         }
     }
 
-    /// The old segment is on the disk as a whole before the next one exists.
+    /// Begins the chunk's segment. The old one must be on the disk as a whole before the next one exists.
     fn begin_segment(&mut self, chunk: &Chunk, shared: &Shared) -> Result<(), LogError> {
         self.sync(shared)?;
         self.look(shared)?;
@@ -309,7 +312,7 @@ impl Writer {
         shared.answer(state, waiters);
     }
 
-    /// Says it once, and waits before the next try; false when the engine is given up meanwhile.
+    /// Reports the error once, and waits before the next try; false when the engine is given up meanwhile.
     fn say_and_wait(&self, error: &LogError, shared: &Shared) -> bool {
         let why =
             std::error::Error::source(error).map_or_else(|| error.to_string(), |e| format!("{error}: {e}"));

@@ -1,4 +1,4 @@
-//! A backup that is read again: a head, then the segments that it names.
+//! Reads a backup: a head, then the segments that it names.
 
 use super::LogError;
 use super::head::{self, Head};

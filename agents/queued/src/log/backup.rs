@@ -1,8 +1,8 @@
 //! `queued backup`: a directory as it was at one moment, as a tar archive.
 //!
-//! The archive holds a head of its own and then the segments, in their order and without the unused ends of the files;
-//! unpacked it is a data directory. The moment is the last whole group of the newest segment. The server may run and
-//! write meanwhile; it lets no segment go before the backup is done.
+//! The archive holds a head of its own and then the segments, in their order and without the unused ends of
+//! the files; unpacked it is a data directory. The moment is the last whole group of the newest segment. The
+//! server may run and write during the backup; it keeps all segments until the backup is done.
 
 use super::LogError;
 use super::archive::{BUFFER_BYTES, is_stream};
@@ -45,7 +45,7 @@ fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Nothing is ever written into a directory that is only read.
+/// Refuses a target inside the data directory: a backup only reads it.
 fn refuse_inside(dir: &Path, to: &Path) -> Result<(), Fatal> {
     let parent = directory_of(to);
     let inside = match (dir.canonicalize(), parent.canonicalize()) {
@@ -104,8 +104,8 @@ fn write_to(dir: &Path, out: &mut impl Write) -> Result<(), LogError> {
     archive.finish().map_err(failed(dir))
 }
 
-/// Where the newest segment ends just now. The server may write to it while it is read: a hole that is filled a moment later
-/// is no damage.
+/// Finds the present end of the newest segment. The server may write to it at the same time: a hole that is
+/// filled a moment later is no damage.
 fn cut(dir: &Path, newest: u32) -> Result<Cut, LogError> {
     let path = segment::path(dir, newest);
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! `queued check`: tells all damage of a directory or a backup, and changes nothing.
+//! `queued check`: reports all damage of a directory or a backup, and changes nothing.
 
 use super::LogError;
 use super::archive::{self, Backup};
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub(super) fn say(line: &str) {
-    // A reader that went away is no failure.
+    // A closed pipe is not a failure.
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
@@ -34,7 +34,7 @@ fn summary(found: &Found) {
     }
 }
 
-/// Tells what is there and everything that is wrong, and how many places those are.
+/// Reports the contents and all damage; returns the log and the number of damaged places.
 pub(super) fn examine(source: &mut impl Source, memory_bytes_max: u64) -> Result<(Found, u64), LogError> {
     let mut count = 0;
     let found = reading::read_with(source, memory_bytes_max, 1, |damage| {
@@ -46,7 +46,7 @@ pub(super) fn examine(source: &mut impl Source, memory_bytes_max: u64) -> Result
     Ok((found, count))
 }
 
-/// The log in a directory; a head that cannot be read counts as missing.
+/// Opens the log in a directory; a head that cannot be read counts as missing.
 pub(super) fn files(dir: &Path) -> Result<Files, LogError> {
     let head = match Head::of(dir) {
         Ok(head) => head,
@@ -60,7 +60,7 @@ pub(super) fn no_directory(path: &Path) -> Fatal {
     Fatal::new(Exit::Failure, format!("{} is no directory", path.display()))
 }
 
-/// Exit 0 when the log is sound, 1 when it is not.
+/// Checks a log: exits with 0 if it is sound, with 1 if it is not.
 pub fn check(path: &Path) -> Result<(), Fatal> {
     if path.is_dir() { check_directory(path) } else { check_backup(path) }
 }

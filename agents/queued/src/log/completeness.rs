@@ -1,18 +1,19 @@
-//! Whether all of a log is there: each segment continues the one before, and they are those that the head names.
+//! Checks that a log is complete: each segment continues the one before, and all segments that the head names
+//! exist.
 
 use super::head::{self, Head};
 use super::reading::Damage;
 use super::segment::{self, End, Header};
 use std::path::{Path, PathBuf};
 
-/// Follows the segments of a log in their order and says what is missing.
+/// Follows the segments of a log in their order and reports what is missing.
 #[derive(Debug)]
 pub struct Completeness {
     dir: PathBuf,
     head: Option<Head>,
-    /// The number that has to come next; unknown before the first segment of a log without a head.
+    /// The number of the next segment; unknown before the first segment of a log without a head.
     expected: Option<u32>,
-    /// Where the segment before this one ended, if it was read to its end.
+    /// The end of the previous segment, if it was read to its end.
     before: Option<End>,
     headless: bool,
 }
@@ -32,7 +33,7 @@ impl Completeness {
         Damage { path, offset: None, why }
     }
 
-    /// The next file that there is.
+    /// Accepts the next file that exists.
     pub fn file(&mut self, number: u32) -> Option<Damage> {
         let expected = match self.expected {
             Some(expected) if number > expected => {
@@ -43,7 +44,7 @@ impl Completeness {
         };
         self.expected = number.checked_add(1);
         expected.or_else(|| {
-            // One may have been begun that the head does not know yet.
+            // A segment may have been begun that the head does not name yet.
             let newest = self.head?.newest;
             (number > newest.saturating_add(1)).then(|| {
                 let why = format!("is later than the head, which ends with {}", segment::name(newest));
@@ -52,7 +53,7 @@ impl Completeness {
         })
     }
 
-    /// The header that is in it; `continues`: its groups are the next ones.
+    /// Accepts the header of that file. `continues` is true if its groups follow those read before.
     pub fn header(&mut self, header: &Header, continues: bool) -> Option<Damage> {
         let path = segment::path(&self.dir, header.number);
         if self.head.is_some_and(|head| head.epoch != header.epoch) {
@@ -70,12 +71,12 @@ impl Completeness {
         })
     }
 
-    /// How it ended, if it could be read to its end.
+    /// Accepts the end of the segment, if it could be read to its end.
     pub fn end(&mut self, end: Option<End>) {
         self.before = end;
     }
 
-    /// After the last file: `next_group` would be the next one.
+    /// Checks the end of the log, after the last file: `next_group` would be the number of the next group.
     pub fn finish(&self, next_group: u64) -> Option<Damage> {
         let head = self.head?;
         let expected = self.expected.unwrap_or(head.newest);

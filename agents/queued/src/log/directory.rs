@@ -1,4 +1,4 @@
-//! The data directory: which process has it, and whether its path still leads to it.
+//! The data directory: which process owns it, and whether its path still leads to it.
 
 use super::LogError;
 use kit::lock::{Lock, Refused};
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 pub const LOCK: &str = "lock";
 
-/// A directory that is this process's alone.
+/// A directory that only this process may use.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Which directory, and which lock file in it, the path led to.
+    /// The directory, and the lock file in it, that the path led to.
     opened: [Inode; 2],
     _lock: Lock,
 }
@@ -31,7 +31,7 @@ impl Inode {
 }
 
 impl Directory {
-    /// Makes it if need be; only one process may have it.
+    /// Creates the directory if it does not exist, and locks it for this process.
     pub fn lock(path: &Path) -> Result<Directory, LogError> {
         std::fs::create_dir_all(path).map_err(LogError::io("make", path))?;
         let lock = path.join(LOCK);
@@ -48,7 +48,7 @@ impl Directory {
         &self.path
     }
 
-    /// An error while the path does not lead to the directory that was opened: what is written then may be nowhere.
+    /// Fails while the path does not lead to the opened directory: anything written then may be lost.
     pub fn check(&self) -> Result<(), LogError> {
         let gone = |why: String| LogError::Gone { dir: self.path.clone(), why };
         match Directory::inodes(&self.path) {
@@ -59,8 +59,7 @@ impl Directory {
     }
 }
 
-/// For those who only read: nobody writes to the directory while this is held, and nothing is written to hold it. `None`
-/// where nobody ever wrote.
+/// Locks the directory against writers, without writing anything itself. `None` if nobody ever wrote to it.
 pub fn hold_for_reading(path: &Path) -> Result<Option<Lock>, LogError> {
     Lock::shared(&path.join(LOCK)).map_err(|refused| match refused {
         Refused::Held(holder) => LogError::Busy { dir: path.to_owned(), holder },

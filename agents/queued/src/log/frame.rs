@@ -3,9 +3,9 @@
 //! ```text
 //! nonce u32 | checksum u32 | length u32 | group u64 | unsynced u32 | records …
 //! ```
-//! All little-endian. The nonce is the segment's: it tells this segment's groups from what a recycled file held
-//! before. `unsynced` says how many groups, this one included, were not known to be on the disk when this one
-//! was written; it tells a torn end from damage.
+//! All numbers are little-endian. The nonce is the segment's: it distinguishes this segment's groups from the
+//! earlier contents of a recycled file. `unsynced` says how many groups, this one included, were not known to
+//! be on the disk when this one was written; it distinguishes a torn end from damage.
 
 /// Bytes before the records.
 pub const HEADER_BYTES: usize = 24;
@@ -20,7 +20,7 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// The last group that was on the disk for sure when this one was written.
+    /// The last group that was certainly on the disk when this one was written.
     pub fn synced(&self) -> u64 {
         self.group.saturating_sub(u64::from(self.unsynced))
     }
@@ -50,7 +50,7 @@ pub fn seal(bytes: &mut [u8], nonce: u32, group: u64, unsynced: u32) -> u32 {
     checksum
 }
 
-/// The group that begins at `at`, if a whole and sound one does.
+/// Returns the group that begins at `at`, if it is whole and sound.
 pub fn open(bytes: &[u8], at: usize, nonce: u32) -> Option<Frame<'_>> {
     let header = bytes.get(at..at.checked_add(HEADER_BYTES)?)?;
     let word = |at: usize| Some(u32::from_le_bytes(header.get(at..at + 4)?.try_into().ok()?));
@@ -68,7 +68,7 @@ pub fn open(bytes: &[u8], at: usize, nonce: u32) -> Option<Frame<'_>> {
     Some(Frame { group, unsynced: word(20)?, checksum, records })
 }
 
-/// The first whole group that begins at or behind `from`, wherever that is.
+/// Finds the first whole group that begins at or after `from`, at any offset.
 pub fn find(bytes: &[u8], from: usize, nonce: u32) -> Option<(usize, Frame<'_>)> {
     let rest = bytes.get(from..)?;
     let needle = nonce.to_le_bytes();

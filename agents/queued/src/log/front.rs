@@ -1,4 +1,4 @@
-//! The end of the log that is being written: groups in memory, on their way to the disk.
+//! The end of the log that is being written: groups in memory that the disk does not have yet.
 
 use super::frame;
 use super::segment::HEADER_BYTES;
@@ -15,20 +15,20 @@ use tokio::sync::oneshot;
 
 const BLANK_BYTES_MAX: usize = 256 << 10;
 
-/// A group, to be written at this place.
+/// A group, and where to write it.
 #[derive(Debug)]
 pub struct Chunk {
     pub segment: u32,
     pub offset: u64,
     pub group: u64,
-    /// The segment begins with it.
+    /// True if the segment begins with this group.
     pub begins_segment: bool,
     /// Room for the frame's header, then the records.
     pub bytes: Vec<u8>,
     pub opened: Instant,
-    /// Told when it is on the disk.
+    /// Notified when the group is on the disk.
     pub waiters: Vec<oneshot::Sender<()>>,
-    /// Items whose bodies may leave the memory then.
+    /// Items whose bodies may be evicted from memory then.
     pub evict: Vec<(u32, u64, Place)>,
 }
 
@@ -36,18 +36,18 @@ pub struct Chunk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spare {
     Ready,
-    /// The next segment begins in it; the writer has not come to that yet.
+    /// The next segment begins in this file, but the writer has not reached it yet.
     Taken,
     Wanted,
-    /// It could not be made, last time.
+    /// The last try to make the file failed, for this reason.
     Failed(String),
 }
 
-/// Whether a push may be taken.
+/// The answer to a push that asks for room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Room {
     Enough,
-    /// The next file is being made; ask again when it is.
+    /// The next file is being made; ask again when it is ready.
     Soon,
     None(String),
 }
@@ -55,27 +55,27 @@ pub enum Room {
 #[derive(Debug)]
 pub struct Front {
     pub segment: u32,
-    /// Where the next group goes.
+    /// The offset of the next group.
     pub offset: u64,
     pub segment_bytes: u64,
-    /// The present segment goes on at least until here: as much follows its checkpoint as that takes. Else checkpoints
-    /// could be most of what is written.
+    /// The present segment ends at this offset or later: at least as many bytes follow its checkpoint as the
+    /// checkpoint takes. Otherwise checkpoints could be most of what is written.
     pub ends_after: u64,
     pub next_group: u64,
     pub pending: Vec<Chunk>,
     /// The buffer of the next group, empty.
     pub blank: Vec<u8>,
-    /// Somebody waits for what is pending.
+    /// True if somebody waits for what is pending.
     pub urgent: bool,
-    /// As long as fewer wait, the writer does not want to be woken: it gives the rest a moment to come.
+    /// While fewer than this wait, the writer is not woken: it gives the rest a moment to come.
     pub enough: usize,
-    /// So many were there at the last group's end: those who are answered usually come back.
+    /// The number of waiters when the last group ended: clients that are answered usually come back.
     pub expected: usize,
-    /// The writer has taken chunks that are not on the disk yet, and who else waits for those.
+    /// True while chunks taken by the writer are not on the disk yet.
     pub in_flight: bool,
     pub in_flight_waiters: Vec<oneshot::Sender<()>>,
     pub spare: Spare,
-    /// Writing fails just now, and why.
+    /// The reason why writing fails at present.
     pub failing: Option<String>,
     pub files: HashMap<u32, Arc<File>>,
     /// Bytes of the finished segments.
@@ -83,7 +83,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// What is kept for acks and leases when pushes find no more room.
+    /// Bytes that are reserved for acks and leases when there is no more room for pushes.
     fn reserve_bytes(&self) -> u64 {
         self.segment_bytes / 4
     }
@@ -92,19 +92,19 @@ impl Front {
         self.finished.values().sum::<u64>() + self.segment_bytes.max(self.offset)
     }
 
-    /// How many wait for what is pending.
+    /// The number of waiters for what is pending.
     pub fn waiting(&self) -> usize {
         self.pending.iter().map(|chunk| chunk.waiters.len()).sum()
     }
 
-    /// All that is to be written now.
+    /// Takes all groups that are to be written now.
     pub fn take_pending(&mut self) -> Vec<Chunk> {
         self.urgent = false;
         self.in_flight = true;
         std::mem::take(&mut self.pending)
     }
 
-    /// A buffer that was written serves again: to grow one for each group would cost more than to fill it.
+    /// Reuses a buffer that was written: growing one for each group would cost more than filling it.
     pub fn reuse(&mut self, mut bytes: Vec<u8>) {
         if bytes.capacity() <= BLANK_BYTES_MAX {
             bytes.clear();
@@ -112,17 +112,18 @@ impl Front {
         }
     }
 
-    /// Whether the writer has something to do.
+    /// True if the writer has something to do.
     pub fn is_due(&self) -> bool {
         !self.pending.is_empty() && self.waiting() >= self.enough
     }
 
-    /// Whether a file may be put under the spare's name. One that is taken still lies there: the writer has not come to it.
+    /// True if a file may be put under the spare's name. A taken spare keeps the name until the writer
+    /// reaches it.
     pub fn wants_spare(&self) -> bool {
         matches!(self.spare, Spare::Wanted | Spare::Failed(_))
     }
 
-    /// Notes that the next segment's file is there, and reports the end of a full disk.
+    /// Records that the next segment's file is ready, and logs the end of a full disk.
     pub fn spare_is_ready(&mut self) {
         if matches!(self.spare, Spare::Failed(_)) {
             tracing::info!("there is room for another log segment again, pushes are accepted");
@@ -130,7 +131,7 @@ impl Front {
         self.spare = Spare::Ready;
     }
 
-    /// Whether a push of about so many bytes leaves the reserve alone.
+    /// Decides if there is room for a push of about this many bytes, apart from the reserve.
     pub fn room_for(&self, bytes: u64) -> Room {
         if let Some(why) = &self.failing {
             return Room::None(format!("the log cannot be written: {why}"));
@@ -144,15 +145,15 @@ impl Front {
         }
     }
 
-    /// Whether a command of about so many bytes should begin a new segment.
+    /// True if a command of about this many bytes should begin a new segment.
     pub fn is_full_for(&self, bytes: u64) -> bool {
         self.offset > HEADER_BYTES as u64
             && self.offset.saturating_add(bytes) > self.segment_bytes.max(self.ends_after)
-            // Without a file to go on in, what is left of this one and its end is better than waiting.
+            // Without a next file, using up the rest of this segment is better than waiting.
             && self.spare == Spare::Ready
     }
 
-    /// From here on records go into the next segment. A checkpoint must follow.
+    /// Directs all further records into the next segment. A checkpoint must follow.
     pub fn begin_segment(&mut self) {
         self.finished.insert(self.segment, self.offset.max(self.segment_bytes));
         self.segment += 1;
@@ -178,7 +179,8 @@ impl Front {
         self.offset += frame::HEADER_BYTES as u64;
     }
 
-    /// A receiver that hears when everything appended until now is on the disk; `None` when it is already.
+    /// Returns a receiver that is notified when everything appended until now is on the disk; `None` if it is
+    /// already.
     pub fn ticket(&mut self) -> Option<oneshot::Receiver<()>> {
         let (sender, receiver) = oneshot::channel();
         if let Some(chunk) = self.pending.last_mut() {
@@ -192,7 +194,7 @@ impl Front {
         Some(receiver)
     }
 
-    /// The body of this item may leave the memory once it is on the disk.
+    /// Evicts the item's body from memory once it is on the disk.
     pub fn evict_when_written(&mut self, queue: u32, number: u64, place: Place) {
         if let Some(chunk) = self.pending.last_mut() {
             chunk.evict.push((queue, number, place));

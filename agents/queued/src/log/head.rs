@@ -1,13 +1,15 @@
 //! The head: a small file that says which segments a directory must hold, and up to which group.
 //!
-//! Two places in it are written in turns, in one file that keeps its size: a full disk is no obstacle, and a power
-//! loss in the middle of a write leaves the other place, which is one change older. Each place:
+//! The file has two places that are written alternately, and it keeps its size. A full disk therefore does
+//! not prevent a write, and a power loss during a write leaves the other place, which is one change older.
+//! Each place:
 //!
 //! ```text
 //! "nodecrew q-head\n" | version u32 | checksum u32 | change u64 | epoch u64 | oldest u32 | newest u32 | group u64
 //! ```
-//! A segment is there before the head names it as the newest, and holds nothing before that; it is removed only after
-//! the head has named its successor as the oldest. So there may be one segment more at each end than the head knows.
+//! A segment exists before the head names it as the newest, and is empty until then. A segment is removed
+//! only after the head has named its successor as the oldest. There may therefore be one segment more at each
+//! end than the head names.
 
 use super::{LogError, segment};
 use std::fs::{File, OpenOptions};
@@ -17,21 +19,21 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 16] = b"nodecrew q-head\n";
 const VERSION: u32 = 1;
-/// Each place has a block of the disk for itself.
+/// Size of a place: each has a disk block to itself.
 const PLACE_BYTES: usize = 4096;
 const PLACES: u64 = 2;
 const USED_BYTES: usize = 56;
 pub const NAME: &str = "head";
 
-/// What a directory must hold.
+/// The segments and the last group that a directory must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     pub epoch: u64,
     /// The first segment that is needed.
     pub oldest: u32,
-    /// The last one; 0 before the first.
+    /// The last segment; 0 before the first.
     pub newest: u32,
-    /// The last group that was on the disk for sure.
+    /// The last group that was certainly on the disk.
     pub group: u64,
 }
 
@@ -69,7 +71,7 @@ impl Head {
         sound.then_some((long(24)?, head))
     }
 
-    /// The whole file, as a new one.
+    /// Encodes the whole file, as a new one.
     pub fn file(&self) -> Vec<u8> {
         let mut bytes = self.encode(0).to_vec();
         bytes.resize(PLACE_BYTES * 2, 0);
@@ -106,14 +108,14 @@ pub fn path(dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct HeadFile {
     dir: PathBuf,
-    /// None while the directory has none, as in version 1.
+    /// `None` while the directory has no head, as in version 1.
     file: Option<File>,
     change: u64,
     head: Head,
 }
 
 impl HeadFile {
-    /// Opens the directory's head, or remembers what a new one is to say.
+    /// Opens the directory's head, or remembers the contents of a new one.
     pub fn open(dir: &Path, first: Head) -> Result<HeadFile, LogError> {
         let path = path(dir);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
@@ -135,7 +137,7 @@ impl HeadFile {
         self.head
     }
 
-    /// Writes it for the first time, if that is not done yet.
+    /// Creates the head, if that is not done yet.
     pub fn ensure(&mut self) -> Result<(), LogError> {
         match self.file {
             Some(_) => Ok(()),
@@ -143,7 +145,7 @@ impl HeadFile {
         }
     }
 
-    /// A new file in the place of whatever is there.
+    /// Creates a new file that replaces any head that exists.
     pub fn replace(&mut self, head: Head) -> Result<(), LogError> {
         let new = self.dir.join("head.new");
         let make = || {
@@ -159,12 +161,12 @@ impl HeadFile {
         Ok(())
     }
 
-    /// After this a segment is the newest, also after a power loss.
+    /// Names a segment as the newest, durably: a power loss does not undo this.
     pub fn begin(&mut self, newest: u32, group: u64) -> Result<(), LogError> {
         self.write(Head { newest, group: group.max(self.head.group), ..self.head })
     }
 
-    /// After this nothing before `oldest` is needed, also after a power loss.
+    /// Declares the segments before `oldest` as no longer needed, durably: a power loss does not undo this.
     pub fn let_go_before(&mut self, oldest: u32, group: u64) -> Result<(), LogError> {
         self.write(Head { oldest, group: group.max(self.head.group), ..self.head })
     }
@@ -182,7 +184,7 @@ impl HeadFile {
         Ok(())
     }
 
-    /// Keeps backups from beginning; `None` while one runs, which needs every segment that there is.
+    /// Prevents backups from starting; `None` while one runs, which needs every existing segment.
     pub fn keep_backups_out(&self) -> Option<NoBackup> {
         let Some(file) = &self.file else { return Some(NoBackup(None)) };
         // The same lock under another descriptor.
@@ -191,7 +193,7 @@ impl HeadFile {
     }
 }
 
-/// As long as this lives no backup begins.
+/// Prevents backups from starting until it is dropped.
 #[derive(Debug)]
 pub struct NoBackup(Option<File>);
 
@@ -203,12 +205,12 @@ impl Drop for NoBackup {
     }
 }
 
-/// Held while a backup runs: no segment is let go meanwhile.
+/// Held while a backup runs: no segment is removed until it is dropped.
 #[derive(Debug)]
 pub struct Pin(#[allow(dead_code, reason = "the lock is held as long as the file is open")] File);
 
 impl Pin {
-    /// Waits for a segment that is being let go just now. `None` in a directory without a head.
+    /// Waits for a removal of a segment that is in progress. `None` in a directory without a head.
     pub fn take(dir: &Path) -> Result<Option<Pin>, LogError> {
         let path = path(dir);
         let file = match File::open(&path) {

@@ -1,9 +1,9 @@
 //! The log on the disk: segments of checksummed groups.
 //!
-//! A *group* is what was written at once; it is there whole or not at all. Segments are filled one after the
-//! other, and each begins with what is known of every queue, so that the oldest can go once the items that
-//! still live in it have been written anew at the end. Files are zero-filled or recycled before they are
-//! used: a sync then has no blocks to allocate, which makes it twice as fast.
+//! A *group* is the unit of writing; after a crash it is there whole or not at all. Segments are filled one
+//! after the other, and each begins with the state of every queue. The oldest can therefore be removed once
+//! the items that still live in it have been rewritten at the end. Files are zero-filled or recycled before
+//! they are used: a sync then has no blocks to allocate, which makes it twice as fast.
 
 pub mod archive;
 pub mod backup;
@@ -25,14 +25,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// When an answer may be given.
+/// The moment at which an answer may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// When the records are on the disk.
+    /// Answers when the records are on the disk.
     Always,
-    /// When they are written; they are on the disk within this time.
+    /// Answers when the records are written; they are on the disk within this time.
     Interval(Duration),
-    /// When they are written.
+    /// Answers when the records are written.
     None,
 }
 
@@ -88,14 +88,14 @@ impl LogError {
         move |source| LogError::Io { what, path, source }
     }
 
-    /// Damage to a file of a data directory.
+    /// Reports damage to a file of a data directory.
     pub fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> LogError {
         let dir = path.parent().unwrap_or(path).to_owned();
         LogError::Damaged { path: path.to_owned(), offset, why: why.into(), dir }
     }
 }
 
-/// How the process exits.
+/// Maps a log error to an exit code.
 impl From<LogError> for Fatal {
     fn from(error: LogError) -> Fatal {
         let exit = match error {

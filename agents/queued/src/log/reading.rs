@@ -1,4 +1,4 @@
-//! Reading a log back into a state: strict about damage and gaps, forgiving about a torn end.
+//! Reads a log back into a state: strict about damage and gaps, tolerant of a torn end.
 
 use super::LogError;
 use super::completeness::Completeness;
@@ -11,19 +11,19 @@ use crate::engine::record::Record;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What a log holds.
+/// The contents of a log.
 #[derive(Debug)]
 pub struct Found {
     pub core: Core,
     /// Bytes of each segment's file.
     pub segments: BTreeMap<u32, u64>,
     pub last: Header,
-    /// Where the next group goes in the last segment.
+    /// The offset of the next group in the last segment.
     pub end: u64,
     /// The checksum of the last group of the last segment, 0 if it has none.
     pub end_checksum: u32,
     pub next_group: u64,
-    /// Bytes of a last group that was never finished, and so never acknowledged.
+    /// Bytes of a last group that was never finished, and therefore never acknowledged.
     pub torn: Option<Torn>,
 }
 
@@ -33,11 +33,11 @@ pub struct Torn {
     pub offset: u64,
 }
 
-/// Something that cannot be read, or is not there.
+/// Something that cannot be read, or is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub path: PathBuf,
-    /// Where in the file, if it is there.
+    /// The offset in the file, if the file exists.
     pub offset: Option<u64>,
     pub why: String,
 }
@@ -52,14 +52,14 @@ impl Damage {
     }
 }
 
-/// Where the segments of a log come from, in their order.
+/// The segments of a log, in their order.
 pub trait Source {
-    /// The directory or file that they are in, for messages.
+    /// The directory or file that holds the segments, for messages.
     fn place(&self) -> &Path;
     fn head(&self) -> Option<Head>;
-    /// The number of the last one.
+    /// The number of the last segment.
     fn last(&self) -> Option<u32>;
-    /// Loads the next one; its number.
+    /// Loads the next segment; returns its number.
     fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<u32>, LogError>;
 }
 
@@ -73,7 +73,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// `None` if there is no log in the directory, or one in which nothing was ever kept.
+    /// Opens the segments of a directory. `None` if it has no log, or one in which nothing was ever kept.
     pub fn of(dir: &Path, head: Option<Head>) -> Result<Option<Files>, LogError> {
         let numbers = segment::list(dir)?;
         if numbers.is_empty() && head.is_none_or(|head| head.newest == 0) {
@@ -112,12 +112,12 @@ impl Source for Files {
 pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<Found>, LogError> {
     let Some(mut files) = Files::of(dir, Head::of(dir)?)? else { return Ok(None) };
     let mut found = read_with(&mut files, memory_bytes_max, seed, |damage| Err(damage.error(dir)))?;
-    // What version 1 did not count.
+    // Version 1 did not count everything.
     found.core.settle_counters();
     Ok(Some(found))
 }
 
-/// Reads all segments; each damage is shown to `on_damage`, which decides whether to go on after it.
+/// Reads all segments. Each damage is passed to `on_damage`, which decides whether to continue.
 pub fn read_with(
     source: &mut impl Source,
     memory_bytes_max: u64,
@@ -136,7 +136,8 @@ pub fn read_with(
         let Some(header) = walk.header(number, &bytes, &mut on_damage)? else { continue };
         let core = core.get_or_insert_with(|| Core::reading(header.epoch, seed));
         core.memory_bytes_max_while_reading = memory_bytes_max;
-        // Only in the last segment may a group be unfinished; in the others the next one says how far it went.
+        // Only the last segment may end in an unfinished group; for the others the next segment says where
+        // they end.
         let is_last = Some(number) == last_number;
         let end = walk.groups(&bytes, &header, is_last, &mut on_damage, |frame, at| {
             apply(core, frame, at, header.number)
@@ -170,7 +171,7 @@ fn apply(core: &mut Core, frame: &Frame<'_>, at: usize, segment: u32) -> Result<
     Ok(())
 }
 
-/// A way through the segments of a log, from group to group.
+/// Walks through the segments of a log, from group to group.
 #[derive(Debug)]
 pub struct Walk {
     place: PathBuf,
@@ -190,7 +191,7 @@ impl Walk {
         Walk { place: place.to_owned(), completeness: Completeness::new(place, head), next_group: None }
     }
 
-    /// The header of the next segment, if it can be read.
+    /// Reads the header of the next segment, if that is possible.
     pub fn header(
         &mut self,
         number: u32,
@@ -216,7 +217,7 @@ impl Walk {
         }
     }
 
-    /// Shows the groups of one segment to `on_group`; returns where they end.
+    /// Passes the groups of one segment to `on_group`; returns where they end.
     pub fn groups(
         &mut self,
         bytes: &[u8],
@@ -248,8 +249,8 @@ impl Walk {
                 end = GroupsEnd { offset: end.offset + frame.bytes(), checksum: frame.checksum };
                 continue;
             }
-            // Nothing more, or a hole? A group after the hole tells, if what is missing had to be on the disk
-            // when it was written.
+            // Either the end or a hole. A group after the hole shows whether the missing ones had to be on
+            // the disk when it was written.
             let Some((found, frame)) = frame::find(bytes, end.offset, header.nonce) else { break };
             if is_last && frame.synced() < next {
                 break;
@@ -266,18 +267,19 @@ impl Walk {
         Ok(end)
     }
 
-    /// What is missing after the last segment.
+    /// Checks for missing groups or segments after the last segment.
     pub fn finish(&self) -> Option<Damage> {
         self.completeness.finish(self.next_group.unwrap_or_default())
     }
 }
 
-/// True if a group was begun after the last whole one. What a recycled file held before carries other nonces.
+/// True if another group was begun after the last whole one. The earlier contents of a recycled file carry
+/// other nonces.
 fn is_torn(bytes: &[u8], end: usize, nonce: u32) -> bool {
     bytes.get(end..end + 4) == Some(&nonce.to_le_bytes()) || frame::find(bytes, end, nonce).is_some()
 }
 
-/// Reads a file into a buffer that is used again.
+/// Reads a file into a reusable buffer.
 pub fn load(path: &Path, bytes: &mut Vec<u8>) -> Result<(), LogError> {
     use std::io::Read;
     bytes.clear();

@@ -1,4 +1,4 @@
-//! `queued repair`: keeps what can be read of a damaged directory, and says what was lost.
+//! `queued repair`: keeps the readable part of a damaged directory, and reports what was lost.
 
 use super::check::{examine, files, no_directory, say};
 use super::directory::Directory;
@@ -17,19 +17,19 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Groups of a repaired log: large enough to be few, small enough for the memory.
+/// Size of a repaired log's groups: large enough to be few, small enough for the memory.
 const GROUP_BYTES: usize = 1 << 20;
-/// Its segments: each is read as a whole.
+/// Size of a repaired log's segments: each is read as a whole.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// Bodies beyond this are read again when they are copied.
+/// Bodies beyond this limit are read again when they are copied.
 const MEMORY_BYTES: u64 = 256 << 20;
 
-/// Writes a new log of all that can be read, and puts the old files aside.
+/// Writes everything readable into a new log, and moves the old files aside.
 pub fn repair(dir: &Path) -> Result<(), Fatal> {
     if !dir.is_dir() {
         return Err(no_directory(dir));
     }
-    // Before anything is written: it may be no directory of ours.
+    // Comes before any write: this may not be a data directory of ours.
     files(dir)?;
     let _directory = Directory::lock(dir)?;
     let mut files = files(dir)?;
@@ -54,8 +54,8 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// The new segments have the numbers after the last; they are complete before the old ones go aside, the oldest first. The
-/// head comes last: without it nothing starts.
+/// Writes the new log. Its segments are numbered after the last old one, and are complete before the old ones
+/// are moved aside, the oldest first. The head comes last: without it the server does not start.
 fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Result<PathBuf, LogError> {
     let known = old.iter().copied().chain(head.map(|head| head.newest)).max();
     let number = known.map_or(1, |last| last.saturating_add(1));
@@ -92,9 +92,9 @@ fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Re
     Ok(aside)
 }
 
-/// Writes groups straight into the files of a new log.
+/// Writes groups directly into the files of a new log.
 struct Copy<'a> {
-    /// Where the old segments are.
+    /// The directory of the old segments.
     old: &'a Path,
     old_files: HashMap<u32, File>,
     new: &'a Path,

@@ -1,4 +1,4 @@
-//! `queued restore`: makes a data directory of a backup.
+//! `queued restore`: makes a data directory from a backup.
 
 use super::archive::{Backup, open};
 use super::check::say;
@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Makes a data directory of a backup. The head comes first: with it nothing starts before all is there.
+/// Makes a data directory from a backup. The head comes first: with it the server does not start before
+/// everything is restored.
 pub fn restore(path: &Path, data: &Path) -> Result<(), Fatal> {
     let mut archive = tar::Archive::new(open(path)?);
     let mut backup = Backup::open(&mut archive, path)?;
@@ -29,7 +30,7 @@ fn refuse_unless_empty(data: &Path) -> Result<(), Fatal> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(LogError::io("list", data)(error).into()),
     };
-    // A new ext4 has this one.
+    // A new ext4 filesystem has this one.
     let is_content =
         |entry: io::Result<std::fs::DirEntry>| entry.map_or(true, |e| e.file_name() != "lost+found");
     if entries.into_iter().any(is_content) {

@@ -1,11 +1,11 @@
-//! A segment's file: its name, its header, how one is made ready.
+//! A segment's file: its name, its header, its preparation.
 //!
 //! ```text
 //! "nodecrew queued\n" | version u32 | nonce u32 | number u32 | checksum u32 | epoch u64 | first group u64
 //!   and since version 2 | nonce of the previous segment u32 | checksum of its last group u32
 //! ```
-//! The last two are 0 in a segment without a predecessor. With them a segment that was exchanged is noticed; which
-//! segments there must be is in the [`super::head`].
+//! The last two are 0 in a segment without a predecessor. They reveal a segment that was exchanged. The
+//! [`super::head`] says which segments must exist.
 
 use super::LogError;
 use kit::disk::still_takes_changes;
@@ -15,9 +15,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Of the segments that are begun now; those of version 1 are read.
+/// The version of new segments; those of version 1 can still be read.
 pub const VERSION: u32 = 2;
-/// Of this version.
+/// Size of a version 2 header.
 pub const HEADER_BYTES: usize = 56;
 const HEADER_BYTES_1: usize = 48;
 const MAGIC: &[u8; 16] = b"nodecrew queued\n";
@@ -30,27 +30,27 @@ pub struct Header {
     pub number: u32,
     /// The first half of every id.
     pub epoch: u64,
-    /// The number of the first group in it.
+    /// The number of the first group in the segment.
     pub first_group: u64,
     pub previous: Option<End>,
 }
 
-/// How a segment ends: what the next one continues.
+/// The end of a segment, which the next one continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// The segment's.
+    /// The segment's nonce.
     pub nonce: u32,
-    /// Of its last group, 0 without one.
+    /// The checksum of its last group; 0 without one.
     pub checksum: u32,
 }
 
 impl Header {
-    /// Of a new segment.
+    /// The header of a new segment.
     pub fn new(number: u32, epoch: u64, first_group: u64, previous: Option<End>) -> Header {
         Header { version: VERSION, nonce: fastrand::u32(1..), number, epoch, first_group, previous }
     }
 
-    /// Bytes before the first group.
+    /// Size of the header: the bytes before the first group.
     pub fn bytes(&self) -> usize {
         if self.version == 1 { HEADER_BYTES_1 } else { HEADER_BYTES }
     }
@@ -92,7 +92,7 @@ impl Header {
         hasher.finalize()
     }
 
-    /// Reads the header of a segment's bytes.
+    /// Reads a segment's header.
     pub fn decode(bytes: &[u8], path: &Path) -> Result<Header, LogError> {
         let damaged = |why: &str| LogError::damaged(path, 0, why);
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
@@ -133,17 +133,17 @@ pub fn name(number: u32) -> String {
     format!("{number:010}.log")
 }
 
-/// The segment that has this name.
+/// The number of the segment with this file name.
 pub fn number_of(name: &str) -> Option<u32> {
     name.strip_suffix(".log").filter(|digits| digits.len() == 10)?.parse().ok()
 }
 
-/// The one file that waits to become a segment.
+/// The path of the file that is ready to become the next segment.
 pub fn spare_path(dir: &Path) -> PathBuf {
     dir.join("spare")
 }
 
-/// The segments of a directory, ascending.
+/// The numbers of a directory's segments, ascending.
 pub fn list(dir: &Path) -> Result<Vec<u32>, LogError> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("list", dir))? {
@@ -154,7 +154,7 @@ pub fn list(dir: &Path) -> Result<Vec<u32>, LogError> {
     Ok(numbers)
 }
 
-/// Makes the spare: a file of zeros that are really on the disk. Half a file is removed again.
+/// Makes the spare: a file of zeros that are really on the disk. An incomplete file is removed again.
 pub fn make_spare(dir: &Path, bytes: u64) -> io::Result<()> {
     let new = dir.join("spare.new");
     let made = fill(&new, bytes).and_then(|()| std::fs::rename(&new, spare_path(dir)));
@@ -166,7 +166,7 @@ pub fn make_spare(dir: &Path, bytes: u64) -> io::Result<()> {
 
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    // Tells at once whether there is room, and keeps the blocks together. Not every filesystem can.
+    // Shows at once whether there is room, and keeps the blocks together. Not every filesystem supports it.
     if let Ok(len) = nix::libc::off_t::try_from(bytes) {
         match fallocate(&file, FallocateFlags::empty(), 0, len) {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}
@@ -178,19 +178,19 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     while left > 0 {
         let now = usize::try_from(left).unwrap_or(FILL_BYTES).min(FILL_BYTES);
         file.write_all(zeros.get(..now).unwrap_or_default())?;
-        // Bit by bit: all of it at once would stand before the pushes' syncs in the disk's queue.
+        // Synced in steps: a single large sync would delay the pushes' syncs in the disk's queue.
         file.sync_data()?;
         left -= now as u64;
     }
     file.sync_all()
 }
 
-/// Whether the spare is there and as large as it should be.
+/// True if the spare exists and has the right size.
 pub fn has_spare(dir: &Path, bytes: u64) -> bool {
     std::fs::metadata(spare_path(dir)).is_ok_and(|meta| meta.len() == bytes)
 }
 
-/// Turns the spare into a segment that is there after a power loss. May be repeated when it failed half-way.
+/// Turns the spare into a segment that survives a power loss. Can be repeated after a failure.
 pub fn begin(dir: &Path, header: &Header) -> io::Result<File> {
     let (spare, path) = (spare_path(dir), path(dir, header.number));
     let half_way = path.exists();
@@ -204,7 +204,7 @@ pub fn begin(dir: &Path, header: &Header) -> io::Result<File> {
     Ok(file)
 }
 
-/// After this the file has its name also after a power loss.
+/// Makes the file's name survive a power loss.
 pub fn sync_name(dir: &Path, file: &File) -> io::Result<()> {
     sync_dir(dir)?;
     still_takes_changes(file)

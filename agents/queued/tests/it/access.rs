@@ -1,4 +1,4 @@
-//! Who may do what: tokens, TLS, the allow-list, bounds on requests; and how the process refuses bad flags.
+//! Access: tokens, TLS, the allow-list, bounds on requests; and the refusal of bad flags.
 
 use crate::daemon::{Queued, Setup};
 use std::io::{Read, Write};
@@ -96,11 +96,11 @@ fn too_large_is_413_before_the_body_is_there_and_slow_or_broken_ones_are_told_ap
     let mut http = daemon.http();
     http.send("POST", "/v1/queues/q/batch", "application/json", item.as_bytes()).unwrap();
     assert_eq!(http.receive().unwrap().expect(413).error(), "too_large");
-    // The lines of a batch are within the limit of an item, the request is not.
+    // Each line of the batch is within the limit of an item, but the request exceeds its own.
     let lines = "x".repeat(1000) + "\n" + &"y".repeat(1000);
     let answer = daemon.post("/v1/queues/q/batch", lines).expect(413).text().to_owned();
     assert!(answer.contains("at most 2000 bytes (--max-request-bytes)"), "{answer}");
-    // Without a length nobody knows beforehand.
+    // Without a length the server cannot refuse in advance.
     let mut stream = TcpStream::connect(daemon.http_address()).unwrap();
     let head = "POST /v1/queues/q/items HTTP/1.1\r\nHost: q\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
     write!(stream, "{head}7d0\r\n{}\r\n0\r\n\r\n", "x".repeat(2000)).unwrap();

@@ -1,4 +1,4 @@
-//! Backups of a running server are as it was at one moment, and come back.
+//! Backups of a running server show one moment, and can be restored.
 
 use crate::completeness::{check, data};
 use crate::daemon::{Queued, Setup};
@@ -16,7 +16,7 @@ fn bodies(daemon: &Queued) -> BTreeSet<String> {
     items.map(|item| item["body"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Restores into a directory of its own, and starts a server there.
+/// Restores into a new directory, and starts a server there.
 fn restored(from: &Setup, backup: &str) -> Queued {
     let new = Setup::new(&FLAGS);
     let target = new.path("data");
@@ -35,7 +35,7 @@ fn a_backup_is_what_was_there_and_comes_back() {
         http.post("/v1/queues/q/items", format!("{n:06}{}", "x".repeat(5000))).expect(201);
     }
     let leased = http.post("/v1/queues/q/lease", "").expect(200).json()["items"][0].clone();
-    // Its answer waits until the lease is written, too.
+    // The answer to this push comes after the lease was written, too.
     http.post("/v1/queues/other/items", "x").expect(201);
     let before = bodies(&daemon);
     let backup = daemon.setup.run_other(&["backup", "data", "--to", "backup.tar"]);
@@ -45,7 +45,7 @@ fn a_backup_is_what_was_there_and_comes_back() {
         exit == Some(0) && said.contains("queue q: 31 items, 0 dead") && said.ends_with("sound\n"),
         "{said}"
     );
-    // What comes later is not in it.
+    // The backup does not hold later items.
     http.post("/v1/queues/q/items", "later").expect(201);
     let new = restored(&daemon.setup, "backup.tar");
     assert_eq!(bodies(&new), before);
@@ -63,7 +63,7 @@ fn a_backup_is_what_was_there_and_comes_back() {
     assert!(stopped.status.success(), "also in the place of an older one, {stopped:?}");
 }
 
-/// Ends the load also when the test fails.
+/// Stops the load, even when the test fails.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -72,7 +72,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Every push that was answered before a backup began is in it.
+/// A backup holds every push that was answered before it began.
 #[test]
 fn backups_under_load_are_complete() {
     let daemon = Queued::start(&FLAGS);
@@ -141,9 +141,9 @@ fn a_cut_or_changed_backup_is_refused() {
     let whole = std::fs::read(daemon.setup.path("whole")).unwrap();
     let mut random = fastrand::Rng::with_seed(5);
     let mut flipped = whole.clone();
-    // In the middle of an item.
+    // Flips a bit in the middle of an item.
     flipped[whole.len() / 2] ^= 1;
-    // The archive's end is two blocks of zeros, and what fills up the last entry.
+    // The archive ends with two blocks of zeros, after the padding of the last entry.
     let cuts = (0..20).map(|_| whole[..random.usize(0..whole.len() - 2048)].to_vec());
     for (at, bad) in cuts.chain([flipped, b"hello".to_vec(), Vec::new()]).enumerate() {
         daemon.setup.write("bad", &bad);

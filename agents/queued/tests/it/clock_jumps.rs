@@ -1,4 +1,4 @@
-//! A wall clock that is wrong, or that is set: leases and delays last as long as they should.
+//! Leases and delays last as long as they should, with a wall clock that is wrong or is set.
 
 use crate::daemon::Setup;
 use serde_json::json;
@@ -19,16 +19,16 @@ fn a_clock_that_is_set_ends_no_lease_and_keeps_none() {
     let long = http.post("/v1/queues/q/lease", r#"{"lease_ms":3600000}"#).expect(200).json();
     let short = http.post("/v1/queues/q/lease", r#"{"lease_ms":200}"#).expect(200).json();
     assert_eq!((&long["items"][0]["body"], &short["items"][0]["body"]), (&json!("long"), &json!("short")));
-    // Ten years on, then back before everything: only the short lease ends, and at once.
+    // Ten years forward, then back before the start: only the short lease ends, and at once.
     clock.set("+14y");
     let again = http.post("/v1/queues/q/lease", r#"{"lease_ms":200,"wait_ms":60000}"#).expect(200).json();
     assert_eq!((&again["items"][0]["body"], &again["items"][0]["attempt"]), (&json!("short"), &json!(2)));
     clock.set("-1y");
     let again = http.post("/v1/queues/q/lease", r#"{"lease_ms":200,"wait_ms":60000}"#).expect(200).json();
     assert_eq!((&again["items"][0]["body"], &again["items"][0]["attempt"]), (&json!("short"), &json!(3)));
-    // Leases do not wait for the disk; behind a push that was answered, this one is there.
+    // Leases do not wait for the disk, but this one is written before a later push is answered.
     http.post("/v1/queues/other/items", "x").expect(201);
-    // Nor does it last until then, when the server starts with the clock as it is now.
+    // Nor does the short lease last longer after a restart with the clock as it is now.
     daemon.kill9();
     daemon.restart();
     let http = &mut daemon.http();

@@ -1,4 +1,4 @@
-//! A data directory from which something was taken away is refused, and says what is missing.
+//! A data directory from which something was removed is refused, with a message that names the missing part.
 
 use crate::daemon::{Queued, Setup};
 use nix::sys::signal::Signal;
@@ -17,7 +17,7 @@ pub(crate) fn data(daemon: &Queued) -> PathBuf {
     daemon.setup.path("data")
 }
 
-/// Twenty items of 17 KB, three in a segment, and a server that has ended.
+/// Twenty items of 17 KB, three per segment, and a server that has ended.
 fn written() -> Queued {
     let daemon = Queued::start(&FLAGS);
     let http = &mut daemon.http();
@@ -43,7 +43,7 @@ fn remove(daemon: &Queued, numbers: &[u32]) {
     }
 }
 
-/// The start is refused with this, and check says it, too.
+/// Checks that the start is refused for this reason, and that `queued check` reports it, too.
 fn is_refused(daemon: &Queued, why: &str) {
     let refused = daemon.setup.run();
     let error = said(&refused);
@@ -106,7 +106,7 @@ fn an_exchanged_segment_is_named() {
     let daemon = written();
     let path = segment::path(&data(&daemon), 2);
     let mut bytes = std::fs::read(&path).unwrap();
-    // The same groups under another name, as a second log that began alike would have them.
+    // The same groups under another name, like a second log with the same beginning.
     let header = Header::decode(&bytes, &path).unwrap();
     let other = Header { nonce: header.nonce ^ 1, ..header };
     let mut at = header.bytes();
@@ -127,7 +127,7 @@ fn the_newest_segment_as_it_was_earlier_is_noticed() {
     let early = std::fs::read(&path).unwrap();
     daemon.post("/v1/queues/q/items", "second").expect(201);
     daemon.kill9();
-    // The start after this names what it found in the head.
+    // The next start compares the segments with what this start writes to the head.
     daemon.restart();
     daemon.kill9();
     std::fs::write(&path, early).unwrap();
@@ -185,7 +185,7 @@ fn a_drain_is_counted_also_after_its_segments_are_gone() {
     assert_eq!(check(&daemon.setup, "data").0, Some(0));
 }
 
-/// A segment as version 1 wrote it.
+/// Writes a segment in the format of version 1.
 fn version_1(dir: &Path, number: u32, group: u64, records: &[Record<'_>]) {
     let header = Header { version: 1, ..Header::new(number, 7, group, None) };
     let mut bytes = vec![0; frame::HEADER_BYTES];
@@ -256,13 +256,13 @@ pub(crate) fn copy_files(from: &Path, to: &Path, which: impl Fn(&str) -> bool) {
     for entry in std::fs::read_dir(from).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if which(&name) {
-            // The server may have taken it away since then.
+            // The server may have removed it since then.
             let _ = std::fs::copy(from.join(&name), to.join(&name));
         }
     }
 }
 
-/// The log moves on while it is copied: what was copied first fits to nothing that is copied later.
+/// The log changes while it is copied: files copied early do not fit files copied later.
 #[test]
 fn a_slow_copy_of_a_running_directory_is_never_sound() {
     for head_first in [true, false] {

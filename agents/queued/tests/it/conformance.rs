@@ -1,4 +1,4 @@
-//! What every engine has to do, whichever it is; a further one only adds its line at the end.
+//! The tests that every engine must pass; a new engine only adds its line at the end.
 
 use kit::daemon::Context;
 use kit::stop::Stop;
@@ -64,7 +64,7 @@ async fn a_lease_that_was_lost_is_good_for_nothing(engine: impl Engine) {
     engine.push("q", vec![item("a")], false).await.unwrap();
     let short = LeaseRequest { lease_ms: Some(100), ..up_to(1) };
     let first = engine.lease("q", short).await.unwrap().items.remove(0);
-    // It expires, rests, and is leased again.
+    // The item expires, is delayed, and is leased again.
     let wait = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
     let second = engine.lease("q", wait).await.unwrap().items.remove(0);
     assert_eq!((second.id, second.attempt), (first.id, 2));
@@ -100,7 +100,7 @@ async fn an_item_rests_dies_and_is_redriven(engine: impl Engine) {
     assert_eq!(engine.delete_dead("q", None).await.unwrap(), 1);
 }
 
-/// Leases the one item of a queue whose items have one attempt, and fails it.
+/// Leases and fails the only item of a queue whose items have one attempt.
 async fn fail_one(engine: &impl Engine) {
     let item = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     assert_eq!(engine.settle("q", end(&item, nack(None))).await.unwrap(), [Settled::Dead]);
@@ -165,7 +165,7 @@ async fn paused_queue_leases_nothing_until_resumed(engine: impl Engine) {
     let request = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
     let waiting = tokio::spawn(lease_from(engine.clone(), request));
     wait_after(&engine, 1, |_| ()).await;
-    // What goes on: pushes, and the ends of leases.
+    // Still allowed: pushes and settlements.
     engine.push("q", vec![item("c")], false).await.unwrap();
     assert_eq!(engine.settle("q", end(&held, Wish::Ack)).await.unwrap(), [Settled::Done]);
     let view = engine.queue("q").await.unwrap();
@@ -239,7 +239,7 @@ async fn pushes_with_the_same_key_are_one_item(engine: impl Engine) {
         engine.push("q", vec![keyed("a", "k"), keyed("b", "k"), keyed("c", "l")], true).await.unwrap();
     assert_eq!(first.iter().map(|(_, duplicate)| *duplicate).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(first[0].0, first[1].0);
-    // Also when the queue is sealed, and when the item is done.
+    // Holds when the queue is sealed, and when the item is done, too.
     let again = engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
     assert_eq!(again, [(first[0].0, true)]);
     let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
@@ -262,7 +262,7 @@ async fn bounds_are_kept_and_a_batch_is_whole(engine: impl Engine) {
 
 async fn refused_pushes_hold_up_no_later_one(engine: impl Engine) {
     engine.seal("sealed", true).await.unwrap();
-    // With its reserve, a segment has room for one of them.
+    // Besides its reserve, a segment has room for one of these.
     let large = || vec![item(&"x".repeat(50_000))];
     for _ in 0..5 {
         engine.push("q", large(), false).await.unwrap();
@@ -307,7 +307,7 @@ async fn a_wait_that_was_given_up_costs_nothing(engine: impl Engine) {
     for _ in 0..20 {
         let waiting = tokio::spawn(lease_from(engine.clone(), request.clone()));
         wait_after(&engine, 1, |_| ()).await;
-        // The item and the end of the wait meet.
+        // The item arrives at the moment at which the wait ends.
         let push = engine.push("q", vec![item("a")], false);
         waiting.abort();
         push.await.unwrap();
@@ -348,7 +348,7 @@ async fn queues_are_listed_drained_deleted(engine: impl Engine) {
     assert!(delayed[0].due_ms.is_some_and(|due_ms| due_ms > 0));
 }
 
-/// Runs the suite, each test on an engine of its own.
+/// Runs the suite, each test on a fresh engine.
 macro_rules! suite {
     ($module:ident, $with:expr, $($test:ident),* $(,)?) => {
         mod $module {

@@ -1,4 +1,4 @@
-//! SIGKILL in the middle of everything, dozens of times, with real producers and workers.
+//! SIGKILL at arbitrary moments, dozens of times, with real producers and workers.
 
 use crate::daemon::Queued;
 use crate::http::{Answer, Http};
@@ -13,7 +13,7 @@ const KILLS: u64 = 30;
 const PRODUCERS: usize = 3;
 const WORKERS: usize = 6;
 
-/// What the clients were told, and what they saw.
+/// The answers that clients got, and the items that they saw.
 #[derive(Default)]
 struct History {
     /// Keys whose push was answered, with the id.
@@ -31,7 +31,7 @@ struct Test {
 }
 
 impl Test {
-    /// One call on a connection that is made anew when the server was killed.
+    /// Makes one call, and reconnects if the server was killed.
     fn call(&self, http: &mut Option<Http>, path: &str, body: &Value) -> Option<Answer> {
         let address = *self.address.lock().unwrap();
         let mut connection = http.take().or_else(|| Http::try_connect(address))?;
@@ -64,7 +64,7 @@ impl Test {
             let done_before = self.history.lock().unwrap().done.clone();
             let wish = json!({"max": 3, "wait_ms": 200, "lease_ms": 300, "ack": ack});
             let Some(answer) = self.call(&mut http, "/v1/queues/q/lease", &wish) else {
-                // Nobody knows whether the acks arrived; their leases will tell.
+                // The acks may or may not have arrived; their leases will show it.
                 ack.clear();
                 continue;
             };
@@ -167,7 +167,7 @@ fn what_was_answered_is_there_after_sigkill() {
     assert_eq!((again["id"].clone(), again["duplicate"].clone()), (one["id"].clone(), json!(true)));
     let held = http.get("/v1/queues/q/items?state=leased").json()["items"][0].clone();
     assert_eq!((&held["id"], &held["worker"], &held["attempts"]), (&two["id"], &json!("w"), &json!(1)));
-    // The lease of before is still good, and one that was acked is not.
+    // The lease from before the crash is still valid; the lease of an acked item is not.
     let stale = json!({"id": one["id"], "token": one["token"]}).to_string();
     assert_eq!(http.post("/v1/queues/q/ack", stale).expect(409).error(), "lost");
     http.post("/v1/queues/q/ack", json!({"id": two["id"], "token": two["token"]}).to_string()).expect(200);
@@ -192,7 +192,7 @@ fn an_orderly_stop_keeps_everything_whatever_the_durability() {
 fn the_log_stays_about_twice_as_large_as_what_lives_in_it() {
     let mut daemon = Queued::start(&["--segment-bytes", "64KiB", "--durability", "none"]);
     let http = &mut daemon.http();
-    // Forty segments go through, while a hundred items stay, at the head and at the end.
+    // Forty segments are filled and removed, while a hundred items stay, at the head and at the end.
     let body = "x".repeat(1000);
     http.post("/v1/queues/old/batch", [body.as_str(); 50].join("\n")).expect(201);
     for round in 0..50 {

@@ -1,4 +1,4 @@
-//! Ten thousand clients, clients that break off at every step, and a process that has no descriptor left.
+//! Ten thousand clients, clients that disconnect at every step, and a process without free file descriptors.
 
 use crate::daemon::{Queued, Setup};
 use crate::http::Http;
@@ -13,7 +13,7 @@ use trial::{connect_from, descriptors_for, wait_until};
 const MIB: u64 = 1 << 20;
 const CROWD: usize = 10_000;
 
-/// Pushes, leases and acks so many items; each answer must be the right one.
+/// Pushes, leases and acks this many items; each answer must be the right one.
 fn cycles(http: &mut Http, queue: &str, count: usize) {
     for number in 0..count {
         http.post(&format!("/v1/queues/{queue}/items"), number.to_string()).expect(201);
@@ -30,7 +30,7 @@ fn ten_thousand_workers_wait_in_bounded_memory_while_others_work_and_all_are_tol
     let crowd = descriptors_for(CROWD);
     let daemon = Queued::start(&["--max-connections", "10100", "--line", "none", "--durability", "none"]);
     let http = &mut daemon.http();
-    // Somebody works on the last item while all the others wait.
+    // One worker holds the last item while all the others wait.
     http.post("/v1/queues/crowd/items", "the last").expect(201);
     let last = http.post("/v1/queues/crowd/lease", r#"{"lease_ms":3600000}"#).expect(200).json();
     let empty = daemon.memory_bytes("VmRSS");
@@ -123,7 +123,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
     wait_until("nothing can be accepted", || daemon.says("cannot accept HTTP connections"));
     let enough = AtomicBool::new(false);
     let kept = std::thread::scope(|scope| {
-        // A log file cannot be opened either: then a push is refused, or waits for its answer.
+        // A log file cannot be opened either: a push is then refused, or waits for its answer.
         let pushing = scope.spawn(|| {
             let mut kept = 0;
             while !enough.load(Ordering::Relaxed) {

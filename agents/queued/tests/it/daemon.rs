@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::process::Command;
 use trial::{DEADLINE, Process, metric};
 
-/// What a daemon is going to be started with.
+/// The flags, files and environment of a daemon that is not started yet.
 pub(crate) struct Setup(trial::Setup);
 
 impl Deref for Setup {
@@ -28,7 +28,7 @@ impl Setup {
                 ("line", ANY_PORT),
                 ("log-format", "json"),
                 ("data", "data"),
-                // Small log files, so that tests see them change.
+                // Small log files, so that tests see several of them.
                 ("segment-bytes", "256KiB"),
             ],
         );
@@ -41,7 +41,7 @@ impl Setup {
         self.start_with(command)
     }
 
-    /// The same by another way to start it.
+    /// Starts the daemon with another command.
     pub(crate) fn start_with(self, mut command: Command) -> Queued {
         Queued { setup: self, process: Process::start_ready(&mut command) }
     }
@@ -66,7 +66,7 @@ impl Queued {
         Setup::new(arguments).start()
     }
 
-    /// The same once more, on the same files.
+    /// Starts the daemon again, on the same files.
     pub(crate) fn restart(&mut self) {
         assert!(self.process.is_over(), "still running");
         self.process = Process::start_ready(&mut self.setup.command());
@@ -92,7 +92,7 @@ impl Queued {
         self.http().post(path, body)
     }
 
-    /// What a line client gets that reads to the end.
+    /// Returns the bytes that a line client gets when it reads to the end.
     pub(crate) fn line(&self) -> String {
         let mut stream = TcpStream::connect(self.line_address()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -101,7 +101,7 @@ impl Queued {
         text
     }
 
-    /// A metric's value by name and labels as on the page, without the agent's prefix; 0 when it is not there.
+    /// A metric's value by name and labels as on the page, without the agent's prefix; 0 if it is absent.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").expect(200);
         metric(page.text(), &format!("queued_{name}"))

@@ -1,4 +1,5 @@
-//! Torn ends are cut and said; damage in the middle is an error that names file and offset; nothing is skipped.
+//! Torn ends are cut and reported; damage in the middle is an error that names file and offset; nothing is
+//! skipped.
 
 use crate::daemon::{Queued, Setup};
 use queued::engine::item::State;
@@ -6,7 +7,7 @@ use queued::log::reading::{self, Found};
 use queued::log::{LogError, frame, segment};
 use std::path::{Path, PathBuf};
 
-/// A log of three segments with a hundred groups, written by the daemon and left by SIGKILL.
+/// Writes a log of three segments with a hundred groups, left by SIGKILL.
 fn written() -> (Queued, PathBuf) {
     let daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     let http = &mut daemon.http();
@@ -32,7 +33,7 @@ fn expected(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{n:03}")).collect()
 }
 
-/// Where the groups of a segment begin, and where they end.
+/// The offsets at which the groups of a segment begin, and the end of the last one.
 fn groups(bytes: &[u8], path: &Path) -> Vec<usize> {
     let nonce = segment::Header::decode(bytes, path).unwrap().nonce;
     let mut at = vec![segment::HEADER_BYTES];
@@ -68,7 +69,7 @@ fn no_flipped_bit_goes_unnoticed_anywhere() {
             }
             Err(LogError::Version { path: named, .. }) => assert_eq!(named, path),
             Err(other) => panic!("byte {at}: {other}"),
-            // The very last group cannot be told from one that was never finished.
+            // A damaged last group cannot be distinguished from one that was never finished.
             Ok(found) => {
                 assert!(is_last && at >= last_group, "byte {at} of segment {number} went unnoticed");
                 assert_eq!(items(&found), expected(99));
@@ -89,7 +90,7 @@ fn a_torn_end_is_cut_at_the_last_whole_group() {
     for _ in 0..100 {
         let cut = random.usize(ends[0]..ends[ends.len() - 1]);
         let kept = ends.iter().filter(|end| **end <= cut).count() - 1;
-        // Cut short, and filled up with zeros as a file that was made ready is.
+        // Cuts the file, and fills it with zeros as a prepared file is.
         let mut torn = sound[..cut].to_vec();
         if random.bool() {
             torn.resize(sound.len(), 0);

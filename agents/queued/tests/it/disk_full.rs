@@ -1,4 +1,4 @@
-//! The disk is full: pushes get 507, acks, leases and reads go on, and it recovers by itself.
+//! On a full disk pushes get 507, acks, leases and reads continue, and the server recovers by itself.
 
 use crate::daemon::Queued;
 use crate::http::Http;
@@ -6,8 +6,8 @@ use nix::sys::resource::Resource;
 use serde_json::json;
 use trial::wait_until;
 
-/// No further log file can be made, those that are there can be written: what a full disk is like for files that
-/// were made ready.
+/// With this limit no new log file can be made, but existing ones can be written. A full disk has the same
+/// effect on prepared files.
 const JUST_TOO_SMALL: u64 = 256 * 1024 - 1;
 
 fn fill(http: &mut Http) -> u64 {
@@ -45,7 +45,7 @@ fn pushes_are_refused_and_everything_else_goes_on() {
     assert_eq!(http.get("/v1/queues/q").expect(200).json()["ready"], pushed);
     assert_eq!(daemon.get("/ready").status, 200, "workers must still find it");
     work_off(http, pushed - 5);
-    // What was acked gave its file back.
+    // The acked items have freed a file.
     wait_until("there is room again", || http.post("/v1/queues/q/items", "again").status == 201);
     daemon.kill9();
     daemon.restart();

@@ -1,4 +1,5 @@
-//! The data directory is removed, moved or replaced under a running server: it promises nothing more until it is back.
+//! The data directory is removed, moved or replaced under a running server: the server confirms nothing more
+//! until it is back.
 
 use crate::completeness::data;
 use crate::daemon::{Queued, Setup};
@@ -20,7 +21,7 @@ fn removed_under_an_idle_server_it_is_noticed_without_a_push() {
     std::fs::remove_dir_all(data(&daemon)).unwrap();
     is_not_ready(&daemon, "does not lead to the directory that was opened");
     assert!(daemon.metric("write_errors_total") > 0.0);
-    // A directory of this name is not that directory.
+    // A new directory with the same name does not count.
     std::fs::create_dir(data(&daemon)).unwrap();
     is_not_ready(&daemon, "does not lead to the directory that was opened");
 }

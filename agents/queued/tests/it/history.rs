@@ -1,5 +1,5 @@
-//! Thousands of seeded histories in virtual time: producers, workers that crash, leases that expire, a server that
-//! loses its power in the middle; and what must hold whatever happens.
+//! Thousands of seeded histories in virtual time, and what must hold in all of them: producers, workers that
+//! crash, leases that expire, a server that loses power at any moment.
 
 use queued::engine::contract::{Limits, NewItem};
 use queued::engine::core::{Core, Journal, LeaseTerms, NackTerms, Turn};
@@ -44,15 +44,15 @@ struct World {
     /// Pushes in the pending group, and those that were acknowledged.
     unanswered_pushes: Vec<ItemId>,
     kept: BTreeSet<ItemId>,
-    /// Acks likewise.
+    /// Acks in the pending group, and those that were acknowledged.
     unanswered_acks: Vec<ItemId>,
     done: BTreeSet<ItemId>,
-    /// What the workers hold, or believe to hold.
+    /// The leases that workers hold, or believe to hold.
     held: Vec<(ItemId, Token)>,
-    /// Leases counted for each item, on the disk and now.
+    /// Counted leases of each item, on the disk and now.
     attempts: BTreeMap<ItemId, u32>,
     attempts_kept: BTreeMap<ItemId, u32>,
-    /// The last item that was leased for the first time.
+    /// The newest item that was leased for the first time.
     newest: u64,
     max_attempts: u32,
 }
@@ -98,7 +98,8 @@ impl World {
         self.attempts_kept = self.attempts.clone();
     }
 
-    /// The power is lost: the pending group may have made it or not, but nobody was answered.
+    /// Simulates a power loss: the pending group may or may not be on the disk, but no request in it was
+    /// answered.
     fn crash(&mut self) {
         if self.random.bool() {
             let group = std::mem::take(&mut self.disk.pending);
@@ -142,7 +143,8 @@ impl World {
             }
             self.held.push((item.id, item.token));
         }
-        // First in, first out: whatever is ready now was pushed later than what was leased for the first time.
+        // First in, first out: an item that is ready for its first lease was pushed later than every item
+        // leased before.
         let ready = self.core.queue("q").unwrap().next_ready();
         let first = ready.filter(|number| !self.attempts.contains_key(&self.core.id(*number)));
         assert!(
@@ -177,7 +179,7 @@ impl World {
                 let extended = self.turn(|core, turn| core.extend("q", id, token, Some(1000), turn));
                 self.held.extend(extended.map(|_| (id, token)));
             }
-            // The worker is gone without a word.
+            // The worker crashes silently.
             _ => {}
         }
     }
@@ -187,7 +189,7 @@ impl World {
         while self.turn(|core, turn| core.tick(3, turn)) {}
     }
 
-    /// Workers without faults finish the rest; then everything is accounted for.
+    /// Lets workers without faults finish the rest; then every item must be accounted for.
     fn finish(&mut self) {
         self.commit();
         while self.core.queue("q").is_ok_and(|queue| queue.backlog() > 0) {

@@ -1,4 +1,4 @@
-//! A plain HTTP client: what is on the wire is what the tests look at.
+//! A plain HTTP client, so that tests see the bytes on the wire.
 
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -32,11 +32,11 @@ impl Answer {
     }
 }
 
-/// One connection, kept alive.
+/// One keep-alive connection.
 #[derive(Debug)]
 pub(crate) struct Http {
     stream: BufReader<TcpStream>,
-    /// The requests that have no answer yet.
+    /// The requests without an answer so far.
     asked: VecDeque<(String, String)>,
     pub(crate) token: Option<String>,
 }
@@ -53,7 +53,7 @@ impl Http {
         Http { stream: BufReader::new(stream), asked: VecDeque::new(), token: None }
     }
 
-    /// For servers that may be gone.
+    /// Connects to a server that may be gone.
     pub(crate) fn try_connect(address: SocketAddr) -> Option<Http> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).ok()?;
@@ -114,7 +114,7 @@ impl Http {
         self.call("POST", path, body)
     }
 
-    /// The next piece of what never ends.
+    /// Reads the next piece of an endless answer.
     pub(crate) fn read_some(&mut self) -> String {
         let piece = self.stream.fill_buf().unwrap();
         let text = String::from_utf8_lossy(piece).into_owned();

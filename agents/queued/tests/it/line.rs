@@ -1,4 +1,4 @@
-//! The line door: an item is taken only by a client that read it and closed in order.
+//! The line door: an item counts as taken only if the client read it and closed in order.
 
 use crate::daemon::Queued;
 use nix::sys::signal::Signal;
@@ -51,7 +51,7 @@ fn a_client_that_is_gone_before_it_read_leaves_the_item() {
     // A TCP probe: connects and closes.
     drop(TcpStream::connect(daemon.line_address()).unwrap());
     wait_until("the item is back", || returned(&daemon) == 1);
-    // Half-closes and is gone, all before the server looks.
+    // Half-closes and disconnects, all before the server looks.
     daemon.freeze();
     let stream = TcpStream::connect(daemon.line_address()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -59,7 +59,7 @@ fn a_client_that_is_gone_before_it_read_leaves_the_item() {
     drop(stream);
     daemon.signal(Signal::SIGCONT);
     wait_until("the item is back again", || returned(&daemon) == 2);
-    // Receives, does not read, closes: TCP says so by a reset.
+    // Receives, does not read, closes: TCP shows this by a reset.
     let stream = TcpStream::connect(daemon.line_address()).unwrap();
     let mut peeked = [0; 3];
     while stream.peek(&mut peeked).unwrap() < 3 {}
@@ -112,7 +112,7 @@ fn a_count_goes_on_after_sigkill_and_gives_again_what_was_not_taken() {
     let mut two = [0; 2];
     held.read_exact(&mut two).unwrap();
     assert_eq!(&two, b"43");
-    // Whatever was before this is on the disk when it is answered: also that 43 is leased.
+    // When this push is answered, all earlier changes are on the disk, including the lease of 43.
     daemon.post("/v1/queues/other/items", "x").expect(201);
     daemon.kill9();
     daemon.restart();

@@ -1,9 +1,9 @@
-//! Very many queues: what is repeated of them in each segment does not outgrow what they are for.
+//! Very many queues: the state repeated in each segment does not outgrow the items.
 
 use crate::completeness::copy_files;
 use crate::daemon::{Queued, Setup};
 
-/// As long as names can be.
+/// A queue name of the maximum length.
 fn name(n: u32) -> String {
     format!("{n:05}{}", "n".repeat(120))
 }
@@ -30,7 +30,7 @@ fn queues_beyond_a_quarter_of_a_segment_are_refused_with_the_way_out() {
     daemon.post(&format!("/v1/queues/{}/items", name(made + 1)), "x").expect(429);
 }
 
-/// They may have been made with longer segments.
+/// The queues may have been created while segments were longer.
 #[test]
 fn pushes_to_too_many_queues_write_no_checkpoint_each() {
     let daemon = Queued::start(&["--segment-bytes", "4MiB", "--max-queues", "100000"]);
@@ -46,7 +46,7 @@ fn pushes_to_too_many_queues_write_no_checkpoint_each() {
         http.post(&format!("/v1/queues/{}/items", name(7)), "x".repeat(1000)).expect(201);
     }
     let written = daemon.metric("written_bytes_total") - before;
-    // Items of 200 KB and a few checkpoints of some 200 KB; one for each push would be 40 MB.
+    // Items of 200 KB and a few checkpoints of some 200 KB; one checkpoint per push would be 40 MB.
     assert!(written < 1_500_000.0, "{written} bytes for 200 items of 1000");
     daemon.kill9();
     daemon.restart();

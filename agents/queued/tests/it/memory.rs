@@ -1,4 +1,4 @@
-//! The memory for items is bounded, however many of them wait.
+//! The memory for items is bounded, whatever the number of waiting items.
 
 use crate::daemon::Queued;
 use crate::http::Http;
@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 #[test]
 fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
     let bound = 16 * MIB;
-    // For what is on its way: requests, groups, and a log file that is read.
+    // Room for data in transit: requests, groups, and a log file that is read.
     let slack = 32 * MIB;
     let flags = ["--max-memory", "16MiB", "--segment-bytes", "4MiB", "--durability", "none"];
     let mut daemon = Queued::start(&flags);
@@ -31,7 +31,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
     assert!(items * 16 * 1024 > 11 * bound, "{items} are left");
     let most = daemon.memory_bytes("VmHWM");
     assert!(most < empty + bound + slack, "{most} bytes after the restart, {empty} before");
-    // From the head in memory far into what is on the disk only.
+    // Reads from the head in memory far into the items that are on the disk only.
     let (http, mut held) = (&mut daemon.http(), json!([]));
     for _ in 0..items / 2 / 50 {
         let wish = json!({"max": 50, "ack": held});
@@ -145,8 +145,8 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
     http.post("/v1/queues/q/items", "small").expect(201);
     http.post("/memq/server/queues/w/dequeue", "").expect(200);
     let before = daemon.memory_bytes("VmRSS");
-    // 40 × 8 MiB of listings, as much of leases and dequeued messages, of which nobody reads a byte; they are there all at
-    // once.
+    // 40 × 8 MiB of listings, and the same of leases and of dequeued messages. Their clients read nothing,
+    // and all are connected at once.
     daemon.freeze();
     let mut silent = Vec::new();
     for _ in 0..40 {
@@ -161,7 +161,7 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
         }
     }
     daemon.signal(Signal::SIGCONT);
-    // Whoever reads is answered, in the worst case with the request to come back.
+    // Clients that read are answered, in the worst case with the request to come back.
     for _ in 0..50 {
         http.post("/v1/queues/other/items", "y").expect(201);
         http.post("/v1/queues/other/lease", "").expect(200);
@@ -170,7 +170,7 @@ fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
     assert!(refused.contains("too many long answers are still being read"), "{refused}");
     let most = daemon.memory_bytes("VmHWM");
     println!("{before} bytes before, {most} at most");
-    // The room, the answers that are being made, and what the items themselves may take.
+    // The room, the answers that are being made, and the limit on the items themselves.
     assert!(most < before + (64 + 16 + 32) * MIB, "{most} bytes, {before} before");
     drop(silent);
     wait_until("the room is free again", || daemon.get("/v1/queues/q/items?limit=8").status == 200);

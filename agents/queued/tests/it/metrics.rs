@@ -1,4 +1,4 @@
-//! Every metric is documented, and really moves.
+//! Every metric is documented, and really changes.
 
 use crate::daemon::Queued;
 use serde_json::json;
@@ -8,7 +8,7 @@ use trial::wait_until;
 
 const README: &str = include_str!("../../README.md");
 
-/// The names on the page, without the agent's prefix and the endings that the format adds.
+/// The names on the page, without the agent's prefix and the suffixes that the format adds.
 fn names(daemon: &Queued) -> BTreeSet<String> {
     let page = daemon.get("/metrics").expect(200);
     let types = page.text().lines().filter_map(|line| line.strip_prefix("# TYPE queued_")?.split(' ').next());
@@ -18,7 +18,7 @@ fn names(daemon: &Queued) -> BTreeSet<String> {
 #[test]
 fn every_metric_is_documented_and_every_documented_one_exists() {
     let daemon = Queued::start(&["--data", "memory"]);
-    // Families are on the page once they have a member.
+    // Families appear on the page once they have a member.
     daemon.get("/v1/queues").expect(200);
     assert_eq!(daemon.line(), "");
     let table = README.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();

@@ -1,4 +1,4 @@
-//! openapi.json and the server say the same: every path, every method, and in all tests every status.
+//! openapi.json and the server agree: on every path, every method, and every status seen in any test.
 
 use crate::daemon::Queued;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../openapi.json")).unwrap());
 
-/// The documented path that a request's path is an instance of.
+/// The documented path that matches a request's path.
 fn template(path: &str) -> Option<&'static str> {
     let path = path.split('?').next().unwrap();
     let parts: Vec<&str> = path.split('/').collect();
@@ -19,7 +19,7 @@ fn template(path: &str) -> Option<&'static str> {
     DOCUMENT["paths"].as_object().unwrap().keys().find(fits).map(String::as_str)
 }
 
-/// Called with every answer that any test gets.
+/// Checks the status of an answer; called with every answer in every test.
 pub(crate) fn check_status(method: &str, path: &str, status: u16) {
     let Some(template) = template(path) else { return };
     let responses = &DOCUMENT["paths"][template][method.to_lowercase()]["responses"];
@@ -40,7 +40,7 @@ fn every_route_is_documented_and_every_documented_path_is_a_route() {
     for source in sources {
         for call in source.split(".route(").skip(1) {
             let literal = call.split('"').nth(1).unwrap();
-            // One route only answers for an empty name.
+            // This route only answers requests with an empty name.
             if !literal.ends_with("/queues/") {
                 routes.insert(literal.to_owned());
             }
@@ -54,7 +54,7 @@ fn every_route_is_documented_and_every_documented_path_is_a_route() {
 fn every_documented_method_is_there_and_no_other() {
     let daemon = Queued::start(&["--data", "memory"]);
     for (path, methods) in DOCUMENT["paths"].as_object().unwrap() {
-        // A stream has no end to wait for; its own test reads it.
+        // A stream never ends; its own test reads it.
         if path == "/v1/events" {
             continue;
         }
@@ -79,7 +79,7 @@ fn the_document_refers_only_to_what_it_defines() {
     }
 }
 
-/// Thousands of requests that the document allows or forbids.
+/// Sends thousands of requests that the document allows or forbids.
 #[test]
 #[ignore = "needs schemathesis: just test-programs"]
 fn schemathesis_finds_nothing() {

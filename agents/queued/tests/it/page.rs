@@ -1,4 +1,4 @@
-//! What the page at `/` stands on: its files, items whose bodies are cut, a bound on event streams.
+//! The parts that the page at `/` relies on: its files, items whose bodies are cut, a bound on event streams.
 
 use crate::daemon::Queued;
 use crate::http::Http;

@@ -268,7 +268,7 @@ fn while_it_drains_work_can_be_finished_but_not_begun() {
     let http = &mut daemon.http();
     http.post("/v1/queues/q/batch", "a\nb").expect(201);
     let item = held(&lease(http, &json!({}))["items"][0]);
-    // One request keeps the connection open over the beginning of the drain.
+    // A waiting request keeps the connection open when the drain begins.
     let mut open = daemon.http();
     open.send("POST", "/v1/queues/w/lease", "", br#"{"wait_ms":60000}"#).unwrap();
     http.call("PUT", "/v1/queues/w", "").expect(201);
@@ -303,7 +303,7 @@ fn a_request_that_goes_past_the_router_gets_the_answer_that_the_router_gives() {
         ("ack", "", b"\xff"),
     ];
     for (step, content_type, body) in requests {
-        // The router alone decodes, and it alone reads a query.
+        // Only the router decodes paths and reads queries.
         let [direct, decoded, asked] = ["q/STEP", "%71/STEP", "q/STEP?"].map(|path| {
             let path = format!("/v1/queues/{}", path.replace("STEP", step));
             http.send("POST", &path, content_type, body).unwrap();
@@ -311,7 +311,7 @@ fn a_request_that_goes_past_the_router_gets_the_answer_that_the_router_gives() {
             let head = answer.head.lines().filter(|line| !line.to_lowercase().starts_with("date:"));
             let head: Vec<String> = head.map(str::to_owned).collect();
             let mut text = answer.text().to_owned();
-            // What differs between two items.
+            // These fields differ between two items.
             for field in ["id", "token", "pushed_at", "ready", "leased"] {
                 let value = |value: &Value| value.to_string();
                 let answered: Value = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,5 @@
-//! queued behind other people's proxies, set up as PROXIES.md says: events, requests that wait, clients that go.
+//! queued behind common proxies, configured as PROXIES.md says: events, requests that wait, clients that
+//! disconnect.
 
 use crate::daemon::Queued;
 use std::io::{Read, Write};
@@ -9,7 +10,7 @@ use trial::{DEADLINE, Process, wait_until};
 
 const PAGE: &str = include_str!("../../PROXIES.md");
 
-/// The block of the page in this language, for our ports.
+/// The page's block in this language, with our ports.
 fn block(language: &str, daemon: &Queued, socket: &str) -> String {
     let block = PAGE.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
     assert!(block.contains(":8080") && block.contains("80"), "{block}");
@@ -17,7 +18,7 @@ fn block(language: &str, daemon: &Queued, socket: &str) -> String {
     here.replace("listen 80", &format!("listen {socket}")).replace("bind :80", &format!("bind {socket}"))
 }
 
-/// A proxy, and the socket at which it listens.
+/// A proxy, and the socket on which it listens.
 struct Proxy {
     socket: PathBuf,
     _process: Process,
@@ -78,7 +79,7 @@ fn socket_in(daemon: &Queued, directory: &str) -> String {
     format!("unix:{}", daemon.setup.path(directory).join("socket").display())
 }
 
-/// Reads until this is there.
+/// Reads until the wanted text arrives.
 fn hear(stream: &mut UnixStream, wanted: &str) -> String {
     let mut heard = String::new();
     let mut piece = [0; 4096];

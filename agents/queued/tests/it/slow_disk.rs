@@ -1,4 +1,4 @@
-//! A disk whose syncs take their time, as strace makes it: who waits for it, and who does not.
+//! A disk with slow syncs, simulated by strace: which requests wait for it, and which do not.
 
 use crate::daemon::Queued;
 use nix::sys::signal::Signal;
@@ -7,16 +7,17 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use tempfile::NamedTempFile;
 use trial::{signal, wait_until};
 
-/// Detaches when it is dropped, and whoever is held goes on.
+/// Detaches when it is dropped, and releases all delayed syncs.
 struct SlowSyncs {
     strace: Child,
-    /// Open for as long as it runs: it dies, and holds nobody any more, if it cannot tell of a new thread.
+    /// Open as long as strace runs: if strace cannot report a new thread, it dies and delays no further
+    /// syncs.
     _stderr: BufReader<ChildStderr>,
     trace: NamedTempFile,
 }
 
 impl SlowSyncs {
-    /// Of each thread's syncs, those that `when` says take so much longer.
+    /// Delays those of each thread's syncs that `when` selects by this many microseconds.
     fn of(daemon: &Queued, microseconds: u32, when: &str) -> SlowSyncs {
         let trace = NamedTempFile::new().unwrap();
         let mut strace = Command::new("strace");
@@ -31,7 +32,7 @@ impl SlowSyncs {
         SlowSyncs { strace, _stderr: stderr, trace }
     }
 
-    /// Every sync from now on, until this is dropped.
+    /// Holds every sync from now on, until this is dropped.
     fn held(daemon: &Queued) -> SlowSyncs {
         SlowSyncs::of(daemon, 1_000_000_000, "1+")
     }
@@ -53,7 +54,7 @@ impl Drop for SlowSyncs {
 #[test]
 #[ignore = "needs strace: just test-programs"]
 fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns() {
-    // In memory, so that no sync is slow but those that are to be.
+    // Data in memory, so that only the chosen syncs are slow.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let daemon = Queued::start(&["--data", directory.path().to_str().unwrap()]);
     let mut clients: Vec<_> = (0..8).map(|_| daemon.http()).collect();
@@ -61,7 +62,7 @@ fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns
     let _slow = SlowSyncs::of(&daemon, 3000, "2+3");
     let mut pushed = 1;
     for round in 0..60 {
-        // All come at once, then fewer come back.
+        // All clients push at once, then fewer push again.
         let back = 8 >> (round % 4);
         for group in [8, back] {
             for client in &mut clients[..group] {

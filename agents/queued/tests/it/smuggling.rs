@@ -1,20 +1,22 @@
-//! Requests made to be understood differently by different readers, and what browsers are made to send.
+//! Requests that different readers could understand differently, and requests that browsers can be tricked
+//! into sending.
 
 use crate::daemon::{Queued, Setup};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use trial::{DEADLINE, wait_until};
 
-/// After what is sent, so that the connection comes to an end.
+/// Sent last, so that the connection ends.
 const LAST: &str = "GET /live HTTP/1.1\r\nHost: q\r\nConnection: close\r\n\r\n";
 
-/// Everything that comes back for this, and for the last request unless the server has had enough before.
+/// Sends these bytes and the last request; returns all answers. The last one is missing if the server closed
+/// the connection before.
 fn exchange(daemon: &Queued, bytes: &str) -> String {
     let mut stream = TcpStream::connect(daemon.http_address()).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.write_all(format!("{bytes}{LAST}").as_bytes()).unwrap();
     let mut answer = Vec::new();
-    // A refusal may be followed by a reset, for what was not read.
+    // A refusal may be followed by a reset, for the unread bytes.
     if let Err(error) = stream.read_to_end(&mut answer) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{bytes}");
     }
@@ -62,7 +64,7 @@ fn no_request_hides_in_another_ones_body() {
             "HTTP/1.0" => ("1.0", "Transfer-Encoding: chunked\r\n"),
             head => ("1.1", head),
         };
-        // Past hyper, if anything of it went there, and through it.
+        // Sends the request past hyper, if the fast path takes it, and through hyper.
         let [direct, through] = ["", "Connection: keep-alive\r\n"].map(|hyper| {
             let request = format!(
                 "POST /v1/queues/q/items HTTP/{version}\r\nHost: q\r\n{hyper}{head}\r\n{body}{SMUGGLED}"
@@ -73,7 +75,7 @@ fn no_request_hides_in_another_ones_body() {
         assert!(matches!(statuses(&direct)[..], ["201" | "400"]), "{what}: {direct}");
         assert_eq!(daemon.get("/v1/queues/smuggled").status, 404, "{what}");
     }
-    // That they are plain requests when nothing is wrong with them.
+    // Checks that the smuggled request is valid by itself.
     let pipelined = format!("{SMUGGLED}{SMUGGLED}");
     assert_eq!(statuses(&exchange(&daemon, &pipelined)), ["201", "201", "200"]);
     assert_eq!(daemon.get("/v1/queues/smuggled").json()["ready"], 2);
@@ -128,7 +130,7 @@ fn no_spelling_of_a_path_leads_past_the_tokens() {
             let status = ask("POST", path, headers);
             assert!(status >= 400, "{path} {headers:?}: {status}");
         }
-        // Nor does another method in disguise.
+        // A method override has no effect either.
         let status = ask("POST", path, &format!("{pusher}X-HTTP-Method-Override: DELETE\r\n"));
         assert!(status >= 400, "{path}: {status}");
     }
@@ -172,7 +174,7 @@ fn a_strange_sites_page_changes_nothing_though_a_browser_sends_what_it_likes() {
     }
     let queue = daemon.get("/v1/queues/q").expect(200).json();
     assert_eq!((&queue["ready"], &queue["leases"], &queue["sealed"]), (&1.into(), &0.into(), &false.into()));
-    // The own page may.
+    // The server's own page is allowed.
     let own = "Origin: http://127.0.0.1:8080\r\nSec-Fetch-Site: same-origin\r\n";
     assert_eq!(ask("POST", "/v1/queues/q/items", own), 201);
 }
@@ -201,7 +203,7 @@ fn a_token_is_in_no_log_no_metric_and_no_error() {
             seen += &answer.head;
             seen += answer.text();
         }
-        // What hyper itself has to say of a request that it does not understand.
+        // Includes hyper's own answer to a request that it cannot parse.
         seen += &exchange(&daemon, &format!("GET / HTTP/1.1\r\nAuthorization : Bearer {TOKEN}\r\n\r\n"));
     }
     seen += daemon.get("/metrics").text();

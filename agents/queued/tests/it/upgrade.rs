@@ -1,9 +1,10 @@
-//! What an earlier queued has left, as it left it, and what a later one might. tests/fixtures/version-N was written by the first
-//! queued of that version, and ended by SIGKILL, after these requests (the zeros at the end of the segment are left out, in
-//! version 2 by `queued backup`):
+//! Reads data directories of earlier versions, and refuses those of later ones.
 //!
-//!     PUT q {"lease_ms":1000,"max_attempts":2,"backoff_ms":1,"key_memory_ms":86400000}; push "first", "with a key" (key k1,
-//!     type application/x-thing) and the bytes 00 ff fe; lease and ack the first
+//! tests/fixtures/version-N was written by the first queued of that version, and ended by SIGKILL, after the
+//! requests below. The zeros at the end of the segment are left out, in version 2 by `queued backup`.
+//!
+//!     PUT q {"lease_ms":1000,"max_attempts":2,"backoff_ms":1,"key_memory_ms":86400000}; push "first",
+//!     "with a key" (key k1, type application/x-thing) and the bytes 00 ff fe; lease and ack the first
 //!     PUT poison {"max_attempts":1}; push "poison"; lease it, nack it with the reason "broken"
 //!     push "x" to late, 1,000 hours from then; push "y" to sealed; seal it
 
@@ -17,7 +18,7 @@ use std::path::Path;
 const VERSION_1: &[u8] = include_bytes!("../fixtures/version-1/0000000001.log");
 const VERSION_2: &[u8] = include_bytes!("../fixtures/version-2/0000000001.log");
 const HEAD: &[u8] = include_bytes!("../fixtures/version-2/head");
-/// After the magic.
+/// The version follows the magic.
 const VERSION_AT: usize = 16;
 
 fn setup(segment: &[u8]) -> Setup {
@@ -75,7 +76,7 @@ fn a_log_of_each_version_is_read_and_carried_on() {
     }
 }
 
-/// Whoever changes the meaning of a byte changes the version, too.
+/// A change to the meaning of a byte must change the version, too.
 #[test]
 fn what_each_version_wrote_is_written_the_same() {
     for segment in [VERSION_1, VERSION_2] {
@@ -100,7 +101,7 @@ fn what_each_version_wrote_is_written_the_same() {
 fn a_log_of_a_later_version_is_refused_by_name_and_left_as_it_is() {
     let mut later = VERSION_1.to_vec();
     later[VERSION_AT] = 3;
-    // All of it, or only what was written after an upgrade that is now taken back.
+    // Either all files are of the later version, or only those written after an upgrade that is now undone.
     for names in [vec!["0000000001.log"], vec!["0000000002.log"]] {
         let setup = setup(VERSION_1);
         for name in &names {

@@ -1,4 +1,4 @@
-//! Drained is a verdict of the server: pending, working, drained, and everybody is told.
+//! The server's verdict on a queue: pending, working, then drained, and all waiting workers are notified.
 
 use crate::daemon::Queued;
 use crate::http::Http;
@@ -72,17 +72,17 @@ fn thirty_waiting_workers_are_told_with_the_last_ack_and_none_before() {
     for (n, worker) in workers.iter_mut().enumerate() {
         worker.send("POST", "/v1/queues/q/lease", "", br#"{"wait_ms":60000}"#).unwrap();
         if n == 0 {
-            // The others come as they come.
+            // The order of the other workers does not matter.
             wait_until("the first waits", || daemon.get("/v1/queues/q").json()["waiting"] == 1);
         }
     }
     wait_until("all wait", || daemon.get("/v1/queues/q").json()["waiting"] == 30);
-    // The last one comes back once more: one worker gets it, and still nobody is told.
+    // The last item is requeued once more: one worker gets it, and still no other is answered.
     let release = holding(&leased).replace('}', r#","release":true}"#);
     daemon.post("/v1/queues/q/nack", release).expect(200);
     wait_until("one has it", || daemon.get("/v1/queues/q").json()["waiting"] == 29);
     assert_eq!(daemon.get("/v1/queues/q").json()["verdict"], "working");
-    // They wait in their order.
+    // Workers are served in the order of their requests.
     let leased = workers.remove(0).receive().unwrap().json();
     assert_eq!(leased["items"][0]["attempt"], 1);
     daemon.post("/v1/queues/q/ack", holding(&leased)).expect(200);
@@ -167,7 +167,7 @@ fn failed_items_are_told_with_the_verdict_and_survive_sigkill() {
         told["failed"].as_u64().unwrap()
     };
     assert_eq!((told(&daemon, "q"), told(&daemon, "stays")), (3, 3));
-    // Enough for further segments, so that nothing is left of the records of then.
+    // Fills further segments, so that no record from that time is left.
     for _ in 0..10 {
         http.post("/v1/queues/other/items", "x".repeat(30_000)).expect(201);
         let leased = lease_of(http, "other");
@@ -179,7 +179,7 @@ fn failed_items_are_told_with_the_verdict_and_survive_sigkill() {
     assert_eq!((told(&daemon, "q"), told(&daemon, "stays")), (3, 3));
     assert_eq!(daemon.metric("failed_items{queue=\"q\"}"), 3.0);
     assert_eq!(daemon.get("/v1/stats").json()["failed"], 6);
-    // Another attempt, with success, and all is clean.
+    // Another attempt succeeds, and no failures are left.
     assert_eq!(daemon.post("/v1/queues/stays/dead/redrive", "").json()["count"], 3);
     for _ in 0..3 {
         let leased = lease_of(&mut daemon.http(), "stays");

@@ -1,4 +1,4 @@
-//! The commands of the courses' walk-throughs, to the byte.
+//! The commands of the courses' walk-throughs, byte for byte.
 
 use crate::daemon::Queued;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ fn kuards_api_answers_as_the_original_does() {
     assert_eq!(curl.call("PUT", base, "").expect(400).text(), "already exists\n");
     let mut ids = BTreeSet::new();
     for n in 0..100 {
-        // What `curl -d` sends.
+        // The form that `curl -d` sends.
         let body = format!("work-item-{n}");
         curl.send("POST", &format!("{base}/enqueue"), "application/x-www-form-urlencoded", body.as_bytes())
             .unwrap();
@@ -91,7 +91,7 @@ fn multiplier(workers: usize, half_close: bool) {
             loop {
                 let mut stream = std::net::TcpStream::connect(daemon.line_address()).unwrap();
                 if half_close {
-                    // busybox nc and ncat, when their stdin is at its end.
+                    // busybox nc and ncat do this at the end of their stdin.
                     stream.shutdown(Shutdown::Write).unwrap();
                 }
                 let mut number = String::new();
@@ -129,13 +129,13 @@ fn three_hundred_workers_get_every_number_once() {
     multiplier(300, true);
 }
 
-/// The walk-through's shell, with whatever clients are there.
+/// Runs the walk-through's shell loop with several clients.
 #[test]
 #[ignore = "needs nc, busybox and ncat: just test-programs"]
 fn shells_with_nc_get_every_number_once() {
     for client in ["nc -w 1", "nc -N -w 1", "busybox nc -w 1", "ncat -w 1"] {
         for workers in [3, 30, 300] {
-            // ncat takes a third of a second of CPU to start; three hundred of it only test the machine.
+            // ncat takes a third of a second of CPU to start; three hundred of them only test the machine.
             if client.starts_with("ncat") && workers > 30 {
                 continue;
             }
@@ -164,7 +164,7 @@ fn shells_with_nc_get_every_number_once() {
     }
 }
 
-/// W4's own commands, with the real curl.
+/// Runs W4's own commands, with the real curl.
 #[test]
 #[ignore = "needs curl: just test-programs"]
 fn the_walk_through_with_curl() {

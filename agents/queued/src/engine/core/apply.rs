@@ -1,4 +1,4 @@
-//! What each record changes, when it is made and when a log is read back.
+//! Applies records to the state, both when they are made and when a log is read back.
 
 use super::Core;
 use super::queues::record_bytes;
@@ -7,12 +7,12 @@ use crate::engine::queue::{Queue, When};
 use crate::engine::record::{Moved, Pushed, Record, Return};
 use std::collections::btree_map::Entry;
 
-/// Smaller bodies stay in memory whatever its bound: their absence would save less than it costs.
+/// Smaller bodies stay in memory whatever its limit: evicting them would save less than it costs.
 pub(super) const KEPT_BODY_BYTES: usize = 32;
 
 impl Core {
-    /// Makes the change that a record stands for. A record about an item that is not there only counts: the
-    /// item's own record was in a segment that is gone, because the item is gone.
+    /// Makes the change that a record stands for. A record about a missing item only counts: the item's own
+    /// record was in a segment that was removed because the item is gone.
     pub fn apply(&mut self, record: &Record<'_>, place: Place) {
         if let Record::Pushed(Pushed { pushed_ms: ms, .. }) | Record::Acked { at_ms: ms, .. } = record {
             self.latest_ms = self.latest_ms.max(*ms);
@@ -20,7 +20,8 @@ impl Core {
         match record {
             Record::Queue(record) => {
                 let number = record.queue;
-                // One name is one queue, and keeps its name: no log of ours says otherwise, and none may confuse us.
+                // A queue and its name belong together for good. None of our logs says otherwise, and a
+                // foreign one must not confuse us.
                 if self.names.get(&record.name).is_some_and(|known| *known != number) {
                     return;
                 }
@@ -163,7 +164,7 @@ impl Core {
                 let numbers = q.numbers_in(&[State::Ready, State::Delayed]);
                 count_up(&mut q.counters.drained, numbers.len() as u64);
                 count_up(&mut q.counters.removed, numbers.len() as u64);
-                // Items whose segment is gone since then are not counted here.
+                // Items whose segment has been removed since then are not counted here.
                 q.counts_drains = false;
                 for number in numbers {
                     q.take(number, &mut self.usage);
@@ -233,7 +234,7 @@ impl Core {
     }
 }
 
-/// Without wrapping: a log may say what it likes.
+/// Adds without overflow: a log may contain any number.
 fn count_up(counter: &mut u64, by: u64) {
     *counter = counter.saturating_add(by);
 }

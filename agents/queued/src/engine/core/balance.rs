@@ -1,19 +1,19 @@
-//! The counters against the items: what was pushed is still here, or a counter says where it went.
+//! Compares the counters with the items: every pushed item is still here, or a counter says where it went.
 
 use super::Core;
 use crate::engine::queue::{Counters, Queue};
 
-/// How many items a queue holds, compared with what its counters say.
+/// The result of comparing the items of a queue with its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     Even,
-    /// This many items are gone and no counter knows why.
+    /// Items that are gone, and no counter knows why.
     Missing(u64),
-    /// This many items are here although they were counted as gone.
+    /// Items that are here, although they were counted as gone.
     Surplus(u64),
 }
 
-/// A queue whose items are not those that it counted.
+/// A queue whose items do not agree with its counters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("queue {queue:?} holds {held} items, {}: {counted}", describe(*balance))]
 pub struct Imbalance {
@@ -31,7 +31,7 @@ fn describe(balance: Balance) -> String {
     }
 }
 
-/// What the counters expect to be here, as a lowest and a highest number; a log of version 1 is not exact.
+/// The lowest and the highest number of items that the counters allow; a log of version 1 is not exact.
 fn expected(queue: &Queue) -> (i128, i128) {
     let Counters { pushed, acked, removed, died, moved, lost, .. } = queue.counters;
     let sum = |counts: &[u64]| counts.iter().map(|count| i128::from(*count)).sum::<i128>();
@@ -58,7 +58,7 @@ fn balance(queue: &Queue) -> Balance {
 }
 
 impl Core {
-    /// The queues whose counters and items disagree; none in a log that is complete.
+    /// Returns the queues whose counters and items disagree; a complete log has none.
     pub fn imbalances(&self) -> impl Iterator<Item = Imbalance> {
         let uneven = self.queues().filter(|queue| balance(queue) != Balance::Even);
         uneven.map(|queue| {
@@ -76,7 +76,7 @@ impl Core {
         })
     }
 
-    /// Makes the counters agree with the items: what is missing counts as lost, what came back as pushed again.
+    /// Makes the counters agree with the items: missing ones count as lost, surplus ones as pushed again.
     pub fn settle_counters(&mut self) {
         for queue in self.queues.values_mut() {
             let (held, balance) = (queue.items().len() as i128, balance(queue));
@@ -87,7 +87,7 @@ impl Core {
                 Balance::Missing(items) => counters.lost = counters.lost.saturating_add(items),
                 Balance::Surplus(items) => counters.pushed = counters.pushed.saturating_add(items),
             }
-            // What version 1 did not count: as many as died may have moved, a drain removed the rest.
+            // Version 1 did not count these: up to all dead items may have moved, a drain removed the rest.
             let open = match balance {
                 Balance::Missing(items) => most - held - i128::from(items),
                 _ => (most - held).max(0),

@@ -1,4 +1,4 @@
-//! Items that are deleted or moved by id. Leased items stay with their workers.
+//! Deletes or moves items by id. Leased items stay with their workers.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{NewItem, Refusal};
@@ -8,7 +8,7 @@ use crate::engine::queue::Queue;
 use crate::engine::record::Record;
 
 impl Core {
-    /// The chosen items that nobody has leased, each once, in the order of their push.
+    /// The chosen items that are not leased, each once, in the order of their push.
     fn chosen<'a>(&self, queue: &'a Queue, ids: &[ItemId]) -> Vec<&'a Item> {
         let mut numbers: Vec<u64> =
             ids.iter().filter(|id| id.epoch == self.epoch).map(|id| id.number).collect();
@@ -34,14 +34,16 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// Bytes that a move of these items writes, if each takes so many beyond its body.
+    /// Bytes that a move of these items writes, with `beyond_body` bytes for each item in addition to its
+    /// body.
     pub fn bytes_to_move(&self, name: &str, ids: &[ItemId], beyond_body: u64) -> u64 {
         let Ok(source) = self.queue(name) else { return 0 };
         self.chosen(source, ids).into_iter().map(|item| u64::from(item.len) + beyond_body).sum()
     }
 
-    /// Moves items into another queue, as new items without attempts: as many as have one answer's bodies together, but
-    /// at least one; returns how many. An item whose key is known there stays where it is.
+    /// Moves items into another queue, as new items without attempts; returns how many. At least one item
+    /// moves, then as many as have bodies that fit into one answer together. An item whose key is known there
+    /// stays where it is.
     pub fn move_items(
         &mut self,
         name: &str,

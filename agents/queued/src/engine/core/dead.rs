@@ -20,7 +20,7 @@ impl Core {
         self.write(&Record::Died { queue, number, how, moved, reason }, turn.journal);
     }
 
-    /// Pushes a copy into the dead-letter queue, if there is one that takes it.
+    /// Pushes a copy into the dead-letter queue, if one is configured and accepts it.
     fn move_to_dead_letters(
         &mut self,
         queue: u32,

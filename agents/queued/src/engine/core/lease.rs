@@ -1,4 +1,4 @@
-//! Leases: made, acked, given back, expired, extended; see [`super::dead`] for the last attempt.
+//! Leases: made, acked, returned, expired, extended; see [`super::dead`] for the last attempt.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{NewItem, Refusal};
@@ -58,7 +58,7 @@ impl Core {
             match self.lease_one(number, terms, turn) {
                 Ok(Some(item)) => leased.push(item),
                 Ok(None) => break,
-                // Items that are leased already must reach the worker.
+                // Items that are already leased must reach the worker.
                 Err(refusal) if leased.is_empty() => return Err(refusal),
                 Err(_) => break,
             }
@@ -102,7 +102,7 @@ impl Core {
         Ok(Some(leased))
     }
 
-    /// The queue's number and the item's, if this token is its lease.
+    /// Returns the numbers of the queue and the item, if this token is the item's lease.
     fn held(&self, name: &str, id: ItemId, token: Token) -> Option<(u32, u64)> {
         let queue = self.queue(name).ok()?;
         let item = queue.items().get(id.number).filter(|_| id.epoch == self.epoch)?;
@@ -110,14 +110,14 @@ impl Core {
         (item.state == State::Leased && holds).then_some((queue.number, id.number))
     }
 
-    /// Done: the item is gone. False if the lease is not held any more.
+    /// Acks the item and removes it. False if the lease is no longer held.
     pub fn ack(&mut self, name: &str, id: ItemId, token: Token, turn: &mut Turn<'_, impl Journal>) -> bool {
         let Some((queue, number)) = self.held(name, id, token) else { return false };
         self.write(&Record::Acked { queue, number, at_ms: turn.now_ms }, turn.journal);
         true
     }
 
-    /// The state that the item is in now, if the lease was held.
+    /// Nacks the item; returns its new state, if the lease was held.
     pub fn nack(
         &mut self,
         name: &str,
@@ -131,7 +131,7 @@ impl Core {
         Some(self.give_back(queue, number, how, terms, turn))
     }
 
-    /// A longer lease from now on; its length, if it was held.
+    /// Extends the lease from now on; returns its length, if it was held.
     pub fn extend(
         &mut self,
         name: &str,
@@ -173,8 +173,8 @@ impl Core {
         if due_ms.is_some() { State::Delayed } else { State::Ready }
     }
 
-    /// Lets time pass: delayed items become ready, leases expire. Stops after `at_most` of them, so that a million leases
-    /// that expire at once do not delay other requests; true if there are more.
+    /// Makes due delayed items ready and expires leases. Stops after `at_most` of them, so that a million
+    /// leases that expire at once do not delay other requests; returns true if there are more.
     pub fn tick(&mut self, at_most: usize, turn: &mut Turn<'_, impl Journal>) -> bool {
         let mut left = at_most;
         let numbers: Vec<u32> = self.queues.keys().copied().collect();
@@ -197,7 +197,7 @@ impl Core {
                 let terms = NackTerms { reason: Some("the lease expired"), ..NackTerms::default() };
                 self.give_back(queue, number, Return::Expired, &terms, turn);
             }
-            // Not recorded: whoever reads the log sees by the clock that it is ready.
+            // Not recorded: a reader of the log sees from the clock that the item is ready.
             _ => {
                 q.shift(number, State::Ready, None);
                 self.touch(queue);
@@ -205,7 +205,7 @@ impl Core {
         }
     }
 
-    /// Takes back the leases of connections that an earlier process had.
+    /// Releases the leases of connections to an earlier process.
     pub fn release_bound(&mut self, turn: &mut Turn<'_, impl Journal>) {
         let bound: Vec<(u32, u64)> = self
             .queues

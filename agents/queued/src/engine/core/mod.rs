@@ -1,7 +1,8 @@
 //! The state of all queues and the rules by which it changes; no clock, no disk, no network.
 //!
 //! Every change is first a [`Record`], handed to a [`Journal`], and then applied. Reading the journal back
-//! applies the same records by the same code (`apply.rs`), so what was kept and what was lived through cannot differ.
+//! applies the same records by the same code (`apply.rs`), so the state that is read cannot differ from the
+//! state that was written.
 
 mod apply;
 mod balance;
@@ -24,9 +25,9 @@ use std::collections::BTreeMap;
 
 /// Keeps records, and reads bodies back.
 pub trait Journal {
-    /// Takes the record; returns where its body lies.
+    /// Appends the record; returns where its body lies.
     fn append(&mut self, record: &Record<'_>) -> Place;
-    /// The body of an item that is not in memory.
+    /// Reads the body of an item that is not in memory.
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
 }
 
@@ -39,7 +40,7 @@ pub struct Turn<'a, J> {
 }
 
 impl<J: Journal> Turn<'_, J> {
-    /// The item's body, wherever it is.
+    /// The item's body, from memory or from the log.
     fn body(&mut self, item: &Item) -> Result<Box<[u8]>, Refusal> {
         match &item.body {
             Some(body) => Ok(body.clone()),
@@ -56,20 +57,20 @@ pub struct Core {
     next_number: u64,
     next_queue: u32,
     names: BTreeMap<Box<str>, u32>,
-    /// What all queues take in a checkpoint, about.
+    /// Approximate bytes of all queues in a checkpoint.
     checkpoint_bytes: u64,
     queues: BTreeMap<u32, Queue>,
     pub usage: Usage,
     random: fastrand::Rng,
     /// False while a log is read.
     keep_order: bool,
-    /// Bodies beyond this stay in the log while it is read.
+    /// Bodies beyond this limit stay in the log while it is read.
     pub memory_bytes_max_while_reading: u64,
-    /// The latest time of which a record says that something happened then.
+    /// The latest time found in any record.
     pub latest_ms: u64,
-    /// Queues that changed since somebody looked.
+    /// Queues that changed since the last `take_touched`.
     touched: Vec<u32>,
-    /// Items that were copied from another queue, whose bodies were read into memory for that.
+    /// Items that were copied from another queue; their bodies were read into memory for the copy.
     copied: Vec<(u32, u64)>,
 }
 
@@ -115,7 +116,7 @@ impl Core {
         self.names.len()
     }
 
-    /// In order of name.
+    /// The queues in order of name.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
         self.names.values().filter_map(|number| self.queues.get(number))
     }

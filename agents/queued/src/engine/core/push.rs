@@ -6,7 +6,7 @@ use crate::engine::item::{Extra, ItemId, State};
 use crate::engine::record::{Pushed, Record};
 
 impl Core {
-    /// All of the batch, or nothing of it. Returns each item's id, and whether it was there before.
+    /// Pushes the whole batch, or rejects it whole. Returns each item's id, and whether it existed before.
     pub fn push(
         &mut self,
         name: &str,
@@ -14,7 +14,7 @@ impl Core {
         seal: bool,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<Vec<(ItemId, bool)>, Refusal> {
-        // First of all, so that a key which is forgotten by now makes a new item in every respect.
+        // Must come first, so that a push with a forgotten key makes a new item in every respect.
         if let Some(queue) = self.names.get(name).and_then(|number| self.queues.get_mut(number)) {
             queue.forget_keys(turn.now_ms);
         }
@@ -34,8 +34,8 @@ impl Core {
         Ok(ids)
     }
 
-    /// Refuses a push that exceeds a limit. Items whose key is known need no room: their push is answered with the first
-    /// id, even after a seal.
+    /// Refuses a push that exceeds a limit. Items whose key is known need no room: their push is answered
+    /// with the first id, even after a seal.
     pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), Refusal> {
         let queue = self.queue(name).ok();
         let known = |item: &&NewItem| match (queue, &item.key) {

@@ -1,4 +1,4 @@
-//! What the owner of a queue may do: make it, configure it, seal it, let it count, drain it, delete it.
+//! The commands for the owner of a queue: create, configure, seal, pause, make it count, drain, delete.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::Refusal;
@@ -7,7 +7,7 @@ use crate::engine::policy::{PolicyChange, check_name};
 use crate::engine::queue::{Queue, Verdict};
 use crate::engine::record::Record;
 
-/// What a queue's record takes beyond its name: numbers, most of them small.
+/// Bytes of a queue's record beyond its name: numbers, most of them small.
 const RECORD_BYTES: u64 = 128;
 
 pub(super) fn record_bytes(name: &str) -> u64 {
@@ -15,7 +15,7 @@ pub(super) fn record_bytes(name: &str) -> u64 {
 }
 
 impl Core {
-    /// The queue's number, made if it is not there.
+    /// Returns the queue's number; creates the queue if it does not exist.
     pub fn ensure(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u32, Refusal> {
         if let Some(number) = self.names.get(name) {
             return Ok(*number);
@@ -56,7 +56,7 @@ impl Core {
         self.touch(number);
     }
 
-    /// Begins a new round of a queue that is drained: called before its first new item, and before it is unsealed.
+    /// Begins a new round of a drained queue: called before its first new item, and before it is unsealed.
     pub(super) fn leave_drained(&mut self, number: u32, journal: &mut impl Journal) {
         let ended = |queue: &Queue| queue.moved_in_round > 0 && queue.verdict() == Verdict::Drained;
         if self.queues.get(&number).is_some_and(ended) {
@@ -64,7 +64,7 @@ impl Core {
         }
     }
 
-    /// Creates or configures; true if it was created.
+    /// Creates or configures the queue; true if it was created.
     pub fn configure(
         &mut self,
         name: &str,
@@ -106,7 +106,7 @@ impl Core {
         Ok(())
     }
 
-    /// Stops leasing from the queue, or goes on with it.
+    /// Stops or resumes leasing from the queue.
     pub fn pause(
         &mut self,
         name: &str,
@@ -120,7 +120,7 @@ impl Core {
         Ok(())
     }
 
-    /// Lets the queue count for ever; one that counts already goes on where it was.
+    /// Makes the queue count without end; one that counts already continues from its next number.
     pub fn count_from(
         &mut self,
         name: &str,
@@ -134,13 +134,14 @@ impl Core {
         Ok(())
     }
 
-    /// Removes what is ready and delayed; returns how much that was.
+    /// Removes ready and delayed items; returns how many.
     pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, Refusal> {
         let queue = self.queue(name)?;
         let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
         if count > 0 {
             self.write(&Record::Drained { queue: number }, turn.journal);
-            // Whoever reads the log may not find all those items any more, and must still know how many they were.
+            // A reader of the log may not find all those items any more, and must still know how many they
+            // were.
             self.write_queue(number, turn.journal, |queue| queue.counts_drains = true);
         }
         Ok(count)

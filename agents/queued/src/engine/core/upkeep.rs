@@ -1,4 +1,5 @@
-//! Upkeep of the log: the checkpoint of a new segment, and items rewritten so that an old segment can be removed.
+//! Upkeep of the log: the checkpoint of a new segment, and items rewritten so that an old segment can be
+//! removed.
 
 use super::apply::KEPT_BODY_BYTES;
 use super::{Core, Journal, Turn};
@@ -47,7 +48,7 @@ impl Core {
             worker: when.and_then(|when| when.worker.as_deref()),
         };
         let place = journal.append(&Record::Moved(moved));
-        // Only the place is new: the item itself, and its place in the order, stay as they are.
+        // Only the place changes: the item itself, and its place in the order, stay as they are.
         if let Some(q) = self.queues.get_mut(&queue) {
             q.relocate(number, place, &mut self.usage);
         }
@@ -65,7 +66,7 @@ impl Core {
         }
     }
 
-    /// The body of this item may leave the memory, if it still lies at this place.
+    /// Evicts the item's body from memory, if the item still lies at this place.
     pub fn evict(&mut self, queue: u32, number: u64, place: Place) {
         if let Some(q) = self.queues.get_mut(&queue)
             && q.items()

@@ -1,4 +1,4 @@
-//! What happened, in bytes: the records of the log. The state is a fold over them.
+//! The records of the log, in bytes: each describes one event, and the state is a fold over them.
 //!
 //! A record is a tag byte, then its fields: numbers as LEB128, texts and bodies as length and bytes, an
 //! absent text as length 0. Tags are never reused with another meaning; `log::segment::VERSION` changes when
@@ -15,14 +15,14 @@ pub use reading::Malformed;
 /// One change of state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record<'a> {
-    /// A queue as it is from here on, but for its items: made, configured, sealed, or repeated at the
+    /// A queue as it is from here on, without its items: created, configured, sealed, or repeated at the
     /// beginning of a segment.
     Queue(QueueRecord),
-    /// The queue is gone, with all in it.
+    /// The queue was deleted, with its items.
     QueueGone {
         queue: u32,
     },
-    /// No item that is pushed later has a number below this.
+    /// All items pushed later have this number or a higher one.
     NextNumber(u64),
     Pushed(Pushed<'a>),
     Leased {
@@ -51,7 +51,8 @@ pub enum Record<'a> {
         due_ms: Option<u64>,
         reason: Option<&'a str>,
     },
-    /// It had its last attempt. `moved`: it was pushed into the dead-letter queue and is gone from here.
+    /// The item failed its last attempt. `moved`: it was pushed into the dead-letter queue and is gone from
+    /// here.
     Died {
         queue: u32,
         number: u64,
@@ -69,38 +70,39 @@ pub enum Record<'a> {
         queue: u32,
         number: u64,
     },
-    /// All that was ready or delayed is gone.
+    /// All ready and delayed items were removed.
     Drained {
         queue: u32,
     },
-    /// An item as it is, written anew so that its old segment can go.
+    /// An item as it is, rewritten so that its old segment can be removed.
     Moved(Moved<'a>),
-    /// A finished key, written anew likewise.
+    /// A finished key, rewritten for the same reason.
     KeyKept {
         queue: u32,
         key: &'a str,
         number: u64,
         at_ms: u64,
     },
-    /// How many items were moved to the dead-letter queue in the present round of the queue. It follows the queue's own
-    /// record, which sets the number to 0, and begins a round.
+    /// The number of items that were moved to the dead-letter queue in the present round of the queue. This
+    /// record follows the queue's own record, which sets the number to 0, and begins a round.
     Round {
         queue: u32,
         moved: u64,
     },
-    /// Nothing is leased from the queue until it is resumed. It follows the queue's own record, which resumes it.
+    /// Nothing is leased from the queue until it is resumed. This record follows the queue's own record,
+    /// which resumes it.
     Paused {
         queue: u32,
         paused: bool,
     },
 }
 
-/// Why a lease ended without an ack.
+/// The reason why a lease ended without an ack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Return {
     Nacked,
     Expired,
-    /// By a worker that was told to stop, or with its connection: the attempt does not count.
+    /// A worker that was told to stop released it, or its connection ended: the attempt does not count.
     Released,
 }
 
@@ -121,7 +123,7 @@ pub struct Pushed<'a> {
     pub queue: u32,
     pub number: u64,
     pub pushed_ms: u64,
-    /// Delayed until then.
+    /// The item is delayed until this time.
     pub due_ms: Option<u64>,
     pub key: Option<&'a str>,
     pub content_type: Option<&'a str>,
@@ -134,9 +136,9 @@ pub struct Moved<'a> {
     pub state: State,
     pub attempts: u32,
     pub reason: Option<&'a str>,
-    /// When delayed or leased.
+    /// The due time of a delayed or leased item.
     pub at_ms: u64,
-    /// When leased.
+    /// The token of a leased item.
     pub token: Token,
     pub bound: bool,
     pub worker: Option<&'a str>,
@@ -227,7 +229,7 @@ mod tests {
         assert!(read.iter().map(|(_, body)| *body).eq(bodies));
     }
 
-    /// A queued that one goes back to must be able to read what this one wrote.
+    /// After a downgrade the older queued must be able to read what this one wrote.
     #[test]
     fn whoever_changes_these_bytes_changes_the_version_of_the_segments() {
         let mut group = Vec::new();
@@ -254,7 +256,7 @@ mod tests {
     }
 
     proptest! {
-        /// The checksum should keep such things away, but the reader must stand on its own.
+        /// The checksum should keep such bytes out, but the reader must not depend on it.
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Record::decode_all(&bytes).count();

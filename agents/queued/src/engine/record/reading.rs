@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit only.
+            // The tenth byte has room for only one bit.
             if shift == 63 && bits > 1 {
                 return None;
             }

@@ -4,7 +4,7 @@ use super::{Pushed, Record};
 use crate::engine::policy::Policy;
 
 impl Record<'_> {
-    /// Appends the record; returns where its body begins, for those that have one.
+    /// Appends the record; returns where its body begins, for records that have one.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
         match self {
             Record::Queue(q) => {
@@ -83,7 +83,7 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
     out.push(value.to_le_bytes()[0]);
 }
 
-/// 0 is absent, else the value above 1.
+/// Encodes an absent value as 0, any other as the value plus 1.
 fn optional(out: &mut Vec<u8>, value: Option<u64>) {
     number(out, value.map_or(0, |value| value.saturating_add(1)));
 }
