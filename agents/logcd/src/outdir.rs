@@ -118,7 +118,7 @@ impl OutDir {
             Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
         })?;
         let out = OutDir { shelf: Shelf { at }, mode, lock };
-        // Somebody may have replaced the directory or the lock file between opening and locking.
+        // The directory or the lock file may have been replaced between opening and locking.
         out.check_place()?;
         out.remove_leftovers()?;
         Ok(out)

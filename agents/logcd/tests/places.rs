@@ -9,10 +9,10 @@ use support::Bench;
 use support::daemon::Daemon;
 use trial::wait_until;
 
-/// Only a moved directory or an event of the kernel causes a look.
+/// Flags with which only a moved directory or an event of the kernel causes a look.
 const QUICK: [&str; 4] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms", "--poll=1h"];
 
-/// A daemon that has archived one log and has nothing to do.
+/// Starts a daemon that has archived one log and has nothing to do.
 fn idle() -> (Bench, Daemon) {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");

@@ -12,7 +12,7 @@ use trial::wait_until;
 
 const SECRET: &[u8] = b"root:x:secret\n";
 
-/// Ends the mischief also when a check fails.
+/// Ends the mischief even if a check fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -21,7 +21,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Runs cycles while `mischief` goes on in another thread, until both have had many turns.
+/// Runs cycles while `mischief` goes on in another thread, until both have had many iterations.
 fn during(bench: &Bench, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
     let (stop, turns) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {

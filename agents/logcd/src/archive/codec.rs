@@ -182,7 +182,7 @@ impl Unpacker {
     }
 }
 
-/// Reads any archive as a stream, also one of several members or frames.
+/// Reads any archive as a stream, including one of several members or frames.
 pub enum Decoder<R: BufRead> {
     Gzip(Box<MultiGzDecoder<R>>),
     Zstd(zstandard::Decoder<R>),

@@ -8,11 +8,11 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use std::io;
 use std::ops::RangeInclusive;
 
-/// Above 7 the archive does not get smaller.
+/// Compression levels. Above 7 the archive does not get smaller.
 pub const LEVELS: RangeInclusive<u32> = 1..=7;
 
-/// Larger blocks compress no better (0.05 % at this size) and cost memory in every worker; deflate looks no
-/// further back than the dictionary.
+/// Block sizes of a gzip archive. Larger blocks compress no better (0.05 % at this size) and cost memory in
+/// every worker; deflate looks no further back than the dictionary.
 pub const CUT: Cut =
     Cut { block_bytes_max: 256 * 1024, dictionary_bytes_max: 32 * 1024, final_bytes_min: 32 * 1024 };
 

@@ -38,7 +38,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         let path = entry.path_bytes().into_owned();
         let plain_name = member::name(&prefix, &path);
         let mut name = plain_name.clone();
-        // A tar may hold two members of one name. Both contents stay.
+        // A tar may hold two members of the same name. Both contents stay.
         while assembly.taken.contains(&name) {
             name.extend(b".again");
         }

@@ -46,7 +46,7 @@ impl Plan {
         Plan { items, verified: HashSet::new() }
     }
 
-    /// The files that are there.
+    /// The files that exist.
     pub fn live(&self) -> impl Iterator<Item = &Found> {
         self.items.iter().filter_map(|item| match item {
             Item::Live { found, .. } => Some(found),
@@ -67,7 +67,7 @@ impl Plan {
         lost.map(|stamp| (stamp.dev, stamp.ino)).collect()
     }
 
-    /// All names that are in use.
+    /// Returns all names that are in use.
     pub fn names(&self, entries: &[Entry]) -> HashSet<Vec<u8>> {
         self.items.iter().map(|item| item.name(entries).to_vec()).collect()
     }
@@ -111,8 +111,8 @@ impl Item {
     }
 }
 
-/// Finds the entry that each file continues: the one with its name and inode, else with its inode (it was renamed), else with its
-/// name (it was replaced, or its inode is not known).
+/// Finds the entry that each file continues. First comes the one with its name and inode, then with its inode
+/// (it was renamed), then with its name (it was replaced, or its inode is not known).
 fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
     let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<&[u8], usize> = HashMap::new();

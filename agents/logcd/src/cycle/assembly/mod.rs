@@ -21,7 +21,7 @@ use crate::trouble::Trouble;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-/// Attempts to read a file that changes while it is read.
+/// Attempts to read a file that changes during each read.
 const ATTEMPTS: u32 = 3;
 /// Smaller entries are not worth the padding that lets their blocks be shared.
 const ALIGNED_FROM_BYTES: u64 = 128 * 1024;
