@@ -67,7 +67,8 @@ impl Beneath {
         Ok((stat.st_dev, stat.st_ino))
     }
 
-    /// True if the directory has no name any more, so that nothing can be made in it. A mount of it stays open all the same.
+    /// True if the directory has no name any more, so that nothing can be made in it. A mount of it stays
+    /// open all the same.
     pub fn is_removed(&self) -> io::Result<bool> {
         Ok(fstat(&self.fd)?.st_nlink == 0)
     }

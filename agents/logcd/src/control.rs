@@ -240,7 +240,8 @@ impl Control {
         }
     }
 
-    /// Warns once of a directory in which nothing matches, and again after it had logs or got its first other names.
+    /// Warns once of a directory in which nothing matches, and again after it had logs or got its first other
+    /// names.
     fn report_unmatched(&mut self, now: &[Unmatched]) {
         let same = |a: &Unmatched, b: &Unmatched| {
             a.path == b.path && std::mem::discriminant(&a.names) == std::mem::discriminant(&b.names)
@@ -254,7 +255,8 @@ impl Control {
         self.unmatched = now.to_vec();
     }
 
-    /// Applies changed settings, names those that need a restart, and keeps the old ones if the new ones are bad.
+    /// Applies changed settings, names those that need a restart, and keeps the old ones if the new ones are
+    /// bad.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
             let config = flags.serve.config()?;

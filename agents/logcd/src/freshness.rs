@@ -28,7 +28,8 @@ impl Freshness {
         *self = Freshness::Current;
     }
 
-    /// True if news would be older than `within` when the next look begins, so that this one has to publish it.
+    /// True if news would be older than `within` when the next look begins, so that this one has to publish
+    /// it.
     pub fn is_due(&self, now: Instant, within: Duration, interval: Duration) -> bool {
         match *self {
             Freshness::Unknown => true,

@@ -63,8 +63,8 @@ impl Shelf {
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     }
 
-    /// Opens a file of logcd for reading. No symlink, FIFO or file of another user is trusted under its name, because its content
-    /// is copied into the archives.
+    /// Opens a file of logcd for reading. No symlink, FIFO or file of another user is trusted under its name,
+    /// because its content is copied into the archives.
     pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
         let file = match self.at.file(name.as_bytes()) {
             Ok(file) => file,
@@ -136,7 +136,8 @@ impl OutDir {
         self.path().join(LOCK)
     }
 
-    /// Checks that the path still leads to the directory that this process holds, and to the lock that it holds.
+    /// Checks that the path still leads to the directory that this process holds, and to the lock that it
+    /// holds.
     pub fn check_place(&self) -> Result<(), Trouble> {
         let path = self.path();
         let moved = |how| Trouble::OutMoved { path: path.display().to_string(), how };

@@ -1,5 +1,5 @@
-//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size limit stands in for the
-//! disk; root_filesystems.rs has a real one.
+//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size
+//! limit stands in for the disk; root_filesystems.rs has a real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

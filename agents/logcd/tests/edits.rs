@@ -1,4 +1,5 @@
-//! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows the edit.
+//! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows
+//! the edit.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

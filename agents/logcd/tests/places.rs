@@ -1,4 +1,5 @@
-//! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by itself.
+//! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by
+//! itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

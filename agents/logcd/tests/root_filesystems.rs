@@ -1,4 +1,5 @@
-//! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices, owners.
+//! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices,
+//! owners.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

@@ -1,4 +1,5 @@
-//! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are counted.
+//! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are
+//! counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

@@ -1,6 +1,6 @@
 //! Archives and indexes of earlier and later versions. tests/fixtures/version-1 was written by the first
-//! version: `logcd --once --utc --prefix=p`, with and without `--zstd`, on a.log (`seq -f "line %g of a" 200`) and b.log, and
-//! again after b.log was deleted.
+//! version: `logcd --once --utc --prefix=p`, with and without `--zstd`, on b.log and on a.log
+//! (`seq -f "line %g of a" 200`), and again after b.log was deleted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;

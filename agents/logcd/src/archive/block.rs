@@ -8,7 +8,8 @@ pub struct Cut {
     pub block_bytes_max: usize,
     /// The most preceding bytes of the file that serve as a dictionary for a block.
     pub dictionary_bytes_max: u64,
-    /// A block of this size is never compressed again; smaller tails are merged with the bytes that follow them.
+    /// A block of this size is never compressed again; smaller tails are merged with the bytes that follow
+    /// them.
     pub final_bytes_min: u64,
 }
 

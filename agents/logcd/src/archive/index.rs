@@ -1,5 +1,5 @@
-//! The index next to an archive lists its blocks. It is a cache: if anything is wrong with it, decoding fails and the archive
-//! itself is read instead.
+//! The index next to an archive lists its blocks. It is a cache: if anything is wrong with it, decoding fails
+//! and the archive itself is read instead.
 
 use crate::archive::block::Block;
 use crate::archive::checksum::Sum;
@@ -257,7 +257,8 @@ impl<'a> Decoder<'a> {
             padding_packed_len: self.u32()?,
         };
         let count = self.u64()?;
-        // A false count must not reserve memory: there cannot be more blocks than the remaining bytes can hold.
+        // A false count must not reserve memory: there cannot be more blocks than the remaining bytes can
+        // hold.
         if count > (self.0.len() / 16) as u64 {
             return Err(IndexError::Torn);
         }

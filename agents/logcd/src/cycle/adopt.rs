@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use tar::{Archive, EntryType, Header};
 
-/// Copies every complete file of the archive into the draft, except for those that it holds already with the same content.
-/// Returns the reason if the archive could not be read to its end.
+/// Copies every complete file of the archive into the draft, except for those that it holds already with the
+/// same content. Returns the reason if the archive could not be read to its end.
 pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, Trouble> {
     let decoder = match Decoder::new(BufReader::with_capacity(128 * 1024, from)) {
         Ok(decoder) => decoder,

@@ -55,8 +55,8 @@ impl Held {
         Ok(fits.then_some(held))
     }
 
-    /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode), everything that
-    /// would be copied from it is compared.
+    /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode),
+    /// everything that would be copied from it is compared.
     pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
         let name = self.archive_name();
         let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };

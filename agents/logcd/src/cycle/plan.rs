@@ -72,7 +72,8 @@ impl Plan {
         self.items.iter().map(|item| item.name(entries).to_vec()).collect()
     }
 
-    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing differs.
+    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing
+    /// differs.
     pub fn news(&self, entries: &[Entry]) -> Option<u64> {
         let mut news = None;
         for item in &self.items {

@@ -34,7 +34,8 @@ pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Da
     remove
 }
 
-/// Returns the oldest days whose archives free at least `missing_bytes`, or none if all of them together are too small.
+/// Returns the oldest days whose archives free at least `missing_bytes`, or none if all of them together are
+/// too small.
 pub fn to_make_room(mut archives: Vec<Kept>, missing_bytes: u64) -> Vec<Date> {
     archives.sort_by_key(|archive| archive.day);
     let (mut freed, mut remove) = (0_u64, Vec::new());

@@ -1,4 +1,5 @@
-//! The rolling comparison of what the archive keeps with the logs themselves: it finds edits that stamps do not show.
+//! The rolling comparison of what the archive keeps with the logs themselves: it finds edits that stamps do
+//! not show.
 
 use crate::archive::entry::{Entry, Origin};
 use crate::cycle::comparison::{Comparison, compare};
@@ -75,7 +76,8 @@ impl Scrub {
         edited
     }
 
-    /// The logs that are compared by parts. The others have changed in ways that make the cycle compare all of them.
+    /// The logs that are compared by parts. The others have changed in ways that make the cycle compare all
+    /// of them.
     fn candidates<'a>(&self, plan: &'a Plan, entries: &[Entry]) -> Vec<Candidate<'a>> {
         let candidates = plan.items.iter().filter_map(|item| {
             let Item::Live { found, old: Some(old) } = item else { return None };

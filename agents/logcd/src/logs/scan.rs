@@ -56,7 +56,8 @@ impl Skip {
     }
 }
 
-/// A file to archive, named as its entry: relative to its log directory, with that directory's base before it.
+/// A file to archive, named as its entry: relative to its log directory, with that directory's base before
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: Vec<u8>,
@@ -136,8 +137,8 @@ struct Links {
     met: u64,
 }
 
-/// Looks at all files. `is_known` is true for inodes that are archived already: if there are too many files, these are not
-/// displaced by files that a stranger plants.
+/// Looks at all files. `is_known` is true for inodes that are archived already: if there are too many files,
+/// these are not displaced by files that a stranger plants.
 pub fn scan(
     roots: &Roots,
     select: &Select,

@@ -113,7 +113,8 @@ impl Source {
         self.all_match(blocks, |number| number == 0 || number >= tail, buffer)
     }
 
-    /// True if the file still holds the first and the last of the blocks, and a share of the ones that were read just now.
+    /// True if the file still holds the first and the last of the blocks, and a share of the ones that were
+    /// read just now.
     pub fn samples_match(
         &self,
         blocks: &[Block],

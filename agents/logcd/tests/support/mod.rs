@@ -235,7 +235,8 @@ pub fn members_of(archive: &Path, codec: Codec) -> Contents {
     if below.exists() { files(&below, |_| true) } else { Contents::new() }
 }
 
-/// Runs GNU tar on an archive. libzstd decompresses for it, because not every host has the zstd program that tar would start.
+/// Runs GNU tar on an archive. libzstd decompresses for it, because not every host has the zstd program that
+/// tar would start.
 pub fn gnu_tar(archive: &Path, codec: Codec, arguments: &[&OsStr]) -> Vec<u8> {
     let mut tar = Command::new("tar");
     tar.args(arguments);

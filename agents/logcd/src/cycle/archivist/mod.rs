@@ -284,8 +284,8 @@ impl Archivist {
         news.saturating_mul(100) >= archived.saturating_mul(self.config.publishing.percent)
     }
 
-    /// Opens the archive whose blocks are kept, if there is one. An unknown archive of this day, or one of the other kind, is
-    /// rewritten first, so that nothing in it is lost.
+    /// Opens the archive whose blocks are kept, if there is one. An unknown archive of this day, or one of
+    /// the other kind, is rewritten first, so that nothing in it is lost.
     fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
         let base = self.own_base(roots, day)?;
         let other = archive_name(day, self.config.packing.codec.other());
