@@ -155,8 +155,7 @@ impl Site<'_> {
             nothing.push(self.logcd(&[])?);
             theirs.push(self.tar(&TOY)?);
         }
-        // Measured separately: the next cycle after a lost index starts from a different archive than the
-        // others.
+        // In a separate loop, because an archive that was rebuilt without an index is not like the others.
         for round in 0..rounds {
             progress(&format!("without its index: round {} of {rounds}", round + 1));
             let archive = self.archive()?;
