@@ -113,7 +113,7 @@ fn a_removed_package_leaves_settings_and_data_and_a_purged_one_nothing() {
     let everything =
         "find / -xdev ! -path '/proc/*' ! -path '/sys/*' ! -path '/run/*' ! -path '/tmp/*' | sort";
     // Not the package's: the logs and lists of dpkg, systemd's journal and notes, and the backups of the user
-    // lists (users stay in Debian, so that nobody else gets their files).
+    // lists. Users stay in Debian, so that nobody else gets their files.
     let aside = "grep -vE '^/var/(log/(journal|dpkg|alternatives)|lib/dpkg|lib/systemd|cache)|^/var/log/private$|^/var/lib/private$|systemd/system/(multi-user|sockets|timers).target.wants$|^/usr/local|^/etc/(passwd|group|g?shadow)-$|^/etc/.pwd.lock$'";
     let before = host.says(&format!("{everything} | {aside}"));
     host.install(&host::package());

@@ -112,8 +112,8 @@ impl Item {
     }
 }
 
-/// Finds the entry that each file continues. First comes the one with its name and inode, then with its inode
-/// (it was renamed), then with its name (it was replaced, or its inode is not known).
+/// Finds the entry that each file continues. The first choice is the one with its name and inode. Next is its
+/// inode (it was renamed), then its name (it was replaced, or its inode is not known).
 fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
     let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<&[u8], usize> = HashMap::new();
