@@ -91,8 +91,8 @@ impl Drop for Disk {
 
 const WITHOUT_FLUSHING: u32 = 2;
 nix::ioctl_read!(
-    /// FS_IOC_SHUTDOWN, which ext4 and XFS have for exactly this kind of test. The call reads its argument,
-    /// but its number is that of a writing one.
+    /// FS_IOC_SHUTDOWN, which ext4 and XFS have for exactly this kind of test. The kernel reads its argument,
+    /// but it has the number of a call that writes it.
     go_down,
     b'X',
     125,
