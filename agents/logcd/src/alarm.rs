@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// Rings once, and then not again before it is armed: a busy directory must not cause a wake-up for each line.
+/// Rings once, and then not again until it is armed: a busy directory must not cause a wake-up for each line.
 pub struct Alarm {
     dirs: Vec<PathBuf>,
     mode: RecursiveMode,
@@ -58,7 +58,7 @@ impl Alarm {
         *self.rang.lock() = None;
         if let (Some(watcher), false) = (&mut self.watcher, self.armed) {
             let watched = self.dirs.iter().try_for_each(|dir| match watcher.watch(dir, self.mode) {
-                // A missing directory has no changes; its arrival is noticed by its place.
+                // A missing directory has no changes; the check of its place notices when it appears.
                 Err(error) if is_missing(&error) => Ok(()),
                 watched => watched,
             });

@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Timestamps are as coarse as the kernel's tick; a change that followed the last one this closely may
-/// have left no trace in them.
+/// Timestamps are as coarse as the kernel's tick: a change this soon after the previous one may leave no
+/// trace in them.
 const TICK_NS_MAX: i128 = 50_000_000;
 
 /// An opened directory. Names are resolved relative to it, even if it is renamed.
@@ -61,13 +61,14 @@ impl Beneath {
         &self.fd
     }
 
-    /// Device and inode.
+    /// Returns the device and inode.
     pub fn id(&self) -> io::Result<(u64, u64)> {
         let stat = fstat(&self.fd)?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
-    /// True if the directory has no name any more, so that nothing can be made in it. A mount of it stays open all the same.
+    /// True if the directory has no name any more, so that nothing can be made in it. A mount of it stays
+    /// open all the same.
     pub fn is_removed(&self) -> io::Result<bool> {
         Ok(fstat(&self.fd)?.st_nlink == 0)
     }
@@ -92,7 +93,7 @@ impl Beneath {
         );
         loop {
             match openat2(&self.fd, OsStr::from_bytes(name), how) {
-                // A rename above the file disturbed the lookup: try again.
+                // A rename above the file disturbed the lookup: retry.
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 opened => return Ok(opened?),
             }
@@ -142,7 +143,8 @@ fn look(stat: &FileStat) -> Look {
     }
 }
 
-/// Nobody can set the change time, unlike the modification time.
+/// True if the last change is so recent that another one may have the same time. Uses the change time: unlike
+/// the modification time, nobody can set it.
 fn is_racy(ctime: Time) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ns = i128::from(now.as_secs()) * 1_000_000_000 + i128::from(now.subsec_nanos());
@@ -165,7 +167,7 @@ mod tests {
         while look_into(&file).unwrap().stamp.racy {
             assert!(Instant::now() < deadline, "never believed");
         }
-        // The first look may have come late; had it come in time, it must not have believed them.
+        // The first look may have come late; one in time must not have trusted the times.
         let late = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
             > at_once.ctime.s.unsigned_abs() + 1;
         assert!(at_once.racy || late);

@@ -72,9 +72,9 @@ impl Packing {
 #[derive(Clone, Copy, Debug)]
 pub struct Publishing {
     pub interval: Duration,
-    /// News is published before it is this old, or at the next look where the interval is longer.
+    /// Maximum age of unpublished news; it may be exceeded until the next look where the interval is longer.
     pub within: Duration,
-    /// News is published at once when it is this much, in per cent of what is archived.
+    /// Threshold for publishing at once, in per cent of the archived bytes.
     pub percent: u64,
     /// The longest time between two looks, even if the kernel reports no change.
     pub poll: Duration,

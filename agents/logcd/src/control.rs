@@ -71,7 +71,8 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     control.run().await
 }
 
-/// One logcd at a time: during a rolling update the next one waits here.
+/// Locks the directory for archives. Only one logcd runs at a time: during a rolling update the next one
+/// waits here.
 async fn take(config: &Config, context: &Context) -> Result<Option<OutDir>, Fatal> {
     loop {
         match OutDir::take(&config.out, config.publishing.mode) {
@@ -101,7 +102,7 @@ struct Control {
     skipped: BTreeMap<Vec<u8>, Skip>,
     /// The directories in which nothing matched at the last look.
     unmatched: Vec<Unmatched>,
-    /// Where the directories were at the last look.
+    /// The places of the directories at the last look.
     places: Places,
     /// The time and day of the last look.
     looked: Option<(Instant, Date)>,
@@ -141,7 +142,7 @@ impl Control {
                 }
             }
         }
-        // The last archive has everything that was written until now.
+        // The last archive has everything that was written before the stop.
         self.cycle(Haste::Now).await
     }
 
@@ -152,9 +153,9 @@ impl Control {
             || self.looked.is_none_or(|(at, day)| at.elapsed() >= self.config.publishing.poll || day != today)
     }
 
-    /// Publishes at this look what would be too old at the next one.
+    /// Publishes news at this look if it would be too old at the next one.
     fn haste(&mut self) -> Haste {
-        // Where the kernel reported nothing, the change may have come right after the last look.
+        // If the kernel reported no change, it may have come right after the last look.
         let since = self.alarm.rang_at().or(self.looked.map(|(at, _)| at));
         if let Some(since) = since {
             self.freshness.news(since);
@@ -239,7 +240,8 @@ impl Control {
         }
     }
 
-    /// Warns once of a directory in which nothing matches, and again after it had logs or got its first other names.
+    /// Warns once of a directory in which nothing matches, and again after it had logs or got its first other
+    /// names.
     fn report_unmatched(&mut self, now: &[Unmatched]) {
         let same = |a: &Unmatched, b: &Unmatched| {
             a.path == b.path && std::mem::discriminant(&a.names) == std::mem::discriminant(&b.names)
@@ -253,7 +255,8 @@ impl Control {
         self.unmatched = now.to_vec();
     }
 
-    /// Applies changed settings, names those that need a restart, and keeps the old ones if the new ones are bad.
+    /// Applies changed settings, names those that need a restart, and keeps the old ones if the new ones are
+    /// bad.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
             let config = flags.serve.config()?;
@@ -275,7 +278,8 @@ pub(crate) fn listed(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The first tick is immediate. After a cycle longer than an interval, missed ticks are not made up.
+/// Returns a timer whose first tick is immediate. After a cycle longer than an interval, missed ticks are
+/// skipped.
 fn ticks(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

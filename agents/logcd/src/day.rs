@@ -43,7 +43,8 @@ pub fn day_of(name: &str) -> Option<(Date, Codec)> {
     (archive_name(day, codec) == name).then_some((day, codec))
 }
 
-/// The name of an index: hidden, and without the suffix of an archive, so that `find -name '*.gz'` shows archives only.
+/// The name of an index: hidden, and without the suffix of an archive, so that `find -name '*.gz'` shows
+/// archives only.
 pub fn index_name(archive: &str) -> String {
     format!(".{archive}.index")
 }

@@ -62,7 +62,8 @@ fn find(out: &Path, wanted: &Wanted) -> Option<Found> {
     Some(Found { reader: Reader { file, path, index: Some(held.index) }, entry: wanted.entry })
 }
 
-/// The length is announced, so a download that breaks off is not taken for a whole one.
+/// Sends the log. The length is announced, so that a download that breaks off is not mistaken for a whole
+/// one.
 fn send(Found { reader, entry }: Found, permit: OwnedSemaphorePermit) -> Response {
     let Some(index) = &reader.index else { return StatusCode::NOT_FOUND.into_response() };
     let Some(wanted) = index.entries.get(entry).cloned() else {
@@ -84,7 +85,7 @@ fn send(Found { reader, entry }: Found, permit: OwnedSemaphorePermit) -> Respons
     (headers, Body::from_stream(ReaderStream::with_capacity(receiving, BUFFER_BYTES))).into_response()
 }
 
-/// A file name of harmless characters, from the last part of the log's path.
+/// Builds a file name of harmless characters from the last part of the log's path.
 fn disposition(path: &[u8]) -> String {
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let plain = |byte: &u8| {

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-/// Decides when news must be published, so that none gets older than it may.
+/// Decides when news must be published, so that none becomes older than allowed.
 #[derive(Debug)]
 pub enum Freshness {
-    /// Nothing is known yet: the first look publishes what it finds.
+    /// No look has ended yet: the first one publishes what it finds.
     Unknown,
     /// Every byte that a look could see is in the archive.
     Current,
-    /// Nothing that is missing from the archive was written before this time.
+    /// Any bytes missing from the archive were written at this time or later.
     MissingSince(Instant),
 }
 
 impl Freshness {
-    /// News was found that nobody can have written before `since`.
+    /// Records news that cannot have been written before `since`.
     pub fn news(&mut self, since: Instant) {
         *self = match *self {
             Freshness::Unknown => Freshness::Unknown,
@@ -23,12 +23,13 @@ impl Freshness {
         };
     }
 
-    /// A look ended with everything that it saw in the archive.
+    /// Records that a look ended with everything that it saw in the archive.
     pub fn published(&mut self) {
         *self = Freshness::Current;
     }
 
-    /// True if news would be older than `within` when the next look begins, so that this one has to publish it.
+    /// True if news would be older than `within` when the next look begins, so that this one has to publish
+    /// it.
     pub fn is_due(&self, now: Instant, within: Duration, interval: Duration) -> bool {
         match *self {
             Freshness::Unknown => true,

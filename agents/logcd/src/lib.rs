@@ -1,9 +1,11 @@
-//! logcd keeps the logs of some directories in one plain tar.gz or tar.zst a day, at the cost of the new bytes only.
+//! logcd keeps the logs of some directories in one plain tar.gz or tar.zst a day, at the cost of the new
+//! bytes only.
 //!
-//! In a cycle ([`cycle::archivist`]), [`logs::scan`] lists the files, [`cycle::plan`] and [`cycle::comparison`] compare them with
-//! the archive that is [`held`](cycle::held), and [`cycle::assembly`] makes the new archive from the old one's blocks and the new
-//! bytes of the [`sources`](logs::source). [`archive`] has the format, [`control`] starts the cycles, and [`commands`] are for
-//! people who read archives.
+//! In a cycle ([`cycle::archivist`]), [`logs::scan`] lists the files. [`cycle::plan`] and
+//! [`cycle::comparison`] compare them with the archive that is [`held`](cycle::held). [`cycle::assembly`]
+//! makes the new archive from the old one's blocks and the new bytes of the [`sources`](logs::source).
+//! [`archive`] has the format, [`control`] starts the cycles, and [`commands`] are for people who read
+//! archives.
 
 pub mod alarm;
 pub mod archive;

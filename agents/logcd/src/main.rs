@@ -1,4 +1,4 @@
-//! The `logcd` program: everything is in the library, so that the crew's one binary has it too.
+//! The `logcd` program. Everything is in the library, so that the crew's single binary has it too.
 
 use std::process::ExitCode;
 

@@ -135,7 +135,7 @@ impl LogcdMetrics {
     }
 }
 
-/// Converts to the signed number of a gauge; the largest one if it does not fit.
+/// Converts to the signed number of a gauge; saturates if the value does not fit.
 fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! `--once`: the archive of the present state, for cron and CronJobs.
+//! `--once`: makes an archive of the present state, for cron and CronJobs.
 
 use crate::config::Config;
 use crate::cycle::archivist::{Archivist, Haste};
@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::sync::Arc;
 
-/// Makes the archive; succeeds also if nothing has changed since the last one.
+/// Makes the archive; also succeeds if nothing has changed since the last one.
 pub fn once(config: Config) -> Result<(), Fatal> {
     kit::priority::lower_this_thread();
     let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archivist = Archivist::new(config, out, Arc::default());
     archivist.on_progress(progress::teller());
     let outcome = archivist.cycle(Timestamp::now(), Haste::Thorough).map_err(fatal)?;
-    // The progress bar goes with it, so that it does not mix with the messages.
+    // Drop the progress bar too, so that it does not mix with the messages.
     drop(archivist);
     for (name, skip) in &outcome.skipped {
         let file = name.escape_ascii().to_string();

@@ -63,8 +63,8 @@ impl Shelf {
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     }
 
-    /// Opens a file of logcd for reading. No symlink, FIFO or file of another user is trusted under its name, because its content
-    /// is copied into the archives.
+    /// Opens a file of logcd for reading. No symlink, FIFO or file of another user is trusted under its name,
+    /// because its content is copied into the archives.
     pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
         let file = match self.at.file(name.as_bytes()) {
             Ok(file) => file,
@@ -118,7 +118,7 @@ impl OutDir {
             Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
         })?;
         let out = OutDir { shelf: Shelf { at }, mode, lock };
-        // Somebody may have replaced the directory or the lock file between opening and locking.
+        // The directory or the lock file may have been replaced between opening and locking.
         out.check_place()?;
         out.remove_leftovers()?;
         Ok(out)
@@ -136,7 +136,8 @@ impl OutDir {
         self.path().join(LOCK)
     }
 
-    /// Checks that the path still leads to the directory that this process holds, and to the lock that it holds.
+    /// Checks that the path still leads to the directory that this process holds, and to the lock that it
+    /// holds.
     pub fn check_place(&self) -> Result<(), Trouble> {
         let path = self.path();
         let moved = |how| Trouble::OutMoved { path: path.display().to_string(), how };

@@ -4,7 +4,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
 use std::io::{Read, Seek};
 
-/// Less work than this ends before anybody can read a bar.
+/// Less work than this ends before anyone can read a bar.
 const LOGS_WORTH_A_BAR_BYTES: u64 = 64 << 20;
 const ARCHIVE_WORTH_A_BAR_BYTES: u64 = 4 << 20;
 

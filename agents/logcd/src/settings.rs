@@ -363,7 +363,7 @@ fn member_prefix(path: &Path) -> Vec<u8> {
     }
 }
 
-/// Looks without a pause would keep a processor busy.
+/// The shortest interval: looks without a pause would keep a processor busy.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 fn parse_interval(text: &str) -> Result<Duration, String> {

@@ -27,7 +27,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// For `map_err`: adds the attempted action to an I/O error.
+    /// Returns a function for `map_err` that adds the attempted action to an I/O error.
     pub fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {
         let doing = doing.into();
         move |source| Trouble::Io { doing, source }

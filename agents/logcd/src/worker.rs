@@ -20,7 +20,7 @@ enum Order {
     Places(oneshot::Sender<Places>),
 }
 
-/// The thread ends when this is dropped.
+/// The thread that runs the cycles; it ends when this is dropped.
 pub struct Worker {
     orders: mpsc::Sender<Order>,
 }

@@ -114,7 +114,7 @@ fn every_metric_is_exercised_and_documented() {
     }
     bench.write("z.log", "new\n");
     moved("logcd_files");
-    // A touched file is looked at and found unchanged.
+    // A touched file is read and found unchanged.
     moved("logcd_cycles_total{result=\"unchanged\"}");
     // `waiting` and `disk_full` are tested by little_news_waits and in disk.rs.
     let page = daemon.get("/metrics").1;

@@ -107,7 +107,8 @@ fn superseded_content_is_bounded(codec: Codec) {
     assert_eq!(names(&latest.members()), ["state.log"]);
 }
 
-/// Summer time begins on the 29th of March 2026 at 2:00, which is 1:00 UTC, and ends on the 25th of October at 3:00.
+/// Summer time begins on the 29th of March 2026 at 2:00, which is 1:00 UTC, and ends on the 25th of October
+/// at 3:00.
 const CENTRAL_EUROPE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 
 fn daylight_saving_day_has_one_archive(codec: Codec) {

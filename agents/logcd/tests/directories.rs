@@ -17,7 +17,7 @@ use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
-/// A bench without a prefix, for these directories.
+/// Makes a bench without a prefix, for these directories.
 fn bench(dirs: &[&str], flags: &[&str]) -> Bench {
     let mut bench = Bench::new(&[]);
     for dir in ["log", "lib"] {
@@ -27,7 +27,7 @@ fn bench(dirs: &[&str], flags: &[&str]) -> Bench {
     bench
 }
 
-/// Keeps the files and changes the flags.
+/// Changes the flags and keeps the files.
 fn select(bench: &mut Bench, dirs: &[&str], flags: &[&str]) {
     let root = bench.root.path().canonicalize().unwrap();
     bench.flags = vec!["--utc".into(), "--out".into(), root.join("out").into()];
@@ -41,7 +41,7 @@ fn write(bench: &Bench, path: &str, content: impl AsRef<[u8]>) {
     fs::write(bench.root.path().join(path), content).unwrap();
 }
 
-/// The archive's files: paths below the bench's root, and contents.
+/// Returns the archive's files: paths below the bench's root, and contents.
 fn unpacked(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     let root = bench.root.path().canonicalize().unwrap();
     let root = root.strip_prefix("/").unwrap();
@@ -124,7 +124,7 @@ fn missing_further_directory_is_awaited() {
     let daemon = Daemon::start(&bench, &QUICK);
     daemon.wait_until_ready();
     assert_eq!(daemon.metric("logcd_empty_directories"), 1.0);
-    // systemd makes the log directory of a service in this way: as a link to a private one.
+    // systemd makes a service's log directory like this: as a link to a private one.
     write(&bench, "lib/y.log", "of lib\n");
     symlink(bench.root.path().join("lib"), bench.root.path().join("later")).unwrap();
     wait_until("its log", || names(&bench) == ["later/y.log", "log/x.log"]);
@@ -198,7 +198,7 @@ fn last_lines_before_a_deletion_are_archived() {
     );
 }
 
-/// The logs that this process holds open.
+/// Counts the logs that this process holds open.
 fn open_logs(bench: &Bench) -> usize {
     let logs = bench.root.path().canonicalize().unwrap().join("log");
     let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());

@@ -1,5 +1,5 @@
-//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size limit stands in for the
-//! disk; root_filesystems.rs has a real one.
+//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size
+//! limit stands in for the disk; root_filesystems.rs has a real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -24,7 +24,7 @@ fn full_disk_leaves_the_archive_intact() {
     command.args(&bench.flags).args(QUICK).env("LOGCD_MIN_FREE", "1");
     let daemon = Daemon::run(command);
     daemon.wait_until_ready();
-    // In one step: a look that finds the first part of it could still publish that.
+    // Written in one step: a look that finds only the first part could still publish that.
     bench.write("y.part", dice.lines(900_000));
     std::fs::rename(bench.log("y.part"), bench.log("y.log")).unwrap();
     wait_until("the reason", || daemon.get("/ready").1.contains("disk: no room for an archive on"));

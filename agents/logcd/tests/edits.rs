@@ -1,4 +1,5 @@
-//! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows the edit.
+//! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows
+//! the edit.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -13,7 +14,7 @@ use trial::wait_until;
 const LOG_BYTES: u64 = 8 << 20;
 const MIDDLE: u64 = 5 << 20;
 
-/// An archived log that was then edited in the middle and appended to, both before the next look.
+/// Archives a log, then edits it in the middle and appends to it, both before the next look.
 fn edited(flags: &[&str]) -> (Bench, Archivist) {
     let bench = Bench::new(flags);
     bench.write("x.log", Dice::new(4).lines(LOG_BYTES));
@@ -27,7 +28,8 @@ fn edit(bench: &Bench) {
     let log = File::options().write(true).open(bench.log("x.log")).unwrap();
     log.write_all_at(b"EDITED", MIDDLE).unwrap();
     bench.append("x.log", "one more line\n");
-    // A look right after a change makes the next one compare everything: here only the rolling comparison may find the edit.
+    // A look right after a change makes the next one compare everything. Here only the rolling comparison may
+    // find the edit.
     wait_until("times that can be trusted", || !look_into(&log).unwrap().stamp.racy);
 }
 
@@ -50,7 +52,7 @@ fn edit_above_the_budget_is_found_in_parts() {
     let (bench, mut archivist) = edited(&["--compare-bytes=1MiB"]);
     let mut looks = 0;
     while cycle(&mut archivist).published.is_none_or(|published| published.superseded == 0) {
-        // Only the first look finds the log grown; another log is the reason for the others.
+        // Only the first look finds the log grown; another log is the reason for the later looks.
         bench.append("y.log", "line\n");
         looks += 1;
         assert!(looks <= 8, "the edit was not found");

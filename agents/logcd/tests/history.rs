@@ -1,5 +1,5 @@
-//! Random histories of a log directory, with restarts: after each cycle GNU tar finds in the archive all that the directory holds
-//! and all that it ever held.
+//! Random histories of a log directory, with restarts. After each cycle, GNU tar finds in the archive all
+//! that the directory holds and has ever held.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -13,7 +13,7 @@ use support::{Bench, Contents, Dice, cycle};
 
 const NAMES: [&str; 6] = ["a.log", "b.log", "c.log", "a-1.log", "b-1.log", "d.log"];
 
-/// A change of the logs between two cycles.
+/// Applies a random change to the logs between two cycles.
 fn happen(bench: &Bench, dice: &mut Dice) -> String {
     let name = NAMES[usize::try_from(dice.roll(6)).unwrap()];
     let other = NAMES[usize::try_from(dice.roll(6)).unwrap()];

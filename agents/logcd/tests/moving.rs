@@ -12,7 +12,8 @@ use support::{Bench, Dice, NOON, cycle, members, run};
 
 const CYCLES: u64 = 150;
 
-/// Runs cycles at full speed, with a writer of logs and a reader of archives, until all have had many turns.
+/// Runs cycles at full speed, with a writer of logs and a reader of archives, until all have had many
+/// iterations.
 fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
     bench.cycle();
     let (stop, turns, reads, cycles) =
@@ -22,7 +23,8 @@ fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
         let writer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let turn = turns.load(Ordering::Relaxed);
-                // At most 1000 turns a cycle: enough for every moment of it, without filling the disk.
+                // At most 1000 iterations a cycle: enough to hit every moment of it, without filling the
+                // disk.
                 if turn > 1000 * (1 + cycles.load(Ordering::Relaxed)) {
                     std::thread::yield_now();
                     continue;

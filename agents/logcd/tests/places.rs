@@ -1,4 +1,5 @@
-//! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by itself.
+//! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by
+//! itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -9,10 +10,10 @@ use support::Bench;
 use support::daemon::Daemon;
 use trial::wait_until;
 
-/// Only a moved directory or an event of the kernel causes a look.
+/// Flags with which only a moved directory or an event of the kernel causes a look.
 const QUICK: [&str; 4] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms", "--poll=1h"];
 
-/// A daemon that has archived one log and has nothing to do.
+/// Starts a daemon that has archived one log and has nothing to do.
 fn idle() -> (Bench, Daemon) {
     let bench = Bench::new(&[]);
     bench.write("x.log", "line\n");

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use support::{Bench, Dice, cycle, gnu_tar, run};
 
-/// Runs the readers on this machine and prints the missing ones, so that the output shows what was checked.
+/// True if the reader is on this machine. Prints the missing ones, so that the output shows what was checked.
 fn is_asked(program: &str) -> bool {
     let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
     if !there.status.success() {
@@ -69,7 +69,7 @@ fn gzip_readers(path: &str) -> Vec<(&'static str, Vec<&str>)> {
     ]
 }
 
-/// On such a machine the other tests leave none out.
+/// Checks that this machine has every reader, so that the other tests skip none.
 #[test]
 #[ignore = "needs every reader: just test-programs"]
 fn every_reader_is_installed() {

@@ -1,4 +1,5 @@
-//! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices, owners.
+//! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices,
+//! owners.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Bench, Dice, NOON, at, cycle, members, names, run};
 
-/// Unmounted when it is dropped.
+/// A mount, unmounted on drop.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -36,7 +37,7 @@ fn root_full_disk_keeps_the_old_archive_only() {
     let mut archivist = bench.archivist();
     cycle(&mut archivist);
     let before = std::fs::read(bench.archive()).unwrap();
-    // It takes five times more than expected: only the write itself fails.
+    // The noise takes five times more than expected: only the write itself fails.
     bench.write("noise.log", noise());
     bench.write("more.log", noise());
     let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();

@@ -1,4 +1,5 @@
-//! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are counted.
+//! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are
+//! counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -12,7 +13,7 @@ use trial::wait_until;
 
 const SECRET: &[u8] = b"root:x:secret\n";
 
-/// Ends the mischief also when a check fails.
+/// Ends the mischief even if a check fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -21,7 +22,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Runs cycles while `mischief` goes on in another thread, until both have had many turns.
+/// Runs cycles while `mischief` goes on in another thread, until both have had many iterations.
 fn during(bench: &Bench, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
     let (stop, turns) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {

@@ -7,7 +7,7 @@ use logcd::archive::codec::Codec;
 use logcd::cycle::archivist::Haste;
 use support::{Bench, at, index_of, names, run, with_history};
 
-/// A bench with the same directories for archives of the other kind.
+/// Makes a bench with the same directories for archives of the other kind.
 fn switched(codec: Codec, bench: Bench) -> Bench {
     let mut flags = bench.flags.clone();
     match codec {
@@ -21,7 +21,7 @@ fn todays_archive_is_converted(codec: Codec) {
     let (bench, members) = with_history(codec);
     let old = bench.archive();
     let bench = switched(codec, bench);
-    // Only the kind is new.
+    // Only the kind has changed.
     bench.cycle();
     assert!(bench.archive().to_str().unwrap().ends_with(codec.other().suffix()));
     assert!(bench.members() == members);
@@ -29,7 +29,7 @@ fn todays_archive_is_converted(codec: Codec) {
     let verified = run(bench.reader().arg("verify").arg(bench.archive()));
     assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
     assert!(bench.cycle().published.is_none(), "it is done once");
-    // Back again, with news.
+    // Switch back, with news.
     bench.append("a.log", "more\n");
     std::fs::remove_file(bench.log("c.log")).unwrap();
     let bench = switched(codec.other(), bench);

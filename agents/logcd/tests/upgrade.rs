@@ -1,6 +1,6 @@
 //! Archives and indexes of earlier and later versions. tests/fixtures/version-1 was written by the first
-//! version: `logcd --once --utc --prefix=p`, with and without `--zstd`, on a.log (`seq -f "line %g of a" 200`) and b.log, and
-//! again after b.log was deleted.
+//! version: `logcd --once --utc --prefix=p`, with and without `--zstd`, on b.log and on a.log
+//! (`seq -f "line %g of a" 200`), and again after b.log was deleted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -22,7 +22,7 @@ fn lines() -> String {
     (1..=200).map(|number| format!("line {number} of a\n")).collect()
 }
 
-/// A directory with an archive of the first version and the given index.
+/// Makes a directory with an archive of the first version and the given index.
 fn taken_over(codec: Codec, index: &[u8]) -> Bench {
     let bench = Bench::of(codec, &[]);
     let archive = fixture(codec, "", "");
@@ -57,7 +57,7 @@ fn archive_of_version_1_is_continued(codec: Codec) {
     goes_on(&bench);
 }
 
-/// After going back to this version, the later index is unusable, and the archive alone is enough.
+/// After a downgrade to this version, the later version's index is unusable, and the archive alone is enough.
 fn index_of_a_later_version_is_rebuilt(codec: Codec) {
     let mut index = std::fs::read(fixture(codec, ".", ".index")).unwrap();
     index[7] += 1;

@@ -1,4 +1,4 @@
-//! A file system of its own, in a file, whose power can be lost.
+//! A file system in an image file, whose power the test can cut.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// The smallest that mkfs.xfs makes.
+/// The smallest size that mkfs.xfs accepts.
 const IMAGE_BYTES: u64 = 300 << 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +15,13 @@ pub enum Kind {
     Xfs,
 }
 
-/// Unmounted when it is dropped.
+/// A mounted file system, unmounted on drop.
 pub struct Disk {
     directory: TempDir,
 }
 
 impl Disk {
-    /// Made and mounted. In memory: what is lost is decided by the file system, not by the disk below it.
+    /// Makes and mounts it in memory: the file system decides what a power loss takes, not the disk below it.
     pub fn new(kind: Kind) -> Disk {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let disk = Disk { directory };
@@ -40,7 +40,7 @@ impl Disk {
         self.directory.path().join("image")
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     pub fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
@@ -53,16 +53,16 @@ impl Disk {
         run(Command::new("mount").arg("-o").arg("loop").arg(self.image()).arg(self.root()));
     }
 
-    /// From now on nothing reaches the disk, and what was not synced never will have.
+    /// Cuts the power: nothing reaches the disk any more, and whatever was not synced is lost.
     pub fn lose_power(&self) {
         let root = File::open(self.root()).unwrap();
         let mut how = WITHOUT_FLUSHING;
         #[allow(unsafe_code, reason = "nix has no such call, only a macro to make it")]
-        // SAFETY: the descriptor is open, and the pointer that of one u32, which is all that the kernel looks at.
+        // SAFETY: the descriptor is open, and the pointer is to one u32, which is all that the kernel reads.
         unsafe { go_down(root.as_raw_fd(), &mut how) }.unwrap();
     }
 
-    /// ext4 finds an error in itself, as a bad disk makes it do: from now on it can only be read, until it is mounted anew.
+    /// Makes ext4 find an error in itself, as a bad disk does. It stays read-only until it is mounted again.
     pub fn becomes_read_only(&self) {
         let device = Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(self.root()).output().unwrap();
         let device = PathBuf::from(String::from_utf8(device.stdout).unwrap().trim());
@@ -76,7 +76,7 @@ impl Disk {
         run(Command::new("umount").arg(self.root()));
     }
 
-    /// After a loss of power: as after the machine's next start.
+    /// Mounts it again after a power loss, as the machine's next start does.
     pub fn power_on(&self) {
         self.unmount();
         self.mount();
@@ -91,14 +91,15 @@ impl Drop for Disk {
 
 const WITHOUT_FLUSHING: u32 = 2;
 nix::ioctl_read!(
-    /// FS_IOC_SHUTDOWN, which ext4 and XFS have for just this kind of test. It reads, but is numbered like one that writes.
+    /// FS_IOC_SHUTDOWN, which ext4 and XFS have for exactly this kind of test. The kernel reads its argument,
+    /// but it has the number of a call that writes it.
     go_down,
     b'X',
     125,
     u32
 );
 
-/// Must succeed.
+/// Runs a command that must succeed.
 pub fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,7 +1,7 @@
-//! Each system call that touches an agent's files fails, or is the agent's last; strace sees to that.
+//! Fault injection with strace: each system call on an agent's files fails, or is the agent's last.
 //!
-//! A scenario is run once to count the calls of each kind, then once for each of them and each fault. Calls are counted by
-//! thread, as strace does: the Nth of each thread is hit.
+//! A scenario runs once to count the calls of each kind, then once for each call and fault. strace counts by
+//! thread: the Nth call of each thread is hit.
 
 mod false_syncs;
 mod logcd;
@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use trial::Process;
 
-/// Of each call and fault so many are tried, spread evenly, unless `ROUNDS` asks for all of them.
+/// Calls tried for each kind and fault, spread evenly. With `ROUNDS` set, all of them are tried.
 const SAMPLE: usize = 2;
 
-/// An agent that waits before it tries again leaves the processor to others.
+/// Scenarios that run at the same time: an agent that waits before a retry leaves the processor to others.
 const SIDE_BY_SIDE: usize = 4;
 
-/// The calls of an agent that can fail because of its disk, and how. By path: they are made for other things, too, and only
-/// those on the agent's files are meant.
+/// Calls of an agent that can fail because of its disk, and how. The flag says that strace filters by path:
+/// such calls are made for other things too, and only those on the agent's files are meant.
 const FAULTS: [(&str, bool, &[&str]); 10] = [
     ("write", true, &["error=ENOSPC", "error=EIO", "error=EDQUOT", "signal=KILL"]),
     ("pwrite64", false, &["error=ENOSPC", "error=EIO", "error=EDQUOT", "signal=KILL"]),
@@ -34,7 +34,7 @@ const FAULTS: [(&str, bool, &[&str]); 10] = [
     ("fallocate", false, &["error=ENOSPC", "error=EDQUOT", "signal=KILL"]),
 ];
 
-/// What strace is to look at, and to do.
+/// Calls that strace watches, and the fault that it injects.
 #[derive(Debug)]
 struct Traced {
     calls: &'static str,
@@ -43,10 +43,11 @@ struct Traced {
 }
 
 impl Traced {
-    /// The agent under strace; its flags are still to come. Beside `directory`'s files is room for what strace saw.
+    /// Builds the command of the agent under strace, without its flags. strace writes its report into
+    /// `directory`.
     fn command(&self, agent: &str, directory: &Path, paths: &[PathBuf]) -> Command {
         let mut command = Command::new("strace");
-        // As a grandchild, so that the child is the agent itself and can be killed.
+        // Detached as a grandchild, so that the child is the agent itself and can be killed.
         command.args(["-D", "-f", "-qq", "-o"]).arg(report(directory));
         command.args(["-e", "signal=none", "-e", &format!("trace={}", self.calls)]);
         for path in paths.iter().filter(|_| self.by_path) {
@@ -64,7 +65,7 @@ fn report(directory: &Path) -> PathBuf {
     directory.join("strace")
 }
 
-/// How many calls of one kind a single thread made at most.
+/// Returns the highest number of calls of one kind that a single thread made.
 fn count(directory: &Path) -> usize {
     let report = std::fs::read_to_string(report(directory)).unwrap();
     let mut counts = BTreeMap::<&str, usize>::new();
@@ -79,7 +80,7 @@ fn was_hit(directory: &Path) -> bool {
     report.contains("(INJECTED)")
 }
 
-/// Which of `count` calls are hit: all of them, or some that are spread evenly.
+/// Chooses the calls to hit: all of them, or a sample that is spread evenly.
 fn chosen(count: usize) -> Vec<usize> {
     if std::env::var_os("ROUNDS").is_some() || count <= SAMPLE {
         return (1..=count).collect();
@@ -87,7 +88,7 @@ fn chosen(count: usize) -> Vec<usize> {
     (0..SAMPLE).map(|n| 1 + n * (count - 1) / (SAMPLE - 1)).collect()
 }
 
-/// Does it with each, some at a time, and names the one with which it fails.
+/// Runs `act` on each element, several at a time, and prints the one that fails.
 fn side_by_side<T: Sync + std::fmt::Debug, R: Send>(each: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let act = &act;
     let some = |chunk: &[T]| -> Vec<R> {
@@ -105,7 +106,8 @@ fn side_by_side<T: Sync + std::fmt::Debug, R: Send>(each: &[T], act: impl Fn(&T)
     each.chunks(SIDE_BY_SIDE).flat_map(some).collect()
 }
 
-/// Runs the scenario, which checks the promises itself, once for each fault, in a directory of its own.
+/// Runs the scenario once for each fault, each time in its own directory. The scenario checks the promises
+/// itself.
 fn under_each_fault(agent: &str, scenario: impl Fn(&Path, &Traced) + Sync) {
     let run = |traced: &Traced| {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -124,13 +126,14 @@ fn under_each_fault(agent: &str, scenario: impl Fn(&Path, &Traced) + Sync) {
     }
     let hit = side_by_side(&injections, |traced| was_hit(run(traced).path()));
     let (tried, hit) = (hit.len(), hit.into_iter().filter(|hit| *hit).count());
-    // Threads share the work differently each time, so that now and then none comes to its Nth call; and kills leave no trace.
+    // Threads share the work differently each time, so now and then no thread reaches its Nth call. Kills
+    // leave no trace.
     assert!(hit * 4 > tried, "only {hit} of {tried} faults were met");
     let counts: Vec<_> = undisturbed.iter().map(|traced| traced.calls).zip(counts).collect();
     eprintln!("{agent}: {hit} of {tried} faults met, calls of each kind {counts:?}");
 }
 
-/// Ready, or it ended and said why in words that name a file below `directory`.
+/// True if the agent became ready. If it ended instead, its message must name a file below `directory`.
 fn ready_or_clear(agent: &Process, directory: &Path) -> bool {
     if agent.becomes_ready() {
         return true;

@@ -1,11 +1,11 @@
-//! A plain HTTP client for servers that may be gone at any moment.
+//! A plain HTTP client for servers that may disappear at any moment.
 
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use trial::DEADLINE;
 
-/// One connection, kept alive.
+/// One keep-alive connection.
 pub struct Http(BufReader<TcpStream>);
 
 impl Http {
@@ -16,7 +16,7 @@ impl Http {
         Ok(Http(BufReader::new(stream)))
     }
 
-    /// Status and body.
+    /// Sends a request and returns the status and body.
     pub fn call(&mut self, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");

@@ -1,4 +1,4 @@
-//! Senders of logd who remember for which lines they got a receipt, and the file's comparison with that.
+//! Senders for logd that remember which lines got a receipt, and a check of the file against that.
 
 use crate::binaries::binary;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::{DEADLINE, Process};
 
-/// Small files, all of them kept.
+/// Configures small files, all of which are kept.
 pub fn configure(command: &mut Command, file: &Path, sync: &str) {
     command.args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", "--rotate-bytes=20KB"]);
     command.args(["--keep-files=0", "--keep-bytes=0", "--sync", sync, "--file"]).arg(file);
@@ -26,7 +26,7 @@ pub fn door(agent: &Process) -> SocketAddr {
     agent.address("taking lines")
 }
 
-/// A line that shows whether it is whole: its name, filler, its length.
+/// Builds a line that shows whether it is whole: its name, filler, and the filler's length.
 fn line(name: &str, filler: usize) -> String {
     format!("{name} {} {filler}.", "=".repeat(filler))
 }
@@ -36,7 +36,7 @@ fn is_whole(text: &str) -> bool {
     matches!(parts[..], [_, filler, end] if end == format!("{}.", filler.len()))
 }
 
-/// Whether it may be the beginning of a single line.
+/// True if the text may be the beginning of a single line.
 fn is_cut(text: &str) -> bool {
     let mut parts = text.splitn(3, ' ');
     let [name, filler, end] = [(); 3].map(|()| parts.next().unwrap_or_default());
@@ -49,22 +49,22 @@ pub struct Senders {
     next: AtomicU64,
     pub receipts: AtomicU64,
     safe: Mutex<BTreeSet<String>>,
-    /// While it is set, receipts count for nothing.
+    /// While set, receipts do not count.
     pub blackout: AtomicBool,
 }
 
 impl Senders {
-    /// For lines whose names are no others'.
+    /// Numbers the lines from `first`, so that no other senders use the same names.
     pub fn starting_at(first: u64) -> Senders {
         Senders { next: AtomicU64::new(first), ..Senders::default() }
     }
 
-    /// Some lines over a connection of their own, and whether there was a receipt.
+    /// Sends some lines over a new connection and records whether there was a receipt.
     pub fn send(&self, address: SocketAddr) -> io::Result<()> {
         let connection = self.next.fetch_add(1, Ordering::Relaxed);
         let names: Vec<String> =
             (0..fastrand::usize(1..20)).map(|number| format!("{connection}-{number}")).collect();
-        // Now and then much more, so that the end may come in the middle of a write.
+        // Now and then a much longer line, so that the end may come in the middle of a write.
         let longest = if fastrand::u8(..) < 16 { 30_000 } else { 300 };
         let lines = names.iter().map(|name| line(name, fastrand::usize(..longest)) + "\n");
         let mut stream = TcpStream::connect(address)?;
@@ -84,12 +84,13 @@ impl Senders {
         while self.send(address).is_ok() {}
     }
 
-    /// From now on the receipts are worth nothing: what they were for was not promised.
+    /// Forgets all receipts so far: their lines were not promised.
     pub fn forget(&self) {
         self.safe.lock().unwrap().clear();
     }
 
-    /// Every line with a receipt is there, once, and of the others at most so many are cut, none mixed with another.
+    /// Checks that every line with a receipt is in the file exactly once. Of the others at most `cut_max` are
+    /// cut, and no line is mixed with another.
     pub fn check(&self, file: &Path, cut_max: u64) {
         let read = Command::new(binary("logd")).arg("read").arg("--file").arg(file).output().unwrap();
         assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));

@@ -1,4 +1,4 @@
-//! A directory of logs from which logcd deletes what is archived, and what must be in either.
+//! A directory of logs from which logcd deletes archived ones, and the content that must be in either place.
 
 use crate::binaries::binary;
 use crate::disk::run;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use trial::Process;
 
-/// As busy as it can be.
+/// Makes logcd as busy as it can be.
 pub fn configure(command: &mut Command, directory: &Path, out: &Path) {
     command.arg("--dir").arg(directory).arg("--out").arg(out).args([
         "--prefix=p",
@@ -32,12 +32,12 @@ pub fn command(directory: &Path, out: &Path) -> Command {
 pub struct Logs {
     directory: PathBuf,
     out: PathBuf,
-    /// What is on the disk for sure.
+    /// Content that is safely on the disk.
     written: BTreeMap<String, Vec<u8>>,
 }
 
 impl Logs {
-    /// Both directories are made below this one.
+    /// Makes both directories below `root`.
     pub fn below(root: &Path) -> Logs {
         let (directory, out) = (root.join("log"), root.join("out"));
         for made in [&directory, &out] {
@@ -59,7 +59,7 @@ impl Logs {
         self.written.len()
     }
 
-    /// A new log, on the disk when this returns.
+    /// Writes a new log, which is on the disk when this returns.
     pub fn write(&mut self, bytes: usize) {
         let name = format!("{}.log", self.written.len());
         let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(bytes).collect();
@@ -70,12 +70,13 @@ impl Logs {
         self.written.insert(name, text.into_bytes().into_iter().chain([b'\n']).collect());
     }
 
-    /// How many are deleted by now, and not only renamed on the way there.
+    /// Counts the logs that are deleted by now, without those that are only renamed before their deletion.
     pub fn gone(&self) -> usize {
         self.written.len() - std::fs::read_dir(&self.directory).unwrap().count()
     }
 
-    /// Until the agent has deleted so many, and no longer than it lives. Meanwhile `act` is called again and again.
+    /// Waits until the agent has deleted `count` logs, or has ended. Meanwhile `act` is called again and
+    /// again.
     pub fn until_gone(&mut self, count: usize, agent: &Process, mut act: impl FnMut(&mut Logs)) {
         agent.wait_until("that it deletes", || {
             let over = self.gone() >= count || agent.is_over();
@@ -86,7 +87,7 @@ impl Logs {
         });
     }
 
-    /// An undisturbed run deletes all of them, and each is in an archive.
+    /// Checks that an undisturbed run deletes every log, and that each is in an archive.
     pub fn all_go(&mut self) {
         let agent = Process::start_ready(&mut command(&self.directory, &self.out));
         self.until_gone(self.count(), &agent, |_| {});
@@ -94,7 +95,7 @@ impl Logs {
         self.check();
     }
 
-    /// Each log is in an archive, or still there.
+    /// Checks that each log is in an archive or still in the directory.
     pub fn check(&self) {
         let archived = contents_of_archives(&self.out);
         for (name, content) in &self.written {
@@ -107,7 +108,7 @@ impl Logs {
     }
 }
 
-/// All of them must be whole for GNU tar and for logcd.
+/// Reads all archives, which must be whole for GNU tar and for logcd.
 fn contents_of_archives(out: &Path) -> BTreeSet<Vec<u8>> {
     let mut contents = BTreeSet::new();
     for archive in std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap().path()) {

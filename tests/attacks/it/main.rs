@@ -1,6 +1,7 @@
-//! Power loss, kills and disk faults at chosen moments, on real file systems; after each, every promise is looked up.
+//! Power loss, kills and disk faults at chosen moments, on real file systems; every promise is checked after
+//! each.
 //!
-//! `ROUNDS` says how often each random attack is repeated, and makes those by call number exhaustive.
+//! `ROUNDS` sets how often each random attack is repeated, and makes those by call number exhaustive.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "the counts are the result")]
 
@@ -14,7 +15,7 @@ mod power_loss;
 mod queue;
 mod read_only;
 
-/// So many rounds of each random attack, unless `ROUNDS` says otherwise.
+/// Rounds of each random attack, unless `ROUNDS` says otherwise.
 const ROUNDS_IN_CI: u64 = 5;
 
 fn rounds() -> u64 {

@@ -1,4 +1,4 @@
-//! Clients of queued who keep a ledger of what they were told, and its comparison with what is there.
+//! Clients of queued that keep a ledger of its answers, and a check of the queue's content against it.
 
 use crate::http::Http;
 use serde_json::{Value, json};
@@ -10,14 +10,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::Process;
 
-/// queued on a directory, with a queue whose items are never dead.
+/// Builds the command of queued on a directory, with a queue whose items never become dead.
 pub fn command(data: &Path, durability: &str, segment_bytes: &str) -> Command {
     let mut command = Command::new(crate::binaries::binary("queued"));
     configure(&mut command, data, durability, segment_bytes);
     command
 }
 
-/// The same for a command that ends in the binary's name, such as strace's.
+/// Adds the same flags to a command that ends in the binary's name, such as strace's.
 pub fn configure(command: &mut Command, data: &Path, durability: &str, segment_bytes: &str) {
     command.args([
         "--http",
@@ -36,12 +36,12 @@ pub fn door(agent: &Process) -> SocketAddr {
     agent.address("serving HTTP")
 }
 
-/// What the clients of one queue did and were told.
+/// Requests and answers of one queue's clients.
 #[derive(Default)]
 pub struct Ledger {
     /// Keys of pushes that were sent, answered or not.
     sent: BTreeSet<String>,
-    /// Of pushes that were answered: key and id.
+    /// Answered pushes: key and id.
     kept: BTreeMap<String, String>,
     /// Ids whose ack was sent, answered or not.
     acking: BTreeSet<String>,
@@ -54,13 +54,13 @@ pub struct Queue {
     name: String,
     ledger: Mutex<Ledger>,
     next: AtomicU64,
-    /// How many pushes and acks were answered.
+    /// Number of answered pushes and acks.
     pub answers: AtomicU64,
-    /// While it is set, answers count for nothing.
+    /// While set, answers do not count.
     pub blackout: AtomicBool,
 }
 
-/// Of all lengths up to some pages, and each byte of it the key's.
+/// Builds a body of up to several pages, each byte of which depends on the key.
 fn body_of(key: &str) -> String {
     let seed: usize = key.bytes().map(usize::from).sum();
     let words = 1 + seed * 7919 % 900;
@@ -83,7 +83,7 @@ impl Queue {
         Ok(())
     }
 
-    /// True when it was answered that they are kept.
+    /// Pushes items; true if the server answered that they are kept.
     pub fn push(&self, http: &mut Http, count: usize) -> std::io::Result<bool> {
         let new = |_| format!("{}-{}", self.name, self.next.fetch_add(1, Ordering::Relaxed));
         let keys: Vec<String> = (0..count).map(new).collect();
@@ -100,7 +100,7 @@ impl Queue {
         Ok(true)
     }
 
-    /// One cycle of a worker: acks what it holds and leases more.
+    /// Runs one cycle of a worker: acks its leased items and leases more.
     pub fn work(&self, http: &mut Http, held: &mut Vec<Value>, max: u64) -> std::io::Result<()> {
         let acks = std::mem::take(held);
         let id = |item: &Value| item["id"].as_str().unwrap().to_owned();
@@ -118,7 +118,7 @@ impl Queue {
         self.ledger.lock().unwrap().done.extend(ok);
         for item in answer["items"].as_array().unwrap() {
             assert!(!done_before.contains(&id(item)), "an acked item came back: {item}");
-            // One in five is left to its lease's end.
+            // One in five is left until its lease expires.
             if fastrand::u8(0..5) > 0 {
                 held.push(json!({"id": item["id"], "token": item["token"]}));
             }
@@ -139,7 +139,7 @@ impl Queue {
         while self.work(&mut http, &mut held, 4).is_ok() {}
     }
 
-    /// Id and key of all that is there; each body must be its key's.
+    /// Lists the id and key of every item in the queue; each body must match its key.
     fn there(&self, http: &mut Http) -> BTreeMap<String, String> {
         let mut there = BTreeMap::new();
         let mut keys = BTreeSet::new();
@@ -164,7 +164,7 @@ impl Queue {
         }
     }
 
-    /// Compares what is there with all promises of the ledger.
+    /// Compares the queue's content with all promises of the ledger.
     pub fn check(&self, http: &mut Http) {
         let there = self.there(http);
         let mut ledger = self.ledger.lock().unwrap();
@@ -176,17 +176,18 @@ impl Queue {
             let promised = !ledger.acking.contains(id);
             assert!(!promised || there.get(id) == Some(key), "item {key} was lost");
         }
-        // What is settled need not be looked up again.
+        // Acked items need not be checked again.
         ledger.kept.retain(|_, id| there.contains_key(id));
         let Ledger { kept, acking, .. } = &mut *ledger;
         acking.retain(|id| there.contains_key(id));
-        // An ack whose answer did not come was not carried out, or would be by now.
+        // An ack without an answer either was not carried out or has taken effect by now.
         acking.clear();
-        // A push without an answer that is there must stay from now on.
+        // A push without an answer whose item is there must stay from now on.
         kept.extend(there.into_iter().map(|(id, key)| (key, id)));
     }
 
-    /// Where less is promised: nothing torn, nothing made up, and from now on this is what there is.
+    /// Checks only that no item is torn or made up, where less is promised. From now on, the ledger holds the
+    /// items that are there.
     pub fn take_stock(&self, http: &mut Http) {
         let there = self.there(http);
         let mut ledger = self.ledger.lock().unwrap();

@@ -1,5 +1,5 @@
-//! The file system goes read-only under load, as ext4 does when it finds an error: nothing is promised any more, the agent says
-//! what is wrong, and what was promised before is there when the disk is.
+//! The file system becomes read-only under load, as ext4 does when it finds an error. The agent promises
+//! nothing more and reports the reason. Earlier promises hold when the disk works again.
 
 use crate::disk::{Disk, Kind};
 use crate::http::Http;
@@ -9,7 +9,8 @@ use crate::power_loss::wait_for_more;
 use crate::queue::{self, Queue};
 use trial::Process;
 
-/// Until its probe says so, and why: the calls under way see an error, those after it that the disk is read-only.
+/// Waits until the probe reports not ready, and why: pending calls see an I/O error, later ones a read-only
+/// disk.
 pub fn is_not_ready(agent: &Process, door: &str) {
     let mut http = Http::connect(agent.address(door)).unwrap();
     let known = ["Input/output error", "Read-only file system"];

@@ -1,4 +1,4 @@
-//! Chance that is the same on every machine.
+//! A random number generator with the same sequence on every machine.
 
 pub struct Dice(u64);
 

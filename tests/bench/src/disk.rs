@@ -1,11 +1,12 @@
-//! What a disk is given to write: by everybody, since the kernel counts a process's in folios of up to 2 MiB, of which the
-//! disk gets a block.
+//! Bytes written to a disk, by all processes. The kernel's count for one process is in folios of up to 2 MiB,
+//! of which the disk may get a single block.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// So far, on the device beneath this directory, with all that waits written. NaN where the kernel does not say.
+/// Returns the bytes written so far on the device below this directory, after a flush of everything pending.
+/// NaN where the kernel does not count them.
 pub fn written_bytes(directory: &Path) -> f64 {
     const SECTOR: f64 = 512.0;
     let sectors_written = || {

@@ -1,4 +1,4 @@
-//! A contender's process: started, watched through /proc with all its children, and killed at the end.
+//! The process of a contender: started, watched through /proc with all its children, and killed at the end.
 
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Between two looks at children, which may be gone at the next.
+/// Interval between two looks at the children, which may be gone at the next.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A server that does not listen by then does not work here.
+/// A server that does not listen within this time does not work here.
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 
-/// So many are tried.
+/// Number of ports to try.
 const PORTS: u32 = 3;
 
 fn free_port() -> anyhow::Result<u16> {
@@ -27,7 +27,7 @@ pub struct Contender {
     pub port: u16,
 }
 
-/// What a round cost.
+/// The cost of a round.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     pub cpu_seconds: f64,
@@ -51,8 +51,8 @@ impl Contender {
         }
     }
 
-    /// One that is told its port, and says nothing when it listens. Somebody else may take the port before it does:
-    /// then it gets another.
+    /// Starts a server that is given its port and prints nothing when it listens. If another process takes
+    /// the port first, the server is started again with a new one.
     pub fn on_a_free_port(
         name: &str,
         command: impl Fn(u16) -> anyhow::Result<Command>,
@@ -70,12 +70,13 @@ impl Contender {
         }
     }
 
-    /// CPU time of all its threads so far, to the nanosecond, and its memory, at most and now.
+    /// Returns the CPU time of all its threads so far, to the nanosecond, and its peak and current memory.
     pub fn cost(&self) -> anyhow::Result<Cost> {
         cost_of_process(self.child.id())
     }
 
-    /// What it and its children cost while this works. A child's last moments may be missed.
+    /// Returns the cost of the process and its children while `work` runs. A child's last moments may be
+    /// missed.
     pub fn cost_of<R>(&self, work: impl FnOnce() -> R) -> anyhow::Result<(R, Cost)> {
         let (done, is_done) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
@@ -119,7 +120,8 @@ fn wait_until_it_listens(child: &mut Child, port: u16, name: &str) -> anyhow::Re
     Ok(port)
 }
 
-/// By process: this one, and all that come from it. Whoever is gone meanwhile is left out.
+/// Returns the cost of this process and all its descendants, by pid. Processes that end meanwhile are left
+/// out.
 fn family(pid: u32) -> BTreeMap<u32, Cost> {
     let mut family = BTreeMap::new();
     let mut open = vec![pid];
@@ -150,7 +152,7 @@ fn cost_of_process(pid: u32) -> anyhow::Result<Cost> {
 
 impl Drop for Contender {
     fn drop(&mut self) {
-        // And what it left running.
+        // Kill the children too, which would otherwise keep running.
         for pid in family(self.child.id()).into_keys().filter_map(|pid| i32::try_from(pid).ok()) {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);

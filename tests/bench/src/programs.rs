@@ -1,4 +1,4 @@
-//! Where peers are found: among those that `tests/bench/peers` has fetched, else where the host has them.
+//! Finds the peers: among those that `tests/bench/peers` has fetched, else on the host.
 
 use anyhow::Context;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 const FETCHED: &str = "target/bench/peers";
 
-/// A path below what was fetched, if it is there.
+/// Returns a path below the fetched files, if it exists.
 pub fn fetched(below: &str) -> Option<PathBuf> {
     Path::new(FETCHED).join(below).canonicalize().ok()
 }
@@ -17,7 +17,7 @@ fn directories() -> Vec<PathBuf> {
     fetched.chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())).collect()
 }
 
-/// A shell that finds them.
+/// Returns a shell that finds the peers and their libraries.
 pub fn shell() -> Command {
     let mut command = Command::new("sh");
     command.env("PATH", std::env::join_paths(directories()).unwrap_or_default());
@@ -25,7 +25,7 @@ pub fn shell() -> Command {
     command
 }
 
-/// The program's path.
+/// Returns the path of a program.
 pub fn find(name: &str) -> Option<PathBuf> {
     directories()
         .into_iter()
@@ -36,7 +36,7 @@ pub fn required(name: &str) -> anyhow::Result<PathBuf> {
     find(name).with_context(|| format!("{name} is not there; tests/bench/peers fetches it"))
 }
 
-/// To be run with the libraries that were fetched with it.
+/// Builds the command of a program, with the libraries that were fetched with it.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     if fetched("").is_some_and(|directory| program.starts_with(directory)) {

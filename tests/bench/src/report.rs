@@ -1,4 +1,4 @@
-//! What was measured: tables for a terminal, the same as Markdown, and one page with plots, in target/bench.
+//! The results as tables for a terminal, the same as Markdown, and one page with plots, in target/bench.
 
 use anyhow::Context;
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ impl Cell {
     }
 }
 
-/// One contest: a row each contender. The first column is the one that is plotted.
+/// One contest with a row for each contender. The first column is plotted.
 #[derive(Debug)]
 pub struct Table {
     title: String,
@@ -69,7 +69,7 @@ impl Table {
         text + "</table>\n"
     }
 
-    /// A bar each.
+    /// Draws a bar for each contender.
     fn plot(&self) -> String {
         let value = |cells: &[Cell]| match cells.first() {
             Some(Cell::Number { value, .. }) => *value,
@@ -119,7 +119,7 @@ impl Report {
         self.tables.push(table);
     }
 
-    /// Prints it, and files it beside those of the other agents.
+    /// Prints the report and writes it next to those of the other agents.
     pub fn finish(&self) -> anyhow::Result<()> {
         let markdown = self.markdown();
         write!(std::io::stdout(), "\n{markdown}")?;
@@ -151,7 +151,7 @@ impl Report {
     }
 }
 
-/// What every agent's last run has filed, one after the other.
+/// Joins the files of every agent's last run.
 fn all(kind: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     for agent in ["logd", "logcd", "queued"] {

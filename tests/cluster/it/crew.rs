@@ -1,4 +1,5 @@
-//! The whole crew, as `kubectl apply -k k8s/` makes it, its settings, and what is left when it is deleted.
+//! The whole crew as `kubectl apply -k k8s/` creates it, its settings, and the objects that remain after its
+//! deletion.
 
 use crate::kubectl::{kubectl, says, says_to};
 use crate::lines::log;
@@ -9,7 +10,7 @@ use crate::node;
 use crate::waiting::until;
 use std::collections::BTreeSet;
 
-/// One line through logsend, from a pod on a node.
+/// A pod on a given node that sends one line through logsend.
 fn sender(name: &str, node: &str, line: &str) -> String {
     of_this_registry(format!(
         r#"
@@ -41,7 +42,7 @@ fn apply(text: &str) {
     says_to(&apply_words(), &for_this_cluster(text));
 }
 
-/// Gone when it is dropped, whatever was found until then: the other tests need its port.
+/// The deployed crew, deleted on drop even if the test fails: the other tests need its port.
 pub struct Crew(String);
 
 impl Crew {
@@ -64,7 +65,7 @@ impl Drop for Crew {
     }
 }
 
-/// What is the crew's in the whole cluster.
+/// Lists the crew's objects in the whole cluster.
 fn of_the_crew() -> String {
     let kinds = "namespaces,daemonsets,statefulsets,pods,services,configmaps,networkpolicies,poddisruptionbudgets,resourcequotas,persistentvolumeclaims";
     says(&["get", kinds, "-A", "-o", "name", "-l", "app.kubernetes.io/part-of=nodecrew"])
@@ -86,7 +87,7 @@ fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
     queue.rolled_out("statefulset/queued");
     let queued = queue.ready("name=queued", 1).remove(0);
 
-    // A changed ConfigMap is applied by the running pods: lines longer than 16 bytes are now cut.
+    // The running pods apply a changed ConfigMap: lines longer than 16 bytes are now cut.
     let logd = &logds[0];
     let users = Namespace::new("crew");
     let long = "abcdefghijklmnopqrstuvwxyzabcdef";
@@ -112,7 +113,7 @@ fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
         "{after:?}"
     );
 
-    // A setting that is wrong is said, and the pods go on with what they have.
+    // A wrong setting is logged, and the pods keep the settings that they have.
     apply(&crew.0.clone().with("keep-days = 31", "keep-days = \"thirty\""));
     nodes.until("the wrong setting named", || {
         let said = nodes.says(&["logs", &logcds[0].name]);
@@ -122,14 +123,14 @@ fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
     let logcd = logcds.iter().find(|logcd| logcd.node == logd.node).unwrap();
     let path = archive_in("/var/lib/logcd", &nodes, logcd);
     nodes.exec(&logcd.name, &["logcd", "verify", &path]);
-    // What logd keeps is archived too.
+    // Lines that logd keeps are archived too.
     nodes.until("logd's lines in the archive", || {
         let kept = nodes.try_exec(&logcd.name, &["logcd", "cat", &path, "var/lib/logd/node_log"])?;
         kept.contains(long).then_some(())
     });
     assert_eq!(queue.ready("name=queued", 1)[0].uid, queued.uid);
 
-    // Gone with all that was applied, but for what is on the nodes.
+    // The deletion removes everything that was applied; data on the nodes stays.
     crew.delete();
     until("nothing of the crew", || {
         let left = of_the_crew();

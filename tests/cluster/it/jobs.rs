@@ -1,4 +1,4 @@
-//! Jobs that need no agent: the walk-through's plain ones.
+//! Jobs that need no agent: the plain ones of the walk-through.
 
 use crate::namespace::Namespace;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn even_seconds_succeeds_six_times_in_even_seconds() {
     }
 }
 
-/// Two minutes, of which nothing is spent but waiting.
+/// Takes two minutes, all of it waiting.
 #[test]
 fn the_cron_job_says_when_and_where_it_ran_and_stops_while_suspended() {
     let namespace = Namespace::new("simple");
@@ -43,7 +43,7 @@ fn the_cron_job_says_when_and_where_it_ran_and_stops_while_suspended() {
     let cron_job = || namespace.json(&["get", "cronjob", "simple"]);
     namespace.says(&["patch", "cronjob/simple", "--patch", r#"{"spec":{"suspend":true}}"#]);
     let suspended = cron_job()["status"]["lastScheduleTime"].clone();
-    // That nothing happens takes its time to see.
+    // It takes a while to see that nothing happens.
     let since = Instant::now();
     namespace.until("a minute and more", || (since.elapsed() > Duration::from_secs(80)).then_some(()));
     assert_eq!(cron_job()["status"]["lastScheduleTime"], suspended, "it ran while it was suspended");

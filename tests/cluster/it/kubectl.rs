@@ -1,4 +1,4 @@
-//! kubectl, as a person types it.
+//! Runs kubectl as a person types it.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -15,13 +15,13 @@ fn command(words: &[&str]) -> Command {
     command
 }
 
-/// stdout of a command that must succeed.
+/// Runs a command that must succeed, and returns its stdout.
 #[track_caller]
 pub fn says(words: &[&str]) -> String {
     text(words, &kubectl(words))
 }
 
-/// The same with something on stdin.
+/// Runs a command that must succeed with text on stdin, and returns its stdout.
 #[track_caller]
 pub fn says_to(words: &[&str], input: &str) -> String {
     let mut child =
@@ -37,25 +37,26 @@ fn text(words: &[&str], output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-/// What `get … -o json` says.
+/// Returns the answer of `get … -o json`.
 #[track_caller]
 pub fn json(words: &[&str]) -> Value {
     serde_json::from_str(&says(&[words, &["-o", "json"]].concat())).unwrap()
 }
 
-/// The objects of a list.
+/// Returns the objects of a list.
 #[track_caller]
 pub fn list(words: &[&str]) -> Vec<Value> {
     json(words)["items"].as_array().unwrap().clone()
 }
 
-/// Whether the cluster has this version of an API, such as `policy/v1`.
+/// True if the cluster has this version of an API, such as `policy/v1`.
 pub fn serves(version: &str) -> bool {
     static VERSIONS: OnceLock<String> = OnceLock::new();
     VERSIONS.get_or_init(|| says(&["api-versions"])).lines().any(|line| line == version)
 }
 
-/// Whether its CronJobs are `batch/v1`, which has Jobs since long before.
+/// True if the cluster has CronJobs in `batch/v1`. That version alone proves nothing: it had Jobs long
+/// before.
 pub fn has_cron_job_v1() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
@@ -64,10 +65,10 @@ pub fn has_cron_job_v1() -> bool {
     })
 }
 
-/// A command that goes on until this is dropped.
+/// A command that runs until this is dropped.
 pub struct Running {
     child: Child,
-    /// Open for as long as it runs: it writes to it.
+    /// Kept open while the command runs, because the command writes to it.
     stdout: BufReader<ChildStdout>,
 }
 

@@ -1,14 +1,14 @@
-//! Numbered lines that many pods send while something happens, and what became of them.
+//! Numbered lines that many pods send while something happens, and a check that they arrived.
 
 use crate::manifest::of_this_registry;
 use crate::namespace::{Namespace, Pod};
 use std::collections::BTreeMap;
 
-/// A Job of pods that send `RUN POD NUMBER end` through logsend, a hundred lines a second each.
+/// A Job of pods that each send `RUN POD NUMBER end` through logsend, a hundred lines a second.
 pub struct Senders<'a> {
     namespace: &'a Namespace,
     lines: usize,
-    /// How many lines each node's log had before.
+    /// Number of lines in each node's log before the Job.
     before: BTreeMap<String, usize>,
 }
 
@@ -51,7 +51,7 @@ impl Senders<'_> {
         let manifest = MANIFEST.replace("PODS", &pods.to_string()).replace("LINES", &lines.to_string());
         namespace.apply(&of_this_registry(manifest.replace("RUN", namespace.name())));
         let senders = Senders { namespace, lines, before };
-        // All of them are at it, so that what happens next happens to all.
+        // Wait until every sender is running, so that the next event affects all of them.
         namespace.until("lines of every sender", || {
             let (arrived, _) = senders.arrived(logds);
             (arrived.len() == pods).then_some(())
@@ -59,7 +59,7 @@ impl Senders<'_> {
         senders
     }
 
-    /// The numbers that arrived, by pod, as they stand in the logs, and the lines that are none of these.
+    /// Returns the arrived numbers by pod, in the order of the logs, and all other lines.
     #[track_caller]
     pub fn arrived(&self, logds: &[Pod]) -> (BTreeMap<String, Vec<usize>>, Vec<String>) {
         let mut arrived: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -86,7 +86,8 @@ impl Senders<'_> {
         }
     }
 
-    /// Waits for the senders' end, and then: every line there, no torn one, and each pod's in order but for repeats.
+    /// Waits until the senders have finished. Then every line must be there, none torn, and each pod's in
+    /// order except for repeats.
     #[track_caller]
     pub fn nothing_is_lost(&self, logds: &[Pod]) {
         self.namespace.complete("senders");
@@ -98,7 +99,7 @@ impl Senders<'_> {
     }
 }
 
-/// How many of a pod's lines are there, of which none is missing before another; repeats do not count.
+/// Counts a pod's lines. No line may be missing before a later one; repeats do not count.
 #[track_caller]
 pub fn in_order(pod: &str, numbers: &[usize]) -> usize {
     numbers.iter().fold(0, |next, number| {
@@ -107,7 +108,7 @@ pub fn in_order(pod: &str, numbers: &[usize]) -> usize {
     })
 }
 
-/// The lines of a node.
+/// Returns the lines in a node's log.
 #[track_caller]
 pub fn log(namespace: &Namespace, logd: &Pod) -> Vec<String> {
     let text = namespace.until("the node's log", || {

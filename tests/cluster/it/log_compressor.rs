@@ -5,13 +5,14 @@ use crate::manifest::{Changed, example};
 use crate::namespace::{Namespace, Pod};
 use crate::node;
 
-/// Today's archive of a node where the course's examples keep it, as `find` in the pod says it.
+/// Returns the path of today's archive of a node where the course's examples keep it, as `find` in the pod
+/// prints it.
 #[track_caller]
 pub fn archive(namespace: &Namespace, logcd: &Pod) -> String {
     archive_in("/var/log", namespace, logcd)
 }
 
-/// Today's archive in a directory of the pod.
+/// Returns the path of today's archive in a directory of the pod.
 #[track_caller]
 pub fn archive_in(directory: &str, namespace: &Namespace, logcd: &Pod) -> String {
     let beginning = format!("{directory}/all-logs-");
@@ -49,7 +50,7 @@ fn each_nodes_archive_lists_and_gives_back_its_own_logs() {
         }
         namespace.exec(&logcd.name, &["logcd", "verify", &path]);
     }
-    // What the pods wrote to the nodes goes with them.
+    // Remove the files that the pods wrote to the nodes.
     namespace.says(&["delete", "deployment/client2"]);
     for client in &clients {
         let logcd = compressors.iter().find(|logcd| logcd.node == client.node).unwrap();

@@ -1,4 +1,4 @@
-//! A log daemon on each node, and what happens to lines while it is replaced.
+//! A log daemon on each node, and the fate of lines while it is replaced.
 
 use crate::kubectl::says;
 use crate::lines::{Senders, log};
@@ -64,7 +64,7 @@ fn a_pod_that_is_deleted_under_twelve_senders_finds_its_nodes_lines_again_and_no
     namespace.apply_example("logd/logDaemon.yaml");
     let old = daemons(&namespace);
     let senders = Senders::start(&namespace, &old, 12, 1500);
-    // One is asked, one is killed.
+    // One pod is asked to stop, one is killed.
     namespace.says(&["delete", "pod", &old[0].name, "--wait=false"]);
     let killed = old.last().unwrap();
     namespace.says(&["delete", "pod", &killed.name, "--grace-period=0", "--force"]);
@@ -76,13 +76,14 @@ fn a_pod_that_is_deleted_under_twelve_senders_finds_its_nodes_lines_again_and_no
     senders.nothing_is_lost(&new);
 }
 
-/// A disk of 256 KiB, as a tmpfs on the node, fills up: senders wait, and when there is room all their lines are there.
+/// Fills a disk of 256 KiB, a tmpfs on the node. Senders wait, and once there is room all their lines are
+/// there.
 #[test]
 fn a_full_node_disk_holds_up_the_senders_and_loses_nothing() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("full");
     let path = format!("/var/lib/{}", namespace.name());
-    // The mount must reach the node before logd's pod is made.
+    // The mount must reach the node before logd's pod is created.
     let disk = DISK.replace("PATH", &path);
     namespace.apply(&disk);
     let mounted = namespace.until("the small disk", || {
@@ -107,7 +108,7 @@ fn a_full_node_disk_holds_up_the_senders_and_loses_nothing() {
     assert!(full.iter().all(|pod| pod.restarts == 0));
     for disk in &mounted {
         namespace.exec(&disk.name, &["rm", &format!("{path}/filler")]);
-        // More than what there was before, for what waits.
+        // More room than before, for the waiting lines.
         namespace.exec(&disk.name, &["mount", "-o", "remount,size=16m", &path]);
     }
     senders.nothing_is_lost(&daemons);

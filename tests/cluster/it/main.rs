@@ -1,4 +1,4 @@
-//! The walk-throughs on a real cluster, word for word, and the promises under fire.
+//! The walk-throughs on a real cluster, word for word, and the promises under failures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod crew;

@@ -1,15 +1,15 @@
-//! The manifests of k8s/, as this cluster takes them.
+//! The manifests of k8s/, adapted to this cluster.
 
 use crate::kubectl::{has_cron_job_v1, serves};
 use std::path::Path;
 
-/// A file of k8s/examples.
+/// Reads a file of k8s/examples.
 #[track_caller]
 pub fn example(name: &str) -> String {
     read(&format!("examples/{name}"))
 }
 
-/// A rendered overlay.
+/// Reads a rendered overlay.
 #[track_caller]
 pub fn rendered(name: &str) -> String {
     read(&format!("rendered/{name}.yaml"))
@@ -22,7 +22,7 @@ fn read(path: &str) -> String {
     of_this_registry(text)
 }
 
-/// Where the images are elsewhere, the names of the manifests are changed to that.
+/// Replaces the image names of the manifests if the images are in another registry.
 pub fn of_this_registry(text: String) -> String {
     match std::env::var("IMAGE_PREFIX") {
         Ok(prefix) => text.replace("localhost/nodecrew/", &format!("{prefix}/")),
@@ -30,7 +30,7 @@ pub fn of_this_registry(text: String) -> String {
     }
 }
 
-/// A change that a test needs; what it is made to must be there.
+/// A change that a test makes to a manifest; the text that it replaces must be there.
 pub trait Changed {
     fn with(self, old: &str, new: &str) -> String;
 }
@@ -43,8 +43,9 @@ impl Changed for String {
     }
 }
 
-/// The nodes share this machine's disk, which may be nearly full without any harm to the promises.
-/// Old clusters have two kinds under other versions only; one without an operator has none of its kinds.
+/// Adapts manifests to this cluster. The nodes share this machine's disk, which may be nearly full without
+/// harm to the promises. Old clusters have two kinds only in other versions, and a cluster without an
+/// operator has none of that operator's kinds.
 pub fn for_this_cluster(text: &str) -> String {
     let is = |document: &str, kind: &str| document.lines().any(|line| line == format!("kind: {kind}"));
     let of_an_operator = |document: &str| {
@@ -65,7 +66,8 @@ pub fn for_this_cluster(text: &str) -> String {
     documents.map(adapted).collect::<Vec<_>>().join("\n---\n")
 }
 
-/// `kubectl apply -f -`, with what must follow it. A cluster that does not know all fields drops those.
+/// Returns the words of `kubectl apply -f -` with the flags that this cluster needs. A cluster that does not
+/// know all fields drops the unknown ones.
 pub fn apply_words() -> Vec<&'static str> {
     let mut words = vec!["apply", "-f", "-"];
     if !serves("policy/v1") {

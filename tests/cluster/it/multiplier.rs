@@ -11,7 +11,8 @@ fn each_even_number_once(namespace: &Namespace) {
     assert_eq!(numbers, (1..=100).map(|n| n * 2).collect::<Vec<_>>());
 }
 
-/// `nc -w 1 queue 1080`, three workers and then twelve, which find the counter where the first left it.
+/// Runs workers with `nc -w 1 queue 1080`, three and then, in another namespace, twelve. Each request finds
+/// the counter where the one before left it.
 #[test]
 fn shell_workers_print_2_to_200_each_once() {
     for (test, workers) in [("multiplier-3", 3), ("multiplier-12", 12)] {

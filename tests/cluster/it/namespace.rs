@@ -1,4 +1,4 @@
-//! A namespace for one test, gone when it is dropped.
+//! A namespace for one test, deleted on drop.
 
 use crate::kubectl::{Running, json, kubectl, list, says, says_to};
 use crate::manifest::{apply_words, example, for_this_cluster};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 pub struct Namespace(String);
 
-/// What the tests ask of a pod.
+/// The properties of a pod that the tests need.
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub name: String,
@@ -16,7 +16,7 @@ pub struct Pod {
     pub phase: String,
     pub ready: bool,
     pub restarts: u64,
-    /// It was told to end.
+    /// True if the pod was asked to stop.
     pub ending: bool,
 }
 
@@ -46,7 +46,7 @@ impl Namespace {
         Namespace(name)
     }
 
-    /// One that a manifest makes; it goes with that manifest.
+    /// Refers to a namespace that a manifest creates; it is deleted with that manifest.
     pub fn of_a_manifest(name: &str) -> std::mem::ManuallyDrop<Namespace> {
         std::mem::ManuallyDrop::new(Namespace(name.to_owned()))
     }
@@ -75,26 +75,26 @@ impl Namespace {
         self.apply(&example(name));
     }
 
-    /// `exec POD -- WORDS`, which must succeed.
+    /// Runs `exec POD -- WORDS`, which must succeed.
     #[track_caller]
     pub fn exec(&self, pod: &str, words: &[&str]) -> String {
         says(&[&["exec", "-n", &self.0, pod, "--"], words].concat())
     }
 
-    /// Whether `exec POD -- WORDS` succeeds, and what it says.
+    /// Runs `exec POD -- WORDS` and returns its output if it succeeds.
     pub fn try_exec(&self, pod: &str, words: &[&str]) -> Option<String> {
         let output = kubectl(&[&["exec", "-n", &self.0, pod, "--"], words].concat());
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Those with this label, without those that were told to end.
+    /// Lists the pods with this label, without those that were asked to stop.
     #[track_caller]
     pub fn pods(&self, label: &str) -> Vec<Pod> {
         let pods = list(&["get", "pods", "-n", &self.0, "-l", label]);
         pods.iter().map(Pod::of).filter(|pod| !pod.ending).collect()
     }
 
-    /// Waits until there are so many with this label, and all are ready.
+    /// Waits until `count` pods with this label exist and all are ready.
     #[track_caller]
     pub fn ready(&self, label: &str, count: usize) -> Vec<Pod> {
         self.until(&format!("{count} ready pods with {label}"), || {
@@ -103,19 +103,20 @@ impl Namespace {
         })
     }
 
-    /// `rollout status`, as the walk-through waits.
+    /// Runs `rollout status`, as the walk-through waits.
     #[track_caller]
     pub fn rolled_out(&self, what: &str) -> String {
         self.says(&["rollout", "status", what, "--timeout=600s"])
     }
 
-    /// The pods' logs, whole.
+    /// Returns the complete logs of the pods.
     #[track_caller]
     pub fn logs(&self, label: &str) -> String {
         self.says(&["logs", "-l", label, "--tail=-1", "--max-log-requests=20"])
     }
 
-    /// The same without the workers' own log, which stands between what their commands print.
+    /// Returns the pods' logs without the workers' own lines, which stand between the output of their
+    /// commands.
     #[track_caller]
     pub fn printed(&self, label: &str) -> String {
         let logs = self.logs(label);
@@ -124,7 +125,7 @@ impl Namespace {
         printed.join("\n")
     }
 
-    /// The condition of a Job that ends it, and its reason.
+    /// Returns the condition that ended a Job, and its reason.
     pub fn job_end(&self, job: &str) -> Option<(String, String)> {
         let job = self.json(&["get", "job", job]);
         let conditions = job["status"]["conditions"].as_array()?;
@@ -142,7 +143,7 @@ impl Namespace {
         assert_eq!(end, "Complete", "{reason}\n{}", self.story());
     }
 
-    /// A local address that leads to a port of a pod, as `port-forward` says it.
+    /// Forwards a port of a pod and returns the local address that `port-forward` prints.
     pub fn forward(&self, what: &str, port: u16) -> (Running, String) {
         let mut running = Running::start(&["port-forward", "-n", &self.0, what, &format!(":{port}")]);
         let said = running.line();
@@ -156,7 +157,7 @@ impl Namespace {
         until_or(what, || self.story(), look)
     }
 
-    /// What somebody who looks for the cause would type first.
+    /// Runs the commands that a person would type first to find the cause of a failure.
     pub fn story(&self) -> String {
         let asked = [["get", "pods,jobs", "-o", "wide"], ["get", "events", "--sort-by", ".lastTimestamp"]];
         asked

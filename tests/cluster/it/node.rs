@@ -1,4 +1,4 @@
-//! The nodes, which all tests share: a port and two directories of each.
+//! The nodes, which all tests share: one port and two directories on each.
 
 use crate::kubectl::list;
 use crate::waiting::until;
@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static NODES: Mutex<()> = Mutex::new(());
 
-/// For one test at a time: logd's port 6666 and /var/lib/logd, and /var/log.
-/// The pods of the test before take their time to go, and those that send would send to the next test's logd.
+/// Reserves the nodes for one test at a time: logd's port 6666, /var/lib/logd and /var/log. The pods of the
+/// previous test take a while to end, and its senders would send to the next test's logd.
 #[track_caller]
 pub fn exclusive() -> MutexGuard<'static, ()> {
     let nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -18,7 +18,7 @@ pub fn exclusive() -> MutexGuard<'static, ()> {
     nodes
 }
 
-/// The names of those that take pods.
+/// Returns the names of the schedulable nodes.
 #[track_caller]
 pub fn names() -> Vec<String> {
     let nodes = list(&["get", "nodes"]);

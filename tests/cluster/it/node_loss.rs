@@ -9,7 +9,7 @@ use crate::waiting::until;
 use crate::work_queue::{all_is_done, five_at_work, worked_off};
 use std::process::Command;
 
-/// Runs the command of an environment variable with the node's name.
+/// Runs the command in an environment variable with the node's name.
 #[track_caller]
 fn command(variable: &str, node: &str) {
     let command =
@@ -18,7 +18,7 @@ fn command(variable: &str, node: &str) {
     assert!(ended.success(), "{command} {node}");
 }
 
-/// Off, until this is dropped.
+/// A node that is powered off until this is dropped.
 struct Off(String);
 
 impl Off {

@@ -1,4 +1,4 @@
-//! The procedures of OPERATIONS.md in a cluster, read out of that file and run by a shell.
+//! The procedures of OPERATIONS.md in a cluster, read from that file and run by a shell.
 
 use crate::crew::Crew;
 use crate::kubectl::{Running, says};
@@ -13,7 +13,7 @@ use trial::commands_under;
 
 const OPERATIONS: &str = include_str!("../../../OPERATIONS.md");
 
-/// Somebody at a shell, in a directory that has the manifests as this cluster needs them.
+/// A person at a shell, in a directory with the manifests as this cluster needs them.
 struct Person(TempDir);
 
 impl Person {
@@ -51,7 +51,7 @@ impl Person {
     }
 }
 
-/// A way to queued's HTTP door, for as long as it lives.
+/// A forwarded port to queued's HTTP listener, open until this is dropped.
 struct Queue {
     _forwarded: Running,
     url: String,

@@ -1,4 +1,4 @@
-//! Certificates and tokens from Secrets, and their renewal under the running pods.
+//! Certificates and tokens from Secrets, and their renewal while the pods run.
 
 use crate::manifest::{of_this_registry, rendered};
 use crate::namespace::Namespace;
@@ -27,7 +27,7 @@ impl Signed {
     }
 }
 
-/// Makes a Secret, or changes it, out of files.
+/// Creates or changes a Secret from files.
 #[track_caller]
 fn secret(namespace: &Namespace, name: &str, files: &[(&str, &str)]) {
     let directory = tempfile::tempdir().unwrap();

@@ -1,13 +1,13 @@
-//! The one way to wait: look again until it is there.
+//! Waits by polling until the condition holds.
 
 use std::time::{Duration, Instant};
 
-/// Long enough for a busy machine; nothing is judged by it.
+/// Deadline that is long enough for a busy machine; no test result depends on its length.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Between two looks: each is a process and several requests.
+/// Pause between two checks: each check is a process and several requests.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Panics with what `tell` says when `look` finds nothing for long.
+/// Waits until `look` finds something; panics at the deadline with the text of `tell`.
 #[track_caller]
 pub fn until_or<T>(what: &str, tell: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

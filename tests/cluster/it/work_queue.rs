@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-/// Smaller keys than the walk-through's, so that two processors have them soon.
+/// Smaller keys than the walk-through's, so that two processors generate them soon.
 const SMALL: &str = "keygen, --bits, \"1024\"]";
 
 fn curl(words: &[&str]) -> String {
@@ -52,7 +52,7 @@ fn a_hundred_messages_are_a_hundred_keys_and_the_job_is_complete_exactly_then() 
     namespace.apply(&example("memq/job-consumers.yaml").with("keygen]", SMALL));
     namespace.until("the job's end", || {
         let succeeded = namespace.json(&["get", "job", "consumers"])["status"]["succeeded"].as_u64();
-        // In this order: who has ended by now has ended with nothing left.
+        // Checked in this order: a worker that has ended by now left no work.
         if succeeded.unwrap_or(0) > 0 {
             assert_eq!(
                 queue(&namespace, "keygen").unwrap()["backlog"],
@@ -101,7 +101,8 @@ fn one_shot_parallel_and_failing_jobs_end_as_they_should() {
     assert_eq!(failed, 3, "each is there to be looked at");
 }
 
-/// queued of the crew, on its volume, is killed twice and a worker is evicted: the Job completes, and each item was done.
+/// Kills the crew's queued, which has a volume, then evicts a worker and deletes queued again. The Job must
+/// complete, and each item must be done.
 #[test]
 fn no_item_is_lost_when_the_queue_is_killed_and_a_worker_is_evicted() {
     let namespace = Namespace::new("fire");
@@ -118,14 +119,15 @@ fn no_item_is_lost_when_the_queue_is_killed_and_a_worker_is_evicted() {
     all_is_done(&namespace);
 }
 
-/// What queued of a namespace says of one of its queues, while it can be reached.
+/// Reads the statistics of a queue from the namespace's queued, if it is reachable.
 fn queue(namespace: &Namespace, name: &str) -> Option<Value> {
     let path = format!("/api/v1/namespaces/{}/services/queue:http/proxy/v1/queues/{name}", namespace.name());
     let output = kubectl(&["get", "--raw", &path]);
     serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
 }
 
-/// queued of the crew with a hundred items, and five workers that take some seconds of a processor for them.
+/// Starts the crew's queued with a hundred items, and five workers that need some seconds of processor time
+/// for them.
 #[track_caller]
 pub fn five_at_work(namespace: &Namespace) -> (Pod, Vec<Pod>) {
     namespace.apply(&of_the_queue(&rendered("crew")));
@@ -146,7 +148,7 @@ pub fn worked_off(namespace: &Namespace, count: u64) {
     namespace.until("work to go on", || (acked()? >= count).then_some(()));
 }
 
-/// A hundred items, each acked once.
+/// Checks that all hundred items were acked once.
 #[track_caller]
 pub fn all_is_done(namespace: &Namespace) {
     let queue = namespace.until("an answer of the queue", || queue(namespace, "numbers"));
@@ -155,7 +157,7 @@ pub fn all_is_done(namespace: &Namespace) {
     }
 }
 
-/// Those objects of the crew that are queued's, for any namespace.
+/// Selects queued's objects from the crew's manifests, without their namespace.
 pub fn of_the_queue(crew: &str) -> String {
     let documents: Vec<_> = crew
         .split("\n---\n")

@@ -1,4 +1,5 @@
-//! Each agent in its image: it answers its probes, does its work, is looked into without a shell, and stops in order as process 1.
+//! Each agent in its image: it answers its probes, does its work, is inspected without a shell, and stops in
+//! order as process 1.
 
 use crate::container::{Container, podman_says, run, send, volume};
 use crate::network::Network;
@@ -79,7 +80,8 @@ fn logcd_archives_the_nodes_logs_and_makes_a_last_archive_after_sigterm() {
 fn workers_empty_a_queue_whose_server_keeps_it_over_a_restart() {
     let network = Network::new("queued");
     let data = format!("nodecrew-test-{}", std::process::id());
-    // A named volume takes its owner from the image's directory: the user needs no capability to write.
+    // A named volume takes its owner from the image's directory, so that the user needs no capability to
+    // write.
     let keep = format!("--volume={data}:/data");
     let queued = Container::start(&network, "queued", &[&keep], &[]);
     probes_answer(&queued, 8080);

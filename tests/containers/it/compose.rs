@@ -1,12 +1,12 @@
-//! images/compose.yaml and the `podman run` line of images/README.md, word for word, as on a machine of
-//! their own: in a network namespace, since they publish well-known ports.
+//! images/compose.yaml and the `podman run` line of images/README.md, word for word, as on a machine of their
+//! own. They run in a network namespace, since they publish well-known ports.
 
 use crate::container::{podman, podman_says};
 use std::process::{Child, Command, Output, Stdio};
 
 const README: &str = include_str!("../../../images/README.md");
 
-/// A network namespace with nothing but loopback, gone when it is dropped.
+/// A network namespace with nothing but loopback, removed on drop.
 struct Machine(Child);
 
 impl Machine {
@@ -21,7 +21,7 @@ impl Machine {
         Machine(child)
     }
 
-    /// Runs a script of the repository's root there.
+    /// Runs a script in the namespace, from the repository's root.
     fn run(&self, script: &str) -> Output {
         let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
         let target = self.0.id().to_string();
@@ -51,7 +51,7 @@ impl Drop for Machine {
     }
 }
 
-/// The command of the README that begins so, without its remark.
+/// Returns the README's command that starts with `beginning`, without its remark.
 #[track_caller]
 fn command(beginning: &str) -> String {
     let found = README.split_once(&format!("    {beginning}"));
@@ -61,7 +61,7 @@ fn command(beginning: &str) -> String {
     format!("{beginning}{words}")
 }
 
-/// `podman-compose up`, and `down` when it is dropped.
+/// Runs `podman-compose up`, and `down` on drop.
 struct Composed<'a> {
     machine: &'a Machine,
     project: String,

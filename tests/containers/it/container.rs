@@ -1,4 +1,5 @@
-//! A container of one of our images, with the least that it is promised to work with; gone when it is dropped.
+//! A container of one of our images with the minimum of rights that it is promised to work with; removed on
+//! drop.
 
 use crate::network::Network;
 use std::io::{Read, Write};
@@ -7,14 +8,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// Long enough for a busy machine; nothing is judged by it.
+/// Deadline that is long enough for a busy machine; no test result depends on its length.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn podman(words: &[&str]) -> Output {
     Command::new("podman").args(words).output().unwrap()
 }
 
-/// stdout of a podman command that must succeed.
+/// Runs a podman command that must succeed, and returns its stdout.
 #[track_caller]
 pub fn podman_says(words: &[&str]) -> String {
     let output = podman(words);
@@ -28,7 +29,7 @@ pub fn image(name: &str) -> String {
     format!("{prefix}/{name}:latest")
 }
 
-/// What an image runs with at most: nothing is writable but the volumes, nothing allowed but what any user may.
+/// Confinement of every container: only volumes are writable, and only what any user may do is allowed.
 const CONFINED: [&str; 5] = [
     "--read-only",
     "--read-only-tmpfs=false",
@@ -37,7 +38,7 @@ const CONFINED: [&str; 5] = [
     "--pull=never",
 ];
 
-/// Runs to its end, without a network.
+/// Runs a container to its end, without a network.
 pub fn run(name: &str, options: &[&str], arguments: &[&str]) -> Output {
     let image = image(name);
     let words = [&["run", "--rm", "--network=none"], &CONFINED[..], options, &[&image], arguments].concat();
@@ -46,12 +47,12 @@ pub fn run(name: &str, options: &[&str], arguments: &[&str]) -> Output {
 
 pub struct Container {
     id: String,
-    /// None for a program that ended at once.
+    /// The container's address; `None` for a program that ended at once.
     address: Option<IpAddr>,
 }
 
 impl Container {
-    /// `options` are podman's, `arguments` those of the image's program.
+    /// Starts a container. `options` are podman's, `arguments` those of the image's program.
     #[track_caller]
     pub fn start(network: &Network, name: &str, options: &[&str], arguments: &[&str]) -> Container {
         let (image, network) = (image(name), network.option());
@@ -76,7 +77,7 @@ impl Container {
         podman(&[&["exec", &self.id], words].concat())
     }
 
-    /// stdout of a program of the image that must succeed.
+    /// Runs a program of the image that must succeed, and returns its stdout.
     #[track_caller]
     pub fn exec_says(&self, words: &[&str]) -> String {
         podman_says(&[&["exec", &self.id], words].concat())
@@ -86,7 +87,7 @@ impl Container {
         logs(&self.id)
     }
 
-    /// Status of `GET path`, once somebody listens.
+    /// Waits until the port is open, then returns the status and body of `GET path`.
     #[track_caller]
     pub fn get(&self, port: u16, path: &str) -> (u16, String) {
         let mut stream = self.until("an open port", || TcpStream::connect(self.at(port)).ok());
@@ -97,7 +98,7 @@ impl Container {
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
-    /// Waits until `look` finds something; says what the container logged if it never does.
+    /// Waits until `look` finds something; a failure shows the container's log.
     #[track_caller]
     pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
@@ -119,7 +120,7 @@ impl Container {
         podman_says(&["kill", "--signal", signal, &self.id]);
     }
 
-    /// The exit code, when it has ended by itself.
+    /// Waits until the container has ended by itself, and returns the exit code.
     pub fn end(&self) -> i32 {
         podman_says(&["wait", &self.id]).parse().unwrap()
     }
@@ -144,7 +145,7 @@ pub fn send(address: SocketAddr, lines: &str) {
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "an orderly close is the receipt");
 }
 
-/// The option that shows a directory of this host in the container.
+/// Returns the option that mounts a directory of this host into the container.
 pub fn volume(directory: &Path, inside: &str) -> String {
     format!("--volume={}:{inside}", directory.display())
 }

@@ -1,4 +1,4 @@
-//! What an image is made of: labels, user, programs, and nothing else.
+//! The content of an image: labels, user, programs, and nothing else.
 
 use crate::container::{image, podman, podman_says};
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn every_image_says_what_it_is_and_runs_as_a_number() {
         let unknown =
             labels.iter().find(|(_, value)| value.as_str().is_some_and(|text| text.contains("unknown")));
         assert!(unknown.is_none(), "{name}: {unknown:?}");
-        // These two are there where the source has an address, and then both.
+        // These two exist where the source has an address, and then both must.
         let address = ["source", "documentation"]
             .map(|label| labels.contains_key(&format!("org.opencontainers.image.{label}")));
         assert_eq!(address[0], address[1], "{name}: {labels:?}");
@@ -68,7 +68,7 @@ struct Content {
     bytes: u64,
 }
 
-/// Every path in the image as podman hands it out.
+/// Lists every path in the image, as podman exports it.
 fn contents(name: &str) -> Vec<Content> {
     let id = podman_says(&["create", &image(name)]);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -90,7 +90,7 @@ fn contents(name: &str) -> Vec<Content> {
 
 #[test]
 fn an_image_holds_its_programs_and_nothing_that_its_user_could_change() {
-    // What podman mounts over when it runs a container.
+    // Paths over which podman mounts when it runs a container.
     let of_podman = [
         "dev",
         "proc",
@@ -122,7 +122,7 @@ fn an_image_holds_its_programs_and_nothing_that_its_user_could_change() {
     }
 }
 
-/// Uncompressed; all agents in one, in the image of that name.
+/// Checks the uncompressed size; the image `nodecrew` has all agents in one binary.
 #[test]
 fn an_agents_binary_is_small() {
     for name in IMAGES {

@@ -1,4 +1,4 @@
-//! The images as their users run them: read-only, without capabilities, on a network of their own.
+//! The images as their users run them: read-only, without capabilities, on their own network.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod agents;

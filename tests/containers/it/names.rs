@@ -1,11 +1,11 @@
-//! Names resolve in a static binary on an image without a system: through DNS and through /etc/hosts.
+//! Names resolve in a static binary on an image without a system, through DNS and through /etc/hosts.
 
 use crate::container::{Container, volume};
 use crate::network::Network;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 
-/// dnsmasq, which knows one name and asks nobody.
+/// A dnsmasq that knows one name and asks no other server.
 struct Resolver(Child);
 
 impl Drop for Resolver {
@@ -45,7 +45,7 @@ fn a_host_is_found_through_dns_and_through_etc_hosts() {
     let dns = network.gateway();
     let _resolver = Resolver::start(&dns, "logd.crew.test", logd.address());
     let words = ["--host", "logd.crew.test", "--", "expr", "20", "+", "1"];
-    // The search list of a pod is what makes `logd.crew` a name.
+    // First the full name through DNS. Below, a search list like a pod's makes `logd.crew` a name, too.
     let by_dns = Container::start(&network, "logsend", &[&format!("--dns={dns}")], &words);
     assert_eq!(by_dns.end(), 0, "{}", by_dns.logs());
     assert_eq!(log(), "21");

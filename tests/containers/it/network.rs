@@ -1,4 +1,4 @@
-//! A network for the containers of one test, and no others.
+//! A network for the containers of one test only.
 
 use crate::container::{podman, podman_says};
 
@@ -17,7 +17,7 @@ impl Network {
         format!("--network={}", self.name)
     }
 
-    /// This host's address on it.
+    /// Returns this host's address on the network.
     pub fn gateway(&self) -> String {
         let format = "{{range .Subnets}}{{.Gateway}}{{end}}";
         podman_says(&["network", "inspect", "--format", format, &self.name])

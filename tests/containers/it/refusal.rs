@@ -1,4 +1,4 @@
-//! What cannot work is refused with the exit code that podFailurePolicies and scripts rely on.
+//! Setups that cannot work are refused with the exit code that podFailurePolicies and scripts rely on.
 
 use crate::container::{run, volume};
 use crate::image::IMAGES;

@@ -1,4 +1,4 @@
-//! A real registry: what is pushed there is small, comes back by its digest, and runs.
+//! A real registry: pushed images are small, come back by their digest, and run.
 
 use crate::container::{image, podman, podman_says};
 use crate::image::IMAGES;
@@ -47,7 +47,7 @@ impl Registry {
                 Some(line.split_once("listening on ")?.1.split(['"', ' ', ',']).next()?.to_owned())
             })
             .expect("the registry listens");
-        // It must not be held up by a full pipe.
+        // Keep reading, so that a full pipe does not block the registry.
         std::thread::spawn(move || lines.for_each(drop));
         Registry { process, address, _storage: storage }
     }

@@ -1,4 +1,4 @@
-//! The same input gives the same digest, whenever and under whatever umask it is built.
+//! Reproducible builds: the same input gives the same digest, at any time and under any umask.
 
 use crate::container::{image, podman_says};
 use crate::image::IMAGES;
@@ -29,7 +29,7 @@ fn a_second_build_gives_the_same_images() {
             |image: &str| podman_says(&["image", "inspect", "--format", "{{.Digest}} {{.Id}}", image]);
         let again = format!("{prefix}/{name}:latest");
         assert_eq!(digest(&again), digest(&image(name)), "{name}");
-        // Name by name: it is the same image, and `untag` would take its other names as well.
+        // Removed by name: it is the same image, and `untag` would remove its other names as well.
         let version = env!("CARGO_PKG_VERSION");
         for tag in ["latest", version, &format!("{version}-{}", architecture(&again))] {
             podman_says(&["rmi", &format!("{prefix}/{name}:{tag}")]);

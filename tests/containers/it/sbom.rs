@@ -1,4 +1,4 @@
-//! The list of what an image is made of names every crate, with its checksum, and the same twice.
+//! The SBOM of an image names every crate with its checksum, and is the same in a second build.
 
 use crate::image::IMAGES;
 use serde_json::Value;

@@ -1,9 +1,9 @@
-//! A Debian with systemd as process 1, gone when it is dropped.
+//! A Debian with systemd as process 1, removed on drop.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// Long enough for a busy machine; nothing is judged by it.
+/// Deadline that is long enough for a busy machine; no test result depends on its length.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Host {
@@ -77,7 +77,7 @@ impl Host {
         podman(&["exec", &self.id, "bash", "-c", script])
     }
 
-    /// stdout of a script that must succeed.
+    /// Runs a script that must succeed, and returns its stdout.
     #[track_caller]
     pub fn says(&self, script: &str) -> String {
         let output = self.run(script);
@@ -86,13 +86,13 @@ impl Host {
         said
     }
 
-    /// What a script that may fail says.
+    /// Runs a script that may fail, and returns its output.
     pub fn answer(&self, script: &str) -> String {
         let output = self.run(script);
         text(&[output.stdout, output.stderr].concat())
     }
 
-    /// Runs a script until it succeeds.
+    /// Runs a script again and again until it succeeds.
     #[track_caller]
     pub fn until(&self, script: &str) {
         let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! The Debian package on a host of its own: a container with a real systemd as process 1.
+//! The Debian package on its own host: a container with a real systemd as process 1.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod host;
@@ -11,7 +11,7 @@ use std::path::Path;
 const UNITS: [&str; 5] =
     ["logd.service", "logcd.service", "logcd-once.service", "queued.service", "logd.socket"];
 
-/// The highest exposure that `systemd-analyze security` may find, in tenths.
+/// Highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "20";
 
 #[test]
@@ -32,7 +32,7 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
     host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log");
     assert_eq!(host.says("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log"), "hello from root");
 
-    // What logd keeps is archived too; the reload makes logcd look at once.
+    // Lines that logd keeps are archived too; the reload makes logcd look at once.
     host.says("systemctl reload logcd");
     host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz logd/node.log | grep -x 3");
 
@@ -50,7 +50,7 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
 #[test]
 fn metrics_are_reached_from_elsewhere_where_the_admin_line_is_set() {
     let host = Host::with_package();
-    // Listening on any address, by the kernel's own list: ports 7667, 7668 and 7669.
+    // Listeners on any address, by the kernel's own list, for the ports 7667, 7668 and 7669.
     let listens =
         |port: u16| host.answer(&format!("grep -c ' 0\\{{32\\}}:{port:04X} 0*:0000 0A ' /proc/net/tcp6"));
     host.says("systemctl enable --now logd.socket logcd queued && systemctl start logd");
@@ -112,8 +112,8 @@ fn a_removed_package_leaves_settings_and_data_and_a_purged_one_nothing() {
     let host = Host::new();
     let everything =
         "find / -xdev ! -path '/proc/*' ! -path '/sys/*' ! -path '/run/*' ! -path '/tmp/*' | sort";
-    // Not of the package: the logs and lists of dpkg, systemd's journal and notes, the copies of the lists of users (users
-    // stay in Debian, so that nobody gets their files).
+    // Not the package's: the logs and lists of dpkg, systemd's journal and notes, and the backups of the user
+    // lists. Users stay in Debian, so that nobody else gets their files.
     let aside = "grep -vE '^/var/(log/(journal|dpkg|alternatives)|lib/dpkg|lib/systemd|cache)|^/var/log/private$|^/var/lib/private$|systemd/system/(multi-user|sockets|timers).target.wants$|^/usr/local|^/etc/(passwd|group|g?shadow)-$|^/etc/.pwd.lock$'";
     let before = host.says(&format!("{everything} | {aside}"));
     host.install(&host::package());

@@ -1,4 +1,4 @@
-//! The procedures of OPERATIONS.md on a host, read out of that file and run as root.
+//! The procedures of OPERATIONS.md on a host, read from that file and run as root.
 
 use crate::host::{Host, next_package, package};
 use trial::commands_under;
@@ -9,12 +9,12 @@ const OPERATIONS: &str = include_str!("../../../OPERATIONS.md");
 #[track_caller]
 fn follow(host: &Host, heading: &str, directory: &str) -> String {
     let commands = commands_under(heading, OPERATIONS);
-    // Whoever is root has no sudo here, and nobody to ask.
+    // Root has no sudo here, and nobody to answer questions.
     let shell = "set -e; sudo() { \"$@\"; }; export DEBIAN_FRONTEND=noninteractive";
     host.says(&format!("{shell}; mkdir -p {directory}; cd {directory}\n{commands}"))
 }
 
-/// A host with a queue of some items, and a line in logd's file.
+/// Starts a host with some items in a queue, and a line in logd's file.
 fn at_work() -> Host {
     let host = Host::with_package();
     host.says("systemctl enable --now logd.socket logcd queued");

@@ -1,4 +1,4 @@
-//! Each part by the clock: cargo bench -p hot --features clock.
+//! The time of each part: cargo bench -p hot --features clock.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

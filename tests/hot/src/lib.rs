@@ -12,17 +12,18 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 
 const MIB: usize = 1 << 20;
-/// logd reads no more at once.
+/// Maximum of a single read in logd.
 const READ_BYTES: usize = 64 * 1024;
 const ITEMS: usize = 1000;
 const BODY_BYTES: usize = 100;
 
-/// One part: made ready once, then done over and over. It says how much it did, so that nothing of it is left out.
+/// The work of one part: prepared once, then repeated. It returns how much it did, so that the compiler
+/// cannot leave any of it out.
 pub type Work = Box<dyn FnMut() -> usize>;
 
 pub struct Part {
     pub name: &'static str,
-    /// What doing it once is.
+    /// Description of one repetition.
     pub once: &'static str,
     pub prepare: fn() -> Work,
 }
@@ -57,7 +58,7 @@ pub const PARTS: [Part; 7] = [
     },
 ];
 
-/// Like a log, the same each time.
+/// Generates text like a log, the same each time.
 fn log(bytes: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut text = String::with_capacity(bytes + 300);
@@ -150,7 +151,7 @@ const LIMITS: Limits = Limits {
     answer_bytes_max: 1 << 20,
 };
 
-/// Pushed one by one, and so many of them leased and acked.
+/// Pushes all items one by one, then leases and acks `acked` of them.
 fn history(acked: usize) -> (Core, Tape) {
     let (mut core, mut tape) = (Core::new(1, 1), Tape::default());
     for now_ms in 1..=ITEMS as u64 {

@@ -1,4 +1,5 @@
-//! The parts in instructions, as valgrind counts them: they do not depend on what else the machine does.
+//! The instructions of each part, as valgrind counts them: the count does not depend on the machine's other
+//! load.
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
@@ -8,9 +9,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Measured as the difference of two runs, so that the process's start does not count.
+/// Repetitions in two runs. The difference is measured, so that the process's start does not count.
 const TIMES: [usize; 2] = [1, 6];
-/// Of what was noted; hash maps and the allocator make for less.
+/// Allowed growth over the noted count; hash maps and the allocator cause less.
 const GROWTH_PERCENT_MAX: u64 = 3;
 
 /// Count the instructions of each part and compare them with those noted
@@ -74,7 +75,7 @@ fn percent(now: u64, before: u64) -> String {
     format!("{}{}.{} %", if permille < 0 { "-" } else { "+" }, permille.abs() / 10, permille.abs() % 10)
 }
 
-/// Of doing it once.
+/// Counts the instructions of one repetition.
 fn instructions(part: &str) -> anyhow::Result<u64> {
     let [few, many] = TIMES;
     let difference = counted(part, many)?.checked_sub(counted(part, few)?).context("more for less")?;

@@ -1,4 +1,4 @@
-//! What the fuzzer found worth keeping, for every check again.
+//! Replays the inputs that the fuzzer found worth keeping, for every check.
 
 use flate2::read::GzDecoder;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Requests and what looks like them, as no fuzzer would write them by chance.
+//! Requests and near-requests that no fuzzer would write by chance.
 
 use inputs::pieces::agree;
 use proptest::prelude::*;

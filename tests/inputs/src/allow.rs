@@ -1,4 +1,5 @@
-//! Every word that `--allow` takes lets in what it says, and a door's address is the one that was written.
+//! Checks that every accepted word of `--allow` permits the addresses that it names, and that a listener's
+//! address parses back from its text.
 
 use kit::allow::{AllowList, Allowed};
 use kit::settings::Door;
@@ -19,7 +20,7 @@ pub fn allow(bytes: &[u8]) {
     };
     let whole = if address.is_ipv4() { 32 } else { 128 };
     let length = length.map_or(whole, |length| length.parse().unwrap());
-    // Part of IPv6, with all of IPv4 in it; but peers with an IPv4 address count as IPv4.
+    // A prefix of IPv6 with all of IPv4 in it; but peers with an IPv4 address count as IPv4.
     if address.is_ipv6() && address.to_canonical().is_ipv4() && length < 96 {
         return assert!(!list.permits(address), "{text:?} permits IPv4");
     }
@@ -33,7 +34,7 @@ pub fn allow(bytes: &[u8]) {
     }
 }
 
-/// The address with one bit changed, counted from the first.
+/// Returns the address with one bit changed, counted from the first.
 fn flip(address: IpAddr, bit: u32) -> IpAddr {
     match address {
         IpAddr::V4(address) => IpAddr::from((address.to_bits() ^ 1 << (31 - bit)).to_be_bytes()),

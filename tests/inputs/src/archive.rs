@@ -1,4 +1,4 @@
-//! Whatever stands in the place of logcd's archive is read to its end or refused, without harm.
+//! Checks that any file in the place of logcd's archive is read to its end or refused, without harm.
 
 use logcd::archive::checksum::Sum;
 use logcd::archive::codec::Codec;
@@ -7,7 +7,7 @@ use tar::Header;
 
 pub fn archive(bytes: &[u8]) {
     let _ = verify_stream(bytes, &mut |_| Ok(()));
-    // As the tar within a sound archive, too.
+    // The input also serves as the tar within a sound archive.
     let tar = with_sound_headers(bytes);
     for codec in Codec::ALL {
         let (mut packer, mut archive) = (codec.packer(1).unwrap(), codec.preamble());
@@ -17,7 +17,7 @@ pub fn archive(bytes: &[u8]) {
     }
 }
 
-/// Their checksums would stop nearly every input.
+/// Sets correct header checksums, which would otherwise stop nearly every input.
 fn with_sound_headers(bytes: &[u8]) -> Vec<u8> {
     let (mut tar, mut at) = (bytes.to_vec(), 0_usize);
     while let Some(block) = at.checked_add(512).and_then(|end| tar.get_mut(at..end)) {

@@ -1,8 +1,10 @@
-//! However a stream to logd is cut into reads, the same lines come out, and no byte of them is lost.
+//! Checks that a stream to logd gives the same lines however it is cut into reads, and that no byte of them
+//! is lost.
 
 use logd::framing::{Framing, RECEIPT_REQUEST, Tally};
 
-/// The longest line, the number of sizes, the sizes of the reads, the stream.
+/// Reads from the input: the maximum line length, the number of sizes, the sizes of the reads, and the
+/// stream.
 pub fn framing(bytes: &[u8]) {
     let [max, sizes, rest @ ..] = bytes else { return };
     let line_bytes_max = usize::from(*max) + 1;
@@ -15,7 +17,7 @@ pub fn framing(bytes: &[u8]) {
     assert_eq!(text(&whole.0), text(input.strip_prefix(RECEIPT_REQUEST).unwrap_or(input)));
 }
 
-/// Feeds `input` in pieces of the given sizes, over and over, the way a connection does.
+/// Feeds `input` in pieces of the given sizes, in a cycle, the way a connection does.
 fn run(input: &[u8], sizes: &[u8], line_bytes_max: usize) -> (Vec<u8>, Tally) {
     let mut framing = Framing::new(line_bytes_max);
     let (mut out, mut tally, mut rest) = (Vec::new(), Tally::default(), input);

@@ -1,4 +1,4 @@
-//! Whatever is sent to whichever of queued's paths: an answer, and never a 500.
+//! Checks that any request to any of queued's paths gets an answer, and never a 500.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -33,7 +33,8 @@ const PATHS: [(&str, &str); 17] = [
     ("GET", "/v1/queues"),
 ];
 
-/// Requests to one server, parted by 0xff: which path and whether it is JSON, then the body.
+/// Sends requests to one server. They are separated by 0xff; each is a byte for the path and the content
+/// type, then the body.
 pub fn http_bodies(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {

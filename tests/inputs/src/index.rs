@@ -1,11 +1,12 @@
-//! Whatever stands beside logcd's archive is read without harm, and what is accepted survives a round trip.
+//! Checks that any file in the place of the archive's index is read without harm, and that an accepted one
+//! survives a round trip.
 
 use logcd::archive::checksum::Sum;
 use logcd::archive::codec::Codec;
 use logcd::archive::index::Index;
 
 pub fn index(bytes: &[u8]) {
-    // The checksum would stop nearly every input at the door.
+    // The checksum would stop nearly every input at the start.
     for codec in Codec::ALL {
         let mut sealed = codec.index_magic().to_vec();
         sealed.extend(bytes);

@@ -1,5 +1,5 @@
-//! What must hold for any bytes that strangers send or disks bring back: a check per parser, which the fuzzer in `fuzz`
-//! and the replay of what it found, `cargo test`, both call.
+//! Checks that must hold for any bytes that strangers send or disks bring back: one for each parser. The
+//! fuzzer in `fuzz` calls them, and so does `cargo test`, which replays what the fuzzer found.
 #![allow(clippy::unwrap_used, reason = "a check fails by panicking")]
 
 pub mod allow;
@@ -13,7 +13,7 @@ pub mod quantities;
 pub mod settings;
 pub mod tokens;
 
-/// Panics if something does not hold.
+/// A check of one input; panics if something does not hold.
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its corpus.

@@ -1,4 +1,5 @@
-//! Whatever lies in queued's log: reading it ends, and the state that comes out can be written and read again.
+//! Checks that reading any bytes as queued's log ends, and that the resulting state can be written and read
+//! again.
 
 use queued::engine::core::{Core, Journal};
 use queued::engine::item::{Place, State};

@@ -1,5 +1,5 @@
-//! Whatever comes over an HTTP connection, in whatever portions, is the requests that hyper sees in it: who stands in
-//! front of us must not see other requests than we do.
+//! Checks that any bytes over an HTTP connection, in any portions, are the requests that hyper sees in them:
+//! a proxy in front of us must not see other requests than we do.
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
-/// Three places, in 255ths of the rest, at which that is cut; how it ends; the stream.
+/// Reads from the input: three cuts, in 255ths of the stream; how it ends; and the stream.
 pub fn pieces(bytes: &[u8]) {
     let Some((&[first, second, third, end], stream)) = bytes.split_first_chunk() else { return };
     let mut cuts = [first, second, third].map(|cut| stream.len() * usize::from(cut) / 255);
@@ -23,7 +23,7 @@ pub fn pieces(bytes: &[u8]) {
     agree(&portions, end % 2 == 0);
 }
 
-/// The same requests with the same answers, with and without the short way, in these portions and at once.
+/// Compares requests and answers with and without the fast path, in these portions and at once.
 pub fn agree(portions: &[&[u8]], half_closes: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
@@ -36,7 +36,7 @@ pub fn agree(portions: &[&[u8]], half_closes: bool) {
 
 type Seen = (String, String, Vec<u8>);
 
-/// What was asked and with which statuses it was answered.
+/// Returns the requests that were seen, and the statuses of the answers.
 async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool) -> (Vec<Seen>, Vec<String>) {
     let agent = Recorder { takes_pieces, seen: Arc::default() };
     let (mut client, server) = tokio::io::duplex(64 << 10);
@@ -51,7 +51,7 @@ async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool)
         heard += &hear(&mut client).await;
     }
     if half_closes {
-        // It may be closed already.
+        // The connection may be closed already.
         let _ = client.shutdown().await;
         heard += &hear(&mut client).await;
     }
@@ -60,21 +60,22 @@ async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool)
     let seen = agent.seen.lock().unwrap().clone();
     let mut statuses: Vec<_> =
         heard.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect();
-    // Whether it says so or only closes, when what follows is no request: hyper does one or the other, by what came before.
+    // Ignore a last 400. If invalid bytes follow, hyper either answers with it or only closes, depending on
+    // what came before.
     if statuses.last().is_some_and(|last| last == "400") {
         statuses.pop();
     }
     (seen, statuses)
 }
 
-/// All that comes within a second, of a time that passes only while nobody has anything to do.
+/// Reads everything that comes within a second of paused time, which passes only while all tasks are idle.
 async fn hear(client: &mut DuplexStream) -> String {
     let mut heard = Vec::new();
     while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_secs(1), client.read_buf(&mut heard)).await {}
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// Remembers what it was asked, with or without pieces.
+/// Records its requests, with or without pieces.
 #[derive(Clone)]
 struct Recorder {
     takes_pieces: bool,

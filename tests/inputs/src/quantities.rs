@@ -1,4 +1,5 @@
-//! A size or a duration that is taken is what was written; a size beyond what can be counted is the largest.
+//! Checks that an accepted size or duration has the value that was written, and that a size beyond the
+//! countable becomes the largest.
 
 use kit::settings::{parse_duration, parse_size};
 

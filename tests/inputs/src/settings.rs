@@ -1,4 +1,5 @@
-//! Whatever is in an agent's settings file: it is refused as a bad file, in one line, or means what the same flags would.
+//! Checks that any settings file of an agent is refused as a bad file, in one line, or means the same as the
+//! same flags.
 
 use clap::{CommandFactory, FromArgMatches};
 use kit::exit::{Exit, Fatal};
@@ -7,7 +8,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use toml::Value;
 
-/// Which agent's, then the file.
+/// Reads from the input: the agent, and the file.
 pub fn settings(bytes: &[u8]) {
     let [agent, file @ ..] = bytes else { return };
     match agent % 3 {
@@ -45,7 +46,7 @@ fn read<S: CommandFactory + FromArgMatches>(bytes: &[u8]) {
     assert_eq!(differs, ["config"], "{flags:?}");
 }
 
-/// With a prefix that no variable of the environment has.
+/// Loads the settings with a prefix that no environment variable has.
 fn given<S: CommandFactory + FromArgMatches>(flags: &[String]) -> Result<Settings<S>, Fatal> {
     load("INPUTS", ["agent"].into_iter().map(OsString::from).chain(flags.iter().map(OsString::from)))
 }

@@ -1,4 +1,5 @@
-//! Whatever is in queued's file of tokens: each line gives its token its rights, nobody else has any, and no error tells a secret.
+//! Checks any file of tokens of queued: each line gives its token its rights, nobody else has any, and no
+//! error reveals a secret.
 
 use axum::http::HeaderValue;
 use queued::http::tokens::{Right, parse, permit};
@@ -8,7 +9,7 @@ pub fn tokens(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let entries = match parse(text) {
         Ok(entries) => Some(Arc::new(entries)),
-        // It says no more of the file than the number of a line.
+        // The error reveals no more of the file than a line number.
         Err(error) => {
             let known = ["", "a", "a b", "\u{e9} push"].map(|file| parse(file).err().as_deref().map(words));
             return assert!(known.contains(&Some(words(&error))), "{error}");
@@ -27,7 +28,7 @@ pub fn tokens(bytes: &[u8]) {
         assert!(authorization.is_some(), "a token that no header can carry was taken");
         let status =
             |right| permit(&entries, authorization, right).map_err(|problem| problem.status.as_u16());
-        // The last line of a token is what counts.
+        // The last line of a token counts.
         let (_, rights) = lines.iter().rfind(|(other, _)| other == token).unwrap();
         let has = |name| rights.split(',').any(|right| right == name);
         let may = |name| if has("admin") || has(name) { Ok(()) } else { Err(403) };

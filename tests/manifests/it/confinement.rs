@@ -1,4 +1,5 @@
-//! What a container may do: as little as Pod Security's `restricted`, and what the node agents need above it.
+//! The rights of a container: as few as Pod Security's `restricted` allows, plus those that the node agents
+//! need.
 
 use crate::object::Typed;
 use crate::pod::{Pod, judge, of_every_container, of_every_pod, unless};
@@ -9,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use std::collections::BTreeSet;
 
-/// What `restricted` does not allow.
+/// A setting that `restricted` does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Above {
     HostPath,
@@ -22,7 +23,7 @@ enum Above {
     Other(String),
 }
 
-/// The rules of the profile `restricted` of Kubernetes 1.37, those of `baseline` included.
+/// Applies the rules of the profile `restricted` of Kubernetes 1.37, those of `baseline` included.
 fn above_restricted(pod: &Pod<'_>) -> BTreeSet<Above> {
     let spec = pod.spec;
     let mut above: BTreeSet<Above> = spec.volumes.iter().flatten().filter_map(of_volume).collect();
@@ -127,8 +128,8 @@ fn names_a_host(probe: &Probe) -> bool {
     of_http.or(of_tcp).is_some_and(|host| !host.is_empty())
 }
 
-/// What is written down as needed, see k8s/nodes/namespace.yaml: the node agents' data is in directories of the node, which
-/// are root's, and logd listens at the node's address.
+/// The rights that k8s/nodes/namespace.yaml explains. The node agents' data is in directories of the node,
+/// which belong to root, and logd listens at the node's address.
 fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {
     let programs: BTreeSet<String> = pod
         .containers()
@@ -142,7 +143,7 @@ fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {
             needed.extend([Above::HostNetwork, Above::HostOfProbe]);
         }
     }
-    // k8s/components/selinux.
+    // Added by k8s/components/selinux.
     let is_node_agent = matches!(pod.object.resource, Typed::DaemonSet(_));
     if is_node_agent && pod.rendering.path == "k8s/rendered/openshift.yaml" {
         needed.insert(other("seLinuxOptions"));

@@ -1,4 +1,5 @@
-//! The kinds of other people's operators, with no more fields than ours use: another one is reported as unknown.
+//! The kinds of third-party operators, with no more fields than ours use: any other field is reported as
+//! unknown.
 #![expect(dead_code, reason = "most fields are there only so that others are unknown")]
 
 use k8s_openapi::api::batch::v1::JobSpec;
@@ -6,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Prometheus operator: scrape these pods.
+/// Prometheus operator: scrapes these pods.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodMonitor {
@@ -30,7 +31,7 @@ pub struct Endpoint {
     pub relabelings: Vec<Relabeling>,
 }
 
-/// Of the operator, and with the other spelling of Prometheus itself.
+/// A relabeling of the operator; also accepts the spelling of Prometheus itself.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Relabeling {
@@ -73,7 +74,7 @@ pub struct Rule {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// OpenShift: what the pods of a service account may do.
+/// OpenShift: the permissions of a service account's pods.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "these are OpenShift's fields")]
@@ -132,7 +133,7 @@ pub struct Trigger {
     pub metadata: TriggerMetadata,
 }
 
-/// Of a trigger of type metrics-api.
+/// Metadata of a trigger of type metrics-api.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TriggerMetadata {

@@ -1,4 +1,4 @@
-//! What the images bring along, as images/Containerfile and images/stage say it.
+//! The content of the images, as images/Containerfile and images/stage define it.
 
 use crate::pod::{of_every_container, unless};
 use crate::rendering::text;
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-/// Of the images, as of all packages.
+/// Version of the images and of all packages.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The one image of somebody else, of the examples that are a shell's work.
+/// The only third-party image, for the examples that need a shell.
 pub const BUSYBOX: &str = "busybox:1.36";
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Image {
     pub directory: PathBuf,
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
-    /// What there is in /bin.
+    /// Programs in /bin.
     pub programs: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ fn read(stage: &str) -> (String, Image) {
     (name.to_owned(), image)
 }
 
-/// The image's own binary, the links to it, and the toolbox.
+/// Lists the image's own binary, the links to it, and the toolbox.
 fn programs(image: &str) -> Vec<String> {
     let stage = text("images/stage");
     let applets = stage.lines().find_map(|line| line.strip_prefix("for applet in ")).unwrap();
@@ -57,7 +57,7 @@ fn programs(image: &str) -> Vec<String> {
     tools.chain(links).chain([image]).map(str::to_owned).collect()
 }
 
-/// The image of a container, if it is one of ours.
+/// Returns the image of a container, if it is one of ours.
 pub fn of(container: &Container) -> Option<&'static Image> {
     let name = container.image.as_deref()?.strip_prefix("localhost/nodecrew/")?;
     IMAGES.get(name.split(':').next()?)
@@ -79,7 +79,7 @@ fn each_image_runs_as_the_user_that_it_was_made_for() {
     of_every_container(|pod, container| {
         let Some(image) = of(container) else { return Vec::new() };
         let user = pod.spec.security_context.as_ref().and_then(|context| context.run_as_user);
-        // A client that appends to a file of the node does it as the node's root.
+        // A client that appends to a file of the node does so as the node's root.
         let wanted = if pod.mounts_the_node() { 0 } else { image.user };
         let what = format!("runAsUser is {user:?}: write {wanted}, as images/Containerfile has it");
         unless(user == Some(wanted), what).into_iter().collect()

@@ -1,18 +1,18 @@
-//! Jobs end when the work is done, and their policies speak of exit codes that there are.
+//! Jobs end when the work is done, and their policies name exit codes that exist.
 
 use crate::pod::{Pod, of_every_pod, unless};
 use crate::run::{self, of_every_run};
 use k8s_openapi::api::batch::v1::PodFailurePolicyRule;
 use kit::exit::Exit;
 
-/// Of `queuectl run`, for a command that cannot be executed and one that is not there.
+/// Exit codes of `queuectl run` for a command that cannot be executed, and for a missing one.
 const COMMAND_REFUSED: [Exit; 2] = [Exit::Command(126), Exit::Command(127)];
 
-/// Of `queuectl run`: the queue is drained, but items died.
+/// Exit code of `queuectl run` when the queue is drained, but items are dead.
 const DEAD_ITEMS: i32 = 65;
 
-/// Which exit codes an action may be taken for: what a new pod would not do better fails the Job, what is not the work's
-/// fault is not counted.
+/// Lists the exit codes that fit an action. A failure that a new pod would repeat fails the Job; one that is
+/// not the work's fault is not counted.
 fn fitting(action: &str) -> Vec<i32> {
     let exits = match action {
         "FailJob" => [&[Exit::Usage, Exit::Data, Exit::Config][..], &COMMAND_REFUSED].concat(),

@@ -1,4 +1,4 @@
-//! What k8s/ consists of: every part of it is seen by the other tests.
+//! The layout of k8s/: the other tests see every part of it.
 
 use crate::pod::{judge, unless};
 use crate::rendering::{names_in, root, text, yaml_below};

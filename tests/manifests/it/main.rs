@@ -1,5 +1,6 @@
-//! What k8s/ promises, checked without a cluster: k8s/rendered/*.yaml, through which base, components and overlays are
-//! seen, and k8s/examples. Each test asks one thing of every file and says all that is wrong at once.
+//! The promises of k8s/, checked without a cluster. The tests read k8s/rendered/*.yaml, which cover base,
+//! components and overlays, and k8s/examples. Each test asks one thing of every file and reports all faults
+//! at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod confinement;

@@ -1,4 +1,4 @@
-//! What the Prometheus operator gets is what packaging/monitoring has.
+//! The Prometheus operator gets the same rules as packaging/monitoring has.
 
 use crate::custom::{PrometheusRuleSpec, Relabeling};
 use crate::object::Typed;
@@ -9,7 +9,7 @@ fn prod() -> &'static Rendering {
     all().iter().find(|rendering| rendering.path == "k8s/rendered/prod.yaml").unwrap()
 }
 
-/// The rules that make `job` and `instance`, in their order.
+/// Selects the rules that set `job` and `instance`, in their order.
 fn naming(rules: impl IntoIterator<Item = Relabeling>) -> Vec<Relabeling> {
     let names = ["job", "instance"];
     rules.into_iter().filter(|rule| names.contains(&rule.target_label.as_str())).collect()
@@ -21,7 +21,7 @@ fn pod_monitors_name_targets_as_the_scrape_example_does() {
         serde_saphyr::from_str(&text("packaging/monitoring/prometheus.yml")).expect("a YAML file");
     let jobs = example["scrape_configs"].as_array().unwrap();
     let job = jobs.iter().find(|job| job["job_name"] == "nodecrew").unwrap();
-    // Those that keep or drop a target have no label to write to.
+    // Rules that keep or drop a target have no label to write to, and do not parse.
     let rules = job["relabel_configs"].as_array().unwrap().iter();
     let rules = rules.filter_map(|rule| serde_json::from_value(rule.clone()).ok());
     let of_example = naming(rules);

@@ -1,4 +1,4 @@
-//! What is mounted is there, what is needed is mounted, and what is written to can be written.
+//! Mounted volumes exist, needed paths are mounted, and written paths are writable.
 
 use crate::object::Typed;
 use crate::pod::{Pod, judge, of_every_pod, unless};
@@ -7,19 +7,19 @@ use crate::run::of_every_run;
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use std::path::Path;
 
-/// The Secrets that the user makes, with their keys; k8s/overlays/prod/kustomization.yaml says how.
+/// The Secrets that the user creates, with their keys; k8s/overlays/prod/kustomization.yaml says how.
 const SECRETS: [(&str, &[&str]); 3] = [
     ("logd-tls", &["tls.crt", "tls.key", "ca.crt"]),
     ("queued-tls", &["tls.crt", "tls.key", "ca.crt"]),
     ("queued-tokens", &["tokens"]),
 ];
 
-/// Where a path of a container lies.
+/// The mount and volume of a path in a container.
 pub struct Place<'a> {
     pub mount: &'a VolumeMount,
-    /// None where a volumeClaimTemplate makes it.
+    /// `None` where a volumeClaimTemplate creates the volume.
     pub volume: Option<&'a Volume>,
-    /// From the mount on.
+    /// The path relative to the mount.
     pub below: String,
 }
 

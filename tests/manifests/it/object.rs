@@ -1,4 +1,4 @@
-//! A Kubernetes object as its own type: a misspelt field, a wrong type or an unknown kind does not get past here.
+//! A Kubernetes object as its own type, which rejects a misspelt field, a wrong type or an unknown kind.
 
 use crate::custom::{PodMonitor, PrometheusRule, ScaledJob, SecurityContextConstraints};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -63,7 +63,7 @@ impl Object {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let (version, kind) = (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name").unwrap_or_default());
-        // The types of custom.rs have no place for these two; those of Kubernetes ask for them.
+        // The types of custom.rs do not have these two fields; those of Kubernetes require them.
         let is_custom = ["monitoring.coreos.com/", "keda.sh/", "security.openshift.io/"]
             .iter()
             .any(|group| version.starts_with(group));
@@ -78,7 +78,8 @@ impl Object {
 
 fn strictly<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     let mut unknown = Vec::new();
-    // As a trait object, or the compiler makes everything below T anew for each T: that takes minutes.
+    // A trait object, because otherwise the compiler generates everything below T again for each T, which
+    // takes minutes.
     let note: &mut dyn FnMut(serde_ignored::Path<'_>) =
         &mut |path| unknown.push(path.to_string().replace("?.", ""));
     let object = serde_ignored::deserialize(value, note);

@@ -26,7 +26,7 @@ fn bindings() -> impl Iterator<Item = (&'static Object, &'static RoleBinding)> {
     })
 }
 
-/// The role that the pod's service account is bound to.
+/// Returns the role that the pod's service account is bound to.
 fn role(pod: &Pod<'_>) -> String {
     let account = pod.spec.service_account_name.as_ref().expect("a service account of its own");
     let bound = bindings().filter(|(object, _)| object.namespace == pod.object.namespace);
@@ -69,7 +69,7 @@ fn constraints_allow_what_node_agents_need_and_no_more() {
         .iter()
         .flat_map(|pod| pod.spec.volumes.iter().flatten())
         .map(|volume| if volume.host_path.is_some() { "hostPath" } else { "configMap" })
-        // With components/tls-logd.
+        // Needed with components/tls-logd.
         .chain(["secret"])
         .collect();
     assert_eq!(constraints.volumes.iter().map(String::as_str).collect::<BTreeSet<_>>(), volumes);

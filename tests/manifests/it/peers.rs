@@ -1,4 +1,4 @@
-//! Whoever calls somebody calls one who is there.
+//! Every client calls a server that exists.
 
 use crate::object::{Object, Typed};
 use crate::pod::{Pod, judge, unless};
@@ -6,7 +6,7 @@ use crate::rendering::{Rendering, all, crew, examples};
 use crate::run::{Call, of_every_run};
 use std::collections::BTreeSet;
 
-/// `NAME:PORT` of the Services of some files.
+/// Lists `NAME:PORT` of the Services in some files.
 fn services<'a>(renderings: impl Iterator<Item = &'a Rendering>) -> BTreeSet<String> {
     let objects = renderings.flat_map(|rendering| &rendering.objects);
     let services = objects.filter_map(|object| match &object.resource {
@@ -19,7 +19,7 @@ fn services<'a>(renderings: impl Iterator<Item = &'a Rendering>) -> BTreeSet<Str
     ports.collect()
 }
 
-/// The ports that some DaemonSet has at its node's address.
+/// Lists the ports that DaemonSets open at their node's address.
 fn node_ports() -> BTreeSet<String> {
     let pods: Vec<_> = examples().flat_map(Rendering::pods).collect();
     let containers = pods.iter().flat_map(Pod::containers);
@@ -63,7 +63,7 @@ fn every_queue_and_node_that_a_client_calls_is_there() {
     });
 }
 
-/// The hosts and ports that a script gives to nc, whose only option with a value is -w.
+/// Lists the hosts and ports that a script gives to nc, whose only option with a value is -w.
 fn netcats(script: &str) -> impl Iterator<Item = (&str, &str)> {
     script.split("nc ").skip(1).filter_map(|words| {
         let mut words = words.split([' ', ';', ')', '\n']).filter(|word| !word.is_empty());

@@ -1,4 +1,4 @@
-//! The pods that the files make, whatever kind makes them.
+//! The pods that the files create, of any kind.
 
 use crate::object::{Object, Typed};
 use crate::rendering::{Rendering, all};
@@ -11,14 +11,14 @@ use std::fmt;
 
 pub type Labels = BTreeMap<String, String>;
 
-/// A pod template, or a pod by itself.
+/// A pod template or a single pod.
 pub struct Pod<'a> {
     pub rendering: &'a Rendering,
     pub object: &'a Object,
     pub meta: &'a ObjectMeta,
     pub spec: &'a PodSpec,
     pub job: Option<&'a JobSpec>,
-    /// By which the maker finds its pods; Jobs make their own.
+    /// The selector by which the creator finds its pods; Jobs generate their own.
     pub selector: Option<&'a LabelSelector>,
 }
 
@@ -37,7 +37,7 @@ impl Pod<'_> {
         self.meta.labels.iter().flatten().any(|(k, v)| k == key && v == value)
     }
 
-    /// The number of a port that is given by name or number, if a container says that it has it.
+    /// Returns the number of a port that is given by name or number, if a container declares it.
     pub fn port(&self, wanted: &IntOrString) -> Option<i32> {
         let ports = self.containers().flat_map(|container| container.ports.iter().flatten());
         let mut ports = ports.filter(|port| match wanted {
@@ -84,7 +84,7 @@ fn of_job(job: &JobSpec) -> (&PodTemplateSpec, Option<&LabelSelector>, Option<&J
     (&job.template, job.selector.as_ref(), Some(job))
 }
 
-/// Asks `check` about every pod of every file and fails with all that it has to say.
+/// Runs `check` on every pod of every file and fails with all its findings.
 #[track_caller]
 pub fn of_every_pod(check: impl Fn(&Pod<'_>) -> Vec<String>) {
     let pods: Vec<Pod<'_>> = all().iter().flat_map(Rendering::pods).collect();
@@ -93,7 +93,7 @@ pub fn of_every_pod(check: impl Fn(&Pod<'_>) -> Vec<String>) {
     judge(pods.iter().flat_map(blame));
 }
 
-/// The same for every container.
+/// Runs `check` on every container of every pod and fails with all its findings.
 #[track_caller]
 pub fn of_every_container(check: impl Fn(&Pod<'_>, &Container) -> Vec<String>) {
     of_every_pod(|pod| {
@@ -111,7 +111,7 @@ pub fn judge(wrong: impl IntoIterator<Item = String>) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-/// `what` where it does not hold.
+/// Returns `what` if the condition does not hold.
 pub fn unless(holds: bool, what: impl Into<String>) -> Option<String> {
     (!holds).then(|| what.into())
 }

@@ -14,7 +14,7 @@ use kit::stop::Stop;
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// What the admin endpoint that every agent has answers to a GET.
+/// Returns the status with which the admin endpoint of every agent answers a GET.
 fn answer(path: &str) -> StatusCode {
     let admin = Admin {
         readiness: Readiness::starting(),
@@ -111,7 +111,7 @@ fn each_declared_port_is_one_that_the_program_listens_on() {
     });
 }
 
-/// True if a PodMonitor of the same file selects it.
+/// True if a PodMonitor of the same file selects the pod.
 fn is_monitored(pod: &Pod<'_>) -> bool {
     pod.rendering.objects.iter().filter(|object| object.namespace == pod.object.namespace).any(|object| {
         let Typed::PodMonitor(monitor) = &object.resource else { return false };

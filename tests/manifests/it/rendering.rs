@@ -1,4 +1,4 @@
-//! The files: each is a whole by itself, as `kubectl apply -f` takes it.
+//! The files: each is complete by itself, as `kubectl apply -f` needs it.
 
 use crate::object::{Object, Typed};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 /// One file.
 #[derive(Debug)]
 pub struct Rendering {
-    /// From the root of the tree.
+    /// The path from the root of the tree.
     pub path: String,
     pub objects: Vec<Object>,
 }
@@ -20,7 +20,7 @@ static ALL: LazyLock<Vec<Rendering>> = LazyLock::new(|| {
     paths.iter().map(read).collect::<Result<_, _>>().unwrap_or_else(|what| panic!("{what}"))
 });
 
-/// Every rendered file and every example.
+/// Returns every rendered file and every example.
 pub fn all() -> &'static [Rendering] {
     &ALL
 }
@@ -40,12 +40,12 @@ impl Rendering {
         Ok(Rendering { path: path.to_owned(), objects: objects.map_err(|what| format!("{path}: {what}"))? })
     }
 
-    /// Made of base, components and overlays; the others are examples.
+    /// True if the file is made of base, components and overlays; the others are examples.
     pub fn is_crew(&self) -> bool {
         self.path.starts_with("k8s/rendered/")
     }
 
-    /// The content of a ConfigMap of this file.
+    /// Returns the content of a ConfigMap of this file.
     pub fn config_map(&self, namespace: Option<&str>, name: &str) -> Option<Vec<(&str, &str)>> {
         self.objects.iter().find_map(|object| match &object.resource {
             Typed::ConfigMap(map) if object.name == name && object.namespace.as_deref() == namespace => {
@@ -61,12 +61,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A file of the tree.
+/// Reads a file of the tree.
 pub fn text(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The paths of all YAML files below a directory of the tree, in order.
+/// Lists the paths of all YAML files below a directory of the tree, in order.
 pub fn yaml_below(directory: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for name in names_in(directory) {
@@ -80,7 +80,7 @@ pub fn yaml_below(directory: &str) -> Vec<String> {
     paths
 }
 
-/// What a directory of the tree has in it.
+/// Lists the names in a directory of the tree.
 pub fn names_in(directory: &str) -> Vec<String> {
     let entries = std::fs::read_dir(root().join(directory)).unwrap_or_else(|e| panic!("{directory}: {e}"));
     let mut names: Vec<String> =

@@ -1,11 +1,11 @@
-//! What a container asks of its node, and what it may take.
+//! The resources that a container requests of its node, and its limits.
 
 use crate::pod::{of_every_container, unless};
 use crate::run::of_every_run;
 use k8s_openapi::api::core::v1::Container;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// What a daemon needs beside what its settings let others fill.
+/// Memory that a daemon needs in addition to what its settings let clients fill.
 const OWN_BYTES: u64 = 8 << 20;
 
 #[test]
@@ -49,7 +49,7 @@ fn limit_bytes(container: &Container) -> u64 {
     limits.and_then(|limits| limits.get("memory")).map_or(0, bytes)
 }
 
-/// Of `64Mi` and the like, which is how ours are written.
+/// Parses quantities such as `64Mi`, the form that all our files use.
 fn bytes(quantity: &Quantity) -> u64 {
     let text = quantity.0.as_str();
     let mebibytes = text.strip_suffix("Mi").and_then(|number| number.parse::<u64>().ok());

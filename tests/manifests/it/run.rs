@@ -1,5 +1,5 @@
-//! What a container runs, as the program itself understands its arguments, its environment and its settings file: these
-//! go through the agents' own definitions.
+//! The program that a container runs, with its arguments, environment and settings file. They are parsed by
+//! the agents' own definitions, so that they mean what the program takes them for.
 
 use crate::image;
 use crate::mounts::place;
@@ -17,40 +17,40 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Run {
     pub program: String,
-    /// Where clients connect.
+    /// Addresses for clients.
     pub doors: Vec<SocketAddr>,
-    /// Where probes and metrics are answered.
+    /// Address for probes and metrics.
     pub admin: Option<SocketAddr>,
     pub drain_timeout: Duration,
-    /// What it lets others fill.
+    /// Memory that the settings let clients fill.
     pub memory_bytes: u64,
-    /// But for the settings file, which was read to make this.
+    /// Files that the program reads, without the settings file, which was read to build this.
     pub reads: Vec<PathBuf>,
     pub writes: Vec<PathBuf>,
-    /// The environment variables that it looks at.
+    /// Environment variables that the program reads.
     pub variables: BTreeSet<String>,
     pub calls: Option<Call>,
-    /// `sh -c`.
+    /// The script of `sh -c`.
     pub script: Option<String>,
-    /// `queuectl run`: `--until`.
+    /// The value of `--until` of `queuectl run`.
     pub works_until: Option<String>,
 }
 
 impl Run {
-    /// Every address that it listens at.
+    /// Lists every address that the program listens at.
     pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
         self.doors.iter().copied().chain(self.admin)
     }
 }
 
-/// Whom a client connects to.
+/// The server that a client connects to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call {
     Url(String),
     Node { port: u16 },
 }
 
-/// Variables that name a process to itself, see `kit::identity`.
+/// Variables that tell a process its identity, see `kit::identity`.
 const IDENTITY: [&str; 3] = ["NODE_NAME", "POD_NAME", "POD_NAMESPACE"];
 
 pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
@@ -78,8 +78,8 @@ pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
     Ok(run)
 }
 
-/// Asks `check` about every container and what it runs. One whose settings are refused is passed over here and fails
-/// the test of the settings.
+/// Runs `check` on every container and the program that it runs. A container whose settings are refused is
+/// skipped here and fails the test of the settings.
 #[track_caller]
 pub fn of_every_run(check: impl Fn(&Pod<'_>, &Container, &Run) -> Vec<String>) {
     of_every_container(|pod, container| match of(pod, container) {
@@ -88,7 +88,7 @@ pub fn of_every_run(check: impl Fn(&Pod<'_>, &Container, &Run) -> Vec<String>) {
     });
 }
 
-/// What the container's variables are, with something in place of what only a cluster knows.
+/// Returns the container's variables, with a placeholder for values that only a cluster knows.
 fn environment(container: &Container) -> Result<BTreeMap<String, String>, String> {
     if container.env_from.is_some() {
         return Err("envFrom hides which settings there are: name each".to_owned());
@@ -97,7 +97,7 @@ fn environment(container: &Container) -> Result<BTreeMap<String, String>, String
     Ok(variables.map(|v| (v.name.clone(), v.value.clone().unwrap_or_else(|| "192.0.2.1".into()))).collect())
 }
 
-/// The words that the container runtime starts, `$(NAME)` replaced as the kubelet does it.
+/// Returns the words that the container runtime starts, with `$(NAME)` replaced as the kubelet does it.
 fn argv(
     container: &Container,
     environment: &BTreeMap<String, String>,
@@ -162,7 +162,7 @@ impl Asked<'_> {
         let admin = serve.admin.unwrap_or(http);
         let mut run = self.daemon(&queued::command(), [http, serve.line], admin);
         run.drain_timeout = serve.common.drain_timeout;
-        // Requests that are being taken in come on top.
+        // Requests that are still being received need memory on top.
         run.memory_bytes = serve.max_memory / 4 * 5;
         run.reads = [serve.tls.paths(), serve.tokens.iter().cloned().collect()].concat();
         run.writes =
@@ -208,7 +208,7 @@ impl Asked<'_> {
         Ok(run)
     }
 
-    /// The variables of what is run for each item.
+    /// Returns the variables of the command that is run for each item.
     fn command_of_worker(&self) -> Result<BTreeSet<String>, String> {
         let program = &self.argv[0];
         if image::of(self.container).is_some_and(|image| !image.programs.contains(program)) {
@@ -253,7 +253,8 @@ impl Asked<'_> {
         })
     }
 
-    /// A daemon's settings, out of flags, variables and the mounted file, by the function that the daemon calls.
+    /// Loads a daemon's settings from flags, variables and the mounted file, with the function that the
+    /// daemon calls.
     fn load<S: CommandFactory + FromArgMatches>(&self, prefix: &'static str) -> Result<S, String> {
         let mut argv = self.with_variables(&kit::settings::command::<S>(prefix));
         let directory = tempfile::tempdir().unwrap();
@@ -276,7 +277,7 @@ impl Asked<'_> {
         settings.map(|settings| settings.flags).map_err(named)
     }
 
-    /// The text of a file that a ConfigMap of the same rendering holds.
+    /// Returns the text of a file that a ConfigMap of the same rendering holds.
     fn mounted_text(&self, path: &str) -> Result<String, String> {
         let missing = || format!("--config {path}: no ConfigMap of this file is mounted there");
         let place = place(self.pod, self.container, Path::new(path)).ok_or_else(missing)?;
@@ -294,7 +295,8 @@ impl Asked<'_> {
             .map_err(|e| e.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// The command line with the variables as flags: the parser would look for them in this test's environment.
+    /// Returns the command line with the variables as flags, because the parser would look for them in this
+    /// test's environment.
     fn with_variables(&self, command: &Command) -> Vec<String> {
         let flags = command.get_arguments().filter_map(|arg| {
             let value = self.environment.get(arg.get_env()?.to_str()?)?;

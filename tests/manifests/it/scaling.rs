@@ -1,4 +1,4 @@
-//! KEDA starts workers for work that is there: its documented formula, with the values of our example.
+//! KEDA starts workers for available work: its documented formula, with the values of our example.
 
 use crate::custom::ScaledJobSpec;
 use crate::object::Typed;
@@ -24,7 +24,7 @@ struct Work {
 }
 
 impl Work {
-    /// The value that the trigger reads from `/v1/queues/NAME`.
+    /// Returns the value that the trigger reads from `/v1/queues/NAME`.
     fn value(&self, location: &str) -> u32 {
         match location {
             "backlog" => self.ready + self.leased,
@@ -46,7 +46,7 @@ impl Work {
         self.pending = 0;
     }
 
-    /// One worker finishes its item, and goes on with the next or ends.
+    /// One worker finishes its item, and continues with the next or ends.
     fn finish_one(&mut self) {
         match self.ready.checked_sub(1) {
             Some(ready) => self.ready = ready,
@@ -55,7 +55,8 @@ impl Work {
     }
 }
 
-/// How many Jobs KEDA starts at a poll, by the formula of each strategy in its reference of ScaledJob.
+/// Returns the number of Jobs that KEDA starts at a poll, by the formula of each strategy in its reference of
+/// ScaledJob.
 fn started(strategy: &str, work: &Work, value: u32, target: u32, replicas_max: u32) -> u32 {
     let scale_max = value.div_ceil(target).min(replicas_max);
     let running = work.running_jobs();
@@ -67,7 +68,7 @@ fn started(strategy: &str, work: &Work, value: u32, target: u32, replicas_max: u
     }
 }
 
-/// Works a backlog off, with a poll after each finished item, and returns what came of it.
+/// Processes a backlog, with a poll after each finished item, and returns the final state.
 fn worked_off(strategy: &str, items: u32) -> Work {
     let spec = scaled_job();
     let trigger = &spec.triggers[0].metadata;

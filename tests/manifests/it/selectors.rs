@@ -1,4 +1,4 @@
-//! Selectors find what they are meant for, by labels that never change, and the ports they name exist.
+//! Selectors find the intended pods, by labels that never change, and the ports that they name exist.
 
 use crate::image::VERSION;
 use crate::object::{Object, Typed};
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 
-/// What an object selects of its namespace, and the ports of it that it speaks of.
+/// The labels that an object selects in its namespace, and the ports that it names on the selected pods.
 struct Choice {
     labels: Labels,
     ports: Vec<IntOrString>,

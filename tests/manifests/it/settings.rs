@@ -1,4 +1,4 @@
-//! Arguments, environment names and the settings files are ones that the programs take.
+//! The programs accept the arguments, environment names and settings files of the manifests.
 
 use crate::object::Typed;
 use crate::pod::{judge, of_every_container, unless};

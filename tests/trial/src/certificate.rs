@@ -4,7 +4,8 @@ use rcgen::{CertificateParams, KeyPair};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// One that is its own authority, for such a host, in `FILE.crt`, and its key in `FILE.key`.
+/// Makes a self-signed certificate for `host` in `FILE.crt`, and its key in `FILE.key`. The certificate is
+/// its own authority.
 pub fn self_signed(directory: &Path, file: &str, host: &str, expires: SystemTime) -> [PathBuf; 2] {
     let mut parameters = CertificateParams::new([host.to_owned()]).unwrap();
     parameters.not_after = expires.into();

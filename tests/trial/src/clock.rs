@@ -1,4 +1,4 @@
-//! A wall clock that the test sets, by libfaketime; what only counts is left alone.
+//! A wall clock that the test sets with libfaketime; monotonic clocks are left alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,14 +8,15 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// In this directory, which must outlive the agent, and set to such an offset: `+4y`.
+    /// Creates the clock in `directory`, which must outlive the agent, and sets it to an offset such as
+    /// `+4y`.
     pub fn new(directory: &Path, offset: &str) -> Clock {
         let clock = Clock { file: directory.join("clock") };
         clock.set(offset);
         clock
     }
 
-    /// Gives the process this clock.
+    /// Makes the process use this clock.
     pub fn give_to(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1")
@@ -26,7 +27,7 @@ impl Clock {
     }
 
     pub fn set(&self, offset: &str) {
-        // Replaced, not rewritten: it is read all the time.
+        // Replaced by a rename and not rewritten, because the agent reads it all the time.
         let new = self.file.with_extension("new");
         std::fs::write(&new, offset).unwrap();
         std::fs::rename(new, &self.file).unwrap();

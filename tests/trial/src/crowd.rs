@@ -1,4 +1,4 @@
-//! What a crowd of clients needs: descriptors, ports, and a daemon that may have too few.
+//! Tools for tests with many clients: descriptors, ports, and a daemon with too few descriptors.
 
 use crate::DEADLINE;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -8,8 +8,8 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::str::FromStr;
 
-/// Raises the limit of descriptors, for this process and the daemon that it starts. How many connections of those that
-/// are wanted the hard limit allows beside those of other tests.
+/// Raises the descriptor limit of this process and of the daemon that it starts. Returns how many of the
+/// `wanted` connections the hard limit allows, with room for other tests.
 #[allow(clippy::print_stdout, reason = "a test that does less must say so")]
 pub fn descriptors_for(wanted: usize) -> usize {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -21,7 +21,7 @@ pub fn descriptors_for(wanted: usize) -> usize {
     allowed.min(wanted)
 }
 
-/// The same command where no more than so many can be had, not even by who asks.
+/// Wraps a command with `limit` as its soft and hard descriptor limit, so that the process cannot raise it.
 pub fn with_descriptors(limit: u64, command: &Command) -> Command {
     let mut limited = Command::new("/bin/sh");
     limited.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
@@ -30,7 +30,7 @@ pub fn with_descriptors(limit: u64, command: &Command) -> Command {
     limited
 }
 
-/// Connects from one of the loopback addresses: a test must not use up the host's ports.
+/// Connects from one of the loopback addresses, because a test must not use up the host's ports.
 pub fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(socket.as_raw_fd(), &SockaddrIn::from_str(&format!("{source}:0")).unwrap()).unwrap();

@@ -1,12 +1,12 @@
-//! Commands of a Markdown document, so that a test runs what people read.
+//! Commands from a Markdown document, so that a test runs what people read.
 
-/// The indented lines below a heading of the third level, as one script.
+/// Returns the indented lines below a third-level heading as one script.
 #[track_caller]
 pub fn commands_under(heading: &str, document: &str) -> String {
     let sections = document.split("\n### ").skip(1);
     let mut named = sections.filter_map(|section| section.strip_prefix(heading)?.strip_prefix('\n'));
     let section = named.next().unwrap_or_else(|| panic!("no section {heading:?}"));
-    // Its end is the next heading of any level.
+    // The section ends at the next heading of any level.
     let section = section.split("\n#").next().unwrap_or(section);
     let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
     assert!(!lines.is_empty(), "{heading:?} has no commands");

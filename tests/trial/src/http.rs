@@ -1,4 +1,4 @@
-//! A single request to an agent, by a connection of its own.
+//! A single request to an agent, on its own connection.
 
 use crate::wait::DEADLINE;
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ pub fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     tell(address, method, path, "", b"")
 }
 
-/// The same with a token and a body.
+/// Sends one request with a token and a body.
 pub fn tell(address: SocketAddr, method: &str, path: &str, token: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -33,7 +33,7 @@ pub fn tell(address: SocketAddr, method: &str, path: &str, token: &str, body: &[
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// A sample's value by name and labels as on the page of metrics; nothing counted when it is not there.
+/// Reads the value of a sample from the metrics page by name and labels; the default, zero, if it is missing.
 pub fn metric<T: FromStr<Err: Debug> + Default>(page: &str, name: &str) -> T {
     let mut samples = page.lines().filter_map(|line| line.rsplit_once(' '));
     samples.find(|(sample, _)| *sample == name).map(|(_, value)| value.parse().unwrap()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! How every test starts an agent, waits for it, looks at it and ends it. What fails here fails the test.
+//! Shared test tools: start an agent, wait for it, inspect it and end it. A failure here fails the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod certificate;

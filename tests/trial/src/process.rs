@@ -1,4 +1,4 @@
-//! An agent as a process: what it says on stderr, what the system says of it, and its end.
+//! An agent as a process: its log on stderr, its state in /proc, and its end.
 
 use crate::wait::{DEADLINE, comes_true, wait_until};
 use nix::sys::resource::Resource;
@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 
 #[derive(Default)]
 struct Said {
-    /// A line that is no JSON is a string.
+    /// The events so far. A line that is not JSON is kept as a string.
     events: Vec<Value>,
     is_over: bool,
 }
 
-/// Killed when it is dropped.
+/// A running agent, killed on drop.
 pub struct Process {
     pid: Pid,
     child: Mutex<Child>,
@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its log should be JSON.
+    /// Starts the agent, which should log JSON.
     pub fn start(command: &mut Command) -> Process {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -41,14 +41,14 @@ impl Process {
         Process { pid: pid(&child), child: Mutex::new(child), said, reader: Mutex::new(Some(reader)) }
     }
 
-    /// A start that must succeed.
+    /// Starts the agent and waits until it is ready, which must succeed.
     pub fn start_ready(command: &mut Command) -> Process {
         let process = Process::start(command);
         process.wait_for("ready");
         process
     }
 
-    /// The event with this message, once it is there; none when it ended instead.
+    /// Waits for the event with this message; `None` if the agent ended first.
     pub fn event_or_end(&self, message: &str) -> Option<Value> {
         let (said, more) = &*self.said;
         let find = |said: &Said| said.events.iter().find(|event| event["message"] == message).cloned();
@@ -64,39 +64,40 @@ impl Process {
             .unwrap_or_else(|| panic!("it ended without {message:?}: {:#?}", self.last_events()))
     }
 
-    /// False when it ended instead.
+    /// Waits until the agent is ready; false if it ended first.
     pub fn becomes_ready(&self) -> bool {
         self.event_or_end("ready").is_some()
     }
 
-    /// For what it does not log, while it should live; its last words tell why that does not come.
+    /// Waits for something that the agent does not log, while it should be alive. A failure shows its last
+    /// events, which tell the reason.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(comes_true(condition), "in vain: {what}: {:#?}", self.last_events());
     }
 
-    /// The events so far with this message.
+    /// Returns the events with this message that were logged so far.
     pub fn events(&self, message: &str) -> Vec<Value> {
         let said = self.said.0.lock().unwrap();
         said.events.iter().filter(|event| event["message"] == message).cloned().collect()
     }
 
-    /// Whether it has logged this.
+    /// True if it has logged this message.
     pub fn says(&self, message: &str) -> bool {
         !self.events(message).is_empty()
     }
 
-    /// All that it has said.
+    /// Returns everything logged so far.
     pub fn log(&self) -> String {
         self.said.0.lock().unwrap().events.iter().map(|event| format!("{event}\n")).collect()
     }
 
-    /// Enough of them to see what it is about.
+    /// Returns the last 20 events, enough to see what went wrong.
     pub fn last_events(&self) -> Vec<Value> {
         let events = &self.said.0.lock().unwrap().events;
         events[events.len().saturating_sub(20)..].to_vec()
     }
 
-    /// Where it said that it listens, or where first.
+    /// Waits for this event and returns the address in it, or the first of several.
     pub fn address(&self, message: &str) -> SocketAddr {
         let event = self.wait_for(message);
         let list = event["addresses"].as_str().and_then(|list| list.strip_prefix('[')?.strip_suffix(']'));
@@ -112,7 +113,7 @@ impl Process {
         nix::sys::signal::kill(self.pid, what).unwrap();
     }
 
-    /// SIGSTOP, and that no thread runs any more: the signal reaches them one after the other.
+    /// Sends SIGSTOP and waits until every thread has stopped: the signal reaches them one after the other.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
         let tasks = format!("/proc/{}/task", self.pid());
@@ -134,7 +135,7 @@ impl Process {
         self.join();
     }
 
-    /// Waits for its end, and for all that it said.
+    /// Waits until the process has ended and its log was read to the end.
     pub fn join(&self) -> ExitStatus {
         let mut status = None;
         wait_until("its end", || {
@@ -148,29 +149,29 @@ impl Process {
         status.unwrap()
     }
 
-    /// It has ended, or nearly.
+    /// True if the process has ended or is about to.
     pub fn is_over(&self) -> bool {
         self.said.0.lock().unwrap().is_over
     }
 
-    /// A line of /proc/PID/status in bytes, such as `VmRSS`.
+    /// Returns a field of /proc/PID/status in bytes, such as `VmRSS`.
     pub fn memory_bytes(&self, what: &str) -> u64 {
         self.status("", what) * 1024
     }
 
-    /// A line of /proc/PID/status, or of the same of one thread: `task/TID/`.
+    /// Returns a field of /proc/PID/status, or of a single thread's if `of` is `task/TID/`.
     pub fn status(&self, of: &str, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/{of}status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// The processor time that it has used so far.
+    /// Returns the processor time used so far.
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -183,7 +184,7 @@ impl Process {
         let (pid, resource) = (self.pid().as_raw(), resource as _);
         let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         #[allow(unsafe_code, reason = "nix has these for this process only")]
-        // SAFETY: both structures are valid for the call, and the one that is not needed is null.
+        // SAFETY: both structures are valid for the call, and the unused one is null.
         let result = unsafe {
             nix::libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit);
             limit.rlim_cur = soft.min(limit.rlim_max);
@@ -221,13 +222,13 @@ pub fn signal(child: &Child, signal: Signal) {
     nix::sys::signal::kill(pid(child), signal).unwrap();
 }
 
-/// True if a process has ended, collected by its parent or not.
+/// True if a process has ended, whether or not its parent has collected it.
 pub fn is_gone(pid: Pid) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.is_empty() || status.contains("State:\tZ")
 }
 
-/// The processes that have this working directory.
+/// Returns the processes with this working directory.
 pub fn processes_in(directory: &Path) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
     let is_there = |path: &Path| std::fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == directory);
@@ -235,12 +236,12 @@ pub fn processes_in(directory: &Path) -> Vec<Pid> {
     entries.filter(|entry| is_there(&entry.path())).filter_map(pid).map(Pid::from_raw).collect()
 }
 
-/// What the agents call the process that holds a lock, where it is one of this host.
+/// Returns the agents' description of a lock holder on this host.
 pub fn holder(pid: u32) -> String {
     format!("(process {pid} on {})", nix::sys::utsname::uname().unwrap().nodename().to_string_lossy())
 }
 
-/// For what is to be refused: one that goes on instead fails the test.
+/// Runs a command that must refuse to start; the test fails if it keeps running.
 pub fn run_to_end(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -251,7 +252,7 @@ pub fn run_to_end(command: &mut Command) -> Output {
     output
 }
 
-/// Gives the whole input and waits for the end.
+/// Writes the whole input to stdin and waits for the process to end.
 pub fn with_input(mut child: Child, input: &[u8]) -> Output {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();

@@ -1,11 +1,11 @@
-//! What an agent is started with: a directory of its own, flags, an environment, and nothing else.
+//! The setup that an agent starts with: its own directory, flags and environment, and nothing else.
 
 use crate::process::run_to_end;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// Flags without their dashes, and their values.
+/// Flags without their dashes, each with its value.
 type Flags = &'static [(&'static str, &'static str)];
 
 pub struct Setup {
@@ -17,7 +17,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// `unless_given`: what a test need not say, such as that any port will do.
+    /// `unless_given` holds the flags that a test need not give, such as one for any free port.
     pub fn new(program: &'static str, unless_given: Flags) -> Setup {
         let directory = tempfile::tempdir().unwrap();
         Setup { program, directory, arguments: Vec::new(), environment: Vec::new(), unless_given }
@@ -31,12 +31,12 @@ impl Setup {
         self.environment.push((name.to_owned(), value.as_ref().to_str().unwrap().to_owned()));
     }
 
-    /// Its working directory.
+    /// Returns the agent's working directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A path in there.
+    /// Returns a path in the agent's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory().join(name)
     }
@@ -45,7 +45,7 @@ impl Setup {
         std::fs::write(self.path(name), content).unwrap();
     }
 
-    /// To start it without expecting anything.
+    /// Builds the command that starts the agent, without expecting anything of it.
     pub fn command(&self) -> Command {
         let mut command = self.bare();
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -58,12 +58,12 @@ impl Setup {
         command
     }
 
-    /// Runs it to its end, for what is to be refused.
+    /// Runs the agent to its end, for a setup that it must refuse.
     pub fn run(&self) -> Output {
         run_to_end(&mut self.command())
     }
 
-    /// Another command of the same program, in the same directory.
+    /// Runs another command of the same program in the same directory.
     pub fn run_other(&self, arguments: &[&str]) -> Output {
         run_to_end(self.bare().args(arguments))
     }

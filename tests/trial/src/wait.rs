@@ -1,13 +1,13 @@
-//! The one way to wait for what tells nobody of itself.
+//! Waits for a condition by polling, for things that send no notification.
 
 use std::time::{Duration, Instant};
 
-/// Nothing in a test takes nearly as long, on a busy machine either; it only turns a hang into a failure.
+/// Far longer than any wait in a test takes, even on a busy machine; it only turns a hang into a failure.
 pub const DEADLINE: Duration = Duration::from_secs(300);
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 pub const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Waits for the thing itself; what it is goes into the message if it does not come.
+/// Waits until the condition holds; `what` names it in the message if it never does.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     assert!(comes_true(condition), "in vain: {what}");
 }

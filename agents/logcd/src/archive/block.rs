@@ -8,7 +8,8 @@ pub struct Cut {
     pub block_bytes_max: usize,
     /// The most preceding bytes of the file that serve as a dictionary for a block.
     pub dictionary_bytes_max: u64,
-    /// A block of this size is never compressed again; smaller tails are merged with the bytes that follow them.
+    /// A block of this size is never compressed again; smaller tails are merged with the bytes that follow
+    /// them.
     pub final_bytes_min: u64,
 }
 
@@ -39,9 +40,9 @@ pub fn packed_len(blocks: &[Block]) -> u64 {
     blocks.iter().map(|b| u64::from(b.packed_len)).sum()
 }
 
-/// Returns how many blocks are kept when `added` bytes follow them. A small tail is compressed again together with the new
-/// bytes, but only if these are at least as large: so a byte is compressed at most log2(`final_bytes_min`) times, however
-/// slowly its file grows.
+/// Returns how many blocks are kept when `added` bytes follow them. A small tail is compressed again together
+/// with the new bytes, but only if these are at least as large. So a byte is compressed at most
+/// log2(`final_bytes_min`) times, however slowly its file grows.
 pub fn kept_after_append(cut: &Cut, blocks: &[Block], added: u64) -> usize {
     let (mut kept, mut piece) = (blocks.len(), added);
     while let Some(last) = blocks[..kept].last() {

@@ -14,8 +14,8 @@ impl Sum {
         Sum { crc: crc32fast::hash(bytes), len: bytes.len() as u64 }
     }
 
-    /// Returns the sum of these bytes followed by those of `next`, without reading either. The length saturates: only a damaged
-    /// index can make it overflow, and no archive has that sum.
+    /// Returns the sum of these bytes followed by those of `next`, without reading either. The length
+    /// saturates: only a damaged index can make it overflow, and no archive has that sum.
     #[must_use]
     pub fn then(self, next: Sum) -> Sum {
         let mut hasher = Hasher::new_with_initial(self.crc);

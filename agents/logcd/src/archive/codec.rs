@@ -1,5 +1,5 @@
-//! The two kinds of archive and their differences: file suffix, block sizes, compression, padding, and the bytes before the
-//! first and after the last block.
+//! The two kinds of archive and their differences: file suffix, block sizes, compression, padding, and the
+//! bytes before the first and after the last block.
 
 use crate::archive::block::Cut;
 use crate::archive::checksum::Sum;
@@ -115,8 +115,8 @@ impl Codec {
         }
     }
 
-    /// Returns the bytes after the last entry, tar's end marker and the trailer, given the sum of all entries. The returned sum
-    /// covers everything.
+    /// Returns the bytes after the last entry, tar's end marker and the trailer, given the sum of all
+    /// entries. The returned sum covers everything.
     pub fn epilogue(self, packer: &mut Packer, entries: Sum) -> Result<(Vec<u8>, Sum), PackError> {
         let end_marker = [0; 1024];
         let whole = entries.then(Sum::of(&end_marker));
@@ -137,7 +137,8 @@ impl Codec {
         }
     }
 
-    /// Detects the kind of a stream by its first bytes. Anything else is read as gzip, whose reader reports the error.
+    /// Detects the kind of a stream by its first bytes. Anything else is read as gzip, whose reader reports
+    /// the error.
     pub fn of(first: &[u8]) -> Codec {
         if zstandard::is_frame(first) { Codec::Zstd } else { Codec::Gzip }
     }
@@ -150,8 +151,8 @@ pub enum Packer {
 }
 
 impl Packer {
-    /// Appends `plain`, compressed, to `packed`. `dictionary` is the part of the same file before it: exactly what a reader has
-    /// decompressed last.
+    /// Appends `plain`, compressed, to `packed`. `dictionary` is the part of the same file before it: exactly
+    /// what a reader has decompressed last.
     pub fn pack(&mut self, dictionary: &[u8], plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
         match self {
             Packer::Gzip(packer) => packer.pack(dictionary, plain, packed),
@@ -182,7 +183,7 @@ impl Unpacker {
     }
 }
 
-/// Reads any archive as a stream, also one of several members or frames.
+/// Reads any archive as a stream, including one of several members or frames.
 pub enum Decoder<R: BufRead> {
     Gzip(Box<MultiGzDecoder<R>>),
     Zstd(zstandard::Decoder<R>),

@@ -1,5 +1,5 @@
-//! The pieces of a gzip stream: independent blocks that end on a byte boundary, empty padding, and the bytes before and after
-//! them.
+//! The pieces of a gzip stream: independent blocks that end on a byte boundary, empty padding, and the bytes
+//! before and after them.
 
 use crate::archive::block::Cut;
 use crate::archive::checksum::Sum;
@@ -8,20 +8,21 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use std::io;
 use std::ops::RangeInclusive;
 
-/// Above 7 the archive does not get smaller.
+/// Compression levels. Above 7 the archive does not get smaller.
 pub const LEVELS: RangeInclusive<u32> = 1..=7;
 
-/// Larger blocks compress no better (0.05 % at this size) and cost memory in every worker; deflate looks no
-/// further back than the dictionary.
+/// Block sizes of a gzip archive. Larger blocks compress no better (0.05 % at this size) and cost memory in
+/// every worker; deflate looks no further back than the dictionary.
 pub const CUT: Cut =
     Cut { block_bytes_max: 256 * 1024, dictionary_bytes_max: 32 * 1024, final_bytes_min: 32 * 1024 };
 
 /// A gzip header that names no time, no file and no system, so that the same content gives the same bytes.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// Busybox `tar -t` reads an archive as uncompressed if these raw bytes are "ustar" or NULs. Empty blocks occupy them, so that
-/// no log's content can cause that.
+/// Busybox `tar -t` reads an archive as uncompressed if these raw bytes are "ustar" or NULs. Empty blocks
+/// occupy them, so that no log's content can cause that.
 const SNIFFED_BY_BUSYBOX: usize = 262;
-/// Empty stored blocks that a reader skips: one of five bytes, and one of six together with another empty block.
+/// Empty stored blocks that a reader skips: one of five bytes, and one of six together with another empty
+/// block.
 const EMPTY_5: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 const EMPTY_6: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
 /// An empty block that is marked as the last.
@@ -39,8 +40,8 @@ impl Packer {
         Packer { compress: Compress::new(Compression::new(level), false) }
     }
 
-    /// Appends `plain`, deflated, to `packed`. `dictionary` is the part of the same file before it: exactly what a reader has
-    /// inflated last.
+    /// Appends `plain`, deflated, to `packed`. `dictionary` is the part of the same file before it: exactly
+    /// what a reader has inflated last.
     pub fn pack(&mut self, dictionary: &[u8], plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
         self.compress.reset();
         if !dictionary.is_empty() {

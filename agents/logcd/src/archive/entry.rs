@@ -37,7 +37,8 @@ pub struct Stamp {
 pub enum Origin {
     /// A file that existed when the archive was made.
     Live(Stamp),
-    /// An archive without an index, or a file that has to be compared in full: the file may hold something else now.
+    /// An archive without an index, or a file that has to be compared in full: the file may hold something
+    /// else now.
     Recovered,
     /// The former content of a file that was rotated, truncated, rewritten or deleted.
     Superseded,

@@ -1,5 +1,5 @@
-//! The index next to an archive lists its blocks. It is a cache: if anything is wrong with it, decoding fails and the archive
-//! itself is read instead.
+//! The index next to an archive lists its blocks. It is a cache: if anything is wrong with it, decoding fails
+//! and the archive itself is read instead.
 
 use crate::archive::block::Block;
 use crate::archive::checksum::Sum;
@@ -108,7 +108,8 @@ impl Index {
         Ok(index)
     }
 
-    /// Checks that the entries follow each other without gaps and that their sums add up to that of the archive.
+    /// Checks that the entries follow each other without gaps and that their sums add up to the archive's
+    /// sum.
     fn check(&self) -> Result<(), IndexError> {
         let mut offset = self.codec.preamble().len() as u64;
         let mut sum = Sum::default();
@@ -256,7 +257,8 @@ impl<'a> Decoder<'a> {
             padding_packed_len: self.u32()?,
         };
         let count = self.u64()?;
-        // A false count must not reserve memory: there cannot be more blocks than the remaining bytes can hold.
+        // A false count must not reserve memory: there cannot be more blocks than the remaining bytes can
+        // hold.
         if count > (self.0.len() / 16) as u64 {
             return Err(IndexError::Torn);
         }
@@ -311,7 +313,7 @@ mod tests {
     }
 
     prop_compose! {
-        /// Coherent, as those are that describe a real archive.
+        /// Generates a coherent index, like one of a real archive.
         fn index()(mut entries in prop::collection::vec(entry(), 0..10), prefix: Vec<u8>, zstd: bool) -> Index {
             let codec = if zstd { Codec::Zstd } else { Codec::Gzip };
             let (mut offset, mut sum) = (codec.preamble().len() as u64, Sum::default());
@@ -351,7 +353,7 @@ mod tests {
             prop_assert!(Index::decode(&bytes).is_err());
         }
 
-        /// Even with a right checksum: no panic, and no memory for numbers that were made up.
+        /// Decodes made-up bytes with a correct checksum: no panic, and no memory for made-up numbers.
         #[test]
         fn any_bytes_are_read_without_harm(mut bytes: Vec<u8>, magic: bool, index in index(), at in any::<prop::sample::Index>(), with: u64) {
             if magic {

@@ -1,6 +1,7 @@
 //! Converts between entry names and the paths that a reader of the archive sees.
 
-/// Returns the path in the archive. Names below the first log directory follow the prefix; a name that begins with a slash is a whole path.
+/// Returns the path in the archive. Names below the first log directory follow the prefix; a name that begins
+/// with a slash is a whole path.
 pub fn path(prefix: &[u8], name: &[u8]) -> Vec<u8> {
     match name.strip_prefix(b"/") {
         Some(whole) => whole.to_vec(),

@@ -1,4 +1,4 @@
-//! Compression on as many threads as there are processors for it; results come back in the order of the jobs.
+//! Compression on as many threads as there are spare processors; results come back in the order of the jobs.
 
 use crate::archive::block::Block;
 use crate::archive::codec::{PackError, Packer};

@@ -39,7 +39,7 @@ impl Reader {
         Ok(Archive::new(decoder.map_err(self.failed())?))
     }
 
-    /// For `map_err`: the archive could not be read on.
+    /// Returns a function for `map_err` that reports a failure to read the archive further.
     pub fn failed(&self) -> impl Fn(io::Error) -> Fatal {
         let path = self.path.display().to_string();
         move |error| match error.kind() {

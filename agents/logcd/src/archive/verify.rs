@@ -9,7 +9,7 @@ use tar::{EntryType, Header};
 
 const TAR_BLOCK: usize = 512;
 const BUFFER_BYTES: usize = 128 * 1024;
-/// A longer name than any file system allows is damage.
+/// Longer names exceed what any file system allows, and are damage.
 const LONG_NAME_BYTES_MAX: u64 = 64 * 1024;
 
 /// The number of files and bytes in a sound archive.
@@ -230,7 +230,8 @@ mod tests {
     }
 
     proptest! {
-        /// The gzip preamble's first bytes hold time and system, which mean nothing; all else is covered.
+        /// The gzip preamble's first bytes hold time and system, which have no meaning; everything else is
+        /// covered.
         #[test]
         fn no_bit_can_flip_unnoticed(codec in codec(), content in prop::collection::vec(any::<u8>(), 0..2000), at in any::<prop::sample::Index>(), bit in 0u8..8) {
             let mut bytes = archive(codec, &[(b"a.log", &content), (b"b.log", b"line\n")]);

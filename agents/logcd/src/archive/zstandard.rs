@@ -8,11 +8,12 @@ use std::ops::RangeInclusive;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{self, CParameter};
 
-/// Above 12 a log hardly gets smaller and takes several times as long.
+/// Compression levels. Above 12 a log hardly gets smaller and takes several times as long.
 pub const LEVELS: RangeInclusive<u32> = 1..=12;
 
-/// Readers use no dictionary across frames: each is independent. So small frames cost more than in a gzip stream and are merged
-/// for longer; larger ones than these compress no better.
+/// Block sizes of a zstd archive. Readers use no dictionary across frames: each is independent. Small frames
+/// therefore cost more than in a gzip stream and are merged for longer; larger ones than these compress no
+/// better.
 pub const CUT: Cut =
     Cut { block_bytes_max: 512 * 1024, dictionary_bytes_max: 0, final_bytes_min: 256 * 1024 };
 
@@ -88,9 +89,9 @@ pub fn pad(len: usize, packed: &mut Vec<u8>) {
 const ZEROS: [u8; 15] =
     [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x01, 0x03, 0x10, 0x00, 0x00, 0x7c, 0xb8, 0xc3, 0xe8];
 
-/// Tar's end marker, and in the midst of it what a gzip stream ends with, in a frame that readers pass over: it
-/// tells one archive from another. There it is neither the last thing, without which the rest would be whole, nor
-/// the first of an archive of nothing, which readers would not know for what it is.
+/// Returns tar's end marker. In the middle of it, in a frame that readers skip, is the end of a gzip stream:
+/// checksum and length, which distinguish one archive from another. At the end, a truncation could remove
+/// them and leave a whole archive. At the start of an empty archive, readers would not recognise its format.
 pub fn trailer(whole: Sum) -> Vec<u8> {
     let mut bytes = ZEROS.to_vec();
     skippable(&[&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()].concat(), &mut bytes);

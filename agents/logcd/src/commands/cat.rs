@@ -30,7 +30,7 @@ pub fn cat(archive: &Path, name: &OsStr) -> Result<(), Fatal> {
     Err(not_there(&reader, name))
 }
 
-/// True for the whole path, or the end of it after a slash.
+/// True if `wanted` is the whole path, or the end of it after a slash.
 fn is_meant(wanted: &[u8], member: &[u8]) -> bool {
     member.strip_suffix(wanted).is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
 }

@@ -1,4 +1,4 @@
-//! `logcd extract`: unpacking, for images without a tar.
+//! `logcd extract`: unpacks an archive, for images without a tar.
 
 use crate::archive::reader::Reader;
 use kit::exit::{Exit, Fatal};

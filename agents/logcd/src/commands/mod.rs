@@ -1,4 +1,4 @@
-//! What a person does with an archive.
+//! Commands with which a person reads an archive.
 
 pub mod cat;
 pub mod extract;

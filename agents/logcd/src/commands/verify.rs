@@ -1,4 +1,4 @@
-//! `logcd verify`: every byte of an archive read, and what is wrong with it.
+//! `logcd verify`: reads every byte of an archive and reports damage.
 
 use crate::archive::reader::Reader;
 use crate::archive::verify;

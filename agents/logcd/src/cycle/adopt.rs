@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use tar::{Archive, EntryType, Header};
 
-/// Copies every complete file of the archive into the draft, except for those that it holds already with the same content.
-/// Returns the reason if the archive could not be read to its end.
+/// Copies every complete file of the archive into the draft, except for those that it holds already with the
+/// same content. Returns the reason if the archive could not be read to its end.
 pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, Trouble> {
     let decoder = match Decoder::new(BufReader::with_capacity(128 * 1024, from)) {
         Ok(decoder) => decoder,
@@ -38,7 +38,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         let path = entry.path_bytes().into_owned();
         let plain_name = member::name(&prefix, &path);
         let mut name = plain_name.clone();
-        // A tar may hold two members of one name. Both contents stay.
+        // A tar may hold two members of the same name. Both contents stay.
         while assembly.taken.contains(&name) {
             name.extend(b".again");
         }

@@ -7,13 +7,14 @@ use crate::archive::entry::{Entry, Stamp};
 pub enum Comparison {
     /// The file is unchanged.
     Same,
-    /// The file is longer: an append, as far as stamps show. The ends of the old part are compared at once, the rest by and by.
+    /// The file is longer: an append, as far as stamps show. The ends of the old part are compared at once,
+    /// the rest gradually.
     Grown,
     /// The file may hold anything: every byte to be kept is compared.
     Doubtful,
 }
 
-/// Compares an archived entry with the file's present stamp.
+/// Compares an archived entry with the file's current stamp.
 pub fn compare(known: &Entry, seen: &Stamp) -> Comparison {
     let Some(stamp) = known.stamp() else { return Comparison::Doubtful };
     let archived = known.size();
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn short_entry_counts_as_grown() {
-        // It shrank while it was read, and grew back to the very size since.
+        // The file shrank while it was read, and has grown back to the same size since.
         let looked = Stamp { size: 500, ..stamp() };
         assert_eq!(compared(Origin::Live(looked), looked), Comparison::Grown);
     }

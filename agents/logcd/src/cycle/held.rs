@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 const INDEX_BYTES_MAX: u64 = 1 << 30;
 /// A header with the longest possible name is far smaller.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// Before each copy, one in this many blocks of the archive is read again, others each time.
+/// Before each copy, one in this many blocks of the archive is read again; each time others.
 const SHARE: u64 = 64;
 
 /// An archive and its index.
@@ -55,8 +55,8 @@ impl Held {
         Ok(fits.then_some(held))
     }
 
-    /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode), everything that
-    /// would be copied from it is compared.
+    /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode),
+    /// everything that would be copied from it is compared.
     pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
         let name = self.archive_name();
         let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
@@ -121,7 +121,7 @@ impl Held {
         self.index.prefix = prefix.to_vec();
     }
 
-    /// Reads a share of the blocks again, so that damage on the disk is not copied for ever.
+    /// Reads a share of the blocks again, so that damage on the disk is not copied forever.
     pub fn check_share(&self, base: &File, round: u64) -> Result<(), Trouble> {
         let mut buffer = Vec::new();
         let mut number = 0_u64;

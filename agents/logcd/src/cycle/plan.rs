@@ -46,7 +46,7 @@ impl Plan {
         Plan { items, verified: HashSet::new() }
     }
 
-    /// The files that are there.
+    /// The files that exist.
     pub fn live(&self) -> impl Iterator<Item = &Found> {
         self.items.iter().filter_map(|item| match item {
             Item::Live { found, .. } => Some(found),
@@ -67,12 +67,13 @@ impl Plan {
         lost.map(|stamp| (stamp.dev, stamp.ino)).collect()
     }
 
-    /// All names that are in use.
+    /// Returns all names that are in use.
     pub fn names(&self, entries: &[Entry]) -> HashSet<Vec<u8>> {
         self.items.iter().map(|item| item.name(entries).to_vec()).collect()
     }
 
-    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing differs.
+    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing
+    /// differs.
     pub fn news(&self, entries: &[Entry]) -> Option<u64> {
         let mut news = None;
         for item in &self.items {
@@ -111,8 +112,8 @@ impl Item {
     }
 }
 
-/// Finds the entry that each file continues: the one with its name and inode, else with its inode (it was renamed), else with its
-/// name (it was replaced, or its inode is not known).
+/// Finds the entry that each file continues. The first choice is the one with its name and inode. Next is its
+/// inode (it was renamed), then its name (it was replaced, or its inode is not known).
 fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
     let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<&[u8], usize> = HashMap::new();

@@ -9,7 +9,7 @@ pub struct Kept {
     pub bytes: u64,
 }
 
-/// The most that is kept. Today's archive always is.
+/// The most that is kept. Today's archive is always kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub days: u32,
@@ -25,7 +25,7 @@ pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Da
     for Kept { day, bytes: size } in archives {
         bytes = bytes.saturating_add(size);
         let age_days = today.since(day).map_or(0, |span| i64::from(span.get_days()));
-        // Once one is over, all older ones are: what is kept has no gap.
+        // Once one is over a limit, all older ones go too, so that the kept days have no gap.
         over |= bytes > limits.bytes || age_days >= i64::from(limits.days);
         if over && day < today {
             remove.push(day);
@@ -34,7 +34,8 @@ pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Da
     remove
 }
 
-/// Returns the oldest days whose archives free at least `missing_bytes`, or none if all of them together are too small.
+/// Returns the oldest days whose archives free at least `missing_bytes`, or none if all of them together are
+/// too small.
 pub fn to_make_room(mut archives: Vec<Kept>, missing_bytes: u64) -> Vec<Date> {
     archives.sort_by_key(|archive| archive.day);
     let (mut freed, mut remove) = (0_u64, Vec::new());
@@ -81,7 +82,7 @@ mod tests {
                 prop_assert!(today.bytes + older.iter().map(|a| a.bytes).sum::<u64>() <= bytes);
             }
             prop_assert!(!removed.contains(&today));
-            // Nothing is removed that fits.
+            // No archive that fits is removed.
             if let Some(next) = archives.get(kept.len()) {
                 let total: u64 = kept.iter().map(|a| a.bytes).sum::<u64>() + next.bytes;
                 prop_assert!(kept.len() == usize::try_from(days).unwrap() || total > bytes);

@@ -1,4 +1,5 @@
-//! The rolling comparison of what the archive keeps with the logs themselves: it finds edits that stamps do not show.
+//! The rolling comparison of what the archive keeps with the logs themselves: it finds edits that stamps do
+//! not show.
 
 use crate::archive::entry::{Entry, Origin};
 use crate::cycle::comparison::{Comparison, compare};
@@ -11,10 +12,10 @@ use std::collections::HashMap;
 /// All logs are compared within this many looks, whatever the budget.
 const LOOKS_MAX: u64 = 64;
 
-/// How much a look compares.
+/// The amount that a look compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// This many bytes, or one 64th of all logs, whichever is more.
+    /// The larger of this many bytes and one 64th of all logs.
     Bytes(u64),
     Unlimited,
 }
@@ -24,7 +25,7 @@ pub enum Budget {
 pub struct Scrub {
     /// Progress by device and inode. A log without an entry has not been compared at all.
     laps: HashMap<(u64, u64), Lap>,
-    /// The log to go on with.
+    /// The log to continue with.
     resume_at: Vec<u8>,
 }
 
@@ -42,7 +43,7 @@ struct Candidate<'a> {
 }
 
 impl Scrub {
-    /// Returns the entries whose files do not hold any more what was archived of them.
+    /// Returns the entries whose files no longer hold what was archived of them.
     pub fn edited(
         &mut self,
         plan: &Plan,
@@ -57,7 +58,7 @@ impl Scrub {
             Budget::Bytes(bytes) => bytes.max(all_bytes.div_ceil(LOOKS_MAX)),
             Budget::Unlimited => u64::MAX,
         };
-        // Candidates are sorted by name: the ones before the log to go on with come last.
+        // Candidates are sorted by name: those before the log to continue with come last.
         let first = candidates.partition_point(|c| c.found.name < self.resume_at);
         candidates.rotate_left(first);
         let mut edited = Vec::new();
@@ -75,7 +76,8 @@ impl Scrub {
         edited
     }
 
-    /// The logs that are compared by parts. The others have changed in ways that make the cycle compare all of them.
+    /// The logs that are compared by parts. The others have changed in ways that make the cycle compare all
+    /// of them.
     fn candidates<'a>(&self, plan: &'a Plan, entries: &[Entry]) -> Vec<Candidate<'a>> {
         let candidates = plan.items.iter().filter_map(|item| {
             let Item::Live { found, old: Some(old) } = item else { return None };
@@ -93,7 +95,7 @@ impl Scrub {
     }
 }
 
-/// Goes on with a lap until it or the budget ends. False if a block differs.
+/// Continues a lap until it or the budget ends. False if a block differs.
 fn compare_part(source: &Source, entry: &Entry, lap: &mut Lap, budget_bytes: &mut u64) -> bool {
     let blocks = &entry.blocks;
     let mut buffer = Vec::new();
@@ -107,7 +109,7 @@ fn compare_part(source: &Source, entry: &Entry, lap: &mut Lap, budget_bytes: &mu
         match source.holds(block, at, &mut buffer) {
             Ok(true) => {}
             Ok(false) => return false,
-            // The cycle that reads it says so.
+            // The cycle that reads the log reports the error.
             Err(_) => return true,
         }
         let len = u64::from(block.plain_len);
@@ -117,7 +119,7 @@ fn compare_part(source: &Source, entry: &Entry, lap: &mut Lap, budget_bytes: &mu
     true
 }
 
-/// From now on nothing is believed of the file without comparing all of it.
+/// Marks an entry so that its file is not trusted before all of it has been compared.
 pub fn distrust(entry: &mut Entry) {
     entry.origin = Origin::Recovered;
 }

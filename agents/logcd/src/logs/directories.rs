@@ -31,8 +31,8 @@ impl LogDir {
         self.base.is_empty()
     }
 
-    /// Opens the directory. The first one's links were resolved at the start and later ones are not followed. A further one may
-    /// appear later, as a link too, if root or this user made it.
+    /// Opens the directory. Links to the first one were resolved at the start, and later ones are not
+    /// followed. A further directory may appear later, also as a link, if root or this user made it.
     fn open(&self) -> io::Result<Beneath> {
         let opened = if self.is_first() { Beneath::open(&self.path) } else { open_trusted(&self.path) }?;
         match opened.is_removed()? {
@@ -65,7 +65,8 @@ impl Directories {
         Directories { all, seen }
     }
 
-    /// Opens the directories for a look. One that was there before must be there now; one that was never there is awaited.
+    /// Opens the directories for a look. A directory that was there before must be there now; one that was
+    /// never there may still appear.
     pub fn open(&mut self) -> Result<Roots, Trouble> {
         let mut roots = Roots { open: Vec::new(), away: Vec::new(), awaited: Vec::new() };
         let mut failed = None;

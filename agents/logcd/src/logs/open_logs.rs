@@ -6,7 +6,7 @@ use crate::logs::scan::Found;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-/// The most logs that are kept open; the ones that changed last are.
+/// The most logs that are kept open: those that changed last.
 const OPEN_MAX: usize = 256;
 
 /// Device and inode.

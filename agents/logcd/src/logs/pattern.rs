@@ -9,7 +9,7 @@ pub struct Pattern(Vec<u8>);
 impl FromStr for Pattern {
     type Err = String;
 
-    /// Refuses what a shell would understand otherwise, and what can match no file.
+    /// Rejects patterns that a shell would understand differently, and those that can match no file.
     fn from_str(text: &str) -> Result<Pattern, String> {
         let why = match text {
             "" => "expected a name, such as *.log",
@@ -35,7 +35,7 @@ impl Pattern {
     }
 }
 
-/// Matches one star at a time: its match grows until the rest fits. Never exponential.
+/// Matches one star at a time: its match grows until the rest fits. The time is never exponential.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star = None;

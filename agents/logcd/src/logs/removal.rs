@@ -19,8 +19,8 @@ const ASIDE: &str = ".logcd-removing";
 /// The longest name that a file system allows.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Lists the entries whose files may be deleted once the archive is verified: wholly archived, and old enough by every time that
-/// the file system keeps.
+/// Lists the entries whose files may be deleted once the archive is verified: wholly archived, and old enough
+/// by every time that the file system keeps.
 pub fn candidates(
     entries: &[Entry],
     now: Timestamp,
@@ -48,8 +48,8 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     {
         return Ok(false);
     }
-    // A file that is put in its place at this moment gets its name back: only a file that nobody can reach by its name any more is
-    // deleted. The rename changes its change time.
+    // A file that is put in its place at this moment gets its name back: only a file that can no longer be
+    // reached by its name is deleted. The rename changes its change time.
     let aside = aside_name(last.as_bytes());
     let aside = OsStr::from_bytes(&aside);
     rename(&directory, last, aside)?;
@@ -62,7 +62,8 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     Ok(false)
 }
 
-/// Returns the hidden name. A name that is too long is cut at its beginning: its end says more.
+/// Returns the hidden name. A name that is too long is cut at its beginning, because its end identifies it
+/// better.
 fn aside_name(name: &[u8]) -> Vec<u8> {
     let room = NAME_BYTES_MAX - 1 - ASIDE.len();
     [b".", &name[name.len().saturating_sub(room)..], ASIDE.as_bytes()].concat()

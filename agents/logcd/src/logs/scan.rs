@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Strangers may nest directories without end.
+/// Maximum depth, because strangers may nest directories without end.
 const DEPTH_MAX: usize = 32;
 
 /// The reason why a file whose name matches is not archived.
@@ -21,14 +21,14 @@ pub enum Skip {
     Symlink,
     /// A directory, FIFO, socket or device.
     NotAFile,
-    /// It may have names outside of the directories.
+    /// The file may have names outside of the directories.
     HardLink,
-    /// It claims to be much larger than it is.
+    /// The file claims to be much larger than it is.
     Sparse,
     /// There are more files than `--max-files`.
     TooMany,
     Unreadable,
-    /// It was rewritten at every attempt to read it.
+    /// The file was rewritten during every attempt to read it.
     Unstable,
 }
 
@@ -56,7 +56,8 @@ impl Skip {
     }
 }
 
-/// A file to archive, named as its entry: relative to its log directory, with that directory's base before it.
+/// A file to archive, named as its entry: relative to its log directory, with that directory's base before
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: Vec<u8>,
@@ -77,7 +78,7 @@ pub struct Scan {
     pub unmatched: Vec<Unmatched>,
 }
 
-/// A directory that has nothing to archive.
+/// A directory without files to archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmatched {
     pub path: PathBuf,
@@ -107,7 +108,7 @@ impl Names {
 }
 
 impl Unmatched {
-    /// Logs a warning with the way out.
+    /// Logs a warning that names the remedy.
     pub fn warn(&self) {
         let dir = self.path.display().to_string();
         let advice = "see --include and --recursive";
@@ -136,8 +137,8 @@ struct Links {
     met: u64,
 }
 
-/// Looks at all files. `is_known` is true for inodes that are archived already: if there are too many files, these are not
-/// displaced by files that a stranger plants.
+/// Looks at all files. `is_known` is true for inodes that are archived already: if there are too many files,
+/// these are not displaced by files that a stranger plants.
 pub fn scan(
     roots: &Roots,
     select: &Select,
@@ -223,7 +224,8 @@ impl Scan {
     }
 }
 
-/// Counts names that do not match, such as `x.log.1` next to `x.log`: a file whose names are all in here has none outside.
+/// Counts names that do not match, such as `x.log.1` next to `x.log`. A file whose names were all counted has
+/// none outside.
 fn meet_other_names(
     roots: &Roots,
     select: &Select,

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 
 /// If a file changed while it was read, one in this many of its new blocks is read again.
 const SHARE: u64 = 64;
-/// This many bytes at the end of the archived part are compared each time.
+/// Bytes at the end of the archived part that are compared each time.
 const TAIL_BYTES: u64 = 32 * 1024;
 
 pub struct Source {
@@ -24,7 +24,7 @@ pub struct Source {
 /// The reason why a file cannot be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It is gone.
+    /// The file is gone.
     Gone,
     Skip(Skip),
 }
@@ -50,7 +50,7 @@ impl Source {
         Ok(Source { file, look })
     }
 
-    /// Reads a file that is open already.
+    /// Uses a file that is open already.
     pub fn of(file: &File) -> io::Result<Source> {
         Ok(Source { look: look_into(file)?, file: file.try_clone()? })
     }
@@ -113,7 +113,8 @@ impl Source {
         self.all_match(blocks, |number| number == 0 || number >= tail, buffer)
     }
 
-    /// True if the file still holds the first and the last of the blocks, and a share of the ones that were read just now.
+    /// True if the file still holds the first and the last of the blocks, and a share of the ones that were
+    /// read just now.
     pub fn samples_match(
         &self,
         blocks: &[Block],

@@ -26,7 +26,7 @@ impl Daemon {
         Daemon::run(command)
     }
 
-    /// Starts the daemon; the flags must contain `--admin=127.0.0.1:0`. It need not become ready.
+    /// Starts the daemon without waiting until it is ready; the flags must contain `--admin=127.0.0.1:0`.
     pub fn run(mut command: Command) -> Daemon {
         let process = Process::start(command.env("LOGCD_LOG_FORMAT", "json"));
         let address = process.address("admin endpoint");

@@ -52,7 +52,7 @@ macro_rules! for_both_kinds {
 }
 
 impl Bench {
-    /// A bench for archives of one kind.
+    /// Makes a bench for archives of one kind.
     pub fn of(codec: Codec, flags: &[&str]) -> Bench {
         let kind = if codec == Codec::Zstd { &["--zstd"][..] } else { &[] };
         Bench::new(&[kind, flags].concat())
@@ -103,7 +103,7 @@ impl Bench {
         Ok(Archivist::new(config, out, Arc::default()))
     }
 
-    /// The settings of the flags, without a floor for free space unless there is one among them.
+    /// Returns the settings of the flags, with no floor for free space unless one is given.
     pub fn config(&self) -> Config {
         let own_floor = self.flags.iter().any(|flag| flag.to_string_lossy().starts_with("--min-free="));
         let floor = (!own_floor).then(|| OsString::from("--min-free=1"));
@@ -112,7 +112,8 @@ impl Bench {
         settings.flags.serve.config().unwrap()
     }
 
-    /// Waits for the lock: a child that another test forks holds a copy of it until it runs its program.
+    /// Starts an archivist. Waits for the lock, because a child that another test forks holds a copy of it
+    /// until it runs its program.
     pub fn archivist(&self) -> Archivist {
         self.archivist_in(&TimeZone::UTC)
     }
@@ -148,12 +149,12 @@ impl Bench {
         self.command().arg("--once").output().unwrap()
     }
 
-    /// A command that reads archives and takes no flags.
+    /// Returns a command that reads archives and takes no flags.
     pub fn reader(&self) -> Command {
         Command::new(env!("CARGO_BIN_EXE_logcd"))
     }
 
-    /// The only archive.
+    /// Returns the path of the only archive.
     pub fn archive(&self) -> PathBuf {
         let mut archives = self.archives();
         assert_eq!(archives.len(), 1, "{archives:?}");
@@ -169,7 +170,7 @@ impl Bench {
         archives
     }
 
-    /// The files in the output directory that are neither archive nor index nor lock.
+    /// Lists the files in the output directory that are neither archive nor index nor lock.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let paths = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
         let known = |name: &str| {
@@ -181,18 +182,18 @@ impl Bench {
         paths.filter(|path| !known(&path.file_name().unwrap().to_string_lossy())).collect()
     }
 
-    /// The archive's files as GNU tar unpacks them, without the prefix.
+    /// Returns the archive's files as GNU tar unpacks them, without the prefix.
     pub fn members(&self) -> Contents {
         members(&self.archive())
     }
 
-    /// The logs as they are now.
+    /// Returns the current logs.
     pub fn logs(&self) -> Contents {
         files(&self.root.path().join("log"), |name| name.ends_with(b".log"))
     }
 }
 
-/// Logs and their archive, which has superseded content.
+/// Makes logs and an archive of them that has superseded content.
 pub fn with_history(codec: Codec) -> (Bench, Contents) {
     let bench = Bench::of(codec, &[]);
     let mut dice = Dice::new(5);
@@ -234,7 +235,8 @@ pub fn members_of(archive: &Path, codec: Codec) -> Contents {
     if below.exists() { files(&below, |_| true) } else { Contents::new() }
 }
 
-/// Runs GNU tar on an archive. libzstd decompresses for it, because not every host has the zstd program that tar would start.
+/// Runs GNU tar on an archive. libzstd decompresses for it, because not every host has the zstd program that
+/// tar would start.
 pub fn gnu_tar(archive: &Path, codec: Codec, arguments: &[&OsStr]) -> Vec<u8> {
     let mut tar = Command::new("tar");
     tar.args(arguments);

@@ -1,5 +1,5 @@
-//! Syncs that succeed on a disk that takes no changes any more, as ext4's do for some milliseconds when it finds an error: nobody is
-//! told that anything is safe.
+//! False syncs: they succeed on a disk that takes no more changes, as ext4's do for some milliseconds after
+//! it finds an error. The agents must not confirm anything as safe.
 
 use super::Traced;
 use crate::http::Http;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use trial::Process;
 
-/// Only this file tells, when a change of it is tried.
+/// Starts the agent under strace; only a change of the file `told_by` reveals that the disk takes no changes.
 fn on_a_disk_that_takes_no_changes(agent: &str, directory: &Path, told_by: &Path) -> Command {
     let traced =
         Traced { calls: "ftruncate", by_path: true, inject: Some("ftruncate:error=EROFS".to_owned()) };
@@ -60,7 +60,7 @@ fn logcd_deletes_no_log_after_a_sync_that_cannot_be_believed() {
     let agent = Process::start(&mut command);
     logs.write(1000);
     is_not_ready(&agent, "admin endpoint");
-    // It tries again.
+    // The agent retries.
     logs.write(1000);
     let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
     let enough = http.metric("logcd_cycles_total{result=\"failed\"}") + 2;

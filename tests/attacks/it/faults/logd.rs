@@ -1,11 +1,12 @@
-//! logd with `--sync always`: each line with a receipt is there once, and at most one line is cut.
+//! logd with `--sync always`: each line with a receipt is in the file exactly once, and at most one line is
+//! cut.
 
 use super::{Traced, ready_or_clear, under_each_fault};
 use crate::lines::{self, Senders};
 use std::path::Path;
 use trial::{LOOK_EVERY, Process};
 
-/// Enough for some rotations.
+/// Enough connections for several rotations.
 const CONNECTIONS: usize = 40;
 
 fn scenario(directory: &Path, traced: &Traced) {
@@ -19,7 +20,7 @@ fn scenario(directory: &Path, traced: &Traced) {
     if ready_or_clear(&agent, &logs) {
         let address = lines::door(&agent);
         for _ in 0..CONNECTIONS {
-            // Without a receipt nothing was promised; when it was killed, none of them gets one.
+            // Without a receipt nothing was promised; after a kill no connection gets one.
             let _ = senders.send(address);
             // Files are compressed meanwhile.
             std::thread::park_timeout(LOOK_EVERY);

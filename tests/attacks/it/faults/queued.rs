@@ -1,4 +1,5 @@
-//! queued: what was answered under the fault, or before the kill, is there at the next start without faults.
+//! queued: every request answered under the fault, or before the kill, holds at the next start without
+//! faults.
 
 use super::{Traced, ready_or_clear, under_each_fault};
 use crate::http::Http;
@@ -6,7 +7,7 @@ use crate::queue::{self, Queue};
 use std::path::Path;
 use trial::{Process, wait_until};
 
-/// Enough for some segments of the smallest size to be begun, cleaned and used again.
+/// Enough cycles for several segments of the smallest size to be started, cleaned and reused.
 const CYCLES: usize = 60;
 
 fn scenario(directory: &Path, traced: &Traced) {
@@ -19,7 +20,7 @@ fn scenario(directory: &Path, traced: &Traced) {
     queue::configure(&mut command, &data, "always", "64KiB");
     let agent = Process::start(&mut command);
     if ready_or_clear(&agent, &data) {
-        // It may be killed at any moment from here on.
+        // The agent may be killed at any moment from here on.
         let _ = cycles(&queue, queue::door(&agent));
         agent.kill9();
     }
@@ -39,7 +40,7 @@ fn cycles(queue: &Queue, address: std::net::SocketAddr) -> std::io::Result<()> {
         queue.push(&mut http, 3)?;
         queue.work(&mut http, &mut held, 3)?;
     }
-    // It recovers by itself, unless it is killed.
+    // The agent recovers by itself unless it is killed.
     let mut pushed = Ok(false);
     wait_until("that it recovers", || {
         pushed = queue.push(&mut http, 1);

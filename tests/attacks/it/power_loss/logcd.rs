@@ -1,13 +1,13 @@
-//! logcd deletes logs that are archived: whatever was on the disk is in the archive, or in the directory still.
+//! logcd that deletes archived logs: whatever was on the disk is in the archive or still in the directory.
 
 use crate::disk::{Disk, Kind};
 use crate::logs::{self, Logs};
 use trial::Process;
 
-/// An archive of more would fill the disk, or nearly: it needs room for two.
+/// With more rounds the archive would nearly fill the disk, which needs room for two archives.
 const ROUNDS_OF_A_DISK: u64 = 20;
 
-/// Else they would fill the disk while an archive is read.
+/// More waiting logs would fill the disk while an archive is read.
 const WAITING_MAX: usize = 50;
 
 fn nothing_is_lost(kind: Kind) {
@@ -21,7 +21,7 @@ fn nothing_is_lost(kind: Kind) {
     eprintln!("logcd, {kind:?}: power lost {rounds} times, {count} logs deleted and kept");
 }
 
-/// How many logs there were.
+/// Runs the rounds on a new disk and returns how many logs there were.
 fn on_a_new_disk(kind: Kind, rounds: u64) -> usize {
     let disk = Disk::new(kind);
     let mut logs = Logs::below(&disk.root());

@@ -1,4 +1,5 @@
-//! logd with `--sync always`: a receipt means the disk. With an interval, what is older is on it.
+//! logd with `--sync always`: a receipt means that the line is on the disk. With an interval, older lines are
+//! on it.
 
 use super::{lose_power, power_on, wait_for_more};
 use crate::disk::{Disk, Kind};
@@ -9,7 +10,7 @@ use trial::Process;
 
 const SENDERS: usize = 4;
 
-/// Sends until there were so many more receipts, then loses the power.
+/// Waits under load until there were some more receipts, then cuts the power.
 fn lose_power_under_load(disk: &Disk, senders: &Senders, agent: &Process) {
     let address = lines::door(agent);
     std::thread::scope(|scope| {
@@ -57,7 +58,7 @@ fn interval(kind: Kind) {
     for round in 0..rounds {
         let agent = Process::start_ready(&mut lines::command(&file, "100ms"));
         old.send(lines::door(&agent)).unwrap();
-        // A sync that began after the receipt is finished then.
+        // By then, a sync that began after the receipt has finished.
         let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
         let enough = http.metric("logd_syncs_total") + 2;
         agent.wait_until("two syncs", || {
@@ -73,13 +74,13 @@ fn interval(kind: Kind) {
     eprintln!("logd, interval, {kind:?}: power lost {rounds} times");
 }
 
-/// Nobody sends anything to the run behind the one that was killed.
+/// Sends nothing to the run after the killed one, so that only that run's own sync can save the lines.
 fn after_a_kill(kind: Kind) {
     let disk = Disk::new(kind);
     let senders = Senders::default();
     let file = disk.path("node_log");
     for round in 0..crate::rounds() {
-        // An hour: what the killed run wrote, it does not sync.
+        // With an interval of an hour, the killed run does not sync what it wrote.
         let agent = Process::start_ready(&mut lines::command(&file, "1h"));
         senders.send(lines::door(&agent)).unwrap();
         agent.kill9();

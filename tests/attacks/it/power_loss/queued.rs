@@ -1,4 +1,4 @@
-//! queued: an answered push is there, an acked item does not come back.
+//! queued: an answered push is there, and an acked item does not come back.
 
 use super::{lose_power, power_on, wait_for_more};
 use crate::disk::{Disk, Kind};
@@ -10,7 +10,7 @@ use trial::{Process, wait_until};
 const PRODUCERS: usize = 2;
 const WORKERS: usize = 3;
 
-/// Runs clients until `act` has lost the power, and kills the agent; nobody outlives it.
+/// Runs clients until `act` has cut the power, then kills the agent; no client outlives it.
 fn under_load(queue: &Queue, agent: &Process, act: impl FnOnce()) {
     let address = queue::door(agent);
     std::thread::scope(|scope| {
@@ -32,7 +32,7 @@ fn always(kind: Kind) {
     let rounds = crate::rounds();
     for round in 0..rounds {
         if round % 4 == 3 {
-            // In the middle of a start.
+            // Killed in the middle of a start.
             let agent = Process::start(&mut command());
             for _ in 0..fastrand::u32(0..20_000) {
                 std::thread::yield_now();
@@ -70,7 +70,8 @@ fn every_answer_of_queued_survives_on_xfs() {
     always(Kind::Xfs);
 }
 
-/// Whatever is answered now is on the disk when this returns: a sync began after it, and was finished.
+/// Waits until a sync has started after the last answer and finished, so that every answer so far is on the
+/// disk.
 fn wait_for_two_syncs(http: &mut Http) {
     let enough = http.metric("queued_syncs_total") + 2;
     wait_until("two syncs", || http.metric("queued_syncs_total") >= enough);
@@ -78,7 +79,7 @@ fn wait_for_two_syncs(http: &mut Http) {
 
 fn interval(kind: Kind) {
     let disk = Disk::new(kind);
-    // What is old must stay, whatever becomes of the new.
+    // Old items must stay; new ones may be lost.
     let (old, new) = (Queue::new("old"), Queue::new("new"));
     let command = || queue::command(&disk.path("data"), "300ms", "1MiB");
     let rounds = crate::rounds();

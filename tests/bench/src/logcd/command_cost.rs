@@ -1,4 +1,4 @@
-//! What a command cost from its start to its end, its children included, as the kernel counts it.
+//! The cost of a command from start to end, including its children, as the kernel counts it.
 
 use anyhow::{Context, ensure};
 use std::process::{Command, Stdio};
@@ -8,9 +8,9 @@ use std::time::Instant;
 pub struct Cost {
     pub seconds: f64,
     pub cpu_seconds: f64,
-    /// Of the largest of its processes.
+    /// Peak memory of the largest of its processes.
     pub peak_mib: f64,
-    /// Given to disks, as the kernel counts it.
+    /// Data written to disks, as the kernel counts it.
     pub written_mib: f64,
 }
 
@@ -33,7 +33,7 @@ pub fn of(command: &mut Command) -> anyhow::Result<Cost> {
     })
 }
 
-/// The round in the middle by CPU.
+/// Returns the round with the median CPU time.
 pub fn median(rounds: &[Cost]) -> anyhow::Result<Cost> {
     crate::rank::median(rounds, |cost| cost.cpu_seconds)
 }

@@ -1,4 +1,4 @@
-//! Logs as a node has them: made up, and the same on every machine.
+//! Logs like those on a node: generated, and the same on every machine.
 
 use crate::dice::Dice;
 use std::fs::OpenOptions;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub const FILES: u64 = 50;
 
-/// Sizes fall off as in a node's log directory: the largest is twenty times the smallest.
+/// Makes logs whose sizes fall off as in a node's log directory: the largest is twenty times the smallest.
 pub fn make(logs: &Path, total: u64) -> anyhow::Result<()> {
     std::fs::create_dir_all(logs)?;
     let weight = |number: u64| 1_000_000 / (number + 3);
@@ -18,7 +18,7 @@ pub fn make(logs: &Path, total: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// So many bytes more, the same number to each; another round, other lines.
+/// Appends `bytes` in equal shares to all logs; each round appends different lines.
 pub fn append(logs: &Path, bytes: u64, round: u64) -> anyhow::Result<()> {
     for number in 0..FILES {
         write_lines(&log(logs, number), bytes / FILES, number + 5 * round + 5, 10_000_000 * round)?;
@@ -44,7 +44,7 @@ fn write_lines(path: &Path, bytes: u64, seed: u64, from: u64) -> anyhow::Result<
     Ok(out.flush()?)
 }
 
-/// A line as a container runtime, a JSON logger, a web server, a Java program or a kernel writes it.
+/// Writes a line like those of a container runtime, a JSON logger, a web server, a Java program or a kernel.
 fn write_line(dice: &mut Dice, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
     let said = dice.one_of([
         "connection accepted from peer",

@@ -1,4 +1,5 @@
-//! logcd beside GNU tar with gzip, pigz, zstd and igzip: everything new, a little new, nothing, and how that grows.
+//! logcd against GNU tar with gzip, pigz, zstd and igzip: with all content new, a little new or none, and as
+//! the logs grow.
 
 mod command_cost;
 mod logs;
@@ -28,14 +29,14 @@ pub struct Options {
 }
 
 const IDLE_FILES: u32 = 1000;
-/// What comes anew while all else grows.
+/// Bytes that are appended while everything else grows.
 const NEWS: u64 = 10 << 20;
 
-/// What logcd does in the place of a pipe through a compressor.
+/// A pipe of tar through a compressor, and the flags of logcd for the same job.
 #[derive(Clone, Copy)]
 struct Contest {
     peer: &'static str,
-    /// The program to be found on this host.
+    /// The program that must be installed on this host.
     program: &'static str,
     pipe: &'static str,
     flags: &'static [&'static str],
@@ -46,7 +47,7 @@ const CONTESTS: [Contest; 4] = [
     TOY,
     Contest { peer: "tar, pigz -p2", program: "pigz", pipe: "pigz -6 -p2", flags: &[] },
     Contest { peer: "tar, zstd -3 -T2", program: "zstd", pipe: "zstd -q -3 -T2", flags: &["--zstd"] },
-    // Machine code for one family of processors: a reference, beside the level that makes as small an archive.
+    // Machine code for one family of processors: a reference, next to the level whose archives are as small.
     Contest { peer: "tar, igzip -1", program: "igzip", pipe: "igzip -1", flags: &["--level=2"] },
 ];
 
@@ -99,7 +100,7 @@ impl Site<'_> {
         self.base.join("out")
     }
 
-    /// One cycle, process start and index included.
+    /// Runs one cycle, process start and index included.
     fn logcd(&self, flags: &[&str]) -> anyhow::Result<Cost> {
         let mut command = Command::new(&self.options.logcd);
         command.arg("--dir").arg(self.logs()).arg("--out").arg(self.out());
@@ -154,7 +155,7 @@ impl Site<'_> {
             nothing.push(self.logcd(&[])?);
             theirs.push(self.tar(&TOY)?);
         }
-        // Apart: what an archive is made from that had no index is not like the others.
+        // In a separate loop, because an archive that was rebuilt without an index is not like the others.
         for round in 0..rounds {
             progress(&format!("without its index: round {} of {rounds}", round + 1));
             let archive = self.archive()?;
@@ -179,7 +180,7 @@ impl Site<'_> {
         for number in 0..IDLE_FILES {
             std::fs::write(self.logs().join(format!("idle-{number:04}.log")), "a line\n")?;
         }
-        // Twice, so that no file is so new that it has to be read again.
+        // Run twice, so that no file is new enough to need another read.
         self.logcd(&[])?;
         self.logcd(&[])?;
         let ours = (0..rounds).map(|_| self.logcd(&[])).collect::<anyhow::Result<Vec<_>>>()?;
@@ -188,7 +189,7 @@ impl Site<'_> {
         Ok(table)
     }
 
-    /// The same news beside more and more that is old.
+    /// Appends the same amount to more and more old content.
     fn growth(&self, rounds: usize) -> anyhow::Result<Table> {
         let mut table = table(&format!("{} MiB appended to what is there already", NEWS >> 20));
         let mut mebibytes = 128;

@@ -1,4 +1,5 @@
-//! The limit: read 64 KiB, cut at the last newline, write. No receipts, no bounds, nothing else.
+//! The bare loop, the lower limit of cost: read 64 KiB, cut at the last newline, write. No receipts, no
+//! bounds, nothing else.
 
 use memchr::memrchr;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};

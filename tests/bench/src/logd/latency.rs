@@ -1,4 +1,5 @@
-//! One who writes a line now and then beside those who write much: how long until such a line is in the file.
+//! The latency of a sender that writes a line now and then next to a flood: the time until its line is in the
+//! file.
 
 use super::lines::{Load, pause};
 use super::server::Server;
@@ -11,11 +12,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What all of them can bear, so that they have the same to do.
+/// A load that all servers can handle, so that each has the same work.
 const FLOOD_MEGABYTES_A_SECOND: usize = 20;
 const EVERY: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_micros(100);
-/// A line that is not there by then is lost.
+/// A line that is not in the file within this time is lost.
 const THERE_WITHIN: Duration = Duration::from_secs(20);
 
 pub fn compare(servers: &[Server], megabytes: usize, rounds: usize, logd: &Path) -> anyhow::Result<Table> {
@@ -72,7 +73,7 @@ fn measure(server: Server, flood: &Load, logd: &Path) -> anyhow::Result<Vec<Dura
         let mut reader = Reader::new(&file);
         let mut taken = Vec::new();
         while !is_over.load(Ordering::Relaxed) {
-            // What keeps a number for itself, the flood's lines begin otherwise.
+            // Each line has its own number, and the flood's lines begin differently.
             let line = format!("slow {:06} sender\n", taken.len());
             let sent = Instant::now();
             stream.write_all(line.as_bytes())?;
@@ -86,7 +87,7 @@ fn measure(server: Server, flood: &Load, logd: &Path) -> anyhow::Result<Vec<Dura
     })
 }
 
-/// Follows a file, which may not be there yet.
+/// Follows a file, which may not exist yet.
 struct Reader<'a> {
     path: &'a Path,
     file: Option<File>,
@@ -98,7 +99,8 @@ impl Reader<'_> {
         Reader { path, file: None, unread: Vec::new() }
     }
 
-    /// In what was added since it found something. Keeps no more than may be the begin of it.
+    /// True if `line` is in the bytes that were added since the last match. Keeps only bytes that may be the
+    /// beginning of the line.
     fn finds(&mut self, line: &[u8]) -> anyhow::Result<bool> {
         if self.file.is_none() {
             self.file = File::open(self.path).ok();

@@ -1,4 +1,4 @@
-//! The work: numbered lines over several connections, and what became of each of them.
+//! The workload: numbered lines over several connections, and a check of what became of each line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,44 +7,44 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// One load.
+/// One workload.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub connections: usize,
-    /// So many of them are open at the same time.
+    /// Number of connections open at the same time.
     pub at_once: usize,
     pub line_bytes: usize,
     pub lines_per_write: usize,
     pub lines_each: usize,
-    /// As fast as it goes if not given.
+    /// Total rate of all connections; unlimited if `None`.
     pub megabytes_a_second: Option<usize>,
 }
 
-/// What came of the lines that were sent.
+/// The fate of the lines that were sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub lost: usize,
-    /// What stands in the file and is no line that was sent.
+    /// Lines in the file that were never sent.
     pub torn: usize,
     pub repeated: usize,
-    /// Behind a later one of the same connection.
+    /// Lines after a later one of the same connection.
     pub late: usize,
 }
 
-/// Fixed widths, so that a block's numbers are patched in place and the senders cost little.
+/// Fixed widths, so that numbers are patched into a block in place and the senders cost little.
 const ID_BYTES: usize = 5;
 const NUMBER_BYTES: usize = 9;
 const NUMBER_AT: usize = 1 + ID_BYTES + 1;
 const HEAD_BYTES: usize = NUMBER_AT + NUMBER_BYTES + 1;
 
-/// A server that has not closed a connection by then never will.
+/// A server that has not closed a connection within this time never will.
 const CLOSED_WITHIN: Duration = Duration::from_secs(60);
-/// A file that has not grown for so long is as large as it will be.
+/// A file that has not grown for this time is complete.
 const GROWN_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 impl Load {
-    /// Several connections at once that send about so many bytes together.
+    /// Several concurrent connections that send about `total_bytes` together.
     pub fn streams(connections: usize, line_bytes: usize, write_bytes: usize, total_bytes: usize) -> Load {
         let lines_per_write = (write_bytes / line_bytes).max(1);
         let lines_each = total_bytes / line_bytes / connections / lines_per_write * lines_per_write;
@@ -58,12 +58,12 @@ impl Load {
         }
     }
 
-    /// No faster than this, all together.
+    /// Limits the total rate of all connections.
     pub fn paced(self, megabytes_a_second: usize) -> Load {
         Load { megabytes_a_second: Some(megabytes_a_second), ..self }
     }
 
-    /// Connections that bring one line each.
+    /// Connections that send one line each.
     pub fn visits(connections: usize, at_once: usize) -> Load {
         Load {
             connections,
@@ -83,7 +83,7 @@ impl Load {
         self.lines() * self.line_bytes
     }
 
-    /// Sends everything and waits until the other side has closed every connection.
+    /// Sends everything and waits until the server has closed every connection.
     pub fn send(&self, port: u16) {
         let next = AtomicUsize::new(0);
         let work = || {
@@ -92,7 +92,7 @@ impl Load {
                 if id >= self.connections {
                     return;
                 }
-                // Whom the server cuts off misses lines: the outcome shows them.
+                // A connection that the server cuts off loses lines: the outcome shows them.
                 let _ = self.send_one(port, id);
             }
         };
@@ -112,7 +112,7 @@ impl Load {
         let mut block = line.repeat(self.lines_per_write);
         let mut number = 0;
         let began = Instant::now();
-        // A byte at a megabyte a second takes a microsecond.
+        // At one megabyte a second, a byte takes a microsecond.
         let pause_us = self.megabytes_a_second.map_or(0, |pace| block.len() * self.connections / pace);
         let between = Duration::from_micros(pause_us.try_into()?);
         let mut due = Duration::ZERO;
@@ -130,7 +130,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until all is in the file, or nothing more comes.
+    /// Waits until all lines are in the file, or it stops growing.
     pub fn settle(&self, file: &Path) {
         let mut grown = (0, Instant::now());
         loop {
@@ -170,7 +170,7 @@ impl Load {
         Ok(outcome)
     }
 
-    /// Connection and number of a line that was sent.
+    /// Parses the connection and number of a line that was sent.
     fn numbers(&self, line: &[u8]) -> Option<(usize, usize)> {
         let head = std::str::from_utf8(line.get(..HEAD_BYTES)?).ok()?;
         let (id, number) = head.strip_prefix('c')?.split_once(' ')?;

@@ -1,5 +1,5 @@
-//! logd beside the bare loop, which is the limit, and beside what takes lines today: CPU, pace, memory, and what became of
-//! every line.
+//! logd against the bare loop, which is the limit, and against other servers that take lines. Measures CPU,
+//! pace, memory, and the fate of every line.
 
 pub mod bare_loop;
 mod latency;
@@ -33,11 +33,11 @@ struct Round {
     outcome: Outcome,
 }
 
-/// What is asked of each.
+/// One workload that every server is given.
 struct Trial {
     name: String,
     load: Load,
-    /// What the cost is divided by, and what that is called.
+    /// The divisor of the cost, and its unit.
     per: (f64, &'static str),
 }
 
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     report.finish()
 }
 
-/// Several connections at once, by the gigabyte.
+/// Several concurrent connections that send about a gigabyte.
 fn streams(
     name: &str,
     connections: usize,
@@ -136,7 +136,7 @@ fn compare(trial: &Trial, servers: &[Server], rounds: usize, logd: &Path) -> any
     for ((server, round), rounds) in servers.iter().zip(&medians).zip(&results) {
         let Round { cpu_seconds, seconds, peak_mib, .. } = *round;
         let ahead = if server.is_ours() { Cell::number(best / cpu_seconds, 1) } else { Cell::Empty };
-        // All rounds count: what happens once in five is what happens.
+        // The outcomes of all rounds count: a fault in one round of five matters.
         let outcomes: Vec<Outcome> = rounds.iter().map(|round: &Round| round.outcome).collect();
         table.row(
             server.name(),

@@ -1,4 +1,4 @@
-//! What takes lines over TCP and writes them to one file, each as its own users run it.
+//! The servers that take lines over TCP and write them to one file, each configured as its own users run it.
 
 use crate::process::Contender;
 use crate::programs;
@@ -28,11 +28,11 @@ use Server::{
 };
 
 impl Server {
-    /// The limit first.
+    /// All servers, starting with the limit.
     pub const ALL: [Server; 8] =
         [BareLoop, Logd, LogdEachSecond, RsyslogImptcp, RsyslogImtcp, SyslogNg, Socat, Toy];
 
-    /// They force what they wrote to the disk before they go on.
+    /// Servers that sync their writes to the disk before they continue.
     pub const ALWAYS_SYNCED: [Server; 3] = [LogdAlways, RsyslogAlways, SyslogNgAlways];
 
     pub fn name(self) -> &'static str {
@@ -51,7 +51,7 @@ impl Server {
         }
     }
 
-    /// It keeps lines whole, so that it could be used in logd's place.
+    /// True if the server keeps lines whole, so that it could replace logd.
     pub fn is_peer(self) -> bool {
         matches!(self, RsyslogImptcp | RsyslogImtcp | RsyslogAlways | SyslogNg | SyslogNgAlways)
     }
@@ -60,7 +60,7 @@ impl Server {
         matches!(self, Logd | LogdEachSecond | LogdAlways)
     }
 
-    /// What has to be found for it, if anything.
+    /// The program that must be installed for this server, if any.
     pub fn program(self) -> Option<&'static str> {
         match self {
             BareLoop | Logd | LogdEachSecond | LogdAlways => None,
@@ -75,7 +75,7 @@ impl Server {
         self.program().is_none_or(|program| programs::find(program).is_some())
     }
 
-    /// Listening, with `file` as what it writes, and whatever else it has in `directory`.
+    /// Starts the server, which writes to `file` and keeps everything else in `directory`.
     pub fn start(self, logd: &Path, directory: &Path, file: &Path) -> anyhow::Result<Contender> {
         match self {
             BareLoop => start_bare_loop(file),
@@ -86,7 +86,7 @@ impl Server {
         }
     }
 
-    /// Of somebody else's, which is told its port.
+    /// Builds the command of a third-party server, which is given its port.
     fn command(self, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
         match self {
             BareLoop | Logd | LogdEachSecond | LogdAlways => bail!("{} chooses its port", self.name()),
@@ -105,7 +105,7 @@ impl Server {
             }
             Toy => {
                 let mut command = programs::command(&programs::required("busybox")?);
-                // Debian's busybox says -ll where the images' says -lk.
+                // Debian's busybox has -ll where the busybox of the images has -lk.
                 command.args(["nc", "-ll", "-p", &port.to_string(), "127.0.0.1", "-e", "sh", "-c"]);
                 command.arg(format!("cat >> {}", file.display()));
                 Ok(command)
@@ -148,8 +148,9 @@ fn start_logd(logd: &Path, file: &Path, sync: &str) -> anyhow::Result<Contender>
     })
 }
 
-/// Lines as they are: no octet counting, which takes a line's first digits for its length, and nothing rewritten. Room for
-/// all who connect at once, who are else cut off.
+/// Configures rsyslog to keep lines as they are: no octet counting, which takes a line's first digits for its
+/// length, and nothing rewritten. The backlog has room for all concurrent connections, which are otherwise
+/// cut off.
 fn rsyslog(
     input: &str,
     of_output: &str,
@@ -182,7 +183,8 @@ input(type="{input}" address="127.0.0.1" port="{port}" supportOctetCountedFramin
     Ok(command)
 }
 
-/// With flow control, without which it drops lines, and without a limit of ten connections.
+/// Configures syslog-ng with flow control, without which it drops lines, and with more than its default of
+/// ten connections.
 fn syslog_ng(of_output: &str, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
     let config = format!(
         r#"@version: 3.38

@@ -1,4 +1,5 @@
-//! A great many items that wait: what they cost in memory and on the disk, and how long a restart after SIGKILL takes.
+//! A large backlog of waiting items: its cost in memory and on the disk, and the time of a restart after
+//! SIGKILL.
 
 use super::SMALL;
 use super::client::{Client, Order};
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const THOUSAND: Order = Order { items: 1000, ..SMALL };
-/// A server that has not read its log by then never will.
+/// A server that has not read its log within this time never will.
 const BACK_WITHIN: Duration = Duration::from_secs(300);
 
 pub fn compare(peers: &[Peer], thousands: u32, rounds: usize, queued: &Path) -> anyhow::Result<Table> {
@@ -51,7 +52,7 @@ pub fn compare(peers: &[Peer], thousands: u32, rounds: usize, queued: &Path) -> 
     Ok(table)
 }
 
-/// Of each item, where it is bytes.
+/// The cost of a backlog. Byte counts are for each item.
 struct Backlog {
     memory_bytes: f64,
     memory_bytes_again: f64,
@@ -62,7 +63,8 @@ struct Backlog {
 impl Backlog {
     fn of(peer: Peer, thousands: u32, rounds: usize, queued: &Path) -> anyhow::Result<Backlog> {
         let directory = tempfile::tempdir()?;
-        // Filled without a sync for each, which would take some of them minutes; what is read is the same.
+        // Filled without a sync for each item, which would take some servers minutes; the log that is read is
+        // the same.
         let server = peer.start(Keeping::Interval, directory.path(), queued)?;
         let empty = server.cost()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -98,7 +100,7 @@ impl Backlog {
     }
 }
 
-/// Some listen before they know what they hold, and say so.
+/// Waits for the first item. Some servers listen before they know their items, and report that.
 async fn first_item(peer: Peer, server: &Contender) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {

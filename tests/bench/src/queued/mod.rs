@@ -1,4 +1,5 @@
-//! queued beside Redis, beanstalkd and NATS JetStream, at equal durability; and a million items that wait.
+//! queued against Redis, beanstalkd and NATS JetStream at equal durability, and with a backlog of a million
+//! items.
 
 mod backlog;
 mod client;
@@ -38,18 +39,18 @@ pub struct Options {
 const SMALL: Order = Order { body_bytes: 100, items: 1 };
 const LARGE: Order = Order { body_bytes: 4096, items: 1 };
 const MANY: Order = Order { body_bytes: 100, items: 100 };
-/// With large items, and with many in a request.
+/// Number of clients in the rounds with large items, and with many items in a request.
 const CLIENTS: u16 = 16;
 
 const WORKS: [Work; 3] = [Work::Push, Work::Cycle, Work::Both];
-/// What came of each.
+/// The results of one round, one for each kind of work.
 type Round = [Pace; WORKS.len()];
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if !options.queued.exists() {
         bail!("{} is not there: cargo build --release -p queued", options.queued.display());
     }
-    // The peers are started in directories of their own.
+    // Absolute, because the peers are started in directories of their own.
     let queued = options.queued.canonicalize()?;
     let (rounds, phase) = match options.quick {
         true => (1, Duration::from_millis(500)),
@@ -103,8 +104,9 @@ fn who_is_there(keeping: Keeping, queued: &Path, report: &mut Report) -> Vec<Pee
     there
 }
 
-/// Each one's median round, in turns. Who begins changes: whatever one server leaves behind, it is not always the same one who
-/// comes after it. And what they wrote stays until the end: to free it takes the disk's time, too.
+/// Returns each peer's median round. The peers take turns, and the first one changes each round, so that
+/// leftover load of one server does not always affect the same successor. Their files stay until the end,
+/// because freeing them takes disk time, too.
 fn measure(
     what: &str,
     peers: &[Peer],
@@ -128,7 +130,7 @@ fn measure(
 
 fn one_round(peer: Peer, setting: Setting, directory: &Path, queued: &Path) -> anyhow::Result<Round> {
     let server = peer.start(setting.keeping, directory, queued)?;
-    // A server that has just started makes its files meanwhile.
+    // A warm-up: a server that has just started creates its files meanwhile.
     let begun = Setting { phase: setting.phase / 2, ..setting };
     begun.measure(peer, &server, directory, Work::Push)?;
     let mut paces = Round::default();
@@ -138,7 +140,7 @@ fn one_round(peer: Peer, setting: Setting, directory: &Path, queued: &Path) -> a
     Ok(paces)
 }
 
-/// The pace in the middle of each kind of work, with what it cost in that round.
+/// Takes the median pace of each kind of work, with its cost in that round.
 fn middle(rounds: &[Round]) -> anyhow::Result<Round> {
     let mut middle = Round::default();
     for (work, pace) in middle.iter_mut().enumerate() {

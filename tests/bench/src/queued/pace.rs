@@ -1,4 +1,5 @@
-//! Several clients at once that do one thing over and over: how many a second, what each cost the server, and how long they took.
+//! Several concurrent clients that repeat one operation: the rate, the server's cost for each item, and the
+//! latency.
 
 use super::client::{Client, Order};
 use super::server::{Keeping, Peer};
@@ -17,16 +18,16 @@ pub enum Work {
     Both,
 }
 
-/// What one phase gave.
+/// The results of one phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
-    /// Items.
+    /// Items per second.
     pub per_second: f64,
-    /// Of the server, for an item.
+    /// CPU time of the server for each item.
     pub cpu_us: f64,
-    /// On the disk, for an item.
+    /// Bytes written to the disk for each item.
     pub written_bytes: f64,
-    /// Of a request, in microseconds: half, 99 and 999 of a thousand took no longer.
+    /// Latency of a request in microseconds: the percentiles 50, 99 and 99.9.
     pub took: [f64; 3],
 }
 
@@ -39,7 +40,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// All connections on one thread, so that the load costs every server the same.
+    /// Runs all connections on one thread, so that the load costs every server the same.
     pub fn measure(
         self,
         peer: Peer,
@@ -80,7 +81,7 @@ impl Setting {
     }
 }
 
-/// How many items, and how long each time.
+/// Repeats the work until the deadline; returns the number of items and the duration of each repetition.
 async fn repeat(
     mut client: Client,
     work: Work,

@@ -1,4 +1,4 @@
-//! The servers that hand out work, each as its own users run it.
+//! The work queue servers, each configured as its own users run it.
 
 use crate::process::Contender;
 use crate::programs;
@@ -35,7 +35,7 @@ impl Keeping {
 }
 
 impl Peer {
-    /// queued last, beside the best of the others.
+    /// All servers; queued is last, next to the best of the others.
     pub const ALL: [Peer; 5] =
         [Peer::RedisList, Peer::RedisStream, Peer::Beanstalkd, Peer::JetStream, Peer::Queued];
 
@@ -86,7 +86,7 @@ impl Peer {
             Peer::Queued => queued.exists(),
             Peer::RedisList | Peer::RedisStream => programs::find("redis-server").is_some(),
             Peer::Beanstalkd => programs::find("beanstalkd").is_some(),
-            // An older one does not know all of its settings.
+            // An older version does not know all of its settings.
             Peer::JetStream => tempfile::tempdir().is_ok_and(|directory| {
                 let config = directory.path().join("nats.conf");
                 let Some(program) = programs::find("nats-server") else { return false };

@@ -1,4 +1,5 @@
-//! libFuzzer before one of the checks: FUZZ names it, also for the processes that libFuzzer itself starts to merge.
+//! Runs libFuzzer on one of the checks. FUZZ names it, so that the processes that libFuzzer itself starts for
+//! a merge know it too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -23,8 +23,8 @@ use std::sync::atomic::Ordering;
 const BACKLOG_BYTES: u64 = 4 << 20;
 
 impl Archivist {
-    /// Rewrites an archive without an index, or of the other kind, with all its content. The content of our own archive of this
-    /// day, if there is one, comes first.
+    /// Rewrites an archive without an index, or of the other kind, with all its content. The content of our
+    /// own archive of this day, if there is one, comes first.
     pub(super) fn adopt(
         &self,
         roots: &Roots,

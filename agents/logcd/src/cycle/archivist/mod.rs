@@ -50,9 +50,9 @@ pub struct Archivist {
 pub enum Haste {
     /// News may wait until there is enough of it for an archive.
     WhenWorthIt,
-    /// Whatever is new is published.
+    /// All news is published.
     Now,
-    /// As `Now`, after everything that is kept has been compared with the logs.
+    /// Like `Now`, after everything that is kept has been compared with the logs.
     Thorough,
 }
 
@@ -65,9 +65,9 @@ pub struct Outcome {
     pub skip_counts: BTreeMap<Skip, u64>,
     /// Directories in which no name matches.
     pub unmatched: Vec<Unmatched>,
-    /// Why directories that were there before could not be looked at.
+    /// Reasons why directories that were there before cannot be read.
     pub away: Vec<String>,
-    /// The bytes of news that wait, as far as stamps show.
+    /// Bytes of news that wait, as far as stamps show.
     pub waiting: Option<u64>,
     pub published: Option<Published>,
     pub removed_archives: u64,
@@ -137,7 +137,7 @@ impl Archivist {
         result
     }
 
-    /// Takes the directory for archives again if another one is in its place, or its lock is gone.
+    /// Opens the directory for archives again if another one is in its place, or if the lock is gone.
     fn settle(&mut self) -> Result<(), Trouble> {
         let Err(error) = self.out.check_place() else { return Ok(()) };
         let out = OutDir::take(&self.config.out, self.config.publishing.mode)?;
@@ -146,7 +146,8 @@ impl Archivist {
         Ok(())
     }
 
-    /// Device and inode of each directory and of the lock, if it exists: they change when one is moved or replaced.
+    /// Returns the device and inode of each directory and of the lock, if it exists: they change when one is
+    /// moved or replaced.
     pub fn places(&self) -> Vec<Option<(u64, u64)>> {
         let dirs = self.config.dirs.iter().map(|dir| dir.path.clone());
         let paths = dirs.chain([self.config.out.clone(), self.out.lock_path()]);
@@ -181,7 +182,7 @@ impl Archivist {
         Ok(outcome)
     }
 
-    /// Loads the newest archive up to today. An older one only provides blocks: its day is over.
+    /// Loads the newest archive up to today. An older one only provides blocks, because its day is over.
     fn load(&self, today: Date) -> Result<Option<Held>, Trouble> {
         let codec = self.config.packing.codec;
         let mut days: Vec<Date> = Vec::new();
@@ -231,7 +232,7 @@ impl Archivist {
         Ok(outcome)
     }
 
-    /// Closes the logs that are not there any more, once their ends are in the archive.
+    /// Closes the logs that no longer exist, once their ends are in the archive.
     fn close_lost(&mut self, plan: &Plan) {
         self.open.keep(&plan.live().map(|found| (found.stamp.dev, found.stamp.ino)).collect());
     }
@@ -283,14 +284,14 @@ impl Archivist {
         news.saturating_mul(100) >= archived.saturating_mul(self.config.publishing.percent)
     }
 
-    /// Opens the archive whose blocks are kept, if there is one. An unknown archive of this day, or one of the other kind, is
-    /// rewritten first, so that nothing in it is lost.
+    /// Opens the archive whose blocks are kept, if there is one. An unknown archive of this day, or one of
+    /// the other kind, is rewritten first, so that nothing in it is lost.
     fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
         let base = self.own_base(roots, day)?;
         let other = archive_name(day, self.config.packing.codec.other());
         let Some((theirs, _)) = self.out.open(&other)? else { return Ok(base) };
         self.held = Some(self.adopt(roots, base.as_ref(), (&other, &theirs), day)?);
-        // After its content is published under the new name.
+        // Only now, after its content is published under the new name.
         self.out.remove(&other)?;
         self.out.remove(&index_name(&other))?;
         self.open_base()

@@ -19,7 +19,7 @@ impl Archivist {
             self.held = None;
         }
         if error.is_disk_full() {
-            // Logs are deleted to make room, and must not take it as long as they are open here.
+            // Logs are deleted to make room; while they are open here, they keep their space.
             self.open.clear();
         }
         let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);

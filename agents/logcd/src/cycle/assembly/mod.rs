@@ -21,7 +21,7 @@ use crate::trouble::Trouble;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-/// Attempts to read a file that changes while it is read.
+/// Attempts to read a file that changes during each read.
 const ATTEMPTS: u32 = 3;
 /// Smaller entries are not worth the padding that lets their blocks be shared.
 const ALIGNED_FROM_BYTES: u64 = 128 * 1024;
@@ -108,8 +108,8 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Keeps content that a file no longer holds, if superseded content is kept at all. Bytes that were written to the file since
-    /// the last cycle are kept too if the file is held open or was renamed.
+    /// Keeps content that a file no longer holds, if superseded content is kept at all. Bytes that were
+    /// written to the file since the last cycle are kept too if the file is held open or was renamed.
     pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
         let Some(suffix) = self.suffix.clone() else { return Ok(()) };
         let name = superseded::name(&old.name, &suffix, &self.taken);
@@ -262,8 +262,8 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Detects a file that was rewritten while it was read, which would make an entry of two halves: its first or last block
-    /// differs now.
+    /// Detects a file that was rewritten while it was read, which would make an entry of two halves: its
+    /// first or last block differs now.
     fn is_one_state(&self, source: &Source, blocks: &[Block], kept: usize) -> bool {
         let Ok(now) = source.look_again() else { return false };
         let (before, now) = (source.look.stamp, now.stamp);

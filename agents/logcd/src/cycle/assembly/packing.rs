@@ -70,7 +70,8 @@ impl Assembly<'_> {
         packed
     }
 
-    /// Writes an entry from a stream that can be read only once. If the stream ends early, returns the reason and writes no entry.
+    /// Writes an entry from a stream that can be read only once. If the stream ends early, returns the reason
+    /// and writes no entry.
     pub fn stream(
         &mut self,
         name: &[u8],

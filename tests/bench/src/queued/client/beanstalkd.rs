@@ -1,4 +1,4 @@
-//! beanstalkd: put, reserve, delete.
+//! A beanstalkd client: put, reserve, delete.
 
 use super::Order;
 use super::wire::Wire;

@@ -1,4 +1,5 @@
-//! queued's own API: several items are one batch, and a lease carries the acks of the one before.
+//! A client of queued's own API: several items are one batch, and a lease carries the acks of the previous
+//! one.
 
 use super::Order;
 use super::wire::Wire;
@@ -8,7 +9,7 @@ pub struct Client {
     wire: Wire,
     items: usize,
     push: Vec<u8>,
-    /// The leases that the next request acks.
+    /// Acks of the current leases, which the next request carries.
     acks: String,
 }
 
@@ -51,7 +52,7 @@ fn request(path: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The body. Of the head only the status and the length matter.
+/// Reads an answer and returns its body. Of the head, only the status and the length matter.
 async fn answer(wire: &mut Wire) -> anyhow::Result<&[u8]> {
     let head = wire.until(b"\r\n\r\n").await?;
     if !head.starts_with(b"HTTP/1.1 20") {

@@ -1,4 +1,4 @@
-//! One connection to one of the servers, in that server's own protocol.
+//! One connection to a server, in that server's own protocol.
 
 mod beanstalkd;
 mod http;
@@ -9,8 +9,8 @@ mod wire;
 use super::server::{Keeping, Peer};
 use crate::dice::Dice;
 
-/// What is asked of a server. Several items go in one request where it has such, else in requests that do not wait for
-/// each other.
+/// The work of one request. Several items go in one request where the protocol has batches, else in requests
+/// that do not wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
     pub body_bytes: usize,
@@ -18,7 +18,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Each is another, and none can be made shorter: some servers pack what they hold.
+    /// Generates the bodies. All differ, and none can be compressed: some servers compress what they hold.
     fn bodies(self) -> impl Iterator<Item = Vec<u8>> {
         let mut dice = Dice::new(1);
         std::iter::repeat_with(move || {
@@ -28,13 +28,13 @@ impl Order {
         .take(self.items)
     }
 
-    /// A request for each.
+    /// Builds one request for each item.
     fn pushes(self, request: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         self.bodies().flat_map(|body| request(&body)).collect()
     }
 }
 
-/// What pushes the items is made once, so that sending it costs the same whatever the protocol.
+/// A client whose push request is built once, so that sending it costs the same for every protocol.
 pub enum Client {
     Queued(http::Client),
     RedisList(redis::List),
@@ -44,7 +44,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// `number` tells the connections of one server apart.
+    /// Connects to a server. `number` distinguishes the connections of one server.
     pub async fn connect(
         peer: Peer,
         keeping: Keeping,
@@ -72,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Takes items and says that they are done. How many there were.
+    /// Leases items and acks them. Returns how many there were.
     pub async fn cycle(&mut self) -> anyhow::Result<usize> {
         match self {
             Client::Queued(client) => client.cycle().await,

@@ -1,4 +1,4 @@
-//! NATS JetStream: a work queue, whose consumer is asked for the next ones.
+//! A NATS JetStream client: a work queue, whose consumer is asked for the next items.
 
 use super::Order;
 use super::wire::Wire;
@@ -8,13 +8,13 @@ use anyhow::{Context, bail};
 pub struct Client {
     wire: Wire,
     items: usize,
-    /// Whose inbox is answered to.
+    /// Number of this client, whose inbox receives the answers.
     number: u16,
     push: Vec<u8>,
     take: Vec<u8>,
 }
 
-/// What a NATS server sent.
+/// A message from a NATS server.
 struct Message {
     reply: String,
     is_status: bool,
@@ -70,7 +70,7 @@ impl Client {
             if item.is_status {
                 break;
             }
-            // With an answer, as for the others: without one it may be lost on the way.
+            // Acks ask for an answer, as with the other servers: without one an ack may be lost on the way.
             acks.extend(message(&item.reply, self.number, b"+ACK"));
             count += 1;
         }
@@ -93,7 +93,7 @@ impl Client {
             match words.next() {
                 Some("PING") => self.wire.send(b"PONG\r\n").await?,
                 Some("MSG" | "HMSG") => {
-                    // MSG subject sid [reply] bytes; HMSG has the bytes of its head before that.
+                    // MSG subject sid [reply] bytes; HMSG has the length of its head before that.
                     let is_head = line.starts_with("HMSG");
                     let words: Vec<&str> = words.collect();
                     let length: usize = words.last().context("an empty MSG")?.parse()?;
@@ -110,7 +110,7 @@ impl Client {
     }
 }
 
-/// To be answered to the inbox of the client with this number.
+/// Builds a message whose answer goes to the inbox of the client with this number.
 fn message(subject: &str, number: u16, body: &[u8]) -> Vec<u8> {
     let head = format!("PUB {subject} inbox.{number} {}\r\n", body.len());
     [head.as_bytes(), body, b"\r\n"].concat()

@@ -1,5 +1,5 @@
-//! Redis as its documentation makes a reliable queue of it: a list with a second one for what is worked on, or a stream with
-//! a group of consumers.
+//! Redis clients for the reliable queues of its documentation: a list with a second one for items in
+//! progress, or a stream with a consumer group.
 
 use super::Order;
 use super::wire::Wire;
@@ -56,7 +56,7 @@ pub struct Stream {
 
 impl Stream {
     pub async fn new(mut wire: Wire, order: Order, number: u16) -> anyhow::Result<Stream> {
-        // The first one makes it, the others are told that it is there.
+        // The first connection creates the group; the others are answered that it exists.
         wire.send(&command(&[b"XGROUP", b"CREATE", b"q", b"g", b"0", b"MKSTREAM"])).await?;
         wire.line().await?;
         let (consumer, count) = (number.to_string(), order.items.to_string());
@@ -80,7 +80,7 @@ impl Stream {
 
     pub async fn cycle(&mut self) -> anyhow::Result<usize> {
         self.wire.send(&self.take).await?;
-        // *1 *2 q, and of each item: *2 id *2 b BODY
+        // *1 *2 q, and for each item: *2 id *2 b BODY
         match self.wire.line().await? {
             "*-1" => return Ok(0),
             "*1" => {}
@@ -116,7 +116,7 @@ fn command(words: &[&[u8]]) -> Vec<u8> {
     command
 }
 
-/// One bulk string; `None` is nil.
+/// Reads one bulk string; `None` is nil.
 async fn value(wire: &mut Wire) -> anyhow::Result<Option<&[u8]>> {
     let line = wire.line().await?;
     let length: i64 = line.strip_prefix('$').with_context(|| line.to_owned())?.parse()?;

@@ -1,4 +1,4 @@
-//! What every protocol here is made of: lines, and bytes whose number is known.
+//! The parts that all protocols here share: lines, and a known number of bytes.
 
 use anyhow::bail;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -30,7 +30,7 @@ impl Wire {
         Ok(std::str::from_utf8(&self.line)?.trim_end())
     }
 
-    /// A line that must begin so.
+    /// Reads a line that must start with `begin`.
     pub async fn expect(&mut self, begin: &str) -> anyhow::Result<()> {
         let server = self.server;
         let line = self.line().await?;
@@ -46,7 +46,7 @@ impl Wire {
         Ok(&self.body)
     }
 
-    /// Up to and with `end`.
+    /// Reads up to and including `end`.
     pub async fn until(&mut self, end: &[u8]) -> anyhow::Result<&[u8]> {
         self.line.clear();
         while !self.line.ends_with(end) {
@@ -54,7 +54,7 @@ impl Wire {
             if unread.is_empty() {
                 bail!("{} closed the connection", self.server);
             }
-            // What comes in pieces, which hardly happens, is taken byte by byte.
+            // Data that arrives in pieces, which is rare, is read byte by byte.
             let taken = memchr::memmem::find(unread, end).map_or(1, |at| at + end.len());
             self.line.extend_from_slice(&unread[..taken]);
             self.stream.consume(taken);
