@@ -144,7 +144,7 @@ struct Loaded {
 impl Loaded {
     fn tell_expiry(&self, gauge: &ExpiryGauge) {
         let Some(expires) = self.expires else {
-            // No time at all: neither one that is over nor that of the certificate before this one.
+            // No time is known: neither that of an expired certificate nor that of the one before this.
             gauge.set(f64::NAN);
             tracing::warn!("it cannot be told when the TLS certificate expires");
             return;
