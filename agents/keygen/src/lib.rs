@@ -30,7 +30,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
 }
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {
-    // Without a handler, process 1 ignores the signal, and the pod would wait out its grace period.
+    // Handle signals: process 1 ignores one without a handler, and the pod would wait out its grace period.
     let stop = Stop::on_signals(Duration::ZERO)?;
     if !io::stdin().is_terminal() {
         // Read stdin (an item or anything else) and drop it, so that its writer gets no broken pipe.

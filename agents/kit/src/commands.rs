@@ -2,10 +2,10 @@
 //!
 //! The guard is a small child process that holds one end of a socket. Each command announces itself on the
 //! other end before it runs. When the parent is gone, however it ended, the guard reads the end of the
-//! stream, kills the commands that were announced and not retired, and exits.
+//! stream. It kills the commands that were announced and not retired, and exits.
 //!
 //! A process that left its command's group (setsid, setpgid) is not reached. If the parent is process 1 of a
-//! container, the kernel ends everything in the container with it, and the guard has nothing left to do.
+//! container, the kernel ends everything in the container with it, and the guard has no work left.
 
 use nix::errno::Errno;
 use nix::libc;

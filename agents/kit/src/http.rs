@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// A client that needs longer for its headers is disconnected.
+/// The timeout for a client's headers.
 pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The same timeout while other clients wait for a place and only a part of the headers has come.
+/// The timeout for a client's headers while other clients wait for its place.
 pub(crate) const HEADERS_WITHIN_CROWD: Duration = Duration::from_secs(1);
 
-/// A client that reads nothing of its answer for this long is disconnected.
+/// The timeout for a client to read some of its answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// The peer's address, an extension of each request.

@@ -110,7 +110,7 @@ where
                 },
                 () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
                 () = &mut patience => match is_slow {
-                    // From now on a crowd ends the wait.
+                    // A crowd ends the wait from now on.
                     false => {
                         is_slow = true;
                         patience.as_mut().reset(waits_since + HEADERS_WITHIN);

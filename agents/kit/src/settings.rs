@@ -1,8 +1,8 @@
 //! Reads settings: from a flag, else the environment, else the `--config` file, else the default.
 //!
 //! An agent declares each setting once, as a clap flag. The environment variable (`LOGD_ROTATE_BYTES` for
-//! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name, and their
-//! values go through the flag's own parser, so the three cannot drift apart.
+//! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name. Their values
+//! go through the flag's own parser, so the three cannot drift apart.
 
 use crate::completion;
 use crate::exit::{Exit, Fatal};

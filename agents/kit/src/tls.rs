@@ -144,7 +144,8 @@ struct Loaded {
 impl Loaded {
     fn tell_expiry(&self, gauge: &ExpiryGauge) {
         let Some(expires) = self.expires else {
-            // No time is known: neither that of an expired certificate nor that of the one before this.
+            // NaN, since no time is known: zero would look expired, and the old value belongs to the previous
+            // certificate.
             gauge.set(f64::NAN);
             tracing::warn!("it cannot be told when the TLS certificate expires");
             return;

@@ -74,7 +74,7 @@ impl Backlog {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        // With drop-oldest, `settle` makes room, if necessary by dropping lines.
+        // `settle` makes room with drop-oldest, if necessary by dropping lines.
         self.bytes_in_memory() < self.buffer_bytes_max || (self.away && self.drops_oldest())
     }
 

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// With several commands at once, a longer line is passed on in pieces of this size, each a line of its own.
-/// Each running command may hold this much for stdout and for stderr.
+/// The longest line that is kept whole when several commands run at once. A longer one is passed on in pieces
+/// of this size, each a line of its own. Each running command may hold this much for stdout and for stderr.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// The number of chunks that wait for a slow reader. Above this bound the commands wait, as on any pipe.
 const WAITING_CHUNKS_MAX: usize = 16;
@@ -71,7 +71,7 @@ pub(crate) async fn pass(
     while reads_left > 0 {
         let over = ended.is_cancelled();
         reads_left -= u32::from(over);
-        // After the end, ask the pipe itself: the runtime's knowledge may be outdated.
+        // Ask the pipe itself after the end: the runtime's knowledge may be outdated.
         let read =
             if over { read(&pipe, &mut chunk).map_err(io::Error::from) } else { pipe.try_read(&mut chunk) };
         match read {

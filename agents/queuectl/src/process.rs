@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 const REASON_BYTES_MAX: usize = 1024;
 /// The variable that names the queue of this process, unless `-q` does.
 const QUEUE_VARIABLE: &str = "QUEUECTL_QUEUE";
-/// After the signal to stop, output that is still in the pipes is read for this long.
+/// The time for reading output that is still in the pipes after the signal to stop.
 const LAST_OUTPUT_WITHIN: Duration = Duration::from_secs(1);
 /// Pause before the next start when the system is short of processes or memory.
 const PAUSE_AFTER_SHORTAGE: Duration = Duration::from_secs(1);

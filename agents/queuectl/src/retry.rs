@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 /// The longest pause. A worker that waits longer after its server is back delays the end of a Job.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Tracks if the server is away. All requests of a process share it, so that the log reports an outage once
-/// at the beginning and once at the end, however many jobs meet it.
+/// Tracks if the server is away. All requests of a process share it. So the log reports an outage once at the
+/// beginning and once at the end, however many jobs meet it.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<OutageState>);
 

@@ -21,7 +21,7 @@ pub(crate) async fn stats(console: &Console<'_>, stats: &Stats) -> Result<(), Fa
             Ok(answer) if console.json => terminal::line(&answer)?,
             Ok(answer) if stats.watch => terminal::again(&table(&answer))?,
             Ok(answer) => terminal::line(&table(&answer))?,
-            // With `--watch`, the server may be away for a while.
+            // The server may be away for a while during `--watch`.
             Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
             Err(fatal) => return Err(fatal),
         }

@@ -171,7 +171,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Otherwise the browser would outlive its driver.
+        // Close the session, or the browser would outlive its driver.
         let _ = self.ask("DELETE", "", "");
         let _ = self.driver.kill();
         let _ = self.driver.wait();
