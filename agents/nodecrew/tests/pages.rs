@@ -1,6 +1,6 @@
 //! Each program's texts about itself: `--help` and `--version` word for word, man pages and completions made
-//! from the same flags. To accept an intended change of the help: `INSTA_UPDATE=always cargo test -p nodecrew
-//! --test pages`.
+//! from the same flags.
+//! To accept an intended change of the help: `INSTA_UPDATE=always cargo test -p nodecrew --test pages`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;

@@ -279,7 +279,7 @@ impl Client {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads an answer, and tells queued's refusals from those of another program that listens there.
+    /// Reads an answer, and distinguishes queued's refusals from those of another program that listens there.
     fn parsed<T: DeserializeOwned>(&self, (status, body): (StatusCode, Bytes)) -> Result<T, Failure> {
         if status.is_success() {
             let answer = serde_json::from_slice(&body).map_err(|_| self.not_queued(status, &body))?;

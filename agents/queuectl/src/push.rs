@@ -24,7 +24,7 @@ const ITEM_OVERHEAD_BYTES: usize = 64;
 struct Pending {
     item: PushItem,
     origin: Origin,
-    /// The bytes that it adds to a batch.
+    /// The bytes that the item adds to a batch.
     bytes: usize,
 }
 

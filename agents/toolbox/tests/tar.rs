@@ -1,5 +1,5 @@
-//! `tar` against GNU tar: each lists and unpacks archives that the other made, and the commands of `kubectl
-//! cp` work.
+//! `tar` against GNU tar: each lists and unpacks archives that the other made.
+//! The commands of `kubectl cp` work too.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File, FileTimes};
