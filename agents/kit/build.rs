@@ -1,5 +1,5 @@
 //! Puts the source revision into `--version`: from the environment in image builds, from git otherwise.
-//! Not in development builds, which would be compiled anew, with all agents, at every commit.
+//! Development builds carry no revision, since otherwise each commit would compile all agents again.
 use std::process::Command;
 
 fn main() {

@@ -1,4 +1,5 @@
-//! How SSH writes a public key (RFC 4253, 6.6) and names it: `SHA256:` and the base64 of that key's hash.
+//! Formats a public key as SSH writes it (RFC 4253, 6.6), and its name: `SHA256:` and the base64 of the key's
+//! hash.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -6,12 +7,12 @@ use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, RsaPublicKey};
 use sha2::{Digest, Sha256};
 
-/// As `ssh-keygen -l` prints it.
+/// Returns the fingerprint as `ssh-keygen -l` prints it.
 pub fn fingerprint(key: &RsaPublicKey) -> String {
     format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(wire(key))))
 }
 
-/// The key as a line of `authorized_keys`.
+/// Returns the key as a line of `authorized_keys`.
 pub fn authorized_key(key: &RsaPublicKey) -> String {
     format!("ssh-rsa {}", STANDARD.encode(wire(key)))
 }
@@ -25,7 +26,8 @@ fn wire(key: &RsaPublicKey) -> Vec<u8> {
     bytes
 }
 
-/// Two's complement: a number whose first bit is set would be negative without a zero byte in front.
+/// Encodes a number in two's complement: one whose first bit is set would be negative without a leading zero
+/// byte.
 fn mpint(number: &BigUint) -> Vec<u8> {
     let mut bytes = number.to_bytes_be();
     if bytes.first().is_some_and(|first| first & 0x80 != 0) {

@@ -1,5 +1,5 @@
-//! keygen, work that takes a while and shows that it was done: makes RSA keys, prints each one's fingerprint
-//! and throws it away.
+//! keygen, a sample workload that takes a while and proves that it ran: makes RSA keys, prints each one's
+//! fingerprint and throws it away.
 
 mod fingerprint;
 mod flags;
@@ -14,26 +14,26 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// The command line as it is parsed, for man pages and completions.
+/// Returns the command line definition, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("KEYGEN")
 }
 
-/// The whole program: `argv` as given, name first.
+/// Runs the whole program. `argv` starts with the program's name.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     let flags = kit::settings::load::<Flags>("KEYGEN", argv)?.flags;
     let runtime = kit::daemon::runtime()?;
     let result = runtime.block_on(run(&flags));
-    // A key that is being made cannot be interrupted; nobody waits for it.
+    // A key that is being made cannot be interrupted, so do not wait for it.
     runtime.shutdown_background();
     result
 }
 
 async fn run(flags: &Flags) -> Result<Exit, Fatal> {
-    // As process 1 a signal without a handler is ignored, so that the pod would wait out its grace period.
+    // Handle signals: process 1 ignores one without a handler, and the pod would wait out its grace period.
     let stop = Stop::on_signals(Duration::ZERO)?;
     if !io::stdin().is_terminal() {
-        // An item, or whatever else is given: taken, so that its writer sees no broken pipe.
+        // Read stdin (an item or anything else) and drop it, so that its writer gets no broken pipe.
         tokio::task::spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
     }
     let (begun, mut made) = (Instant::now(), 0);

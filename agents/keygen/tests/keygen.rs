@@ -1,4 +1,4 @@
-//! The whole binary, and its fingerprints beside those of the real ssh-keygen.
+//! Tests the whole binary, and compares its fingerprints with those of the real ssh-keygen.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -44,7 +44,8 @@ fn it_ends_with_the_exit_code_that_was_asked_for() {
 #[test]
 fn an_item_on_stdin_is_taken_and_ignored() {
     let mut child = command(&["--bits", "512"]).stdin(Stdio::piped()).spawn().unwrap();
-    // More than a pipe holds: a writer that succeeds shows that somebody read. One that comes too late does not.
+    // The input is more than a pipe holds: a writer that succeeds shows that stdin was read. A writer that
+    // comes too late proves nothing.
     let _ = child.stdin.take().unwrap().write_all(&vec![b'x'; 1 << 20]);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 51));
@@ -68,7 +69,7 @@ fn a_reader_that_went_away_is_no_failure() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// A key that ssh-keygen made, and what `ssh-keygen -l` says of it.
+/// Uses a key that ssh-keygen made, and the output of `ssh-keygen -l` for it.
 #[test]
 fn the_fingerprint_of_a_known_key_is_what_ssh_keygen_prints() {
     let (line, expected) = (include_str!("known.pub").trim(), include_str!("known.fingerprint").trim());

@@ -1,4 +1,4 @@
-//! Accepts connections: takes a permit first, checks the allow-list after, and pauses on accept errors.
+//! Accepts connections: takes a permit first, checks the allow-list afterwards, and pauses on accept errors.
 
 use crate::allow::AllowList;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// The pause when descriptors or memory run out. The kernel keeps the connection waiting; an immediate retry burns CPU.
+/// The pause when descriptors or memory run out. The kernel keeps the connection waiting; an immediate retry
+/// burns CPU.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// A listener with its two bounds: how many connections at once, and from where.
+/// A listener with its two bounds: the number of connections at once, and the allowed peers.
 #[derive(Debug)]
 pub struct Gate {
     listener: TcpListener,
@@ -25,20 +26,20 @@ pub struct Gate {
     crowded: watch::Sender<bool>,
 }
 
-/// Tells connections that all places are taken, so that those which only hold one can give it up.
+/// Tells connections that all places are taken, so that idle ones can give theirs up.
 #[derive(Clone, Debug)]
 pub struct Crowd(watch::Receiver<bool>);
 
 impl Crowd {
-    /// For a connection that came through no gate.
+    /// Returns a crowd that is never full, for a connection that came through no gate.
     pub fn never() -> Crowd {
         Crowd(watch::channel(false).1)
     }
 
-    /// Resolves when no place is free, at once if that is so already.
+    /// Resolves when no place is free, or at once if none is free already.
     pub async fn is_full(&mut self) {
         if self.0.wait_for(|crowded| *crowded).await.is_err() {
-            // The gate is closed: nobody waits for a place any more.
+            // The gate is closed: no connection waits for a place any more.
             std::future::pending::<()>().await;
         }
     }
@@ -51,8 +52,8 @@ pub enum Arrival {
     Admitted(TcpStream, SocketAddr, OwnedSemaphorePermit),
     /// A peer outside the allow-list; it was reset.
     Refused(SocketAddr),
-    /// The system could not accept, and a pause was made. `news` is true for the first failure of a series: each of
-    /// them in the log, twenty a second, would fill the disk.
+    /// The system could not accept, and the gate paused. `news` is true for the first failure of a series.
+    /// Logging each of them, twenty a second, would fill the disk.
     Failed { error: io::Error, news: bool },
 }
 
@@ -61,7 +62,7 @@ impl Gate {
         Gate { listener, permits, allow, failing: AtomicBool::new(false), crowded: watch::Sender::new(false) }
     }
 
-    /// For the connections that came through this gate.
+    /// Returns a crowd to be watched by the connections that came through this gate.
     pub fn crowd(&self) -> Crowd {
         Crowd(self.crowded.subscribe())
     }
@@ -91,7 +92,7 @@ impl Gate {
                 Arrival::Refused(peer)
             }
             Err(error) => {
-                // The peer gave up while it waited: nothing is short, go on at once.
+                // The peer gave up while it waited: nothing is short, so continue at once.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }

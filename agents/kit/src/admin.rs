@@ -41,7 +41,7 @@ pub fn probes(admin: Admin) -> Router {
     router.with_state(admin)
 }
 
-/// The routes on an endpoint of their own, with the agent's page once it is set.
+/// The routes on their own endpoint, with the agent's page once it is set.
 pub fn endpoint(admin: Admin, pages: Pages) -> Router {
     router(admin).fallback(async move |request: Request| match pages.get() {
         Some(pages) => pages.clone().oneshot(request).await.into_response(),

@@ -40,7 +40,8 @@ impl FromStr for Allowed {
     }
 }
 
-/// Parses the address twice: the networks' parser alone accepts invalid ones such as `2b::2E81:8:2E81:8:01:0101:C/32`.
+/// Parses the address twice, since the networks' parser alone accepts invalid ones such as
+/// `2b::2E81:8:2E81:8:01:0101:C/32`.
 fn network(text: &str) -> Option<IpNet> {
     let address: IpAddr = text.split('/').next()?.parse().ok()?;
     let network = if text.contains('/') { text.parse().ok()? } else { address.into() };
@@ -65,7 +66,8 @@ impl AllowList {
         AllowList(words.iter().flat_map(|word| word.0.iter().copied()).collect())
     }
 
-    /// An IPv4 peer that reached a dual-stack socket counts as the IPv4 address that it is.
+    /// True if this peer may connect. An IPv4 peer that reached a dual-stack socket counts as an IPv4
+    /// address.
     pub fn permits(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))

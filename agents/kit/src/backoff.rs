@@ -1,7 +1,7 @@
 //! The delay before a client's next attempt: exponential, with full jitter.
 //!
-//! Full jitter (from zero to the ceiling) spreads a node's clients best when their daemon comes back. The usual
-//! retry crates add jitter on top of the delay instead.
+//! Full jitter (from zero to the ceiling) spreads a node's clients best when their daemon comes back. The
+//! usual retry crates add jitter on top of the delay instead.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Ceilings double up to `max`.
+    /// Starts without failures. Ceilings double up to `max`.
     pub fn up_to(max: Duration) -> Backoff {
         Backoff { max, failures: 0 }
     }
@@ -32,7 +32,7 @@ impl Backoff {
     }
 }
 
-/// A random moment up to `ceiling`.
+/// A random duration up to `ceiling`.
 pub fn jittered(ceiling: Duration) -> Duration {
     ceiling.mul_f64(fastrand::f64())
 }

@@ -1,4 +1,5 @@
-//! The ports that browsers refuse to open. A page on one of them cannot be seen: Chrome answers `ERR_UNSAFE_PORT`.
+//! The ports that browsers refuse to open. A page on one of them cannot be seen: Chrome answers
+//! `ERR_UNSAFE_PORT`.
 
 use std::net::SocketAddr;
 

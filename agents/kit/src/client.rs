@@ -15,12 +15,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 
-/// Runs the client from its first log line to its end. Nothing runs on after it.
+/// Runs the client from its first log line to its end. No task continues after it.
 pub fn run<T>(common: &Common, body: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
     logs::start(&common.log_level, common.log_format)?;
     let runtime = daemon::runtime()?;
     let result = runtime.block_on(body);
-    // A name that is being resolved, or a terminal that is being read, must not hold up the end.
+    // Name resolution or a read from the terminal must not delay the exit.
     runtime.shutdown_background();
     result
 }
@@ -50,7 +50,7 @@ pub enum NoConnection {
     Tls(io::Error),
 }
 
-/// The message has the cause already: as a source it would be printed twice.
+/// The message already contains the cause: as a source it would be printed twice.
 impl From<io::Error> for NoConnection {
     fn from(error: io::Error) -> NoConnection {
         NoConnection::Refused(error)
@@ -71,8 +71,9 @@ impl Server {
         Ok(Server { host, port, tls })
     }
 
-    /// Calls `prepare` with the socket before anything is sent, and returns the socket a second time: the caller
-    /// decides how it is closed. The name is resolved each time, since a server's address may change while it is away.
+    /// Connects to the server. Calls `prepare` with the socket before anything is sent, and returns the
+    /// socket a second time, so that the caller decides how it is closed. The name is resolved each time,
+    /// since a server's address may change while it is away.
     pub async fn connect(
         &self,
         within: Duration,

@@ -1,9 +1,9 @@
-//! True or false for colour, by the variables that terminal programs agreed on.
+//! Decides whether output is coloured, by the variables that terminal programs agreed on.
 
 use std::ffi::OsString;
 
-/// True if text to this stream is coloured. `NO_COLOR` turns colour off, `CLICOLOR_FORCE` turns it on for pipes and
-/// files too; where neither is set, a terminal gets colour. `NO_COLOR` wins.
+/// True if text to this stream is coloured. `NO_COLOR` turns colour off, and `CLICOLOR_FORCE` turns it on for
+/// pipes and files too. If neither is set, a terminal gets colour. `NO_COLOR` wins.
 pub fn is_wanted(is_terminal: bool) -> bool {
     decide(is_terminal, |name| std::env::var_os(name))
 }

@@ -1,11 +1,11 @@
 //! Ends commands together with the process that runs them, SIGKILL included.
 //!
 //! The guard is a small child process that holds one end of a socket. Each command announces itself on the
-//! other end before it runs. When the parent is gone, however it ended, the guard reads the end of the stream,
-//! kills the commands that were announced and not retired, and exits.
+//! other end before it runs. When the parent is gone, however it ended, the guard reads the end of the
+//! stream. It kills the commands that were announced and not retired, and exits.
 //!
 //! A process that left its command's group (setsid, setpgid) is not reached. If the parent is process 1 of a
-//! container, the kernel ends everything in the container with it, and the guard has nothing left to do.
+//! container, the kernel ends everything in the container with it, and the guard has no work left.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub const FORWARDED: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// An ended command can still be on the list while the next one is announced.
+/// Extra room: an ended command can still be on the list while the next one is announced.
 const SLACK: usize = 16;
 /// A note is its kind and a process id.
 const NOTE_BYTES: usize = 5;
@@ -61,7 +61,7 @@ impl Guard {
     pub fn start(commands_max: usize) -> io::Result<Guard> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        // Allocated here: after a fork the child must not.
+        // Allocated here, since the child must not allocate after a fork.
         let list = Vec::with_capacity(commands_max + SLACK);
         #[allow(unsafe_code, reason = "a process that outlives this one can only be forked")]
         // SAFETY: the child makes system calls and writes to the list within its capacity. It neither
@@ -89,8 +89,8 @@ impl Guard {
         }
     }
 
-    /// Takes a command off the list. Must be called before the command is collected: then its process id may
-    /// become that of a stranger.
+    /// Takes a command off the list. Must be called before the command is collected: afterwards its process
+    /// id may belong to another process.
     pub fn retire(&self, pid: Pid) {
         self.0.tell(Note::Retired(pid));
     }
@@ -159,7 +159,8 @@ impl Note {
 
 /// The whole life of the guard process: system calls only.
 fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid)>) -> ! {
-    // Signals to the parent's group or from its terminal are for the parent, which may take time to end.
+    // Signals to the parent's group or from its terminal are meant for the parent, which may need time to
+    // end.
     let _ = SigSet::all().thread_block();
     let _ = setsid();
     let _ = prctl::set_name(c"guard");
@@ -190,10 +191,10 @@ fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid)>) -> ! {
     }
 }
 
-/// Closes every other descriptor: readers of the parent's output must see its end, and its own end of the
-/// socket must not be held here.
+/// Closes every other descriptor. Otherwise readers of the parent's output would not see its end, and the
+/// guard would hold the parent's end of the socket itself.
 fn close_all_but(socket: RawFd) {
-    /// Kernels before 5.9 close one descriptor at a time.
+    /// The number of descriptors that are closed one at a time on kernels before 5.9.
     const DESCRIPTORS_MAX: RawFd = 4096;
     let close_range = |first: RawFd, last: libc::c_uint| {
         #[allow(unsafe_code, reason = "no crate in use wraps close_range")]

@@ -18,7 +18,7 @@ pub enum Shell {
 impl Shell {
     pub const ALL: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
-    /// The name that the shell itself has.
+    /// The shell's own name.
     pub fn name(self) -> &'static str {
         match self {
             Shell::Bash => "bash",
@@ -57,12 +57,12 @@ pub struct Options {
     pub shell: Shell,
 }
 
-/// True if the program brings a command `completion` of its own.
+/// True if the program has a command `completion` of its own.
 pub fn is_declared(command: &Command) -> bool {
     command.find_subcommand(NAME).is_some()
 }
 
-/// The program with the command `completion`.
+/// Returns the program with the command `completion` added.
 pub fn add_to(command: Command) -> Command {
     if is_declared(&command) {
         return command;
@@ -77,11 +77,12 @@ pub fn add_to(command: Command) -> Command {
     if has_commands {
         return command;
     }
-    // Flags before a command would be silently ignored; `help COMMAND` would have nothing else to explain.
+    // Flags before a command would be silently ignored, and `help COMMAND` would have nothing else to
+    // explain.
     command.args_conflicts_with_subcommands(true).disable_help_subcommand(true)
 }
 
-/// How to use the script of this program.
+/// Examples that show how to use this program's script.
 pub fn examples(program: &str) -> String {
     crate::help::examples(&[
         &format!("source <({program} completion bash)"),

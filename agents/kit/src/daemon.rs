@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 /// Probes and scrapers are few; connections above this wait.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Descriptors kept for probes, scrapers and the agent's own files.
+/// Descriptors reserved for probes, scrapers and the agent's own files.
 const RESERVED_DESCRIPTORS: usize = 2 * ADMIN_CONNECTIONS_MAX;
 
-/// Given to an agent: how it is stopped, and where it reports its state.
+/// Handed to an agent: the signal to stop, and the places where it reports its state.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub stop: Stop,
@@ -68,7 +68,8 @@ where
     })
 }
 
-/// The customary soft limit of 1,024 is for programs that use select(2); the hard limit is the real bound.
+/// Raises the limit of open files. The usual soft limit of 1,024 is for programs that use select(2); the hard
+/// limit is the real bound.
 pub fn allow_many_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
@@ -77,8 +78,9 @@ pub fn allow_many_descriptors() {
     }
 }
 
-/// The connections allowed at each of `doors` doors: those wanted, or fewer where the limit of open files is low. Some
-/// descriptors stay for probes and the agent's own files, so that a crowd cannot make the probes fail.
+/// The connections allowed at each of `doors` doors: the wanted number, or fewer where the limit of open
+/// files is low. Some descriptors stay reserved for probes and the agent's own files, so that a crowd cannot
+/// make the probes fail.
 pub fn connections_within_limit(wanted: usize, doors: usize) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -116,7 +118,7 @@ pub async fn host<F>(
 where
     F: Future<Output = Result<(), Fatal>>,
 {
-    // The probes are answered until the agent is done, draining included.
+    // Probes are answered until the agent is done, also while it drains.
     let done = CancellationToken::new();
     if let Door(Some(address)) = admin {
         let listener = listen::bind(address)?;

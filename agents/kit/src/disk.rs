@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 
-/// Checks after a sync that it can be believed. When ext4 finds an error, it gives up its journal and is read-only some
-/// milliseconds later. In between, changes of names and sizes are lost although fsync succeeds. ext4 never resumes the
-/// journal, so if it accepts a change now, it kept all changes made before the sync.
+/// Checks after a sync that it can be believed. After an error, ext4 gives up its journal and becomes
+/// read-only some milliseconds later. In between, changes of names and sizes are lost although fsync
+/// succeeds. ext4 never resumes the journal, so if it accepts a change now, it kept all changes made before
+/// the sync.
 ///
-/// The change is a truncation to the present size: ext4 opens a transaction for it and reports an error if it cannot,
-/// unlike for new times. `file` must not grow meanwhile.
+/// The change is a truncation to the present size. ext4 opens a transaction for it and reports an error if it
+/// cannot, unlike for new times. `file` must not grow meanwhile.
 pub fn still_takes_changes(file: &File) -> io::Result<()> {
     file.set_len(file.metadata()?.len())
 }

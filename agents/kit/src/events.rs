@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Shorter than the idle time after which proxies close connections.
+/// The interval of keep-alive comments, shorter than the idle time after which proxies close connections.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// Makes nginx pass on each event at once; other programs ignore this header.
@@ -18,7 +18,7 @@ const NOT_BUFFERED: (HeaderName, HeaderValue) =
 
 /// The source of a stream: events with a name and one line of JSON.
 pub trait Source: Send + 'static {
-    /// Waits for the next event; `None` ends the stream. Nothing runs while nobody asks.
+    /// Waits for the next event; `None` ends the stream. Nothing runs unless somebody waits.
     fn next(&mut self) -> impl Future<Output = Option<(&'static str, String)>> + Send;
 }
 

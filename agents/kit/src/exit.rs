@@ -5,14 +5,14 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Why the process ended. The numbers are those of sysexits(3) where it has one.
+/// The reason why the process ended. The numbers are those of sysexits(3) where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done; also `--help`, `--version`, and a reader that closed its pipe early.
     Ok,
-    /// It failed, and trying the same again will fail again.
+    /// A failure that a retry will meet again.
     Failure,
-    /// A flag that does not exist or whose value makes no sense.
+    /// A flag that does not exist or whose value is invalid.
     Usage,
     /// The work is over, but some of its items failed.
     Data,
@@ -48,12 +48,12 @@ impl From<()> for Exit {
     }
 }
 
-/// Ends the process: says what was being done and why it failed. The cause is kept apart and printed once.
+/// An error that ends the process: the failed action and its cause. The cause is kept apart and printed once.
 #[derive(Debug)]
 pub struct Fatal {
     exit: Exit,
     message: String,
-    /// The message is a page of help, printed as it is.
+    /// True if the message is a page of help, printed as it is.
     page: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -63,12 +63,12 @@ impl Fatal {
         Fatal { exit, message: message.into(), page: false, source: None }
     }
 
-    /// A page of help in place of a message: for a command line that cannot be understood without it.
+    /// A page of help instead of a message, if a command line cannot be understood without it.
     pub fn page(exit: Exit, text: impl Into<String>) -> Fatal {
         Fatal { page: true, ..Fatal::new(exit, text) }
     }
 
-    /// Adds the cause, printed behind the message.
+    /// Adds the cause, printed after the message.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Fatal {
         self.source = Some(source.into());
@@ -104,13 +104,13 @@ impl Error for Fatal {
     }
 }
 
-/// Turns the result into the exit code, as the last line of every `main`. An error is one line on stderr; help and
-/// version go to stdout.
+/// Turns the result into the exit code, as the last line of every `main`. An error is one line on stderr;
+/// help and version go to stdout.
 pub fn report(program: &str, result: Result<impl Into<Exit>, Fatal>) -> ExitCode {
     let exit = match result {
         Ok(done) => done.into(),
         Err(fatal) if fatal.exit == Exit::Ok => {
-            // A reader that went away (`logd --help | head -1`) is no failure.
+            // A reader that closed the pipe (`logd --help | head -1`) is not a failure.
             let _ = std::io::stdout().lock().write_all(fatal.one_line().as_bytes());
             Exit::Ok
         }

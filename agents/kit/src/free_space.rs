@@ -1,4 +1,4 @@
-//! Free space on a file system: how much there is, and how much of it an agent leaves to others.
+//! Measures the free space on a file system, and how much of it an agent must leave to others.
 
 use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// The space of one file system, counted as `df` and the kubelet count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Free for unprivileged processes; the blocks reserved for root are not in it.
+    /// Free bytes for unprivileged processes, without the blocks reserved for root.
     pub available_bytes: u64,
     pub capacity_bytes: u64,
 }
@@ -19,7 +19,7 @@ pub struct Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinFree {
     Bytes(u64),
-    /// 0 to 99.
+    /// A percentage from 0 to 99.
     Percent(u8),
 }
 
@@ -49,7 +49,7 @@ impl MinFree {
     pub fn bytes_of(self, capacity_bytes: u64) -> u64 {
         match self {
             MinFree::Bytes(bytes) => bytes,
-            // Divided first, so that no capacity overflows; the rounding costs less than 100 bytes.
+            // Divide first, so that no capacity overflows; the rounding costs less than 100 bytes.
             MinFree::Percent(percent) => capacity_bytes / 100 * u64::from(percent),
         }
     }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// hyper makes a timer for each head and drops it when the head has come. Registering one costs a lock and, in a quiet
-/// daemon, a system call that wakes a runtime which is awake. This timer stays registered and is only postponed.
+/// A timer that stays registered and is only postponed. hyper makes a timer for each head and drops it when
+/// the head has come. Registering one costs a lock and, in a quiet daemon, a system call that wakes a runtime
+/// which is awake.
 #[derive(Clone, Debug)]
 pub struct HeadTimer(Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>);
 
 impl HeadTimer {
-    /// For one connection, which never waits for two heads at once.
+    /// Creates the timer of one connection, which never waits for two heads at once.
     pub fn new() -> HeadTimer {
         HeadTimer(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(Duration::ZERO)))))
     }

@@ -1,6 +1,6 @@
 //! The last fifteen minutes of an agent's figures, so that a page shows a past when it opens.
 //!
-//! No timer samples them. Whatever changes a figure also calls [`History::tick`], which keeps at most one
+//! No timer samples them. Every change of a figure also calls [`History::tick`], which keeps at most one
 //! sample per interval. Figures stay the same between ticks, so an idle agent sleeps and nothing is missed:
 //! all changes since a sample happened within one interval after it.
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time between two samples.
+/// The time between two samples.
 pub const INTERVAL: Duration = Duration::from_secs(15);
 const SAMPLES_MAX: usize = 60;
 
@@ -29,13 +29,13 @@ struct Sample<const N: usize> {
 }
 
 impl<const N: usize> History<N> {
-    /// Starts with one sample.
+    /// Starts the history with one sample.
     pub fn new(now: Instant, figures: [u64; N]) -> History<N> {
         let samples = VecDeque::from([Sample { at: now, figures }]);
         History { started: now, next_due_ms: AtomicU64::new(millis(INTERVAL)), samples: Mutex::new(samples) }
     }
 
-    /// Samples the figures if a sample is due. Call it before a figure changes.
+    /// Samples the figures if a sample is due. Call this before a figure changes.
     pub fn tick(&self, now: Instant, figures: impl FnOnce() -> [u64; N]) {
         let now_ms = millis(now.saturating_duration_since(self.started));
         if now_ms < self.next_due_ms.load(Ordering::Relaxed) {

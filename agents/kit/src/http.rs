@@ -1,4 +1,4 @@
-//! Serving HTTP/1: bounded connections, a bound on slow headers, and a shutdown that waits only for
+//! Serves HTTP/1: bounded connections, a timeout for slow headers, and a shutdown that waits only for
 //! requests under way, not for idle connections.
 
 use crate::accept::{Arrival, Crowd, Gate};
@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// A client that sends its headers later than this is not served.
+/// The timeout for a client's headers.
 pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// A client that has sent only a part of its headers gets this long while others wait for its place.
+/// The timeout for a client's headers while other clients wait for its place.
 pub(crate) const HEADERS_WITHIN_CROWD: Duration = Duration::from_secs(1);
 
-/// A client that reads nothing of its answer for this long is cut off.
+/// The timeout for a client to read some of its answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// The peer's address, an extension of each request.
@@ -59,7 +59,7 @@ pub async fn serve(gate: Gate, router: Router, drain: CancellationToken, abort: 
     serve_tls(gate, router, watch::channel(None).1, drain, abort).await;
 }
 
-/// The same, over TLS where that is configured.
+/// Serves like `serve`, over TLS where that is configured.
 pub async fn serve_tls(
     gate: Gate,
     answer: impl Answer,
@@ -82,7 +82,7 @@ pub async fn serve_tls(
                 continue;
             }
         };
-        // Answers are small and wait for nothing: they should not wait for each other in the kernel either.
+        // Answers are small and complete, so the kernel should not delay them either.
         let _ = stream.set_nodelay(true);
         let (answer, drain, abort, tls) =
             (answer.clone(), drain.clone(), abort.clone(), tls.borrow().clone());

@@ -7,7 +7,7 @@ pub struct Identity {
     pub node: String,
     /// `POD_NAME`, else the host name (in a pod they are the same unless `hostNetwork` is set).
     pub name: String,
-    /// `POD_NAMESPACE`, where there is one.
+    /// `POD_NAMESPACE`, if it is set.
     pub namespace: Option<String>,
     /// `HOST_IP`: the address of this node's daemons as seen from a pod.
     pub host_ip: Option<String>,

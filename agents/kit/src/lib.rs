@@ -1,5 +1,5 @@
-//! Shared by every nodecrew daemon and client, and nothing else: settings, logs, signals, readiness, the admin
-//! endpoint, metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows
+//! Code shared by the nodecrew daemons and clients: settings, logs, signals, readiness, the admin endpoint,
+//! metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows
 //! nothing of archives or queues.
 
 pub mod accept;

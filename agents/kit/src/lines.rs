@@ -2,8 +2,8 @@
 
 use memchr::memchr;
 
-/// One stream's unfinished line. A line above the bound comes out in pieces, each a line of its own, so that no
-/// stream can make this process grow. Nothing is dropped.
+/// The unfinished line of one stream. A line above the bound comes out in pieces, each a line of its own, so
+/// that no stream can make this process grow. No byte is dropped.
 #[derive(Debug)]
 pub struct Splitter {
     partial: Vec<u8>,
@@ -11,7 +11,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// `line_bytes_max` counts without the newline and is at least 1.
+    /// Creates a splitter. `line_bytes_max` counts without the newline and is at least 1.
     pub fn new(line_bytes_max: usize) -> Splitter {
         Splitter { partial: Vec::new(), line_bytes_max: line_bytes_max.max(1) }
     }
@@ -36,7 +36,7 @@ impl Splitter {
         self.extend(chunk, &mut take);
     }
 
-    /// The stream has ended: a last line without a newline gets one.
+    /// Ends the stream: a last line without a newline gets one.
     pub fn finish(&mut self, mut take: impl FnMut(&[u8])) {
         if self.is_mid_line() {
             self.end_line(&mut take);

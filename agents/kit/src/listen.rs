@@ -1,5 +1,5 @@
-//! Listening sockets: bound here, or passed by systemd. The runtime that serves them adopts them; often it is not the
-//! one that opened them.
+//! Listening sockets: bound here, or passed by systemd. The runtime that serves them adopts them; often
+//! another one opened them.
 
 use crate::exit::{Exit, Fatal};
 use std::io::ErrorKind;
@@ -8,7 +8,8 @@ use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpSocket;
 
-/// With the usual backlog of 5 to 128, two thousand clients that connected at once lost up to 1,700 connections.
+/// The length of the accept queue. With the usual backlog of 5 to 128, two thousand clients that connected at
+/// once lost up to 1,700 connections.
 const BACKLOG: u32 = 4096;
 
 /// Binds `address`. The unspecified IPv6 address serves both families, and falls back to IPv4 alone on
@@ -19,7 +20,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Fatal> {
         Err(e) if everywhere && matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::AddrNotAvailable) => {
             listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
-        // EAFNOSUPPORT has no kind of its own.
+        // EAFNOSUPPORT has no `ErrorKind` of its own.
         Err(e) if everywhere && e.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
             listen((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
@@ -50,8 +51,8 @@ pub fn adopt(listener: TcpListener) -> Result<tokio::net::TcpListener, Fatal> {
         .map_err(|e| Fatal::new(Exit::System, "cannot use a listening socket").because(e))
 }
 
-/// The sockets that systemd's socket activation passed to this process, in the unit's order. A second call returns
-/// none, since they have an owner.
+/// The sockets that systemd's socket activation passed to this process, in the unit's order. A second call
+/// returns no sockets, since they already have an owner.
 pub fn from_systemd() -> Result<Vec<TcpListener>, Fatal> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {

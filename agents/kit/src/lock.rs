@@ -10,7 +10,7 @@ use std::path::Path;
 /// The longest text that a holder writes about itself.
 const NAME_BYTES_MAX: u64 = 300;
 
-/// The lock, held until this is dropped or the process ends in any way.
+/// The lock, held until this value is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -23,7 +23,8 @@ pub enum Refused {
     Io(io::Error),
 }
 
-/// Names the holder for a sentence about "another agent": ` (process 7 on web-1)`, or nothing if it is not known.
+/// Names the holder in a sentence about "another agent": ` (process 7 on web-1)`, or nothing if it is not
+/// known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder(Option<String>);
 
@@ -36,7 +37,8 @@ impl Lock {
         Lock::take(options.open(path).map_err(Refused::Io)?)
     }
 
-    /// Keeps others from taking the lock file at `path` without writing to it; `None` when there is none. Many may.
+    /// Prevents others from taking the lock file at `path`, without writing to it. Returns `None` if there is
+    /// no such file. Many processes may share it.
     pub fn shared(path: &Path) -> Result<Option<Lock>, Refused> {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_NOFOLLOW);
@@ -52,12 +54,12 @@ impl Lock {
         }
     }
 
-    /// Takes `file`, which is open for reading and writing and used only as a lock.
+    /// Locks `file`, which is open for reading and writing and used only as a lock.
     pub fn take(mut file: File) -> Result<Lock, Refused> {
         match file.try_lock() {
             Ok(()) => {
                 let lock = Lock { file };
-                // Held all the same: a full disk keeps nobody from working.
+                // The lock is held even if this fails: a full disk stops nobody from working.
                 let _ = lock.say_who();
                 Ok(lock)
             }

@@ -10,10 +10,10 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The content type of what `encode` returns.
+/// The content type of the text that `encode` returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The metrics of one agent, names prefixed with the agent's.
+/// The metrics of one agent. Their names are prefixed with the agent's name.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     agent: Arc<Mutex<Registry>>,
@@ -44,7 +44,7 @@ impl Metrics {
     }
 }
 
-/// Read from /proc at each scrape; a figure that cannot be read is left out.
+/// Figures about the process, read from /proc at each scrape. A figure that cannot be read is left out.
 #[derive(Debug)]
 struct Process;
 

@@ -1,10 +1,10 @@
-//! Detects requests that a browser sends on behalf of another site. Such a page can send requests to every address that
-//! its visitor reaches, loopback and forwarded ports included, though it never sees the answer.
+//! Detects requests that a browser sends on behalf of another site. Such a page can send requests to every
+//! address that its visitor reaches, loopback and forwarded ports included, though it never sees the answer.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 
-/// Browsers send one of these with each request that may change something; other clients do not.
+/// Browsers send one of these headers with each request that may change something; other clients do not.
 pub static SAID_BY_BROWSERS: [HeaderName; 2] = [SITE, header::ORIGIN];
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -15,8 +15,9 @@ pub fn is_from_elsewhere(request: &Request) -> bool {
     changes && is_strange(request.headers())
 }
 
-/// Newer browsers name the relation in a word. Older ones name the site, which is ours if the request went to it. A
-/// client that sends neither header is not a browser.
+/// True if a browser sent the request for another site. Newer browsers name the relation in a word. Older
+/// ones name the site, which is ours if the request went to it. A client that sends neither header is not a
+/// browser.
 fn is_strange(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = text(SITE) {

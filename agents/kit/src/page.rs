@@ -1,4 +1,5 @@
-//! The page that an agent serves about itself. All pages share style and scripts; nothing is loaded from elsewhere.
+//! The page that an agent serves about itself. All pages share style and scripts; nothing is loaded from
+//! elsewhere.
 
 use axum::Router;
 use axum::http::header::{self, HeaderName};
@@ -13,13 +14,13 @@ pub struct Page {
     pub script: &'static str,
 }
 
-/// Only files of this server, no inline script or style, nowhere to send a form, no frame around it; and no
-/// string ever becomes markup, even if a script of ours tried.
+/// Allows only files of this server: no inline script or style, no target for a form, and no frame around the
+/// page. No string becomes markup, even if a script of ours tried.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-/// The routes, to be merged into the door that the page is served on. Paths in pages are relative, so that they
-/// work behind a proxy that puts something in front.
+/// The routes, to be merged into the door that the page is served on. Paths in pages are relative, so that
+/// they work behind a proxy that adds a prefix.
 pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
     let files = [
         ("/", "text/html; charset=utf-8", page.html),
@@ -34,7 +35,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
     })
 }
 
-/// A further script of a page.
+/// The route of a further script of a page.
 pub fn script<S: Clone + Send + Sync + 'static>(path: &'static str, text: &'static str) -> Router<S> {
     Router::new().route(path, get(async move || file("text/javascript; charset=utf-8", text)))
 }
@@ -55,5 +56,6 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 /// The routes of an agent's page on its admin endpoint, set once the agent has something to show.
 pub type Pages = Arc<OnceLock<Router>>;
 
-/// The admin endpoint takes 64 connections, and probes and scrapers must find room among them.
+/// The bound on event streams. The admin endpoint takes 64 connections, and probes and scrapers must find
+/// room among them.
 pub const STREAMS_MAX: usize = 24;

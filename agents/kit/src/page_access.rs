@@ -1,4 +1,4 @@
-//! Who may see an agent's page: this host, and with `--page-token` everybody who knows the token.
+//! Decides who may see an agent's page: this host, and with `--page-token` everybody who knows the token.
 
 use crate::exit::{Exit, Fatal};
 use crate::http::Peer;
@@ -19,10 +19,10 @@ use tokio_rustls::rustls::crypto::ring;
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Nothing longer is read from the token's file.
+/// The part of the token's file that is read at most.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
-/// A session is as hard to guess as a key of 128 bits.
+/// The length of a session: as hard to guess as a key of 128 bits.
 const SESSION_BYTES: usize = 16;
 
 /// The way to open the page to other hosts; part of the flags of each agent with a page.
@@ -34,7 +34,7 @@ pub struct PageToken {
 }
 
 impl PageToken {
-    /// Refuses a file without a usable token.
+    /// Reads the token. A file without a usable token is an error.
     pub fn load(&self) -> Result<Access, Fatal> {
         let Some(path) = &self.page_token else { return Ok(Access::default()) };
         let text = std::fs::read_to_string(path).map_err(|e| {
@@ -53,7 +53,7 @@ impl PageToken {
     }
 }
 
-/// The token on the first line. Only characters that a URL carries as they are.
+/// The token on the first line. It may hold only characters that a URL carries as they are.
 fn token_in(text: &str) -> Result<&str, &'static str> {
     let token = text.lines().next().unwrap_or_default().trim();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -74,24 +74,25 @@ fn random_word() -> Result<String, Fatal> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Who sees the page. By default only this host.
+/// Access to the page. By default only this host sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     door: Option<Arc<Door>>,
 }
 
-/// The way in for other hosts.
+/// Access for other hosts.
 #[derive(Debug)]
 struct Door {
     path: PathBuf,
-    /// Browsers keep one cookie jar for all ports of a host, so each process has a name of its own.
+    /// The cookie's name. Browsers keep one cookie jar for all ports of a host, so each process has its own
+    /// name.
     cookie: String,
-    /// `None` while the file holds no usable token: nobody comes in then.
+    /// `None` while the file holds no usable token, which refuses every other host.
     now: Mutex<Option<Login>>,
 }
 
-/// A token, and the session that it buys. A browser keeps the session, never the token: it sends its cookies to every
-/// port of the host.
+/// A token, and the session that it opens. A browser keeps the session, never the token, since it sends its
+/// cookies to every port of the host.
 #[derive(Clone)]
 struct Login {
     token: String,
@@ -104,11 +105,11 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// What happens to a request for the page.
+/// The decision about a request for the page.
 #[derive(Debug)]
 enum Verdict {
     Allowed,
-    /// The token was in the address: go on without it, with this cookie.
+    /// The token was in the address: redirect to the address without it, and set this cookie.
     LoggedIn {
         cookie: String,
     },
@@ -116,11 +117,12 @@ enum Verdict {
 }
 
 impl Access {
-    /// The page's routes, for those only who may see them.
+    /// Protects the page's routes from all who may not see them.
     ///
-    /// Pages tell more than metrics do: peers, names of files, even lines. So by default they are for this host (and
-    /// for whoever is let onto it, as by `kubectl port-forward`), asked for by address or as localhost: a site whose
-    /// name leads to 127.0.0.1 reads nothing through its visitors' browsers.
+    /// Pages show more than metrics do: peers, names of files, even lines. So by default they are only for
+    /// this host, and for those who have access to it, as by `kubectl port-forward`. They must be opened by
+    /// address or as localhost: a site whose name resolves to 127.0.0.1 reads nothing through its visitors'
+    /// browsers.
     pub fn guard(self, router: Router) -> Router {
         router.route_layer(axum::middleware::from_fn(move |request: Request, next: Next| {
             let access = self.clone();
@@ -163,7 +165,7 @@ impl Door {
             return Verdict::Allowed;
         }
         if asked_with(head).is_some_and(|token| same(token, &login.token)) {
-            // Lax, so that a link in a chat opens the page. Nothing on it changes anything.
+            // Lax, so that a link in a chat opens the page. Nothing on the page changes anything.
             let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Lax", self.cookie, login.session);
             return Verdict::LoggedIn { cookie };
         }
@@ -172,7 +174,7 @@ impl Door {
         Verdict::Refused(StatusCode::UNAUTHORIZED, how.to_owned())
     }
 
-    /// The token that the file holds now. A new token ends the sessions of the old one.
+    /// The login by the token that the file holds now. A new token ends the sessions of the old one.
     async fn login(&self) -> Option<Login> {
         let read = read_token(&self.path).await.and_then(|token| {
             let unchanged = self.lock().clone().filter(|login| login.token == token);
@@ -185,7 +187,7 @@ impl Door {
         match read {
             Ok(login) => *now = Some(login),
             Err(why) => {
-                // Once, not for each request of a stranger.
+                // Log once, not for each request of a stranger.
                 if now.take().is_some() {
                     let path = self.path.display();
                     tracing::warn!(%path, why, "the page is closed to other hosts: no usable token (--page-token)");
@@ -207,7 +209,7 @@ async fn read_token(path: &Path) -> Result<String, String> {
     token_in(&text).map(str::to_owned).map_err(str::to_owned)
 }
 
-/// The time that this takes tells the token's length and nothing else.
+/// Compares two texts. The time that this takes reveals the token's length and nothing else.
 fn same(given: &str, known: &str) -> bool {
     given.as_bytes().ct_eq(known.as_bytes()).into()
 }
@@ -229,7 +231,7 @@ fn asked_with(head: &Parts) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
 
-/// The page again, under an address that does not hold the token: addresses are kept and shown.
+/// Redirects to the page at an address without the token, since addresses are kept and shown.
 fn logged_in(cookie: String) -> Response {
     let headers = [
         (header::LOCATION, "./".to_owned()),
@@ -240,7 +242,8 @@ fn logged_in(cookie: String) -> Response {
     (StatusCode::SEE_OTHER, headers, "").into_response()
 }
 
-/// Says why the page is refused and what opens it. `peer` is where the request came from if not from this host.
+/// Explains why the page is refused and what opens it. `peer` is the origin of the request unless it is this
+/// host.
 fn closed(peer: Option<IpAddr>) -> String {
     let why = match peer {
         Some(peer) => format!("This page is only for the host that its agent runs on; you come from {peer}."),
@@ -255,7 +258,7 @@ fn closed(peer: Option<IpAddr>) -> String {
     )
 }
 
-/// True for `127.0.0.1:7667`, `[::1]:7667` and `localhost`: names in which no stranger's name server has a say.
+/// True for `127.0.0.1:7667`, `[::1]:7667` and `localhost`, names that no foreign name server controls.
 fn is_address(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,

@@ -1,4 +1,4 @@
-//! Limits the wait for peers that do not read: a write without progress for a while fails.
+//! Limits the wait for peers that do not read: a write without progress for too long fails.
 
 use std::io;
 use std::pin::Pin;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose peer must read something within `within`. Otherwise the peer could make the answer, and what it
-/// holds, stay for ever.
+/// A stream whose peer must read something within `within`. Otherwise the peer could keep the answer, and the
+/// memory that it holds, for ever.
 #[derive(Debug)]
 pub(crate) struct Patient<S> {
     stream: S,
     within: Duration,
-    /// Runs since the first write that had to wait.
+    /// The timer, which runs since the first write that had to wait.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,5 +1,5 @@
-//! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the kernel and
-//! the agent together. The first request of any other kind hands the connection to hyper.
+//! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the
+//! kernel and the agent together. The first request of any other kind hands the connection to hyper.
 
 use crate::accept::Crowd;
 use crate::http::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Longer requests go to hyper, so that the memory per connection stays small.
+/// The bound on the size of a short request. Longer ones go to hyper, so that the memory per connection stays
+/// small.
 const PIECE_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 
@@ -64,12 +65,12 @@ enum Found<F> {
     Part {
         whole_head: bool,
     },
-    /// A request that is not of the plainest form, or that is not answered here.
+    /// A request that is not of the plainest form, or that is answered by hyper.
     Other,
 }
 
-/// Serves a connection while its requests are short. Returns `None` when the connection has ended, else the bytes that
-/// were read but not answered, for hyper.
+/// Serves a connection while its requests are short. Returns `None` when the connection has ended, else the
+/// bytes that were read but not answered, for hyper.
 pub(crate) async fn serve<S>(
     stream: &mut S,
     agent: &impl Answer,
@@ -83,7 +84,7 @@ where
     let mut reply = Vec::new();
     let mut date = Date::default();
     let mut waits_since = Instant::now();
-    // Set when the first stage of the patience is over: by the timer, since bytes may come at that very moment.
+    // Set by the timer when the first stage of the timeout is over, since bytes may come at that very moment.
     let mut is_slow = false;
     let mut patience = pin!(sleep(HEADERS_WITHIN_CROWD));
     let mut answered_before = false;
@@ -99,7 +100,7 @@ where
                 Found::Other => return Ok(Some(received)),
                 Found::Part { whole_head } => whole_head,
             };
-            // Only holds a place: between two requests a client may take its time.
+            // An idle connection only holds a place: between two requests a client may take its time.
             let is_between_requests = received.is_empty() && answered_before;
             let is_idler = !whole_head && !is_between_requests;
             tokio::select! {
@@ -109,15 +110,15 @@ where
                 },
                 () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
                 () = &mut patience => match is_slow {
-                    // From now on a crowd counts.
+                    // A crowd ends the wait from now on.
                     false => {
                         is_slow = true;
                         patience.as_mut().reset(waits_since + HEADERS_WITHIN);
                     }
-                    // Waiting for a body has a time-out of its own.
+                    // Waiting for a body has its own timeout.
                     true => return Ok(whole_head.then_some(received)),
                 },
-                // Half a request is one that somebody waits for.
+                // Half a request must be answered, since its client waits for the answer.
                 () = &mut draining, if received.is_empty() => return Ok(None),
             }
         };
@@ -127,7 +128,7 @@ where
             tokio::select! {
                 biased;
                 answered = &mut answer => break answered,
-                // Nobody is there to be answered any more.
+                // The client has gone, so there is nobody to answer.
                 read = stream.read_buf(&mut received), if received.len() < PIECE_BYTES_MAX => if read? == 0 {
                     return Ok(None);
                 },
@@ -226,8 +227,8 @@ impl Date {
     }
 }
 
-/// Writes the head by hand: the formatter would take a tenth of a push. Returns the body that must be written after it;
-/// dropping it tells the maker of a long body that it is no longer needed.
+/// Writes the head by hand, since the formatter would take a tenth of a push. Returns the body that must be
+/// written after it. Dropping the body tells the maker of a long one that it is no longer needed.
 async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<Option<Bytes>> {
     let status = match &answered {
         Reply::Plain { status, .. } => *status,
@@ -276,7 +277,7 @@ fn put_length(reply: &mut Vec<u8>, body: &[u8]) {
     put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n"]);
 }
 
-/// A stream with some bytes that were read already.
+/// A stream that returns some bytes again that were read already.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
     unread: Vec<u8>,
@@ -362,7 +363,7 @@ mod tests {
         (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, crowd, drain, abort)))
     }
 
-    /// Everything that arrives within a second of test time, which passes only while all tasks wait.
+    /// Reads everything that arrives within a second of test time, which passes only while all tasks wait.
     async fn hear(client: &mut DuplexStream) -> String {
         let mut heard = Vec::new();
         while let Ok(Ok(1..)) =
@@ -373,7 +374,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
 
-    /// Answers when told to, and reports when it was dropped.
+    /// Answers when asked to, and reports when it was dropped.
     #[derive(Clone, Default)]
     struct Slow {
         go: Arc<Notify>,
@@ -432,7 +433,7 @@ mod tests {
         served.await.unwrap();
     }
 
-    /// Says "made" at once.
+    /// Answers "made" at once.
     #[derive(Clone)]
     struct Quick;
 

@@ -12,13 +12,13 @@ type Reasons = BTreeMap<&'static str, String>;
 pub struct Readiness(Arc<watch::Sender<Reasons>>);
 
 impl Readiness {
-    /// Blocked by `starting` until the agent clears it.
+    /// Starts with the reason `starting`, which the agent clears.
     pub fn starting() -> Readiness {
         let reasons = BTreeMap::from([("starting", "not accepting yet".to_owned())]);
         Readiness(Arc::new(watch::Sender::new(reasons)))
     }
 
-    /// Adds a reason. Adding the same one again costs nothing.
+    /// Adds a reason. Repeating one costs nothing.
     pub fn block(&self, what: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
         self.0.send_if_modified(|reasons| reasons.insert(what, reason.clone()).as_ref() != Some(&reason));
@@ -33,22 +33,22 @@ impl Readiness {
         self.0.borrow().is_empty()
     }
 
-    /// One reason a line, empty when ready.
+    /// The reasons, one a line; empty when ready.
     pub fn reasons(&self) -> String {
         self.0.borrow().iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
     }
 
-    /// Changes whenever a reason is added or removed.
+    /// Notifies whenever a reason is added or removed.
     pub fn changes(&self) -> watch::Receiver<Reasons> {
         self.0.subscribe()
     }
 }
 
-/// Asks each event loop for a sign of life, on demand only: nothing wakes up while nobody asks.
+/// Asks each event loop for a sign of life, on demand only: nothing wakes up unless somebody asks.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness(Arc<Mutex<Vec<Loop>>>);
 
-/// A loop's name, and where to ask it.
+/// A loop's name, and the channel to ask it.
 type Loop = (&'static str, mpsc::Sender<oneshot::Sender<()>>);
 
 /// The time within which a loop must answer: far above any iteration, below kubelet's timeout.

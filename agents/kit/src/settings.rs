@@ -1,8 +1,8 @@
 //! Reads settings: from a flag, else the environment, else the `--config` file, else the default.
 //!
 //! An agent declares each setting once, as a clap flag. The environment variable (`LOGD_ROTATE_BYTES` for
-//! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name, and their
-//! values go through the flag's own parser, so the three cannot drift apart.
+//! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name. Their values
+//! go through the flag's own parser, so the three cannot drift apart.
 
 use crate::completion;
 use crate::exit::{Exit, Fatal};
@@ -46,7 +46,7 @@ impl Common {
     }
 }
 
-/// An address, or `none` for a door that stays shut.
+/// An address, or `none` for a door that stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Door(pub Option<SocketAddr>);
 
@@ -71,12 +71,12 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// `25s`, `1h 30m`, `500ms`; a bare number is refused, since nobody agrees on its unit.
+/// Parses `25s`, `1h 30m`, `500ms`. A bare number is refused, since nobody agrees on its unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 15s or 7d".to_owned())
 }
 
-/// A duration above zero.
+/// Parses a duration above zero.
 pub fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("expected a duration above zero, such as 15s".to_owned()),
@@ -84,7 +84,7 @@ pub fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `64MiB`, `1GB`, `4096`.
+/// Parses `64MiB`, `1GB`, `4096`.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     text.parse::<bytesize::ByteSize>()
         .map(|size| size.as_u64())
@@ -103,7 +103,8 @@ pub struct Settings<S> {
     raw: BTreeMap<String, Vec<OsString>>,
 }
 
-/// Parses the command line, environment and file into `S`; `prefix` is that of the environment variables.
+/// Parses the command line, environment and file into `S`. `prefix` starts the names of the environment
+/// variables.
 pub fn load<S: CommandFactory + FromArgMatches>(
     prefix: &'static str,
     argv: impl IntoIterator<Item = OsString>,
@@ -133,8 +134,9 @@ pub fn load<S: CommandFactory + FromArgMatches>(
 }
 
 impl<S: CommandFactory + FromArgMatches> Settings<S> {
-    /// Reads the same sources again and returns the new settings with the result of `check`. Logs which changes are
-    /// applied (those in `live`) and which need a restart. Keeps the old settings when the new ones are bad, and logs why.
+    /// Reads the same sources again and returns the new settings with the result of `check`. Logs which
+    /// changes are applied (those in `live`) and which need a restart. Invalid settings are logged, and the
+    /// old ones stay.
     pub fn renew<T>(
         &self,
         live: &[&str],
@@ -174,7 +176,8 @@ impl<S: CommandFactory + FromArgMatches> Settings<S> {
     }
 }
 
-/// The clap command with an environment variable for each flag, the version with its revision, and completions.
+/// The clap command with an environment variable for each flag, the version with its revision, and
+/// completions.
 pub fn command<S: CommandFactory>(prefix: &str) -> Command {
     completion::add_to(declared::<S>(prefix))
 }
@@ -268,7 +271,7 @@ fn refused(error: &clap::Error, prefix: &str, argv: &[OsString], file: Option<&P
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             return Fatal::new(Exit::Ok, error.render().to_string());
         }
-        // A command is missing: the help says which ones there are.
+        // A command is missing: the help lists the commands.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return Fatal::page(Exit::Usage, error.render().to_string());
         }

@@ -1,5 +1,5 @@
-//! Stops the process: the first SIGTERM or SIGINT drains, a second one or the end of the drain time aborts. SIGHUP
-//! reopens and reloads.
+//! Stops the process: the first SIGTERM or SIGINT drains, a second one or the end of the drain time aborts.
+//! SIGHUP reopens and reloads.
 
 use crate::exit::{Exit, Fatal};
 use nix::sys::signal::{SigSet, Signal as Number};
@@ -8,8 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Makes a file-size limit an error of the write instead of the end of the process. The signal is caught, not ignored,
-/// so that commands of this process get the default back. Must be called within a runtime.
+/// Turns a file-size limit into an error of the write, instead of the end of the process. The signal is
+/// caught, not ignored, so that commands of this process get the default back. Must be called within a
+/// runtime.
 pub fn survive_size_limit() -> Result<(), Fatal> {
     let caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     caught.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e))
@@ -21,13 +22,13 @@ fn listened() -> SigSet {
 }
 
 /// Holds signals back until a `Stop` listens to them, so that one during start-up does not kill the process.
-/// Called before any thread is started.
+/// Must be called before any thread is started.
 pub fn hold_signals() {
     // The call fails only for an unknown operation.
     let _ = listened().thread_block();
 }
 
-/// The stop of one process; every task that must end in order has a clone.
+/// The stop of one process. Every task that must end in order has a clone.
 #[derive(Clone, Debug)]
 pub struct Stop {
     /// Cancelled when nothing new may start.

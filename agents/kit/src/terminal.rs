@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
-/// Clears a terminal and goes to its upper left corner.
+/// Clears a terminal and moves the cursor to its upper left corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Prints repeated output; on a terminal it replaces the output before.
@@ -52,7 +52,7 @@ fn is_number_column(rows: &[Vec<String>], column: usize) -> bool {
         .all(|cell| cell.chars().next().is_none_or(|first| first.is_ascii_digit() || first == '-'))
 }
 
-/// `1h 5m`, `12s`, `350ms`: two units at most.
+/// Formats a duration as `1h 5m`, `12s` or `350ms`: two units at most.
 pub fn age(millis: u64) -> String {
     let whole =
         if millis >= 1000 { Duration::from_secs(millis / 1000) } else { Duration::from_millis(millis) };
@@ -70,12 +70,12 @@ pub fn excerpt(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// `1 item`, `2 items`: a number with its noun.
+/// Formats a number with its noun: `1 item`, `2 items`.
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// `1.2 GiB`.
+/// Formats a size as `1.2 GiB`.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }

@@ -144,7 +144,8 @@ struct Loaded {
 impl Loaded {
     fn tell_expiry(&self, gauge: &ExpiryGauge) {
         let Some(expires) = self.expires else {
-            // No time at all: neither one that is over nor that of the certificate before this one.
+            // NaN, since no time is known: zero would look expired, and the old value belongs to the previous
+            // certificate.
             gauge.set(f64::NAN);
             tracing::warn!("it cannot be told when the TLS certificate expires");
             return;

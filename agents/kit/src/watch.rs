@@ -1,8 +1,8 @@
 //! Notices when the content of a mounted file changes: ConfigMaps, Secrets and plain files.
 //!
-//! kubelet updates a ConfigMap by swapping a symlink in its directory, and a watch on the file itself ends with the
-//! first swap. So the directories are watched, each event only means "look", and only different content counts. A slow
-//! periodic look catches changes without an event.
+//! kubelet updates a ConfigMap by swapping a symlink in its directory, and a watch on the file itself ends
+//! with the first swap. So the directories are watched, each event only means "look", and only different
+//! content counts. A slow periodic look catches changes without an event.
 
 use crate::exit::Fatal;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -24,8 +24,8 @@ pub struct Files {
     paths: Vec<PathBuf>,
     seen: Vec<Option<Vec<u8>>>,
     event: Arc<Notify>,
-    /// The times of the next look after an event and of the next periodic look. They are kept here so that a wait that
-    /// is cancelled and started again still ends.
+    /// The times of the next look after an event and of the next periodic look. They are kept here so that a
+    /// wait that is cancelled and started again still ends.
     look_at: Option<Instant>,
     slow_look_at: Instant,
     _watcher: Option<RecommendedWatcher>,
@@ -51,7 +51,7 @@ impl Files {
     /// Returns when the content of at least one file has changed. Cancel-safe.
     pub async fn changed(&mut self) {
         if self.paths.is_empty() {
-            // Not even a slow look: an idle agent does not wake.
+            // Do not even look periodically: an idle agent does not wake.
             return std::future::pending().await;
         }
         loop {
@@ -70,15 +70,15 @@ impl Files {
     }
 }
 
-/// Follows the files with `load` until `drain`. If `load` fails, the error is logged and the last good value stays, so
-/// that a half-written file never closes a door.
+/// Follows the files with `load` until `drain`. If `load` fails, the error is logged and the last good value
+/// stays, so that a half-written file never closes a door.
 pub fn follow<T: Send + Sync + 'static>(
     what: &'static str,
     paths: Vec<PathBuf>,
     drain: CancellationToken,
     load: impl Fn() -> Result<T, Fatal> + Send + 'static,
 ) -> Result<watch::Receiver<T>, Fatal> {
-    // Before the first look, so that no change is between the two.
+    // Watch before the first look, so that no change falls in between.
     let mut files = Files::new(paths);
     let (sender, receiver) = watch::channel(load()?);
     tokio::spawn(async move {
@@ -110,7 +110,7 @@ fn watch_directories(paths: &[PathBuf], event: Arc<Notify>) -> notify::Result<Re
     Ok(watcher)
 }
 
-/// The directory of each path, and of the file that it leads to where it is a symlink.
+/// The directory of each path, and the directory of the file that it leads to where it is a symlink.
 fn directories(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -125,13 +125,13 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Well below the slow look: only an event can be the cause.
+    /// True if a change is noticed well before the periodic look: only an event can be the cause.
     async fn soon(files: &mut Files) -> bool {
         tokio::time::timeout(Duration::from_secs(20), files.changed()).await.is_ok()
     }
 
-    /// What kubelet does: a new timestamped directory, a new `..data` link renamed over the old one, the
-    /// old directory removed.
+    /// Updates a mount as kubelet does: makes a new timestamped directory, renames a new `..data` link over
+    /// the old one, and removes the old directory.
     fn publish(mount: &Path, version: &str, content: &str) {
         let directory = mount.join(format!("..{version}"));
         std::fs::create_dir(&directory).unwrap();

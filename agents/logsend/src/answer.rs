@@ -6,9 +6,9 @@ use std::fmt::Write;
 pub(crate) const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 /// Starts logd's answer. The number of payload bytes and a newline follow.
 const ANSWER: &str = "LOGD-RECEIPT 1 ";
-/// An answer that is still without its newline at this length is not logd's.
+/// The length at which an answer without a newline cannot be logd's any more.
 const ANSWER_BYTES_MAX: usize = 64;
-/// Messages quote at most this much of a stranger's answer.
+/// The part of a stranger's answer that messages quote at most.
 const QUOTED_BYTES_MAX: usize = 60;
 /// The first bytes of a TLS alert, which a TLS server sends to a client that speaks plain TCP.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];
@@ -22,7 +22,7 @@ pub(crate) enum Receipt {
     Close,
 }
 
-/// Why the peer's answer is not a receipt.
+/// The reason why the peer's answer is not a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotReceipt {
     #[error("this is no logd: it answered \"{quoted}\" ({hint})")]
@@ -38,10 +38,10 @@ pub(crate) enum NotReceipt {
     Missing,
 }
 
-/// The answer to one batch, as far as it has arrived.
+/// The part of the answer to one batch that has arrived.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Empty when the close alone is the receipt.
+    /// The expected answer. Empty when the close alone is the receipt.
     expected: String,
     sent: usize,
     received: Vec<u8>,
@@ -85,7 +85,7 @@ impl Answer {
         }
     }
 
-    /// A whole line that begins as logd's answer does and is not the expected one.
+    /// Returns the error about a whole line that begins like logd's answer but is not the expected one.
     fn refused(&self) -> NotReceipt {
         let line = std::str::from_utf8(&self.received).ok();
         let number = line.and_then(|line| line.strip_prefix(ANSWER)?.strip_suffix('\n')?.parse().ok());
@@ -105,7 +105,7 @@ impl Answer {
     }
 }
 
-/// The first line, escaped and shortened.
+/// Returns the first line, escaped and shortened.
 fn quoted(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let shown = &line[..line.len().min(QUOTED_BYTES_MAX)];

@@ -1,4 +1,4 @@
-//! Appends lines to a file instead of sending them, with exactly one O_APPEND write a line, so that several
+//! Appends lines to a file instead of sending them. Each line is exactly one O_APPEND write, so that several
 //! writers of the same file never mix within a line.
 
 use crate::sink::Sink;
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A rotation of the file is noticed within this time, or at once after a SIGHUP.
+/// The time within which a rotation of the file is noticed, unless a SIGHUP comes first.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Pause between two attempts to write to a full disk.
+/// The pause between two attempts to write to a full disk.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Appends every line that it takes to one file.
+/// Appends every line that it receives to one file.
 pub(crate) struct Append {
     path: PathBuf,
     state: RefCell<State>,
@@ -51,7 +51,7 @@ impl Append {
         Ok(Append { path: path.to_owned(), state: RefCell::new(state) })
     }
 
-    /// Logs what was done. Fails if lines are left.
+    /// Logs the totals. Fails if lines are left.
     pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
         let State { pending, error, lines, .. } = self.state.into_inner();
         tracing::info!(file = %self.path.display(), lines, "done");
@@ -85,7 +85,7 @@ impl Sink for Append {
 }
 
 impl State {
-    /// Writes what is pending. Returns true when nothing is left.
+    /// Writes the pending lines. Returns true when none is left.
     fn write_pending(&mut self, path: &Path) -> bool {
         while let Some(line) = self.pending.front_mut() {
             let written = follow(path, &mut self.file, &mut self.looked, &mut self.hangups)
@@ -96,7 +96,7 @@ impl State {
                     self.lines += 1;
                     self.recovered(path);
                 }
-                // The disk filled up in the middle of a line: the rest follows when there is room.
+                // The disk filled up in the middle of a line: the rest follows when there is space.
                 Ok(length) => drop(line.drain(..length)),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {

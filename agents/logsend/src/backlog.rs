@@ -1,7 +1,8 @@
 //! Holds the lines that were read and have no receipt yet: in memory, and in the spool while logd is away.
 //!
-//! The order is always: the batch in flight, then the spool, then memory. While the spool holds anything, the
-//! next batch is its oldest segment. A batch in flight from memory moves to the spool before any younger line.
+//! The order is always: the batch in flight, then the spool, then memory. While the spool is not empty, the
+//! next batch is its oldest segment. A batch in flight from memory moves to the spool before any younger
+//! line.
 
 use crate::flags::Flags;
 use crate::outbox::{Batch, Outbox};
@@ -11,7 +12,7 @@ use kit::exit::Fatal;
 use std::io;
 use std::rc::Rc;
 
-/// A spool has at least this many segments, so that dropping the oldest one never drops most of it.
+/// The least number of segments in a spool, so that dropping the oldest one never drops most of it.
 const SEGMENTS_MIN: usize = 4;
 
 /// The lines between the input and the receipt.
@@ -22,7 +23,7 @@ pub(crate) struct Backlog {
     in_flight: Option<(Rc<Batch>, Home)>,
     /// True if an attempt has failed or stalled since the last receipt.
     away: bool,
-    /// Messages about the spool that were logged since then: each is logged once.
+    /// True if the message about a full spool was logged since the last receipt. Each message is logged once.
     said_full: bool,
     said_error: bool,
     dropped_lines: u64,
@@ -73,7 +74,7 @@ impl Backlog {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        // With drop-oldest `settle` makes room, if need be by dropping lines.
+        // `settle` makes room with drop-oldest, if necessary by dropping lines.
         self.bytes_in_memory() < self.buffer_bytes_max || (self.away && self.drops_oldest())
     }
 
@@ -167,7 +168,7 @@ impl Backlog {
     }
 
     /// While logd is away, moves the lines from memory to the spool. When the spool cannot take them,
-    /// `drop-oldest` drops what exceeds the memory bound, so that the writer is not held up.
+    /// `drop-oldest` drops what exceeds the memory bound, so that the writer is not blocked.
     pub(crate) fn settle(&mut self) {
         if self.away && !self.settle_in_spool() && self.drops_oldest() {
             self.drop_from_memory();
@@ -196,8 +197,8 @@ impl Backlog {
         }
     }
 
-    /// Moves a batch in flight from memory to the spool first, since it is the oldest. The spool is empty then:
-    /// otherwise one of its segments would be in flight.
+    /// Moves a batch in flight from memory to the spool first, since it is the oldest. The spool is empty
+    /// then: otherwise one of its segments would be in flight.
     fn settle_in_flight(&mut self) -> bool {
         let Some((batch, Home::Memory)) = &self.in_flight else { return true };
         let batch = batch.clone();
@@ -220,7 +221,7 @@ impl Backlog {
         self.count_addition(batch, added)
     }
 
-    /// Counts an addition to the spool, and logs trouble once. Returns true if the batch was kept.
+    /// Counts an addition to the spool, and logs an error once. Returns true if the batch was kept.
     fn count_addition(&mut self, batch: &Batch, added: io::Result<Added>) -> bool {
         let Some(spool) = &mut self.spool else { return false };
         let dropped_lines = spool.take_dropped();
@@ -263,7 +264,7 @@ impl Backlog {
         }
     }
 
-    /// Puts what is left into the spool at the end, even above its bound. Returns how many lines are lost.
+    /// Moves what is left into the spool at the end, even above its bound. Returns the number of lost lines.
     pub(crate) fn close(mut self) -> u64 {
         self.put_back();
         let mut lost_lines = self.outbox.lines();
@@ -330,8 +331,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
-        /// In any order of events, each line is delivered once and in order, or dropped and counted where that is
-        /// allowed.
+        /// Checks that in any order of events, each line is delivered once and in order, or dropped and
+        /// counted where that is allowed.
         #[test]
         fn lines_are_delivered_once_and_in_order(
             steps in prop::collection::vec(step(), 1..120),

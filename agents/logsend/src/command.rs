@@ -1,4 +1,4 @@
-//! Runs a command on the caller's behalf: its output is the input, signals and its exit code are passed on,
+//! Runs a command on the caller's behalf. Its output is the input, signals and its exit code are passed on,
 //! and it never outlives this process.
 
 use crate::sink::Sink;
@@ -20,7 +20,7 @@ use std::task::Poll;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 
-/// Names the spool of this process, which has one user at a time.
+/// The variable that names the spool of this process, which has one user at a time.
 const SPOOL_VARIABLE: &str = "LOGSEND_SPOOL";
 
 /// A started command.
@@ -35,14 +35,14 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Starts `argv` with this process's stdin. Exit codes 126 (not executable) and 127 (not found) are those of
-    /// a shell.
+    /// Starts `argv` with this process's stdin. Exit codes 126 (not executable) and 127 (not found) are those
+    /// of a shell.
     pub(crate) fn start(argv: &[OsString], line_bytes_max: usize, tee: bool) -> Result<Command, Fatal> {
         let system = |e| Fatal::new(Exit::System, "cannot supervise a command").because(e);
         let Some((program, arguments)) = argv.split_first() else {
             return Err(Fatal::new(Exit::Usage, "no command"));
         };
-        // Caught before the start, so that no signal and no end is missed.
+        // Listen before the start, so that no signal and no end is missed.
         let child_ends = unix::signal(SignalKind::child()).map_err(system)?;
         let catch = |signal: Signal| Ok((unix::signal(SignalKind::from_raw(signal as i32))?, signal));
         let signals = FORWARDED.into_iter().map(catch).collect::<io::Result<_>>().map_err(system)?;
@@ -50,7 +50,7 @@ impl Command {
         let guard = Guard::start(1).map_err(system)?;
         let mut command = std::process::Command::new(program);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A logsend in the command would be refused.
+        // The spool would refuse a logsend in the command.
         command.env_remove(SPOOL_VARIABLE);
         let reach = reach();
         if reach == Reach::Group {
@@ -73,8 +73,9 @@ impl Command {
         Ok(Command { pid, reach, guard, streams, exit: None, child_ends, signals })
     }
 
-    /// Returns when the command has ended and its pipes are read to the end. Processes that it left behind may
-    /// write on, as in `COMMAND | …`. After a signal to stop, only the command itself is waited for.
+    /// Returns when the command has ended and its pipes are read to the end. Processes that it left running
+    /// may continue to write, as in `COMMAND | …`. After a signal to stop, only the command itself is waited
+    /// for.
     pub(crate) async fn feed(&mut self, sink: &impl Sink, stop: &Stop) {
         let Command { pid, reach, guard, streams: [out, err], exit, child_ends, signals } = self;
         let quit = CancellationToken::new();
@@ -129,8 +130,9 @@ fn reap(guard: &Guard, command: Pid) -> Option<Exit> {
     exit
 }
 
-/// A command in its own group is stopped with everything that it started. At a terminal it stays in the group
-/// of this process: from another one it could not read the terminal, and Ctrl-C would not reach it.
+/// Decides which processes are stopped. A command in its own group is stopped with everything that it
+/// started. At a terminal it stays in the group of this process: in another one it could not read the
+/// terminal, and Ctrl-C would not reach it.
 fn reach() -> Reach {
     if std::fs::File::open("/dev/tty").is_ok() { Reach::Process } else { Reach::Group }
 }
@@ -146,7 +148,7 @@ fn exit_of(status: WaitStatus) -> Option<Exit> {
 }
 
 fn forward(pid: Pid, reach: Reach, signal: Signal) {
-    // A Ctrl-C reaches the whole foreground group; sent again it would count as the second one.
+    // A Ctrl-C reaches the whole foreground group; sent again, it would count as the second one.
     if reach == Reach::Process && matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && is_in_foreground() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Sends batch after batch, one at a time, and retries for as long as it takes.
+//! Sends one batch at a time, and retries until it is delivered.
 
 use crate::backlog::Backlog;
 use crate::receipt::{NoReceipt, Target};
@@ -13,13 +13,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Minimum time between two small batches. The first line after a pause is sent at once. A steady trickle shares
-/// connections, since each leaves a port in TIME_WAIT for a minute, and a host has 28,000 of them.
+/// The minimum time between two small batches. The first line after a pause is sent at once. A steady trickle
+/// shares connections, since each leaves a port in TIME_WAIT for a minute, and a host has 28,000 of them.
 const PACE: Duration = Duration::from_millis(10);
-/// If a batch takes longer than this, logd cannot keep up, is stuck or out of reach.
+/// A batch that takes longer than this shows that logd cannot keep up, is stuck or out of reach.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// While draining, time is short, so attempts come sooner.
+/// The longest pause while draining: time is short, so attempts come sooner.
 const PAUSE_DRAINING_MAX: Duration = Duration::from_secs(1);
 
 /// Takes lines from the input and sends them to logd.
@@ -75,7 +75,7 @@ impl Delivery {
         self.lines_came.notify_one();
     }
 
-    /// Logs what was done. Fails if lines are left that are not in the spool.
+    /// Logs the totals. Fails if lines are left that are not in the spool.
     pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
         let undelivered = self.backlog.into_inner().close();
         if undelivered == 0 {
@@ -84,12 +84,12 @@ impl Delivery {
         let Server { host, port, .. } = &self.target.server;
         let error = self.last_error.into_inner();
         let message = format!("{} undelivered to {host}:{port}: {error}", counted(undelivered));
-        // A command's own failure is the more important news, and its code is promised to be passed on.
+        // A command's own failure is the more important one, and its code is promised to be passed on.
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
         Err(Fatal::new(code, message))
     }
 
-    /// Returns when the input has ended and everything is delivered, or as safe in the spool.
+    /// Returns when the input has ended and everything is delivered, or is safe in the spool.
     pub(crate) async fn run(&self) {
         let mut backoff = Backoff::up_to(PAUSE_MAX);
         let mut outage = None;
@@ -134,8 +134,8 @@ impl Delivery {
         }
     }
 
-    /// Tries once to deliver the oldest batch. If that takes long, logd is stuck or out of reach: new lines go to
-    /// the spool meanwhile.
+    /// Tries once to deliver the oldest batch. If that takes long, logd is stuck or out of reach: new lines
+    /// go to the spool meanwhile.
     async fn attempt(&self) -> Result<(), NoReceipt> {
         let exchange = self.connect_and_send();
         tokio::pin!(exchange);
@@ -155,7 +155,7 @@ impl Delivery {
         result
     }
 
-    /// Chooses the batch only after the connection is made: it grows until then.
+    /// Connects, then chooses the batch, which grows until the connection is made.
     async fn connect_and_send(&self) -> Result<(), NoReceipt> {
         let connection = self.target.connect().await?;
         let batch = self.backlog.borrow_mut().take().map_err(NoReceipt::Spool)?;
@@ -171,7 +171,7 @@ impl Delivery {
         if drain.is_cancelled() {
             sleep(jittered(ceiling.min(PAUSE_DRAINING_MAX))).await;
         } else {
-            // A signal to stop ends the pause: time is short from now on.
+            // A signal to stop ends the pause, since time is short from now on.
             drain.run_until_cancelled(sleep(jittered(ceiling))).await;
         }
     }

@@ -1,10 +1,10 @@
-//! Makes greetings: lines of a known size and rate, to try a daemon out.
+//! Makes greetings: lines of a known size and rate, to test a daemon.
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 
-/// Formats `Sat Nov 21 08:44:24 UTC 2026 - Greetings from client-x7`, with the date as date(1) prints it in the C
-/// locale.
+/// Formats `Sat Nov 21 08:44:24 UTC 2026 - Greetings from client-x7`, with the date as date(1) prints it in
+/// the C locale.
 pub(crate) fn greeting(now: &Zoned, name: &str) -> String {
     format!("{} - Greetings from {name}\n", now.strftime("%a %b %e %H:%M:%S %Z %Y"))
 }

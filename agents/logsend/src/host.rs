@@ -1,4 +1,4 @@
-//! logd's host: a name or an address, and nothing else.
+//! The host of logd: a name or an address, without a port.
 
 use kit::exit::{Exit, Fatal};
 use std::net::{IpAddr, Ipv6Addr};
@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
     }
 }
 
-/// Returns the address of this node's logd, for when there is no `--host`.
+/// Returns the address of this node's logd, the default of `--host`.
 pub(crate) fn of_this_node() -> Result<String, Fatal> {
     from(|name| std::env::var(name).ok())
 }
@@ -42,7 +42,7 @@ fn from(variable: impl Fn(&str) -> Option<String>) -> Result<String, Fatal> {
     parse(&value).map_err(|why| Fatal::new(Exit::Config, format!("${name} is {value:?}: {why}")))
 }
 
-/// Splits a port off: `host:6666`, `[fd00::7]:6666`. The colons of a bare IPv6 address are its own.
+/// Splits off a port: `host:6666`, `[fd00::7]:6666`. The colons of a bare IPv6 address are no separator.
 fn split(text: &str) -> (&str, Option<&str>) {
     if let Some((host, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         return (host, rest.strip_prefix(':'));
@@ -55,7 +55,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
 
 fn is_host(text: &str) -> bool {
     let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    // A scope such as %eth0 is resolved by the system.
+    // The system resolves a scope such as %eth0.
     let without_scope = text.split_once('%').map_or(text, |(address, _scope)| address);
     text.parse::<IpAddr>().is_ok()
         || without_scope.parse::<Ipv6Addr>().is_ok()

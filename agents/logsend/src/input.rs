@@ -35,7 +35,8 @@ impl Input {
         stream.map(Input::Stdin).map_err(|e| Fatal::new(Exit::System, "cannot read stdin").because(e))
     }
 
-    /// Feeds `sink` until the input ends or a stop is asked for. A command gets the signal and ends by itself.
+    /// Feeds `sink` until the input ends or a stop is requested. A command gets the signal and ends by
+    /// itself.
     pub(crate) async fn feed(&mut self, sink: &impl Sink, stop: &Stop) {
         match self {
             Input::Stdin(stream) => stream.pump(sink, &stop.drain).await,
@@ -44,7 +45,7 @@ impl Input {
         }
     }
 
-    /// Ends the input where it is. Bytes that were read reach the sink; a command that still runs is killed.
+    /// Ends the input immediately. Bytes that were read reach the sink; a command that still runs is killed.
     /// Returns the command's exit code.
     pub(crate) fn close(&mut self, sink: &impl Sink) -> Exit {
         match self {
@@ -58,7 +59,7 @@ impl Input {
 
 async fn greet(every: Duration, name: &str, sink: &impl Sink, quit: &CancellationToken) {
     let mut clock = tokio::time::interval(every);
-    // After a time without room there is one greeting, not all that were missed.
+    // After a time without room, send one greeting, not all that were missed.
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let next = async |clock: &mut tokio::time::Interval| {
         clock.tick().await;

@@ -1,5 +1,5 @@
-//! logsend, the client of logd: reads lines from stdin, a command or a clock, and sends them in batches, each
-//! of which counts as delivered only with a receipt.
+//! logsend, the client of logd: reads lines from stdin, a command or a clock, and sends them in batches. Each
+//! batch counts as delivered only with a receipt.
 
 mod answer;
 mod append;

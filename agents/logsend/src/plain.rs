@@ -1,11 +1,11 @@
-//! Keeps plain lines plain: logd detects its framings, and a request for a receipt, from a connection's first
+//! Keeps plain lines plain. logd detects its framings, and a request for a receipt, from a connection's first
 //! bytes.
 
 use crate::answer::REQUEST;
 use memchr::memchr;
 
-/// Sent in front of a batch that would otherwise be taken for something else. An empty line is the smallest
-/// thing that settles it, and the first line itself stays whole.
+/// Sent before a batch that logd would otherwise mistake for something else. An empty line is the smallest
+/// input that settles it, and the first line itself stays whole.
 pub(crate) const GUARD: &[u8] = b"\n";
 
 /// True if logd would not read the batch as plain lines.
@@ -13,12 +13,12 @@ pub(crate) fn needs_guard(batch: &[u8]) -> bool {
     looks_like_a_frame(batch) || looks_like_messages(batch) || batch.starts_with(REQUEST)
 }
 
-/// RFC 6587 octet counting starts with `<digits> <PRI>`, as in `12 <34>`.
+/// True for RFC 6587 octet counting, which starts with `<digits> <PRI>`, as in `12 <34>`.
 fn looks_like_a_frame(batch: &[u8]) -> bool {
     after_digits(batch).and_then(|rest| rest.strip_prefix(b" ")).is_some_and(starts_with_priority)
 }
 
-/// Messages that end with NUL start with `<PRI>`.
+/// True for messages that end with NUL, which start with `<PRI>`.
 fn looks_like_messages(batch: &[u8]) -> bool {
     starts_with_priority(batch) && memchr(0, batch).is_some()
 }

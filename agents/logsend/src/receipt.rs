@@ -1,9 +1,9 @@
-//! One batch over one connection, until its receipt: logd confirms the number of bytes and closes its side
-//! in order, and does so only when it has all of the batch in its file.
+//! Sends one batch over one connection and waits for its receipt. logd confirms the number of bytes and
+//! closes its side in order, and does so only when the whole batch is in its file.
 //!
 //! Any other outcome (a reset, an error, a timeout, another answer, an early end) means *unknown*: the batch
-//! is sent again. logd keeps what it got of a broken attempt, and closes a line that was cut with a newline.
-//! So a broken attempt can repeat lines and leave one fragment of a line. It never loses any.
+//! is sent again. logd keeps the part that it received in a broken attempt, and ends a line that was cut with
+//! a newline. So a broken attempt can repeat lines and leave one fragment of a line. It never loses any.
 
 use crate::answer::{Answer, NotReceipt, REQUEST, Receipt};
 use crate::plain;
@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Holds the longest answer and what a stranger says first.
+/// The size of a read: holds the longest answer, and the first words of a stranger.
 const READ_BYTES: usize = 512;
 
-/// Address of logd, its way to confirm a batch, and the time that it may take.
+/// The address of logd, its way to confirm a batch, and the timeouts.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) server: Server,
@@ -29,7 +29,7 @@ pub(crate) struct Target {
     pub(crate) receipt_timeout: Duration,
 }
 
-/// Why it is not known whether the batch is in logd's file.
+/// The reason why it is unknown if the batch is in logd's file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoReceipt {
     #[error(transparent)]
@@ -56,7 +56,7 @@ pub(crate) struct Connection {
 
 impl Target {
     pub(crate) async fn connect(&self) -> Result<Connection, NoReceipt> {
-        // Until the whole batch is on its way, the death of this process must not look like an orderly end.
+        // Until the whole batch is sent, the death of this process must not look like an orderly end.
         let (channel, socket) = self.server.connect(self.connect_timeout, reset_on_close).await?;
         let Target { receipt, receipt_timeout, .. } = *self;
         Ok(Connection { channel, socket, receipt, receipt_timeout })
@@ -83,7 +83,8 @@ impl Connection {
             Err(_) => Err(NoReceipt::Timeout(receipt_timeout)),
         };
         if result.is_err() {
-            // Bytes of a failed attempt that still wait in the kernel need not arrive: they are sent again.
+            // Bytes of a failed attempt that still wait in the kernel need not arrive, since they are sent
+            // again.
             let _ = reset_on_close(&socket);
         }
         result
@@ -104,10 +105,10 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     {
         let mut bytes = Buf::chain(request, guard).chain(batch);
         let mut write = pin!(async {
-            // One vectored write where the socket has room.
+            // One vectored write if the socket has room.
             writer.write_all_buf(&mut bytes).await?;
             writer.shutdown().await?;
-            // All of it is in the kernel's hands now: let it arrive even if this process dies.
+            // The kernel has the whole batch now: let it arrive even if this process dies.
             close_in_order(socket)
         });
         let mut read = pin!(read_answer(&mut reader, &mut answer));
@@ -115,7 +116,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         loop {
             tokio::select! {
                 biased;
-                // After a failed write the peer's last words are read: they say why better than the error.
+                // After a failed write, read the peer's last words: they explain the failure better than the
+                // error.
                 result = &mut write, if written.is_none() => written = Some(result),
                 end = &mut read => {
                     end?;

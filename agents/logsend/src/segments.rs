@@ -30,7 +30,7 @@ pub(crate) struct Place {
 }
 
 impl Segments {
-    /// `found` are the segments of an earlier run. None of them grows any more.
+    /// Starts with `found`, the segments of an earlier run. None of them grows any more.
     pub(crate) fn new(mut found: Vec<Segment>, segment_bytes_max: u64, bytes_max: u64) -> Segments {
         found.sort_by_key(|segment| segment.number);
         let bytes = found.iter().map(|segment| segment.bytes).sum();
@@ -50,8 +50,8 @@ impl Segments {
         self.bytes.saturating_add(bytes) <= self.bytes_max
     }
 
-    /// Chooses the segment for this many bytes. With `dropping`, the oldest segments are removed until they fit,
-    /// but never the one that is being sent.
+    /// Chooses the segment for this many bytes. With `dropping`, the oldest segments are removed until they
+    /// fit, but never the one that is being sent.
     pub(crate) fn place(&mut self, bytes: u64, in_flight: Option<u64>, dropping: bool) -> Place {
         let mut dropped = Vec::new();
         while dropping && !self.fits(bytes) {
@@ -91,7 +91,7 @@ impl Segments {
         self.last_is_open && self.list.back().is_some_and(|last| last.number == number)
     }
 
-    /// Ends the growth of the last segment before it is sent.
+    /// Seals the last segment before it is sent, so that it does not grow any more.
     pub(crate) fn seal_last(&mut self) -> Option<u64> {
         self.last_is_open = false;
         self.list.back().map(|last| last.number)

@@ -5,7 +5,7 @@ pub(crate) trait Sink {
     /// Returns when more may be read. Until then the writer waits.
     async fn room(&self);
 
-    /// Takes a line. Called only after `room`, for at most one chunk of lines at a time.
+    /// Takes a line. Must be called only after `room`, for at most one chunk of lines at a time.
     fn line(&self, line: &[u8]);
 
     /// Ends a chunk of lines: no more come at this moment.

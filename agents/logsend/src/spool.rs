@@ -1,8 +1,9 @@
-//! The spool directory: segment files of whole lines that outlive this process. One process uses it at a time.
+//! The spool directory: segment files of whole lines that outlive this process. One process uses it at a
+//! time.
 //!
-//! Each addition is one write, and a segment is removed only after its receipt. So SIGKILL at any moment loses
-//! nothing that was spooled. At worst it cuts the last write, and the next start closes that line with a
-//! newline. Segments are synced to the disk when they are complete and at the end of the process.
+//! Each addition is one write, and a segment is removed only after its receipt. So SIGKILL at any moment
+//! loses no spooled line. At worst it cuts the last write, and the next start ends that line with a newline.
+//! Segments are synced to the disk when they are complete and at the end of the process.
 
 use crate::flags::WhenFull;
 use crate::outbox::Batch;
@@ -16,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".lines";
-/// No spool reaches this number; a file with a larger one belongs to another program.
+/// The largest number of a segment. No spool reaches it; a file with a larger one belongs to another program.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ enum Target {
 }
 
 impl Spool {
-    /// Opens or creates the directory and counts what an earlier run left there.
+    /// Opens or creates the directory and counts the lines that an earlier run left there.
     pub(crate) fn open(
         directory: &Path,
         segment_bytes_max: u64,
@@ -80,7 +81,7 @@ impl Spool {
         self.segments.lines()
     }
 
-    /// True if new lines are worth more than old ones.
+    /// True if the oldest lines are dropped when the spool is full.
     pub(crate) fn drops_oldest(&self) -> bool {
         self.when_full == WhenFull::DropOldest
     }
@@ -98,12 +99,12 @@ impl Spool {
         self.write(batch, in_flight, dropping)
     }
 
-    /// Appends a batch even above the bound: at the end of the process there is no other place.
+    /// Appends a batch even above the bound, since at the end of the process there is no other place for it.
     pub(crate) fn add_at_the_end(&mut self, batch: &Batch) -> io::Result<Added> {
         self.write(batch, None, self.drops_oldest())
     }
 
-    /// Appends a batch. On a full disk, `dropping` gives the oldest segments up to make room.
+    /// Appends a batch. On a full disk, `dropping` removes the oldest segments to make room.
     fn write(&mut self, batch: &Batch, in_flight: Option<u64>, dropping: bool) -> io::Result<Added> {
         loop {
             match self.write_once(batch, in_flight, dropping) {
@@ -165,7 +166,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Reads the oldest segment as one batch. It grows no more. An error comes with the segment's number.
+    /// Reads the oldest segment as one batch, which does not grow any more. An error comes with the segment's
+    /// number.
     pub(crate) fn head(&mut self) -> Result<Option<(u64, Batch)>, (u64, io::Error)> {
         let Some(Segment { number, lines, .. }) = self.segments.head() else { return Ok(None) };
         if self.segments.is_open(number) {
@@ -193,7 +195,7 @@ impl Spool {
         self.dropped_lines += self.segments.remove(number).map_or(0, |segment| segment.lines);
     }
 
-    /// Returns how many lines were dropped since the last call.
+    /// Returns the number of lines that were dropped since the last call.
     pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped_lines)
     }
@@ -241,7 +243,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Counts the lines of every segment and closes a line that was cut. Other files are left alone.
+/// Counts the lines of every segment, and ends a line that was cut. Other files are left alone.
 fn count_all(directory: &Path) -> io::Result<Vec<Segment>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {

@@ -12,9 +12,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A pipe's capacity: one read takes all there is.
+/// A pipe's capacity, so that one read takes everything in it.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// If reading must stop in the middle of a line, its rest may take this long.
+/// The time for the rest of a line, if reading must stop in the middle of it.
 const REST_OF_LINE: Duration = Duration::from_secs(1);
 
 /// One stream of lines.
@@ -40,7 +40,8 @@ impl Stream {
         echo: Option<Box<dyn Write>>,
     ) -> io::Result<Stream> {
         #[allow(unsafe_code, reason = "tokio has no safe way to wait for a file that stays in blocking mode")]
-        // SAFETY: a `File` owns its descriptor, always gives the same one and keeps it open as long as it lives.
+        // SAFETY: a `File` owns its descriptor, always gives the same one and keeps it open as long as it
+        // lives.
         let input = match unsafe { AsyncFd::register_with_interest(File::from(fd), Interest::READABLE) } {
             Ok(fd) => Input::Waits(fd),
             Err(refused) => match refused.into_parts() {
@@ -51,8 +52,8 @@ impl Stream {
         Ok(Stream { input, splitter: Splitter::new(line_bytes_max), chunk: vec![0; CHUNK_BYTES], echo })
     }
 
-    /// Reads lines into `sink` while it has room, until the stream ends or `quit` is cancelled.
-    /// Cancel-safe: bytes that were read are in the sink or in the splitter, see `close`.
+    /// Reads lines into `sink` while it has room, until the stream ends or `quit` is cancelled. Cancel-safe:
+    /// bytes that were read are in the sink or in the splitter, see `close`.
     pub(crate) async fn pump(&mut self, sink: &impl Sink, quit: &CancellationToken) {
         loop {
             let read = async {
@@ -73,14 +74,14 @@ impl Stream {
                     return self.close(sink);
                 }
             }
-            // A regular file is always readable: give the delivery a chance to run.
+            // A regular file is always readable, so let the delivery run.
             tokio::task::yield_now().await;
         }
         self.end_line_here(sink).await;
         self.close(sink);
     }
 
-    /// Takes what has arrived and does not wait for more, after the writer has ended.
+    /// Takes what has arrived after the writer has ended, and does not wait for more.
     pub(crate) fn take_the_rest(&mut self, sink: &impl Sink) {
         const READS_MAX: u32 = 64; // another process might write for ever
         for _ in 0..READS_MAX {
@@ -91,7 +92,7 @@ impl Stream {
         self.close(sink);
     }
 
-    /// Ends the stream: a line without its newline becomes a whole one.
+    /// Ends the stream: a line without a newline becomes a whole one.
     pub(crate) fn close(&mut self, sink: &impl Sink) {
         self.splitter.finish(|line| sink.line(line));
         sink.lines_came();
@@ -142,8 +143,8 @@ impl Input {
         }
     }
 
-    /// Checked before each read, since the descriptor stays in blocking mode: O_NONBLOCK would be set for every
-    /// process that shares it, such as the user's shell.
+    /// True if a read would not block. Checked before each read, since the descriptor stays in blocking mode:
+    /// O_NONBLOCK would be set for every process that shares it, such as the user's shell.
     fn is_readable(&self) -> bool {
         let mut fds = [PollFd::new(self.file().as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)

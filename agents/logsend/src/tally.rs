@@ -1,4 +1,4 @@
-//! Counts what one run did, for its last log line.
+//! Counts the work of one run, for its last log line.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ pub(crate) struct Tally {
     pub(crate) batches: Count,
     /// Attempts without a receipt.
     pub(crate) retries: Count,
-    /// Lines that were put into the spool, and lines that were dropped.
+    /// Lines that were moved to the spool, and lines that were dropped.
     pub(crate) spooled: Count,
     pub(crate) dropped: Count,
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 pub struct Agent {
     pub name: &'static str,
     pub about: &'static str,
-    /// The agent's own program, given its own command line.
+    /// Runs the agent's own program with its own command line.
     pub cli: fn(Vec<OsString>) -> Result<Exit, Fatal>,
-    /// Its flags, for the pages that are made of them.
+    /// The agent's flags, from which help, man pages and completions are made.
     pub command: fn() -> clap::Command,
 }
 
@@ -53,13 +53,13 @@ pub const CREW: [Agent; 6] = [
     },
 ];
 
-/// The agent that `name`, or the file name of the path `name`, stands for.
+/// Finds the agent that `name`, or the file name of the path `name`, stands for.
 pub fn find(name: &OsStr) -> Option<&'static Agent> {
     let name = Path::new(name).file_name()?;
     CREW.iter().find(|agent| name == agent.name)
 }
 
-/// The program that errors begin with: the agent, called by a link or as a subcommand, else the crew.
+/// The program name that errors begin with: the agent, called by a link or as a subcommand, else the crew.
 pub fn called(argv: &[OsString]) -> &'static str {
     argv.iter().take(2).find_map(|name| find(name)).map_or("nodecrew", |agent| agent.name)
 }

@@ -1,4 +1,4 @@
-//! A command that does not exist: what was probably meant, else what there is.
+//! Reports a command that does not exist: suggests the one that was probably meant, else lists all commands.
 
 use crate::agents::{self, CREW};
 use kit::exit::{Exit, Fatal};
@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 /// The crew's commands that are not agents.
 const COMMANDS: [&str; 3] = ["up", "completion", "help"];
 
-/// The error for this command.
+/// Returns the error for an unknown command.
 pub fn command(name: &OsStr) -> Fatal {
     let name = name.to_string_lossy();
     let known = COMMANDS.into_iter().chain(CREW.iter().map(|agent| agent.name));

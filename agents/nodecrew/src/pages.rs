@@ -1,4 +1,4 @@
-//! Man pages and shell completions, made of the flags themselves, so that they cannot be out of date.
+//! Man pages and shell completions, made from the flags themselves, so that they cannot be out of date.
 
 use crate::Crew;
 use crate::agents::CREW;
@@ -27,7 +27,7 @@ fn crew() -> Command {
     kit::settings::command::<Crew>("NODECREW")
 }
 
-/// The crew's program with its agents as the commands that they are.
+/// Returns the crew's program with each agent as a subcommand.
 pub fn whole_crew() -> Command {
     CREW.iter().fold(crew(), |crew, agent| {
         crew.subcommand((agent.command)().name(agent.name).disable_version_flag(true))
@@ -37,7 +37,7 @@ pub fn whole_crew() -> Command {
 fn write_below(to: &Path) -> io::Result<()> {
     let man = to.join("man1");
     std::fs::create_dir_all(&man)?;
-    // An agent's page is its own; the crew's page does not repeat them.
+    // Each agent has its own page, so the crew's page does not repeat them.
     clap_mangen::generate_to(page(crew()), &man)?;
     complete(&whole_crew(), to)?;
     for agent in &CREW {
@@ -47,7 +47,7 @@ fn write_below(to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Without `help`, which would become a page that says nothing.
+/// Removes `help`, which would become an empty page.
 fn page(command: Command) -> Command {
     command.disable_help_subcommand(true)
 }

@@ -1,11 +1,11 @@
-//! The ports of `nodecrew up`: the well-known ones, others by flags, or the next free ones.
+//! The ports of `nodecrew up`: the well-known ones, others chosen by flags, or the next free ones.
 
 use kit::browser_ports::is_blocked;
 use kit::exit::{Exit, Fatal};
 use kit::listen;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How many ports after a taken one are tried with `--any-port`.
+/// The number of ports after a taken one that are tried with `--any-port`.
 const TRIED_MAX: u16 = 100;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -39,7 +39,7 @@ fn port() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..)
 }
 
-/// What the crew listens on.
+/// The addresses that the crew listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoints {
     pub lines: SocketAddr,
@@ -50,7 +50,8 @@ pub struct Endpoints {
 }
 
 impl Ports {
-    /// Settles on a port for each endpoint, before anything is started. The error names the flag that chooses another.
+    /// Settles on a port for each endpoint, before anything is started. The error names the flag that chooses
+    /// another.
     pub fn endpoints(&self, address: IpAddr) -> Result<Endpoints, Fatal> {
         let mut chosen = Vec::new();
         let mut choose = |flag, port, shows_a_page| -> Result<SocketAddr, Fatal> {
@@ -89,7 +90,7 @@ impl Ports {
     }
 }
 
-/// Binds the address and gives it back.
+/// Checks that the address can be bound, and releases it.
 fn try_out(address: SocketAddr, taken: &[SocketAddr]) -> Result<(), Fatal> {
     if taken.contains(&address) {
         return Err(Fatal::new(Exit::Usage, format!("{address} is chosen twice")));
@@ -98,7 +99,7 @@ fn try_out(address: SocketAddr, taken: &[SocketAddr]) -> Result<(), Fatal> {
 }
 
 impl Endpoints {
-    /// The same endpoints as somebody on this host opens them: `[::]` is no address to go to.
+    /// Returns the addresses as they are opened on this host, since nobody can connect to `[::]`.
     pub fn to_open(self) -> Endpoints {
         Endpoints {
             lines: to_open(self.lines),
@@ -111,7 +112,7 @@ impl Endpoints {
 }
 
 fn to_open(mut address: SocketAddr) -> SocketAddr {
-    // A socket on all IPv6 addresses takes IPv4, too.
+    // A socket on all IPv6 addresses also accepts IPv4.
     if address.ip() == Ipv4Addr::UNSPECIFIED || address.ip() == Ipv6Addr::UNSPECIFIED {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }

@@ -1,4 +1,4 @@
-//! `nodecrew up`: runs every agent on this host. Each one uses the others.
+//! `nodecrew up`: runs every daemon on this host. logcd archives the lines of logd.
 
 use crate::ports::{Endpoints, Ports};
 use kit::daemon::{Context, allow_many_descriptors, host, runtime};
@@ -59,13 +59,13 @@ impl Options {
         self.data.join("logs")
     }
 
-    /// An agent's command line out of words.
+    /// Builds an agent's command line from words.
     fn argv(&self, words: &[(&str, OsString)]) -> Vec<OsString> {
         let flags = words.iter().flat_map(|(flag, value)| [OsString::from(flag), value.clone()]);
         std::iter::once("nodecrew".into()).chain(flags).collect()
     }
 
-    /// The same for an agent whose page is for this host alone, unless there is a token.
+    /// Builds the command line of an agent whose page is open to this host only, unless there is a token.
     fn argv_with_page(&self, words: &[(&str, OsString)]) -> Vec<OsString> {
         let mut argv = self.argv(words);
         if let Some(file) = &self.page.page_token {
@@ -84,7 +84,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let file = options.logs().join("node.log");
     let lines = endpoints.lines.to_string().into();
     let mut argv = options.argv_with_page(&[("--listen", lines), ("--file", file.clone().into())]);
-    // Somebody who tries it wants to see the lines, and they are their own.
+    // People who try the crew want to see the lines, and the lines are their own.
     argv.push("--show-lines".into());
     let settings = kit::settings::load("LOGD", argv)?;
     let context = Context::new("logd", stop.clone());
@@ -93,7 +93,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     crew.spawn(host("logd", admin, context, |context| logd::control::run(settings, context)));
 
     let interval = OsString::from(format!("{}ms", options.interval.as_millis()));
-    // Publish at each look: somebody is waiting to see the archive.
+    // Publish at each look, since somebody is waiting to see the archive.
     let words =
         [("--dir", options.logs().into()), ("--interval", interval), ("--publish-within", "0s".into())];
     let settings = kit::settings::load("LOGCD", options.argv_with_page(&words))?;
@@ -108,7 +108,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let settings = kit::settings::load("QUEUED", options.argv(&words))?;
     let context = Context::new("queued", stop.clone());
     doors.push(context.readiness.clone());
-    // Probes and metrics are on its HTTP door.
+    // queued serves probes and metrics on its HTTP door.
     crew.spawn(host("queued", Door(None), context, |context| queued::control::run(settings, context)));
 
     let mut outcome = Ok(());
@@ -138,7 +138,7 @@ async fn all_ready(doors: &[Readiness]) {
     }
 }
 
-/// The address of a page that is for this host alone, unless there is a token.
+/// The address of a page that is open to this host only, unless there is a token.
 fn page_of(admin: SocketAddr) -> String {
     if admin.ip().is_loopback() { format!("http://{admin}/") } else { format!("http://{admin}/?token=TOKEN") }
 }
@@ -184,6 +184,6 @@ fn greet(options: &Options, endpoints: Endpoints) {
     }
     text.push_str("Ctrl-C stops the crew; the data stays.\n");
     let mut stdout = std::io::stdout().lock();
-    // Nobody need be watching.
+    // Ignore errors: there may be no reader.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

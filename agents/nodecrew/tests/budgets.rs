@@ -1,4 +1,4 @@
-//! What the agents cost while nobody wants anything of them, and what it takes to start one.
+//! The idle cost of the agents, and their start-up time.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use trial::Process;
 
 const MIB: u64 = 1 << 20;
-/// How long an idle agent is watched. What it does then is counted, not timed.
+/// The time for which an idle agent is watched. Its wake-ups in that time are counted, not timed.
 const WATCHED: Duration = Duration::from_secs(4);
 
 struct Agent {
@@ -24,7 +24,7 @@ fn command(name: &str, directory: &Path) -> Command {
 }
 
 impl Agent {
-    /// Returns when it is ready.
+    /// Starts the agent and returns when it is ready.
     fn start(name: &'static str) -> Agent {
         let directory = tempfile::tempdir().unwrap();
         let flags: &[&str] = match name {
@@ -38,7 +38,7 @@ impl Agent {
         Agent { name, process, _directory: directory }
     }
 
-    /// How often any of its threads went to sleep by itself, which it does once for each time it was woken.
+    /// Counts the times that any of its threads went to sleep by itself, once after each wake-up.
     fn wakes(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
         let tasks = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
@@ -49,7 +49,7 @@ impl Agent {
 #[test]
 fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
     let agents = ["logd", "logcd", "queued"].map(Agent::start);
-    // What the start left to be done is done: from one look to the next nobody was woken.
+    // The first watch lets the work of the start finish; wake-ups are counted in the second.
     let (_never, pause) = mpsc::channel::<()>();
     let watch = |time| {
         let before = agents.each_ref().map(Agent::wakes);
@@ -75,7 +75,7 @@ fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
 #[test]
 fn an_agent_starts_about_as_fast_as_a_program_that_does_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    // The quickest of many: what other processes take away makes some of them slow, never all.
+    // Take the quickest of many: other processes slow some of them down, never all.
     let quickest = |make: &dyn Fn() -> Command| {
         let run = || {
             let mut command = make();

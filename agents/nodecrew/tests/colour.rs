@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 const COLOUR: &str = "\u{1b}[";
 
-/// A program that logs a warning and ends: there is no logd on port 1.
+/// Runs a program that logs a warning and ends: no logd listens on port 1.
 fn logsend(variables: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nodecrew"));
     command.args(["logsend", "--host", "127.0.0.1", "--port", "1", "--give-up", "0s"]).args(arguments);
@@ -29,7 +29,7 @@ fn on_a_terminal(variables: &[(&str, &str)]) -> String {
     let mut child = logsend(variables, &[]).stderr(terminal.slave).spawn().unwrap();
     child.wait().unwrap();
     let mut said = Vec::new();
-    // Ends with an error, not an end, when the last process with the terminal is gone.
+    // The read ends with an error instead of end-of-file when the last process with the terminal is gone.
     let _ = File::from(terminal.master).read_to_end(&mut said);
     String::from_utf8(said).unwrap()
 }

@@ -4,11 +4,11 @@
 use kit::browser_ports::is_blocked;
 use std::process::Command;
 
-/// Doors that no browser goes to: lines of logs, items as bare bytes.
+/// Doors that are never opened in a browser: lines of logs, items as bare bytes.
 const WITHOUT_PAGES: [&str; 4] =
     ["logd --listen", "logsend --port", "queued --line", "nodecrew up --lines-port"];
 
-/// The ports that a command's flags default to.
+/// The default ports of a command's flags.
 fn default_ports(command: &clap::Command) -> Vec<(String, u16)> {
     let mut ports = Vec::new();
     for argument in command.get_arguments() {
@@ -27,7 +27,8 @@ fn default_ports(command: &clap::Command) -> Vec<(String, u16)> {
     ports
 }
 
-/// The same for `nodecrew up`, out of its help: `--http-port <PORT>` and on the lines after it `[default: 8080]`.
+/// The default ports of `nodecrew up`, from its help: `--http-port <PORT>`, then `[default: 8080]` on a later
+/// line.
 fn default_ports_of_up() -> Vec<(String, u16)> {
     let help = Command::new(env!("CARGO_BIN_EXE_nodecrew")).args(["up", "--help"]).output().unwrap().stdout;
     let help = String::from_utf8(help).unwrap();

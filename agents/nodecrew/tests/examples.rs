@@ -1,4 +1,4 @@
-//! Each `--help` ends with examples, and each example is a command line that its program takes.
+//! Each `--help` ends with examples, and each example is a command line that its program accepts.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use kit::help::EXAMPLES;
@@ -33,7 +33,7 @@ fn examples(help: &str) -> Vec<&str> {
     section.map_while(|line| line.strip_prefix("  ")).collect()
 }
 
-/// Records how each program of the crew is called, in place of doing what it does.
+/// Replaces each program of the crew by one that only records how it was called.
 struct Recorder(tempfile::TempDir);
 
 impl Recorder {
@@ -55,7 +55,7 @@ impl Recorder {
         self.0.path().join(name)
     }
 
-    /// The calls that a line makes. Programs that are not the crew's are not there; that they fail is no matter.
+    /// The calls that a line makes. Programs outside the crew are missing, and their failure does not matter.
     fn calls(&self, line: &str) -> Vec<Vec<OsString>> {
         let mut bash = Command::new("/bin/bash");
         bash.args(["-c", &format!("{line}\nwait")]).current_dir(self.0.path()).env_clear();
@@ -72,7 +72,7 @@ fn take(file: &Path) -> Vec<OsString> {
     bytes.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect()
 }
 
-/// Why this call is not taken.
+/// Returns the reason why this call is rejected.
 fn refusal(call: &[OsString]) -> Option<String> {
     let name = call[0].to_str().unwrap();
     if let Some((_, command)) = AGENTS.iter().find(|(agent, _)| *agent == name) {
@@ -112,7 +112,7 @@ fn every_help_has_examples_and_each_of_them_is_taken() {
     }
 }
 
-/// The command's words, and those of all commands below it.
+/// Collects the command's words, and those of all its subcommands.
 fn gather<'a>(command: &'a clap::Command, above: &[&'a str], pages: &mut Vec<Vec<&'a str>>) {
     let words = [above, &[command.get_name()]].concat();
     for subcommand in command.get_subcommands().filter(|below| below.get_name() != "help") {

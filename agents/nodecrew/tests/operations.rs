@@ -1,5 +1,5 @@
-//! OPERATIONS.md: each procedure is run by a test or says that it is not, and each command line of an
-//! agent is one that the agent takes.
+//! OPERATIONS.md: each procedure is run by a test or says that it is not. Each command line of an agent is
+//! one that the agent accepts.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use clap::Command;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use trial::commands_under;
 
 const OPERATIONS: &str = include_str!("../../../OPERATIONS.md");
-/// The tests that run the procedures, and what the headings of those end with.
+/// The tests that run the procedures, and the ending of the headings of those procedures.
 const RUNNERS: [(&str, &str); 2] = [
     ("on a host", include_str!("../../../tests/containers/package/operations.rs")),
     ("in a cluster", include_str!("../../../tests/cluster/it/operations.rs")),
@@ -21,7 +21,7 @@ fn procedures() -> Vec<(&'static str, &'static str)> {
     sections.map(|section| section.split_once('\n').unwrap()).collect()
 }
 
-/// The text as if it were one line.
+/// The text as one line.
 fn words_of(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -54,7 +54,7 @@ fn each_agent_takes_its_commands_as_written() {
     });
     let mut seen = 0;
     for text in spans.chain(lines) {
-        // What a shell and other programs see of it is cut off.
+        // Keep only the part that the agent reads: words for a shell or another program are cut off.
         let words = text.split(" -- ").last().unwrap().split([' ', '\n']).filter(|word| !word.is_empty());
         let words: Vec<&str> = words
             .skip_while(|word| *word == "sudo")
@@ -65,7 +65,7 @@ fn each_agent_takes_its_commands_as_written() {
             continue;
         }
         seen += 1;
-        // A mere mention, such as `queuectl run`, lacks what it needs.
+        // A mere mention, such as `queuectl run`, lacks required arguments.
         let refused = agent.clone().try_get_matches_from(&words).err();
         let refused = refused.filter(|error| error.kind() != ErrorKind::MissingRequiredArgument);
         assert!(refused.is_none(), "{text}: {}", refused.unwrap());

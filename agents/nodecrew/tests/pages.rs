@@ -1,5 +1,6 @@
-//! What every program says of itself: `--help` and `--version` word for word, man pages and completions made of
-//! the same flags. Where a change of the help is meant: `INSTA_UPDATE=always cargo test -p nodecrew --test pages`.
+//! Each program's texts about itself: `--help` and `--version` word for word, man pages and completions made
+//! from the same flags.
+//! To accept an intended change of the help: `INSTA_UPDATE=always cargo test -p nodecrew --test pages`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -7,7 +8,7 @@ use std::process::Command;
 
 const AGENTS: [&str; 6] = ["logd", "logsend", "logcd", "queued", "queuectl", "keygen"];
 
-/// stdout of a run that must succeed, as on a terminal of 100 columns.
+/// Returns stdout of a run that must succeed, as on a terminal of 100 columns.
 fn says(words: &[&str]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_nodecrew"));
     let output = program.args(words).env("COLUMNS", "100").output().unwrap();
@@ -15,7 +16,7 @@ fn says(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The names under `Commands:`; further lines of what is said of one begin deeper.
+/// The names under `Commands:`; further lines of a description are indented deeper.
 fn subcommands(help: &str) -> Vec<&str> {
     let list =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
@@ -23,7 +24,7 @@ fn subcommands(help: &str) -> Vec<&str> {
     names.filter_map(|line| line.split_whitespace().next()).collect()
 }
 
-/// A command's help, and behind it that of all its commands.
+/// A command's help, followed by that of all its commands.
 fn all_help(words: &[&str]) -> String {
     let asked = [words, &["--help"]].concat();
     let help = says(&asked);

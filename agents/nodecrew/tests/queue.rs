@@ -1,4 +1,4 @@
-//! The queue and its workers as processes of their own, while the server and some of the workers are killed.
+//! The queue and its workers as separate processes, while the server and some of the workers are killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ fn nodecrew(arguments: &[&str]) -> Command {
     command
 }
 
-/// Killed when a test gives up.
+/// A process that is killed when a test fails.
 struct Process(Child);
 
 impl Process {
@@ -28,7 +28,7 @@ impl Process {
         Process(command.spawn().unwrap())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -46,7 +46,7 @@ impl Drop for Process {
     }
 }
 
-/// A server's place: its port stays its own while it is dead.
+/// A server's directory and address. The port stays reserved while the server is down.
 struct Queue {
     directory: TempDir,
     address: SocketAddr,
@@ -90,14 +90,14 @@ impl Queue {
         self.directory.path().join("done")
     }
 
-    /// Its command says in a file what it has done, just before it ends.
+    /// Starts a worker. Its command appends the item to a file just before it ends.
     fn worker(&self) -> Process {
         let mut command = self.queuectl(&["run"]);
         command.args(["--", "sh", "-c", "echo \"$ITEM\" >> \"$0\""]).arg(self.done_file());
         Process::start(command)
     }
 
-    /// What was done, as often as it was done.
+    /// The finished items, each as often as it was finished.
     fn done(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.done_file()).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -110,7 +110,8 @@ fn whoever_is_killed_each_item_is_done_and_nobody_ends_before() {
     let mut server = queue.serve();
     let quickly = ["--lease", "1s", "--backoff", "0s", "--max-attempts", "0"];
     queue.ask(&[&["create"], &quickly[..]].concat());
-    // Sealed once: from now on only the producer's own seal makes it drained, not a moment without items.
+    // Seal once: from now on the queue is drained only after the producer's own seal, not at a moment without
+    // items.
     queue.ask(&["seal"]);
     queue.ask(&["unseal"]);
     let mut workers: Vec<Process> = (0..WORKERS).map(|_| queue.worker()).collect();

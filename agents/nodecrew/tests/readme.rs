@@ -1,5 +1,5 @@
-//! Each agent has one page: what it is called with, what every flag of it is for, what it promises, and what
-//! happens when something fails.
+//! Each agent has one page: how to call it, the purpose of each flag, its promises, and its behaviour in
+//! failures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use clap::Command;
@@ -10,7 +10,7 @@ fn flags(command: &Command, found: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|subcommand| flags(subcommand, found));
 }
 
-/// A longer flag that begins with it is not it.
+/// True if the page names this flag, not only a longer one that begins with it.
 fn is_named(flag: &str, page: &str) -> bool {
     page.match_indices(flag).any(|(at, _)| {
         let next = page[at + flag.len()..].chars().next();

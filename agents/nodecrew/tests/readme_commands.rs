@@ -1,32 +1,32 @@
-//! Every command of the project's README is run by a test: here, word for word and in the README's order, where a host
-//! is enough; else by the test that is named. A command that is new or changed has no place in the list, and the test
-//! fails.
+//! Every command of the project's README is run by a test. `Here` runs it word for word and in the README's
+//! order, where one host is enough; otherwise another test is named. A new or changed command is missing in
+//! the list, and the test fails.
 //!
-//! Here means one run from top to bottom in one directory, as a user without root. The test itself needs root, for a
-//! network of its own: the README uses the default ports.
+//! `Here` means one run from top to bottom in one directory, as a user without root. The test itself needs
+//! root, for a network of its own: the README uses the default ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
 const README: &str = include_str!("../../../README.md");
 
-/// Who runs a command.
+/// The test that runs a command.
 enum By {
-    /// This test: with this exit code, and an output that holds this.
+    /// Run by this test. The exit code must be this one, and the output must contain this text.
     Here(i32, &'static str),
-    /// This test, as a process that runs until the end and then stops well on SIGTERM.
+    /// Run by this test as a process that serves until the end and exits with 0 on SIGTERM.
     Serving(Sign),
-    /// This test, in the shell of all later commands.
+    /// Run by this test in the shell of all later commands.
     Sets,
-    /// Another one: a file, and in it what runs the command.
+    /// Run by another test: its file, and the texts in it that run the command.
     There(&'static str, &'static [&'static str]),
 }
 
-/// How to tell that a process serves.
+/// The sign that a process serves.
 enum Sign {
-    /// It takes connections on this port.
+    /// The process accepts connections on this port.
     Listens(u16),
-    /// It prints what to try, and all of that works.
+    /// The process prints commands to try, and all of them work.
     Tries,
 }
 
@@ -35,7 +35,7 @@ use Sign::{Listens, Tries};
 
 const PACKAGE: &str = "tests/containers/package/main.rs";
 
-/// In the order of the README, without its remarks.
+/// The commands in the order of the README, without their comments.
 const COMMANDS: [(&str, By); 34] = [
     ("cargo run --release -p nodecrew -- up", Serving(Tries)),
     ("cargo test --workspace", There(".ci/run", &["\njust test\n"])),
@@ -68,7 +68,7 @@ const COMMANDS: [(&str, By); 34] = [
     ),
     ("queued --http 127.0.0.1:8081 --line none --data memory &", Serving(Listens(8081))),
     ("queuectl --server http://127.0.0.1:8081 push -q work one two", Here(0, "pushed 2 items\n")),
-    // What the cluster has are the same images, through a registry: there is no kind here.
+    // There is no kind here: the cluster test runs the same images, through a registry.
     ("just images && just load kind", There("tests/containers/it/container.rs", &["localhost/nodecrew"])),
     ("kubectl apply -k k8s/", There("tests/cluster/it/crew.rs", &[r#"Crew::apply(rendered("crew"))"#])),
     (
@@ -90,7 +90,7 @@ const COMMANDS: [(&str, By); 34] = [
     ),
     (
         "echo hello | logsend && sudo cat /var/log/logd/node.log",
-        // There everything is run as root.
+        // The package test runs everything as root.
         There(PACKAGE, &["echo hello | logsend && cat /var/log/logd/node.log"]),
     ),
     (
@@ -99,7 +99,7 @@ const COMMANDS: [(&str, By); 34] = [
     ),
 ];
 
-/// Longer lines are hard to read beside a terminal.
+/// Longer lines are hard to read next to a terminal.
 const COLUMNS_MAX: usize = 100;
 
 #[test]
@@ -119,7 +119,7 @@ fn tutorial_needs_no_root_and_all_of_it_is_run_here() {
     }
 }
 
-/// The commands of a text, without their remarks.
+/// The commands of a text, without their comments.
 fn commands_of(text: &'static str) -> Vec<&'static str> {
     let command = |line: &'static str| Some(line.strip_prefix("    ")?.split("  #").next()?.trim_end());
     text.lines().filter_map(command).collect()
@@ -160,14 +160,14 @@ mod as_root {
     /// Debian's user and group without any rights.
     const NOBODY: u32 = 65534;
 
-    /// Gives this thread, and what it starts, a network of its own.
+    /// Gives this thread, and the processes it starts, a network of its own.
     fn move_out() {
         unshare(CloneFlags::CLONE_NEWNET).expect("are you root?");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "ip failed; are you root?");
     }
 
-    /// Killed with all it started, if it is still there.
+    /// A process group that is killed on drop, if it still runs.
     struct Group(Child);
 
     impl Drop for Group {
@@ -178,7 +178,7 @@ mod as_root {
         }
     }
 
-    /// Someone at a shell, without root, in the directory in which the crew was built.
+    /// A user at a shell, without root, in the directory in which the crew was built.
     struct Person {
         directory: TempDir,
         settings: Vec<&'static str>,
@@ -202,7 +202,7 @@ mod as_root {
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("{settings}{script}")]).current_dir(self.directory.path());
             shell.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.directory.path());
-            // In a group of its own, so that a pipe that hangs goes as a whole.
+            // Use a process group, so that a pipe that hangs is killed as a whole.
             shell.stdin(Stdio::null()).uid(NOBODY).gid(NOBODY).process_group(0);
             shell
         }
@@ -221,7 +221,7 @@ mod as_root {
         }
 
         fn start(&mut self, command: &'static str, sign: &Sign) {
-            // cargo has built it already.
+            // cargo has already built it.
             let program = command.replace("cargo run --release -p nodecrew -- ", "target/release/nodecrew ");
             let said = tempfile::NamedTempFile::new().unwrap();
             let mut shell = self.shell(&format!("exec {}", program.trim_end_matches('&')));
@@ -243,11 +243,11 @@ mod as_root {
             let tries: Vec<_> = tries.iter().map(|(_, command)| command.trim()).collect();
             let (pages, commands): (Vec<_>, Vec<_>) =
                 tries.into_iter().partition(|words| words.starts_with("http://"));
-            // The last one asks three of them.
+            // The last command asks three of the addresses.
             let shown = ["hello\n", "hello\n", r#""duplicate":false"#, "one", "ready\nready\n# HELP "];
             assert_eq!((pages.len(), commands.len()), (3, shown.len()), "{said}");
             for (command, shown) in commands.into_iter().zip(shown) {
-                // The archive has the line a moment later.
+                // The line reaches the archive a moment later.
                 wait_until(command, || {
                     let (code, output) = self.run(command);
                     code == Some(0) && output.contains(shown)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
-/// Kills what a failed test would leave behind.
+/// Kills the crew that a failed test would leave running.
 struct Crew(Child);
 
 impl Drop for Crew {
@@ -19,7 +19,7 @@ impl Drop for Crew {
     }
 }
 
-/// A loopback address of this test's own, so that the well-known ports are free on it.
+/// A loopback address of this test only, so that the well-known ports are free on it.
 fn own_address() -> Ipv4Addr {
     let [_, high, low, _] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 100 + high % 100, low, 1 + std::process::id().to_be_bytes()[3] % 250)
@@ -154,7 +154,7 @@ fn taken_ports_are_moved_by_flags_or_to_the_next_free_ones_and_printed() {
 fn addresses_that_are_printed_can_be_opened() {
     let data = tempfile::tempdir().unwrap();
     let all: std::net::IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
-    // Other tests have the default ports of addresses of their own.
+    // Free ports, since other tests use the default ports on their own addresses.
     let free = [(); 5].map(|()| std::net::TcpListener::bind((all, 0)).unwrap());
     let ports = free.map(|listener| listener.local_addr().unwrap().port().to_string());
     let flags = ["--lines-port", "--logd-admin-port", "--logcd-admin-port", "--http-port", "--line-port"];
@@ -176,7 +176,7 @@ fn addresses_that_are_printed_can_be_opened() {
     assert_eq!(crew.0.wait().unwrap().code(), Some(0));
 }
 
-/// Exit code, stdout and stderr of a run with these words.
+/// The exit code, stdout and stderr of a run with these words.
 fn says(words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(NODECREW).args(words).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

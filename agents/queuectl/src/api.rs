@@ -25,13 +25,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Added to the time that a request asks the server to wait.
+/// The time for an answer, in addition to the time that the request asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// When a wait is cut short, an answer that is on its way arrives within this time.
+/// The time for an answer that is on its way when a wait is cut short.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
-/// The part of a foreign answer that messages show.
+/// The length of the part of a foreign answer that messages show.
 const EXCERPT_CHARS_MAX: usize = 60;
-/// Enough for a worker's jobs and its keeper.
+/// The bound on idle connections: enough for a worker's jobs and its keeper.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// A server, and the idle connections to it.
@@ -40,11 +40,11 @@ pub(crate) struct Client {
     token_file: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
     pub(crate) outage: Outage,
-    /// It has answered in queued's own words.
+    /// True once the server has answered in queued's own words.
     was_queued: AtomicBool,
 }
 
-/// How long to wait for an answer, and the token that ends the wait early.
+/// The longest wait for an answer, and the token that ends the wait early.
 struct WaitLimit<'a> {
     limit: Duration,
     cut_short: Option<&'a CancellationToken>,
@@ -56,13 +56,14 @@ impl WaitLimit<'_> {
     }
 }
 
-/// The body of a request. A raw item is sent without a content type: the server would keep it with the item.
+/// The body of a request. A raw item is sent without a content type, since the server would keep it with the
+/// item.
 struct Payload {
     bytes: Bytes,
     is_json: bool,
 }
 
-/// The part of a path that begins with a question mark, empty if no value is given.
+/// The query of a path, question mark included. Empty if no value is given.
 pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
     let given = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
     let encoded =
@@ -86,8 +87,8 @@ impl Client {
         self.target.authority()
     }
 
-    /// Waits for items. When `cut_short` is cancelled the wait ends. Items that were leased by then are still returned, so
-    /// that they can go back.
+    /// Waits for items. Cancelling `cut_short` ends the wait. Items that were leased by then are still
+    /// returned, so that they can be released.
     pub(crate) async fn lease(
         &self,
         queue: &QueueName,
@@ -116,7 +117,7 @@ impl Client {
         self.judged(&format!("/v1/queues/{queue}/extend"), items, limit.min(ANSWER_WITHIN)).await
     }
 
-    /// Reads the outcome of each lease, which 200 and the 409 of a lost lease carry alike.
+    /// Reads the result of each lease. A 200 and the 409 of a lost lease carry the same answer.
     async fn judged(
         &self,
         path: &str,
@@ -132,7 +133,7 @@ impl Client {
         self.parsed(answer)
     }
 
-    /// Pushes one item as it is: in JSON its bytes could take up to six times the room.
+    /// Pushes one item as it is. In JSON its bytes could take up to six times the room.
     pub(crate) async fn push_one(
         &self,
         queue: &QueueName,
@@ -263,7 +264,7 @@ impl Client {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if let Some(path) = &self.token_file {
-            // Read for each request: a Secret is renewed while a worker runs.
+            // Read for each request, since a Secret is renewed while a worker runs.
             let failed = |e| Failure::Token(path.display().to_string(), e);
             let token = std::fs::read_to_string(path).map_err(failed)?;
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
@@ -278,7 +279,7 @@ impl Client {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads an answer, and tells queued's refusals from those of something else that listens there.
+    /// Reads an answer, and distinguishes queued's refusals from those of another program that listens there.
     fn parsed<T: DeserializeOwned>(&self, (status, body): (StatusCode, Bytes)) -> Result<T, Failure> {
         if status.is_success() {
             let answer = serde_json::from_slice(&body).map_err(|_| self.not_queued(status, &body))?;
@@ -308,12 +309,12 @@ impl Client {
     }
 }
 
-/// Statuses that a proxy in front of queued sends in its own words: queued is away, the token is refused, or a bound of
-/// the proxy is reached.
+/// Statuses that a proxy in front of queued sends in its own words: queued is away, the token is refused, or
+/// a bound of the proxy is reached.
 fn said_by_proxies(status: StatusCode) -> bool {
     match status.as_u16() {
         401 | 403 | 408 | 413 | 429 => true,
-        // These two are what a web server says that does not know the request at all.
+        // A web server that does not know the request at all answers with these two.
         501 | 505 => false,
         500.. => true,
         _ => false,

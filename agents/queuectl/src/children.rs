@@ -1,5 +1,5 @@
-//! Child processes, each in a process group of its own: their start, their signals, their end. None of them
-//! outlives this process.
+//! Child processes, each in a process group of its own: their start, their signals and their end. None of
+//! them outlives this process.
 
 use kit::commands::{FORWARDED, Guard, Reach};
 use kit::exit::{Exit, Fatal};
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::oneshot;
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Code(i32),
@@ -44,8 +44,9 @@ pub(crate) struct Child {
 }
 
 impl Children {
-    /// From here on signals to this process reach every child, every child that ends is collected (adopted ones
-    /// too, which process 1 must), and the children that are left are killed when this process ends.
+    /// Starts the supervision. From now on signals to this process reach every child, and every child that
+    /// ends is collected (adopted ones too, as process 1 must). Children that are left are killed when this
+    /// process ends.
     pub(crate) fn start(children_max: usize) -> Result<Children, Fatal> {
         let system = |e| Fatal::new(Exit::System, "cannot supervise commands").because(e);
         let guard = Guard::start(children_max).map_err(system)?;
@@ -71,10 +72,10 @@ impl Children {
 
     /// Starts `command`. The caller takes its pipes from the returned process.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, std::process::Child)> {
-        // Its own group, so that whatever it starts is stopped with it.
+        // A group of its own, so that everything that it starts is stopped with it.
         command.process_group(0);
         self.guard.watch(command, Reach::Group);
-        // Locked during the start: a child that ends at once is found by `reap`.
+        // Locked during the start, so that `reap` finds a child that ends at once.
         let mut running = self.running();
         let process = command.spawn()?;
         let pid = Pid::from_raw(i32::try_from(process.id()).map_err(io::Error::other)?);
@@ -117,7 +118,7 @@ impl Children {
 }
 
 impl Child {
-    /// Waits for the end. Cancel-safe; must not be awaited again after it has returned.
+    /// Waits for the end of the child. Cancel-safe; must not be awaited again after it has returned.
     pub(crate) async fn ended(&mut self) -> Ended {
         // The sender lives until the end is known.
         (&mut self.ended).await.unwrap_or(Ended::Signal(Signal::SIGKILL))

@@ -1,4 +1,4 @@
-//! Errors of a request, and whether a retry can help.
+//! Errors of a request, which also tell if a retry can help.
 
 use kit::client::NoConnection;
 use kit::exit::{Exit, Fatal};
@@ -15,11 +15,11 @@ pub(crate) enum Failure {
     Timeout(Duration),
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
-    /// Something else listens there: a web server, a proxy without a route, another daemon.
+    /// Another program listens there: a web server, a proxy without a route, another daemon.
     #[error("this server is not queued: it answered with {answer}; check --server and $QUEUE_URL")]
     NotQueued {
         answer: String,
-        /// It has answered as queued before, so that this may pass.
+        /// True if it has answered as queued before, so that the error may pass.
         was_queued: bool,
     },
     #[error("cannot write the request as JSON: {0}")]
@@ -32,7 +32,7 @@ pub(crate) enum Failure {
     WaitEnded,
 }
 
-/// A refusal by queued has a message and a word; one by a proxy in front of it may have neither.
+/// Formats a refusal. One by queued has a message and a word; one by a proxy in front of it may have neither.
 fn refusal(status: u16, error: &str, message: &str) -> String {
     let message = if message.is_empty() { "the server refused" } else { message };
     let space = if error.is_empty() { "" } else { " " };
@@ -50,17 +50,17 @@ impl Failure {
         }
     }
 
-    /// True if a smaller request may be taken. A proxy's own limit counts, too.
+    /// True if a smaller request may be accepted. A proxy's own limit counts too.
     pub(crate) fn is_too_large(&self) -> bool {
         matches!(self, Failure::Refused { status: 413, .. })
     }
 
-    /// True if another item might be taken in the place of this one.
+    /// True if another item might be accepted instead of this one.
     pub(crate) fn is_about_the_item(&self) -> bool {
         matches!(self, Failure::Refused { status: 400 | 413 | 422, .. })
     }
 
-    /// The `error` of queued's answer, which programs may compare.
+    /// The `error` field of queued's answer, which programs may compare.
     pub(crate) fn word(&self) -> &str {
         match self {
             Failure::Refused { error, .. } => error,

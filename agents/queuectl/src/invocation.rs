@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Linux takes no argument or variable above 32 pages, including its name and NUL byte.
+/// The longest word of a command line. Linux rejects an argument or variable above 32 pages, including its
+/// name and NUL byte.
 const WORD_BYTES_MAX: usize = 128 * 1024 - 64;
 
 /// The reason why an item cannot be a word of a command line.
@@ -15,7 +16,7 @@ pub(crate) enum NotAWord {
     TooLong,
 }
 
-/// The item as one word, byte for byte; it need not be UTF-8.
+/// Returns the item as one word, byte for byte; it need not be UTF-8.
 pub(crate) fn word(item: &[u8]) -> Result<&OsStr, NotAWord> {
     if item.contains(&0) {
         Err(NotAWord::Nul)
@@ -26,8 +27,8 @@ pub(crate) fn word(item: &[u8]) -> Result<&OsStr, NotAWord> {
     }
 }
 
-/// Replaces each `placeholder` in the arguments by the item. An item that cannot be a word is an error only if there is
-/// something to replace.
+/// Replaces each `placeholder` in the arguments by the item. An item that cannot be a word is an error only
+/// if there is a placeholder.
 pub(crate) fn arguments(
     arguments: &[OsString],
     placeholder: &OsStr,
@@ -44,7 +45,7 @@ pub(crate) fn arguments(
     arguments.iter().map(one).collect()
 }
 
-/// `None` if there is nothing to replace. Placeholders in the item itself stay.
+/// Returns `None` without a placeholder. Placeholders in the item itself stay.
 fn replaced(argument: &[u8], placeholder: &[u8], item: &[u8]) -> Option<Vec<u8>> {
     let find = |rest: &[u8]| rest.windows(placeholder.len()).position(|window| window == placeholder);
     if placeholder.is_empty() {
@@ -95,7 +96,7 @@ mod tests {
     proptest! {
         #[test]
         fn text_around_placeholders_is_kept(around in proptest::collection::vec("[a-z{]{0,5}", 1..6), item in "[a-z]{0,5}") {
-            // A brace before a placeholder would make another one of it.
+            // A brace before a placeholder would form another placeholder.
             let around: Vec<String> = around.iter().map(|text| text.replace('{', "[")).collect();
             let expected = around.join(&item);
             prop_assert_eq!(replace(&around.join("{}"), item.as_bytes()).unwrap(), expected.into_bytes());

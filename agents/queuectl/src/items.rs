@@ -18,7 +18,7 @@ pub(crate) struct Found {
     pub(crate) origin: Origin,
 }
 
-/// Arguments and lines count from 1.
+/// The origin of an item. Arguments and lines count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Argument(u64),
@@ -72,7 +72,7 @@ impl Items {
         Ok(Items::Lines(Lines { input, name: name.into(), delimiter, number: 0 }))
     }
 
-    /// The number of items, where it is known beforehand.
+    /// The number of items, if it is known beforehand.
     pub(crate) fn count(&self) -> Option<usize> {
         match self {
             Items::Arguments { words, .. } => Some(words.len()),
@@ -81,7 +81,8 @@ impl Items {
         }
     }
 
-    /// Returns the next item. Empty lines are skipped, as by the server; empty arguments and files are items.
+    /// Returns the next item. Empty lines are skipped, as the server does; empty arguments and files are
+    /// items.
     pub(crate) async fn next(&mut self) -> Result<Option<Found>, Fatal> {
         match self {
             Items::Arguments { words, number } => {

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// A lease is extended when this part of it is over.
+/// A lease is extended after this part of its duration.
 const EXTEND_AFTER: u32 = 3;
-/// Leases that are due within this part of their time are extended in the same request.
+/// Leases that are due within this part of their duration are extended in the same request.
 const EXTEND_TOGETHER: u32 = 10;
 /// The protocol's bound for one request.
 const BATCH_MAX: usize = 1000;
@@ -70,7 +70,7 @@ impl Keeper {
     async fn extend(&self, client: &Client, queue: &QueueName) {
         let now = Instant::now();
         let (due, lasts) = self.due(now);
-        // A server that hangs must leave time for a second try.
+        // A server that hangs must leave time for a second attempt.
         let result = client.extend(queue, &due, lasts / EXTEND_AFTER).await;
         let mut all = self.held();
         match result {
@@ -92,7 +92,7 @@ impl Keeper {
                 for extend in &due {
                     if let Some(held) = all.get_mut(&extend.lease) {
                         let pause = (held.lasts / EXTEND_AFTER).min(RETRY_AFTER_MAX);
-                        // At least half of it: a server that is away is not hammered.
+                        // Wait at least half of the pause, so that a server that is away is not flooded.
                         held.extend_at = again + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
                     }
                 }

@@ -1,5 +1,5 @@
-//! queuectl, the client and worker of queued: pushes items, runs a command for each until the queue is drained, and shows
-//! and changes queues.
+//! queuectl, the client and worker of queued: pushes items, runs a command for each until the queue is
+//! drained, and shows and changes queues.
 
 mod api;
 mod children;

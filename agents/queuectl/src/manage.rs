@@ -19,7 +19,7 @@ pub(crate) struct Console<'a> {
     pub(crate) give_up: Option<Duration>,
 }
 
-/// Producers often start together with their server.
+/// The time for which producers retry, since they often start together with their server.
 const PRODUCERS_GIVE_UP: Duration = Duration::from_secs(60);
 /// The protocol's bound for one request.
 const IDS_MAX: usize = 1000;
@@ -29,7 +29,7 @@ impl Console<'_> {
         Console { client, json: flags.json, give_up: flags.give_up }
     }
 
-    /// How long to retry a producer's request. Other requests are sent once.
+    /// The time for which a producer's request is retried. Other requests are sent once.
     pub(crate) fn producers_give_up(&self) -> Duration {
         self.give_up.unwrap_or(PRODUCERS_GIVE_UP)
     }
@@ -157,7 +157,8 @@ impl Console<'_> {
         })
     }
 
-    /// A page of items. A search that the server ends early, to bound the work of one request, is continued.
+    /// Returns a page of items. A search that the server ends early, to bound the work of one request, is
+    /// continued.
     async fn found(&self, page: &Page, below: &str, only: &[(&str, Option<&str>)]) -> Result<Value, Fatal> {
         let mut items = Vec::new();
         let mut after = page.after.clone();
@@ -196,7 +197,7 @@ impl Console<'_> {
         let mut moved = 0;
         for ids in items.ids.chunks(IDS_MAX) {
             let mut left = ids.len();
-            // One request moves a bounded number of bytes. Ids that are moved already are skipped.
+            // One request moves a bounded number of bytes. Ids that are already moved are skipped.
             while left > 0 {
                 let answer = self.ask(&Method::POST, &path, Some(&json!({"to": to, "ids": ids}))).await?;
                 let count = answer["count"].as_u64().unwrap_or_default();
@@ -210,7 +211,7 @@ impl Console<'_> {
         self.print_count("moved", moved, items)
     }
 
-    /// Says how many items were changed, and why others were not.
+    /// Prints how many items were changed, and why others were not.
     fn print_count(&self, done: &str, count: u64, asked: &ItemIds) -> Result<(), Fatal> {
         self.print(&json!({ "count": count }), || {
             let number = terminal::count(count, "item");

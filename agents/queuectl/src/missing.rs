@@ -5,16 +5,17 @@ use crate::queue_name::QueueName;
 use hyper::Method;
 use kit::settings::nearest;
 
-/// A server with more queues is not asked for their names: the answer would be long, and every worker would ask.
+/// A server with more queues is not asked for their names: the answer would be long, and every worker would
+/// ask.
 const QUEUES_LISTED_MAX: u64 = 1000;
 const NAMES_SHOWN_MAX: usize = 8;
 
-/// The rest of a sentence about a missing queue. Empty if the server does not say which queues it has.
+/// The rest of a sentence about a missing queue. Empty if the server does not list its queues.
 pub(crate) async fn advice(client: &Client, queue: &QueueName) -> String {
     names(client).await.map(|names| others(&queue.to_string(), &names)).unwrap_or_default()
 }
 
-/// The names of all queues. `None` if the server does not say, or has too many.
+/// The names of all queues. `None` if the server does not list them, or has too many.
 async fn names(client: &Client) -> Option<Vec<String>> {
     let stats = client.ask(&Method::GET, "/v1/stats", None).await.ok()?;
     if stats["queues"].as_u64()? > QUEUES_LISTED_MAX {
@@ -29,7 +30,7 @@ fn others(queue: &str, names: &[String]) -> String {
     if names.is_empty() {
         return "; there are no queues yet".to_owned();
     }
-    // The similarity of a long word and a single letter of it is high, too.
+    // Compare the lengths too, since a long word and a single letter of it also count as similar.
     let as_long = |name: &&str| name.len().abs_diff(queue.len()) <= 1 + queue.len() / 3;
     let similar = nearest(names.iter().map(String::as_str).filter(as_long), queue);
     let similar = similar.map(|name| format!("; did you mean {name}?")).unwrap_or_default();

@@ -12,23 +12,24 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// With several commands at once, a longer line is passed on in pieces of this size, each a line of its own.
-/// Each running command may hold this much for stdout and for stderr.
+/// The longest line that is kept whole when several commands run at once. A longer one is passed on in pieces
+/// of this size, each a line of its own. Each running command may hold this much for stdout and for stderr.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
-/// Chunks that wait for a slow reader. Above this bound the commands are held up, as on any pipe.
+/// The number of chunks that wait for a slow reader. Above this bound the commands wait, as on any pipe.
 const WAITING_CHUNKS_MAX: usize = 16;
 
-/// This process's stdout or stderr. The writing is done by a thread of its own: a reader that stalls must
-/// not keep a lease from being extended.
+/// The stdout or stderr of this process. A separate thread writes, since a reader that stalls must not keep a
+/// lease from being extended.
 #[derive(Clone)]
 pub(crate) struct Echo {
     chunks: mpsc::Sender<Vec<u8>>,
-    /// True for several commands at once: their lines must not mix.
+    /// True with several commands at once: their lines must not mix.
     whole_lines: bool,
 }
 
 impl Echo {
-    /// The second part ends when everything is written, after the last clone of the first is dropped.
+    /// Starts the writing thread. The second part ends when everything is written, after the last clone of
+    /// the first is dropped.
     pub(crate) fn start(
         mut to: impl Write + Send + 'static,
         whole_lines: bool,
@@ -48,13 +49,13 @@ impl Echo {
     }
 
     async fn write(&self, chunk: Vec<u8>) {
-        // The thread ends after the last sender, so there is always somebody to take it.
+        // The thread ends after the last sender, so the chunk always has a receiver.
         let _ = self.chunks.send(chunk).await;
     }
 }
 
-/// Reads `pipe` to its end. When `ended` is cancelled, reads what is in it and returns: a process that the
-/// command left behind may hold the pipe open, and is not waited for.
+/// Reads `pipe` to its end. When `ended` is cancelled, reads what the pipe still holds and returns. A process
+/// that the command left running may hold the pipe open, and must not delay the worker.
 pub(crate) async fn pass(
     pipe: OwnedFd,
     stream: usize,
@@ -70,7 +71,7 @@ pub(crate) async fn pass(
     while reads_left > 0 {
         let over = ended.is_cancelled();
         reads_left -= u32::from(over);
-        // After the end the pipe itself is asked: the runtime's knowledge may be outdated.
+        // Ask the pipe itself after the end: the runtime's knowledge may be outdated.
         let read =
             if over { read(&pipe, &mut chunk).map_err(io::Error::from) } else { pipe.try_read(&mut chunk) };
         match read {

@@ -1,4 +1,4 @@
-//! One item's command, from its start to what its end means for the item.
+//! Runs one item's command, and decides the item's result from the command's end.
 
 use crate::children::{Child, Children, Ended};
 use crate::flags::Run;
@@ -21,25 +21,25 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 const REASON_BYTES_MAX: usize = 1024;
-/// Names the queue of this process, where `-q` does not.
+/// The variable that names the queue of this process, unless `-q` does.
 const QUEUE_VARIABLE: &str = "QUEUECTL_QUEUE";
-/// After the signal to stop, output that is still in the pipes is read for this long.
+/// The time for reading output that is still in the pipes after the signal to stop.
 const LAST_OUTPUT_WITHIN: Duration = Duration::from_secs(1);
 /// Pause before the next start when the system is short of processes or memory.
 const PAUSE_AFTER_SHORTAGE: Duration = Duration::from_secs(1);
 
-/// What the server is told about an item.
+/// The result that the server gets for an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Conclusion {
     Ack,
     Nack(String),
-    /// Gives the item back at once, with the attempt not counted: it was not the item's fault.
+    /// Releases the item at once without counting the attempt: it was not the item's fault.
     Release,
-    /// Nothing: the lease expired, and the item may be another worker's.
+    /// No result is sent: the lease expired, and another worker may have the item.
     Lost,
 }
 
-/// Why the wait for a command ended.
+/// The reason why the wait for a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Itself,
@@ -48,12 +48,12 @@ enum Cause {
     Lost,
 }
 
-/// Everything that a command is run with.
+/// Everything that is needed to run a command.
 pub(crate) struct Workshop {
     pub(crate) children: Children,
     pub(crate) echo: [Echo; 2],
     pub(crate) stop: Stop,
-    /// Between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub(crate) grace: Duration,
 }
 
@@ -169,7 +169,8 @@ impl Workshop {
         let cause = tokio::select! {
             biased;
             ended = child.ended() => {
-                // Ended by the signal that ends this process, even if the rest of it has not heard yet.
+                // Stopped by the signal that ends this process, even if the rest of the process has not
+                // noticed it yet.
                 let cause = if child.was_told_to_stop() { Cause::Stopped } else { Cause::Itself };
                 return (cause, ended);
             }
@@ -180,7 +181,7 @@ impl Workshop {
         child.ask_to_stop();
         let ended = match timeout(self.grace, child.ended()).await {
             Ok(ended) => {
-                // What it started and left behind was asked, too.
+                // The signal also reached the processes that the command left running.
                 child.kill();
                 ended
             }
@@ -233,7 +234,8 @@ async fn give(stdin: Option<OwnedFd>, item: &[u8]) {
 fn concluded(cause: Cause, ended: Ended, line: Option<String>) -> Conclusion {
     match (cause, ended) {
         (Cause::Lost, _) => Conclusion::Lost,
-        // Whatever code it ended with: many end with 0 when they are told to stop, with their work half done.
+        // Release the item whatever the exit code: many commands exit with 0 on SIGTERM, with their work half
+        // done.
         (Cause::Stopped, _) => Conclusion::Release,
         (Cause::Itself, Ended::Code(0)) => Conclusion::Ack,
         (Cause::Itself, Ended::Code(code)) => Conclusion::Nack(line.unwrap_or(format!("exit code {code}"))),

@@ -24,7 +24,7 @@ const ITEM_OVERHEAD_BYTES: usize = 64;
 struct Pending {
     item: PushItem,
     origin: Origin,
-    /// Its share of a batch.
+    /// The bytes that the item adds to a batch.
     bytes: usize,
 }
 
@@ -33,7 +33,7 @@ struct Pending {
 struct Counts {
     items: u64,
     duplicates: u64,
-    /// The keys are this run's own: a duplicate is only a request that was repeated.
+    /// True if the keys are this run's own. A duplicate is then only a repeated request.
     keys_are_own: bool,
 }
 
@@ -55,7 +55,8 @@ struct Pusher<'a> {
     give_up: Duration,
     bar: ProgressBar,
     counts: Counts,
-    /// Smaller than it was when the server, or a proxy in front of it, has refused a batch as too large.
+    /// The bound on a batch. Lowered when the server, or a proxy in front of it, has refused a batch as too
+    /// large.
     batch_bytes_max: usize,
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal
     while let Some(Found { body, origin }) = items.next().await? {
         number += 1;
         let size = body.len() + ITEM_OVERHEAD_BYTES;
-        // Held back until another item follows: the last batch carries the seal.
+        // Kept until another item follows, since the last batch carries the seal.
         let is_full = batch.len() == BATCH_ITEMS_MAX || bytes + size > pusher.batch_bytes_max;
         if is_full && !batch.is_empty() {
             pusher.send(std::mem::take(&mut batch), false).await?;
@@ -146,7 +147,7 @@ impl Pusher<'_> {
         Ok(())
     }
 
-    /// Names the queue, the item if it is to blame, and how far the push came.
+    /// Names the queue, the item if it is the cause, and how far the push got.
     fn failed(&self, failure: Failure, part: &[Pending]) -> Fatal {
         let what = match part {
             [only] if failure.is_about_the_item() => {
@@ -164,7 +165,7 @@ fn count_bytes(item: &PushItem) -> String {
     count(u64::try_from(item.body.bytes().len()).unwrap_or(u64::MAX), "byte")
 }
 
-/// Makes a repeated push the same push.
+/// The keys that make a repeated push have no further effect.
 enum Keys {
     None,
     One(String),
@@ -180,7 +181,7 @@ impl Keys {
             }
             (Some(key), _) => Keys::One(key.clone()),
             (None, Some(prefix)) => Keys::Numbered(prefix.clone()),
-            // A random prefix: it only makes this run's own repeats harmless.
+            // A random prefix: the keys only make this run's own retries harmless.
             (None, None) => Keys::Numbered(format!("{:016x}", fastrand::u64(..))),
         })
     }
@@ -194,7 +195,7 @@ impl Keys {
     }
 }
 
-/// A progress bar, if a person watches and does not type the items.
+/// Shows a progress bar, if a person watches and does not type the items.
 fn progress(count: Option<usize>, from_file: bool) -> ProgressBar {
     let typed = count.is_none() && !from_file && std::io::stdin().is_terminal();
     if typed || !std::io::stderr().is_terminal() {

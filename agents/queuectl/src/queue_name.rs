@@ -25,7 +25,7 @@ impl FromStr for QueueName {
     }
 }
 
-/// A name that the server takes, as near to this one as is easy.
+/// Suggests a similar name that the server accepts.
 fn possible(text: &str) -> String {
     let replaced = text.trim().chars().map(|c| if is_allowed(c) { c } else { '-' });
     let name: String = replaced.skip_while(|c| *c == '.').take(BYTES_MAX).collect();

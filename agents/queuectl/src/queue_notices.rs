@@ -1,4 +1,4 @@
-//! Tells a worker's log once that its queue does not exist or is paused, and once that it no longer is.
+//! Logs once that a worker's queue does not exist or is paused, and once that it is back.
 
 use crate::api::Client;
 use crate::missing;
@@ -6,12 +6,13 @@ use crate::queue_name::QueueName;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A lease request waits this long while the state of the queue is unknown, so that a mistyped name is reported soon.
+/// The wait of a lease request while the state of the queue is unknown, short so that a mistyped name is
+/// reported soon.
 const WAIT_WHILE_UNKNOWN: Duration = Duration::from_secs(1);
-/// A lease request waits this long for an item or the verdict; shorter than the idle limits of proxies.
+/// The wait of a lease request for an item or the verdict, shorter than the idle limits of proxies.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Shared by the slots of a worker.
+/// The state of the queue, shared by the slots of a worker.
 pub(crate) struct QueueNotices {
     queue: QueueName,
     state: Mutex<QueueState>,
@@ -30,7 +31,7 @@ impl QueueNotices {
         QueueNotices { queue, state: Mutex::new(QueueState::Unknown) }
     }
 
-    /// Returns how long the next lease request waits.
+    /// Returns the time that the next lease request waits.
     pub(crate) fn wait(&self) -> Duration {
         let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state == QueueState::Unknown { WAIT_WHILE_UNKNOWN } else { WAIT }
@@ -61,7 +62,7 @@ impl QueueNotices {
         tracing::warn!("waiting for queue {} to be made{others}", self.queue);
     }
 
-    /// Sets the state, and returns the one before.
+    /// Sets the state, and returns the previous one.
     fn change(&self, to: QueueState) -> QueueState {
         std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), to)
     }

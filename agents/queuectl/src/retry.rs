@@ -1,4 +1,4 @@
-//! Retries: how long to wait between them, and what the log says about an outage.
+//! Retries: the pauses between them, and the log lines about an outage.
 
 use crate::api::Client;
 use crate::failure::Failure;
@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A worker that waits longer than this after its server is back holds up the end of a Job.
+/// The longest pause. A worker that waits longer after its server is back delays the end of a Job.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Tracks whether the server answers. All requests of a process share it: the log tells of an outage once at the beginning and
-/// once at the end, however many jobs meet it.
+/// Tracks if the server is away. All requests of a process share it. So the log reports an outage once at the
+/// beginning and once at the end, however many jobs meet it.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<OutageState>);
 
@@ -22,7 +22,8 @@ struct OutageState {
 }
 
 impl Outage {
-    /// Notes a failure. Returns true if it begins an outage. A request that was sent before the last answer does not.
+    /// Notes a failure. Returns true if it begins an outage. A request that was sent before the last answer
+    /// begins none.
     fn begin(&self, asked: Instant) -> bool {
         let mut state = self.state();
         let is_old = state.answered.is_some_and(|answered| answered > asked);
@@ -72,14 +73,14 @@ impl<'a> Retry<'a> {
         self.pause().await;
     }
 
-    /// Waits before an answer that came too soon is asked for again.
+    /// Waits before a request is repeated whose answer came too soon.
     pub(crate) async fn pause(&mut self) {
         sleep(jittered(self.backoff.ceiling_after_failure())).await;
         self.asked = Instant::now();
     }
 }
 
-/// Retries until there is an answer, a refusal that will not change, or no time left.
+/// Retries until there is an answer, a permanent refusal, or no time left.
 pub(crate) async fn until_answered<T>(
     client: &Client,
     give_up: Duration,

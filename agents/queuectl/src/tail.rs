@@ -1,14 +1,14 @@
 //! Keeps the last line that a command wrote, in bounded memory.
 //!
-//! The order of writes to two pipes cannot be known. So a line on stderr comes before one on stdout: the reason of a
-//! failure must not depend on scheduling.
+//! The order of writes to two pipes cannot be known. So a line on stderr takes precedence over one on stdout:
+//! the reason of a failure must not depend on scheduling.
 
 /// The protocol's bound for a reason.
 const REASON_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    /// The last whole line of each stream that is not blank, and the unfinished one.
+    /// The last whole line of each stream that is not blank, and the unfinished line.
     last: [Vec<u8>; 2],
     open: [Vec<u8>; 2],
 }
@@ -20,7 +20,7 @@ impl Tail {
             let open = &mut self.open[stream];
             let room = REASON_BYTES_MAX.saturating_sub(open.len());
             open.extend_from_slice(&piece[..piece.len().min(room)]);
-            // The newline of a line that is too long does not fit: it counts as it comes.
+            // The newline of a line that is too long does not fit: it counts when it arrives.
             if piece.ends_with(b"\n") {
                 if !is_blank(open) {
                     std::mem::swap(&mut self.last[stream], open);
@@ -30,7 +30,8 @@ impl Tail {
         }
     }
 
-    /// The last line that is not blank. Control characters are replaced, since they could mislead a reader in a terminal.
+    /// The last line that is not blank. Control characters are replaced, since they could mislead a reader in
+    /// a terminal.
     pub(crate) fn line(&self) -> Option<String> {
         let ([out, err], [last_out, last_err]) = (&self.open, &self.last);
         let line = [err, last_err, out, last_out].into_iter().find(|line| !is_blank(line))?;

@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The size of an answer with a batch of large items has this bound.
+/// The bound on an answer, which may be a batch of large items.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// The public authorities, in Debian, Alpine and the images built on them.
+/// The file of public authorities, in Debian, Alpine and the images built on them.
 const PUBLIC_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A server's address, parsed from its URL.
@@ -98,7 +98,7 @@ async fn handshake(
 /// A connection that carries one request after the other.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// A second handle of the socket, to end a wait without losing its answer.
+    /// A second handle of the socket, which ends a wait without losing its answer.
     socket: OwnedFd,
 }
 
@@ -126,14 +126,14 @@ impl Connection {
         Ok((status, body.to_bytes()))
     }
 
-    /// A handle that outlives a borrow of the connection.
+    /// Returns a handle that outlives a borrow of the connection.
     pub(crate) fn hang_up_handle(&self) -> std::io::Result<OwnedFd> {
         self.socket.try_clone()
     }
 }
 
-/// Closes this side of the connection only. A server that has not answered yet sees that nobody waits any longer. An
-/// answer that is on its way, with the items that were leased, still arrives.
+/// Closes this side of the connection only. A server that has not answered yet sees that nobody waits any
+/// longer. An answer that is on its way, with the items that were leased, still arrives.
 pub(crate) fn end_our_side(socket: &OwnedFd) {
     let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
 }

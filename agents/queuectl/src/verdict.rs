@@ -11,10 +11,10 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The exit of a worker is not held up for longer by a server that does not answer.
+/// A server that does not answer delays the exit of a worker by at most this time.
 const ADVICE_WITHIN: Duration = Duration::from_secs(5);
 
-/// The end of a worker whose queue is done: 65 if items died, unless that is allowed.
+/// The exit of a worker whose queue is done: 65 if items died, unless that is allowed.
 pub(crate) async fn conclude(client: &Client, run: &Run, failed: u64) -> Result<Exit, Fatal> {
     let queue = &run.which.queue;
     if failed == 0 {
@@ -24,14 +24,14 @@ pub(crate) async fn conclude(client: &Client, run: &Run, failed: u64) -> Result<
         tracing::warn!(%queue, dead = failed, "items died; --allow-dead makes this a success");
         return Ok(Exit::Ok);
     }
-    // Only for the advice: without an answer the advice is general.
+    // Needed for the advice only: without an answer the advice is general.
     let path = format!("/v1/queues/{queue}");
     let queue_object = timeout(ADVICE_WITHIN, client.ask(&Method::GET, &path, None)).await;
     let queue_object = queue_object.ok().and_then(Result::ok).unwrap_or_default();
     Err(Fatal::new(Exit::Data, died(queue, run.until, failed, &queue_object)))
 }
 
-/// Says how many items died, where they are, and how to try them again.
+/// Formats how many items died, where they are, and how to retry them.
 fn died(queue: &QueueName, until: Until, failed: u64, queue_object: &Value) -> String {
     let state = if until == Until::Empty { "empty" } else { "drained" };
     let dead_letter_queue = queue_object["settings"]["dead_letter_queue"].as_str();

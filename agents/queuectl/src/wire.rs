@@ -5,12 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A duration as the protocol has it.
+/// Returns a duration in the protocol's milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An item's body: text where it is UTF-8, base64 where it is not.
+/// An item's body: text if it is UTF-8, else base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Body {
     #[serde(rename = "body")]
@@ -134,7 +134,7 @@ pub(crate) struct LeaseAnswer {
     pub(crate) items: Vec<Item>,
     pub(crate) done: bool,
     pub(crate) verdict: String,
-    /// Nothing is leased until the queue is resumed.
+    /// True if no item is leased until the queue is resumed.
     #[serde(default)]
     pub(crate) paused: bool,
     /// Items that died and were neither redriven nor deleted. Older servers do not send it.

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// After an answer without items that comes sooner than this, the worker pauses.
+/// The worker pauses after an answer without items that comes sooner than this.
 const TOO_SOON: Duration = Duration::from_secs(1);
 
 struct Worker {
@@ -42,7 +42,7 @@ struct Worker {
 struct Report {
     ack: Vec<Lease>,
     nack: Vec<Nack>,
-    /// True if the answer to this report was lost before: the server may have carried it out already.
+    /// True if the answer to this report was lost: the server may have applied it already.
     was_sent: bool,
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     let children = Children::start(run.jobs.into())?;
     let ((out, out_written), (err, err_written)) =
         (Echo::start(std::io::stdout(), many), Echo::start(std::io::stderr(), many));
-    // A command that does not end must leave time to give its item back.
+    // A command that does not end must leave time to release its item.
     let grace = run.grace.min(drain_timeout.mul_f64(0.8));
     let workshop = Workshop { children: children.clone(), echo: [out, err], stop: stop.clone(), grace };
     let worker = Arc::new(Worker {
@@ -89,7 +89,7 @@ pub(crate) async fn run(
             match slot.unwrap_or_else(|e| Err(Fatal::new(Exit::System, "a slot failed").because(e))) {
                 Ok(failed) => result = result.map(|before: u64| before.max(failed)),
                 Err(fatal) => {
-                    // The error would end every slot: the others give their items back.
+                    // The error would end every slot, so the others release their items.
                     stop.begin_drain();
                     result = result.and(Err(fatal));
                 }
@@ -121,8 +121,8 @@ pub(crate) async fn run(
 }
 
 impl Worker {
-    /// Runs one slot: one item after the other, until the server's verdict or the signal to stop. Returns how many items
-    /// of the queue died, as far as the verdict says.
+    /// Runs one slot: one item after the other, until the server's verdict or the signal to stop. Returns the
+    /// number of items of the queue that died, as far as the verdict says.
     async fn work(&self) -> Result<u64, Fatal> {
         let mut report = Report::default();
         loop {
@@ -134,8 +134,8 @@ impl Worker {
         }
     }
 
-    /// Works on a batch. The result of its last item goes with the next lease request, the others while the next item
-    /// is being worked on.
+    /// Works on a batch. The result of its last item goes with the next lease request; the others are sent
+    /// while the next item is being worked on.
     async fn work_through(&self, mut items: VecDeque<(Item, CancellationToken)>) -> Result<Report, Fatal> {
         let mut report = Report::default();
         while let Some((item, lost)) = items.pop_front() {
@@ -153,7 +153,7 @@ impl Worker {
                 self.tell(std::mem::take(&mut report)).await?;
                 tokio::select! {
                     () = over.cancelled() => Ok(()),
-                    // Stopped: items that have not been begun need not wait for the present item's command.
+                    // Stopped: items that are not started need not wait for the present item's command.
                     () = self.stop.drain.cancelled() => {
                         let mut back = Report::default();
                         for (item, _) in waiting.drain(..) {
@@ -195,7 +195,7 @@ impl Worker {
         }
     }
 
-    /// Delivers `report` and waits for items in one request, which is repeated until it is answered.
+    /// Delivers `report` and waits for items in one request, which is retried until it is answered.
     async fn next(&self, report: &mut Report) -> Result<Next, Fatal> {
         let mut retry = Retry::of(&self.client);
         let stopping = &self.stop.drain;
@@ -258,7 +258,7 @@ impl Worker {
         let Report { ack, nack, was_sent } = report;
         let mut acks = Report { ack, nack: Vec::new(), was_sent };
         let mut nacks = Report { ack: Vec::new(), nack, was_sent };
-        // Items that go back come first: another worker may be waiting for them.
+        // Released items go first, since another worker may be waiting for them.
         for part in [&mut nacks, &mut acks] {
             while !part.ack.is_empty() || !part.nack.is_empty() {
                 let answer = if part.nack.is_empty() {
@@ -318,11 +318,11 @@ impl Worker {
     }
 }
 
-/// True if the request may have reached the server although its answer did not come back.
+/// True if the server may have applied the request although its answer was lost.
 fn may_be_carried_out(failure: &Failure) -> bool {
     match failure {
         Failure::NoConnection(_) | Failure::Token(..) => false,
-        // A proxy that got no answer from the server.
+        // The proxy got no answer from the server.
         Failure::Refused { status, .. } => matches!(status, 502 | 504),
         _ => true,
     }

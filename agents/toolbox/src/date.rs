@@ -1,5 +1,5 @@
-//! `date`: the time, in the formats of GNU's. Not uu_date, which would bring the calendars of all languages along, a fifth
-//! of the whole binary.
+//! `date`: the time, in GNU's formats. The crate uu_date is not used, since it contains the calendars of all
+//! languages, a fifth of the whole binary.
 
 use clap::Parser;
 use jiff::fmt::strtime::BrokenDownTime;

@@ -1,4 +1,5 @@
-//! The programs that `kubectl exec` and `kubectl cp` call for, in one binary: a link named after one of them is it.
+//! The programs that `kubectl exec` and `kubectl cp` need, in one binary. A link named after one of them runs
+//! that program.
 
 mod date;
 mod find;
@@ -9,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// A program by its name; its command line begins with that name.
+/// A program and its name, which is the first word of its command line.
 struct Applet {
     name: &'static str,
     run: fn(Vec<OsString>) -> i32,
@@ -53,11 +54,11 @@ fn named(word: &OsStr) -> Option<&'static Applet> {
 }
 
 fn run(applet: &Applet, argv: Vec<OsString>) -> ExitCode {
-    // The messages of the uu_ crates; without this they are the names of messages.
+    // Load the messages of the uu_ crates, which would otherwise print the messages' names.
     if let Err(error) = uucore::locale::setup_localization(applet.name) {
         let _ = writeln!(std::io::stderr(), "{}: {error}", applet.name);
     }
-    // A reader that goes away ends a filter, as everywhere.
+    // A reader that closes the pipe ends a filter, as everywhere.
     let _ = uucore::signals::enable_pipe_errors();
     let code = (applet.run)(argv);
     let flushed = std::io::stdout().flush().is_ok();

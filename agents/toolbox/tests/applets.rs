@@ -1,4 +1,4 @@
-//! Each program beside the one whose name it has: the same words, the same answer.
+//! Compares each program with the original of the same name: the same words give the same answer.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File, FileTimes};
@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 const TOOLBOX: &str = env!("CARGO_BIN_EXE_toolbox");
 
-/// Files of known sizes, names and times.
+/// Makes files of known sizes, names and times.
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -51,7 +51,7 @@ fn real(words: &[&str], directory: &Path) -> Output {
     run(&mut Command::new(words[0]), &words[1..], directory)
 }
 
-/// The same stdout and exit code; where it fails, both say something.
+/// Checks that stdout and exit code are the same. If the program fails, both print an error.
 #[track_caller]
 fn agrees(line: &str, directory: &Path) {
     let words: Vec<&str> = line.split(' ').collect();

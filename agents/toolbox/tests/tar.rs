@@ -1,4 +1,5 @@
-//! `tar` against GNU tar: each lists and unpacks what the other made, and `kubectl cp` gets what it asks for.
+//! `tar` against GNU tar: each lists and unpacks archives that the other made.
+//! The commands of `kubectl cp` work too.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File, FileTimes};
@@ -48,7 +49,7 @@ fn tree() -> tempfile::TempDir {
     directory
 }
 
-/// Names, kinds, permissions, times and contents.
+/// The state of a directory: names, kinds, permissions, times and contents.
 fn state(directory: &Path) -> String {
     let script = "find tree -not -type l -printf '%p %y %m %T@\\n' -o -printf '%p %y %l\\n' | sort; \
         find tree -type f -exec sha256sum {} + | sort";
@@ -93,7 +94,7 @@ fn gnu_tar_unpacks_what_is_made_here() {
     }
 }
 
-/// The commands of `kubectl cp`, with GNU tar in the place of kubectl's own.
+/// Runs the commands of `kubectl cp`, with GNU tar in place of kubectl's own.
 #[test]
 fn kubectl_cp_works_both_ways() {
     let directory = tree();
@@ -190,7 +191,7 @@ fn nothing_is_unpacked_outside_of_the_directory() {
     assert_eq!(output.status.code(), Some(2));
     assert!(!path.join("inner/evil").exists());
 
-    // A link to the outside, and a file through it.
+    // A link that leads outside, and a file through it.
     symlink("..", path.join("door")).unwrap();
     succeeded(gnu("-cf through.tar door", path));
     fs::remove_file(path.join("door")).unwrap();

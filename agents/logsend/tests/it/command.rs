@@ -68,7 +68,7 @@ fn signals_reach_the_command_and_its_last_output_reaches_logd() {
     }
 }
 
-/// The end of the command and its last words are there at once, whatever is looked at first.
+/// The end of the command and its last output are there at once, whichever is checked first.
 #[test]
 fn last_output_is_delivered_after_the_command_has_ended() {
     for _ in 0..10 {
@@ -158,7 +158,7 @@ fn undelivered_lines_exit_with_75_unless_the_command_failed() {
 #[ignore = "needs root, for a namespace: just test-root"]
 fn root_process_1_collects_orphans_and_passes_signals_on() {
     let receiver = Receiver::start(&[Act::Receipt]);
-    // An orphan ends and is adopted by process 1; the loop ends when nothing of it is left.
+    // An orphan ends and is adopted by process 1; the loop ends when no trace of it is left.
     let script = "trap 'exit 6' TERM; sh -c 'sh -c \"exit 0\" & exit 0'; \
         while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do :; done; \
         echo process 1 is $(tr '\\0' ' ' < /proc/1/cmdline); kill -TERM 1; while :; do read x || :; done";

@@ -1,4 +1,4 @@
-//! Delivery and its receipt: nothing is lost whatever the receiver does, and the order is kept.
+//! Delivery and its receipt: no line is lost whatever the receiver does, and the order is kept.
 
 use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use crate::receiver::{Act, Receiver, first_appearances, free_port, lines, listen_on, numbered};
@@ -56,7 +56,7 @@ fn lines_that_logd_would_misread_are_guarded() {
 
 #[test]
 fn an_early_close_is_not_a_receipt() {
-    // Larger than what the kernel would take in one go: the end comes in the middle of it.
+    // The input is larger than what the kernel takes at once, so the end comes in the middle of it.
     let receiver = Receiver::start(&[Act::CloseAtOnce, Act::Receipt]);
     let input = [b"x".repeat(16 << 20), b"\n".to_vec()].concat();
     let output = run(receiver.port(), &["--max-line", "32MiB", "--buffer-bytes", "32MiB"], &input);
@@ -82,7 +82,7 @@ fn an_outage_is_logged_once_at_each_end() {
     let mut child = command(port, [] as [&str; 0]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"while it was away\n").unwrap();
     let mut log = wait_for_log(&mut child, "logd is away");
-    // Several attempts fail before it is back.
+    // Several attempts fail before the receiver is back.
     let receiver = Receiver::on(listen_on(port), &[Act::Reset, Act::Reset, Act::Reset, Act::Receipt]);
     let output = with_input(child, b"and after\n");
     log.push_str(&stderr(&output));
@@ -107,7 +107,7 @@ fn memory_is_bounded_while_logd_is_away() {
         }
     });
     wait_for_log(&mut child, "logd is away");
-    // The writer comes to a halt: the buffer, one read and the pipe are all that is taken.
+    // The writer stops: only the buffer, one read and the pipe are filled.
     let mut taken = 0;
     while let Ok(length) = position.recv_timeout(std::time::Duration::from_secs(1)) {
         taken += length;
@@ -129,7 +129,7 @@ fn sigterm_leaves_the_rest_of_the_pipe_to_the_next_reader() {
     let written = input.clone();
     let writing = std::thread::spawn(move || writer.write_all(&written).unwrap());
     let mut rounds = 0;
-    // One reader after the other on the same pipe, each stopped in the middle of it.
+    // Start one reader after the other on the same pipe, and stop each in the middle of it.
     while !writing.is_finished() {
         let before = receiver.receipts();
         let child = command(receiver.port(), ["--batch-bytes", "4KiB", "--buffer-bytes", "8KiB"])
@@ -189,7 +189,7 @@ proptest! {
         let input = numbered(0..count);
         let output = run(receiver.port(), &["--batch-bytes", &batch_bytes.to_string()], &input);
         prop_assert_eq!(output.status.code(), Some(0));
-        // Receipts cover each line exactly once; broken attempts left repetitions only.
+        // Receipts cover each line exactly once; broken attempts left only repetitions.
         prop_assert_eq!(&receiver.receipted(), &input);
         let kept = first_appearances(&receiver.kept());
         let whole: Vec<u8> = lines(&kept).into_iter().filter(|line| lines(&input).contains(line)).flatten().copied().collect();

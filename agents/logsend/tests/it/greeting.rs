@@ -16,7 +16,7 @@ fn greetings_come_at_once_and_at_the_interval_until_sigterm() {
         let line = std::str::from_utf8(line).unwrap();
         let (date, rest) = line.split_at(line.find(" - ").unwrap());
         assert_eq!(rest, " - Greetings from client-x7\n");
-        // The real date(1) reads it, and would have printed the same.
+        // The real date(1) parses the greeting's date, and would have printed the same.
         let arguments = ["-u", "-d", date, "+%a %b %e %H:%M:%S %Z %Y"];
         let printed = Command::new("date").env("LC_ALL", "C").args(arguments).output().unwrap().stdout;
         assert_eq!(printed.trim_ascii_end(), date.as_bytes());

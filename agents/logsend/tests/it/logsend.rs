@@ -16,7 +16,7 @@ pub(crate) fn command(port: u16, arguments: impl IntoIterator<Item = impl AsRef<
     command
 }
 
-/// Gives the whole input and waits for the end.
+/// Writes the whole input and waits for the end.
 pub(crate) fn run(port: u16, arguments: &[&str], input: &[u8]) -> Output {
     with_input(command(port, arguments).spawn().unwrap(), input)
 }
@@ -29,7 +29,7 @@ pub(crate) fn terminate(child: &Child) {
     signal(child, Signal::SIGTERM);
 }
 
-/// Reads the child's log until it says `what`, and returns all of it so far.
+/// Reads the child's log until it contains `what`, and returns everything that was read.
 pub(crate) fn wait_for_log(child: &mut Child, what: &str) -> String {
     let stderr = child.stderr.as_mut().unwrap();
     let mut log = Vec::new();

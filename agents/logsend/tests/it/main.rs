@@ -1,4 +1,4 @@
-//! The whole binary against a receiver that can misbehave.
+//! Tests the whole binary against a receiver that can misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod command;

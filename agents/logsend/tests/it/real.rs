@@ -76,7 +76,7 @@ fn logd_gives_explicit_receipts_over_tls() {
     let output = run(logd.port, &["--tls-ca", &cert, "--tls-name", "logd.test"], &input);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(logd.file() == input);
-    // Plain lines to a TLS port.
+    // Send plain lines to a TLS port.
     let output = run(logd.port, &["--give-up", "200ms"], b"plain\n");
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
 }

@@ -1,4 +1,4 @@
-//! A stand-in for logd: each connection meets the next behaviour of a list, later ones the last.
+//! A fake logd: each connection gets the next behaviour of a list, and later ones get the last.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,35 +7,35 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use trial::DEADLINE;
 
-/// The first line of a client that wants an explicit receipt.
+/// The first line of a client that requests an explicit receipt.
 const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 
-/// The fate of a connection.
+/// The receiver's behaviour in one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Everything is read and kept, then the answer to a request for a receipt and an orderly end, as from logd.
+    /// Reads and keeps everything, answers a request for a receipt, and ends in order, as logd does.
     Receipt,
-    /// Everything is read and kept, then an orderly end without an answer, as from nc.
+    /// Reads and keeps everything, and ends in order without an answer, as nc does.
     Close,
-    /// Everything is read and kept, then a receipt for one byte less.
+    /// Reads and keeps everything, then sends a receipt for one byte less.
     ReceiptForLess,
-    /// Everything is read and kept, then the right answer and a reset.
+    /// Reads and keeps everything, then sends the right answer and resets.
     ReceiptThenReset,
-    /// Everything is read and kept, then these bytes and an orderly end.
+    /// Reads and keeps everything, then sends these bytes and ends in order.
     Answer(&'static str),
-    /// These bytes at once, before anything is read, and an orderly end.
+    /// Sends these bytes at once, before anything is read, and ends in order.
     AnswerAtOnce(&'static str),
-    /// A reset before anything is read.
+    /// Resets before anything is read.
     Reset,
-    /// This many bytes are read and kept, then a reset.
+    /// Reads and keeps this many bytes, then resets.
     ResetAfter(usize),
-    /// Everything is read and kept, then a reset in place of the receipt.
+    /// Reads and keeps everything, then resets instead of sending the receipt.
     ResetInsteadOfReceipt,
-    /// An orderly end at once, with nothing read: no receipt by any measure.
+    /// Ends in order at once, with nothing read, which is never a receipt.
     CloseAtOnce,
-    /// Everything is read and kept, and no answer is given while the receiver lives.
+    /// Reads and keeps everything, and gives no answer while the receiver lives.
     NoAnswer,
-    /// Nothing is read and no answer is given while the receiver lives.
+    /// Reads nothing and gives no answer while the receiver lives.
     Stall,
 }
 
@@ -59,7 +59,7 @@ impl Receiver {
         Receiver::on(TcpListener::bind("127.0.0.1:0").unwrap(), acts)
     }
 
-    /// Comes (back) on a port of its own choice.
+    /// Starts a receiver on this listener, also again on a port that was used before.
     pub(crate) fn on(listener: TcpListener, acts: &[Act]) -> Receiver {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
@@ -80,13 +80,13 @@ impl Receiver {
         self.address.port()
     }
 
-    /// Everything that was answered with a receipt.
+    /// The bytes that were answered with a receipt.
     pub(crate) fn receipted(&self) -> Vec<u8> {
         let seen = self.seen.0.lock().unwrap();
         seen.batches.iter().filter(|(_, receipt)| *receipt).flat_map(|(bytes, _)| bytes.clone()).collect()
     }
 
-    /// Everything that was read, as logd would keep it: a line that was cut gets a newline.
+    /// The bytes that were read, as logd would keep them: a line that was cut gets a newline.
     pub(crate) fn kept(&self) -> Vec<u8> {
         let seen = self.seen.0.lock().unwrap();
         let mut kept = Vec::new();
@@ -116,7 +116,7 @@ impl Receiver {
         }
     }
 
-    /// Goes away and gives the port's listener up.
+    /// Stops and closes the port's listener.
     pub(crate) fn stop(mut self) -> u16 {
         self.close();
         self.port()
@@ -142,7 +142,7 @@ impl Drop for Receiver {
 
 fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     shared.0.lock().unwrap().connections += 1;
-    // logd: a reset unless the end is in order.
+    // Reset unless the end is in order, as logd does.
     kit::accept::reset_on_close(&stream).unwrap();
     let mut bytes = Vec::new();
     let whole = match act {
@@ -190,7 +190,7 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
 pub(crate) fn payload(bytes: &[u8]) -> (bool, &[u8]) {
     match bytes.strip_prefix(REQUEST) {
         Some(payload) => (true, payload),
-        // A request that was cut is nothing that logd would keep.
+        // logd would keep no part of a request that was cut.
         None if REQUEST.starts_with(bytes) => (false, &[]),
         None => (false, bytes),
     }
@@ -210,7 +210,7 @@ pub(crate) fn listen_on(port: u16) -> TcpListener {
     TcpListener::bind(("127.0.0.1", port)).unwrap()
 }
 
-/// Numbered lines of growing and shrinking length.
+/// Makes numbered lines of growing and shrinking length.
 pub(crate) fn numbered(range: std::ops::Range<usize>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in range {
@@ -223,7 +223,7 @@ pub(crate) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
-/// Each line's first appearance, in order: what is left of the received when repetition is taken away.
+/// Returns each line's first appearance, in order: the received lines without repetitions.
 pub(crate) fn first_appearances(bytes: &[u8]) -> Vec<u8> {
     let mut known = std::collections::HashSet::new();
     lines(bytes).into_iter().filter(|line| known.insert(*line)).flatten().copied().collect()

@@ -1,4 +1,4 @@
-//! The spool: what logd cannot take now outlives the absence, the process, and a SIGKILL.
+//! The spool: lines that logd cannot take now outlive its absence, the process, and a SIGKILL.
 
 use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use crate::receiver::{Act, Receiver, first_appearances, free_port, lines, listen_on, numbered};
@@ -18,7 +18,7 @@ fn spooled(directory: &Path) -> Vec<u8> {
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "lines"));
     files.sort();
-    // A file may be delivered and removed in between.
+    // A file may be delivered and removed in the meantime.
     files.into_iter().flat_map(|path| std::fs::read(path).unwrap_or_default()).collect()
 }
 
@@ -32,7 +32,7 @@ fn the_writer_goes_on_while_logd_is_away() {
     let port = free_port();
     let mut child = start(port, spooling(directory.path(), &["--buffer-bytes", "8KiB"]));
     let input = numbered(0..20_000);
-    // Far more than the buffer; this returns only because the spool takes it.
+    // The input is far larger than the buffer; this returns only because the spool takes it.
     child.stdin.as_mut().unwrap().write_all(&input).unwrap();
     wait_until("all is spooled", || spooled(directory.path()) == input);
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
@@ -106,7 +106,7 @@ fn sigkill_loses_nothing_that_was_spooled() {
         let input = numbered(0..3_000);
         let written = input.clone();
         let writing = std::thread::spawn(move || drop(stdin.write_all(&written)));
-        // Killed while it spools, each round a little later.
+        // Kill logsend while it spools, in each round a little later.
         wait_until("some is spooled", || spooled(directory.path()).len() > round * 5_000);
         signal(&child, Signal::SIGKILL);
         child.wait().unwrap();
@@ -186,7 +186,7 @@ fn drop_oldest_counts_what_it_drops_and_never_stops_the_writer() {
     assert_eq!(log.matches("dropping the oldest lines").count(), 1, "{log}");
 }
 
-/// A file-size limit below the size of a batch: not one of them can be written.
+/// Sets a file-size limit below the size of a batch, so that no batch can be written.
 #[test]
 fn drop_oldest_never_stops_the_writer_over_an_unwritable_spool() {
     let directory = tempfile::tempdir().unwrap();
@@ -201,7 +201,7 @@ fn drop_oldest_never_stops_the_writer_over_an_unwritable_spool() {
     limited.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = limited.spawn().unwrap();
     let input = numbered(0..20_000);
-    // Far more than the buffer; this returns only because the oldest lines are dropped.
+    // The input is far larger than the buffer; this returns only because the oldest lines are dropped.
     child.stdin.as_mut().unwrap().write_all(&input).unwrap();
     let mut log = wait_for_log(&mut child, "the oldest lines are dropped");
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
@@ -229,7 +229,8 @@ fn root_drop_oldest_never_stops_the_writer_on_a_full_disk() {
     assert_newest_and_counted(&input, &receiver.receipted(), &log);
 }
 
-/// Checks that whole lines of `input` were received in order, the newest included, and that the log counts the others.
+/// Checks that whole lines of `input` were received in order, the newest included, and that the log counts
+/// the others.
 fn assert_newest_and_counted(input: &[u8], received: &[u8], log: &str) {
     let (input, received) = (lines(input), lines(received));
     assert_eq!(received.last(), input.last());
@@ -240,7 +241,7 @@ fn assert_newest_and_counted(input: &[u8], received: &[u8], log: &str) {
     assert!(missing > 0 && log.contains(&dropped), "{dropped} in {log}");
 }
 
-/// A small file system. Unmounted when it is dropped.
+/// A small file system, unmounted when it is dropped.
 struct FullDisk(tempfile::TempDir);
 
 impl FullDisk {

@@ -46,7 +46,7 @@ fn only_the_right_count_and_an_orderly_end_are_a_receipt() {
     ] {
         let receiver = Receiver::start(&[act]);
         assert_undelivered(&tried(receiver.port(), &[]), why);
-        // The batch is kept and sent again, until a good answer comes.
+        // The batch is kept and sent again until a good answer comes.
         let receiver = Receiver::start(&[act, Act::Receipt]);
         let output = run(receiver.port(), &[], TWO_LINES);
         assert_eq!(output.status.code(), Some(0), "{act:?}: {}", stderr(&output));
@@ -85,7 +85,7 @@ fn hosts_that_can_never_resolve_are_usage_errors() {
     }
 }
 
-/// A program that listens on `port`. Killed when it is dropped.
+/// A program that listens on `port`, killed when it is dropped.
 struct Program(Child);
 
 impl Program {
@@ -104,7 +104,7 @@ impl Drop for Program {
     }
 }
 
-/// Looks without connecting: nc takes one connection only.
+/// True if a program listens on `port`. Checked without a connection, since nc takes only one.
 fn listens(port: u16) -> bool {
     let listening = format!(":{port:04X} 00000000:0000 0A ");
     std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&listening)
@@ -129,7 +129,7 @@ fn haproxy_gives_receipts_only_with_a_backend() {
     let output = tried(front, &[]);
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert!(stderr(&output).contains("2 lines undelivered"), "{}", stderr(&output));
-    // The same lines, after the backend has come.
+    // Send the same lines after the backend has started.
     let mut child = command(front, [] as [&str; 0]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(TWO_LINES).unwrap();
     wait_for_log(&mut child, "logd is away");

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use trial::self_signed;
 
-/// A certificate that is its own authority, in `NAME.crt` and `NAME.key`.
+/// Makes a certificate that is its own authority, in `NAME.crt` and `NAME.key`.
 fn certificate(directory: &Path, name: &str) -> [PathBuf; 2] {
     self_signed(directory, name, name, SystemTime::now() + Duration::from_hours(24 * 365))
 }
@@ -25,15 +25,15 @@ fn server_config(directory: &Path, client_ca: Option<PathBuf>) -> Arc<ServerConf
 
 #[derive(Clone, Copy)]
 enum End {
-    /// The receipt, then close_notify.
+    /// Sends the receipt, then close_notify.
     CloseNotify,
-    /// The receipt, then an end as a man in the middle could make it.
+    /// Sends the receipt, then ends as a man in the middle could.
     BareTcp,
-    /// close_notify alone.
+    /// Sends only close_notify.
     NoReceipt,
 }
 
-/// Serves one connection for each end and returns what each of them brought.
+/// Serves one connection for each end, and returns the bytes that each of them received.
 fn serve(config: Arc<ServerConfig>, ends: &'static [End]) -> (u16, JoinHandle<Vec<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -83,7 +83,7 @@ fn sighup_after_a_rotation_switches_to_the_new_file() {
     let rotated = directory.path().join("x.log.1");
     std::fs::rename(&path, &rotated).unwrap();
     signal(&child, Signal::SIGHUP);
-    // The signal is asynchronous: lines may still reach the old file, but then all of them are in one of both.
+    // The signal is asynchronous: lines may still reach the old file, but each line is in one of the two.
     let mut sent = 0;
     while !path.exists() {
         stdin.write_all(b"after\n").unwrap();
@@ -114,7 +114,7 @@ fn an_unusable_path_is_named() {
     assert!(stderr(&output).contains("cannot append to /does/not/exist/x.log"), "{}", stderr(&output));
 }
 
-/// Without `--host`, which makes no sense here and is refused.
+/// Builds the command without `--host`, which makes no sense here and is refused.
 fn plain_command(arguments: &[&str]) -> std::process::Command {
     let mut plain = std::process::Command::new(env!("CARGO_BIN_EXE_logsend"));
     plain.args(arguments).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

@@ -1,4 +1,4 @@
-//! queuectl, and keygen under a link of that name: what a Job's image holds, at the size of one program.
+//! queuectl, and keygen under a link of that name: both programs of a Job's image, at the size of one.
 
 use std::ffi::OsStr;
 use std::path::Path;

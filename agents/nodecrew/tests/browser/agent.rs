@@ -1,10 +1,10 @@
-//! An agent of the crew as a process, in a directory of its own.
+//! Starts an agent of the crew as a process in a directory of its own.
 
 use std::path::Path;
 use std::process::Command;
 use trial::Process;
 
-/// Runs until it says that it is ready.
+/// Starts the agent and returns when it reports that it is ready.
 pub(crate) fn start(directory: &Path, name: &str, arguments: &[&str]) -> Process {
     Process::start_ready(&mut command(directory, name, arguments))
 }

@@ -1,4 +1,4 @@
-//! logcd's page.
+//! Tests of logcd's page.
 
 use crate::agent;
 use crate::webdriver::Browser;
@@ -7,9 +7,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use trial::{Process, ask};
 
-/// As hostile as a file's name can be.
+/// A file name as hostile as possible.
 const HOSTILE_NAME: &str = "<img src=x onerror='window.broken=1'>\u{1b}[31m\u{202e}.log";
-/// How it is shown: logcd escapes each byte that is no plain character.
+/// The same name as logcd shows it: each byte that is no plain character is escaped.
 const SHOWN_NAME: &str = r"<img src=x onerror=\'window.broken=1\'>\x1b[31m\xe2\x80\xae.log";
 
 struct Logcd {
@@ -26,7 +26,7 @@ impl Logcd {
         logcd
     }
 
-    /// From the second time on at the same port.
+    /// Starts logcd; a restart uses the same port.
     fn run(&mut self) {
         let admin = self.admin.to_string();
         let arguments = ["--dir", ".", "--admin", &admin, "--interval", "100ms", "--publish-within", "100ms"];

@@ -1,4 +1,4 @@
-//! The pages at the ports that the agents choose by themselves.
+//! Opens the agents' pages at their default ports.
 
 use crate::agent;
 use crate::webdriver::Browser;
@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 use trial::Process;
 
-/// As root this thread, and what it starts, get a network of their own, where every port is free. Others need the ports
-/// of this host.
+/// Makes every port free: root gets a network namespace for this thread and the processes it starts. Other
+/// users need the host's ports to be free.
 fn take_the_ports() {
     if Uid::effective().is_root() {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();

@@ -1,4 +1,4 @@
-//! logd's page.
+//! Tests of logd's page.
 
 use crate::agent;
 use crate::webdriver::Browser;
@@ -23,7 +23,7 @@ impl Logd {
         logd
     }
 
-    /// From the second time on at the same ports.
+    /// Starts logd; a restart uses the same ports.
     fn run(&mut self, more: &[&str]) {
         let (admin, lines) = (self.admin.to_string(), self.lines.to_string());
         let mut arguments = vec!["--admin", &admin, "--listen", &lines];
@@ -34,7 +34,7 @@ impl Logd {
         self.agent = Some(agent);
     }
 
-    /// Returns when they are in the file.
+    /// Sends lines and returns when they are in the file.
     fn send(&self, lines: impl AsRef<[u8]>) {
         let mut stream = TcpStream::connect(self.lines).unwrap();
         stream.write_all(lines.as_ref()).unwrap();
@@ -78,7 +78,7 @@ fn a_new_page_shows_the_past() {
     let logd = Logd::start(&[]);
     logd.send("line\n".repeat(1000));
     let browser = logd.page();
-    // Nothing is sent any more: only what logd remembers is above the ground line.
+    // Nothing is sent any more: only remembered figures can be above the base line.
     let highest =
         "return Math.min(...document.querySelector('.plot path.s1').getAttribute('d').split(/[ML]/).slice(1)
         .map((point) => Number(point.split(' ')[1])))";
@@ -146,7 +146,8 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
     assert_eq!(ask(logd.admin, "GET", "/page/lines").status, 403);
     assert_unharmed(&browser);
 
-    // A name that leads here is not enough: its owner's site could read along in a visitor's browser.
+    // A host name that resolves to this address is not enough: its owner's site could read along in a
+    // visitor's browser.
     for path in ["/", "/page/figures", "/page/lines"] {
         let mut stream = TcpStream::connect(logd.admin).unwrap();
         write!(

@@ -1,4 +1,5 @@
-//! The agents' pages in a real Chromium: what is told, what can be done, and what strangers' text does there: nothing.
+//! The agents' pages in a real Chromium: they show what happens, their controls work, and strangers' text
+//! does nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod agent;
@@ -10,20 +11,21 @@ mod webdriver;
 
 use webdriver::Browser;
 
-/// What a stranger may write. A page that made markup of it would run it, and one of its characters would turn
-/// the rest of the line around.
+/// Text that a stranger may send. A page that treated it as markup would run it, and one of its characters
+/// would reverse the rest of the line.
 const HOSTILE: &str =
     "<script>window.broken=1</script><img src=x onerror='window.broken=1'>\"'>&lt;\u{1b}[31m\u{0}\u{202e}end";
 
-/// Nothing of a stranger's was run, made into an element, or refused by the policy because it was tried.
+/// Checks that no text of a stranger was run, became an element, or was blocked by the policy on an attempt
+/// to run.
 fn assert_unharmed(browser: &Browser) {
     assert_eq!(browser.run("return window.broken ?? null"), serde_json::Value::Null);
     assert_eq!(browser.run("return document.querySelectorAll('main script, main img').length"), 0);
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
-/// Of both schemes and of a phone's and a desk's width, to be looked at by people: into `$SCREENSHOTS`, where that
-/// is set. On no width is anything wider than the window.
+/// Takes pictures in both colour schemes at a phone's and a desktop's width. If `$SCREENSHOTS` is set, they
+/// are stored there for people to look at. At no width may anything be wider than the window.
 fn pictures(browser: &Browser, name: &str) {
     for (width, height, device) in [(390, 844, "phone"), (1280, 900, "desk")] {
         browser.size(width, height);

@@ -1,4 +1,4 @@
-//! queued's page.
+//! Tests of queued's page.
 
 use crate::agent;
 use crate::webdriver::Browser;
@@ -23,7 +23,7 @@ impl Queued {
         queued
     }
 
-    /// From the second time on at the same port.
+    /// Starts queued; a restart uses the same port.
     fn run(&mut self, more: &[&str]) {
         let http = self.address.to_string();
         let mut arguments = vec!["--http", &http, "--line", "none"];
@@ -43,7 +43,7 @@ impl Queued {
         self.call("POST", path, body)
     }
 
-    /// An item that had its last attempt.
+    /// Pushes an item that dies after its only attempt.
     fn bury(&self, queue: &str, body: &[u8], reason: &str) {
         self.call("PUT", &format!("/v1/queues/{queue}"), r#"{"max_attempts":1}"#);
         self.post(&format!("/v1/queues/{queue}/items"), body);
@@ -280,7 +280,7 @@ fn strangers_text_is_shown_and_does_nothing() {
     browser.until_text("#dead tr:nth-child(3)", "base64 //4A");
     browser.until_text("#workers", "key <img src=x");
 
-    // No queue can have such a name; the address and the form can.
+    // No queue can have such a name, but the address and the form can contain it.
     browser.go(&format!(
         "http://{}/#queue=%3Cimg%20src%3Dx%20onerror%3D'window.broken%3D1'%3E%E2%80%AE",
         queued.address
@@ -311,7 +311,7 @@ fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
     for worker in ["keygen-x2v9p", "keygen-7hqzt", "keygen-kk2d8"] {
         queued.post("/v1/queues/keygen/lease", json!({ "worker": worker, "lease_ms": 120_000 }).to_string());
     }
-    // Some seconds of it, so that the plots have something to show.
+    // Wait some seconds, so that the plots have something to show.
     let points = "return document.querySelector('.plot path.s1').getAttribute('d').split('L').length";
     let mut seen = 0;
     browser.until("a plot of some seconds", |b| {

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over WebDriver: JSON over HTTP, no more of it than these tests need.
+//! A headless Chromium, driven over WebDriver (JSON over HTTP). Only the calls that these tests need.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +17,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// A window of its own, with nothing kept from another one.
+    /// Opens a window with a session of its own.
     pub(crate) fn open() -> Browser {
         let mut command = Command::new("chromedriver");
         let mut driver =
@@ -26,7 +26,7 @@ impl Browser {
         let port = lines
             .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
         let address = SocketAddr::from(([127, 0, 0, 1], port.expect("chromedriver tells its port")));
-        // Whatever else it says must find a reader.
+        // Keep reading the driver's output, or a full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         let mut browser = Browser { driver, address, session: String::new() };
         let arguments =
@@ -42,7 +42,7 @@ impl Browser {
         browser
     }
 
-    /// A window with an agent's page, which is told what happens.
+    /// Opens an agent's page and waits until it receives live updates.
     pub(crate) fn live_at(agent: SocketAddr) -> Browser {
         let browser = Browser::open();
         browser.go(&format!("http://{agent}/"));
@@ -54,12 +54,12 @@ impl Browser {
         self.post("/url", &json!({ "url": url }));
     }
 
-    /// The value of a JavaScript function's body.
+    /// Runs the body of a JavaScript function and returns its value.
     pub(crate) fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": []}))
     }
 
-    /// What is to be seen there.
+    /// The visible text of the element.
     pub(crate) fn text(&self, css: &str) -> String {
         let element = format!("const e = document.querySelector({});", json!(css));
         let script = format!("{element} return e?.checkVisibility() ? e.innerText : ''");
@@ -71,19 +71,19 @@ impl Browser {
         found[ELEMENT].as_str().unwrap().to_owned()
     }
 
-    /// As a mouse does it: what is hidden or covered cannot be clicked.
+    /// Clicks as a mouse does: hidden or covered elements cannot be clicked.
     pub(crate) fn click(&self, css: &str) {
         self.post(&format!("/element/{}/click", self.element(css)), &json!({}));
     }
 
-    /// As a keyboard does it.
+    /// Types as a keyboard does.
     pub(crate) fn type_into(&self, css: &str, text: &str) {
         let path = format!("/element/{}", self.element(css));
         self.post(&format!("{path}/clear"), &json!({}));
         self.post(&format!("{path}/value"), &json!({ "text": text }));
     }
 
-    /// Keys to whatever has the focus.
+    /// Sends keys to the element that has the focus.
     pub(crate) fn keys(&self, keys: &[&str]) {
         let actions: Vec<Value> = keys
             .iter()
@@ -103,7 +103,7 @@ impl Browser {
         self.until(&format!("{part:?} in {css}"), |browser| browser.text(css).contains(part));
     }
 
-    /// What the browser complained about: scripts that failed, and everything that the page's policy forbade.
+    /// The errors that the browser logged: failed scripts, and everything that the page's policy forbade.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "browser"}));
         let severe = entries.as_array().unwrap().iter().filter(|entry| entry["level"] == "SEVERE");
@@ -121,7 +121,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// The whole page as PNG.
+    /// Returns a picture of the whole page as PNG.
     pub(crate) fn picture(&self) -> Vec<u8> {
         let shot = self.devtools("Page.captureScreenshot", &json!({"captureBeyondViewport": true}));
         let text = shot["data"].as_str().unwrap();
@@ -171,7 +171,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Otherwise the browser would outlive its driver.
+        // Close the session, or the browser would outlive its driver.
         let _ = self.ask("DELETE", "", "");
         let _ = self.driver.kill();
         let _ = self.driver.wait();

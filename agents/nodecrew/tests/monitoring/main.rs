@@ -1,4 +1,4 @@
-//! The dashboard and the alert rules ask for nothing but metrics that there are.
+//! The dashboard and the alert rules use only metrics that exist.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../browser/agent.rs"]
@@ -13,20 +13,21 @@ const RULES: &str = include_str!("../../../../packaging/monitoring/rules.yaml");
 const DASHBOARD: &str = include_str!("../../../../packaging/monitoring/dashboard.json");
 const OPERATIONS: &str = include_str!("../../../../OPERATIONS.md");
 const METRICS_OF_KIT: &str = include_str!("../../../kit/src/metrics.rs");
-/// Each agent's own tests hold its page to the metrics that it really serves.
+/// The agents' pages on their metrics. Each agent's own tests compare its page with the metrics that it
+/// really serves.
 const PAGES: [(&str, &str); 3] = [
     ("logd", include_str!("../../../logd/README.md")),
     ("logcd", include_str!("../../../logcd/README.md")),
     ("queued", include_str!("../../../queued/README.md")),
 ];
 
-/// What a format or an aggregation adds to a metric's name.
+/// Strips what a format or an aggregation adds to a metric's name.
 fn bare(name: &str) -> &str {
     let endings = ["_total", "_bucket", "_sum", "_count", "_info"];
     endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-/// With their agent's name in front, as on `/metrics`, but bare.
+/// The documented metrics: bare names with the agent's name in front, as on `/metrics`.
 fn documented() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (agent, page) in PAGES {
@@ -44,7 +45,7 @@ fn documented() -> BTreeSet<String> {
     names
 }
 
-/// Every word in it that begins like one of our metrics.
+/// Every word of the text that begins like one of our metrics.
 fn asked_for(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = ["logd_", "logcd_", "queued_", "process_", "nodecrew_"];
@@ -57,7 +58,7 @@ fn alerts() -> BTreeSet<&'static str> {
 
 #[test]
 fn each_alert_has_its_section_in_operations() {
-    // The headings of the third level that look like an alert's name.
+    // Headings of the third level that look like an alert's name.
     let headings = OPERATIONS.lines().filter_map(|line| line.strip_prefix("### "));
     let sections: BTreeSet<&str> = headings.filter(|name| alert_like(name)).collect();
     assert_eq!(sections, alerts());

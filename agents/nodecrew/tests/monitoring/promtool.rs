@@ -1,4 +1,4 @@
-//! Prometheus' own opinion: of the rules and the dashboard, and of what running agents serve.
+//! Checks the rules, the dashboard and the metrics of running agents with Prometheus' own tools.
 
 use crate::agent;
 use crate::{DASHBOARD, RULES, alerts, expressions};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use trial::{DEADLINE, Process, ask, self_signed, tell};
 
-/// Samples go on for so many minutes, beyond the patience of any alert.
+/// The minutes for which samples continue, longer than any alert waits.
 const MINUTES: u32 = 120;
 
-/// What it says, and whether it is content.
+/// Runs promtool. Returns true if it succeeded, and its output.
 pub(crate) fn promtool(words: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new("promtool")
         .args(words)
@@ -30,7 +30,7 @@ pub(crate) fn promtool(words: &[&str], input: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The dashboard's expressions, its variables filled in.
+/// The dashboard's expressions with their variables filled in.
 fn filled_in() -> Vec<String> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let fill = |expression: String| {
@@ -47,7 +47,7 @@ fn its_parser_takes_rules_and_dashboard() {
     let records = expressions.iter().enumerate();
     let records: Vec<Value> =
         records.map(|(n, expression)| json!({"record": format!("panel:{n}"), "expr": expression})).collect();
-    // JSON is YAML.
+    // Every JSON document is YAML too.
     let of_dashboard = json!({"groups": [{"name": "dashboard", "rules": records}]}).to_string();
     for (name, text, wanted) in
         [("rules", RULES, alerts().len()), ("dashboard", &of_dashboard, expressions.len())]
@@ -59,7 +59,7 @@ fn its_parser_takes_rules_and_dashboard() {
     }
 }
 
-/// What running agents that have seen some of everything answer to a scraper.
+/// The metrics of running agents that have counted every kind of event.
 fn scraped() -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let logs = directory.path().join("logs");
@@ -75,7 +75,7 @@ fn page(address: SocketAddr) -> String {
     answer.body
 }
 
-/// Asks again until the page tells of all that was done, which is counted a moment after it is answered.
+/// Fetches the page until it has all these parts, since an event is counted a moment after its answer.
 fn page_with(address: SocketAddr, parts: &[&str]) -> String {
     let began = Instant::now();
     loop {
@@ -95,14 +95,14 @@ fn logd(directory: &TempDir) -> Vec<String> {
     let mut sender = TcpStream::connect(logd.address("taking lines")).unwrap();
     sender.write_all(b"far more than ten bytes\n").unwrap();
     let admin = logd.address("admin endpoint");
-    // Silent for too long: a connection without a receipt.
+    // Idle for too long: the connection ends without a receipt.
     let page =
         page_with(admin, &["logd_splits_total{reason=\"max_line\"}", "logd_resets_total{reason=\"idle\"} 1"]);
     let _ = sender.shutdown(Shutdown::Both);
     vec![page, refusing(directory)]
 }
 
-/// One that lets nobody in, and would speak TLS.
+/// A logd with TLS that admits nobody.
 fn refusing(directory: &TempDir) -> String {
     certificate(directory);
     let flags =
@@ -114,13 +114,13 @@ fn refusing(directory: &TempDir) -> String {
 
 const TLS: [&str; 4] = ["--tls-cert", "tls.crt", "--tls-key", "tls.key"];
 
-/// One that no alert minds for a hundred years.
+/// Writes a certificate that expires in a hundred years, too late for any alert.
 fn certificate(directory: &TempDir) {
     let expires = SystemTime::now() + Duration::from_hours(24 * 36_500);
     self_signed(directory.path(), "tls", "agent.test", expires);
 }
 
-/// One that works, one whose disk is too small for it, one whose logs are gone.
+/// Three instances of logcd: one works, one has too little disk, and one has lost its logs.
 fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
     let [out, other_out, gone] = ["out", "other_out", "gone"].map(|name| directory.path().join(name));
     for made in [&out, &other_out, &gone] {
@@ -159,8 +159,8 @@ fn queued(directory: &TempDir) -> Vec<String> {
     vec![page(http), page(over_tls.address("admin endpoint"))]
 }
 
-/// As Prometheus keeps it and as its linter reads it: the older format has no `info`, and says of a counter's
-/// samples, not of the counter, what they are.
+/// Converts the page to the older format, in which Prometheus stores it and its linter reads it. The older
+/// format has no `info`, and its metadata names a counter's samples instead of the counter.
 fn in_the_older_format(page: &str) -> String {
     let kind = |name: &str| {
         let of = format!("# TYPE {name} ");
@@ -187,7 +187,7 @@ fn its_linter_finds_nothing_in_what_running_agents_serve() {
     }
 }
 
-/// Samples by name and labels, as on the page; each agent is an instance of its own, and up.
+/// Samples by name and labels, as on the page. Each agent is an instance of its own, and up.
 fn samples(pages: &[String]) -> Vec<(String, String, String)> {
     let pages = pages.iter().enumerate();
     let of_page = |(instance, page): (usize, &String)| -> Vec<_> {
@@ -204,7 +204,8 @@ fn samples(pages: &[String]) -> Vec<(String, String, String)> {
     pages.flat_map(of_page).collect()
 }
 
-/// Runs on as it was scraped, but for what is given another course, which must be among what was scraped.
+/// Continues each sample at its scraped value, or on another course. Each course must belong to a scraped
+/// sample.
 #[track_caller]
 fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec<Value> {
     let mut courses = courses.to_vec();
@@ -218,7 +219,7 @@ fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec
     series
 }
 
-/// That over such series, at their end, each expression has these samples.
+/// A test that each expression has the expected samples at the end of these series.
 fn of(series: &[Value], expected: Vec<(String, Value)>) -> Value {
     let expected = expected.into_iter();
     let expected: Vec<Value> = expected
@@ -227,7 +228,7 @@ fn of(series: &[Value], expected: Vec<(String, Value)>) -> Value {
     json!({"interval": "1m", "input_series": series, "promql_expr_test": expected})
 }
 
-/// With the rules at work.
+/// Runs the tests with the alert rules loaded.
 fn hold(tests: &[Value]) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("rules.yaml"), RULES).unwrap();
@@ -238,7 +239,7 @@ fn hold(tests: &[Value]) {
     assert!(content && said.contains("SUCCESS"), "{said}");
 }
 
-/// What makes each alert fire, and it alone: courses of what agents serve, from their first value on.
+/// The courses that make each alert fire alone: metrics of the agents, from their first value on.
 const FIRED_BY: [(&str, &[(&str, &str)]); 18] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
@@ -266,10 +267,10 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 18] = [
     ("QueuedCertificateExpires", &[("queued_certificate_expires_timestamp_seconds", "600000+0")]),
 ];
 
-/// Those that fire because something is not there.
+/// Alerts that fire when a metric or target is missing.
 const FIRED_BY_ABSENCE: [&str; 2] = ["NodecrewMetricsAbsent", "NodecrewNotScraped"];
 
-/// That these alerts fire at the end, once each, and no others.
+/// Expects exactly these alerts to fire at the end, once each.
 fn firing(alerts: &[&str]) -> Vec<(String, Value)> {
     let samples: Vec<Value> = alerts
         .iter()

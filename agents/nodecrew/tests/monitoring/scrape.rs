@@ -1,4 +1,4 @@
-//! The scrape example, as a real Prometheus reads it: which targets there are, and what they are called.
+//! The scrape example, as a real Prometheus reads it: the targets and their labels.
 
 use crate::{RULES, promtool::promtool};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const SCRAPE: &str = include_str!("../../../../packaging/monitoring/prometheus.yml");
-/// The line that only a Prometheus in a cluster can obey; Debian's does not even know it.
+/// The line that works only in a cluster; Debian's Prometheus does not even know it.
 const DISCOVERY: &str = "kubernetes_sd_configs: [{role: pod}]";
 
-/// What discovery tells of a container's port, under the names that relabelling reads.
+/// The labels that discovery gives a container's port, under the names that relabelling reads.
 fn discovered(pod: &str, agent: &str, part_of: &str, port: &str, maker: &str) -> Value {
     let meta = |name: &str| format!("__meta_kubernetes_{name}");
     json!({"targets": [format!("10.0.0.1:{}", 7000 + pod.len())], "labels": {
@@ -69,7 +69,7 @@ impl Prometheus {
             rest.split_whitespace().next()?.parse().ok()
         });
         let address = address.unwrap_or_else(|| panic!("it ended: {said}"));
-        // A full pipe must not block it.
+        // Keep reading, or a full pipe would block it.
         std::thread::spawn(move || lines.for_each(drop));
         (prometheus, address)
     }
@@ -91,7 +91,7 @@ fn scrape_example_names_targets_by_agent_and_node() {
     let (_prometheus, address) = Prometheus::start(&directory);
     let mut targets = BTreeSet::new();
     trial::wait_until("the targets", || {
-        // It answers in chunks, which curl joins.
+        // Prometheus answers in chunks, which curl joins.
         let url = format!("http://{address}/api/v1/targets?state=active");
         let answer = Command::new("curl").args(["-s", &url]).output().unwrap().stdout;
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();

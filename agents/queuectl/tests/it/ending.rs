@@ -39,7 +39,7 @@ fn signal_during_start_exits_with_75() {
     for sent in [Signal::SIGTERM, Signal::SIGINT] {
         let server = Server::with(&["a"]);
         let directory = tempfile::tempdir().unwrap();
-        // Its start takes until the other end of this pipe is closed.
+        // The start waits until the other end of this pipe is closed.
         let config = directory.path().join("config");
         mkfifo(&config, Mode::S_IRWXU).unwrap();
         let mut run = command(&server.url(), ["run", "-q", "q", "--config"]);
@@ -66,7 +66,7 @@ fn exit_code_0_after_a_signal_is_no_ack() {
     assert_eq!(server.queue().ready.len(), 1);
 }
 
-/// The shell is the command, the loop is what it started.
+/// The shell is the command, and the loop is its child.
 #[test]
 fn sigkill_ends_the_command_and_what_it_started() {
     for jobs in ["1", "3"] {
@@ -78,7 +78,7 @@ fn sigkill_ends_the_command_and_what_it_started() {
         let pids: Vec<Pid> = line.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
         assert_eq!(pids.len(), 2, "{line}");
         signal(&child, Signal::SIGKILL);
-        // Nobody holds its pipes any more.
+        // No process holds the pipes any more.
         child.wait_with_output().unwrap();
         for pid in pids {
             wait_until("it is gone", || is_gone(pid));
@@ -93,7 +93,7 @@ fn sigkill_at_any_moment_leaves_no_command_behind() {
         let server = Server::with(&items.iter().map(String::as_str).collect::<Vec<_>>());
         let directory = tempfile::tempdir().unwrap();
         let mut run = command(&server.url(), ["run", "-q", "q", "-j", "4", "--", "sh", "-c"]);
-        // Everything that runs has this directory as its own.
+        // Everything that the worker starts is found by this working directory.
         let mut child = run.arg("sleep 60 & wait").current_dir(directory.path()).spawn().unwrap();
         server.wait_until("some are leased", |queue| queue.leased.len() > round % 4);
         signal(&child, Signal::SIGKILL);
@@ -196,7 +196,7 @@ fn worker_waits_for_leased_items_of_others() {
         worker(&server, &[], WAITS)
     };
     server.wait_until("both wait", |queue| queue.requests.len() >= 3);
-    // The first one was drained with the first item, if it heard of it before anything else came.
+    // The first worker was drained with the first item, if it got that verdict before the next item came.
     let output = waiting.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "first\n"), "{}", stderr(&output));
     holding.kill().unwrap();
@@ -271,7 +271,7 @@ fn process_1_reaps_zombies_and_takes_signals() {
         return eprintln!("no namespaces here: not checked");
     }
     let server = Server::with(&["a"]);
-    // An orphan ends and is adopted by process 1; the loop ends when nothing of it is left.
+    // An orphan ends and is adopted by process 1; the loop ends when no trace of it is left.
     let script = "sh -c 'sh -c \"exit 0\" & exit 0'; \
         while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do :; done; \
         tr '\\0' ' ' < /proc/1/cmdline; kill -TERM 1; while :; do :; done";

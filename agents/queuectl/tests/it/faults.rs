@@ -50,7 +50,7 @@ fn late_ack_is_logged_and_harmless() {
     let child =
         command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]).arg(&end).spawn().unwrap();
     server.wait_until("it works", |queue| queue.leased.len() == 1);
-    // Somebody else's by now, and this worker has not heard of it.
+    // The item is another worker's by now, and this worker has not noticed.
     server.queue().leased.clear();
     std::fs::write(end, "").unwrap();
     let output = child.wait_with_output().unwrap();
@@ -63,7 +63,7 @@ fn late_ack_is_logged_and_harmless() {
 #[test]
 fn lost_answers_lose_no_items() {
     let server = Server::with(&["a", "b", "c"]);
-    // The first loses the items of the lease too: they come again when the lease is over.
+    // The first lost answer loses its leased items too; they come again when the lease expires.
     server.queue().lose_answers_to = vec!["lease"];
     let child = worker(&server, &[], "echo $ITEM");
     server.wait_until("the answer is lost", |queue| queue.lose_answers_to.is_empty());

@@ -1,4 +1,4 @@
-//! Items are searched, deleted and moved.
+//! Searches, deletes and moves items.
 
 use crate::queuectl::{run, stderr, stdout};
 use crate::server::Server;

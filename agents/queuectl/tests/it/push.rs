@@ -51,7 +51,7 @@ fn repeated_push_has_no_duplicates() {
     server.queue().lose_answers_to = vec!["batch"];
     let output = run(&server.url(), &["push", "-q", "q", "a", "b"], b"");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    // The duplicates are this run's own repeat, not items that somebody else had pushed.
+    // The duplicates are this run's own retry, not items that another producer had pushed.
     assert_eq!(stdout(&output), "pushed 2 items\n");
     assert_eq!(server.queue().requests, ["batch"; 2]);
     assert_eq!(bodies(&server), ["a", "b"]);
@@ -105,7 +105,7 @@ fn single_item_is_sent_raw() {
     server.queue().request_bytes_max = 1000;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("binary");
-    // Every byte takes four thirds of its room in base64, and more in JSON.
+    // Base64 takes four thirds of the bytes, and JSON adds more.
     std::fs::write(&file, [0xff; 900]).unwrap();
     let path = file.to_str().unwrap();
     let arguments = ["push", "-q", "q", "--seal", "--key", "a/b&c", "-f", path];
@@ -148,7 +148,7 @@ fn item_that_is_too_large_is_named() {
     assert!(stderr(&output).contains(&format!("cannot push {path} (2000 bytes)")), "{}", stderr(&output));
 }
 
-/// `script` gives it a terminal.
+/// Uses `script`, which gives the program a terminal.
 #[test]
 #[ignore = "needs script of util-linux: just test-programs"]
 fn only_a_terminal_gets_a_progress_bar() {

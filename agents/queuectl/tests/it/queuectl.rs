@@ -15,7 +15,7 @@ pub(crate) fn command(url: &str, arguments: impl IntoIterator<Item = impl AsRef<
     command
 }
 
-/// `queuectl run -q q FLAGS -- sh -c SCRIPT`.
+/// Starts `queuectl run -q q FLAGS -- sh -c SCRIPT`.
 pub(crate) fn worker(server: &Server, flags: &[&str], script: &str) -> Child {
     let arguments = [&["run", "-q", "q"], flags, &["--", "sh", "-c", script]].concat();
     command(&server.url(), arguments).spawn().unwrap()
@@ -25,7 +25,7 @@ pub(crate) fn work(server: &Server, flags: &[&str], script: &str) -> Output {
     worker(server, flags, script).wait_with_output().unwrap()
 }
 
-/// Gives the whole input and waits for the end.
+/// Writes the whole input and waits for the end.
 pub(crate) fn run(url: &str, arguments: &[&str], input: &[u8]) -> Output {
     with_input(command(url, arguments).spawn().unwrap(), input)
 }

@@ -65,7 +65,7 @@ impl Drop for Queued {
     }
 }
 
-/// A worker whose command says in the file `begun` what it works on, and ends when the file `go` is there.
+/// Starts a worker whose command writes its item to the file `begun`, and ends when the file `go` exists.
 fn worker(queued: &Queued, directory: &Path) -> Child {
     let script = "echo $ITEM >> $0/begun; while [ ! -e $0/go ]; do sleep 0.02; done; echo $ITEM";
     let mut command: Command = command(&queued.url, ["run", "-q", "q", "--", "sh", "-c", script]);
@@ -97,7 +97,7 @@ fn surviving_workers_end_when_all_is_done() {
     queued.ask(&words.collect::<Vec<_>>());
     wait_until("all thirty are at work", || begun() >= 30);
 
-    // With everything that the worker started, as a container is killed. Its lease has to expire.
+    // Killed with everything that the worker started, as a container is killed. The lease has to expire.
     let mut killed: Vec<Child> = workers.drain(..5).collect();
     for worker in &mut killed {
         killpg(Pid::from_raw(i32::try_from(worker.id()).unwrap()), Signal::SIGKILL).unwrap();
@@ -152,7 +152,7 @@ fn worker_fails_when_every_item_died() {
         let arguments = [&["run", "-q", "q"], flags, &["--", program]].concat();
         command(&queued.url, arguments).output().unwrap()
     };
-    // The second one comes to a queue that is drained already, as the replacement of a Job's pod does.
+    // The second worker finds a queue that is already drained, as the replacement of a Job's pod does.
     for output in [work(&["-j", "2"], "false"), work(&[], "true")] {
         assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
         assert!(stderr(&output).contains("queue q is drained, but 5 items died"), "{}", stderr(&output));

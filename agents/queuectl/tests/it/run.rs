@@ -129,7 +129,7 @@ fn command_does_not_inherit_the_queue_of_its_worker() {
 fn jobs_run_at_the_same_time() {
     let server = Server::with(&["a", "b", "c"]);
     let directory = tempfile::tempdir().unwrap();
-    // Each waits for all the others: one after the other they would never end.
+    // Each command waits for all the others: one after the other they would never end.
     let script = "cd \"$0\"; : > $ITEM; while ! { [ -e a ] && [ -e b ] && [ -e c ]; }; do :; done";
     let mut arguments = vec!["run", "-q", "q", "-j", "3", "--", "sh", "-c", script];
     arguments.push(directory.path().to_str().unwrap());
@@ -153,7 +153,7 @@ fn timeout_stops_the_command_and_its_children() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
     let child = directory.path().join("child");
-    // Neither the shell nor what it starts minds a SIGTERM.
+    // Neither the shell nor its child reacts to a SIGTERM.
     let script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > $0.new; mv $0.new $0; while :; do :; done' $0 & \
         while [ ! -e $0 ]; do :; done; echo half done; wait";
     let flags = ["run", "-q", "q", "--timeout", "1s", "--grace", "100ms", "--", "sh", "-c", script];
@@ -182,7 +182,7 @@ fn command_that_cannot_run_costs_no_attempt() {
 fn orphans_are_not_waited_for() {
     let server = Server::with(&["a"]);
     let directory = tempfile::tempdir().unwrap();
-    // It ends with the directory, however this test ends.
+    // The loop ends with the directory, however this test ends.
     let script = "while [ -d $0 ]; do :; done & echo started";
     let mut run = command(&server.url(), ["run", "-q", "q", "--", "sh", "-c", script]);
     let output = run.arg(directory.path()).output().unwrap();

@@ -34,26 +34,26 @@ pub(crate) struct Queue {
     pub(crate) ready: VecDeque<Item>,
     pub(crate) leased: BTreeMap<String, Item>,
     pub(crate) acked: Vec<String>,
-    /// Body, reason, whether it was a release.
+    /// Body, reason, and true for a release.
     pub(crate) nacked: Vec<(String, String, bool)>,
     pub(crate) sealed: bool,
     pub(crate) extensions: u64,
     pub(crate) lease_ms: u64,
     pub(crate) retry_failed: bool,
-    /// Requests whose answer gets lost after they were carried out, by the end of their path.
+    /// Requests whose answer is lost after they were applied, by the end of their path.
     pub(crate) lose_answers_to: Vec<&'static str>,
-    /// Every lease is taken away at the next extension.
+    /// Takes every lease away at the next extension.
     pub(crate) take_leases_away: bool,
     pub(crate) refuse: Option<u16>,
-    /// Requests are answered with this, as by a server that is not queued.
+    /// Answers requests with this, as a server does that is not queued.
     pub(crate) foreign_answer: Option<(u16, &'static str)>,
-    /// The queue does not exist; the other queues do.
+    /// The names of the other queues, if this queue does not exist.
     pub(crate) missing: Option<Vec<&'static str>>,
-    /// Longer requests are refused. 0: no bound.
+    /// The longest request that is accepted. 0: no bound.
     pub(crate) request_bytes_max: usize,
-    /// No items are leased.
+    /// Leases no items.
     pub(crate) paused: bool,
-    /// The items of the verdict that died.
+    /// The number of dead items in the verdict.
     pub(crate) failed: u64,
     pub(crate) requests: Vec<String>,
     pub(crate) authorization: Option<String>,
@@ -66,8 +66,8 @@ struct Shared {
     changed: Arc<Notify>,
 }
 
-/// A port that stays this test's own while nobody listens on it: the system would give it to the next
-/// connection of anybody.
+/// A port that stays reserved for this test while nobody listens on it. Otherwise the system would give it to
+/// the next connection of any process.
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     _bound: TcpSocket,
@@ -93,7 +93,7 @@ impl Server {
     pub(crate) fn start() -> Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let handle = runtime.handle().clone();
-        // Ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
         let mut server =
             Server { port: Port::reserve(), shared: Shared::default(), runtime: handle, running: None };
@@ -123,14 +123,14 @@ impl Server {
         self.shared.queue.0.lock().unwrap()
     }
 
-    /// Every connection is cut, and the port is closed.
+    /// Cuts every connection and closes the port.
     pub(crate) fn vanish(&mut self) {
         let (quit, serving) = self.running.take().unwrap();
         quit.cancel();
         self.runtime.block_on(serving).unwrap();
     }
 
-    /// On the same port, with the same queue.
+    /// Starts again on the same port, with the same queue.
     pub(crate) fn come_back(&mut self) {
         let _inside = self.runtime.enter();
         // A process that another test is just starting holds the old listener until its exec.

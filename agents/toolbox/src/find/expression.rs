@@ -1,4 +1,4 @@
-//! What is looked for: the words behind the paths, as a tree.
+//! The expression of `find`: the words after the paths, as a tree.
 
 use glob::{MatchOptions, Pattern};
 use std::cmp::Ordering;
@@ -13,11 +13,11 @@ use std::time::SystemTime;
 const MINUTE_SECONDS: u64 = 60;
 const DAY_SECONDS: u64 = 24 * 60 * MINUTE_SECONDS;
 
-/// The whole: what holds everywhere, and the tree.
+/// The whole expression: the options that apply everywhere, and the tree.
 pub struct Expression {
     pub depth_min: usize,
     pub depth_max: usize,
-    /// What a directory holds goes before it.
+    /// True if the contents of a directory are visited before the directory.
     pub inside_first: bool,
     pub root: Node,
 }
@@ -35,10 +35,10 @@ pub enum Test {
     Name(Pattern, MatchOptions),
     Path(Pattern),
     Type(u8),
-    /// In units of so many bytes, begun ones counted.
+    /// The size in units of this many bytes, rounded up.
     Size(Number, u64),
     Empty,
-    /// Whole units of so many seconds since its last change.
+    /// The age since the last change in units of this many seconds, rounded down.
     Age(Number, u64),
     Newer(SystemTime),
 }
@@ -50,7 +50,7 @@ pub enum Action {
     Exec(Vec<OsString>),
 }
 
-/// `N`, `+N` (more) or `-N` (less).
+/// A number to compare with: `N`, `+N` (more) or `-N` (less).
 pub struct Number {
     how: Ordering,
     than: u64,
@@ -72,7 +72,7 @@ impl Number {
 }
 
 impl Test {
-    /// `metadata` is that of the path itself; a link is not followed.
+    /// True if the path passes the test. `metadata` is that of the path itself; a link is not followed.
     pub fn holds(&self, path: &Path, metadata: &Metadata, now: SystemTime) -> bool {
         match self {
             Test::Name(pattern, options) => {
@@ -108,7 +108,7 @@ fn letter_of(kind: FileType) -> u8 {
     letters.iter().find(|(is, _)| *is).map_or(b'?', |(_, letter)| *letter)
 }
 
-/// Whether the paths end before this word.
+/// True if the expression begins with this word, after the paths.
 pub fn begins_with(word: &OsStr) -> bool {
     let bytes = word.as_bytes();
     (bytes.first() == Some(&b'-') && bytes.len() > 1) || bytes == b"(" || bytes == b"!"
@@ -135,7 +135,7 @@ struct Parser {
     depth_min: usize,
     depth_max: usize,
     inside_first: bool,
-    /// Until an action says what else is to be done.
+    /// True until an action replaces the default, which is to print.
     prints: bool,
 }
 
@@ -262,7 +262,7 @@ impl Parser {
 
     fn pattern(&mut self, of: &str) -> Result<Pattern, String> {
         let mut text = self.value(of)?;
-        // To glob two stars are something else, where it takes them at all.
+        // The crate glob gives two stars another meaning, where it accepts them at all.
         while text.contains("**") {
             text = text.replace("**", "*");
         }

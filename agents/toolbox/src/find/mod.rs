@@ -1,5 +1,5 @@
-//! `find`, as far as looking for files in a container needs it. Not the crate findutils, whose two engines for regular
-//! expressions are a third of the whole binary.
+//! `find`, as far as searching for files in a container needs it. The crate findutils is not used: its two
+//! engines for regular expressions are a third of the whole binary.
 
 mod expression;
 mod walk;
@@ -44,7 +44,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     }
 }
 
-/// A line on stderr.
+/// Prints a line on stderr.
 fn complain(what: &str) {
     let _ = writeln!(io::stderr(), "find: {what}");
 }

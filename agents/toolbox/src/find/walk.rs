@@ -1,4 +1,4 @@
-//! The way through the directories.
+//! Walks through the directories and evaluates the expression for each path.
 
 use super::complain;
 use super::expression::{Action, Expression, Node};
@@ -15,7 +15,7 @@ pub struct Walk<'a, W: Write> {
     out: W,
     now: SystemTime,
     failed: bool,
-    /// Set by `-prune` for the directory that is looked at.
+    /// Set by `-prune` for the present directory.
     pruned: bool,
 }
 
@@ -24,7 +24,7 @@ impl<'a, W: Write> Walk<'a, W> {
         Walk { expression, out, now: SystemTime::now(), failed: false, pruned: false }
     }
 
-    /// Whether all could be read and written.
+    /// True if everything could be read and written.
     pub fn succeeded(mut self) -> bool {
         self.out.flush().is_ok() && !self.failed
     }
@@ -90,7 +90,7 @@ impl<'a, W: Write> Walk<'a, W> {
                 gone.map_err(|error| self.fail(path, error)).is_ok()
             }
             Action::Exec(command) => {
-                // What was printed so far comes before what the command prints.
+                // Flush, so that earlier output comes before the output of the command.
                 let _ = self.out.flush();
                 let mut words = command.iter().map(|word| with_path(word, path));
                 let Some(program) = words.next() else { return false };
@@ -103,7 +103,7 @@ impl<'a, W: Write> Walk<'a, W> {
     }
 }
 
-/// The word with the path in place of each `{}`.
+/// Replaces each `{}` in the word by the path.
 fn with_path(word: &OsStr, path: &Path) -> OsString {
     let (mut made, mut rest) = (Vec::new(), word.as_bytes());
     while let Some(at) = rest.windows(2).position(|pair| pair == b"{}") {

@@ -82,8 +82,8 @@ impl Arguments {
     }
 }
 
-/// The old style, `tar xmf - -C DIR`, as the new one: the first word's letters are flags, and those of them that
-/// take a value find theirs, in order, in the words behind it.
+/// Converts the old style, `tar xmf - -C DIR`, to the new one. The letters of the first word are flags; those
+/// that take a value find theirs, in order, in the words after it.
 pub fn with_dash(argv: &[OsString]) -> Vec<OsString> {
     let mut words = argv.iter().cloned();
     let mut new: Vec<OsString> = words.next().into_iter().collect();

@@ -1,4 +1,4 @@
-//! `tar -c`: files and directories into an archive, beside programs that go on writing to them.
+//! `tar -c`: archives files and directories while other programs still write to them.
 
 use super::arguments::Arguments;
 use super::{Failure, complain, of};
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 use uucore::entries;
 
-/// An archive that is being made, and whether everything has come into it.
+/// An archive that is being made. `whole` is false once something was skipped.
 struct Creation<'a, W: Write> {
     builder: Builder<W>,
     arguments: &'a Arguments,
@@ -20,7 +20,7 @@ struct Creation<'a, W: Write> {
 
 pub fn create<W: Write>(sink: W, arguments: &Arguments) -> Result<bool, Failure> {
     let from = arguments.directory.clone().unwrap_or_default();
-    // An archive that lies in what it is made of does not contain itself.
+    // An archive inside a directory that it archives does not contain itself.
     let own = fs::metadata(&arguments.file).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let mut creation = Creation { builder: Builder::new(sink), arguments, own, whole: true };
     for member in &arguments.members {
@@ -30,7 +30,7 @@ pub fn create<W: Write>(sink: W, arguments: &Arguments) -> Result<bool, Failure>
     Ok(creation.whole)
 }
 
-/// The name within the archive: nothing that would leave the directory where it is unpacked.
+/// Returns the name within the archive, without parts that would leave the directory where it is unpacked.
 fn inside(member: &Path) -> PathBuf {
     let mut kept = PathBuf::new();
     for component in member.components() {
@@ -80,7 +80,7 @@ impl<W: Write> Creation<'_, W> {
         }
     }
 
-    /// Exactly as many bytes as the header says, whatever the file does meanwhile.
+    /// Writes exactly as many bytes as the header says, even if the file changes meanwhile.
     fn file(&mut self, path: &Path, name: &Path, mut header: Header) -> Result<(), Failure> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -89,7 +89,7 @@ impl<W: Write> Creation<'_, W> {
                 return Ok(());
             }
         };
-        // Its size now, behind the open: a rotation may have put another file under the name.
+        // Take the size after the open: a rotation may have put another file under the name.
         let size = file.metadata().map_err(of(path.display()))?.len();
         header.set_size(size);
         let mut content = Exactly { file, left: size, shrunk: false };
@@ -138,7 +138,7 @@ impl<W: Write> Creation<'_, W> {
 fn header_of(metadata: &Metadata) -> Header {
     let mut header = Header::new_gnu();
     header.set_metadata(metadata);
-    // Names are for people; a user without one is a number.
+    // Names are for people; a user without a name stays a number.
     if let Ok(name) = entries::uid2usr(metadata.uid()) {
         let _ = header.set_username(&name);
     }
@@ -148,7 +148,7 @@ fn header_of(metadata: &Metadata) -> Header {
     header
 }
 
-/// A file's first `left` bytes, with zeros for those that it has no more.
+/// The first `left` bytes of a file, filled up with zeros where the file is shorter.
 struct Exactly {
     file: File,
     left: u64,

@@ -1,4 +1,4 @@
-//! `tar -t`: names, and with `-v` what `ls -l` would say of them.
+//! `tar -t`: lists names, and with `-v` the details that `ls -l` would show.
 
 use super::arguments::Arguments;
 use super::unpack::Wanted;
@@ -6,7 +6,7 @@ use super::{Failure, of};
 use std::io::{self, Read, Write};
 use tar::{Archive, EntryType, Header};
 
-/// GNU tar lines up sizes by giving owner, group and size at least so many columns together.
+/// The least width of owner, group and size together, by which GNU tar aligns sizes.
 const OWNER_AND_SIZE_COLUMNS: usize = 19;
 
 pub fn list(source: Box<dyn Read>, arguments: &Arguments) -> Result<bool, Failure> {

@@ -1,4 +1,4 @@
-//! `tar`, as far as `kubectl cp` and looking into archives need it.
+//! `tar`, as far as `kubectl cp` and reading archives need it.
 
 mod arguments;
 mod create;
@@ -15,12 +15,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-/// What GNU tar ends with when something could not be done.
+/// The exit code of GNU tar when something failed.
 const FAILED: i32 = 2;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The error of one tar run: what was being done, and the cause.
+/// The error of one tar run: the failed action, and the cause.
 #[derive(Debug)]
 pub struct Failure(String);
 
@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-/// For `map_err`: the path or other thing that an error is about.
+/// Adds the path or other subject to an error, in `map_err`.
 pub fn of<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
     move |error| Failure(format!("{what}: {error}"))
 }
@@ -53,7 +53,7 @@ pub fn main(argv: &[OsString]) -> i32 {
     }
 }
 
-/// False if something was passed over, about which a line was printed.
+/// Returns false if something was skipped, about which a line was printed.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let archive = arguments.file.as_path();
     match arguments.mode()? {
@@ -85,7 +85,7 @@ fn is_standard(archive: &Path) -> bool {
     archive.as_os_str() == "-"
 }
 
-/// The archive, decompressed if its first bytes are gzip's.
+/// Opens the archive, and decompresses it if its first bytes are gzip's.
 fn open(archive: &Path) -> Result<Box<dyn Read>, Failure> {
     let source: Box<dyn Read> = if is_standard(archive) {
         Box::new(io::stdin().lock())
@@ -97,7 +97,7 @@ fn open(archive: &Path) -> Result<Box<dyn Read>, Failure> {
     Ok(if compressed { Box::new(BufReader::new(MultiGzDecoder::new(source))) } else { Box::new(source) })
 }
 
-/// A line on stderr that does not end the run.
+/// Prints a line on stderr and does not end the run.
 pub fn complain(what: &str) {
     let _ = writeln!(io::stderr(), "tar: {what}");
 }

@@ -1,4 +1,4 @@
-//! `tar -x`: members of an archive below one directory and nowhere else, or to stdout.
+//! `tar -x`: unpacks members of an archive below one directory and nowhere else, or to stdout.
 
 use super::arguments::Arguments;
 use super::{Failure, complain, of};
@@ -16,7 +16,7 @@ pub fn unpack(source: Box<dyn Read>, arguments: &Arguments) -> Result<bool, Fail
     archive.set_preserve_mtime(!arguments.touch);
     archive.set_preserve_permissions(arguments.preserve_permissions);
     let mut wanted = Wanted::new(&arguments.members);
-    // Directories get their permissions and times when everything is in them.
+    // Directories get their permissions and times when everything in them is unpacked.
     let mut directories = Vec::new();
     let mut refused = false;
     let mut stdout = io::stdout().lock();
@@ -41,7 +41,7 @@ pub fn unpack(source: Box<dyn Read>, arguments: &Arguments) -> Result<bool, Fail
         }
     }
     stdout.flush().map_err(of("stdout"))?;
-    // The innermost first: a directory's time would not survive what is made in it.
+    // Innermost first: unpacking into a directory would change its time.
     directories.sort_by(|a, b| b.path_bytes().cmp(&a.path_bytes()));
     for mut directory in directories {
         if !directory.unpack_in(below).map_err(of(below.display()))? {
@@ -53,7 +53,7 @@ pub fn unpack(source: Box<dyn Read>, arguments: &Arguments) -> Result<bool, Fail
     Ok(wanted.all_found() && !refused)
 }
 
-/// A directory's time; that of whatever a link of its name leads to is let alone. Failing is harmless.
+/// Restores a directory's time. If its name is a link, the target keeps its own time. Failing is harmless.
 fn restore_time(path: &Path, header: &Header) {
     let directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     if let (true, Ok(time)) = (directory, header.mtime()) {
@@ -62,7 +62,7 @@ fn restore_time(path: &Path, header: &Header) {
     }
 }
 
-/// The members that were asked for: each stands for itself and what is beneath it; none stands for all.
+/// The requested members: each includes everything below it. An empty list means all.
 pub struct Wanted<'a> {
     members: Vec<(&'a Path, bool)>,
 }
@@ -84,7 +84,7 @@ impl<'a> Wanted<'a> {
         wanted
     }
 
-    /// Says which members the archive does not hold.
+    /// True if the archive holds all members. Prints those that are missing.
     pub fn all_found(&self) -> bool {
         let missing = self.members.iter().filter(|(_, found)| !found);
         missing
