@@ -104,7 +104,7 @@ impl From<&Obstacle> for Block {
         match obstacle {
             Obstacle::Passing => Block::Passing,
             Obstacle::Write(_) | Obstacle::LittleSpace { .. } => Block::Full,
-            Obstacle::NoName(_) | Obstacle::OtherWriter(_) => Block::Unnamed,
+            Obstacle::NoName(_) | Obstacle::NotCarriedOver(_) | Obstacle::OtherWriter(_) => Block::Unnamed,
         }
     }
 }
@@ -343,18 +343,22 @@ impl Intake {
             return Ok(());
         }
         let mut synced = self.synced.subscribe();
-        self.sync_wanted.notify_one();
         let failed = |synced: &Synced| synced.failures != failures_before;
-        let outcome = synced.wait_for(|s| s.position >= position || failed(s)).await.map_err(|_| NotSafe)?;
-        // The pages lost by a failed sync may be this connection's, and no later sync brings them back.
-        if failed(&outcome) {
-            return Err(NotSafe);
+        loop {
+            self.sync_wanted.notify_one();
+            let reached = |synced: &Synced| synced.position >= position || failed(synced);
+            let outcome = *synced.wait_for(reached).await.map_err(|_| NotSafe)?;
+            // The pages lost by a failed sync may be this connection's, and no later sync brings them back.
+            if failed(&outcome) {
+                return Err(NotSafe);
+            }
+            // The file may have been removed while the sync ran. The copy of its content needs another sync.
+            self.look_at_file();
+            self.reach_file(position).await?;
+            if reached(&self.synced.borrow()) && !failed(&self.synced.borrow()) {
+                return Ok(());
+            }
         }
-        drop(outcome);
-        // The file may have been removed while the sync ran.
-        self.look_at_file();
-        self.reach_file(position).await?;
-        if failed(&self.synced.borrow()) { Err(NotSafe) } else { Ok(()) }
     }
 
     /// Resolves when everything up to `position` is in a file that has its name.

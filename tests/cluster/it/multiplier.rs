@@ -33,7 +33,7 @@ fn queuectl_workers_that_came_before_the_queue_and_its_numbers_print_2_to_200_ea
     namespace.apply_example("multiplier/multiplierQueuectl.yaml");
     namespace.ready("job-name=multiplier", 3);
     namespace.apply_example("multiplier/numbersLoad.yaml");
-    let queue = example("multiplier/queue.yaml").with(r#", --count-from, "1"]"#, "]");
+    let queue = example("multiplier/queue.yaml").with(r#", --count-from, "1""#, "");
     namespace.apply(&queue);
     namespace.complete("numbers-load");
     namespace.complete("multiplier");

@@ -70,8 +70,9 @@ pub struct Journal {
     naming: Naming,
     /// Time at which the file was last seen under its name.
     named_at: Option<Instant>,
-    /// A removed file whose successor was lost before all content was carried over.
-    uncarried: Option<Arc<File>>,
+    /// An unfinished copy whose successor was lost: it goes on if that is found again, and starts again for
+    /// the next one.
+    uncarried: Option<CarryOver>,
     file_bytes: u64,
     /// Age of the file when it was opened; from then on a monotonic clock counts, which nobody sets.
     age_at_open: Duration,
@@ -319,18 +320,14 @@ impl Journal {
             return Ok(());
         }
         if self.has_name() {
-            return match &self.naming {
-                Naming::Carrying(_) => self.carry_on(),
-                Naming::Named => Ok(()),
-                Naming::Nameless { refused, .. } => {
-                    // This happens when the directory was moved away and back.
-                    if *refused {
-                        tracing::info!(path = %self.name.display(), "the file is under its name again");
-                    }
-                    self.naming = Naming::Named;
-                    Ok(())
+            if let Naming::Nameless { refused, .. } = self.naming {
+                // This happens when the directory was moved away and back.
+                if refused {
+                    tracing::info!(path = %self.name.display(), "the file is under its name again");
                 }
-            };
+                self.naming = self.uncarried.take().map_or(Naming::Named, Naming::Carrying);
+            }
+            return self.carry_on();
         }
         // The rest of a line belongs after its beginning, wherever that file is by now.
         if self.rotation == Rotation::MidLine && !is_removed(&self.file) {
@@ -345,7 +342,7 @@ impl Journal {
             Naming::Named => (Instant::now(), false),
             Naming::Nameless { since, refused } => (since, refused),
             Naming::Carrying(carry) => {
-                self.uncarried = Some(carry.into_source());
+                self.uncarried = Some(carry);
                 (Instant::now(), true)
             }
         };
@@ -370,7 +367,8 @@ impl Journal {
         // accepts no new file, is an accident.
         let torn = self.rotation == Rotation::MidLine;
         let by_accident = removed && (directory_changed || refused || torn);
-        let source = self.uncarried.take().or_else(|| by_accident.then(|| self.file.clone()));
+        let source = self.uncarried.take().map(CarryOver::into_source);
+        let source = source.or_else(|| by_accident.then(|| self.file.clone()));
         let replaced = self.replace_file(file);
         self.events.reopened += 1;
         if mover_has == MoverHas::MaybeNotFinished {
@@ -408,7 +406,7 @@ impl Journal {
 
     fn carry_on(&mut self) -> Result<(), Obstacle> {
         let Naming::Carrying(carry) = &mut self.naming else { return Ok(()) };
-        match carry.copy_piece(&self.file).map_err(Obstacle::Write)? {
+        match carry.copy_piece(&self.file).map_err(Obstacle::NotCarriedOver)? {
             0 => {
                 let bytes = carry.done_bytes();
                 self.events.carried_over_bytes += bytes;

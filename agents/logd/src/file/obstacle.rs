@@ -11,6 +11,9 @@ pub enum Obstacle {
     Write(io::Error),
     #[error("the file was removed or moved away, and no new one can be made: {0}")]
     NoName(io::Error),
+    /// A new file is there, but what the removed one held cannot be copied into it, as on a full disk.
+    #[error("cannot carry over what the removed file held: {0}")]
+    NotCarriedOver(io::Error),
     /// The path leads to another logd's file.
     #[error("{0}")]
     OtherWriter(String),

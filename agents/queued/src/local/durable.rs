@@ -116,7 +116,8 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         files,
         finished,
     };
-    if begins {
+    // A start appends a checkpoint: without this, many short runs would let one segment grow without end.
+    if begins || front.is_full_for(0) {
         front.begin_segment();
     }
     let engine = Local::new(core, Log::Disk(Box::new(front)), limits, durability.name(), around);

@@ -4,13 +4,13 @@
 //! back takes longer than a quick disk.
 
 use super::{Shared, State};
-use crate::log::directory::Directory;
+use crate::log::directory::{Directory, Inode};
 use crate::log::front::{Chunk, Front, Spare};
 use crate::log::head::HeadFile;
 use crate::log::segment::{self, End, Header};
 use crate::log::{Durability, LogError, frame};
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,13 +66,13 @@ pub(super) fn run(pen: &Pen, shared: &Shared) {
         match writer.next(state, shared) {
             Next::Write(chunks) => {
                 if !writer.write_at_last(chunks, shared) {
-                    return;
+                    return shared.give_up();
                 }
             }
             Next::Sync => writer.sync_now(shared),
             Next::Look => {
                 if !writer.at_last(shared, |writer| writer.look(shared)) {
-                    return;
+                    return shared.give_up();
                 }
             }
             Next::Wait(state, left) => {
@@ -84,6 +84,16 @@ pub(super) fn run(pen: &Pen, shared: &Shared) {
             }
             Next::End => return writer.sync_now(shared),
         }
+    }
+}
+
+impl Shared {
+    /// Tells everyone who waits for a write that none will come.
+    fn give_up(&self) {
+        self.lock().disk_mut(|front| {
+            front.pending.clear();
+            front.in_flight_waiters.clear();
+        });
     }
 }
 
@@ -234,8 +244,10 @@ impl Writer {
         shared.suspect.store(false, Ordering::Relaxed);
         self.looked = None;
         self.directory.check()?;
-        if self.file.metadata().map_err(|e| self.failed("look at")(e))?.nlink() == 0 {
-            return Err(LogError::Removed(segment::path(self.directory.path(), self.header.number)));
+        let path = segment::path(self.directory.path(), self.header.number);
+        let ours = Inode::of(&self.file).map_err(|e| self.failed("look at")(e))?;
+        if Inode::at(&path).ok() != Some(ours) {
+            return Err(LogError::Removed(path));
         }
         self.looked = Some(Instant::now());
         Ok(())
@@ -256,6 +268,10 @@ impl Writer {
 
     /// Syncs everything that was written until now.
     pub(super) fn sync_written(&mut self, shared: &Shared) -> Result<(), LogError> {
+        // The kernel reports a failed sync once. What it failed for must be written again first.
+        if self.left.is_some() {
+            return Err(self.failed("sync")(std::io::Error::other("an earlier write failed")));
+        }
         if self.unsynced.is_some() { self.sync(shared) } else { Ok(()) }
     }
 

@@ -2,6 +2,7 @@
 
 use super::LogError;
 use kit::lock::{Lock, Refused};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -18,15 +19,22 @@ pub struct Directory {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Inode {
+pub struct Inode {
     device: u64,
     number: u64,
 }
 
 impl Inode {
-    fn at(path: &Path) -> io::Result<Inode> {
-        let found = std::fs::metadata(path)?;
-        Ok(Inode { device: found.dev(), number: found.ino() })
+    pub fn at(path: &Path) -> io::Result<Inode> {
+        Ok(Inode::from(&std::fs::metadata(path)?))
+    }
+
+    pub fn of(file: &File) -> io::Result<Inode> {
+        Ok(Inode::from(&file.metadata()?))
+    }
+
+    fn from(found: &Metadata) -> Inode {
+        Inode { device: found.dev(), number: found.ino() }
     }
 }
 

@@ -70,7 +70,9 @@ pub enum LogError {
         "{dir} does not lead to the directory that was opened ({why}); nothing is kept until that one is back"
     )]
     Gone { dir: PathBuf, why: String },
-    #[error("{0} was removed while it was in use; stop this queued, `queued repair` keeps what is left")]
+    #[error(
+        "{0} was removed or moved while it was in use; stop this queued, `queued repair` keeps what is left"
+    )]
     Removed(PathBuf),
     #[error("{0} is no data directory of queued: there is no log in it")]
     NoLog(PathBuf),

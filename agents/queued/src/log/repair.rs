@@ -71,7 +71,7 @@ fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Re
     let Copy { header: last, group, .. } = copy;
 
     let aside = dir.join(format!("damaged-{number:010}"));
-    std::fs::create_dir(&aside).map_err(LogError::io("make", &aside))?;
+    std::fs::create_dir_all(&aside).map_err(LogError::io("make", &aside))?;
     for number in number..=last.number {
         let from = segment::path(&new, number);
         std::fs::rename(&from, segment::path(dir, number)).map_err(LogError::io("rename", &from))?;
