@@ -4,7 +4,7 @@ use crate::queuectl::{command, run, stderr, stdout, work, worker};
 use crate::server::Server;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use std::io::{Read, Write};
+use std::io::Write;
 use trial::signal;
 
 #[test]
