@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-const BYTES_MAX: u64 = 6_000_000;
+const BYTES_MAX: u64 = 6_500_000;
 const NODECREW_BYTES_MAX: u64 = 12_000_000;
 
 struct Registry {
