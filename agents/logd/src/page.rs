@@ -14,14 +14,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use kit::events::{Source, Streams};
+use kit::free_space::Space;
 use kit::history::INTERVAL;
 use kit::page::{Page, STREAMS_MAX};
 use kit::page_access::Access;
 use kit::readiness::Readiness;
-use nix::sys::statvfs::statvfs;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -164,7 +164,10 @@ impl Sight {
     fn look(&self) -> Shown {
         let policy = self.policy.borrow().clone();
         let rotated = rotated::list(&self.file).unwrap_or_default();
-        let (disk_free_bytes, disk_bytes) = disk(&directory_of(&self.file)).unzip();
+        let (disk_free_bytes, disk_bytes) = Space::at(&directory_of(&self.file))
+            .ok()
+            .map(|space| (space.available_bytes, space.capacity_bytes))
+            .unzip();
         let metrics = &self.metrics;
         Shown {
             connections: metrics.connections.get(),
@@ -194,13 +197,6 @@ impl Sight {
             lines_are_shown: self.lines,
         }
     }
-}
-
-/// Returns the bytes available to this process, and the size of the file system.
-fn disk(directory: &Path) -> Option<(u64, u64)> {
-    let disk = statvfs(directory).ok()?;
-    let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
-    Some((bytes(disk.blocks_available()), bytes(disk.blocks())))
 }
 
 /// The stream behind the page and `logd stats`: first the past, then the figures once a second.
