@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod daemon;
+pub mod kubelet;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
