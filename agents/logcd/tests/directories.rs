@@ -3,7 +3,7 @@
 
 mod support;
 
-use kit::free_space::MinFree;
+use kit::disk::free_space::MinFree;
 use logcd::config::{Config, Limits};
 use logcd::cycle::archivist::{Archivist, Haste};
 use std::collections::BTreeMap;

@@ -84,7 +84,7 @@ pub fn add_to(command: Command) -> Command {
 
 /// Examples that show how to use this program's script.
 pub fn examples(program: &str) -> String {
-    crate::help::examples(&[
+    crate::settings::help::examples(&[
         &format!("source <({program} completion bash)"),
         &format!("{program} completion zsh > ~/.zfunc/_{program}"),
         &format!("{program} completion fish > ~/.config/fish/completions/{program}.fish"),

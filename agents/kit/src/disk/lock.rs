@@ -1,6 +1,6 @@
 //! A lock file for one process at a time, with the name of its holder.
 
-use crate::identity::Identity;
+use crate::lifecycle::identity::Identity;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};

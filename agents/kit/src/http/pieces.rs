@@ -1,8 +1,8 @@
 //! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the
 //! kernel and the agent together. The first request of any other kind hands the connection to hyper.
 
-use crate::accept::Crowd;
-use crate::http::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
+use super::serve::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
+use crate::net::accept::Crowd;
 use axum::body::{Bytes, to_bytes};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
@@ -341,9 +341,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::accept::Gate;
-    use crate::allow::AllowList;
     use crate::http::{Peer, serve_one};
+    use crate::net::accept::Gate;
+    use crate::net::allow::AllowList;
     use axum::extract::Request;
     use axum::response::IntoResponse;
     use std::sync::Arc;

@@ -31,7 +31,7 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), Fatal> {
         return set_level(level);
     }
     let (level, handle) = reload::Layer::new(filter(level)?);
-    let colour = crate::colour::is_wanted(std::io::stderr().is_terminal());
+    let colour = crate::terminal::colour::is_wanted(std::io::stderr().is_terminal());
     let plain = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let registry = tracing_subscriber::registry().with(level);
     let started = match format {

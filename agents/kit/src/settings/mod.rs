@@ -4,19 +4,22 @@
 //! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name. Their values
 //! go through the flag's own parser, so the three cannot drift apart.
 
-use crate::completion;
+pub mod completion;
+pub mod help;
+pub mod watch;
+
 use crate::exit::{Exit, Fatal};
-use crate::help::SHARED;
-use crate::logs::LogFormat;
-use crate::watch::Files;
+use crate::telemetry::logs::LogFormat;
 use clap::error::{ContextKind, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use help::SHARED;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use watch::Files;
 
 /// The settings that every program has.
 #[derive(Clone, Debug, clap::Args)]

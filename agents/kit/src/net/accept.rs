@@ -1,6 +1,6 @@
 //! Accepts connections: takes a permit first, checks the allow-list afterwards, and pauses on accept errors.
 
-use crate::allow::AllowList;
+use crate::net::allow::AllowList;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Prints for people: lines, tables, and plots of one line.
 
+pub mod colour;
+
 use crate::exit::{Exit, Fatal};
 use bytesize::ByteSize;
 use std::fmt::Display;

@@ -1,11 +1,11 @@
 //! Serves HTTP/1: bounded connections, a timeout for slow headers, and a shutdown that waits only for
 //! requests under way, not for idle connections.
 
-use crate::accept::{Arrival, Crowd, Gate};
-use crate::head_timer::HeadTimer;
-use crate::patient::Patient;
-use crate::pieces::{self, Piece, Reply, Rewound};
-use crate::tls::{self, Tls};
+use super::head_timer::HeadTimer;
+use super::patient::Patient;
+use super::pieces::{self, Piece, Reply, Rewound};
+use crate::net::accept::{Arrival, Crowd, Gate};
+use crate::net::tls::{self, Tls};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;

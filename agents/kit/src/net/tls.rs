@@ -1,8 +1,8 @@
 //! TLS from mounted files: a certificate and key, optionally a CA for client certificates, renewed live.
 
 use crate::exit::{Exit, Fatal};
-use crate::metrics::Metrics;
-use crate::stop::Stop;
+use crate::lifecycle::stop::Stop;
+use crate::telemetry::metrics::Metrics;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -111,7 +111,7 @@ impl ServerFiles {
             registry.register("certificate_expires_timestamp_seconds", help, expires.clone());
         });
         let this = self.clone();
-        crate::watch::follow("TLS files", self.paths(), stop.drain.clone(), move || {
+        crate::settings::watch::follow("TLS files", self.paths(), stop.drain.clone(), move || {
             Ok(this.read()?.map(|loaded| {
                 loaded.tell_expiry(&expires);
                 loaded.config

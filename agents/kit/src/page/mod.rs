@@ -1,6 +1,9 @@
 //! The page that an agent serves about itself. All pages share style and scripts; nothing is loaded from
 //! elsewhere.
 
+pub mod access;
+pub mod history;
+
 use axum::Router;
 use axum::http::header::{self, HeaderName};
 use axum::response::IntoResponse;
@@ -25,10 +28,10 @@ pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
     let files = [
         ("/", "text/html; charset=utf-8", page.html),
         ("/page/agent.js", "text/javascript; charset=utf-8", page.script),
-        ("/page/kit.js", "text/javascript; charset=utf-8", include_str!("page/kit.js")),
-        ("/page/kit.css", "text/css; charset=utf-8", include_str!("page/kit.css")),
+        ("/page/kit.js", "text/javascript; charset=utf-8", include_str!("kit.js")),
+        ("/page/kit.css", "text/css; charset=utf-8", include_str!("kit.css")),
         ("/page/version", "text/plain; charset=utf-8", crate::VERSION),
-        ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+        ("/page/icon.svg", "image/svg+xml", include_str!("icon.svg")),
     ];
     files.into_iter().fold(Router::new(), |router, (path, kind, text)| {
         router.route(path, get(async move || file(kind, text)))
