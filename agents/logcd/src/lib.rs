@@ -58,8 +58,8 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let pods = if serve.once { None } else { serve.pods_config()? };
     let (common, admin) = (serve.common.clone(), serve.admin);
     if serve.once {
-        kit::logs::start(&common.log_level, common.log_format)?;
-        kit::daemon::runtime()?.block_on(async { kit::stop::survive_size_limit() })?;
+        kit::telemetry::logs::start(&common.log_level, common.log_format)?;
+        kit::daemon::runtime()?.block_on(async { kit::lifecycle::stop::survive_size_limit() })?;
         return once::once(serve.config()?);
     }
     kit::daemon::run("logcd", &common, admin, |context| run(settings, pods, context))

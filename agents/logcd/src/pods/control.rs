@@ -6,7 +6,7 @@ use crate::pods::tailer::{PodsConfig, Tailer};
 use crate::trouble::Trouble;
 use kit::daemon::Context;
 use kit::exit::{Exit, Fatal};
-use kit::readiness::Readiness;
+use kit::lifecycle::readiness::Readiness;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -81,7 +81,7 @@ impl Follower {
 
     /// Starts again after whatever ends it, until it is asked to stop.
     fn run(self) -> Result<(), Fatal> {
-        kit::priority::lower_this_thread();
+        kit::lifecycle::priority::lower_this_thread();
         loop {
             match self.follow() {
                 Ok(()) | Err(Trouble::Aborted) => return Ok(()),

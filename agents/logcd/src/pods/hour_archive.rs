@@ -5,7 +5,7 @@ use crate::pods::cursor::OpenArchive;
 use crate::pods::hour::ArchiveName;
 use crate::pods::veil::{self, END_BYTES};
 use crate::trouble::Trouble;
-use kit::disk::still_takes_changes;
+use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, fchmod};

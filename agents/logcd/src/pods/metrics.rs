@@ -1,6 +1,6 @@
 //! The metrics of the archives of container logs.
 
-use kit::metrics::Metrics;
+use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
