@@ -51,6 +51,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
             return commands::extract::extract(&options.archive, &options.names, &options.to);
         }
         Some(Command::Verify(options)) => return commands::verify::verify(&options.archive),
+        Some(Command::Read(options)) => return pods::read::read(options),
         None => {}
     }
     let serve = &settings.flags.serve;

@@ -6,6 +6,7 @@ use crate::cycle::retention;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
+use crate::pods::read::ReadOptions;
 use crate::pods::share::Bound;
 use crate::pods::store::Bounds;
 use crate::pods::tailer::PodsConfig;
@@ -61,6 +62,12 @@ pub enum Command {
         "logcd verify all-logs-2026-11-21.tar.gz && echo sound",
     ]))]
     Verify(ArchiveOptions),
+    /// Print lines of container logs in the order of time, from archives and live logs
+    #[command(after_long_help = examples(&[
+        "logcd read --namespace shop --since 2h",
+        "logcd read --pod '^web-' --grep 'status=5..' -o json",
+    ]))]
+    Read(ReadOptions),
 }
 
 #[derive(Clone, Debug, clap::Args)]

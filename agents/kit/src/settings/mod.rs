@@ -6,6 +6,7 @@
 
 pub mod completion;
 pub mod help;
+pub mod time;
 pub mod watch;
 
 use crate::exit::{Exit, Fatal};
@@ -192,11 +193,12 @@ fn declared<S: CommandFactory>(prefix: &str) -> Command {
 fn with_environment(command: Command, prefix: &str) -> Command {
     command
         .mut_args(|arg| match arg.get_long() {
-            Some(long) => {
+            // A command may have a flag with the name of a setting that means something else.
+            Some(long) if !arg.is_hide_env_set() => {
                 let name = variable(prefix, long);
                 arg.env(name).hide_env_values(true)
             }
-            None => arg,
+            _ => arg,
         })
         .mut_subcommands(|sub| with_environment(sub, prefix))
 }

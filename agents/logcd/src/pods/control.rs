@@ -37,7 +37,7 @@ pub async fn run(config: PodsConfig, context: Context, has_directories: bool) ->
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
     let stop = Arc::new(Stop { drain: AtomicBool::new(false), abort: Arc::default(), wake });
     let (ended, end) = oneshot::channel();
-    let follower = Follower {
+    let follower = PodsThread {
         config,
         stop: stop.clone(),
         readiness: context.readiness.clone(),
@@ -62,7 +62,7 @@ pub async fn run(config: PodsConfig, context: Context, has_directories: bool) ->
     }
 }
 
-struct Follower {
+struct PodsThread {
     config: PodsConfig,
     stop: Arc<Stop>,
     readiness: Readiness,
@@ -70,7 +70,7 @@ struct Follower {
     has_directories: bool,
 }
 
-impl Follower {
+impl PodsThread {
     fn is_draining(&self) -> bool {
         self.stop.drain.load(Ordering::Relaxed)
     }

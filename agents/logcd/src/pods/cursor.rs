@@ -35,7 +35,7 @@ pub struct OpenArchive {
 pub struct Cursors {
     pub logs: Vec<Cursor>,
     /// Compressed logs that are archived in full.
-    pub settled: Vec<Settled>,
+    pub settled: Vec<ArchivedCopy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct Cursor {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Settled {
+pub struct ArchivedCopy {
     pub name: String,
     pub inode: u64,
 }
@@ -112,7 +112,7 @@ mod tests {
     proptest! {
         #[test]
         fn checkpoint_survives_the_file(next_entry: u64, offset: u64, head: Vec<u8>, name in "[a-z]{1,5}", hidden_end: Option<u64>) {
-            let cursors = Cursors { logs: vec![cursor(1, &head, offset)], settled: vec![Settled { name: name.clone(), inode: 5 }] };
+            let cursors = Cursors { logs: vec![cursor(1, &head, offset)], settled: vec![ArchivedCopy { name: name.clone(), inode: 5 }] };
             let open = vec![OpenArchive { namespace: name.clone(), name: name.clone(), bytes: offset, hidden_end }];
             let checkpoint = Checkpoint { next_entry, open, containers: BTreeMap::from([(name, cursors)]) };
             let bytes = serde_json::to_vec(&checkpoint).unwrap();

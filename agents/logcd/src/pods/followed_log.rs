@@ -4,7 +4,7 @@ use crate::archive::checksum::Sum;
 use crate::archive::entry::Meta;
 use crate::beneath::{Look, look_into};
 use crate::pods::cri::whole_lines;
-use crate::pods::cursor::{Cursor, HEAD_BYTES_MAX, Settled};
+use crate::pods::cursor::{ArchivedCopy, Cursor, HEAD_BYTES_MAX};
 use crate::pods::place::LogName;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
@@ -61,7 +61,7 @@ pub struct FollowedLog {
     seen: u64,
     seen_before: Option<u64>,
     /// The compressed copy that kubelet made of this log.
-    pub copy: Option<Settled>,
+    pub copy: Option<ArchivedCopy>,
     /// How often it had no name although it was not deleted.
     pub misses: u32,
 }
@@ -210,10 +210,10 @@ impl FollowedLog {
     }
 
     /// Returns the compressed log that needs no reading once this log has ended.
-    pub fn settled(&self) -> Option<Settled> {
+    pub fn settled(&self) -> Option<ArchivedCopy> {
         match self.phase {
             Phase::Ended if self.name.is_compressed() => {
-                Some(Settled { name: self.name.to_string(), inode: self.inode })
+                Some(ArchivedCopy { name: self.name.to_string(), inode: self.inode })
             }
             Phase::Ended => self.copy.clone(),
             _ => None,

@@ -14,7 +14,7 @@ const NAMESPACES_MAX: usize = 200;
 const OTHERS: &str = "_others";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Namespace {
+struct NamespaceLabel {
     namespace: String,
 }
 
@@ -31,7 +31,7 @@ pub struct PodsMetrics {
     pub truncated_logs: Counter,
     pub skipped_names: Counter,
     pub committed_timestamp_seconds: Gauge,
-    evicted_bytes: Family<Namespace, Counter>,
+    evicted_bytes: Family<NamespaceLabel, Counter>,
     /// The namespaces that have a label of their own.
     labelled: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -102,6 +102,6 @@ impl PodsMetrics {
         } else {
             OTHERS
         };
-        self.evicted_bytes.get_or_create(&Namespace { namespace: namespace.to_owned() }).inc_by(bytes);
+        self.evicted_bytes.get_or_create(&NamespaceLabel { namespace: namespace.to_owned() }).inc_by(bytes);
     }
 }

@@ -70,7 +70,7 @@ struct Open {
 
 /// Entries that are not compressed yet, all of one namespace.
 #[derive(Default)]
-struct Batch {
+struct PendingMember {
     namespace: String,
     tar: Vec<u8>,
     span: Span,
@@ -88,7 +88,7 @@ pub struct Store {
     sizes: BTreeMap<String, Hours>,
     /// The archives that the checkpoint names. They are not removed.
     listed: BTreeSet<(String, ArchiveName)>,
-    batch: Batch,
+    batch: PendingMember,
     next_entry: u64,
     next_entry_committed: u64,
     uncommitted_bytes: u64,
@@ -123,7 +123,7 @@ impl Store {
             open: BTreeMap::new(),
             sizes: BTreeMap::new(),
             listed: BTreeSet::new(),
-            batch: Batch::default(),
+            batch: PendingMember::default(),
             next_entry: checkpoint.next_entry,
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
@@ -142,7 +142,10 @@ impl Store {
             match HourArchive::reopen(&dir, name, record)? {
                 Some(archive) => {
                     self.listed.insert((namespace.clone(), name));
-                    self.open.insert(namespace.clone(), Open { dir, archive });
+                    match name.is_same_hour(self.hour) {
+                        true => drop(self.open.insert(namespace.clone(), Open { dir, archive })),
+                        false => archive.close(&dir)?,
+                    }
                 }
                 None => {
                     tracing::warn!(namespace, archive = %name, "an archive is not as it was; it stays, and a new part begins")
@@ -251,12 +254,14 @@ impl Store {
         if !self.open.contains_key(namespace) {
             let dir = self.made_dir(namespace)?;
             let hours = self.sizes.entry(namespace.to_owned()).or_default();
-            let last = hours.keys().next_back().filter(|last| last.is_same_hour(self.hour));
+            // The clock may have been set back: the hour need not be the last one.
+            let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
             let name = last.map_or(self.hour, |last| last.next_part());
             let archive = HourArchive::create(&dir, name, self.mode)?;
             self.open.insert(namespace.to_owned(), Open { dir, archive });
         }
-        let open = self.open.get_mut(namespace).ok_or_else(|| PackError::thread_gone())?;
+        let open = self.open.get_mut(namespace).ok_or_else(PackError::thread_gone)?;
+        open.archive.show(&open.dir)?;
         Ok(&mut open.archive)
     }
 
@@ -413,7 +418,7 @@ fn draft_of_checkpoint(out: &Path) -> PathBuf {
 }
 
 /// Loads the checkpoint. Without one, all logs are new.
-fn load(out: &Path) -> Result<Checkpoint, Trouble> {
+pub fn load(out: &Path) -> Result<Checkpoint, Trouble> {
     let path = out.join(CHECKPOINT);
     let bytes = match std::fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::default()),

@@ -3,15 +3,15 @@
 
 use crate::beneath::Beneath;
 use crate::day::Calendar;
-use crate::pods::container::Container;
 use crate::pods::cri;
 use crate::pods::cursor::Cursors;
+use crate::pods::followed_container::FollowedContainer;
 use crate::pods::followed_log::Phase;
 use crate::pods::hour::ArchiveName;
 use crate::pods::metrics::PodsMetrics;
 use crate::pods::place::{ContainerDir, PodDir};
 use crate::pods::store::{Bounds, Evicted, Store, names};
-use crate::pods::watches::{Report, Watched, Watches};
+use crate::pods::watches::{Change, Watched, Watches};
 use crate::trouble::Trouble;
 use jiff::{Timestamp, ToSpan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,7 @@ pub struct Tailer {
     store: Store,
     pods: Beneath,
     watches: Watches,
-    containers: BTreeMap<ContainerDir, Container>,
+    containers: BTreeMap<ContainerDir, FollowedContainer>,
     /// Cursors of containers that were not found yet.
     past: BTreeMap<String, Cursors>,
     /// Directories to look at.
@@ -174,18 +174,18 @@ impl Tailer {
         let reports = self.watches.take().map_err(Trouble::on("watch", &self.config.pods))?;
         for report in reports {
             match report {
-                Report::Overflow | Report::Changed(Watched::Pods) => self.find_pods()?,
-                Report::Gone(Watched::Pods) => {
+                Change::Overflow | Change::Changed(Watched::Pods) => self.find_pods()?,
+                Change::Gone(Watched::Pods) => {
                     self.is_over = true;
                     let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
                     return Err(Trouble::on("follow the logs below", &self.config.pods)(gone));
                 }
-                Report::Changed(Watched::Pod(pod)) => self.find_containers(&pod),
-                Report::Gone(Watched::Pod(_)) => {}
-                Report::Changed(Watched::Container(dir)) | Report::Gone(Watched::Container(dir)) => {
+                Change::Changed(Watched::Pod(pod)) => self.find_containers(&pod),
+                Change::Gone(Watched::Pod(_)) => {}
+                Change::Changed(Watched::Container(dir)) | Change::Gone(Watched::Container(dir)) => {
                     self.unseen.insert(dir);
                 }
-                Report::Changed(Watched::Log(dir, inode)) | Report::Gone(Watched::Log(dir, inode)) => {
+                Change::Changed(Watched::Log(dir, inode)) | Change::Gone(Watched::Log(dir, inode)) => {
                     self.grew(&dir, inode);
                 }
             }
@@ -258,7 +258,7 @@ impl Tailer {
         let others = self.containers.iter().filter(|(other, _)| *other != dir);
         let logs_elsewhere: usize = others.map(|(_, container)| container.logs.len()).sum();
         let container = self.containers.entry(dir.clone()).or_insert_with(|| {
-            Container::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
+            FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
         });
         let room = self.config.logs_max.saturating_sub(logs_elsewhere);
         match container.look(&self.pods, room) {
@@ -358,7 +358,8 @@ impl Tailer {
                     else {
                         break;
                     };
-                    if matches!(log.phase, Phase::Quiet | Phase::Ended) && !is_last && !self.is_blind {
+                    let is_quiet = log.phase == Phase::Quiet && !is_last && !self.is_blind;
+                    if is_quiet || log.phase == Phase::Ended {
                         break;
                     }
                     let measured = match end {

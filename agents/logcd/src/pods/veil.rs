@@ -93,15 +93,15 @@ fn nanoseconds(time: Timestamp) -> i64 {
 
 /// A member as its header describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct TimedMember {
     pub place: Range<u64>,
     pub span: Span,
 }
 
 /// A part of an archive as its first bytes describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    Member(Member),
+pub enum ArchivePart {
+    Member(TimedMember),
     HiddenEnd,
     End,
 }
@@ -110,9 +110,9 @@ pub enum Part {
 pub const PART_BYTES: usize = END_BYTES as usize;
 
 /// Returns the part that begins with these bytes, at this position; `None` if it is not from here.
-pub fn part(at: u64, bytes: &[u8]) -> Option<Part> {
+pub fn part(at: u64, bytes: &[u8]) -> Option<ArchivePart> {
     if let Some(end) = bytes.get(..PART_BYTES).filter(|bytes| is_end(bytes)) {
-        return Some(if end[10] == 0 { Part::End } else { Part::HiddenEnd });
+        return Some(if end[10] == 0 { ArchivePart::End } else { ArchivePart::HiddenEnd });
     }
     let header = bytes.get(..MEMBER_HEADER_BYTES)?;
     let (fixed, rest) = header.split_at(16);
@@ -126,7 +126,7 @@ pub fn part(at: u64, bytes: &[u8]) -> Option<Part> {
     };
     let place = at..at.checked_add(u64::from(len))?;
     (u64::from(len) > MEMBER_HEADER_BYTES as u64)
-        .then(|| Part::Member(Member { place, span: time(4).zip(time(12)) }))
+        .then(|| ArchivePart::Member(TimedMember { place, span: time(4).zip(time(12)) }))
 }
 
 #[cfg(test)]
@@ -156,7 +156,10 @@ mod tests {
         assert_eq!(plain(&end()), [0; 1024]);
         assert_eq!(plain(&hidden()), b"");
         assert!(is_end(&end()) && is_end(&hidden()));
-        assert_eq!((part(0, &end()), part(0, &hidden())), (Some(Part::End), Some(Part::HiddenEnd)));
+        assert_eq!(
+            (part(0, &end()), part(0, &hidden())),
+            (Some(ArchivePart::End), Some(ArchivePart::HiddenEnd))
+        );
     }
 
     #[test]
@@ -174,17 +177,17 @@ mod tests {
             for content in &contents {
                 let at = archive.len() as u64;
                 let member = member(&mut packer, content, span).unwrap();
-                parts.push(Part::Member(Member { place: at..at + member.len() as u64, span }));
+                parts.push(ArchivePart::Member(TimedMember { place: at..at + member.len() as u64, span }));
                 archive.extend(member);
                 archive.extend(hidden());
-                parts.push(Part::HiddenEnd);
+                parts.push(ArchivePart::HiddenEnd);
             }
             prop_assert_eq!(plain(&archive), contents.concat());
             let mut at = start().len();
             for expected in parts {
                 let found = part(at as u64, &archive[at..]).unwrap();
                 at += match &found {
-                    Part::Member(member) => usize::try_from(member.place.end).unwrap() - at,
+                    ArchivePart::Member(member) => usize::try_from(member.place.end).unwrap() - at,
                     _ => PART_BYTES,
                 };
                 prop_assert_eq!(found, expected);

@@ -15,7 +15,7 @@ const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
-/// One report, however many writes follow.
+/// One change, however many writes follow.
 const FIRST_WRITE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_ONESHOT);
 
 /// A watched directory or log.
@@ -27,9 +27,9 @@ pub enum Watched {
     Log(ContainerDir, u64),
 }
 
-/// A report of the kernel.
+/// A change of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
+pub enum Change {
     Changed(Watched),
     /// The directory itself is gone.
     Gone(Watched),
@@ -70,18 +70,18 @@ impl Watches {
     }
 
     /// Returns what has been reported by now.
-    pub fn take(&mut self) -> io::Result<Vec<Report>> {
-        let mut reports = Vec::new();
+    pub fn take(&mut self) -> io::Result<Vec<Change>> {
+        let mut changes = Vec::new();
         loop {
             let events = match self.inotify.read_events() {
                 Ok(events) => events,
-                Err(nix::errno::Errno::EAGAIN) => return Ok(reports),
+                Err(nix::errno::Errno::EAGAIN) => return Ok(changes),
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                    reports.push(Report::Overflow);
+                    changes.push(Change::Overflow);
                     continue;
                 }
                 let Some(watched) = self.watched.get(&event.wd).cloned() else { continue };
@@ -91,9 +91,9 @@ impl Watches {
                 if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                     self.watched.remove(&event.wd);
                 }
-                let report = if is_gone { Report::Gone(watched) } else { Report::Changed(watched) };
-                if reports.last() != Some(&report) {
-                    reports.push(report);
+                let change = if is_gone { Change::Gone(watched) } else { Change::Changed(watched) };
+                if changes.last() != Some(&change) {
+                    changes.push(change);
                 }
             }
         }

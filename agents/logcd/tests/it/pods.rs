@@ -219,6 +219,69 @@ fn idle_node_causes_no_wake_ups() {
     wait_until("the next line", || lines_of_all(&node.out()).len() == 6);
 }
 
+fn read(node: &Node, flags: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+    command.arg("read").arg("--pods-out").arg(node.out()).arg("--pods").arg(node.pods()).args(flags);
+    String::from_utf8(run(&mut command)).unwrap()
+}
+
+#[test]
+fn lines_are_read_in_the_order_of_time_archived_or_not() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let (web, dns) = (kubelet.pod("shop", "web-1"), kubelet.pod("kube-system", "dns"));
+    kubelet.write_text(web, "2026-11-28T10:00:01Z stdout F one\n2026-11-28T10:00:03Z stdout P thr\n");
+    kubelet.write_text(dns, "2026-11-28T10:00:02Z stderr F two\n");
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 3);
+    daemon.stop();
+    kubelet.write_text(web, "2026-11-28T10:00:03.5Z stdout F ee\n2026-11-28T10:00:05Z stdout F five\n2026-11-28T10:00:06Z stdout F torn");
+    kubelet.write_text(dns, "2026-11-28T10:00:04Z stdout F four\n");
+    assert_eq!(read(&node, &[]), "one\ntwo\nthree\nfour\nfive\n");
+    assert_eq!(read(&node, &["--namespace=shop"]), "one\nthree\nfive\n");
+    assert_eq!(read(&node, &["--pod=^dn"]), "two\nfour\n");
+    assert_eq!(read(&node, &["--container=other"]), "");
+    assert_eq!(
+        read(&node, &["--grep=e$", "--since=2026-11-28T10:00:02Z", "--until=2026-11-28T10:00:04Z"]),
+        "three\n"
+    );
+    assert_eq!(
+        read(&node, &["-o", "raw", "--grep=o"]),
+        "2026-11-28T10:00:01Z stdout F one\n2026-11-28T10:00:02Z stderr F two\n2026-11-28T10:00:04Z stdout F four\n"
+    );
+    let json = read(&node, &["-o", "json", "--grep=two"]);
+    let line: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(line["time"], "2026-11-28T10:00:02Z");
+    let fields =
+        ["namespace", "pod", "container", "stream", "line"].map(|field| line[field].as_str().unwrap());
+    assert_eq!(fields, ["kube-system", "dns", "app", "stderr", "two"]);
+    // Without the live logs, what is archived.
+    assert_eq!(read(&node, &["--pods=none"]), "one\ntwo\nthr\n");
+}
+
+#[test]
+fn reader_beside_the_daemon_sees_each_line_once() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let pod = kubelet.pod("shop", "web-1");
+    let daemon = node.start(QUICK);
+    let mut dice = Dice::new(3);
+    for _ in 0..20 {
+        kubelet.write(pod, 1 + dice.roll(50));
+        if dice.roll(3) == 0 {
+            wait_until("it is open", || kubelet.is_open_in(&daemon, pod));
+            kubelet.rotate(pod);
+        }
+        let expected = kubelet.written().len();
+        // A log that is being compressed may be only in the daemon's hands for a moment.
+        wait_until("every line", || read(&node, &[]).lines().count() >= expected);
+        let lines = read(&node, &[]);
+        assert_eq!(lines.lines().count(), expected);
+        let sorted = lines.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+        assert!(sorted.is_sorted());
+    }
+}
+
 /// Every line once, through rotations, deletions, restarts and kills at any moment.
 #[test]
 fn no_line_is_lost_or_repeated() {

@@ -1,7 +1,7 @@
 //! The logs of one container: compares its directory with what is followed, and opens what is new.
 
 use crate::beneath::{Beneath, Kind, look_at, look_into};
-use crate::pods::cursor::{Cursors, Settled};
+use crate::pods::cursor::{ArchivedCopy, Cursors};
 use crate::pods::followed_log::{FollowedLog, Phase};
 use crate::pods::place::{ContainerDir, LogName};
 use std::ffi::OsStr;
@@ -28,25 +28,25 @@ pub struct Findings {
     pub is_unclear: bool,
 }
 
-pub struct Container {
+pub struct FollowedContainer {
     pub dir: ContainerDir,
     pub logs: Vec<FollowedLog>,
     /// What the checkpoint knows of logs that were not found yet.
     past: Cursors,
-    settled: Vec<Settled>,
+    settled: Vec<ArchivedCopy>,
     is_looked_at: bool,
 }
 
 /// A name in the directory.
-struct Found {
+struct Listed {
     name: LogName,
     inode: u64,
 }
 
-impl Container {
-    pub fn new(dir: ContainerDir, mut past: Cursors) -> Container {
+impl FollowedContainer {
+    pub fn new(dir: ContainerDir, mut past: Cursors) -> FollowedContainer {
         let settled = std::mem::take(&mut past.settled);
-        Container { dir, logs: Vec::new(), past, settled, is_looked_at: false }
+        FollowedContainer { dir, logs: Vec::new(), past, settled, is_looked_at: false }
     }
 
     pub fn cursors(&self) -> Cursors {
@@ -61,9 +61,9 @@ impl Container {
         self.logs.is_empty() && self.past.logs.is_empty()
     }
 
-    fn knows(&self, found: &Found) -> bool {
+    fn knows(&self, found: &Listed) -> bool {
         let is_settled =
-            |settled: &Settled| settled.inode == found.inode && settled.name == found.name.to_string();
+            |settled: &ArchivedCopy| settled.inode == found.inode && settled.name == found.name.to_string();
         self.logs.iter().any(|log| log.inode == found.inode || log.is_copied_to(found.inode))
             || self.settled.iter().any(is_settled)
     }
@@ -89,7 +89,7 @@ impl Container {
                 }
                 match look_at(&fd, OsStr::new(name)) {
                     Ok(look) if look.kind == Kind::Regular && look.links == 1 => {
-                        found.push(Found { name: log, inode: look.stamp.ino });
+                        found.push(Listed { name: log, inode: look.stamp.ino });
                     }
                     // It is gone, or is being renamed: another event follows.
                     Err(_) => {}
@@ -97,7 +97,7 @@ impl Container {
                         if look.kind == Kind::Regular
                             && self.logs.iter().any(|log| log.inode == look.stamp.ino) =>
                     {
-                        found.push(Found { name: log, inode: look.stamp.ino });
+                        found.push(Listed { name: log, inode: look.stamp.ino });
                     }
                     Ok(_) => findings.skipped += 1,
                 }
@@ -129,7 +129,7 @@ impl Container {
     }
 
     /// Gives each followed log its present name. One without a name has departed.
-    fn follow_names(&mut self, found: &[Found], findings: &mut Findings) {
+    fn follow_names(&mut self, found: &[Listed], findings: &mut Findings) {
         for log in &mut self.logs {
             let is_gone = matches!(log.phase, Phase::Departed { .. } | Phase::Ended);
             match found.iter().find(|found| found.inode == log.inode) {
@@ -160,10 +160,10 @@ impl Container {
     }
 
     /// Recognises the compressed copies of followed logs by their names.
-    fn note_copies(&mut self, found: &[Found]) {
+    fn note_copies(&mut self, found: &[Listed]) {
         for copy in found.iter().filter(|found| found.name.is_compressed()) {
             let original = copy.name.uncompressed();
-            let settled = Settled { name: copy.name.to_string(), inode: copy.inode };
+            let settled = ArchivedCopy { name: copy.name.to_string(), inode: copy.inode };
             if let Some(log) =
                 self.logs.iter_mut().find(|log| log.name == original && log.inode != copy.inode)
             {
@@ -172,7 +172,7 @@ impl Container {
         }
     }
 
-    fn open(&mut self, pods: &Beneath, new: &Found, findings: &mut Findings) -> io::Result<()> {
+    fn open(&mut self, pods: &Beneath, new: &Listed, findings: &mut Findings) -> io::Result<()> {
         let path = format!("{}/{}", self.dir, new.name);
         let file = match pods.file(path.as_bytes()) {
             Ok(file) => file,
