@@ -1,15 +1,12 @@
 //! Random histories of a log directory, with restarts. After each cycle, GNU tar finds in the archive all
 //! that the directory holds and has ever held.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Contents, Dice, cycle, for_both_kinds};
 use logcd::archive::codec::Codec;
 use logcd::cycle::archivist::Archivist;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
-use support::{Bench, Contents, Dice, cycle};
 
 const NAMES: [&str; 6] = ["a.log", "b.log", "c.log", "a-1.log", "b-1.log", "d.log"];
 
@@ -174,7 +171,7 @@ fn kill_leaves_a_whole_archive(codec: Codec) {
         let logs = bench.logs();
         killed_somewhere(&bench, &mut dice);
         if let Some(archive) = bench.archives().first() {
-            archived = support::members(archive);
+            archived = crate::support::members(archive);
             assert!(
                 archived == before || archived == logs,
                 "round {round}: neither the old state nor the new"

@@ -1,19 +1,11 @@
 //! Every reader on this machine accepts every archive, with any file names and sizes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test that cannot go on has failed"
-)]
 
-mod support;
-
+use crate::support::{Bench, Dice, cycle, for_both_kinds, gnu_tar, run};
 use logcd::archive::codec::Codec;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use support::{Bench, Dice, cycle, gnu_tar, run};
 
 /// True if the reader is on this machine. Prints the missing ones, so that the output shows what was checked.
 fn is_asked(program: &str) -> bool {

@@ -1,5 +1,4 @@
 //! A log directory, logcd on it, and the archive as GNU tar sees it.
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod daemon;
 
@@ -34,7 +33,6 @@ pub struct Bench {
 }
 
 /// Makes a test for each kind of archive from each function.
-#[macro_export]
 macro_rules! for_both_kinds {
     ($($name:ident),* $(,)?) => {
         $(mod $name {
@@ -50,6 +48,7 @@ macro_rules! for_both_kinds {
         })*
     };
 }
+pub(crate) use for_both_kinds;
 
 impl Bench {
     /// Makes a bench for archives of one kind.
@@ -92,11 +91,6 @@ impl Bench {
         file.write_all(content.as_ref()).unwrap();
     }
 
-    pub fn try_archivist(&self) -> Result<Archivist, Trouble> {
-        self.try_archivist_in(TimeZone::UTC)
-    }
-
-    /// Like `try_archivist`, in a time zone.
     pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
         let config = Config { calendar: Calendar(zone), ..self.config() };
         let out = OutDir::take(&config.out, config.publishing.mode)?;

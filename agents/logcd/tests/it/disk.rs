@@ -1,12 +1,9 @@
 //! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size
 //! limit stands in for the disk; root_filesystems.rs has a real one.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::daemon::Daemon;
+use crate::support::{Bench, Dice};
 use std::process::Command;
-use support::daemon::Daemon;
-use support::{Bench, Dice};
 use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
@@ -31,7 +28,11 @@ fn full_disk_leaves_the_archive_intact() {
     assert_eq!(daemon.get("/live").0, 200);
     assert!(daemon.metric("logcd_cycles_total{result=\"disk_full\"}") > 0.0);
     assert!(std::fs::read(bench.archive()).unwrap() == before, "the archive is as it was");
-    support::run(Command::new("prlimit").args(["--fsize=unlimited", "--pid", &daemon.pid().to_string()]));
+    crate::support::run(Command::new("prlimit").args([
+        "--fsize=unlimited",
+        "--pid",
+        &daemon.pid().to_string(),
+    ]));
     daemon.wait_until_ready();
     assert!(bench.members() == bench.logs());
     assert!(bench.leftovers().is_empty());

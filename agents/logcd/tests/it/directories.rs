@@ -1,8 +1,7 @@
 //! More than one directory with logs, in one archive.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::daemon::Daemon;
+use crate::support::{Bench, Dice, NOON, at, cycle, index_of, run};
 use kit::disk::free_space::MinFree;
 use logcd::config::{Config, Limits};
 use logcd::cycle::archivist::{Archivist, Haste};
@@ -11,8 +10,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
-use support::daemon::Daemon;
-use support::{Bench, Dice, NOON, at, cycle, index_of, run};
 use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];

@@ -1,13 +1,10 @@
 //! One archive a day: midnight, time zones and retention.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Dice, at, for_both_kinds, members, names};
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
 use logcd::cycle::archivist::Haste;
 use std::time::Duration;
-use support::{Bench, Dice, at, members, names};
 
 fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
     let bench = Bench::of(codec, &[]);

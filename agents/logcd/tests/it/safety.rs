@@ -1,14 +1,11 @@
 //! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are
 //! counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, cycle, names, run};
 use logcd::logs::scan::Skip;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::{Bench, cycle, names, run};
 use trial::wait_until;
 
 const SECRET: &[u8] = b"root:x:secret\n";
@@ -137,7 +134,9 @@ fn log_directory_replaced_by_a_symlink_is_not_followed() {
     std::fs::write(outside.join("y.log"), SECRET).unwrap();
     std::fs::rename(bench.root.path().join("log"), bench.root.path().join("gone")).unwrap();
     symlink(&outside, bench.root.path().join("log")).unwrap();
-    let error = archivist.cycle(support::at(support::NOON), logcd::cycle::archivist::Haste::Now).unwrap_err();
+    let error = archivist
+        .cycle(crate::support::at(crate::support::NOON), logcd::cycle::archivist::Haste::Now)
+        .unwrap_err();
     assert!(error.to_string().contains("open the log directory"), "{error}");
     assert_eq!(names(&bench.members()), ["x.log"]);
 }

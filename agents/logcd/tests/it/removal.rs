@@ -1,14 +1,11 @@
 //! `--remove-after` deletes logs that are old and safely archived, and nothing else.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Dice, members};
 use jiff::{SignedDuration, Timestamp};
 use logcd::beneath::{Beneath, look_into};
 use logcd::cycle::archivist::{Archivist, Haste};
 use logcd::logs::removal::remove;
 use std::fs::File;
-use support::{Bench, Dice, members};
 use trial::wait_until;
 
 fn cycle_in(archivist: &mut Archivist, hours: i64) -> u64 {

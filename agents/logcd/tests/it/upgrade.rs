@@ -1,15 +1,12 @@
 //! Archives and indexes of earlier and later versions. tests/fixtures/version-1 was written by the first
 //! version: `logcd --once --utc --prefix=p`, with and without `--zstd`, on b.log and on a.log
 //! (`seq -f "line %g of a" 200`), and again after b.log was deleted.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, at, for_both_kinds, names, run};
 use logcd::archive::codec::Codec;
 use logcd::archive::index::{Index, IndexError};
 use logcd::cycle::archivist::Haste;
 use std::path::PathBuf;
-use support::{Bench, at, names, run};
 
 const SUPERSEDED: &str = "b.log.20261122T000114";
 
@@ -27,7 +24,7 @@ fn taken_over(codec: Codec, index: &[u8]) -> Bench {
     let bench = Bench::of(codec, &[]);
     let archive = fixture(codec, "", "");
     std::fs::copy(&archive, bench.out().join(archive.file_name().unwrap())).unwrap();
-    std::fs::write(support::index_of(&bench.archive()), index).unwrap();
+    std::fs::write(crate::support::index_of(&bench.archive()), index).unwrap();
     bench.write("a.log", lines() + "and one more\n");
     bench
 }
@@ -67,7 +64,7 @@ fn index_of_a_later_version_is_rebuilt(codec: Codec) {
     assert_eq!(Index::decode(&index), Err(IndexError::Foreign));
     let bench = taken_over(codec, &index);
     goes_on(&bench);
-    let made = std::fs::read(support::index_of(&bench.archive())).unwrap();
+    let made = std::fs::read(crate::support::index_of(&bench.archive())).unwrap();
     assert_eq!(made[..8], codec.index_magic());
 }
 

@@ -1,13 +1,10 @@
 //! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by
 //! itself.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::Bench;
+use crate::support::daemon::Daemon;
 use std::fs;
 use std::path::PathBuf;
-use support::Bench;
-use support::daemon::Daemon;
 use trial::wait_until;
 
 /// Flags with which only a moved directory or an event of the kernel causes a look.

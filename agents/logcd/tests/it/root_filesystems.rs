@@ -1,14 +1,11 @@
 //! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices,
 //! owners.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Dice, NOON, at, cycle, members, names, run};
 use logcd::cycle::archivist::Haste;
 use logcd::logs::scan::Skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Bench, Dice, NOON, at, cycle, members, names, run};
 
 /// A mount, unmounted on drop.
 struct Mount(PathBuf);
@@ -107,7 +104,7 @@ fn root_log_directory_may_be_read_only() {
     let _mount = Mount::new(&log, &["--bind", log.to_str().unwrap()]);
     run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&log));
     assert!(std::fs::write(log.join("y.log"), "").is_err(), "the mount is read-only");
-    let daemon = support::daemon::Daemon::start(&bench, &["--admin=127.0.0.1:0"]);
+    let daemon = crate::support::daemon::Daemon::start(&bench, &["--admin=127.0.0.1:0"]);
     daemon.wait_until_ready();
     assert!(bench.members() == bench.logs());
     let (_, said) = daemon.stop();
@@ -129,7 +126,7 @@ fn root_directory_removed_below_its_mount_is_reported() {
         std::fs::create_dir(&real).unwrap();
         let _mount = Mount::new(&mounted, &["--bind", real.to_str().unwrap()]);
         let flags = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
-        let daemon = support::daemon::Daemon::start(&bench, &flags);
+        let daemon = crate::support::daemon::Daemon::start(&bench, &flags);
         daemon.wait_until_ready();
         std::fs::remove_dir_all(&real).unwrap();
         trial::wait_until("the reason", || daemon.get("/ready").1.contains("delete the pod"));

@@ -1,11 +1,8 @@
 //! `--zstd` switched on or off in the middle of a day: the day's archive loses nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, at, for_both_kinds, index_of, names, run, with_history};
 use logcd::archive::codec::Codec;
 use logcd::cycle::archivist::Haste;
-use support::{Bench, at, index_of, names, run, with_history};
 
 /// Makes a bench with the same directories for archives of the other kind.
 fn switched(codec: Codec, bench: Bench) -> Bench {
@@ -68,7 +65,7 @@ fn content_of_the_other_archive_is_kept(codec: Codec) {
     let bench = switched(codec, bench);
     bench.write("c.log", "another c\n");
     bench.cycle();
-    let before = support::members_of(&aside, codec);
+    let before = crate::support::members_of(&aside, codec);
     std::fs::rename(&aside, &old).unwrap();
     bench.cycle();
     let after = bench.members();

@@ -1,14 +1,11 @@
 //! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows
 //! the edit.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Dice, NOON, at, cycle, members, names};
 use logcd::beneath::look_into;
 use logcd::cycle::archivist::{Archivist, Haste};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use support::{Bench, Dice, NOON, at, cycle, members, names};
 use trial::wait_until;
 
 const LOG_BYTES: u64 = 8 << 20;

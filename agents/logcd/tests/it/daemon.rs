@@ -1,12 +1,9 @@
 //! The running daemon: its looks, readiness, metrics, reload and stop.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::daemon::Daemon;
+use crate::support::{Bench, Dice, names};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::symlink;
-use support::daemon::Daemon;
-use support::{Bench, Dice, names};
 use trial::wait_until;
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
@@ -118,7 +115,7 @@ fn every_metric_is_exercised_and_documented() {
     moved("logcd_cycles_total{result=\"unchanged\"}");
     // `waiting` and `disk_full` are tested by little_news_waits and in disk.rs.
     let page = daemon.get("/metrics").1;
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE logcd_")) {
         let name = line.split(' ').next().unwrap();
         assert!(readme.contains(&format!("`{name}")), "{name} is not documented in README.md");

@@ -1,11 +1,8 @@
 //! Progress bars, which only a terminal shows.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, for_both_kinds, run};
 use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
-use support::{Bench, run};
 
 /// Returns the command's output on a pseudo-terminal, stdout and stderr together.
 fn on_a_terminal(command: &Command) -> String {

@@ -1,11 +1,8 @@
 //! The commands, exit codes and messages of the program.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Dice, for_both_kinds, run};
 use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
-use support::{Bench, Dice, run};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

@@ -1,14 +1,11 @@
 //! Logs that are written, truncated and replaced while logcd reads them and others read the archive.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Dice, NOON, cycle, members, run};
 use logcd::cycle::archivist::{Archivist, Haste};
 use std::fs::File;
 use std::io::Write;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::{Bench, Dice, NOON, cycle, members, run};
 
 const CYCLES: u64 = 150;
 
@@ -134,7 +131,10 @@ fn lines_before_a_rename_are_archived() {
     bench.write("x.log", "a new log\n");
     cycle(&mut archivist);
     let members = bench.members();
-    assert_eq!(support::names(&members), ["empty.log.20261121T120000", "x.log", "x.log.20261121T120000"]);
+    assert_eq!(
+        crate::support::names(&members),
+        ["empty.log.20261121T120000", "x.log", "x.log.20261121T120000"]
+    );
     assert!(members[&b"x.log.20261121T120000"[..]] == rotated);
     assert_eq!(members[&b"empty.log.20261121T120000"[..]], b"not any more\n");
 }

@@ -1,14 +1,11 @@
 //! The index is a cache: if it or the archive is damaged or lost, the next archive is correct.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod support;
-
+use crate::support::{Bench, Contents, cycle, for_both_kinds, gnu_tar, index_of, names, run, with_history};
 use logcd::archive::codec::Codec;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use support::{Bench, Contents, cycle, gnu_tar, index_of, names, run, with_history};
 
 fn holds_all(bench: &Bench, before: &Contents) {
     let members = bench.members();
