@@ -1,17 +1,17 @@
 //! `--once`: makes an archive of the present state, for cron and CronJobs.
 
-use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::archiver::{Archiver, CycleMode};
-use crate::error::ArchiveError;
+use crate::archive_dir::LockedArchiveDir;
 use crate::progress;
+use crate::error::ArchiveError;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::sync::Arc;
 
 /// Makes the archive; also succeeds if nothing has changed since the last one.
 pub fn once(config: Config) -> Result<(), Fatal> {
-    kit::priority::lower_this_thread();
+    kit::lifecycle::priority::lower_this_thread();
     let out = LockedArchiveDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archiver = Archiver::new(config, out, Arc::default());
     archiver.on_progress(progress::teller());
@@ -42,9 +42,7 @@ pub fn once(config: Config) -> Result<(), Fatal> {
 /// Converts an error into a message and an exit code.
 pub(crate) fn fatal(trouble: ArchiveError) -> Fatal {
     let exit = match &trouble {
-        ArchiveError::Locked { .. } | ArchiveError::Aborted | ArchiveError::ArchiveChanged(_) => {
-            Exit::TryAgain
-        }
+        ArchiveError::Locked { .. } | ArchiveError::Aborted | ArchiveError::ArchiveChanged(_) => Exit::TryAgain,
         trouble if trouble.is_disk_full() => Exit::TryAgain,
         _ => Exit::Failure,
     };

@@ -1,8 +1,8 @@
 //! The thread that runs the cycles, at the lowest priority.
 
-use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::archiver::{Archiver, CycleMode, CycleReport};
+use crate::archive_dir::LockedArchiveDir;
 use crate::error::ArchiveError;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
@@ -30,7 +30,7 @@ impl Worker {
     pub fn start(config: Config, out: LockedArchiveDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
         let (orders, received) = mpsc::channel();
         let work = move || {
-            kit::priority::lower_this_thread();
+            kit::lifecycle::priority::lower_this_thread();
             let mut archiver = Archiver::new(config, out, abort);
             for order in received {
                 match order {

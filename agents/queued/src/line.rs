@@ -10,7 +10,7 @@
 use crate::engine::contract::{Engine, LeaseRequest, Refusal, Settlement, Wish};
 use crate::engine::core::Leased;
 use crate::metrics::{Outcome, QueuedMetrics};
-use kit::accept::{Arrival, Gate, reset_on_close};
+use kit::net::accept::{Arrival, Gate, reset_on_close};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;

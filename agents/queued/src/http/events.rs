@@ -9,7 +9,7 @@ use crate::engine::contract::{Engine, QueueView};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use kit::events::{Source, TooMany};
+use kit::http::events::{Source, TooMany};
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

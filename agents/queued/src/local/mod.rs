@@ -19,7 +19,7 @@ use crate::log::directory::Directory;
 use crate::log::front::Front;
 use crate::metrics::QueuedMetrics;
 use clock::Clock;
-use kit::readiness::Readiness;
+use kit::lifecycle::readiness::Readiness;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::AtomicBool;
