@@ -1,6 +1,6 @@
 //! The errors that stop a cycle. The published archive stays as it was after each of them.
 
-use crate::archive::codec::PackError;
+use crate::archive::pack_error::PackError;
 use kit::disk::free_space::MinFree;
 use kit::disk::lock::Holder;
 use std::io;

@@ -1,10 +1,10 @@
 //! `--once`: makes an archive of the present state, for cron and CronJobs.
 
+use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::archiver::{Archiver, CycleMode};
-use crate::archive_dir::LockedArchiveDir;
-use crate::progress;
 use crate::error::ArchiveError;
+use crate::progress;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::sync::Arc;
@@ -42,7 +42,9 @@ pub fn once(config: Config) -> Result<(), Fatal> {
 /// Converts an error into a message and an exit code.
 pub(crate) fn fatal(trouble: ArchiveError) -> Fatal {
     let exit = match &trouble {
-        ArchiveError::Locked { .. } | ArchiveError::Aborted | ArchiveError::ArchiveChanged(_) => Exit::TryAgain,
+        ArchiveError::Locked { .. } | ArchiveError::Aborted | ArchiveError::ArchiveChanged(_) => {
+            Exit::TryAgain
+        }
         trouble if trouble.is_disk_full() => Exit::TryAgain,
         _ => Exit::Failure,
     };

@@ -1,8 +1,8 @@
 //! The thread that runs the cycles, at the lowest priority.
 
+use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::archiver::{Archiver, CycleMode, CycleReport};
-use crate::archive_dir::LockedArchiveDir;
 use crate::error::ArchiveError;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};

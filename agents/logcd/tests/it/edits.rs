@@ -2,8 +2,8 @@
 //! the edit.
 
 use crate::support::{Bench, Dice, NOON, at, cycle, members, names};
-use logcd::safe_dir::status_of;
 use logcd::cycle::archiver::{Archiver, CycleMode};
+use logcd::safe_dir::status_of;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use trial::wait_until;
