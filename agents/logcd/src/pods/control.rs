@@ -1,9 +1,9 @@
 //! Starts and stops the thread that follows container logs, and reports its failures.
 
+use crate::error::ArchiveError;
 use crate::once::fatal;
 use crate::pods::metrics::PodsMetrics;
 use crate::pods::tailer::{PodsConfig, Tailer};
-use crate::trouble::Trouble;
 use kit::daemon::Context;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::readiness::Readiness;
@@ -84,7 +84,7 @@ impl PodsThread {
         kit::lifecycle::priority::lower_this_thread();
         loop {
             match self.follow() {
-                Ok(()) | Err(Trouble::Aborted) => return Ok(()),
+                Ok(()) | Err(ArchiveError::Aborted) => return Ok(()),
                 Err(trouble) if self.is_draining() => return Err(fatal(trouble)),
                 Err(trouble) => self.complain(trouble),
             }
@@ -95,13 +95,13 @@ impl PodsThread {
         }
     }
 
-    fn complain(&self, trouble: Trouble) {
+    fn complain(&self, trouble: ArchiveError) {
         let why = fatal(trouble).one_line();
         tracing::debug!(error = why, "container logs");
         self.readiness.block(REASON, why);
     }
 
-    fn follow(&self) -> Result<(), Trouble> {
+    fn follow(&self) -> Result<(), ArchiveError> {
         let store = self.config.store()?;
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
@@ -118,13 +118,13 @@ impl PodsThread {
                     tailer.finish()?;
                     return Err(trouble);
                 }
-                Err(Trouble::Aborted) => return Err(Trouble::Aborted),
+                Err(ArchiveError::Aborted) => return Err(ArchiveError::Aborted),
                 Err(trouble) => self.complain(trouble),
             }
             self.sleep(Some(&tailer), tailer.pause());
         }
         match self.is_aborting() {
-            true => Err(Trouble::Aborted),
+            true => Err(ArchiveError::Aborted),
             false => tailer.finish(),
         }
     }

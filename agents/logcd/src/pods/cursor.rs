@@ -1,6 +1,6 @@
 //! How far each log is archived, as it is kept in the checkpoint file.
 
-use crate::archive::checksum::Sum;
+use crate::archive::checksum::Checksum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -59,14 +59,14 @@ pub struct ArchivedCopy {
 }
 
 impl Cursor {
-    pub fn head(&self) -> Sum {
-        Sum { crc: self.head_crc, len: self.head_bytes }
+    pub fn head(&self) -> Checksum {
+        Checksum { crc: self.head_crc, len: self.head_bytes }
     }
 
     /// True if a log that starts with these bytes is the one of this cursor.
     pub fn fits(&self, start: &[u8]) -> bool {
         let len = usize::try_from(self.head_bytes).unwrap_or(usize::MAX);
-        start.get(..len).is_some_and(|head| Sum::of(head) == self.head())
+        start.get(..len).is_some_and(|head| Checksum::of(head) == self.head())
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn cursor(inode: u64, head: &[u8], offset: u64) -> Cursor {
-        let Sum { crc, len } = Sum::of(head);
+        let Checksum { crc, len } = Checksum::of(head);
         Cursor { name: "0.log".to_owned(), inode, offset, head_crc: crc, head_bytes: len, is_whole: false }
     }
 

@@ -1,9 +1,9 @@
 //! The logs of one container: compares its directory with what is followed, and opens what is new.
 
-use crate::beneath::{Beneath, Kind, look_at, look_into};
 use crate::pods::cursor::{ArchivedCopy, Cursors};
 use crate::pods::followed_log::{FollowedLog, Phase};
 use crate::pods::place::{ContainerDir, LogName};
+use crate::safe_dir::{Kind, SafeDir, status_at, status_of};
 use std::ffi::OsStr;
 use std::io;
 use std::time::Instant;
@@ -69,7 +69,7 @@ impl FollowedContainer {
     }
 
     /// Looks at the directory, and follows at most `room` logs. A directory that is gone has no logs.
-    pub fn look(&mut self, pods: &Beneath, room: usize) -> io::Result<Findings> {
+    pub fn look(&mut self, pods: &SafeDir, room: usize) -> io::Result<Findings> {
         let mut findings = Findings::default();
         let path = self.dir.to_string();
         let fd = match pods.directory(path.as_bytes()) {
@@ -87,7 +87,7 @@ impl FollowedContainer {
                     findings.skipped += 1;
                     continue;
                 }
-                match look_at(&fd, OsStr::new(name)) {
+                match status_at(&fd, OsStr::new(name)) {
                     Ok(look) if look.kind == Kind::Regular && look.links == 1 => {
                         found.push(Listed { name: log, inode: look.stamp.ino });
                     }
@@ -172,7 +172,7 @@ impl FollowedContainer {
         }
     }
 
-    fn open(&mut self, pods: &Beneath, new: &Listed, findings: &mut Findings) -> io::Result<()> {
+    fn open(&mut self, pods: &SafeDir, new: &Listed, findings: &mut Findings) -> io::Result<()> {
         let path = format!("{}/{}", self.dir, new.name);
         let file = match pods.file(path.as_bytes()) {
             Ok(file) => file,
@@ -183,7 +183,7 @@ impl FollowedContainer {
             }
             Err(error) => return Err(error),
         };
-        let look = look_into(&file)?;
+        let look = status_of(&file)?;
         if look.kind != Kind::Regular || look.stamp.ino != new.inode {
             findings.is_unclear = true;
             return Ok(());

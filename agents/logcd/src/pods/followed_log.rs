@@ -1,11 +1,11 @@
 //! One log that is held open: its identity, how far it is read, and whether it may still grow.
 
-use crate::archive::checksum::Sum;
-use crate::archive::entry::Meta;
-use crate::beneath::{Look, look_into};
+use crate::archive::checksum::Checksum;
+use crate::archive::header::Meta;
 use crate::pods::cri::whole_lines;
 use crate::pods::cursor::{ArchivedCopy, Cursor, HEAD_BYTES_MAX};
 use crate::pods::place::LogName;
+use crate::safe_dir::{FileStatus, status_of};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -34,14 +34,14 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Position {
     offset: u64,
-    head: Sum,
+    head: Checksum,
 }
 
 impl Position {
     fn advance(&mut self, bytes: &[u8]) {
         let missing = usize::try_from(HEAD_BYTES_MAX.saturating_sub(self.head.len)).unwrap_or(0);
         if self.head.len == self.offset {
-            self.head = self.head.then(Sum::of(&bytes[..missing.min(bytes.len())]));
+            self.head = self.head.then(Checksum::of(&bytes[..missing.min(bytes.len())]));
         }
         self.offset += bytes.len() as u64;
     }
@@ -68,7 +68,7 @@ pub struct FollowedLog {
 
 impl FollowedLog {
     /// Follows a log from where the cursor says, or from its start.
-    pub fn new(name: LogName, file: File, look: &Look, cursor: Option<&Cursor>) -> FollowedLog {
+    pub fn new(name: LogName, file: File, look: &FileStatus, cursor: Option<&Cursor>) -> FollowedLog {
         let start = cursor
             .map_or(Position::default(), |cursor| Position { offset: cursor.offset, head: cursor.head() });
         let packed = name.is_compressed();
@@ -113,8 +113,8 @@ impl FollowedLog {
         &self.file
     }
 
-    pub fn look(&self) -> io::Result<Look> {
-        look_into(&self.file)
+    pub fn look(&self) -> io::Result<FileStatus> {
+        status_of(&self.file)
     }
 
     /// Looks at the size before a sweep. Returns the end up to which the sweep reads, and whether the log was

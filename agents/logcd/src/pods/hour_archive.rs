@@ -1,10 +1,10 @@
 //! One archive that grows: new members go to its end, and what is not committed can be taken back.
 
-use crate::beneath::{Beneath, Kind, look_into};
+use crate::error::ArchiveError;
 use crate::pods::cursor::OpenArchive;
 use crate::pods::hour::ArchiveName;
 use crate::pods::veil::{self, END_BYTES};
-use crate::trouble::Trouble;
+use crate::safe_dir::{Kind, SafeDir, status_of};
 use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
@@ -41,11 +41,11 @@ pub struct HourArchive {
 /// The directory of a namespace's archives.
 #[derive(Debug)]
 pub struct NamespaceDir {
-    at: Beneath,
+    at: SafeDir,
 }
 
 impl NamespaceDir {
-    pub fn new(at: Beneath) -> NamespaceDir {
+    pub fn new(at: SafeDir) -> NamespaceDir {
         NamespaceDir { at }
     }
 
@@ -61,17 +61,17 @@ impl NamespaceDir {
         Ok(openat2(self.at.fd(), name, how)?.into())
     }
 
-    pub fn remove(&self, name: &str) -> Result<(), Trouble> {
+    pub fn remove(&self, name: &str) -> Result<(), ArchiveError> {
         match unlinkat(self.at.fd(), name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Trouble::doing(format!("remove {}", self.path_of(name)))(errno.into())),
+            Err(errno) => Err(ArchiveError::doing(format!("remove {}", self.path_of(name)))(errno.into())),
         }
     }
 
-    pub fn sync(&self) -> Result<(), Trouble> {
+    pub fn sync(&self) -> Result<(), ArchiveError> {
         fsync(self.at.fd())
             .map_err(io::Error::from)
-            .map_err(Trouble::on("sync the directory", self.at.path()))
+            .map_err(ArchiveError::on("sync the directory", self.at.path()))
     }
 }
 
@@ -87,17 +87,17 @@ pub fn is_draft(name: &str) -> bool {
 
 impl HourArchive {
     /// Starts an archive, which gets its name with the first commit.
-    pub fn create(dir: &NamespaceDir, name: ArchiveName, mode: u32) -> Result<HourArchive, Trouble> {
+    pub fn create(dir: &NamespaceDir, name: ArchiveName, mode: u32) -> Result<HourArchive, ArchiveError> {
         let draft = draft_name(name);
         let path = dir.path_of(&name.to_string());
         dir.remove(&draft)?;
         let file = dir
             .open(&draft, OFlag::O_CREAT | OFlag::O_EXCL, mode)
-            .map_err(Trouble::doing(format!("create {path}")))?;
+            .map_err(ArchiveError::doing(format!("create {path}")))?;
         // The mode is promised, whatever the umask.
         fchmod(&file, Mode::from_bits_truncate(mode))
             .map_err(io::Error::from)
-            .map_err(Trouble::doing(format!("set the mode of {path}")))?;
+            .map_err(ArchiveError::doing(format!("set the mode of {path}")))?;
         let mut archive = HourArchive {
             name,
             file,
@@ -117,7 +117,7 @@ impl HourArchive {
         dir: &NamespaceDir,
         name: ArchiveName,
         at_commit: &OpenArchive,
-    ) -> Result<Option<HourArchive>, Trouble> {
+    ) -> Result<Option<HourArchive>, ArchiveError> {
         let (path, draft) = (dir.path_of(&name.to_string()), draft_name(name));
         let opened = match dir.open(&name.to_string(), OFlag::empty(), 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -129,9 +129,9 @@ impl HourArchive {
             }
             opened => opened,
         };
-        let cannot = |error| Trouble::doing(format!("open {path} again"))(error);
+        let cannot = |error| ArchiveError::doing(format!("open {path} again"))(error);
         let file = opened.map_err(cannot)?;
-        let look = look_into(&file).map_err(cannot)?;
+        let look = status_of(&file).map_err(cannot)?;
         let bytes = at_commit.bytes;
         if look.kind != Kind::Regular || look.stamp.size < bytes || bytes < END_BYTES {
             return Ok(None);
@@ -172,21 +172,21 @@ impl HourArchive {
         self.written
     }
 
-    pub fn append(&mut self, member: &[u8]) -> Result<(), Trouble> {
+    pub fn append(&mut self, member: &[u8]) -> Result<(), ArchiveError> {
         self.file
             .write_all_at(member, self.written)
-            .map_err(Trouble::doing(format!("write {}", self.path)))?;
+            .map_err(ArchiveError::doing(format!("write {}", self.path)))?;
         self.written += member.len() as u64;
         Ok(())
     }
 
     /// Ends and syncs what is written.
-    pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), Trouble> {
+    pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         self.append(&veil::end())?;
         self.file
             .sync_data()
             .and_then(|()| still_takes_changes(&self.file))
-            .map_err(Trouble::doing(format!("sync {}", self.path)))?;
+            .map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
         match self.phase {
             Phase::Draft => dir.sync(),
             Phase::Committed { .. } => Ok(()),
@@ -221,7 +221,7 @@ impl HourArchive {
     }
 
     /// Shows the readers what the checkpoint names. May be tried again after an error.
-    pub fn show(&mut self, dir: &NamespaceDir) -> Result<(), Trouble> {
+    pub fn show(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         if !self.is_accepted {
             return Ok(());
         }
@@ -230,7 +230,7 @@ impl HourArchive {
                 let (draft, name) = (draft_name(self.name), self.name.to_string());
                 renameat(dir.at.fd(), draft.as_str(), dir.at.fd(), name.as_str())
                     .map_err(io::Error::from)
-                    .map_err(Trouble::doing(format!("rename {draft} to {}", self.path)))?;
+                    .map_err(ArchiveError::doing(format!("rename {draft} to {}", self.path)))?;
             }
             Phase::Committed { bytes } => {
                 self.veil(bytes - END_BYTES, true)?;
@@ -243,7 +243,7 @@ impl HourArchive {
     }
 
     /// Forgets everything since the last commit.
-    pub fn roll_back(&mut self) -> Result<(), Trouble> {
+    pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         let bytes = self.committed();
         self.take_back(bytes)?;
         self.written = bytes;
@@ -256,18 +256,18 @@ impl HourArchive {
     }
 
     /// Syncs the last end mark, after which the checkpoint need not mention this archive.
-    pub fn close(self, dir: &NamespaceDir) -> Result<(), Trouble> {
-        self.file.sync_data().map_err(Trouble::doing(format!("sync {}", self.path)))?;
+    pub fn close(self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
+        self.file.sync_data().map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
         dir.sync()
     }
 
-    fn take_back(&self, bytes: u64) -> Result<(), Trouble> {
-        self.file.set_len(bytes).map_err(Trouble::doing(format!("shorten {}", self.path)))
+    fn take_back(&self, bytes: u64) -> Result<(), ArchiveError> {
+        self.file.set_len(bytes).map_err(ArchiveError::doing(format!("shorten {}", self.path)))
     }
 
-    fn veil(&self, end: u64, is_hidden: bool) -> Result<(), Trouble> {
+    fn veil(&self, end: u64, is_hidden: bool) -> Result<(), ArchiveError> {
         let (at, byte) = veil::veil(end, is_hidden);
-        self.file.write_all_at(&byte, at).map_err(Trouble::doing(format!("write {}", self.path)))
+        self.file.write_all_at(&byte, at).map_err(ArchiveError::doing(format!("write {}", self.path)))
     }
 }
 
@@ -275,8 +275,8 @@ impl HourArchive {
 mod tests {
     use super::*;
     use crate::archive::codec::{Codec, Packer};
-    use crate::archive::entry::Meta;
     use crate::archive::header;
+    use crate::archive::header::Meta;
     use proptest::prelude::*;
     use std::path::Path;
     use tar::Archive;
@@ -294,7 +294,7 @@ mod tests {
     impl Room {
         fn new() -> Room {
             let directory = tempfile::tempdir().unwrap();
-            let dir = NamespaceDir::new(Beneath::open(&directory.path().canonicalize().unwrap()).unwrap());
+            let dir = NamespaceDir::new(SafeDir::open(&directory.path().canonicalize().unwrap()).unwrap());
             Room { directory, dir, packer: Codec::Gzip.packer(6).unwrap() }
         }
 

@@ -1,6 +1,6 @@
 //! `logcd read`: lines of container logs in the order of time, from archives and live logs.
 
-use crate::beneath::Beneath;
+use crate::error::ArchiveError;
 use crate::pods::cri::{CriLine, whole_lines};
 use crate::pods::cursor::{Checkpoint, Cursor};
 use crate::pods::followed_log::FollowedLog;
@@ -8,7 +8,7 @@ use crate::pods::hour::ArchiveName;
 use crate::pods::place::{ContainerDir, LogName, PodDir, is_label};
 use crate::pods::store::{self, names};
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
-use crate::trouble::Trouble;
+use crate::safe_dir::SafeDir;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
@@ -108,8 +108,10 @@ struct LinePlace {
 }
 
 pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
-    let failed = |trouble: Trouble| match trouble {
-        Trouble::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => Fatal::new(Exit::Ok, ""),
+    let failed = |trouble: ArchiveError| match trouble {
+        ArchiveError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
+            Fatal::new(Exit::Ok, "")
+        }
         trouble => crate::once::fatal(trouble),
     };
     let (found, next_entry) = find(options).map_err(failed)?;
@@ -120,7 +122,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
 }
 
 /// Finds all places, in the order of their first lines. Archives and live logs are those of one commit.
-fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), Trouble> {
+fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
         let checkpoint = store::load(&options.pods_out)?;
@@ -137,8 +139,8 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), Trouble> {
     }
 }
 
-fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(), Trouble> {
-    let out = Beneath::open(&options.pods_out).map_err(Trouble::on("read", &options.pods_out))?;
+fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(), ArchiveError> {
+    let out = SafeDir::open(&options.pods_out).map_err(ArchiveError::on("read", &options.pods_out))?;
     for namespace in names(&out, b"")?.into_iter().filter(|name| is_label(name)) {
         if options.namespace.as_ref().is_some_and(|wanted| *wanted != namespace) {
             continue;
@@ -155,10 +157,10 @@ fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(),
             let file = match File::open(&path) {
                 // It was removed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened.map_err(Trouble::on("read", &path))?,
+                opened => opened.map_err(ArchiveError::on("read", &path))?,
             };
             let archive = Rc::new((path, file));
-            for (place, span) in members_of(&archive.1).map_err(Trouble::on("read", &archive.0))? {
+            for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
                 if options.wants_span(span) {
                     found.push(LinePlace {
                         span,
@@ -192,13 +194,13 @@ fn find_live(
     options: &ReadOptions,
     checkpoint: &Checkpoint,
     found: &mut Vec<LinePlace>,
-) -> Result<(), Trouble> {
+) -> Result<(), ArchiveError> {
     if options.pods == Path::new("none") {
         return Ok(());
     }
-    let pods = match options.pods.canonicalize().and_then(|path| Beneath::open(&path)) {
+    let pods = match options.pods.canonicalize().and_then(|path| SafeDir::open(&path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened.map_err(Trouble::on("read", &options.pods))?,
+        opened => opened.map_err(ArchiveError::on("read", &options.pods))?,
     };
     for pod in names(&pods, b"")? {
         let Ok(pod) = pod.parse::<PodDir>() else { continue };
@@ -218,7 +220,7 @@ fn find_live(
 
 fn find_logs(
     options: &ReadOptions,
-    pods: &Beneath,
+    pods: &SafeDir,
     dir: ContainerDir,
     checkpoint: &Checkpoint,
     found: &mut Vec<LinePlace>,
@@ -298,8 +300,8 @@ struct Merge<'a, W: Write> {
 }
 
 impl<W: Write> Merge<'_, W> {
-    fn print(mut self, found: Vec<LinePlace>, next_entry: u64) -> Result<(), Trouble> {
-        let written = |error| Trouble::doing("write the lines")(error);
+    fn print(mut self, found: Vec<LinePlace>, next_entry: u64) -> Result<(), ArchiveError> {
+        let written = |error| ArchiveError::doing("write the lines")(error);
         for LinePlace { span, source } in found {
             if let Some((first, _)) = span {
                 self.print_before(first).map_err(written)?;
@@ -307,11 +309,11 @@ impl<W: Write> Merge<'_, W> {
             match source {
                 LineSource::Member { archive, place } => {
                     self.take_member(&archive.1, place, next_entry)
-                        .map_err(Trouble::on("read", &archive.0))?;
+                        .map_err(ArchiveError::on("read", &archive.0))?;
                 }
                 LineSource::Live { dir, file, offset, is_compressed } => {
                     self.take_live(&dir, file, offset, is_compressed)
-                        .map_err(Trouble::doing(format!("read {dir}")))?;
+                        .map_err(ArchiveError::doing(format!("read {dir}")))?;
                 }
             }
         }

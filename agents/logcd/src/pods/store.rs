@@ -3,17 +3,17 @@
 //! A commit writes the members and new end marks, syncs them, replaces the checkpoint, and only then shows the
 //! readers what is new. The checkpoint decides: an archive is cut to the length that it names.
 
-use crate::archive::codec::{Codec, PackError, Packer};
-use crate::archive::entry::Meta;
-use crate::archive::header;
-use crate::beneath::Beneath;
+use crate::archive::codec::{Codec, Packer};
+use crate::archive::header::{self, Meta};
+use crate::archive::pack_error::PackError;
+use crate::error::ArchiveError;
 use crate::pods::cursor::{Checkpoint, Cursors};
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
 use crate::pods::place::{ContainerDir, LogName, is_label};
 use crate::pods::share::{self, Bound, Hours};
 use crate::pods::veil::{self, Span};
-use crate::trouble::Trouble;
+use crate::safe_dir::SafeDir;
 use kit::disk::free_space::{MinFree, Space};
 use kit::disk::lock::{Lock, Refused};
 use kit::disk::sync::still_takes_changes;
@@ -77,7 +77,7 @@ struct PendingMember {
 }
 
 pub struct Store {
-    at: Beneath,
+    at: SafeDir,
     lock: Lock,
     mode: u32,
     packer: Packer,
@@ -105,12 +105,12 @@ impl Store {
         level: u32,
         bounds: Bounds,
         hour: ArchiveName,
-    ) -> Result<(Store, BTreeMap<String, Cursors>), Trouble> {
-        let at = Beneath::open(path)
-            .map_err(Trouble::on("open the directory for archives of container logs,", path))?;
+    ) -> Result<(Store, BTreeMap<String, Cursors>), ArchiveError> {
+        let at = SafeDir::open(path)
+            .map_err(ArchiveError::on("open the directory for archives of container logs,", path))?;
         let lock = Lock::at(&path.join(LOCK), 0o600).map_err(|refused| match refused {
-            Refused::Held(holder) => Trouble::Locked { path: path.display().to_string(), holder },
-            Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
+            Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
+            Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
         let checkpoint = load(path)?;
         let mut store = Store {
@@ -133,7 +133,7 @@ impl Store {
         Ok((store, checkpoint.containers))
     }
 
-    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Trouble> {
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), ArchiveError> {
         for record in &checkpoint.open {
             let (namespace, Ok(name)) = (&record.namespace, record.name.parse::<ArchiveName>()) else {
                 continue;
@@ -160,7 +160,7 @@ impl Store {
                     dir.remove(&name)?;
                 } else if let Ok(archive) = name.parse::<ArchiveName>() {
                     let path = self.at.path().join(&namespace).join(&name);
-                    let bytes = path.symlink_metadata().map_err(Trouble::on("look at", &path))?.len();
+                    let bytes = path.symlink_metadata().map_err(ArchiveError::on("look at", &path))?.len();
                     hours.insert(archive, bytes);
                 }
             }
@@ -169,19 +169,19 @@ impl Store {
         Ok(())
     }
 
-    fn namespace_dir(&self, namespace: &str) -> Result<Option<NamespaceDir>, Trouble> {
+    fn namespace_dir(&self, namespace: &str) -> Result<Option<NamespaceDir>, ArchiveError> {
         let path = self.at.path().join(namespace);
-        match Beneath::open(&path) {
+        match SafeDir::open(&path) {
             Ok(at) => Ok(Some(NamespaceDir::new(at))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // Not a directory: not ours.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-            Err(error) => Err(Trouble::on("open", &path)(error)),
+            Err(error) => Err(ArchiveError::on("open", &path)(error)),
         }
     }
 
     /// Closes the archives of the last hour. Everything must be committed.
-    pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), Trouble> {
+    pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
         if !self.hour.is_same_hour(hour) {
             self.hour = hour;
             for (_, Open { dir, archive }) in std::mem::take(&mut self.open) {
@@ -203,7 +203,7 @@ impl Store {
         meta: Meta,
         span: Span,
         lines: &[u8],
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ArchiveError> {
         if self.batch.namespace != dir.pod.namespace || self.batch.tar.len() + lines.len() > MEMBER_BYTES {
             self.flush()?;
             self.batch.namespace.clone_from(&dir.pod.namespace);
@@ -223,7 +223,7 @@ impl Store {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Trouble> {
+    fn flush(&mut self) -> Result<(), ArchiveError> {
         if self.batch.tar.is_empty() {
             return Ok(());
         }
@@ -237,11 +237,11 @@ impl Store {
         Ok(())
     }
 
-    fn check_room(&self, bytes: u64) -> Result<(), Trouble> {
+    fn check_room(&self, bytes: u64) -> Result<(), ArchiveError> {
         let space =
-            Space::of(self.at.fd()).map_err(Trouble::on("ask for the free space of", self.at.path()))?;
+            Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.at.path()))?;
         match self.bounds.min_free.forbids(space, bytes) {
-            true => Err(Trouble::DiskFull {
+            true => Err(ArchiveError::DiskFull {
                 free: space.available_bytes,
                 needed: bytes,
                 floor: self.bounds.min_free,
@@ -250,7 +250,7 @@ impl Store {
         }
     }
 
-    fn archive_of(&mut self, namespace: &str) -> Result<&mut HourArchive, Trouble> {
+    fn archive_of(&mut self, namespace: &str) -> Result<&mut HourArchive, ArchiveError> {
         if !self.open.contains_key(namespace) {
             let dir = self.made_dir(namespace)?;
             let hours = self.sizes.entry(namespace.to_owned()).or_default();
@@ -265,18 +265,18 @@ impl Store {
         Ok(&mut open.archive)
     }
 
-    fn made_dir(&self, namespace: &str) -> Result<NamespaceDir, Trouble> {
+    fn made_dir(&self, namespace: &str) -> Result<NamespaceDir, ArchiveError> {
         let path = self.at.path().join(namespace);
         let mode = Mode::from_bits_truncate(
             0o700 | (self.mode & 0o070) | ((self.mode & 0o040) >> 2) | ((self.mode & 0o004) >> 2),
         );
         match mkdirat(self.at.fd(), namespace, mode) {
             Ok(()) => fsync(self.at.fd())
-                .map_err(|e| Trouble::on("sync the directory", self.at.path())(e.into()))?,
+                .map_err(|e| ArchiveError::on("sync the directory", self.at.path())(e.into()))?,
             Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(Trouble::on("create", &path)(errno.into())),
+            Err(errno) => return Err(ArchiveError::on("create", &path)(errno.into())),
         }
-        Ok(NamespaceDir::new(Beneath::open(&path).map_err(Trouble::on("open", &path))?))
+        Ok(NamespaceDir::new(SafeDir::open(&path).map_err(ArchiveError::on("open", &path))?))
     }
 
     /// True if so much is read that it should be committed now.
@@ -296,7 +296,7 @@ impl Store {
 
     /// Makes everything since the last commit durable and visible, together with the cursors. After an error
     /// nothing has changed, and the caller has to roll back.
-    pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<Vec<Evicted>, Trouble> {
+    pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<Vec<Evicted>, ArchiveError> {
         self.show()?;
         self.flush()?;
         for open in self.open.values_mut().filter(|open| open.archive.has_news()) {
@@ -329,11 +329,11 @@ impl Store {
         self.remove(removable)
     }
 
-    fn show(&mut self) -> Result<(), Trouble> {
+    fn show(&mut self) -> Result<(), ArchiveError> {
         self.open.values_mut().try_for_each(|open| open.archive.show(&open.dir))
     }
 
-    fn close_full_parts(&mut self) -> Result<(), Trouble> {
+    fn close_full_parts(&mut self) -> Result<(), ArchiveError> {
         let full: Vec<String> = self
             .open
             .iter()
@@ -349,7 +349,7 @@ impl Store {
     }
 
     /// Removes archives, except those that the checkpoint names: these are looked at after the next commit.
-    fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Result<Vec<Evicted>, Trouble> {
+    fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Result<Vec<Evicted>, ArchiveError> {
         let mut evicted = Vec::new();
         for (namespace, name) in names {
             if self.listed.contains(&(namespace.clone(), name)) {
@@ -365,7 +365,7 @@ impl Store {
     }
 
     /// Removes old archives until about this much more is free, from those that have the most.
-    pub fn make_room(&mut self, bytes: u64) -> Result<Vec<Evicted>, Trouble> {
+    pub fn make_room(&mut self, bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
         let total = self.kept_bytes().saturating_sub(bytes);
         let removable =
             share::to_remove(&self.sizes, |namespace| self.bounds.of(namespace), total, self.hour.day());
@@ -377,7 +377,7 @@ impl Store {
     }
 
     /// Forgets everything since the last commit.
-    pub fn roll_back(&mut self) -> Result<(), Trouble> {
+    pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         self.batch.tar.clear();
         self.batch.span = None;
         self.uncommitted_bytes = 0;
@@ -392,10 +392,10 @@ impl Store {
         self.open.values_mut().try_for_each(|open| open.archive.roll_back())
     }
 
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Trouble> {
+    fn save(&self, checkpoint: &Checkpoint) -> Result<(), ArchiveError> {
         let path = self.at.path().join(CHECKPOINT);
         let draft = draft_of_checkpoint(self.at.path());
-        let failed = |error| Trouble::on("write", &path)(error);
+        let failed = |error| ArchiveError::on("write", &path)(error);
         let bytes = serde_json::to_vec(checkpoint).map_err(|error| failed(error.into()))?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(self.mode).custom_flags(nix::libc::O_NOFOLLOW);
@@ -409,7 +409,7 @@ impl Store {
         fsync(self.at.fd())
             .map_err(io::Error::from)
             .and_then(|()| still_takes_changes(self.lock.file()))
-            .map_err(Trouble::on("sync the directory", self.at.path()))
+            .map_err(ArchiveError::on("sync the directory", self.at.path()))
     }
 }
 
@@ -418,26 +418,26 @@ fn draft_of_checkpoint(out: &Path) -> PathBuf {
 }
 
 /// Loads the checkpoint. Without one, all logs are new.
-pub fn load(out: &Path) -> Result<Checkpoint, Trouble> {
+pub fn load(out: &Path) -> Result<Checkpoint, ArchiveError> {
     let path = out.join(CHECKPOINT);
     let bytes = match std::fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
-        read => read.map_err(Trouble::on("read", &path))?,
+        read => read.map_err(ArchiveError::on("read", &path))?,
     };
     serde_json::from_slice(&bytes).or_else(|error| {
         let kept = out.join(format!("{CHECKPOINT}.damaged"));
         tracing::error!(path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
-        std::fs::rename(&path, &kept).map_err(Trouble::on("rename", &path))?;
+        std::fs::rename(&path, &kept).map_err(ArchiveError::on("rename", &path))?;
         Ok(Checkpoint::default())
     })
 }
 
 /// Lists a directory below `at`. Names that are no text are nobody's we know.
-pub fn names(at: &Beneath, path: &[u8]) -> Result<Vec<String>, Trouble> {
+pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
     let listed = || -> io::Result<Vec<String>> {
         let mut directory = nix::dir::Dir::from_fd(at.directory(path)?)?;
         let names = directory.iter().map_while(Result::ok);
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     };
-    listed().map_err(Trouble::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
+    listed().map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
 }

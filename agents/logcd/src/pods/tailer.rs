@@ -1,8 +1,8 @@
 //! The thread that follows all container logs: it sleeps until the kernel reports something, or until lines are
 //! due in the archives.
 
-use crate::beneath::Beneath;
 use crate::day::Calendar;
+use crate::error::ArchiveError;
 use crate::pods::cri;
 use crate::pods::cursor::Cursors;
 use crate::pods::followed_container::FollowedContainer;
@@ -12,7 +12,7 @@ use crate::pods::metrics::PodsMetrics;
 use crate::pods::place::{ContainerDir, PodDir};
 use crate::pods::store::{Bounds, Evicted, Store, names};
 use crate::pods::watches::{Change, Watched, Watches};
-use crate::trouble::Trouble;
+use crate::safe_dir::SafeDir;
 use jiff::{Timestamp, ToSpan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -55,7 +55,7 @@ impl PodsConfig {
     }
 
     /// Opens and locks the directory for archives.
-    pub fn store(&self) -> Result<(Store, BTreeMap<String, Cursors>), Trouble> {
+    pub fn store(&self) -> Result<(Store, BTreeMap<String, Cursors>), ArchiveError> {
         Store::open(&self.out, self.mode, self.level, self.bounds.clone(), self.hour())
     }
 
@@ -72,7 +72,7 @@ impl PodsConfig {
 pub struct Tailer {
     config: PodsConfig,
     store: Store,
-    pods: Beneath,
+    pods: SafeDir,
     watches: Watches,
     containers: BTreeMap<ContainerDir, FollowedContainer>,
     /// Cursors of containers that were not found yet.
@@ -99,9 +99,9 @@ impl Tailer {
         (store, past): (Store, BTreeMap<String, Cursors>),
         abort: Arc<AtomicBool>,
         metrics: PodsMetrics,
-    ) -> Result<Tailer, Trouble> {
-        let on = |error| Trouble::on("follow the logs below", &config.pods)(error);
-        let pods = Beneath::open(&config.pods).map_err(on)?;
+    ) -> Result<Tailer, ArchiveError> {
+        let on = |error| ArchiveError::on("follow the logs below", &config.pods)(error);
+        let pods = SafeDir::open(&config.pods).map_err(on)?;
         let watches = Watches::new().map_err(on)?;
         let mut tailer = Tailer {
             store,
@@ -146,7 +146,7 @@ impl Tailer {
     }
 
     /// Takes the reports of the kernel and sweeps if it is time.
-    pub fn turn(&mut self) -> Result<(), Trouble> {
+    pub fn turn(&mut self) -> Result<(), ArchiveError> {
         if self.due.is_none() {
             // Whatever is reported now belongs to this hour.
             self.store.begin_hour(self.config.hour())?;
@@ -161,7 +161,7 @@ impl Tailer {
     }
 
     /// Archives everything that was written until now.
-    pub fn finish(&mut self) -> Result<(), Trouble> {
+    pub fn finish(&mut self) -> Result<(), ArchiveError> {
         if !self.is_over {
             self.take_reports()?;
             self.find_pods()?;
@@ -170,15 +170,15 @@ impl Tailer {
         self.sweep(true)
     }
 
-    fn take_reports(&mut self) -> Result<(), Trouble> {
-        let reports = self.watches.take().map_err(Trouble::on("watch", &self.config.pods))?;
+    fn take_reports(&mut self) -> Result<(), ArchiveError> {
+        let reports = self.watches.take().map_err(ArchiveError::on("watch", &self.config.pods))?;
         for report in reports {
             match report {
                 Change::Overflow | Change::Changed(Watched::Pods) => self.find_pods()?,
                 Change::Gone(Watched::Pods) => {
                     self.is_over = true;
                     let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
-                    return Err(Trouble::on("follow the logs below", &self.config.pods)(gone));
+                    return Err(ArchiveError::on("follow the logs below", &self.config.pods)(gone));
                 }
                 Change::Changed(Watched::Pod(pod)) => self.find_containers(&pod),
                 Change::Gone(Watched::Pod(_)) => {}
@@ -203,8 +203,8 @@ impl Tailer {
     }
 
     /// Watches the pods directory, then lists it, so that nothing comes in between.
-    fn find_pods(&mut self) -> Result<(), Trouble> {
-        let on = |error| Trouble::on("follow the logs below", &self.config.pods)(error);
+    fn find_pods(&mut self) -> Result<(), ArchiveError> {
+        let on = |error| ArchiveError::on("follow the logs below", &self.config.pods)(error);
         let fd = self.pods.directory(b"").map_err(on)?;
         let watched = self.watches.directory(&fd, Watched::Pods);
         self.note_blind(watched);
@@ -318,7 +318,7 @@ impl Tailer {
     }
 
     /// Reads all logs that may have grown, and commits. The last sweep ends the deleted ones.
-    fn sweep(&mut self, is_last: bool) -> Result<(), Trouble> {
+    fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
         if self.is_blind {
@@ -330,7 +330,7 @@ impl Tailer {
             self.metrics.failures.inc();
             self.roll_back()?;
             self.due_within(RETRY);
-            if let Trouble::DiskFull { needed, .. } = trouble {
+            if let ArchiveError::DiskFull { needed, .. } = trouble {
                 let evicted = self.store.make_room(needed + ROOM_BYTES)?;
                 self.tell_evicted(&evicted);
             }
@@ -341,7 +341,7 @@ impl Tailer {
         Ok(())
     }
 
-    fn read_all(&mut self, is_last: bool) -> Result<(), Trouble> {
+    fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
         let mut unreported = 0;
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
@@ -350,7 +350,7 @@ impl Tailer {
                 let mut end = None;
                 loop {
                     if self.abort.load(Ordering::Relaxed) {
-                        return Err(Trouble::Aborted);
+                        return Err(ArchiveError::Aborted);
                     }
                     // Logs are only added to a container, until the next commit.
                     let Some(log) =
@@ -366,14 +366,15 @@ impl Tailer {
                         Some(end) => end,
                         None => {
                             let look =
-                                log.look().map_err(Trouble::doing(format!("look at a log of {dir}")))?;
+                                log.look().map_err(ArchiveError::doing(format!("look at a log of {dir}")))?;
                             if log.phase != Phase::Packed
                                 && look.stamp.size > look.allocated.saturating_add(self.config.hole_bytes_max)
                             {
                                 break;
                             }
-                            let (size, is_truncated) =
-                                log.measure().map_err(Trouble::doing(format!("look at a log of {dir}")))?;
+                            let (size, is_truncated) = log
+                                .measure()
+                                .map_err(ArchiveError::doing(format!("look at a log of {dir}")))?;
                             if is_truncated {
                                 self.metrics.truncated_logs.inc();
                             }
@@ -427,7 +428,7 @@ impl Tailer {
     }
 
     /// Commits and lets go of what has ended.
-    fn commit(&mut self) -> Result<(), Trouble> {
+    fn commit(&mut self) -> Result<(), ArchiveError> {
         self.commit_in_between()?;
         self.containers.retain(|_, container| {
             container.drop_ended();
@@ -436,7 +437,7 @@ impl Tailer {
         Ok(())
     }
 
-    fn commit_in_between(&mut self) -> Result<(), Trouble> {
+    fn commit_in_between(&mut self) -> Result<(), ArchiveError> {
         let logs = || self.containers.values().flat_map(|container| &container.logs);
         if !self.is_checkpoint_old && !logs().any(|log| log.has_news() || log.phase == Phase::Ended) {
             return Ok(());
@@ -461,7 +462,7 @@ impl Tailer {
         }
     }
 
-    fn roll_back(&mut self) -> Result<(), Trouble> {
+    fn roll_back(&mut self) -> Result<(), ArchiveError> {
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
             log.roll_back();
         }

@@ -4,9 +4,10 @@
 //! is shown: then the member holds the two blocks of zeros that end a tar. Hidden, the field covers everything up
 //! to an empty member's content. So an archive grows without a byte of it being written again but one.
 
-use crate::archive::checksum::Sum;
-use crate::archive::codec::{PackError, Packer};
+use crate::archive::checksum::Checksum;
+use crate::archive::codec::Packer;
 use crate::archive::deflate;
+use crate::archive::pack_error::PackError;
 use jiff::Timestamp;
 use std::ops::Range;
 
@@ -61,7 +62,7 @@ pub fn start() -> Vec<u8> {
     // Longer than what busybox looks at to tell whether an archive is compressed.
     let mut bytes = deflate::preamble();
     bytes.extend(deflate::LAST);
-    bytes.extend(deflate::trailer(Sum::default()));
+    bytes.extend(deflate::trailer(Checksum::default()));
     bytes
 }
 
@@ -70,7 +71,7 @@ pub fn member(packer: &mut Packer, tar: &[u8], span: Span) -> Result<Vec<u8>, Pa
     let mut bytes = vec![0; MEMBER_HEADER_BYTES];
     packer.pack(&[], tar, &mut bytes)?;
     bytes.extend(deflate::LAST);
-    bytes.extend(deflate::trailer(Sum::of(tar)));
+    bytes.extend(deflate::trailer(Checksum::of(tar)));
     let len = u32::try_from(bytes.len()).map_err(|_| PackError::too_long())?;
     let time = |time: Option<Timestamp>| time.map_or(i64::MIN, |time| nanoseconds(time)).to_le_bytes();
     let header = [
