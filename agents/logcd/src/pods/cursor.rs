@@ -1,6 +1,7 @@
 //! How far each log is archived, as it is kept in the checkpoint file.
 
 use crate::archive::checksum::Checksum;
+use crate::pods::place::LogName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,6 +57,13 @@ pub struct Cursor {
 pub struct ArchivedCopy {
     pub name: String,
     pub inode: u64,
+}
+
+impl ArchivedCopy {
+    /// True for the same file: an inode alone is used again after a removal.
+    pub fn is(&self, inode: u64, name: &LogName) -> bool {
+        self.inode == inode && self.name == name.to_string()
+    }
 }
 
 impl Cursor {

@@ -62,9 +62,8 @@ impl FollowedContainer {
     }
 
     fn knows(&self, found: &Listed) -> bool {
-        let is_settled =
-            |settled: &ArchivedCopy| settled.inode == found.inode && settled.name == found.name.to_string();
-        self.logs.iter().any(|log| log.inode == found.inode || log.is_copied_to(found.inode))
+        let is_settled = |settled: &ArchivedCopy| settled.is(found.inode, &found.name);
+        self.logs.iter().any(|log| log.inode == found.inode || log.is_copied_to(found.inode, &found.name))
             || self.settled.iter().any(is_settled)
     }
 
@@ -119,7 +118,7 @@ impl FollowedContainer {
                 self.open(pods, new, &mut findings)?;
             }
         }
-        self.settled.retain(|settled| found.iter().any(|found| found.inode == settled.inode));
+        self.settled.retain(|settled| found.iter().any(|found| settled.is(found.inode, &found.name)));
         if !self.is_looked_at {
             self.is_looked_at = true;
             findings.lost += self.past.logs.iter().filter(|cursor| !cursor.is_whole).count() as u64;

@@ -105,8 +105,8 @@ impl FollowedLog {
     }
 
     /// True if this file is the compressed copy that kubelet made of the log.
-    pub fn is_copied_to(&self, inode: u64) -> bool {
-        self.copy.as_ref().is_some_and(|copy| copy.inode == inode)
+    pub fn is_copied_to(&self, inode: u64, name: &LogName) -> bool {
+        self.copy.as_ref().is_some_and(|copy| copy.is(inode, name))
     }
 
     pub fn file(&self) -> &File {

@@ -80,9 +80,13 @@ pub fn draft_name(name: ArchiveName) -> String {
 }
 
 pub fn is_draft(name: &str) -> bool {
-    name.strip_prefix('.')
-        .and_then(|name| name.strip_suffix(".draft"))
-        .is_some_and(|name| name.parse::<ArchiveName>().is_ok())
+    let archive = undrafted(name);
+    archive != name && archive.parse::<ArchiveName>().is_ok()
+}
+
+/// Returns the name that a draft will get, and other names as they are.
+pub fn undrafted(name: &str) -> &str {
+    name.strip_prefix('.').and_then(|name| name.strip_suffix(".draft")).unwrap_or(name)
 }
 
 impl HourArchive {

@@ -2,9 +2,10 @@
 
 use crate::error::ArchiveError;
 use crate::pods::cri::{CriLine, whole_lines};
-use crate::pods::cursor::{Checkpoint, Cursor};
+use crate::pods::cursor::{Checkpoint, Cursor, OpenArchive};
 use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour::ArchiveName;
+use crate::pods::hour_archive::undrafted;
 use crate::pods::place::{ContainerDir, LogName, PodDir, is_label};
 use crate::pods::store::{self, names};
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
@@ -16,7 +17,7 @@ use kit::settings::time::parse_time;
 use regex::bytes::Regex;
 use serde::Serialize;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -79,8 +80,12 @@ pub enum ReadFormat {
 }
 
 impl ReadOptions {
+    fn wants_namespace(&self, name: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| namespace == name)
+    }
+
     fn wants_pod(&self, pod: &PodDir) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| *namespace == pod.namespace)
+        self.wants_namespace(&pod.namespace)
             && self.pod.as_ref().is_none_or(|pattern| pattern.is_match(pod.pod.as_bytes()))
     }
 
@@ -128,9 +133,12 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
         let checkpoint = store::load(&options.pods_out)?;
         let mut found = Vec::new();
         find_live(options, &checkpoint, &mut found)?;
-        find_members(options, &mut found)?;
+        let seen = find_members(options, &mut found)?;
         let is_same = store::load(&options.pods_out)?.next_entry == checkpoint.next_entry;
-        if is_same || tries_left == 0 {
+        let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
+        let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
+        let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
+        if is_same && are_all_seen || tries_left == 0 {
             // Places without times come first.
             found.sort_by_key(|found| found.span.map(|(first, _)| first));
             return Ok((found, checkpoint.next_entry));
@@ -139,10 +147,15 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     }
 }
 
-fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(), ArchiveError> {
+/// Returns the archives with their namespaces. One that gets its name meanwhile may be missing.
+fn find_members(
+    options: &ReadOptions,
+    found: &mut Vec<LinePlace>,
+) -> Result<BTreeSet<(String, String)>, ArchiveError> {
+    let mut seen = BTreeSet::new();
     let out = SafeDir::open(&options.pods_out).map_err(ArchiveError::on("read", &options.pods_out))?;
     for namespace in names(&out, b"")?.into_iter().filter(|name| is_label(name)) {
-        if options.namespace.as_ref().is_some_and(|wanted| *wanted != namespace) {
+        if !options.wants_namespace(&namespace) {
             continue;
         }
         let path = out.path().join(&namespace);
@@ -150,7 +163,9 @@ fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(),
             continue;
         }
         for name in names(&out, namespace.as_bytes())? {
-            if name.parse::<ArchiveName>().is_err() {
+            // A new archive has the name of a draft for a moment after its first commit.
+            let archive_name = undrafted(&name);
+            if archive_name.parse::<ArchiveName>().is_err() {
                 continue;
             }
             let path = path.join(&name);
@@ -159,6 +174,7 @@ fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(ArchiveError::on("read", &path))?,
             };
+            seen.insert((namespace.clone(), archive_name.to_owned()));
             let archive = Rc::new((path, file));
             for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
                 if options.wants_span(span) {
@@ -170,22 +186,24 @@ fn find_members(options: &ReadOptions, found: &mut Vec<LinePlace>) -> Result<(),
             }
         }
     }
-    Ok(())
+    Ok(seen)
 }
 
-/// Walks over the headers of an archive's members, up to its end.
+/// Walks over the headers of an archive's members. After the end mark come members of a commit that is not shown
+/// yet: their entries tell whether it has happened.
 fn members_of(archive: &File) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
     let (mut at, mut members) = (veil::start().len() as u64, Vec::new());
     let mut header = [0; PART_BYTES];
+    let bytes = archive.metadata()?.len();
     loop {
         let read = archive.read_at(&mut header, at)?;
         match veil::part(at, &header[..read]) {
-            Some(ArchivePart::Member(member)) => {
+            Some(ArchivePart::Member(member)) if member.place.end <= bytes => {
                 at = member.place.end;
                 members.push((member.place, member.span));
             }
-            Some(ArchivePart::HiddenEnd) => at += veil::END_BYTES,
-            Some(ArchivePart::End) | None => return Ok(members),
+            Some(ArchivePart::HiddenEnd | ArchivePart::End) => at += veil::END_BYTES,
+            _ => return Ok(members),
         }
     }
 }
@@ -245,7 +263,7 @@ fn find_logs(
             cursor.inode == metadata.ino() || is_compressed && cursor.head_bytes > 0 && cursor.fits(&start)
         };
         let is_settled = cursors
-            .is_some_and(|cursors| cursors.settled.iter().any(|settled| settled.inode == metadata.ino()));
+            .is_some_and(|cursors| cursors.settled.iter().any(|settled| settled.is(metadata.ino(), log)));
         // Kubelet has compressed it, and the original is still there.
         let is_copy = is_compressed && logs.contains(&log.uncompressed());
         if !metadata.is_file() || is_settled || is_copy {

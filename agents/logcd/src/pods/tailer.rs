@@ -278,7 +278,7 @@ impl Tailer {
                 if findings.is_unclear {
                     self.unseen.insert(dir.clone());
                 }
-                self.is_checkpoint_old |= findings.has_moved;
+                self.is_checkpoint_old |= findings.has_moved || findings.lost > 0;
                 if findings.opened > 0 {
                     self.due_within(self.config.within);
                 }
@@ -303,6 +303,8 @@ impl Tailer {
                 continue;
             }
             self.metrics.lost_logs.inc_by(lost as u64);
+            self.is_checkpoint_old = true;
+            self.due_within(self.config.within);
             named += 1;
             if named <= NAMED_MAX {
                 tracing::warn!(

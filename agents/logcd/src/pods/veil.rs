@@ -9,7 +9,9 @@ use crate::archive::codec::Packer;
 use crate::archive::deflate;
 use crate::archive::pack_error::PackError;
 use jiff::Timestamp;
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 /// A gzip header with an extra field and without time, name and system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff];
@@ -64,6 +66,13 @@ pub fn start() -> Vec<u8> {
     bytes.extend(deflate::LAST);
     bytes.extend(deflate::trailer(Checksum::default()));
     bytes
+}
+
+/// True if the file begins as an archive of container logs.
+pub fn is_start_of(file: &File) -> bool {
+    let start = start();
+    let mut read = vec![0; start.len()];
+    file.read_exact_at(&mut read, 0).is_ok() && read == start
 }
 
 /// Returns a member that holds `tar`, and in its header what a reader needs to pass over it.
