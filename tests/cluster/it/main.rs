@@ -15,6 +15,7 @@ mod node;
 #[cfg(feature = "node-loss-tests")]
 mod node_loss;
 mod operations;
+mod rng;
 mod secrets;
 mod waiting;
 mod work_queue;

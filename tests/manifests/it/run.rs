@@ -14,6 +14,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The bound on the memory of a client of rng that reads nothing of its answer; rng's README has the figure.
+const BYTES_OF_RNGS_CLIENT: u64 = 100 << 10;
+
 #[derive(Debug, Default)]
 pub struct Run {
     pub program: String,
@@ -70,6 +73,7 @@ pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
         "logsend" => asked.logsend(),
         "queuectl" => asked.queuectl(),
         "keygen" => asked.keygen(),
+        "rng" => asked.rng(),
         "sh" => Ok(asked.script()),
         _ => Ok(Run::default()),
     }?;
@@ -158,6 +162,16 @@ impl Asked<'_> {
         run.reads = [serve.tls.paths(), serve.tokens.iter().cloned().collect()].concat();
         run.writes =
             if queued::settings::is_memory(&serve) { vec![] } else { vec![self.absolute(&serve.data)] };
+        Ok(run)
+    }
+
+    fn rng(&mut self) -> Result<Run, String> {
+        let flags = self.load::<rng::settings::Flags>("RNG")?;
+        flags.check().map_err(|fatal| fatal.one_line())?;
+        let http = Door(Some(flags.http));
+        let mut run = self.daemon(&rng::command(), [http], flags.admin.unwrap_or(http));
+        run.drain_timeout = flags.common.drain_timeout;
+        run.memory_bytes = u64::from(flags.max_connections) * BYTES_OF_RNGS_CLIENT;
         Ok(run)
     }
 
