@@ -50,7 +50,8 @@ fn with_little_free(text: &str) -> String {
     const SHIPPED: &str = "min-free = \"16%\"";
     const LOWERED: &str = "min-free = \"1%\"";
     let text = text.replace(SHIPPED, LOWERED);
-    let bounds: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("min-free = ")).collect();
+    let bounds: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| line.starts_with("min-free = ")).collect();
     let settings = ["  logd.toml: |", "  logcd.toml: |"].iter().filter(|file| text.contains(*file)).count();
     assert!(bounds.len() >= settings, "{settings} files of settings, but only {bounds:?}");
     let percent = |line: &&&str| line.contains("%\"");
