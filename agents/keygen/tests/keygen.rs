@@ -20,7 +20,7 @@ fn is_fingerprint(line: &str) -> bool {
 }
 
 #[test]
-fn one_fingerprint_a_line_each_of_another_key() {
+fn each_key_has_its_own_fingerprint_line() {
     let output = run(&["--count", "3", "--bits", "512"]);
     let text = String::from_utf8(output.stdout).unwrap();
     let mut lines: Vec<&str> = text.lines().collect();
@@ -32,7 +32,7 @@ fn one_fingerprint_a_line_each_of_another_key() {
 }
 
 #[test]
-fn it_ends_with_the_exit_code_that_was_asked_for() {
+fn exits_with_the_requested_code() {
     for (code, expected) in [("0", 0), ("1", 1), ("42", 42)] {
         assert_eq!(run(&["--bits", "512", "--exit-code", code]).status.code(), Some(expected));
     }
@@ -42,7 +42,7 @@ fn it_ends_with_the_exit_code_that_was_asked_for() {
 }
 
 #[test]
-fn an_item_on_stdin_is_taken_and_ignored() {
+fn item_on_stdin_is_ignored() {
     let mut child = command(&["--bits", "512"]).stdin(Stdio::piped()).spawn().unwrap();
     // The input is more than a pipe holds: a writer that succeeds shows that stdin was read. A writer that
     // comes too late proves nothing.
@@ -52,7 +52,7 @@ fn an_item_on_stdin_is_taken_and_ignored() {
 }
 
 #[test]
-fn a_signal_ends_it_in_the_middle_with_75() {
+fn signal_exits_with_75() {
     let mut child = command(&["--bits", "512", "--time", "1h"]).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -63,7 +63,7 @@ fn a_signal_ends_it_in_the_middle_with_75() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_failure() {
+fn closed_stdout_is_success() {
     let mut child = command(&["--bits", "512", "--time", "1h"]).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -71,7 +71,7 @@ fn a_reader_that_went_away_is_no_failure() {
 
 /// Uses a key that ssh-keygen made, and the output of `ssh-keygen -l` for it.
 #[test]
-fn the_fingerprint_of_a_known_key_is_what_ssh_keygen_prints() {
+fn known_fingerprint_matches_ssh_keygen() {
     let (line, expected) = (include_str!("known.pub").trim(), include_str!("known.fingerprint").trim());
     let key = public_key(line);
     assert_eq!(keygen::authorized_key(&key), line);
@@ -96,7 +96,7 @@ fn public_key(line: &str) -> rsa::RsaPublicKey {
 
 #[test]
 #[ignore = "needs ssh-keygen: just test-programs"]
-fn fingerprints_of_new_keys_are_what_ssh_keygen_prints() {
+fn new_fingerprints_match_ssh_keygen() {
     for bits in [1024, 1031, 2048] {
         let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits).unwrap().to_public_key();
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -83,7 +83,7 @@ async fn drain(
         return (StatusCode::FORBIDDEN, "only from loopback, and not for another site's page\n")
             .into_response();
     }
-    tracing::info!("draining: asked on the admin endpoint");
+    tracing::info!(event = "drain_started", "draining: requested at the admin endpoint");
     admin.stop.begin_drain();
     "draining\n".into_response()
 }

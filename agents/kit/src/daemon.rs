@@ -65,7 +65,7 @@ where
         let context = Context::new(agent, Stop::on_signals(common.drain_timeout)?);
         tokio::spawn(tell_systemd(context.readiness.clone(), context.stop.clone()));
         let result = host(agent, admin, context, body).await;
-        tracing::info!("stopped");
+        tracing::info!(event = "stopped", "stopped");
         result
     })
 }
@@ -76,7 +76,11 @@ pub fn allow_many_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open files; connections beyond it will wait");
+        tracing::warn!(
+            event = "file_limit_raise_failed",
+            %error,
+            "cannot raise the limit of open files; connections beyond it will wait"
+        );
     }
 }
 
@@ -89,6 +93,7 @@ pub fn connections_within_limit(wanted: usize, doors: usize) -> usize {
     let allowed = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / doors.max(1);
     if allowed < wanted {
         tracing::warn!(
+            event = "connections_reduced",
             wanted,
             allowed,
             limit,
@@ -125,7 +130,13 @@ where
     if let Door(Some(address)) = admin {
         let listener = listen::bind(address)?;
         let local = listener.local_addr().unwrap_or(address);
-        tracing::info!(agent, address = %local, "admin endpoint");
+        tracing::info!(
+            event = "listening",
+            door = "admin",
+            agent,
+            address = %local,
+            "serving the admin endpoint"
+        );
         browser_ports::warn_if_blocked("--admin", local);
         let everyone = AllowList::new(&["any".parse().map_err(|e: String| Fatal::new(Exit::Failure, e))?]);
         let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
@@ -150,8 +161,8 @@ async fn log_readiness(agent: &'static str, readiness: Readiness) {
     loop {
         let reasons = changes.borrow_and_update().clone();
         match reasons.iter().find(|(what, _)| !matches!(**what, "starting" | "draining")) {
-            Some((what, why)) => tracing::error!(agent, what, why, "not ready"),
-            None if reasons.is_empty() => tracing::info!(agent, "ready"),
+            Some((what, why)) => tracing::error!(event = "not_ready", agent, what, why, "not ready"),
+            None if reasons.is_empty() => tracing::info!(event = "ready", agent, "ready"),
             None => {}
         }
         if changes.changed().await.is_err() {
@@ -164,7 +175,7 @@ async fn log_readiness(agent: &'static str, readiness: Readiness) {
 async fn tell_systemd(readiness: Readiness, stop: Stop) {
     let say = |states: &[NotifyState<'_>]| {
         if let Err(error) = sd_notify::notify(states) {
-            tracing::warn!(%error, "cannot tell systemd");
+            tracing::warn!(event = "systemd_notice_failed", %error, "cannot notify systemd");
         }
     };
     let watchdog = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);

@@ -129,7 +129,7 @@ impl LockedArchiveDir {
 
     fn remove_leftovers(&self) -> Result<(), ArchiveError> {
         for name in self.names()?.iter().filter(|name| day::is_draft(name)) {
-            tracing::info!(name, "removing the leftover of a crash");
+            tracing::info!(event = "leftover_removed", name, "removing the leftover of a crash");
             self.remove(name)?;
         }
         Ok(())

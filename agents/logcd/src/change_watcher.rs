@@ -45,9 +45,13 @@ impl ChangeWatcher {
             }
         };
         let watcher = notify::recommended_watcher(handler)
-            .inspect_err(
-                |e| tracing::warn!(error = %e, "the kernel cannot report changes: looking at every interval"),
-            )
+            .inspect_err(|e| {
+                tracing::warn!(
+                    event = "watch_failed",
+                    error = %e,
+                    "the kernel cannot report changes: checking at every interval"
+                )
+            })
             .ok();
         let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
         ChangeWatcher { dirs, mode, rang, ring, watcher, armed: false }
@@ -64,7 +68,11 @@ impl ChangeWatcher {
             });
             match watched {
                 Ok(()) => self.armed = true,
-                Err(error) => tracing::debug!(%error, "the kernel cannot report changes"),
+                Err(error) => tracing::debug!(
+                    event = "watch_failed",
+                    %error,
+                    "the kernel cannot report changes"
+                ),
             }
         }
     }

@@ -44,7 +44,12 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         aborting.cancelled().await;
         abort.store(true, Ordering::Relaxed);
     });
-    tracing::info!(dirs = %listed(&dirs), out = %config.out.display(), "archiving");
+    tracing::info!(
+        event = "archiving_started",
+        dirs = %listed(&dirs),
+        out = %config.out.display(),
+        "archiving the logs"
+    );
     let diary = CycleHistory::default();
     let sight = Sight {
         dirs: dirs.clone(),
@@ -201,7 +206,7 @@ impl Control {
                 self.unfinished = true;
                 let fatal = fatal(trouble);
                 if full {
-                    tracing::debug!(error = fatal.one_line(), "the disk is full");
+                    tracing::debug!(event = "disk_full", error = fatal.one_line(), "the disk is full");
                     let out = self.config.out.display();
                     let floor = self.config.limits.min_free;
                     let reason = format!(
@@ -222,20 +227,25 @@ impl Control {
             outcome.skipped.iter().filter(|(name, skip)| self.skipped.get(*name) != Some(skip)).collect();
         for (name, skip) in news.iter().take(NAMED_MAX) {
             let file = name.escape_ascii().to_string();
-            tracing::warn!(file, reason = skip.reason(), "skipped");
+            tracing::warn!(event = "log_skipped", file, reason = skip.reason(), "skipped a log");
         }
         if news.len() > NAMED_MAX {
-            tracing::warn!(files = news.len() - NAMED_MAX, "more files are skipped; see the metrics");
+            tracing::warn!(
+                event = "more_logs_skipped",
+                files = news.len() - NAMED_MAX,
+                "skipped more logs; see the metrics"
+            );
         }
         self.skipped.clone_from(&outcome.skipped);
         self.report_unmatched(&outcome.unmatched);
         if let Some(published) = outcome.published {
             tracing::debug!(
+                event = "archive_published",
                 files = outcome.files,
                 archive_bytes = outcome.archive_bytes,
                 compressed_bytes = published.compressed,
                 took_ms = took.as_millis(),
-                "published"
+                "published the archive"
             );
         }
     }
@@ -250,7 +260,11 @@ impl Control {
             unmatched.warn();
         }
         for before in self.unmatched.iter().filter(|before| !now.iter().any(|now| now.path == before.path)) {
-            tracing::info!(dir = %before.path.display(), "the log directory has logs now");
+            tracing::info!(
+                event = "logs_appeared",
+                dir = %before.path.display(),
+                "the log directory has logs now"
+            );
         }
         self.unmatched = now.to_vec();
     }

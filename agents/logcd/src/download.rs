@@ -79,7 +79,12 @@ fn send(Found { reader, entry }: Found, permit: OwnedSemaphorePermit) -> Respons
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         if let Err(error) = reader.copy_entry(&wanted, &mut SyncIoBridge::new(sending)) {
-            tracing::debug!(archive = %reader.path.display(), %error, "a download broke off");
+            tracing::debug!(
+                event = "download_interrupted",
+                archive = %reader.path.display(),
+                %error,
+                "the download was interrupted"
+            );
         }
     });
     (headers, Body::from_stream(ReaderStream::with_capacity(receiving, BUFFER_BYTES))).into_response()

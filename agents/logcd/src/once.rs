@@ -20,7 +20,7 @@ pub fn once(config: Config) -> Result<(), Fatal> {
     drop(archiver);
     for (name, skip) in &outcome.skipped {
         let file = name.escape_ascii().to_string();
-        tracing::warn!(file, reason = skip.reason(), "skipped");
+        tracing::warn!(event = "log_skipped", file, reason = skip.reason(), "skipped a log");
     }
     for unmatched in &outcome.unmatched {
         unmatched.warn();
@@ -28,14 +28,17 @@ pub fn once(config: Config) -> Result<(), Fatal> {
     if let [why, ..] = outcome.away.as_slice() {
         return Err(Fatal::new(Exit::Failure, format!("{why}; the others are archived")));
     }
-    let compressed = outcome.published.map_or(0, |published| published.compressed);
-    tracing::info!(
-        files = outcome.files,
-        archive_bytes = outcome.archive_bytes,
-        compressed_bytes = compressed,
-        "{}",
-        if outcome.published.is_some() { "archived" } else { "nothing has changed" }
-    );
+    let (files, archive_bytes) = (outcome.files, outcome.archive_bytes);
+    match outcome.published {
+        Some(published) => tracing::info!(
+            event = "archive_published",
+            files,
+            archive_bytes,
+            compressed_bytes = published.compressed,
+            "published the archive"
+        ),
+        None => tracing::info!(event = "archive_unchanged", files, archive_bytes, "nothing has changed"),
+    }
     Ok(())
 }
 

@@ -27,7 +27,11 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let (mut journal, torn) = Journal::open(&serve.file, serve.policy())?;
     if torn {
         metrics.torn_tails.inc();
-        tracing::warn!(path = %serve.file.display(), "the last run left a line without its end: closed it");
+        tracing::warn!(
+            event = "unfinished_line_closed",
+            path = %serve.file.display(),
+            "closed the unfinished line that the last run left"
+        );
     }
     if serve.sync == SyncMode::Never {
         journal.never_syncs();
@@ -70,7 +74,15 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     daemon::spawn("logd-data", move || {
         let _ = finished.send(server::run(plan));
     })?;
-    tracing::info!(?addresses, file = %serve.file.display(), "taking lines");
+    for address in addresses {
+        tracing::info!(
+            event = "listening",
+            door = "lines",
+            %address,
+            file = %serve.file.display(),
+            "taking lines"
+        );
+    }
 
     let mut control = Control { settings, file: serve.file, limits, allow, policy, orders, metrics };
     let mut hangups = context.stop.hangups();
@@ -156,9 +168,13 @@ impl Control {
                 self.metrics.rotated_bytes.set(gauge(report.kept_bytes));
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot tidy up the rotated files, trying again after the next rotation");
+                tracing::warn!(
+                    event = "housekeeping_failed",
+                    %error,
+                    "cannot clean up the rotated files, retrying after the next rotation"
+                );
             }
-            Err(_) => tracing::error!("the housekeeping died"),
+            Err(_) => tracing::error!(event = "housekeeping_died", "the housekeeping ended with a panic"),
         }
     }
 }

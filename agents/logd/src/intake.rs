@@ -327,7 +327,7 @@ impl Intake {
                 self.block_is_told.set(true);
             }
         } else if self.block_is_told.take() {
-            tracing::info!("the file takes lines again");
+            tracing::info!(event = "writes_resumed", "lines can be written again");
             self.readiness.clear("file");
         }
         self.metrics.blocked.set(i64::from(block.is_some()));

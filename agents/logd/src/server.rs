@@ -163,12 +163,12 @@ async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
             }
             Arrival::Refused(peer) => {
                 metrics.refused.get_or_create(&Reason { reason: "not_allowed" }).inc();
-                tracing::debug!(%peer, "peer outside --allow");
+                tracing::debug!(event = "peer_refused", %peer, "refused a peer outside --allow");
             }
             Arrival::Failed { error, news } => {
                 metrics.accept_errors.inc();
                 if news {
-                    tracing::warn!(%error, "cannot accept a connection; it waits");
+                    tracing::warn!(event = "accept_failed", %error, "cannot accept a connection; it waits");
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Door {
             Ending::Receipt => metrics.receipts.inc(),
             Ending::Reset(reason) => metrics.resets.get_or_create(&Reason { reason }).inc(),
         };
-        tracing::debug!(%peer, ?ending, "connection ended");
+        tracing::debug!(event = "connection_ended", %peer, ?ending, "the connection ended");
         metrics.tick();
         metrics.connections_open.dec();
     }
@@ -209,7 +209,12 @@ impl Door {
                 (peer, self.serve(stream, peer).await)
             }
             Err(error) => {
-                tracing::debug!(%proxy, %error, "connection refused");
+                tracing::debug!(
+                    event = "proxy_header_rejected",
+                    %proxy,
+                    %error,
+                    "refused a connection without a valid PROXY header"
+                );
                 (proxy, Ending::Reset("proxy_header"))
             }
         }

@@ -56,7 +56,11 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
                 Err(Broken::Viewer(fatal)) => return Err(fatal),
                 // Under `--watch`, a daemon may be away for a while.
                 Err(Broken::Teller(fatal)) if options.watch => {
-                    tracing::warn!(error = fatal.one_line(), "no figures now, trying again");
+                    tracing::warn!(
+                        event = "stats_failed",
+                        error = fatal.one_line(),
+                        "cannot read the statistics, retrying"
+                    );
                 }
                 Err(Broken::Teller(fatal)) => return Err(fatal),
             }

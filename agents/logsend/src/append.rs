@@ -54,7 +54,7 @@ impl Append {
     /// Logs the totals. Fails if lines are left.
     pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
         let State { pending, error, lines, .. } = self.state.into_inner();
-        tracing::info!(file = %self.path.display(), lines, "done");
+        tracing::info!(event = "finished", file = %self.path.display(), lines, "done");
         if pending.is_empty() {
             return Ok(exit);
         }
@@ -101,7 +101,12 @@ impl State {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if self.error.is_none() {
-                        tracing::error!(file = %path.display(), %error, "cannot append to the file, trying again");
+                        tracing::error!(
+                            event = "append_failed",
+                            file = %path.display(),
+                            %error,
+                            "cannot append to the file, retrying"
+                        );
                     }
                     self.error = Some(error);
                     return false;
@@ -113,7 +118,7 @@ impl State {
 
     fn recovered(&mut self, path: &Path) {
         if self.error.take().is_some() {
-            tracing::info!(file = %path.display(), "appending again");
+            tracing::info!(event = "append_resumed", file = %path.display(), "appending to the file again");
         }
     }
 }

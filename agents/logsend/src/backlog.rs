@@ -48,7 +48,12 @@ impl Backlog {
             let opened =
                 Spool::open(directory, batch_bytes_max as u64, flags.spool_bytes as u64, flags.spool_full)?;
             if !opened.is_empty() {
-                tracing::info!(spool = %directory.display(), lines = opened.lines(), "sending the lines that an earlier run left in the spool");
+                tracing::info!(
+                    event = "spool_found",
+                    spool = %directory.display(),
+                    lines = opened.lines(),
+                    "sending the lines that an earlier run left in the spool"
+                );
             }
             spool = Some(opened);
         }
@@ -125,7 +130,12 @@ impl Backlog {
         loop {
             match spool.head() {
                 Err((number, e)) if e.kind() == io::ErrorKind::NotFound => {
-                    tracing::error!(spool = %spool.directory().display(), number, "a segment was removed by another program, its lines are lost");
+                    tracing::error!(
+                        event = "segment_lost",
+                        spool = %spool.directory().display(),
+                        number,
+                        "another program removed a segment of the spool: its lines are lost"
+                    );
                     spool.forget(number);
                     self.dropped_lines += spool.take_dropped();
                 }
@@ -227,7 +237,11 @@ impl Backlog {
         let dropped_lines = spool.take_dropped();
         let directory = spool.directory().display();
         if dropped_lines > 0 && self.dropped_lines == 0 {
-            tracing::warn!(spool = %directory, "the spool is full: dropping the oldest lines");
+            tracing::warn!(
+                event = "spool_full",
+                spool = %directory,
+                "the spool is full: dropping the oldest lines"
+            );
         }
         self.dropped_lines += dropped_lines;
         match added {
@@ -236,7 +250,11 @@ impl Backlog {
                 return true;
             }
             Ok(Added::Full) if !self.said_full => {
-                tracing::warn!(spool = %directory, "the spool is full: nothing more is read until logd is back");
+                tracing::warn!(
+                    event = "spool_full",
+                    spool = %directory,
+                    "the spool is full: nothing more is read until logd is back"
+                );
                 self.said_full = true;
             }
             Err(error) if !self.said_error => {
@@ -245,7 +263,12 @@ impl Backlog {
                 } else {
                     "nothing more is read"
                 };
-                tracing::error!(spool = %directory, %error, "cannot write to the spool: {consequence}");
+                tracing::error!(
+                    event = "spool_write_failed",
+                    spool = %directory,
+                    %error,
+                    "cannot write to the spool: {consequence}"
+                );
                 self.said_error = true;
             }
             _ => {}
@@ -260,7 +283,7 @@ impl Backlog {
         let dropped_lines = std::mem::take(&mut self.dropped_lines);
         self.tally.dropped.add(dropped_lines);
         if dropped_lines > 0 {
-            tracing::warn!(dropped_lines, "lines were dropped from the full spool");
+            tracing::warn!(event = "lines_dropped", dropped_lines, "lines were dropped from the full spool");
         }
     }
 
@@ -283,9 +306,15 @@ impl Backlog {
         {
             let directory = spool.directory().display().to_string();
             if let Err(error) = spool.sync() {
-                tracing::warn!(spool = directory, %error, "cannot sync the spool");
+                tracing::warn!(
+                    event = "spool_sync_failed",
+                    spool = directory,
+                    %error,
+                    "cannot sync the spool"
+                );
             }
             tracing::info!(
+                event = "lines_kept",
                 spool = directory,
                 lines = spool.lines(),
                 "lines are left in the spool for the next run"

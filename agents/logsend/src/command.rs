@@ -101,7 +101,11 @@ impl Command {
     /// Kills the command if it still runs, and takes what is left in its pipes.
     pub(crate) fn close(&mut self, sink: &impl Sink) -> Exit {
         let exit = self.exit.unwrap_or_else(|| {
-            tracing::warn!(pid = self.pid.as_raw(), "killing the command, it has not ended in time");
+            tracing::warn!(
+                event = "command_killed",
+                pid = self.pid.as_raw(),
+                "killed the command: it did not end in time"
+            );
             let _ = send(self.pid, self.reach, Signal::SIGKILL);
             self.guard.retire(self.pid);
             loop {
@@ -153,7 +157,12 @@ fn forward(pid: Pid, reach: Reach, signal: Signal) {
         return;
     }
     if let Err(error) = send(pid, reach, signal) {
-        tracing::warn!(%error, %signal, "cannot pass on the signal");
+        tracing::warn!(
+            event = "signal_forward_failed",
+            %error,
+            %signal,
+            "cannot forward the signal to the command"
+        );
     }
 }
 

@@ -182,11 +182,26 @@ impl Delivery {
         match outage {
             Some(outage) => {
                 outage.attempts += 1;
-                tracing::debug!(host, port, %error, attempts = outage.attempts, waiting_lines, "logd is still away");
+                tracing::debug!(
+                    event = "server_still_lost",
+                    host,
+                    port,
+                    %error,
+                    attempts = outage.attempts,
+                    waiting_lines,
+                    "logd is still unreachable"
+                );
             }
             None => {
                 *outage = Some(Outage { since: Instant::now(), attempts: 1 });
-                tracing::warn!(host, port, %error, waiting_lines, "logd is away, trying again until it is back");
+                tracing::warn!(
+                    event = "server_lost",
+                    host,
+                    port,
+                    %error,
+                    waiting_lines,
+                    "logd is unreachable, retrying until it is back"
+                );
             }
         }
     }
@@ -196,6 +211,14 @@ impl Delivery {
         let Server { host, port, .. } = &self.target.server;
         let waiting_lines = self.backlog.borrow().lines();
         let away_seconds = since.elapsed().as_secs();
-        tracing::info!(host, port, attempts, away_seconds, waiting_lines, "logd is back");
+        tracing::info!(
+            event = "server_returned",
+            host,
+            port,
+            attempts,
+            away_seconds,
+            waiting_lines,
+            "logd is back"
+        );
     }
 }

@@ -80,7 +80,11 @@ async fn send(flags: &Flags, stop: &Stop) -> Result<Exit, Fatal> {
     };
     tokio::select! {
         () = delivery.run() => {}
-        () = feed => tracing::warn!(give_up = ?flags.give_up.unwrap_or_default(), "giving up"),
+        () = feed => tracing::warn!(
+            event = "gave_up",
+            give_up = ?flags.give_up.unwrap_or_default(),
+            "giving up"
+        ),
         () = stop.abort.cancelled() => {}
     }
     let exit = input.close(&delivery);

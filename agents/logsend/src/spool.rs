@@ -203,7 +203,12 @@ impl Spool {
     fn unlink(&self, number: u64) {
         let path = self.path(number);
         if let Err(error) = std::fs::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove a segment, it may be sent again");
+            tracing::warn!(
+                event = "segment_removal_failed",
+                path = %path.display(),
+                %error,
+                "cannot remove a segment: its lines may be sent again"
+            );
         }
     }
 
@@ -223,7 +228,12 @@ impl Spool {
         if let Some(file) = self.open.take()
             && let Err(error) = file.sync_data()
         {
-            tracing::warn!(directory = %self.directory.display(), %error, "cannot sync the spool");
+            tracing::warn!(
+                event = "spool_sync_failed",
+                spool = %self.directory.display(),
+                %error,
+                "cannot sync the spool"
+            );
         }
     }
 
@@ -271,7 +281,11 @@ fn count(path: &Path, number: u64) -> io::Result<Option<Segment>> {
         return Ok(None);
     }
     if last != b'\n' {
-        tracing::warn!(path = %path.display(), "closed a line that a crash cut");
+        tracing::warn!(
+            event = "unfinished_line_closed",
+            path = %path.display(),
+            "closed a line that a crash had cut"
+        );
         file.write_all(b"\n")?;
         (bytes, lines) = (bytes + 1, lines + 1);
     }

@@ -70,7 +70,11 @@ impl Stream {
                 Ok(_) => {}
                 Err(e) if is_passing(&e) => {}
                 Err(error) => {
-                    tracing::error!(%error, "cannot read the input, treating it as ended");
+                    tracing::error!(
+                        event = "input_read_failed",
+                        %error,
+                        "cannot read the input, treating it as ended"
+                    );
                     return self.close(sink);
                 }
             }
@@ -115,7 +119,7 @@ impl Stream {
         if let Some(echo) = &mut self.echo
             && echo.write_all(chunk).and_then(|()| echo.flush()).is_err()
         {
-            tracing::warn!("nobody reads the echo any more: --tee ends, the delivery goes on");
+            tracing::warn!(event = "output_closed", "stdout is closed: --tee ends, the delivery continues");
             self.echo = None;
         }
         self.splitter.feed(chunk, |line| sink.line(line));

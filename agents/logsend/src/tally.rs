@@ -37,6 +37,7 @@ pub(crate) fn counted(lines: u64) -> String {
 impl Tally {
     pub(crate) fn log(&self) {
         tracing::info!(
+            event = "finished",
             lines = self.lines.get(),
             bytes = self.bytes.get(),
             batches = self.batches.get(),

@@ -73,14 +73,8 @@ fn a_line_that_was_receipted_is_in_the_file_and_soon_in_the_archive_and_ctrl_c_e
         lines.iter().filter_map(|line| line.split_once("http://")?.1.strip_suffix('/')).collect();
     assert_eq!(pages.len(), 3, "{lines:#?}");
     for (agent, page) in ["logd", "logcd", "queued"].iter().zip(pages) {
-        let mut browser = TcpStream::connect(page).unwrap();
-        write!(browser, "GET / HTTP/1.1\r\nHost: {page}\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        browser.read_to_string(&mut answer).unwrap();
-        assert!(
-            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("<h1>{agent}</h1>")),
-            "{answer}"
-        );
+        let answer = trial::ask(page.parse().unwrap(), "GET", "/").expect(200);
+        assert!(answer.text().contains(&format!("<h1>{agent}</h1>")), "{answer:?}");
     }
 
     let mut sender = TcpStream::connect((address, 6666)).unwrap();
@@ -166,11 +160,7 @@ fn addresses_that_are_printed_can_be_opened() {
         lines.iter().filter_map(|line| line.split_once("http://")?.1.strip_suffix('/')).collect();
     assert_eq!(pages.len(), 3, "{said}");
     for page in pages {
-        let mut browser = TcpStream::connect(page).unwrap();
-        write!(browser, "GET / HTTP/1.1\r\nHost: {page}\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        browser.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{page}: {answer}");
+        trial::ask(page.parse().unwrap(), "GET", "/").expect(200);
     }
     Command::new("kill").args(["-INT", &crew.0.id().to_string()]).status().unwrap();
     assert_eq!(crew.0.wait().unwrap().code(), Some(0));

@@ -99,7 +99,13 @@ impl Children {
             let status = match self.guard.collect() {
                 Ok(Some(status)) => status,
                 Ok(None) => return,
-                Err(error) => return tracing::error!(%error, "cannot collect commands that have ended"),
+                Err(error) => {
+                    return tracing::error!(
+                        event = "command_wait_failed",
+                        %error,
+                        "cannot collect the commands that have ended"
+                    );
+                }
             };
             let (pid, ended) = match status {
                 WaitStatus::Exited(pid, code) => (pid, Ended::Code(code)),
@@ -145,6 +151,11 @@ impl Child {
 fn send(group: Pid, signal: Signal) {
     match killpg(group, signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => tracing::warn!(%error, %signal, "cannot pass on the signal"),
+        Err(error) => tracing::warn!(
+            event = "signal_forward_failed",
+            %error,
+            %signal,
+            "cannot forward the signal to the command"
+        ),
     }
 }

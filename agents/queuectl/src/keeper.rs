@@ -87,7 +87,12 @@ impl Keeper {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, leases = due.len(), "cannot extend, trying again");
+                tracing::debug!(
+                    event = "lease_extension_failed",
+                    %error,
+                    leases = due.len(),
+                    "cannot extend the leases, retrying"
+                );
                 let again = Instant::now();
                 for extend in &due {
                     if let Some(held) = all.get_mut(&extend.lease) {

@@ -76,7 +76,14 @@ impl Workshop {
         let tail = Arc::new(Mutex::new(Tail::default()));
         let (cause, ended) = self.supervise(run, item, child, process, lost, &tail).await?;
         let line = tail.lock().unwrap_or_else(PoisonError::into_inner).line();
-        tracing::debug!(item = item.id, attempt = item.attempt, ?cause, ?ended, "command ended");
+        tracing::debug!(
+            event = "command_ended",
+            item = item.id,
+            attempt = item.attempt,
+            ?cause,
+            ?ended,
+            "the command ended"
+        );
         Ok(concluded(cause, ended, line))
     }
 
@@ -90,7 +97,11 @@ impl Workshop {
                 .iter()
                 .any(|short| error.raw_os_error() == Some(*short as i32)) =>
             {
-                tracing::error!(%error, "cannot start the command now, the item goes back");
+                tracing::error!(
+                    event = "command_start_failed",
+                    %error,
+                    "cannot start the command now: released the item"
+                );
                 self.stop.drain.run_until_cancelled(sleep(PAUSE_AFTER_SHORTAGE)).await;
                 return Ok(Conclusion::Release);
             }
@@ -205,7 +216,12 @@ fn command(run: &Run, item: &Item) -> Result<Command, invocation::NotAWord> {
     match invocation::word(bytes) {
         Ok(word) => command.env("ITEM", word),
         Err(why) => {
-            tracing::warn!(item = item.id, %why, "the item is only on stdin, $ITEM cannot hold it");
+            tracing::warn!(
+                event = "item_only_on_stdin",
+                item = item.id,
+                %why,
+                "the item is only on stdin, $ITEM cannot hold it"
+            );
             command.env_remove("ITEM")
         }
     };
@@ -223,11 +239,19 @@ async fn give(stdin: Option<OwnedFd>, item: &[u8]) {
     match pipe::Sender::from_file(File::from(stdin)) {
         Ok(mut pipe) => match pipe.write_all(item).await {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                tracing::warn!(%error, "cannot give the item to the command's stdin");
+                tracing::warn!(
+                    event = "stdin_write_failed",
+                    %error,
+                    "cannot write the item to the command's stdin"
+                );
             }
             _ => {}
         },
-        Err(error) => tracing::warn!(%error, "cannot give the item to the command's stdin"),
+        Err(error) => tracing::warn!(
+            event = "stdin_write_failed",
+            %error,
+            "cannot write the item to the command's stdin"
+        ),
     }
 }
 

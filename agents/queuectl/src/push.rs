@@ -113,7 +113,11 @@ impl Pusher<'_> {
                 Err(failure) if failure.is_too_large() && part.len() > 1 => {
                     let bytes: usize = part.iter().map(|pending| pending.bytes).sum();
                     self.batch_bytes_max = self.batch_bytes_max.min(bytes / 2);
-                    tracing::debug!(bytes, "the batch is too large for the server, sending it in halves");
+                    tracing::debug!(
+                        event = "batch_split",
+                        bytes,
+                        "the batch is too large for the server, sending it in halves"
+                    );
                     let second = part.split_off(part.len() / 2);
                     parts.extend([second, part]);
                 }

@@ -43,13 +43,17 @@ impl QueueNotices {
         let now = if is_paused { QueueState::Paused } else { QueueState::Open };
         let before = self.change(now);
         if before == QueueState::Missing {
-            tracing::info!(%queue, "the queue exists now");
+            tracing::info!(event = "queue_created", %queue, "the queue exists now");
         }
         if before == QueueState::Paused && !is_paused {
-            tracing::info!(%queue, "the queue is resumed");
+            tracing::info!(event = "queue_resumed", %queue, "the queue is resumed");
         }
         if before != QueueState::Paused && is_paused {
-            tracing::warn!("queue {queue} is paused; waiting until `queuectl resume -q {queue}`");
+            tracing::warn!(
+                event = "queue_paused",
+                %queue,
+                "queue {queue} is paused; waiting until `queuectl resume -q {queue}`"
+            );
         }
     }
 
@@ -59,7 +63,8 @@ impl QueueNotices {
             return;
         }
         let others = missing::advice(client, &self.queue).await;
-        tracing::warn!("waiting for queue {} to be made{others}", self.queue);
+        let queue = &self.queue;
+        tracing::warn!(event = "queue_missing", %queue, "waiting for queue {queue} to be made{others}");
     }
 
     /// Sets the state, and returns the previous one.

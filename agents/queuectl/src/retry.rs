@@ -57,7 +57,7 @@ impl<'a> Retry<'a> {
     pub(crate) fn succeeded(&mut self) {
         self.backoff.succeeded();
         if self.client.outage.end() {
-            tracing::info!(server = self.client.server(), "queued answers again");
+            tracing::info!(event = "server_returned", server = self.client.server(), "queued answers again");
         }
         self.asked = Instant::now();
     }
@@ -66,9 +66,19 @@ impl<'a> Retry<'a> {
     pub(crate) async fn after(&mut self, failure: &Failure) {
         let server = self.client.server();
         if self.client.outage.begin(self.asked) {
-            tracing::warn!(server, error = %failure, "queued is away, retrying until it is back");
+            tracing::warn!(
+                event = "server_lost",
+                server,
+                error = %failure,
+                "queued is unreachable, retrying until it is back"
+            );
         } else {
-            tracing::debug!(server, error = %failure, "queued is still away");
+            tracing::debug!(
+                event = "server_still_lost",
+                server,
+                error = %failure,
+                "queued is still unreachable"
+            );
         }
         self.pause().await;
     }

@@ -22,7 +22,11 @@ pub(crate) async fn stats(console: &Console<'_>, stats: &Stats) -> Result<(), Fa
             Ok(answer) if stats.watch => terminal::again(&table(&answer))?,
             Ok(answer) => terminal::line(&table(&answer))?,
             // The server may be away for a while during `--watch`.
-            Err(fatal) if stats.watch => tracing::warn!(error = fatal.one_line(), "no statistics now"),
+            Err(fatal) if stats.watch => tracing::warn!(
+                event = "stats_failed",
+                error = fatal.one_line(),
+                "cannot read the statistics, retrying"
+            ),
             Err(fatal) => return Err(fatal),
         }
         if !stats.watch {

@@ -25,6 +25,6 @@ impl Tally {
     pub(crate) fn say(&self) {
         let [done, failed, released, lost] = [&self.done, &self.failed, &self.released, &self.lost]
             .map(|counter| counter.load(Ordering::Relaxed));
-        tracing::info!(done, failed, released, lost, "ended");
+        tracing::info!(event = "finished", done, failed, released, lost, "ended");
     }
 }

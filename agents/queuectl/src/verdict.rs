@@ -21,7 +21,12 @@ pub(crate) async fn conclude(client: &Client, run: &Run, failed: u64) -> Result<
         return Ok(Exit::Ok);
     }
     if run.allow_dead {
-        tracing::warn!(%queue, dead = failed, "items died; --allow-dead makes this a success");
+        tracing::warn!(
+            event = "items_died",
+            %queue,
+            dead = failed,
+            "items died; --allow-dead makes this a success"
+        );
         return Ok(Exit::Ok);
     }
     // Needed for the advice only: without an answer the advice is general.

@@ -183,13 +183,22 @@ impl Worker {
         match conclusion {
             Conclusion::Ack => report.ack.push(lease),
             Conclusion::Nack(reason) => {
-                tracing::info!(item = lease.id, reason, "failed");
+                tracing::info!(
+                    event = "item_failed",
+                    item = lease.id,
+                    reason,
+                    "the command failed: the item is retried or dies"
+                );
                 report.nack.push(Nack { lease, reason: Some(reason), release: false });
             }
             Conclusion::Release => report.nack.push(Nack { lease, reason: None, release: true }),
             Conclusion::Lost => {
                 self.tally.count(&Conclusion::Lost);
-                tracing::warn!(item = lease.id, "the lease was lost, the command was stopped");
+                tracing::warn!(
+                    event = "lease_lost",
+                    item = lease.id,
+                    "the lease was lost: stopped the command"
+                );
                 self.keeper.forget([&lease]);
             }
         }
@@ -226,7 +235,7 @@ impl Worker {
                         };
                         return Ok(Next::Items(items.into_iter().map(hold).collect()));
                     }
-                    tracing::debug!(verdict, "nothing to do yet");
+                    tracing::debug!(event = "queue_idle", verdict, "no items to lease");
                 }
                 Err(failure) if failure.word() == "no_such_queue" => {
                     // The queue is gone, and with it the leases of this worker.
@@ -288,15 +297,24 @@ impl Worker {
             match outcome.status {
                 Status::Ok => {}
                 Status::Lost if report.was_sent => tracing::warn!(
+                    event = "report_too_late",
                     item = outcome.id,
                     "too late: the lease was lost, or the answer to an earlier report was"
                 ),
                 Status::Lost => {
-                    tracing::warn!(item = outcome.id, "too late: the lease was lost");
+                    tracing::warn!(
+                        event = "report_too_late",
+                        item = outcome.id,
+                        "too late: the lease was lost"
+                    );
                     lost.insert(outcome.id.as_str());
                 }
                 Status::Dead => {
-                    tracing::warn!(item = outcome.id, "it was the last attempt, the item is dead");
+                    tracing::warn!(
+                        event = "item_died",
+                        item = outcome.id,
+                        "the last attempt failed: the item is dead"
+                    );
                 }
             }
         }

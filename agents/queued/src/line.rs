@@ -58,10 +58,10 @@ pub async fn serve<E: Engine>(
             }
             Arrival::Refused(peer) => {
                 door.count("refused");
-                tracing::debug!(%peer, "line peer outside --allow");
+                tracing::debug!(event = "peer_refused", %peer, "refused a line peer outside --allow");
             }
             Arrival::Failed { error, news: true } => {
-                tracing::warn!(%error, "cannot accept a line connection; it waits");
+                tracing::warn!(event = "accept_failed", %error, "cannot accept a line connection; it waits");
             }
             Arrival::Failed { news: false, .. } => {}
         }
@@ -82,7 +82,7 @@ impl<E: Engine> LineDoor<E> {
             Ok(answer) => answer.items.into_iter().next(),
             Err(Refusal::NoSuchQueue(_)) => None,
             Err(error) => {
-                tracing::warn!(%error, "no item for a line connection");
+                tracing::warn!(event = "lease_failed", %error, "cannot lease an item for a line connection");
                 self.count("failed");
                 // The client must not mistake an error for an empty queue.
                 let _ = reset_on_close(&stream);
@@ -100,7 +100,12 @@ impl<E: Engine> LineDoor<E> {
                 self.count("taken");
             }
             Err(error) => {
-                tracing::debug!(%peer, %error, "a line client did not take its item; it goes back");
+                tracing::debug!(
+                    event = "item_returned",
+                    %peer,
+                    %error,
+                    "the line client did not take its item: released it"
+                );
                 held.settle(Wish::RELEASE).await;
                 self.count("returned");
             }
@@ -119,7 +124,11 @@ impl<E: Engine> Held<'_, E> {
         let Some(item) = self.item.take() else { return };
         let settlement = Settlement { id: item.id, token: item.token, wish };
         if let Err(error) = self.door.engine.settle(&self.door.queue, vec![settlement]).await {
-            tracing::error!(%error, "an item that was handed over may come again");
+            tracing::error!(
+                event = "ack_failed",
+                %error,
+                "an item that was handed over may be delivered again"
+            );
         }
     }
 }

@@ -56,7 +56,7 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
         let permits = Arc::new(Semaphore::new(connections_max));
         Ok(Gate::new(listen::adopt(listener)?, permits, plan.allow.clone()))
     };
-    tracing::info!(address = address_of(&plan.http), "serving HTTP");
+    tracing::info!(event = "listening", door = "http", address = address_of(&plan.http), "serving HTTP");
     if let Ok(address) = plan.http.local_addr() {
         kit::net::browser_ports::warn_if_blocked("--http", address);
     }
@@ -65,7 +65,13 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
     let line = match plan.line {
         None => None,
         Some(listener) => {
-            tracing::info!(address = address_of(&listener), queue = plan.serve.line_queue, "serving lines");
+            tracing::info!(
+                event = "listening",
+                door = "lines",
+                address = address_of(&listener),
+                queue = plan.serve.line_queue,
+                "serving lines"
+            );
             let door = LineDoor {
                 engine: plan.engine,
                 queue: plan.serve.line_queue,

@@ -23,7 +23,7 @@ pub fn command(file: &Path, sync: &str) -> Command {
 }
 
 pub fn door(agent: &Process) -> SocketAddr {
-    agent.address("taking lines")
+    agent.address("lines")
 }
 
 /// Builds a line that shows whether it is whole: its name, filler, and the filler's length.

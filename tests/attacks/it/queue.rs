@@ -33,7 +33,7 @@ pub fn configure(command: &mut Command, data: &Path, durability: &str, segment_b
 }
 
 pub fn door(agent: &Process) -> SocketAddr {
-    agent.address("serving HTTP")
+    agent.address("http")
 }
 
 /// Requests and answers of one queue's clients.

@@ -21,7 +21,7 @@ pub fn is_not_ready(agent: &Process, door: &str) {
 }
 
 #[test]
-fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
+fn logd_keeps_receipts_on_read_only_disk() {
     let disk = Disk::new(Kind::Ext4);
     let senders = Senders::default();
     let file = disk.path("node_log");
@@ -34,9 +34,9 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
             }
             wait_for_more(&senders.receipts, fastrand::u64(1..100), &agent);
             disk.becomes_read_only();
-            is_not_ready(&agent, "admin endpoint");
+            is_not_ready(&agent, "admin");
             let late = scope.spawn(|| senders.send(address));
-            let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+            let mut http = Http::connect(agent.address("admin")).unwrap();
             let enough = http.metric("logd_write_errors_total") + 2;
             agent.wait_until("more failures", || http.metric("logd_write_errors_total") >= enough);
             agent.kill9();
@@ -50,7 +50,7 @@ fn logd_keeps_its_receipts_when_its_disk_is_read_only() {
 }
 
 #[test]
-fn queued_keeps_its_answers_when_its_disk_is_read_only() {
+fn queued_keeps_answers_on_read_only_disk() {
     let disk = Disk::new(Kind::Ext4);
     let queue = Queue::new("q");
     let command = || queue::command(&disk.path("data"), "always", "64KiB");
@@ -65,7 +65,7 @@ fn queued_keeps_its_answers_when_its_disk_is_read_only() {
             scope.spawn(|| queue.consume(address));
             wait_for_more(&queue.answers, fastrand::u64(1..100), &agent);
             disk.becomes_read_only();
-            is_not_ready(&agent, "serving HTTP");
+            is_not_ready(&agent, "http");
             let (status, why) = http.call("POST", "/v1/queues/q/items", "\"more\"").unwrap();
             assert_eq!(status, 507, "{why}");
             agent.kill9();
@@ -78,7 +78,7 @@ fn queued_keeps_its_answers_when_its_disk_is_read_only() {
 }
 
 #[test]
-fn logcd_loses_no_log_when_its_disk_is_read_only() {
+fn logcd_loses_no_log_on_read_only_disk() {
     let disk = Disk::new(Kind::Ext4);
     let mut logs = Logs::below(&disk.root());
     for _ in 0..crate::rounds() {
@@ -87,7 +87,7 @@ fn logcd_loses_no_log_when_its_disk_is_read_only() {
         logs.until_gone(enough, &agent, |logs| logs.write(fastrand::usize(1..20_000)));
         logs.write(1000);
         disk.becomes_read_only();
-        is_not_ready(&agent, "admin endpoint");
+        is_not_ready(&agent, "admin");
         agent.kill9();
         disk.power_on();
         logs.check();

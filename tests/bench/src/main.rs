@@ -3,7 +3,6 @@
 //! Figures are ratios: machines differ, and this one may be busy with other things. Contenders take turns,
 //! round after round, and the median round is shown.
 
-mod dice;
 mod disk;
 mod logcd;
 mod logd;

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_the_same_in_both_forms() {
+    fn table_is_the_same_in_both_forms() {
         assert_eq!(
             table().markdown(),
             "| a <b> | CPU | pace |\n|---|---:|---:|\n| one & only | 1.50 | <fast> |\n| other | 3.00 |  |\n"
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_as_long_as_its_share_of_the_largest() {
+    fn bar_length_is_relative_to_the_largest() {
         let plot = table().plot();
         assert!(plot.contains("width=210.0 ") && plot.contains("width=420.0 "), "{plot}");
         assert!(plot.contains(">1.50</text>") && plot.contains("aria-label=\"a &lt;b>, CPU\""), "{plot}");

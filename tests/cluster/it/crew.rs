@@ -72,7 +72,7 @@ fn of_the_crew() -> String {
 }
 
 #[test]
-fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
+fn crew_is_installed_reconfigured_and_removed() {
     let _nodes = node::exclusive();
     let crew = Crew::apply(rendered("crew"));
     let (nodes, queue) = (Namespace::of_a_manifest("nodecrew"), Namespace::of_a_manifest("nodecrew-queue"));
@@ -99,7 +99,7 @@ fn the_crew_comes_takes_changed_settings_and_goes_without_the_nodes_data() {
     sent("whole");
     assert_eq!(log(&nodes, logd)[before..], [long]);
     apply(&crew.0.clone().with("max-held = \"16MiB\"", "max-held = \"16MiB\"\n    max-line = \"16\""));
-    let said = "settings reloaded";
+    let said = "settings_reloaded";
     nodes.until("word of the changed settings in every pod", || {
         let logs = |pod: &Pod| nodes.says(&["logs", &pod.name]);
         logds.iter().all(|pod| logs(pod).contains(said)).then_some(())

@@ -28,7 +28,7 @@ fn even_seconds_succeeds_six_times_in_even_seconds() {
 
 /// Takes two minutes, all of it waiting.
 #[test]
-fn the_cron_job_says_when_and_where_it_ran_and_stops_while_suspended() {
+fn cron_job_runs_and_stops_while_suspended() {
     let namespace = Namespace::new("simple");
     namespace.apply_example("jobs/simple.yaml");
     let pod = namespace.until("a run", || {

@@ -25,7 +25,7 @@ pub fn archive_in(directory: &str, namespace: &Namespace, logcd: &Pod) -> String
 }
 
 #[test]
-fn each_nodes_archive_lists_and_gives_back_its_own_logs() {
+fn archives_hold_their_own_nodes_logs() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("logcd");
     namespace.apply_example("logcd/logCompressor.yaml");
@@ -60,7 +60,7 @@ fn each_nodes_archive_lists_and_gives_back_its_own_logs() {
 }
 
 #[test]
-fn with_a_node_selector_it_comes_and_goes_with_the_label() {
+fn node_selector_follows_the_label() {
     struct Label(String);
     impl Drop for Label {
         fn drop(&mut self) {
@@ -86,7 +86,7 @@ fn with_a_node_selector_it_comes_and_goes_with_the_label() {
 }
 
 #[test]
-fn a_rolling_update_takes_one_node_after_the_other_and_every_archive_stays_whole() {
+fn rolling_update_keeps_every_archive_whole() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("rolling");
     namespace.apply_example("logcd/logCompressorRolling.yaml");
@@ -119,7 +119,7 @@ fn a_rolling_update_takes_one_node_after_the_other_and_every_archive_stays_whole
 }
 
 #[test]
-fn the_weekly_archive_is_suspended_and_resumed_and_made() {
+fn weekly_archive_is_suspended_and_resumed() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("weekly");
     namespace.apply_example("logcd/logCompressorWeekly.yaml");

@@ -13,7 +13,7 @@ fn daemons(namespace: &Namespace) -> Vec<Pod> {
 }
 
 #[test]
-fn each_node_has_one_logd_which_holds_its_own_nodes_lines_and_no_other_nodes() {
+fn each_logd_holds_its_own_nodes_lines() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("logd");
     namespace.apply_example("logd/logDaemon.yaml");
@@ -44,7 +44,7 @@ fn each_node_has_one_logd_which_holds_its_own_nodes_lines_and_no_other_nodes() {
 }
 
 #[test]
-fn a_rolling_update_under_twelve_senders_loses_and_tears_nothing() {
+fn rolling_update_loses_no_line() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("rolling");
     namespace.apply_example("logd/logDaemon.yaml");
@@ -58,7 +58,7 @@ fn a_rolling_update_under_twelve_senders_loses_and_tears_nothing() {
 }
 
 #[test]
-fn a_pod_that_is_deleted_under_twelve_senders_finds_its_nodes_lines_again_and_nothing_is_lost() {
+fn deleted_logd_pod_loses_no_line() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("deleted");
     namespace.apply_example("logd/logDaemon.yaml");
@@ -79,7 +79,7 @@ fn a_pod_that_is_deleted_under_twelve_senders_finds_its_nodes_lines_again_and_no
 /// Fills a disk of 256 KiB, a tmpfs on the node. Senders wait, and once there is room all their lines are
 /// there.
 #[test]
-fn a_full_node_disk_holds_up_the_senders_and_loses_nothing() {
+fn full_node_disk_loses_no_line() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("full");
     let path = format!("/var/lib/{}", namespace.name());

@@ -14,7 +14,7 @@ fn each_even_number_once(namespace: &Namespace) {
 /// Runs workers with `nc -w 1 queue 1080`, three and then, in another namespace, twelve. Each request finds
 /// the counter where the one before left it.
 #[test]
-fn shell_workers_print_2_to_200_each_once() {
+fn shell_workers_print_2_to_200_once() {
     for (test, workers) in [("multiplier-3", 3), ("multiplier-12", 12)] {
         let namespace = Namespace::new(test);
         namespace.apply_example("multiplier/queue.yaml");
@@ -28,7 +28,7 @@ fn shell_workers_print_2_to_200_each_once() {
 }
 
 #[test]
-fn queuectl_workers_that_came_before_the_queue_and_its_numbers_print_2_to_200_each_once() {
+fn early_queuectl_workers_print_2_to_200_once() {
     let namespace = Namespace::new("queuectl");
     namespace.apply_example("multiplier/multiplierQueuectl.yaml");
     namespace.ready("job-name=multiplier", 3);
@@ -46,7 +46,7 @@ fn queuectl_workers_that_came_before_the_queue_and_its_numbers_print_2_to_200_ea
 }
 
 #[test]
-fn with_a_deadline_the_job_fails_and_says_why() {
+fn job_past_its_deadline_says_why() {
     let namespace = Namespace::new("deadline");
     namespace.apply_example("multiplier/queue.yaml");
     namespace.ready("name=queue", 1);

@@ -49,7 +49,7 @@ fn on<'a>(pods: &'a [Pod], node: &str) -> &'a Pod {
 }
 
 #[test]
-fn a_node_that_loses_power_has_its_log_without_a_torn_line_and_a_whole_archive() {
+fn node_loss_tears_no_line_or_archive() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("power");
     let count = node::names().len();
@@ -79,7 +79,7 @@ fn a_node_that_loses_power_has_its_log_without_a_torn_line_and_a_whole_archive()
 }
 
 #[test]
-fn the_queues_node_loses_power_and_no_acknowledged_item_is_lost() {
+fn queue_node_loss_keeps_acknowledged_items() {
     let _nodes = node::exclusive();
     let namespace = Namespace::new("queue-power");
     let (server, _) = five_at_work(&namespace);

@@ -60,7 +60,7 @@ spec:
 ";
 
 #[test]
-fn renewed_certificates_and_tokens_are_used_by_the_running_server_and_its_clients() {
+fn renewed_secrets_are_used_without_restart() {
     let namespace = Namespace::new("secrets");
     let (first, second) = (Signed::new(), Signed::new());
     let certificate = |signed: &Signed| {

@@ -34,7 +34,7 @@ fn fingerprints(said: &str) -> usize {
 }
 
 #[test]
-fn a_hundred_messages_are_a_hundred_keys_and_the_job_is_complete_exactly_then() {
+fn job_completes_with_the_hundredth_key() {
     let namespace = Namespace::new("memq");
     namespace.apply_example("memq/queue.yaml");
     namespace.ready("component=queue", 1);
@@ -74,7 +74,7 @@ fn a_hundred_messages_are_a_hundred_keys_and_the_job_is_complete_exactly_then() 
 }
 
 #[test]
-fn one_shot_parallel_and_failing_jobs_end_as_they_should() {
+fn keygen_jobs_end_as_expected() {
     let namespace = Namespace::new("oneshot");
     let small = |name: &str| example(name).with("args: [", "args: [--bits, \"1024\", ");
     namespace.apply(&small("memq/job-oneshot.yaml"));
@@ -104,7 +104,7 @@ fn one_shot_parallel_and_failing_jobs_end_as_they_should() {
 /// Kills the crew's queued, which has a volume, then evicts a worker and deletes queued again. The Job must
 /// complete, and each item must be done.
 #[test]
-fn no_item_is_lost_when_the_queue_is_killed_and_a_worker_is_evicted() {
+fn killed_queue_and_worker_lose_no_item() {
     let namespace = Namespace::new("fire");
     let (server, workers) = five_at_work(&namespace);
     worked_off(&namespace, 10);

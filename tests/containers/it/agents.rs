@@ -16,7 +16,7 @@ fn probes_answer(container: &Container, port: u16) {
 }
 
 #[test]
-fn logd_takes_lines_shows_them_and_gives_the_last_receipt_after_sigterm() {
+fn logd_gives_last_receipt_after_sigterm() {
     let node = tempfile::tempdir().unwrap();
     let network = Network::new("logd");
     let logd = Container::start(&network, "logd", &[&volume(node.path(), "/var")], &[]);
@@ -49,7 +49,7 @@ fn logd_takes_lines_shows_them_and_gives_the_last_receipt_after_sigterm() {
 }
 
 #[test]
-fn logcd_archives_the_nodes_logs_and_makes_a_last_archive_after_sigterm() {
+fn logcd_makes_last_archive_after_sigterm() {
     let node = tempfile::tempdir().unwrap();
     std::fs::write(node.path().join("client2-x7.log"), "hello from client2-x7\n").unwrap();
     let network = Network::new("logcd");
@@ -77,7 +77,7 @@ fn logcd_archives_the_nodes_logs_and_makes_a_last_archive_after_sigterm() {
 }
 
 #[test]
-fn workers_empty_a_queue_whose_server_keeps_it_over_a_restart() {
+fn queue_survives_a_restart_of_its_server() {
     let network = Network::new("queued");
     let data = format!("nodecrew-test-{}", std::process::id());
     // A named volume takes its owner from the image's directory, so that the user needs no capability to
@@ -126,7 +126,7 @@ fn rng_answers_writes_access_lines_and_stops_after_its_linger() {
 }
 
 #[test]
-fn the_crew_runs_from_one_image_and_stops_in_order() {
+fn crew_runs_from_one_image() {
     let network = Network::new("nodecrew");
     let data = format!("nodecrew-crew-{}", std::process::id());
     let crew = Container::start(&network, "nodecrew", &[&format!("--volume={data}:/data")], &[]);

@@ -90,12 +90,9 @@ impl Container {
     /// Waits until the port is open, then returns the status and body of `GET path`.
     #[track_caller]
     pub fn get(&self, port: u16, path: &str) -> (u16, String) {
-        let mut stream = self.until("an open port", || TcpStream::connect(self.at(port)).ok());
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        let mut http = self.until("an open port", || trial::Http::connect(self.at(port)).ok());
+        let answer = http.call("GET", path, "", b"").unwrap();
+        (answer.status, answer.text().to_owned())
     }
 
     /// Waits until `look` finds something; a failure shows the container's log.

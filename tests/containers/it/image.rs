@@ -12,13 +12,13 @@ fn configuration(name: &str) -> Value {
 }
 
 #[test]
-fn these_are_all_images_that_are_built() {
+fn tested_images_are_all_images() {
     let names = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/names")).output().unwrap();
     assert_eq!(String::from_utf8(names.stdout).unwrap().lines().collect::<Vec<_>>(), IMAGES);
 }
 
 #[test]
-fn every_image_says_what_it_is_and_runs_as_a_number() {
+fn images_are_labelled_and_run_by_user_number() {
     for name in IMAGES {
         let image = configuration(name);
         let label = |label: &str| {
@@ -89,7 +89,7 @@ fn contents(name: &str) -> Vec<Content> {
 }
 
 #[test]
-fn an_image_holds_its_programs_and_nothing_that_its_user_could_change() {
+fn images_hold_only_read_only_programs() {
     // Paths over which podman mounts when it runs a container.
     let of_podman = [
         "dev",
@@ -124,7 +124,7 @@ fn an_image_holds_its_programs_and_nothing_that_its_user_could_change() {
 
 /// Checks the uncompressed size; the image `nodecrew` has all agents in one binary.
 #[test]
-fn an_agents_binary_is_small() {
+fn agent_binaries_are_small() {
     for name in IMAGES {
         let bytes_max = if name == "nodecrew" { 16_000_000 } else { 9_000_000 };
         for Content { path, bytes, .. } in contents(name) {

@@ -35,7 +35,7 @@ impl Resolver {
 }
 
 #[test]
-fn a_host_is_found_through_dns_and_through_etc_hosts() {
+fn hosts_are_found_through_dns_and_etc_hosts() {
     let node = tempfile::tempdir().unwrap();
     let network = Network::new("names");
     let logd = Container::start(&network, "logd", &[&volume(node.path(), "/var")], &[]);

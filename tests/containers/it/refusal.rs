@@ -12,7 +12,7 @@ fn ends(name: &str, options: &[&str], arguments: &[&str], code: i32, culprit: &s
 }
 
 #[test]
-fn a_bad_flag_is_64_and_help_and_version_are_0_in_every_image() {
+fn images_exit_with_64_for_bad_flags() {
     for name in IMAGES {
         let first: &[&str] =
             if name == "nodecrew" { &["logd", "--no-such-flag"] } else { &["--no-such-flag"] };
@@ -26,7 +26,7 @@ fn a_bad_flag_is_64_and_help_and_version_are_0_in_every_image() {
 }
 
 #[test]
-fn a_bad_file_is_78_and_a_place_that_cannot_be_written_is_named() {
+fn images_exit_with_78_for_bad_files() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("bad.toml"), "no-such-key = 1\n").unwrap();
     let mounted = volume(directory.path(), "/etc/nodecrew");

@@ -5,7 +5,7 @@ use crate::image::IMAGES;
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_second_build_gives_the_same_images() {
+fn builds_are_reproducible() {
     let prefix = format!("localhost/again-{}", std::process::id());
     let repository = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let profile = std::env::var("IMAGE_PROFILE").expect("IMAGE_PROFILE is set by `just test-containers`");

@@ -13,7 +13,7 @@ fn sboms(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_image_has_a_list_of_its_crates_and_their_checksums() {
+fn sboms_list_all_crates_with_checksums() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let texts = sboms(first.path());
     assert_eq!(texts, sboms(second.path()));

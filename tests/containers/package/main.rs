@@ -15,7 +15,7 @@ const UNITS: [&str; 5] =
 const EXPOSURE_MAX: &str = "20";
 
 #[test]
-fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
+fn installed_agents_run_when_enabled() {
     let host = Host::with_package();
     for unit in UNITS {
         assert_eq!(host.answer(&format!("systemctl is-active {unit}")), "inactive");
@@ -48,7 +48,7 @@ fn nothing_runs_until_it_is_asked_for_and_then_everything_works() {
 }
 
 #[test]
-fn metrics_are_reached_from_elsewhere_where_the_admin_line_is_set() {
+fn admin_setting_opens_metrics_to_others() {
     let host = Host::with_package();
     // Listeners on any address, by the kernel's own list, for the ports 7667, 7668 and 7669.
     let listens =
@@ -60,7 +60,7 @@ fn metrics_are_reached_from_elsewhere_where_the_admin_line_is_set() {
 }
 
 #[test]
-fn a_daemon_that_hangs_is_restarted_and_its_door_stays_open() {
+fn hanging_daemon_is_restarted_by_systemd() {
     let host = Host::with_package();
     host.says("mkdir -p /run/systemd/system/logd.service.d");
     host.says("printf '[Service]\\nWatchdogSec=2s\\n' >/run/systemd/system/logd.service.d/quick.conf");
@@ -73,7 +73,7 @@ fn a_daemon_that_hangs_is_restarted_and_its_door_stays_open() {
 }
 
 #[test]
-fn bad_settings_are_told_once_and_not_tried_again() {
+fn bad_settings_are_reported_without_restarts() {
     let host = Host::with_package();
     host.says("echo 'rotate-bites = 1' >>/etc/nodecrew/logd.toml");
     assert_ne!(host.answer("systemctl start logd.service"), "");
@@ -83,7 +83,7 @@ fn bad_settings_are_told_once_and_not_tried_again() {
 }
 
 #[test]
-fn the_timer_archives_without_a_daemon() {
+fn timer_archives_without_a_daemon() {
     let host = Host::with_package();
     host.says("echo hello >/var/log/some.log && systemctl enable --now logcd-once.timer");
     assert!(host.says("systemctl list-timers --no-pager").contains("logcd-once.timer"));
@@ -92,7 +92,7 @@ fn the_timer_archives_without_a_daemon() {
 }
 
 #[test]
-fn an_upgrade_keeps_settings_and_data_and_restarts_what_runs() {
+fn upgrade_keeps_settings_and_restarts_agents() {
     let host = Host::with_package();
     host.says("echo 'keep-files = 3' >>/etc/nodecrew/logd.toml && systemctl enable --now logd.socket queued");
     host.says("echo before | logsend && queuectl push -q work one");
@@ -108,7 +108,7 @@ fn an_upgrade_keeps_settings_and_data_and_restarts_what_runs() {
 }
 
 #[test]
-fn a_removed_package_leaves_settings_and_data_and_a_purged_one_nothing() {
+fn purge_removes_what_remove_leaves() {
     let host = Host::new();
     let everything =
         "find / -xdev ! -path '/proc/*' ! -path '/sys/*' ! -path '/run/*' ! -path '/tmp/*' | sort";
@@ -130,7 +130,7 @@ fn a_removed_package_leaves_settings_and_data_and_a_purged_one_nothing() {
 }
 
 #[test]
-fn the_units_are_sound_and_confined() {
+fn units_are_sound_and_confined() {
     let host = Host::with_package();
     for unit in UNITS.iter().chain(&["logcd-once.timer"]) {
         let path = format!("/lib/systemd/system/{unit}");
@@ -146,7 +146,7 @@ fn the_units_are_sound_and_confined() {
 }
 
 #[test]
-fn every_program_has_its_page_and_its_completion() {
+fn programs_have_man_pages_and_completions() {
     let host = Host::with_package();
     for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng", "nodecrew"] {
         host.says(&format!("zcat /usr/share/man/man1/{agent}.1.gz | grep -q '^.SH OPTIONS'"));

@@ -89,7 +89,7 @@ fn upgrade_and_way_back_keep_items_and_lines() {
 }
 
 #[test]
-fn first_look_shows_each_agent_and_uninstalling_leaves_none() {
+fn first_look_and_uninstall_work_as_written() {
     let host = at_work();
     let said = follow(&host, "First look on a host", "/root");
     for word in ["logd.service", "logcd.service", "queued.service", "work", "/var/"] {

@@ -8,7 +8,7 @@ use std::path::Path;
 use tar::Archive;
 
 #[test]
-fn every_check_holds_for_its_whole_corpus() {
+fn checks_hold_for_their_corpus() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for (name, check) in inputs::ALL {
         let file = File::open(corpus.join(name).with_extension("tar.gz")).unwrap();

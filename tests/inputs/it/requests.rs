@@ -58,7 +58,7 @@ fn request() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
     #[test]
-    fn any_requests_in_any_portions_are_those_that_hyper_sees(
+    fn parsed_requests_match_hyper(
         requests in prop::collection::vec(request(), 1..4),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
         half_closes: bool,

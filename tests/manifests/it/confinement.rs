@@ -158,7 +158,7 @@ fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {
 }
 
 #[test]
-fn what_a_pod_is_above_restricted_is_exactly_what_it_needs() {
+fn pods_exceed_restricted_only_as_listed() {
     of_every_pod(|pod| {
         let (needed, above) = (needed(pod), above_restricted(pod));
         let too_much: Vec<_> = above.difference(&needed).collect();
@@ -177,7 +177,7 @@ fn what_a_pod_is_above_restricted_is_exactly_what_it_needs() {
 }
 
 #[test]
-fn each_namespace_enforces_what_its_pods_can_bear() {
+fn namespaces_enforce_the_strictest_possible_level() {
     judge(crew().flat_map(|rendering| {
         let pods = rendering.pods();
         let namespaces =
@@ -202,7 +202,7 @@ fn each_namespace_enforces_what_its_pods_can_bear() {
 }
 
 #[test]
-fn the_root_is_read_only_and_the_cluster_is_out_of_reach() {
+fn root_is_read_only_without_api_access() {
     of_every_pod(|pod| {
         let spec = pod.spec;
         let no_token = spec.automount_service_account_token == Some(false);

@@ -6,7 +6,7 @@ use crate::rendering::{Rendering, all, examples};
 use std::collections::BTreeSet;
 
 #[test]
-fn every_file_parses_with_no_unknown_field_and_no_object_twice() {
+fn manifests_have_only_known_fields() {
     judge(all().iter().flat_map(|rendering| {
         let mut seen = BTreeSet::new();
         let key = |object: &Object| (object.kind.clone(), object.namespace.clone(), object.name.clone());
@@ -19,7 +19,7 @@ fn every_file_parses_with_no_unknown_field_and_no_object_twice() {
 }
 
 #[test]
-fn what_is_misspelt_doubled_or_of_the_wrong_kind_is_refused() {
+fn misspelt_and_duplicate_fields_are_refused() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - name: inside\n";
     Rendering::parse("sound", pod).unwrap();
     for (more, named) in [

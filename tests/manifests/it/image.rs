@@ -64,7 +64,7 @@ pub fn of(container: &Container) -> Option<&'static Image> {
 }
 
 #[test]
-fn every_image_is_one_that_just_images_builds_or_the_one_busybox() {
+fn images_are_built_here_or_busybox() {
     of_every_container(|_, container| {
         let image = container.image.as_deref().unwrap_or("none");
         let ours = IMAGES.keys().any(|name| image == format!("localhost/nodecrew/{name}:{VERSION}"));
@@ -75,7 +75,7 @@ fn every_image_is_one_that_just_images_builds_or_the_one_busybox() {
 }
 
 #[test]
-fn each_image_runs_as_the_user_that_it_was_made_for() {
+fn images_run_as_their_own_user() {
     of_every_container(|pod, container| {
         let Some(image) = of(container) else { return Vec::new() };
         let user = pod.spec.security_context.as_ref().and_then(|context| context.run_as_user);

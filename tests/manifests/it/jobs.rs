@@ -23,7 +23,7 @@ fn fitting(action: &str) -> Vec<i32> {
 }
 
 #[test]
-fn failure_policies_speak_of_the_agents_own_exit_codes() {
+fn failure_policies_use_real_exit_codes() {
     of_every_pod(|pod| {
         let rules = pod.job.and_then(|job| job.pod_failure_policy.as_ref()).map(|policy| &policy.rules);
         let Some(rules) = rules else { return Vec::new() };
@@ -65,7 +65,7 @@ fn misjudges(pod: &Pod<'_>, rule: &PodFailurePolicyRule) -> Vec<String> {
 }
 
 #[test]
-fn a_job_of_queue_workers_ends_with_the_queue_and_a_deployment_of_them_never() {
+fn jobs_end_with_their_queue_deployments_never() {
     of_every_run(|pod, _, run| {
         let takes_items =
             run.script.as_ref().is_some_and(|script| script.contains("nc ") && script.contains(" queue "));
@@ -91,7 +91,7 @@ fn a_job_of_queue_workers_ends_with_the_queue_and_a_deployment_of_them_never() {
 }
 
 #[test]
-fn the_pods_of_jobs_end_and_all_others_are_started_again() {
+fn only_pods_of_jobs_are_not_restarted() {
     of_every_pod(|pod| {
         let policy = pod.spec.restart_policy.as_deref().unwrap_or("Always");
         let ends = matches!(policy, "Never" | "OnFailure");
@@ -102,7 +102,7 @@ fn the_pods_of_jobs_end_and_all_others_are_started_again() {
 }
 
 #[test]
-fn the_examples_have_workers_and_a_policy_to_check() {
+fn examples_include_workers_and_a_policy() {
     let pods: Vec<_> = crate::rendering::examples().flat_map(crate::rendering::Rendering::pods).collect();
     let workers = pods.iter().flat_map(|pod| pod.containers().filter_map(|c| run::of(pod, c).ok()));
     assert!(workers.filter(|run| run.works_until.is_some()).count() >= 4);

@@ -4,7 +4,7 @@ use crate::pod::{judge, unless};
 use crate::rendering::{names_in, root, text, yaml_below};
 
 #[test]
-fn each_overlay_and_the_crew_has_its_rendered_file_and_no_file_is_left_over() {
+fn rendered_files_are_those_of_overlays() {
     let mut wanted: Vec<String> =
         names_in("k8s/overlays").iter().map(|name| format!("{name}.yaml")).collect();
     wanted.push("crew.yaml".to_owned());
@@ -13,7 +13,7 @@ fn each_overlay_and_the_crew_has_its_rendered_file_and_no_file_is_left_over() {
 }
 
 #[test]
-fn each_component_is_in_an_overlay_or_in_the_crew_so_that_it_is_seen_here() {
+fn every_component_is_rendered() {
     let kustomizations = yaml_below("k8s");
     let kustomizations = kustomizations.iter().filter(|path| path.ends_with("/kustomization.yaml"));
     let uses: Vec<String> =
@@ -30,7 +30,7 @@ fn each_component_is_in_an_overlay_or_in_the_crew_so_that_it_is_seen_here() {
 }
 
 #[test]
-fn each_rendered_file_says_what_it_is_made_of() {
+fn rendered_files_name_their_source() {
     judge(yaml_below("k8s/rendered").iter().filter_map(|path| {
         let text = text(path);
         let first = text.lines().next().unwrap_or_default();

@@ -16,7 +16,7 @@ fn naming(rules: impl IntoIterator<Item = Relabeling>) -> Vec<Relabeling> {
 }
 
 #[test]
-fn pod_monitors_name_targets_as_the_scrape_example_does() {
+fn pod_monitors_match_the_scrape_example() {
     let example: Value =
         serde_saphyr::from_str(&text("packaging/monitoring/prometheus.yml")).expect("a YAML file");
     let jobs = example["scrape_configs"].as_array().unwrap();
@@ -41,7 +41,7 @@ fn pod_monitors_name_targets_as_the_scrape_example_does() {
 }
 
 #[test]
-fn prometheus_rule_has_the_alerts_of_the_rules_file() {
+fn prometheus_rule_matches_the_rules_file() {
     let rules: PrometheusRuleSpec =
         serde_saphyr::from_str(&text("packaging/monitoring/rules.yaml")).expect("groups of alerts");
     let rendered: Vec<_> = prod()

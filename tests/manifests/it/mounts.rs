@@ -32,7 +32,7 @@ pub fn place<'a>(pod: &'a Pod<'_>, container: &'a Container, path: &Path) -> Opt
 }
 
 #[test]
-fn each_mount_has_its_volume_and_each_volume_its_mount() {
+fn mounts_and_volumes_match() {
     of_every_pod(|pod| {
         let claims = match &pod.object.resource {
             Typed::StatefulSet(set) => set.spec.volume_claim_templates.as_ref(),
@@ -53,7 +53,7 @@ fn each_mount_has_its_volume_and_each_volume_its_mount() {
 }
 
 #[test]
-fn config_maps_and_secrets_are_applied_with_the_pod_or_the_user_is_told_to_make_them() {
+fn config_maps_and_secrets_are_accounted_for() {
     of_every_pod(|pod| {
         let namespace = pod.object.namespace.as_deref();
         let wrong = |volume: &Volume| {
@@ -81,7 +81,7 @@ fn config_maps_and_secrets_are_applied_with_the_pod_or_the_user_is_told_to_make_
 }
 
 #[test]
-fn each_file_that_a_program_reads_is_mounted_and_readable_to_its_user() {
+fn files_read_are_mounted_and_readable() {
     of_every_run(|pod, container, run| {
         run.reads.iter().filter_map(|path| unreadable(pod, container, path)).collect()
     });
@@ -115,7 +115,7 @@ fn unreadable(pod: &Pod<'_>, container: &Container, path: &Path) -> Option<Strin
 }
 
 #[test]
-fn each_path_that_a_program_writes_to_is_on_a_volume_that_can_be_written() {
+fn paths_written_are_on_writable_volumes() {
     of_every_run(|pod, container, run| {
         let wrong = |path: &Path| {
             let place = place(pod, container, path);

@@ -5,7 +5,7 @@ use crate::pod::{Pod, of_every_pod, unless};
 use crate::rendering::all;
 
 #[test]
-fn a_node_agent_bears_every_taint() {
+fn node_agents_tolerate_every_taint() {
     of_every_pod(|pod| {
         let Typed::DaemonSet(_) = &pod.object.resource else { return Vec::new() };
         let everything = pod.spec.tolerations.iter().flatten().any(|toleration| {
@@ -20,7 +20,7 @@ fn a_node_agent_bears_every_taint() {
 }
 
 #[test]
-fn node_agents_are_replaced_a_few_at_a_time() {
+fn node_agents_roll_out_in_small_steps() {
     of_every_pod(|pod| match &pod.object.resource {
         Typed::DaemonSet(set) if pod.rendering.is_crew() => {
             let rolling =
@@ -38,7 +38,7 @@ fn node_agents_are_replaced_a_few_at_a_time() {
 }
 
 #[test]
-fn priority_class_is_an_option_that_brings_its_class() {
+fn priority_component_brings_its_class() {
     let named = |pod: &Pod<'_>| pod.spec.priority_class_name.clone();
     of_every_pod(|pod| {
         let Some(class) = named(pod) else { return Vec::new() };

@@ -33,7 +33,7 @@ fn authority(url: &str) -> &str {
 }
 
 #[test]
-fn every_queue_and_node_that_a_client_calls_is_there() {
+fn called_queues_and_nodes_exist() {
     let (services, node_ports) = (services(examples()), node_ports());
     assert!(services.contains("queue:8080") && node_ports.contains("6666"), "{services:?} {node_ports:?}");
     of_every_run(|_, _, run| {
@@ -77,13 +77,13 @@ fn netcats(script: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 #[test]
-fn the_host_and_port_that_a_script_calls_are_found_in_it() {
+fn hosts_and_ports_of_scripts_are_found() {
     let found: Vec<_> = netcats("n=$(nc -w 1 queue 1080)\necho x | nc $HOST_IP 6666; sleep 1").collect();
     assert_eq!(found, [("queue", "1080"), ("$HOST_IP", "6666")]);
 }
 
 #[test]
-fn what_an_object_names_beside_pods_is_there() {
+fn referenced_objects_exist() {
     let (of_examples, of_crew) = (services(examples()), services(crew()));
     let mut seen = 0;
     let objects =

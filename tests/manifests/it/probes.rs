@@ -28,7 +28,7 @@ fn answer(path: &str) -> StatusCode {
 }
 
 #[test]
-fn the_endpoint_tells_ready_from_alive_and_does_not_know_every_path() {
+fn endpoint_answers_only_known_paths() {
     assert_eq!(answer("/ready"), StatusCode::SERVICE_UNAVAILABLE, "it has not started");
     assert_eq!(answer("/live"), StatusCode::OK);
     assert_eq!(answer("/metrics"), StatusCode::OK);
@@ -36,7 +36,7 @@ fn the_endpoint_tells_ready_from_alive_and_does_not_know_every_path() {
 }
 
 #[test]
-fn each_container_that_serves_is_probed_where_it_answers() {
+fn serving_containers_are_probed() {
     of_every_run(|pod, container, run| {
         let probes = [
             ("startupProbe", &container.startup_probe, pod.rendering.is_crew(), "/ready"),
@@ -85,7 +85,7 @@ fn misled(pod: &Pod<'_>, run: &Run, probe: &Probe, wanted: &str) -> Option<Strin
 }
 
 #[test]
-fn each_declared_port_is_one_that_the_program_listens_on() {
+fn declared_ports_are_listened_on() {
     of_every_run(|pod, container, run| {
         let mut wrong: Vec<String> = Vec::new();
         for port in container.ports.iter().flatten() {
@@ -120,7 +120,7 @@ fn is_monitored(pod: &Pod<'_>) -> bool {
 }
 
 #[test]
-fn pods_are_scraped_once_where_the_metrics_are() {
+fn pods_are_scraped_once() {
     of_every_run(|pod, _, run| {
         let said = |name: &str| {
             let annotations = pod.meta.annotations.as_ref()?;
@@ -156,7 +156,7 @@ fn pods_are_scraped_once_where_the_metrics_are() {
 }
 
 #[test]
-fn the_grace_period_is_longer_than_a_drain() {
+fn grace_period_exceeds_the_drain() {
     of_every_run(|pod, _, run| {
         let grace_s = pod.spec.termination_grace_period_seconds.unwrap_or(30);
         let drain_s = i64::try_from(run.drain_timeout.as_secs()).unwrap();
@@ -167,7 +167,7 @@ fn the_grace_period_is_longer_than_a_drain() {
 }
 
 #[test]
-fn the_probes_of_a_container_ask_for_a_named_port() {
+fn probes_use_named_ports() {
     let number = |probe: &Option<Probe>| {
         let get = probe.as_ref()?.http_get.as_ref()?;
         matches!(get.port, IntOrString::Int(_)).then_some(())

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 const OWN_BYTES: u64 = 8 << 20;
 
 #[test]
-fn each_container_requests_what_it_uses_and_has_a_bound_of_memory_only() {
+fn containers_limit_memory_only() {
     of_every_container(|_, container| {
         let resources = container.resources.clone().unwrap_or_default();
         let (requests, limits) =
@@ -32,7 +32,7 @@ fn each_container_requests_what_it_uses_and_has_a_bound_of_memory_only() {
 }
 
 #[test]
-fn the_bounds_of_the_settings_fit_into_the_limit_of_memory() {
+fn bounds_in_settings_fit_the_memory_limit() {
     of_every_run(|_, container, run| {
         let limit = limit_bytes(container);
         let what = format!(

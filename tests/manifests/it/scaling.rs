@@ -86,7 +86,7 @@ fn worked_off(strategy: &str, items: u32) -> Work {
 }
 
 #[test]
-fn keda_starts_no_job_that_finds_nothing() {
+fn keda_starts_no_idle_job() {
     let strategy = &scaled_job().scaling_strategy["strategy"];
     for items in 1..=100 {
         let work = worked_off(strategy, items);

@@ -70,7 +70,7 @@ fn misses(rendering: &Rendering, object: &Object, choice: &Choice) -> Vec<String
 }
 
 #[test]
-fn whatever_selects_pods_finds_some_and_their_ports() {
+fn selectors_find_pods_and_ports() {
     let mut seen = 0;
     let choices = all().iter().flat_map(|rendering| {
         rendering.objects.iter().filter_map(move |object| Some((rendering, object, choice(object)?)))
@@ -83,7 +83,7 @@ fn whatever_selects_pods_finds_some_and_their_ports() {
 }
 
 #[test]
-fn each_workload_finds_its_own_pods_by_labels_that_never_change() {
+fn workload_selectors_use_stable_labels() {
     of_every_pod(|pod| {
         let Some(selector) = pod.selector else { return Vec::new() };
         let labels = labels_of(Some(selector));
@@ -106,7 +106,7 @@ fn each_workload_finds_its_own_pods_by_labels_that_never_change() {
 }
 
 #[test]
-fn an_object_has_the_same_selector_in_every_rendering() {
+fn selectors_are_equal_in_every_rendering() {
     let mut first: BTreeMap<(String, Option<String>, String), (String, Labels)> = BTreeMap::new();
     let mut wrong = Vec::new();
     for pod in crew().flat_map(Rendering::pods) {
@@ -124,7 +124,7 @@ fn an_object_has_the_same_selector_in_every_rendering() {
 }
 
 #[test]
-fn the_crew_has_the_recommended_labels_beside_the_old_one() {
+fn crew_has_the_recommended_labels() {
     judge(crew().flat_map(Rendering::pods).flat_map(|pod| {
         let labels = pod.meta.labels.clone().unwrap_or_default();
         let keys =

@@ -6,12 +6,12 @@ use crate::rendering::{all, text};
 use crate::run;
 
 #[test]
-fn each_program_takes_its_arguments_its_environment_and_its_settings_file() {
+fn programs_accept_their_settings() {
     of_every_container(|pod, container| run::of(pod, container).err().into_iter().collect());
 }
 
 #[test]
-fn each_environment_variable_is_one_that_the_program_looks_at() {
+fn environment_variables_are_known_to_programs() {
     run::of_every_run(|_, container, run| {
         let unknown =
             container.env.iter().flatten().filter(|variable| !run.variables.contains(&variable.name));
@@ -22,7 +22,7 @@ fn each_environment_variable_is_one_that_the_program_looks_at() {
 }
 
 #[test]
-fn each_settings_file_says_what_it_is_and_is_used() {
+fn settings_files_are_described_and_used() {
     let files =
         all().iter().flat_map(|rendering| rendering.objects.iter().map(move |object| (rendering, object)));
     let mut seen = 0;
@@ -60,7 +60,7 @@ fn secrets_are_variables_only_in_the_lesson_about_it() {
 const EVICTION_PERCENT: u8 = 15;
 
 #[test]
-fn free_space_floor_is_above_the_kubelets_eviction() {
+fn free_space_floor_exceeds_kubelet_eviction() {
     let files = ["k8s/base/logd/logd.toml", "k8s/base/logcd/logcd.toml"];
     judge(files.iter().filter_map(|path| {
         let text = text(path);
@@ -72,7 +72,7 @@ fn free_space_floor_is_above_the_kubelets_eviction() {
 }
 
 #[test]
-fn a_rendered_settings_file_is_the_one_beside_the_kustomization() {
+fn rendered_settings_match_their_source() {
     for (file, rendering) in [
         ("k8s/base/logd/logd.toml", "k8s/rendered/crew.yaml"),
         ("k8s/base/logcd/logcd.toml", "k8s/rendered/crew.yaml"),

@@ -48,20 +48,27 @@ impl Process {
         process
     }
 
-    /// Waits for the event with this message; `None` if the agent ended first.
-    pub fn event_or_end(&self, message: &str) -> Option<Value> {
+    /// Waits for this event; `None` if the agent ended first.
+    pub fn event_or_end(&self, name: &str) -> Option<Value> {
+        self.match_or_end(name, |event| event["event"] == name)
+    }
+
+    fn match_or_end(&self, what: &str, matches: impl Fn(&Value) -> bool) -> Option<Value> {
         let (said, more) = &*self.said;
-        let find = |said: &Said| said.events.iter().find(|event| event["message"] == message).cloned();
+        let find = |said: &Said| said.events.iter().find(|event| matches(event)).cloned();
         let waiting = |said: &mut Said| !said.is_over && find(said).is_none();
         let (said, timeout) = more.wait_timeout_while(said.lock().unwrap(), DEADLINE, waiting).unwrap();
         let found = find(&said);
-        assert!(found.is_some() || !timeout.timed_out(), "in vain: {message:?} in {:#?}", said.events);
+        assert!(found.is_some() || !timeout.timed_out(), "in vain: {what} in {:#?}", said.events);
         found
     }
 
-    pub fn wait_for(&self, message: &str) -> Value {
-        self.event_or_end(message)
-            .unwrap_or_else(|| panic!("it ended without {message:?}: {:#?}", self.last_events()))
+    pub fn wait_for(&self, name: &str) -> Value {
+        self.event_or_end(name).unwrap_or_else(|| self.ended_without(name))
+    }
+
+    fn ended_without(&self, what: &str) -> ! {
+        panic!("it ended without {what}: {:#?}", self.last_events())
     }
 
     /// Waits until the agent is ready; false if it ended first.
@@ -75,15 +82,15 @@ impl Process {
         assert!(comes_true(condition), "in vain: {what}: {:#?}", self.last_events());
     }
 
-    /// Returns the events with this message that were logged so far.
-    pub fn events(&self, message: &str) -> Vec<Value> {
+    /// Returns the events of this name that were logged so far.
+    pub fn events(&self, name: &str) -> Vec<Value> {
         let said = self.said.0.lock().unwrap();
-        said.events.iter().filter(|event| event["message"] == message).cloned().collect()
+        said.events.iter().filter(|event| event["event"] == name).cloned().collect()
     }
 
-    /// True if it has logged this message.
-    pub fn says(&self, message: &str) -> bool {
-        !self.events(message).is_empty()
+    /// True if it has logged this event.
+    pub fn says(&self, name: &str) -> bool {
+        !self.events(name).is_empty()
     }
 
     /// Returns everything logged so far.
@@ -97,12 +104,11 @@ impl Process {
         events[events.len().saturating_sub(20)..].to_vec()
     }
 
-    /// Waits for this event and returns the address in it, or the first of several.
-    pub fn address(&self, message: &str) -> SocketAddr {
-        let event = self.wait_for(message);
-        let list = event["addresses"].as_str().and_then(|list| list.strip_prefix('[')?.strip_suffix(']'));
-        let first = list.and_then(|list| list.split(", ").next());
-        event["address"].as_str().or(first).unwrap().parse().unwrap()
+    /// Waits until the agent listens at this door (`admin`, `http`, `lines`) and returns its first address.
+    pub fn address(&self, door: &str) -> SocketAddr {
+        let listens = |event: &Value| event["event"] == "listening" && event["door"] == door;
+        let event = self.match_or_end(door, listens);
+        event.unwrap_or_else(|| self.ended_without(door))["address"].as_str().unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> Pid {

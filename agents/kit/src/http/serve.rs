@@ -91,12 +91,16 @@ pub async fn serve_tls(
         let (stream, peer, permit) = match arrival {
             Arrival::Admitted(stream, peer, permit) => (stream, peer, permit),
             Arrival::Refused(peer) => {
-                tracing::debug!(%peer, "HTTP peer outside the allowed networks");
+                tracing::debug!(
+                    event = "peer_refused",
+                    %peer,
+                    "refused an HTTP peer outside the allowed networks"
+                );
                 continue;
             }
             Arrival::Failed { error, news } => {
                 if news {
-                    tracing::warn!(%error, "cannot accept HTTP connections");
+                    tracing::warn!(event = "accept_failed", %error, "cannot accept HTTP connections");
                 }
                 continue;
             }
@@ -139,7 +143,14 @@ pub async fn serve_one(
     let stream = match unread {
         Ok(Some(unread)) => Rewound::new(unread, stream),
         Ok(None) => return,
-        Err(error) => return tracing::debug!(%peer, %error, "HTTP connection ended"),
+        Err(error) => {
+            return tracing::debug!(
+                event = "connection_ended",
+                %peer,
+                %error,
+                "the HTTP connection ended"
+            );
+        }
     };
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = answer.clone().answer(request.map(Body::new), Peer(peer));
@@ -163,6 +174,6 @@ pub async fn serve_one(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%peer, %error, "HTTP connection ended");
+        tracing::debug!(event = "connection_ended", %peer, %error, "the HTTP connection ended");
     }
 }

@@ -109,7 +109,8 @@ impl Guard {
             let Some(pid) = pid else { return Ok(None) };
             if pid == self.0.pid {
                 tracing::warn!(
-                    "the guard process is gone: commands may outlive this process if it is killed"
+                    event = "guard_lost",
+                    "the guard process has ended: commands may outlive this process if it is killed"
                 );
             } else {
                 self.retire(pid);

@@ -77,10 +77,19 @@ impl Stop {
                 }
             };
             if self.drain.is_cancelled() {
-                tracing::warn!(signal = name, "second signal: giving up what is not finished");
+                tracing::warn!(
+                    event = "drain_aborted",
+                    signal = name,
+                    "second signal: stopping without finishing the work"
+                );
                 self.abort.cancel();
             } else {
-                tracing::info!(signal = name, drain_timeout = ?self.drain_timeout, "draining");
+                tracing::info!(
+                    event = "drain_started",
+                    signal = name,
+                    drain_timeout = ?self.drain_timeout,
+                    "draining"
+                );
                 self.begin_drain();
             }
         }
@@ -96,7 +105,11 @@ impl Stop {
         tokio::spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(timeout) => {
-                    tracing::warn!(drain_timeout = ?timeout, "the drain time is over: giving up what is not finished");
+                    tracing::warn!(
+                        event = "drain_timed_out",
+                        drain_timeout = ?timeout,
+                        "the drain timeout is over: stopping without finishing the work"
+                    );
                     abort.cancel();
                 }
                 () = abort.cancelled() => {}

@@ -20,9 +20,10 @@ pub fn is_blocked(port: u16) -> bool {
 pub fn warn_if_blocked(flag: &'static str, address: SocketAddr) {
     if is_blocked(address.port()) {
         tracing::warn!(
+            event = "port_blocked_by_browsers",
             %address,
             flag,
-            "browsers block this port, so the page does not open in them; probes and other clients are not affected"
+            "browsers block this port: the page does not open in them; probes and other clients are not affected"
         );
     }
 }

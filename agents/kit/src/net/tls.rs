@@ -127,8 +127,13 @@ where
 {
     match timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        Ok(Err(error)) => tracing::debug!(
+            event = "tls_handshake_failed",
+            %peer,
+            %error,
+            "the TLS handshake failed"
+        ),
+        Err(_) => tracing::debug!(event = "tls_handshake_failed", %peer, "the TLS handshake took too long"),
     }
     None
 }
@@ -147,19 +152,34 @@ impl Loaded {
             // NaN, since no time is known: zero would look expired, and the old value belongs to the previous
             // certificate.
             gauge.set(f64::NAN);
-            tracing::warn!("it cannot be told when the TLS certificate expires");
+            tracing::warn!(
+                event = "certificate_expiry_unknown",
+                "cannot read when the TLS certificate expires"
+            );
             return;
         };
         gauge.set(expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         let when = humantime::format_rfc3339_seconds(expires);
         match expires.duration_since(SystemTime::now()) {
             Err(_) => {
-                tracing::error!(expired = %when, "the TLS certificate has expired: clients will refuse it");
+                tracing::error!(
+                    event = "certificate_expired",
+                    expired = %when,
+                    "the TLS certificate has expired: clients will reject it"
+                );
             }
             Ok(left) if left < ASKS_BEFORE => {
-                tracing::warn!(expires = %when, "the TLS certificate expires soon");
+                tracing::warn!(
+                    event = "certificate_expires_soon",
+                    expires = %when,
+                    "the TLS certificate expires soon"
+                );
             }
-            Ok(_) => tracing::info!(expires = %when, "the TLS certificate is valid"),
+            Ok(_) => tracing::info!(
+                event = "certificate_valid",
+                expires = %when,
+                "the TLS certificate is valid"
+            ),
         }
     }
 }

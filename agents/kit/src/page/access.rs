@@ -190,7 +190,12 @@ impl Door {
                 // Log once, not for each request of a stranger.
                 if now.take().is_some() {
                     let path = self.path.display();
-                    tracing::warn!(%path, why, "the page is closed to other hosts: no usable token (--page-token)");
+                    tracing::warn!(
+                        event = "page_closed",
+                        %path,
+                        why,
+                        "the page is closed to other hosts: no usable token (--page-token)"
+                    );
                 }
             }
         }

@@ -153,7 +153,11 @@ impl<S: CommandFactory + FromArgMatches> Settings<S> {
         let (new, checked) = renewed
             .inspect_err(|fatal| {
                 let error = fatal.one_line();
-                tracing::error!(error, "the changed settings cannot be used, keeping the old ones");
+                tracing::error!(
+                    event = "settings_rejected",
+                    error,
+                    "the changed settings are invalid, keeping the old ones"
+                );
             })
             .ok()?;
         let changed = new.changed_since(self);
@@ -162,9 +166,13 @@ impl<S: CommandFactory + FromArgMatches> Settings<S> {
         }
         let (live, restart): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|name| live.contains(&name.as_str()));
-        tracing::info!(applied = live.join(" "), "settings reloaded");
+        tracing::info!(event = "settings_reloaded", applied = live.join(" "), "settings reloaded");
         if !restart.is_empty() {
-            tracing::warn!(settings = restart.join(" "), "changed settings that need a restart");
+            tracing::warn!(
+                event = "restart_required",
+                settings = restart.join(" "),
+                "these changed settings need a restart"
+            );
         }
         Some((new, checked))
     }

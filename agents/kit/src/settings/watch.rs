@@ -38,9 +38,13 @@ impl Files {
         let watcher = match paths.is_empty() {
             true => None,
             false => watch_directories(&paths, event.clone())
-                .inspect_err(
-                    |e| tracing::warn!(error = %e, "cannot watch for changes, looking once a minute"),
-                )
+                .inspect_err(|e| {
+                    tracing::warn!(
+                        event = "watch_failed",
+                        error = %e,
+                        "cannot watch for changes, checking once a minute instead"
+                    )
+                })
                 .ok(),
         };
         let seen = read(&paths);
@@ -85,12 +89,17 @@ pub fn follow<T: Send + Sync + 'static>(
         while drain.run_until_cancelled(files.changed()).await.is_some() {
             match load() {
                 Ok(loaded) => {
-                    tracing::info!("{what} renewed");
+                    tracing::info!(event = "files_reloaded", files = what, "{what} reloaded");
                     sender.send_replace(loaded);
                 }
                 Err(e) => {
                     let error = e.one_line();
-                    tracing::error!(error, "renewed {what} cannot be used, keeping the old ones");
+                    tracing::error!(
+                        event = "files_rejected",
+                        files = what,
+                        error,
+                        "the changed {what} cannot be used, keeping the old ones"
+                    );
                 }
             }
         }

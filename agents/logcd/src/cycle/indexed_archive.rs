@@ -37,20 +37,33 @@ impl IndexedArchive {
         let Some((file, look)) = out.open(&name)? else { return Ok(None) };
         let mut bytes = Vec::new();
         if look.stamp.size > INDEX_BYTES_MAX || file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes).is_err() {
-            tracing::warn!(index = name, "the index cannot be read; reading the archive instead");
+            tracing::warn!(
+                event = "index_rejected",
+                index = name,
+                "the index cannot be read; reading the archive instead"
+            );
             return Ok(None);
         }
         let index = match Index::decode(&bytes) {
             Ok(index) => index,
             Err(error) => {
-                tracing::warn!(index = name, %error, "the index is unusable; reading the archive instead");
+                tracing::warn!(
+                    event = "index_rejected",
+                    index = name,
+                    %error,
+                    "the index is invalid; reading the archive instead"
+                );
                 return Ok(None);
             }
         };
         let mut held = IndexedArchive { day, index };
         let fits = held.index.codec == codec && held.open_base(out)?.is_some();
         if !fits {
-            tracing::warn!(index = name, "the index describes another archive; reading the archive instead");
+            tracing::warn!(
+                event = "index_rejected",
+                index = name,
+                "the index describes another archive; reading the archive instead"
+            );
         }
         Ok(fits.then_some(held))
     }
@@ -69,7 +82,11 @@ impl IndexedArchive {
         if !same {
             return Ok(None);
         }
-        tracing::info!(archive = name, "the archive was touched, but its content is unchanged");
+        tracing::info!(
+            event = "archive_touched",
+            archive = name,
+            "the archive was touched, but its content is unchanged"
+        );
         let Identity { size, sum, .. } = self.index.identity;
         self.index.identity = Identity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         Ok(Some(file))
@@ -166,7 +183,7 @@ impl IndexedArchive {
                 out.remove(&crate::day::draft_name(&name))?;
                 // The old index describes an archive that is gone.
                 out.remove(&name)?;
-                tracing::warn!(index = name, %error, "the index could not be written");
+                tracing::warn!(event = "index_write_failed", index = name, %error, "cannot write the index");
                 Ok(())
             }
         }

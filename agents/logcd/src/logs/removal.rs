@@ -83,8 +83,17 @@ pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), ArchiveError> {
         });
         let file = aside.as_bytes().escape_ascii();
         match put {
-            Ok(()) => tracing::info!(%file, "found half deleted, put back"),
-            Err(error) => tracing::warn!(%file, %error, "found half deleted, cannot be put back"),
+            Ok(()) => tracing::info!(
+                event = "log_restored",
+                %file,
+                "restored a log that was found half deleted"
+            ),
+            Err(error) => tracing::warn!(
+                event = "log_restore_failed",
+                %file,
+                %error,
+                "cannot restore a log that was found half deleted"
+            ),
         }
     })
 }

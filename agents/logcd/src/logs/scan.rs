@@ -114,17 +114,26 @@ impl Unmatched {
         let advice = "see --include and --recursive";
         match &self.names {
             Names::NoDirectory => {
-                tracing::warn!(dir, "the log directory does not exist yet: nothing of it is archived");
+                tracing::warn!(
+                    event = "directory_missing",
+                    dir,
+                    "the log directory does not exist yet: nothing in it is archived"
+                );
             }
-            Names::None => tracing::warn!(dir, "the log directory is empty: nothing of it is archived"),
+            Names::None => tracing::warn!(
+                event = "directory_empty",
+                dir,
+                "the log directory is empty: nothing in it is archived"
+            ),
             Names::Others { count, example } => {
                 let example = example.escape_ascii().to_string();
                 tracing::warn!(
+                    event = "directory_unmatched",
                     dir,
                     names = count,
                     example,
                     advice,
-                    "no name in the log directory matches: nothing of it is archived"
+                    "no name in the log directory matches: nothing in it is archived"
                 );
             }
         }

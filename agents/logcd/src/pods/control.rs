@@ -97,7 +97,11 @@ impl PodsThread {
 
     fn complain(&self, trouble: ArchiveError) {
         let why = fatal(trouble).one_line();
-        tracing::debug!(error = why, "container logs");
+        tracing::debug!(
+            event = "container_archiving_failed",
+            error = why,
+            "container logs cannot be archived at present"
+        );
         self.readiness.block(REASON, why);
     }
 
@@ -105,7 +109,7 @@ impl PodsThread {
         let store = self.config.store()?;
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
-        tracing::info!(pods = %self.config.pods.display(), out = %self.config.out.display(), "following container logs");
+        tracing::info!(event = "container_archiving_started", pods = %self.config.pods.display(), out = %self.config.out.display(), "following container logs");
         self.readiness.clear(REASON);
         if !self.has_directories {
             self.readiness.clear("starting");

@@ -189,7 +189,7 @@ impl FollowedContainer {
         }
         let is_compressed = new.name.is_compressed();
         let start = FollowedLog::start_of(&file, is_compressed).unwrap_or_else(|error| {
-            tracing::warn!(log = path, %error, "cannot be read");
+            tracing::warn!(event = "container_log_skipped", log = path, %error, "the log cannot be opened");
             Vec::new()
         });
         let cursor = self.past.take(new.inode, is_compressed, &start);

@@ -148,7 +148,7 @@ impl Store {
                     }
                 }
                 None => {
-                    tracing::warn!(namespace, archive = %name, "an archive is not as it was; it stays, and a new part begins")
+                    tracing::warn!(event = "hour_archive_altered", namespace, archive = %name, "an archive is not as it was; it stays, and a new part begins")
                 }
             }
         }
@@ -426,7 +426,7 @@ pub fn load(out: &Path) -> Result<Checkpoint, ArchiveError> {
     };
     serde_json::from_slice(&bytes).or_else(|error| {
         let kept = out.join(format!("{CHECKPOINT}.damaged"));
-        tracing::error!(path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
+        tracing::error!(event = "checkpoint_damaged", path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
         std::fs::rename(&path, &kept).map_err(ArchiveError::on("rename", &path))?;
         Ok(Checkpoint::default())
     })

@@ -230,7 +230,7 @@ impl Tailer {
 
     fn note_blind(&mut self, watched: io::Result<()>) {
         if let (Err(error), false) = (watched, self.is_blind) {
-            tracing::warn!(%error, "the kernel cannot report all changes: looking at every log each time; raise fs.inotify.max_user_watches");
+            tracing::warn!(event = "container_watch_failed", %error, "the kernel cannot report all changes: every log is checked each time; raise fs.inotify.max_user_watches");
             self.is_blind = true;
         }
     }
@@ -267,6 +267,7 @@ impl Tailer {
                 if findings.lost > 0 {
                     let (pod, container) = (&dir.pod, &dir.container);
                     tracing::warn!(
+                        event = "container_logs_lost",
                         namespace = pod.namespace,
                         pod = pod.pod,
                         container,
@@ -287,7 +288,7 @@ impl Tailer {
                 }
             }
             Err(error) => {
-                tracing::warn!(dir = %dir, %error, "cannot look at a container's logs");
+                tracing::warn!(event = "container_unreadable", container = %dir, %error, "cannot look at a container's logs");
                 self.is_blind = true;
                 self.due_within(RETRY);
             }
@@ -308,6 +309,7 @@ impl Tailer {
             named += 1;
             if named <= NAMED_MAX {
                 tracing::warn!(
+                    event = "container_missed",
                     container = dir,
                     logs = lost,
                     "a container was removed while logcd was not running; its last lines may be missing"
@@ -315,7 +317,11 @@ impl Tailer {
             }
         }
         if named > NAMED_MAX {
-            tracing::warn!(containers = named - NAMED_MAX, "more containers were removed; see the metrics");
+            tracing::warn!(
+                event = "more_containers_missed",
+                containers = named - NAMED_MAX,
+                "more containers were removed; see the metrics"
+            );
         }
     }
 
@@ -386,7 +392,7 @@ impl Tailer {
                     end = Some(measured);
                     let ends = matches!(log.phase, Phase::Departed { quiet_since } if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
                     if let Err(error) = log.read_lines(measured, ends, &mut lines) {
-                        tracing::warn!(container = %dir, log = %log.name, %error, "a log cannot be read further");
+                        tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
                         if log.phase == Phase::Packed {
                             log.phase = Phase::Ended;
                         }

@@ -1,6 +1,7 @@
 //! The commands, exit codes and messages of the program.
 
-use crate::support::{Bench, Dice, for_both_kinds, run};
+use crate::support::{Bench, for_both_kinds, log_lines, run};
+use fastrand::Rng;
 use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
 
@@ -11,7 +12,7 @@ fn said(output: &Output) -> String {
 fn once_exits_0_with_and_without_news(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("x.log", "line\n");
-    for expected in ["archived", "nothing has changed"] {
+    for expected in ["event=archive_published", "event=archive_unchanged"] {
         let output = bench.once();
         assert!(output.status.success() && said(&output).contains(expected), "{}", said(&output));
         assert!(bench.members() == bench.logs());
@@ -20,7 +21,7 @@ fn once_exits_0_with_and_without_news(codec: Codec) {
 
 fn readers_work_with_and_without_the_index(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    let content = Dice::new(1).lines(600_000);
+    let content = log_lines(&mut Rng::with_seed(1), 600_000);
     bench.write("a.log", "first\n");
     bench.write("big.log", &content);
     bench.cycle();
@@ -48,7 +49,7 @@ fn readers_work_with_and_without_the_index(codec: Codec) {
 
 fn errors_are_one_line_with_an_exit_code(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    bench.write("a.log", Dice::new(1).lines(10_000));
+    bench.write("a.log", log_lines(&mut Rng::with_seed(1), 10_000));
     bench.cycle();
     let archive = bench.archive();
     let missing = bench.reader().arg("cat").arg(&archive).arg("b.log").output().unwrap();
@@ -89,7 +90,7 @@ fn errors_are_one_line_with_an_exit_code(codec: Codec) {
 
 fn closed_pipe_is_success(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    bench.write("a.log", Dice::new(1).lines(2_000_000));
+    bench.write("a.log", log_lines(&mut Rng::with_seed(1), 2_000_000));
     bench.cycle();
     let mut cat =
         bench.reader().arg("cat").arg(bench.archive()).arg("a.log").stdout(Stdio::piped()).spawn().unwrap();

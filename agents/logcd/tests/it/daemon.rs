@@ -1,7 +1,8 @@
 //! The running daemon: its looks, readiness, metrics, reload and stop.
 
 use crate::support::daemon::Daemon;
-use crate::support::{Bench, Dice, names};
+use crate::support::{Bench, log_lines, names};
+use fastrand::Rng;
 use nix::sys::signal::Signal;
 use std::os::unix::fs::symlink;
 use trial::wait_until;
@@ -51,7 +52,7 @@ fn idle_directory_is_not_scanned() {
 #[test]
 fn news_is_published_within_one_interval() {
     let bench = Bench::new(&[]);
-    bench.write("x.log", Dice::new(1).lines(1_000_000));
+    bench.write("x.log", log_lines(&mut Rng::with_seed(1), 1_000_000));
     let daemon =
         Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=300ms", "--publish-within=300ms"]);
     daemon.wait_until_ready();
@@ -67,7 +68,7 @@ fn news_is_published_within_one_interval() {
 #[test]
 fn little_news_waits() {
     let bench = Bench::new(&[]);
-    bench.write("x.log", Dice::new(1).lines(100_000));
+    bench.write("x.log", log_lines(&mut Rng::with_seed(1), 100_000));
     let flags = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=1h", "--publish-percent=10"];
     let daemon = Daemon::start(&bench, &flags);
     daemon.wait_until_ready();
@@ -75,7 +76,7 @@ fn little_news_waits() {
     wait_until("a cycle that lets it wait", || daemon.metric("logcd_cycles_total{result=\"waiting\"}") > 0.0);
     assert_eq!(daemon.metric("logcd_waiting_bytes"), 7.0);
     assert!(!bench.members()[&b"x.log"[..]].ends_with(b"little\n"));
-    bench.append("x.log", Dice::new(2).lines(20_000));
+    bench.append("x.log", log_lines(&mut Rng::with_seed(2), 20_000));
     wait_until("what is worth it", || bench.members() == bench.logs());
 }
 
@@ -83,14 +84,14 @@ fn little_news_waits() {
 fn every_metric_is_exercised_and_documented() {
     let bench = Bench::new(&["--keep-days=1", "--remove-after=1s", "--poll=500ms"]);
     std::fs::write(bench.out().join("all-logs-2020-01-01.tar.gz"), "old").unwrap();
-    let mut dice = Dice::new(1);
-    bench.write("x.log", dice.lines(100_000));
+    let mut rng = Rng::with_seed(1);
+    bench.write("x.log", log_lines(&mut rng, 100_000));
     bench.write("y.log", "to be deleted\n");
     symlink("x.log", bench.log("link.log")).unwrap();
     let daemon = Daemon::start(&bench, &QUICK);
     let moved = |name: &str| wait_until(name, || daemon.metric(name) > 0.0);
     daemon.wait_until_ready();
-    bench.append("x.log", dice.lines(100));
+    bench.append("x.log", log_lines(&mut rng, 100));
     moved("logcd_copied_bytes_total");
     std::fs::remove_file(bench.log("y.log")).unwrap();
     moved("logcd_superseded_total");

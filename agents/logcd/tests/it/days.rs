@@ -1,6 +1,7 @@
 //! One archive a day: midnight, time zones and retention.
 
-use crate::support::{Bench, Dice, at, for_both_kinds, members, names};
+use crate::support::{Bench, at, for_both_kinds, log_lines, members, names};
+use fastrand::Rng;
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
 use logcd::cycle::archiver::CycleMode;
@@ -8,9 +9,9 @@ use std::time::Duration;
 
 fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    let mut dice = Dice::new(6);
-    bench.write("a.log", dice.lines(400_000));
-    bench.write("b.log", dice.lines(400));
+    let mut rng = Rng::with_seed(6);
+    bench.write("a.log", log_lines(&mut rng, 400_000));
+    bench.write("b.log", log_lines(&mut rng, 400));
     let mut archiver = bench.archiver();
     archiver.cycle(at("2026-11-21T23:00:00Z"), CycleMode::Now).unwrap();
     std::fs::remove_file(bench.log("b.log")).unwrap();
@@ -34,7 +35,7 @@ fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
 
 fn restart_on_another_day_reuses_blocks(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    bench.write("a.log", Dice::new(6).lines(400_000));
+    bench.write("a.log", log_lines(&mut Rng::with_seed(6), 400_000));
     bench.archiver().cycle(at("2026-11-20T23:00:00Z"), CycleMode::Now).unwrap();
     let outcome = bench.archiver().cycle(at("2026-11-22T12:00:00Z"), CycleMode::Now).unwrap();
     assert_eq!(outcome.published.unwrap().compressed, 0);
@@ -87,11 +88,11 @@ fn old_archives_are_removed_with_their_indexes(codec: Codec) {
 }
 
 fn superseded_content_is_bounded(codec: Codec) {
-    let mut dice = Dice::new(8);
+    let mut rng = Rng::with_seed(8);
     let bench = Bench::of(codec, &["--max-superseded=60KB"]);
     let mut archiver = bench.archiver();
     for hour in 10..20 {
-        bench.write("state.log", dice.lines(100_000));
+        bench.write("state.log", log_lines(&mut rng, 100_000));
         archiver.cycle(at(&format!("2026-11-21T{hour}:00:00Z")), CycleMode::Now).unwrap();
     }
     let all = names(&bench.members());
@@ -99,7 +100,7 @@ fn superseded_content_is_bounded(codec: Codec) {
     assert_eq!(all.last().unwrap(), "state.log.20261121T190000", "the newest are kept");
     let latest = Bench { flags: [&bench.flags[..], &["--latest-only".into()]].concat(), ..bench };
     drop(archiver);
-    latest.write("state.log", dice.lines(100));
+    latest.write("state.log", log_lines(&mut rng, 100));
     latest.cycle();
     assert_eq!(names(&latest.members()), ["state.log"]);
 }

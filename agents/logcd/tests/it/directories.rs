@@ -1,7 +1,8 @@
 //! More than one directory with logs, in one archive.
 
 use crate::support::daemon::Daemon;
-use crate::support::{Bench, Dice, NOON, at, cycle, index_of, run};
+use crate::support::{Bench, NOON, at, cycle, index_of, log_lines, run};
+use fastrand::Rng;
 use kit::disk::free_space::MinFree;
 use logcd::config::{Config, Limits};
 use logcd::cycle::archiver::{Archiver, CycleMode};
@@ -83,8 +84,8 @@ fn directory_given_twice_counts_once() {
 #[test]
 fn changed_directories_lose_nothing() {
     let mut bench = bench(&["log"], &[]);
-    write(&bench, "log/x.log", Dice::new(1).lines(400_000));
-    write(&bench, "lib/y.log", Dice::new(2).lines(400_000));
+    write(&bench, "log/x.log", log_lines(&mut Rng::with_seed(1), 400_000));
+    write(&bench, "lib/y.log", log_lines(&mut Rng::with_seed(2), 400_000));
     write(&bench, "log/gone.log", "deleted\n");
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
@@ -164,7 +165,7 @@ fn rotate(bench: &Bench, last: &str) {
 #[test]
 fn last_lines_before_a_rotation_are_archived() {
     let bench = bench(&["log", "lib"], &["--include=*.log,node_log"]);
-    let first = Dice::new(3).lines(100_000);
+    let first = log_lines(&mut Rng::with_seed(3), 100_000);
     write(&bench, "lib/node_log", &first);
     let mut archiver: Archiver = bench.archiver();
     cycle(&mut archiver);

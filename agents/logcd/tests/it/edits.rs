@@ -1,7 +1,8 @@
 //! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows
 //! the edit.
 
-use crate::support::{Bench, Dice, NOON, at, cycle, members, names};
+use crate::support::{Bench, NOON, at, cycle, log_lines, members, names};
+use fastrand::Rng;
 use logcd::cycle::archiver::{Archiver, CycleMode};
 use logcd::safe_dir::status_of;
 use std::fs::File;
@@ -14,7 +15,7 @@ const MIDDLE: u64 = 5 << 20;
 /// Archives a log, then edits it in the middle and appends to it, both before the next look.
 fn edited(flags: &[&str]) -> (Bench, Archiver) {
     let bench = Bench::new(flags);
-    bench.write("x.log", Dice::new(4).lines(LOG_BYTES));
+    bench.write("x.log", log_lines(&mut Rng::with_seed(4), LOG_BYTES));
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
     edit(&bench);
@@ -82,7 +83,7 @@ fn finished_day_is_compared_in_full() {
 #[test]
 fn once_compares_in_full() {
     let bench = Bench::new(&["--compare-bytes=1"]);
-    bench.write("x.log", Dice::new(4).lines(LOG_BYTES));
+    bench.write("x.log", log_lines(&mut Rng::with_seed(4), LOG_BYTES));
     assert!(bench.once().status.success());
     edit(&bench);
     assert!(bench.once().status.success());

@@ -1,7 +1,8 @@
 //! Random histories of a log directory, with restarts. After each cycle, GNU tar finds in the archive all
 //! that the directory holds and has ever held.
 
-use crate::support::{Bench, Contents, Dice, cycle, for_both_kinds};
+use crate::support::{Bench, Contents, cycle, for_both_kinds, log_lines};
+use fastrand::Rng;
 use logcd::archive::codec::Codec;
 use logcd::cycle::archiver::Archiver;
 use std::fs::{File, OpenOptions};
@@ -11,24 +12,24 @@ use std::process::Stdio;
 const NAMES: [&str; 6] = ["a.log", "b.log", "c.log", "a-1.log", "b-1.log", "d.log"];
 
 /// Applies a random change to the logs between two cycles.
-fn happen(bench: &Bench, dice: &mut Dice) -> String {
-    let name = NAMES[usize::try_from(dice.roll(6)).unwrap()];
-    let other = NAMES[usize::try_from(dice.roll(6)).unwrap()];
+fn happen(bench: &Bench, rng: &mut Rng) -> String {
+    let name = NAMES[rng.usize(..6)];
+    let other = NAMES[rng.usize(..6)];
     let path = bench.log(name);
     let len = std::fs::metadata(&path).map_or(0, |m| m.len());
-    let bytes = [0, 10, 300, 5_000, 40_000, 300_000, 900_000][usize::try_from(dice.roll(7)).unwrap()];
-    match dice.roll(16) {
+    let bytes = [0, 10, 300, 5_000, 40_000, 300_000, 900_000][rng.usize(..7)];
+    match rng.u64(..16) {
         0..=5 => {
-            bench.append(name, dice.lines(bytes));
+            bench.append(name, log_lines(rng, bytes));
             format!("append {bytes} to {name}")
         }
         6 if path.exists() => {
             File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-            bench.append(name, dice.lines(bytes / 4));
+            bench.append(name, log_lines(rng, bytes / 4));
             format!("truncate {name} and write {}", bytes / 4)
         }
         7 if len > 0 => {
-            let to = dice.roll(len);
+            let to = rng.u64(..len);
             File::options().write(true).open(&path).unwrap().set_len(to).unwrap();
             format!("cut {name} to {to}")
         }
@@ -38,18 +39,18 @@ fn happen(bench: &Bench, dice: &mut Dice) -> String {
             format!("copytruncate {name}")
         }
         9 if len > 0 => {
-            let at = dice.roll(len);
+            let at = rng.u64(..len);
             let file = OpenOptions::new().write(true).open(&path).unwrap();
             let times = file.metadata().unwrap().modified().unwrap();
             file.write_all_at(b"EDITED IN PLACE", at).unwrap();
-            if dice.roll(2) == 0 {
+            if rng.u64(..2) == 0 {
                 file.set_modified(times).unwrap();
             }
             format!("edit {name} at {at}")
         }
         10 if path.exists() => {
             std::fs::rename(&path, bench.log(&format!("{name}.1"))).unwrap();
-            bench.append(name, dice.lines(bytes));
+            bench.append(name, log_lines(rng, bytes));
             format!("rotate {name} out of sight")
         }
         11 if path.exists() && name != other => {
@@ -61,12 +62,12 @@ fn happen(bench: &Bench, dice: &mut Dice) -> String {
             format!("delete {name}")
         }
         13 if path.exists() => {
-            bench.write("new", dice.lines(bytes));
+            bench.write("new", log_lines(rng, bytes));
             std::fs::rename(bench.log("new"), &path).unwrap();
             format!("replace {name}")
         }
         14 => {
-            bench.write(name, dice.lines(bytes));
+            bench.write(name, log_lines(rng, bytes));
             format!("rewrite {name} with {bytes}")
         }
         _ => {
@@ -81,9 +82,9 @@ fn starts_with_any(members: &Contents, content: &[u8]) -> bool {
 }
 
 /// Starts the program and kills it at a random moment.
-fn killed_somewhere(bench: &Bench, dice: &mut Dice) {
+fn killed_somewhere(bench: &Bench, rng: &mut Rng) {
     let mut child = bench.command().arg("--once").stderr(Stdio::null()).spawn().unwrap();
-    let patience = dice.roll(20_000);
+    let patience = rng.u64(..20_000);
     for _ in 0..patience {
         if child.try_wait().unwrap().is_some() {
             return;
@@ -94,21 +95,21 @@ fn killed_somewhere(bench: &Bench, dice: &mut Dice) {
 }
 
 fn history(codec: Codec, seed: u64, steps: u64) {
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::with_seed(seed);
     let bench = Bench::of(codec, &["--threads=2"]);
     let mut running: Option<Archiver> = None;
     let mut once_held: Vec<Vec<u8>> = Vec::new();
     let mut story = Vec::new();
     for step in 0..steps {
-        for _ in 0..dice.roll(4) {
-            story.push(happen(&bench, &mut dice));
+        for _ in 0..rng.u64(..4) {
+            story.push(happen(&bench, &mut rng));
         }
         let logs = bench.logs();
-        if dice.roll(4) == 0 {
+        if rng.u64(..4) == 0 {
             story.push("restart".to_owned());
             running = None;
         }
-        if dice.roll(6) == 0 && running.is_none() {
+        if rng.u64(..6) == 0 && running.is_none() {
             story.push("lose the index".to_owned());
             let index = bench.archives().first().map(|path| {
                 path.with_file_name(format!(".{}.index", path.file_name().unwrap().to_string_lossy()))
@@ -160,16 +161,16 @@ fn archive_holds_all_that_logs_ever_held(codec: Codec) {
 }
 
 fn kill_leaves_a_whole_archive(codec: Codec) {
-    let mut dice = Dice::new(7);
+    let mut rng = Rng::with_seed(7);
     let bench = Bench::of(codec, &["--threads=2"]);
     let mut archived = Contents::new();
     for round in 0..40 {
         let before = archived.clone();
         for name in NAMES {
-            bench.append(name, dice.lines(100_000));
+            bench.append(name, log_lines(&mut rng, 100_000));
         }
         let logs = bench.logs();
-        killed_somewhere(&bench, &mut dice);
+        killed_somewhere(&bench, &mut rng);
         if let Some(archive) = bench.archives().first() {
             archived = crate::support::members(archive);
             assert!(

@@ -1,6 +1,7 @@
 //! Logs that are written, truncated and replaced while logcd reads them and others read the archive.
 
-use crate::support::{Bench, Dice, NOON, cycle, members, run};
+use crate::support::{Bench, NOON, cycle, log_lines, members, run};
+use fastrand::Rng;
 use logcd::cycle::archiver::{Archiver, CycleMode};
 use std::fs::File;
 use std::io::Write;
@@ -93,8 +94,8 @@ fn rewritten_log_is_never_mixed() {
 #[test]
 fn rotation_loses_nothing_archived() {
     let bench = Bench::new(&["--include=*.log,*.log.1"]);
-    let mut dice = Dice::new(3);
-    bench.write("x.log", dice.lines(5000));
+    let mut rng = Rng::with_seed(3);
+    bench.write("x.log", log_lines(&mut rng, 5000));
     let write = |turn: u64| {
         bench.append("x.log", format!("{turn}\n"));
         if turn % 50 == 49 {
@@ -117,12 +118,12 @@ fn rotation_loses_nothing_archived() {
 #[test]
 fn lines_before_a_rename_are_archived() {
     let bench = Bench::new(&[]);
-    let mut dice = Dice::new(5);
-    bench.write("x.log", dice.lines(100_000));
+    let mut rng = Rng::with_seed(5);
+    bench.write("x.log", log_lines(&mut rng, 100_000));
     bench.write("empty.log", "");
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
-    bench.append("x.log", dice.lines(50_000));
+    bench.append("x.log", log_lines(&mut rng, 50_000));
     bench.append("empty.log", "not any more\n");
     let rotated = std::fs::read(bench.log("x.log")).unwrap();
     for (from, to) in [("x.log", "x.log.1"), ("empty.log", "empty.log.1")] {

@@ -129,8 +129,7 @@ fn directory_without_logs_is_warned_of_once() {
     fs::remove_file(bench.log("x.log")).unwrap();
     is_empty(1.0);
     let (_, said) = daemon.stop();
-    let warnings: Vec<&str> =
-        said.lines().filter(|line| line.contains("no name in the log directory matches")).collect();
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("directory_unmatched")).collect();
     assert_eq!(warnings.len(), 2, "once, and again after there was a log: {said}");
     assert!(warnings[0].contains("x.txt") && warnings[0].contains("--recursive"), "{}", warnings[0]);
 }

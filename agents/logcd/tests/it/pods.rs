@@ -2,7 +2,8 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::kubelet::{Kubelet, Seen, archives, lines_of_all, numbers};
-use crate::support::{Dice, run};
+use crate::support::run;
+use fastrand::Rng;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -151,10 +152,10 @@ fn noisy_namespace_evicts_nothing_of_a_quiet_one() {
     let daemon = node.start(&["--publish-within=20ms", "--keep-bytes=4MiB"]);
     wait_until("the quiet lines", || lines_of_all(&node.out()).len() == 100);
     let noise = |daemon: &Daemon| daemon.metric("logcd_pods_evicted_bytes_total{namespace=\"noisy\"}");
-    let mut dice = Dice::new(1);
+    let mut rng = Rng::with_seed(1);
     while noise(&daemon) == 0.0 {
         let before = daemon.metric("logcd_pods_commits_total");
-        kubelet.write_noise(noisy, &mut dice, 1 << 20);
+        kubelet.write_noise(noisy, &mut rng, 1 << 20);
         wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > before);
     }
     assert!(daemon.metric("logcd_pods_kept_bytes") < f64::from(5 << 20));
@@ -208,11 +209,11 @@ fn settings_of_a_namespace_come_from_the_file() {
     let evicted = |namespace: &str| {
         daemon.metric(&format!("logcd_pods_evicted_bytes_total{{namespace=\"{namespace}\"}}"))
     };
-    let mut dice = Dice::new(2);
+    let mut rng = Rng::with_seed(2);
     while evicted("bound") == 0.0 {
         let before = daemon.metric("logcd_pods_commits_total");
-        kubelet.write_noise(bound, &mut dice, 1 << 20);
-        kubelet.write_noise(free, &mut dice, 1 << 20);
+        kubelet.write_noise(bound, &mut rng, 1 << 20);
+        kubelet.write_noise(free, &mut rng, 1 << 20);
         wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > before);
     }
     assert_eq!(evicted("free"), 0.0);
@@ -352,10 +353,10 @@ fn reader_beside_the_daemon_sees_each_line_once() {
     let mut kubelet = Kubelet::new(&node.pods());
     let pod = kubelet.pod("shop", "web-1");
     let daemon = node.start(QUICK);
-    let mut dice = Dice::new(3);
+    let mut rng = Rng::with_seed(3);
     for _ in 0..20 {
-        kubelet.write(pod, 1 + dice.roll(50));
-        if dice.roll(3) == 0 {
+        kubelet.write(pod, 1 + rng.u64(..50));
+        if rng.u64(..3) == 0 {
             wait_until("it is open", || kubelet.is_open_in(&daemon, pod));
             kubelet.rotate(pod);
         }
@@ -374,18 +375,18 @@ fn reader_beside_the_daemon_sees_each_line_once() {
 fn no_line_is_lost_or_repeated() {
     for seed in seeds() {
         let node = Node::new();
-        let mut dice = Dice::new(seed);
+        let mut rng = Rng::with_seed(seed);
         let mut kubelet = Kubelet::new(&node.pods());
         let mut daemon = node.start(QUICK);
         for round in 0..ROUNDS {
             // Nothing is deleted before the daemon can have opened it: that takes it a moment.
             wait_until("everything is open", || kubelet.all_are_open(&daemon));
-            kubelet.act(&mut dice);
-            match dice.roll(12) {
+            kubelet.act(&mut rng);
+            match rng.u64(..12) {
                 // Deleted logs are in no directory: only a daemon that has read them may be killed.
                 0 => {
                     wait_until("deleted logs are read", || kubelet.deleted_are_closed(&daemon));
-                    if dice.roll(2) == 0 {
+                    if rng.u64(..2) == 0 {
                         daemon.signal(Signal::SIGKILL);
                         daemon.join();
                     } else {
@@ -393,8 +394,8 @@ fn no_line_is_lost_or_repeated() {
                         assert!(status.success(), "seed {seed}, round {round}: {log}");
                     }
                     kubelet.is_watched = false;
-                    for _ in 0..dice.roll(4) {
-                        kubelet.act(&mut dice);
+                    for _ in 0..rng.u64(..4) {
+                        kubelet.act(&mut rng);
                     }
                     daemon = node.start(QUICK);
                     kubelet.is_watched = true;

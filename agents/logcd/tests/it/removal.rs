@@ -1,6 +1,7 @@
 //! `--remove-after` deletes logs that are old and safely archived, and nothing else.
 
-use crate::support::{Bench, Dice, members};
+use crate::support::{Bench, log_lines, members};
+use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use logcd::cycle::archiver::{Archiver, CycleMode};
 use logcd::logs::removal::remove;
@@ -16,7 +17,7 @@ fn cycle_in(archiver: &mut Archiver, hours: i64) -> u64 {
 #[test]
 fn old_archived_log_is_deleted() {
     let bench = Bench::new(&["--remove-after=2h"]);
-    let content = Dice::new(1).lines(300_000);
+    let content = log_lines(&mut Rng::with_seed(1), 300_000);
     bench.write("old.log", &content);
     let mut archiver = bench.archiver();
     assert_eq!(cycle_in(&mut archiver, 0), 0);
@@ -37,7 +38,7 @@ fn old_archived_log_is_deleted() {
 fn damaged_archive_prevents_deletion() {
     use std::os::unix::fs::FileExt;
     let bench = Bench::new(&["--remove-after=2h"]);
-    bench.write("old.log", Dice::new(1).lines(300_000));
+    bench.write("old.log", log_lines(&mut Rng::with_seed(1), 300_000));
     let mut archiver = bench.archiver();
     archiver.cycle(Timestamp::now(), CycleMode::Now).unwrap();
     drop(archiver);

@@ -1,7 +1,8 @@
 //! Tests that need root: file systems that fill up, share blocks or are read-only, removed mounts, devices,
 //! owners.
 
-use crate::support::{Bench, Dice, NOON, at, cycle, members, names, run};
+use crate::support::{Bench, NOON, at, cycle, log_lines, members, names, run};
+use fastrand::Rng;
 use logcd::cycle::archiver::CycleMode;
 use logcd::logs::scan::Skip;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ impl Drop for Mount {
 fn root_full_disk_keeps_the_old_archive_only() {
     let bench = Bench::new(&[]);
     let _mount = Mount::new(&bench.out(), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
-    let mut dice = Dice::new(1);
-    let mut noise = || -> Vec<u8> { (0..700_000).map(|_| u8::try_from(dice.roll(256)).unwrap()).collect() };
+    let mut rng = Rng::with_seed(1);
+    let mut noise = || -> Vec<u8> { (0..700_000).map(|_| rng.u8(..)).collect() };
     bench.write("a.log", "first\n");
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
@@ -70,14 +71,14 @@ fn root_reflinks_share_kept_blocks() {
     std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
     run(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image));
     let _mount = Mount::new(&bench.out(), &["-o", "loop", image.to_str().unwrap()]);
-    let mut dice = Dice::new(1);
+    let mut rng = Rng::with_seed(1);
     for name in ["a.log", "b.log", "c.log"] {
-        bench.write(name, dice.lines(20 << 20));
+        bench.write(name, log_lines(&mut rng, 20 << 20));
     }
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
     for name in ["a.log", "b.log", "c.log"] {
-        bench.append(name, dice.lines(10_000));
+        bench.append(name, log_lines(&mut rng, 10_000));
     }
     // A second name keeps the first archive's blocks, so that the used space shows the sharing.
     let used = || {

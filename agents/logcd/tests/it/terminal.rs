@@ -45,7 +45,7 @@ fn progress_is_shown_on_a_terminal_only(codec: Codec) {
     once.arg("--once");
     let seen = on_a_terminal(&once);
     has_a_bar_that_goes(&seen, "68.00 MiB");
-    assert!(seen.contains("archived"), "{seen:?}");
+    assert!(seen.contains("archive_published"), "{seen:?}");
 
     let archive = bench.archive();
     let mut verify = bench.reader();
@@ -60,7 +60,10 @@ fn progress_is_shown_on_a_terminal_only(codec: Codec) {
     std::fs::remove_file(archive).unwrap();
     let piped = once.output().unwrap();
     let said = String::from_utf8_lossy(&piped.stderr);
-    assert!(said.contains("archived") && !said.contains('\r') && !said.contains(" left"), "{said:?}");
+    assert!(
+        said.contains("archive_published") && !said.contains('\r') && !said.contains(" left"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn small_work_shows_no_bar() {
     let bench = Bench::new(&[]);
     bench.write("a.log", "line\n");
     let seen = on_a_terminal(bench.command().arg("--once"));
-    assert!(seen.contains("archived") && !seen.contains(" left"), "{seen:?}");
+    assert!(seen.contains("archive_published") && !seen.contains(" left"), "{seen:?}");
     let mut verify = bench.reader();
     let sound = String::from_utf8(run(verify.arg("verify").arg(bench.archive()))).unwrap();
     assert_eq!(on_a_terminal(&verify).replace("\r\n", "\n"), sound);

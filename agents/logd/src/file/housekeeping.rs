@@ -61,7 +61,7 @@ fn make_room(path: &Path, rotated: &[Rotated], policy: &Policy) -> io::Result<u6
 fn remove(path: &Path, files: &[Rotated], message: &str) -> io::Result<u64> {
     for Rotated { name, .. } in files {
         std::fs::remove_file(path.with_file_name(name))?;
-        tracing::info!(file = name, "{message}");
+        tracing::info!(event = "rotated_file_removed", file = name, "{message}");
     }
     Ok(files.len() as u64)
 }

@@ -323,7 +323,11 @@ impl Journal {
             if let Naming::Nameless { refused, .. } = self.naming {
                 // This happens when the directory was moved away and back.
                 if refused {
-                    tracing::info!(path = %self.name.display(), "the file is under its name again");
+                    tracing::info!(
+                        event = "file_restored",
+                        path = %self.name.display(),
+                        "the file is under its name again"
+                    );
                 }
                 self.naming = self.uncarried.take().map_or(Naming::Named, Naming::Carrying);
             }
@@ -372,7 +376,11 @@ impl Journal {
         let replaced = self.replace_file(file);
         self.events.reopened += 1;
         if mover_has == MoverHas::MaybeNotFinished {
-            tracing::warn!(path = %self.path.display(), "the file was moved or removed, opened a new one");
+            tracing::warn!(
+                event = "file_reopened",
+                path = %self.path.display(),
+                "the file was moved or removed, opened a new one"
+            );
         }
         if let Some(source) = source {
             self.naming = Naming::Carrying(CarryOver::new(source));
@@ -410,7 +418,12 @@ impl Journal {
             0 => {
                 let bytes = carry.done_bytes();
                 self.events.carried_over_bytes += bytes;
-                tracing::warn!(path = %self.path.display(), bytes, "carried over what the removed file held");
+                tracing::warn!(
+                    event = "lines_carried_over",
+                    path = %self.path.display(),
+                    bytes,
+                    "copied the lines of the removed file into the new one"
+                );
                 self.naming = Naming::Named;
                 Ok(())
             }
@@ -461,7 +474,12 @@ impl Journal {
         if let Err(error) = self.rotate() {
             self.events.rotation_failed += 1;
             self.rotate_not_before = Some(Instant::now() + LOOK_EVERY);
-            tracing::error!(path = %self.path.display(), %error, "cannot rotate, going on in the same file");
+            tracing::error!(
+                event = "rotation_failed",
+                path = %self.path.display(),
+                %error,
+                "cannot rotate, continuing in the same file"
+            );
         }
     }
 

@@ -54,7 +54,12 @@ pub fn mend(path: &Path, listed: &[Rotated]) -> Mended {
                 }
             }
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot look after a rotated file");
+                tracing::warn!(
+                    event = "housekeeping_failed",
+                    path = %path.display(),
+                    %error,
+                    "cannot check a rotated file"
+                );
             }
         }
     }

@@ -94,7 +94,11 @@ impl Owed {
         }
         match lock::take_again(path) {
             Ok(lock) => {
-                tracing::warn!(path = %path.display(), "the lock of the file was removed, made a new one");
+                tracing::warn!(
+                    event = "lock_recreated",
+                    path = %path.display(),
+                    "the lock of the file was removed, made a new one"
+                );
                 self.lock = Arc::new(lock);
                 Ok(())
             }

@@ -75,12 +75,12 @@ impl Logd {
 
     /// Returns the address where lines are taken.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.process.address("taking lines")
+        self.process.address("lines")
     }
 
     /// Returns the address for probes, metrics and the page.
     pub(crate) fn admin_address(&self) -> SocketAddr {
-        self.process.address("admin endpoint")
+        self.process.address("admin")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -103,10 +103,16 @@ impl Logd {
         files
     }
 
+    /// True if the daemon is not ready because its file cannot be written for this reason.
+    pub(crate) fn cannot_write(&self, why: &str) -> bool {
+        let (status, reasons) = self.ready();
+        status == 503 && reasons.contains(&format!("file: cannot write: {why}"))
+    }
+
     /// Returns status and body of an admin request.
     pub(crate) fn admin(&self, method: &str, path: &str) -> (u16, String) {
         let answer = ask(self.admin_address(), method, path);
-        (answer.status, answer.body)
+        (answer.status, answer.text().to_owned())
     }
 
     pub(crate) fn ready(&self) -> (u16, String) {

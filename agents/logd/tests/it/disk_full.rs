@@ -12,11 +12,8 @@ use trial::wait_until;
 const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };
 const ROOM: u64 = 256 * 1024;
 const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
-
-fn full(logd: &Logd) -> bool {
-    let (status, reasons) = logd.ready();
-    status == 503 && reasons.contains("file: cannot write: File too large")
-}
+/// The error of a write above the limit of a file's size.
+const TOO_LARGE: &str = "File too large";
 
 #[test]
 fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
@@ -28,7 +25,7 @@ fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
             TORRENT.send(logd.address());
             receipts.store(true, Ordering::Relaxed);
         });
-        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));
         assert_eq!((logd.metric("blocked"), logd.metric("receipts_total")), (1, 0));
         assert_eq!(logd.admin("GET", "/live").0, 200, "it is no reason to be restarted");
         let errors = logd.metric("write_errors_total");
@@ -40,7 +37,7 @@ fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
         // During an attempt there may be half a line for a moment, which a crash would leave to the next
         // start. It does not stay.
         wait_until("the file ends with a whole line", || logd.file().ends_with(b"\n"));
-        assert!(!receipts.load(Ordering::Relaxed) && full(&logd));
+        assert!(!receipts.load(Ordering::Relaxed) && logd.cannot_write(TOO_LARGE));
         logd.limit(Resource::RLIMIT_FSIZE, UNLIMITED);
     });
     assert_eq!((logd.ready().0, logd.metric("blocked"), logd.metric("pending_bytes")), (200, 0, 0));
@@ -62,7 +59,7 @@ fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
                 received.fetch_add(1, Ordering::Relaxed);
             });
         }
-        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));
         let errors = logd.metric("write_errors_total");
         wait_until("it tried again", || logd.metric("write_errors_total") > errors);
         assert_eq!(received.load(Ordering::Relaxed), 0);
@@ -79,7 +76,7 @@ fn what_waits_for_the_disk_is_bounded_however_many_send() {
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
     std::thread::scope(|scope| {
         scope.spawn(|| client::send(logd.address(), &b"filler\n".repeat(100_000)).unwrap());
-        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));
         for stream in &mut idle {
             stream.write_all(&b"one more\n".repeat(7_000)).unwrap();
         }
@@ -120,7 +117,7 @@ fn below_min_free_the_oldest_rotated_files_go_first() {
     client::send(logd.address(), b"line\n").unwrap();
     assert_eq!(logd.files().len(), 4);
     std::fs::write(logd.path("logd.toml"), "min-free = \"16EiB\"\n").unwrap();
-    wait_until("it is applied", || logd.says("settings reloaded"));
+    wait_until("it is applied", || logd.says("settings_reloaded"));
     let address = logd.address();
     let held = std::thread::spawn(move || client::send(address, b"held\n"));
     wait_until("they are removed", || logd.files().len() == 1 && logd.metric("removed_files_total") == 3);
@@ -134,7 +131,7 @@ fn ending_while_the_disk_is_full_says_so_and_gives_no_receipt() {
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
     let address = logd.address();
     let sender = std::thread::spawn(move || client::send(address, &b"filler\n".repeat(1_000_000)));
-    wait_until("it says that the disk is full", || full(&logd));
+    wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));
     assert_eq!(logd.terminate().code(), Some(75));
     let error = sender.join().unwrap().unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
@@ -151,7 +148,7 @@ fn a_full_disk_and_a_crash_leave_whole_lines_and_one_tail_at_most() {
         logd.limit(Resource::RLIMIT_FSIZE, logd.metric("file_bytes") + 100_001);
         let address = logd.address();
         let sender = std::thread::spawn(move || client::send(address, &b"0123456789\n".repeat(1_000_000)));
-        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));
         logd.kill9();
         sender.join().unwrap().unwrap_err();
         logd.restart();

@@ -52,11 +52,11 @@ fn a_second_signal_ends_the_drain() {
     logd.signal(Signal::SIGINT);
     wait_until("it drains", || {
         stream.write_all(b"more\n").unwrap();
-        logd.says("draining")
+        logd.says("drain_started")
     });
     logd.signal(Signal::SIGTERM);
     assert_eq!(logd.join().code(), Some(0));
-    assert!(logd.says("second signal: giving up what is not finished"));
+    assert!(logd.says("drain_aborted"));
     assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
 }
 
@@ -70,10 +70,9 @@ fn a_changed_file_is_applied_where_it_can_be_and_named_where_not() {
     assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 1);
 
     std::fs::write(logd.path("logd.toml"), "max-line = \"2000\"\nformat = \"json\"\n").unwrap();
-    let restart = "changed settings that need a restart";
-    wait_until("it is applied", || !logd.events(restart).is_empty());
-    assert_eq!(logd.events("settings reloaded")[0]["applied"], "max-line");
-    assert_eq!(logd.events(restart)[0]["settings"], "format");
+    wait_until("it is applied", || !logd.events("restart_required").is_empty());
+    assert_eq!(logd.events("settings_reloaded")[0]["applied"], "max-line");
+    assert_eq!(logd.events("restart_required")[0]["settings"], "format");
     send(logd.address(), &line).unwrap();
     assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 1);
 
@@ -82,7 +81,7 @@ fn a_changed_file_is_applied_where_it_can_be_and_named_where_not() {
         "max-line = \"2000\"\nformat = \"json\"\nallow = \"10.0.0.0/8\"\n",
     )
     .unwrap();
-    wait_until("it is applied", || logd.events("settings reloaded").len() == 2);
+    wait_until("it is applied", || logd.events("settings_reloaded").len() == 2);
     assert!(client::is_reset(&send(logd.address(), b"not me\n").unwrap_err()));
     logd.counts("refused_total{reason=\"not_allowed\"}", 1);
 }
@@ -93,9 +92,8 @@ fn a_bad_changed_file_is_named_and_the_old_settings_stay() {
     setup.write("logd.toml", "max-line = \"1000\"\n");
     let logd = setup.start();
     std::fs::write(logd.path("logd.toml"), "max-line = \"lots\"\nmax-lime = 3\n").unwrap();
-    let kept = "the changed settings cannot be used, keeping the old ones";
-    wait_until("it is named", || !logd.events(kept).is_empty());
-    let error = logd.events(kept)[0]["error"].as_str().unwrap().to_owned();
+    wait_until("it is named", || !logd.events("settings_rejected").is_empty());
+    let error = logd.events("settings_rejected")[0]["error"].as_str().unwrap().to_owned();
     assert!(error.contains("logd.toml"), "{error}");
     send(logd.address(), &b"x".repeat(1500)).unwrap();
     assert_eq!(logd.metric("splits_total{reason=\"max_line\"}"), 1);
@@ -110,8 +108,7 @@ fn a_change_of_the_file_setting_does_not_touch_the_files_of_the_new_path() {
     setup.write(foreign, "somebody else's");
     let logd = setup.start();
     std::fs::write(logd.path("logd.toml"), "file = \"other_log\"\n").unwrap();
-    let restart = "changed settings that need a restart";
-    wait_until("it is named", || !logd.events(restart).is_empty());
+    wait_until("it is named", || !logd.events("restart_required").is_empty());
     for _ in 0..4 {
         send(logd.address(), &b"x".repeat(900)).unwrap();
     }
@@ -133,7 +130,7 @@ fn a_changed_file_is_noticed_however_busy_the_daemon_is() {
     });
     std::fs::write(logd.path("logd.toml"), "max-line = \"2000\"\n").unwrap();
     let mut rotations = 0;
-    while logd.events("settings reloaded").is_empty() {
+    while logd.events("settings_reloaded").is_empty() {
         rotate();
         rotations += 1;
         assert!(rotations < 20_000, "{rotations} rotations later still not noticed");

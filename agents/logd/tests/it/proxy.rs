@@ -21,7 +21,7 @@ fn framing_begins_after_the_header_and_the_peer_in_it_is_told() {
     let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     let of = |peer: &str| ["<13>frame", "<13>message", "<14>next"].map(|line| format!("{peer} {line}"));
     assert_eq!(lines, [of("10.1.2.3:4000"), of("[fd00::7]:4096")].concat());
-    assert_eq!(logd.wait_for("connection ended")["peer"], "10.1.2.3:4000");
+    assert_eq!(logd.wait_for("connection_ended")["peer"], "10.1.2.3:4000");
 }
 
 #[test]

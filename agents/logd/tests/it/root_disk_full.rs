@@ -1,12 +1,13 @@
 //! A real file system of 2 MiB that fills.
 
 use crate::client;
-use crate::daemon::{Logd, Setup};
+use crate::daemon::Setup;
 use crate::torrent::Torrent;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trial::wait_until;
 
+const NO_SPACE: &str = "No space left on device";
 const TORRENT: Torrent = Torrent { connections: 20, lines: 2_000 };
 
 /// Unmounts when the test is over, even if the daemon is still running there.
@@ -35,11 +36,6 @@ impl Drop for Mounted {
     }
 }
 
-fn full(logd: &Logd) -> bool {
-    let (status, reasons) = logd.ready();
-    status == 503 && reasons.contains("No space left on device")
-}
-
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
 fn a_full_disk_holds_senders_back_until_there_is_room() {
@@ -52,7 +48,7 @@ fn a_full_disk_holds_senders_back_until_there_is_room() {
             TORRENT.send(logd.address());
             receipts.store(true, Ordering::Relaxed);
         });
-        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("it says that the disk is full", || logd.cannot_write(NO_SPACE));
         wait_until("the file ends with a whole line", || logd.file().ends_with(b"\n"));
         assert!(!receipts.load(Ordering::Relaxed));
         disk.grow();
@@ -99,7 +95,7 @@ fn a_disk_that_fills_during_rotation_and_compression_loses_nothing() {
     let mut logd = setup.start();
     std::thread::scope(|scope| {
         scope.spawn(|| TORRENT.send(logd.address()));
-        wait_until("it says that the disk is full", || full(&logd));
+        wait_until("it says that the disk is full", || logd.cannot_write(NO_SPACE));
         disk.grow();
     });
     // A file that could not be compressed is compressed with the next rotation or start.

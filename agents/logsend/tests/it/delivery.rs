@@ -81,14 +81,14 @@ fn an_outage_is_logged_once_at_each_end() {
     let port = free_port();
     let mut child = command(port, [] as [&str; 0]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"while it was away\n").unwrap();
-    let mut log = wait_for_log(&mut child, "logd is away");
+    let mut log = wait_for_log(&mut child, "event=server_lost");
     // Several attempts fail before the receiver is back.
     let receiver = Receiver::on(listen_on(port), &[Act::Reset, Act::Reset, Act::Reset, Act::Receipt]);
     let output = with_input(child, b"and after\n");
     log.push_str(&stderr(&output));
     assert_eq!(receiver.receipted(), b"while it was away\nand after\n");
-    assert_eq!(log.matches("logd is away").count(), 1, "{log}");
-    assert_eq!(log.matches("logd is back").count(), 1, "{log}");
+    assert_eq!(log.matches("event=server_lost").count(), 1, "{log}");
+    assert_eq!(log.matches("event=server_returned").count(), 1, "{log}");
     assert_eq!(output.status.code(), Some(0));
 }
 
@@ -106,7 +106,7 @@ fn memory_is_bounded_while_logd_is_away() {
             progress.send(chunk.len()).unwrap();
         }
     });
-    wait_for_log(&mut child, "logd is away");
+    wait_for_log(&mut child, "event=server_lost");
     // The writer stops: only the buffer, one read and the pipe are filled.
     let mut taken = 0;
     while let Ok(length) = position.recv_timeout(std::time::Duration::from_secs(1)) {
@@ -152,7 +152,7 @@ fn sigterm_leaves_the_rest_of_the_pipe_to_the_next_reader() {
 fn undelivered_lines_are_counted_and_exit_with_75() {
     let mut child = command(free_port(), ["--drain-timeout", "100ms"]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"one\ntwo\nthree").unwrap();
-    wait_for_log(&mut child, "logd is away");
+    wait_for_log(&mut child, "event=server_lost");
     terminate(&child);
     let log = wait_for_log(&mut child, "undelivered");
     assert_eq!(child.wait().unwrap().code(), Some(75));

@@ -48,7 +48,7 @@ fn sigterm_spools_the_rest_for_the_next_run() {
     let port = free_port();
     let mut child = start(port, spooling(directory.path(), &[]));
     child.stdin.as_mut().unwrap().write_all(b"one\ntwo\nhalf a li").unwrap();
-    wait_for_log(&mut child, "logd is away");
+    wait_for_log(&mut child, "event=server_lost");
     terminate(&child);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
     assert_eq!(spooled(directory.path()), b"one\ntwo\nhalf a li\n");
@@ -57,7 +57,7 @@ fn sigterm_spools_the_rest_for_the_next_run() {
     let output = run(port, &spooling(directory.path(), &[]), b"three\n");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(receiver.receipted(), b"one\ntwo\nhalf a li\nthree\n");
-    assert!(stderr(&output).contains("an earlier run left in the spool"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("event=spool_found"), "{}", stderr(&output));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_full_spool_stops_the_writer() {
     let mut stdin = child.stdin.take().unwrap();
     let written = input.clone();
     let writing = std::thread::spawn(move || stdin.write_all(&written).unwrap());
-    wait_for_log(&mut child, "nothing more is read until logd is back");
+    wait_for_log(&mut child, "event=spool_full");
     assert!(spooled(directory.path()).len() <= 32 << 10);
     assert!(!writing.is_finished());
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
@@ -183,7 +183,7 @@ fn drop_oldest_counts_what_it_drops_and_never_stops_the_writer() {
     assert!(input.ends_with(&received), "without a gap");
     assert!(lines(&received).len() > 100);
     assert_newest_and_counted(&input, &received, &log);
-    assert_eq!(log.matches("dropping the oldest lines").count(), 1, "{log}");
+    assert_eq!(log.matches("event=spool_full").count(), 1, "{log}");
 }
 
 /// Sets a file-size limit below the size of a batch, so that no batch can be written.
@@ -203,7 +203,7 @@ fn drop_oldest_never_stops_the_writer_over_an_unwritable_spool() {
     let input = numbered(0..20_000);
     // The input is far larger than the buffer; this returns only because the oldest lines are dropped.
     child.stdin.as_mut().unwrap().write_all(&input).unwrap();
-    let mut log = wait_for_log(&mut child, "the oldest lines are dropped");
+    let mut log = wait_for_log(&mut child, "event=spool_write_failed");
     let receiver = Receiver::on(listen_on(port), &[Act::Receipt]);
     let output = with_input(child, b"");
     log.push_str(&stderr(&output));

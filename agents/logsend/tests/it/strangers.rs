@@ -132,7 +132,7 @@ fn haproxy_gives_receipts_only_with_a_backend() {
     // Send the same lines after the backend has started.
     let mut child = command(front, [] as [&str; 0]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(TWO_LINES).unwrap();
-    wait_for_log(&mut child, "logd is away");
+    wait_for_log(&mut child, "event=server_lost");
     let receiver = Receiver::on(TcpListener::bind(("127.0.0.1", back)).unwrap(), &[Act::Receipt]);
     let output = with_input(child, b"");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -100,7 +100,7 @@ fn sighup_after_a_rotation_switches_to_the_new_file() {
 fn a_full_disk_stops_the_writer_and_lost_lines_are_counted() {
     let mut child = plain_command(&["--to-file", "/dev/full", "--drain-timeout", "50ms"]).spawn().unwrap();
     child.stdin.as_mut().unwrap().write_all(b"one\ntwo\n").unwrap();
-    wait_for_log(&mut child, "cannot append");
+    wait_for_log(&mut child, "event=append_failed");
     terminate(&child);
     let log = wait_for_log(&mut child, "not appended to /dev/full: No space");
     assert!(log.contains("2 lines not appended to /dev/full"), "{log}");

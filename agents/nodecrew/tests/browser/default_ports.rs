@@ -28,9 +28,9 @@ fn default_ports_open_in_a_browser() {
     take_the_ports();
     let directory = tempfile::tempdir().unwrap();
     for (name, arguments, listens, port) in [
-        ("logd", &[][..], "admin endpoint", 7667),
-        ("logcd", &["--dir", "."], "admin endpoint", 7668),
-        ("queued", &[], "serving HTTP", 8080),
+        ("logd", &[][..], "admin", 7667),
+        ("logcd", &["--dir", "."], "admin", 7668),
+        ("queued", &[], "http", 8080),
     ] {
         let agent = agent::start(directory.path(), name, arguments);
         assert_eq!(agent.address(listens).port(), port, "{name}");
@@ -41,8 +41,7 @@ fn default_ports_open_in_a_browser() {
     }
 }
 
-const WARNING: &str =
-    "browsers block this port, so the page does not open in them; probes and other clients are not affected";
+const WARNING: &str = "port_blocked_by_browsers";
 
 #[test]
 #[ignore = "needs Chromium and its driver, and port 6667 free or root: just test-programs"]

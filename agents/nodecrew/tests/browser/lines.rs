@@ -29,8 +29,8 @@ impl Logd {
         let mut arguments = vec!["--admin", &admin, "--listen", &lines];
         arguments.extend_from_slice(more);
         let agent = agent::start(self.directory.path(), "logd", &arguments);
-        self.admin = agent.address("admin endpoint");
-        self.lines = agent.address("taking lines");
+        self.admin = agent.address("admin");
+        self.lines = agent.address("lines");
         self.agent = Some(agent);
     }
 

@@ -29,14 +29,14 @@ impl Queued {
         let mut arguments = vec!["--http", &http, "--line", "none"];
         arguments.extend_from_slice(more);
         let agent = agent::start(self.directory.path(), "queued", &arguments);
-        self.address = agent.address("serving HTTP");
+        self.address = agent.address("http");
         self.agent = Some(agent);
     }
 
     fn call(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Value {
         let answer = tell(self.address, method, path, "boss", body.as_ref());
         assert!(answer.status < 300, "{method} {path}: {answer:?}");
-        serde_json::from_str(&answer.body).unwrap()
+        answer.json()
     }
 
     fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Value {

@@ -1,8 +1,8 @@
 //! A headless Chromium, driven over WebDriver (JSON over HTTP). Only the calls that these tests need.
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use trial::DEADLINE;
@@ -139,33 +139,10 @@ impl Browser {
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        let (session, host, len) = (&self.session, self.address, body.len());
-        let head = format!(
-            "{method} /session{session}{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len}\r\n\r\n"
-        );
-        stream.write_all(format!("{head}{body}").as_bytes())?;
-        let mut reader = BufReader::new(stream);
-        let mut status = String::new();
-        reader.read_line(&mut status)?;
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            match line.trim_end().split_once(':') {
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                    length = value.trim().parse().map_err(std::io::Error::other)?;
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let answer: Value = serde_json::from_slice(&body)?;
-        let status = status.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Ok((status, answer["value"].clone()))
+        let path = format!("/session{}{path}", self.session);
+        let answer = trial::Http::connect(self.address)?.call(method, &path, "", body.as_bytes())?;
+        let object: Value = serde_json::from_slice(&answer.body)?;
+        Ok((answer.status, object["value"].clone()))
     }
 }
 

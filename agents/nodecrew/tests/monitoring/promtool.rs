@@ -72,7 +72,7 @@ fn page(address: SocketAddr) -> String {
     let answer = ask(address, "GET", "/metrics");
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.head.contains("application/openmetrics-text"), "{}", answer.head);
-    answer.body
+    answer.text().to_owned()
 }
 
 /// Fetches the page until it has all these parts, since an event is counted a moment after its answer.
@@ -92,9 +92,9 @@ fn logd(directory: &TempDir) -> Vec<String> {
     let flags =
         ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-line", "10", "--idle-timeout", "1ms"];
     let logd = agent::start(directory.path(), "logd", &flags);
-    let mut sender = TcpStream::connect(logd.address("taking lines")).unwrap();
+    let mut sender = TcpStream::connect(logd.address("lines")).unwrap();
     sender.write_all(b"far more than ten bytes\n").unwrap();
-    let admin = logd.address("admin endpoint");
+    let admin = logd.address("admin");
     // Idle for too long: the connection ends without a receipt.
     let page =
         page_with(admin, &["logd_splits_total{reason=\"max_line\"}", "logd_resets_total{reason=\"idle\"} 1"]);
@@ -108,8 +108,8 @@ fn refusing(directory: &TempDir) -> String {
     let flags =
         ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--allow", "10.0.0.0/8", "--file", "other_log"];
     let logd = agent::start(directory.path(), "logd", &[&flags[..], &TLS].concat());
-    drop(TcpStream::connect(logd.address("taking lines")).unwrap());
-    page_with(logd.address("admin endpoint"), &["logd_refused_total{reason=\"not_allowed\"} 1"])
+    drop(TcpStream::connect(logd.address("lines")).unwrap());
+    page_with(logd.address("admin"), &["logd_refused_total{reason=\"not_allowed\"} 1"])
 }
 
 const TLS: [&str; 4] = ["--tls-cert", "tls.crt", "--tls-key", "tls.key"];
@@ -132,7 +132,7 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
         let common = ["--dir", logs, "--out", out, "--interval", "10ms", "--admin", "127.0.0.1:0"];
         let mut command = agent::command(directory.path(), "logcd", &[&common, flags].concat());
         let logcd = Process::start(&mut command);
-        let admin = logcd.address("admin endpoint");
+        let admin = logcd.address("admin");
         (logcd, admin)
     };
     let (_works, works) = start(logs, logs, &[]);
@@ -151,12 +151,12 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
 fn queued(directory: &TempDir) -> Vec<String> {
     let flags = ["--data", "queues", "--http", "127.0.0.1:0", "--line", "127.0.0.1:0"];
     let queued = agent::start(directory.path(), "queued", &flags);
-    let http = queued.address("serving HTTP");
+    let http = queued.address("http");
     assert_eq!(tell(http, "POST", "/v1/queues/q/items", "", b"item").status, 201);
     let apart =
         ["--data", "memory", "--http", "127.0.0.1:0", "--line", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let over_tls = agent::start(directory.path(), "queued", &[&apart[..], &TLS].concat());
-    vec![page(http), page(over_tls.address("admin endpoint"))]
+    vec![page(http), page(over_tls.address("admin"))]
 }
 
 /// Converts the page to the older format, in which Prometheus stores it and its linter reads it. The older

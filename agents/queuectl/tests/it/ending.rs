@@ -177,7 +177,7 @@ fn signal_ends_the_wait_for_a_server() {
     let mut child = worker(&server, &[], "exit 0");
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut log = String::new();
-    while !log.contains("queued is away") {
+    while !log.contains("event=server_lost") {
         assert!(stderr.read_line(&mut log).unwrap() > 0, "{log}");
     }
     signal(&child, Signal::SIGTERM);
@@ -241,8 +241,8 @@ fn pause_is_reported_once_and_waited_out() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stderr(&output);
-    assert_eq!(said.matches("queue q is paused").count(), 1, "{said}");
-    assert!(said.contains("the queue is resumed"), "{said}");
+    assert_eq!(said.matches("event=queue_paused queue=q").count(), 1, "{said}");
+    assert!(said.contains("event=queue_resumed queue=q"), "{said}");
 }
 
 #[test]

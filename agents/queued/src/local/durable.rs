@@ -65,7 +65,12 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     let Found { core, segments, last, end, end_checksum, next_group, torn } = found;
     if let Some(Torn { path, offset }) = &torn {
         around.metrics.torn_tails.inc();
-        tracing::warn!(path = %path.display(), offset, "cut an unfinished group that the last run left; it was never acknowledged");
+        tracing::warn!(
+            event = "unfinished_group_cut",
+            path = %path.display(),
+            offset,
+            "cut an unfinished group that the last run left; it was never acknowledged"
+        );
         clear_tail(path, *offset)?;
     }
     let mut files = HashMap::new();
@@ -157,7 +162,13 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         })?,
     ];
     let items = shared.lock().core.usage.items;
-    tracing::info!(dir = %dir.display(), items, took_ms = began.elapsed().as_millis(), "items read");
+    tracing::info!(
+        event = "items_loaded",
+        dir = %dir.display(),
+        items,
+        took_ms = began.elapsed().as_millis(),
+        "loaded the items"
+    );
     Ok((engine.clone(), Threads { engine, threads, _directory: directory }))
 }
 
@@ -169,7 +180,7 @@ fn open_head(dir: &Path, found: Head) -> Result<HeadFile, LogError> {
         // A head that does not exist yet means the first start of this version. On a full disk it continues
         // as version 1 did, until there is room.
         if let Err(error) = head.ensure() {
-            tracing::warn!(%error, "the log's head cannot be made yet");
+            tracing::warn!(event = "log_head_failed", %error, "cannot make the log's head yet");
         }
     } else {
         head.begin(found.newest, found.group)?;

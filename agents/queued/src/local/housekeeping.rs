@@ -62,7 +62,11 @@ impl Housekeeping {
                 Task::MakeSpare { bytes } => self.make_spare(bytes, shared),
                 Task::Clean { segment } => {
                     if let Err(error) = self.clean(segment, &mut bytes, shared) {
-                        tracing::error!(%error, "cannot clean the log; it grows");
+                        tracing::error!(
+                            event = "log_cleaning_failed",
+                            %error,
+                            "cannot clean the log; it grows"
+                        );
                         shared.metrics.clean_errors.inc();
                         drop(shared.housework_timeout(shared.lock(), RETRY_AFTER * 10));
                     }
@@ -137,7 +141,12 @@ impl Housekeeping {
         if failed == Some(true)
             && let Err(error) = &made
         {
-            tracing::error!(%error, dir = %self.dir().display(), "no room for another log segment; pushes are refused when this one is full");
+            tracing::error!(
+                event = "segment_allocation_failed",
+                %error,
+                dir = %self.dir().display(),
+                "no room for another log segment; pushes are rejected when this one is full"
+            );
         }
         shared.metrics.no_space.set(i64::from(made.is_err()));
         shared.room.notify_waiters();

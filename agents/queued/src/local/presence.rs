@@ -64,7 +64,11 @@ impl Local {
         let watch = match Watch::new(directory) {
             Ok(watch) => watch,
             Err(error) => {
-                return tracing::warn!(%error, "cannot watch the data directory; its removal is noticed with the next write");
+                return tracing::warn!(
+                    event = "watch_failed",
+                    %error,
+                    "cannot watch the data directory; its removal is noticed with the next write"
+                );
             }
         };
         // The directory may have been removed before it was watched.

@@ -151,7 +151,7 @@ impl Writer {
             }
         }
         if failed {
-            tracing::info!("the log can be written again");
+            tracing::info!(event = "log_writes_resumed", "the log can be written again");
             shared.lock().disk_mut(|front| front.failing = None);
             shared.readiness.clear("log");
         }
@@ -278,7 +278,11 @@ impl Writer {
     /// Syncs for `--durability interval`, and at the end.
     fn sync_now(&mut self, shared: &Shared) {
         if let Err(error) = self.sync_written(shared) {
-            tracing::error!(%error, "what was answered may not survive a power loss");
+            tracing::error!(
+                event = "log_sync_failed",
+                %error,
+                "answers already given may not survive a power loss"
+            );
             self.unsynced = None;
         }
     }
@@ -335,7 +339,11 @@ impl Writer {
         let mut state = shared.lock();
         let first = state.disk_mut(|front| front.failing.replace(why.clone()).is_none());
         if first == Some(true) {
-            tracing::error!(error = why, "the log cannot be written; answers wait until it can");
+            tracing::error!(
+                event = "log_write_failed",
+                error = why,
+                "the log cannot be written; answers wait until it can"
+            );
         }
         shared.readiness.block("log", why);
         shared.metrics.write_errors.inc();

@@ -126,7 +126,10 @@ impl Front {
     /// Records that the next segment's file is ready, and logs the end of a full disk.
     pub fn spare_is_ready(&mut self) {
         if matches!(self.spare, Spare::Failed(_)) {
-            tracing::info!("there is room for another log segment again, pushes are accepted");
+            tracing::info!(
+                event = "segment_allocated",
+                "there is room for another log segment again: pushes are accepted"
+            );
         }
         self.spare = Spare::Ready;
     }

@@ -26,7 +26,7 @@ fn restored(from: &Setup, backup: &str) -> Queued {
 }
 
 #[test]
-fn a_backup_is_what_was_there_and_comes_back() {
+fn backup_restores_what_was_there() {
     let mut daemon = Queued::start(&FLAGS);
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"max_attempts":7}"#).expect(201);
@@ -117,7 +117,7 @@ fn backups_under_load_are_complete() {
 }
 
 #[test]
-fn a_backup_on_stdout_is_restored_from_stdin() {
+fn backup_on_stdout_is_restored_from_stdin() {
     let daemon = Queued::start(&FLAGS);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     let backup = daemon.setup.run_other(&["backup", "data", "--to", "-"]);
@@ -131,7 +131,7 @@ fn a_backup_on_stdout_is_restored_from_stdin() {
 }
 
 #[test]
-fn a_cut_or_changed_backup_is_refused() {
+fn cut_or_changed_backup_is_refused() {
     let daemon = Queued::start(&FLAGS);
     let http = &mut daemon.http();
     for _ in 0..20 {
@@ -160,7 +160,7 @@ fn a_cut_or_changed_backup_is_refused() {
 }
 
 #[test]
-fn a_backup_of_an_incomplete_directory_is_refused_and_leaves_nothing() {
+fn incomplete_directory_is_not_backed_up() {
     let daemon = Queued::start(&FLAGS);
     let http = &mut daemon.http();
     for _ in 0..20 {
@@ -175,7 +175,7 @@ fn a_backup_of_an_incomplete_directory_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn nothing_is_overwritten_by_a_restore_and_nothing_written_into_the_source() {
+fn backup_and_restore_overwrite_nothing() {
     let daemon = Queued::start(&FLAGS);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     daemon.setup.run_other(&["backup", "data", "--to", "backup"]);

@@ -6,7 +6,7 @@ use trial::Clock;
 
 #[test]
 #[ignore = "needs libfaketime: just test-programs"]
-fn a_clock_that_is_set_ends_no_lease_and_keeps_none() {
+fn clock_jumps_do_not_affect_leases() {
     let setup = Setup::new(&[]);
     let clock = Clock::new(&setup.path(""), "+4y");
     let mut command = setup.command();

@@ -54,7 +54,7 @@ fn is_refused(daemon: &Queued, why: &str) {
 }
 
 #[test]
-fn missing_oldest_segments_are_named_and_repair_says_what_was_lost() {
+fn missing_oldest_segments_and_losses_are_named() {
     let mut daemon = written();
     remove(&daemon, &[1, 2]);
     is_refused(&daemon, "0000000001.log is missing, as are all up to 0000000002.log");
@@ -88,7 +88,7 @@ fn missing_newest_segments_are_named() {
 }
 
 #[test]
-fn a_missing_or_exchanged_head_is_named() {
+fn missing_or_exchanged_head_is_named() {
     let daemon = written();
     let path = head::path(&data(&daemon));
     let sound = std::fs::read(&path).unwrap();
@@ -102,7 +102,7 @@ fn a_missing_or_exchanged_head_is_named() {
 }
 
 #[test]
-fn an_exchanged_segment_is_named() {
+fn exchanged_segment_is_named() {
     let daemon = written();
     let path = segment::path(&data(&daemon), 2);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -120,7 +120,7 @@ fn an_exchanged_segment_is_named() {
 }
 
 #[test]
-fn the_newest_segment_as_it_was_earlier_is_noticed() {
+fn older_copy_of_newest_segment_is_detected() {
     let mut daemon = Queued::start(&FLAGS);
     let path = segment::path(&data(&daemon), 1);
     daemon.post("/v1/queues/q/items", "first").expect(201);
@@ -135,7 +135,7 @@ fn the_newest_segment_as_it_was_earlier_is_noticed() {
 }
 
 #[test]
-fn a_directory_that_is_no_log_is_called_that_and_nothing_is_written_to_it() {
+fn foreign_directory_is_refused_and_left_alone() {
     let setup = Setup::new(&[]);
     std::fs::create_dir(setup.path("empty")).unwrap();
     let nothing = ["check", "repair"].map(|command| setup.run_other(&[command, "empty"]));
@@ -153,7 +153,7 @@ fn a_directory_that_is_no_log_is_called_that_and_nothing_is_written_to_it() {
 }
 
 #[test]
-fn check_writes_nothing_and_says_when_the_server_runs() {
+fn check_writes_nothing_and_refuses_running_server() {
     let daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     let (exit, said) = check(&daemon.setup, "data");
@@ -168,7 +168,7 @@ fn check_writes_nothing_and_says_when_the_server_runs() {
 }
 
 #[test]
-fn a_drain_is_counted_also_after_its_segments_are_gone() {
+fn drain_is_counted_after_its_segments_are_gone() {
     let mut daemon = Queued::start(&FLAGS);
     let http = &mut daemon.http();
     http.post("/v1/queues/other/items", "stays").expect(201);
@@ -208,7 +208,7 @@ fn push(number: u64) -> Record<'static> {
 }
 
 #[test]
-fn version_1_is_held_to_what_it_counted_and_continued_in_version_2() {
+fn version_1_is_checked_and_continued_as_2() {
     let setup = Setup::new(&FLAGS);
     let dir = setup.path("data");
     std::fs::create_dir(&dir).unwrap();
@@ -237,7 +237,7 @@ fn version_1_is_held_to_what_it_counted_and_continued_in_version_2() {
 }
 
 #[test]
-fn copies_of_all_files_at_one_moment_are_sound() {
+fn atomic_copies_are_sound() {
     let daemon = Queued::start(&FLAGS);
     let http = &mut daemon.http();
     for n in 0..50 {
@@ -264,7 +264,7 @@ pub(crate) fn copy_files(from: &Path, to: &Path, which: impl Fn(&str) -> bool) {
 
 /// The log changes while it is copied: files copied early do not fit files copied later.
 #[test]
-fn a_slow_copy_of_a_running_directory_is_never_sound() {
+fn slow_copy_of_running_directory_is_rejected() {
     for head_first in [true, false] {
         let daemon = Queued::start(&FLAGS);
         let http = &mut daemon.http();

@@ -97,7 +97,7 @@ impl Test {
 }
 
 #[test]
-fn no_acknowledged_push_is_lost_and_no_acked_item_comes_back() {
+fn sigkill_loses_no_push_and_no_ack() {
     let mut daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     daemon.http().call("PUT", "/v1/queues/q", r#"{"max_attempts":0,"backoff_ms":0}"#).expect(201);
     let test = Test {
@@ -145,7 +145,7 @@ fn no_acknowledged_push_is_lost_and_no_acked_item_comes_back() {
 }
 
 #[test]
-fn what_was_answered_is_there_after_sigkill() {
+fn answered_requests_survive_sigkill() {
     let mut daemon = Queued::start(&[]);
     let http = &mut daemon.http();
     let settings = r#"{"lease_ms":60000,"max_attempts":7,"dead_letter_queue":"graves"}"#;
@@ -176,7 +176,7 @@ fn what_was_answered_is_there_after_sigkill() {
 }
 
 #[test]
-fn an_orderly_stop_keeps_everything_whatever_the_durability() {
+fn clean_stop_keeps_everything_at_any_durability() {
     for durability in ["always", "interval", "none"] {
         let mut daemon = Queued::start(&["--durability", durability]);
         daemon.post("/v1/queues/q/batch", "a\nb\nc").expect(201);
@@ -189,7 +189,7 @@ fn an_orderly_stop_keeps_everything_whatever_the_durability() {
 }
 
 #[test]
-fn the_log_stays_about_twice_as_large_as_what_lives_in_it() {
+fn log_stays_about_twice_its_live_data() {
     let mut daemon = Queued::start(&["--segment-bytes", "64KiB", "--durability", "none"]);
     let http = &mut daemon.http();
     // Forty segments are filled and removed, while a hundred items stay, at the head and at the end.
@@ -218,7 +218,7 @@ fn the_log_stays_about_twice_as_large_as_what_lives_in_it() {
 }
 
 #[test]
-fn only_one_server_has_a_directory() {
+fn directory_is_locked_by_one_server() {
     let daemon = Queued::start(&[]);
     let path = daemon.setup.path("data");
     let other = crate::daemon::Setup::new(&["--data", path.to_str().unwrap()]);

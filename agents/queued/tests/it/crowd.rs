@@ -26,7 +26,7 @@ fn cycles(http: &mut Http, queue: &str, count: usize) {
 }
 
 #[test]
-fn ten_thousand_workers_wait_in_bounded_memory_while_others_work_and_all_are_told_the_end() {
+fn ten_thousand_waiting_workers_stay_within_memory() {
     let crowd = descriptors_for(CROWD);
     let daemon = Queued::start(&["--max-connections", "10100", "--line", "none", "--durability", "none"]);
     let http = &mut daemon.http();
@@ -65,7 +65,7 @@ fn ten_thousand_workers_wait_in_bounded_memory_while_others_work_and_all_are_tol
 }
 
 #[test]
-fn clients_that_break_off_at_any_step_take_no_item_and_no_descriptor_with_them() {
+fn broken_connections_leak_no_item_or_descriptor() {
     let daemon = Queued::start(&["--max-connections", "20", "--durability", "none"]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/batch", "a\nb\nc").expect(201);
@@ -112,7 +112,7 @@ fn clients_that_break_off_at_any_step_take_no_item_and_no_descriptor_with_them()
 }
 
 #[test]
-fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
+fn exhausted_descriptors_are_survived_without_spinning() {
     let mut daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     let [mut pusher, mut watch] = [daemon.http(), daemon.http()];
     for http in [&mut pusher, &mut watch] {
@@ -120,7 +120,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
     }
     daemon.limit(Resource::RLIMIT_NOFILE, daemon.descriptors() as u64);
     let waiting: Vec<_> = (0..20).map(|_| TcpStream::connect(daemon.http_address()).unwrap()).collect();
-    wait_until("nothing can be accepted", || daemon.says("cannot accept HTTP connections"));
+    wait_until("nothing can be accepted", || daemon.says("accept_failed"));
     let enough = AtomicBool::new(false);
     let kept = std::thread::scope(|scope| {
         // A log file cannot be opened either: a push is then refused, or waits for its answer.
@@ -156,20 +156,20 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
 }
 
 #[test]
-fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
+fn low_descriptor_limit_leaves_room_for_probes() {
     let setup = Setup::new(&["--segment-bytes", "64KiB", "--admin", "127.0.0.1:0", "--durability", "none"]);
     let command = trial::with_descriptors(256, &setup.command());
     let daemon = setup.start_with(command);
-    let said = daemon.wait_for("fewer connections than --max-connections: raise the limit of open files");
+    let said = daemon.wait_for("connections_reduced");
     assert_eq!(said["allowed"], 64, "128 for both doors");
     let http = &mut daemon.http();
     let connections: Vec<_> = [daemon.http_address(), daemon.line_address()]
         .into_iter()
         .flat_map(|address| (0..150).map(move |_| TcpStream::connect(address).unwrap()))
         .collect();
-    let admin = daemon.wait_for("admin endpoint")["address"].as_str().unwrap().parse().unwrap();
+    let admin = daemon.address("admin");
     assert_eq!(Http::connect(admin).get("/ready").status, 200);
     cycles(http, "q", 300);
-    assert!(!daemon.says("cannot accept HTTP connections"));
+    assert!(!daemon.says("accept_failed"));
     drop(connections);
 }

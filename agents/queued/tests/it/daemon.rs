@@ -73,11 +73,11 @@ impl Queued {
     }
 
     pub(crate) fn http_address(&self) -> SocketAddr {
-        self.process.address("serving HTTP")
+        self.process.address("http")
     }
 
     pub(crate) fn line_address(&self) -> SocketAddr {
-        self.process.address("serving lines")
+        self.process.address("lines")
     }
 
     pub(crate) fn http(&self) -> Http {

@@ -33,7 +33,7 @@ fn work_off(http: &mut Http, count: u64) {
 }
 
 #[test]
-fn pushes_are_refused_and_everything_else_goes_on() {
+fn full_disk_refuses_pushes_only() {
     let mut daemon = Queued::start(&[]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/items", "first").expect(201);
@@ -54,7 +54,7 @@ fn pushes_are_refused_and_everything_else_goes_on() {
 }
 
 #[test]
-fn it_goes_on_when_there_is_room_again() {
+fn pushes_resume_when_there_is_room() {
     let daemon = Queued::start(&[]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/items", "first").expect(201);
@@ -63,12 +63,12 @@ fn it_goes_on_when_there_is_room_again() {
     fill(http);
     daemon.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
     wait_until("there is room again", || daemon.metric("no_space") == 0.0);
-    daemon.wait_for("there is room for another log segment again, pushes are accepted");
+    daemon.wait_for("segment_allocated");
     http.post("/v1/queues/q/items", "x".repeat(4000)).expect(201);
 }
 
 #[test]
-fn a_log_that_cannot_be_written_at_all_is_not_ready_and_loses_nothing() {
+fn unwritable_log_is_not_ready_and_loses_nothing() {
     let mut daemon = Queued::start(&[]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/items", "first").expect(201);
@@ -87,7 +87,7 @@ fn a_log_that_cannot_be_written_at_all_is_not_ready_and_loses_nothing() {
 }
 
 #[test]
-fn with_memory_only_its_bound_is_the_disk() {
+fn memory_bound_acts_as_the_disk() {
     let daemon = Queued::start(&["--data", "memory", "--max-memory", "100KiB"]);
     let http = &mut daemon.http();
     let pushed = fill(http);

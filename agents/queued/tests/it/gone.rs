@@ -15,7 +15,7 @@ fn is_not_ready(daemon: &Queued, why: &str) {
 }
 
 #[test]
-fn removed_under_an_idle_server_it_is_noticed_without_a_push() {
+fn removal_under_idle_server_is_noticed() {
     let daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     std::fs::remove_dir_all(data(&daemon)).unwrap();
@@ -27,7 +27,7 @@ fn removed_under_an_idle_server_it_is_noticed_without_a_push() {
 }
 
 #[test]
-fn moved_away_and_back_it_goes_on() {
+fn directory_moved_back_is_used_again() {
     let mut daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "first").expect(201);
     let aside = daemon.setup.path("aside");
@@ -42,7 +42,7 @@ fn moved_away_and_back_it_goes_on() {
 }
 
 #[test]
-fn a_directory_above_that_is_moved_is_noticed_too() {
+fn moved_parent_directory_is_noticed() {
     let setup = Setup::new(&["--data", "above/data"]);
     std::fs::create_dir(setup.path("above")).unwrap();
     let daemon = setup.start();
@@ -51,7 +51,7 @@ fn a_directory_above_that_is_moved_is_noticed_too() {
 }
 
 #[test]
-fn replaced_it_does_nothing_to_the_other_servers_files() {
+fn replacement_directory_is_left_alone() {
     let daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     std::fs::rename(data(&daemon), daemon.setup.path("aside")).unwrap();
@@ -65,7 +65,7 @@ fn replaced_it_does_nothing_to_the_other_servers_files() {
 }
 
 #[test]
-fn the_newest_segment_removed_is_noticed_with_the_next_write() {
+fn removed_newest_segment_is_noticed_at_next_write() {
     let daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     std::fs::remove_file(daemon.setup.path("data/0000000001.log")).unwrap();

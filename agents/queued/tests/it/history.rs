@@ -218,7 +218,7 @@ impl World {
 }
 
 #[test]
-fn whatever_happens_nothing_is_lost_and_nothing_acked_comes_back() {
+fn random_histories_lose_and_repeat_nothing() {
     for seed in 0..ROUNDS {
         let round = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);

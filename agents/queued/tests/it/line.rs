@@ -25,7 +25,7 @@ fn returned(daemon: &Queued) -> u64 {
 }
 
 #[test]
-fn items_come_in_order_without_a_newline_and_then_nothing() {
+fn items_come_in_order_without_newline() {
     let daemon = pushed(&["--data", "memory"], &["one", "two\nlines"]);
     assert_eq!(
         (daemon.line(), daemon.line(), daemon.line()),
@@ -36,7 +36,7 @@ fn items_come_in_order_without_a_newline_and_then_nothing() {
 }
 
 #[test]
-fn bytes_that_are_no_text_come_as_they_are() {
+fn binary_items_arrive_unchanged() {
     let daemon = Queued::start(&["--data", "memory", "--line-queue", "raw"]);
     let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     daemon.post("/v1/queues/raw/items", &body).expect(201);
@@ -46,7 +46,7 @@ fn bytes_that_are_no_text_come_as_they_are() {
 }
 
 #[test]
-fn a_client_that_is_gone_before_it_read_leaves_the_item() {
+fn client_gone_before_reading_leaves_item() {
     let daemon = pushed(&["--data", "memory"], &["one", "two"]);
     // A TCP probe: connects and closes.
     drop(TcpStream::connect(daemon.line_address()).unwrap());
@@ -71,7 +71,7 @@ fn a_client_that_is_gone_before_it_read_leaves_the_item() {
 }
 
 #[test]
-fn an_item_goes_back_as_often_as_clients_die_and_never_becomes_a_dead_letter() {
+fn lost_clients_never_make_dead_letters() {
     let daemon = pushed(&["--data", "memory"], &["one"]);
     for n in 1..=8 {
         drop(TcpStream::connect(daemon.line_address()).unwrap());
@@ -82,7 +82,7 @@ fn an_item_goes_back_as_often_as_clients_die_and_never_becomes_a_dead_letter() {
 }
 
 #[test]
-fn a_client_that_never_reads_to_the_end_gives_it_back_after_the_timeout() {
+fn unread_item_returns_after_timeout() {
     let daemon = pushed(&["--data", "memory", "--line-timeout", "100ms"], &["one"]);
     let mut slow = TcpStream::connect(daemon.line_address()).unwrap();
     let mut three = [0; 3];
@@ -92,7 +92,7 @@ fn a_client_that_never_reads_to_the_end_gives_it_back_after_the_timeout() {
 }
 
 #[test]
-fn what_a_client_sends_does_not_matter() {
+fn bytes_from_line_client_are_ignored() {
     let daemon = pushed(&["--data", "memory"], &["one"]);
     let mut stream = TcpStream::connect(daemon.line_address()).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
@@ -104,7 +104,7 @@ fn what_a_client_sends_does_not_matter() {
 }
 
 #[test]
-fn a_count_goes_on_after_sigkill_and_gives_again_what_was_not_taken() {
+fn untaken_items_return_after_sigkill() {
     let mut daemon = Queued::start(&["--count-from", "41"]);
     assert_eq!((daemon.line(), daemon.line()), ("41".to_owned(), "42".to_owned()));
     wait_until("both are acked", || daemon.get("/v1/queues/line").json()["acked"] == 2);

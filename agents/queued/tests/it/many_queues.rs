@@ -9,7 +9,7 @@ fn name(n: u32) -> String {
 }
 
 #[test]
-fn queues_beyond_a_quarter_of_a_segment_are_refused_with_the_way_out() {
+fn too_many_queues_are_refused_with_advice() {
     let mut daemon = Queued::start(&["--segment-bytes", "64KiB", "--max-queues", "100000"]);
     let http = &mut daemon.http();
     let mut made = 0;
@@ -32,7 +32,7 @@ fn queues_beyond_a_quarter_of_a_segment_are_refused_with_the_way_out() {
 
 /// The queues may have been created while segments were longer.
 #[test]
-fn pushes_to_too_many_queues_write_no_checkpoint_each() {
+fn many_queues_share_their_checkpoints() {
     let daemon = Queued::start(&["--segment-bytes", "4MiB", "--max-queues", "100000"]);
     let http = &mut daemon.http();
     for n in 0..1000 {

@@ -9,7 +9,7 @@ use trial::wait_until;
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
+fn large_backlog_stays_on_the_disk() {
     let bound = 16 * MIB;
     // Room for data in transit: requests, groups, and a log file that is read.
     let slack = 32 * MIB;
@@ -45,7 +45,7 @@ fn a_backlog_of_many_times_the_memory_lies_on_the_disk() {
 }
 
 #[test]
-fn bodies_that_move_to_another_queue_stay_within_the_memorys_bound() {
+fn moved_bodies_stay_within_memory_bound() {
     let daemon = Queued::start(&["--max-memory", "300KiB", "--durability", "none"]);
     let http = &mut daemon.http();
     let settings = r#"{"max_attempts":1,"dead_letter_queue":"dead"}"#;
@@ -69,7 +69,7 @@ fn bodies_that_move_to_another_queue_stay_within_the_memorys_bound() {
 }
 
 #[test]
-fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
+fn bodies_beyond_memory_are_read_from_disk() {
     let mut daemon = Queued::start(&["--max-memory", "300KiB", "--durability", "none"]);
     let http = &mut daemon.http();
     let body = |n: u64| format!("{n:06}{}", "x".repeat(2000));
@@ -94,7 +94,7 @@ fn bodies_beyond_the_memorys_bound_lie_on_the_disk_and_come_back_right() {
 }
 
 #[test]
-fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
+fn request_bodies_stay_within_memory_bound() {
     let flags = ["--max-memory", "16MiB", "--segment-bytes", "4MiB", "--durability", "none"];
     let daemon = Queued::start(&flags);
     let empty = daemon.memory_bytes("VmRSS");
@@ -110,7 +110,7 @@ fn requests_under_way_are_taken_in_as_far_as_there_is_room() {
 }
 
 #[test]
-fn an_answer_holds_no_more_than_a_request_may() {
+fn answer_is_bounded_like_a_request() {
     let daemon = Queued::start(&["--segment-bytes", "4MiB", "--durability", "none"]);
     let http = &mut daemon.http();
     let body = "x".repeat(1 << 20);
@@ -132,7 +132,7 @@ fn an_answer_holds_no_more_than_a_request_may() {
 }
 
 #[test]
-fn answers_that_nobody_reads_take_no_more_memory_than_allowed() {
+fn unread_answers_stay_within_memory_bound() {
     let flags = ["--max-memory", "16MiB", "--segment-bytes", "4MiB", "--durability", "none"];
     let daemon = Queued::start(&flags);
     let http = &mut daemon.http();

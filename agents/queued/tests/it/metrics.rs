@@ -16,7 +16,7 @@ fn names(daemon: &Queued) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_is_documented_and_every_documented_one_exists() {
+fn documented_metrics_are_the_real_ones() {
     let daemon = Queued::start(&["--data", "memory"]);
     // Families appear on the page once they have a member.
     daemon.get("/v1/queues").expect(200);
@@ -33,7 +33,7 @@ fn every_metric_is_documented_and_every_documented_one_exists() {
 }
 
 #[test]
-fn the_figures_of_a_queue_move() {
+fn queue_metrics_follow_its_state() {
     let daemon = Queued::start(&["--line-queue", "q"]);
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"max_attempts":2,"backoff_ms":60000}"#).expect(201);

@@ -5,7 +5,7 @@ use crate::http::Http;
 use trial::wait_until;
 
 #[test]
-fn page_and_probes_are_served_with_and_without_metrics() {
+fn page_and_probes_are_served_without_metrics() {
     let with_metrics = Queued::start(&["--data", "memory"]);
     let alone = Queued::start(&["--data", "memory", "--admin", "127.0.0.1:0"]);
     for daemon in [&with_metrics, &alone] {
@@ -22,7 +22,7 @@ fn page_and_probes_are_served_with_and_without_metrics() {
 }
 
 #[test]
-fn bodies_are_cut_at_a_character_where_that_is_asked_for_and_their_length_is_said() {
+fn long_bodies_are_cut_at_a_character() {
     let daemon = Queued::start(&["--data", "memory"]);
     daemon.post("/v1/queues/q/items", "äöü").expect(201);
     daemon.post("/v1/queues/q/items", [0xff, 0xfe, 0xfd]).expect(201);
@@ -38,7 +38,7 @@ fn bodies_are_cut_at_a_character_where_that_is_asked_for_and_their_length_is_sai
 }
 
 #[test]
-fn event_streams_have_a_bound_and_a_closed_one_makes_room() {
+fn event_streams_are_bounded() {
     let daemon = Queued::start(&["--data", "memory"]);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     let open = || {

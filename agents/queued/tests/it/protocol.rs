@@ -18,7 +18,7 @@ fn lease(http: &mut Http, wish: &Value) -> Value {
 }
 
 #[test]
-fn a_queue_is_made_configured_shown_listed_and_deleted() {
+fn queue_is_created_configured_listed_and_deleted() {
     let daemon = daemon();
     let http = &mut daemon.http();
     assert_eq!(http.get("/v1/queues/q").expect(404).error(), "no_such_queue");
@@ -41,7 +41,7 @@ fn a_queue_is_made_configured_shown_listed_and_deleted() {
 }
 
 #[test]
-fn an_item_is_pushed_looked_at_leased_and_acked_byte_for_byte() {
+fn item_cycle_is_exact_on_the_wire() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.send("POST", "/v1/queues/q/items?key=k%201", "text/plain", "häl\"lo\n".as_bytes()).unwrap();
@@ -78,7 +78,7 @@ fn an_item_is_pushed_looked_at_leased_and_acked_byte_for_byte() {
 }
 
 #[test]
-fn bytes_that_are_no_text_travel_as_base64() {
+fn binary_bodies_travel_as_base64() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.post("/v1/queues/q/items", [0xff, 0x00]).expect(201);
@@ -91,7 +91,7 @@ fn bytes_that_are_no_text_travel_as_base64() {
 }
 
 #[test]
-fn lines_are_items_and_a_batch_is_whole() {
+fn lines_are_items_and_batches_atomic() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"max_items":3}"#).expect(201);
@@ -106,7 +106,7 @@ fn lines_are_items_and_a_batch_is_whole() {
 }
 
 #[test]
-fn a_whole_cycle_is_one_request_and_a_lost_lease_in_it_is_no_failure() {
+fn cycle_is_one_request_despite_lost_lease() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.post("/v1/queues/q/batch", "a\nb\nc\nd").expect(201);
@@ -123,7 +123,7 @@ fn a_whole_cycle_is_one_request_and_a_lost_lease_in_it_is_no_failure() {
 }
 
 #[test]
-fn an_expired_lease_comes_back_after_its_rest_and_its_token_is_worth_nothing() {
+fn expired_lease_returns_and_its_token_is_rejected() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"lease_ms":100,"backoff_ms":1}"#).expect(201);
@@ -146,7 +146,7 @@ fn an_expired_lease_comes_back_after_its_rest_and_its_token_is_worth_nothing() {
 }
 
 #[test]
-fn dead_letters_are_listed_redriven_deleted_or_moved() {
+fn dead_items_are_listed_redriven_and_moved() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"max_attempts":1}"#).expect(201);
@@ -175,7 +175,7 @@ fn dead_letters_are_listed_redriven_deleted_or_moved() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told_apart() {
+fn invalid_requests_have_distinct_errors() {
     let daemon = Queued::start(&["--data", "memory", "--max-queues", "2"]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/items", "x").expect(201);
@@ -230,7 +230,7 @@ fn what_makes_no_sense_is_told_apart() {
 }
 
 #[test]
-fn events_tell_every_queue_and_then_what_changes() {
+fn events_begin_with_all_queues() {
     let daemon = daemon();
     daemon.post("/v1/queues/q/items", "x").expect(201);
     let mut stream = daemon.http();
@@ -263,7 +263,7 @@ fn stats_are_sums() {
 }
 
 #[test]
-fn while_it_drains_work_can_be_finished_but_not_begun() {
+fn draining_server_finishes_work_only() {
     let daemon = daemon();
     let http = &mut daemon.http();
     http.post("/v1/queues/q/batch", "a\nb").expect(201);
@@ -287,7 +287,7 @@ fn while_it_drains_work_can_be_finished_but_not_begun() {
 }
 
 #[test]
-fn a_request_that_goes_past_the_router_gets_the_answer_that_the_router_gives() {
+fn fast_path_answers_like_the_router() {
     let daemon = Queued::start(&["--data", "memory", "--max-item-bytes", "100"]);
     let http = &mut daemon.http();
     let requests: [(&str, &str, &[u8]); 10] = [
@@ -334,7 +334,7 @@ fn a_request_that_goes_past_the_router_gets_the_answer_that_the_router_gives() {
 }
 
 #[test]
-fn what_is_looked_for_is_found_behind_thousands_that_are_not_wanted() {
+fn search_finds_item_after_thousands() {
     let daemon = daemon();
     let http = &mut daemon.http();
     for _ in 0..2 {

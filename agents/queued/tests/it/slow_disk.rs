@@ -53,7 +53,7 @@ impl Drop for SlowSyncs {
 
 #[test]
 #[ignore = "needs strace: just test-programs"]
-fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns() {
+fn slow_disk_batching_never_waits_in_vain() {
     // Data in memory, so that only the chosen syncs are slow.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let daemon = Queued::start(&["--data", directory.path().to_str().unwrap()]);
@@ -79,7 +79,7 @@ fn slow_disk_nobody_is_waited_for_in_vain_when_syncs_are_quick_and_slow_by_turns
 
 #[test]
 #[ignore = "needs strace: just test-programs"]
-fn slow_disk_those_who_ask_for_nothing_that_is_on_it_are_served_meanwhile() {
+fn slow_disk_does_not_delay_other_requests() {
     let daemon = Queued::start(&[]);
     let mut pusher = daemon.http();
     let known = SlowSyncs::of(&daemon, 50_000, "1+");

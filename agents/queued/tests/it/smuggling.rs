@@ -30,7 +30,7 @@ fn statuses(answer: &str) -> Vec<&str> {
 const SMUGGLED: &str = "POST /v1/queues/smuggled/items HTTP/1.1\r\nHost: q\r\nContent-Length: 1\r\n\r\nx";
 
 #[test]
-fn no_request_hides_in_another_ones_body() {
+fn no_request_is_smuggled_in_a_body() {
     let daemon = Queued::start(&["--data", "memory"]);
     let whole = SMUGGLED.len();
     let as_length = format!("Content-Length: {}\r\n", whole + 5);
@@ -82,7 +82,7 @@ fn no_request_hides_in_another_ones_body() {
 }
 
 #[test]
-fn no_spelling_of_a_path_leads_past_the_tokens() {
+fn no_path_spelling_bypasses_tokens() {
     let setup = Setup::new(&["--data", "memory", "--tokens", "tokens"]);
     setup.write("tokens", "pusher push\nboss admin\n");
     let daemon = setup.start();
@@ -142,7 +142,7 @@ fn no_spelling_of_a_path_leads_past_the_tokens() {
 }
 
 #[test]
-fn a_strange_sites_page_changes_nothing_though_a_browser_sends_what_it_likes() {
+fn foreign_sites_cannot_change_queues() {
     let daemon = Queued::start(&["--data", "memory"]);
     daemon.post("/v1/queues/q/items", "x").expect(201);
     let ask = |method: &str, path: &str, headers: &str| {
@@ -180,7 +180,7 @@ fn a_strange_sites_page_changes_nothing_though_a_browser_sends_what_it_likes() {
 }
 
 #[test]
-fn a_token_is_in_no_log_no_metric_and_no_error() {
+fn tokens_are_never_shown() {
     const TOKEN: &str = "hush-6f1d9c02";
     let setup = Setup::new(&["--data", "memory", "--tokens", "tokens", "--log-level", "trace"]);
     setup.write("tokens", format!("{TOKEN} push,work\n"));
@@ -208,7 +208,7 @@ fn a_token_is_in_no_log_no_metric_and_no_error() {
     }
     seen += daemon.get("/metrics").text();
     daemon.setup.write("tokens", format!("{TOKEN} fly\n"));
-    wait_until("the bad file is said", || daemon.says("renewed tokens cannot be used, keeping the old ones"));
+    wait_until("the bad file is said", || daemon.says("files_rejected"));
     daemon.terminate();
     let log = daemon.log();
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "nothing was logged: {log}");
@@ -220,7 +220,7 @@ fn a_token_is_in_no_log_no_metric_and_no_error() {
 }
 
 #[test]
-fn an_ipv4_peer_of_a_dual_stack_door_is_the_ipv4_address_that_it_is() {
+fn ipv4_peers_match_on_dual_stack_sockets() {
     for (allow, welcome) in
         [("127.0.0.1", true), ("127.0.0.0/8", true), ("::1", false), ("10.0.0.0/8", false)]
     {

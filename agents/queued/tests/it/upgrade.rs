@@ -63,7 +63,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_log_of_each_version_is_read_and_carried_on() {
+fn each_log_version_is_continued() {
     for version in [VERSION_1, VERSION_2] {
         let mut daemon = setup(version).start();
         holds_all(&daemon);
@@ -78,7 +78,7 @@ fn a_log_of_each_version_is_read_and_carried_on() {
 
 /// A change to the meaning of a byte must change the version, too.
 #[test]
-fn what_each_version_wrote_is_written_the_same() {
+fn each_version_is_written_unchanged() {
     for segment in [VERSION_1, VERSION_2] {
         let header = segment::Header::decode(segment, Path::new("0000000001.log")).unwrap();
         let mut again = header.encode();
@@ -98,7 +98,7 @@ fn what_each_version_wrote_is_written_the_same() {
 }
 
 #[test]
-fn a_log_of_a_later_version_is_refused_by_name_and_left_as_it_is() {
+fn later_log_version_is_refused_untouched() {
     let mut later = VERSION_1.to_vec();
     later[VERSION_AT] = 3;
     // Either all files are of the later version, or only those written after an upgrade that is now undone.

@@ -19,7 +19,7 @@ fn holding(lease: &Value) -> String {
 }
 
 #[test]
-fn a_queue_is_pending_until_it_held_something_and_drained_when_nothing_is_left() {
+fn queue_goes_from_pending_to_drained() {
     let daemon = Queued::start(&["--data", "memory"]);
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", "").expect(201);
@@ -41,7 +41,7 @@ fn a_queue_is_pending_until_it_held_something_and_drained_when_nothing_is_left()
 }
 
 #[test]
-fn once_a_producer_seals_only_a_seal_says_that_nothing_more_comes() {
+fn sealed_queues_drain_only_after_a_seal() {
     let daemon = Queued::start(&["--data", "memory"]);
     let http = &mut daemon.http();
     http.post("/v1/queues/q/seal", "").expect(200);
@@ -64,7 +64,7 @@ fn once_a_producer_seals_only_a_seal_says_that_nothing_more_comes() {
 }
 
 #[test]
-fn thirty_waiting_workers_are_told_with_the_last_ack_and_none_before() {
+fn last_ack_tells_all_waiting_workers() {
     let daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "last").expect(201);
     let leased = lease(&mut daemon.http(), "");
@@ -93,7 +93,7 @@ fn thirty_waiting_workers_are_told_with_the_last_ack_and_none_before() {
 }
 
 #[test]
-fn the_last_item_becoming_a_dead_letter_drains_the_queue_too() {
+fn last_dead_letter_drains_the_queue() {
     let daemon = Queued::start(&["--data", "memory"]);
     let http = &mut daemon.http();
     http.call("PUT", "/v1/queues/q", r#"{"max_attempts":1}"#).expect(201);
@@ -109,7 +109,7 @@ fn the_last_item_becoming_a_dead_letter_drains_the_queue_too() {
 }
 
 #[test]
-fn a_worker_may_wait_for_a_queue_that_is_not_there_yet() {
+fn worker_waits_for_a_missing_queue() {
     let daemon = Queued::start(&["--data", "memory"]);
     assert_eq!(daemon.post("/v1/queues/q/lease", "").expect(404).error(), "no_such_queue");
     let mut waiting = daemon.http();
@@ -122,7 +122,7 @@ fn a_worker_may_wait_for_a_queue_that_is_not_there_yet() {
 }
 
 #[test]
-fn a_worker_that_hangs_up_while_it_waits_gets_nothing_leased() {
+fn disconnected_waiter_leases_nothing() {
     let daemon = Queued::start(&["--data", "memory"]);
     daemon.http().call("PUT", "/v1/queues/q", "").expect(201);
     let mut waiting = daemon.http();
@@ -148,7 +148,7 @@ fn waits_end_when_the_server_drains() {
 }
 
 #[test]
-fn failed_items_are_told_with_the_verdict_and_survive_sigkill() {
+fn verdict_counts_failed_items_across_sigkill() {
     let mut daemon = Queued::start(&["--segment-bytes", "64KiB"]);
     let http = &mut daemon.http();
     let settings = r#"{"max_attempts":1,"dead_letter_queue":"q-dead"}"#;

@@ -9,7 +9,7 @@ fn is_rfc3339(text: &str) -> bool {
 }
 
 #[test]
-fn kuards_api_answers_as_the_original_does() {
+fn kuard_api_answers_like_the_original() {
     let daemon = Queued::start(&[]);
     let mut curl = daemon.http();
     let base = "/memq/server/queues/keygen";
@@ -70,7 +70,7 @@ fn kuards_api_answers_as_the_original_does() {
 }
 
 #[test]
-fn kuards_api_escapes_as_go_does_and_refuses_what_it_cannot_carry() {
+fn kuard_api_escapes_like_go() {
     let daemon = Queued::start(&["--data", "memory"]);
     let mut curl = daemon.http();
     curl.call("PUT", "/memq/server/queues/q", "").expect(200);

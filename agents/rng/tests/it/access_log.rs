@@ -73,7 +73,7 @@ fn stalled_reader_of_stdout_holds_up_no_probe() {
     std::thread::scope(|scope| {
         let client = scope.spawn(|| (0..REQUESTS).all(|_| rng.get(&long).status == 404));
         wait_until("more answers than a pipe has room for lines", || {
-            let page = ask(rng.admin(), "GET", "/metrics").body;
+            let page = String::from_utf8(ask(rng.admin(), "GET", "/metrics").body).unwrap();
             metric::<u64>(&page, "rng_requests_total{status=\"404\"}") >= ANSWERED
         });
         assert!(!client.is_finished(), "no line was held up");

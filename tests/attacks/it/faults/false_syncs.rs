@@ -19,7 +19,7 @@ fn on_a_disk_that_takes_no_changes(agent: &str, directory: &Path, told_by: &Path
 }
 
 #[test]
-fn logd_gives_no_receipt_after_a_sync_that_cannot_be_believed() {
+fn logd_gives_no_receipt_after_false_sync() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("node_log");
     let lock = directory.path().join(".node_log.lock");
@@ -27,12 +27,12 @@ fn logd_gives_no_receipt_after_a_sync_that_cannot_be_believed() {
     lines::configure(&mut command, &file, "always");
     let agent = Process::start(&mut command);
     assert!(Senders::default().send(lines::door(&agent)).is_err());
-    is_not_ready(&agent, "admin endpoint");
+    is_not_ready(&agent, "admin");
     agent.kill9();
 }
 
 #[test]
-fn queued_answers_nothing_in_a_segment_whose_name_may_be_lost() {
+fn queued_answers_nothing_in_unnamed_segment() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let second = data.join("0000000002.log");
@@ -44,14 +44,14 @@ fn queued_answers_nothing_in_a_segment_whose_name_may_be_lost() {
     queue.make(&mut http).unwrap();
     std::thread::scope(|scope| {
         let pusher = scope.spawn(|| (0..100).try_for_each(|_| queue.push(&mut http, 3).map(drop)));
-        is_not_ready(&agent, "serving HTTP");
+        is_not_ready(&agent, "http");
         agent.kill9();
         assert!(pusher.join().unwrap().is_err());
     });
 }
 
 #[test]
-fn logcd_deletes_no_log_after_a_sync_that_cannot_be_believed() {
+fn logcd_deletes_no_log_after_false_sync() {
     let directory = tempfile::tempdir().unwrap();
     let mut logs = Logs::below(directory.path());
     let lock = logs.out().join(".logcd.lock");
@@ -59,10 +59,10 @@ fn logcd_deletes_no_log_after_a_sync_that_cannot_be_believed() {
     logs::configure(&mut command, logs.directory(), logs.out());
     let agent = Process::start(&mut command);
     logs.write(1000);
-    is_not_ready(&agent, "admin endpoint");
+    is_not_ready(&agent, "admin");
     // The agent retries.
     logs.write(1000);
-    let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+    let mut http = Http::connect(agent.address("admin")).unwrap();
     let enough = http.metric("logcd_cycles_total{result=\"failed\"}") + 2;
     agent.wait_until("more failures", || http.metric("logcd_cycles_total{result=\"failed\"}") >= enough);
     assert_eq!(logs.gone(), 0);

@@ -43,11 +43,11 @@ fn on_a_new_disk(kind: Kind, rounds: u64) -> usize {
 }
 
 #[test]
-fn no_log_that_logcd_deletes_is_lost_on_ext4() {
+fn deleted_logs_are_archived_on_ext4() {
     nothing_is_lost(Kind::Ext4);
 }
 
 #[test]
-fn no_log_that_logcd_deletes_is_lost_on_xfs() {
+fn deleted_logs_are_archived_on_xfs() {
     nothing_is_lost(Kind::Xfs);
 }

@@ -41,12 +41,12 @@ fn always(kind: Kind) {
 }
 
 #[test]
-fn every_receipt_of_logd_survives_on_ext4() {
+fn logd_receipts_survive_on_ext4() {
     always(Kind::Ext4);
 }
 
 #[test]
-fn every_receipt_of_logd_survives_on_xfs() {
+fn logd_receipts_survive_on_xfs() {
     always(Kind::Xfs);
 }
 
@@ -59,7 +59,7 @@ fn interval(kind: Kind) {
         let agent = Process::start_ready(&mut lines::command(&file, "100ms"));
         old.send(lines::door(&agent)).unwrap();
         // By then, a sync that began after the receipt has finished.
-        let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+        let mut http = Http::connect(agent.address("admin")).unwrap();
         let enough = http.metric("logd_syncs_total") + 2;
         agent.wait_until("two syncs", || {
             new.send(lines::door(&agent)).unwrap();
@@ -85,7 +85,7 @@ fn after_a_kill(kind: Kind) {
         senders.send(lines::door(&agent)).unwrap();
         agent.kill9();
         let agent = Process::start_ready(&mut lines::command(&file, "10ms"));
-        let mut http = Http::connect(agent.address("admin endpoint")).unwrap();
+        let mut http = Http::connect(agent.address("admin")).unwrap();
         agent.wait_until("a sync", || http.metric("logd_syncs_total") > 0);
         disk.lose_power();
         agent.kill9();
@@ -97,16 +97,16 @@ fn after_a_kill(kind: Kind) {
 }
 
 #[test]
-fn what_a_killed_logd_left_is_synced_by_the_next_on_ext4() {
+fn next_logd_syncs_leftovers_on_ext4() {
     after_a_kill(Kind::Ext4);
 }
 
 #[test]
-fn with_an_interval_logd_loses_nothing_older_on_ext4() {
+fn logd_interval_bounds_losses_on_ext4() {
     interval(Kind::Ext4);
 }
 
 #[test]
-fn with_an_interval_logd_loses_nothing_older_on_xfs() {
+fn logd_interval_bounds_losses_on_xfs() {
     interval(Kind::Xfs);
 }

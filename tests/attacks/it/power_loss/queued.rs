@@ -61,12 +61,12 @@ fn always(kind: Kind) {
 }
 
 #[test]
-fn every_answer_of_queued_survives_on_ext4() {
+fn queued_answers_survive_on_ext4() {
     always(Kind::Ext4);
 }
 
 #[test]
-fn every_answer_of_queued_survives_on_xfs() {
+fn queued_answers_survive_on_xfs() {
     always(Kind::Xfs);
 }
 
@@ -109,11 +109,11 @@ fn interval(kind: Kind) {
 }
 
 #[test]
-fn with_an_interval_queued_loses_nothing_older_on_ext4() {
+fn queued_interval_bounds_losses_on_ext4() {
     interval(Kind::Ext4);
 }
 
 #[test]
-fn with_an_interval_queued_loses_nothing_older_on_xfs() {
+fn queued_interval_bounds_losses_on_xfs() {
     interval(Kind::Xfs);
 }

@@ -1,6 +1,6 @@
 //! Logs like those on a node: generated, and the same on every machine.
 
-use crate::dice::Dice;
+use fastrand::Rng;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -31,12 +31,12 @@ fn log(logs: &Path, number: u64) -> PathBuf {
 }
 
 fn write_lines(path: &Path, bytes: u64, seed: u64, from: u64) -> anyhow::Result<()> {
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::with_seed(seed);
     let mut out = BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?);
     let (mut written, mut number, mut line) = (0, from, Vec::new());
     while written < bytes {
         line.clear();
-        write_line(&mut dice, seed % 5, number, &mut line)?;
+        write_line(&mut rng, seed % 5, number, &mut line)?;
         out.write_all(&line)?;
         written += line.len() as u64;
         number += 1;
@@ -44,22 +44,29 @@ fn write_lines(path: &Path, bytes: u64, seed: u64, from: u64) -> anyhow::Result<
     Ok(out.flush()?)
 }
 
+fn one_of<T: Copy, const N: usize>(rng: &mut Rng, values: [T; N]) -> T {
+    values[rng.usize(..N)]
+}
+
 /// Writes a line like those of a container runtime, a JSON logger, a web server, a Java program or a kernel.
-fn write_line(dice: &mut Dice, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
-    let said = dice.one_of([
-        "connection accepted from peer",
-        "request handled",
-        "cache miss for key",
-        "retrying after failure",
-        "lease renewed",
-        "reconciling object",
-        "queue drained, going idle",
-        "slow query detected",
-    ]);
+fn write_line(rng: &mut Rng, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let said = one_of(
+        rng,
+        [
+            "connection accepted from peer",
+            "request handled",
+            "cache miss for key",
+            "retrying after failure",
+            "lease renewed",
+            "reconciling object",
+            "queue drained, going idle",
+            "slow query detected",
+        ],
+    );
     let (day, hour, minute, second) =
         (1 + number / 800_000 % 28, number / 36_000 % 24, number / 600 % 60, number / 10 % 60);
     let (micros, id, took, object) =
-        (dice.roll(1_000_000), dice.roll(1 << 48), dice.roll(900), dice.roll(500));
+        (rng.u64(..1_000_000), rng.u64(..1 << 48), rng.u64(..900), rng.u64(..500));
     let time = format!("2026-11-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
     match kind {
         0 => writeln!(out, "{time} stdout F level=info msg=\"{said}\" id={id:012x} dur={took}ms"),
@@ -75,7 +82,7 @@ fn write_line(dice: &mut Dice, kind: u64, number: u64, out: &mut Vec<u8>) -> std
             took % 4,
             id % 256,
             object % 256,
-            dice.one_of([200, 200, 304, 404]),
+            one_of(rng, [200, 200, 304, 404]),
         ),
         3 => writeln!(
             out,

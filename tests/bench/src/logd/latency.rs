@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_comes_in_pieces_is_found_once() {
+    fn split_line_is_found_once() {
         let mut out = tempfile::NamedTempFile::new().unwrap();
         let path = out.path().to_owned();
         let mut reader = Reader::new(&path);

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_happens_to_a_line_is_seen() {
+    fn lost_torn_and_doubled_lines_are_seen() {
         let load = Load {
             connections: 2,
             at_once: 2,

@@ -33,7 +33,11 @@ impl Archiver {
         day: Date,
     ) -> Result<IndexedArchive, ArchiveError> {
         let archive = self.out.path_of(name);
-        tracing::info!(archive, "no index of this kind: reading the archive to take it over");
+        tracing::info!(
+            event = "archive_taken_over",
+            archive,
+            "no index in this format: taking the archive over by reading it"
+        );
         let ours = self.held.as_ref().filter(|held| held.day == day && base.is_some());
         let expected = ours.map_or(0, |held| held.index.identity.size);
         let size = status_of(theirs).map_err(ArchiveError::doing(format!("look at {archive}")))?.stamp.size;
@@ -48,10 +52,11 @@ impl Archiver {
             Some(why) => {
                 let aside = format!("{name}.damaged");
                 tracing::error!(
+                    event = "archive_damaged",
                     archive,
                     why,
                     kept_as = aside,
-                    "the archive is damaged; what could be read is kept"
+                    "the archive is damaged: kept what could be read"
                 );
                 out.keep_as(name, &aside)
             }

@@ -142,7 +142,7 @@ impl Archiver {
     fn settle(&mut self) -> Result<(), ArchiveError> {
         let Err(error) = self.out.check_place() else { return Ok(()) };
         let out = LockedArchiveDir::take(&self.config.out, self.config.publishing.mode)?;
-        tracing::warn!(%error, "going on in the directory that is there now");
+        tracing::warn!(event = "directory_replaced", %error, "continuing in the directory that is there now");
         (self.out, self.held, self.verified) = (out, None, None);
         Ok(())
     }
@@ -166,7 +166,11 @@ impl Archiver {
         if self.held.is_none() {
             self.held = self.load(today)?;
         } else if let Some(finished) = self.held.as_ref().map(|held| held.day).filter(|day| *day < today) {
-            tracing::info!(day = %finished, "the day is over: its archive gets a last cycle and stays");
+            tracing::info!(
+                event = "day_ended",
+                day = %finished,
+                "the day is over: its archive gets a last cycle and stays"
+            );
             self.day(now, finished, CycleMode::Thorough)?;
         }
         if self.held.as_ref().is_some_and(|held| held.day != today)
@@ -218,7 +222,7 @@ impl Archiver {
         if let (Some(held), Some(file)) = (&self.held, &base)
             && let Err(error) = held.check_share(file, self.round)
         {
-            tracing::error!(%error, "reading the archive instead of the index");
+            tracing::error!(event = "index_rejected", %error, "reading the archive instead of the index");
             self.held = None;
             base = self.base(&roots, day)?;
             (plan, outcome) = self.plan(&roots, haste)?;
@@ -264,7 +268,11 @@ impl Archiver {
             for old in self.scrub.edited(&plan, held.entries(), roots, hard_links, budget) {
                 let entry = &mut held.index.entries[old];
                 let file = entry.name.escape_ascii().to_string();
-                tracing::info!(file, "edited since it was archived: comparing all of it");
+                tracing::info!(
+                    event = "log_edited",
+                    file,
+                    "edited since it was archived: comparing the whole log"
+                );
                 scrub::distrust(entry);
             }
         }
@@ -311,7 +319,11 @@ impl Archiver {
                 return Ok(Some(base));
             }
             let archive = self.out.path_of(&held.archive_name());
-            tracing::warn!(archive, "the archive was removed or changed by another process");
+            tracing::warn!(
+                event = "archive_altered",
+                archive,
+                "the archive was removed or changed by another process"
+            );
             self.held = None;
         }
         let name = self.archive_name(day);

@@ -25,7 +25,11 @@ impl Archiver {
         let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
         for day in days {
             if let Err(error) = self.out.remove(&draft_name(&self.archive_name(day))) {
-                tracing::warn!(%error, "a half-made archive could not be removed");
+                tracing::warn!(
+                    event = "leftover_removal_failed",
+                    %error,
+                    "cannot remove an unfinished archive"
+                );
             }
         }
     }
@@ -51,13 +55,17 @@ impl Archiver {
             let Some((root, path)) = roots.locate(&entry.name) else { continue };
             match removal::remove(root, path, &stamp) {
                 Ok(true) => {
-                    tracing::info!(file, "deleted: it is old and in a verified archive");
+                    tracing::info!(
+                        event = "log_deleted",
+                        file,
+                        "deleted the log: it is old and in a verified archive"
+                    );
                     removed += 1;
                 }
                 Ok(false) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(file, %error, "cannot delete");
+                    tracing::warn!(event = "log_deletion_failed", file, %error, "cannot delete the log");
                     self.is_tidy = false;
                 }
             }
@@ -98,7 +106,7 @@ impl Archiver {
             if self.out.open(&name)?.is_none() {
                 continue;
             }
-            tracing::info!(archive = name, why, "removing an archive");
+            tracing::info!(event = "archive_removed", archive = name, why, "removing an archive");
             self.out.remove(&name)?;
             self.out.remove(&index_name(&name))?;
         }

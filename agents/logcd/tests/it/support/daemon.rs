@@ -29,14 +29,14 @@ impl Daemon {
     /// Starts the daemon without waiting until it is ready; the flags must contain `--admin=127.0.0.1:0`.
     pub fn run(mut command: Command) -> Daemon {
         let process = Process::start(command.env("LOGCD_LOG_FORMAT", "json"));
-        let address = process.address("admin endpoint");
+        let address = process.address("admin");
         Daemon { process, address }
     }
 
     /// Returns status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let answer = ask(self.address, "GET", path);
-        (answer.status, answer.body)
+        (answer.status, answer.text().to_owned())
     }
 
     /// Returns the value of one metric, or 0 if it is missing.

@@ -1,7 +1,7 @@
 //! Writes, rotates and deletes container logs as kubelet and the container runtime do, and knows every line.
 
-use super::Dice;
 use super::daemon::Daemon;
+use fastrand::Rng;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -82,12 +82,12 @@ impl Kubelet {
     }
 
     /// Writes lines that do not compress.
-    pub fn write_noise(&mut self, pod: usize, dice: &mut Dice, bytes: u64) {
+    pub fn write_noise(&mut self, pod: usize, rng: &mut Rng, bytes: u64) {
         let mut noise = String::new();
         while (noise.len() as u64) < bytes {
             noise += &format!("{} stdout F ", jiff::Timestamp::now());
             for _ in 0..60 {
-                noise += &format!("{:x}", dice.roll(u64::MAX >> 11));
+                noise += &format!("{:x}", rng.u64(..u64::MAX >> 11));
             }
             noise += "\n";
         }
@@ -171,21 +171,21 @@ impl Kubelet {
     }
 
     /// Does something at random.
-    pub fn act(&mut self, dice: &mut Dice) {
+    pub fn act(&mut self, rng: &mut Rng) {
         let alive: Vec<usize> = (0..self.pods.len()).filter(|pod| !self.pods[*pod].is_deleted).collect();
-        if alive.is_empty() || alive.len() < 6 && dice.roll(8) == 0 {
-            let namespace = ["shop", "kube-system", "dev"][usize::try_from(dice.roll(3)).unwrap()];
+        if alive.is_empty() || alive.len() < 6 && rng.u64(..8) == 0 {
+            let namespace = ["shop", "kube-system", "dev"][usize::try_from(rng.u64(..3)).unwrap()];
             let pod = self.pod(namespace, "web");
-            self.write(pod, dice.roll(20));
+            self.write(pod, rng.u64(..20));
             return;
         }
-        let pod = alive[usize::try_from(dice.roll(alive.len() as u64)).unwrap()];
-        match dice.roll(10) {
+        let pod = alive[usize::try_from(rng.u64(..alive.len() as u64)).unwrap()];
+        match rng.u64(..10) {
             // Not more rotations than kubelet keeps logs while nobody reads.
             0..=2 if self.is_watched || self.rotated(pod).len() < FILES_MAX - 1 => self.rotate(pod),
             3 => self.restart(pod),
-            4 if self.is_watched && dice.roll(3) == 0 => self.delete(pod),
-            _ => self.write(pod, dice.roll(200)),
+            4 if self.is_watched && rng.u64(..3) == 0 => self.delete(pod),
+            _ => self.write(pod, rng.u64(..200)),
         }
     }
 

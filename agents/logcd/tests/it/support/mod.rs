@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod kubelet;
 
+use fastrand::Rng;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
@@ -191,9 +192,9 @@ impl Bench {
 /// Makes logs and an archive of them that has superseded content.
 pub fn with_history(codec: Codec) -> (Bench, Contents) {
     let bench = Bench::of(codec, &[]);
-    let mut dice = Dice::new(5);
+    let mut rng = Rng::with_seed(5);
     for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
-        bench.write(name, dice.lines(size));
+        bench.write(name, log_lines(&mut rng, size));
     }
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
@@ -270,30 +271,13 @@ pub fn names(contents: &Contents) -> Vec<String> {
     contents.keys().map(|name| OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
 }
 
-/// A small generator that gives the same numbers on every machine, so that a failing seed can be repeated.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % sides
-    }
-
-    /// Returns log lines of about this many bytes.
-    pub fn lines(&mut self, bytes: u64) -> Vec<u8> {
-        let mut lines = Vec::new();
-        while (lines.len() as u64) < bytes {
-            let (a, b) = (self.roll(1 << 40), self.roll(100));
-            lines.extend(
-                format!("2026-11-21T12:00:00Z level=info id={a:x} took={b}ms request handled\n").bytes(),
-            );
-        }
+/// Returns log lines of about this many bytes.
+pub fn log_lines(rng: &mut Rng, bytes: u64) -> Vec<u8> {
+    let mut lines = Vec::new();
+    while (lines.len() as u64) < bytes {
+        let (a, b) = (rng.u64(..1 << 40), rng.u64(..100));
         lines
+            .extend(format!("2026-11-21T12:00:00Z level=info id={a:x} took={b}ms request handled\n").bytes());
     }
+    lines
 }

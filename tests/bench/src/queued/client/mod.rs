@@ -7,7 +7,7 @@ mod redis;
 mod wire;
 
 use super::server::{Keeping, Peer};
-use crate::dice::Dice;
+use fastrand::Rng;
 
 /// The work of one request. Several items go in one request where the protocol has batches, else in requests
 /// that do not wait for each other.
@@ -20,9 +20,9 @@ pub struct Order {
 impl Order {
     /// Generates the bodies. All differ, and none can be compressed: some servers compress what they hold.
     fn bodies(self) -> impl Iterator<Item = Vec<u8>> {
-        let mut dice = Dice::new(1);
+        let mut rng = Rng::with_seed(1);
         std::iter::repeat_with(move || {
-            let letter = |_| b'a' + u8::try_from(dice.roll(26)).unwrap_or(0);
+            let letter = |_| rng.u8(b'a'..=b'z');
             (0..self.body_bytes).map(letter).collect()
         })
         .take(self.items)
