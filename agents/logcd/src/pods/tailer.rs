@@ -439,7 +439,7 @@ impl Tailer {
         self.unreported_bytes += lines.len() as u64;
         if self.unreported_bytes >= REPORTS_EVERY_BYTES {
             self.unreported_bytes = 0;
-            self.take_changes()?;
+            self.take_reports()?;
         }
         match self.store.is_full() {
             true => self.commit_in_between(),
