@@ -44,7 +44,6 @@ pub async fn run(config: PodsConfig, context: Context, has_directories: bool) ->
         metrics: PodsMetrics::register(&context.metrics),
         has_directories,
     };
-    context.readiness.block(REASON, "container logs are not followed yet");
     kit::daemon::spawn("logcd-pods", move || drop(ended.send(follower.run())))?;
     let gone = || Fatal::new(Exit::Failure, "the thread that follows container logs has died");
     let signal = async {

@@ -58,7 +58,7 @@ impl FollowedContainer {
 
     /// True if nothing is left to follow or to remember.
     pub fn is_over(&self) -> bool {
-        self.logs.is_empty() && self.past.logs.is_empty()
+        self.logs.is_empty() && self.past.logs.is_empty() && self.settled.is_empty()
     }
 
     fn knows(&self, found: &Listed) -> bool {

@@ -153,7 +153,8 @@ fn find_members(
     found: &mut Vec<LinePlace>,
 ) -> Result<BTreeSet<(String, String)>, ArchiveError> {
     let mut seen = BTreeSet::new();
-    let out = SafeDir::open(&options.pods_out).map_err(ArchiveError::on("read", &options.pods_out))?;
+    let opened = options.pods_out.canonicalize().and_then(|path| SafeDir::open(&path));
+    let out = opened.map_err(ArchiveError::on("read", &options.pods_out))?;
     for namespace in names(&out, b"")?.into_iter().filter(|name| is_label(name)) {
         if !options.wants_namespace(&namespace) {
             continue;

@@ -1,15 +1,16 @@
 //! The thread that follows all container logs: it sleeps until the kernel reports something, or until lines are
 //! due in the archives.
 
+use crate::archive::header::Meta;
 use crate::day::Calendar;
 use crate::error::ArchiveError;
 use crate::pods::cri;
 use crate::pods::cursor::Cursors;
 use crate::pods::followed_container::FollowedContainer;
-use crate::pods::followed_log::Phase;
+use crate::pods::followed_log::{FollowedLog, Phase};
 use crate::pods::hour::ArchiveName;
 use crate::pods::metrics::PodsMetrics;
-use crate::pods::place::{ContainerDir, PodDir};
+use crate::pods::place::{ContainerDir, LogName, PodDir};
 use crate::pods::store::{Bounds, Evicted, Store, names};
 use crate::pods::watches::{Change, Watched, Watches};
 use crate::safe_dir::SafeDir;
@@ -86,6 +87,8 @@ pub struct Tailer {
     is_checkpoint_old: bool,
     /// True if the kernel cannot report everything: look at everything in each sweep.
     is_blind: bool,
+    /// Bytes read since the last look at the kernel's reports.
+    unreported_bytes: u64,
     /// True once the pods directory is gone.
     is_over: bool,
     abort: Arc<AtomicBool>,
@@ -114,6 +117,7 @@ impl Tailer {
             swept: Instant::now(),
             is_checkpoint_old: false,
             is_blind: false,
+            unreported_bytes: 0,
             is_over: false,
             abort,
             metrics,
@@ -351,83 +355,102 @@ impl Tailer {
 
     fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
-        let mut unreported = 0;
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
+            // Logs are only added to a container, until the next commit.
             let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
             for at in 0..logs {
-                let mut end = None;
-                loop {
-                    if self.abort.load(Ordering::Relaxed) {
-                        return Err(ArchiveError::Aborted);
-                    }
-                    // Logs are only added to a container, until the next commit.
-                    let Some(log) =
-                        self.containers.get_mut(&dir).and_then(|container| container.logs.get_mut(at))
-                    else {
-                        break;
-                    };
-                    let is_quiet = log.phase == Phase::Quiet && !is_last && !self.is_blind;
-                    if is_quiet || log.phase == Phase::Ended {
-                        break;
-                    }
-                    let measured = match end {
-                        Some(end) => end,
-                        None => {
-                            let look =
-                                log.look().map_err(ArchiveError::doing(format!("look at a log of {dir}")))?;
-                            if log.phase != Phase::Packed
-                                && look.stamp.size > look.allocated.saturating_add(self.config.hole_bytes_max)
-                            {
-                                break;
-                            }
-                            let (size, is_truncated) = log
-                                .measure()
-                                .map_err(ArchiveError::doing(format!("look at a log of {dir}")))?;
-                            if is_truncated {
-                                self.metrics.truncated_logs.inc();
-                            }
-                            size
-                        }
-                    };
-                    end = Some(measured);
-                    let ends = matches!(log.phase, Phase::Departed { quiet_since } if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
-                    if let Err(error) = log.read_lines(measured, ends, &mut lines) {
-                        tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
-                        if log.phase == Phase::Packed {
-                            log.phase = Phase::Ended;
-                        }
-                        break;
-                    }
-                    if lines.is_empty() {
-                        match log.phase {
-                            Phase::Departed { .. } if ends && log.is_as_seen() => log.phase = Phase::Ended,
-                            _ => {}
-                        }
-                        break;
-                    }
-                    if let Phase::Departed { quiet_since } = &mut log.phase {
-                        *quiet_since = Instant::now();
-                    }
-                    let span = cri::span(&lines);
-                    let mut meta = log.meta;
-                    if let Some((_, last)) = span {
-                        meta.mtime_s = u64::try_from(last.as_second()).unwrap_or(meta.mtime_s);
-                    }
-                    let name = log.name.clone();
-                    self.store.add(&dir, &name, meta, span, &lines)?;
-                    self.metrics.read_bytes.inc_by(lines.len() as u64);
-                    unreported += lines.len() as u64;
-                    if unreported >= REPORTS_EVERY_BYTES {
-                        unreported = 0;
-                        self.take_reports()?;
-                    }
-                    if self.store.is_full() {
-                        self.commit_in_between()?;
-                    }
-                }
+                self.read_log(&dir, at, is_last, &mut lines)?;
             }
         }
         Ok(())
+    }
+
+    fn log(&mut self, dir: &ContainerDir, at: usize) -> Option<&mut FollowedLog> {
+        self.containers.get_mut(dir)?.logs.get_mut(at)
+    }
+
+    /// Reads a log up to its present end.
+    fn read_log(
+        &mut self,
+        dir: &ContainerDir,
+        at: usize,
+        is_last: bool,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), ArchiveError> {
+        let Some(end) = self.end_of(dir, at, is_last)? else { return Ok(()) };
+        loop {
+            if self.abort.load(Ordering::Relaxed) {
+                return Err(ArchiveError::Aborted);
+            }
+            let Some(log) = self.log(dir, at) else { return Ok(()) };
+            let ends = matches!(log.phase, Phase::Departed { quiet_since }
+                if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
+            if let Err(error) = log.read_lines(end, ends, lines) {
+                tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
+                if log.phase == Phase::Packed {
+                    log.phase = Phase::Ended;
+                }
+                return Ok(());
+            }
+            if lines.is_empty() {
+                if ends && log.is_as_seen() {
+                    log.phase = Phase::Ended;
+                }
+                return Ok(());
+            }
+            if let Phase::Departed { quiet_since } = &mut log.phase {
+                *quiet_since = Instant::now();
+            }
+            let (name, meta) = (log.name.clone(), log.meta);
+            self.add(dir, &name, meta, lines)?;
+        }
+    }
+
+    /// Returns the end up to which a log is read in this sweep; `None` if there is nothing to read.
+    fn end_of(&mut self, dir: &ContainerDir, at: usize, is_last: bool) -> Result<Option<u64>, ArchiveError> {
+        let (reads_quiet, hole_bytes_max) = (is_last || self.is_blind, self.config.hole_bytes_max);
+        let Some(log) = self.log(dir, at) else { return Ok(None) };
+        if log.phase == Phase::Ended || log.phase == Phase::Quiet && !reads_quiet {
+            return Ok(None);
+        }
+        let failed = |error| ArchiveError::doing(format!("look at a log of {dir}"))(error);
+        let look = log.look().map_err(failed)?;
+        if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
+            // It would be zeros for hours.
+            if matches!(log.phase, Phase::Departed { .. }) {
+                log.phase = Phase::Ended;
+            }
+            return Ok(None);
+        }
+        let (end, is_truncated) = log.measure().map_err(failed)?;
+        if is_truncated {
+            self.metrics.truncated_logs.inc();
+        }
+        Ok(Some(end))
+    }
+
+    /// Adds lines to the archives, and commits or takes changes where it is time.
+    fn add(
+        &mut self,
+        dir: &ContainerDir,
+        name: &LogName,
+        meta: Meta,
+        lines: &[u8],
+    ) -> Result<(), ArchiveError> {
+        let span = cri::span(lines);
+        let last_s = span.and_then(|(_, last)| u64::try_from(last.as_second()).ok());
+        let meta = Meta { mtime_s: last_s.unwrap_or(meta.mtime_s), ..meta };
+        self.store.add(dir, name, meta, span, lines)?;
+        self.metrics.read_bytes.inc_by(lines.len() as u64);
+        self.unreported_bytes += lines.len() as u64;
+        if self.unreported_bytes >= REPORTS_EVERY_BYTES {
+            self.unreported_bytes = 0;
+            self.take_reports()?;
+        }
+        match self.store.is_full() {
+            true => self.commit_in_between(),
+            false => Ok(()),
+        }
     }
 
     fn cursors(&self) -> BTreeMap<String, Cursors> {
