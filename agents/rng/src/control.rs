@@ -41,7 +41,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let gate = Gate::new(listen::adopt(listener)?, Arc::new(Semaphore::new(connections_max)), allow_now);
     tracing::info!(event = "listening", endpoint = "http", %address, "serving HTTP");
     browser_ports::warn_if_blocked("--http", address);
-    let closing = some_time_after_drain(&context.stop, flags.linger);
+    let closing = after_linger(&context.stop, flags.linger);
     let router = router(service, &flags, &context);
     let mut served = pin!(kit::http::serve(gate, router, closing, context.stop.abort.clone()));
     context.readiness.clear("starting");
@@ -65,7 +65,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
 }
 
 /// Returns a token that is cancelled `linger` after the drain began, or at the abort.
-fn some_time_after_drain(stop: &Stop, linger: Duration) -> CancellationToken {
+fn after_linger(stop: &Stop, linger: Duration) -> CancellationToken {
     let (drain, abort, closing) = (stop.drain.clone(), stop.abort.clone(), CancellationToken::new());
     let cancel = closing.clone();
     tokio::spawn(async move {
