@@ -5,15 +5,16 @@
 //! on the disk. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs
 //! the doors.
 
+pub mod commit;
 pub mod control;
 pub mod engine;
 pub mod http;
 pub mod line;
-pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod scrape;
 pub mod server;
+pub mod service;
 pub mod settings;
 
 use kit::exit::Fatal;

@@ -4,7 +4,7 @@
 use super::tokens::Right;
 use super::work::{Ack, Lease};
 use super::{Doors, JSON, Line, push, request, work};
-use crate::engine::contract::{Engine, NewItem, Settlement};
+use crate::engine::contract::{NewItem, Settlement};
 use crate::engine::policy::check_name;
 use crate::metrics::Answered;
 use axum::Router;
@@ -15,8 +15,8 @@ use kit::origin::SAID_BY_BROWSERS;
 use kit::pieces::{Piece, Reply};
 
 #[derive(Clone, Debug)]
-pub struct Direct<E> {
-    pub doors: Doors<E>,
+pub struct Direct {
+    pub doors: Doors,
     pub router: Router,
 }
 
@@ -27,7 +27,7 @@ enum Step {
     Ack(Vec<Settlement>),
 }
 
-impl<E: Engine> Direct<E> {
+impl Direct {
     /// Returns the queue's name and the step to take; `None` leaves the request to the router.
     fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
         // A browser sent this request: the router checks which site's page it came from.
@@ -62,12 +62,12 @@ impl<E: Engine> Direct<E> {
     }
 }
 
-impl<E: Engine> Answer for Direct<E> {
+impl Answer for Direct {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send {
         self.router.answer(request, peer)
     }
 
-    fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<E>> {
+    fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
         let (name, step) = self.step(piece)?;
         let doors = self.doors.clone();
         Some(async move {
