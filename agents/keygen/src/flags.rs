@@ -1,6 +1,6 @@
 //! The settings of keygen.
 
-use kit::help::examples;
+use kit::settings::help::examples;
 use kit::settings::parse_duration;
 use std::time::Duration;
 

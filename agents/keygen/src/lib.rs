@@ -7,7 +7,7 @@ mod flags;
 pub use fingerprint::{authorized_key, fingerprint};
 use flags::Flags;
 use kit::exit::{Exit, Fatal};
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use rsa::RsaPrivateKey;
 use rsa::rand_core::OsRng;
 use std::ffi::OsString;

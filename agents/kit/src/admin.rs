@@ -1,11 +1,11 @@
 //! The admin endpoint: probes under their usual names, metrics, and a drain from loopback.
 
 use crate::http::Peer;
-use crate::metrics::{CONTENT_TYPE, Metrics};
-use crate::origin::is_from_elsewhere;
+use crate::http::origin::is_from_elsewhere;
+use crate::lifecycle::readiness::{Liveness, Readiness};
+use crate::lifecycle::stop::Stop;
 use crate::page::Pages;
-use crate::readiness::{Liveness, Readiness};
-use crate::stop::Stop;
+use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -1,9 +1,10 @@
 //! Runs a client once, and connects it to its server.
 
+use crate::daemon;
 use crate::exit::{Exit, Fatal};
+use crate::net::tls::ClientFiles;
 use crate::settings::Common;
-use crate::tls::ClientFiles;
-use crate::{daemon, logs};
+use crate::telemetry::logs;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,16 +1,18 @@
 //! Runs a daemon: logs, runtime, signals, admin endpoint and systemd notification, then the agent itself.
 
-use crate::accept::Gate;
 use crate::admin::{self, Admin};
-use crate::allow::AllowList;
 use crate::exit::{Exit, Fatal};
-use crate::identity::Identity;
-use crate::metrics::Metrics;
+use crate::http;
+use crate::lifecycle::identity::Identity;
+use crate::lifecycle::readiness::{Liveness, Readiness};
+use crate::lifecycle::stop::Stop;
+use crate::net::accept::Gate;
+use crate::net::allow::AllowList;
+use crate::net::{browser_ports, listen};
 use crate::page::Pages;
-use crate::readiness::{Liveness, Readiness};
 use crate::settings::{Common, Door};
-use crate::stop::Stop;
-use crate::{browser_ports, http, listen, logs};
+use crate::telemetry::logs;
+use crate::telemetry::metrics::Metrics;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::sync::Arc;

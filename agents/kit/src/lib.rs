@@ -1,43 +1,35 @@
-//! Code shared by the nodecrew daemons and clients: settings, logs, signals, readiness, the admin endpoint,
-//! metrics, sockets, TLS, locks, retries, live reload, commands, lines and tables in a terminal. It knows
-//! nothing of archives or queues.
+//! Code shared by the nodecrew daemons and clients. It knows nothing of archives or queues.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`exit`] | exit codes, and the error that ends a program |
+//! | [`lines`] | whole lines out of a stream of bytes |
+//! | [`terminal`] | output for people: lines, tables, plots, colour |
+//! | [`lifecycle`] | signals, readiness, the process's name, child commands |
+//! | [`telemetry`] | the log on stderr, and metrics |
+//! | [`settings`] | flags, environment and file; help, completion, live reload |
+//! | [`disk`] | free space, lock files, syncs that can be believed |
+//! | [`net`] | listening, accepting, the allow-list, TLS, delays between attempts |
+//! | [`http`] | the HTTP server, server-sent events, requests from other sites |
+//! | [`page`] | the pages of agents: style and scripts, access, recent figures |
+//! | [`admin`] | probes, metrics and pages on one address |
+//! | [`daemon`], [`client`] | run a program from its first log line to its last |
+//!
+//! A module uses only those above it.
 
-pub mod accept;
 pub mod admin;
-pub mod allow;
-pub mod backoff;
-pub mod browser_ports;
 pub mod client;
-pub mod colour;
-pub mod commands;
-pub mod completion;
 pub mod daemon;
 pub mod disk;
-pub mod events;
 pub mod exit;
-pub mod free_space;
-mod head_timer;
-pub mod help;
-pub mod history;
 pub mod http;
-pub mod identity;
+pub mod lifecycle;
 pub mod lines;
-pub mod listen;
-pub mod lock;
-pub mod logs;
-pub mod metrics;
-pub mod origin;
+pub mod net;
 pub mod page;
-pub mod page_access;
-mod patient;
-pub mod pieces;
-pub mod priority;
-pub mod readiness;
 pub mod settings;
-pub mod stop;
+pub mod telemetry;
 pub mod terminal;
-pub mod tls;
-pub mod watch;
 
 /// Version and source revision, as in `--version` and `nodecrew_build_info`.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("NODECREW_REVISION"), ")");

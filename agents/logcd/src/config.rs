@@ -5,7 +5,7 @@ use crate::cycle::retention;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
-use kit::free_space::MinFree;
+use kit::disk::free_space::MinFree;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -260,7 +260,7 @@ impl Control {
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
             let config = flags.serve.config()?;
-            kit::logs::set_level(&flags.serve.common.log_level)?;
+            kit::telemetry::logs::set_level(&flags.serve.common.log_level)?;
             Ok(config)
         });
         let Some((new, config)) = renewed else { return };

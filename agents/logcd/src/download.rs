@@ -11,7 +11,7 @@ use axum::extract::Query;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use kit::page_access::Access;
+use kit::page::access::Access;
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;

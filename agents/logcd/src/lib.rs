@@ -53,8 +53,8 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     serve.level()?;
     let (common, admin) = (serve.common.clone(), serve.admin);
     if serve.once {
-        kit::logs::start(&common.log_level, common.log_format)?;
-        kit::daemon::runtime()?.block_on(async { kit::stop::survive_size_limit() })?;
+        kit::telemetry::logs::start(&common.log_level, common.log_format)?;
+        kit::daemon::runtime()?.block_on(async { kit::lifecycle::stop::survive_size_limit() })?;
         return once::once(serve.config()?);
     }
     kit::daemon::run("logcd", &common, admin, |context| control::run(settings, context))

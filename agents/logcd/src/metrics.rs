@@ -2,7 +2,7 @@
 
 use crate::cycle::archivist::{Outcome, Published};
 use crate::logs::scan::Skip;
-use kit::metrics::Metrics;
+use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Makes the archive; also succeeds if nothing has changed since the last one.
 pub fn once(config: Config) -> Result<(), Fatal> {
-    kit::priority::lower_this_thread();
+    kit::lifecycle::priority::lower_this_thread();
     let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archivist = Archivist::new(config, out, Arc::default());
     archivist.on_progress(progress::teller());

@@ -1,8 +1,8 @@
 //! The errors that stop a cycle. The published archive stays as it was after each of them.
 
 use crate::archive::codec::PackError;
-use kit::free_space::MinFree;
-use kit::lock::Holder;
+use kit::disk::free_space::MinFree;
+use kit::disk::lock::Holder;
 use std::io;
 use std::path::Path;
 

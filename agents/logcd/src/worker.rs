@@ -30,7 +30,7 @@ impl Worker {
     pub fn start(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
         let (orders, received) = mpsc::channel();
         let work = move || {
-            kit::priority::lower_this_thread();
+            kit::lifecycle::priority::lower_this_thread();
             let mut archivist = Archivist::new(config, out, abort);
             for order in received {
                 match order {

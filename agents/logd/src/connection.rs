@@ -5,7 +5,7 @@ use crate::framing::{Framing, RECEIPT_REQUEST};
 use crate::intake::{Intake, Progress};
 use crate::line_format::LineFormat;
 use crate::peers::Volume;
-use kit::accept::close_in_order;
+use kit::net::accept::close_in_order;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;

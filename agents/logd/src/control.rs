@@ -9,11 +9,12 @@ use crate::page::{self, Sight};
 use crate::peers::Peers;
 use crate::server::{self, Order, Plan};
 use crate::settings::{Flags, LIVE, Serve, SyncMode};
-use kit::allow::AllowList;
 use kit::daemon::{self, Context, connections_within_limit};
 use kit::exit::{Exit, Fatal};
+use kit::net::allow::AllowList;
+use kit::net::listen;
 use kit::settings::Settings;
-use kit::{listen, logs};
+use kit::telemetry::logs;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -140,7 +141,7 @@ impl Control {
         let (path, policy, compress) = (self.file.clone(), serve.policy(), !serve.no_gzip);
         let (finished, report) = oneshot::channel();
         daemon::spawn("logd-tidy", move || {
-            kit::priority::lower_this_thread();
+            kit::lifecycle::priority::lower_this_thread();
             let _ = finished.send(housekeeping::tidy(&path, newest, &policy, compress));
         })?;
         Ok(report)

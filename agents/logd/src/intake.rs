@@ -14,7 +14,7 @@ use crate::metrics::{LogdMetrics, Reason, gauge};
 use crate::pace::Pace;
 use bytes::BufMut;
 use jiff::Timestamp;
-use kit::readiness::Readiness;
+use kit::lifecycle::readiness::Readiness;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;

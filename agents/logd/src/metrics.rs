@@ -1,7 +1,7 @@
 //! The metrics of logd. Every name here is documented in README.md and moved by a test.
 
-use kit::history::History;
-use kit::metrics::Metrics;
+use kit::page::history::History;
+use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

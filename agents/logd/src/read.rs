@@ -290,7 +290,7 @@ mod tests {
     use crate::file::rotation::Policy;
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use kit::free_space::MinFree;
+    use kit::disk::free_space::MinFree;
 
     const POLICY: Policy = Policy {
         rotate_bytes: 60,

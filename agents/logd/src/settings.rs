@@ -2,12 +2,12 @@
 
 use crate::file::rotation::Policy;
 use crate::line_format::LineFormat;
-use kit::allow::Allowed;
-use kit::free_space::MinFree;
-use kit::help::examples;
-use kit::page_access::PageToken;
+use kit::disk::free_space::MinFree;
+use kit::net::allow::Allowed;
+use kit::net::tls::ServerFiles;
+use kit::page::access::PageToken;
+use kit::settings::help::examples;
 use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
-use kit::tls::ServerFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -2,8 +2,8 @@
 
 use crate::page::{FIGURES, Shown};
 use kit::exit::{Exit, Fatal};
-use kit::logs::LogFormat;
 use kit::settings::Door;
+use kit::telemetry::logs::LogFormat;
 use kit::terminal;
 use std::collections::VecDeque;
 use std::io;
@@ -46,7 +46,7 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
             "a logd without an admin endpoint tells nothing: its --admin is none",
         ));
     };
-    kit::logs::start("warn", LogFormat::Plain)?;
+    kit::telemetry::logs::start("warn", LogFormat::Plain)?;
     kit::daemon::runtime()?.block_on(async {
         let mut viewer = Viewer::new(address, options);
         let mut teller = Teller::connect(address).await?;

@@ -4,7 +4,7 @@
 use crate::sink::Sink;
 use crate::tally::counted;
 use kit::exit::{Exit, Fatal};
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

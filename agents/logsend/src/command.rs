@@ -3,9 +3,9 @@
 
 use crate::sink::Sink;
 use crate::stream::Stream;
-use kit::commands::{FORWARDED, Guard, Reach};
 use kit::exit::{Exit, Fatal};
-use kit::stop::Stop;
+use kit::lifecycle::commands::{FORWARDED, Guard, Reach};
+use kit::lifecycle::stop::Stop;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};

@@ -3,7 +3,7 @@
 use crate::answer::Receipt;
 use crate::host;
 use kit::exit::{Exit, Fatal};
-use kit::help::examples;
+use kit::settings::help::examples;
 use kit::settings::{Common, parse_duration, parse_size};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -86,7 +86,7 @@ pub(crate) struct Flags {
     pub(crate) spool_full: WhenFull,
 
     #[command(flatten)]
-    pub(crate) tls: kit::tls::ClientFiles,
+    pub(crate) tls: kit::net::tls::ClientFiles,
 
     #[command(flatten)]
     pub(crate) common: Common,

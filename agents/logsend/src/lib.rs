@@ -26,7 +26,7 @@ use flags::Flags;
 use input::Input;
 use kit::client::Server;
 use kit::exit::{Exit, Fatal};
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use receipt::Target;
 use sink::Sink;
 use std::ffi::OsString;
@@ -39,7 +39,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the whole program. `argv` starts with the program's name.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
-    kit::stop::hold_signals();
+    kit::lifecycle::stop::hold_signals();
     let flags = kit::settings::load::<Flags>("LOGSEND", argv)?.flags;
     flags.check()?;
     kit::client::run(&flags.common, run(&flags))

@@ -8,8 +8,8 @@
 use crate::answer::{Answer, NotReceipt, REQUEST, Receipt};
 use crate::plain;
 use bytes::Buf;
-use kit::accept::{close_in_order, reset_on_close};
 use kit::client::{Channel, NoConnection, Server};
+use kit::net::accept::{close_in_order, reset_on_close};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;

@@ -8,8 +8,8 @@
 use crate::flags::WhenFull;
 use crate::outbox::Batch;
 use crate::segments::{Place, Segment, Segments};
+use kit::disk::lock::{Lock, Refused};
 use kit::exit::{Exit, Fatal};
-use kit::lock::{Lock, Refused};
 use memchr::memchr_iter;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

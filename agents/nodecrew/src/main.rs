@@ -7,9 +7,9 @@ mod ports;
 mod up;
 
 use clap::Parser;
-use kit::completion;
 use kit::exit::{Exit, Fatal};
-use kit::help::examples;
+use kit::settings::completion;
+use kit::settings::help::examples;
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 

@@ -3,8 +3,8 @@
 use crate::Crew;
 use crate::agents::CREW;
 use clap::Command;
-use kit::completion::Shell;
 use kit::exit::{Exit, Fatal};
+use kit::settings::completion::Shell;
 use std::io;
 use std::path::{Path, PathBuf};
 

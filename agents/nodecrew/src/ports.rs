@@ -1,8 +1,8 @@
 //! The ports of `nodecrew up`: the well-known ones, others chosen by flags, or the next free ones.
 
-use kit::browser_ports::is_blocked;
 use kit::exit::{Exit, Fatal};
-use kit::listen;
+use kit::net::browser_ports::is_blocked;
+use kit::net::listen;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The number of ports after a taken one that are tried with `--any-port`.

@@ -3,11 +3,11 @@
 use crate::ports::{Endpoints, Ports};
 use kit::daemon::{Context, allow_many_descriptors, host, runtime};
 use kit::exit::{Exit, Fatal};
-use kit::logs::{self, LogFormat};
-use kit::page_access::PageToken;
-use kit::readiness::Readiness;
+use kit::lifecycle::readiness::Readiness;
+use kit::lifecycle::stop::Stop;
+use kit::page::access::PageToken;
 use kit::settings::{Door, parse_duration};
-use kit::stop::Stop;
+use kit::telemetry::logs::{self, LogFormat};
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! No page is served by default on a port that browsers refuse to open.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use kit::browser_ports::is_blocked;
+use kit::net::browser_ports::is_blocked;
 use std::process::Command;
 
 /// Doors that are never opened in a browser: lines of logs, items as bare bytes.

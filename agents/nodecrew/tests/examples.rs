@@ -1,7 +1,7 @@
 //! Each `--help` ends with examples, and each example is a command line that its program accepts.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use kit::help::EXAMPLES;
+use kit::settings::help::EXAMPLES;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;

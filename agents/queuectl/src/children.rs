@@ -1,8 +1,8 @@
 //! Child processes, each in a process group of its own: their start, their signals and their end. None of
 //! them outlives this process.
 
-use kit::commands::{FORWARDED, Guard, Reach};
 use kit::exit::{Exit, Fatal};
+use kit::lifecycle::commands::{FORWARDED, Guard, Reach};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::WaitStatus;

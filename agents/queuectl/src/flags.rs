@@ -2,7 +2,7 @@
 
 use crate::queue_name::QueueName;
 use crate::wire::Until;
-use kit::help::{examples, shared};
+use kit::settings::help::{examples, shared};
 use kit::settings::{Common, parse_duration, parse_size};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub(crate) struct Flags {
     pub(crate) json: bool,
 
     #[command(flatten)]
-    pub(crate) tls: kit::tls::ClientFiles,
+    pub(crate) tls: kit::net::tls::ClientFiles,
 
     #[command(flatten)]
     pub(crate) common: Common,

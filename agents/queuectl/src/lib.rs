@@ -27,7 +27,7 @@ mod worker;
 use api::Client;
 use flags::{Flags, Task};
 use kit::exit::{Exit, Fatal};
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use manage::Console;
 use std::ffi::OsString;
 use target::Target;
@@ -41,7 +41,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the program with `argv`, whose first word is its name.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
-    kit::stop::hold_signals();
+    kit::lifecycle::stop::hold_signals();
     let flags = kit::settings::load::<Flags>("QUEUECTL", argv)?.flags;
     kit::client::run(&flags.common, run(&flags))
 }

@@ -7,7 +7,7 @@ use crate::output::{Echo, pass};
 use crate::tail::{Tail, shortened};
 use crate::wire::Item;
 use kit::exit::{Exit, Fatal};
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use nix::errno::Errno;
 use std::fs::File;
 use std::io;

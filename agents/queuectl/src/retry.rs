@@ -2,7 +2,7 @@
 
 use crate::api::Client;
 use crate::failure::Failure;
-use kit::backoff::{Backoff, jittered};
+use kit::net::backoff::{Backoff, jittered};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

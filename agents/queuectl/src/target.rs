@@ -8,7 +8,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use kit::client::{Channel, Server};
 use kit::exit::{Exit, Fatal};
-use kit::tls::ClientFiles;
+use kit::net::tls::ClientFiles;
 use nix::sys::socket::{Shutdown, shutdown};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;

@@ -8,11 +8,12 @@ use crate::server::{self, Plan};
 use crate::service::opening::{self, LogSettings, Threads};
 use crate::service::{Engine, Environment};
 use crate::settings::{Flags, LIVE, Serve, is_memory};
-use kit::allow::AllowList;
 use kit::daemon::{self, Context};
 use kit::exit::{Exit, Fatal};
+use kit::net::allow::AllowList;
+use kit::net::listen;
 use kit::settings::Settings;
-use kit::{listen, logs};
+use kit::telemetry::logs;
 use std::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 

@@ -11,7 +11,7 @@ use crate::engine::contract::{LeaseRequest, Refusal, Settlement, Wish};
 use crate::engine::core::Leased;
 use crate::metrics::{Outcome, QueuedMetrics};
 use crate::service::Engine;
-use kit::accept::{Arrival, Gate, reset_on_close};
+use kit::net::accept::{Arrival, Gate, reset_on_close};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;

@@ -1,6 +1,6 @@
 //! queued's metrics. Every name here is documented in README.md and changed by a test.
 
-use kit::metrics::Metrics;
+use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

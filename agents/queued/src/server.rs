@@ -8,14 +8,14 @@ use crate::metrics::QueuedMetrics;
 use crate::service::Engine;
 use crate::settings::Serve;
 use axum::Router;
-use kit::accept::Gate;
 use kit::admin::{self, Admin};
-use kit::allow::AllowList;
 use kit::daemon::{Context, connections_within_limit};
-use kit::events::Streams;
 use kit::exit::{Exit, Fatal};
-use kit::listen;
-use kit::tls::Tls;
+use kit::http::events::Streams;
+use kit::net::accept::Gate;
+use kit::net::allow::AllowList;
+use kit::net::listen;
+use kit::net::tls::Tls;
 use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -58,7 +58,7 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     };
     tracing::info!(address = address_of(&plan.http), "serving HTTP");
     if let Ok(address) = plan.http.local_addr() {
-        kit::browser_ports::warn_if_blocked("--http", address);
+        kit::net::browser_ports::warn_if_blocked("--http", address);
     }
     let http =
         kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());

@@ -1,11 +1,11 @@
 //! queued's flags, and which of them a running daemon can change.
 
 use crate::commit::Durability;
-use kit::allow::Allowed;
 use kit::exit::{Exit, Fatal};
-use kit::help::examples;
+use kit::net::allow::Allowed;
+use kit::net::tls::ServerFiles;
+use kit::settings::help::examples;
 use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
-use kit::tls::ServerFiles;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;

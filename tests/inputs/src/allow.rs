@@ -1,7 +1,7 @@
 //! Checks that every accepted word of `--allow` permits the addresses that it names, and that a listener's
 //! address parses back from its text.
 
-use kit::allow::{AllowList, Allowed};
+use kit::net::allow::{AllowList, Allowed};
 use kit::settings::Door;
 use std::net::IpAddr;
 

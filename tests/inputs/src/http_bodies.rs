@@ -3,8 +3,8 @@
 use axum::body::Body;
 use axum::http::Request;
 use kit::daemon::Context;
-use kit::events::Streams;
-use kit::stop::Stop;
+use kit::http::events::Streams;
+use kit::lifecycle::stop::Stop;
 use queued::engine::contract::Limits;
 use queued::http::request::Room;
 use queued::http::{Doors, Parts, history, router};

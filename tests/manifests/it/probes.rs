@@ -8,9 +8,9 @@ use axum::http::{Request, StatusCode};
 use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kit::admin::{self, Admin};
-use kit::metrics::Metrics;
-use kit::readiness::{Liveness, Readiness};
-use kit::stop::Stop;
+use kit::lifecycle::readiness::{Liveness, Readiness};
+use kit::lifecycle::stop::Stop;
+use kit::telemetry::metrics::Metrics;
 use std::time::Duration;
 use tower::ServiceExt;
 

@@ -50,7 +50,7 @@ pub enum Call {
     Node { port: u16 },
 }
 
-/// Variables that tell a process its identity, see `kit::identity`.
+/// Variables that tell a process its identity, see `kit::lifecycle::identity`.
 const IDENTITY: [&str; 3] = ["NODE_NAME", "POD_NAME", "POD_NAMESPACE"];
 
 pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {

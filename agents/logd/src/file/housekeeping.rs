@@ -3,7 +3,7 @@
 use crate::file::rotated;
 use crate::file::rotation::{Policy, Rotated};
 use flate2::{Compression, write::GzEncoder};
-use kit::free_space::Space;
+use kit::disk::free_space::Space;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -117,7 +117,7 @@ fn unfinished_path(finished: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use flate2::read::MultiGzDecoder;
-    use kit::free_space::MinFree;
+    use kit::disk::free_space::MinFree;
     use std::io::Read;
     use std::time::Duration;
 

@@ -502,7 +502,7 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use crate::file::housekeeping;
-    use kit::free_space::MinFree;
+    use kit::disk::free_space::MinFree;
 
     const FIRST: &str = "node_log.000001-20260101T000000Z";
 

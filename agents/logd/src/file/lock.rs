@@ -2,8 +2,8 @@
 
 use crate::file::inode::Inode;
 use crate::file::obstacle::Obstacle;
+use kit::disk::lock::{Lock, Refused};
 use kit::exit::{Exit, Fatal};
-use kit::lock::{Lock, Refused};
 use std::io;
 use std::path::{Path, PathBuf};
 

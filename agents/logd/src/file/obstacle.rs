@@ -1,6 +1,6 @@
 //! Reasons why no lines can be written at the moment.
 
-use kit::free_space::{MinFree, Space};
+use kit::disk::free_space::{MinFree, Space};
 use std::io;
 
 /// The reason why a write is not possible now; each attempt to write checks again.

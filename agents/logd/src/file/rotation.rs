@@ -2,7 +2,7 @@
 //! only, no I/O.
 
 use jiff::Timestamp;
-use kit::free_space::{MinFree, Space};
+use kit::disk::free_space::{MinFree, Space};
 use std::time::Duration;
 
 /// The bounds on the file and on the rotated files that are kept.

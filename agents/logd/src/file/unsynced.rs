@@ -3,9 +3,9 @@
 use crate::file::inode::Inode;
 use crate::file::lock;
 use crate::file::obstacle::Obstacle;
-use kit::disk::still_takes_changes;
-use kit::free_space::Space;
-use kit::lock::Lock;
+use kit::disk::free_space::Space;
+use kit::disk::lock::Lock;
+use kit::disk::sync::still_takes_changes;
 use std::fs::File;
 use std::io;
 use std::path::Path;

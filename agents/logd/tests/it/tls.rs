@@ -2,7 +2,7 @@
 
 use crate::client::{self, is_reset};
 use crate::daemon::{Logd, Setup};
-use kit::tls::ClientFiles;
+use kit::net::tls::ClientFiles;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;

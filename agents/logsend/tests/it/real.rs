@@ -3,7 +3,7 @@
 use crate::logsend::{run, stderr};
 use crate::receiver::{free_port, numbered};
 use kit::daemon::Context;
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread::JoinHandle;

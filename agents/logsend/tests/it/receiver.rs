@@ -143,7 +143,7 @@ impl Drop for Receiver {
 fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     shared.0.lock().unwrap().connections += 1;
     // Reset unless the end is in order, as logd does.
-    kit::accept::reset_on_close(&stream).unwrap();
+    kit::net::accept::reset_on_close(&stream).unwrap();
     let mut bytes = Vec::new();
     let whole = match act {
         Act::Reset | Act::Stall => false,
@@ -178,7 +178,7 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     let is_receipt = act == Act::Receipt || (act == Act::Close && !asked);
     seen.batches.push((payload.to_vec(), whole && is_receipt));
     if whole && is_orderly {
-        kit::accept::close_in_order(&stream).unwrap();
+        kit::net::accept::close_in_order(&stream).unwrap();
     }
     if matches!(act, Act::NoAnswer | Act::Stall) {
         seen.held.push(stream);

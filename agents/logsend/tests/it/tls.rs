@@ -2,7 +2,7 @@
 
 use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use crate::receiver::{payload, receipt};
-use kit::tls::ServerFiles;
+use kit::net::tls::ServerFiles;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

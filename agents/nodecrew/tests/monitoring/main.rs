@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const RULES: &str = include_str!("../../../../packaging/monitoring/rules.yaml");
 const DASHBOARD: &str = include_str!("../../../../packaging/monitoring/dashboard.json");
 const OPERATIONS: &str = include_str!("../../../../OPERATIONS.md");
-const METRICS_OF_KIT: &str = include_str!("../../../kit/src/metrics.rs");
+const METRICS_OF_KIT: &str = include_str!("../../../kit/src/telemetry/metrics.rs");
 /// The agents' pages on their metrics. Each agent's own tests compare its page with the metrics that it
 /// really serves.
 const PAGES: [(&str, &str); 3] = [

@@ -3,7 +3,7 @@
 use crate::queuectl::{command, run, stderr, stdout};
 use crate::server::Port;
 use kit::daemon::Context;
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::collections::HashSet;

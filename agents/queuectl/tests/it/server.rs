@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kit::accept::Gate;
-use kit::allow::AllowList;
+use kit::net::accept::Gate;
+use kit::net::allow::AllowList;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -135,8 +135,8 @@ impl Server {
         let _inside = self.runtime.enter();
         // A process that another test is just starting holds the old listener until its exec.
         let listener = loop {
-            match kit::listen::bind(self.port.address) {
-                Ok(listener) => break kit::listen::adopt(listener).unwrap(),
+            match kit::net::listen::bind(self.port.address) {
+                Ok(listener) => break kit::net::listen::adopt(listener).unwrap(),
                 Err(_) => std::thread::yield_now(),
             }
         };

@@ -10,9 +10,9 @@ use crate::metrics::Answered;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use kit::http::origin::SAID_BY_BROWSERS;
+use kit::http::pieces::{Piece, Reply};
 use kit::http::{Answer, Peer};
-use kit::origin::SAID_BY_BROWSERS;
-use kit::pieces::{Piece, Reply};
 
 #[derive(Clone, Debug)]
 pub struct Direct {

@@ -10,7 +10,7 @@ use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use kit::events::{Source, TooMany};
+use kit::http::events::{Source, TooMany};
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -8,7 +8,7 @@ use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use kit::history::{History, INTERVAL};
+use kit::page::history::{History, INTERVAL};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;

@@ -87,7 +87,7 @@ fn load(path: &Path) -> Result<Tokens, Fatal> {
 /// Watches the file; the receiver always holds the current tokens.
 pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<Tokens>, Fatal> {
     let Some(path) = path else { return Ok(watch::channel(None).1) };
-    kit::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
+    kit::settings::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
 }
 
 /// Checks that the `Authorization` header carries a token with this right. The time taken reveals only the

@@ -1,7 +1,7 @@
 //! The data directory: which process owns it, and whether its path still leads to it.
 
 use super::LogError;
-use kit::lock::{Lock, Refused};
+use kit::disk::lock::{Lock, Refused};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -18,8 +18,8 @@ pub mod repair;
 pub mod restore;
 pub mod segment;
 
+use kit::disk::lock::Holder;
 use kit::exit::{Exit, Fatal};
-use kit::lock::Holder;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@
 //! [`super::head`] says which segments must exist.
 
 use super::LogError;
-use kit::disk::still_takes_changes;
+use kit::disk::sync::still_takes_changes;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -17,7 +17,7 @@ use crate::engine::core::{Core, Turn};
 use crate::engine::queue::Queue;
 use crate::metrics::QueuedMetrics;
 use clock::Clock;
-use kit::readiness::Readiness;
+use kit::lifecycle::readiness::Readiness;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

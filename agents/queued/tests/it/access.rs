@@ -179,7 +179,7 @@ fn http_over_tls_and_only_for_clients_that_the_ca_knows() {
         setup.write(&format!("{name}.crt"), cert.pem());
         setup.write(&format!("{name}.key"), key.serialize_pem());
     }
-    let files = |cert: Option<&str>| kit::tls::ClientFiles {
+    let files = |cert: Option<&str>| kit::net::tls::ClientFiles {
         tls_ca: Some(setup.path("ca.crt")),
         tls_cert: cert.map(|name| setup.path(&format!("{name}.crt"))),
         tls_key: cert.map(|name| setup.path(&format!("{name}.key"))),

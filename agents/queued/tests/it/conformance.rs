@@ -1,7 +1,7 @@
 //! The tests that every engine must pass; a new engine only adds its line at the end.
 
 use kit::daemon::Context;
-use kit::stop::Stop;
+use kit::lifecycle::stop::Stop;
 use queued::commit::Durability;
 use queued::engine::contract::{
     LeaseRequest, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,

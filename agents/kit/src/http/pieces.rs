@@ -1,0 +1,499 @@
+//! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the
+//! kernel and the agent together. The first request of any other kind hands the connection to hyper.
+
+use super::serve::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
+use crate::net::accept::Crowd;
+use axum::body::{Bytes, to_bytes};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::response::Response;
+use httparse::{EMPTY_HEADER, Header, Status};
+use httpdate::HttpDate;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// The bound on the size of a short request. Longer ones go to hyper, so that the memory per connection stays
+/// small.
+const PIECE_BYTES_MAX: usize = 8 << 10;
+const HEADERS_MAX: usize = 32;
+
+/// A short request that has arrived as a whole.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    headers: &'a [Header<'a>],
+    pub body: &'a [u8],
+}
+
+impl Piece<'_> {
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The first header with this name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(found.value).ok()
+    }
+}
+
+/// The answer to a short request.
+#[derive(Debug)]
+pub enum Reply {
+    Plain {
+        status: StatusCode,
+        content_type: &'static str,
+        body: Vec<u8>,
+    },
+    /// A full response, for rare cases such as errors. Its body must have an end.
+    Other(Response),
+}
+
+/// The kind of request at the start of the bytes read.
+enum Found<F> {
+    Piece {
+        answer: F,
+        bytes: usize,
+    },
+    /// More of the head or body must arrive.
+    Part {
+        whole_head: bool,
+    },
+    /// A request that is not of the plainest form, or that is answered by hyper.
+    Other,
+}
+
+/// Serves a connection while its requests are short. Returns `None` when the connection has ended, else the
+/// bytes that were read but not answered, for hyper.
+pub(crate) async fn serve<S>(
+    stream: &mut S,
+    agent: &impl Answer,
+    mut crowd: Crowd,
+    drain: &CancellationToken,
+) -> io::Result<Option<Vec<u8>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut received = Vec::new();
+    let mut reply = Vec::new();
+    let mut date = Date::default();
+    let mut waits_since = Instant::now();
+    // Set by the timer when the first stage of the timeout is over, since bytes may come at that very moment.
+    let mut is_slow = false;
+    let mut patience = pin!(sleep(HEADERS_WITHIN_CROWD));
+    let mut answered_before = false;
+    let mut draining = pin!(drain.cancelled());
+    loop {
+        let (answer, bytes) = loop {
+            let found = match received.is_empty() {
+                true => Found::Part { whole_head: false },
+                false => find(&received, agent),
+            };
+            let whole_head = match found {
+                Found::Piece { answer, bytes } => break (answer, bytes),
+                Found::Other => return Ok(Some(received)),
+                Found::Part { whole_head } => whole_head,
+            };
+            // An idle connection only holds a place: between two requests a client may take its time.
+            let is_between_requests = received.is_empty() && answered_before;
+            let is_idler = !whole_head && !is_between_requests;
+            tokio::select! {
+                biased;
+                read = stream.read_buf(&mut received) => if read? == 0 {
+                    return Ok(rest(received));
+                },
+                () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
+                () = &mut patience => match is_slow {
+                    // A crowd ends the wait from now on.
+                    false => {
+                        is_slow = true;
+                        patience.as_mut().reset(waits_since + HEADERS_WITHIN);
+                    }
+                    // Waiting for a body has its own timeout.
+                    true => return Ok(whole_head.then_some(received)),
+                },
+                // Half a request must be answered, since its client waits for the answer.
+                () = &mut draining, if received.is_empty() => return Ok(None),
+            }
+        };
+        received.drain(..bytes);
+        let mut answer = pin!(answer);
+        let answered = loop {
+            tokio::select! {
+                biased;
+                answered = &mut answer => break answered,
+                // The client has gone, so there is nobody to answer.
+                read = stream.read_buf(&mut received), if received.len() < PIECE_BYTES_MAX => if read? == 0 {
+                    return Ok(None);
+                },
+            }
+        };
+        let last = drain.is_cancelled();
+        reply.clear();
+        let long = write(&mut reply, answered, date.now(), last).await?;
+        stream.write_all(&reply).await?;
+        if let Some(body) = long {
+            stream.write_all(&body).await?;
+        }
+        stream.flush().await?;
+        if last {
+            stream.shutdown().await?;
+            return Ok(None);
+        }
+        if reply.capacity() > PIECE_BYTES_MAX {
+            reply = Vec::new();
+        }
+        (answered_before, is_slow, waits_since) = (true, false, Instant::now());
+        patience.as_mut().reset(waits_since + HEADERS_WITHIN_CROWD);
+    }
+}
+
+/// Hands half a request of an ending connection to hyper, which answers it.
+fn rest(received: Vec<u8>) -> Option<Vec<u8>> {
+    (!received.is_empty()).then_some(received)
+}
+
+fn find<A: Answer>(received: &[u8], agent: &A) -> Found<impl Future<Output = Reply> + Send + use<A>> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head_bytes = match request.parse(received) {
+        Ok(Status::Complete(head_bytes)) => head_bytes,
+        Ok(Status::Partial) if received.len() < PIECE_BYTES_MAX => return Found::Part { whole_head: false },
+        Ok(Status::Partial) | Err(_) => return Found::Other,
+    };
+    let Some(bytes) = plain_length(&request).and_then(|length| head_bytes.checked_add(length)) else {
+        return Found::Other;
+    };
+    if bytes > PIECE_BYTES_MAX {
+        return Found::Other;
+    }
+    let (Some(method), Some(path)) = (request.method, request.path.filter(|path| is_plain(path))) else {
+        return Found::Other;
+    };
+    let Some(body) = received.get(head_bytes..bytes) else { return Found::Part { whole_head: true } };
+    match agent.answer_piece(&Piece { method, path, headers: request.headers, body }) {
+        Some(answer) => Found::Piece { answer, bytes },
+        None => Found::Other,
+    }
+}
+
+/// True if the path holds no character with a special meaning or a second spelling.
+fn is_plain(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
+}
+
+/// The body's length, if exactly one header gives it in digits and none concerns the connection.
+fn plain_length(request: &httparse::Request<'_, '_>) -> Option<usize> {
+    if request.version != Some(1) {
+        return None;
+    }
+    let mut length = None;
+    for header in &*request.headers {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let digits = !header.value.is_empty() && header.value.iter().all(u8::is_ascii_digit);
+            if length.is_some() || !digits {
+                return None;
+            }
+            length = Some(std::str::from_utf8(header.value).ok()?.parse().ok()?);
+        } else if ["transfer-encoding", "connection", "expect", "upgrade"].into_iter().any(is) {
+            return None;
+        }
+    }
+    length
+}
+
+/// The head's date line, formatted once a second.
+#[derive(Default)]
+struct Date {
+    second: u64,
+    line: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.line.is_empty() || self.second != second {
+            (self.second, self.line) = (second, format!("date: {}\r\n", HttpDate::from(now)));
+        }
+        &self.line
+    }
+}
+
+/// Writes the head by hand, since the formatter would take a tenth of a push. Returns the body that must be
+/// written after it. Dropping the body tells the maker of a long one that it is no longer needed.
+async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<Option<Bytes>> {
+    let status = match &answered {
+        Reply::Plain { status, .. } => *status,
+        Reply::Other(response) => response.status(),
+    };
+    let reason = status.canonical_reason().unwrap_or_default();
+    put(
+        reply,
+        &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n", date.as_bytes()],
+    );
+    if last {
+        put(reply, &[b"connection: close\r\n"]);
+    }
+    match answered {
+        Reply::Plain { content_type, body, .. } => {
+            put(reply, &[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
+            put_body(reply, &body);
+        }
+        Reply::Other(response) => {
+            let (head, body) = response.into_parts();
+            for (name, value) in head.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
+                put(reply, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            }
+            let body = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
+            if body.len() > PIECE_BYTES_MAX {
+                put_length(reply, &body);
+                return Ok(Some(body));
+            }
+            put_body(reply, &body);
+        }
+    }
+    Ok(None)
+}
+
+fn put(reply: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| reply.extend_from_slice(part));
+}
+
+fn put_body(reply: &mut Vec<u8>, body: &[u8]) {
+    put_length(reply, body);
+    put(reply, &[body]);
+}
+
+fn put_length(reply: &mut Vec<u8>, body: &[u8]) {
+    let mut digits = itoa::Buffer::new();
+    put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n"]);
+}
+
+/// A stream that returns some bytes again that were read already.
+#[derive(Debug)]
+pub(crate) struct Rewound<S> {
+    unread: Vec<u8>,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    pub(crate) fn new(unread: Vec<u8>, stream: S) -> Rewound<S> {
+        Rewound { unread, stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let bytes = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread[..bytes]);
+        self.unread.drain(..bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::http::{Peer, serve_one};
+    use crate::net::accept::Gate;
+    use crate::net::allow::AllowList;
+    use axum::extract::Request;
+    use axum::response::IntoResponse;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::DuplexStream;
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+
+    fn serving(agent: impl Answer) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
+        serving_in(agent, Crowd::never())
+    }
+
+    fn serving_in(agent: impl Answer, crowd: Crowd) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+        let peer = "127.0.0.1:9".parse().unwrap();
+        (client, drain.clone(), tokio::spawn(serve_one(server, peer, agent, crowd, drain, abort)))
+    }
+
+    /// Reads everything that arrives within a second of test time, which passes only while all tasks wait.
+    async fn hear(client: &mut DuplexStream) -> String {
+        let mut heard = Vec::new();
+        while let Ok(Ok(1..)) =
+            tokio::time::timeout(Duration::from_secs(1), client.read_buf(&mut heard)).await
+        {}
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    const REQUEST: &[u8] = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+
+    /// Answers when asked to, and reports when it was dropped.
+    #[derive(Clone, Default)]
+    struct Slow {
+        go: Arc<Notify>,
+        given_up: Arc<Notify>,
+    }
+
+    struct OnDrop(Arc<Notify>);
+
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+
+    impl Answer for Slow {
+        async fn answer(self, _: Request, _: Peer) -> Response {
+            StatusCode::IM_A_TEAPOT.into_response()
+        }
+
+        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+            let (go, given_up) = (self.go.clone(), OnDrop(self.given_up.clone()));
+            Some(async move {
+                go.notified().await;
+                drop(given_up);
+                Reply::Other((StatusCode::CREATED, [("retry-after", "1")], "made").into_response())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_a_drain_what_is_under_way_is_answered_and_what_is_idle_ends() {
+        let agent = Slow::default();
+        let (mut busy, drain, served) = serving(agent.clone());
+        busy.write_all(REQUEST).await.unwrap();
+        assert_eq!(hear(&mut busy).await, "");
+        drain.cancel();
+        agent.go.notify_one();
+        let heard = hear(&mut busy).await;
+        assert!(heard.starts_with("HTTP/1.1 201 Created\r\n") && heard.ends_with("\r\n\r\nmade"), "{heard}");
+        assert!(heard.contains("connection: close\r\n") && heard.contains("retry-after: 1\r\n"), "{heard}");
+        served.await.unwrap();
+
+        let (_idle, drain, served) = serving(agent);
+        drain.cancel();
+        served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_works_for_a_client_that_has_gone() {
+        let agent = Slow::default();
+        let (mut client, _drain, served) = serving(agent.clone());
+        client.write_all(REQUEST).await.unwrap();
+        assert_eq!(hear(&mut client).await, "");
+        drop(client);
+        agent.given_up.notified().await;
+        served.await.unwrap();
+    }
+
+    /// Answers "made" at once.
+    #[derive(Clone)]
+    struct Quick;
+
+    impl Answer for Quick {
+        async fn answer(self, _: Request, _: Peer) -> Response {
+            StatusCode::IM_A_TEAPOT.into_response()
+        }
+
+        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+            Some(async { Reply::Other((StatusCode::CREATED, "made").into_response()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_in_two_parts_is_answered() {
+        let (mut client, _drain, _served) = serving(Quick);
+        client.write_all(&REQUEST[..20]).await.unwrap();
+        assert_eq!(hear(&mut client).await, "", "and a second has passed");
+        client.write_all(&REQUEST[20..]).await.unwrap();
+        assert!(hear(&mut client).await.ends_with("made"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_sent_head_is_closed_when_places_run_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let everyone = AllowList::new(&["any".parse().unwrap()]);
+        let (permits, allow) =
+            (Arc::new(tokio::sync::Semaphore::new(0)), tokio::sync::watch::channel(everyone).1);
+        let gate = Gate::new(listener, permits, allow);
+        let crowd = gate.crowd();
+        let waits = tokio::spawn(async move { gate.next().await });
+        for bytes in [&b""[..], b"POST /a HTTP/1.1\r\n"] {
+            let (mut client, _drain, served) = serving_in(Slow::default(), crowd.clone());
+            client.write_all(bytes).await.unwrap();
+            let began = Instant::now();
+            served.await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), HEADERS_WITHIN_CROWD.as_secs());
+        }
+        // A client that has been served may take its time, and so may one whose body is on its way.
+        let (mut client, _drain, served) = serving_in(Quick, crowd);
+        client.write_all(REQUEST).await.unwrap();
+        assert!(hear(&mut client).await.ends_with("made"));
+        let began = Instant::now();
+        served.await.unwrap();
+        assert_eq!(
+            began.elapsed().as_secs(),
+            HEADERS_WITHIN.as_secs() - 1,
+            "a second was spent on listening"
+        );
+        waits.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_is_not_waited_for_longer_than_hyper_would() {
+        for bytes in [&b""[..], b"POST /a HTTP/1.1\r\n"] {
+            let (mut client, _drain, served) = serving(Slow::default());
+            client.write_all(bytes).await.unwrap();
+            let began = Instant::now();
+            served.await.unwrap();
+            assert_eq!(began.elapsed().as_secs(), HEADERS_WITHIN.as_secs());
+        }
+    }
+}

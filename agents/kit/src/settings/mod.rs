@@ -1,0 +1,434 @@
+//! Reads settings: from a flag, else the environment, else the `--config` file, else the default.
+//!
+//! An agent declares each setting once, as a clap flag. The environment variable (`LOGD_ROTATE_BYTES` for
+//! `--rotate-bytes`) and the key of the TOML file (`rotate-bytes`) follow from the flag's name. Their values
+//! go through the flag's own parser, so the three cannot drift apart.
+
+pub mod completion;
+pub mod help;
+pub mod watch;
+
+use crate::exit::{Exit, Fatal};
+use crate::telemetry::logs::LogFormat;
+use clap::error::{ContextKind, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use help::SHARED;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use watch::Files;
+
+/// The settings that every program has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Read settings from this TOML file; its keys are the long flag names. Changes are applied live
+    #[arg(long, value_name = "FILE", help_heading = SHARED, hide_short_help = true)]
+    pub config: Option<PathBuf>,
+
+    /// error, warn, info, debug or trace; or per module, such as info,logd=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = SHARED, hide_short_help = true)]
+    pub log_level: String,
+
+    /// How the daemon's own log is written to stderr
+    #[arg(long, value_name = "FORMAT", default_value = "plain", help_heading = SHARED, hide_short_help = true)]
+    pub log_format: LogFormat,
+
+    /// After SIGTERM, how long to finish what was begun; keep it below the pod's grace period
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration,
+        help_heading = SHARED, hide_short_help = true)]
+    pub drain_timeout: Duration,
+}
+
+impl Common {
+    /// The settings file, if there is one, to be watched.
+    pub fn file(&self) -> Files {
+        Files::new(self.config.iter().cloned().collect())
+    }
+}
+
+/// An address, or `none` for a door that stays closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door(pub Option<SocketAddr>);
+
+impl std::str::FromStr for Door {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Door, String> {
+        if text == "none" {
+            return Ok(Door(None));
+        }
+        parse_address(text)
+            .map(|address| Door(Some(address)))
+            .map_err(|expected| format!("{expected}, or none"))
+    }
+}
+
+/// An address to listen on. `:7667` and `7667` mean all addresses of this host, as in Go and nginx.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    let everywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    everywhere.or_else(|_| text.parse()).map_err(|_| {
+        "expected ADDRESS:PORT, such as 127.0.0.1:7667, or :7667 for all addresses of this host".to_owned()
+    })
+}
+
+/// Parses `25s`, `1h 30m`, `500ms`. A bare number is refused, since nobody agrees on its unit.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 15s or 7d".to_owned())
+}
+
+/// Parses a duration above zero.
+pub fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("expected a duration above zero, such as 15s".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// Parses `64MiB`, `1GB`, `4096`.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    text.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| "expected a size such as 64KiB, 1MiB or 4096".to_owned())
+}
+
+/// The similarity above which a word is taken for a misspelling of another, as clap does for flags.
+const ALIKE: f64 = 0.7;
+
+/// Settings and their sources, which are read again when the file changes.
+#[derive(Clone, Debug)]
+pub struct Settings<S> {
+    pub flags: S,
+    prefix: &'static str,
+    argv: Vec<OsString>,
+    raw: BTreeMap<String, Vec<OsString>>,
+}
+
+/// Parses the command line, environment and file into `S`. `prefix` starts the names of the environment
+/// variables.
+pub fn load<S: CommandFactory + FromArgMatches>(
+    prefix: &'static str,
+    argv: impl IntoIterator<Item = OsString>,
+) -> Result<Settings<S>, Fatal> {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let declared = declared::<S>(prefix);
+    let completes_itself = completion::is_declared(&declared);
+    let command = completion::add_to(declared);
+    let mut matches =
+        command.clone().try_get_matches_from(&argv).map_err(|e| refused(&e, prefix, &argv, None))?;
+    if let Some(shell) = completion::asked(&matches).filter(|_| !completes_itself) {
+        return Err(Fatal::new(Exit::Ok, shell.script(command)));
+    }
+    let config = matches.try_get_one::<PathBuf>("config").ok().flatten().cloned();
+    if let Some(path) = config {
+        let mut layered: Vec<OsString> = argv.first().cloned().into_iter().collect();
+        layered.extend(file_arguments(&command, &matches, &path)?);
+        layered.extend(argv.iter().skip(1).cloned());
+        matches = command
+            .clone()
+            .try_get_matches_from(&layered)
+            .map_err(|e| refused(&e, prefix, &argv, Some(&path)))?;
+    }
+    let raw = raw_values(&command, &matches);
+    let flags = S::from_arg_matches(&matches).map_err(|e| refused(&e, prefix, &argv, None))?;
+    Ok(Settings { flags, prefix, argv, raw })
+}
+
+impl<S: CommandFactory + FromArgMatches> Settings<S> {
+    /// Reads the same sources again and returns the new settings with the result of `check`. Logs which
+    /// changes are applied (those in `live`) and which need a restart. Invalid settings are logged, and the
+    /// old ones stay.
+    pub fn renew<T>(
+        &self,
+        live: &[&str],
+        check: impl FnOnce(&S) -> Result<T, Fatal>,
+    ) -> Option<(Settings<S>, T)> {
+        let renewed = load::<S>(self.prefix, self.argv.clone()).and_then(|new| {
+            let checked = check(&new.flags)?;
+            Ok((new, checked))
+        });
+        let (new, checked) = renewed
+            .inspect_err(|fatal| {
+                let error = fatal.one_line();
+                tracing::error!(error, "the changed settings cannot be used, keeping the old ones");
+            })
+            .ok()?;
+        let changed = new.changed_since(self);
+        if changed.is_empty() {
+            return None;
+        }
+        let (live, restart): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|name| live.contains(&name.as_str()));
+        tracing::info!(applied = live.join(" "), "settings reloaded");
+        if !restart.is_empty() {
+            tracing::warn!(settings = restart.join(" "), "changed settings that need a restart");
+        }
+        Some((new, checked))
+    }
+
+    /// The names of the settings whose values differ.
+    pub fn changed_since(&self, earlier: &Settings<S>) -> Vec<String> {
+        let names = self.raw.keys().chain(earlier.raw.keys());
+        let mut changed: Vec<String> =
+            names.filter(|name| self.raw.get(*name) != earlier.raw.get(*name)).cloned().collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+}
+
+/// The clap command with an environment variable for each flag, the version with its revision, and
+/// completions.
+pub fn command<S: CommandFactory>(prefix: &str) -> Command {
+    completion::add_to(declared::<S>(prefix))
+}
+
+fn declared<S: CommandFactory>(prefix: &str) -> Command {
+    with_environment(S::command().version(crate::VERSION).infer_long_args(false), prefix)
+}
+
+fn with_environment(command: Command, prefix: &str) -> Command {
+    command
+        .mut_args(|arg| match arg.get_long() {
+            Some(long) => {
+                let name = variable(prefix, long);
+                arg.env(name).hide_env_values(true)
+            }
+            None => arg,
+        })
+        .mut_subcommands(|sub| with_environment(sub, prefix))
+}
+
+fn variable(prefix: &str, long: &str) -> String {
+    format!("{prefix}_{}", long.replace('-', "_").to_uppercase())
+}
+
+fn raw_values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, Vec<OsString>> {
+    let longs = command.get_arguments().filter_map(|arg| Some((arg.get_id().as_str(), arg.get_long()?)));
+    longs
+        .filter_map(|(id, long)| {
+            let values = matches.try_get_raw(id).ok().flatten()?;
+            Some((long.to_owned(), values.map(OsStr::to_owned).collect()))
+        })
+        .collect()
+}
+
+/// Turns the file's keys into flags, except those that the command line or environment sets.
+fn file_arguments(command: &Command, matches: &ArgMatches, path: &Path) -> Result<Vec<OsString>, Fatal> {
+    let bad = |what: String| Fatal::new(Exit::Config, format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Fatal::new(Exit::Config, format!("cannot read {}", path.display())).because(e))?;
+    let table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| bad(e.to_string().trim().to_owned()))?;
+    let mut arguments = Vec::new();
+    for (key, value) in &table {
+        let known = command.get_arguments().find(|a| a.get_long() == Some(key.as_str()) && key != "config");
+        let Some(argument) = known else {
+            let hint = match nearest(command.get_arguments().filter_map(clap::Arg::get_long), key) {
+                Some(long) => format!(", did you mean `{long}`?"),
+                None => ", its keys are the long flags of --help".to_owned(),
+            };
+            return Err(bad(format!("unknown key `{key}`{hint}")));
+        };
+        let given = matches.value_source(argument.get_id().as_str());
+        if matches!(given, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+            continue;
+        }
+        match (argument.get_action().takes_values(), value) {
+            (false, toml::Value::Boolean(true)) => arguments.push(format!("--{key}").into()),
+            (false, toml::Value::Boolean(false)) => {}
+            (false, _) => return Err(bad(format!("`{key}` takes true or false"))),
+            (true, value) => {
+                let text = scalar(value).ok_or_else(|| bad(format!("`{key}` cannot be a table")))?;
+                arguments.push(format!("--{key}={text}").into());
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+/// The known word that is spelled most like this one, if any is close.
+pub fn nearest<'a>(known: impl Iterator<Item = &'a str>, word: &str) -> Option<&'a str> {
+    let scored = known.map(|known| (strsim::jaro(known, word), known));
+    let (score, known) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score > ALIKE).then_some(known)
+}
+
+fn scalar(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Array(items) => Some(items.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(",")),
+        toml::Value::Table(_) => None,
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(yes) => Some(yes.to_string()),
+        toml::Value::Datetime(time) => Some(time.to_string()),
+    }
+}
+
+/// Shortens clap's paragraph to one line that names the flag, variable or file and keeps clap's hint.
+fn refused(error: &clap::Error, prefix: &str, argv: &[OsString], file: Option<&Path>) -> Fatal {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return Fatal::new(Exit::Ok, error.render().to_string());
+        }
+        // A command is missing: the help lists the commands.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return Fatal::page(Exit::Usage, error.render().to_string());
+        }
+        _ => {}
+    }
+    let rendered = error.render().to_string();
+    let paragraph = rendered.split("\n\nUsage").next().unwrap_or(&rendered);
+    let message = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let message = message.strip_suffix("For more information, try '--help'.").unwrap_or(message).trim();
+    let long = error.get(ContextKind::InvalidArg).and_then(|value| {
+        let text = value.to_string();
+        Some(text.split_whitespace().next()?.trim_start_matches("--").to_owned())
+    });
+    let typed = |long: &str| {
+        let flag = format!("--{long}");
+        argv.iter().any(|word| word.to_string_lossy().split('=').next() == Some(&flag))
+    };
+    match (file, long) {
+        (Some(path), Some(long)) if !typed(&long) => {
+            Fatal::new(Exit::Config, format!("{}: {message}", path.display()))
+        }
+        (_, Some(long)) if !typed(&long) && std::env::var_os(variable(prefix, &long)).is_some() => {
+            Fatal::new(Exit::Config, format!("{}: {message}", variable(prefix, &long)))
+        }
+        _ => Fatal::new(Exit::Usage, format!("{message} (see --help)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[arg(long, default_value = "1MiB", value_parser = parse_size)]
+        max_line: u64,
+        #[arg(long, value_delimiter = ',')]
+        allow: Vec<String>,
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        common: Common,
+    }
+
+    fn load_with(file: &str, arguments: &[&str]) -> Result<Settings<Flags>, Fatal> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logd.toml");
+        std::fs::write(&path, file).unwrap();
+        let mut argv: Vec<OsString> = vec!["logd".into(), "--config".into(), path.into()];
+        argv.extend(arguments.iter().map(OsString::from));
+        load("KIT_TEST_UNSET", argv)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = "max-line = \"2MiB\"\nallow = [\"10.0.0.0/8\", \"::1\"]\nquick = true\n";
+        let flags = load_with(file, &[]).unwrap().flags;
+        assert_eq!((flags.max_line, flags.quick), (2 << 20, true));
+        assert_eq!(flags.allow, ["10.0.0.0/8", "::1"]);
+        assert_eq!(load_with(file, &["--max-line", "3MiB"]).unwrap().flags.max_line, 3 << 20);
+        assert_eq!(load_with("", &[]).unwrap().flags.max_line, 1 << 20);
+        assert_eq!(load_with("", &[]).unwrap().flags.common.drain_timeout, Duration::from_secs(25));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_file_key_and_the_likely_meaning() {
+        let fatal = load_with("max_line = \"2MiB\"\n", &[]).unwrap_err();
+        assert_eq!(fatal.exit(), Exit::Config);
+        let line = fatal.one_line();
+        assert!(line.ends_with("logd.toml: unknown key `max_line`, did you mean `max-line`?"), "{line}");
+    }
+
+    #[test]
+    fn a_bad_value_in_the_file_is_blamed_on_the_file_and_in_a_flag_on_the_flag() {
+        let fatal = load_with("max-line = \"lots\"\n", &[]).unwrap_err();
+        assert_eq!(fatal.exit(), Exit::Config);
+        assert!(fatal.one_line().contains("logd.toml: invalid value 'lots' for '--max-line"), "{fatal}");
+        let fatal = load_with("", &["--max-line=lots"]).unwrap_err();
+        assert_eq!(fatal.exit(), Exit::Usage);
+        assert!(fatal.one_line().contains("expected a size such as 64KiB"), "{fatal}");
+    }
+
+    #[test]
+    fn duration_of_zero_is_refused_where_it_makes_no_sense() {
+        assert_eq!(parse_nonzero_duration("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0s", "0ms", "5"] {
+            assert!(parse_nonzero_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_named() {
+        let before = load_with("max-line = \"2MiB\"\n", &[]).unwrap();
+        let after = load_with("max-line = \"3MiB\"\nquick = true\n", &[]).unwrap();
+        let changed: Vec<_> = after.changed_since(&before).into_iter().filter(|n| n != "config").collect();
+        assert_eq!(changed, ["max-line", "quick"]);
+    }
+
+    #[test]
+    fn port_alone_is_every_address_and_nonsense_is_answered_with_examples() {
+        let address = |text| parse_address(text).map(|address| address.to_string());
+        for (given, meant) in [
+            (":7777", "[::]:7777"),
+            ("7777", "[::]:7777"),
+            ("127.0.0.1:7777", "127.0.0.1:7777"),
+            ("[::1]:7777", "[::1]:7777"),
+        ] {
+            assert_eq!(address(given), Ok(meant.to_owned()), "{given}");
+            assert_eq!(given.parse(), Ok(Door(meant.parse().ok())), "{given}");
+        }
+        for nonsense in ["", ":", "70000", ":70000", "127.0.0.1", "here:7777", "::7777", "-1"] {
+            let expected = address(nonsense).unwrap_err();
+            assert!(expected.contains("127.0.0.1:7667") && expected.contains(":7667 for all"), "{expected}");
+            let expected = nonsense.parse::<Door>().unwrap_err();
+            assert!(expected.ends_with("or none"), "{expected}");
+        }
+    }
+
+    #[test]
+    fn shared_flags_are_last_in_the_long_help_and_not_in_the_short_one() {
+        let help = |flag| load_with("", &[flag]).unwrap_err().one_line();
+        let (long, short) = (help("--help"), help("-h"));
+        let at = |what| long.find(what).unwrap();
+        assert!(at("--max-line") < at(SHARED) && at("--quick") < at(SHARED), "{long}");
+        assert!(at(SHARED) < at("--config") && at(SHARED) < at("--drain-timeout"), "{long}");
+        assert!(short.contains("--quick") && short.contains("see more with '--help'"), "{short}");
+        assert!(!short.contains("--drain-timeout") && !short.contains(SHARED), "{short}");
+    }
+
+    #[test]
+    fn completions_are_a_command_of_every_program() {
+        for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef kit"), ("fish", "complete -c")] {
+            let script = load_with("", &["completion", shell]);
+            assert_eq!(script.as_ref().unwrap_err().exit(), Exit::Usage, "a flag before it: {script:?}");
+            let script = load::<Flags>("KIT_TEST_UNSET", ["kit", "completion", shell].map(OsString::from));
+            let script = script.unwrap_err();
+            assert_eq!(script.exit(), Exit::Ok);
+            assert!(script.one_line().contains(word) && script.one_line().contains("max-line"), "{script}");
+        }
+        let unknown = load::<Flags>("KIT_TEST_UNSET", ["kit", "completion", "sh"].map(OsString::from));
+        assert!(unknown.unwrap_err().one_line().contains("possible values: bash, zsh, fish"));
+        let mistyped = load::<Flags>("KIT_TEST_UNSET", ["kit", "completoin", "bash"].map(OsString::from));
+        assert!(
+            mistyped.as_ref().unwrap_err().one_line().contains("similar subcommand exists: 'completion'"),
+            "{mistyped:?}"
+        );
+    }
+
+    #[test]
+    fn help_and_version_are_no_failures() {
+        for flag in ["--help", "--version"] {
+            assert_eq!(load_with("", &[flag]).unwrap_err().exit(), Exit::Ok);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The log on stderr, and metrics.
+
+pub mod logs;
+pub mod metrics;

@@ -1,0 +1,173 @@
+//! The running daemon: its looks, readiness, metrics, reload and stop.
+
+use crate::support::daemon::Daemon;
+use crate::support::{Bench, Dice, names};
+use nix::sys::signal::Signal;
+use std::os::unix::fs::symlink;
+use trial::wait_until;
+
+const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
+
+#[test]
+fn new_and_last_lines_are_archived() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "first\n");
+    let daemon = Daemon::start(&bench, &QUICK);
+    daemon.wait_until_ready();
+    assert_eq!(bench.members()[&b"x.log"[..]], b"first\n");
+    bench.append("x.log", "second\n");
+    wait_until("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
+    // The next look is an hour away: only the stop can archive the last line.
+    drop(daemon);
+    let daemon = Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=1h"]);
+    daemon.wait_until_ready();
+    bench.append("x.log", "last\n");
+    let (status, _) = daemon.stop();
+    assert!(status.success());
+    assert!(bench.members()[&b"x.log"[..]].ends_with(b"last\n"));
+    assert!(bench.leftovers().is_empty());
+}
+
+#[test]
+fn idle_directory_is_not_scanned() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "first\n");
+    let daemon = Daemon::start(&bench, &QUICK);
+    let looks = || {
+        let page = daemon.get("/metrics").1;
+        let lines = page.lines().filter(|line| line.starts_with("logcd_cycles_total{"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    daemon.wait_until_ready();
+    let idle = || daemon.metric("logcd_idle_ticks_total");
+    wait_until("the first idle tick", || idle() > 0.0);
+    let (before, ticks) = (looks(), idle());
+    wait_until("fifty more", || idle() >= ticks + 50.0);
+    assert_eq!(looks(), before);
+    bench.append("x.log", "second\n");
+    wait_until("the second line", || bench.members()[&b"x.log"[..]].ends_with(b"second\n"));
+}
+
+#[test]
+fn news_is_published_within_one_interval() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", Dice::new(1).lines(1_000_000));
+    let daemon =
+        Daemon::start(&bench, &["--admin=127.0.0.1:0", "--interval=300ms", "--publish-within=300ms"]);
+    daemon.wait_until_ready();
+    let published = || daemon.metric("logcd_cycles_total{result=\"published\"}");
+    for _ in 0..5 {
+        let before = published();
+        bench.append("x.log", "little\n");
+        wait_until("the next archive", || published() > before);
+    }
+    assert_eq!(daemon.metric("logcd_cycles_total{result=\"waiting\"}"), 0.0);
+}
+
+#[test]
+fn little_news_waits() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", Dice::new(1).lines(100_000));
+    let flags = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=1h", "--publish-percent=10"];
+    let daemon = Daemon::start(&bench, &flags);
+    daemon.wait_until_ready();
+    bench.append("x.log", "little\n");
+    wait_until("a cycle that lets it wait", || daemon.metric("logcd_cycles_total{result=\"waiting\"}") > 0.0);
+    assert_eq!(daemon.metric("logcd_waiting_bytes"), 7.0);
+    assert!(!bench.members()[&b"x.log"[..]].ends_with(b"little\n"));
+    bench.append("x.log", Dice::new(2).lines(20_000));
+    wait_until("what is worth it", || bench.members() == bench.logs());
+}
+
+#[test]
+fn every_metric_is_exercised_and_documented() {
+    let bench = Bench::new(&["--keep-days=1", "--remove-after=1s", "--poll=500ms"]);
+    std::fs::write(bench.out().join("all-logs-2020-01-01.tar.gz"), "old").unwrap();
+    let mut dice = Dice::new(1);
+    bench.write("x.log", dice.lines(100_000));
+    bench.write("y.log", "to be deleted\n");
+    symlink("x.log", bench.log("link.log")).unwrap();
+    let daemon = Daemon::start(&bench, &QUICK);
+    let moved = |name: &str| wait_until(name, || daemon.metric(name) > 0.0);
+    daemon.wait_until_ready();
+    bench.append("x.log", dice.lines(100));
+    moved("logcd_copied_bytes_total");
+    std::fs::remove_file(bench.log("y.log")).unwrap();
+    moved("logcd_superseded_total");
+    for name in [
+        "logcd_cycles_total{result=\"published\"}",
+        "logcd_cycle_seconds_total",
+        "logcd_idle_ticks_total",
+        "logcd_compressed_bytes_total",
+        "logcd_written_bytes_total",
+        "logcd_archives_removed_total",
+        "logcd_sources_removed_total",
+        "logcd_skipped_files{reason=\"symlink\"}",
+        "logcd_archive_bytes",
+        "logcd_content_bytes",
+        "logcd_published_timestamp_seconds",
+    ] {
+        moved(name);
+    }
+    bench.write("z.log", "new\n");
+    moved("logcd_files");
+    // A touched file is read and found unchanged.
+    moved("logcd_cycles_total{result=\"unchanged\"}");
+    // `waiting` and `disk_full` are tested by little_news_waits and in disk.rs.
+    let page = daemon.get("/metrics").1;
+    let readme = include_str!("../../README.md");
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE logcd_")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(readme.contains(&format!("`{name}")), "{name} is not documented in README.md");
+    }
+}
+
+#[test]
+fn second_daemon_waits_for_the_lock() {
+    let bench = Bench::new(&[]);
+    let first = Daemon::start(&bench, &QUICK);
+    first.wait_until_ready();
+    let second = Daemon::start(&bench, &QUICK);
+    let holder = trial::holder(first.pid().as_raw().unsigned_abs());
+    let why = format!("another logcd {holder} works on {}; there can be one", bench.out().display());
+    wait_until("the second to say why it waits", || second.get("/ready").1.contains(&why));
+    assert_eq!(second.get("/live").0, 200);
+    assert!(first.stop().0.success());
+    second.wait_until_ready();
+}
+
+#[test]
+fn changed_settings_are_applied() {
+    let bench = Bench::new(&[]);
+    let file = bench.root.path().join("logcd.toml");
+    std::fs::write(&file, "include = [\"*.log\"]\n").unwrap();
+    bench.write("x.log", "line\n");
+    bench.write("x.txt", "text\n");
+    let config = format!("--config={}", file.display());
+    let daemon = Daemon::start(&bench, &[&QUICK[..], &[&config]].concat());
+    daemon.wait_until_ready();
+    assert_eq!(names(&bench.members()), ["x.log"]);
+    std::fs::write(&file, "include = [\"*.log\", \"*.txt\"]\n").unwrap();
+    wait_until("the new pattern", || names(&bench.members()) == ["x.log", "x.txt"]);
+    std::fs::write(&file, "includes = 1\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    bench.append("x.txt", "more\n");
+    wait_until("it to go on with the old settings", || bench.members()[&b"x.txt"[..]].ends_with(b"more\n"));
+    let (_, said) = daemon.stop();
+    assert!(said.contains("unknown key `includes`"), "{said}");
+}
+
+#[test]
+fn missing_log_directory_is_reported() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let daemon = Daemon::start(&bench, &QUICK);
+    daemon.wait_until_ready();
+    let (log, away) = (bench.root.path().join("log"), bench.root.path().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    wait_until("the reason", || daemon.get("/ready").1.contains("cannot open the log directory"));
+    assert!(daemon.metric("logcd_cycles_total{result=\"failed\"}") > 0.0);
+    std::fs::rename(&away, &log).unwrap();
+    daemon.wait_until_ready();
+}

@@ -1,0 +1,188 @@
+//! One archive a day: midnight, time zones and retention.
+
+use crate::support::{Bench, Dice, at, for_both_kinds, members, names};
+use jiff::tz::TimeZone;
+use logcd::archive::codec::Codec;
+use logcd::cycle::archivist::Haste;
+use std::time::Duration;
+
+fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
+    let mut dice = Dice::new(6);
+    bench.write("a.log", dice.lines(400_000));
+    bench.write("b.log", dice.lines(400));
+    let mut archivist = bench.archivist();
+    archivist.cycle(at("2026-11-21T23:00:00Z"), Haste::Now).unwrap();
+    std::fs::remove_file(bench.log("b.log")).unwrap();
+    bench.append("a.log", "the last line of the day\n");
+    let outcome = archivist.cycle(at("2026-11-22T00:00:10Z"), Haste::WhenWorthIt).unwrap();
+    let archives = bench.archives();
+    let days: Vec<_> = archives.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    let end = codec.suffix();
+    assert_eq!(days, [format!("all-logs-2026-11-21{end}"), format!("all-logs-2026-11-22{end}")]);
+    let finished = members(&archives[0]);
+    assert_eq!(names(&finished), ["a.log", "b.log.20261122T000010"]);
+    assert!(finished[&b"a.log"[..]].ends_with(b"the last line of the day\n"));
+    // Content of yesterday that is gone today stays in yesterday's archive; nothing is compressed twice.
+    assert!(members(&archives[1]) == bench.logs());
+    assert_eq!(outcome.published.unwrap().compressed, 0);
+    let before = std::fs::read(&archives[0]).unwrap();
+    bench.append("a.log", "of the new day\n");
+    archivist.cycle(at("2026-11-22T00:01:10Z"), Haste::Now).unwrap();
+    assert!(std::fs::read(&archives[0]).unwrap() == before, "the finished archive stays as it is");
+}
+
+fn restart_on_another_day_reuses_blocks(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
+    bench.write("a.log", Dice::new(6).lines(400_000));
+    bench.archivist().cycle(at("2026-11-20T23:00:00Z"), Haste::Now).unwrap();
+    let outcome = bench.archivist().cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
+    assert_eq!(outcome.published.unwrap().compressed, 0);
+    assert!(members(&bench.archives()[1]) == bench.logs());
+}
+
+fn clock_set_back_over_midnight_loses_nothing(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
+    bench.write("a.log", "of the first day\n");
+    let mut archivist = bench.archivist();
+    archivist.cycle(at("2026-11-21T23:59:00Z"), Haste::Now).unwrap();
+    std::fs::remove_file(bench.log("a.log")).unwrap();
+    archivist.cycle(at("2026-11-22T00:00:00Z"), Haste::Now).unwrap();
+    bench.write("b.log", "after the clock was set\n");
+    archivist.cycle(at("2026-11-21T23:59:30Z"), Haste::Now).unwrap();
+    assert_eq!(names(&members(&bench.archives()[0])), ["a.log.20261122T000000", "b.log"]);
+}
+
+fn old_archives_are_removed_with_their_indexes(codec: Codec) {
+    let bench = Bench::of(codec, &["--keep-days=3"]);
+    bench.write("a.log", "line\n");
+    for other in ["all-logs-2026-01-01.tar.gz.keep", "all-logs-today.tar.gz", "notes.txt"] {
+        std::fs::write(bench.out().join(other), "mine").unwrap();
+    }
+    let mut archivist = bench.archivist();
+    let mut removed = 0;
+    for day in 10..=15 {
+        removed +=
+            archivist.cycle(at(&format!("2026-11-{day}T12:00:00Z")), Haste::Now).unwrap().removed_archives;
+    }
+    let mut left: Vec<String> = std::fs::read_dir(bench.out())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    let end = codec.suffix();
+    let expected = [
+        format!(".all-logs-2026-11-13{end}.index"),
+        format!(".all-logs-2026-11-14{end}.index"),
+        format!(".all-logs-2026-11-15{end}.index"),
+        ".logcd.lock".to_owned(),
+        "all-logs-2026-01-01.tar.gz.keep".to_owned(),
+        format!("all-logs-2026-11-13{end}"),
+        format!("all-logs-2026-11-14{end}"),
+        format!("all-logs-2026-11-15{end}"),
+        "all-logs-today.tar.gz".to_owned(),
+        "notes.txt".to_owned(),
+    ];
+    assert_eq!((left.as_slice(), removed), (&expected[..], 3));
+}
+
+fn superseded_content_is_bounded(codec: Codec) {
+    let mut dice = Dice::new(8);
+    let bench = Bench::of(codec, &["--max-superseded=60KB"]);
+    let mut archivist = bench.archivist();
+    for hour in 10..20 {
+        bench.write("state.log", dice.lines(100_000));
+        archivist.cycle(at(&format!("2026-11-21T{hour}:00:00Z")), Haste::Now).unwrap();
+    }
+    let all = names(&bench.members());
+    assert!(all.len() >= 3 && all.len() < 8, "{all:?}");
+    assert_eq!(all.last().unwrap(), "state.log.20261121T190000", "the newest are kept");
+    let latest = Bench { flags: [&bench.flags[..], &["--latest-only".into()]].concat(), ..bench };
+    drop(archivist);
+    latest.write("state.log", dice.lines(100));
+    latest.cycle();
+    assert_eq!(names(&latest.members()), ["state.log"]);
+}
+
+/// Summer time begins on the 29th of March 2026 at 2:00, which is 1:00 UTC, and ends on the 25th of October
+/// at 3:00.
+const CENTRAL_EUROPE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+
+fn daylight_saving_day_has_one_archive(codec: Codec) {
+    let zone = TimeZone::posix(CENTRAL_EUROPE).unwrap();
+    for (day, next, moments) in [
+        (
+            "2026-03-29",
+            "2026-03-30",
+            ["2026-03-28T23:00:00Z", "2026-03-29T01:00:00Z", "2026-03-29T21:59:59Z"],
+        ),
+        (
+            "2026-10-25",
+            "2026-10-26",
+            ["2026-10-24T22:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T22:59:59Z"],
+        ),
+    ] {
+        let bench = Bench::of(codec, &[]);
+        let mut archivist = bench.archivist_in(&zone);
+        for (number, moment) in moments.into_iter().enumerate() {
+            bench.append("a.log", format!("{number}\n"));
+            archivist.cycle(at(moment), Haste::Now).unwrap();
+            assert!(bench.archive().to_str().unwrap().contains(day), "{moment}");
+        }
+        archivist.cycle(at(moments[2]) + Duration::from_secs(1), Haste::Now).unwrap();
+        let archives = bench.archives();
+        assert_eq!(archives.len(), 2);
+        assert!(archives[1].to_str().unwrap().contains(next));
+        assert_eq!(members(&archives[0])[&b"a.log"[..]], b"0\n1\n2\n");
+    }
+}
+
+fn repeated_hour_keeps_both_contents(codec: Codec) {
+    let bench = Bench::of(codec, &[]);
+    let mut archivist = bench.archivist_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
+    for (moment, content) in [
+        ("2026-10-25T00:00:00Z", "before\n"),
+        ("2026-10-25T00:30:00Z", "from the first half past two on\n"),
+        ("2026-10-25T01:30:00Z", "from the second half past two on\n"),
+    ] {
+        bench.write("new", content);
+        std::fs::rename(bench.log("new"), bench.log("state.log")).unwrap();
+        archivist.cycle(at(moment), Haste::Now).unwrap();
+    }
+    let mut held: Vec<_> = bench.members().into_values().collect();
+    held.sort();
+    assert_eq!(
+        held,
+        [&b"before\n"[..], b"from the first half past two on\n", b"from the second half past two on\n"]
+    );
+    assert!(names(&bench.members()).contains(&"state.log.20261025T023000".to_owned()));
+}
+
+fn leap_day_has_an_archive(codec: Codec) {
+    let bench = Bench::of(codec, &["--keep-days=2"]);
+    bench.write("a.log", "line\n");
+    let mut archivist = bench.archivist();
+    for moment in [
+        "2028-02-27T12:00:00Z",
+        "2028-02-28T23:59:59Z",
+        "2028-02-29T00:00:00Z",
+        "2028-02-29T23:59:59Z",
+        "2028-03-01T00:00:00Z",
+    ] {
+        archivist.cycle(at(moment), Haste::Now).unwrap();
+    }
+    let left = bench.archives();
+    let days: Vec<_> = left.iter().map(|path| &path.file_name().unwrap().to_str().unwrap()[9..19]).collect();
+    assert_eq!(days, ["2028-02-29", "2028-03-01"]);
+}
+
+for_both_kinds!(
+    daylight_saving_day_has_one_archive,
+    repeated_hour_keeps_both_contents,
+    leap_day_has_an_archive,
+    midnight_completes_the_day_and_reuses_its_blocks,
+    restart_on_another_day_reuses_blocks,
+    clock_set_back_over_midnight_loses_nothing,
+    old_archives_are_removed_with_their_indexes,
+    superseded_content_is_bounded,
+);

@@ -1,0 +1,89 @@
+//! A full disk: the old archive stays, no partial file is left, and logcd recovers by itself. A file-size
+//! limit stands in for the disk; root_filesystems.rs has a real one.
+
+use crate::support::daemon::Daemon;
+use crate::support::{Bench, Dice};
+use std::process::Command;
+use trial::wait_until;
+
+const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
+
+#[test]
+fn full_disk_leaves_the_archive_intact() {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(1);
+    bench.write("x.log", dice.lines(100_000));
+    bench.once();
+    let before = std::fs::read(bench.archive()).unwrap();
+    let mut command = Command::new("sh");
+    // 64 blocks of 512 bytes: the present archive fits, the next one does not.
+    command.args(["-c", "ulimit -S -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_logcd")]);
+    command.args(&bench.flags).args(QUICK).env("LOGCD_MIN_FREE", "1");
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    // Written in one step: a look that finds only the first part could still publish that.
+    bench.write("y.part", dice.lines(900_000));
+    std::fs::rename(bench.log("y.part"), bench.log("y.log")).unwrap();
+    wait_until("the reason", || daemon.get("/ready").1.contains("disk: no room for an archive on"));
+    assert_eq!(daemon.get("/live").0, 200);
+    assert!(daemon.metric("logcd_cycles_total{result=\"disk_full\"}") > 0.0);
+    assert!(std::fs::read(bench.archive()).unwrap() == before, "the archive is as it was");
+    crate::support::run(Command::new("prlimit").args([
+        "--fsize=unlimited",
+        "--pid",
+        &daemon.pid().to_string(),
+    ]));
+    daemon.wait_until_ready();
+    assert!(bench.members() == bench.logs());
+    assert!(bench.leftovers().is_empty());
+    let (_, said) = daemon.stop();
+    assert_eq!(said.matches("no room for an archive").count(), 1, "one line, not one a cycle: {said}");
+}
+
+#[test]
+fn min_free_is_respected() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let output = bench.command().args(["--once", "--min-free=1000PB"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("the disk is full") && said.contains("--min-free"), "{said}");
+    assert!(bench.archives().is_empty() && bench.leftovers().is_empty());
+    assert!(bench.once().status.success());
+}
+
+#[test]
+fn min_free_takes_a_percentage() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    for (floor, code) in [("0%", Some(0)), ("1000PB", Some(75)), ("100%", Some(64))] {
+        bench.append("x.log", "more\n");
+        let output = bench.command().args(["--once", "--min-free", floor]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), code, "{floor}: {said}");
+    }
+}
+
+#[test]
+fn finished_days_are_not_removed_in_vain() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let old = bench.out().join("all-logs-2020-01-01.tar.gz");
+    std::fs::write(&old, "old").unwrap();
+    let output =
+        bench.command().args(["--once", "--keep-days=100000", "--min-free=1000PB"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert!(old.exists());
+}
+
+#[test]
+fn file_size_limit_is_an_error() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", Dice::new(1).lines(900_000));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_logcd"), "--once"]);
+    let output = command.args(&bench.flags).env("LOGCD_MIN_FREE", "1").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{:?}: {said}", output.status);
+    assert!(bench.archives().is_empty() && bench.leftovers().is_empty());
+}

@@ -1,0 +1,90 @@
+//! Logs that are edited in the middle while they also grow: stamps show an append, only a comparison shows
+//! the edit.
+
+use crate::support::{Bench, Dice, NOON, at, cycle, members, names};
+use logcd::beneath::look_into;
+use logcd::cycle::archivist::{Archivist, Haste};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use trial::wait_until;
+
+const LOG_BYTES: u64 = 8 << 20;
+const MIDDLE: u64 = 5 << 20;
+
+/// Archives a log, then edits it in the middle and appends to it, both before the next look.
+fn edited(flags: &[&str]) -> (Bench, Archivist) {
+    let bench = Bench::new(flags);
+    bench.write("x.log", Dice::new(4).lines(LOG_BYTES));
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    edit(&bench);
+    (bench, archivist)
+}
+
+fn edit(bench: &Bench) {
+    let log = File::options().write(true).open(bench.log("x.log")).unwrap();
+    log.write_all_at(b"EDITED", MIDDLE).unwrap();
+    bench.append("x.log", "one more line\n");
+    // A look right after a change makes the next one compare everything. Here only the rolling comparison may
+    // find the edit.
+    wait_until("times that can be trusted", || !look_into(&log).unwrap().stamp.racy);
+}
+
+/// Checks that the archive has the log as it is now, and its content before the edit.
+fn assert_found(bench: &Bench) {
+    let members = bench.members();
+    assert_eq!(names(&members), ["x.log", "x.log.20261121T120000"]);
+    assert!(members[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
+}
+
+#[test]
+fn edit_and_append_are_in_the_next_archive() {
+    let (bench, mut archivist) = edited(&[]);
+    cycle(&mut archivist);
+    assert_found(&bench);
+}
+
+#[test]
+fn edit_above_the_budget_is_found_in_parts() {
+    let (bench, mut archivist) = edited(&["--compare-bytes=1MiB"]);
+    let mut looks = 0;
+    while cycle(&mut archivist).published.is_none_or(|published| published.superseded == 0) {
+        // Only the first look finds the log grown; another log is the reason for the later looks.
+        bench.append("y.log", "line\n");
+        looks += 1;
+        assert!(looks <= 8, "the edit was not found");
+    }
+    assert!(looks > 0, "the budget was kept");
+    assert!(bench.members()[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
+}
+
+#[test]
+fn looks_without_publication_compare_too() {
+    let (bench, mut archivist) = edited(&["--compare-bytes=1MiB", "--publish-percent=50"]);
+    for _ in 0..9 {
+        archivist.cycle(at(NOON), Haste::WhenWorthIt).unwrap();
+        bench.append("y.log", "line\n");
+    }
+    cycle(&mut archivist);
+    assert!(bench.members()[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
+}
+
+#[test]
+fn finished_day_is_compared_in_full() {
+    let (bench, mut archivist) = edited(&["--compare-bytes=1"]);
+    cycle(&mut archivist);
+    let log = std::fs::read(bench.log("x.log")).unwrap();
+    assert!(bench.members()[&b"x.log"[..]] != log, "not found yet");
+    archivist.cycle(at("2026-11-22T00:00:10Z"), Haste::WhenWorthIt).unwrap();
+    assert!(members(&bench.archives()[0])[&b"x.log"[..]] == log);
+}
+
+#[test]
+fn once_compares_in_full() {
+    let bench = Bench::new(&["--compare-bytes=1"]);
+    bench.write("x.log", Dice::new(4).lines(LOG_BYTES));
+    assert!(bench.once().status.success());
+    edit(&bench);
+    assert!(bench.once().status.success());
+    assert!(bench.members()[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
+}

@@ -1,0 +1,140 @@
+//! Logs that are written, truncated and replaced while logcd reads them and others read the archive.
+
+use crate::support::{Bench, Dice, NOON, cycle, members, run};
+use logcd::cycle::archivist::{Archivist, Haste};
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+const CYCLES: u64 = 150;
+
+/// Runs cycles at full speed, with a writer of logs and a reader of archives, until all have had many
+/// iterations.
+fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
+    bench.cycle();
+    let (stop, turns, reads, cycles) =
+        (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let mut archivist = bench.archivist();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let turn = turns.load(Ordering::Relaxed);
+                // At most 1000 iterations a cycle: enough to hit every moment of it, without filling the
+                // disk.
+                if turn > 1000 * (1 + cycles.load(Ordering::Relaxed)) {
+                    std::thread::yield_now();
+                    continue;
+                }
+                write(turn);
+                turns.store(turn + 1, Ordering::Relaxed);
+            }
+        });
+        let reader = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                run(Command::new("tar").arg("-tzf").arg(bench.archive()));
+                run(Command::new("gzip").arg("-t").arg(bench.archive()));
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let all_had_many = || {
+            let counts = [(&cycles, CYCLES), (&turns, CYCLES), (&reads, 20)];
+            counts.iter().all(|(count, enough)| count.load(Ordering::Relaxed) >= *enough)
+        };
+        while !all_had_many() && !reader.is_finished() && !writer.is_finished() {
+            archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap();
+            cycles.fetch_add(1, Ordering::Relaxed);
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        writer.join().unwrap();
+    });
+    archivist
+}
+
+#[test]
+fn growing_log_is_archived_as_a_prefix() {
+    let bench = Bench::new(&[]);
+    let line = |turn: u64| format!("{turn:012} the quick brown fox jumps over the lazy dog\n");
+    bench.write("x.log", "");
+    let log = File::options().append(true).open(bench.log("x.log")).unwrap();
+    let mut archivist = beside(&bench, |turn| (&log).write_all(line(turn).as_bytes()).unwrap());
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(members.len(), 1, "nothing was superseded");
+    assert!(members == bench.logs());
+}
+
+#[test]
+fn rewritten_log_is_never_mixed() {
+    let bench = Bench::new(&[]);
+    // Each state consists of one letter, so that a mixture shows.
+    let write = |turn: u64| {
+        let letter = b'a' + u8::try_from(turn % 26).unwrap();
+        let mut line = vec![letter; 64];
+        line.push(b'\n');
+        let mut file = File::create(bench.log("x.log")).unwrap();
+        for _ in 0..40 {
+            file.write_all(&line.repeat(100)).unwrap();
+        }
+    };
+    write(0);
+    let _archivist = beside(&bench, write);
+    let mut states = 0;
+    for (name, content) in bench.members() {
+        let mut letters: Vec<u8> = content.iter().copied().filter(|b| *b != b'\n').collect();
+        letters.dedup();
+        assert!(letters.len() <= 1, "{} is made of {}", name.escape_ascii(), letters.escape_ascii());
+        states += 1;
+    }
+    assert!(states > 1, "what the log held before is there too");
+}
+
+#[test]
+fn rotation_loses_nothing_archived() {
+    let bench = Bench::new(&["--include=*.log,*.log.1"]);
+    let mut dice = Dice::new(3);
+    bench.write("x.log", dice.lines(5000));
+    let write = |turn: u64| {
+        bench.append("x.log", format!("{turn}\n"));
+        if turn % 50 == 49 {
+            std::fs::rename(bench.log("x.log"), bench.log("x.log.1")).unwrap();
+        }
+    };
+    let mut archivist = beside(&bench, write);
+    let before = members(&bench.archive());
+    cycle(&mut archivist);
+    let after = members(&bench.archive());
+    for (name, content) in before {
+        assert!(
+            after.values().any(|member| member.starts_with(&content)),
+            "what {} held is lost",
+            name.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn lines_before_a_rename_are_archived() {
+    let bench = Bench::new(&[]);
+    let mut dice = Dice::new(5);
+    bench.write("x.log", dice.lines(100_000));
+    bench.write("empty.log", "");
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    bench.append("x.log", dice.lines(50_000));
+    bench.append("empty.log", "not any more\n");
+    let rotated = std::fs::read(bench.log("x.log")).unwrap();
+    for (from, to) in [("x.log", "x.log.1"), ("empty.log", "empty.log.1")] {
+        std::fs::rename(bench.log(from), bench.log(to)).unwrap();
+    }
+    bench.write("x.log", "a new log\n");
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(
+        crate::support::names(&members),
+        ["empty.log.20261121T120000", "x.log", "x.log.20261121T120000"]
+    );
+    assert!(members[&b"x.log.20261121T120000"[..]] == rotated);
+    assert_eq!(members[&b"empty.log.20261121T120000"[..]], b"not any more\n");
+}

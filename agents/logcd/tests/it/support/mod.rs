@@ -1,0 +1,298 @@
+//! A log directory, logcd on it, and the archive as GNU tar sees it.
+
+pub mod daemon;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use logcd::archive::codec::Codec;
+use logcd::config::Config;
+use logcd::cycle::archivist::{Archivist, Haste, Outcome};
+use logcd::day::Calendar;
+use logcd::outdir::OutDir;
+use logcd::settings::Flags;
+use logcd::trouble::Trouble;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::iter;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Members of an archive or files of a directory: names and contents.
+pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Noon, so that no test crosses midnight by chance.
+pub const NOON: &str = "2026-11-21T12:00:00Z";
+
+pub struct Bench {
+    pub root: tempfile::TempDir,
+    pub flags: Vec<OsString>,
+}
+
+/// Makes a test for each kind of archive from each function.
+macro_rules! for_both_kinds {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[test]
+            fn gzip() {
+                super::$name(logcd::archive::codec::Codec::Gzip);
+            }
+
+            #[test]
+            fn zstd() {
+                super::$name(logcd::archive::codec::Codec::Zstd);
+            }
+        })*
+    };
+}
+pub(crate) use for_both_kinds;
+
+impl Bench {
+    /// Makes a bench for archives of one kind.
+    pub fn of(codec: Codec, flags: &[&str]) -> Bench {
+        let kind = if codec == Codec::Zstd { &["--zstd"][..] } else { &[] };
+        Bench::new(&[kind, flags].concat())
+    }
+
+    pub fn new(flags: &[&str]) -> Bench {
+        let root = tempfile::Builder::new().prefix("logcd-test-").tempdir().unwrap();
+        std::fs::create_dir(root.path().join("log")).unwrap();
+        std::fs::create_dir(root.path().join("out")).unwrap();
+        let mut all: Vec<OsString> = vec![
+            "--dir".into(),
+            root.path().join("log").into(),
+            "--out".into(),
+            root.path().join("out").into(),
+            "--prefix=p".into(),
+            "--utc".into(),
+        ];
+        all.extend(flags.iter().map(OsString::from));
+        Bench { root, flags: all }
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.path().join("log").join(name)
+    }
+
+    pub fn out(&self) -> PathBuf {
+        self.root.path().join("out")
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.log(name), content).unwrap();
+    }
+
+    pub fn append(&self, name: &str, content: impl AsRef<[u8]>) {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(self.log(name)).unwrap();
+        file.write_all(content.as_ref()).unwrap();
+    }
+
+    pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
+        let config = Config { calendar: Calendar(zone), ..self.config() };
+        let out = OutDir::take(&config.out, config.publishing.mode)?;
+        Ok(Archivist::new(config, out, Arc::default()))
+    }
+
+    /// Returns the settings of the flags, with no floor for free space unless one is given.
+    pub fn config(&self) -> Config {
+        let own_floor = self.flags.iter().any(|flag| flag.to_string_lossy().starts_with("--min-free="));
+        let floor = (!own_floor).then(|| OsString::from("--min-free=1"));
+        let argv = iter::once("logcd".into()).chain(floor).chain(self.flags.iter().cloned());
+        let settings = kit::settings::load::<Flags>("LOGCD_TEST", argv).unwrap();
+        settings.flags.serve.config().unwrap()
+    }
+
+    /// Starts an archivist. Waits for the lock, because a child that another test forks holds a copy of it
+    /// until it runs its program.
+    pub fn archivist(&self) -> Archivist {
+        self.archivist_in(&TimeZone::UTC)
+    }
+
+    pub fn archivist_in(&self, zone: &TimeZone) -> Archivist {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.try_archivist_in(zone.clone()) {
+                Err(Trouble::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+                taken => return taken.unwrap(),
+            }
+        }
+    }
+
+    /// Starts an archivist and runs one cycle.
+    pub fn cycle(&self) -> Outcome {
+        cycle(&mut self.archivist())
+    }
+
+    /// Restarts the archivist and runs one cycle.
+    pub fn cycle_dropping(&self, archivist: Archivist) -> Outcome {
+        drop(archivist);
+        self.cycle()
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+        command.args(&self.flags).env("LOGCD_ADMIN", "none").env("LOGCD_MIN_FREE", "1").stdin(Stdio::null());
+        command
+    }
+
+    pub fn once(&self) -> Output {
+        self.command().arg("--once").output().unwrap()
+    }
+
+    /// Returns a command that reads archives and takes no flags.
+    pub fn reader(&self) -> Command {
+        Command::new(env!("CARGO_BIN_EXE_logcd"))
+    }
+
+    /// Returns the path of the only archive.
+    pub fn archive(&self) -> PathBuf {
+        let mut archives = self.archives();
+        assert_eq!(archives.len(), 1, "{archives:?}");
+        archives.remove(0)
+    }
+
+    pub fn archives(&self) -> Vec<PathBuf> {
+        let names = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
+        let mut archives: Vec<PathBuf> = names
+            .filter(|path| path.extension().is_some_and(|extension| extension == "gz" || extension == "zst"))
+            .collect();
+        archives.sort();
+        archives
+    }
+
+    /// Lists the files in the output directory that are neither archive nor index nor lock.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let paths = std::fs::read_dir(self.out()).unwrap().map(|entry| entry.unwrap().path());
+        let known = |name: &str| {
+            name.ends_with(".tar.gz")
+                || name.ends_with(".tar.zst")
+                || name.ends_with(".index")
+                || name == ".logcd.lock"
+        };
+        paths.filter(|path| !known(&path.file_name().unwrap().to_string_lossy())).collect()
+    }
+
+    /// Returns the archive's files as GNU tar unpacks them, without the prefix.
+    pub fn members(&self) -> Contents {
+        members(&self.archive())
+    }
+
+    /// Returns the current logs.
+    pub fn logs(&self) -> Contents {
+        files(&self.root.path().join("log"), |name| name.ends_with(b".log"))
+    }
+}
+
+/// Makes logs and an archive of them that has superseded content.
+pub fn with_history(codec: Codec) -> (Bench, Contents) {
+    let bench = Bench::of(codec, &[]);
+    let mut dice = Dice::new(5);
+    for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
+        bench.write(name, dice.lines(size));
+    }
+    let mut archivist = bench.archivist();
+    cycle(&mut archivist);
+    std::fs::remove_file(bench.log("b.log")).unwrap();
+    cycle(&mut archivist);
+    let members = bench.members();
+    assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
+    (bench, members)
+}
+
+/// Returns the path of an archive's index.
+pub fn index_of(archive: &Path) -> PathBuf {
+    archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
+}
+
+pub fn cycle(archivist: &mut Archivist) -> Outcome {
+    archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap()
+}
+
+pub fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+/// Unpacks with GNU tar, which must not complain about anything.
+pub fn members(archive: &Path) -> Contents {
+    let zstd = archive.extension().unwrap() == "zst";
+    members_of(archive, if zstd { Codec::Zstd } else { Codec::Gzip })
+}
+
+pub fn members_of(archive: &Path, codec: Codec) -> Contents {
+    let into = tempfile::Builder::new().prefix("logcd-test-x-").tempdir().unwrap();
+    gnu_tar(archive, codec, &["-x".as_ref(), "-C".as_ref(), into.path().as_os_str()]);
+    let below = into.path().join("p");
+    if below.exists() { files(&below, |_| true) } else { Contents::new() }
+}
+
+/// Runs GNU tar on an archive. libzstd decompresses for it, because not every host has the zstd program that
+/// tar would start.
+pub fn gnu_tar(archive: &Path, codec: Codec, arguments: &[&OsStr]) -> Vec<u8> {
+    let mut tar = Command::new("tar");
+    tar.args(arguments);
+    match codec {
+        Codec::Gzip => run(tar.arg("-zf").arg(archive)),
+        Codec::Zstd => {
+            let (plain, into_tar) = std::io::pipe().unwrap();
+            let packed = File::open(archive).unwrap();
+            let unpacking = std::thread::spawn(move || zstd::stream::copy_decode(packed, into_tar).unwrap());
+            let said = run(tar.arg("-f").arg("-").stdin(plain));
+            unpacking.join().unwrap();
+            said
+        }
+    }
+}
+
+pub fn files(dir: &Path, matches: impl Fn(&[u8]) -> bool) -> Contents {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    entries
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| (entry.file_name().into_vec(), entry.path()))
+        .filter(|(name, _)| matches(name))
+        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
+        .collect()
+}
+
+/// Runs a command that must succeed and write nothing to stderr.
+pub fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{command:?}: {} {said}", output.status);
+    output.stdout
+}
+
+pub fn names(contents: &Contents) -> Vec<String> {
+    contents.keys().map(|name| OsStr::from_bytes(name).to_string_lossy().into_owned()).collect()
+}
+
+/// A small generator that gives the same numbers on every machine, so that a failing seed can be repeated.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % sides
+    }
+
+    /// Returns log lines of about this many bytes.
+    pub fn lines(&mut self, bytes: u64) -> Vec<u8> {
+        let mut lines = Vec::new();
+        while (lines.len() as u64) < bytes {
+            let (a, b) = (self.roll(1 << 40), self.roll(100));
+            lines.extend(
+                format!("2026-11-21T12:00:00Z level=info id={a:x} took={b}ms request handled\n").bytes(),
+            );
+        }
+        lines
+    }
+}
