@@ -71,7 +71,7 @@ pub enum Event {
     Due,
     /// The log may be another than the one that was opened.
     Suspected,
-    /// Everything appended until now must be synced, whatever the durability.
+    /// Everything that was written must be synced, whatever the durability.
     SyncAsked,
     Done {
         /// The duration of the commit; `None` if no group was written.
@@ -181,7 +181,8 @@ impl Machine {
     fn note(&mut self, event: Event, pending: Pending, now: Instant) {
         let always = self.durability == Durability::Always;
         match (self.phase, event) {
-            (_, Event::Suspected) => self.suspected = true,
+            // After a failure the log may be another one.
+            (_, Event::Suspected) | (Phase::Writing(_), Event::Failed) => self.suspected = true,
             (_, Event::SyncAsked) => self.sync_asked = true,
             (_, Event::Closing) => self.closing = true,
             (Phase::Writing(_), Event::Done { took: Some(took), answered }) => {

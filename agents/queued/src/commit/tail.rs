@@ -270,7 +270,7 @@ impl Tail {
         Some(receiver)
     }
 
-    /// Asks for a sync of everything appended until now, whatever the durability.
+    /// Asks for a sync of everything that was written until now, whatever the durability.
     pub fn ask_sync(&mut self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         if self.machine.phase() != Phase::Closed {

@@ -8,6 +8,7 @@ use super::item::{ItemId, State, Token};
 use super::policy::{Policy, check_name};
 use super::queue::{Counters, Queue, Verdict};
 use super::usage::Usage;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// Memory of an item beyond its body; the bench measures it.
@@ -26,8 +27,15 @@ pub enum Refusal {
     Full(String),
     #[error("{0}")]
     NoSpace(String),
-    #[error("{0}")]
-    TooLarge(String),
+    #[error("the memory for items, {bytes_max} bytes, is used up")]
+    NoMemory { bytes_max: u64 },
+    #[error("there are {0} queues already")]
+    TooManyQueues(usize),
+    #[error(
+        "there are {queues} queues already: what is repeated of them at the beginning of each log file may take \
+         {bytes_max} bytes, a quarter of the file"
+    )]
+    TooMuchOfQueues { queues: usize, bytes_max: u64 },
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
@@ -71,15 +79,13 @@ impl Limits {
         if overhead.saturating_add(bodies) <= self.memory_bytes_max {
             return Ok(());
         }
-        Err(Refusal::NoSpace(format!(
-            "the memory for items is used up (--max-memory {})",
-            self.memory_bytes_max
-        )))
+        Err(Refusal::NoMemory { bytes_max: self.memory_bytes_max })
     }
 }
 
 /// The state of the queue that ends a wait for an item.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Until {
     #[default]
     Drained,

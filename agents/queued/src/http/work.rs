@@ -29,7 +29,7 @@ pub struct Lease {
     wait_ms: u64,
     lease_ms: Option<u64>,
     #[serde(default)]
-    until: Word,
+    until: Until,
     worker: Option<Box<str>>,
     #[serde(default)]
     ack: Vec<Ack>,
@@ -39,16 +39,6 @@ pub struct Lease {
 
 fn one() -> usize {
     1
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Word {
-    #[default]
-    Drained,
-    Empty,
-    Sealed,
-    Forever,
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,12 +199,7 @@ pub async fn hand_out(doors: &Doors, name: &str, wish: Lease) -> Result<Line, Pr
         max: wish.max,
         wait: Duration::from_millis(wish.wait_ms),
         lease_ms,
-        until: match wish.until {
-            Word::Drained => Until::Drained,
-            Word::Empty => Until::Empty,
-            Word::Sealed => Until::Sealed,
-            Word::Forever => Until::Forever,
-        },
+        until: wish.until,
         worker: wish.worker.filter(|worker| !worker.is_empty()),
         bound: false,
         settlements: all,

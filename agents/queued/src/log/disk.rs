@@ -25,7 +25,7 @@ pub enum Spare {
     Ready,
     /// The next segment begins in this file, but is not written yet: the file keeps the spare's name.
     Taken,
-    Wanted,
+    Missing,
     /// The last try to make the file failed, for this reason.
     Failed(String),
 }
@@ -145,7 +145,7 @@ impl DiskLog {
         (writer.file, writer.header, writer.last_checksum) = (Arc::new(file), header, 0);
         let mut segments = self.segments();
         segments.files.insert(header.number, writer.file.clone());
-        segments.spare = Spare::Wanted;
+        segments.spare = Spare::Missing;
         Ok(())
     }
 
@@ -176,10 +176,10 @@ impl DiskLog {
         let Some(_no_backup) = head.keep_backups_out() else { return Ok(false) };
         head.let_go_before(number.saturating_add(1), group)?;
         drop(head);
+        let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.end.segment_bytes);
         let mut segments = self.segments();
         segments.files.remove(&number);
-        let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.end.segment_bytes);
-        let recycled = segments.wants_spare() && right_size;
+        let recycled = segments.lacks_spare() && right_size;
         drop(segments);
         if recycled {
             std::fs::rename(&path, segment::spare_path(self.dir()))
@@ -207,8 +207,8 @@ impl DiskLog {
 
 impl Segments {
     /// True if a file may be put under the spare's name.
-    pub fn wants_spare(&self) -> bool {
-        matches!(self.spare, Spare::Wanted | Spare::Failed(_))
+    pub fn lacks_spare(&self) -> bool {
+        matches!(self.spare, Spare::Missing | Spare::Failed(_))
     }
 
     /// Records that the next segment's file is ready, and logs the end of a full disk.
@@ -250,8 +250,15 @@ impl Log for DiskLog {
         if !lock(&self.head).is_there() {
             return Err(LogError::Removed(head::path(self.dir())).into());
         }
-        let segments = self.segments();
-        Ok(segments.files.iter().try_for_each(|(number, file)| self.check_file(*number, file))?)
+        // A slow disk must not delay those who ask for the segments.
+        let files = self.segments().files.clone();
+        let missing =
+            files.iter().find_map(|(number, file)| Some((number, self.check_file(*number, file).err()?)));
+        match missing {
+            // It may have been removed on purpose meanwhile.
+            Some((number, error)) if self.segments().files.contains_key(number) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
@@ -264,7 +271,7 @@ impl Log for DiskLog {
     fn next_segment(&self) -> NextSegment {
         match &self.segments().spare {
             Spare::Ready => NextSegment::Ready,
-            Spare::Taken | Spare::Wanted => NextSegment::Soon,
+            Spare::Taken | Spare::Missing => NextSegment::Soon,
             Spare::Failed(why) => NextSegment::Refused(why.clone()),
         }
     }

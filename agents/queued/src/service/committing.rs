@@ -131,6 +131,9 @@ impl Shared {
             state.answers.append(&mut waiters);
             self.commit.notify_one();
         }
+        if state.closing {
+            self.thread.notify_all();
+        }
         drop(state);
         give(waiters);
         if begins_segment {

@@ -76,13 +76,13 @@ impl Housekeeping {
         // On a full disk, rewritten items must fit into the present segment.
         let room = end.segment_bytes.saturating_sub(end.offset) / 2;
         let fits = oldest.is_some_and(|number| live.get(&number).is_none_or(|bytes| *bytes < room));
-        let wants_spare = segments.wants_spare();
+        let lacks_spare = segments.lacks_spare();
         let task = match (&segments.spare, empty, oldest.filter(|_| over)) {
             (Spare::Taken, ..) | (Spare::Ready, None, None) => Task::Rest,
             // A segment without live items is the best file to recycle.
             (_, Some(segment), _) | (Spare::Ready, None, Some(segment)) => Task::Clean { segment },
             (Spare::Failed(_), None, Some(segment)) if fits => Task::Clean { segment },
-            (Spare::Wanted | Spare::Failed(_), ..) => Task::MakeSpare,
+            (Spare::Missing | Spare::Failed(_), ..) => Task::MakeSpare,
         };
         let at = Some((end.next_group, end.offset));
         drop(segments);
@@ -90,7 +90,7 @@ impl Housekeeping {
             Task::Clean { .. } => {
                 // The head may be in the middle of a write to a slow disk.
                 drop(state);
-                match (self.log.keep_backups_out(), wants_spare) {
+                match (self.log.keep_backups_out(), lacks_spare) {
                     (Some(_), _) => task,
                     (None, true) => Task::MakeSpare,
                     (None, false) => Task::Wait,
@@ -138,11 +138,13 @@ impl Housekeeping {
             let why = "items that live in it were not found".to_owned();
             return Err(LogError::Damaged { path, offset: 0, why, dir: self.dir().to_owned() });
         }
-        // Whatever the durability of answers: the old copies may have been on the disk for a long time.
-        let (ticket, synced) = (state.tail.ticket(), state.tail.ask_sync());
+        let ticket = state.tail.ticket();
+        shared.commit_soon(&mut state);
         drop(state);
-        shared.commit.notify_one();
         let kept = ticket.is_none_or(|ticket| ticket.blocking_recv().is_ok());
+        // Whatever the durability of answers: the old copies may have been on the disk for a long time.
+        let synced = shared.lock().tail.ask_sync();
+        shared.commit.notify_one();
         if !kept || synced.blocking_recv().is_err() {
             return match shared.lock().closing {
                 true => Ok(()),

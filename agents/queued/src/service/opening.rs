@@ -14,6 +14,7 @@ use crate::log::segment::{self, HEADER_BYTES, Header, VERSION};
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,13 @@ pub struct Threads {
 }
 
 impl Threads {
+    /// Starts the thread that writes while the log is slow.
+    pub fn start(engine: Engine) -> io::Result<Threads> {
+        let shared = engine.0.clone();
+        let writes = spawn("queued-log", move || shared.run_thread())?;
+        Ok(Threads { engine, threads: vec![writes] })
+    }
+
     /// Writes and syncs what is pending, then ends the threads.
     pub fn close(self) {
         self.engine.0.close();
@@ -67,18 +75,12 @@ pub fn open(
     let items = core.usage.items;
     let engine = Engine::over(log.clone(), core, durability, limits, around);
     let housekeeping = Housekeeping::new(log.clone());
-    let threads = vec![
-        spawn("queued-log", &dir, {
-            let shared = engine.0.clone();
-            move || shared.run_thread()
-        })?,
-        spawn("queued-clean", &dir, {
-            let shared = engine.0.clone();
-            move || housekeeping.run(&shared)
-        })?,
-    ];
+    let failed = || LogError::io("start a thread for", &dir);
+    let mut threads = Threads::start(engine.clone()).map_err(failed())?;
+    let shared = engine.0.clone();
+    threads.threads.push(spawn("queued-clean", move || housekeeping.run(&shared)).map_err(failed())?);
     tracing::info!(dir = %dir.display(), items, took_ms = began.elapsed().as_millis(), "items read");
-    Ok((engine.clone(), Threads { engine, threads }))
+    Ok((engine, threads))
 }
 
 /// Opens the files that were read, and the head, for what comes next.
@@ -99,7 +101,7 @@ fn continue_log(
     }
     let last_path = segment::path(&dir, last.number);
     let file = files.get(&last.number).cloned();
-    let file = file.ok_or_else(|| LogError::io("open", &last_path)(std::io::ErrorKind::NotFound.into()))?;
+    let file = file.ok_or_else(|| LogError::io("open", &last_path)(io::ErrorKind::NotFound.into()))?;
     // The last run's writes may not be on the disk yet, and new ones will build on them.
     file.sync_all().map_err(LogError::io("sync", &last_path))?;
     segment::sync_name(&dir, &file).map_err(LogError::io("sync", &dir))?;
@@ -114,7 +116,7 @@ fn continue_log(
     let ready = segment::has_spare(&dir, segment_bytes)
         || (!goes_on && segment::make_spare(&dir, segment_bytes).is_ok());
     let finished = segments.into_iter().filter(|(number, _)| *number != last.number).collect();
-    let spare = if ready { Spare::Ready } else { Spare::Wanted };
+    let spare = if ready { Spare::Ready } else { Spare::Missing };
     let log = DiskLog::new(
         directory,
         disk::end_at(last.number, end, next_group, segment_bytes, !goes_on),
@@ -149,9 +151,8 @@ fn open_head(dir: &Path, found: Head) -> Result<(HeadFile, bool), LogError> {
     Ok((head, false))
 }
 
-fn spawn(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    spawned.map_err(LogError::io("start a thread for", dir))
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
 /// Creates the first segment, after the head: a segment of this version without a head looks like a log that

@@ -1,18 +1,20 @@
-//! The tests that every engine must pass; a new engine only adds its line at the end.
+//! What the engine does over any log; a new log only adds its line at the end.
 
+use crate::simulated_log::SimulatedLog;
 use kit::daemon::Context;
 use kit::lifecycle::stop::Stop;
 use queued::commit::Durability;
 use queued::engine::contract::{
     LeaseRequest, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
 };
-use queued::engine::core::Leased;
+use queued::engine::core::{Core, Leased};
 use queued::engine::item::{ItemId, State};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;
 use queued::metrics::QueuedMetrics;
-use queued::service::opening::{self, LogSettings};
+use queued::service::opening::{self, LogSettings, Threads};
 use queued::service::{Engine, Environment};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn item(body: &str) -> NewItem {
@@ -363,14 +365,15 @@ macro_rules! suite {
     };
 }
 
-macro_rules! for_every_engine {
+macro_rules! for_every_log {
     ($($test:ident),* $(,)?) => {
         suite!(in_the_memory, super::in_memory, $($test),*);
         suite!(on_the_disk, super::on_disk, $($test),*);
+        suite!(on_a_simulated_log, super::on_simulated_log, $($test),*);
     };
 }
 
-for_every_engine!(
+for_every_log!(
     items_come_in_order_and_go_with_their_ack,
     an_ack_and_the_next_lease_are_one_request,
     a_lease_that_was_lost_is_good_for_nothing,
@@ -400,15 +403,16 @@ fn around() -> Environment {
     }
 }
 
+const LIMITS: Limits = Limits {
+    queues_max: 10,
+    checkpoint_bytes_max: u64::MAX,
+    memory_bytes_max: 1 << 20,
+    spills: true,
+    answer_bytes_max: 1 << 20,
+};
+
 async fn in_memory(test: impl AsyncFnOnce(Engine)) {
-    let limits = Limits {
-        queues_max: 10,
-        checkpoint_bytes_max: u64::MAX,
-        memory_bytes_max: 1 << 20,
-        spills: false,
-        answer_bytes_max: 1 << 20,
-    };
-    let engine = Engine::in_memory(limits, around());
+    let engine = Engine::in_memory(Limits { spills: false, ..LIMITS }, around());
     engine.start();
     test(engine).await;
 }
@@ -417,15 +421,24 @@ async fn on_disk(test: impl AsyncFnOnce(Engine)) {
     let dir = tempfile::tempdir().unwrap();
     let keeping =
         LogSettings { dir: dir.path().to_owned(), durability: Durability::Always, segment_bytes: 64 << 10 };
-    let limits = Limits {
-        queues_max: 10,
-        checkpoint_bytes_max: u64::MAX,
-        memory_bytes_max: 1 << 20,
-        spills: true,
-        answer_bytes_max: 1 << 20,
-    };
-    let (engine, threads) = opening::open(keeping, limits, around()).unwrap();
+    let (engine, threads) = opening::open(keeping, LIMITS, around()).unwrap();
     engine.start();
     test(engine).await;
     threads.close();
+}
+
+/// Afterwards the log is read back: it holds what the engine says.
+async fn on_simulated_log(test: impl AsyncFnOnce(Engine)) {
+    let log = Arc::new(SimulatedLog::default());
+    let engine = Engine::over(log.clone(), Core::new(1, 1), Durability::Always, LIMITS, around());
+    let threads = Threads::start(engine.clone()).unwrap();
+    engine.start();
+    test(engine.clone()).await;
+    threads.close();
+    let read = log.fold();
+    let of_log =
+        read.queues().map(|queue| (queue.name.clone(), queue.backlog(), queue.failed(), queue.counters));
+    let views = engine.figures().0;
+    let of_engine = views.iter().map(|view| (view.name.clone(), view.backlog(), view.failed, view.counters));
+    assert_eq!(of_log.collect::<Vec<_>>(), of_engine.collect::<Vec<_>>());
 }
