@@ -1,6 +1,7 @@
 //! The HTTP doors: `/v1`, kuard's API under `/memq/server`, and the page for people.
 
-pub mod dead;
+pub mod attempt;
+mod dead;
 pub mod direct;
 pub mod events;
 pub mod held;

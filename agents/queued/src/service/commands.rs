@@ -206,7 +206,12 @@ impl Engine {
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
+<<<<<<< HEAD:agents/queued/src/service/commands.rs
             Ok(item_view(core, clock.now_ms(), place, item, read_body(tail, item)?))
+=======
+            let view = item_view(core, clock.now_ms(), place, item, read_body(log, item)?);
+            Ok(ItemView { history: core.attempts(place, item), ..view })
+>>>>>>> 6733feb:agents/queued/src/local/commands.rs
         })
     }
 
