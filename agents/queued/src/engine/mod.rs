@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod contract;
 pub mod core;
 pub mod item;
+pub mod items;
 pub mod keys;
 #[cfg(test)]
 mod model;
@@ -11,7 +12,6 @@ pub mod order;
 pub mod policy;
 pub mod queue;
 pub mod record;
-pub mod shelf;
 #[cfg(test)]
 mod strange;
 pub mod usage;

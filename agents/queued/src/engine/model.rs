@@ -454,7 +454,11 @@ impl Both {
                 let dead = |t: &Thing| t.queue == queue && t.state == State::Dead;
                 let count = model.things.iter().filter(|t| dead(t)).count() as u64;
                 let expected = model.places[queue].exists.then_some(count);
-                assert_eq!(core.bury_or_redrive(QUEUES[queue], None, redrive, turn).ok(), expected);
+                let got = match redrive {
+                    true => core.redrive_dead(QUEUES[queue], None, turn),
+                    false => core.delete_dead(QUEUES[queue], None, turn),
+                };
+                assert_eq!(got.ok(), expected);
                 if redrive {
                     for thing in model.things.iter_mut().filter(|t| dead(t)) {
                         (thing.state, thing.attempts, thing.token) = (State::Ready, 0, None);

@@ -155,12 +155,12 @@ impl Engine {
 
     pub async fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
         let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES_MAX;
-        self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), true, turn)).await
+        self.command(bytes, |core, turn| core.redrive_dead(queue, ids.as_deref(), turn)).await
     }
 
     pub async fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
         let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES_MAX;
-        self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), false, turn)).await
+        self.command(bytes, |core, turn| core.delete_dead(queue, ids.as_deref(), turn)).await
     }
 
     /// Deletes these items, except leased ones; returns how many were deleted.
@@ -206,12 +206,8 @@ impl Engine {
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
-<<<<<<< HEAD:agents/queued/src/service/commands.rs
-            Ok(item_view(core, clock.now_ms(), place, item, read_body(tail, item)?))
-=======
-            let view = item_view(core, clock.now_ms(), place, item, read_body(log, item)?);
+            let view = item_view(core, clock.now_ms(), place, item, read_body(tail, item)?);
             Ok(ItemView { history: core.attempts(place, item), ..view })
->>>>>>> 6733feb:agents/queued/src/local/commands.rs
         })
     }
 
