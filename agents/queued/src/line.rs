@@ -7,8 +7,7 @@
 //! reset, and only then do we close. Our own FIN must wait in that case, since no reset is received once both
 //! directions have ended.
 
-use crate::engine::contract::{LeaseRequest, Refusal, Settlement, Wish};
-use crate::engine::core::Leased;
+use crate::engine::contract::{LeaseRequest, Leased, Refusal, Settlement, Wish};
 use crate::metrics::{Outcome, QueuedMetrics};
 use crate::service::Engine;
 use kit::net::accept::{Arrival, Gate, reset_on_close};

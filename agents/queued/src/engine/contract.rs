@@ -4,10 +4,10 @@
 //! into the engine's memory, no order between queues. Every answer may take as long as a network does.
 
 use super::attempts::Attempt;
-use super::core::Leased;
+use super::counters::Counters;
 use super::item::{ItemId, State, Token};
 use super::policy::{Policy, check_name};
-use super::queue::{Counters, Queue, Verdict};
+use super::queue::{Queue, Verdict};
 use super::usage::Usage;
 use serde::Deserialize;
 use std::time::Duration;
@@ -151,6 +151,19 @@ pub enum Settled {
     Dead,
     /// The lease had ended before; nothing was changed.
     Lost,
+}
+
+/// An item as a worker gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    pub id: ItemId,
+    pub token: Token,
+    pub attempt: u32,
+    pub pushed_ms: u64,
+    pub lease_ms: u64,
+    pub key: Option<Box<str>>,
+    pub content_type: Option<Box<str>>,
+    pub body: Box<[u8]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

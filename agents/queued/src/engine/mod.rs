@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod contract;
 pub mod core;
+pub mod counters;
 pub mod item;
 pub mod items;
 pub mod keys;

@@ -1,5 +1,6 @@
 //! One queue: its items, settings, counters and verdict.
 
+use super::counters::Counters;
 use super::item::{Item, Place, State, Token};
 use super::items::Items;
 use super::keys::Keys;
@@ -38,50 +39,6 @@ pub struct Queue {
     tallies: [u64; 4],
     body_bytes: u64,
     keys: Keys,
-}
-
-/// Counts since the queue was created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub pushed: u64,
-    pub leases: u64,
-    pub acked: u64,
-    pub nacked: u64,
-    pub expired: u64,
-    pub released: u64,
-    pub died: u64,
-    pub drained: u64,
-    pub removed: u64,
-    /// Items that died and left, because the dead-letter queue took a copy. Unknown in a log of version 1.
-    pub moved: Option<u64>,
-    /// Items that a repair could not find.
-    pub lost: u64,
-}
-
-impl Counters {
-    /// Passes on the counters that every version of the log has.
-    pub fn each(&self, mut see: impl FnMut(u64)) {
-        let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
-        for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {
-            see(value);
-        }
-    }
-
-    pub fn from_each(mut next: impl FnMut() -> Option<u64>) -> Option<Counters> {
-        Some(Counters {
-            pushed: next()?,
-            leases: next()?,
-            acked: next()?,
-            nacked: next()?,
-            expired: next()?,
-            released: next()?,
-            died: next()?,
-            drained: next()?,
-            removed: next()?,
-            moved: None,
-            lost: 0,
-        })
-    }
 }
 
 /// The time at which a delayed item becomes ready, or a lease expires.
@@ -368,8 +325,9 @@ impl Queue {
         Some(item.pushed_ms)
     }
 
-    /// Builds the order of the items after a log was read.
+    /// Builds the order of the items and keys after a log was read.
     pub fn keep_order(&mut self) {
+        self.keys.sort();
         self.order = Order::new(true);
         for item in self.items.iter() {
             let at_ms = self.whens.get(&item.number).map_or(0, |when| when.at_ms);

@@ -4,8 +4,8 @@
 use super::commands::settle_all;
 use super::{Engine, RECORD_BYTES_MAX, Shared, State, Ticket, durable};
 use crate::commit::tail::Tail;
-use crate::engine::contract::{LeaseAnswer, LeaseRequest, Refusal, Settled, Until};
-use crate::engine::core::{Core, LeaseTerms, Leased, NackTerms, Turn};
+use crate::engine::contract::{LeaseAnswer, LeaseRequest, Leased, Refusal, Settled, Until};
+use crate::engine::core::{Core, LeaseTerms, NackTerms, Turn};
 use crate::engine::item::State as ItemState;
 use crate::engine::queue::Queue;
 use tokio::sync::oneshot;

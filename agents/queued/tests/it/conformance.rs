@@ -5,9 +5,9 @@ use kit::daemon::Context;
 use kit::lifecycle::stop::Stop;
 use queued::commit::Durability;
 use queued::engine::contract::{
-    LeaseRequest, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
+    LeaseRequest, Leased, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
 };
-use queued::engine::core::{Core, Leased};
+use queued::engine::core::Core;
 use queued::engine::item::{ItemId, State};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;

@@ -1,7 +1,8 @@
 //! Compares the counters with the items: every pushed item is still here, or a counter says where it went.
 
 use super::Core;
-use crate::engine::queue::{Counters, Queue};
+use crate::engine::counters::Counters;
+use crate::engine::queue::Queue;
 
 /// The result of comparing the items of a queue with its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

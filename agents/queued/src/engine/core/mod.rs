@@ -15,7 +15,7 @@ mod queues;
 mod upkeep;
 
 pub use balance::{Balance, Imbalance};
-pub use lease::{LeaseTerms, Leased, NackTerms};
+pub use lease::{LeaseTerms, NackTerms};
 
 use super::attempts::Attempts;
 use super::contract::{Limits, Refusal};
