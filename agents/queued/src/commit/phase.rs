@@ -204,23 +204,21 @@ impl Machine {
 
     /// The phase that follows when no group is with the log.
     fn next(&self, pending: Pending, now: Instant) -> Phase {
-        let Some(since) = pending.since else {
-            return match () {
-                () if self.suspected && !self.closing => Phase::Writing(By::Thread),
-                () if self.sync_asked || self.sync_due().is_some_and(|due| due <= now) => Phase::Syncing,
-                () if self.closing && self.unsynced_since.is_some() => Phase::Syncing,
-                () if self.closing => Phase::Closed,
-                () => Phase::Idle,
-            };
-        };
-        match () {
-            () if self.closing || self.suspected => Phase::Writing(By::Thread),
-            () if self.sync_asked || self.sync_due().is_some_and(|due| due <= now) => Phase::Syncing,
-            () if pending.waiting == 0 => Phase::Lingering { until: since + LINGER },
-            () => match self.expect_until.filter(|until| pending.waiting < self.expected && now < *until) {
-                Some(until) => Phase::Expecting { until },
-                None => Phase::Gathering { seen: None },
-            },
+        let sync_due = self.sync_asked || self.sync_due().is_some_and(|due| due <= now);
+        match pending.since {
+            None if self.suspected && !self.closing => Phase::Writing(By::Thread),
+            None if sync_due || self.closing && self.unsynced_since.is_some() => Phase::Syncing,
+            None if self.closing => Phase::Closed,
+            None => Phase::Idle,
+            Some(_) if self.closing || self.suspected => Phase::Writing(By::Thread),
+            Some(_) if sync_due => Phase::Syncing,
+            Some(since) if pending.waiting == 0 => Phase::Lingering { until: since + LINGER },
+            Some(_) => {
+                match self.expect_until.filter(|until| pending.waiting < self.expected && now < *until) {
+                    Some(until) => Phase::Expecting { until },
+                    None => Phase::Gathering { seen: None },
+                }
+            }
         }
     }
 
