@@ -20,9 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Limit on the delay of a record that nobody waits for (a lease), in the hope of more records.
 pub const LINGER: Duration = Duration::from_millis(10);
-/// A log is quick if the last commit took no longer than this. The event loop then writes itself. Handing a
-/// group to a thread and its answers back took 15 to 40 µs more for each commit, which is a quarter of a
-/// quick one.
+/// A log is quick if the last commit took no longer than this. The event loop then writes itself: handing a
+/// group to a thread and its answers back takes two wake-ups more.
 pub const QUICK: Duration = Duration::from_micros(500);
 /// Expecting more requests may cost half of a commit that is not quick, and no more than this. Without it,
 /// half of 64 clients wait while a slow disk syncs for the other half.
