@@ -90,7 +90,7 @@ fn a_log_that_cannot_be_written_at_all_is_not_ready_and_loses_nothing() {
 /// The head's two places are written in turn, so one of two starts would write beyond the limit.
 #[test]
 fn start_needs_no_room_for_the_head() {
-    let mut daemon = Queued::start(&[]);
+    let daemon = Queued::start(&[]);
     daemon.post("/v1/queues/q/items", "first").expect(201);
     daemon.kill9();
     for _ in 0..2 {
