@@ -1,6 +1,7 @@
 //! The checked settings, ready for use.
 
-use crate::archive::codec::{Codec, PackError, Packer};
+use crate::archive::codec::{Codec, Packer};
+use crate::archive::pack_error::PackError;
 use crate::cycle::retention;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;

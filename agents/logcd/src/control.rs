@@ -1,17 +1,17 @@
 //! The daemon's control loop: it starts the cycles, reports their results, reloads and stops.
 
-use crate::alarm::Alarm;
+use crate::archive_dir::LockedArchiveDir;
+use crate::change_watcher::ChangeWatcher;
 use crate::config::Config;
-use crate::cycle::archivist::{Haste, Outcome};
-use crate::diary::Diary;
+use crate::cycle::archiver::{CycleMode, CycleReport};
+use crate::cycle_history::CycleHistory;
+use crate::error::ArchiveError;
 use crate::freshness::Freshness;
 use crate::logs::scan::{Skip, Unmatched};
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
-use crate::outdir::OutDir;
 use crate::page::{self, Sight};
 use crate::settings::{Flags, LIVE};
-use crate::trouble::Trouble;
 use crate::worker::{Places, Worker};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -45,7 +45,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         abort.store(true, Ordering::Relaxed);
     });
     tracing::info!(dirs = %listed(&dirs), out = %config.out.display(), "archiving");
-    let diary = Diary::default();
+    let diary = CycleHistory::default();
     let sight = Sight {
         dirs: dirs.clone(),
         out: config.out.clone(),
@@ -54,7 +54,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     };
     let _ = context.pages.set(page::routes(sight, access));
     let control = Control {
-        alarm: Alarm::new(dirs, config.select.recursive),
+        alarm: ChangeWatcher::new(dirs, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),
         diary,
         skipped: BTreeMap::new(),
@@ -73,10 +73,10 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
 
 /// Locks the directory for archives. Only one logcd runs at a time: during a rolling update the next one
 /// waits here.
-async fn take(config: &Config, context: &Context) -> Result<Option<OutDir>, Fatal> {
+async fn take(config: &Config, context: &Context) -> Result<Option<LockedArchiveDir>, Fatal> {
     loop {
-        match OutDir::take(&config.out, config.publishing.mode) {
-            Err(held @ Trouble::Locked { .. }) => {
+        match LockedArchiveDir::take(&config.out, config.publishing.mode) {
+            Err(held @ ArchiveError::Locked { .. }) => {
                 context.readiness.block("lock", held.to_string());
             }
             taken => {
@@ -96,9 +96,9 @@ struct Control {
     config: Config,
     context: Context,
     worker: Worker,
-    alarm: Alarm,
+    alarm: ChangeWatcher,
     metrics: LogcdMetrics,
-    diary: Diary,
+    diary: CycleHistory,
     skipped: BTreeMap<Vec<u8>, Skip>,
     /// The directories in which nothing matched at the last look.
     unmatched: Vec<Unmatched>,
@@ -124,7 +124,7 @@ impl Control {
                 () = self.alarm.hush() => {}
                 Ok(()) = hangups.changed() => {
                     self.reload(&mut ticks);
-                    self.cycle(Haste::Now).await?;
+                    self.cycle(CycleMode::Now).await?;
                 }
                 () = config.changed() => self.reload(&mut ticks),
                 _ = ticks.tick() => {
@@ -143,7 +143,7 @@ impl Control {
             }
         }
         // The last archive has everything that was written before the stop.
-        self.cycle(Haste::Now).await
+        self.cycle(CycleMode::Now).await
     }
 
     fn has_reason_to_look(&self) -> bool {
@@ -154,7 +154,7 @@ impl Control {
     }
 
     /// Publishes news at this look if it would be too old at the next one.
-    fn haste(&mut self) -> Haste {
+    fn haste(&mut self) -> CycleMode {
         // If the kernel reported no change, it may have come right after the last look.
         let since = self.alarm.rang_at().or(self.looked.map(|(at, _)| at));
         if let Some(since) = since {
@@ -162,12 +162,12 @@ impl Control {
         }
         let publishing = &self.config.publishing;
         match self.freshness.is_due(Instant::now(), publishing.within, publishing.interval) {
-            true => Haste::Now,
-            false => Haste::WhenWorthIt,
+            true => CycleMode::Now,
+            false => CycleMode::WhenWorthIt,
         }
     }
 
-    async fn cycle(&mut self, haste: Haste) -> Result<(), Fatal> {
+    async fn cycle(&mut self, haste: CycleMode) -> Result<(), Fatal> {
         self.alarm.arm();
         let began = Instant::now();
         self.looked = Some((began, self.config.calendar.day(Timestamp::now())));
@@ -192,7 +192,7 @@ impl Control {
                 readiness.clear("archive");
                 readiness.clear("starting");
             }
-            Err(Trouble::Aborted) => self.unfinished = true,
+            Err(ArchiveError::Aborted) => self.unfinished = true,
             Err(trouble) => {
                 let full = trouble.is_disk_full();
                 let result = if full { "disk_full" } else { "failed" };
@@ -217,7 +217,7 @@ impl Control {
         Ok(())
     }
 
-    fn report(&mut self, outcome: &Outcome, took: Duration) {
+    fn report(&mut self, outcome: &CycleReport, took: Duration) {
         let news: Vec<_> =
             outcome.skipped.iter().filter(|(name, skip)| self.skipped.get(*name) != Some(skip)).collect();
         for (name, skip) in news.iter().take(NAMED_MAX) {

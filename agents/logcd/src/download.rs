@@ -2,9 +2,9 @@
 
 use crate::archive::member;
 use crate::archive::reader::Reader;
-use crate::cycle::held::Held;
+use crate::archive_dir::ArchiveDir;
+use crate::cycle::indexed_archive::IndexedArchive;
 use crate::day::{archive_name, day_of};
-use crate::outdir::Shelf;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Query;
@@ -54,8 +54,8 @@ pub fn routes(out: Arc<Path>) -> Router {
 
 fn find(out: &Path, wanted: &Wanted) -> Option<Found> {
     let (day, codec) = day_of(&wanted.archive)?;
-    let shelf = Shelf::at(out).ok()?;
-    let mut held = Held::load(&shelf, day, codec).ok()??;
+    let shelf = ArchiveDir::at(out).ok()?;
+    let mut held = IndexedArchive::load(&shelf, day, codec).ok()??;
     let file = held.open_base(&shelf).ok()??;
     held.entries().get(wanted.entry)?;
     let path = out.join(archive_name(day, codec));

@@ -1,31 +1,31 @@
 //! logcd keeps the logs of some directories in one plain tar.gz or tar.zst a day, at the cost of the new
 //! bytes only.
 //!
-//! In a cycle ([`cycle::archivist`]), [`logs::scan`] lists the files. [`cycle::plan`] and
+//! In a cycle ([`cycle::archiver`]), [`logs::scan`] lists the files. [`cycle::plan`] and
 //! [`cycle::comparison`] compare them with the archive that is [`held`](cycle::held). [`cycle::assembly`]
 //! makes the new archive from the old one's blocks and the new bytes of the [`sources`](logs::source).
 //! [`archive`] has the format, [`control`] starts the cycles, and [`commands`] are for people who read
 //! archives.
 
-pub mod alarm;
 pub mod archive;
-pub mod beneath;
+pub mod archive_dir;
+pub mod change_watcher;
 pub mod commands;
 pub mod config;
 pub mod control;
 pub mod cycle;
+pub mod cycle_history;
 pub mod day;
-pub mod diary;
 pub mod download;
+pub mod error;
 pub mod freshness;
 pub mod logs;
 pub mod metrics;
 pub mod once;
-pub mod outdir;
 pub mod page;
 pub mod progress;
+pub mod safe_dir;
 pub mod settings;
-pub mod trouble;
 pub mod worker;
 
 use kit::exit::Fatal;

@@ -1,6 +1,6 @@
 //! The metrics of logcd. Each is documented in README.md and exercised by a test.
 
-use crate::cycle::archivist::{Outcome, Published};
+use crate::cycle::archiver::{CycleReport, Published};
 use crate::logs::scan::Skip;
 use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -107,7 +107,7 @@ impl LogcdMetrics {
         self.count(result, took);
     }
 
-    pub fn done(&self, outcome: &Outcome, took: Duration, now_s: i64) {
+    pub fn done(&self, outcome: &CycleReport, took: Duration, now_s: i64) {
         if let Some(Published { compressed, written, copied, superseded }) = outcome.published {
             self.compressed_bytes.inc_by(compressed);
             self.written_bytes.inc_by(written);

@@ -1,10 +1,10 @@
 //! `--once`: makes an archive of the present state, for cron and CronJobs.
 
+use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
-use crate::cycle::archivist::{Archivist, Haste};
-use crate::outdir::OutDir;
+use crate::cycle::archiver::{Archiver, CycleMode};
+use crate::error::ArchiveError;
 use crate::progress;
-use crate::trouble::Trouble;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use std::sync::Arc;
 /// Makes the archive; also succeeds if nothing has changed since the last one.
 pub fn once(config: Config) -> Result<(), Fatal> {
     kit::lifecycle::priority::lower_this_thread();
-    let out = OutDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
-    let mut archivist = Archivist::new(config, out, Arc::default());
-    archivist.on_progress(progress::teller());
-    let outcome = archivist.cycle(Timestamp::now(), Haste::Thorough).map_err(fatal)?;
+    let out = LockedArchiveDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
+    let mut archiver = Archiver::new(config, out, Arc::default());
+    archiver.on_progress(progress::teller());
+    let outcome = archiver.cycle(Timestamp::now(), CycleMode::Thorough).map_err(fatal)?;
     // Drop the progress bar too, so that it does not mix with the messages.
-    drop(archivist);
+    drop(archiver);
     for (name, skip) in &outcome.skipped {
         let file = name.escape_ascii().to_string();
         tracing::warn!(file, reason = skip.reason(), "skipped");
@@ -40,16 +40,18 @@ pub fn once(config: Config) -> Result<(), Fatal> {
 }
 
 /// Converts an error into a message and an exit code.
-pub(crate) fn fatal(trouble: Trouble) -> Fatal {
+pub(crate) fn fatal(trouble: ArchiveError) -> Fatal {
     let exit = match &trouble {
-        Trouble::Locked { .. } | Trouble::Aborted | Trouble::ArchiveChanged(_) => Exit::TryAgain,
+        ArchiveError::Locked { .. } | ArchiveError::Aborted | ArchiveError::ArchiveChanged(_) => {
+            Exit::TryAgain
+        }
         trouble if trouble.is_disk_full() => Exit::TryAgain,
         _ => Exit::Failure,
     };
     let message = trouble.to_string();
     let fatal = Fatal::new(exit, message);
     match trouble {
-        Trouble::Io { source, .. } => fatal.because(source),
+        ArchiveError::Io { source, .. } => fatal.because(source),
         _ => fatal,
     }
 }

@@ -3,11 +3,11 @@
 use crate::archive::codec::Codec;
 use crate::archive::entry::Origin;
 use crate::archive::member;
-use crate::cycle::held::Held;
+use crate::archive_dir::ArchiveDir;
+use crate::cycle::indexed_archive::IndexedArchive;
+use crate::cycle_history::RecentCycles;
 use crate::day::{archive_name, day_of, index_name};
-use crate::diary::Notes;
 use crate::download;
-use crate::outdir::Shelf;
 use axum::Router;
 use axum::extract::Query;
 use axum::http::{StatusCode, header};
@@ -35,7 +35,7 @@ const INDEX_BYTES_MAX: u64 = 32 << 20;
 pub struct Sight {
     pub dirs: Vec<PathBuf>,
     pub out: PathBuf,
-    pub notes: watch::Receiver<Notes>,
+    pub notes: watch::Receiver<RecentCycles>,
     pub readiness: Readiness,
 }
 
@@ -82,7 +82,7 @@ struct Shown<'a> {
     archives_all: usize,
     archives_bytes: u64,
     #[serde(flatten)]
-    notes: &'a Notes,
+    notes: &'a RecentCycles,
 }
 
 #[derive(Serialize)]
@@ -107,8 +107,8 @@ struct EntryShown {
 }
 
 impl Sight {
-    fn look(&self, notes: &Notes) -> Option<String> {
-        let shelf = Shelf::at(&self.out).ok();
+    fn look(&self, notes: &RecentCycles) -> Option<String> {
+        let shelf = ArchiveDir::at(&self.out).ok();
         let archives = shelf.as_ref().and_then(|shelf| shelf.archives().ok()).unwrap_or_default();
         let newest = archives.iter().rev().take(ARCHIVES_SHOWN);
         let shown = |(day, codec, bytes): &(Date, Codec, u64)| ArchiveShown {
@@ -131,12 +131,12 @@ impl Sight {
 
 /// Reads the index, so that nothing is unpacked, with the same checks as before a cycle.
 fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
-    let shelf = Shelf::at(out).ok()?;
+    let shelf = ArchiveDir::at(out).ok()?;
     let (_, look) = shelf.open(&index_name(&archive_name(day, codec))).ok()??;
     if look.stamp.size > INDEX_BYTES_MAX {
         return None;
     }
-    let held = Held::load(&shelf, day, codec).ok()??;
+    let held = IndexedArchive::load(&shelf, day, codec).ok()??;
     let entries = held.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
         name: member::path(&held.index.prefix, &entry.name).escape_ascii().to_string(),
         bytes: entry.size(),
@@ -150,7 +150,7 @@ fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
 
 struct Figures {
     sight: Sight,
-    notes: watch::Receiver<Notes>,
+    notes: watch::Receiver<RecentCycles>,
 }
 
 impl Source for Figures {

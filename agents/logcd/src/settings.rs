@@ -297,22 +297,22 @@ impl Serve {
     /// Returns each log directory once, so that no file is archived under two names.
     fn directories(&self, first: &Path, further: &[PathBuf], prefix: &[u8]) -> Result<Vec<LogDir>, Fatal> {
         let mut dirs = vec![LogDir::first(first.to_owned())];
-        let mut places = vec![first.to_owned()];
+        let mut resolved = vec![first.to_owned()];
         for path in further {
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let place = path.canonicalize().unwrap_or_else(|_| whole.clone());
-            if places.contains(&place) {
+            let real = path.canonicalize().unwrap_or_else(|_| whole.clone());
+            if resolved.contains(&real) {
                 continue;
             }
-            let nested = |other: &PathBuf| place.starts_with(other) || other.starts_with(&place);
-            if let Some(other) = places.iter().find(|other| self.recursive && nested(other)) {
-                let (place, other) = (place.display(), other.display());
+            let nested = |other: &PathBuf| real.starts_with(other) || other.starts_with(&real);
+            if let Some(other) = resolved.iter().find(|other| self.recursive && nested(other)) {
+                let (real, other) = (real.display(), other.display());
                 return Err(usage(&format!(
-                    "--dir {place}: with --recursive, it and {other} hold the same files"
+                    "--dir {real}: with --recursive, it and {other} hold the same files"
                 )));
             }
             dirs.push(LogDir::further(whole.clone(), prefix, &member_prefix(&whole)));
-            places.push(place);
+            resolved.push(real);
         }
         if self.prefix.is_some() && dirs.len() > 1 {
             return Err(usage(

@@ -1,9 +1,9 @@
 //! The thread that runs the cycles, at the lowest priority.
 
+use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
-use crate::cycle::archivist::{Archivist, Haste, Outcome};
-use crate::outdir::OutDir;
-use crate::trouble::Trouble;
+use crate::cycle::archiver::{Archiver, CycleMode, CycleReport};
+use crate::error::ArchiveError;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 pub type Places = Vec<Option<(u64, u64)>>;
 
 enum Order {
-    Cycle(Haste, oneshot::Sender<Result<Outcome, Trouble>>),
+    Cycle(CycleMode, oneshot::Sender<Result<CycleReport, ArchiveError>>),
     Configure(Box<Config>),
     Places(oneshot::Sender<Places>),
 }
@@ -27,16 +27,16 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the thread. Setting `abort` stops a running cycle.
-    pub fn start(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
+    pub fn start(config: Config, out: LockedArchiveDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
         let (orders, received) = mpsc::channel();
         let work = move || {
             kit::lifecycle::priority::lower_this_thread();
-            let mut archivist = Archivist::new(config, out, abort);
+            let mut archiver = Archiver::new(config, out, abort);
             for order in received {
                 match order {
-                    Order::Cycle(haste, reply) => drop(reply.send(archivist.cycle(Timestamp::now(), haste))),
-                    Order::Configure(config) => archivist.configure(*config),
-                    Order::Places(reply) => drop(reply.send(archivist.places())),
+                    Order::Cycle(haste, reply) => drop(reply.send(archiver.cycle(Timestamp::now(), haste))),
+                    Order::Configure(config) => archiver.configure(*config),
+                    Order::Places(reply) => drop(reply.send(archiver.places())),
                 }
             }
         };
@@ -44,7 +44,7 @@ impl Worker {
         Ok(Worker { orders })
     }
 
-    pub async fn cycle(&self, haste: Haste) -> Result<Result<Outcome, Trouble>, Fatal> {
+    pub async fn cycle(&self, haste: CycleMode) -> Result<Result<CycleReport, ArchiveError>, Fatal> {
         self.ask(|reply| Order::Cycle(haste, reply)).await
     }
 

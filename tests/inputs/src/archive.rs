@@ -1,6 +1,6 @@
 //! Checks that any file in the place of logcd's archive is read to its end or refused, without harm.
 
-use logcd::archive::checksum::Sum;
+use logcd::archive::checksum::Checksum;
 use logcd::archive::codec::Codec;
 use logcd::archive::verify::verify_stream;
 use tar::Header;
@@ -12,7 +12,7 @@ pub fn archive(bytes: &[u8]) {
     for codec in Codec::ALL {
         let (mut packer, mut archive) = (codec.packer(1).unwrap(), codec.preamble());
         packer.pack(&[], &tar, &mut archive).unwrap();
-        archive.extend(codec.epilogue(&mut packer, Sum::of(&tar)).unwrap().0);
+        archive.extend(codec.epilogue(&mut packer, Checksum::of(&tar)).unwrap().0);
         let _ = verify_stream(archive.as_slice(), &mut |_| Ok(()));
     }
 }

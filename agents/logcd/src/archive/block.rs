@@ -1,10 +1,10 @@
 //! Cuts a file's bytes into blocks, and decides which blocks survive an append.
 
-use crate::archive::checksum::Sum;
+use crate::archive::checksum::Checksum;
 
 /// The block sizes of one kind of archive.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
+pub struct BlockSizes {
     pub block_bytes_max: usize,
     /// The most preceding bytes of the file that serve as a dictionary for a block.
     pub dictionary_bytes_max: u64,
@@ -23,12 +23,12 @@ pub struct Block {
 }
 
 impl Block {
-    pub fn plain(&self) -> Sum {
-        Sum { crc: self.plain_crc, len: u64::from(self.plain_len) }
+    pub fn plain(&self) -> Checksum {
+        Checksum { crc: self.plain_crc, len: u64::from(self.plain_len) }
     }
 
-    pub fn packed(&self) -> Sum {
-        Sum { crc: self.packed_crc, len: u64::from(self.packed_len) }
+    pub fn packed(&self) -> Checksum {
+        Checksum { crc: self.packed_crc, len: u64::from(self.packed_len) }
     }
 }
 
@@ -43,11 +43,11 @@ pub fn packed_len(blocks: &[Block]) -> u64 {
 /// Returns how many blocks are kept when `added` bytes follow them. A small tail is compressed again together
 /// with the new bytes, but only if these are at least as large. So a byte is compressed at most
 /// log2(`final_bytes_min`) times, however slowly its file grows.
-pub fn kept_after_append(cut: &Cut, blocks: &[Block], added: u64) -> usize {
+pub fn kept_after_append(sizes: &BlockSizes, blocks: &[Block], added: u64) -> usize {
     let (mut kept, mut piece) = (blocks.len(), added);
     while let Some(last) = blocks[..kept].last() {
         let len = u64::from(last.plain_len);
-        if len >= cut.final_bytes_min || len > piece {
+        if len >= sizes.final_bytes_min || len > piece {
             break;
         }
         piece += len;
@@ -76,13 +76,13 @@ mod tests {
         Block { plain_len, plain_crc: 0, packed_len: 1, packed_crc: 0 }
     }
 
-    fn append(cut: &Cut, blocks: &mut Vec<Block>, added: u64) -> u64 {
-        let kept = kept_after_append(cut, blocks, added);
+    fn append(sizes: &BlockSizes, blocks: &mut Vec<Block>, added: u64) -> u64 {
+        let kept = kept_after_append(sizes, blocks, added);
         let mut piece = added + plain_len(&blocks[kept..]);
         let compressed = piece;
         blocks.truncate(kept);
         while piece > 0 {
-            let len = piece.min(cut.block_bytes_max as u64);
+            let len = piece.min(sizes.block_bytes_max as u64);
             blocks.push(block(u32::try_from(len).unwrap()));
             piece -= len;
         }
@@ -93,10 +93,10 @@ mod tests {
     fn slow_growth_costs_little_and_makes_few_blocks() {
         for (codec, times_max) in [(Codec::Gzip, 10), (Codec::Zstd, 13)] {
             let (mut blocks, mut compressed, line, minutes) = (Vec::new(), 0, 100, 10_000);
-            let cut = codec.cut();
+            let sizes = codec.block_sizes();
             for _ in 0..minutes {
-                compressed += append(&cut, &mut blocks, line);
-                let small = blocks.iter().filter(|b| u64::from(b.plain_len) < cut.final_bytes_min).count();
+                compressed += append(&sizes, &mut blocks, line);
+                let small = blocks.iter().filter(|b| u64::from(b.plain_len) < sizes.final_bytes_min).count();
                 assert!(small <= 15, "{small} small blocks");
             }
             assert_eq!(plain_len(&blocks), line * minutes);
@@ -107,16 +107,16 @@ mod tests {
     proptest! {
         #[test]
         fn appends_never_touch_a_final_block(adds in prop::collection::vec(1u64..600_000, 1..40), zstd: bool) {
-            let cut = if zstd { Codec::Zstd } else { Codec::Gzip }.cut();
+            let sizes = if zstd { Codec::Zstd } else { Codec::Gzip }.block_sizes();
             let mut blocks = Vec::new();
             let mut total = 0;
             for added in adds {
-                let finals = blocks.iter().take_while(|b: &&Block| u64::from(b.plain_len) >= cut.final_bytes_min).count();
-                prop_assert!(kept_after_append(&cut, &blocks, added) >= finals);
-                append(&cut, &mut blocks, added);
+                let finals = blocks.iter().take_while(|b: &&Block| u64::from(b.plain_len) >= sizes.final_bytes_min).count();
+                prop_assert!(kept_after_append(&sizes, &blocks, added) >= finals);
+                append(&sizes, &mut blocks, added);
                 total += added;
                 prop_assert_eq!(plain_len(&blocks), total);
-                let wanted = cut.dictionary_bytes_max;
+                let wanted = sizes.dictionary_bytes_max;
                 let first = first_of_last(wanted, &blocks, blocks.len());
                 prop_assert!(first == 0 || plain_len(&blocks[first..]) >= wanted);
             }

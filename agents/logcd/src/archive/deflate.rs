@@ -1,9 +1,9 @@
 //! The pieces of a gzip stream: independent blocks that end on a byte boundary, empty padding, and the bytes
 //! before and after them.
 
-use crate::archive::block::Cut;
-use crate::archive::checksum::Sum;
-use crate::archive::codec::PackError;
+use crate::archive::block::BlockSizes;
+use crate::archive::checksum::Checksum;
+use crate::archive::pack_error::PackError;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::io;
 use std::ops::RangeInclusive;
@@ -13,8 +13,8 @@ pub const LEVELS: RangeInclusive<u32> = 1..=7;
 
 /// Block sizes of a gzip archive. Larger blocks compress no better (0.05 % at this size) and cost memory in
 /// every worker; deflate looks no further back than the dictionary.
-pub const CUT: Cut =
-    Cut { block_bytes_max: 256 * 1024, dictionary_bytes_max: 32 * 1024, final_bytes_min: 32 * 1024 };
+pub const BLOCK_SIZES: BlockSizes =
+    BlockSizes { block_bytes_max: 256 * 1024, dictionary_bytes_max: 32 * 1024, final_bytes_min: 32 * 1024 };
 
 /// A gzip header that names no time, no file and no system, so that the same content gives the same bytes.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -93,7 +93,7 @@ pub fn preamble() -> Vec<u8> {
 }
 
 /// The content's checksum and its length.
-pub fn trailer(whole: Sum) -> Vec<u8> {
+pub fn trailer(whole: Checksum) -> Vec<u8> {
     // The format keeps the length modulo 2^32; every reader accepts that.
     [&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()[..4]].concat()
 }
@@ -133,7 +133,6 @@ impl Default for Unpacker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::codec::Codec;
     use flate2::read::GzDecoder;
     use std::io::Read;
 
@@ -150,9 +149,11 @@ mod tests {
             let before = packed.len();
             pad(len, &mut packed);
             assert_eq!(packed.len() - before, len);
-            let mut packer = Codec::Gzip.packer(6).unwrap();
-            packed.extend(Codec::Gzip.epilogue(&mut packer, Sum::default()).unwrap().0);
-            assert_eq!(inflate(&packed), [0; 1024]);
+            let content = [0; 1024];
+            Packer::new(6).pack(&[], &content, &mut packed).unwrap();
+            packed.extend(LAST);
+            packed.extend(trailer(Checksum::of(&content)));
+            assert_eq!(inflate(&packed), content);
         }
         assert!((PADDING_MIN..4096).all(can_pad));
     }

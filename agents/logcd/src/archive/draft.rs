@@ -1,6 +1,6 @@
 //! The archive in progress: ranges of the previous one, copied by the kernel, and new bytes.
 
-use crate::trouble::Trouble;
+use crate::error::ArchiveError;
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub struct Draft<'a> {
     pending: Option<Range>,
     checked_at: u64,
     /// Fails when the work must stop: the disk is filling up, or the process is asked to abort.
-    check: Box<dyn Fn() -> Result<(), Trouble> + 'a>,
+    check: Box<dyn Fn() -> Result<(), ArchiveError> + 'a>,
     pub copied: u64,
     pub written: u64,
 }
@@ -42,7 +42,7 @@ impl<'a> Draft<'a> {
         file: File,
         path: String,
         base: Option<&'a File>,
-        check: impl Fn() -> Result<(), Trouble> + 'a,
+        check: impl Fn() -> Result<(), ArchiveError> + 'a,
     ) -> Draft<'a> {
         Draft {
             file,
@@ -62,7 +62,7 @@ impl<'a> Draft<'a> {
         self.at
     }
 
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
         self.copy_pending()?;
         if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.write_buffer()?;
@@ -74,7 +74,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Appends a range of the base archive.
-    pub fn copy(&mut self, start: u64, len: u64) -> Result<(), Trouble> {
+    pub fn copy(&mut self, start: u64, len: u64) -> Result<(), ArchiveError> {
         self.write_buffer()?;
         match &mut self.pending {
             Some(range) if range.start + range.len == start => range.len += len,
@@ -89,43 +89,42 @@ impl<'a> Draft<'a> {
     }
 
     /// Removes everything after `at`.
-    pub fn rewind(&mut self, at: u64) -> Result<(), Trouble> {
+    pub fn rewind(&mut self, at: u64) -> Result<(), ArchiveError> {
         self.flush()?;
-        self.file.set_len(at).map_err(Trouble::doing(format!("shorten {}", self.path)))?;
+        self.file.set_len(at).map_err(ArchiveError::doing(format!("shorten {}", self.path)))?;
         self.at = at;
         Ok(())
     }
 
     /// Writes and syncs everything.
-    pub fn finish(mut self) -> Result<File, Trouble> {
+    pub fn finish(mut self) -> Result<File, ArchiveError> {
         self.flush()?;
-        self.file.sync_all().map_err(Trouble::doing(format!("sync {}", self.path)))?;
+        self.file.sync_all().map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
         Ok(self.file)
     }
 
-    fn flush(&mut self) -> Result<(), Trouble> {
+    fn flush(&mut self) -> Result<(), ArchiveError> {
         self.copy_pending()?;
         self.write_buffer()
     }
 
-    fn write_buffer(&mut self) -> Result<(), Trouble> {
+    fn write_buffer(&mut self) -> Result<(), ArchiveError> {
         let start = self.at - self.buffer.len() as u64;
         self.file
             .write_all_at(&self.buffer, start)
-            .map_err(Trouble::doing(format!("write {}", self.path)))?;
+            .map_err(ArchiveError::doing(format!("write {}", self.path)))?;
         self.buffer.clear();
         Ok(())
     }
 
-    fn copy_pending(&mut self) -> Result<(), Trouble> {
+    fn copy_pending(&mut self) -> Result<(), ArchiveError> {
         let (Some(mut range), Some(base)) = (self.pending.take(), self.base) else { return Ok(()) };
         let mut to = self.at - range.len;
         while range.len > 0 {
             let len = range.len.min(COPY_BYTES_MAX);
-            let copied = copy(base, range.start, &self.file, to, len).map_err(Trouble::doing(format!(
-                "copy the blocks kept from the last archive to {}",
-                self.path
-            )))?;
+            let copied = copy(base, range.start, &self.file, to, len).map_err(ArchiveError::doing(
+                format!("copy the blocks kept from the last archive to {}", self.path),
+            ))?;
             range.start += copied;
             range.len -= copied;
             to += copied;
@@ -134,7 +133,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn check_now_and_then(&mut self) -> Result<(), Trouble> {
+    fn check_now_and_then(&mut self) -> Result<(), ArchiveError> {
         if self.at >= self.checked_at + CHECK_EVERY_BYTES {
             self.checked_at = self.at;
             (self.check)()?;

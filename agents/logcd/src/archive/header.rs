@@ -1,12 +1,20 @@
 //! Tar headers in the form that every tar reads: GNU's, with base-256 numbers and `L` names, without PAX.
 
-use crate::archive::entry::Meta;
 use tar::{EntryType, Header};
 
 pub const TAR_BLOCK: u64 = 512;
 /// The name that busybox and GNU tar give to an entry that carries a long name.
 const LONG_NAME: &[u8] = b"././@LongLink";
 const NAME_BYTES_MAX: usize = 100;
+
+/// The header fields other than name and size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime_s: u64,
+}
 
 /// Returns the header of one member, preceded by a long-name entry if the name needs one.
 pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! Compression on as many threads as there are spare processors; results come back in the order of the jobs.
 
 use crate::archive::block::Block;
-use crate::archive::codec::{PackError, Packer};
+use crate::archive::codec::Packer;
+use crate::archive::pack_error::PackError;
 use crate::config::Packing;
 use std::collections::VecDeque;
 use std::io;

@@ -1,7 +1,8 @@
 //! An archive opened for reading, with its index if one fits.
 
 use crate::archive::block::Block;
-use crate::archive::codec::{Codec, Decoder, Unpacker};
+use crate::archive::codec::{Codec, Unpacker};
+use crate::archive::decoder::Decoder;
 use crate::archive::entry::Entry;
 use crate::archive::index::Index;
 use crate::day::index_name;

@@ -1,7 +1,7 @@
 //! Reads every byte of an archive strictly and reports damage.
 
-use crate::archive::checksum::Sum;
-use crate::archive::codec::StrictDecoder;
+use crate::archive::checksum::Checksum;
+use crate::archive::decoder::StrictDecoder;
 use crate::archive::index::Index;
 use crate::archive::member;
 use std::io::{self, BufRead, BufReader, Read, Seek};
@@ -20,7 +20,7 @@ pub struct Totals {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum VerifyError {
     #[error("the compressed stream is damaged: {0}")]
     Stream(io::Error),
     #[error("{0} bytes follow the end of the gzip stream")]
@@ -35,23 +35,23 @@ pub enum Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub name: Vec<u8>,
-    pub content: Sum,
+    pub content: Checksum,
 }
 
 /// Checks the whole archive, and that the index, if given, describes exactly this archive.
-pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals, Fault> {
+pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals, VerifyError> {
     let mut from = BufReader::with_capacity(BUFFER_BYTES, archive);
-    from.rewind().map_err(Fault::Stream)?;
+    from.rewind().map_err(VerifyError::Stream)?;
     let mut expected = index.map(|index| index.entries.iter());
     let prefix = index.map_or(&[][..], |index| index.prefix.as_slice());
     verify_stream(from, &mut |member| {
         let Some(entries) = &mut expected else { return Ok(()) };
         let shown = member.name.escape_ascii();
         let Some(entry) = entries.next() else {
-            return Err(Fault::Index(format!("it does not know of {shown}")));
+            return Err(VerifyError::Index(format!("it does not know of {shown}")));
         };
         if member.name != member::path(prefix, &entry.name) || member.content != entry.content() {
-            return Err(Fault::Index(format!("it says something else of {shown}")));
+            return Err(VerifyError::Index(format!("it says something else of {shown}")));
         }
         Ok(())
     })
@@ -60,16 +60,16 @@ pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals
 /// Reads a tar.gz or tar.zst to its very end.
 pub fn verify_stream(
     from: impl BufRead,
-    each: &mut dyn FnMut(&Member) -> Result<(), Fault>,
-) -> Result<Totals, Fault> {
-    let mut tar = Tar { from: StrictDecoder::new(from).map_err(Fault::Stream)?, at: 0 };
+    each: &mut dyn FnMut(&Member) -> Result<(), VerifyError>,
+) -> Result<Totals, VerifyError> {
+    let mut tar = Tar { from: StrictDecoder::new(from).map_err(VerifyError::Stream)?, at: 0 };
     let totals = tar.members(each)?;
     // The decoder checks sum and length when it reads the end.
     tar.zeros_to_the_end()?;
     let mut behind = tar.from.into_inner();
-    match io::copy(&mut behind, &mut io::sink()).map_err(Fault::Stream)? {
+    match io::copy(&mut behind, &mut io::sink()).map_err(VerifyError::Stream)? {
         0 => Ok(totals),
-        bytes => Err(Fault::Trailing(bytes)),
+        bytes => Err(VerifyError::Trailing(bytes)),
     }
 }
 
@@ -79,20 +79,23 @@ struct Tar<R> {
 }
 
 impl<R: Read> Tar<R> {
-    fn fault(&self, what: impl Into<String>) -> Fault {
-        Fault::Tar { at: self.at, what: what.into() }
+    fn fault(&self, what: impl Into<String>) -> VerifyError {
+        VerifyError::Tar { at: self.at, what: what.into() }
     }
 
-    fn exact(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
+    fn exact(&mut self, buffer: &mut [u8]) -> Result<(), VerifyError> {
         self.from.read_exact(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.fault("it ends early"),
-            _ => Fault::Stream(error),
+            _ => VerifyError::Stream(error),
         })?;
         self.at += buffer.len() as u64;
         Ok(())
     }
 
-    fn members(&mut self, each: &mut dyn FnMut(&Member) -> Result<(), Fault>) -> Result<Totals, Fault> {
+    fn members(
+        &mut self,
+        each: &mut dyn FnMut(&Member) -> Result<(), VerifyError>,
+    ) -> Result<Totals, VerifyError> {
         let mut totals = Totals::default();
         let mut long_name = None;
         let mut block = [0; TAR_BLOCK];
@@ -128,7 +131,7 @@ impl<R: Read> Tar<R> {
         }
     }
 
-    fn check(&self, header: &Header) -> Result<u64, Fault> {
+    fn check(&self, header: &Header) -> Result<u64, VerifyError> {
         let bytes = header.as_bytes();
         let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|b| u32::from(*b)).sum::<u32>() + 8 * 32;
         if header.cksum().ok() != Some(sum) {
@@ -139,7 +142,7 @@ impl<R: Read> Tar<R> {
         Ok(size)
     }
 
-    fn content(&mut self, size: u64) -> Result<Sum, Fault> {
+    fn content(&mut self, size: u64) -> Result<Checksum, VerifyError> {
         let mut hasher = crc32fast::Hasher::new();
         let mut buffer = vec![0; BUFFER_BYTES.min(usize::try_from(size).unwrap_or(BUFFER_BYTES))];
         let mut left = size;
@@ -150,10 +153,10 @@ impl<R: Read> Tar<R> {
             left -= len as u64;
         }
         self.padding(size)?;
-        Ok(Sum { crc: hasher.finalize(), len: size })
+        Ok(Checksum { crc: hasher.finalize(), len: size })
     }
 
-    fn padding(&mut self, size: u64) -> Result<(), Fault> {
+    fn padding(&mut self, size: u64) -> Result<(), VerifyError> {
         let mut padding = [0; TAR_BLOCK];
         let len = usize::try_from(crate::archive::header::padding_len(size)).unwrap_or(0);
         self.exact(&mut padding[..len])?;
@@ -164,7 +167,7 @@ impl<R: Read> Tar<R> {
     }
 
     /// Checks that only zeros follow: a tar may be padded to any length.
-    fn zeros_to_the_end(&mut self) -> Result<(), Fault> {
+    fn zeros_to_the_end(&mut self) -> Result<(), VerifyError> {
         let mut buffer = [0; 4096];
         loop {
             match self.from.read(&mut buffer) {
@@ -172,7 +175,7 @@ impl<R: Read> Tar<R> {
                 Ok(read) if buffer[..read].iter().all(|b| *b == 0) => self.at += read as u64,
                 Ok(_) => return Err(self.fault("something follows the end marker")),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Fault::Stream(error)),
+                Err(error) => return Err(VerifyError::Stream(error)),
             }
         }
     }
@@ -182,8 +185,8 @@ impl<R: Read> Tar<R> {
 mod tests {
     use super::*;
     use crate::archive::codec::Codec;
-    use crate::archive::entry::Meta;
     use crate::archive::header;
+    use crate::archive::header::Meta;
     use proptest::prelude::*;
 
     fn archive(codec: Codec, files: &[(&[u8], &[u8])]) -> Vec<u8> {
@@ -199,7 +202,7 @@ mod tests {
     fn packed(codec: Codec, tar: &[u8]) -> Vec<u8> {
         let (mut packer, mut archive) = (codec.packer(6).unwrap(), codec.preamble());
         packer.pack(&[], tar, &mut archive).unwrap();
-        archive.extend(codec.epilogue(&mut packer, Sum::of(tar)).unwrap().0);
+        archive.extend(codec.epilogue(&mut packer, Checksum::of(tar)).unwrap().0);
         archive
     }
 
@@ -207,7 +210,7 @@ mod tests {
         prop::sample::select(&Codec::ALL[..])
     }
 
-    fn check(bytes: &[u8]) -> Result<Totals, Fault> {
+    fn check(bytes: &[u8]) -> Result<Totals, VerifyError> {
         verify_stream(bytes, &mut |_| Ok(()))
     }
 

@@ -1,8 +1,8 @@
 //! The pieces of a zstd stream: a frame for each block, and empty skippable frames as padding between them.
 
-use crate::archive::block::Cut;
-use crate::archive::checksum::Sum;
-use crate::archive::codec::PackError;
+use crate::archive::block::BlockSizes;
+use crate::archive::checksum::Checksum;
+use crate::archive::pack_error::PackError;
 use std::io::{self, BufRead, Cursor};
 use std::ops::RangeInclusive;
 use zstd::bulk::{Compressor, Decompressor};
@@ -14,8 +14,8 @@ pub const LEVELS: RangeInclusive<u32> = 1..=12;
 /// Block sizes of a zstd archive. Readers use no dictionary across frames: each is independent. Small frames
 /// therefore cost more than in a gzip stream and are merged for longer; larger ones than these compress no
 /// better.
-pub const CUT: Cut =
-    Cut { block_bytes_max: 512 * 1024, dictionary_bytes_max: 0, final_bytes_min: 256 * 1024 };
+pub const BLOCK_SIZES: BlockSizes =
+    BlockSizes { block_bytes_max: 512 * 1024, dictionary_bytes_max: 0, final_bytes_min: 256 * 1024 };
 
 const FRAME: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// The first of sixteen magic numbers that begin a frame to be skipped.
@@ -92,7 +92,7 @@ const ZEROS: [u8; 15] =
 /// Returns tar's end marker. In the middle of it, in a frame that readers skip, is the end of a gzip stream:
 /// checksum and length, which distinguish one archive from another. At the end, a truncation could remove
 /// them and leave a whole archive. At the start of an empty archive, readers would not recognise its format.
-pub fn trailer(whole: Sum) -> Vec<u8> {
+pub fn trailer(whole: Checksum) -> Vec<u8> {
     let mut bytes = ZEROS.to_vec();
     skippable(&[&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()].concat(), &mut bytes);
     bytes.extend(ZEROS);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_trailer_is_what_ends_a_tar() {
-        assert_eq!(zstd::decode_all(trailer(Sum::of(b"x")).as_slice()).unwrap(), [0; 1024]);
+        assert_eq!(zstd::decode_all(trailer(Checksum::of(b"x")).as_slice()).unwrap(), [0; 1024]);
     }
 
     #[test]

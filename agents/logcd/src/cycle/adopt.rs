@@ -1,18 +1,19 @@
 //! Rewrites an archive without an index: the index was lost, another program made it, or it is torn.
 
-use crate::archive::codec::Decoder;
-use crate::archive::entry::{Meta, Origin};
+use crate::archive::decoder::Decoder;
+use crate::archive::entry::Origin;
+use crate::archive::header::Meta;
 use crate::archive::member;
 use crate::cycle::assembly::Assembly;
 use crate::cycle::superseded;
-use crate::trouble::Trouble;
+use crate::error::ArchiveError;
 use std::fs::File;
 use std::io::{self, BufReader};
 use tar::{Archive, EntryType, Header};
 
 /// Copies every complete file of the archive into the draft, except for those that it holds already with the
 /// same content. Returns the reason if the archive could not be read to its end.
-pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, Trouble> {
+pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>, ArchiveError> {
     let decoder = match Decoder::new(BufReader::with_capacity(128 * 1024, from)) {
         Ok(decoder) => decoder,
         Err(error) => return Ok(Some(error.to_string())),

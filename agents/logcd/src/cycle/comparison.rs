@@ -1,6 +1,7 @@
 //! Compares two looks at a file and decides how far its content is trusted.
 
-use crate::archive::entry::{Entry, Stamp};
+use crate::archive::entry::Entry;
+use crate::archive::file_stamp::FileStamp;
 
 /// The relation of a file to its archived entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Comparison {
 }
 
 /// Compares an archived entry with the file's current stamp.
-pub fn compare(known: &Entry, seen: &Stamp) -> Comparison {
+pub fn compare(known: &Entry, seen: &FileStamp) -> Comparison {
     let Some(stamp) = known.stamp() else { return Comparison::Doubtful };
     let archived = known.size();
     if (stamp.dev, stamp.ino) != (seen.dev, seen.ino) || seen.size < archived {
@@ -34,42 +35,47 @@ pub fn compare(known: &Entry, seen: &Stamp) -> Comparison {
 mod tests {
     use super::*;
     use crate::archive::block::Block;
-    use crate::archive::entry::{Meta, Origin, Place, Time};
+    use crate::archive::entry::{EntryLayout, Origin};
+    use crate::archive::file_stamp::FileTime;
+    use crate::archive::header::Meta;
 
-    fn stamp() -> Stamp {
-        let time = Time { s: 1000, ns: 5 };
-        Stamp { dev: 1, ino: 2, size: 100, mtime: time, ctime: time, racy: false }
+    fn stamp() -> FileStamp {
+        let time = FileTime { s: 1000, ns: 5 };
+        FileStamp { dev: 1, ino: 2, size: 100, mtime: time, ctime: time, racy: false }
     }
 
-    fn compared(origin: Origin, seen: Stamp) -> Comparison {
+    fn compared(origin: Origin, seen: FileStamp) -> Comparison {
         let block = Block { plain_len: 100, plain_crc: 0, packed_len: 10, packed_crc: 0 };
-        let (name, meta, place) = (b"x.log".to_vec(), Meta::default(), Place::default());
-        compare(&Entry { name, origin, meta, place, blocks: vec![block] }, &seen)
+        let (name, meta, layout) = (b"x.log".to_vec(), Meta::default(), EntryLayout::default());
+        compare(&Entry { name, origin, meta, layout, blocks: vec![block] }, &seen)
     }
 
     #[test]
     fn stamps_tell_same_grown_and_doubtful() {
-        let later = Time { s: 1001, ns: 0 };
+        let later = FileTime { s: 1001, ns: 0 };
         let from = Origin::Live(stamp());
         assert_eq!(compared(from, stamp()), Comparison::Same);
-        assert_eq!(compared(from, Stamp { size: 101, mtime: later, ..stamp() }), Comparison::Grown);
+        assert_eq!(compared(from, FileStamp { size: 101, mtime: later, ..stamp() }), Comparison::Grown);
         for seen in [
-            Stamp { size: 99, ..stamp() },
-            Stamp { ino: 3, ..stamp() },
-            Stamp { dev: 3, ..stamp() },
-            Stamp { mtime: later, ..stamp() },
-            Stamp { ctime: later, ..stamp() },
+            FileStamp { size: 99, ..stamp() },
+            FileStamp { ino: 3, ..stamp() },
+            FileStamp { dev: 3, ..stamp() },
+            FileStamp { mtime: later, ..stamp() },
+            FileStamp { ctime: later, ..stamp() },
         ] {
             assert_eq!(compared(from, seen), Comparison::Doubtful, "{seen:?}");
         }
-        assert_eq!(compared(Origin::Live(Stamp { racy: true, ..stamp() }), stamp()), Comparison::Doubtful);
+        assert_eq!(
+            compared(Origin::Live(FileStamp { racy: true, ..stamp() }), stamp()),
+            Comparison::Doubtful
+        );
         assert_eq!(compared(Origin::Recovered, stamp()), Comparison::Doubtful);
     }
 
     #[test]
     fn short_entry_counts_as_grown() {
         // The file shrank while it was read, and has grown back to the same size since.
-        let looked = Stamp { size: 500, ..stamp() };
+        let looked = FileStamp { size: 500, ..stamp() };
         assert_eq!(compared(Origin::Live(looked), looked), Comparison::Grown);
     }
 }

@@ -1,6 +1,7 @@
 //! The plan of a cycle: each file of the directories is matched with its archived entry.
 
-use crate::archive::entry::{Entry, Origin, Stamp};
+use crate::archive::entry::{Entry, Origin};
+use crate::archive::file_stamp::FileStamp;
 use crate::cycle::comparison::{Comparison, compare};
 use crate::logs::scan::Found;
 use std::collections::{HashMap, HashSet};
@@ -59,7 +60,7 @@ impl Plan {
         let lost = self.items.iter().filter_map(|item| match item {
             Item::Missing(old) => entries[*old].stamp(),
             Item::Live { found, old: Some(old) } => {
-                let other = |s: &&Stamp| (s.dev, s.ino) != (found.stamp.dev, found.stamp.ino);
+                let other = |s: &&FileStamp| (s.dev, s.ino) != (found.stamp.dev, found.stamp.ino);
                 entries[*old].stamp().filter(other)
             }
             Item::Live { old: None, .. } | Item::Away(_) | Item::Superseded(_) => None,
@@ -146,16 +147,17 @@ fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::entry::{Meta, Place};
+    use crate::archive::entry::EntryLayout;
+    use crate::archive::header::Meta;
 
     fn entry(name: &str, ino: u64) -> Entry {
-        let stamp = Stamp { ino, ..Stamp::default() };
-        let (meta, place) = (Meta::default(), Place::default());
-        Entry { name: name.into(), origin: Origin::Live(stamp), meta, place, blocks: Vec::new() }
+        let stamp = FileStamp { ino, ..FileStamp::default() };
+        let (meta, layout) = (Meta::default(), EntryLayout::default());
+        Entry { name: name.into(), origin: Origin::Live(stamp), meta, layout, blocks: Vec::new() }
     }
 
     fn found(name: &str, ino: u64) -> Found {
-        Found { name: name.into(), stamp: Stamp { ino, ..Stamp::default() }, links: 1 }
+        Found { name: name.into(), stamp: FileStamp { ino, ..FileStamp::default() }, links: 1 }
     }
 
     fn claimed(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {

@@ -53,7 +53,8 @@ fn time(name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::entry::{Meta, Place};
+    use crate::archive::entry::EntryLayout;
+    use crate::archive::header::Meta;
 
     #[test]
     fn a_name_that_is_taken_gets_a_number() {
@@ -75,7 +76,7 @@ mod tests {
             name: name.into(),
             origin,
             meta: Meta::default(),
-            place: Place { header_packed_len: 100, ..Place::default() },
+            layout: EntryLayout { header_packed_len: 100, ..EntryLayout::default() },
             blocks: Vec::new(),
         };
         let entries = [

@@ -1,8 +1,8 @@
 //! The log directories: opens them for each look, and maps their files to names in the archive.
 
 use crate::archive::member;
-use crate::beneath::Beneath;
-use crate::trouble::Trouble;
+use crate::error::ArchiveError;
+use crate::safe_dir::SafeDir;
 use nix::unistd::geteuid;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -33,8 +33,8 @@ impl LogDir {
 
     /// Opens the directory. Links to the first one were resolved at the start, and later ones are not
     /// followed. A further directory may appear later, also as a link, if root or this user made it.
-    fn open(&self) -> io::Result<Beneath> {
-        let opened = if self.is_first() { Beneath::open(&self.path) } else { open_trusted(&self.path) }?;
+    fn open(&self) -> io::Result<SafeDir> {
+        let opened = if self.is_first() { SafeDir::open(&self.path) } else { open_trusted(&self.path) }?;
         match opened.is_removed()? {
             true => Err(io::Error::other(
                 "it was removed below its mount and cannot come back here: restart logcd (in Kubernetes: delete the pod)",
@@ -44,12 +44,12 @@ impl LogDir {
     }
 }
 
-fn open_trusted(path: &Path) -> io::Result<Beneath> {
+fn open_trusted(path: &Path) -> io::Result<SafeDir> {
     let look = path.symlink_metadata()?;
     if look.is_symlink() && look.uid() != 0 && look.uid() != geteuid().as_raw() {
         return Err(io::Error::other(format!("it is a symbolic link of user {}", look.uid())));
     }
-    Beneath::open(&path.canonicalize()?)
+    SafeDir::open(&path.canonicalize()?)
 }
 
 /// All directories with logs, and which of them were there before.
@@ -67,7 +67,7 @@ impl Directories {
 
     /// Opens the directories for a look. A directory that was there before must be there now; one that was
     /// never there may still appear.
-    pub fn open(&mut self) -> Result<Roots, Trouble> {
+    pub fn open(&mut self) -> Result<Roots, ArchiveError> {
         let mut roots = Roots { open: Vec::new(), away: Vec::new(), awaited: Vec::new() };
         let mut failed = None;
         for (dir, seen) in self.all.iter().zip(&mut self.seen) {
@@ -80,7 +80,7 @@ impl Directories {
                     roots.awaited.push(dir.path.clone());
                 }
                 Err(error) => {
-                    let trouble = Trouble::on("open the log directory", &dir.path)(error);
+                    let trouble = ArchiveError::on("open the log directory", &dir.path)(error);
                     roots.away.push(Away { base: dir.base.clone(), why: trouble.one_line() });
                     failed.get_or_insert(trouble);
                 }
@@ -105,7 +105,7 @@ pub struct Roots {
 /// An opened directory, and the start of the names of its entries.
 #[derive(Debug)]
 pub struct Root {
-    pub at: Beneath,
+    pub at: SafeDir,
     pub base: Vec<u8>,
 }
 
@@ -118,7 +118,7 @@ struct Away {
 
 impl Roots {
     /// Returns the directory of an entry, and the path of its file below it.
-    pub fn locate<'a>(&self, name: &'a [u8]) -> Option<(&Beneath, &'a [u8])> {
+    pub fn locate<'a>(&self, name: &'a [u8]) -> Option<(&SafeDir, &'a [u8])> {
         let holders = self.open.iter().filter_map(|root| Some((root, name.strip_prefix(&root.base[..])?)));
         // The longest base is the nearest directory.
         let (root, path) = holders.min_by_key(|(_, path)| path.len())?;

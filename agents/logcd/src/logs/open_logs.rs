@@ -1,8 +1,8 @@
 //! Keeps logs open between two looks, so that their last bytes can be read after they were deleted.
 
-use crate::beneath::{Kind, look_into};
 use crate::logs::directories::Roots;
 use crate::logs::scan::Found;
+use crate::safe_dir::{Kind, status_of};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
@@ -62,5 +62,5 @@ fn id(found: &Found) -> Id {
 
 /// True if the opened file is still the one that was found.
 fn is_log(file: &File, id: Id) -> bool {
-    look_into(file).is_ok_and(|look| look.kind == Kind::Regular && (look.stamp.dev, look.stamp.ino) == id)
+    status_of(file).is_ok_and(|look| look.kind == Kind::Regular && (look.stamp.dev, look.stamp.ino) == id)
 }

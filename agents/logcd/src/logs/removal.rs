@@ -1,10 +1,11 @@
 //! `--remove-after`: deletes logs that are old enough and safe in an archive.
 
-use crate::archive::entry::{Entry, Origin, Stamp};
-use crate::beneath::{Beneath, look_at};
+use crate::archive::entry::{Entry, Origin};
+use crate::archive::file_stamp::FileStamp;
+use crate::error::ArchiveError;
 use crate::logs::directories::Roots;
 use crate::logs::scan::each_name;
-use crate::trouble::Trouble;
+use crate::safe_dir::{SafeDir, status_at};
 use jiff::Timestamp;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -25,7 +26,7 @@ pub fn candidates(
     entries: &[Entry],
     now: Timestamp,
     after: Duration,
-) -> impl Iterator<Item = (&Entry, Stamp)> {
+) -> impl Iterator<Item = (&Entry, FileStamp)> {
     let before_s = now.as_second().saturating_sub(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
     entries.iter().filter_map(move |entry| match entry.origin {
         Origin::Live(stamp)
@@ -38,11 +39,11 @@ pub fn candidates(
 }
 
 /// Deletes a file if it is still the one that was archived. False if it has changed.
-pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool> {
+pub fn remove(root: &SafeDir, name: &[u8], archived: &FileStamp) -> io::Result<bool> {
     let slash = name.iter().rposition(|b| *b == b'/');
     let (parent, last) = slash.map_or((&[][..], name), |at| (&name[..at], &name[at + 1..]));
     let (directory, last) = (root.directory(parent)?, OsStr::from_bytes(last));
-    let seen = look_at(&directory, last)?.stamp;
+    let seen = status_at(&directory, last)?.stamp;
     if (seen.ino, seen.size, seen.mtime, seen.ctime)
         != (archived.ino, archived.size, archived.mtime, archived.ctime)
     {
@@ -53,7 +54,7 @@ pub fn remove(root: &Beneath, name: &[u8], archived: &Stamp) -> io::Result<bool>
     let aside = aside_name(last.as_bytes());
     let aside = OsStr::from_bytes(&aside);
     rename(&directory, last, aside)?;
-    let moved = look_at(&directory, aside)?.stamp;
+    let moved = status_at(&directory, aside)?.stamp;
     if (moved.ino, moved.size, moved.mtime) == (archived.ino, archived.size, archived.mtime) {
         unlinkat(&directory, aside, UnlinkatFlags::NoRemoveDir)?;
         return Ok(true);
@@ -70,13 +71,13 @@ fn aside_name(name: &[u8]) -> Vec<u8> {
 }
 
 /// Gives half-deleted logs their names back after a crash or an error, so that they are archived again.
-pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), Trouble> {
+pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), ArchiveError> {
     each_name(roots, recursive, &mut |directory, aside| {
         let hidden = aside.as_bytes().strip_prefix(b".");
         let Some(name) = hidden.and_then(|name| name.strip_suffix(ASIDE.as_bytes())) else { return };
         // If the name was taken meanwhile, another one with the same end matches as well.
         let put = rename(directory, aside, OsStr::from_bytes(name)).or_else(|_| {
-            let ino = look_at(directory, aside)?.stamp.ino;
+            let ino = status_at(directory, aside)?.stamp.ino;
             let other = [format!("{ino}-").as_bytes(), name].concat();
             rename(directory, aside, OsStr::from_bytes(&other))
         });

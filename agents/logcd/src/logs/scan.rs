@@ -1,10 +1,10 @@
 //! One look at the log directories: lists the files to archive, and the skipped ones with the reason.
 
-use crate::archive::entry::Stamp;
-use crate::beneath::{Beneath, Kind, Look, look_at};
+use crate::archive::file_stamp::FileStamp;
 use crate::config::{Limits, Select};
+use crate::error::ArchiveError;
 use crate::logs::directories::{Root, Roots};
-use crate::trouble::Trouble;
+use crate::safe_dir::{FileStatus, Kind, SafeDir, status_at};
 use nix::dir::{Dir, Entry, Type};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -61,7 +61,7 @@ impl Skip {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: Vec<u8>,
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     /// The number of its names.
     pub links: u64,
 }
@@ -143,8 +143,8 @@ pub fn scan(
     roots: &Roots,
     select: &Select,
     limits: &Limits,
-    is_known: &dyn Fn(&Stamp) -> bool,
-) -> Result<Scan, Trouble> {
+    is_known: &dyn Fn(&FileStamp) -> bool,
+) -> Result<Scan, ArchiveError> {
     let mut scan = Scan::default();
     let mut linked: HashMap<(u64, u64), Links> = HashMap::new();
     let mut hole_bytes_left = limits.hole_bytes;
@@ -160,7 +160,7 @@ pub fn scan(
             }
             matches = true;
             let entry = || [root.base.as_slice(), name.path].concat();
-            let Ok(look) = look_at(directory, name.last) else { return };
+            let Ok(look) = status_at(directory, name.last) else { return };
             if look.kind == Kind::Directory && select.recursive {
                 return;
             }
@@ -213,7 +213,7 @@ impl Scan {
         }
     }
 
-    fn cut(&mut self, files_max: usize, is_known: &dyn Fn(&Stamp) -> bool) {
+    fn cut(&mut self, files_max: usize, is_known: &dyn Fn(&FileStamp) -> bool) {
         if self.files.len() <= files_max {
             return;
         }
@@ -230,7 +230,7 @@ fn meet_other_names(
     roots: &Roots,
     select: &Select,
     linked: &mut HashMap<(u64, u64), Links>,
-) -> Result<(), Trouble> {
+) -> Result<(), ArchiveError> {
     let inodes = linked.keys().map(|(_, ino)| *ino).collect();
     other_names(roots, select, &inodes, &mut |_, look| {
         if let Some(links) = linked.get_mut(&(look.stamp.dev, look.stamp.ino)) {
@@ -244,7 +244,7 @@ pub fn moved(
     roots: &Roots,
     select: &Select,
     wanted: &HashSet<(u64, u64)>,
-) -> Result<HashMap<(u64, u64), Found>, Trouble> {
+) -> Result<HashMap<(u64, u64), Found>, ArchiveError> {
     let mut moved = HashMap::new();
     if wanted.is_empty() {
         return Ok(moved);
@@ -264,13 +264,13 @@ fn other_names(
     roots: &Roots,
     select: &Select,
     inodes: &HashSet<u64>,
-    visit: &mut dyn FnMut(Vec<u8>, &Look),
-) -> Result<(), Trouble> {
+    visit: &mut dyn FnMut(Vec<u8>, &FileStatus),
+) -> Result<(), ArchiveError> {
     for root in &roots.open {
         walk(root, select.recursive, &mut |directory, name, ino| {
             if inodes.contains(&ino)
                 && !select.takes(name.path)
-                && let Ok(look) = look_at(directory, name.last)
+                && let Ok(look) = status_at(directory, name.last)
             {
                 visit([root.base.as_slice(), name.path].concat(), &look);
             }
@@ -284,7 +284,7 @@ pub fn each_name(
     roots: &Roots,
     recursive: bool,
     visit: &mut dyn FnMut(&OwnedFd, &OsStr),
-) -> Result<(), Trouble> {
+) -> Result<(), ArchiveError> {
     roots
         .open
         .iter()
@@ -300,8 +300,8 @@ struct Name<'a> {
 type Visit<'a> = dyn FnMut(&OwnedFd, &Name<'_>, u64) + 'a;
 
 /// Visits every name, in subdirectories too if `recursive`.
-fn walk(root: &Root, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Trouble> {
-    let root: &Beneath = &root.at;
+fn walk(root: &Root, recursive: bool, visit: &mut Visit<'_>) -> Result<(), ArchiveError> {
+    let root: &SafeDir = &root.at;
     let mut above = vec![(Vec::new(), 0)];
     while let Some((path, depth)) = above.pop() {
         let shown = root.path().join(OsStr::from_bytes(&path));
@@ -309,7 +309,9 @@ fn walk(root: &Root, recursive: bool, visit: &mut Visit<'_>) -> Result<(), Troub
         let opened = root.directory(&path).and_then(|fd| Ok((Dir::from_fd(fd.try_clone()?)?, fd)));
         let (mut names, directory) = match opened {
             Ok(opened) => opened,
-            Err(error) if depth == 0 => return Err(Trouble::on("open the log directory", &shown)(error)),
+            Err(error) if depth == 0 => {
+                return Err(ArchiveError::on("open the log directory", &shown)(error));
+            }
             // Deleted or replaced since its name was read.
             Err(_) => continue,
         };
@@ -337,7 +339,7 @@ fn is_directory(parent: &OwnedFd, entry: &Entry) -> bool {
         // Some file systems do not report the type.
         None => {
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            look_at(parent, name).is_ok_and(|look| look.kind == Kind::Directory)
+            status_at(parent, name).is_ok_and(|look| look.kind == Kind::Directory)
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A log file that is being read: opened once, and checked before any use.
 
 use crate::archive::block::{Block, first_of_last, plain_len};
-use crate::beneath::{Kind, Look, look_into};
 use crate::logs::directories::Roots;
 use crate::logs::scan::{Found, Skip};
+use crate::safe_dir::{FileStatus, Kind, status_of};
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Whence, lseek};
@@ -18,45 +18,45 @@ const TAIL_BYTES: u64 = 32 * 1024;
 
 pub struct Source {
     file: File,
-    pub look: Look,
+    pub look: FileStatus,
 }
 
 /// The reason why a file cannot be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum OpenError {
     /// The file is gone.
     Gone,
     Skip(Skip),
 }
 
 impl Source {
-    pub fn open(roots: &Roots, found: &Found, hard_links: bool) -> Result<Source, Closed> {
+    pub fn open(roots: &Roots, found: &Found, hard_links: bool) -> Result<Source, OpenError> {
         let refused = |error: io::Error| match error.raw_os_error() {
-            Some(libc::ENOENT) => Closed::Gone,
-            Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => Closed::Skip(Skip::Symlink),
-            Some(libc::ENXIO) => Closed::Skip(Skip::NotAFile),
-            _ => Closed::Skip(Skip::Unreadable),
+            Some(libc::ENOENT) => OpenError::Gone,
+            Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => OpenError::Skip(Skip::Symlink),
+            Some(libc::ENXIO) => OpenError::Skip(Skip::NotAFile),
+            _ => OpenError::Skip(Skip::Unreadable),
         };
-        let (root, path) = roots.locate(&found.name).ok_or(Closed::Gone)?;
+        let (root, path) = roots.locate(&found.name).ok_or(OpenError::Gone)?;
         let file = root.file(path).map_err(refused)?;
-        let look = look_into(&file).map_err(refused)?;
+        let look = status_of(&file).map_err(refused)?;
         if look.kind != Kind::Regular {
-            return Err(Closed::Skip(Skip::NotAFile));
+            return Err(OpenError::Skip(Skip::NotAFile));
         }
         // A link was made after the scan; its target is unknown.
         if look.links > found.links && !hard_links {
-            return Err(Closed::Skip(Skip::HardLink));
+            return Err(OpenError::Skip(Skip::HardLink));
         }
         Ok(Source { file, look })
     }
 
     /// Uses a file that is open already.
     pub fn of(file: &File) -> io::Result<Source> {
-        Ok(Source { look: look_into(file)?, file: file.try_clone()? })
+        Ok(Source { look: status_of(file)?, file: file.try_clone()? })
     }
 
-    pub fn look_again(&self) -> io::Result<Look> {
-        look_into(&self.file)
+    pub fn look_again(&self) -> io::Result<FileStatus> {
+        status_of(&self.file)
     }
 
     /// Reads until `buffer` is full or the file ends.

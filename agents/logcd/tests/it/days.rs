@@ -3,7 +3,7 @@
 use crate::support::{Bench, Dice, at, for_both_kinds, members, names};
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
-use logcd::cycle::archivist::Haste;
+use logcd::cycle::archiver::CycleMode;
 use std::time::Duration;
 
 fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
@@ -11,11 +11,11 @@ fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
     let mut dice = Dice::new(6);
     bench.write("a.log", dice.lines(400_000));
     bench.write("b.log", dice.lines(400));
-    let mut archivist = bench.archivist();
-    archivist.cycle(at("2026-11-21T23:00:00Z"), Haste::Now).unwrap();
+    let mut archiver = bench.archiver();
+    archiver.cycle(at("2026-11-21T23:00:00Z"), CycleMode::Now).unwrap();
     std::fs::remove_file(bench.log("b.log")).unwrap();
     bench.append("a.log", "the last line of the day\n");
-    let outcome = archivist.cycle(at("2026-11-22T00:00:10Z"), Haste::WhenWorthIt).unwrap();
+    let outcome = archiver.cycle(at("2026-11-22T00:00:10Z"), CycleMode::WhenWorthIt).unwrap();
     let archives = bench.archives();
     let days: Vec<_> = archives.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
     let end = codec.suffix();
@@ -28,15 +28,15 @@ fn midnight_completes_the_day_and_reuses_its_blocks(codec: Codec) {
     assert_eq!(outcome.published.unwrap().compressed, 0);
     let before = std::fs::read(&archives[0]).unwrap();
     bench.append("a.log", "of the new day\n");
-    archivist.cycle(at("2026-11-22T00:01:10Z"), Haste::Now).unwrap();
+    archiver.cycle(at("2026-11-22T00:01:10Z"), CycleMode::Now).unwrap();
     assert!(std::fs::read(&archives[0]).unwrap() == before, "the finished archive stays as it is");
 }
 
 fn restart_on_another_day_reuses_blocks(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("a.log", Dice::new(6).lines(400_000));
-    bench.archivist().cycle(at("2026-11-20T23:00:00Z"), Haste::Now).unwrap();
-    let outcome = bench.archivist().cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
+    bench.archiver().cycle(at("2026-11-20T23:00:00Z"), CycleMode::Now).unwrap();
+    let outcome = bench.archiver().cycle(at("2026-11-22T12:00:00Z"), CycleMode::Now).unwrap();
     assert_eq!(outcome.published.unwrap().compressed, 0);
     assert!(members(&bench.archives()[1]) == bench.logs());
 }
@@ -44,12 +44,12 @@ fn restart_on_another_day_reuses_blocks(codec: Codec) {
 fn clock_set_back_over_midnight_loses_nothing(codec: Codec) {
     let bench = Bench::of(codec, &[]);
     bench.write("a.log", "of the first day\n");
-    let mut archivist = bench.archivist();
-    archivist.cycle(at("2026-11-21T23:59:00Z"), Haste::Now).unwrap();
+    let mut archiver = bench.archiver();
+    archiver.cycle(at("2026-11-21T23:59:00Z"), CycleMode::Now).unwrap();
     std::fs::remove_file(bench.log("a.log")).unwrap();
-    archivist.cycle(at("2026-11-22T00:00:00Z"), Haste::Now).unwrap();
+    archiver.cycle(at("2026-11-22T00:00:00Z"), CycleMode::Now).unwrap();
     bench.write("b.log", "after the clock was set\n");
-    archivist.cycle(at("2026-11-21T23:59:30Z"), Haste::Now).unwrap();
+    archiver.cycle(at("2026-11-21T23:59:30Z"), CycleMode::Now).unwrap();
     assert_eq!(names(&members(&bench.archives()[0])), ["a.log.20261122T000000", "b.log"]);
 }
 
@@ -59,11 +59,11 @@ fn old_archives_are_removed_with_their_indexes(codec: Codec) {
     for other in ["all-logs-2026-01-01.tar.gz.keep", "all-logs-today.tar.gz", "notes.txt"] {
         std::fs::write(bench.out().join(other), "mine").unwrap();
     }
-    let mut archivist = bench.archivist();
+    let mut archiver = bench.archiver();
     let mut removed = 0;
     for day in 10..=15 {
         removed +=
-            archivist.cycle(at(&format!("2026-11-{day}T12:00:00Z")), Haste::Now).unwrap().removed_archives;
+            archiver.cycle(at(&format!("2026-11-{day}T12:00:00Z")), CycleMode::Now).unwrap().removed_archives;
     }
     let mut left: Vec<String> = std::fs::read_dir(bench.out())
         .unwrap()
@@ -89,16 +89,16 @@ fn old_archives_are_removed_with_their_indexes(codec: Codec) {
 fn superseded_content_is_bounded(codec: Codec) {
     let mut dice = Dice::new(8);
     let bench = Bench::of(codec, &["--max-superseded=60KB"]);
-    let mut archivist = bench.archivist();
+    let mut archiver = bench.archiver();
     for hour in 10..20 {
         bench.write("state.log", dice.lines(100_000));
-        archivist.cycle(at(&format!("2026-11-21T{hour}:00:00Z")), Haste::Now).unwrap();
+        archiver.cycle(at(&format!("2026-11-21T{hour}:00:00Z")), CycleMode::Now).unwrap();
     }
     let all = names(&bench.members());
     assert!(all.len() >= 3 && all.len() < 8, "{all:?}");
     assert_eq!(all.last().unwrap(), "state.log.20261121T190000", "the newest are kept");
     let latest = Bench { flags: [&bench.flags[..], &["--latest-only".into()]].concat(), ..bench };
-    drop(archivist);
+    drop(archiver);
     latest.write("state.log", dice.lines(100));
     latest.cycle();
     assert_eq!(names(&latest.members()), ["state.log"]);
@@ -123,13 +123,13 @@ fn daylight_saving_day_has_one_archive(codec: Codec) {
         ),
     ] {
         let bench = Bench::of(codec, &[]);
-        let mut archivist = bench.archivist_in(&zone);
+        let mut archiver = bench.archivist_in(&zone);
         for (number, moment) in moments.into_iter().enumerate() {
             bench.append("a.log", format!("{number}\n"));
-            archivist.cycle(at(moment), Haste::Now).unwrap();
+            archiver.cycle(at(moment), CycleMode::Now).unwrap();
             assert!(bench.archive().to_str().unwrap().contains(day), "{moment}");
         }
-        archivist.cycle(at(moments[2]) + Duration::from_secs(1), Haste::Now).unwrap();
+        archiver.cycle(at(moments[2]) + Duration::from_secs(1), CycleMode::Now).unwrap();
         let archives = bench.archives();
         assert_eq!(archives.len(), 2);
         assert!(archives[1].to_str().unwrap().contains(next));
@@ -139,7 +139,7 @@ fn daylight_saving_day_has_one_archive(codec: Codec) {
 
 fn repeated_hour_keeps_both_contents(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    let mut archivist = bench.archivist_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
+    let mut archiver = bench.archivist_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
     for (moment, content) in [
         ("2026-10-25T00:00:00Z", "before\n"),
         ("2026-10-25T00:30:00Z", "from the first half past two on\n"),
@@ -147,7 +147,7 @@ fn repeated_hour_keeps_both_contents(codec: Codec) {
     ] {
         bench.write("new", content);
         std::fs::rename(bench.log("new"), bench.log("state.log")).unwrap();
-        archivist.cycle(at(moment), Haste::Now).unwrap();
+        archiver.cycle(at(moment), CycleMode::Now).unwrap();
     }
     let mut held: Vec<_> = bench.members().into_values().collect();
     held.sort();
@@ -161,7 +161,7 @@ fn repeated_hour_keeps_both_contents(codec: Codec) {
 fn leap_day_has_an_archive(codec: Codec) {
     let bench = Bench::of(codec, &["--keep-days=2"]);
     bench.write("a.log", "line\n");
-    let mut archivist = bench.archivist();
+    let mut archiver = bench.archiver();
     for moment in [
         "2028-02-27T12:00:00Z",
         "2028-02-28T23:59:59Z",
@@ -169,7 +169,7 @@ fn leap_day_has_an_archive(codec: Codec) {
         "2028-02-29T23:59:59Z",
         "2028-03-01T00:00:00Z",
     ] {
-        archivist.cycle(at(moment), Haste::Now).unwrap();
+        archiver.cycle(at(moment), CycleMode::Now).unwrap();
     }
     let left = bench.archives();
     let days: Vec<_> = left.iter().map(|path| &path.file_name().unwrap().to_str().unwrap()[9..19]).collect();

@@ -4,7 +4,7 @@ use crate::support::daemon::Daemon;
 use crate::support::{Bench, Dice, NOON, at, cycle, index_of, run};
 use kit::disk::free_space::MinFree;
 use logcd::config::{Config, Limits};
-use logcd::cycle::archivist::{Archivist, Haste};
+use logcd::cycle::archiver::{Archiver, CycleMode};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -86,11 +86,11 @@ fn changed_directories_lose_nothing() {
     write(&bench, "log/x.log", Dice::new(1).lines(400_000));
     write(&bench, "lib/y.log", Dice::new(2).lines(400_000));
     write(&bench, "log/gone.log", "deleted\n");
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     fs::remove_file(bench.root.path().join("log/gone.log")).unwrap();
-    cycle(&mut archivist);
-    drop(archivist);
+    cycle(&mut archiver);
+    drop(archiver);
     let gone = "log/gone.log.20261121T120000";
     for dirs in [&["log", "lib"][..], &["lib", "log"], &["log", "lib"]] {
         select(&mut bench, dirs, &[]);
@@ -166,11 +166,11 @@ fn last_lines_before_a_rotation_are_archived() {
     let bench = bench(&["log", "lib"], &["--include=*.log,node_log"]);
     let first = Dice::new(3).lines(100_000);
     write(&bench, "lib/node_log", &first);
-    let mut archivist: Archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver: Archiver = bench.archiver();
+    cycle(&mut archiver);
     rotate(&bench, "the last line\n");
     write(&bench, "lib/node_log", "a new file\n");
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     let held = unpacked(&bench);
     let whole = [&first[..], b"the last line\n"].concat();
     assert_eq!(held.keys().collect::<Vec<_>>(), ["lib/node_log", "lib/node_log.20261121T120000"]);
@@ -182,11 +182,11 @@ fn last_lines_before_a_rotation_are_archived() {
 fn last_lines_before_a_deletion_are_archived() {
     let bench = bench(&["log"], &[]);
     write(&bench, "log/x.log", "first\n");
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     write(&bench, "log/x.log", "first\nlast\n");
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     assert_eq!(unpacked(&bench)["log/x.log.20261121T120000"], b"first\nlast\n");
     assert_eq!(
         open_logs(&bench),
@@ -205,12 +205,12 @@ fn open_logs(bench: &Bench) -> usize {
 #[test]
 fn open_logs_are_bounded() {
     let bench = bench(&["log"], &[]);
-    let mut archivist = bench.archivist();
+    let mut archiver = bench.archiver();
     for round in 0..3 {
         for number in 0..200 {
             write(&bench, &format!("log/{round}-{number}.log"), "line\n");
         }
-        cycle(&mut archivist);
+        cycle(&mut archiver);
     }
     assert_eq!(open_logs(&bench), 256);
 }
@@ -219,15 +219,15 @@ fn open_logs_are_bounded() {
 fn full_disk_closes_deleted_logs() {
     let bench = bench(&["log"], &[]);
     write(&bench, "log/x.log", "line\n");
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     assert_eq!(open_logs(&bench), 1);
-    archivist.configure(Config {
+    archiver.configure(Config {
         limits: Limits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
         ..bench.config()
     });
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();
-    let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();
+    let error = archiver.cycle(at(NOON), CycleMode::Now).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!(open_logs(&bench), 0);
 }

@@ -2,8 +2,8 @@
 //! the edit.
 
 use crate::support::{Bench, Dice, NOON, at, cycle, members, names};
-use logcd::beneath::look_into;
-use logcd::cycle::archivist::{Archivist, Haste};
+use logcd::cycle::archiver::{Archiver, CycleMode};
+use logcd::safe_dir::status_of;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use trial::wait_until;
@@ -12,13 +12,13 @@ const LOG_BYTES: u64 = 8 << 20;
 const MIDDLE: u64 = 5 << 20;
 
 /// Archives a log, then edits it in the middle and appends to it, both before the next look.
-fn edited(flags: &[&str]) -> (Bench, Archivist) {
+fn edited(flags: &[&str]) -> (Bench, Archiver) {
     let bench = Bench::new(flags);
     bench.write("x.log", Dice::new(4).lines(LOG_BYTES));
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     edit(&bench);
-    (bench, archivist)
+    (bench, archiver)
 }
 
 fn edit(bench: &Bench) {
@@ -27,7 +27,7 @@ fn edit(bench: &Bench) {
     bench.append("x.log", "one more line\n");
     // A look right after a change makes the next one compare everything. Here only the rolling comparison may
     // find the edit.
-    wait_until("times that can be trusted", || !look_into(&log).unwrap().stamp.racy);
+    wait_until("times that can be trusted", || !status_of(&log).unwrap().stamp.racy);
 }
 
 /// Checks that the archive has the log as it is now, and its content before the edit.
@@ -39,16 +39,16 @@ fn assert_found(bench: &Bench) {
 
 #[test]
 fn edit_and_append_are_in_the_next_archive() {
-    let (bench, mut archivist) = edited(&[]);
-    cycle(&mut archivist);
+    let (bench, mut archiver) = edited(&[]);
+    cycle(&mut archiver);
     assert_found(&bench);
 }
 
 #[test]
 fn edit_above_the_budget_is_found_in_parts() {
-    let (bench, mut archivist) = edited(&["--compare-bytes=1MiB"]);
+    let (bench, mut archiver) = edited(&["--compare-bytes=1MiB"]);
     let mut looks = 0;
-    while cycle(&mut archivist).published.is_none_or(|published| published.superseded == 0) {
+    while cycle(&mut archiver).published.is_none_or(|published| published.superseded == 0) {
         // Only the first look finds the log grown; another log is the reason for the later looks.
         bench.append("y.log", "line\n");
         looks += 1;
@@ -60,22 +60,22 @@ fn edit_above_the_budget_is_found_in_parts() {
 
 #[test]
 fn looks_without_publication_compare_too() {
-    let (bench, mut archivist) = edited(&["--compare-bytes=1MiB", "--publish-percent=50"]);
+    let (bench, mut archiver) = edited(&["--compare-bytes=1MiB", "--publish-percent=50"]);
     for _ in 0..9 {
-        archivist.cycle(at(NOON), Haste::WhenWorthIt).unwrap();
+        archiver.cycle(at(NOON), CycleMode::WhenWorthIt).unwrap();
         bench.append("y.log", "line\n");
     }
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     assert!(bench.members()[&b"x.log"[..]] == bench.logs()[&b"x.log"[..]]);
 }
 
 #[test]
 fn finished_day_is_compared_in_full() {
-    let (bench, mut archivist) = edited(&["--compare-bytes=1"]);
-    cycle(&mut archivist);
+    let (bench, mut archiver) = edited(&["--compare-bytes=1"]);
+    cycle(&mut archiver);
     let log = std::fs::read(bench.log("x.log")).unwrap();
     assert!(bench.members()[&b"x.log"[..]] != log, "not found yet");
-    archivist.cycle(at("2026-11-22T00:00:10Z"), Haste::WhenWorthIt).unwrap();
+    archiver.cycle(at("2026-11-22T00:00:10Z"), CycleMode::WhenWorthIt).unwrap();
     assert!(members(&bench.archives()[0])[&b"x.log"[..]] == log);
 }
 

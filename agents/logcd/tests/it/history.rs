@@ -3,7 +3,7 @@
 
 use crate::support::{Bench, Contents, Dice, cycle, for_both_kinds};
 use logcd::archive::codec::Codec;
-use logcd::cycle::archivist::Archivist;
+use logcd::cycle::archiver::Archiver;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
@@ -96,7 +96,7 @@ fn killed_somewhere(bench: &Bench, dice: &mut Dice) {
 fn history(codec: Codec, seed: u64, steps: u64) {
     let mut dice = Dice::new(seed);
     let bench = Bench::of(codec, &["--threads=2"]);
-    let mut running: Option<Archivist> = None;
+    let mut running: Option<Archiver> = None;
     let mut once_held: Vec<Vec<u8>> = Vec::new();
     let mut story = Vec::new();
     for step in 0..steps {
@@ -115,7 +115,7 @@ fn history(codec: Codec, seed: u64, steps: u64) {
             });
             let _ = index.map(std::fs::remove_file);
         }
-        cycle(running.get_or_insert_with(|| bench.archivist()));
+        cycle(running.get_or_insert_with(|| bench.archiver()));
         let members = bench.members();
         let told = || format!("seed {seed}, step {step}: {story:#?}");
         for (name, content) in &logs {

@@ -117,9 +117,9 @@ fn torn_archive_is_saved_and_set_aside(codec: Codec) {
 fn changed_archive_is_noticed(codec: Codec) {
     for restart in [false, true] {
         let (bench, members) = with_history(codec);
-        let mut archivist = bench.archivist();
+        let mut archiver = bench.archiver();
         bench.append("c.log", "more\n");
-        cycle(&mut archivist);
+        cycle(&mut archiver);
         let file = File::options().write(true).read(true).open(bench.archive()).unwrap();
         let meta = file.metadata().unwrap();
         let mut byte = [0];
@@ -128,10 +128,10 @@ fn changed_archive_is_noticed(codec: Codec) {
         file.set_modified(meta.modified().unwrap()).unwrap();
         bench.append("c.log", "and more\n");
         if restart {
-            drop(archivist);
-            archivist = bench.archivist();
+            drop(archiver);
+            archiver = bench.archiver();
         }
-        cycle(&mut archivist);
+        cycle(&mut archiver);
         let logs = bench.logs();
         let after = bench.members();
         for (name, content) in &logs {
@@ -145,22 +145,22 @@ fn changed_archive_is_noticed(codec: Codec) {
 
 fn deleted_archive_is_made_again(codec: Codec) {
     let (bench, _) = with_history(codec);
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     std::fs::remove_file(bench.archive()).unwrap();
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     assert!(bench.members() == bench.logs());
 }
 
 fn cost_follows_the_news(codec: Codec) {
     let (bench, _) = with_history(codec);
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     let before = std::fs::metadata(bench.archive()).unwrap().modified().unwrap();
     for _ in 0..3 {
-        assert!(cycle(&mut archivist).published.is_none());
+        assert!(cycle(&mut archiver).published.is_none());
     }
-    assert!(bench.cycle_dropping(archivist).published.is_none(), "nor after a restart");
+    assert!(bench.cycle_dropping(archiver).published.is_none(), "nor after a restart");
     assert_eq!(std::fs::metadata(bench.archive()).unwrap().modified().unwrap(), before);
     // A new time alone is not news either.
     File::options()
@@ -185,13 +185,13 @@ fn damaged_block_is_found_by_sampling(codec: Codec) {
     let mut bytes = Vec::new();
     known.encode(&mut bytes).unwrap();
     std::fs::write(index_of(&bench.archive()), bytes).unwrap();
-    let mut archivist = bench.archivist();
+    let mut archiver = bench.archiver();
     let mut cycles = 0;
     let first_block =
         || Index::decode(&std::fs::read(index_of(&bench.archive())).unwrap()).unwrap().entries[0].blocks[0];
     while first_block() == known.entries[0].blocks[0] {
         bench.append("c.log", "more\n");
-        cycle(&mut archivist);
+        cycle(&mut archiver);
         cycles += 1;
         assert!(cycles <= 64, "the rot was not found");
     }

@@ -1,7 +1,7 @@
 //! Logs that are written, truncated and replaced while logcd reads them and others read the archive.
 
 use crate::support::{Bench, Dice, NOON, cycle, members, run};
-use logcd::cycle::archivist::{Archivist, Haste};
+use logcd::cycle::archiver::{Archiver, CycleMode};
 use std::fs::File;
 use std::io::Write;
 use std::process::Command;
@@ -11,11 +11,11 @@ const CYCLES: u64 = 150;
 
 /// Runs cycles at full speed, with a writer of logs and a reader of archives, until all have had many
 /// iterations.
-fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
+fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archiver {
     bench.cycle();
     let (stop, turns, reads, cycles) =
         (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let mut archivist = bench.archivist();
+    let mut archiver = bench.archiver();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -42,14 +42,14 @@ fn beside(bench: &Bench, write: impl Fn(u64) + Sync) -> Archivist {
             counts.iter().all(|(count, enough)| count.load(Ordering::Relaxed) >= *enough)
         };
         while !all_had_many() && !reader.is_finished() && !writer.is_finished() {
-            archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap();
+            archiver.cycle(NOON.parse().unwrap(), CycleMode::Now).unwrap();
             cycles.fetch_add(1, Ordering::Relaxed);
         }
         stop.store(true, Ordering::Relaxed);
         reader.join().unwrap();
         writer.join().unwrap();
     });
-    archivist
+    archiver
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn growing_log_is_archived_as_a_prefix() {
     let line = |turn: u64| format!("{turn:012} the quick brown fox jumps over the lazy dog\n");
     bench.write("x.log", "");
     let log = File::options().append(true).open(bench.log("x.log")).unwrap();
-    let mut archivist = beside(&bench, |turn| (&log).write_all(line(turn).as_bytes()).unwrap());
-    cycle(&mut archivist);
+    let mut archiver = beside(&bench, |turn| (&log).write_all(line(turn).as_bytes()).unwrap());
+    cycle(&mut archiver);
     let members = bench.members();
     assert_eq!(members.len(), 1, "nothing was superseded");
     assert!(members == bench.logs());
@@ -101,9 +101,9 @@ fn rotation_loses_nothing_archived() {
             std::fs::rename(bench.log("x.log"), bench.log("x.log.1")).unwrap();
         }
     };
-    let mut archivist = beside(&bench, write);
+    let mut archiver = beside(&bench, write);
     let before = members(&bench.archive());
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     let after = members(&bench.archive());
     for (name, content) in before {
         assert!(
@@ -120,8 +120,8 @@ fn lines_before_a_rename_are_archived() {
     let mut dice = Dice::new(5);
     bench.write("x.log", dice.lines(100_000));
     bench.write("empty.log", "");
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     bench.append("x.log", dice.lines(50_000));
     bench.append("empty.log", "not any more\n");
     let rotated = std::fs::read(bench.log("x.log")).unwrap();
@@ -129,7 +129,7 @@ fn lines_before_a_rename_are_archived() {
         std::fs::rename(bench.log(from), bench.log(to)).unwrap();
     }
     bench.write("x.log", "a new log\n");
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     let members = bench.members();
     assert_eq!(
         crate::support::names(&members),

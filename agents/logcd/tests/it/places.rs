@@ -74,7 +74,7 @@ fn replaced_archive_directory_is_taken_with_its_lock() {
     wait_until("an archive in the new directory", || is_archived(&bench));
     daemon.wait_until_ready();
     assert_eq!(bench.once().status.code(), Some(75), "the new directory is locked");
-    let old = logcd::outdir::OutDir::take(&away(&bench).canonicalize().unwrap(), 0o600);
+    let old = logcd::archive_dir::LockedArchiveDir::take(&away(&bench).canonicalize().unwrap(), 0o600);
     assert!(old.is_ok(), "the old directory is not locked any more: {old:?}");
 }
 

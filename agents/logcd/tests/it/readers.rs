@@ -83,8 +83,8 @@ fn awkward_names_and_sizes_read_back_everywhere(codec: Codec) {
         std::fs::write(bench.root.path().join("log").join(OsStr::from_bytes(name)), b"line\n").unwrap();
     }
     bench.write("noise.log", (0..500_000).map(|_| u8::try_from(dice.roll(256)).unwrap()).collect::<Vec<_>>());
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     all_readers_accept(&bench);
     for (name, content) in bench.logs() {
         assert!(bench.members().get(&name) == Some(&content), "{}", name.escape_ascii());
@@ -94,7 +94,7 @@ fn awkward_names_and_sizes_read_back_everywhere(codec: Codec) {
         bench.append(name, dice.lines(3000));
     }
     std::fs::remove_file(bench.log("size-513.log")).unwrap();
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     all_readers_accept(&bench);
     for (name, content) in bench.logs() {
         assert!(bench.members().get(&name) == Some(&content), "{}", name.escape_ascii());

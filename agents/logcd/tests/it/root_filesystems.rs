@@ -2,7 +2,7 @@
 //! owners.
 
 use crate::support::{Bench, Dice, NOON, at, cycle, members, names, run};
-use logcd::cycle::archivist::Haste;
+use logcd::cycle::archiver::CycleMode;
 use logcd::logs::scan::Skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,18 +31,18 @@ fn root_full_disk_keeps_the_old_archive_only() {
     let mut dice = Dice::new(1);
     let mut noise = || -> Vec<u8> { (0..700_000).map(|_| u8::try_from(dice.roll(256)).unwrap()).collect() };
     bench.write("a.log", "first\n");
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     let before = std::fs::read(bench.archive()).unwrap();
     // The noise takes five times more than expected: only the write itself fails.
     bench.write("noise.log", noise());
     bench.write("more.log", noise());
-    let error = archivist.cycle(at(NOON), Haste::Now).unwrap_err();
+    let error = archiver.cycle(at(NOON), CycleMode::Now).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert!(std::fs::read(bench.archive()).unwrap() == before, "the archive is as it was");
     assert!(bench.leftovers().is_empty());
     std::fs::remove_file(bench.log("more.log")).unwrap();
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     assert!(bench.members() == bench.logs(), "it goes on by itself");
 }
 
@@ -74,8 +74,8 @@ fn root_reflinks_share_kept_blocks() {
     for name in ["a.log", "b.log", "c.log"] {
         bench.write(name, dice.lines(20 << 20));
     }
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     for name in ["a.log", "b.log", "c.log"] {
         bench.append(name, dice.lines(10_000));
     }
@@ -87,7 +87,7 @@ fn root_reflinks_share_kept_blocks() {
     };
     std::fs::hard_link(bench.archive(), bench.out().join("first")).unwrap();
     let before = used();
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     let size = std::fs::metadata(bench.archive()).unwrap().len();
     let grown = used() - before;
     assert!(grown < size / 10, "{grown} bytes for an archive of {size}");

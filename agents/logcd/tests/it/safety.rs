@@ -30,13 +30,13 @@ fn during(bench: &Bench, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
             }
         });
         let ends = Ends(&stop);
-        let mut archivist = bench.archivist();
+        let mut archiver = bench.archiver();
         let mut cycles = 0;
         while cycles < 300 || turns.load(Ordering::Relaxed) < 300 {
             if mischief.is_finished() {
                 break;
             }
-            cycle(&mut archivist);
+            cycle(&mut archiver);
             cycles += 1;
             if cycles % 20 == 0 {
                 check();
@@ -127,15 +127,15 @@ fn swapped_directory_reveals_nothing() {
 fn log_directory_replaced_by_a_symlink_is_not_followed() {
     let bench = Bench::new(&[]);
     bench.write("x.log", "fine\n");
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     let outside = bench.root.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("y.log"), SECRET).unwrap();
     std::fs::rename(bench.root.path().join("log"), bench.root.path().join("gone")).unwrap();
     symlink(&outside, bench.root.path().join("log")).unwrap();
-    let error = archivist
-        .cycle(crate::support::at(crate::support::NOON), logcd::cycle::archivist::Haste::Now)
+    let error = archiver
+        .cycle(crate::support::at(crate::support::NOON), logcd::cycle::archiver::CycleMode::Now)
         .unwrap_err();
     assert!(error.to_string().contains("open the log directory"), "{error}");
     assert_eq!(names(&bench.members()), ["x.log"]);
@@ -181,15 +181,15 @@ fn planted_files_do_not_displace_archived_ones() {
     for number in 4..7 {
         bench.write(&format!("{number}.log"), "line\n");
     }
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     for number in 0..4 {
         bench.write(&format!("{number}.log"), "planted\n");
     }
     for number in 0..100 {
         symlink("/nowhere", bench.log(&format!("link-{number}.log"))).unwrap();
     }
-    let outcome = cycle(&mut archivist);
+    let outcome = cycle(&mut archiver);
     assert_eq!(names(&bench.members()), ["4.log", "5.log", "6.log"]);
     assert_eq!(outcome.skip_counts[&Skip::TooMany], 4);
     assert_eq!(outcome.skip_counts[&Skip::Symlink], 100);
@@ -224,7 +224,7 @@ fn output_follows_no_symlink_and_has_its_mode() {
 #[test]
 fn second_logcd_exits_with_try_again() {
     let bench = Bench::new(&[]);
-    let held = bench.archivist();
+    let held = bench.archiver();
     let output = bench.once();
     assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8(output.stderr).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, at, for_both_kinds, index_of, names, run, with_history};
 use logcd::archive::codec::Codec;
-use logcd::cycle::archivist::Haste;
+use logcd::cycle::archiver::CycleMode;
 
 /// Makes a bench with the same directories for archives of the other kind.
 fn switched(codec: Codec, bench: Bench) -> Bench {
@@ -92,16 +92,16 @@ fn torn_archive_of_the_other_kind_is_saved(codec: Codec) {
 fn retention_counts_both_kinds(codec: Codec) {
     let bench = Bench::of(codec, &["--keep-days=3"]);
     bench.write("a.log", "line\n");
-    bench.archivist().cycle(at("2026-11-20T12:00:00Z"), Haste::Now).unwrap();
+    bench.archiver().cycle(at("2026-11-20T12:00:00Z"), CycleMode::Now).unwrap();
     let old = bench.archive();
     let bytes = std::fs::read(&old).unwrap();
     let bench = switched(codec, bench);
-    let mut archivist = bench.archivist();
-    archivist.cycle(at("2026-11-21T12:00:00Z"), Haste::Now).unwrap();
+    let mut archiver = bench.archiver();
+    archiver.cycle(at("2026-11-21T12:00:00Z"), CycleMode::Now).unwrap();
     assert_eq!(bench.archives().len(), 2);
     assert!(std::fs::read(&old).unwrap() == bytes);
-    archivist.cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
-    let removed = archivist.cycle(at("2026-11-23T12:00:00Z"), Haste::Now).unwrap().removed_archives;
+    archiver.cycle(at("2026-11-22T12:00:00Z"), CycleMode::Now).unwrap();
+    let removed = archiver.cycle(at("2026-11-23T12:00:00Z"), CycleMode::Now).unwrap().removed_archives;
     assert_eq!((removed, bench.archives().len()), (1, 3));
     assert!(!old.exists() && !index_of(&old).exists());
 }

@@ -5,7 +5,7 @@
 use crate::support::{Bench, at, for_both_kinds, names, run};
 use logcd::archive::codec::Codec;
 use logcd::archive::index::{Index, IndexError};
-use logcd::cycle::archivist::Haste;
+use logcd::cycle::archiver::CycleMode;
 use std::path::PathBuf;
 
 const SUPERSEDED: &str = "b.log.20261122T000114";
@@ -30,7 +30,7 @@ fn taken_over(codec: Codec, index: &[u8]) -> Bench {
 }
 
 fn goes_on(bench: &Bench) {
-    bench.archivist().cycle(at("2026-11-22T12:00:00Z"), Haste::Now).unwrap();
+    bench.archiver().cycle(at("2026-11-22T12:00:00Z"), CycleMode::Now).unwrap();
     let members = bench.members();
     assert_eq!(names(&members), ["a.log", SUPERSEDED]);
     assert_eq!(members[&b"a.log"[..]], bench.logs()[&b"a.log"[..]]);

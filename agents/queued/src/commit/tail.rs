@@ -31,6 +31,15 @@ pub enum Work {
     Sync,
 }
 
+/// The consequences of a commit.
+#[derive(Debug)]
+pub struct Written {
+    /// Requests to answer.
+    pub waiters: Vec<oneshot::Sender<()>>,
+    /// Items whose bodies may be evicted from memory, with their places.
+    pub evict: Vec<(u32, u64, Place)>,
+}
+
 #[derive(Debug)]
 pub struct Tail {
     log: Arc<dyn Log>,
@@ -140,14 +149,11 @@ impl Tail {
         Some(work)
     }
 
-    /// Records that the log kept these groups. Returns the requests to answer, and the items to evict.
-    pub fn written(
-        &mut self,
-        groups: Vec<Group>,
-        took: Option<Duration>,
-    ) -> (Vec<oneshot::Sender<()>>, Vec<(u32, u64, Place)>) {
+    /// Records that the log kept these groups; returns what follows from that.
+    pub fn written(&mut self, groups: Vec<Group>, took: Option<Duration>) -> Written {
         self.taken = false;
-        let (mut waiters, mut evict) = (std::mem::take(&mut self.late), Vec::new());
+        let mut waiters = std::mem::take(&mut self.late);
+        let mut evict = Vec::new();
         for mut group in groups {
             // The buffer is used again: growing one for each group would cost more than filling it.
             if group.bytes.capacity() <= BLANK_BYTES_MAX {
@@ -161,7 +167,7 @@ impl Tail {
             evict.append(&mut group.evict);
         }
         self.on(Event::Done { took, answered: waiters.len() });
-        (waiters, evict)
+        Written { waiters, evict }
     }
 
     /// Records that the log did not keep these groups: they are the first to be tried again. True if this is

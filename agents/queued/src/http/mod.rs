@@ -13,6 +13,7 @@ pub mod push;
 pub mod queues;
 pub mod refusal;
 pub mod request;
+pub mod short_requests;
 pub mod tokens;
 pub mod work;
 

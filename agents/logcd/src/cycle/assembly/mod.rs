@@ -3,21 +3,23 @@
 mod packing;
 
 use crate::archive::block::{self, Block, packed_len, plain_len};
-use crate::archive::checksum::Sum;
-use crate::archive::codec::{Codec, PackError};
+use crate::archive::checksum::Checksum;
+use crate::archive::codec::Codec;
 use crate::archive::draft::Draft;
-use crate::archive::entry::{Entry, Meta, Origin, Place};
+use crate::archive::entry::{Entry, EntryLayout, Origin};
 use crate::archive::header;
+use crate::archive::header::Meta;
 use crate::archive::member;
+use crate::archive::pack_error::PackError;
 use crate::archive::pool::Pool;
 use crate::config::Config;
 use crate::cycle::comparison::{Comparison, compare};
 use crate::cycle::superseded;
+use crate::error::ArchiveError;
 use crate::logs::directories::Roots;
 use crate::logs::open_logs::OpenLogs;
 use crate::logs::scan::{Found, Skip};
-use crate::logs::source::{Closed, Source};
-use crate::trouble::Trouble;
+use crate::logs::source::{OpenError, Source};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
@@ -44,7 +46,7 @@ pub struct Assembly<'a> {
     /// Called with the number of bytes compressed so far.
     pub progress: &'a dyn Fn(u64),
     pub entries: Vec<Entry>,
-    pub sum: Sum,
+    pub sum: Checksum,
     pub skipped: BTreeMap<Vec<u8>, Skip>,
     pub compressed: u64,
     pub superseded: u64,
@@ -56,7 +58,7 @@ enum Read {
     Done,
     /// The file changed while it was read.
     Changed,
-    Closed(Closed),
+    OpenError(OpenError),
 }
 
 impl<'a> Assembly<'a> {
@@ -79,7 +81,7 @@ impl<'a> Assembly<'a> {
             moved: HashMap::new(),
             progress: &|_| {},
             entries: Vec::new(),
-            sum: Sum::default(),
+            sum: Checksum::default(),
             skipped: BTreeMap::new(),
             compressed: 0,
             superseded: 0,
@@ -92,25 +94,31 @@ impl<'a> Assembly<'a> {
     }
 
     /// Copies all blocks of an entry under the given name and header.
-    pub fn carry(&mut self, old: &Entry, name: &[u8], origin: Origin, meta: Meta) -> Result<(), Trouble> {
+    pub fn carry(
+        &mut self,
+        old: &Entry,
+        name: &[u8],
+        origin: Origin,
+        meta: Meta,
+    ) -> Result<(), ArchiveError> {
         let header = header::encode(&self.member(name), &meta, old.size());
-        let (start, whole) = (self.draft.at(), Sum::of(&header) == old.place.header && !self.aligned);
-        let place = if whole {
-            self.draft.copy(old.place.offset, old.packed_len())?;
-            Place { offset: start, ..old.place }
+        let (start, whole) = (self.draft.at(), Checksum::of(&header) == old.layout.header && !self.aligned);
+        let layout = if whole {
+            self.draft.copy(old.layout.offset, old.packed_len())?;
+            EntryLayout { offset: start, ..old.layout }
         } else {
-            let mut place = self.begin(&header, packed_len(&old.blocks))?;
+            let mut layout = self.begin(&header, packed_len(&old.blocks))?;
             self.draft.copy(old.blocks_offset(), packed_len(&old.blocks))?;
-            place.padding_packed_len = self.end(old.size())?;
-            place
+            layout.padding_packed_len = self.end(old.size())?;
+            layout
         };
-        self.push(Entry { name: name.to_vec(), origin, meta, place, blocks: old.blocks.clone() });
+        self.push(Entry { name: name.to_vec(), origin, meta, layout, blocks: old.blocks.clone() });
         Ok(())
     }
 
     /// Keeps content that a file no longer holds, if superseded content is kept at all. Bytes that were
     /// written to the file since the last cycle are kept too if the file is held open or was renamed.
-    pub fn supersede(&mut self, old: &Entry) -> Result<(), Trouble> {
+    pub fn supersede(&mut self, old: &Entry) -> Result<(), ArchiveError> {
         let Some(suffix) = self.suffix.clone() else { return Ok(()) };
         let name = superseded::name(&old.name, &suffix, &self.taken);
         if let Some(source) = self.source_of_lost(old).filter(|source| source.look.stamp.size > old.size()) {
@@ -129,7 +137,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Writes the entry of a file. Even if the file changes meanwhile, the entry is one state of it.
-    pub fn live(&mut self, found: &Found, old: Option<&Entry>) -> Result<(), Trouble> {
+    pub fn live(&mut self, found: &Found, old: Option<&Entry>) -> Result<(), ArchiveError> {
         let (start, count, sum) = (self.draft.at(), self.entries.len(), self.sum);
         let superseded = self.superseded;
         let mut reason = Skip::Unstable;
@@ -145,8 +153,8 @@ impl<'a> Assembly<'a> {
             (self.sum, self.superseded) = (sum, superseded);
             match read {
                 Read::Done | Read::Changed => {}
-                Read::Closed(Closed::Gone) => return old.map_or(Ok(()), |old| self.supersede(old)),
-                Read::Closed(Closed::Skip(skip)) => {
+                Read::OpenError(OpenError::Gone) => return old.map_or(Ok(()), |old| self.supersede(old)),
+                Read::OpenError(OpenError::Skip(skip)) => {
                     reason = skip;
                     break;
                 }
@@ -171,7 +179,7 @@ impl<'a> Assembly<'a> {
         open.or_else(|| Source::open(self.roots, self.moved.get(&id)?, self.config.select.hard_links).ok())
     }
 
-    fn read(&mut self, found: &Found, old: Option<&Entry>) -> Result<Read, Trouble> {
+    fn read(&mut self, found: &Found, old: Option<&Entry>) -> Result<Read, ArchiveError> {
         let untouched =
             |old: &&Entry| old.name == found.name && compare(old, &found.stamp) == Comparison::Same;
         if let Some(old) = old.filter(untouched) {
@@ -180,7 +188,7 @@ impl<'a> Assembly<'a> {
         }
         match Source::open(self.roots, found, self.config.select.hard_links) {
             Ok(source) => self.read_source(&source, &found.name, Origin::Live(source.look.stamp), old),
-            Err(closed) => Ok(Read::Closed(closed)),
+            Err(closed) => Ok(Read::OpenError(closed)),
         }
     }
 
@@ -191,8 +199,8 @@ impl<'a> Assembly<'a> {
         name: &[u8],
         origin: Origin,
         old: Option<&Entry>,
-    ) -> Result<Read, Trouble> {
-        let unreadable = Read::Closed(Closed::Skip(Skip::Unreadable));
+    ) -> Result<Read, ArchiveError> {
+        let unreadable = Read::OpenError(OpenError::Skip(Skip::Unreadable));
         let (stamp, meta) = (source.look.stamp, source.look.meta);
         let Ok(matched) = self.matching(source, old) else { return Ok(unreadable) };
         let mut blocks: Vec<Block> = Vec::new();
@@ -209,7 +217,7 @@ impl<'a> Assembly<'a> {
                 return Ok(Read::Done);
             }
         }
-        let cut = self.codec().cut();
+        let cut = self.codec().block_sizes();
         let kept = block::kept_after_append(&cut, &blocks, stamp.size - plain_len(&blocks));
         let first = block::first_of_last(cut.dictionary_bytes_max, &blocks, kept);
         let dictionary = match source.read_blocks(&blocks, first, kept) {
@@ -219,7 +227,7 @@ impl<'a> Assembly<'a> {
         };
         blocks.truncate(kept);
         let header = header::encode(&self.member(name), &meta, stamp.size);
-        let mut place = self.begin(&header, packed_len(&blocks).max(stamp.size / 6))?;
+        let mut layout = self.begin(&header, packed_len(&blocks).max(stamp.size / 6))?;
         if !blocks.is_empty() {
             self.draft.copy(kept_at, packed_len(&blocks))?;
         }
@@ -231,8 +239,8 @@ impl<'a> Assembly<'a> {
         if !self.is_one_state(source, &blocks, kept) {
             return Ok(Read::Changed);
         }
-        place.padding_packed_len = self.end(stamp.size)?;
-        self.push(Entry { name: name.to_vec(), origin, meta, place, blocks });
+        layout.padding_packed_len = self.end(stamp.size)?;
+        self.push(Entry { name: name.to_vec(), origin, meta, layout, blocks });
         Ok(Read::Done)
     }
 
@@ -249,15 +257,15 @@ impl<'a> Assembly<'a> {
     }
 
     /// Removes the last entry if one of the `carried` ones has this name and the same content.
-    pub fn drop_if_carried(&mut self, carried: usize, name: &[u8]) -> Result<(), Trouble> {
+    pub fn drop_if_carried(&mut self, carried: usize, name: &[u8]) -> Result<(), ArchiveError> {
         let Some(last) = self.entries.last() else { return Ok(()) };
         let repeated = |entry: &Entry| entry.name == name && entry.content() == last.content();
         if self.entries.len() > carried && self.entries[..carried].iter().any(repeated) {
-            self.draft.rewind(last.place.offset)?;
+            self.draft.rewind(last.layout.offset)?;
             if let Some(last) = self.entries.pop() {
                 self.taken.remove(&last.name);
             }
-            self.sum = self.entries.iter().fold(Sum::default(), |sum, entry| sum.then(entry.sum()));
+            self.sum = self.entries.iter().fold(Checksum::default(), |sum, entry| sum.then(entry.sum()));
         }
         Ok(())
     }
@@ -278,7 +286,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Writes the header. If files can share disk blocks, the blocks after it begin on a disk block.
-    fn begin(&mut self, header: &[u8], blocks_packed_len: u64) -> Result<Place, Trouble> {
+    fn begin(&mut self, header: &[u8], blocks_packed_len: u64) -> Result<EntryLayout, ArchiveError> {
         let offset = self.draft.at();
         let mut packed = Vec::new();
         self.pool.own().pack(&[], header, &mut packed)?;
@@ -289,11 +297,11 @@ impl<'a> Assembly<'a> {
         }
         self.draft.write(&packed)?;
         let header_packed_len = u32::try_from(packed.len()).map_err(|_| PackError::too_long())?;
-        Ok(Place { offset, header_packed_len, header: Sum::of(header), padding_packed_len: 0 })
+        Ok(EntryLayout { offset, header_packed_len, header: Checksum::of(header), padding_packed_len: 0 })
     }
 
     /// Writes the zeros after the content and returns their compressed length.
-    fn end(&mut self, size: u64) -> Result<u32, Trouble> {
+    fn end(&mut self, size: u64) -> Result<u32, ArchiveError> {
         let padding = usize::try_from(header::padding_len(size)).unwrap_or(0);
         let mut packed = Vec::new();
         if padding > 0 {

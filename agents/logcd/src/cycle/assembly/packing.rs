@@ -2,11 +2,12 @@
 
 use super::Assembly;
 use crate::archive::block::{Block, plain_len};
-use crate::archive::entry::{Entry, Meta, Origin};
+use crate::archive::entry::{Entry, Origin};
 use crate::archive::header;
+use crate::archive::header::Meta;
 use crate::archive::pool::Job;
+use crate::error::ArchiveError;
 use crate::logs::source::Source;
-use crate::trouble::Trouble;
 use std::io;
 
 impl Assembly<'_> {
@@ -17,8 +18,8 @@ impl Assembly<'_> {
         size: u64,
         blocks: &mut Vec<Block>,
         dictionary: &[u8],
-    ) -> Result<io::Result<bool>, Trouble> {
-        let cut = self.codec().cut();
+    ) -> Result<io::Result<bool>, ArchiveError> {
+        let cut = self.codec().block_sizes();
         let dictionary_bytes_max = usize::try_from(cut.dictionary_bytes_max).unwrap_or(0);
         let mut carried = dictionary[dictionary.len().saturating_sub(dictionary_bytes_max)..].to_vec();
         let (mut at, mut data_at) = (plain_len(blocks), 0);
@@ -62,7 +63,7 @@ impl Assembly<'_> {
         size: u64,
         blocks: &mut Vec<Block>,
         dictionary: &[u8],
-    ) -> Result<io::Result<bool>, Trouble> {
+    ) -> Result<io::Result<bool>, ArchiveError> {
         let packed = self.pack(from, size, blocks, dictionary);
         while let Some(job) = self.pool.take()? {
             self.pool.give_back(job);
@@ -79,23 +80,23 @@ impl Assembly<'_> {
         meta: Meta,
         size: u64,
         from: &mut dyn io::Read,
-    ) -> Result<Option<String>, Trouble> {
-        let mut place = self.begin(&header::encode(&self.member(name), &meta, size), size / 6)?;
+    ) -> Result<Option<String>, ArchiveError> {
+        let mut layout = self.begin(&header::encode(&self.member(name), &meta, size), size / 6)?;
         let mut blocks = Vec::new();
         let why = match self.pack_all(&mut Stream(from), size, &mut blocks, &[])? {
             Ok(true) => {
-                place.padding_packed_len = self.end(size)?;
-                self.push(Entry { name: name.to_vec(), origin, meta, place, blocks });
+                layout.padding_packed_len = self.end(size)?;
+                self.push(Entry { name: name.to_vec(), origin, meta, layout, blocks });
                 return Ok(None);
             }
             Ok(false) => "an entry ends early".to_owned(),
             Err(error) => error.to_string(),
         };
-        self.draft.rewind(place.offset)?;
+        self.draft.rewind(layout.offset)?;
         Ok(Some(why))
     }
 
-    fn take(&mut self, job: Job, blocks: &mut Vec<Block>) -> Result<(), Trouble> {
+    fn take(&mut self, job: Job, blocks: &mut Vec<Block>) -> Result<(), ArchiveError> {
         let block = job.block()?;
         self.draft.write(&job.packed)?;
         self.compressed += u64::from(block.plain_len);
@@ -105,9 +106,9 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    fn zeros(&mut self) -> Result<&[u8], Trouble> {
+    fn zeros(&mut self) -> Result<&[u8], ArchiveError> {
         if self.zeros.is_empty() {
-            let block = vec![0; self.codec().cut().block_bytes_max];
+            let block = vec![0; self.codec().block_sizes().block_bytes_max];
             self.pool.own().pack(&[], &block, &mut self.zeros)?;
         }
         Ok(&self.zeros)

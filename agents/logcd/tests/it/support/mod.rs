@@ -5,12 +5,12 @@ pub mod daemon;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
+use logcd::archive_dir::LockedArchiveDir;
 use logcd::config::Config;
-use logcd::cycle::archivist::{Archivist, Haste, Outcome};
+use logcd::cycle::archiver::{Archiver, CycleMode, CycleReport};
 use logcd::day::Calendar;
-use logcd::outdir::OutDir;
+use logcd::error::ArchiveError;
 use logcd::settings::Flags;
-use logcd::trouble::Trouble;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -91,10 +91,10 @@ impl Bench {
         file.write_all(content.as_ref()).unwrap();
     }
 
-    pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archivist, Trouble> {
+    pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archiver, ArchiveError> {
         let config = Config { calendar: Calendar(zone), ..self.config() };
-        let out = OutDir::take(&config.out, config.publishing.mode)?;
-        Ok(Archivist::new(config, out, Arc::default()))
+        let out = LockedArchiveDir::take(&config.out, config.publishing.mode)?;
+        Ok(Archiver::new(config, out, Arc::default()))
     }
 
     /// Returns the settings of the flags, with no floor for free space unless one is given.
@@ -108,28 +108,28 @@ impl Bench {
 
     /// Starts an archivist. Waits for the lock, because a child that another test forks holds a copy of it
     /// until it runs its program.
-    pub fn archivist(&self) -> Archivist {
+    pub fn archiver(&self) -> Archiver {
         self.archivist_in(&TimeZone::UTC)
     }
 
-    pub fn archivist_in(&self, zone: &TimeZone) -> Archivist {
+    pub fn archivist_in(&self, zone: &TimeZone) -> Archiver {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             match self.try_archivist_in(zone.clone()) {
-                Err(Trouble::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+                Err(ArchiveError::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
                 taken => return taken.unwrap(),
             }
         }
     }
 
     /// Starts an archivist and runs one cycle.
-    pub fn cycle(&self) -> Outcome {
-        cycle(&mut self.archivist())
+    pub fn cycle(&self) -> CycleReport {
+        cycle(&mut self.archiver())
     }
 
     /// Restarts the archivist and runs one cycle.
-    pub fn cycle_dropping(&self, archivist: Archivist) -> Outcome {
-        drop(archivist);
+    pub fn cycle_dropping(&self, archiver: Archiver) -> CycleReport {
+        drop(archiver);
         self.cycle()
     }
 
@@ -194,10 +194,10 @@ pub fn with_history(codec: Codec) -> (Bench, Contents) {
     for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
         bench.write(name, dice.lines(size));
     }
-    let mut archivist = bench.archivist();
-    cycle(&mut archivist);
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
     std::fs::remove_file(bench.log("b.log")).unwrap();
-    cycle(&mut archivist);
+    cycle(&mut archiver);
     let members = bench.members();
     assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
     (bench, members)
@@ -208,8 +208,8 @@ pub fn index_of(archive: &Path) -> PathBuf {
     archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()))
 }
 
-pub fn cycle(archivist: &mut Archivist) -> Outcome {
-    archivist.cycle(NOON.parse().unwrap(), Haste::Now).unwrap()
+pub fn cycle(archiver: &mut Archiver) -> CycleReport {
+    archiver.cycle(NOON.parse().unwrap(), CycleMode::Now).unwrap()
 }
 
 pub fn at(time: &str) -> Timestamp {

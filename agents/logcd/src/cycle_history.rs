@@ -1,6 +1,6 @@
 //! The last cycles and the files they skipped, for the page.
 
-use crate::cycle::archivist::{Outcome, Published};
+use crate::cycle::archiver::{CycleReport, Published};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Cycle {
 
 /// The content of the diary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Notes {
+pub struct RecentCycles {
     /// The newest is last. Of several looks in a row without news, only the last one is kept.
     pub cycles: VecDeque<Cycle>,
     /// Some of the skipped files, with the reason.
@@ -40,14 +40,14 @@ pub struct Notes {
 
 /// Updated after each cycle.
 #[derive(Debug, Default)]
-pub struct Diary(watch::Sender<Notes>);
+pub struct CycleHistory(watch::Sender<RecentCycles>);
 
-impl Diary {
-    pub fn read(&self) -> watch::Receiver<Notes> {
+impl CycleHistory {
+    pub fn read(&self) -> watch::Receiver<RecentCycles> {
         self.0.subscribe()
     }
 
-    pub fn done(&self, outcome: &Outcome, result: &'static str, took: Duration, at_ms: i64) {
+    pub fn done(&self, outcome: &CycleReport, result: &'static str, took: Duration, at_ms: i64) {
         let Published { compressed, written, copied, superseded } = outcome.published.unwrap_or_default();
         let cycle = Cycle {
             at_ms,
@@ -77,7 +77,7 @@ impl Diary {
     }
 }
 
-impl Notes {
+impl RecentCycles {
     fn add(&mut self, cycle: Cycle) {
         let quiet = |cycle: &Cycle| cycle.result == "unchanged";
         if quiet(&cycle) && self.cycles.back().is_some_and(quiet) {
@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn quiet_cycles_do_not_displace_others() {
-        let diary = Diary::default();
-        let outcome = Outcome::default();
+        let diary = CycleHistory::default();
+        let outcome = CycleReport::default();
         for n in 0..100 {
             diary.done(&outcome, "published", Duration::ZERO, n);
         }
@@ -114,8 +114,9 @@ mod tests {
     #[test]
     fn skipped_names_are_bounded() {
         let skipped = (0..5000).map(|n| (format!("{n}\u{1b}").into_bytes(), Skip::Symlink)).collect();
-        let outcome = Outcome { skipped, skip_counts: [(Skip::Symlink, 5000)].into(), ..Outcome::default() };
-        let diary = Diary::default();
+        let outcome =
+            CycleReport { skipped, skip_counts: [(Skip::Symlink, 5000)].into(), ..CycleReport::default() };
+        let diary = CycleHistory::default();
         diary.done(&outcome, "unchanged", Duration::ZERO, 0);
         let notes = diary.read().borrow().clone();
         assert_eq!((notes.skipped.len(), notes.skip_counts), (NAMES_MAX, vec![("symlink", 5000)]));

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 /// Rings once, and then not again until it is armed: a busy directory must not cause a wake-up for each line.
-pub struct Alarm {
+pub struct ChangeWatcher {
     dirs: Vec<PathBuf>,
     mode: RecursiveMode,
     rang: Rang,
@@ -35,8 +35,8 @@ impl Rang {
     }
 }
 
-impl Alarm {
-    pub fn new(dirs: Vec<PathBuf>, recursive: bool) -> Alarm {
+impl ChangeWatcher {
+    pub fn new(dirs: Vec<PathBuf>, recursive: bool) -> ChangeWatcher {
         let (rang, ring) = (Rang::default(), Arc::new(Notify::new()));
         let (first, bell) = (rang.clone(), ring.clone());
         let handler = move |event: notify::Result<Event>| {
@@ -50,7 +50,7 @@ impl Alarm {
             )
             .ok();
         let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-        Alarm { dirs, mode, rang, ring, watcher, armed: false }
+        ChangeWatcher { dirs, mode, rang, ring, watcher, armed: false }
     }
 
     /// Starts to listen. Call this before a look, so that changes during the look ring for the next one.

@@ -1,6 +1,7 @@
 //! A directory shared with strangers: files are opened beneath it, no link is followed, and no open blocks.
 
-use crate::archive::entry::{Meta, Stamp, Time};
+use crate::archive::file_stamp::{FileStamp, FileTime};
+use crate::archive::header::Meta;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
@@ -19,16 +20,16 @@ const TICK_NS_MAX: i128 = 50_000_000;
 
 /// An opened directory. Names are resolved relative to it, even if it is renamed.
 #[derive(Debug)]
-pub struct Beneath {
+pub struct SafeDir {
     fd: OwnedFd,
     path: PathBuf,
 }
 
 /// The result of a look at a file: its identity, its header fields, and the properties that may exclude it.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct FileStatus {
     pub kind: Kind,
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     pub meta: Meta,
     pub links: u64,
     pub allocated: u64,
@@ -44,13 +45,13 @@ pub enum Kind {
     Special,
 }
 
-impl Beneath {
+impl SafeDir {
     /// Opens a directory by a path without symlinks.
-    pub fn open(path: &Path) -> io::Result<Beneath> {
+    pub fn open(path: &Path) -> io::Result<SafeDir> {
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-        Ok(Beneath { fd: openat2(nix::fcntl::AT_FDCWD, path, how)?, path: path.to_owned() })
+        Ok(SafeDir { fd: openat2(nix::fcntl::AT_FDCWD, path, how)?, path: path.to_owned() })
     }
 
     pub fn path(&self) -> &Path {
@@ -102,25 +103,25 @@ impl Beneath {
 }
 
 /// Looks at `name` in the open directory without opening or following it.
-pub fn look_at(directory: &OwnedFd, name: &OsStr) -> io::Result<Look> {
+pub fn status_at(directory: &OwnedFd, name: &OsStr) -> io::Result<FileStatus> {
     Ok(look(&fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?))
 }
 
 /// Looks at an opened file.
-pub fn look_into(file: &File) -> io::Result<Look> {
+pub fn status_of(file: &File) -> io::Result<FileStatus> {
     Ok(look(&fstat(file)?))
 }
 
-fn look(stat: &FileStat) -> Look {
+fn look(stat: &FileStat) -> FileStatus {
     let kind = match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
         SFlag::S_IFREG => Kind::Regular,
         SFlag::S_IFDIR => Kind::Directory,
         SFlag::S_IFLNK => Kind::Symlink,
         _ => Kind::Special,
     };
-    let time = |s, ns| Time { s, ns: u32::try_from(ns).unwrap_or(0) };
+    let time = |s, ns| FileTime { s, ns: u32::try_from(ns).unwrap_or(0) };
     let ctime = time(stat.st_ctime, stat.st_ctime_nsec);
-    let stamp = Stamp {
+    let stamp = FileStamp {
         dev: stat.st_dev,
         ino: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),
@@ -128,7 +129,7 @@ fn look(stat: &FileStat) -> Look {
         ctime,
         racy: is_racy(ctime),
     };
-    Look {
+    FileStatus {
         kind,
         stamp,
         meta: Meta {
@@ -145,7 +146,7 @@ fn look(stat: &FileStat) -> Look {
 
 /// True if the last change is so recent that another one may have the same time. Uses the change time: unlike
 /// the modification time, nobody can set it.
-fn is_racy(ctime: Time) -> bool {
+fn is_racy(ctime: FileTime) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ns = i128::from(now.as_secs()) * 1_000_000_000 + i128::from(now.subsec_nanos());
     now_ns - (i128::from(ctime.s) * 1_000_000_000 + i128::from(ctime.ns)) < TICK_NS_MAX
@@ -162,9 +163,9 @@ mod tests {
         let path = directory.path().join("x.log");
         std::fs::write(&path, "line\n").unwrap();
         let file = File::open(&path).unwrap();
-        let at_once = look_into(&file).unwrap().stamp;
+        let at_once = status_of(&file).unwrap().stamp;
         let deadline = Instant::now() + Duration::from_secs(60);
-        while look_into(&file).unwrap().stamp.racy {
+        while status_of(&file).unwrap().stamp.racy {
             assert!(Instant::now() < deadline, "never believed");
         }
         // The first look may have come late; one in time must not have trusted the times.
@@ -180,7 +181,7 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(directory.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("..", inner.join("up")).unwrap();
-        let beneath = Beneath::open(&inner).unwrap();
+        let beneath = SafeDir::open(&inner).unwrap();
         for name in [&b"../secret"[..], b"up/secret", b"/etc/passwd", b"../log/../secret"] {
             assert!(beneath.file(name).is_err(), "{}", name.escape_ascii());
         }

@@ -3,21 +3,22 @@
 mod making;
 mod tidying;
 
-use crate::archive::entry::{Origin, Stamp};
+use crate::archive::entry::Origin;
+use crate::archive::file_stamp::FileStamp;
 use crate::archive::index::Identity;
+use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::comparison::{Comparison, compare};
-use crate::cycle::held::Held;
+use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle::plan::{Item, Plan};
 use crate::cycle::scrub::{self, Budget, Scrub};
 use crate::day::{archive_name, index_name};
+use crate::error::ArchiveError;
 use crate::logs::directories::{Directories, Roots};
 use crate::logs::open_logs::OpenLogs;
 use crate::logs::removal::put_back;
 use crate::logs::scan::{Scan, Skip, Unmatched, scan};
 use crate::logs::source::Source;
-use crate::outdir::OutDir;
-use crate::trouble::Trouble;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use std::collections::{BTreeMap, HashSet};
@@ -28,12 +29,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Keeps the logs of some directories in one archive a day.
-pub struct Archivist {
+pub struct Archiver {
     config: Config,
     directories: Directories,
     open: OpenLogs,
-    out: OutDir,
-    held: Option<Held>,
+    out: LockedArchiveDir,
+    held: Option<IndexedArchive>,
     /// Counts the archives, so that each takes another sample.
     round: u64,
     scrub: Scrub,
@@ -47,7 +48,7 @@ pub struct Archivist {
 
 /// The urgency of a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
+pub enum CycleMode {
     /// News may wait until there is enough of it for an archive.
     WhenWorthIt,
     /// All news is published.
@@ -58,7 +59,7 @@ pub enum Haste {
 
 /// The result of a cycle.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct CycleReport {
     pub files: usize,
     /// Some of the skipped files by name.
     pub skipped: BTreeMap<Vec<u8>, Skip>,
@@ -84,7 +85,7 @@ pub struct Published {
     pub superseded: u64,
 }
 
-impl Outcome {
+impl CycleReport {
     /// The result in one word, for metrics and the page.
     pub fn result(&self) -> &'static str {
         match (&self.published, self.waiting) {
@@ -95,9 +96,9 @@ impl Outcome {
     }
 }
 
-impl Archivist {
-    pub fn new(config: Config, out: OutDir, abort: Arc<AtomicBool>) -> Archivist {
-        Archivist {
+impl Archiver {
+    pub fn new(config: Config, out: LockedArchiveDir, abort: Arc<AtomicBool>) -> Archiver {
+        Archiver {
             directories: Directories::new(config.dirs.clone()),
             open: OpenLogs::default(),
             config,
@@ -128,7 +129,7 @@ impl Archivist {
     }
 
     /// Looks once and makes an archive if needed. After any error the previous archive is still in place.
-    pub fn cycle(&mut self, now: Timestamp, haste: Haste) -> Result<Outcome, Trouble> {
+    pub fn cycle(&mut self, now: Timestamp, haste: CycleMode) -> Result<CycleReport, ArchiveError> {
         let today = self.config.calendar.day(now);
         let result = self.settle().and_then(|()| self.days(now, today, haste));
         if let Err(error) = &result {
@@ -138,9 +139,9 @@ impl Archivist {
     }
 
     /// Opens the directory for archives again if another one is in its place, or if the lock is gone.
-    fn settle(&mut self) -> Result<(), Trouble> {
+    fn settle(&mut self) -> Result<(), ArchiveError> {
         let Err(error) = self.out.check_place() else { return Ok(()) };
-        let out = OutDir::take(&self.config.out, self.config.publishing.mode)?;
+        let out = LockedArchiveDir::take(&self.config.out, self.config.publishing.mode)?;
         tracing::warn!(%error, "going on in the directory that is there now");
         (self.out, self.held, self.verified) = (out, None, None);
         Ok(())
@@ -157,7 +158,7 @@ impl Archivist {
         paths.map(id).collect()
     }
 
-    fn days(&mut self, now: Timestamp, today: Date, haste: Haste) -> Result<Outcome, Trouble> {
+    fn days(&mut self, now: Timestamp, today: Date, haste: CycleMode) -> Result<CycleReport, ArchiveError> {
         if !self.is_tidy {
             put_back(&self.directories.open()?, self.config.select.recursive)?;
             self.is_tidy = true;
@@ -166,7 +167,7 @@ impl Archivist {
             self.held = self.load(today)?;
         } else if let Some(finished) = self.held.as_ref().map(|held| held.day).filter(|day| *day < today) {
             tracing::info!(day = %finished, "the day is over: its archive gets a last cycle and stays");
-            self.day(now, finished, Haste::Thorough)?;
+            self.day(now, finished, CycleMode::Thorough)?;
         }
         if self.held.as_ref().is_some_and(|held| held.day != today)
             && self.out.open(&self.archive_name(today))?.is_some()
@@ -183,18 +184,18 @@ impl Archivist {
     }
 
     /// Loads the newest archive up to today. An older one only provides blocks, because its day is over.
-    fn load(&self, today: Date) -> Result<Option<Held>, Trouble> {
+    fn load(&self, today: Date) -> Result<Option<IndexedArchive>, ArchiveError> {
         let codec = self.config.packing.codec;
         let mut days: Vec<Date> = Vec::new();
         days.extend(self.out.archives()?.iter().filter(|(_, kind, _)| *kind == codec).map(|(day, ..)| day));
         match days.iter().rev().find(|day| **day <= today) {
-            Some(day) => Held::load(&self.out, *day, codec),
+            Some(day) => IndexedArchive::load(&self.out, *day, codec),
             None => Ok(None),
         }
     }
 
     /// Brings the archive of one day up to date.
-    fn day(&mut self, now: Timestamp, day: Date, haste: Haste) -> Result<Outcome, Trouble> {
+    fn day(&mut self, now: Timestamp, day: Date, haste: CycleMode) -> Result<CycleReport, ArchiveError> {
         let roots = self.directories.open()?;
         if let Some(held) = &mut self.held {
             held.name_below(&self.config.prefix);
@@ -208,7 +209,7 @@ impl Archivist {
             return Ok(outcome);
         };
         let first = self.held.as_ref().is_none_or(|held| held.day != day);
-        if !first && haste == Haste::WhenWorthIt && !self.is_worth_it(news) {
+        if !first && haste == CycleMode::WhenWorthIt && !self.is_worth_it(news) {
             outcome.waiting = Some(news);
             outcome.measure(self.held.as_ref());
             return Ok(outcome);
@@ -238,26 +239,26 @@ impl Archivist {
     }
 
     /// Looks, and compares files that may have changed without a trace in their stamps.
-    fn plan(&mut self, roots: &Roots, haste: Haste) -> Result<(Plan, Outcome), Trouble> {
-        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+    fn plan(&mut self, roots: &Roots, haste: CycleMode) -> Result<(Plan, CycleReport), ArchiveError> {
+        let entries = self.held.as_ref().map_or(&[][..], IndexedArchive::entries);
         let known: HashSet<_> = entries.iter().filter_map(|e| e.stamp().map(|s| (s.dev, s.ino))).collect();
-        let is_known = |stamp: &Stamp| known.contains(&(stamp.dev, stamp.ino));
+        let is_known = |stamp: &FileStamp| known.contains(&(stamp.dev, stamp.ino));
         let Scan { files, skipped, counts, unmatched } =
             scan(roots, &self.config.select, &self.config.limits, &is_known)?;
-        let outcome = Outcome {
+        let outcome = CycleReport {
             files: files.len(),
             skipped,
             skip_counts: counts,
             unmatched,
             away: roots.complaints(),
-            ..Outcome::default()
+            ..CycleReport::default()
         };
         let mut plan = Plan::new(files, entries, &|name| roots.is_away(name));
         if let Some(held) = &mut self.held {
             refresh(held, &mut plan, roots, &self.config);
             let budget = match haste {
-                Haste::Thorough => Budget::Unlimited,
-                Haste::WhenWorthIt | Haste::Now => Budget::Bytes(self.config.limits.compare_bytes),
+                CycleMode::Thorough => Budget::Unlimited,
+                CycleMode::WhenWorthIt | CycleMode::Now => Budget::Bytes(self.config.limits.compare_bytes),
             };
             let hard_links = self.config.select.hard_links;
             for old in self.scrub.edited(&plan, held.entries(), roots, hard_links, budget) {
@@ -286,7 +287,7 @@ impl Archivist {
 
     /// Opens the archive whose blocks are kept, if there is one. An unknown archive of this day, or one of
     /// the other kind, is rewritten first, so that nothing in it is lost.
-    fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
+    fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, ArchiveError> {
         let base = self.own_base(roots, day)?;
         let other = archive_name(day, self.config.packing.codec.other());
         let Some((theirs, _)) = self.out.open(&other)? else { return Ok(base) };
@@ -297,14 +298,14 @@ impl Archivist {
         self.open_base()
     }
 
-    fn open_base(&mut self) -> Result<Option<File>, Trouble> {
+    fn open_base(&mut self) -> Result<Option<File>, ArchiveError> {
         match &mut self.held {
             Some(held) => held.open_base(&self.out),
             None => Ok(None),
         }
     }
 
-    fn own_base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, Trouble> {
+    fn own_base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, ArchiveError> {
         if let Some(held) = &mut self.held {
             if let Some(base) = held.open_base(&self.out)? {
                 return Ok(Some(base));
@@ -332,15 +333,15 @@ struct Site<'a> {
     day: Date,
 }
 
-impl Outcome {
-    fn measure(&mut self, held: Option<&Held>) {
+impl CycleReport {
+    fn measure(&mut self, held: Option<&IndexedArchive>) {
         let identity = held.map(|held| held.index.identity).unwrap_or_default();
         (self.archive_bytes, self.content_bytes) = (identity.size, identity.sum.len);
     }
 }
 
 /// Reads files that were only touched and updates their stamps, so that a new time alone is no news.
-fn refresh(held: &mut Held, plan: &mut Plan, roots: &Roots, config: &Config) {
+fn refresh(held: &mut IndexedArchive, plan: &mut Plan, roots: &Roots, config: &Config) {
     let mut buffer = Vec::new();
     for item in &plan.items {
         let Item::Live { found, old: Some(old) } = item else { continue };

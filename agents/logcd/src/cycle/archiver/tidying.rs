@@ -1,21 +1,21 @@
 //! Removes half-made archives, archives beyond the limits, and logs that are safely archived.
 
-use super::Archivist;
+use super::Archiver;
 use crate::archive::codec::Codec;
 use crate::archive::verify::verify;
-use crate::cycle::held::Held;
+use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle::retention::{self, Kept};
 use crate::day::{archive_name, draft_name, index_name};
+use crate::error::ArchiveError;
 use crate::logs::removal;
-use crate::trouble::Trouble;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-impl Archivist {
-    pub(super) fn clean_up(&mut self, error: &Trouble, today: Date) {
-        if matches!(error, Trouble::ArchiveChanged(_) | Trouble::ArchiveDamaged { .. }) {
+impl Archiver {
+    pub(super) fn clean_up(&mut self, error: &ArchiveError, today: Date) {
+        if matches!(error, ArchiveError::ArchiveChanged(_) | ArchiveError::ArchiveDamaged { .. }) {
             self.held = None;
         }
         if error.is_disk_full() {
@@ -31,7 +31,7 @@ impl Archivist {
     }
 
     /// Deletes the logs that are old and archived, after every byte of the archive has been read back.
-    pub(super) fn remove_sources(&mut self, now: Timestamp, after: Duration) -> Result<u64, Trouble> {
+    pub(super) fn remove_sources(&mut self, now: Timestamp, after: Duration) -> Result<u64, ArchiveError> {
         let Some(held) = &mut self.held else { return Ok(0) };
         if removal::candidates(held.entries(), now, after).next().is_none() {
             return Ok(0);
@@ -40,11 +40,11 @@ impl Archivist {
         let name = held.archive_name();
         if self.verified != Some(held.index.identity) {
             verify(&archive, Some(&held.index))
-                .map_err(|fault| Trouble::ArchiveDamaged { name, why: fault.to_string() })?;
+                .map_err(|fault| ArchiveError::ArchiveDamaged { name, why: fault.to_string() })?;
             self.verified = Some(held.index.identity);
         }
         let roots = self.directories.open()?;
-        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+        let entries = self.held.as_ref().map_or(&[][..], IndexedArchive::entries);
         let mut removed = 0;
         for (entry, stamp) in removal::candidates(entries, now, after) {
             let file = entry.name.escape_ascii().to_string();
@@ -66,13 +66,13 @@ impl Archivist {
     }
 
     /// Removes the archives that are beyond the limits, with their indexes.
-    pub(super) fn retire(&self, today: Date) -> Result<u64, Trouble> {
+    pub(super) fn retire(&self, today: Date) -> Result<u64, ArchiveError> {
         let over = retention::to_remove(self.days_kept()?, today, self.config.limits.keep);
         self.remove_days(&over, "it is older or more than is kept")
     }
 
     /// Removes the oldest finished days where that is enough to make room for an archive of `day`.
-    pub(super) fn make_room(&self, bytes: u64, day: Date) -> Result<u64, Trouble> {
+    pub(super) fn make_room(&self, bytes: u64, day: Date) -> Result<u64, ArchiveError> {
         let bytes = if self.out.has_reflinks() { 0 } else { bytes };
         let (space, floor) = (self.out.space()?, self.config.limits.min_free);
         let needed = bytes.saturating_add(floor.bytes_of(space.capacity_bytes));
@@ -85,7 +85,7 @@ impl Archivist {
     }
 
     /// Lists the days that have archives of either kind.
-    fn days_kept(&self) -> Result<Vec<Kept>, Trouble> {
+    fn days_kept(&self) -> Result<Vec<Kept>, ArchiveError> {
         let mut bytes = BTreeMap::<Date, u64>::new();
         for (day, _, size) in self.out.archives()? {
             *bytes.entry(day).or_default() += size;
@@ -93,7 +93,7 @@ impl Archivist {
         Ok(bytes.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect())
     }
 
-    fn remove_days(&self, days: &[Date], why: &str) -> Result<u64, Trouble> {
+    fn remove_days(&self, days: &[Date], why: &str) -> Result<u64, ArchiveError> {
         for name in days.iter().flat_map(|day| Codec::ALL.map(|codec| archive_name(*day, codec))) {
             if self.out.open(&name)?.is_none() {
                 continue;

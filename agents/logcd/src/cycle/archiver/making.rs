@@ -1,20 +1,20 @@
 //! Makes an archive from the logs and the kept blocks, or from another program's archive, and publishes it.
 
-use super::{Archivist, Outcome, Published, Site};
+use super::{Archiver, CycleReport, Published, Site};
 use crate::archive::draft::Draft;
 use crate::archive::entry::Origin;
 use crate::archive::index::{Identity, Index};
-use crate::beneath::look_into;
+use crate::archive_dir::LockedArchiveDir;
 use crate::cycle::adopt::adopt;
 use crate::cycle::assembly::Assembly;
-use crate::cycle::held::Held;
+use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle::plan::{Item, Plan};
 use crate::cycle::superseded;
 use crate::day::draft_name;
+use crate::error::ArchiveError;
 use crate::logs::directories::Roots;
 use crate::logs::scan::moved;
-use crate::outdir::OutDir;
-use crate::trouble::Trouble;
+use crate::safe_dir::status_of;
 use jiff::civil::Date;
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 /// With more than this to compress, threads are started.
 const BACKLOG_BYTES: u64 = 4 << 20;
 
-impl Archivist {
+impl Archiver {
     /// Rewrites an archive without an index, or of the other kind, with all its content. The content of our
     /// own archive of this day, if there is one, comes first.
     pub(super) fn adopt(
@@ -31,16 +31,16 @@ impl Archivist {
         base: Option<&File>,
         (name, theirs): (&str, &File),
         day: Date,
-    ) -> Result<Held, Trouble> {
+    ) -> Result<IndexedArchive, ArchiveError> {
         let archive = self.out.path_of(name);
         tracing::info!(archive, "no index of this kind: reading the archive to take it over");
         let ours = self.held.as_ref().filter(|held| held.day == day && base.is_some());
         let expected = ours.map_or(0, |held| held.index.identity.size);
-        let size = look_into(theirs).map_err(Trouble::doing(format!("look at {archive}")))?.stamp.size;
+        let size = status_of(theirs).map_err(ArchiveError::doing(format!("look at {archive}")))?.stamp.size;
         let mut assembly =
             self.assembly(roots, base, &self.archive_name(day), expected.saturating_add(size))?;
         assembly.pool.grow(self.workers(u64::MAX), &self.config.packing).map_err(no_thread)?;
-        for entry in ours.map_or(&[][..], Held::entries) {
+        for entry in ours.map_or(&[][..], IndexedArchive::entries) {
             assembly.carry(entry, &entry.name, entry.origin, entry.meta)?;
         }
         let damage = adopt(theirs, &mut assembly)?;
@@ -72,13 +72,13 @@ impl Archivist {
         before.saturating_add(news / 5)
     }
 
-    fn check_room(&self, bytes: u64) -> Result<(), Trouble> {
+    fn check_room(&self, bytes: u64) -> Result<(), ArchiveError> {
         let (space, floor) = (self.out.space()?, self.config.limits.min_free);
         if !floor.forbids(space, bytes) {
             return Ok(());
         }
         let needed = bytes.saturating_add(floor.bytes_of(space.capacity_bytes));
-        Err(Trouble::DiskFull { free: space.available_bytes, needed, floor })
+        Err(ArchiveError::DiskFull { free: space.available_bytes, needed, floor })
     }
 
     fn assembly<'a>(
@@ -87,11 +87,11 @@ impl Archivist {
         base: Option<&'a File>,
         name: &str,
         expected: u64,
-    ) -> Result<Assembly<'a>, Trouble> {
+    ) -> Result<Assembly<'a>, ArchiveError> {
         let aligned = self.out.has_reflinks();
         self.check_room(if aligned { 0 } else { expected })?;
         let check = move || match self.abort.load(Ordering::Relaxed) {
-            true => Err(Trouble::Aborted),
+            true => Err(ArchiveError::Aborted),
             false => self.check_room(0),
         };
         let file = self.out.draft(name)?;
@@ -107,11 +107,11 @@ impl Archivist {
         site: &Site<'_>,
         plan: &Plan,
         news: u64,
-        outcome: &mut Outcome,
-    ) -> Result<(Published, Held), Trouble> {
+        outcome: &mut CycleReport,
+    ) -> Result<(Published, IndexedArchive), ArchiveError> {
         let Site { roots, base, now, day } = *site;
         let name = self.archive_name(day);
-        let entries = self.held.as_ref().map_or(&[][..], Held::entries);
+        let entries = self.held.as_ref().map_or(&[][..], IndexedArchive::entries);
         let superseded_max = self.config.limits.superseded_bytes;
         let same_day = self.held.as_ref().is_some_and(|held| held.day == day);
         let progress = |done| (self.progress)(done, news);
@@ -127,7 +127,7 @@ impl Archivist {
         let dropped = superseded::too_many(entries, superseded_max);
         for item in &plan.items {
             if self.abort.load(Ordering::Relaxed) {
-                return Err(Trouble::Aborted);
+                return Err(ArchiveError::Aborted);
             }
             match item {
                 Item::Live { found, old } => assembly.live(found, old.map(|old| &entries[old]))?,
@@ -150,7 +150,7 @@ impl Archivist {
         }
         self.finish(assembly, day, |_| match (base, &self.held) {
             (Some(base), Some(held)) if !held.is_unchanged(base) => {
-                Err(Trouble::ArchiveChanged(self.out.path_of(&held.archive_name())))
+                Err(ArchiveError::ArchiveChanged(self.out.path_of(&held.archive_name())))
             }
             _ => Ok(()),
         })
@@ -161,8 +161,8 @@ impl Archivist {
         &self,
         mut assembly: Assembly<'_>,
         day: Date,
-        before_rename: impl FnOnce(&OutDir) -> Result<(), Trouble>,
-    ) -> Result<(Published, Held), Trouble> {
+        before_rename: impl FnOnce(&LockedArchiveDir) -> Result<(), ArchiveError>,
+    ) -> Result<(Published, IndexedArchive), ArchiveError> {
         let (name, codec) = (self.archive_name(day), self.config.packing.codec);
         let (epilogue, sum) = codec.epilogue(assembly.pool.own(), assembly.sum)?;
         assembly.draft.write(&epilogue)?;
@@ -178,17 +178,17 @@ impl Archivist {
         self.out.publish(&name)?;
         // After the rename, which changes the change time.
         let look =
-            look_into(&file).map_err(Trouble::doing(format!("look at {}", self.out.path_of(&name))))?;
+            status_of(&file).map_err(ArchiveError::doing(format!("look at {}", self.out.path_of(&name))))?;
         let stamp = look.stamp;
         let identity =
             Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         let prefix = self.config.prefix.clone();
-        let held = Held { day, index: Index { codec, identity, prefix, entries } };
+        let held = IndexedArchive { day, index: Index { codec, identity, prefix, entries } };
         held.save(&self.out)?;
         Ok((published, held))
     }
 }
 
-fn no_thread(error: std::io::Error) -> Trouble {
-    Trouble::doing("start a thread for compression")(error)
+fn no_thread(error: std::io::Error) -> ArchiveError {
+    ArchiveError::doing("start a thread for compression")(error)
 }

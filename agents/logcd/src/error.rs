@@ -1,19 +1,19 @@
 //! The errors that stop a cycle. The published archive stays as it was after each of them.
 
-use crate::archive::codec::PackError;
+use crate::archive::pack_error::PackError;
 use kit::disk::free_space::MinFree;
 use kit::disk::lock::Holder;
 use std::io;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum ArchiveError {
     #[error("cannot {doing}")]
     Io { doing: String, source: io::Error },
     #[error("the disk is full: {free} bytes are free, {needed} are needed, --min-free {floor} included")]
     DiskFull { free: u64, needed: u64, floor: MinFree },
     #[error("the directory for archives, {path}, was {how}")]
-    OutMoved { path: String, how: &'static str },
+    DirMoved { path: String, how: &'static str },
     #[error("another logcd{holder} works on {path}; there can be one for a directory")]
     Locked { path: String, holder: Holder },
     #[error("the archive {0} was changed by another process while it was read")]
@@ -26,21 +26,21 @@ pub enum Trouble {
     Pack(#[from] PackError),
 }
 
-impl Trouble {
+impl ArchiveError {
     /// Returns a function for `map_err` that adds the attempted action to an I/O error.
-    pub fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Trouble {
+    pub fn doing(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ArchiveError {
         let doing = doing.into();
-        move |source| Trouble::Io { doing, source }
+        move |source| ArchiveError::Io { doing, source }
     }
 
-    pub fn on(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Trouble {
-        Trouble::doing(format!("{verb} {}", path.display()))
+    pub fn on(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+        ArchiveError::doing(format!("{verb} {}", path.display()))
     }
 
     /// The message with its cause, for a list of reasons.
     pub fn one_line(&self) -> String {
         match self {
-            Trouble::Io { source, .. } => format!("{self}: {source}"),
+            ArchiveError::Io { source, .. } => format!("{self}: {source}"),
             _ => self.to_string(),
         }
     }
@@ -48,8 +48,8 @@ impl Trouble {
     /// True if more room would help.
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Trouble::DiskFull { .. } => true,
-            Trouble::Io { source, .. } => {
+            ArchiveError::DiskFull { .. } => true,
+            ArchiveError::Io { source, .. } => {
                 matches!(
                     source.kind(),
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

@@ -1,15 +1,15 @@
 //! The newest archive with its index, and the checks that they still belong together.
 
-use crate::archive::checksum::Sum;
+use crate::archive::checksum::Checksum;
 use crate::archive::codec::Codec;
 use crate::archive::entry::Entry;
 use crate::archive::header;
 use crate::archive::index::{Identity, Index};
 use crate::archive::member;
-use crate::beneath::{Look, look_into};
+use crate::archive_dir::{ArchiveDir, LockedArchiveDir};
 use crate::day::{archive_name, index_name};
-use crate::outdir::{OutDir, Shelf};
-use crate::trouble::Trouble;
+use crate::error::ArchiveError;
+use crate::safe_dir::{FileStatus, status_of};
 use jiff::civil::Date;
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -24,14 +24,14 @@ const SHARE: u64 = 64;
 
 /// An archive and its index.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct IndexedArchive {
     pub day: Date,
     pub index: Index,
 }
 
-impl Held {
+impl IndexedArchive {
     /// Reads the index of the archive of `day`, if there is one that fits.
-    pub fn load(out: &Shelf, day: Date, codec: Codec) -> Result<Option<Held>, Trouble> {
+    pub fn load(out: &ArchiveDir, day: Date, codec: Codec) -> Result<Option<IndexedArchive>, ArchiveError> {
         let archive = archive_name(day, codec);
         let name = index_name(&archive);
         let Some((file, look)) = out.open(&name)? else { return Ok(None) };
@@ -47,7 +47,7 @@ impl Held {
                 return Ok(None);
             }
         };
-        let mut held = Held { day, index };
+        let mut held = IndexedArchive { day, index };
         let fits = held.index.codec == codec && held.open_base(out)?.is_some();
         if !fits {
             tracing::warn!(index = name, "the index describes another archive; reading the archive instead");
@@ -57,9 +57,9 @@ impl Held {
 
     /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode),
     /// everything that would be copied from it is compared.
-    pub fn open_base(&mut self, out: &Shelf) -> Result<Option<File>, Trouble> {
+    pub fn open_base(&mut self, out: &ArchiveDir) -> Result<Option<File>, ArchiveError> {
         let name = self.archive_name();
-        let Some((file, Look { stamp, .. })) = out.open(&name)? else { return Ok(None) };
+        let Some((file, FileStatus { stamp, .. })) = out.open(&name)? else { return Ok(None) };
         if self.index.describes(&file) {
             return Ok(Some(file));
         }
@@ -83,7 +83,7 @@ impl Held {
             archive.read_exact_at(&mut packed, at).ok().map(|()| packed.clone())
         };
         self.index.entries.iter().all(|entry| {
-            let header = read(entry.place.header_packed_len, entry.place.offset);
+            let header = read(entry.layout.header_packed_len, entry.layout.offset);
             let mut at = entry.blocks_offset();
             let blocks = entry.blocks.iter().all(|block| {
                 let packed = read(block.packed_len, at);
@@ -91,10 +91,10 @@ impl Held {
                 packed.is_some_and(|packed| crc32fast::hash(&packed) == block.packed_crc)
             });
             let zeros = header::padding_len(entry.size());
-            let padding = read(entry.place.padding_packed_len, at);
+            let padding = read(entry.layout.padding_packed_len, at);
             blocks
-                && header.and_then(|packed| unpacked(codec, &packed)).map(|h| Sum::of(&h))
-                    == Some(entry.place.header)
+                && header.and_then(|packed| unpacked(codec, &packed)).map(|h| Checksum::of(&h))
+                    == Some(entry.layout.header)
                 && padding
                     .and_then(|packed| unpacked(codec, &packed))
                     .is_some_and(|padding| padding.len() as u64 == zeros && padding.iter().all(|b| *b == 0))
@@ -104,7 +104,7 @@ impl Held {
     /// True if the opened archive has not changed since it was opened.
     pub fn is_unchanged(&self, base: &File) -> bool {
         // The link count, and with it the change time, may differ: the archive may have been unlinked.
-        look_into(base).is_ok_and(|look| {
+        status_of(base).is_ok_and(|look| {
             let identity = self.index.identity;
             (identity.size, identity.mtime) == (look.stamp.size, look.stamp.mtime)
         })
@@ -122,7 +122,7 @@ impl Held {
     }
 
     /// Reads a share of the blocks again, so that damage on the disk is not copied forever.
-    pub fn check_share(&self, base: &File, round: u64) -> Result<(), Trouble> {
+    pub fn check_share(&self, base: &File, round: u64) -> Result<(), ArchiveError> {
         let mut buffer = Vec::new();
         let mut number = 0_u64;
         for entry in &self.index.entries {
@@ -133,7 +133,7 @@ impl Held {
                     buffer.resize(usize::try_from(block.packed_len).unwrap_or(usize::MAX), 0);
                     let read = base.read_exact_at(&mut buffer, offset);
                     if read.is_err() || crc32fast::hash(&buffer) != block.packed_crc {
-                        return Err(Trouble::ArchiveDamaged {
+                        return Err(ArchiveError::ArchiveDamaged {
                             name: self.archive_name(),
                             why: format!("a block of {} has changed", entry.name.escape_ascii()),
                         });
@@ -154,11 +154,11 @@ impl Held {
     }
 
     /// Writes the index. It is a cache: a failure only costs time at the next start.
-    pub fn save(&self, out: &OutDir) -> Result<(), Trouble> {
+    pub fn save(&self, out: &LockedArchiveDir) -> Result<(), ArchiveError> {
         let name = index_name(&self.archive_name());
         let written = out.draft(&name).and_then(|file| {
             let done = self.index.encode(BufWriter::new(file));
-            done.map_err(Trouble::doing(format!("write {}", out.path_of(&name))))
+            done.map_err(ArchiveError::doing(format!("write {}", out.path_of(&name))))
         });
         match written.and_then(|()| out.publish(&name)) {
             Ok(()) => Ok(()),

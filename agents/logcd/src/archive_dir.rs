@@ -1,9 +1,9 @@
 //! The directory for archives: opened once, locked, and changed only by renaming new files.
 
 use crate::archive::codec::Codec;
-use crate::beneath::{Beneath, Kind, Look, look_at, look_into};
 use crate::day;
-use crate::trouble::Trouble;
+use crate::error::ArchiveError;
+use crate::safe_dir::{FileStatus, Kind, SafeDir, status_at, status_of};
 use jiff::civil::Date;
 use kit::disk::free_space::Space;
 use kit::disk::lock::{Lock, Refused};
@@ -23,29 +23,29 @@ const LOCK: &str = ".logcd.lock";
 
 /// The directory for archives, for reading.
 #[derive(Debug)]
-pub struct Shelf {
-    at: Beneath,
+pub struct ArchiveDir {
+    at: SafeDir,
 }
 
 /// The directory for archives, locked by this process.
 #[derive(Debug)]
-pub struct OutDir {
-    shelf: Shelf,
+pub struct LockedArchiveDir {
+    shelf: ArchiveDir,
     mode: u32,
     lock: Lock,
 }
 
-impl Deref for OutDir {
-    type Target = Shelf;
+impl Deref for LockedArchiveDir {
+    type Target = ArchiveDir;
 
-    fn deref(&self) -> &Shelf {
+    fn deref(&self) -> &ArchiveDir {
         &self.shelf
     }
 }
 
-impl Shelf {
-    pub fn at(path: &Path) -> io::Result<Shelf> {
-        Ok(Shelf { at: Beneath::open(path)? })
+impl ArchiveDir {
+    pub fn at(path: &Path) -> io::Result<ArchiveDir> {
+        Ok(ArchiveDir { at: SafeDir::open(path)? })
     }
 
     pub fn path(&self) -> &Path {
@@ -56,35 +56,36 @@ impl Shelf {
         self.at.path().join(name).display().to_string()
     }
 
-    fn names(&self) -> Result<Vec<String>, Trouble> {
+    fn names(&self) -> Result<Vec<String>, ArchiveError> {
         let directory = self.at.directory(b"").and_then(|fd| Ok(Dir::from_fd(fd)?));
-        let mut directory = directory.map_err(Trouble::on("list", self.path()))?;
+        let mut directory = directory.map_err(ArchiveError::on("list", self.path()))?;
         let names = directory.iter().filter_map(Result::ok);
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     }
 
     /// Opens a file of logcd for reading. No symlink, FIFO or file of another user is trusted under its name,
     /// because its content is copied into the archives.
-    pub fn open(&self, name: &str) -> Result<Option<(File, Look)>, Trouble> {
+    pub fn open(&self, name: &str) -> Result<Option<(File, FileStatus)>, ArchiveError> {
         let file = match self.at.file(name.as_bytes()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
                 return Ok(None);
             }
-            Err(error) => return Err(Trouble::doing(format!("open {}", self.path_of(name)))(error)),
+            Err(error) => return Err(ArchiveError::doing(format!("open {}", self.path_of(name)))(error)),
         };
-        let look = look_into(&file).map_err(Trouble::doing(format!("look at {}", self.path_of(name))))?;
+        let look =
+            status_of(&file).map_err(ArchiveError::doing(format!("look at {}", self.path_of(name))))?;
         let ours = look.kind == Kind::Regular && (look.owner == geteuid().as_raw() || look.owner == 0);
         Ok(ours.then_some((file, look)))
     }
 
-    pub fn space(&self) -> Result<Space, Trouble> {
-        Space::of(self.at.fd()).map_err(Trouble::on("ask for the free space of", self.path()))
+    pub fn space(&self) -> Result<Space, ArchiveError> {
+        Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.path()))
     }
 
     /// Lists the archives of both kinds, with their sizes.
-    pub fn archives(&self) -> Result<Vec<(Date, Codec, u64)>, Trouble> {
+    pub fn archives(&self) -> Result<Vec<(Date, Codec, u64)>, ArchiveError> {
         let mut archives = Vec::new();
         for name in self.names()? {
             let Some((day, codec)) = day::day_of(&name) else { continue };
@@ -97,34 +98,36 @@ impl Shelf {
     }
 }
 
-impl OutDir {
+impl LockedArchiveDir {
     /// Opens and locks the directory and removes the leftovers of a crash.
-    pub fn take(path: &Path, mode: u32) -> Result<OutDir, Trouble> {
-        let at = Beneath::open(path).map_err(Trouble::on("open the directory for archives,", path))?;
+    pub fn take(path: &Path, mode: u32) -> Result<LockedArchiveDir, ArchiveError> {
+        let at = SafeDir::open(path).map_err(ArchiveError::on("open the directory for archives,", path))?;
         if at.is_removed().unwrap_or(false) {
             let path = path.display().to_string();
             let how = "removed below its mount and cannot come back here: restart logcd (in Kubernetes: delete the pod)";
-            return Err(Trouble::OutMoved { path, how });
+            return Err(ArchiveError::DirMoved { path, how });
         }
         let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(nix::libc::EROFS | nix::libc::EACCES) => " (--out names another)",
                 _ => "",
             };
-            Trouble::doing(format!("write to the directory for archives, {}{hint}", path.display()))(error)
+            ArchiveError::doing(format!("write to the directory for archives, {}{hint}", path.display()))(
+                error,
+            )
         })?;
         let lock = Lock::take(lock).map_err(|refused| match refused {
-            Refused::Held(holder) => Trouble::Locked { path: path.display().to_string(), holder },
-            Refused::Io(error) => Trouble::on("lock", &path.join(LOCK))(error),
+            Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
+            Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
-        let out = OutDir { shelf: Shelf { at }, mode, lock };
+        let out = LockedArchiveDir { shelf: ArchiveDir { at }, mode, lock };
         // The directory or the lock file may have been replaced between opening and locking.
         out.check_place()?;
         out.remove_leftovers()?;
         Ok(out)
     }
 
-    fn remove_leftovers(&self) -> Result<(), Trouble> {
+    fn remove_leftovers(&self) -> Result<(), ArchiveError> {
         for name in self.names()?.iter().filter(|name| day::is_draft(name)) {
             tracing::info!(name, "removing the leftover of a crash");
             self.remove(name)?;
@@ -138,71 +141,71 @@ impl OutDir {
 
     /// Checks that the path still leads to the directory that this process holds, and to the lock that it
     /// holds.
-    pub fn check_place(&self) -> Result<(), Trouble> {
+    pub fn check_place(&self) -> Result<(), ArchiveError> {
         let path = self.path();
-        let moved = |how| Trouble::OutMoved { path: path.display().to_string(), how };
-        let now = match Beneath::open(path) {
+        let moved = |how| ArchiveError::DirMoved { path: path.display().to_string(), how };
+        let now = match SafeDir::open(path) {
             Ok(now) => now,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(moved("removed or moved away"));
             }
-            Err(error) => return Err(Trouble::on("open the directory for archives,", path)(error)),
+            Err(error) => return Err(ArchiveError::on("open the directory for archives,", path)(error)),
         };
-        let looked = |error: io::Error| Trouble::on("look at the directory for archives,", path)(error);
+        let looked = |error: io::Error| ArchiveError::on("look at the directory for archives,", path)(error);
         if now.is_removed().map_err(looked)? {
             return Err(moved("removed"));
         }
         if now.id().map_err(looked)? != self.at.id().map_err(looked)? {
             return Err(moved("replaced by another"));
         }
-        let held = look_into(self.lock.file()).map_err(looked)?.stamp;
-        match look_at(now.fd(), OsStr::new(LOCK)) {
+        let held = status_of(self.lock.file()).map_err(looked)?.stamp;
+        match status_at(now.fd(), OsStr::new(LOCK)) {
             Ok(look) if (look.stamp.dev, look.stamp.ino) == (held.dev, held.ino) => Ok(()),
             _ => Err(moved("robbed of its lock")),
         }
     }
 
     /// Creates an empty file, which gets its name by `publish`.
-    pub fn draft(&self, target: &str) -> Result<File, Trouble> {
+    pub fn draft(&self, target: &str) -> Result<File, ArchiveError> {
         let name = day::draft_name(target);
         self.remove(&name)?;
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
         let file = open_new(&self.at, &name, flags, self.mode)
-            .map_err(Trouble::doing(format!("create {}", self.path_of(&name))))?;
+            .map_err(ArchiveError::doing(format!("create {}", self.path_of(&name))))?;
         // The mode is promised, whatever the umask.
         fchmod(&file, Mode::from_bits_truncate(self.mode))
             .map_err(io::Error::from)
-            .map_err(Trouble::doing(format!("set the mode of {}", self.path_of(&name))))?;
+            .map_err(ArchiveError::doing(format!("set the mode of {}", self.path_of(&name))))?;
         Ok(file)
     }
 
     /// Renames the synced draft to `target`: readers see the old file or the new one.
-    pub fn publish(&self, target: &str) -> Result<(), Trouble> {
+    pub fn publish(&self, target: &str) -> Result<(), ArchiveError> {
         self.check_place()?;
         let draft = day::draft_name(target);
         renameat(self.at.fd(), draft.as_str(), self.at.fd(), target)
             .map_err(io::Error::from)
-            .map_err(Trouble::doing(format!("rename {draft} to {}", self.path_of(target))))?;
+            .map_err(ArchiveError::doing(format!("rename {draft} to {}", self.path_of(target))))?;
         nix::unistd::fsync(self.at.fd())
             .map_err(io::Error::from)
             .and_then(|()| still_takes_changes(self.lock.file()))
-            .map_err(Trouble::on("sync the directory", self.path()))?;
+            .map_err(ArchiveError::on("sync the directory", self.path()))?;
         // If the directory was moved in between, readers of the path do not see the archive.
         self.check_place()
     }
 
     /// Gives a file a second name, replacing any file that had it.
-    pub fn keep_as(&self, name: &str, other: &str) -> Result<(), Trouble> {
+    pub fn keep_as(&self, name: &str, other: &str) -> Result<(), ArchiveError> {
         self.remove(other)?;
         linkat(self.at.fd(), name, self.at.fd(), other, AtFlags::empty())
             .map_err(io::Error::from)
-            .map_err(Trouble::doing(format!("keep {} as {other}", self.path_of(name))))
+            .map_err(ArchiveError::doing(format!("keep {} as {other}", self.path_of(name))))
     }
 
-    pub fn remove(&self, name: &str) -> Result<(), Trouble> {
+    pub fn remove(&self, name: &str) -> Result<(), ArchiveError> {
         match unlinkat(self.at.fd(), name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Trouble::doing(format!("remove {}", self.path_of(name)))(errno.into())),
+            Err(errno) => Err(ArchiveError::doing(format!("remove {}", self.path_of(name)))(errno.into())),
         }
     }
 
@@ -214,7 +217,7 @@ impl OutDir {
     }
 }
 
-fn open_new(at: &Beneath, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
+fn open_new(at: &SafeDir, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
         .mode(Mode::from_bits_truncate(mode))

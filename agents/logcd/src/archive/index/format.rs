@@ -1,67 +1,17 @@
-//! The index next to an archive lists its blocks. It is a cache: if anything is wrong with it, decoding fails
-//! and the archive itself is read instead.
+//! The bytes of an index file: magic, identity, prefix and entries, and a checksum of all of them.
 
+use super::{Identity, Index, IndexError};
 use crate::archive::block::Block;
-use crate::archive::checksum::Sum;
+use crate::archive::checksum::Checksum;
 use crate::archive::codec::Codec;
-use crate::archive::entry::{Entry, Meta, Origin, Place, Stamp, Time};
-use crate::beneath::{Look, look_into};
-use std::fs::File;
+use crate::archive::entry::{Entry, EntryLayout, Origin};
+use crate::archive::file_stamp::{FileStamp, FileTime};
+use crate::archive::header::Meta;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-
-/// The archive that an index describes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    pub ino: u64,
-    pub size: u64,
-    pub mtime: Time,
-    pub ctime: Time,
-    /// The sum of the whole uncompressed content, as in the trailer.
-    pub sum: Sum,
-}
-
-/// An archive's identity and its entries, in archive order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Index {
-    /// The kind of the archive.
-    pub codec: Codec,
-    pub identity: Identity,
-    /// The path in the archive of the first log directory.
-    pub prefix: Vec<u8>,
-    pub entries: Vec<Entry>,
-}
-
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum IndexError {
-    #[error("it is not an index of this version")]
-    Foreign,
-    #[error("it ends early")]
-    Torn,
-    #[error("its checksum is wrong")]
-    Damaged,
-    #[error("it contradicts itself: {0}")]
-    Incoherent(&'static str),
-}
 
 impl Index {
-    /// True if the file system and the trailer say that an opened archive is the one of this index.
-    pub fn describes(&self, archive: &File) -> bool {
-        let identity = &self.identity;
-        let Ok(Look { stamp, .. }) = look_into(archive) else { return false };
-        let times = (identity.mtime, identity.ctime) == (stamp.mtime, stamp.ctime);
-        times && (identity.ino, identity.size) == (stamp.ino, stamp.size) && self.has_trailer(archive)
-    }
-
-    pub fn has_trailer(&self, archive: &File) -> bool {
-        let expected = self.codec.trailer(self.identity.sum);
-        let mut trailer = vec![0; expected.len()];
-        let at = self.identity.size.saturating_sub(expected.len() as u64);
-        archive.read_exact_at(&mut trailer, at).is_ok() && trailer == expected
-    }
-
     pub fn encode(&self, out: impl Write) -> io::Result<()> {
-        let mut out = Encoder { out, hasher: crc32fast::Hasher::new() };
+        let mut out = FieldWriter { out, hasher: crc32fast::Hasher::new() };
         out.bytes(&self.codec.index_magic())?;
         out.u64(self.identity.ino)?;
         out.u64(self.identity.size)?;
@@ -86,7 +36,7 @@ impl Index {
         if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
             return Err(IndexError::Damaged);
         }
-        let mut from = Decoder(content.get(codec.index_magic().len()..).ok_or(IndexError::Torn)?);
+        let mut from = FieldReader(content.get(codec.index_magic().len()..).ok_or(IndexError::Torn)?);
         let identity = Identity {
             ino: from.u64()?,
             size: from.u64()?,
@@ -107,35 +57,14 @@ impl Index {
         index.check()?;
         Ok(index)
     }
-
-    /// Checks that the entries follow each other without gaps and that their sums add up to the archive's
-    /// sum.
-    fn check(&self) -> Result<(), IndexError> {
-        let mut offset = self.codec.preamble().len() as u64;
-        let mut sum = Sum::default();
-        for entry in &self.entries {
-            if entry.place.offset != offset {
-                return Err(IndexError::Incoherent("an entry is not where the one before it ends"));
-            }
-            offset = offset.saturating_add(entry.packed_len());
-            sum = sum.then(entry.sum());
-        }
-        if offset >= self.identity.size {
-            return Err(IndexError::Incoherent("the entries end after the archive"));
-        }
-        if sum.then(Sum::of(&[0; 1024])) != self.identity.sum {
-            return Err(IndexError::Incoherent("the entries' checksums do not add up"));
-        }
-        Ok(())
-    }
 }
 
-struct Encoder<W> {
+struct FieldWriter<W> {
     out: W,
     hasher: crc32fast::Hasher,
 }
 
-impl<W: Write> Encoder<W> {
+impl<W: Write> FieldWriter<W> {
     fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.out.write_all(bytes)
@@ -149,12 +78,12 @@ impl<W: Write> Encoder<W> {
         self.bytes(&value.to_le_bytes())
     }
 
-    fn time(&mut self, time: Time) -> io::Result<()> {
+    fn time(&mut self, time: FileTime) -> io::Result<()> {
         self.bytes(&time.s.to_le_bytes())?;
         self.u32(time.ns)
     }
 
-    fn sum(&mut self, sum: Sum) -> io::Result<()> {
+    fn sum(&mut self, sum: Checksum) -> io::Result<()> {
         self.u32(sum.crc)?;
         self.u64(sum.len)
     }
@@ -183,10 +112,10 @@ impl<W: Write> Encoder<W> {
         self.u32(entry.meta.uid)?;
         self.u32(entry.meta.gid)?;
         self.u64(entry.meta.mtime_s)?;
-        self.u64(entry.place.offset)?;
-        self.u32(entry.place.header_packed_len)?;
-        self.sum(entry.place.header)?;
-        self.u32(entry.place.padding_packed_len)?;
+        self.u64(entry.layout.offset)?;
+        self.u32(entry.layout.header_packed_len)?;
+        self.sum(entry.layout.header)?;
+        self.u32(entry.layout.padding_packed_len)?;
         self.u64(entry.blocks.len() as u64)?;
         for block in &entry.blocks {
             self.u32(block.plain_len)?;
@@ -198,9 +127,9 @@ impl<W: Write> Encoder<W> {
     }
 }
 
-struct Decoder<'a>(&'a [u8]);
+struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Decoder<'a> {
+impl<'a> FieldReader<'a> {
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], IndexError> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(IndexError::Torn)?;
         self.0 = rest;
@@ -221,12 +150,12 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn time(&mut self) -> Result<Time, IndexError> {
-        Ok(Time { s: self.array().map(i64::from_le_bytes)?, ns: self.u32()? })
+    fn time(&mut self) -> Result<FileTime, IndexError> {
+        Ok(FileTime { s: self.array().map(i64::from_le_bytes)?, ns: self.u32()? })
     }
 
-    fn sum(&mut self) -> Result<Sum, IndexError> {
-        Ok(Sum { crc: self.u32()?, len: self.u64()? })
+    fn sum(&mut self) -> Result<Checksum, IndexError> {
+        Ok(Checksum { crc: self.u32()?, len: self.u64()? })
     }
 
     fn name(&mut self) -> Result<Vec<u8>, IndexError> {
@@ -239,7 +168,7 @@ impl<'a> Decoder<'a> {
         let origin = match self.array()? {
             [b's'] => Origin::Superseded,
             [b'r'] => Origin::Recovered,
-            [b'l'] => Origin::Live(Stamp {
+            [b'l'] => Origin::Live(FileStamp {
                 dev: self.u64()?,
                 ino: self.u64()?,
                 size: self.u64()?,
@@ -250,7 +179,7 @@ impl<'a> Decoder<'a> {
             _ => return Err(IndexError::Incoherent("an origin that does not exist")),
         };
         let meta = Meta { mode: self.u32()?, uid: self.u32()?, gid: self.u32()?, mtime_s: self.u64()? };
-        let place = Place {
+        let layout = EntryLayout {
             offset: self.u64()?,
             header_packed_len: self.u32()?,
             header: self.sum()?,
@@ -271,7 +200,7 @@ impl<'a> Decoder<'a> {
                 packed_crc: self.u32()?,
             });
         }
-        Ok(Entry { name, origin, meta, place, blocks })
+        Ok(Entry { name, origin, meta, layout, blocks })
     }
 }
 
@@ -294,8 +223,8 @@ mod tests {
     fn origin() -> impl Strategy<Value = Origin> {
         let live =
             (any::<u64>(), any::<u64>(), any::<i64>(), any::<bool>()).prop_map(|(ino, size, s, racy)| {
-                let time = Time { s, ns: 7 };
-                Origin::Live(Stamp { dev: 1, ino, size, mtime: time, ctime: time, racy })
+                let time = FileTime { s, ns: 7 };
+                Origin::Live(FileStamp { dev: 1, ino, size, mtime: time, ctime: time, racy })
             });
         prop_oneof![live, Just(Origin::Superseded), Just(Origin::Recovered)]
     }
@@ -307,8 +236,8 @@ mod tests {
             blocks in prop::collection::vec(block(), 0..10),
             mode: u32, header_packed_len in 1u32..5000, padding_packed_len in 0u32..30,
         ) -> Entry {
-            let place = Place { offset: 0, header_packed_len, header: Sum { crc: mode, len: 512 }, padding_packed_len };
-            Entry { name, origin, meta: Meta { mode, ..Meta::default() }, place, blocks }
+            let layout = EntryLayout { offset: 0, header_packed_len, header: Checksum { crc: mode, len: 512 }, padding_packed_len };
+            Entry { name, origin, meta: Meta { mode, ..Meta::default() }, layout, blocks }
         }
     }
 
@@ -316,13 +245,13 @@ mod tests {
         /// Generates a coherent index, like one of a real archive.
         fn index()(mut entries in prop::collection::vec(entry(), 0..10), prefix: Vec<u8>, zstd: bool) -> Index {
             let codec = if zstd { Codec::Zstd } else { Codec::Gzip };
-            let (mut offset, mut sum) = (codec.preamble().len() as u64, Sum::default());
+            let (mut offset, mut sum) = (codec.preamble().len() as u64, Checksum::default());
             for entry in &mut entries {
-                entry.place.offset = offset;
+                entry.layout.offset = offset;
                 offset += entry.packed_len();
                 sum = sum.then(entry.sum());
             }
-            let sum = sum.then(Sum::of(&[0; 1024]));
+            let sum = sum.then(Checksum::of(&[0; 1024]));
             Index { codec, identity: Identity { size: offset + 20, sum, ..Identity::default() }, prefix, entries }
         }
     }

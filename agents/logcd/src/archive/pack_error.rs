@@ -1,0 +1,16 @@
+//! The failure of a compressor, which no input should cause.
+
+/// A failure of the compressor.
+#[derive(Debug, thiserror::Error)]
+#[error("the compressor failed, which is a fault of this program: {0}")]
+pub struct PackError(pub(crate) String);
+
+impl PackError {
+    pub(crate) fn thread_gone() -> PackError {
+        PackError("its thread is gone".to_owned())
+    }
+
+    pub(crate) fn too_long() -> PackError {
+        PackError("a block is longer than 4 GiB".to_owned())
+    }
+}
