@@ -2,11 +2,11 @@
 
 use crate::engine::contract::Limits;
 use crate::http::tokens;
-use crate::local::durable::{self, Keeping, Threads};
-use crate::local::{Local, Surroundings};
 use crate::metrics::QueuedMetrics;
 use crate::scrape::Scrape;
 use crate::server::{self, Plan};
+use crate::service::opening::{self, LogSettings, Threads};
+use crate::service::{Engine, Environment};
 use crate::settings::{Flags, LIVE, Serve, is_memory};
 use kit::daemon::{self, Context};
 use kit::exit::{Exit, Fatal};
@@ -84,7 +84,7 @@ fn open_engine(
     serve: &Serve,
     context: &Context,
     metrics: &QueuedMetrics,
-) -> Result<(Local, Option<Threads>), Fatal> {
+) -> Result<(Engine, Option<Threads>), Fatal> {
     let memory = is_memory(serve);
     let limits = Limits {
         queues_max: serve.max_queues,
@@ -93,17 +93,20 @@ fn open_engine(
         spills: !memory,
         answer_bytes_max: serve.max_request_bytes,
     };
-    let around = Surroundings {
+    let around = Environment {
         drain: context.stop.drain.clone(),
         readiness: context.readiness.clone(),
         metrics: metrics.clone(),
     };
     if memory {
-        return Ok((Local::in_memory(limits, around), None));
+        return Ok((Engine::in_memory(limits, around), None));
     }
-    let keeping =
-        Keeping { dir: serve.data.clone(), durability: serve.durability, segment_bytes: serve.segment_bytes };
-    let (engine, threads) = durable::open(keeping, limits, around)?;
+    let keeping = LogSettings {
+        dir: serve.data.clone(),
+        durability: serve.durability,
+        segment_bytes: serve.segment_bytes,
+    };
+    let (engine, threads) = opening::open(keeping, limits, around)?;
     Ok((engine, Some(threads)))
 }
 

@@ -1,19 +1,19 @@
 //! queued hands out work items to Jobs.
 //!
-//! A door ([`http`], [`line`](mod@line)) passes each request to the [`engine`], which is a pure state machine
-//! behind a trait. [`local`] is that engine on one machine, with the waiting requests, and [`log`] its data
-//! on the disk. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs
-//! the doors.
+//! A door ([`http`], [`line`](mod@line)) passes each request to the [`service`], the handle of the [`engine`].
+//! The engine is a pure state machine. [`commit`] takes its records to a log, and [`log`] is that log on the
+//! disk. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs the doors.
 
+pub mod commit;
 pub mod control;
 pub mod engine;
 pub mod http;
 pub mod line;
-pub mod local;
 pub mod log;
 pub mod metrics;
 pub mod scrape;
 pub mod server;
+pub mod service;
 pub mod settings;
 
 use kit::exit::Fatal;

@@ -7,9 +7,9 @@
 //! reset, and only then do we close. Our own FIN must wait in that case, since no reset is received once both
 //! directions have ended.
 
-use crate::engine::contract::{Engine, LeaseRequest, Refusal, Settlement, Wish};
-use crate::engine::core::Leased;
+use crate::engine::contract::{LeaseRequest, Leased, Refusal, Settlement, Wish};
 use crate::metrics::{Outcome, QueuedMetrics};
+use crate::service::Engine;
 use kit::net::accept::{Arrival, Gate, reset_on_close};
 use std::io;
 use std::net::SocketAddr;
@@ -33,20 +33,15 @@ const LOOK_LAST: Duration = Duration::from_millis(50);
 const LEASE_MS: u64 = 86_400_000;
 
 #[derive(Clone, Debug)]
-pub struct LineDoor<E> {
-    pub engine: E,
+pub struct LineDoor {
+    pub engine: Engine,
     pub queue: String,
     pub timeout: Duration,
     pub metrics: QueuedMetrics,
 }
 
 /// Serves until `drain`, then finishes with the connected clients.
-pub async fn serve<E: Engine>(
-    gate: Gate,
-    door: LineDoor<E>,
-    drain: CancellationToken,
-    abort: CancellationToken,
-) {
+pub async fn serve(gate: Gate, door: LineDoor, drain: CancellationToken, abort: CancellationToken) {
     let connections = TaskTracker::new();
     while let Some(arrival) = drain.run_until_cancelled(gate.next()).await {
         match arrival {
@@ -70,7 +65,7 @@ pub async fn serve<E: Engine>(
     connections.wait().await;
 }
 
-impl<E: Engine> LineDoor<E> {
+impl LineDoor {
     fn count(&self, outcome: &'static str) {
         self.metrics.line_connections.get_or_create(&Outcome { outcome }).inc();
     }
@@ -114,12 +109,12 @@ impl<E: Engine> LineDoor<E> {
 }
 
 /// An item on its way to a client; it is released even when the task that sends it is cancelled.
-struct Held<'a, E: Engine> {
-    door: &'a LineDoor<E>,
+struct Held<'a> {
+    door: &'a LineDoor,
     item: Option<Leased>,
 }
 
-impl<E: Engine> Held<'_, E> {
+impl Held<'_> {
     async fn settle(&mut self, wish: Wish) {
         let Some(item) = self.item.take() else { return };
         let settlement = Settlement { id: item.id, token: item.token, wish };
@@ -133,7 +128,7 @@ impl<E: Engine> Held<'_, E> {
     }
 }
 
-impl<E: Engine> Drop for Held<'_, E> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Some(item) = self.item.take() else { return };
         let (engine, queue) = (self.door.engine.clone(), self.door.queue.clone());

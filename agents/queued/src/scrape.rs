@@ -1,7 +1,8 @@
 //! Metrics of the queues, read when a scrape asks for them.
 
-use crate::engine::contract::{Engine, QueueView};
+use crate::engine::contract::QueueView;
 use crate::engine::item::State;
+use crate::service::Engine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -10,12 +11,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use std::fmt;
 
 #[derive(Debug)]
-pub struct Scrape<E> {
-    engine: E,
+pub struct Scrape {
+    engine: Engine,
 }
 
-impl<E: Engine> Scrape<E> {
-    pub fn new(engine: E) -> Scrape<E> {
+impl Scrape {
+    pub fn new(engine: Engine) -> Scrape {
         Scrape { engine }
     }
 }
@@ -29,7 +30,7 @@ fn float(value: u64) -> f64 {
 /// A metric's name, its help, and its value.
 type Figure<T> = (&'static str, &'static str, fn(&QueueView) -> T);
 
-impl<E: Engine> Collector for Scrape<E> {
+impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (queues, engine) = self.engine.figures();
         let mut items =

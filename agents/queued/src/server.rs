@@ -1,11 +1,11 @@
 //! The data plane: one thread with all doors, so that an answer crosses no thread except the log's.
 
-use crate::engine::contract::Engine;
 use crate::http::direct::Direct;
 use crate::http::history;
 use crate::http::{self, Doors, Parts, tokens};
 use crate::line::{self, LineDoor};
 use crate::metrics::QueuedMetrics;
+use crate::service::Engine;
 use crate::settings::Serve;
 use axum::Router;
 use kit::admin::{self, Admin};
@@ -22,24 +22,24 @@ use tokio::sync::{Semaphore, watch};
 
 /// Everything that the data plane needs, already checked and opened.
 #[derive(Debug)]
-pub struct Plan<E> {
+pub struct Plan {
     pub http: TcpListener,
     pub line: Option<TcpListener>,
     pub allow: watch::Receiver<AllowList>,
     pub tls: Tls,
     pub tokens: watch::Receiver<tokens::Tokens>,
-    pub engine: E,
+    pub engine: Engine,
     pub serve: Serve,
     pub metrics: QueuedMetrics,
     pub context: Context,
 }
 
 /// Runs until drained; to be called on a thread of its own.
-pub fn run<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
+pub fn run(plan: Plan) -> Result<(), Fatal> {
     kit::daemon::runtime()?.block_on(serve_all(plan))
 }
 
-async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
+async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     let Context { stop, readiness, liveness, .. } = plan.context.clone();
     tokio::spawn(liveness.answer_for("data plane"));
     plan.engine.start();
@@ -91,7 +91,7 @@ async fn serve_all<E: Engine>(plan: Plan<E>) -> Result<(), Fatal> {
 }
 
 /// Builds the state that all HTTP connections share.
-fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
+fn doors(plan: &Plan) -> Doors {
     let serve = &plan.serve;
     let item_bytes_max = usize::try_from(serve.max_item_bytes).unwrap_or(usize::MAX);
     let request_bytes_max = usize::try_from(serve.max_request_bytes).unwrap_or(usize::MAX);
@@ -112,7 +112,7 @@ fn doors<E: Engine>(plan: &Plan<E>) -> Doors<E> {
 }
 
 /// Adds the admin endpoint, unless it has a port of its own. Probes are answered on both ports.
-fn router<E: Engine>(plan: &Plan<E>, doors: Doors<E>) -> Router {
+fn router(plan: &Plan, doors: Doors) -> Router {
     let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
     let admin = Admin { readiness, liveness, metrics, stop };
     let routes = if plan.serve.admin.is_some() { admin::probes(admin) } else { admin::router(admin) };

@@ -1,6 +1,6 @@
 //! queued's flags, and which of them a running daemon can change.
 
-use crate::log::Durability;
+use crate::commit::Durability;
 use kit::exit::{Exit, Fatal};
 use kit::net::allow::Allowed;
 use kit::net::tls::ServerFiles;

@@ -8,8 +8,8 @@ use kit::lifecycle::stop::Stop;
 use queued::engine::contract::Limits;
 use queued::http::request::Room;
 use queued::http::{Doors, Parts, history, router};
-use queued::local::{Local, Surroundings};
 use queued::metrics::QueuedMetrics;
+use queued::service::{Engine, Environment};
 use std::time::Duration;
 use tower::ServiceExt;
 
@@ -40,7 +40,7 @@ pub fn http_bodies(bytes: &[u8]) {
     runtime.unwrap().block_on(async {
         let context = Context::new("queued", Stop::by_hand(Duration::from_secs(1)));
         let metrics = QueuedMetrics::register(&context.metrics);
-        let around = Surroundings {
+        let around = Environment {
             drain: context.stop.drain.clone(),
             readiness: context.readiness,
             metrics: metrics.clone(),
@@ -52,7 +52,7 @@ pub fn http_bodies(bytes: &[u8]) {
             spills: false,
             answer_bytes_max: 5000,
         };
-        let engine = Local::in_memory(limits, around);
+        let engine = Engine::in_memory(limits, around);
         let router = router(Doors::from(Parts {
             history: history::begin(&engine),
             engine,

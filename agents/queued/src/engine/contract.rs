@@ -1,17 +1,16 @@
-//! The interface between doors and engines: the local engine today, a replicated one later.
+//! Requests, answers and refusals between the doors and the engine.
 //!
-//! An engine never promises what only one machine could give: no transaction over queues, no reference into
-//! an engine's memory, no order between queues. Every answer may take as long as a network does.
+//! None of them promises what only one machine could give: there is no transaction over queues, no reference
+//! into the engine's memory, no order between queues. Every answer may take as long as a network does.
 
 use super::attempts::Attempt;
-use super::core::Leased;
+use super::counters::Counters;
 use super::item::{ItemId, State, Token};
-use super::policy::{Policy, PolicyChange, check_name};
-use super::queue::{Counters, Queue, Verdict};
+use super::policy::{Policy, check_name};
+use super::queue::{Queue, Verdict};
 use super::usage::Usage;
-use std::fmt::Debug;
+use serde::Deserialize;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// Memory of an item beyond its body; the bench measures it.
 pub const ITEM_OVERHEAD_BYTES: u64 = 96;
@@ -29,8 +28,15 @@ pub enum Refusal {
     Full(String),
     #[error("{0}")]
     NoSpace(String),
-    #[error("{0}")]
-    TooLarge(String),
+    #[error("the memory for items, {bytes_max} bytes, is used up")]
+    NoMemory { bytes_max: u64 },
+    #[error("there are {0} queues already")]
+    TooManyQueues(usize),
+    #[error(
+        "there are {queues} queues already: what is repeated of them at the beginning of each log file may take \
+         {bytes_max} bytes, a quarter of the file"
+    )]
+    TooMuchOfQueues { queues: usize, bytes_max: u64 },
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
@@ -74,15 +80,13 @@ impl Limits {
         if overhead.saturating_add(bodies) <= self.memory_bytes_max {
             return Ok(());
         }
-        Err(Refusal::NoSpace(format!(
-            "the memory for items is used up (--max-memory {})",
-            self.memory_bytes_max
-        )))
+        Err(Refusal::NoMemory { bytes_max: self.memory_bytes_max })
     }
 }
 
 /// The state of the queue that ends a wait for an item.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Until {
     #[default]
     Drained,
@@ -147,6 +151,19 @@ pub enum Settled {
     Dead,
     /// The lease had ended before; nothing was changed.
     Lost,
+}
+
+/// An item as a worker gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    pub id: ItemId,
+    pub token: Token,
+    pub attempt: u32,
+    pub pushed_ms: u64,
+    pub lease_ms: u64,
+    pub key: Option<Box<str>>,
+    pub content_type: Option<Box<str>>,
+    pub body: Box<[u8]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,45 +253,3 @@ pub struct EngineView {
     pub memory_bytes_max: u64,
     pub log_bytes: u64,
 }
-
-/// An engine; its handle is cheap to clone. Futures may be dropped at any time. A lease that no client
-/// receives is released; any other command may or may not have been carried out.
-pub trait Engine: Clone + Debug + Send + Sync + 'static {
-    /// Starts the engine's background work; called once, on the runtime of the doors.
-    fn start(&self);
-    /// Pushes all items or none, and creates the queue if it does not exist. Returns each item's id, and
-    /// whether its key was known.
-    fn push(&self, queue: &str, items: Vec<NewItem>, seal: bool) -> impl Answer<Vec<(ItemId, bool)>>;
-    fn lease(&self, queue: &str, request: LeaseRequest) -> impl Answer<LeaseAnswer>;
-    /// Carries out each settlement on its own; the leases of a deleted queue are lost.
-    fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> impl Answer<Vec<Settled>>;
-    /// Creates or configures the queue; true if it was created.
-    fn configure(&self, queue: &str, change: PolicyChange) -> impl Answer<(bool, QueueView)>;
-    fn count_from(&self, queue: &str, first: u64) -> impl Answer<()>;
-    fn delete(&self, queue: &str) -> impl Answer<()>;
-    fn seal(&self, queue: &str, sealed: bool) -> impl Answer<QueueView>;
-    /// Pauses or resumes the queue; nothing is leased from a paused queue.
-    fn pause(&self, queue: &str, paused: bool) -> impl Answer<QueueView>;
-    fn drain(&self, queue: &str) -> impl Answer<u64>;
-    fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
-    fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> impl Answer<u64>;
-    /// Deletes these items, except leased ones; returns how many were deleted.
-    fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
-    /// Moves these items into another queue, except leased ones and those whose key is known there. May move
-    /// only the first ones; returns how many.
-    fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> impl Answer<u64>;
-    fn queue(&self, queue: &str) -> impl Answer<QueueView>;
-    /// Lists the queues in order of name.
-    fn queues(&self) -> impl Answer<Vec<QueueView>>;
-    fn look(&self, queue: &str, look: Look) -> impl Answer<Looked>;
-    fn item(&self, queue: &str, id: ItemId) -> impl Answer<ItemView>;
-    fn view(&self) -> impl Answer<EngineView>;
-    /// Returns all figures as currently known, without waiting: a scrape cannot wait.
-    fn figures(&self) -> (Vec<QueueView>, EngineView);
-    /// A value that changes whenever any queue may have changed.
-    fn changes(&self) -> watch::Receiver<u64>;
-}
-
-/// A future answer that may move between threads.
-pub trait Answer<T>: Future<Output = Result<T, Refusal>> + Send {}
-impl<T, F: Future<Output = Result<T, Refusal>> + Send> Answer<T> for F {}

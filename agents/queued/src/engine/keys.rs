@@ -66,6 +66,11 @@ impl Keys {
         }
     }
 
+    /// Restores the order after a log was read: keys that were rewritten come late in it.
+    pub fn sort(&mut self) {
+        self.finished.make_contiguous().sort_by_key(|finished| finished.at_ms);
+    }
+
     /// Rewrites the finished keys of segments up to this one; `write` returns the new segment.
     pub fn rewrite(&mut self, up_to: u32, mut write: impl FnMut(&str, u64, u64) -> u32) {
         for finished in self.finished.iter_mut().filter(|finished| finished.segment <= up_to) {

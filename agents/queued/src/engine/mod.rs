@@ -3,7 +3,9 @@
 pub mod attempts;
 pub mod contract;
 pub mod core;
+pub mod counters;
 pub mod item;
+pub mod items;
 pub mod keys;
 #[cfg(test)]
 mod model;
@@ -11,7 +13,6 @@ pub mod order;
 pub mod policy;
 pub mod queue;
 pub mod record;
-pub mod shelf;
 #[cfg(test)]
 mod strange;
 pub mod usage;

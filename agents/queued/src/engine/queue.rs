@@ -1,11 +1,12 @@
 //! One queue: its items, settings, counters and verdict.
 
+use super::counters::Counters;
 use super::item::{Item, Place, State, Token};
+use super::items::Items;
 use super::keys::Keys;
 use super::order::Order;
 use super::policy::Policy;
 use super::record::{QueueRecord, Record};
-use super::shelf::Shelf;
 use super::usage::Usage;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -31,57 +32,13 @@ pub struct Queue {
     pub moved_in_round: u64,
     /// False after a drain whose log record does not say how many items it removed, as in version 1.
     pub counts_drains: bool,
-    shelf: Shelf,
+    items: Items,
     /// The times of delayed and leased items.
     whens: HashMap<u64, When>,
     order: Order,
     tallies: [u64; 4],
     body_bytes: u64,
     keys: Keys,
-}
-
-/// Counts since the queue was created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub pushed: u64,
-    pub leases: u64,
-    pub acked: u64,
-    pub nacked: u64,
-    pub expired: u64,
-    pub released: u64,
-    pub died: u64,
-    pub drained: u64,
-    pub removed: u64,
-    /// Items that died and left, because the dead-letter queue took a copy. Unknown in a log of version 1.
-    pub moved: Option<u64>,
-    /// Items that a repair could not find.
-    pub lost: u64,
-}
-
-impl Counters {
-    /// Passes on the counters that every version of the log has.
-    pub fn each(&self, mut see: impl FnMut(u64)) {
-        let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
-        for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {
-            see(value);
-        }
-    }
-
-    pub fn from_each(mut next: impl FnMut() -> Option<u64>) -> Option<Counters> {
-        Some(Counters {
-            pushed: next()?,
-            leases: next()?,
-            acked: next()?,
-            nacked: next()?,
-            expired: next()?,
-            released: next()?,
-            died: next()?,
-            drained: next()?,
-            removed: next()?,
-            moved: None,
-            lost: 0,
-        })
-    }
 }
 
 /// The time at which a delayed item becomes ready, or a lease expires.
@@ -151,7 +108,7 @@ impl Queue {
             moved_in_round: 0,
             counters: Counters { moved: Some(0), ..Counters::default() },
             counts_drains: true,
-            shelf: Shelf::default(),
+            items: Items::default(),
             whens: HashMap::new(),
             order: Order::new(keep_order),
             tallies: [0; 4],
@@ -213,8 +170,8 @@ impl Queue {
         self.body_bytes
     }
 
-    pub fn items(&self) -> &Shelf {
-        &self.shelf
+    pub fn items(&self) -> &Items {
+        &self.items
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -287,12 +244,12 @@ impl Queue {
         if let Some(key) = item.key() {
             self.keys.learn(key, item.number);
         }
-        self.shelf.insert(item);
+        self.items.insert(item);
     }
 
     /// Removes an item and forgets its key; see `finish_key` for an acked one.
     pub fn take(&mut self, number: u64, usage: &mut Usage) -> Option<Item> {
-        let item = self.shelf.remove(number)?;
+        let item = self.items.remove(number)?;
         usage.subtract(&item);
         self.body_bytes -= u64::from(item.len);
         self.count(item.state, |tally| tally - 1);
@@ -306,7 +263,7 @@ impl Queue {
 
     /// Changes the state of an item.
     pub fn shift(&mut self, number: u64, state: State, when: Option<When>) -> Option<&mut Item> {
-        let old = self.shelf.get(number)?.state;
+        let old = self.items.get(number)?.state;
         let at_ms = self.whens.remove(&number).map_or(0, |when| when.at_ms);
         self.order.remove(number, old, at_ms);
         self.order.add(number, state, when.as_ref().map_or(0, |when| when.at_ms));
@@ -315,14 +272,14 @@ impl Queue {
         }
         self.count(old, |tally| tally - 1);
         self.count(state, |tally| tally + 1);
-        let item = self.shelf.get_mut(number)?;
+        let item = self.items.get_mut(number)?;
         item.state = state;
         Some(item)
     }
 
     /// Drops a body from memory; it is read from the log from then on.
     pub fn evict_body(&mut self, number: u64, usage: &mut Usage) {
-        if let Some(item) = self.shelf.get_mut(number) {
+        if let Some(item) = self.items.get_mut(number) {
             usage.memory_bytes -= item.body_bytes_in_memory();
             item.body = None;
         }
@@ -330,7 +287,7 @@ impl Queue {
 
     /// Records that the item was rewritten at another place of the log.
     pub fn relocate(&mut self, number: u64, place: Place, usage: &mut Usage) {
-        if let Some(item) = self.shelf.get_mut(number) {
+        if let Some(item) = self.items.get_mut(number) {
             usage.subtract(item);
             item.place = place;
             usage.add(item);
@@ -339,7 +296,7 @@ impl Queue {
 
     /// The numbers of all items in any of these states.
     pub fn numbers_in(&self, states: &[State]) -> Vec<u64> {
-        self.shelf.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
+        self.items.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
     }
 
     /// The item of an earlier push with this key.
@@ -364,14 +321,15 @@ impl Queue {
     }
 
     pub fn oldest_ready_ms(&self) -> Option<u64> {
-        let item = self.shelf.get(self.next_ready()?)?;
+        let item = self.items.get(self.next_ready()?)?;
         Some(item.pushed_ms)
     }
 
-    /// Builds the order of the items after a log was read.
+    /// Builds the order of the items and keys after a log was read.
     pub fn keep_order(&mut self) {
+        self.keys.sort();
         self.order = Order::new(true);
-        for item in self.shelf.iter() {
+        for item in self.items.iter() {
             let at_ms = self.whens.get(&item.number).map_or(0, |when| when.at_ms);
             self.order.add(item.number, item.state, at_ms);
         }

@@ -2,10 +2,10 @@
 //! and the result can be written and read again.
 
 use super::core::Core;
+use super::counters::Counters;
 use super::item::{Place, State, Token};
 use super::model::Tape;
 use super::policy::Policy;
-use super::queue::Counters;
 use super::record::{Moved, Pushed, QueueRecord, Record, Return};
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use super::item::Item;
 use std::collections::BTreeMap;
 
 /// Approximate bytes of an item in the log beyond its body.
-const RECORD_BYTES: u64 = 40;
+const ITEM_RECORD_BYTES: u64 = 40;
 
 /// Totals over the items of all queues, updated with every change.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Usage {
 
 impl Usage {
     pub fn add(&mut self, item: &Item) {
-        let bytes = u64::from(item.len) + RECORD_BYTES;
+        let bytes = u64::from(item.len) + ITEM_RECORD_BYTES;
         self.items += 1;
         self.memory_bytes += item.body_bytes_in_memory();
         self.live_bytes += bytes;
@@ -27,7 +27,7 @@ impl Usage {
     }
 
     pub fn subtract(&mut self, item: &Item) {
-        let bytes = u64::from(item.len) + RECORD_BYTES;
+        let bytes = u64::from(item.len) + ITEM_RECORD_BYTES;
         self.items -= 1;
         self.memory_bytes -= item.body_bytes_in_memory();
         self.live_bytes -= bytes;

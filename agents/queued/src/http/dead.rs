@@ -5,7 +5,6 @@ use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{Doors, json, request};
-use crate::engine::contract::Engine;
 use crate::engine::item::{ItemId, State as ItemState};
 use axum::body::Body;
 use axum::extract::State;
@@ -19,8 +18,8 @@ struct Ids {
     ids: Option<Vec<String>>,
 }
 
-pub async fn list<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn list(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     Query(which): Query<Which>,
     headers: HeaderMap,
@@ -29,15 +28,15 @@ pub async fn list<E: Engine>(
     show_items(&doors.engine, &name, &which, Some(ItemState::Dead)).await
 }
 
-async fn ids<E>(doors: &Doors<E>, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {
+async fn ids(doors: &Doors, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {
     let body = doors.body(headers, body).await?;
     let Ids { ids } = request::json(&body)?;
     let ids = ids.map(|ids| ids.iter().map(|id| id.parse()).collect::<Result<_, _>>());
     ids.transpose().map_err(Problem::invalid)
 }
 
-pub async fn redrive<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn redrive(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -47,8 +46,8 @@ pub async fn redrive<E: Engine>(
     Ok(json(StatusCode::OK, &Count { count: doors.engine.redrive_dead(&name, ids).await? }))
 }
 
-pub async fn delete<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn delete(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,

@@ -5,7 +5,7 @@ use super::short_requests::{self, AnswerShort, ShortAnswer, ShortRequest};
 use super::tokens::Right;
 use super::work::{Ack, Lease};
 use super::{Doors, JSON, Line, push, request, work};
-use crate::engine::contract::{Engine, NewItem, Settlement};
+use crate::engine::contract::{NewItem, Settlement};
 use crate::engine::policy::check_name;
 use crate::metrics::Answered;
 use axum::Router;
@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug)]
-pub struct Direct<E> {
-    pub doors: Doors<E>,
+pub struct Direct {
+    pub doors: Doors,
     pub router: Router,
 }
 
@@ -30,7 +30,7 @@ enum Step {
     Ack(Vec<Settlement>),
 }
 
-impl<E: Engine> Direct<E> {
+impl Direct {
     /// Returns the queue's name and the step to take; `None` leaves the request to the router.
     fn step(&self, request: &ShortRequest<'_>) -> Option<(String, Step)> {
         // A browser sent this request: the router checks which site's page it came from.
@@ -65,7 +65,7 @@ impl<E: Engine> Direct<E> {
     }
 }
 
-impl<E: Engine> Answer for Direct<E> {
+impl Answer for Direct {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send {
         self.router.answer(request, peer)
     }
@@ -80,11 +80,11 @@ impl<E: Engine> Answer for Direct<E> {
     }
 }
 
-impl<E: Engine> AnswerShort for Direct<E> {
+impl AnswerShort for Direct {
     fn answer_short(
         &self,
         request: &ShortRequest<'_>,
-    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<E>> {
+    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<>> {
         let (name, step) = self.step(request)?;
         let doors = self.doors.clone();
         Some(async move {

@@ -5,7 +5,8 @@ use super::queues::QueueObject;
 use super::refusal::Problem;
 use super::request::Query;
 use super::tokens::Right;
-use crate::engine::contract::{Engine, QueueView};
+use crate::engine::contract::QueueView;
+use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -27,8 +28,8 @@ pub struct Which {
     queue: Option<Box<str>>,
 }
 
-pub async fn events<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn events(
+    State(doors): State<Doors>,
     Query(which): Query<Which>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -52,8 +53,8 @@ pub async fn events<E: Engine>(
     })
 }
 
-struct Follower<E> {
-    engine: E,
+struct Follower {
+    engine: Engine,
     queue: Option<Box<str>>,
     changes: watch::Receiver<u64>,
     drain: CancellationToken,
@@ -62,7 +63,7 @@ struct Follower<E> {
     due: VecDeque<(&'static str, String)>,
 }
 
-impl<E: Engine> Source for Follower<E> {
+impl Source for Follower {
     async fn next(&mut self) -> Option<(&'static str, String)> {
         loop {
             if let Some(event) = self.due.pop_front() {
@@ -78,7 +79,7 @@ impl<E: Engine> Source for Follower<E> {
     }
 }
 
-impl<E: Engine> Follower<E> {
+impl Follower {
     async fn look(&mut self) -> Option<()> {
         let queues = self.engine.queues().await.ok()?;
         let wanted = |view: &QueueView| self.queue.as_ref().is_none_or(|name| *name == view.name);

@@ -3,8 +3,8 @@
 use super::refusal::Problem;
 use super::tokens::Right;
 use super::{Doors, json};
-use crate::engine::contract::Engine;
 use crate::engine::item::State as ItemState;
+use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -24,14 +24,11 @@ struct Past {
     rows: Vec<Vec<u64>>,
 }
 
-pub fn begin<E: Engine>(engine: &E) -> Arc<QueueHistory> {
+pub fn begin(engine: &Engine) -> Arc<QueueHistory> {
     Arc::new(History::new(Instant::now(), figures(engine)))
 }
 
-pub async fn history<E: Engine>(
-    State(doors): State<Doors<E>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn history(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, Problem> {
     doors.permit(&headers, Right::Read)?;
     let mut rows = doors.history.rows(Instant::now());
     rows.push([&[0], &figures(&doors.engine)[..]].concat());
@@ -39,7 +36,7 @@ pub async fn history<E: Engine>(
 }
 
 /// Samples after changes, at most once per interval: an idle server sleeps.
-pub async fn record<E: Engine>(engine: E, history: Arc<QueueHistory>, drain: CancellationToken) {
+pub async fn record(engine: Engine, history: Arc<QueueHistory>, drain: CancellationToken) {
     let mut changes = engine.changes();
     while let Some(Ok(())) = drain.run_until_cancelled(changes.changed()).await {
         history.tick(Instant::now(), || figures(&engine));
@@ -48,7 +45,7 @@ pub async fn record<E: Engine>(engine: E, history: Arc<QueueHistory>, drain: Can
     }
 }
 
-fn figures<E: Engine>(engine: &E) -> [u64; 8] {
+fn figures(engine: &Engine) -> [u64; 8] {
     let mut sums = [0; 8];
     for queue in engine.figures().0 {
         let counters = &queue.counters;

@@ -5,8 +5,9 @@ use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{BodyText, Doors, json, request, time};
-use crate::engine::contract::{Engine, ItemView, Look, Looked};
+use crate::engine::contract::{ItemView, Look, Looked};
 use crate::engine::item::{ItemId, State as ItemState};
+use crate::service::Engine;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -120,8 +121,8 @@ impl Which {
 }
 
 /// Answers with the items that the query selects; `state` overrides the state of the query.
-pub async fn show_items<E: Engine>(
-    engine: &E,
+pub async fn show_items(
+    engine: &Engine,
     name: &str,
     which: &Which,
     state: Option<ItemState>,
@@ -140,8 +141,8 @@ pub async fn show_items<E: Engine>(
     Ok(json(StatusCode::OK, &Answer { items, next }))
 }
 
-pub async fn list<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn list(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     Query(which): Query<Which>,
     headers: HeaderMap,
@@ -150,8 +151,8 @@ pub async fn list<E: Engine>(
     show_items(&doors.engine, &name, &which, None).await
 }
 
-pub async fn show<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn show(
+    State(doors): State<Doors>,
     Path((name, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -174,8 +175,8 @@ fn parse_ids(ids: &[String]) -> Result<Vec<ItemId>, Problem> {
     ids.iter().map(|id| id.parse()).collect::<Result<_, _>>().map_err(Problem::invalid)
 }
 
-pub async fn delete<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn delete(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -191,8 +192,8 @@ pub async fn delete<E: Engine>(
     Ok(json(StatusCode::OK, &Count { count }))
 }
 
-pub async fn move_to<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn move_to(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,

@@ -4,7 +4,7 @@ use super::refusal::Problem;
 use super::request::Path;
 use super::tokens::Right;
 use super::{Doors, held, time};
-use crate::engine::contract::{Engine, LeaseRequest, NewItem, QueueView, Settlement, Wish};
+use crate::engine::contract::{LeaseRequest, NewItem, QueueView, Settlement, Wish};
 use crate::engine::item::ItemId;
 use crate::engine::policy::PolicyChange;
 use axum::Router;
@@ -21,14 +21,14 @@ const DEQUEUE_LEASE_MS: u64 = 30_000;
 /// Delays an item that this API cannot carry, so that the same request does not lease it again.
 const UNREADABLE_RESTS_MS: u64 = 1_000;
 
-pub fn routes<E: Engine>() -> Router<Doors<E>> {
+pub fn routes() -> Router<Doors> {
     Router::new()
-        .route("/memq/server/stats", get(stats::<E>))
-        .route("/memq/server/queues/{name}", put(create::<E>).delete(delete::<E>))
+        .route("/memq/server/stats", get(stats))
+        .route("/memq/server/queues/{name}", put(create).delete(delete))
         .route("/memq/server/queues/", put(async || empty_name()).delete(async || empty_name()))
-        .route("/memq/server/queues/{name}/drain", post(drain::<E>))
-        .route("/memq/server/queues/{name}/enqueue", post(enqueue::<E>))
-        .route("/memq/server/queues/{name}/dequeue", post(dequeue::<E>))
+        .route("/memq/server/queues/{name}/drain", post(drain))
+        .route("/memq/server/queues/{name}/enqueue", post(enqueue))
+        .route("/memq/server/queues/{name}/dequeue", post(dequeue))
 }
 
 pub fn empty_name() -> Response {
@@ -99,16 +99,12 @@ impl<'a> Message<'a> {
 }
 
 /// Checks the token's right and that the name is not empty.
-fn permit<E>(doors: &Doors<E>, headers: &HeaderMap, name: &str, right: Right) -> Result<(), Box<Response>> {
+fn permit(doors: &Doors, headers: &HeaderMap, name: &str, right: Right) -> Result<(), Box<Response>> {
     doors.permit_new(headers, right).map_err(|problem| Box::new(refused(problem)))?;
     if name.is_empty() { Err(Box::new(empty_name())) } else { Ok(()) }
 }
 
-async fn create<E: Engine>(
-    State(doors): State<Doors<E>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn create(State(doors): State<Doors>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     if let Err(response) = permit(&doors, &headers, &name, Right::PushOrAdmin) {
         return *response;
     }
@@ -119,11 +115,7 @@ async fn create<E: Engine>(
     }
 }
 
-async fn delete<E: Engine>(
-    State(doors): State<Doors<E>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn delete(State(doors): State<Doors>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     if let Err(response) = permit(&doors, &headers, &name, Right::Admin) {
         return *response;
     }
@@ -133,11 +125,7 @@ async fn delete<E: Engine>(
     }
 }
 
-async fn drain<E: Engine>(
-    State(doors): State<Doors<E>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn drain(State(doors): State<Doors>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     if let Err(response) = permit(&doors, &headers, &name, Right::Admin) {
         return *response;
     }
@@ -147,8 +135,8 @@ async fn drain<E: Engine>(
     }
 }
 
-async fn enqueue<E: Engine>(
-    State(doors): State<Doors<E>>,
+async fn enqueue(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -174,11 +162,7 @@ async fn enqueue<E: Engine>(
     enqueued.await.unwrap_or_else(refused)
 }
 
-async fn dequeue<E: Engine>(
-    State(doors): State<Doors<E>>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn dequeue(State(doors): State<Doors>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     if let Err(response) = permit(&doors, &headers, &name, Right::Work) {
         return *response;
     }
@@ -214,7 +198,7 @@ async fn dequeue<E: Engine>(
     dequeued.await.unwrap_or_else(refused)
 }
 
-async fn stats<E: Engine>(State(doors): State<Doors<E>>, headers: HeaderMap) -> Response {
+async fn stats(State(doors): State<Doors>, headers: HeaderMap) -> Response {
     #[derive(Serialize)]
     struct Stats {
         kind: &'static str,

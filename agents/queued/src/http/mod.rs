@@ -17,8 +17,8 @@ pub mod short_requests;
 pub mod tokens;
 pub mod work;
 
-use crate::engine::contract::Engine;
 use crate::metrics::{Answered, QueuedMetrics};
+use crate::service::Engine;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -41,11 +41,11 @@ use tokio_util::sync::CancellationToken;
 
 /// The state that handlers share; cheap to clone, since every request clones it.
 #[derive(Debug)]
-pub struct Doors<E>(Arc<Parts<E>>);
+pub struct Doors(Arc<Parts>);
 
 #[derive(Debug)]
-pub struct Parts<E> {
-    pub engine: E,
+pub struct Parts {
+    pub engine: Engine,
     pub tokens: watch::Receiver<Tokens>,
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
@@ -58,27 +58,27 @@ pub struct Parts<E> {
     pub drain: CancellationToken,
 }
 
-impl<E> From<Parts<E>> for Doors<E> {
-    fn from(parts: Parts<E>) -> Doors<E> {
+impl From<Parts> for Doors {
+    fn from(parts: Parts) -> Doors {
         Doors(Arc::new(parts))
     }
 }
 
-impl<E> Clone for Doors<E> {
-    fn clone(&self) -> Doors<E> {
+impl Clone for Doors {
+    fn clone(&self) -> Doors {
         Doors(self.0.clone())
     }
 }
 
-impl<E> Deref for Doors<E> {
-    type Target = Parts<E>;
+impl Deref for Doors {
+    type Target = Parts;
 
-    fn deref(&self) -> &Parts<E> {
+    fn deref(&self) -> &Parts {
         &self.0
     }
 }
 
-impl<E> Doors<E> {
+impl Doors {
     /// Receives the body of a request. Limits its length as sent, without the framing of chunks.
     pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
@@ -124,37 +124,34 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// All routes of both doors; a test compares them with `openapi.json`.
-pub fn router<E: Engine>(doors: Doors<E>) -> Router {
+pub fn router(doors: Doors) -> Router {
     let requests = doors.metrics.requests.clone();
     let look = axum::middleware::from_fn_with_state(doors.answers.clone(), held::look);
     let v1 = Router::new()
-        .route("/v1/queues", get(queues::list::<E>))
-        .route(
-            "/v1/queues/{name}",
-            put(queues::configure::<E>).get(queues::show::<E>).delete(queues::delete::<E>),
-        )
-        .route("/v1/queues/{name}/drain", post(queues::drain::<E>))
-        .route("/v1/queues/{name}/seal", post(queues::seal::<E>))
-        .route("/v1/queues/{name}/unseal", post(queues::unseal::<E>))
-        .route("/v1/queues/{name}/pause", post(queues::pause::<E>))
-        .route("/v1/queues/{name}/resume", post(queues::resume::<E>))
-        .route("/v1/queues/{name}/items", post(push::one::<E>).get(items::list::<E>))
-        .route("/v1/queues/{name}/items/{id}", get(items::show::<E>))
-        .route("/v1/queues/{name}/items/delete", post(items::delete::<E>))
-        .route("/v1/queues/{name}/items/move", post(items::move_to::<E>))
-        .route("/v1/queues/{name}/batch", post(push::batch::<E>))
-        .route("/v1/queues/{name}/lease", post(work::lease::<E>))
-        .route("/v1/queues/{name}/ack", post(work::ack::<E>))
-        .route("/v1/queues/{name}/nack", post(work::nack::<E>))
-        .route("/v1/queues/{name}/extend", post(work::extend::<E>))
-        .route("/v1/queues/{name}/dead", get(dead::list::<E>))
-        .route("/v1/queues/{name}/dead/redrive", post(dead::redrive::<E>))
-        .route("/v1/queues/{name}/dead/delete", post(dead::delete::<E>))
-        .route("/v1/stats", get(queues::stats::<E>))
-        .route("/v1/events", get(events::events::<E>))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{name}", put(queues::configure).get(queues::show).delete(queues::delete))
+        .route("/v1/queues/{name}/drain", post(queues::drain))
+        .route("/v1/queues/{name}/seal", post(queues::seal))
+        .route("/v1/queues/{name}/unseal", post(queues::unseal))
+        .route("/v1/queues/{name}/pause", post(queues::pause))
+        .route("/v1/queues/{name}/resume", post(queues::resume))
+        .route("/v1/queues/{name}/items", post(push::one).get(items::list))
+        .route("/v1/queues/{name}/items/{id}", get(items::show))
+        .route("/v1/queues/{name}/items/delete", post(items::delete))
+        .route("/v1/queues/{name}/items/move", post(items::move_to))
+        .route("/v1/queues/{name}/batch", post(push::batch))
+        .route("/v1/queues/{name}/lease", post(work::lease))
+        .route("/v1/queues/{name}/ack", post(work::ack))
+        .route("/v1/queues/{name}/nack", post(work::nack))
+        .route("/v1/queues/{name}/extend", post(work::extend))
+        .route("/v1/queues/{name}/dead", get(dead::list))
+        .route("/v1/queues/{name}/dead/redrive", post(dead::redrive))
+        .route("/v1/queues/{name}/dead/delete", post(dead::delete))
+        .route("/v1/stats", get(queues::stats))
+        .route("/v1/events", get(events::events))
         .layer(look)
         .layer(axum::middleware::from_fn_with_state(("v1", requests.clone()), count));
-    let memq = memq::routes::<E>().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
+    let memq = memq::routes().layer(axum::middleware::from_fn_with_state(("memq", requests), count));
     v1.merge(memq)
         .layer(axum::middleware::from_fn(own_pages_only))
         .merge(page::routes())

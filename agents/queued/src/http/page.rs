@@ -3,16 +3,15 @@
 
 use super::Doors;
 use super::history::history;
-use crate::engine::contract::Engine;
 use axum::Router;
 use axum::routing::get;
 use kit::page::{Page, script};
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
 
-pub fn routes<E: Engine>() -> Router<Doors<E>> {
+pub fn routes() -> Router<Doors> {
     Router::new()
-        .route("/page/history", get(history::<E>))
+        .route("/page/history", get(history))
         .merge(kit::page::routes(PAGE))
         .merge(script("/page/items.js", include_str!("items.js")))
 }

@@ -4,7 +4,7 @@ use super::refusal::Problem;
 use super::request::{Limit, Path, Query};
 use super::tokens::Right;
 use super::{Doors, Line, json, request};
-use crate::engine::contract::{Engine, NewItem};
+use crate::engine::contract::NewItem;
 use crate::engine::item::ItemId;
 use crate::engine::policy::check_duration_ms;
 use axum::body::Body;
@@ -37,8 +37,8 @@ impl From<(ItemId, bool)> for Pushed {
     }
 }
 
-pub async fn one<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn one(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,
@@ -68,12 +68,7 @@ pub fn item(
     checked(NewItem { body: body.into(), key, content_type, delay_ms }, bytes_max)
 }
 
-pub async fn keep<E: Engine>(
-    doors: &Doors<E>,
-    name: &str,
-    item: NewItem,
-    seal: bool,
-) -> Result<Line, Problem> {
+pub async fn keep(doors: &Doors, name: &str, item: NewItem, seal: bool) -> Result<Line, Problem> {
     let ids = doors.engine.push(name, vec![item], seal).await?;
     let pushed = ids.into_iter().next().map(Pushed::from);
     pushed
@@ -99,8 +94,8 @@ struct Batch {
     seal: bool,
 }
 
-pub async fn batch<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn batch(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,

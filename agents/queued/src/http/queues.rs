@@ -4,7 +4,7 @@ use super::refusal::Problem;
 use super::request::Path;
 use super::tokens::Right;
 use super::{Doors, json, request};
-use crate::engine::contract::{Engine, QueueView};
+use crate::engine::contract::QueueView;
 use crate::engine::item::State as ItemState;
 use crate::engine::policy::{Policy, PolicyChange};
 use axum::body::Body;
@@ -67,7 +67,7 @@ impl From<QueueView> for QueueObject {
     }
 }
 
-pub async fn list<E: Engine>(State(doors): State<Doors<E>>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn list(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         queues: Vec<QueueObject>,
@@ -77,8 +77,8 @@ pub async fn list<E: Engine>(State(doors): State<Doors<E>>, headers: HeaderMap) 
     Ok(json(StatusCode::OK, &Answer { queues }))
 }
 
-pub async fn show<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn show(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -86,8 +86,8 @@ pub async fn show<E: Engine>(
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.queue(&name).await?)))
 }
 
-pub async fn configure<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn configure(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -99,8 +99,8 @@ pub async fn configure<E: Engine>(
     Ok(json(status, &QueueObject::from(view)))
 }
 
-pub async fn delete<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn delete(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -109,8 +109,8 @@ pub async fn delete<E: Engine>(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub async fn drain<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn drain(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -122,8 +122,8 @@ pub async fn drain<E: Engine>(
     Ok(json(StatusCode::OK, &Answer { removed: doors.engine.drain(&name).await? }))
 }
 
-pub async fn seal<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn seal(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -131,8 +131,8 @@ pub async fn seal<E: Engine>(
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.seal(&name, true).await?)))
 }
 
-pub async fn unseal<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn unseal(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -140,8 +140,8 @@ pub async fn unseal<E: Engine>(
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.seal(&name, false).await?)))
 }
 
-pub async fn pause<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn pause(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -149,8 +149,8 @@ pub async fn pause<E: Engine>(
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.pause(&name, true).await?)))
 }
 
-pub async fn resume<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn resume(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -158,10 +158,7 @@ pub async fn resume<E: Engine>(
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.pause(&name, false).await?)))
 }
 
-pub async fn stats<E: Engine>(
-    State(doors): State<Doors<E>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn stats(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Answer {
         queues: usize,

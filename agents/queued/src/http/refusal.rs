@@ -38,19 +38,30 @@ impl Problem {
     }
 }
 
+/// The flag that allows more, for the limits that are flags.
+fn way_out(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoMemory { .. } => " (--max-memory)",
+        Refusal::TooManyQueues(_) => " (--max-queues)",
+        Refusal::TooMuchOfQueues { .. } => " (raise --segment-bytes, or use fewer queues or shorter names)",
+        _ => "",
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         let (status, error) = match &refusal {
             Refusal::NoSuchQueue(_) => (StatusCode::NOT_FOUND, "no_such_queue"),
             Refusal::NoSuchItem(..) => (StatusCode::NOT_FOUND, "no_such_item"),
             Refusal::Sealed(_) => (StatusCode::CONFLICT, "sealed"),
-            Refusal::Full(_) => (StatusCode::TOO_MANY_REQUESTS, "full"),
-            Refusal::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
-            Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Refusal::Full(_) | Refusal::TooManyQueues(_) | Refusal::TooMuchOfQueues { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "full")
+            }
+            Refusal::NoSpace(_) | Refusal::NoMemory { .. } => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Refusal::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         };
-        Problem::new(status, error, refusal.to_string())
+        Problem::new(status, error, format!("{refusal}{}", way_out(&refusal)))
     }
 }
 

@@ -4,8 +4,7 @@ use super::refusal::Problem;
 use super::request::Path;
 use super::tokens::Right;
 use super::{BodyText, Doors, Line, request, time};
-use crate::engine::contract::{Engine, LeaseAnswer, LeaseRequest, Settled, Settlement, Until, Wish};
-use crate::engine::core::Leased;
+use crate::engine::contract::{LeaseAnswer, LeaseRequest, Leased, Settled, Settlement, Until, Wish};
 use crate::engine::item::{ItemId, Token};
 use crate::engine::policy::{check_duration_ms, check_lease_ms, check_name};
 use axum::body::Body;
@@ -29,7 +28,7 @@ pub struct Lease {
     wait_ms: u64,
     lease_ms: Option<u64>,
     #[serde(default)]
-    until: Word,
+    until: Until,
     worker: Option<Box<str>>,
     #[serde(default)]
     ack: Vec<Ack>,
@@ -39,16 +38,6 @@ pub struct Lease {
 
 fn one() -> usize {
     1
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Word {
-    #[default]
-    Drained,
-    Empty,
-    Sealed,
-    Forever,
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,8 +168,8 @@ fn outcomes(ids: &[ItemId], results: &[Settled]) -> Vec<Outcome> {
     ids.iter().zip(results).map(outcome).collect()
 }
 
-pub async fn lease<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn lease(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -190,7 +179,7 @@ pub async fn lease<E: Engine>(
     Ok(hand_out(&doors, &name, wish).await?.into_response())
 }
 
-pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> Result<Line, Problem> {
+pub async fn hand_out(doors: &Doors, name: &str, wish: Lease) -> Result<Line, Problem> {
     check_name(name).map_err(Problem::invalid)?;
     if !(1..=LEASES_MAX).contains(&wish.max) {
         return Err(Problem::invalid(format!("max is from 1 to {LEASES_MAX}")));
@@ -209,12 +198,7 @@ pub async fn hand_out<E: Engine>(doors: &Doors<E>, name: &str, wish: Lease) -> R
         max: wish.max,
         wait: Duration::from_millis(wish.wait_ms),
         lease_ms,
-        until: match wish.until {
-            Word::Drained => Until::Drained,
-            Word::Empty => Until::Empty,
-            Word::Sealed => Until::Sealed,
-            Word::Forever => Until::Forever,
-        },
+        until: wish.until,
         worker: wish.worker.filter(|worker| !worker.is_empty()),
         bound: false,
         settlements: all,
@@ -265,11 +249,7 @@ pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, Problem> {
     })
 }
 
-pub async fn settle<E: Engine>(
-    doors: &Doors<E>,
-    name: &str,
-    wishes: Vec<Settlement>,
-) -> Result<Line, Problem> {
+pub async fn settle(doors: &Doors, name: &str, wishes: Vec<Settlement>) -> Result<Line, Problem> {
     #[derive(Serialize)]
     struct Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -289,8 +269,8 @@ pub async fn settle<E: Engine>(
     Ok(Line::new(if lost { StatusCode::CONFLICT } else { StatusCode::OK }, &answer))
 }
 
-async fn settle_body<E: Engine, T: Settles>(
-    doors: Doors<E>,
+async fn settle_body<T: Settles>(
+    doors: Doors,
     name: &str,
     headers: &HeaderMap,
     body: Body,
@@ -300,29 +280,29 @@ async fn settle_body<E: Engine, T: Settles>(
     Ok(settle(&doors, name, wishes::<T>(&bytes)?).await?.into_response())
 }
 
-pub async fn ack<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn ack(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_body::<E, Ack>(doors, &name, &headers, body).await
+    settle_body::<Ack>(doors, &name, &headers, body).await
 }
 
-pub async fn nack<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn nack(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_body::<E, Nack>(doors, &name, &headers, body).await
+    settle_body::<Nack>(doors, &name, &headers, body).await
 }
 
-pub async fn extend<E: Engine>(
-    State(doors): State<Doors<E>>,
+pub async fn extend(
+    State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    settle_body::<E, Extend>(doors, &name, &headers, body).await
+    settle_body::<Extend>(doors, &name, &headers, body).await
 }

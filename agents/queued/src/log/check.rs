@@ -66,8 +66,9 @@ pub fn check(path: &Path) -> Result<(), Fatal> {
 }
 
 fn check_directory(dir: &Path) -> Result<(), Fatal> {
-    let mut files = files(dir)?;
+    // Comes first: a server that writes meanwhile would change which files there are.
     let _nobody_writes = hold_for_reading(dir)?;
+    let mut files = files(dir)?;
     let (_, count) = examine(&mut files, 0)?;
     let dir = dir.display();
     judge(

@@ -11,6 +11,7 @@
 //! only after the head has named its successor as the oldest. There may therefore be one segment more at each
 //! end than the head names.
 
+use super::directory::Inode;
 use super::{LogError, segment};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -135,6 +136,11 @@ impl HeadFile {
 
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// False if the file was removed, moved or replaced.
+    pub fn is_there(&self) -> bool {
+        self.file.as_ref().is_none_or(|file| Inode::of(file).ok() == Inode::at(&path(&self.dir)).ok())
     }
 
     /// Creates the head, if that is not done yet.

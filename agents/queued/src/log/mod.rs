@@ -10,8 +10,8 @@ pub mod backup;
 pub mod check;
 pub mod completeness;
 pub mod directory;
+pub mod disk;
 pub mod frame;
-pub mod front;
 pub mod head;
 pub mod reading;
 pub mod repair;
@@ -23,28 +23,6 @@ use kit::exit::{Exit, Fatal};
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// The moment at which an answer may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Answers when the records are on the disk.
-    Always,
-    /// Answers when the records are written; they are on the disk within this time.
-    Interval(Duration),
-    /// Answers when the records are written.
-    None,
-}
-
-impl Durability {
-    pub fn name(self) -> &'static str {
-        match self {
-            Durability::Always => "always",
-            Durability::Interval(_) => "interval",
-            Durability::None => "none",
-        }
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {

@@ -239,9 +239,8 @@ impl Walk {
         let mut end = GroupsEnd { offset: header.bytes(), checksum: 0 };
         let mut whole = true;
         loop {
-            if let Some(frame) =
-                frame::open(bytes, end.offset, header.nonce).filter(|frame| frame.group == next)
-            {
+            let here = frame::open(bytes, end.offset, header.nonce);
+            if let Some(frame) = here.filter(|frame| frame.group == next) {
                 next = frame.group + 1;
                 on_group(&frame, end.offset)
                     .map_err(|why| damage(end.offset, why))
@@ -256,7 +255,10 @@ impl Walk {
                 break;
             }
             whole = false;
-            let why = format!("the checksum is wrong; the next sound group is at byte {found}");
+            let why = match here {
+                Some(other) => format!("group {} is here instead of group {next}", other.group),
+                None => format!("the checksum is wrong; the next sound group is at byte {found}"),
+            };
             on_damage(damage(end.offset, why))?;
             next = frame.group;
             end.offset = found;

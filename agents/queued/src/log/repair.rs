@@ -66,9 +66,9 @@ fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Re
     std::fs::create_dir(&new).map_err(LogError::io("make", &new))?;
     let first_group = found.next_group.max(head.map_or(0, |head| head.group)).saturating_add(1);
     let header = Header::new(number, found.core.epoch, first_group, None);
-    let mut copy = Copy::begin(dir, &new, header)?;
+    let mut copy = LogWriter::begin(dir, &new, header)?;
     copy.all(&mut found.core)?;
-    let Copy { header: last, group, .. } = copy;
+    let LogWriter { header: last, group, .. } = copy;
 
     let aside = dir.join(format!("damaged-{number:010}"));
     std::fs::create_dir_all(&aside).map_err(LogError::io("make", &aside))?;
@@ -93,7 +93,7 @@ fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Re
 }
 
 /// Writes groups directly into the files of a new log.
-struct Copy<'a> {
+struct LogWriter<'a> {
     /// The directory of the old segments.
     old: &'a Path,
     old_files: HashMap<u32, File>,
@@ -106,9 +106,9 @@ struct Copy<'a> {
     bytes: Vec<u8>,
 }
 
-impl<'a> Copy<'a> {
-    fn begin(old: &'a Path, new: &'a Path, header: Header) -> Result<Copy<'a>, LogError> {
-        Ok(Copy {
+impl<'a> LogWriter<'a> {
+    fn begin(old: &'a Path, new: &'a Path, header: Header) -> Result<LogWriter<'a>, LogError> {
+        Ok(LogWriter {
             old,
             old_files: HashMap::new(),
             new,
@@ -197,7 +197,7 @@ fn begin_file(dir: &Path, header: &Header) -> Result<File, LogError> {
     make().map_err(LogError::io("make", &path))
 }
 
-impl Journal for Copy<'_> {
+impl Journal for LogWriter<'_> {
     fn append(&mut self, record: &Record<'_>) -> Place {
         let body = record.encode(&mut self.bytes) as u64;
         Place { segment: self.header.number, offset: u32::try_from(self.at + body).unwrap_or(u32::MAX) }

@@ -12,9 +12,8 @@ fn lease(daemon: &Queued, queue: &str, worker: &str, lease_ms: u64) -> Value {
     answer["items"][0].clone()
 }
 
-fn nack(daemon: &Queued, queue: &str, item: &Value, more: Value) {
-    let mut nack = json!({"id": item["id"], "token": item["token"]});
-    nack.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+fn nack(daemon: &Queued, queue: &str, item: &Value, mut nack: Value) {
+    (nack["id"], nack["token"]) = (item["id"].clone(), item["token"].clone());
     daemon.post(&format!("/v1/queues/{queue}/nack"), nack.to_string()).expect(200);
 }
 

@@ -2,7 +2,8 @@
 
 use crate::daemon::{Queued, Setup};
 use nix::sys::signal::Signal;
-use queued::engine::queue::{Counters, Queue};
+use queued::engine::counters::Counters;
+use queued::engine::queue::Queue;
 use queued::engine::record::{Pushed, Record};
 use queued::log::segment::{self, Header};
 use queued::log::{frame, head};

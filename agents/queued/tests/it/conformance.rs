@@ -1,18 +1,20 @@
-//! The tests that every engine must pass; a new engine only adds its line at the end.
+//! What the engine does over any log; a new log only adds its line at the end.
 
+use crate::simulated_log::SimulatedLog;
 use kit::daemon::Context;
 use kit::lifecycle::stop::Stop;
+use queued::commit::Durability;
 use queued::engine::contract::{
-    Engine, LeaseRequest, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
+    LeaseRequest, Leased, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
 };
-use queued::engine::core::Leased;
+use queued::engine::core::Core;
 use queued::engine::item::{ItemId, State};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;
-use queued::local::durable::{self, Keeping};
-use queued::local::{Local, Surroundings};
-use queued::log::Durability;
 use queued::metrics::QueuedMetrics;
+use queued::service::opening::{self, LogSettings, Threads};
+use queued::service::{Engine, Environment};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn item(body: &str) -> NewItem {
@@ -35,7 +37,7 @@ fn nack(delay_ms: Option<u64>) -> Wish {
     Wish::Nack { delay_ms, reason: Some("r".into()), release: false }
 }
 
-async fn items_come_in_order_and_go_with_their_ack(engine: impl Engine) {
+async fn items_come_in_order_and_go_with_their_ack(engine: Engine) {
     let ids = engine.push("q", vec![item("a"), item("b"), item("c")], false).await.unwrap();
     assert!(ids.is_sorted() && ids.iter().all(|(_, duplicate)| !duplicate));
     let leased = engine.lease("q", up_to(2)).await.unwrap();
@@ -49,7 +51,7 @@ async fn items_come_in_order_and_go_with_their_ack(engine: impl Engine) {
     assert_eq!(engine.queue("q").await.unwrap().backlog(), 2);
 }
 
-async fn an_ack_and_the_next_lease_are_one_request(engine: impl Engine) {
+async fn an_ack_and_the_next_lease_are_one_request(engine: Engine) {
     engine.push("q", vec![item("a"), item("b")], true).await.unwrap();
     let first = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     let request = LeaseRequest { settlements: end(&first, Wish::Ack), ..up_to(1) };
@@ -60,7 +62,7 @@ async fn an_ack_and_the_next_lease_are_one_request(engine: impl Engine) {
     assert!(last.done && last.items.is_empty() && last.verdict == Verdict::Drained && last.sealed);
 }
 
-async fn a_lease_that_was_lost_is_good_for_nothing(engine: impl Engine) {
+async fn a_lease_that_was_lost_is_good_for_nothing(engine: Engine) {
     engine.push("q", vec![item("a")], false).await.unwrap();
     let short = LeaseRequest { lease_ms: Some(100), ..up_to(1) };
     let first = engine.lease("q", short).await.unwrap().items.remove(0);
@@ -77,7 +79,7 @@ async fn a_lease_that_was_lost_is_good_for_nothing(engine: impl Engine) {
     assert_eq!(engine.queue("q").await.unwrap().counters.expired, 1);
 }
 
-async fn an_item_rests_dies_and_is_redriven(engine: impl Engine) {
+async fn an_item_rests_dies_and_is_redriven(engine: Engine) {
     let change = PolicyChange { max_attempts: Some(2), backoff_ms: Some(1), ..PolicyChange::default() };
     assert!(engine.configure("q", change).await.unwrap().0);
     engine.push("q", vec![item("a")], false).await.unwrap();
@@ -101,12 +103,12 @@ async fn an_item_rests_dies_and_is_redriven(engine: impl Engine) {
 }
 
 /// Leases and fails the only item of a queue whose items have one attempt.
-async fn fail_one(engine: &impl Engine) {
+async fn fail_one(engine: &Engine) {
     let item = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     assert_eq!(engine.settle("q", end(&item, nack(None))).await.unwrap(), [Settled::Dead]);
 }
 
-async fn moved_items_count_as_failed_until_the_next_round(engine: impl Engine) {
+async fn moved_items_count_as_failed_until_the_next_round(engine: Engine) {
     let change = PolicyChange {
         max_attempts: Some(1),
         dead_letter_queue: Some(Some("dead".into())),
@@ -125,7 +127,7 @@ async fn moved_items_count_as_failed_until_the_next_round(engine: impl Engine) {
     assert_eq!(engine.queue("q").await.unwrap().failed, 1);
 }
 
-async fn only_a_new_item_begins_a_round(engine: impl Engine) {
+async fn only_a_new_item_begins_a_round(engine: Engine) {
     let dead_letter_queue = Some(Some("dead".into()));
     let change = PolicyChange { max_attempts: Some(1), dead_letter_queue, ..PolicyChange::default() };
     engine.configure("q", change).await.unwrap();
@@ -140,7 +142,7 @@ async fn only_a_new_item_begins_a_round(engine: impl Engine) {
     assert_eq!(engine.queue("q").await.unwrap().failed, 0);
 }
 
-async fn a_sealed_queue_without_items_is_drained(engine: impl Engine) {
+async fn a_sealed_queue_without_items_is_drained(engine: Engine) {
     assert_eq!(engine.configure("q", PolicyChange::default()).await.unwrap().1.verdict, Verdict::Pending);
     let request = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
     let waiting = [Until::Drained, Until::Empty, Until::Sealed]
@@ -154,7 +156,7 @@ async fn a_sealed_queue_without_items_is_drained(engine: impl Engine) {
     assert_eq!(engine.seal("q", false).await.unwrap().verdict, Verdict::Pending, "nothing ever came");
 }
 
-async fn paused_queue_leases_nothing_until_resumed(engine: impl Engine) {
+async fn paused_queue_leases_nothing_until_resumed(engine: Engine) {
     assert!(matches!(engine.pause("q", true).await, Err(Refusal::NoSuchQueue(_))));
     engine.push("q", vec![item("a"), item("b")], false).await.unwrap();
     let held = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
@@ -174,7 +176,7 @@ async fn paused_queue_leases_nothing_until_resumed(engine: impl Engine) {
     assert_eq!(&*waiting.await.unwrap().items[0].body, b"b");
 }
 
-async fn items_are_found_by_key_and_text(engine: impl Engine) {
+async fn items_are_found_by_key_and_text(engine: Engine) {
     let items =
         vec![keyed("one apple", "k1"), keyed("two pears", "apple-2"), item("three"), item("apple tart")];
     let ids: Vec<ItemId> = engine.push("q", items, false).await.unwrap().iter().map(|(id, _)| *id).collect();
@@ -196,7 +198,7 @@ async fn items_are_found_by_key_and_text(engine: impl Engine) {
     assert_eq!(found(key("k1")).await, (vec![], None), "its key is remembered, but it is gone");
 }
 
-async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: impl Engine) {
+async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: Engine) {
     let items =
         vec![item("held"), item("a"), NewItem { delay_ms: 60_000, ..keyed("b", "k") }, keyed("c", "known")];
     let ids: Vec<ItemId> = engine.push("q", items, false).await.unwrap().iter().map(|(id, _)| *id).collect();
@@ -224,7 +226,7 @@ async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: impl Engin
     assert_eq!(engine.queue("q").await.unwrap().backlog(), 1, "it is where it was");
 }
 
-async fn a_release_is_no_attempt(engine: impl Engine) {
+async fn a_release_is_no_attempt(engine: Engine) {
     engine.push("q", vec![item("a")], false).await.unwrap();
     for _ in 0..20 {
         let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
@@ -234,7 +236,7 @@ async fn a_release_is_no_attempt(engine: impl Engine) {
     }
 }
 
-async fn pushes_with_the_same_key_are_one_item(engine: impl Engine) {
+async fn pushes_with_the_same_key_are_one_item(engine: Engine) {
     let first =
         engine.push("q", vec![keyed("a", "k"), keyed("b", "k"), keyed("c", "l")], true).await.unwrap();
     assert_eq!(first.iter().map(|(_, duplicate)| *duplicate).collect::<Vec<_>>(), [false, true, false]);
@@ -248,7 +250,7 @@ async fn pushes_with_the_same_key_are_one_item(engine: impl Engine) {
     assert_eq!(engine.push("q", vec![keyed("d", "m")], false).await, Err(Refusal::Sealed("q".into())));
 }
 
-async fn bounds_are_kept_and_a_batch_is_whole(engine: impl Engine) {
+async fn bounds_are_kept_and_a_batch_is_whole(engine: Engine) {
     let change = PolicyChange { max_items: Some(2), max_bytes: Some(10), ..PolicyChange::default() };
     engine.configure("q", change).await.unwrap();
     let full = engine.push("q", vec![item("a"), item("b"), item("c")], false).await;
@@ -260,7 +262,7 @@ async fn bounds_are_kept_and_a_batch_is_whole(engine: impl Engine) {
     assert!(matches!(engine.push("no/name", vec![item("c")], false).await, Err(Refusal::Invalid(_))));
 }
 
-async fn refused_pushes_hold_up_no_later_one(engine: impl Engine) {
+async fn refused_pushes_hold_up_no_later_one(engine: Engine) {
     engine.seal("sealed", true).await.unwrap();
     // Besides its reserve, a segment has room for one of these.
     let large = || vec![item(&"x".repeat(50_000))];
@@ -270,7 +272,7 @@ async fn refused_pushes_hold_up_no_later_one(engine: impl Engine) {
     }
 }
 
-async fn who_waits_is_served_in_order_and_told_at_the_end(engine: impl Engine) {
+async fn who_waits_is_served_in_order_and_told_at_the_end(engine: Engine) {
     engine.configure("q", PolicyChange::default()).await.unwrap();
     let wait = |engine: &_| {
         let engine = Clone::clone(engine);
@@ -290,18 +292,18 @@ async fn who_waits_is_served_in_order_and_told_at_the_end(engine: impl Engine) {
     assert!(told.done && told.items.is_empty());
 }
 
-async fn wait_after<E: Engine, T>(engine: &E, waiting: u64, then: impl Fn(&E) -> T) -> T {
+async fn wait_after<T>(engine: &Engine, waiting: u64, then: impl Fn(&Engine) -> T) -> T {
     while engine.queue("q").await.unwrap().waiting < waiting {
         tokio::task::yield_now().await;
     }
     then(engine)
 }
 
-async fn lease_from(engine: impl Engine, request: LeaseRequest) -> queued::engine::contract::LeaseAnswer {
+async fn lease_from(engine: Engine, request: LeaseRequest) -> queued::engine::contract::LeaseAnswer {
     engine.lease("q", request).await.unwrap()
 }
 
-async fn a_wait_that_was_given_up_costs_nothing(engine: impl Engine) {
+async fn a_wait_that_was_given_up_costs_nothing(engine: Engine) {
     engine.configure("q", PolicyChange::default()).await.unwrap();
     let request = LeaseRequest { wait: Duration::from_secs(30), until: Until::Forever, ..up_to(1) };
     for _ in 0..20 {
@@ -319,7 +321,7 @@ async fn a_wait_that_was_given_up_costs_nothing(engine: impl Engine) {
     }
 }
 
-async fn a_queue_that_counts_never_ends(engine: impl Engine) {
+async fn a_queue_that_counts_never_ends(engine: Engine) {
     engine.count_from("q", 5).await.unwrap();
     let leased = engine.lease("q", up_to(3)).await.unwrap();
     let bodies: Vec<&[u8]> = leased.items.iter().map(|item| &*item.body).collect();
@@ -332,7 +334,7 @@ async fn a_queue_that_counts_never_ends(engine: impl Engine) {
     assert_eq!(bodies, [b"6", b"8"], "what came back first, and no second beginning");
 }
 
-async fn queues_are_listed_drained_deleted(engine: impl Engine) {
+async fn queues_are_listed_drained_deleted(engine: Engine) {
     for name in ["b", "a"] {
         engine.push(name, vec![item("x"), NewItem { delay_ms: 60_000, ..item("y") }], false).await.unwrap();
     }
@@ -363,14 +365,15 @@ macro_rules! suite {
     };
 }
 
-macro_rules! for_every_engine {
+macro_rules! for_every_log {
     ($($test:ident),* $(,)?) => {
         suite!(in_the_memory, super::in_memory, $($test),*);
         suite!(on_the_disk, super::on_disk, $($test),*);
+        suite!(on_a_simulated_log, super::on_simulated_log, $($test),*);
     };
 }
 
-for_every_engine!(
+for_every_log!(
     items_come_in_order_and_go_with_their_ack,
     an_ack_and_the_next_lease_are_one_request,
     a_lease_that_was_lost_is_good_for_nothing,
@@ -391,41 +394,51 @@ for_every_engine!(
     queues_are_listed_drained_deleted,
 );
 
-fn around() -> Surroundings {
+fn around() -> Environment {
     let context = Context::new("queued", Stop::by_hand(Duration::from_secs(25)));
-    Surroundings {
+    Environment {
         drain: context.stop.drain.clone(),
         metrics: QueuedMetrics::register(&context.metrics),
         readiness: context.readiness,
     }
 }
 
-async fn in_memory(test: impl AsyncFnOnce(Local)) {
-    let limits = Limits {
-        queues_max: 10,
-        checkpoint_bytes_max: u64::MAX,
-        memory_bytes_max: 1 << 20,
-        spills: false,
-        answer_bytes_max: 1 << 20,
-    };
-    let engine = Local::in_memory(limits, around());
+const LIMITS: Limits = Limits {
+    queues_max: 10,
+    checkpoint_bytes_max: u64::MAX,
+    memory_bytes_max: 1 << 20,
+    spills: true,
+    answer_bytes_max: 1 << 20,
+};
+
+async fn in_memory(test: impl AsyncFnOnce(Engine)) {
+    let engine = Engine::in_memory(Limits { spills: false, ..LIMITS }, around());
     engine.start();
     test(engine).await;
 }
 
-async fn on_disk(test: impl AsyncFnOnce(Local)) {
+async fn on_disk(test: impl AsyncFnOnce(Engine)) {
     let dir = tempfile::tempdir().unwrap();
     let keeping =
-        Keeping { dir: dir.path().to_owned(), durability: Durability::Always, segment_bytes: 64 << 10 };
-    let limits = Limits {
-        queues_max: 10,
-        checkpoint_bytes_max: u64::MAX,
-        memory_bytes_max: 1 << 20,
-        spills: true,
-        answer_bytes_max: 1 << 20,
-    };
-    let (engine, threads) = durable::open(keeping, limits, around()).unwrap();
+        LogSettings { dir: dir.path().to_owned(), durability: Durability::Always, segment_bytes: 64 << 10 };
+    let (engine, threads) = opening::open(keeping, LIMITS, around()).unwrap();
     engine.start();
     test(engine).await;
     threads.close();
+}
+
+/// Afterwards the log is read back: it holds what the engine says.
+async fn on_simulated_log(test: impl AsyncFnOnce(Engine)) {
+    let log = Arc::new(SimulatedLog::default());
+    let engine = Engine::over(log.clone(), Core::new(1, 1), Durability::Always, LIMITS, around());
+    let threads = Threads::start(engine.clone()).unwrap();
+    engine.start();
+    test(engine.clone()).await;
+    threads.close();
+    let read = log.fold();
+    let of_log =
+        read.queues().map(|queue| (queue.name.clone(), queue.backlog(), queue.failed(), queue.counters));
+    let views = engine.figures().0;
+    let of_engine = views.iter().map(|view| (view.name.clone(), view.backlog(), view.failed, view.counters));
+    assert_eq!(of_log.collect::<Vec<_>>(), of_engine.collect::<Vec<_>>());
 }

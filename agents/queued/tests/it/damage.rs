@@ -191,3 +191,21 @@ fn later_version_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("version 99"));
 }
+
+/// The bytes are sound, but belong elsewhere: the message must not send anyone to look for a broken disk.
+#[test]
+fn group_with_a_wrong_number_is_named() {
+    let (_daemon, dir) = written();
+    let path = segment::path(&dir, segment::list(&dir).unwrap()[0]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let nonce = segment::Header::decode(&bytes, &path).unwrap().nonce;
+    let starts = groups(&bytes, &path);
+    let (from, to) = (starts[4], starts[5]);
+    let frame = frame::open(&bytes, from, nonce).unwrap();
+    let (group, unsynced) = (frame.group, frame.unsynced);
+    frame::seal(&mut bytes[from..to], nonce, group + 7, unsynced);
+    std::fs::write(&path, bytes).unwrap();
+    let error = read(&dir).unwrap_err().to_string();
+    let why = format!("at byte {from}: group {} is here instead of group {group}", group + 7);
+    assert!(error.contains(&why), "{error}");
+}

@@ -4,7 +4,8 @@ use crate::daemon::Queued;
 use crate::http::Http;
 use nix::sys::resource::Resource;
 use serde_json::json;
-use trial::wait_until;
+use std::process::Command;
+use trial::{Process, wait_until};
 
 /// With this limit no new log file can be made, but existing ones can be written. A full disk has the same
 /// effect on prepared files.
@@ -84,6 +85,26 @@ fn unwritable_log_is_not_ready_and_loses_nothing() {
     daemon.kill9();
     daemon.restart();
     assert_eq!(daemon.get("/v1/queues/q").json()["ready"], 2);
+}
+
+/// The head's two places are written in turn, so one of two starts would write beyond the limit.
+#[test]
+fn start_needs_no_room_for_the_head() {
+    let daemon = Queued::start(&[]);
+    daemon.post("/v1/queues/q/items", "first").expect(201);
+    daemon.kill9();
+    for _ in 0..2 {
+        let command = daemon.setup.command();
+        let mut limited = Command::new("/bin/sh");
+        limited.args(["-c", "ulimit -S -f 1 && exec \"$0\" \"$@\""]);
+        limited.arg(command.get_program()).args(command.get_args());
+        limited.env_clear().current_dir(command.get_current_dir().unwrap());
+        let process = Process::start(&mut limited);
+        let mut http = Http::connect(process.address("serving HTTP"));
+        assert_eq!(http.get("/v1/queues/q").expect(200).json()["ready"], 1);
+        process.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
+        wait_until("it is ready", || http.get("/ready").status == 200);
+    }
 }
 
 #[test]

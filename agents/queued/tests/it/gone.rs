@@ -73,3 +73,28 @@ fn removed_newest_segment_is_noticed_at_next_write() {
     unanswered.send("POST", "/v1/queues/q/items", "", b"y").unwrap();
     is_not_ready(&daemon, "0000000001.log was removed or moved");
 }
+
+/// Fills some segments, then removes a file: it is noticed without a push, and all is well when it is back.
+fn file_is_missed(name: &str) {
+    let daemon = Queued::start(&["--segment-bytes", "256KiB"]);
+    let http = &mut daemon.http();
+    for _ in 0..100 {
+        http.post("/v1/queues/q/items", "x".repeat(9000)).expect(201);
+    }
+    let (path, aside) = (data(&daemon).join(name), daemon.setup.path("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    is_not_ready(&daemon, &format!("{name} was removed or moved"));
+    std::fs::rename(&aside, &path).unwrap();
+    wait_until("it is ready again", || daemon.get("/ready").status == 200);
+    http.post("/v1/queues/q/items", "again").expect(201);
+}
+
+#[test]
+fn removed_head_is_noticed() {
+    file_is_missed("head");
+}
+
+#[test]
+fn removed_older_segment_is_noticed() {
+    file_is_missed("0000000001.log");
+}

@@ -23,6 +23,7 @@ mod openapi;
 mod page;
 mod protocol;
 mod proxies;
+mod simulated_log;
 mod slow_disk;
 mod smuggling;
 mod upgrade;

@@ -15,8 +15,8 @@ impl Core {
     /// Makes the change that a record stands for. A record about a missing item only counts: the item's own
     /// record was in a segment that was removed because the item is gone.
     pub fn apply(&mut self, record: &Record<'_>, place: Place) {
-        if let Record::Pushed(Pushed { pushed_ms: ms, .. }) | Record::Acked { at_ms: ms, .. } = record {
-            self.latest_ms = self.latest_ms.max(*ms);
+        if let Record::Acked { at_ms, .. } = record {
+            self.latest_ms = self.latest_ms.max(*at_ms);
         }
         match record {
             Record::Queue(record) => {
@@ -196,6 +196,7 @@ impl Core {
         place: Place,
     ) {
         self.next_number = self.next_number.max(number.saturating_add(1));
+        self.latest_ms = self.latest_ms.max(pushed_ms);
         self.touch(queue);
         let Some(queue) = self.queues.get_mut(&queue) else { return };
         let state = if due_ms.is_some() { State::Delayed } else { State::Ready };

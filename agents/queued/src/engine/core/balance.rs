@@ -1,7 +1,8 @@
 //! Compares the counters with the items: every pushed item is still here, or a counter says where it went.
 
 use super::Core;
-use crate::engine::queue::{Counters, Queue};
+use crate::engine::counters::Counters;
+use crate::engine::queue::Queue;
 
 /// The result of comparing the items of a queue with its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +34,13 @@ fn describe(balance: Balance) -> String {
 
 /// The lowest and the highest number of items that the counters allow; a log of version 1 is not exact.
 fn expected(queue: &Queue) -> (i128, i128) {
-    let Counters { pushed, acked, removed, died, moved, lost, .. } = queue.counters;
+    let Counters { pushed, acked, removed, died, drained, moved, lost, .. } = queue.counters;
     let sum = |counts: &[u64]| counts.iter().map(|count| i128::from(*count)).sum::<i128>();
     let most = i128::from(pushed) - sum(&[acked, removed, lost, moved.unwrap_or(0)]);
     let least = match (queue.counts_drains, moved) {
         (false, _) => i128::MIN,
+        // Version 1 forgot items that were drained shortly before a restart.
+        (true, None) if drained > 0 => i128::MIN,
         (true, Some(_)) => most,
         (true, None) => most - i128::from(died),
     };
@@ -157,6 +160,11 @@ mod tests {
         drained.settle_counters();
         let counters = drained.queue("q").unwrap().counters;
         assert_eq!((counters.moved, counters.removed), (Some(1), 1));
+        assert_eq!(balances(&drained), []);
+        let forgotten = Counters { pushed: 9, drained: 2, removed: 2, ..Counters::default() };
+        let mut drained = read(&[queue(forgotten)]);
+        assert_eq!(balances(&drained), [], "a restart soon after a drain forgot the rest");
+        drained.settle_counters();
         assert_eq!(balances(&drained), []);
     }
 }

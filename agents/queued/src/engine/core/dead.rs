@@ -3,7 +3,6 @@
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{NewItem, Refusal};
 use crate::engine::item::{ItemId, State};
-use crate::engine::queue::Queue;
 use crate::engine::record::{Record, Return};
 
 impl Core {
@@ -43,32 +42,43 @@ impl Core {
         Some(copy.number)
     }
 
-    /// Redrives or deletes dead items, all or those with these ids; returns how many.
-    pub fn bury_or_redrive(
+    /// Makes dead items ready again, all or those with these ids; returns how many.
+    pub fn redrive_dead(
         &mut self,
         name: &str,
         ids: Option<&[ItemId]>,
-        redrive: bool,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<u64, Refusal> {
-        let q = self.queue(name)?;
-        let queue = q.number;
-        let numbers: Vec<u64> = match ids {
-            None => q.numbers_in(&[State::Dead]),
-            Some(ids) => ids.iter().filter(|id| id.epoch == self.epoch).map(|id| id.number).collect(),
-        };
-        let mut count = 0;
-        for number in numbers {
-            let dead = |q: &Queue| q.items().get(number).is_some_and(|item| item.state == State::Dead);
-            if self.queues.get(&queue).is_some_and(dead) {
-                count += 1;
-                let record = match redrive {
-                    true => Record::Redriven { queue, number },
-                    false => Record::Deleted { queue, number },
-                };
-                self.write(&record, turn.journal);
-            }
+        let (queue, numbers) = self.dead(name, ids)?;
+        for &number in &numbers {
+            self.write(&Record::Redriven { queue, number }, turn.journal);
         }
-        Ok(count)
+        Ok(numbers.len() as u64)
+    }
+
+    /// Deletes dead items, all or those with these ids; returns how many.
+    pub fn delete_dead(
+        &mut self,
+        name: &str,
+        ids: Option<&[ItemId]>,
+        turn: &mut Turn<'_, impl Journal>,
+    ) -> Result<u64, Refusal> {
+        let (queue, numbers) = self.dead(name, ids)?;
+        for &number in &numbers {
+            self.write(&Record::Deleted { queue, number }, turn.journal);
+        }
+        Ok(numbers.len() as u64)
+    }
+
+    /// The number of the queue, and those of its dead items, all or those with these ids, each once.
+    fn dead(&self, name: &str, ids: Option<&[ItemId]>) -> Result<(u32, Vec<u64>), Refusal> {
+        let queue = self.queue(name)?;
+        let Some(ids) = ids else { return Ok((queue.number, queue.numbers_in(&[State::Dead]))) };
+        let mut numbers: Vec<u64> =
+            ids.iter().filter(|id| id.epoch == self.epoch).map(|id| id.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.retain(|number| queue.items().get(*number).is_some_and(|item| item.state == State::Dead));
+        Ok((queue.number, numbers))
     }
 }

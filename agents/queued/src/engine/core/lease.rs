@@ -1,22 +1,9 @@
 //! Leases: made, acked, returned, expired, extended; see [`super::dead`] for the last attempt.
 
 use super::{Core, Journal, Turn};
-use crate::engine::contract::{NewItem, Refusal};
+use crate::engine::contract::{Leased, NewItem, Refusal};
 use crate::engine::item::{ItemId, State, Token};
 use crate::engine::record::{Record, Return};
-
-/// An item as a worker gets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leased {
-    pub id: ItemId,
-    pub token: Token,
-    pub attempt: u32,
-    pub pushed_ms: u64,
-    pub lease_ms: u64,
-    pub key: Option<Box<str>>,
-    pub content_type: Option<Box<str>>,
-    pub body: Box<[u8]>,
-}
 
 /// The terms of a lease.
 #[derive(Clone, Copy, Debug, Default)]

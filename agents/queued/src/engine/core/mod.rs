@@ -1,8 +1,9 @@
 //! The state of all queues and the rules by which it changes; no clock, no disk, no network.
 //!
 //! Every change is first a [`Record`], handed to a [`Journal`], and then applied. Reading the journal back
-//! applies the same records by the same code (`apply.rs`), so the state that is read cannot differ from the
-//! state that was written.
+//! applies the same records (`apply.rs`), so the state that is read is the one that was written; a test
+//! compares every field (`model.rs`). Two changes have no record, because they follow from the clock alone: a
+//! delay that ended, and a key that was remembered long enough.
 
 mod apply;
 mod attempts;
@@ -15,7 +16,7 @@ mod queues;
 mod upkeep;
 
 pub use balance::{Balance, Imbalance};
-pub use lease::{LeaseTerms, Leased, NackTerms};
+pub use lease::{LeaseTerms, NackTerms};
 
 use super::attempts::Attempts;
 use super::contract::{Limits, Refusal};

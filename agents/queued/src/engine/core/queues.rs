@@ -8,10 +8,10 @@ use crate::engine::queue::{Queue, Verdict};
 use crate::engine::record::Record;
 
 /// Bytes of a queue's record beyond its name: numbers, most of them small.
-const RECORD_BYTES: u64 = 128;
+const QUEUE_RECORD_BYTES: u64 = 128;
 
 pub(super) fn record_bytes(name: &str) -> u64 {
-    RECORD_BYTES + name.len() as u64
+    QUEUE_RECORD_BYTES + name.len() as u64
 }
 
 impl Core {
@@ -22,19 +22,12 @@ impl Core {
         }
         check_name(name).map_err(Refusal::Invalid)?;
         if self.names.len() >= turn.limits.queues_max {
-            return Err(Refusal::Full(format!(
-                "there are {} queues already (--max-queues)",
-                turn.limits.queues_max
-            )));
+            return Err(Refusal::TooManyQueues(turn.limits.queues_max));
         }
         let checkpoint_bytes = self.checkpoint_bytes.saturating_add(record_bytes(name));
         if checkpoint_bytes > turn.limits.checkpoint_bytes_max {
-            return Err(Refusal::Full(format!(
-                "there are {} queues already: what is repeated of them at the beginning of each log file may take \
-                 {} bytes, a quarter of the file (raise --segment-bytes, or use fewer queues or shorter names)",
-                self.names.len(),
-                turn.limits.checkpoint_bytes_max
-            )));
+            let bytes_max = turn.limits.checkpoint_bytes_max;
+            return Err(Refusal::TooMuchOfQueues { queues: self.names.len(), bytes_max });
         }
         Ok(self.create(name, turn.journal))
     }

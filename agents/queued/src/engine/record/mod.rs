@@ -7,9 +7,9 @@
 mod reading;
 mod writing;
 
+use super::counters::Counters;
 use super::item::{State, Token};
 use super::policy::Policy;
-use super::queue::Counters;
 pub use reading::Malformed;
 
 /// One change of state.

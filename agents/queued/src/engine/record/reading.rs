@@ -1,9 +1,9 @@
 //! Decodes records from bytes that may be damaged or foreign.
 
 use super::{Moved, Pushed, QueueRecord, Record, Return};
+use crate::engine::counters::Counters;
 use crate::engine::item::{State, Token};
 use crate::engine::policy::Policy;
-use crate::engine::queue::Counters;
 
 /// A record that cannot be read: it is damaged, or a later version wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,10 @@
 //! are requeued.
 
 use super::commands::settle_all;
-use super::{Local, Log, RECORD_BYTES, Shared, State, Ticket, durable};
-use crate::engine::contract::{LeaseAnswer, LeaseRequest, Refusal, Settled, Until};
-use crate::engine::core::{Core, LeaseTerms, Leased, NackTerms, Turn};
+use super::{Engine, RECORD_BYTES_MAX, Shared, State, Ticket, durable};
+use crate::commit::tail::Tail;
+use crate::engine::contract::{LeaseAnswer, LeaseRequest, Leased, Refusal, Settled, Until};
+use crate::engine::core::{Core, LeaseTerms, NackTerms, Turn};
 use crate::engine::item::State as ItemState;
 use crate::engine::queue::Queue;
 use tokio::sync::oneshot;
@@ -35,7 +36,7 @@ pub(super) fn serve_waiters(state: &mut State, name: &str) {
         let answer = answer(state, name, &waiter.request, items, Vec::new());
         let (Some(waiter), Ok(answer)) = (waiters.pop_front(), answer) else { break };
         if let Err((unseen, _)) = waiter.answer.send((answer, None)) {
-            let bytes = unseen.items.len() as u64 * RECORD_BYTES;
+            let bytes = unseen.items.len() as u64 * RECORD_BYTES_MAX;
             state.turn(bytes, |core, turn| release_all(core, turn, name, &unseen.items));
         }
     }
@@ -50,7 +51,7 @@ pub(super) fn serve_waiters(state: &mut State, name: &str) {
                     waiters.push_back(waiter);
                     continue;
                 }
-                let ticket = state.ticket();
+                let ticket = state.tail.ticket();
                 if let Ok(answer) = answer(state, name, &waiter.request, Vec::new(), Vec::new()) {
                     let _ = waiter.answer.send((answer, ticket));
                 }
@@ -65,7 +66,8 @@ pub(super) fn serve_waiters(state: &mut State, name: &str) {
 fn try_lease(state: &mut State, name: &str, request: &LeaseRequest) -> Result<Vec<Leased>, Refusal> {
     let terms =
         LeaseTerms { lease_ms: request.lease_ms, bound: request.bound, worker: request.worker.as_deref() };
-    let bytes = (RECORD_BYTES + request.worker.as_ref().map_or(0, |w| w.len() as u64)) * request.max as u64;
+    let bytes =
+        (RECORD_BYTES_MAX + request.worker.as_ref().map_or(0, |w| w.len() as u64)) * request.max as u64;
     state.turn(bytes, |core, turn| core.lease(name, request.max, &terms, turn))
 }
 
@@ -131,7 +133,7 @@ impl Drop for Wait<'_> {
     }
 }
 
-impl Local {
+impl Engine {
     /// Answers with ready items, or waits for some, for the state named by `until`, or for the time to pass.
     pub(super) async fn wait_for_work(
         &self,
@@ -182,7 +184,7 @@ impl Local {
             Err(refusal) => return Err(refusal),
         };
         let needs_disk = !results.is_empty() || answered.as_ref().is_some_and(|answer| answer.done);
-        let ticket = if needs_disk { state.ticket() } else { None };
+        let ticket = if needs_disk { state.tail.ticket() } else { None };
         let next = match answered {
             Some(answer) => Next::Answer(Box::new(answer)),
             None => {
@@ -203,7 +205,7 @@ impl Local {
     fn end_lease(&self, queue: &str, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), Refusal> {
         let mut state = self.0.lock();
         let answered = answer(&state, queue, request, Vec::new(), Vec::new())?;
-        let ticket = if answered.done { state.ticket() } else { None };
+        let ticket = if answered.done { state.tail.ticket() } else { None };
         self.0.follow_up(&mut state);
         Ok((answered, ticket))
     }
@@ -216,12 +218,12 @@ impl Shared {
             return;
         }
         let mut state = self.lock();
-        state.turn(items.len() as u64 * RECORD_BYTES, |core, turn| release_all(core, turn, queue, items));
+        state.turn(items.len() as u64 * RECORD_BYTES_MAX, |core, turn| release_all(core, turn, queue, items));
         self.follow_up(&mut state);
     }
 }
 
-fn release_all(core: &mut Core, turn: &mut Turn<'_, Log>, queue: &str, items: &[Leased]) {
+fn release_all(core: &mut Core, turn: &mut Turn<'_, Tail>, queue: &str, items: &[Leased]) {
     let terms = NackTerms { release: true, ..NackTerms::default() };
     for item in items {
         core.nack(queue, item.id, item.token, &terms, turn);

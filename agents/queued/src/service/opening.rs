@@ -1,28 +1,29 @@
 //! Opens and closes an engine whose items are kept in a directory.
 
 use super::housekeeping::Housekeeping;
-use super::writer::{self, Writer};
-use super::{Local, Log, Surroundings};
+use super::{Engine, Environment};
+use crate::commit::Durability;
 use crate::engine::contract::Limits;
 use crate::engine::core::Core;
+use crate::log::LogError;
 use crate::log::directory::Directory;
-use crate::log::front::{Front, Spare};
+use crate::log::disk::{self, DiskLog, Segments, Spare, Writer};
 use crate::log::head::{Head, HeadFile};
 use crate::log::reading::{self, Found, Torn};
 use crate::log::segment::{self, HEADER_BYTES, Header, VERSION};
-use crate::log::{Durability, LogError};
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Settings of the log.
 #[derive(Clone, Debug)]
-pub struct Keeping {
+pub struct LogSettings {
     pub dir: PathBuf,
     pub durability: Durability,
     pub segment_bytes: u64,
@@ -31,22 +32,21 @@ pub struct Keeping {
 /// The threads of an engine; closing waits until they have written everything.
 #[derive(Debug)]
 pub struct Threads {
-    engine: Local,
+    engine: Engine,
     threads: Vec<JoinHandle<()>>,
-    /// Keeps the directory locked as long as it is in use.
-    _directory: Arc<Directory>,
 }
 
 impl Threads {
+    /// Starts the thread that writes while the log is slow.
+    pub fn start(engine: Engine) -> io::Result<Threads> {
+        let shared = engine.0.clone();
+        let writes = spawn("queued-log", move || shared.run_thread())?;
+        Ok(Threads { engine, threads: vec![writes] })
+    }
+
     /// Writes and syncs what is pending, then ends the threads.
     pub fn close(self) {
-        let shared = &self.engine.0;
-        {
-            let _state = shared.lock();
-            shared.closing.store(true, Ordering::Relaxed);
-            shared.work.notify_all();
-            shared.housework.notify_all();
-        }
+        self.engine.0.close();
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -54,16 +54,19 @@ impl Threads {
 }
 
 /// Reads the directory and continues from its state.
-pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(Local, Threads), LogError> {
+pub fn open(
+    settings: LogSettings,
+    limits: Limits,
+    around: Environment,
+) -> Result<(Engine, Threads), LogError> {
     let began = Instant::now();
-    let Keeping { dir, durability, segment_bytes } = keeping;
+    let LogSettings { dir, durability, segment_bytes } = settings;
     let directory = Arc::new(Directory::lock(&dir)?);
     let found = match reading::read(&dir, limits.memory_bytes_max, fastrand::u64(..))? {
         Some(found) => found,
         None => begin_first(&dir, segment_bytes)?,
     };
-    let Found { core, segments, last, end, end_checksum, next_group, torn } = found;
-    if let Some(Torn { path, offset }) = &torn {
+    if let Some(Torn { path, offset }) = &found.torn {
         around.metrics.torn_tails.inc();
         tracing::warn!(
             event = "unfinished_group_cut",
@@ -73,6 +76,33 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
         );
         clear_tail(path, *offset)?;
     }
+    let (core, log) = continue_log(directory, found, segment_bytes, &around)?;
+    let items = core.usage.items;
+    let engine = Engine::over(log.clone(), core, durability, limits, around);
+    let housekeeping = Housekeeping::new(log.clone());
+    let failed = || LogError::io("start a thread for", &dir);
+    let mut threads = Threads::start(engine.clone()).map_err(failed())?;
+    let shared = engine.0.clone();
+    threads.threads.push(spawn("queued-clean", move || housekeeping.run(&shared)).map_err(failed())?);
+    tracing::info!(
+        event = "items_loaded",
+        dir = %dir.display(),
+        items,
+        took_ms = began.elapsed().as_millis(),
+        "loaded the items"
+    );
+    Ok((engine, threads))
+}
+
+/// Opens the files that were read, and the head, for what comes next.
+fn continue_log(
+    directory: Arc<Directory>,
+    found: Found,
+    segment_bytes: u64,
+    around: &Environment,
+) -> Result<(Core, Arc<DiskLog>), LogError> {
+    let dir = directory.path().to_owned();
+    let Found { core, segments, last, end, end_checksum, next_group, .. } = found;
     let mut files = HashMap::new();
     for &number in segments.keys() {
         let path = segment::path(&dir, number);
@@ -82,115 +112,63 @@ pub fn open(keeping: Keeping, limits: Limits, around: Surroundings) -> Result<(L
     }
     let last_path = segment::path(&dir, last.number);
     let file = files.get(&last.number).cloned();
-    let file = file.ok_or_else(|| LogError::io("open", &last_path)(std::io::ErrorKind::NotFound.into()))?;
+    let file = file.ok_or_else(|| LogError::io("open", &last_path)(io::ErrorKind::NotFound.into()))?;
     // The last run's writes may not be on the disk yet, and new ones will build on them.
     file.sync_all().map_err(LogError::io("sync", &last_path))?;
     segment::sync_name(&dir, &file).map_err(LogError::io("sync", &dir))?;
     let oldest = segments.keys().next().copied().unwrap_or(last.number);
-    let head = open_head(
-        &dir,
-        Head { epoch: last.epoch, oldest, newest: last.number, group: next_group.saturating_sub(1) },
-    )?;
+    let group = next_group.saturating_sub(1);
+    let (head, head_is_behind) =
+        open_head(&dir, Head { epoch: last.epoch, oldest, newest: last.number, group })?;
     let last_bytes = segments.get(&last.number).copied().unwrap_or(0);
     // Version 2 makes its promises only from a segment of its own on. A shorter file is not extended either,
     // since a sync is not trusted with a file's new length.
     let goes_on = last.version == VERSION && last_bytes >= segment_bytes;
-    let spare = match segment::has_spare(&dir, segment_bytes)
-        || (!goes_on && segment::make_spare(&dir, segment_bytes).is_ok())
-    {
-        true => Spare::Ready,
-        false => Spare::Wanted,
-    };
-    let begins = !goes_on && spare == Spare::Ready;
+    let ready = segment::has_spare(&dir, segment_bytes)
+        || (!goes_on && segment::make_spare(&dir, segment_bytes).is_ok());
     let finished = segments.into_iter().filter(|(number, _)| *number != last.number).collect();
-    let mut front = Front {
-        segment: last.number,
-        offset: end,
-        segment_bytes,
-        ends_after: 0,
-        next_group,
-        pending: Vec::new(),
-        blank: Vec::new(),
-        urgent: false,
-        enough: 0,
-        expected: 0,
-        in_flight: false,
-        in_flight_waiters: Vec::new(),
-        spare,
-        failing: None,
-        files,
-        finished,
-    };
-    // A start appends a checkpoint: without this, many short runs would let one segment grow without end.
-    if begins || front.is_full_for(0) {
-        front.begin_segment();
-    }
-    let engine = Local::new(core, Log::Disk(Box::new(front)), limits, durability.name(), around);
-    {
-        let mut state = engine.0.lock();
-        state.checkpoint();
-        state.turn(0, Core::release_bound);
-    }
-    let head = Arc::new(Mutex::new(head));
-    let writer = Writer {
-        directory: directory.clone(),
-        durability,
-        header: last,
-        file,
-        last_checksum: end_checksum,
-        head: head.clone(),
-        last_synced_group: next_group.saturating_sub(1),
-        unsynced: None,
-        patient_until: None,
-        // Not measured yet.
-        took: Duration::MAX,
-        left: None,
-        looked: None,
-    };
-    let housekeeping = Housekeeping::new(directory.clone(), head);
-    let shared = &engine.0;
-    let _ = shared.directory.set(directory.clone());
-    let pen = shared.pen.get_or_init(|| Arc::new(Mutex::new(writer))).clone();
-    let threads = vec![
-        spawn("queued-log", &dir, {
-            let shared = shared.clone();
-            move || writer::run(&pen, &shared)
-        })?,
-        spawn("queued-clean", &dir, {
-            let shared = shared.clone();
-            move || housekeeping.run(&shared)
-        })?,
-    ];
-    let items = shared.lock().core.usage.items;
-    tracing::info!(
-        event = "items_loaded",
-        dir = %dir.display(),
-        items,
-        took_ms = began.elapsed().as_millis(),
-        "loaded the items"
+    let spare = if ready { Spare::Ready } else { Spare::Missing };
+    let log = DiskLog::new(
+        directory,
+        disk::end_at(last.number, end, next_group, segment_bytes, !goes_on),
+        Writer {
+            header: last,
+            file,
+            last_checksum: end_checksum,
+            appended_group: group,
+            synced_group: group,
+            head_is_behind,
+            checked: None,
+        },
+        head,
+        Segments { files, finished, spare },
+        around.metrics.clone(),
     );
-    Ok((engine.clone(), Threads { engine, threads, _directory: directory }))
+    Ok((core, Arc::new(log)))
 }
 
-/// Opens the head. It must name what was found before anything is added to the log.
-fn open_head(dir: &Path, found: Head) -> Result<HeadFile, LogError> {
+/// Opens the head, and makes it name what was found. True if it cannot name the newest segment yet: a full
+/// disk ends no start, but nothing is appended before the head is written.
+fn open_head(dir: &Path, found: Head) -> Result<(HeadFile, bool), LogError> {
     let mut head = HeadFile::open(dir, found)?;
     let known = head.head();
-    if known == found {
-        // A head that does not exist yet means the first start of this version. On a full disk it continues
-        // as version 1 did, until there is room.
-        if let Err(error) = head.ensure() {
-            tracing::warn!(event = "log_head_failed", %error, "cannot make the log's head yet");
-        }
-    } else {
-        head.begin(found.newest, found.group)?;
+    // A head that does not exist yet means the first start of this version. On a full disk it continues as
+    // version 1 did, until there is room.
+    let named = if known == found { head.ensure() } else { head.begin(found.newest, found.group) };
+    if let Err(error) = named {
+        tracing::warn!(
+            event = "log_head_failed",
+            %error,
+            cause = error.source(),
+            "cannot write the log's head yet"
+        );
+        return Ok((head, known.newest != found.newest));
     }
-    Ok(head)
+    Ok((head, false))
 }
 
-fn spawn(name: &str, dir: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
-    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
-    spawned.map_err(LogError::io("start a thread for", dir))
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
 /// Creates the first segment, after the head: a segment of this version without a head looks like a log that

@@ -1,15 +1,15 @@
-//! Implements the engine's contract: each command is carried out at once and answered when it is durable.
+//! The engine's commands: each is carried out at once, and answered when it is durable.
 
 use super::views::{Search, item_view, read_body, view, view_of};
-use super::{Local, Log, RECORD_BYTES, State, durable};
+use super::{Engine, RECORD_BYTES_MAX, State, durable};
+use crate::commit::tail::{PushRoom, Tail};
 use crate::engine::contract::{
-    Engine, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView, Refusal,
-    Settled, Settlement, Wish,
+    EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView, Refusal, Settled,
+    Settlement, Wish,
 };
 use crate::engine::core::{Core, NackTerms, Turn};
 use crate::engine::item::{ItemId, Place, State as ItemState};
 use crate::engine::policy::PolicyChange;
-use crate::log::front::Room;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -19,17 +19,17 @@ const MOVE_BYTES: u64 = 512;
 /// Limit on the wait of a read-only request for the disk.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
-impl Local {
+impl Engine {
     /// Carries out a command and waits until it is durable.
     async fn command<R>(
         &self,
         bytes: u64,
-        act: impl FnOnce(&mut Core, &mut Turn<'_, Log>) -> Result<R, Refusal>,
+        act: impl FnOnce(&mut Core, &mut Turn<'_, Tail>) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
         let (result, ticket) = {
             let mut state = self.0.lock();
             let result = state.turn(bytes, act)?;
-            let ticket = state.ticket();
+            let ticket = state.tail.ticket();
             self.0.follow_up(&mut state);
             (result, ticket)
         };
@@ -47,8 +47,7 @@ impl Local {
         let (seen, ticket) = {
             let mut state = self.0.lock();
             let seen = act(&mut state)?;
-            let failing = state.disk_mut(|front| front.failing.is_some()) == Some(true);
-            let ticket = if failing { None } else { state.ticket() };
+            let ticket = if state.tail.is_failing() { None } else { state.tail.ticket() };
             self.0.follow_up(&mut state);
             (seen, ticket)
         };
@@ -62,30 +61,26 @@ impl Local {
             let told = self.0.room.notified();
             let room = {
                 let mut state = self.0.lock();
-                let room = state.disk_mut(|front| front.room_for(bytes)).unwrap_or(Room::Enough);
-                if room == Room::Soon {
-                    // A refused command may have begun a segment without waking the writer.
-                    self.0.follow_up(&mut state);
+                let room = state.tail.room_for(bytes);
+                if room == PushRoom::Soon {
+                    // A refused command may have begun a segment without waking the commit path.
+                    self.0.commit_soon(&mut state);
                 }
                 room
             };
             match room {
-                Room::Enough => return Ok(()),
-                Room::None(why) => return Err(Refusal::NoSpace(why)),
-                Room::Soon => told.await,
+                PushRoom::Enough => return Ok(()),
+                PushRoom::Refused(why) => return Err(Refusal::NoSpace(why)),
+                PushRoom::Soon => told.await,
             }
         }
     }
 }
 
-impl Engine for Local {
-    fn start(&self) {
-        tokio::spawn(self.clone().keep_time());
-        tokio::spawn(self.clone().keep_turns());
-        tokio::spawn(self.clone().keep_watch());
-    }
-
-    async fn push(
+impl Engine {
+    /// Pushes all items or none, and creates the queue if it does not exist. Returns each item's id, and
+    /// whether its key was known.
+    pub async fn push(
         &self,
         queue: &str,
         items: Vec<NewItem>,
@@ -93,7 +88,7 @@ impl Engine for Local {
     ) -> Result<Vec<(ItemId, bool)>, Refusal> {
         let texts = |item: &NewItem| {
             let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-            (item.body.len() + text(&item.key) + text(&item.content_type)) as u64 + RECORD_BYTES
+            (item.body.len() + text(&item.key) + text(&item.content_type)) as u64 + RECORD_BYTES_MAX
         };
         let bytes = items.iter().map(texts).sum();
         self.room_for(bytes).await?;
@@ -101,7 +96,7 @@ impl Engine for Local {
             let mut state = self.0.lock();
             let ids = state.turn(bytes, |core, turn| core.push(queue, items, seal, turn))?;
             evict_beyond_bound(&mut state, queue, &ids);
-            let ticket = state.ticket();
+            let ticket = state.tail.ticket();
             self.0.follow_up(&mut state);
             (ids, ticket)
         };
@@ -109,16 +104,18 @@ impl Engine for Local {
         Ok(ids)
     }
 
-    async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, Refusal> {
+    /// Carries out the settlements, then leases items or waits for some.
+    pub async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, Refusal> {
         self.wait_for_work(queue, request).await
     }
 
-    async fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> Result<Vec<Settled>, Refusal> {
+    /// Carries out each settlement on its own; the leases of a deleted queue are lost.
+    pub async fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> Result<Vec<Settled>, Refusal> {
         let only_extends = settlements.iter().all(|s| matches!(s.wish, Wish::Extend { .. }));
         let (results, ticket) = {
             let mut state = self.0.lock();
             let results = settle_all(&mut state, queue, &settlements);
-            let ticket = if only_extends { None } else { state.ticket() };
+            let ticket = if only_extends { None } else { state.tail.ticket() };
             self.0.follow_up(&mut state);
             (results, ticket)
         };
@@ -126,50 +123,55 @@ impl Engine for Local {
         Ok(results)
     }
 
-    async fn configure(&self, queue: &str, change: PolicyChange) -> Result<(bool, QueueView), Refusal> {
+    /// Creates or configures the queue; true if it was created.
+    pub async fn configure(&self, queue: &str, change: PolicyChange) -> Result<(bool, QueueView), Refusal> {
         let created =
-            self.command(RECORD_BYTES * 4, |core, turn| core.configure(queue, &change, turn)).await?;
+            self.command(RECORD_BYTES_MAX * 4, |core, turn| core.configure(queue, &change, turn)).await?;
         Ok((created, self.read(|state| view_of(state, queue))?))
     }
 
-    async fn count_from(&self, queue: &str, first: u64) -> Result<(), Refusal> {
-        self.command(RECORD_BYTES * 4, |core, turn| core.count_from(queue, first, turn)).await
+    pub async fn count_from(&self, queue: &str, first: u64) -> Result<(), Refusal> {
+        self.command(RECORD_BYTES_MAX * 4, |core, turn| core.count_from(queue, first, turn)).await
     }
 
-    async fn delete(&self, queue: &str) -> Result<(), Refusal> {
-        self.command(RECORD_BYTES, |core, turn| core.delete(queue, turn)).await
+    pub async fn delete(&self, queue: &str) -> Result<(), Refusal> {
+        self.command(RECORD_BYTES_MAX, |core, turn| core.delete(queue, turn)).await
     }
 
-    async fn seal(&self, queue: &str, sealed: bool) -> Result<QueueView, Refusal> {
-        self.command(RECORD_BYTES * 4, |core, turn| core.seal(queue, sealed, turn)).await?;
+    pub async fn seal(&self, queue: &str, sealed: bool) -> Result<QueueView, Refusal> {
+        self.command(RECORD_BYTES_MAX * 4, |core, turn| core.seal(queue, sealed, turn)).await?;
         self.read(|state| view_of(state, queue))
     }
 
-    async fn pause(&self, queue: &str, paused: bool) -> Result<QueueView, Refusal> {
-        self.command(RECORD_BYTES, |core, turn| core.pause(queue, paused, turn)).await?;
+    /// Pauses or resumes the queue; nothing is leased from a paused queue.
+    pub async fn pause(&self, queue: &str, paused: bool) -> Result<QueueView, Refusal> {
+        self.command(RECORD_BYTES_MAX, |core, turn| core.pause(queue, paused, turn)).await?;
         self.read(|state| view_of(state, queue))
     }
 
-    async fn drain(&self, queue: &str) -> Result<u64, Refusal> {
-        self.command(RECORD_BYTES, |core, turn| core.drain(queue, turn)).await
+    pub async fn drain(&self, queue: &str) -> Result<u64, Refusal> {
+        self.command(RECORD_BYTES_MAX, |core, turn| core.drain(queue, turn)).await
     }
 
-    async fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
-        let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES;
-        self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), true, turn)).await
+    pub async fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
+        let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES_MAX;
+        self.command(bytes, |core, turn| core.redrive_dead(queue, ids.as_deref(), turn)).await
     }
 
-    async fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
-        let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES;
-        self.command(bytes, |core, turn| core.bury_or_redrive(queue, ids.as_deref(), false, turn)).await
+    pub async fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
+        let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES_MAX;
+        self.command(bytes, |core, turn| core.delete_dead(queue, ids.as_deref(), turn)).await
     }
 
-    async fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
-        let bytes = ids.len() as u64 * RECORD_BYTES;
+    /// Deletes these items, except leased ones; returns how many were deleted.
+    pub async fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
+        let bytes = ids.len() as u64 * RECORD_BYTES_MAX;
         self.command(bytes, |core, turn| core.delete_items(queue, &ids, turn)).await
     }
 
-    async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
+    /// Moves these items into another queue, except leased ones and those whose key is known there. May move
+    /// only the first ones; returns how many.
+    pub async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
         let most = ids.len() as u64 * MOVE_BYTES;
         let bytes = self.read(|state| {
             let most = most.saturating_add(state.limits.answer_bytes_max);
@@ -179,15 +181,16 @@ impl Engine for Local {
         self.command(bytes, |core, turn| core.move_items(queue, to, &ids, turn)).await
     }
 
-    async fn queue(&self, queue: &str) -> Result<QueueView, Refusal> {
+    pub async fn queue(&self, queue: &str) -> Result<QueueView, Refusal> {
         self.look_at(|state| view_of(state, queue)).await
     }
 
-    async fn queues(&self) -> Result<Vec<QueueView>, Refusal> {
+    /// Lists the queues in order of name.
+    pub async fn queues(&self) -> Result<Vec<QueueView>, Refusal> {
         self.look_at(|state| Ok(state.core.queues().map(|queue| view(state, queue)).collect())).await
     }
 
-    async fn look(&self, queue: &str, look: Look) -> Result<Looked, Refusal> {
+    pub async fn look(&self, queue: &str, look: Look) -> Result<Looked, Refusal> {
         let mut search = Search::new(look);
         loop {
             if let Some(looked) = self.read(|state| search.go_on(state, queue))? {
@@ -197,28 +200,30 @@ impl Engine for Local {
         }
     }
 
-    async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, Refusal> {
+    pub async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, Refusal> {
         self.read(|state| {
-            let State { core, log, clock, .. } = state;
+            let State { core, tail, clock, .. } = state;
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
-            let view = item_view(core, clock.now_ms(), place, item, read_body(log, item)?);
+            let view = item_view(core, clock.now_ms(), place, item, read_body(tail, item)?);
             Ok(ItemView { history: core.attempts(place, item), ..view })
         })
     }
 
-    async fn view(&self) -> Result<EngineView, Refusal> {
+    pub async fn view(&self) -> Result<EngineView, Refusal> {
         self.read(|state| Ok(self.0.engine_view(state)))
     }
 
-    fn figures(&self) -> (Vec<QueueView>, EngineView) {
-        let mut state = self.0.lock();
+    /// Returns all figures as currently known, without waiting: a scrape cannot wait.
+    pub fn figures(&self) -> (Vec<QueueView>, EngineView) {
+        let state = self.0.lock();
         let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
-        (queues, self.0.engine_view(&mut state))
+        (queues, self.0.engine_view(&state))
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
+    /// A value that changes whenever any queue may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 }
@@ -231,7 +236,7 @@ pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlemen
         Wish::Nack { reason: Some(reason), .. } => reason.len() as u64,
         _ => 0,
     };
-    let bytes = settlements.iter().map(|s| RECORD_BYTES + texts(s)).sum();
+    let bytes = settlements.iter().map(|s| RECORD_BYTES_MAX + texts(s)).sum();
     state.turn(bytes, |core, turn| {
         let settle = |s: &Settlement| match &s.wish {
             Wish::Ack => core.ack(name, s.id, s.token, turn).then_some(Settled::Done),
@@ -261,6 +266,6 @@ fn evict_beyond_bound(state: &mut State, queue: &str, ids: &[(ItemId, bool)]) {
     let new = ids.iter().filter(|(_, known)| !known).filter_map(|(id, _)| q.items().get(id.number));
     let places: Vec<(u64, Place)> = new.map(|item| (item.number, item.place)).collect();
     for (item, place) in places {
-        state.disk_mut(|front| front.evict_when_written(number, item, place));
+        state.tail.evict_when_written(number, item, place);
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's time.
 
-use super::{Local, RECORD_BYTES};
+use super::{Engine, RECORD_BYTES_MAX};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Limit on the leases that expire under one hold of the lock.
@@ -30,13 +30,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Local {
+impl Engine {
     /// Makes delayed items ready and expires leases in time; to be spawned once.
     pub(super) async fn keep_time(self) {
         loop {
             let wait = {
                 let mut state = self.0.lock();
-                let more = state.turn(EXPIRIES_AT_ONCE as u64 * RECORD_BYTES, |core, turn| {
+                let more = state.turn(EXPIRIES_AT_ONCE as u64 * RECORD_BYTES_MAX, |core, turn| {
                     core.tick(EXPIRIES_AT_ONCE, turn)
                 });
                 state.armed_ms = state.core.next_due_ms().unwrap_or(u64::MAX);

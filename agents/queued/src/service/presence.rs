@@ -1,11 +1,12 @@
 //! Notices at once that the data directory or a file in it was removed, moved or replaced. Sleeps until then.
 
-use super::{Local, Shared};
-use crate::log::directory::{Directory, LOCK};
+use super::{Engine, Shared};
+use crate::commit::phase::Event;
+use crate::log::directory::LOCK;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::path::Path;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -24,9 +25,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(directory: &Directory) -> io::Result<Watch> {
+    fn new(directory: &Path) -> io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let real = directory.path().canonicalize()?;
+        let real = directory.canonicalize()?;
         inotify.add_watch(&real.join(LOCK), LOCK_EVENTS)?;
         inotify.add_watch(&real, DATA_EVENTS)?;
         for path in real.ancestors().skip(1) {
@@ -49,18 +50,17 @@ impl Watch {
 }
 
 impl Shared {
-    /// Makes the writer check that the directory is still there.
+    /// Makes the commit path check that the log is still there.
     fn suspect(&self) {
-        let mut state = self.lock();
-        self.suspect.store(true, Ordering::Relaxed);
-        self.wake_writer(&mut state);
+        self.lock().tail.on(Event::Suspected);
+        self.commit.notify_one();
     }
 }
 
-impl Local {
-    /// Watches the directory; to be spawned once, on the runtime of the doors.
+impl Engine {
+    /// Watches the log's directory; to be spawned once, on the runtime of the doors.
     pub(super) async fn keep_watch(self) {
-        let Some(directory) = self.0.directory.get() else { return };
+        let Some(directory) = self.0.log.directory() else { return };
         let watch = match Watch::new(directory) {
             Ok(watch) => watch,
             Err(error) => {

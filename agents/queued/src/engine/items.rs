@@ -10,12 +10,12 @@ const BOX_BITS: u32 = 6;
 /// A map from number to item. Numbers only ever ascend, so a box is filled by appending, and an empty box
 /// frees its memory. Compared with a map of items this saves the half-empty nodes and the hashes.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf {
+pub struct Items {
     boxes: BTreeMap<u64, Vec<Item>>,
     len: usize,
 }
 
-impl Shelf {
+impl Items {
     pub fn len(&self) -> usize {
         self.len
     }
@@ -99,7 +99,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map_in_order_of_number(steps in prop::collection::vec((any::<bool>(), 0u64..500), 0..300)) {
-            let (mut shelf, mut model) = (Shelf::default(), BTreeMap::new());
+            let (mut shelf, mut model) = (Items::default(), BTreeMap::new());
             for (insert, number) in steps {
                 if insert {
                     prop_assert_eq!(shelf.insert(item(number)).is_some(), model.insert(number, ()).is_some());

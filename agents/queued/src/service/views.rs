@@ -1,6 +1,7 @@
 //! Read-only requests: queues, items, the engine's own figures.
 
-use super::{Log, Shared, State};
+use super::{Shared, State};
+use crate::commit::tail::Tail;
 use crate::engine::contract::{EngineView, ItemView, Look, Looked, QueueView, Refusal};
 use crate::engine::core::{Core, Journal};
 use crate::engine::item::{Item, State as ItemState};
@@ -18,12 +19,12 @@ const SEARCHED_ITEMS_MAX: usize = 100_000;
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 
 impl Shared {
-    pub(super) fn engine_view(&self, state: &mut State) -> EngineView {
+    pub(super) fn engine_view(&self, state: &State) -> EngineView {
         EngineView {
-            durability: self.durability,
+            durability: state.tail.end().map_or("memory", |_| self.durability.name()),
             memory_bytes: state.core.usage.memory_bytes,
             memory_bytes_max: state.limits.memory_bytes_max,
-            log_bytes: state.disk_mut(|front| front.log_bytes()).unwrap_or(0),
+            log_bytes: state.tail.log_bytes(),
         }
     }
 }
@@ -96,20 +97,20 @@ impl Search {
             Step::Full => Some(state.core.id(self.after)),
             Step::End => None,
         };
-        let State { core, log, clock, .. } = state;
+        let State { core, tail, clock, .. } = state;
         let queue = core.queue(name)?;
         let mut items = Vec::with_capacity(self.found.len());
         // An item may have changed since it was found.
         let found = self.found.iter().filter_map(|number| queue.items().get(*number));
         for item in found.filter(|item| self.is_in_state(item)) {
-            items.push(item_view(core, clock.now_ms(), queue, item, read_body(log, item)?));
+            items.push(item_view(core, clock.now_ms(), queue, item, read_body(tail, item)?));
         }
         Ok(Some(Looked { items, next }))
     }
 
     fn step(&mut self, state: &mut State, name: &str) -> Result<Step, Refusal> {
         let (mut items, mut bytes) = (0, 0);
-        let State { core, log, limits, .. } = state;
+        let State { core, tail, limits, .. } = state;
         let queue = core.queue(name)?;
         let one =
             self.look.key.as_ref().map(|key| queue.known(key).and_then(|number| queue.items().get(number)));
@@ -123,7 +124,7 @@ impl Search {
                 return Ok(Step::Pause);
             }
             items += 1;
-            if self.is_in_state(item) && self.has_text(item, log, &mut bytes)? {
+            if self.is_in_state(item) && self.has_text(item, tail, &mut bytes)? {
                 let len = u64::from(item.len);
                 if self.found_bytes + len > limits.answer_bytes_max && !self.found.is_empty() {
                     return Ok(Step::Full);
@@ -140,13 +141,13 @@ impl Search {
         self.look.state.is_none_or(|wanted| wanted == item.state)
     }
 
-    fn has_text(&mut self, item: &Item, log: &mut Log, bytes: &mut u64) -> Result<bool, Refusal> {
+    fn has_text(&mut self, item: &Item, tail: &mut Tail, bytes: &mut u64) -> Result<bool, Refusal> {
         let Some(text) = &self.text else { return Ok(true) };
         self.searched_items += 1;
         self.searched_bytes += u64::from(item.len);
         *bytes += u64::from(item.len);
         let is_in = |bytes: &[u8]| text.find(bytes).is_some();
-        Ok(is_in(&read_body(log, item)?) || item.key().is_some_and(|key| is_in(key.as_bytes())))
+        Ok(is_in(&read_body(tail, item)?) || item.key().is_some_and(|key| is_in(key.as_bytes())))
     }
 
     fn is_exhausted(&self) -> bool {
@@ -155,11 +156,11 @@ impl Search {
 }
 
 /// The item's body, from memory or from the log.
-pub(super) fn read_body<'a>(log: &mut Log, item: &'a Item) -> Result<Cow<'a, [u8]>, Refusal> {
+pub(super) fn read_body<'a>(tail: &mut Tail, item: &'a Item) -> Result<Cow<'a, [u8]>, Refusal> {
     let unreadable = |e: io::Error| Refusal::Unavailable(format!("the item's body cannot be read: {e}"));
     match &item.body {
         Some(body) => Ok(Cow::Borrowed(body)),
-        None => log.read(item.place, item.len).map(|body| body.into_vec().into()).map_err(unreadable),
+        None => tail.read(item.place, item.len).map(|body| body.into_vec().into()).map_err(unreadable),
     }
 }
 

@@ -1,0 +1,533 @@
+//! The states of the commit path and the table of its transitions. It is pure: time, pending groups and
+//! results are arguments, so every order of pushes, answers, slow and failing syncs is tested without a disk.
+//!
+//! | in | what happens | then |
+//! |---|---|---|
+//! | `Idle` | a record that nobody waits for | `Lingering` |
+//! | `Idle`, `Lingering` | a request waits | `Gathering`, or `Expecting` after a slow commit |
+//! | `Lingering`, `Expecting` | its time comes | `Writing` |
+//! | `Expecting` | as many wait as did last time | `Gathering` |
+//! | `Gathering` | the event loop brought nobody else | `Writing` |
+//! | `Writing` | done | by what is pending meanwhile |
+//! | `Writing` | failed | `Failing` |
+//! | `Failing` | its time comes | `Writing` |
+//! | `Idle`, `Lingering` | a sync is due, or asked for | `Syncing` |
+//! | `Syncing` | done or failed | by what is pending meanwhile |
+//! | any | closing, and nothing is left | `Closed` |
+
+use super::Durability;
+use std::time::{Duration, Instant};
+
+/// Limit on the delay of a record that nobody waits for (a lease), in the hope of more records.
+pub const LINGER: Duration = Duration::from_millis(10);
+/// A log is quick if the last commit took no longer than this. The event loop then writes itself: handing a
+/// group to a thread and its answers back takes two wake-ups more.
+pub const QUICK: Duration = Duration::from_micros(500);
+/// Expecting more requests may cost half of a commit that is not quick, and no more than this. Without it,
+/// half of 64 clients wait while a slow disk syncs for the other half.
+pub const EXPECT_MAX: Duration = Duration::from_millis(10);
+/// Interval between two tries to write after a failure.
+pub const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// The state of the commit path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is pending.
+    Idle,
+    /// Records are pending, and nobody waits for them. They are written at this time at the latest.
+    Lingering { until: Instant },
+    /// Requests wait, and the event loop may bring more of them. `seen` waited when it last had run every
+    /// task that was ready; `None` before that.
+    Gathering { seen: Option<usize> },
+    /// Requests wait, but fewer than the last commit answered. It was slow, so the others get until then.
+    Expecting { until: Instant },
+    /// Groups are being appended, and synced if answers must be durable.
+    Writing(By),
+    /// Groups that were appended earlier are being synced.
+    Syncing,
+    /// The last try to write failed; the next one begins at this time.
+    Failing { until: Instant },
+    /// Nothing is kept any more.
+    Closed,
+}
+
+/// The thread that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    EventLoop,
+    /// A thread of its own, so that a slow log delays only the requests that wait for it.
+    Thread,
+}
+
+/// Something that may change the phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A record was appended, or a request waits for the last one.
+    Appended,
+    /// The event loop has run every task that was ready.
+    Iterated,
+    /// The time that `Machine::due` named has come.
+    Due,
+    /// The log may be another than the one that was opened.
+    Suspected,
+    /// Everything that was written must be synced, whatever the durability.
+    SyncAsked,
+    Done {
+        /// The duration of the commit; `None` if no group was written.
+        took: Option<Duration>,
+        /// The number of requests that this answers.
+        answered: usize,
+    },
+    Failed,
+    Closing,
+}
+
+/// The groups that wait to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// The time at which the first of them got its first record; `None` without a group.
+    pub since: Option<Instant>,
+    /// The number of requests that wait for them.
+    pub waiting: usize,
+    pub begins_segment: bool,
+}
+
+/// The phase, and the facts on which the next one depends.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    durability: Durability,
+    /// The duration of the last commit.
+    took: Duration,
+    /// The number of requests that the last commit answered, or that waited at its end. Clients that were
+    /// answered usually come back.
+    expected: usize,
+    expect_until: Option<Instant>,
+    /// The time of the first append that is not synced yet.
+    unsynced_since: Option<Instant>,
+    sync_asked: bool,
+    suspected: bool,
+    closing: bool,
+}
+
+impl Machine {
+    pub fn new(durability: Durability) -> Machine {
+        Machine {
+            phase: Phase::Idle,
+            durability,
+            // Not measured yet.
+            took: Duration::MAX,
+            expected: 0,
+            expect_until: None,
+            unsynced_since: None,
+            sync_asked: false,
+            suspected: false,
+            closing: false,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Called when the groups of a `Writing` phase are taken; true if the log must be checked first.
+    pub fn begin(&mut self) -> bool {
+        std::mem::take(&mut self.suspected)
+    }
+
+    /// The time at which `Event::Due` must come.
+    pub fn due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Lingering { until } => Some(self.sync_due().map_or(until, |sync| sync.min(until))),
+            Phase::Expecting { until } | Phase::Failing { until } => Some(until),
+            Phase::Idle => self.sync_due(),
+            Phase::Gathering { .. } | Phase::Writing(_) | Phase::Syncing | Phase::Closed => None,
+        }
+    }
+
+    fn sync_due(&self) -> Option<Instant> {
+        match (self.durability, self.unsynced_since) {
+            (Durability::Interval(within), Some(since)) => Some(since + within),
+            _ => None,
+        }
+    }
+
+    /// Applies an event; returns the new phase.
+    pub fn on(&mut self, event: Event, pending: Pending, now: Instant) -> Phase {
+        self.note(event, pending, now);
+        self.phase = match (self.phase, event) {
+            (Phase::Closed, _) => Phase::Closed,
+            (Phase::Writing(_), Event::Failed) if self.closing => Phase::Closed,
+            (Phase::Writing(_), Event::Failed) => Phase::Failing { until: now + RETRY_AFTER },
+            (Phase::Writing(_) | Phase::Syncing, Event::Done { .. } | Event::Failed) => {
+                self.next(pending, now)
+            }
+            // The log answers first.
+            (busy @ (Phase::Writing(_) | Phase::Syncing), _) => busy,
+            (Phase::Failing { .. }, Event::Due | Event::Closing) => Phase::Writing(By::Thread),
+            (failing @ Phase::Failing { .. }, _) => failing,
+            (_, Event::Closing) => self.next(pending, now),
+            (Phase::Gathering { seen }, Event::Iterated) => self.gather(seen, pending),
+            (gathering @ Phase::Gathering { .. }, _) => gathering,
+            (Phase::Lingering { until }, Event::Due) if now >= until => Phase::Writing(By::Thread),
+            (Phase::Expecting { until }, Event::Due) if now >= until => self.write(pending),
+            (Phase::Idle | Phase::Lingering { .. } | Phase::Expecting { .. }, _) => self.next(pending, now),
+        };
+        self.phase
+    }
+
+    /// Records the facts that an event brings.
+    fn note(&mut self, event: Event, pending: Pending, now: Instant) {
+        let always = self.durability == Durability::Always;
+        match (self.phase, event) {
+            // After a failure the log may be another one.
+            (_, Event::Suspected) | (Phase::Writing(_), Event::Failed) => self.suspected = true,
+            (_, Event::SyncAsked) => self.sync_asked = true,
+            (_, Event::Closing) => self.closing = true,
+            (Phase::Writing(_), Event::Done { took: Some(took), answered }) => {
+                self.took = took;
+                self.expected = pending.waiting + answered;
+                let slow = always && took > QUICK;
+                self.expect_until = slow.then(|| now + (took / 2).min(EXPECT_MAX));
+                if !always {
+                    self.unsynced_since.get_or_insert(now.checked_sub(took).unwrap_or(now));
+                }
+            }
+            // A failed sync is reported, and not tried again: the log reports each failure once.
+            (Phase::Syncing, Event::Done { .. } | Event::Failed) => {
+                (self.unsynced_since, self.sync_asked) = (None, false);
+            }
+            _ => {}
+        }
+    }
+
+    /// The phase that follows when no group is with the log.
+    fn next(&self, pending: Pending, now: Instant) -> Phase {
+        let sync_due = self.sync_asked || self.sync_due().is_some_and(|due| due <= now);
+        match pending.since {
+            None if self.suspected && !self.closing => Phase::Writing(By::Thread),
+            None if sync_due || self.closing && self.unsynced_since.is_some() => Phase::Syncing,
+            None if self.closing => Phase::Closed,
+            None => Phase::Idle,
+            Some(_) if self.closing || self.suspected => Phase::Writing(By::Thread),
+            Some(_) if sync_due => Phase::Syncing,
+            Some(since) if pending.waiting == 0 => Phase::Lingering { until: since + LINGER },
+            Some(_) => {
+                match self.expect_until.filter(|until| pending.waiting < self.expected && now < *until) {
+                    Some(until) => Phase::Expecting { until },
+                    None => Phase::Gathering { seen: None },
+                }
+            }
+        }
+    }
+
+    /// Decides after an iteration of the event loop whether the next one may bring more requests.
+    fn gather(&self, seen: Option<usize>, pending: Pending) -> Phase {
+        let more = match seen {
+            // A client that was alone last time is alone now: looking for others would only delay it.
+            None => pending.waiting > 1 || self.expected > 1,
+            Some(seen) => pending.waiting > seen && pending.waiting < self.expected,
+        };
+        match more {
+            true => Phase::Gathering { seen: Some(seen.map_or(0, |_| pending.waiting)) },
+            false => self.write(pending),
+        }
+    }
+
+    fn write(&self, pending: Pending) -> Phase {
+        let quick = self.took <= QUICK && !pending.begins_segment && !self.suspected;
+        Phase::Writing(if quick { By::EventLoop } else { By::Thread })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// Appends a record; `waits` if a request waits for it.
+        Append {
+            waits: bool,
+            begins_segment: bool,
+        },
+        Iterate,
+        Pass {
+            us: u64,
+        },
+        /// The log answers.
+        Answer {
+            us: u64,
+            fails: bool,
+        },
+        Suspect,
+        AskSync,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (any::<bool>(), prop::bool::weighted(0.1))
+                .prop_map(|(waits, begins_segment)| Step::Append { waits, begins_segment }),
+            4 => Just(Step::Iterate),
+            4 => (0u64..20_000).prop_map(|us| Step::Pass { us }),
+            6 => (prop_oneof![2 => 50u64..500, 1 => 501u64..30_000], prop::bool::weighted(0.2))
+                .prop_map(|(us, fails)| Step::Answer { us, fails }),
+            1 => Just(Step::Suspect),
+            1 => Just(Step::AskSync),
+        ]
+    }
+
+    /// A record on its way.
+    #[derive(Clone, Copy, Debug)]
+    struct Sent {
+        at: Instant,
+        waits: bool,
+        begins_segment: bool,
+    }
+
+    /// The machine with its surroundings: groups, a log, a clock.
+    struct World {
+        machine: Machine,
+        now: Instant,
+        pending: Vec<Sent>,
+        with_log: Vec<Sent>,
+        /// Appended and not synced.
+        written: Vec<Sent>,
+        synced: usize,
+        log_works: bool,
+        answered: usize,
+        asked: usize,
+    }
+
+    impl World {
+        fn new(durability: Durability) -> World {
+            World {
+                machine: Machine::new(durability),
+                now: Instant::now(),
+                pending: Vec::new(),
+                with_log: Vec::new(),
+                written: Vec::new(),
+                synced: 0,
+                log_works: true,
+                answered: 0,
+                asked: 0,
+            }
+        }
+
+        fn pending(&self) -> Pending {
+            Pending {
+                since: self.pending.first().map(|sent| sent.at),
+                waiting: self.pending.iter().filter(|sent| sent.waits).count(),
+                begins_segment: self.pending.iter().any(|sent| sent.begins_segment),
+            }
+        }
+
+        fn on(&mut self, event: Event) {
+            let pending = self.pending();
+            let before = self.machine.phase();
+            let phase = self.machine.on(event, pending, self.now);
+            if let Phase::Writing(by) = phase
+                && before != phase
+            {
+                assert!(self.with_log.is_empty(), "two writes at a time");
+                let slow = self.machine.took > QUICK || pending.begins_segment;
+                assert!(by == By::Thread || !slow, "the event loop would have to wait");
+            }
+            if matches!(phase, Phase::Writing(_)) && !matches!(before, Phase::Writing(_))
+                || matches!((phase, event), (Phase::Writing(_), Event::Done { .. }))
+            {
+                self.machine.begin();
+                self.with_log = std::mem::take(&mut self.pending);
+            }
+            match phase {
+                Phase::Idle => assert!(self.pending.is_empty(), "forgotten"),
+                Phase::Lingering { .. } => assert_eq!(self.pending().waiting, 0, "somebody waits"),
+                Phase::Gathering { .. } | Phase::Expecting { .. } => assert!(self.pending().waiting > 0),
+                Phase::Closed if self.log_works => {
+                    assert!(self.pending.is_empty() && self.written.is_empty(), "closed too early");
+                }
+                _ => {}
+            }
+        }
+
+        fn answer(&mut self, us: u64, fails: bool) {
+            match self.machine.phase() {
+                Phase::Writing(_) if fails => {
+                    let mut back = std::mem::take(&mut self.with_log);
+                    back.append(&mut self.pending);
+                    self.pending = back;
+                    self.on(Event::Failed);
+                }
+                Phase::Writing(_) => {
+                    self.now += Duration::from_micros(us);
+                    let done = std::mem::take(&mut self.with_log);
+                    let answered = done.iter().filter(|sent| sent.waits).count();
+                    self.answered += answered;
+                    match self.machine.durability {
+                        Durability::Always => self.synced += done.len(),
+                        _ => self.written.extend(done),
+                    }
+                    self.on(Event::Done { took: Some(Duration::from_micros(us)), answered });
+                }
+                Phase::Syncing => {
+                    self.synced += self.written.len();
+                    self.written.clear();
+                    self.on(if fails { Event::Failed } else { Event::Done { took: None, answered: 0 } });
+                }
+                _ => {}
+            }
+        }
+
+        /// Lets time pass, and reports what is due.
+        fn pass(&mut self, time: Duration) {
+            let until = self.now + time;
+            while let Some(due) = self.machine.due().filter(|due| *due <= until) {
+                self.now = self.now.max(due);
+                let before = self.machine.phase();
+                self.on(Event::Due);
+                let after = self.machine.phase();
+                assert!(
+                    before != after || self.machine.due().is_none_or(|next| next > due),
+                    "{before:?} stays"
+                );
+            }
+            self.now = until;
+        }
+
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Append { waits, begins_segment } => {
+                    self.asked += usize::from(waits);
+                    self.pending.push(Sent { at: self.now, waits, begins_segment });
+                    self.on(Event::Appended);
+                }
+                Step::Iterate => self.on(Event::Iterated),
+                Step::Pass { us } => self.pass(Duration::from_micros(us)),
+                Step::Answer { us, fails } => self.answer(us, fails),
+                Step::Suspect => self.on(Event::Suspected),
+                Step::AskSync => self.on(Event::SyncAsked),
+            }
+        }
+
+        /// Runs with a log that works until nothing happens any more; returns the time that took.
+        fn settle(&mut self) -> Duration {
+            let began = self.now;
+            for _ in 0..100 {
+                match self.machine.phase() {
+                    Phase::Idle if self.machine.due().is_none() => break,
+                    Phase::Closed => break,
+                    Phase::Gathering { .. } => self.on(Event::Iterated),
+                    Phase::Writing(_) | Phase::Syncing => self.answer(100, false),
+                    _ => {
+                        let due = self.machine.due().expect("a phase that waits has a time");
+                        self.pass(due.saturating_duration_since(self.now));
+                    }
+                }
+            }
+            self.now - began
+        }
+    }
+
+    fn durability() -> impl Strategy<Value = Durability> {
+        prop::sample::select(vec![Durability::Always, Durability::Interval(INTERVAL), Durability::None])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever happened before: once the log works, every request is answered, in bounded time.
+        #[test]
+        fn every_request_is_answered(durability in durability(), steps in prop::collection::vec(step(), 0..60)) {
+            let mut world = World::new(durability);
+            steps.into_iter().for_each(|step| world.step(step));
+            let took = world.settle();
+            prop_assert_eq!(world.answered, world.asked);
+            prop_assert!(world.pending.is_empty() && world.with_log.is_empty());
+            prop_assert!(took <= RETRY_AFTER + LINGER + EXPECT_MAX + INTERVAL + Duration::from_millis(2), "{:?}", took);
+            if durability != Durability::None {
+                prop_assert!(world.written.is_empty(), "not synced");
+            }
+        }
+
+        /// Closing writes and syncs everything, from any state.
+        #[test]
+        fn closing_keeps_everything(durability in durability(), steps in prop::collection::vec(step(), 0..60)) {
+            let mut world = World::new(durability);
+            steps.into_iter().for_each(|step| world.step(step));
+            world.on(Event::Closing);
+            world.settle();
+            prop_assert_eq!(world.machine.phase(), Phase::Closed);
+            prop_assert_eq!((world.answered, world.written.len()), (world.asked, 0));
+        }
+
+        /// Closing ends also if the log never works again.
+        #[test]
+        fn closing_ends_on_a_failing_log(durability in durability(), steps in prop::collection::vec(step(), 0..60)) {
+            let mut world = World::new(durability);
+            steps.into_iter().for_each(|step| world.step(step));
+            world.log_works = false;
+            world.on(Event::Closing);
+            for _ in 0..4 {
+                world.answer(100, true);
+            }
+            prop_assert_eq!(world.machine.phase(), Phase::Closed);
+        }
+    }
+
+    /// Brings a new machine to `Idle` after a commit of this duration that answered so many.
+    fn after_commit(took: Duration, answered: usize) -> World {
+        let mut world = World::new(Durability::Always);
+        for _ in 0..answered {
+            world.step(Step::Append { waits: true, begins_segment: false });
+        }
+        while matches!(world.machine.phase(), Phase::Gathering { .. }) {
+            world.step(Step::Iterate);
+        }
+        world.answer(u64::try_from(took.as_micros()).unwrap(), false);
+        assert_eq!(world.machine.phase(), Phase::Idle);
+        world
+    }
+
+    const WAITS: Step = Step::Append { waits: true, begins_segment: false };
+
+    #[test]
+    fn lone_client_is_written_at_once() {
+        let mut world = after_commit(Duration::from_micros(100), 1);
+        world.step(WAITS);
+        world.step(Step::Iterate);
+        assert_eq!(world.machine.phase(), Phase::Writing(By::EventLoop));
+    }
+
+    #[test]
+    fn clients_that_come_back_together_share_a_commit() {
+        let mut world = after_commit(Duration::from_micros(100), 3);
+        world.step(WAITS);
+        world.step(Step::Iterate);
+        world.step(Step::Iterate);
+        world.step(WAITS);
+        assert_eq!(world.machine.phase(), Phase::Gathering { seen: Some(1) });
+        world.step(Step::Iterate);
+        world.step(WAITS);
+        world.step(Step::Iterate);
+        assert_eq!(world.machine.phase(), Phase::Writing(By::EventLoop));
+        assert_eq!(world.with_log.len(), 3);
+    }
+
+    #[test]
+    fn slow_commit_waits_for_the_clients_it_answered() {
+        let mut world = after_commit(Duration::from_millis(3), 2);
+        world.step(WAITS);
+        assert!(matches!(world.machine.phase(), Phase::Expecting { .. }));
+        world.step(WAITS);
+        world.step(Step::Iterate);
+        world.step(Step::Iterate);
+        assert_eq!(world.machine.phase(), Phase::Writing(By::Thread));
+        let mut world = after_commit(Duration::from_millis(3), 2);
+        world.step(WAITS);
+        world.pass(Duration::from_micros(1500));
+        assert_eq!(world.machine.phase(), Phase::Writing(By::Thread), "nobody is expected for longer");
+    }
+}

@@ -1,0 +1,317 @@
+//! The tail of the log: groups that the log does not have yet, and the requests that wait for them.
+
+use super::phase::{By, Event, Machine, Pending, Phase};
+use super::{Durability, Group, Log, LogEnd, NextSegment};
+use crate::engine::core::Journal;
+use crate::engine::item::Place;
+use crate::engine::record::Record;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+const BLANK_BYTES_MAX: usize = 256 << 10;
+
+/// Completes when an answer is as durable as the settings require; `None` if it is already.
+pub type Ticket = Option<oneshot::Receiver<()>>;
+
+/// The answer to a push that asks for room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushRoom {
+    Enough,
+    /// The next segment is being prepared; ask again when it is ready.
+    Soon,
+    Refused(String),
+}
+
+/// The work of the present phase.
+#[derive(Debug)]
+pub enum Work {
+    Write { groups: Vec<Group>, check: bool },
+    Sync,
+}
+
+/// The consequences of a commit.
+#[derive(Debug)]
+pub struct Written {
+    /// Requests to answer.
+    pub waiters: Vec<oneshot::Sender<()>>,
+    /// Items whose bodies may be evicted from memory, with their places.
+    pub evict: Vec<(u32, u64, Place)>,
+}
+
+#[derive(Debug)]
+pub struct Tail {
+    log: Arc<dyn Log>,
+    /// The end of the log with everything pending; `None` if nothing is kept.
+    end: Option<LogEnd>,
+    /// The present segment ends at this offset or later: at least as many bytes follow its checkpoint as the
+    /// checkpoint takes. Otherwise checkpoints could be most of what is written.
+    ends_after: u64,
+    /// Groups that are not written yet, the oldest first.
+    pending: Vec<Group>,
+    since: Option<Instant>,
+    /// An empty buffer for the next group.
+    blank: Vec<u8>,
+    /// Requests that wait for the groups that are with the log.
+    late: Vec<oneshot::Sender<()>>,
+    /// True when the work of the present phase was taken.
+    taken: bool,
+    machine: Machine,
+    /// The reason why writing fails at present.
+    failing: Option<String>,
+    /// Told when the next sync is done.
+    sync_asked: Vec<oneshot::Sender<()>>,
+}
+
+impl Tail {
+    pub fn new(log: Arc<dyn Log>, durability: Durability) -> Tail {
+        Tail {
+            end: log.end(),
+            log,
+            ends_after: 0,
+            pending: Vec::new(),
+            since: None,
+            blank: Vec::new(),
+            late: Vec::new(),
+            taken: false,
+            machine: Machine::new(durability),
+            failing: None,
+            sync_asked: Vec::new(),
+        }
+    }
+
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    pub fn end(&self) -> Option<&LogEnd> {
+        self.end.as_ref()
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.machine.phase()
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        self.machine.due()
+    }
+
+    pub fn is_failing(&self) -> bool {
+        self.failing.is_some()
+    }
+
+    pub fn log_bytes(&self) -> u64 {
+        self.end.map_or(0, |end| self.log.finished_bytes() + end.segment_bytes.max(end.offset))
+    }
+
+    fn pending(&self) -> Pending {
+        Pending {
+            since: self.since,
+            waiting: self.pending.iter().map(|group| group.waiters.len()).sum(),
+            begins_segment: self.pending.iter().any(|group| group.begins_segment),
+        }
+    }
+
+    /// Applies an event to the machine; returns the new phase.
+    pub fn on(&mut self, event: Event) -> Phase {
+        let phase = self.machine.on(event, self.pending(), Instant::now());
+        if phase == Phase::Closed {
+            // Those who wait learn that no answer will come.
+            self.pending.clear();
+            self.late.clear();
+            self.sync_asked.clear();
+        }
+        phase
+    }
+
+    /// Called after each command. True if the event loop must wake the commit path.
+    pub fn appended(&mut self) -> bool {
+        if self.pending.is_empty() || matches!(self.phase(), Phase::Gathering { .. } | Phase::Writing(_)) {
+            return false;
+        }
+        let before = self.phase();
+        self.on(Event::Appended) != before
+    }
+
+    /// Takes the work of the present phase, if it is for this thread and was not taken yet.
+    pub fn take_work(&mut self, by: By) -> Option<Work> {
+        let work = match self.phase() {
+            _ if self.taken => return None,
+            Phase::Writing(writer) if writer == by => {
+                self.since = None;
+                Work::Write { groups: std::mem::take(&mut self.pending), check: self.machine.begin() }
+            }
+            Phase::Syncing if by == By::Thread => Work::Sync,
+            _ => return None,
+        };
+        self.taken = true;
+        Some(work)
+    }
+
+    /// Records that the log kept these groups; returns what follows from that.
+    pub fn written(&mut self, groups: Vec<Group>, took: Option<Duration>) -> Written {
+        self.taken = false;
+        let mut waiters = std::mem::take(&mut self.late);
+        let mut evict = Vec::new();
+        for mut group in groups {
+            // The buffer is used again: growing one for each group would cost more than filling it.
+            if group.bytes.capacity() <= BLANK_BYTES_MAX {
+                group.bytes.clear();
+                self.blank = group.bytes;
+            }
+            match waiters.is_empty() {
+                true => waiters = group.waiters,
+                false => waiters.append(&mut group.waiters),
+            }
+            evict.append(&mut group.evict);
+        }
+        self.on(Event::Done { took, answered: waiters.len() });
+        Written { waiters, evict }
+    }
+
+    /// Records that the log did not keep these groups: they are the first to be tried again. True if this is
+    /// the first failure in a row.
+    pub fn unwritten(&mut self, mut groups: Vec<Group>, why: String) -> bool {
+        self.taken = false;
+        groups.append(&mut self.pending);
+        self.pending = groups;
+        self.since = (!self.pending.is_empty()).then(Instant::now);
+        self.on(Event::Failed);
+        self.failing.replace(why).is_none()
+    }
+
+    /// True if writing failed until now.
+    pub fn works_again(&mut self) -> bool {
+        self.failing.take().is_some()
+    }
+
+    /// Ends the phase `Syncing`. A failure is reported to those who asked for the sync.
+    pub fn synced(&mut self, event: Event) {
+        self.taken = false;
+        for asked in self.sync_asked.drain(..) {
+            if event != Event::Failed {
+                let _ = asked.send(());
+            }
+        }
+        self.on(event);
+    }
+
+    /// Decides if there is room for a push of about this many bytes. A quarter of a segment is reserved for
+    /// acks and leases when there is no room for pushes any more.
+    pub fn room_for(&self, bytes: u64) -> PushRoom {
+        let Some(end) = &self.end else { return PushRoom::Enough };
+        if let Some(why) = &self.failing {
+            return PushRoom::Refused(format!("the log cannot be written: {why}"));
+        }
+        let left = end.segment_bytes.saturating_sub(end.offset);
+        if left >= bytes.saturating_add(end.segment_bytes / 4) {
+            return PushRoom::Enough;
+        }
+        match self.log.next_segment() {
+            NextSegment::Ready => PushRoom::Enough,
+            NextSegment::Soon => PushRoom::Soon,
+            NextSegment::Refused(why) => PushRoom::Refused(format!("no room for another log segment: {why}")),
+        }
+    }
+
+    /// True if a command of about this many bytes should begin a new segment.
+    pub fn is_full_for(&self, bytes: u64) -> bool {
+        let Some(end) = &self.end else { return false };
+        let full = end.full
+            || end.offset > end.segment_header_bytes
+                && end.offset.saturating_add(bytes) > end.segment_bytes.max(self.ends_after);
+        // Without a next segment, using up the rest of this one is better than waiting.
+        full && self.log.next_segment() == NextSegment::Ready
+    }
+
+    /// Directs all further records into the next segment, which begins with what `checkpoint` appends.
+    pub fn begin_segment(&mut self, checkpoint: impl FnOnce(&mut Tail)) {
+        if let Some(end) = &mut self.end {
+            self.log.end_segment(end.segment, end.offset.max(end.segment_bytes));
+            end.segment += 1;
+            (end.offset, end.full) = (end.segment_header_bytes, false);
+            self.begin_group(true);
+        }
+        self.checkpoint(checkpoint);
+    }
+
+    /// Appends a checkpoint.
+    pub fn checkpoint(&mut self, checkpoint: impl FnOnce(&mut Tail)) {
+        let began = self.end.map_or(0, |end| end.offset);
+        checkpoint(self);
+        let offset = self.end.map_or(0, |end| end.offset);
+        self.ends_after = offset + (offset - began);
+    }
+
+    fn begin_group(&mut self, begins_segment: bool) {
+        let Some(end) = &mut self.end else { return };
+        let mut bytes = std::mem::take(&mut self.blank);
+        bytes.resize(end.group_header_bytes, 0);
+        self.since.get_or_insert_with(Instant::now);
+        self.pending.push(Group {
+            number: end.next_group,
+            segment: end.segment,
+            offset: end.offset,
+            begins_segment,
+            bytes,
+            evict: Vec::new(),
+            waiters: Vec::new(),
+        });
+        end.next_group += 1;
+        end.offset += end.group_header_bytes as u64;
+    }
+
+    /// Returns a ticket for everything appended until now.
+    pub fn ticket(&mut self) -> Ticket {
+        let waiters = match (self.machine.phase(), self.pending.last_mut()) {
+            // The sender is dropped: no answer will come.
+            (Phase::Closed, _) => return self.end.map(|_| oneshot::channel().1),
+            (_, Some(group)) => &mut group.waiters,
+            (Phase::Writing(_), None) => &mut self.late,
+            (_, None) => return None,
+        };
+        let (sender, receiver) = oneshot::channel();
+        waiters.push(sender);
+        Some(receiver)
+    }
+
+    /// Asks for a sync of everything that was written until now, whatever the durability.
+    pub fn ask_sync(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        if self.machine.phase() != Phase::Closed {
+            self.sync_asked.push(sender);
+            self.on(Event::SyncAsked);
+        }
+        receiver
+    }
+
+    /// Evicts the item's body from memory once the log has it.
+    pub fn evict_when_written(&mut self, queue: u32, number: u64, place: Place) {
+        if let Some(group) = self.pending.last_mut() {
+            group.evict.push((queue, number, place));
+        }
+    }
+}
+
+impl Journal for Tail {
+    fn append(&mut self, record: &Record<'_>) -> Place {
+        if self.end.is_none() {
+            return Place::default();
+        }
+        if self.pending.is_empty() {
+            self.begin_group(false);
+        }
+        let (Some(group), Some(end)) = (self.pending.last_mut(), &mut self.end) else {
+            return Place::default();
+        };
+        let before = group.bytes.len();
+        let body = record.encode(&mut group.bytes) as u64;
+        end.offset += (group.bytes.len() - before) as u64;
+        Place { segment: end.segment, offset: u32::try_from(group.offset + body).unwrap_or(u32::MAX) }
+    }
+
+    fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+        self.log.read(place, len)
+    }
+}

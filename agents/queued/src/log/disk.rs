@@ -1,0 +1,308 @@
+//! The log on the disk as the commit path sees it: appends groups to the newest segment, syncs, begins
+//! segments, reads bodies, and removes the oldest segment.
+
+use super::directory::{Directory, Inode};
+use super::head::{self, HeadFile, NoBackup};
+use super::segment::{self, End, HEADER_BYTES, Header};
+use super::{LogError, frame};
+use crate::commit::{Group, Log, LogEnd, LogFailure, NextSegment};
+use crate::engine::item::Place;
+use crate::metrics::QueuedMetrics;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Interval between two checks that the directory is still there, while groups are written.
+const CHECK_AFTER: Duration = Duration::from_millis(250);
+
+/// The file for the segment after the newest one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spare {
+    Ready,
+    /// The next segment begins in this file, but is not written yet: the file keeps the spare's name.
+    Taken,
+    Missing,
+    /// The last try to make the file failed, for this reason.
+    Failed(String),
+}
+
+/// The end of the newest segment.
+#[derive(Debug)]
+pub struct Writer {
+    pub header: Header,
+    pub file: Arc<File>,
+    /// The checksum of the last group in the segment; the next segment names the group that it continues.
+    pub last_checksum: u32,
+    pub appended_group: u64,
+    pub synced_group: u64,
+    /// True if the head does not name the newest segment yet. Nothing may be appended before it does.
+    pub head_is_behind: bool,
+    /// The last time at which the directory was confirmed to be the one that was opened.
+    pub checked: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub struct Segments {
+    pub files: HashMap<u32, Arc<File>>,
+    /// Bytes of the finished segments.
+    pub finished: BTreeMap<u32, u64>,
+    pub spare: Spare,
+}
+
+#[derive(Debug)]
+pub struct DiskLog {
+    directory: Arc<Directory>,
+    end: LogEnd,
+    /// Its holder may lock the head, then the segments.
+    writer: Mutex<Writer>,
+    head: Mutex<HeadFile>,
+    segments: Mutex<Segments>,
+    metrics: QueuedMetrics,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DiskLog {
+    pub fn new(
+        directory: Arc<Directory>,
+        end: LogEnd,
+        writer: Writer,
+        head: HeadFile,
+        segments: Segments,
+        metrics: QueuedMetrics,
+    ) -> DiskLog {
+        let (writer, head, segments) = (Mutex::new(writer), Mutex::new(head), Mutex::new(segments));
+        DiskLog { directory, end, writer, head, segments, metrics }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn segments(&self) -> MutexGuard<'_, Segments> {
+        lock(&self.segments)
+    }
+
+    fn failed(&self, what: &'static str, segment: u32) -> impl FnOnce(io::Error) -> LogError + use<> {
+        LogError::io(what, &segment::path(self.dir(), segment))
+    }
+
+    fn sync_writer(&self, writer: &mut Writer) -> Result<(), LogError> {
+        writer.file.sync_data().map_err(self.failed("sync", writer.header.number))?;
+        self.metrics.syncs.inc();
+        writer.synced_group = writer.appended_group;
+        Ok(())
+    }
+
+    /// Fails while the directory's path leads elsewhere: nothing may be promised then.
+    fn check_writer(&self, writer: &mut Writer) -> Result<(), LogError> {
+        writer.checked = None;
+        self.directory.check()?;
+        self.check_file(writer.header.number, &writer.file)?;
+        writer.checked = Some(Instant::now());
+        Ok(())
+    }
+
+    fn check_file(&self, number: u32, file: &File) -> Result<(), LogError> {
+        let path = segment::path(self.dir(), number);
+        let ours = Inode::of(file).map_err(self.failed("look at", number))?;
+        if Inode::at(&path).ok() == Some(ours) { Ok(()) } else { Err(LogError::Removed(path)) }
+    }
+
+    fn append_group(&self, writer: &mut Writer, group: &mut Group) -> Result<(), LogError> {
+        if group.begins_segment && group.segment != writer.header.number {
+            self.begin_segment(writer, group)?;
+        }
+        if group.number <= writer.synced_group {
+            // An earlier try appended it, and synced it before moving to the next segment.
+            return Ok(());
+        }
+        let unsynced = u32::try_from(group.number - writer.synced_group).unwrap_or(u32::MAX);
+        let checksum = frame::seal(&mut group.bytes, writer.header.nonce, group.number, unsynced);
+        let written = writer.file.write_all_at(&group.bytes, group.offset);
+        written.map_err(self.failed("write to", writer.header.number))?;
+        (writer.last_checksum, writer.appended_group) = (checksum, group.number);
+        self.metrics.written_bytes.inc_by(group.bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Begins the group's segment. The old one must be on the disk as a whole before the next one exists.
+    fn begin_segment(&self, writer: &mut Writer, group: &Group) -> Result<(), LogError> {
+        self.sync_writer(writer)?;
+        self.check_writer(writer)?;
+        let end = End { nonce: writer.header.nonce, checksum: writer.last_checksum };
+        let header = Header::new(group.segment, writer.header.epoch, group.number, Some(end));
+        let mut head = lock(&self.head);
+        head.ensure()?;
+        let file = segment::begin(self.dir(), &header).map_err(self.failed("begin", header.number))?;
+        head.begin(header.number, writer.synced_group)?;
+        (writer.file, writer.header, writer.last_checksum) = (Arc::new(file), header, 0);
+        let mut segments = self.segments();
+        segments.files.insert(header.number, writer.file.clone());
+        segments.spare = Spare::Missing;
+        Ok(())
+    }
+
+    /// Makes the file for the next segment. An error comes with true if it is the first in a row.
+    pub fn make_spare(&self) -> Result<(), (io::Error, bool)> {
+        let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
+        let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
+        self.metrics.no_space.set(i64::from(made.is_err()));
+        let mut segments = self.segments();
+        made.map(|()| segments.spare_is_ready()).map_err(|error| {
+            let before = std::mem::replace(&mut segments.spare, Spare::Failed(error.to_string()));
+            (error, !matches!(before, Spare::Failed(_)))
+        })
+    }
+
+    /// Prevents backups from starting; `None` while one runs, which needs every existing segment.
+    pub fn keep_backups_out(&self) -> Option<NoBackup> {
+        lock(&self.head).keep_backups_out()
+    }
+
+    /// Removes the oldest segment, or makes it the next spare. True if it became the spare.
+    pub fn remove(&self, number: u32) -> Result<bool, LogError> {
+        let path = segment::path(self.dir(), number);
+        // A directory that has replaced ours may have a file of this name.
+        self.directory.check()?;
+        let group = lock(&self.writer).synced_group;
+        let mut head = lock(&self.head);
+        let Some(_no_backup) = head.keep_backups_out() else { return Ok(false) };
+        head.let_go_before(number.saturating_add(1), group)?;
+        drop(head);
+        let right_size = std::fs::metadata(&path).is_ok_and(|meta| meta.len() == self.end.segment_bytes);
+        let mut segments = self.segments();
+        segments.files.remove(&number);
+        let recycled = segments.lacks_spare() && right_size;
+        drop(segments);
+        if recycled {
+            std::fs::rename(&path, segment::spare_path(self.dir()))
+                .map_err(self.failed("recycle", number))?;
+        } else {
+            match std::fs::remove_file(&path) {
+                // An earlier try has already removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(self.failed("remove", number))?,
+            }
+        }
+        segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
+        // Must come after the sync: if this segment survived a power loss while later ones were removed, the
+        // next start would report damage.
+        let mut segments = self.segments();
+        segments.finished.remove(&number);
+        if recycled {
+            segments.spare_is_ready();
+            self.metrics.no_space.set(0);
+        }
+        self.metrics.segments_freed.inc();
+        Ok(recycled)
+    }
+}
+
+impl Segments {
+    /// True if a file may be put under the spare's name.
+    pub fn lacks_spare(&self) -> bool {
+        matches!(self.spare, Spare::Missing | Spare::Failed(_))
+    }
+
+    /// Records that the next segment's file is ready, and logs the end of a full disk.
+    fn spare_is_ready(&mut self) {
+        if matches!(self.spare, Spare::Failed(_)) {
+            tracing::info!(
+                event = "segment_allocated",
+                "there is room for another log segment again: pushes are accepted"
+            );
+        }
+        self.spare = Spare::Ready;
+    }
+}
+
+impl Log for DiskLog {
+    fn end(&self) -> Option<LogEnd> {
+        Some(self.end)
+    }
+
+    fn append(&self, groups: &mut [Group]) -> Result<(), LogFailure> {
+        let mut writer = lock(&self.writer);
+        if writer.checked.is_none_or(|checked| checked.elapsed() > CHECK_AFTER) {
+            self.check_writer(&mut writer)?;
+        }
+        if writer.head_is_behind {
+            lock(&self.head).begin(writer.header.number, writer.synced_group)?;
+            writer.head_is_behind = false;
+        }
+        for group in groups {
+            self.append_group(&mut writer, group)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), LogFailure> {
+        Ok(self.sync_writer(&mut lock(&self.writer))?)
+    }
+
+    /// Also looks for the head and for each finished segment: without them the next start would be refused.
+    fn check(&self) -> Result<(), LogFailure> {
+        self.check_writer(&mut lock(&self.writer))?;
+        if !lock(&self.head).is_there() {
+            return Err(LogError::Removed(head::path(self.dir())).into());
+        }
+        // A slow disk must not delay those who ask for the segments.
+        let files = self.segments().files.clone();
+        let missing =
+            files.iter().find_map(|(number, file)| Some((number, self.check_file(*number, file).err()?)));
+        match missing {
+            // It may have been removed on purpose meanwhile.
+            Some((number, error)) if self.segments().files.contains_key(number) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+        let file = self.segments().files.get(&place.segment).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let mut body = vec![0; len as usize].into_boxed_slice();
+        file.read_exact_at(&mut body, u64::from(place.offset))?;
+        Ok(body)
+    }
+
+    fn next_segment(&self) -> NextSegment {
+        match &self.segments().spare {
+            Spare::Ready => NextSegment::Ready,
+            Spare::Taken | Spare::Missing => NextSegment::Soon,
+            Spare::Failed(why) => NextSegment::Refused(why.clone()),
+        }
+    }
+
+    fn end_segment(&self, segment: u32, bytes: u64) {
+        let mut segments = self.segments();
+        segments.finished.insert(segment, bytes);
+        segments.spare = Spare::Taken;
+    }
+
+    fn finished_bytes(&self) -> u64 {
+        self.segments().finished.values().sum()
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(self.dir())
+    }
+}
+
+/// The sizes by which the disk divides the log.
+pub fn end_at(segment: u32, offset: u64, next_group: u64, segment_bytes: u64, full: bool) -> LogEnd {
+    LogEnd {
+        segment,
+        offset,
+        next_group,
+        segment_bytes,
+        full,
+        segment_header_bytes: HEADER_BYTES as u64,
+        group_header_bytes: frame::HEADER_BYTES,
+    }
+}

@@ -1,0 +1,242 @@
+//! The engine as a service: the state machine, its commit path, and the waiting requests, behind one handle.
+
+mod clock;
+mod commands;
+mod committing;
+mod housekeeping;
+pub mod opening;
+mod presence;
+mod views;
+mod waiting;
+
+use crate::commit::memory::Memory;
+use crate::commit::tail::{Tail, Ticket};
+use crate::commit::{Durability, Log};
+use crate::engine::contract::{Limits, Refusal};
+use crate::engine::core::{Core, Turn};
+use crate::engine::queue::Queue;
+use crate::metrics::QueuedMetrics;
+use clock::Clock;
+use kit::lifecycle::readiness::Readiness;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use waiting::{Waiter, serve_waiters};
+
+/// Maximum log bytes of a record beyond its texts and body.
+const RECORD_BYTES_MAX: u64 = 96;
+
+/// The state shared by the engine's threads.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    log: Arc<dyn Log>,
+    durability: Durability,
+    /// Wakes the task that commits: the phase of the commit path has changed, or there are answers to give.
+    commit: Notify,
+    /// Wakes the thread that does what may be slow.
+    thread: Condvar,
+    /// Wakes the housekeeping.
+    housework: Condvar,
+    /// Notified when there may be room for pushes again.
+    room: Notify,
+    /// Notified when something is due earlier than the timer expects.
+    timer: Notify,
+    changes: watch::Sender<u64>,
+    drain: CancellationToken,
+    readiness: Readiness,
+    metrics: QueuedMetrics,
+}
+
+#[derive(Debug)]
+struct State {
+    core: Core,
+    tail: Tail,
+    limits: Limits,
+    clock: Clock,
+    waiters: HashMap<Box<str>, VecDeque<Waiter>>,
+    next_waiter: u64,
+    /// The time at which the timer wakes next.
+    armed_ms: u64,
+    /// True while the housekeeping sleeps until something happens.
+    housework_rests: bool,
+    /// True while the task that commits runs.
+    task_runs: bool,
+    /// Durable answers that this task is to give.
+    answers: Vec<oneshot::Sender<()>>,
+    closing: bool,
+}
+
+impl State {
+    /// Carries out a command that appends about `bytes`, all of them in one group.
+    fn turn<R>(&mut self, bytes: u64, act: impl FnOnce(&mut Core, &mut Turn<'_, Tail>) -> R) -> R {
+        if self.tail.is_full_for(bytes) {
+            let core = &mut self.core;
+            self.tail.begin_segment(|tail| core.checkpoint(tail));
+        }
+        let mut turn = Turn { now_ms: self.clock.now_ms(), limits: &self.limits, journal: &mut self.tail };
+        let result = act(&mut self.core, &mut turn);
+        let copied = self.core.take_copied();
+        if self.spills_now() {
+            for (queue, number, place) in copied {
+                self.tail.evict_when_written(queue, number, place);
+            }
+        }
+        result
+    }
+
+    /// True if further bodies must be evicted from memory once the log has them.
+    fn spills_now(&self) -> bool {
+        self.limits.spills && self.core.usage.memory_bytes > self.limits.memory_bytes_max
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the housekeeping to sleep for at most this time.
+    fn housework_timeout<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+        self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Puts the housekeeping to sleep until something happens to a queue or to the log's files.
+    fn housework_rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.housework_rests = true;
+        let mut state = self.housework.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.housework_rests = false;
+        state
+    }
+
+    /// Handles the consequences of a command: serves waiters in the same commit, and notifies the timer and
+    /// the commit path.
+    fn follow_up(&self, state: &mut State) {
+        let mut touched = state.core.take_touched();
+        let changed = !touched.is_empty();
+        touched.sort_unstable();
+        touched.dedup();
+        while let Some(number) = touched.pop() {
+            let Some(queue) = state.core.queue_by_number(number) else { continue };
+            self.arm(&mut state.armed_ms, queue);
+            if !state.waiters.is_empty() {
+                let name = queue.name.clone();
+                serve_waiters(state, &name);
+                // Leases to waiters touch the queue again, but make nothing ready.
+                for again in state.core.take_touched() {
+                    if let Some(queue) = state.core.queue_by_number(again) {
+                        self.arm(&mut state.armed_ms, queue);
+                    }
+                }
+            }
+        }
+        if changed && self.changes.receiver_count() > 0 {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        if changed && state.housework_rests {
+            state.housework_rests = false;
+            self.housework.notify_all();
+        }
+        self.commit_soon(state);
+    }
+
+    /// Wakes the timer if something in the queue is due earlier than it expects.
+    fn arm(&self, armed_ms: &mut u64, queue: &Queue) {
+        if let Some(due_ms) = queue.next_due_ms().filter(|due_ms| due_ms < armed_ms) {
+            *armed_ms = due_ms;
+            self.timer.notify_one();
+        }
+    }
+
+    /// Tells the commit path that records were appended.
+    fn commit_soon(&self, state: &mut State) {
+        if state.tail.appended() {
+            self.commit.notify_one();
+        }
+    }
+}
+
+async fn durable(ticket: Ticket) -> Result<(), Refusal> {
+    match ticket {
+        None => Ok(()),
+        Some(ticket) => ticket.await.map_err(|_| Refusal::Unavailable("the log was given up".to_owned())),
+    }
+}
+
+/// The engine's handle, held by the doors and cheap to clone. Its futures may be dropped at any time: a lease
+/// that no client receives is released; any other command may or may not have been carried out.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Shared>);
+
+/// The environment of an engine, passed at its start.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    pub drain: CancellationToken,
+    pub readiness: Readiness,
+    pub metrics: QueuedMetrics,
+}
+
+impl Engine {
+    /// An engine over any log, continuing from the state that was read from it. [`Engine::start`] must follow.
+    pub fn over(
+        log: Arc<dyn Log>,
+        core: Core,
+        durability: Durability,
+        limits: Limits,
+        around: Environment,
+    ) -> Engine {
+        let mut state = State {
+            clock: Clock::start(core.latest_ms),
+            core,
+            tail: Tail::new(log.clone(), durability),
+            limits,
+            waiters: HashMap::new(),
+            next_waiter: 0,
+            armed_ms: u64::MAX,
+            housework_rests: false,
+            task_runs: false,
+            answers: Vec::new(),
+            closing: false,
+        };
+        // Repeats the state of every queue: the log may be a new segment, and its counters are settled.
+        let State { core, tail, .. } = &mut state;
+        match tail.is_full_for(0) {
+            // Without this, many short runs would let one segment grow without end.
+            true => tail.begin_segment(|tail| core.checkpoint(tail)),
+            false => tail.checkpoint(|tail| core.checkpoint(tail)),
+        }
+        state.turn(0, Core::release_bound);
+        state.tail.appended();
+        Engine(Arc::new(Shared {
+            state: Mutex::new(state),
+            log,
+            durability,
+            commit: Notify::new(),
+            thread: Condvar::new(),
+            housework: Condvar::new(),
+            room: Notify::new(),
+            timer: Notify::new(),
+            changes: watch::Sender::new(0),
+            drain: around.drain,
+            readiness: around.readiness,
+            metrics: around.metrics,
+        }))
+    }
+
+    /// An engine that keeps its items in memory only.
+    pub fn in_memory(limits: Limits, around: Environment) -> Engine {
+        let core = Core::new(fastrand::u64(..), fastrand::u64(..));
+        Engine::over(Arc::new(Memory), core, Durability::None, limits, around)
+    }
+
+    /// Starts the work on the event loop; called once, on the runtime of the doors.
+    pub fn start(&self) {
+        tokio::spawn(self.clone().keep_time());
+        if self.0.log.end().is_some() {
+            tokio::spawn(self.clone().keep_committing());
+            tokio::spawn(self.clone().keep_watch());
+        }
+    }
+}
