@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const HEADINGS: [(&str, &str); 6] = [
+const HEADINGS: [(&str, &str); 7] = [
     ("Every program", "kit"),
     ("logd", "logd"),
     ("logsend", "logsend"),
     ("logcd", "logcd"),
     ("queued", "queued"),
     ("queuectl", "queuectl"),
+    ("rng", "rng"),
 ];
 
 #[derive(Debug, Default, PartialEq)]

@@ -39,7 +39,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let address = listener.local_addr().unwrap_or(flags.http);
     let connections_max = connections_within_limit(usize::from(flags.max_connections), 1);
     let gate = Gate::new(listen::adopt(listener)?, Arc::new(Semaphore::new(connections_max)), allow_now);
-    tracing::info!(event = "listening", endpoint = "http", %address, "serving HTTP");
+    tracing::info!(event = "listening", door = "http", %address, "serving HTTP");
     browser_ports::warn_if_blocked("--http", address);
     let closing = after_linger(&context.stop, flags.linger);
     let router = router(service, &flags, &context);

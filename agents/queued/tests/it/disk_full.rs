@@ -100,7 +100,7 @@ fn start_needs_no_room_for_the_head() {
         limited.arg(command.get_program()).args(command.get_args());
         limited.env_clear().current_dir(command.get_current_dir().unwrap());
         let process = Process::start(&mut limited);
-        let mut http = Http::connect(process.address("serving HTTP"));
+        let mut http = Http::connect(process.address("http"));
         assert_eq!(http.get("/v1/queues/q").expect(200).json()["ready"], 1);
         process.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
         wait_until("it is ready", || http.get("/ready").status == 200);

@@ -70,12 +70,12 @@ impl Rng {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.process.address("serving HTTP")
+        self.process.address("http")
     }
 
     /// Returns the address of the probes, if it is another.
     pub(crate) fn admin(&self) -> SocketAddr {
-        self.process.address("admin endpoint")
+        self.process.address("admin")
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {

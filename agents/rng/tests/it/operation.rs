@@ -20,7 +20,7 @@ fn address_comes_from_the_environment_unless_a_flag_gives_it() {
         .env("RNG_HTTP", "127.0.0.7:0")
         .env("RNG_LOG_FORMAT", "json");
     let process = trial::Process::start_ready(&mut command);
-    assert_eq!(process.address("serving HTTP").ip().to_string(), "127.0.0.7");
+    assert_eq!(process.address("http").ip().to_string(), "127.0.0.7");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn changed_delay_is_applied_and_a_client_that_left_gives_up_its_place() {
     assert_eq!(rng.get("/live").status, 200);
     drop(waiting);
     rng.setup.write("rng.toml", "delay = \"0s\"\n");
-    rng.wait_for("settings reloaded");
+    rng.wait_for("settings_reloaded");
     assert_eq!(rng.get("/32").body.len(), 32);
 }
 
