@@ -70,7 +70,7 @@ pub enum Event {
     Due,
     /// The log may be another than the one that was opened.
     Suspected,
-    /// Everything that was written must be synced, whatever the durability.
+    /// Everything that was appended must be synced, whatever the durability.
     SyncAsked,
     Done {
         /// The duration of the commit; `None` if no group was written.
@@ -90,6 +90,8 @@ pub struct Pending {
     /// The number of requests that wait for them.
     pub waiting: usize,
     pub begins_segment: bool,
+    /// True if everything that an asked sync must cover was written.
+    pub asked_is_written: bool,
 }
 
 /// The phase, and the facts on which the next one depends.
@@ -133,6 +135,12 @@ impl Machine {
     /// Called when the groups of a `Writing` phase are taken; true if the log must be checked first.
     pub fn begin(&mut self) -> bool {
         std::mem::take(&mut self.suspected)
+    }
+
+    /// Called when the work of the phase `Syncing` is taken. `more`: other syncs were asked for that it does not
+    /// cover.
+    pub fn begin_sync(&mut self, more: bool) {
+        self.sync_asked = more;
     }
 
     /// The time at which `Event::Due` must come.
@@ -195,7 +203,7 @@ impl Machine {
             }
             // A failed sync is reported, and not tried again: the log reports each failure once.
             (Phase::Syncing, Event::Done { .. } | Event::Failed) => {
-                (self.unsynced_since, self.sync_asked) = (None, false);
+                self.unsynced_since = None;
             }
             _ => {}
         }
@@ -204,12 +212,13 @@ impl Machine {
     /// The phase that follows when no group is with the log.
     fn next(&self, pending: Pending, now: Instant) -> Phase {
         let sync_due = self.sync_asked || self.sync_due().is_some_and(|due| due <= now);
+        let write_first = self.sync_asked && !pending.asked_is_written;
         match pending.since {
             None if self.suspected && !self.closing => Phase::Writing(By::Thread),
             None if sync_due || self.closing && self.unsynced_since.is_some() => Phase::Syncing,
             None if self.closing => Phase::Closed,
             None => Phase::Idle,
-            Some(_) if self.closing || self.suspected => Phase::Writing(By::Thread),
+            Some(_) if self.closing || self.suspected || write_first => Phase::Writing(By::Thread),
             Some(_) if sync_due => Phase::Syncing,
             Some(since) if pending.waiting == 0 => Phase::Lingering { until: since + LINGER },
             Some(_) => {
@@ -300,6 +309,10 @@ mod tests {
         log_works: bool,
         answered: usize,
         asked: usize,
+        appended: usize,
+        /// The number of records at each ask for a sync, and those that the present sync covers.
+        sync_asks: Vec<usize>,
+        syncing: Vec<usize>,
     }
 
     impl World {
@@ -314,6 +327,9 @@ mod tests {
                 log_works: true,
                 answered: 0,
                 asked: 0,
+                appended: 0,
+                sync_asks: Vec::new(),
+                syncing: Vec::new(),
             }
         }
 
@@ -322,7 +338,12 @@ mod tests {
                 since: self.pending.first().map(|sent| sent.at),
                 waiting: self.pending.iter().filter(|sent| sent.waits).count(),
                 begins_segment: self.pending.iter().any(|sent| sent.begins_segment),
+                asked_is_written: self.sync_asks.iter().all(|asked| *asked <= self.is_written()),
             }
+        }
+
+        fn is_written(&self) -> usize {
+            self.synced + self.written.len()
         }
 
         fn on(&mut self, event: Event) {
@@ -341,6 +362,13 @@ mod tests {
             {
                 self.machine.begin();
                 self.with_log = std::mem::take(&mut self.pending);
+            }
+            let begins = before != phase || matches!(event, Event::Done { .. } | Event::Failed);
+            if phase == Phase::Syncing && begins {
+                let written = self.is_written();
+                let (covered, later) = self.sync_asks.iter().partition(|asked| **asked <= written);
+                (self.syncing, self.sync_asks) = (covered, later);
+                self.machine.begin_sync(!self.sync_asks.is_empty());
             }
             match phase {
                 Phase::Idle => assert!(self.pending.is_empty(), "forgotten"),
@@ -375,6 +403,9 @@ mod tests {
                 Phase::Syncing => {
                     self.synced += self.written.len();
                     self.written.clear();
+                    let synced = self.synced;
+                    let kept = self.syncing.drain(..).all(|asked| asked <= synced);
+                    assert!(fails || kept, "a sync is answered that does not cover what was there");
                     self.on(if fails { Event::Failed } else { Event::Done { took: None, answered: 0 } });
                 }
                 _ => {}
@@ -401,6 +432,7 @@ mod tests {
             match step {
                 Step::Append { waits, begins_segment } => {
                     self.asked += usize::from(waits);
+                    self.appended += 1;
                     self.pending.push(Sent { at: self.now, waits, begins_segment });
                     self.on(Event::Appended);
                 }
@@ -408,7 +440,10 @@ mod tests {
                 Step::Pass { us } => self.pass(Duration::from_micros(us)),
                 Step::Answer { us, fails } => self.answer(us, fails),
                 Step::Suspect => self.on(Event::Suspected),
-                Step::AskSync => self.on(Event::SyncAsked),
+                Step::AskSync => {
+                    self.sync_asks.push(self.appended);
+                    self.on(Event::SyncAsked);
+                }
             }
         }
 
@@ -446,6 +481,7 @@ mod tests {
             let took = world.settle();
             prop_assert_eq!(world.answered, world.asked);
             prop_assert!(world.pending.is_empty() && world.with_log.is_empty());
+            prop_assert!(world.sync_asks.is_empty() && world.syncing.is_empty(), "a sync is not answered");
             prop_assert!(took <= RETRY_AFTER + LINGER + EXPECT_MAX + INTERVAL + Duration::from_millis(2), "{:?}", took);
             if durability != Durability::None {
                 prop_assert!(world.written.is_empty(), "not synced");
@@ -492,6 +528,20 @@ mod tests {
     }
 
     const WAITS: Step = Step::Append { waits: true, begins_segment: false };
+
+    #[test]
+    fn interval_is_kept_under_constant_load() {
+        let mut world = World::new(Durability::Interval(INTERVAL));
+        for _ in 0..5000 {
+            world.step(WAITS);
+            while matches!(world.machine.phase(), Phase::Gathering { .. }) {
+                world.step(Step::Iterate);
+            }
+            world.answer(100, false);
+            let oldest = world.written.first().map_or(world.now, |sent| sent.at);
+            assert!(world.now - oldest <= INTERVAL + Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn lone_client_is_written_at_once() {

@@ -60,14 +60,19 @@ pub struct Tail {
     machine: Machine,
     /// The reason why writing fails at present.
     failing: Option<String>,
-    /// Told when the next sync is done.
-    sync_asked: Vec<oneshot::Sender<()>>,
+    /// The last group that the log has.
+    written_group: u64,
+    /// Those who asked for a sync, each with the last group that it must cover.
+    sync_asked: Vec<(u64, oneshot::Sender<()>)>,
+    /// Those whom the present sync answers.
+    syncing: Vec<oneshot::Sender<()>>,
 }
 
 impl Tail {
     pub fn new(log: Arc<dyn Log>, durability: Durability) -> Tail {
+        let end = log.end();
         Tail {
-            end: log.end(),
+            end,
             log,
             ends_after: 0,
             pending: Vec::new(),
@@ -77,7 +82,9 @@ impl Tail {
             taken: false,
             machine: Machine::new(durability),
             failing: None,
+            written_group: end.map_or(0, |end| end.next_group.saturating_sub(1)),
             sync_asked: Vec::new(),
+            syncing: Vec::new(),
         }
     }
 
@@ -110,6 +117,7 @@ impl Tail {
             since: self.since,
             waiting: self.pending.iter().map(|group| group.waiters.len()).sum(),
             begins_segment: self.pending.iter().any(|group| group.begins_segment),
+            asked_is_written: self.sync_asked.iter().all(|(group, _)| *group <= self.written_group),
         }
     }
 
@@ -121,6 +129,7 @@ impl Tail {
             self.pending.clear();
             self.late.clear();
             self.sync_asked.clear();
+            self.syncing.clear();
         }
         phase
     }
@@ -142,7 +151,15 @@ impl Tail {
                 self.since = None;
                 Work::Write { groups: std::mem::take(&mut self.pending), check: self.machine.begin() }
             }
-            Phase::Syncing if by == By::Thread => Work::Sync,
+            Phase::Syncing if by == By::Thread => {
+                let asked = std::mem::take(&mut self.sync_asked).into_iter();
+                let (covered, later): (Vec<_>, Vec<_>) =
+                    asked.partition(|(group, _)| *group <= self.written_group);
+                self.syncing = covered.into_iter().map(|(_, asked)| asked).collect();
+                self.sync_asked = later;
+                self.machine.begin_sync(!self.sync_asked.is_empty());
+                Work::Sync
+            }
             _ => return None,
         };
         self.taken = true;
@@ -155,6 +172,7 @@ impl Tail {
         let mut waiters = std::mem::take(&mut self.late);
         let mut evict = Vec::new();
         for mut group in groups {
+            self.written_group = group.number;
             // The buffer is used again: growing one for each group would cost more than filling it.
             if group.bytes.capacity() <= BLANK_BYTES_MAX {
                 group.bytes.clear();
@@ -189,7 +207,7 @@ impl Tail {
     /// Ends the phase `Syncing`. A failure is reported to those who asked for the sync.
     pub fn synced(&mut self, event: Event) {
         self.taken = false;
-        for asked in self.sync_asked.drain(..) {
+        for asked in self.syncing.drain(..) {
             if event != Event::Failed {
                 let _ = asked.send(());
             }
@@ -276,11 +294,12 @@ impl Tail {
         Some(receiver)
     }
 
-    /// Asks for a sync of everything that was written until now, whatever the durability.
+    /// Asks for a sync of everything that was appended until now, whatever the durability.
     pub fn ask_sync(&mut self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         if self.machine.phase() != Phase::Closed {
-            self.sync_asked.push(sender);
+            let last = self.end.map_or(0, |end| end.next_group.saturating_sub(1));
+            self.sync_asked.push((last, sender));
             self.on(Event::SyncAsked);
         }
         receiver
