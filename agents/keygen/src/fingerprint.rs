@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_gets_a_zero_in_front_only_where_its_first_bit_is_set() {
+    fn leading_zero_only_before_a_set_bit() {
         assert_eq!(mpint(&BigUint::from(0x7f_u8)), [0x7f]);
         assert_eq!(mpint(&BigUint::from(0x80_u8)), [0, 0x80]);
         assert_eq!(mpint(&BigUint::from(65537_u32)), [1, 0, 1]);

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_by_default_and_whichever_of_count_and_time_ends_first() {
+    fn count_or_time_ends_the_run() {
         assert!(wants(&[], 0, 0) && !wants(&[], 1, 0));
         assert!(wants(&["--count", "3"], 2, 99) && !wants(&["--count", "3"], 3, 99));
         assert!(!wants(&["--count", "0"], 0, 0));

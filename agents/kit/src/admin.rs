@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_drain_is_for_this_host_alone_and_not_for_its_browsers_visits() {
+    async fn drain_is_only_for_this_host() {
         for here in ["127.0.0.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
             assert_eq!(drain(here, &[]).await, (200, true), "{here}");
         }

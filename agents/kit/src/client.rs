@@ -42,7 +42,7 @@ pub enum Channel {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum NoConnection {
+pub enum ConnectError {
     #[error("cannot connect: {0}")]
     Refused(io::Error),
     #[error("no connection within {0:?}")]
@@ -52,9 +52,9 @@ pub enum NoConnection {
 }
 
 /// The message already contains the cause: as a source it would be printed twice.
-impl From<io::Error> for NoConnection {
-    fn from(error: io::Error) -> NoConnection {
-        NoConnection::Refused(error)
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> ConnectError {
+        ConnectError::Refused(error)
     }
 }
 
@@ -79,7 +79,7 @@ impl Server {
         &self,
         within: Duration,
         prepare: impl FnOnce(&TcpStream) -> io::Result<()>,
-    ) -> Result<(Channel, OwnedFd), NoConnection> {
+    ) -> Result<(Channel, OwnedFd), ConnectError> {
         let connected = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
             stream.set_nodelay(true)?;
@@ -87,8 +87,8 @@ impl Server {
             let socket = stream.as_fd().try_clone_to_owned()?;
             let Some((config, name)) = &self.tls else { return Ok((Channel::Plain(stream), socket)) };
             let handshake = TlsConnector::from(config.clone()).connect(name.clone(), stream);
-            Ok((Channel::Tls(Box::new(handshake.await.map_err(NoConnection::Tls)?)), socket))
+            Ok((Channel::Tls(Box::new(handshake.await.map_err(ConnectError::Tls)?)), socket))
         };
-        timeout(within, connected).await.unwrap_or(Err(NoConnection::Timeout(within)))
+        timeout(within, connected).await.unwrap_or(Err(ConnectError::Timeout(within)))
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_codes_are_the_documented_ones() {
+    fn exit_codes_are_the_documented_ones() {
         let codes =
             [Exit::Ok, Exit::Failure, Exit::Usage, Exit::Data, Exit::System, Exit::TryAgain, Exit::Config];
         assert_eq!(codes.map(Exit::code), [0, 1, 64, 65, 71, 75, 78]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_printed_once_and_on_one_line() {
+    fn causes_are_printed_once() {
         let cause = std::io::Error::other("first\nsecond");
         let fatal = Fatal::new(Exit::Config, "/etc/logd.toml cannot be read").because(cause);
         assert_eq!(fatal.one_line(), "/etc/logd.toml cannot be read: first second");

@@ -84,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arrival_in_pieces_changes_nothing(
+        fn fragments_give_the_same_result(
             chunks in prop::collection::vec(prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..12), 0..20),
             line_bytes_max in 1_usize..10,
         ) {

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_there_whatever_the_others_hold() {
+    fn share_is_free_whatever_others_hold() {
         let budget = Budget::new(10_000, 10);
         let mut hog = Holding::new(budget.clone());
         assert_eq!(hog.available(), 5500, "its share of 500 and all of the common 5000");

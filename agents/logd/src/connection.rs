@@ -23,7 +23,7 @@ const MEMORY_WITHIN: Duration = Duration::from_secs(1);
 /// Interval for checking if the peer of a blocked connection waits for a receipt.
 const LOOK_FOR_END_EVERY: Duration = Duration::from_millis(200);
 /// Silence after which a connection counts as finished while draining.
-const QUIET_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 /// State shared by all connections of this daemon.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct Shared {
 
 /// Limits that may differ between connections, since they are reloaded live.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     pub line_bytes_max: usize,
     pub idle_timeout: Duration,
 }
@@ -79,13 +79,18 @@ impl OverTcp for TlsStream<TcpStream> {
 
 /// Takes lines until the peer has no more, then gives the receipt. The socket was set to reset on close when
 /// it was accepted. Every way out of this function except the last step is therefore a reset, even a crash.
-pub async fn serve<S: OverTcp>(mut stream: S, origin: &Origin, shared: &Shared, limits: Limits) -> Ending {
+pub async fn serve<S: OverTcp>(
+    mut stream: S,
+    origin: &Origin,
+    shared: &Shared,
+    limits: ConnectionLimits,
+) -> Ending {
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
     let taken = take_all(&mut stream, origin, shared, limits, &mut framing).await;
     let requested = framing.receipt_requested();
     shared.intake.finish(&mut framing, shared.format, origin.address);
-    shared.intake.hurry();
+    shared.intake.skip_pause();
     let received_bytes = match taken {
         Ok(bytes) => bytes,
         Err(why) => return Ending::Reset(why),
@@ -123,7 +128,7 @@ async fn take_all<S: OverTcp>(
     stream: &mut S,
     origin: &Origin,
     shared: &Shared,
-    limits: Limits,
+    limits: ConnectionLimits,
     framing: &mut Framing,
 ) -> Result<u64, &'static str> {
     let Shared { intake, drain, abort, format, .. } = shared;

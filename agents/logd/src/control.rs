@@ -1,13 +1,13 @@
 //! The control side: opens what the data plane needs, then waits for signals, changed files and rotations.
 
-use crate::connection::Limits;
+use crate::connection::ConnectionLimits;
+use crate::file::appender::Appender;
 use crate::file::housekeeping;
-use crate::file::journal::Journal;
 use crate::file::rotation::Policy;
 use crate::metrics::{LogdMetrics, gauge};
-use crate::page::{self, Sight};
+use crate::page::{self, PageSources};
 use crate::peers::Peers;
-use crate::server::{self, Order, Plan};
+use crate::server::{self, DataPlane, FileRequest};
 use crate::settings::{Flags, LIVE, Serve, SyncMode};
 use kit::daemon::{self, Context, connections_within_limit};
 use kit::exit::{Exit, Fatal};
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
     let serve = settings.flags.serve.clone();
     let metrics = LogdMetrics::register(&context.metrics);
-    let (mut journal, torn) = Journal::open(&serve.file, serve.policy())?;
+    let (mut appender, torn) = Appender::open(&serve.file, serve.policy())?;
     if torn {
         metrics.torn_tails.inc();
         tracing::warn!(
@@ -34,15 +34,15 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         );
     }
     if serve.sync == SyncMode::Never {
-        journal.never_syncs();
+        appender.never_syncs();
     }
     let (limits, limits_now) = watch::channel(limits(&serve));
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));
-    let (orders, orders_received) = mpsc::channel(16);
-    let (finished, mut finished_now) = watch::channel(journal.newest_finished());
+    let (requests, requests_received) = mpsc::channel(16);
+    let (finished, mut finished_now) = watch::channel(appender.newest_finished());
     let peers = Peers::default();
     let (policy, policy_now) = watch::channel(serve.policy());
-    let sight = Sight {
+    let sources = PageSources {
         file: serve.file.clone(),
         policy: policy_now,
         metrics: metrics.clone(),
@@ -50,10 +50,10 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         readiness: context.readiness.clone(),
         lines: serve.show_lines,
     };
-    let _ = context.pages.set(page::routes(sight, serve.page.load()?));
-    let plan = Plan {
+    let _ = context.pages.set(page::routes(sources, serve.page.load()?));
+    let plane = DataPlane {
         listeners: listeners(&serve)?,
-        journal,
+        appender,
         format: serve.format,
         sync: serve.sync,
         connections_max: connections_within_limit(usize::from(serve.max_connections), 1),
@@ -63,16 +63,16 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         limits: limits_now,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,
-        orders: orders_received,
+        requests: requests_received,
         newest_finished: finished,
         metrics: metrics.clone(),
         peers,
         context: context.clone(),
     };
-    let addresses: Vec<_> = plan.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let addresses: Vec<_> = plane.listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let (finished, mut data_plane) = oneshot::channel();
     daemon::spawn("logd-data", move || {
-        let _ = finished.send(server::run(plan));
+        let _ = finished.send(server::run(plane));
     })?;
     for address in addresses {
         tracing::info!(
@@ -84,7 +84,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         );
     }
 
-    let mut control = Control { settings, file: serve.file, limits, allow, policy, orders, metrics };
+    let mut control = Control { settings, file: serve.file, limits, allow, policy, requests, metrics };
     let mut hangups = context.stop.hangups();
     let mut config = control.settings.flags.serve.common.file();
     // Finish the work of an earlier run: files not compressed yet, bounds that were lowered meanwhile.
@@ -104,7 +104,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
                 return result.unwrap_or_else(|_| Err(Fatal::new(Exit::Failure, "the data plane died")));
             }
             Ok(()) = hangups.changed() => {
-                let _ = control.orders.send(Order::Reopen).await;
+                let _ = control.requests.send(FileRequest::Reopen).await;
                 control.reload().await;
             }
             () = config.changed() => control.reload().await,
@@ -120,16 +120,16 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
 }
 
 /// The pending report of a round of housekeeping.
-type Tidied = oneshot::Receiver<io::Result<housekeeping::Report>>;
+type Tidied = oneshot::Receiver<io::Result<housekeeping::TidyReport>>;
 
 struct Control {
     settings: Settings<Flags>,
     /// The file that is written. A different path in changed settings needs a restart.
     file: PathBuf,
-    limits: watch::Sender<Limits>,
+    limits: watch::Sender<ConnectionLimits>,
     allow: watch::Sender<AllowList>,
     policy: watch::Sender<Policy>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<FileRequest>,
     metrics: LogdMetrics,
 }
 
@@ -143,7 +143,7 @@ impl Control {
         self.limits.send_replace(limits(serve));
         self.allow.send_replace(AllowList::new(&serve.allow));
         self.policy.send_replace(serve.policy());
-        let _ = self.orders.send(Order::Apply(serve.policy())).await;
+        let _ = self.requests.send(FileRequest::Apply(serve.policy())).await;
         self.settings = new;
     }
 
@@ -159,7 +159,7 @@ impl Control {
         Ok(report)
     }
 
-    fn count(&self, report: Result<io::Result<housekeeping::Report>, oneshot::error::RecvError>) {
+    fn count(&self, report: Result<io::Result<housekeeping::TidyReport>, oneshot::error::RecvError>) {
         match report {
             Ok(Ok(report)) => {
                 self.metrics.compressed_files.inc_by(report.compressed);
@@ -179,8 +179,8 @@ impl Control {
     }
 }
 
-fn limits(serve: &Serve) -> Limits {
-    Limits { line_bytes_max: serve.line_bytes_max(), idle_timeout: serve.idle_timeout }
+fn limits(serve: &Serve) -> ConnectionLimits {
+    ConnectionLimits { line_bytes_max: serve.line_bytes_max(), idle_timeout: serve.idle_timeout }
 }
 
 /// Returns systemd's sockets if it passed any, otherwise our own.

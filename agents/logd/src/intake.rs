@@ -4,14 +4,14 @@
 //! and any unfinished line is taken out again. When no connection has more to add, the batch is written with
 //! one call. A large read thus costs one read, one write and no copy; many small reads share a write.
 
-use crate::file::journal::Journal;
-use crate::file::obstacle::Obstacle;
+use crate::file::appender::Appender;
 use crate::file::rotation::Policy;
-use crate::file::unsynced::Unsynced;
+use crate::file::write_error::WriteError;
 use crate::framing::{Framing, Tally};
-use crate::line_format::{LineFormat, Stamp};
+use crate::line_format::{LineFormat, LineWriter};
 use crate::metrics::{LogdMetrics, Reason, gauge};
 use crate::pace::Pace;
+use crate::syncer::{Synced, Syncer};
 use bytes::BufMut;
 use jiff::Timestamp;
 use kit::lifecycle::readiness::Readiness;
@@ -33,7 +33,7 @@ const WRITE_AT_BYTES: usize = 32 * 1024;
 const BATCH_CAPACITY_MAX: usize = 4 * READ_BYTES;
 /// Interval for retrying a failed write.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
-/// Interval for retrying while the obstacle is expected to pass within moments.
+/// Interval for retrying after an error that passes within moments.
 const PASSING_RETRY_EVERY: Duration = Duration::from_millis(5);
 
 /// The result of one read.
@@ -53,22 +53,15 @@ pub struct Intake {
     state: RefCell<State>,
     /// Notified when something is in the batch: write it when this iteration's readers are done.
     turn: Notify,
-    /// Position up to which lines are in the file, and the obstacle of the last write, if any.
+    /// Position up to which lines are in the file, and the error of the last write, if any.
     written: watch::Sender<Written>,
-    /// Position up to which lines are on the disk.
-    synced: watch::Sender<Synced>,
-    /// Notified when somebody waits for a sync.
-    sync_wanted: Notify,
-    /// Notified when something was written that a sync should cover before long.
-    dirtied: Notify,
+    syncer: Syncer,
     /// Updated after each rotation.
     newest_finished: watch::Sender<u64>,
     pace: Cell<Pace>,
     readiness: Readiness,
-    /// True if the synced lines are in another file now.
-    resync: Cell<bool>,
     /// True if `/ready` reports why no lines are taken.
-    block_is_told: Cell<bool>,
+    block_is_reported: Cell<bool>,
     pub metrics: LogdMetrics,
 }
 
@@ -77,7 +70,7 @@ struct State {
     batch: Vec<u8>,
     /// Buffer for input that is not written unchanged.
     scratch: Vec<u8>,
-    journal: Journal,
+    appender: Appender,
     /// Position of the batch's end.
     taken: u64,
 }
@@ -91,7 +84,7 @@ struct Written {
 /// Reasons to take no lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Block {
-    /// The obstacle passes within moments.
+    /// The error passes within moments.
     Passing,
     /// The file accepts no more bytes; what it has is safe.
     Full,
@@ -99,20 +92,16 @@ enum Block {
     Unnamed,
 }
 
-impl From<&Obstacle> for Block {
-    fn from(obstacle: &Obstacle) -> Block {
-        match obstacle {
-            Obstacle::Passing => Block::Passing,
-            Obstacle::Write(_) | Obstacle::LittleSpace { .. } => Block::Full,
-            Obstacle::NoName(_) | Obstacle::NotCarriedOver(_) | Obstacle::OtherWriter(_) => Block::Unnamed,
+impl From<&WriteError> for Block {
+    fn from(error: &WriteError) -> Block {
+        match error {
+            WriteError::Passing => Block::Passing,
+            WriteError::Write(_) | WriteError::LittleSpace { .. } => Block::Full,
+            WriteError::NoName(_) | WriteError::NotCarriedOver(_) | WriteError::OtherWriter(_) => {
+                Block::Unnamed
+            }
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Synced {
-    position: u64,
-    failures: u64,
 }
 
 /// Position at the start. Lines of an earlier run may never have been synced if it was killed; this makes
@@ -121,32 +110,27 @@ const LEFT_BEHIND: u64 = 1;
 
 impl Intake {
     pub fn new(
-        journal: Journal,
+        appender: Appender,
         metrics: LogdMetrics,
         readiness: Readiness,
         newest_finished: watch::Sender<u64>,
     ) -> Intake {
-        metrics.file_bytes.set(gauge(journal.file_bytes()));
-        let dirtied = Notify::new();
-        dirtied.notify_one();
+        metrics.file_bytes.set(gauge(appender.file_bytes()));
         let state = State {
             batch: Vec::with_capacity(READ_BYTES + WRITE_AT_BYTES),
             scratch: Vec::new(),
-            journal,
+            appender,
             taken: LEFT_BEHIND,
         };
         Intake {
             state: RefCell::new(state),
             turn: Notify::new(),
             written: watch::Sender::new(Written { position: LEFT_BEHIND, block: None }),
-            synced: watch::Sender::default(),
-            sync_wanted: Notify::new(),
-            dirtied,
+            syncer: Syncer::new(readiness.clone(), metrics.clone()),
             newest_finished,
             pace: Cell::new(Pace::begin()),
             readiness,
-            resync: Cell::new(false),
-            block_is_told: Cell::new(false),
+            block_is_reported: Cell::new(false),
             metrics,
         }
     }
@@ -181,8 +165,8 @@ impl Intake {
             scratch.clear();
             scratch.extend_from_slice(&batch[start + placed..]);
             batch.truncate(start);
-            let stamp = Stamp::new(format, Timestamp::now(), peer);
-            framing.take(scratch, &mut |line| stamp.write(line, batch))
+            let writer = LineWriter::new(format, Timestamp::now(), peer);
+            framing.take(scratch, &mut |line| writer.write(line, batch))
         };
         self.metrics.tick();
         self.metrics.received_bytes.inc_by(bytes as u64);
@@ -210,9 +194,9 @@ impl Intake {
     ) {
         let mut state = self.state.borrow_mut();
         let start = state.batch.len();
-        let stamp = Stamp::new(format, Timestamp::now(), peer);
+        let writer = LineWriter::new(format, Timestamp::now(), peer);
         let batch = &mut state.batch;
-        let tally = lines(&mut |line| stamp.write(line, batch));
+        let tally = lines(&mut |line| writer.write(line, batch));
         self.count(tally, why_split);
         self.added(state, start);
     }
@@ -276,57 +260,54 @@ impl Intake {
     /// Writes `bytes` of the batch, which are either all of it or none.
     fn attempt(&self, bytes: usize) {
         let mut state = self.state.borrow_mut();
-        let State { batch, journal, .. } = &mut *state;
+        let State { batch, appender, .. } = &mut *state;
         if bytes > 0 {
             self.metrics.writes.inc();
-            self.dirtied.notify_one();
+            self.syncer.dirty();
         }
-        let (kept, obstacle) = match journal.append(&batch[..bytes]) {
+        let (kept, error) = match appender.append(&batch[..bytes]) {
             Ok(()) => (bytes, None),
-            Err(stopped) => (stopped.kept_bytes, Some(stopped.obstacle)),
+            Err(error) => (error.kept_bytes, Some(error.cause)),
         };
         batch.drain(..kept);
         if batch.capacity() > BATCH_CAPACITY_MAX && batch.is_empty() {
             batch.shrink_to(READ_BYTES + WRITE_AT_BYTES);
         }
         self.metrics.written_bytes.inc_by(kept as u64);
-        self.tell(journal);
+        self.report(appender);
         let position = state.taken - state.batch.len() as u64;
-        self.settle(position, state.batch.len(), obstacle);
+        self.settle(position, state.batch.len(), error);
     }
 
     /// Reports the file's events.
-    fn tell(&self, journal: &mut Journal) {
-        let events = std::mem::take(&mut journal.events);
-        self.metrics.file_bytes.set(gauge(journal.file_bytes()));
+    fn report(&self, appender: &mut Appender) {
+        let events = std::mem::take(&mut appender.events);
+        self.metrics.file_bytes.set(gauge(appender.file_bytes()));
         self.metrics.reopened.inc_by(events.reopened);
         self.metrics.rotation_errors.inc_by(events.rotation_failed);
         self.metrics.rotations.inc_by(events.rotated);
         self.metrics.carried_over_bytes.inc_by(events.carried_over_bytes);
         if events.carried_over_bytes > 0 {
-            // All syncs so far were of the file that is gone, including one in progress.
-            self.resync.set(true);
-            self.synced.send_modify(|synced| synced.position = 0);
-            self.dirtied.notify_one();
+            self.syncer.invalidate();
         }
-        let newest = journal.newest_finished();
+        let newest = appender.newest_finished();
         self.newest_finished
             .send_if_modified(|finished| std::mem::replace(finished, newest) != newest || events.room_wanted);
     }
 
     /// Records the result of the last write.
-    fn settle(&self, position: u64, pending_bytes: usize, obstacle: Option<Obstacle>) {
+    fn settle(&self, position: u64, pending_bytes: usize, error: Option<WriteError>) {
         self.metrics.pending_bytes.set(gauge(pending_bytes as u64));
-        let block = obstacle.as_ref().map(Block::from);
-        if let Some(obstacle) = obstacle {
+        let block = error.as_ref().map(Block::from);
+        if let Some(error) = error {
             // The writer may be waiting for the next iteration, and none comes while no lines are taken.
             self.turn.notify_one();
-            if !obstacle.is_passing() {
+            if !error.is_passing() {
                 self.metrics.write_errors.inc();
-                self.readiness.block("file", format!("{obstacle}; nothing is taken until that is over"));
-                self.block_is_told.set(true);
+                self.readiness.block("file", format!("{error}; nothing is taken until that is over"));
+                self.block_is_reported.set(true);
             }
-        } else if self.block_is_told.take() {
+        } else if self.block_is_reported.take() {
             tracing::info!(event = "writes_resumed", "lines can be written again");
             self.readiness.clear("file");
         }
@@ -342,10 +323,10 @@ impl Intake {
         if !always {
             return Ok(());
         }
-        let mut synced = self.synced.subscribe();
+        let mut synced = self.syncer.watch();
         let failed = |synced: &Synced| synced.failures != failures_before;
         loop {
-            self.sync_wanted.notify_one();
+            self.syncer.want();
             let reached = |synced: &Synced| synced.position >= position || failed(synced);
             let outcome = *synced.wait_for(reached).await.map_err(|_| NotSafe)?;
             // The pages lost by a failed sync may be this connection's, and no later sync brings them back.
@@ -355,7 +336,8 @@ impl Intake {
             // The file may have been removed while the sync ran. The copy of its content needs another sync.
             self.look_at_file();
             self.reach_file(position).await?;
-            if reached(&self.synced.borrow()) && !failed(&self.synced.borrow()) {
+            let now = self.syncer.synced();
+            if reached(&now) && !failed(&now) {
                 return Ok(());
             }
         }
@@ -375,7 +357,7 @@ impl Intake {
 
     /// Returns the number of failed syncs so far. A connection compares its beginning with its end.
     pub fn sync_failures(&self) -> u64 {
-        self.synced.borrow().failures
+        self.syncer.synced().failures
     }
 
     /// Returns the number of bytes still to be written to the file.
@@ -401,57 +383,41 @@ impl Intake {
     pub fn reopen(&self) {
         self.flush();
         // The next look reports a failure.
-        let _ = self.state.borrow_mut().journal.reopen();
+        let _ = self.state.borrow_mut().appender.reopen();
         self.write_batch();
     }
 
     pub fn set_policy(&self, policy: Policy) {
-        self.state.borrow_mut().journal.set_policy(policy);
+        self.state.borrow_mut().appender.set_policy(policy);
     }
 
-    /// Returns what a sync started now makes safe, and up to which position.
-    pub fn begin_sync(&self) -> (Unsynced, u64) {
-        let position = self.written.borrow().position;
-        self.resync.set(false);
-        (self.state.borrow_mut().journal.take_unsynced(), position)
-    }
-
-    /// True if the last sync did not cover everything.
-    pub fn owes_sync(&self) -> bool {
-        self.synced.borrow().position < self.written.borrow().position
-    }
-
-    pub fn end_sync(&self, position: u64, result: &io::Result<()>) {
-        self.state.borrow_mut().journal.end_sync(result.is_ok());
-        self.metrics.syncs.inc();
-        match result {
-            Ok(()) => self.readiness.clear("disk"),
-            Err(error) => {
-                self.metrics.sync_errors.inc();
-                self.readiness.block("disk", format!("cannot force lines to the disk: {error}"));
-                self.dirtied.notify_one(); // retried without waiting for the next line
+    /// Runs syncs as they become due: at once for a receipt, otherwise `within` after a write.
+    pub async fn sync_when_due(&self, within: Duration) {
+        loop {
+            self.syncer.due(within).await;
+            let position = self.written.borrow().position;
+            if self.syncer.synced().position >= position {
+                continue;
             }
+            let sync = self.state.borrow_mut().appender.begin_sync();
+            let result = self.syncer.run(position, sync).await;
+            self.state.borrow_mut().appender.end_sync(result.is_ok());
         }
-        self.synced.send_modify(|synced| match result {
-            Ok(()) if self.resync.get() => {}
-            Ok(()) => synced.position = position,
-            Err(_) => synced.failures += 1,
-        });
     }
 
-    /// Resolves when a sync is due: at once when a receipt waits for it, otherwise `within` after a write.
-    pub async fn sync_due(&self, within: Duration) {
-        tokio::select! {
-            () = self.sync_wanted.notified() => {}
-            () = async { self.dirtied.notified().await; tokio::time::sleep(within).await } => {}
-        }
+    /// Syncs everything that was written, before the process ends.
+    pub fn sync_now(&self) {
+        let position = self.written.borrow().position;
+        let sync = self.state.borrow_mut().appender.begin_sync();
+        let result = self.syncer.run_here(position, &sync);
+        self.state.borrow_mut().appender.end_sync(result.is_ok());
     }
 
     /// Skips the next pause: a connection began or ended in this iteration, and somebody may wait for what
     /// comes next.
-    pub fn hurry(&self) {
+    pub fn skip_pause(&self) {
         let mut pace = self.pace.get();
-        pace.hurry();
+        pace.skip_next();
         self.pace.set(pace);
     }
 

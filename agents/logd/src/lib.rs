@@ -2,7 +2,8 @@
 //!
 //! The path of a line: [`server`] accepts a connection, and [`connection`] reads it into the [`intake`].
 //! There [`framing`] separates whole lines from unfinished ones, and [`line_format`] formats them. The intake
-//! writes batches to the [`file::journal`]. [`file::rotation`] decides when to rotate it,
+//! writes batches to the [`file::appender`], and the [`syncer`] forces them to the disk. [`file::rotation`]
+//! decides when to rotate the file,
 //! [`file::housekeeping`] compresses and removes old files, and [`read`] prints the [`file::rotated`] files
 //! with the rest. [`control`] starts all of these and passes on signals and changed settings. [`page`] shows
 //! the state, and [`stats`] does so in a terminal.
@@ -24,6 +25,7 @@ pub mod read;
 pub mod server;
 pub mod settings;
 pub mod stats;
+pub mod syncer;
 pub mod tail;
 
 use kit::exit::Fatal;

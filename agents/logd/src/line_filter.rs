@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamped_and_json_lines_are_held_against_their_own_time_and_raw_lines_pass() {
+    fn since_compares_the_lines_own_time() {
         let filter = LineFilter {
             since: Some("2026-11-21T08:00:00Z".parse().unwrap()),
             until: Some("2026-11-21T09:00:00Z".parse().unwrap()),

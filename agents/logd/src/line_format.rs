@@ -18,20 +18,20 @@ pub enum LineFormat {
 
 /// The part that all lines of one read share: built once per read, not once per line.
 #[derive(Clone, Debug)]
-pub struct Stamp {
+pub struct LineWriter {
     format: LineFormat,
     prefix: Vec<u8>,
 }
 
-impl Stamp {
-    pub fn new(format: LineFormat, now: Timestamp, peer: SocketAddr) -> Stamp {
+impl LineWriter {
+    pub fn new(format: LineFormat, now: Timestamp, peer: SocketAddr) -> LineWriter {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let prefix = match format {
             LineFormat::Raw => String::new(),
             LineFormat::Stamped => format!("{now:.6} {peer} "),
             LineFormat::Json => format!("{{\"time\":\"{now:.6}\",\"peer\":\"{peer}\","),
         };
-        Stamp { format, prefix: prefix.into_bytes() }
+        LineWriter { format, prefix: prefix.into_bytes() }
     }
 
     /// Writes one line with its newline.
@@ -79,7 +79,7 @@ mod tests {
     fn write(format: LineFormat, line: &[u8]) -> Vec<u8> {
         let peer = "[::ffff:10.1.2.3]:4000".parse().unwrap();
         let mut out = Vec::new();
-        Stamp::new(format, Timestamp::UNIX_EPOCH, peer).write(line, &mut out);
+        LineWriter::new(format, Timestamp::UNIX_EPOCH, peer).write(line, &mut out);
         out
     }
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_gives_back_the_time_that_it_wrote() {
+    fn written_time_is_found_again() {
         for format in LineFormat::value_variants() {
             let expected = (*format != LineFormat::Raw).then_some(Timestamp::UNIX_EPOCH);
             assert_eq!(time_of(&write(*format, b"hi")), expected, "{format:?}");
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_json_line_is_one_line_that_gives_the_bytes_back(line in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn json_lines_give_the_bytes_back(line in proptest::collection::vec(any::<u8>(), 0..100)) {
             let out = write(LineFormat::Json, &line);
             prop_assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1);
             let object: serde_json::Value = serde_json::from_slice(&out).unwrap();

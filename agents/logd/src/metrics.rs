@@ -76,86 +76,37 @@ impl LogdMetrics {
                 }};
             }
             LogdMetrics {
-                connections: add!(connections, "Connections taken", Counter::default()),
-                connections_open: add!(connections_open, "Connections open now", Gauge::default()),
-                refused: add!(
-                    refused,
-                    "Connections refused at once, by reason",
-                    Family::<Reason, Counter>::default()
-                ),
-                accept_errors: add!(
-                    accept_errors,
-                    "Connections that the system could not hand over",
-                    Counter::default()
-                ),
-                receipts: add!(
-                    receipts,
-                    "Connections closed in order: all they sent is kept",
-                    Counter::default()
-                ),
-                resets: add!(
-                    resets,
-                    "Connections ended without a receipt, by reason",
-                    Family::<Reason, Counter>::default()
-                ),
-                received_bytes: add!(received_bytes, "Bytes read from connections", Counter::default()),
-                lines: add!(lines, "Lines taken", Counter::default()),
-                written_bytes: add!(written_bytes, "Bytes appended to the file", Counter::default()),
-                writes: add!(writes, "Appends to the file", Counter::default()),
-                splits: add!(
-                    splits,
-                    "Lines cut because they were too long, by reason",
-                    Family::<Reason, Counter>::default()
-                ),
-                framing_errors: add!(
-                    framing_errors,
-                    "Connections whose octet counting made no sense",
-                    Counter::default()
-                ),
-                write_errors: add!(
-                    write_errors,
-                    "Appends that failed and are tried again",
-                    Counter::default()
-                ),
-                blocked: add!(
-                    blocked,
-                    "1 while lines cannot be written and nothing is taken",
-                    Gauge::default()
-                ),
-                pending_bytes: add!(
-                    pending_bytes,
-                    "Bytes that wait for the file to take them",
-                    Gauge::default()
-                ),
-                torn_tails: add!(
-                    torn_tails,
-                    "Starts that found an end torn, and mended it",
-                    Counter::default()
-                ),
-                syncs: add!(syncs, "Times the file was forced to the disk", Counter::default()),
-                sync_errors: add!(sync_errors, "Times that failed", Counter::default()),
-                sync_seconds: add!(sync_seconds, "How long forcing to the disk took", sync_seconds),
-                file_bytes: add!(file_bytes, "Size of the file", Gauge::default()),
-                rotations: add!(rotations, "Times the file was rotated", Counter::default()),
-                rotation_errors: add!(rotation_errors, "Times that failed", Counter::default()),
-                reopened: add!(
-                    reopened,
-                    "Times the file was found moved or removed and another one opened",
-                    Counter::default()
-                ),
+                connections: add!(connections, "Connections accepted"),
+                connections_open: add!(connections_open, "Connections that are open now"),
+                refused: add!(refused, "Connections refused at once, by reason"),
+                accept_errors: add!(accept_errors, "Accepts that failed"),
+                receipts: add!(receipts, "Connections closed in order: everything they sent is kept"),
+                resets: add!(resets, "Connections ended without a receipt, by reason"),
+                received_bytes: add!(received_bytes, "Bytes read from connections"),
+                lines: add!(lines, "Lines received"),
+                written_bytes: add!(written_bytes, "Bytes appended to the file"),
+                writes: add!(writes, "Appends to the file"),
+                splits: add!(splits, "Cuts of lines that were too long, by reason"),
+                framing_errors: add!(framing_errors, "Connections whose octet counting was invalid"),
+                write_errors: add!(write_errors, "Appends that failed; each is retried"),
+                blocked: add!(blocked, "1 while lines cannot be written and none are read"),
+                pending_bytes: add!(pending_bytes, "Bytes that wait to be written to the file"),
+                torn_tails: add!(torn_tails, "Starts that found an unfinished end of a file and repaired it"),
+                syncs: add!(syncs, "Syncs of the file to the disk"),
+                sync_errors: add!(sync_errors, "Syncs that failed"),
+                sync_seconds: add!(sync_seconds, "Duration of a sync", sync_seconds),
+                file_bytes: add!(file_bytes, "Size of the file"),
+                rotations: add!(rotations, "Rotations of the file"),
+                rotation_errors: add!(rotation_errors, "Rotations that failed; each is retried"),
+                reopened: add!(reopened, "Files that were found moved or removed and replaced by a new one"),
                 carried_over_bytes: add!(
                     carried_over_bytes,
-                    "Bytes of removed files that were carried over into the next",
-                    Counter::default()
+                    "Bytes copied from a removed file into the next one"
                 ),
-                compressed_files: add!(compressed_files, "Rotated files compressed", Counter::default()),
-                removed_files: add!(
-                    removed_files,
-                    "Rotated files removed for the bounds",
-                    Counter::default()
-                ),
-                rotated_files: add!(rotated_files, "Rotated files kept", Gauge::default()),
-                rotated_bytes: add!(rotated_bytes, "Their bytes", Gauge::default()),
+                compressed_files: add!(compressed_files, "Rotated files compressed"),
+                removed_files: add!(removed_files, "Rotated files removed for the bounds"),
+                rotated_files: add!(rotated_files, "Rotated files that are kept"),
+                rotated_bytes: add!(rotated_bytes, "Size of the rotated files that are kept"),
                 history: Arc::new(History::new(Instant::now(), [0; 4])),
             }
         })

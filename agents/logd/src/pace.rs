@@ -27,7 +27,7 @@ impl Pace {
         Pace { last: Instant::now(), taken_before: 0, quick_turns: 0, hurried: false }
     }
 
-    pub fn hurry(&mut self) {
+    pub fn skip_next(&mut self) {
         self.hurried = true;
     }
 
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_busy_stream_of_small_turns_is_paced() {
+    fn only_busy_small_streams_are_paced() {
         let busy = Duration::from_micros(10);
         assert_eq!(turns(&mut Pace::begin(), Duration::from_millis(1), 200, 100), None, "a slow sender");
         assert_eq!(turns(&mut Pace::begin(), busy, 200, 5), None, "a burst");
@@ -64,10 +64,10 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_comes_or_ends_is_never_kept_waiting() {
+    fn new_connection_skips_the_pause() {
         let mut pace = Pace::begin();
         turns(&mut pace, Duration::from_micros(10), 200, 100);
-        pace.hurry();
+        pace.skip_next();
         assert_eq!(turns(&mut pace, Duration::from_micros(10), 200, 1), None);
     }
 }

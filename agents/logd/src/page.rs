@@ -36,7 +36,7 @@ const ROTATED_SHOWN: usize = 20;
 
 /// Sources of the page's figures.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub struct PageSources {
     pub file: PathBuf,
     pub policy: watch::Receiver<Policy>,
     pub metrics: LogdMetrics,
@@ -46,10 +46,10 @@ pub struct Sight {
     pub lines: bool,
 }
 
-pub fn routes(sight: Sight, access: Access) -> Router {
+pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
-    let (file, lines, tails) = (sight.file.clone(), sight.lines, streams.clone());
-    let figures = async move || streams.tell(Figures { sight: sight.clone(), next: Next::History });
+    let (file, lines, tails) = (sources.file.clone(), sources.lines, streams.clone());
+    let figures = async move || streams.tell(Figures { sources: sources.clone(), next: Next::History });
     let tail = async move |Query(wanted): Query<Wanted>| -> Response {
         if !lines {
             return (StatusCode::FORBIDDEN, "lines are not shown: logd was started without --show-lines\n")
@@ -154,7 +154,7 @@ impl From<Rotated> for RotatedShown {
     }
 }
 
-impl Sight {
+impl PageSources {
     fn past(&self) -> Past {
         let mut rows = self.metrics.history.rows(Instant::now());
         rows.push([&[0], &self.metrics.shown()[..]].concat());
@@ -201,7 +201,7 @@ impl Sight {
 
 /// The stream behind the page and `logd stats`: first the past, then the figures once a second.
 struct Figures {
-    sight: Sight,
+    sources: PageSources,
     next: Next,
 }
 
@@ -217,14 +217,14 @@ impl Source for Figures {
         match self.next {
             Next::History => {
                 self.next = Next::FirstFigures;
-                return Some(("history", serde_json::to_string(&self.sight.past()).ok()?));
+                return Some(("history", serde_json::to_string(&self.sources.past()).ok()?));
             }
             Next::FirstFigures => self.next = Next::Figures,
             Next::Figures => tokio::time::sleep(FIGURES_EVERY).await,
         }
-        let sight = self.sight.clone();
+        let sources = self.sources.clone();
         // A directory on a slow disk must not keep the probes waiting.
-        let shown = tokio::task::spawn_blocking(move || serde_json::to_string(&sight.look()).ok()).await;
+        let shown = tokio::task::spawn_blocking(move || serde_json::to_string(&sources.look()).ok()).await;
         Some(("figures", shown.ok()??))
     }
 }

@@ -47,11 +47,11 @@ impl Peers {
 
     /// Returns the volume for a new connection. A full table drops its smallest entry without open
     /// connections. If there is none, the new address gets no entry of its own.
-    pub fn meet(&self, address: IpAddr) -> Arc<Volume> {
+    pub fn connected(&self, address: IpAddr) -> Arc<Volume> {
         let address = address.to_canonical();
         let mut table = self.lock();
         if table.peers.len() >= PEERS_MAX && !table.peers.contains_key(&address) {
-            table.let_go_of_the_smallest();
+            table.drop_smallest();
         }
         let has_room = table.peers.len() < PEERS_MAX || table.peers.contains_key(&address);
         let volume = match has_room {
@@ -83,7 +83,7 @@ impl Peers {
 }
 
 impl Table {
-    fn let_go_of_the_smallest(&mut self) {
+    fn drop_smallest(&mut self) {
         let idle = self.peers.iter().filter(|(_, volume)| Arc::strong_count(volume) == 1);
         let smallest =
             idle.min_by_key(|(_, volume)| volume.bytes.load(Ordering::Relaxed)).map(|(address, _)| *address);
@@ -111,11 +111,11 @@ mod tests {
     }
 
     #[test]
-    fn volumes_add_up_by_address_whichever_family_the_socket_has() {
+    fn volumes_add_up_by_address() {
         let peers = Peers::default();
-        let first = peers.meet("10.0.0.1".parse().unwrap());
-        peers.meet("::ffff:10.0.0.1".parse().unwrap()).add(5);
-        peers.meet("10.0.0.2".parse().unwrap()).add(7);
+        let first = peers.connected("10.0.0.1".parse().unwrap());
+        peers.connected("::ffff:10.0.0.1".parse().unwrap()).add(5);
+        peers.connected("10.0.0.2".parse().unwrap()).add(7);
         first.add(10);
         let seen: Vec<_> = peers
             .largest(9)
@@ -126,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_strangers_takes_no_more_than_the_table_and_no_byte_is_lost() {
+    fn peer_table_is_bounded() {
         let peers = Peers::default();
-        let open = peers.meet(address(0));
+        let open = peers.connected(address(0));
         for n in 1..10_000 {
-            peers.meet(address(n)).add(if n == 77 { 1000 } else { 2 });
+            peers.connected(address(n)).add(if n == 77 { 1000 } else { 2 });
         }
         open.add(1);
         assert_eq!(peers.lock().peers.len(), PEERS_MAX);
@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn when_all_places_have_open_connections_the_next_is_one_of_the_others() {
+    fn peers_beyond_the_table_share_an_entry() {
         let peers = Peers::default();
-        let open: Vec<_> = (0..300).map(|n| peers.meet(address(n))).collect();
+        let open: Vec<_> = (0..300).map(|n| peers.connected(address(n))).collect();
         open.iter().for_each(|volume| volume.add(1));
         assert_eq!(peers.lock().peers.len(), PEERS_MAX);
         let others = *peers.largest(PEERS_MAX).last().unwrap();

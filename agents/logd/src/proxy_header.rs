@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_is_read_and_no_byte_after_the_header() {
+    fn no_byte_after_the_header_is_read() {
         let v4 = [&[10, 1, 2, 3, 127, 0, 0, 1][..], &4000u16.to_be_bytes(), &6666u16.to_be_bytes()].concat();
         let v6 =
             [&Ipv6Addr::LOCALHOST.octets()[..], &[0; 16], &[0, 7, 0, 8], b"\x04\0\x01extension"].concat();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn invalid_headers_are_rejected() {
         for bytes in [
             &b"<13>a syslog message\n"[..],
             b"",
@@ -182,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_fail_otherwise(
+        fn any_bytes_are_a_header_or_an_error(
             start in prop_oneof![Just(&b""[..]), Just(&b"PROXY TCP4 "[..]), Just(&SIGNATURE[..])],
             rest in proptest::collection::vec(any::<u8>(), 0..200),
         ) {

@@ -1,9 +1,9 @@
-//! The data plane: one thread that accepts connections, takes their lines, and obeys orders from the control
-//! side.
+//! The data plane: one thread that accepts connections, takes their lines, and applies requests from the
+//! control side.
 
 use crate::budget::Budget;
-use crate::connection::{Ending, Limits, Origin, Shared, serve};
-use crate::file::journal::Journal;
+use crate::connection::{ConnectionLimits, Ending, Origin, QUIET_AFTER, Shared, serve};
+use crate::file::appender::Appender;
 use crate::file::rotation::Policy;
 use crate::intake::Intake;
 use crate::line_format::LineFormat;
@@ -21,20 +21,17 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-/// Sync interval under `always` for connections that stay open: no receipt of theirs forces an earlier sync.
-const SYNC_OPEN_CONNECTIONS_WITHIN: Duration = Duration::from_secs(1);
-
 /// Everything that the data plane needs, checked and open.
 #[derive(Debug)]
-pub struct Plan {
+pub struct DataPlane {
     pub listeners: Vec<TcpListener>,
-    pub journal: Journal,
+    pub appender: Appender,
     pub format: LineFormat,
     pub sync: SyncMode,
     pub connections_max: usize,
@@ -42,10 +39,10 @@ pub struct Plan {
     pub keepalive: Duration,
     /// True if each connection begins with the header of a proxy.
     pub proxy_protocol: bool,
-    pub limits: watch::Receiver<Limits>,
+    pub limits: watch::Receiver<ConnectionLimits>,
     pub allow: watch::Receiver<AllowList>,
     pub tls: Tls,
-    pub orders: mpsc::Receiver<Order>,
+    pub requests: mpsc::Receiver<FileRequest>,
     /// Updated after each rotation with the number of the newest complete rotated file.
     pub newest_finished: watch::Sender<u64>,
     pub metrics: LogdMetrics,
@@ -55,56 +52,64 @@ pub struct Plan {
 
 /// Requests from the control side.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub enum FileRequest {
     Reopen,
     Apply(Policy),
 }
 
 /// Runs until drained; must be called on a thread of its own.
-pub fn run(plan: Plan) -> Result<(), Fatal> {
+pub fn run(plane: DataPlane) -> Result<(), Fatal> {
     let failed = |e: std::io::Error| Fatal::new(Exit::System, "cannot start the data plane").because(e);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_io().enable_time().build_local(LocalOptions::default()).map_err(failed)?;
-    runtime.block_on(serve_all(plan))
+    runtime.block_on(serve_all(plane))
 }
 
-async fn serve_all(plan: Plan) -> Result<(), Fatal> {
-    let Context { stop, readiness, liveness, .. } = plan.context.clone();
-    let intake = Rc::new(Intake::new(plan.journal, plan.metrics, readiness.clone(), plan.newest_finished));
+async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
+    let Context { stop, readiness, liveness, .. } = plane.context.clone();
+    let intake =
+        Rc::new(Intake::new(plane.appender, plane.metrics, readiness.clone(), plane.newest_finished));
     let shared = Shared {
         intake: intake.clone(),
-        budget: Budget::new(plan.held_bytes_max, plan.connections_max),
+        budget: Budget::new(plane.held_bytes_max, plane.connections_max),
         drain: stop.drain.clone(),
         abort: stop.abort.clone(),
-        format: plan.format,
-        sync_always: plan.sync == SyncMode::Always,
+        format: plane.format,
+        sync_always: plane.sync == SyncMode::Always,
     };
-    let door = Rc::new(Door {
+    let setup = Rc::new(ConnectionSetup {
         shared,
-        limits: plan.limits,
-        tls: plan.tls,
-        keepalive: plan.keepalive,
-        proxy_protocol: plan.proxy_protocol,
-        peers: plan.peers,
+        limits: plane.limits,
+        tls: plane.tls,
+        keepalive: plane.keepalive,
+        proxy_protocol: plane.proxy_protocol,
+        peers: plane.peers,
     });
     let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(plan.connections_max));
+    let permits = Arc::new(Semaphore::new(plane.connections_max));
 
     tokio::task::spawn_local(liveness.answer_for("data plane"));
     let writer = tokio::task::spawn_local({
         let intake = intake.clone();
         async move { intake.write_each_turn().await }
     });
-    let syncer = tokio::task::spawn_local(sync_as_asked(intake.clone(), plan.sync));
-    tokio::task::spawn_local(obey(plan.orders, intake.clone()));
+    let syncer = tokio::task::spawn_local({
+        let (intake, within) = (intake.clone(), plane.sync.within());
+        async move {
+            if let Some(within) = within {
+                intake.sync_when_due(within).await;
+            }
+        }
+    });
+    tokio::task::spawn_local(apply_requests(plane.requests, intake.clone()));
     let mut gates = Vec::new();
-    for listener in plan.listeners {
+    for listener in plane.listeners {
         let listener = listen::adopt(listener)?;
         // Linux copies the option to each connection: dying right after an accept must not look like an
         // orderly end either.
         let _ = reset_on_close(&listener);
-        let gate = Gate::new(listener, permits.clone(), plan.allow.clone());
-        gates.push(tokio::task::spawn_local(accept_all(gate, door.clone(), connections.clone())));
+        let gate = Gate::new(listener, permits.clone(), plane.allow.clone());
+        gates.push(tokio::task::spawn_local(accept_all(gate, setup.clone(), connections.clone())));
     }
     readiness.clear("starting");
 
@@ -120,9 +125,8 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
     writer.abort();
     syncer.abort();
     intake.write_out().await;
-    if plan.sync != SyncMode::Never {
-        let (unsynced, position) = intake.begin_sync();
-        intake.end_sync(position, &unsynced.sync());
+    if plane.sync != SyncMode::Never {
+        intake.sync_now();
     }
     match intake.pending_bytes() {
         0 if intake.is_unnamed() => Err(Fatal::new(
@@ -139,27 +143,27 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
 
 /// The state and settings that each new connection starts with.
 #[derive(Debug)]
-struct Door {
+struct ConnectionSetup {
     shared: Shared,
-    limits: watch::Receiver<Limits>,
+    limits: watch::Receiver<ConnectionLimits>,
     tls: Tls,
     keepalive: Duration,
     proxy_protocol: bool,
     peers: Peers,
 }
 
-async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
-    let metrics = &door.shared.intake.metrics;
-    while let Some(arrival) = door.shared.drain.run_until_cancelled(gate.next()).await {
+async fn accept_all(gate: Gate, setup: Rc<ConnectionSetup>, connections: TaskTracker) {
+    let metrics = &setup.shared.intake.metrics;
+    while let Some(arrival) = setup.shared.drain.run_until_cancelled(gate.next()).await {
         match arrival {
             Arrival::Admitted(stream, peer, permit) => {
                 metrics.connections.inc();
-                door.shared.intake.hurry();
+                setup.shared.intake.skip_pause();
                 // From here on only a receipt closes this socket in order; a crash resets it.
                 if reset_on_close(&stream).is_err() {
                     continue;
                 }
-                connections.spawn_local(door.clone().meet(stream, peer, permit));
+                connections.spawn_local(setup.clone().handle(stream, peer, permit));
             }
             Arrival::Refused(peer) => {
                 metrics.refused.get_or_create(&Reason { reason: "not_allowed" }).inc();
@@ -175,9 +179,9 @@ async fn accept_all(gate: Gate, door: Rc<Door>, connections: TaskTracker) {
     }
 }
 
-impl Door {
-    async fn meet(
-        self: Rc<Door>,
+impl ConnectionSetup {
+    async fn handle(
+        self: Rc<ConnectionSetup>,
         stream: TcpStream,
         accepted_from: SocketAddr,
         _permit: OwnedSemaphorePermit,
@@ -203,7 +207,11 @@ impl Door {
 
     /// Serves a connection that a proxy passes on. The header comes before TLS and before any line.
     async fn serve_proxied(&self, mut stream: TcpStream, proxy: SocketAddr) -> (SocketAddr, Ending) {
-        match proxy_header::read(&mut stream).await {
+        let header = match self.before_lines(proxy_header::read(&mut stream)).await {
+            Ok(header) => header,
+            Err(ending) => return (proxy, ending),
+        };
+        match header {
             Ok(named) => {
                 let peer = named.unwrap_or(proxy);
                 (peer, self.serve(stream, peer).await)
@@ -223,14 +231,30 @@ impl Door {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> Ending {
         let limits = *self.limits.borrow();
         let tls = self.tls.borrow().clone();
-        let origin = Origin { address: peer, volume: self.peers.meet(peer.ip()) };
+        let origin = Origin { address: peer, volume: self.peers.connected(peer.ip()) };
         match tls {
             None => serve(stream, &origin, &self.shared, limits).await,
-            Some(config) => match tls::accept(config, stream, peer).await {
-                // Boxed: only TLS connections pay for its size.
-                Some(stream) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
-                None => Ending::Reset("tls"),
+            // Boxed: only TLS connections pay for the size of handshake and stream.
+            Some(config) => match Box::pin(self.before_lines(tls::accept(config, stream, peer))).await {
+                Ok(Some(stream)) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
+                Ok(None) => Ending::Reset("tls"),
+                Err(ending) => ending,
             },
+        }
+    }
+
+    /// Waits for what precedes a connection's first line. While draining, a silent peer is not waited for.
+    async fn before_lines<T>(&self, opening: impl Future<Output = T>) -> Result<T, Ending> {
+        let Shared { drain, abort, .. } = &self.shared;
+        let silence = async {
+            drain.cancelled().await;
+            tokio::time::sleep(QUIET_AFTER).await;
+        };
+        tokio::select! {
+            biased;
+            opened = opening => Ok(opened),
+            () = abort.cancelled() => Err(Ending::Reset("aborted")),
+            () = silence => Err(Ending::Reset("draining")),
         }
     }
 }
@@ -244,31 +268,11 @@ fn keep_alive(stream: &TcpStream, after: Duration) {
     let _ = setsockopt(stream, sockopt::TcpKeepCount, &4);
 }
 
-/// Runs syncs as group commits: one sync serves all that wait, and the next group gathers while it runs.
-async fn sync_as_asked(intake: Rc<Intake>, mode: SyncMode) {
-    let within = match mode {
-        SyncMode::Never => return,
-        SyncMode::Always => SYNC_OPEN_CONNECTIONS_WITHIN,
-        SyncMode::Within(interval) => interval,
-    };
-    loop {
-        intake.sync_due(within).await;
-        if !intake.owes_sync() {
-            continue;
-        }
-        let (unsynced, position) = intake.begin_sync();
-        let began = Instant::now();
-        let result = tokio::task::spawn_blocking(move || unsynced.sync()).await;
-        intake.metrics.sync_seconds.observe(began.elapsed().as_secs_f64());
-        intake.end_sync(position, &result.unwrap_or_else(|e| Err(std::io::Error::other(e))));
-    }
-}
-
-async fn obey(mut orders: mpsc::Receiver<Order>, intake: Rc<Intake>) {
-    while let Some(order) = orders.recv().await {
-        match order {
-            Order::Reopen => intake.reopen(),
-            Order::Apply(policy) => intake.set_policy(policy),
+async fn apply_requests(mut requests: mpsc::Receiver<FileRequest>, intake: Rc<Intake>) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            FileRequest::Reopen => intake.reopen(),
+            FileRequest::Apply(policy) => intake.set_policy(policy),
         }
     }
 }

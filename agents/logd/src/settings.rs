@@ -180,6 +180,20 @@ pub enum SyncMode {
     Always,
 }
 
+/// Sync interval under `always` for connections that stay open: no receipt of theirs forces an earlier sync.
+const SYNC_OPEN_CONNECTIONS_WITHIN: Duration = Duration::from_secs(1);
+
+impl SyncMode {
+    /// Returns the time after a write within which it is synced.
+    pub fn within(self) -> Option<Duration> {
+        match self {
+            SyncMode::Never => None,
+            SyncMode::Always => Some(SYNC_OPEN_CONNECTIONS_WITHIN),
+            SyncMode::Within(interval) => Some(interval),
+        }
+    }
+}
+
 impl FromStr for SyncMode {
     type Err = String;
     fn from_str(text: &str) -> Result<SyncMode, String> {

@@ -48,26 +48,26 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
     };
     kit::telemetry::logs::start("warn", LogFormat::Plain)?;
     kit::daemon::runtime()?.block_on(async {
-        let mut viewer = Viewer::new(address, options);
-        let mut teller = Teller::connect(address).await?;
+        let mut display = Display::new(address, options);
+        let mut stream = FiguresStream::connect(address).await?;
         loop {
-            match viewer.follow(&mut teller).await {
+            match display.follow(&mut stream).await {
                 Ok(()) => return Ok(()),
-                Err(Broken::Viewer(fatal)) => return Err(fatal),
+                Err(FollowError::Display(fatal)) => return Err(fatal),
                 // Under `--watch`, a daemon may be away for a while.
-                Err(Broken::Teller(fatal)) if options.watch => {
+                Err(FollowError::Stream(fatal)) if options.watch => {
                     tracing::warn!(
                         event = "stats_failed",
                         error = fatal.one_line(),
                         "cannot read the statistics, retrying"
                     );
                 }
-                Err(Broken::Teller(fatal)) => return Err(fatal),
+                Err(FollowError::Stream(fatal)) => return Err(fatal),
             }
-            teller = loop {
+            stream = loop {
                 sleep(TRY_AGAIN_AFTER).await;
-                if let Ok(teller) = Teller::connect(address).await {
-                    break teller;
+                if let Ok(stream) = FiguresStream::connect(address).await {
+                    break stream;
                 }
             };
         }
@@ -75,38 +75,38 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
 }
 
 /// The end of the work that failed.
-enum Broken {
-    Teller(Fatal),
-    Viewer(Fatal),
+enum FollowError {
+    Stream(Fatal),
+    Display(Fatal),
 }
 
 /// A running logd that sends its figures.
-struct Teller {
+struct FiguresStream {
     address: SocketAddr,
     from: BufReader<TcpStream>,
 }
 
-impl Teller {
-    async fn connect(address: SocketAddr) -> Result<Teller, Fatal> {
-        let mut teller = match timeout(ANSWER_WITHIN, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => Teller { address, from: BufReader::new(stream) },
+impl FiguresStream {
+    async fn connect(address: SocketAddr) -> Result<FiguresStream, Fatal> {
+        let mut stream = match timeout(ANSWER_WITHIN, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => FiguresStream { address, from: BufReader::new(stream) },
             Ok(Err(error)) => return Err(unreachable(address).because(error)),
             Err(late) => return Err(unreachable(address).because(late)),
         };
         // HTTP/1.0, so that the answer comes unchanged, not in chunks.
         let request =
             format!("GET {FIGURES} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
-        teller
+        stream
             .from
             .get_mut()
             .write_all(request.as_bytes())
             .await
             .map_err(|e| unreachable(address).because(e))?;
-        let status = teller.line().await?;
-        while !teller.line().await?.is_empty() {}
+        let status = stream.line().await?;
+        while !stream.line().await?.is_empty() {}
         match status.split(' ').nth(1) {
-            Some("200") => Ok(teller),
-            _ => Err(teller.refused(&status).await),
+            Some("200") => Ok(stream),
+            _ => Err(stream.refused(&status).await),
         }
     }
 
@@ -175,26 +175,26 @@ struct Rates {
     open: u64,
 }
 
-struct Viewer<'a> {
+struct Display<'a> {
     address: SocketAddr,
     options: &'a Options,
     last: Option<Moment>,
     history: VecDeque<Rates>,
 }
 
-impl Viewer<'_> {
-    fn new(address: SocketAddr, options: &Options) -> Viewer<'_> {
-        Viewer { address, options, last: None, history: VecDeque::with_capacity(PLOT_SECONDS) }
+impl Display<'_> {
+    fn new(address: SocketAddr, options: &Options) -> Display<'_> {
+        Display { address, options, last: None, history: VecDeque::with_capacity(PLOT_SECONDS) }
     }
 
     /// Prints what was asked for, which with `--watch` never ends.
-    async fn follow(&mut self, teller: &mut Teller) -> Result<(), Broken> {
+    async fn follow(&mut self, stream: &mut FiguresStream) -> Result<(), FollowError> {
         // The counters may have restarted from zero meanwhile.
         self.last = None;
         loop {
-            let (told, shown) = teller.next().await.map_err(Broken::Teller)?;
+            let (told, shown) = stream.next().await.map_err(FollowError::Stream)?;
             if self.options.json {
-                terminal::line(&told).map_err(Broken::Viewer)?;
+                terminal::line(&told).map_err(FollowError::Display)?;
             } else {
                 // The first figures alone give no rate.
                 let begun = self.last.is_some();
@@ -203,7 +203,7 @@ impl Viewer<'_> {
                     continue;
                 }
                 let print = if self.options.watch { terminal::again } else { terminal::line };
-                print(&self.draw(&shown)).map_err(Broken::Viewer)?;
+                print(&self.draw(&shown)).map_err(FollowError::Display)?;
             }
             if !self.options.watch {
                 return Ok(());

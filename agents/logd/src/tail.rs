@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_that_have_the_text_are_told_once() {
+    fn matching_lines_are_shown_once() {
         let log = Log::with("old error\nfine\n");
         let mut tail = Tail::new(log.path(), grep("error"));
         assert_eq!(tail.look().unwrap().lines, ["old error"]);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_eyes_can_take_is_left_out_and_said() {
+    fn too_many_lines_are_skipped_and_counted() {
         let log = Log::with("start\n");
         let mut tail = Tail::new(log.path(), LineFilter::default());
         tail.look().unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_takes_no_more_memory_than_two_looks() {
+    fn endless_line_takes_bounded_memory() {
         let log = Log::with("");
         let mut tail = Tail::new(log.path(), LineFilter::default());
         for _ in 0..16 {

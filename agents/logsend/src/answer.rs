@@ -24,7 +24,7 @@ pub(crate) enum Receipt {
 
 /// The reason why the peer's answer is not a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReceipt {
+pub(crate) enum AnswerError {
     #[error("this is no logd: it answered \"{quoted}\" ({hint})")]
     Foreign { quoted: String, hint: &'static str },
     #[error("logd received {received} of {sent} bytes")]
@@ -40,25 +40,25 @@ pub(crate) enum NotReceipt {
 
 /// The part of the answer to one batch that has arrived.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ReceiptAnswer {
     /// The expected answer. Empty when the close alone is the receipt.
     expected: String,
     sent: usize,
     received: Vec<u8>,
 }
 
-impl Answer {
+impl ReceiptAnswer {
     /// Expects the answer to `sent` payload bytes.
-    pub(crate) fn to(receipt: Receipt, sent: usize) -> Answer {
+    pub(crate) fn to(receipt: Receipt, sent: usize) -> ReceiptAnswer {
         let expected = match receipt {
             Receipt::Explicit => format!("{ANSWER}{sent}\n"),
             Receipt::Close => String::new(),
         };
-        Answer { expected, sent, received: Vec::new() }
+        ReceiptAnswer { expected, sent, received: Vec::new() }
     }
 
     /// Takes bytes as they arrive. Fails as soon as they cannot become a receipt.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), NotReceipt> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), AnswerError> {
         self.received.extend_from_slice(bytes);
         if self.expected.as_bytes().starts_with(&self.received) {
             return Ok(());
@@ -75,33 +75,33 @@ impl Answer {
     }
 
     /// Judges the answer at an orderly end of the stream.
-    pub(crate) fn finish(&self) -> Result<(), NotReceipt> {
+    pub(crate) fn finish(&self) -> Result<(), AnswerError> {
         if self.received == self.expected.as_bytes() {
             Ok(())
         } else if self.received.is_empty() {
-            Err(NotReceipt::Missing)
+            Err(AnswerError::Missing)
         } else {
-            Err(NotReceipt::Cut)
+            Err(AnswerError::Cut)
         }
     }
 
     /// Returns the error about a whole line that begins like logd's answer but is not the expected one.
-    fn refused(&self) -> NotReceipt {
+    fn refused(&self) -> AnswerError {
         let line = std::str::from_utf8(&self.received).ok();
         let number = line.and_then(|line| line.strip_prefix(ANSWER)?.strip_suffix('\n')?.parse().ok());
         match number {
-            Some(received) => NotReceipt::WrongCount { received, sent: self.sent },
+            Some(received) => AnswerError::WrongCount { received, sent: self.sent },
             None => self.foreign(),
         }
     }
 
-    fn foreign(&self) -> NotReceipt {
+    fn foreign(&self) -> AnswerError {
         let hint = if self.received.starts_with(TLS_ALERT) {
             "a TLS server? see --tls-ca"
         } else {
             "an HTTP server or an admin endpoint? logd takes lines on port 6666"
         };
-        NotReceipt::Foreign { quoted: quoted(&self.received), hint }
+        AnswerError::Foreign { quoted: quoted(&self.received), hint }
     }
 }
 
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn judged(receipt: Receipt, sent: usize, pieces: &[&[u8]]) -> Result<(), NotReceipt> {
-        let mut answer = Answer::to(receipt, sent);
+    fn judged(receipt: Receipt, sent: usize, pieces: &[&[u8]]) -> Result<(), AnswerError> {
+        let mut answer = ReceiptAnswer::to(receipt, sent);
         pieces.iter().try_for_each(|piece| answer.feed(piece))?;
         answer.finish()
     }
@@ -133,15 +133,15 @@ mod tests {
         let explicit = |pieces: &[&[u8]]| judged(Receipt::Explicit, 12, pieces);
         assert_eq!(explicit(&[b"LOGD-RECEIPT 1 12\n"]), Ok(()));
         assert_eq!(explicit(&[b"LOGD-REC", b"EIPT 1 1", b"2\n"]), Ok(()));
-        assert_eq!(explicit(&[]), Err(NotReceipt::Missing));
-        assert_eq!(explicit(&[b"LOGD-RECEIPT 1 12"]), Err(NotReceipt::Cut));
-        let wrong = |received| Err(NotReceipt::WrongCount { received, sent: 12 });
+        assert_eq!(explicit(&[]), Err(AnswerError::Missing));
+        assert_eq!(explicit(&[b"LOGD-RECEIPT 1 12"]), Err(AnswerError::Cut));
+        let wrong = |received| Err(AnswerError::WrongCount { received, sent: 12 });
         assert_eq!(explicit(&[b"LOGD-RECEIPT 1 1\n"]), wrong(1));
         assert_eq!(explicit(&[b"LOGD-RECEIPT 1 120", b"\n"]), wrong(120));
         for foreign in
             [&b"LOGD-RECEIPT 2 12\n"[..], b"LOGD-RECEIPT 1 x\n", b"LOGD-RECEIPT 1 12\n\n", b"\n", b"HTTP/1.1"]
         {
-            assert!(matches!(explicit(&[foreign]), Err(NotReceipt::Foreign { .. })), "{foreign:?}");
+            assert!(matches!(explicit(&[foreign]), Err(AnswerError::Foreign { .. })), "{foreign:?}");
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn any_byte_before_an_orderly_close_is_foreign_without_a_request() {
         assert_eq!(judged(Receipt::Close, 12, &[]), Ok(()));
         for bytes in [&b"x"[..], b"LOGD-RECEIPT 1 12\n"] {
-            assert!(matches!(judged(Receipt::Close, 12, &[bytes]), Err(NotReceipt::Foreign { .. })));
+            assert!(matches!(judged(Receipt::Close, 12, &[bytes]), Err(AnswerError::Foreign { .. })));
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arrival_in_pieces_changes_nothing(sent in 0_usize..2_000_000, cut in 1_usize..8) {
+        fn fragments_give_the_same_result(sent in 0_usize..2_000_000, cut in 1_usize..8) {
             let answer = format!("LOGD-RECEIPT 1 {sent}\n");
             let pieces: Vec<&[u8]> = answer.as_bytes().chunks(cut).collect();
             prop_assert_eq!(judged(Receipt::Explicit, sent, &pieces), Ok(()));

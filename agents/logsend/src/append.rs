@@ -22,15 +22,17 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Appends every line that it receives to one file.
 pub(crate) struct Append {
     path: PathBuf,
-    state: RefCell<State>,
+    state: RefCell<AppendState>,
 }
 
-struct State {
+struct AppendState {
     file: File,
     looked: Instant,
     hangups: watch::Receiver<u64>,
     /// Lines that could not be written yet. Nothing more is read meanwhile.
     pending: VecDeque<Vec<u8>>,
+    /// Bytes of the first pending line that are in the file already, since the disk filled up within it.
+    begun_bytes: usize,
     error: Option<io::Error>,
     lines: u64,
 }
@@ -40,11 +42,12 @@ impl Append {
         let file = open(path).map_err(|e| {
             Fatal::new(Exit::Failure, format!("cannot append to {}", path.display())).because(e)
         })?;
-        let state = State {
+        let state = AppendState {
             file,
             looked: Instant::now(),
             hangups: stop.hangups(),
             pending: VecDeque::new(),
+            begun_bytes: 0,
             error: None,
             lines: 0,
         };
@@ -53,7 +56,7 @@ impl Append {
 
     /// Logs the totals. Fails if lines are left.
     pub(crate) fn close(self, exit: Exit) -> Result<Exit, Fatal> {
-        let State { pending, error, lines, .. } = self.state.into_inner();
+        let AppendState { pending, error, lines, .. } = self.state.into_inner();
         tracing::info!(event = "finished", file = %self.path.display(), lines, "done");
         if pending.is_empty() {
             return Ok(exit);
@@ -84,20 +87,22 @@ impl Sink for Append {
     }
 }
 
-impl State {
+impl AppendState {
     /// Writes the pending lines. Returns true when none is left.
     fn write_pending(&mut self, path: &Path) -> bool {
-        while let Some(line) = self.pending.front_mut() {
-            let written = follow(path, &mut self.file, &mut self.looked, &mut self.hangups)
-                .and_then(|()| self.file.write(line));
+        while let Some(line) = self.pending.front() {
+            let written =
+                follow(path, &mut self.file, &mut self.looked, &mut self.hangups, &mut self.begun_bytes)
+                    .and_then(|()| self.file.write(&line[self.begun_bytes..]));
             match written {
-                Ok(length) if length == line.len() => {
+                Ok(length) if self.begun_bytes + length == line.len() => {
                     self.pending.pop_front();
+                    self.begun_bytes = 0;
                     self.lines += 1;
                     self.recovered(path);
                 }
                 // The disk filled up in the middle of a line: the rest follows when there is space.
-                Ok(length) => drop(line.drain(..length)),
+                Ok(length) => self.begun_bytes += length,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if self.error.is_none() {
@@ -123,21 +128,27 @@ impl State {
     }
 }
 
-/// Reopens the file when its name belongs to another one, as after a rotation.
+/// Reopens the file when its name belongs to another one, as after a rotation. The rest of a line stays in
+/// the file that has its beginning. If that file was removed, the whole line goes into the next one.
 fn follow(
     path: &Path,
     file: &mut File,
     looked: &mut Instant,
     hangups: &mut watch::Receiver<u64>,
+    begun_bytes: &mut usize,
 ) -> io::Result<()> {
     let asked = hangups.has_changed().unwrap_or(false);
     if !asked && looked.elapsed() < LOOK_AGAIN {
         return Ok(());
     }
-    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let ours = file.metadata().map(identity)?;
-    if !std::fs::metadata(path).map(identity).is_ok_and(|named| named == ours) {
+    let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let ours = file.metadata()?;
+    if *begun_bytes > 0 && ours.nlink() > 0 {
+        return Ok(());
+    }
+    if !std::fs::metadata(path).is_ok_and(|named| identity(&named) == identity(&ours)) {
         *file = open(path)?;
+        *begun_bytes = 0;
     }
     hangups.mark_unchanged();
     *looked = Instant::now();

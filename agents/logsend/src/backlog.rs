@@ -20,7 +20,7 @@ const SEGMENTS_MIN: usize = 4;
 pub(crate) struct Backlog {
     outbox: Outbox,
     spool: Option<Spool>,
-    in_flight: Option<(Rc<Batch>, Home)>,
+    in_flight: Option<(Rc<Batch>, BatchSource)>,
     /// True if an attempt has failed or stalled since the last receipt.
     away: bool,
     /// True if the message about a full spool was logged since the last receipt. Each message is logged once.
@@ -33,7 +33,7 @@ pub(crate) struct Backlog {
 
 /// The place to which a batch in flight returns when it fails.
 #[derive(Clone, Copy, Debug)]
-enum Home {
+enum BatchSource {
     Memory,
     Segment(u64),
 }
@@ -85,7 +85,7 @@ impl Backlog {
 
     fn bytes_in_memory(&self) -> usize {
         let in_flight = match &self.in_flight {
-            Some((batch, Home::Memory)) => batch.bytes.len(),
+            Some((batch, BatchSource::Memory)) => batch.bytes.len(),
             _ => 0,
         };
         self.outbox.bytes() + in_flight
@@ -109,7 +109,7 @@ impl Backlog {
 
     pub(crate) fn lines(&self) -> u64 {
         let in_flight = match &self.in_flight {
-            Some((batch, Home::Memory)) => batch.lines,
+            Some((batch, BatchSource::Memory)) => batch.lines,
             _ => 0,
         };
         self.outbox.lines() + in_flight + self.spool.as_ref().map_or(0, Spool::lines)
@@ -118,8 +118,8 @@ impl Backlog {
     /// Takes the oldest batch. It is in flight until `delivered` or `failed` is called.
     pub(crate) fn take(&mut self) -> io::Result<Option<Rc<Batch>>> {
         let oldest = match self.oldest_spooled()? {
-            Some((number, batch)) => Some((batch, Home::Segment(number))),
-            None => self.outbox.pop().map(|batch| (batch, Home::Memory)),
+            Some((number, batch)) => Some((batch, BatchSource::Segment(number))),
+            None => self.outbox.pop().map(|batch| (batch, BatchSource::Memory)),
         };
         self.in_flight = oldest.map(|(batch, home)| (Rc::new(batch), home));
         Ok(self.in_flight.as_ref().map(|(batch, _)| batch.clone()))
@@ -151,7 +151,7 @@ impl Backlog {
         self.tally.lines.add(batch.lines);
         self.tally.bytes.add(batch.bytes.len() as u64);
         self.tally.batches.add(1);
-        if let (Home::Segment(number), Some(spool)) = (home, &mut self.spool) {
+        if let (BatchSource::Segment(number), Some(spool)) = (home, &mut self.spool) {
             spool.remove(number);
         }
         self.end_absence();
@@ -166,7 +166,7 @@ impl Backlog {
     }
 
     fn put_back(&mut self) {
-        if let Some((batch, Home::Memory)) = self.in_flight.take() {
+        if let Some((batch, BatchSource::Memory)) = self.in_flight.take() {
             self.outbox.put_back(Rc::unwrap_or_clone(batch));
         }
     }
@@ -210,13 +210,13 @@ impl Backlog {
     /// Moves a batch in flight from memory to the spool first, since it is the oldest. The spool is empty
     /// then: otherwise one of its segments would be in flight.
     fn settle_in_flight(&mut self) -> bool {
-        let Some((batch, Home::Memory)) = &self.in_flight else { return true };
+        let Some((batch, BatchSource::Memory)) = &self.in_flight else { return true };
         let batch = batch.clone();
         if !self.spooled(&batch) {
             return false;
         }
         if let Some(number) = self.spool.as_mut().and_then(Spool::seal_last) {
-            self.in_flight = Some((batch, Home::Segment(number)));
+            self.in_flight = Some((batch, BatchSource::Segment(number)));
         }
         true
     }
@@ -224,7 +224,7 @@ impl Backlog {
     fn spooled(&mut self, batch: &Batch) -> bool {
         let Some(spool) = &mut self.spool else { return false };
         let in_flight = match self.in_flight {
-            Some((_, Home::Segment(number))) => Some(number),
+            Some((_, BatchSource::Segment(number))) => Some(number),
             _ => None,
         };
         let added = spool.add(batch, in_flight);

@@ -2,7 +2,7 @@
 //! and it never outlives this process.
 
 use crate::sink::Sink;
-use crate::stream::Stream;
+use crate::stream::LineStream;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::commands::{FORWARDED, Guard, Reach};
 use kit::lifecycle::stop::Stop;
@@ -28,7 +28,7 @@ pub(crate) struct Command {
     pid: Pid,
     reach: Reach,
     guard: Guard,
-    streams: [Stream; 2],
+    streams: [LineStream; 2],
     exit: Option<Exit>,
     child_ends: unix::Signal,
     signals: Vec<(unix::Signal, Signal)>,
@@ -64,7 +64,7 @@ impl Command {
         let echo = |out: Box<dyn io::Write>| tee.then_some(out);
         let stream = |pipe: Option<OwnedFd>, echo| {
             let pipe = pipe.ok_or_else(|| io::Error::other("no pipe")).map_err(system)?;
-            Stream::new(pipe, line_bytes_max, echo).map_err(system)
+            LineStream::new(pipe, line_bytes_max, echo).map_err(system)
         };
         let out = stream(child.stdout.take().map(OwnedFd::from), echo(Box::new(io::stdout())))?;
         let err = stream(child.stderr.take().map(OwnedFd::from), echo(Box::new(io::stderr())))?;

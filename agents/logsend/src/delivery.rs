@@ -1,7 +1,7 @@
 //! Sends one batch at a time, and retries until it is delivered.
 
 use crate::backlog::Backlog;
-use crate::receipt::{NoReceipt, Target};
+use crate::receipt::{ReceiptError, Receiver};
 use crate::sink::Sink;
 use crate::tally::counted;
 use kit::client::Server;
@@ -24,7 +24,7 @@ const PAUSE_DRAINING_MAX: Duration = Duration::from_secs(1);
 
 /// Takes lines from the input and sends them to logd.
 pub(crate) struct Delivery {
-    target: Target,
+    target: Receiver,
     stop: Stop,
     pub(crate) backlog: RefCell<Backlog>,
     lines_came: Notify,
@@ -57,7 +57,7 @@ impl Sink for Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(target: Target, backlog: Backlog, stop: Stop) -> Delivery {
+    pub(crate) fn new(target: Receiver, backlog: Backlog, stop: Stop) -> Delivery {
         Delivery {
             target,
             stop,
@@ -136,7 +136,7 @@ impl Delivery {
 
     /// Tries once to deliver the oldest batch. If that takes long, logd is stuck or out of reach: new lines
     /// go to the spool meanwhile.
-    async fn attempt(&self) -> Result<(), NoReceipt> {
+    async fn attempt(&self) -> Result<(), ReceiptError> {
         let exchange = self.connect_and_send();
         tokio::pin!(exchange);
         let result = tokio::select! {
@@ -156,9 +156,9 @@ impl Delivery {
     }
 
     /// Connects, then chooses the batch, which grows until the connection is made.
-    async fn connect_and_send(&self) -> Result<(), NoReceipt> {
+    async fn connect_and_send(&self) -> Result<(), ReceiptError> {
         let connection = self.target.connect().await?;
-        let batch = self.backlog.borrow_mut().take().map_err(NoReceipt::Spool)?;
+        let batch = self.backlog.borrow_mut().take().map_err(ReceiptError::Spool)?;
         match batch {
             Some(batch) => connection.send(&batch.bytes).await,
             None => Ok(()),
@@ -176,7 +176,7 @@ impl Delivery {
         }
     }
 
-    fn say_away(&self, outage: &mut Option<Outage>, error: &NoReceipt) {
+    fn say_away(&self, outage: &mut Option<Outage>, error: &ReceiptError) {
         let Server { host, port, .. } = &self.target.server;
         let waiting_lines = self.backlog.borrow().lines();
         match outage {

@@ -4,7 +4,7 @@ use crate::command::Command;
 use crate::flags::Flags;
 use crate::greeting;
 use crate::sink::Sink;
-use crate::stream::Stream;
+use crate::stream::LineStream;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::identity::Identity;
 use kit::lifecycle::stop::Stop;
@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) enum Input {
-    Stdin(Stream),
+    Stdin(LineStream),
     Command(Command),
     Greetings { every: Duration, name: String },
 }
@@ -31,7 +31,7 @@ impl Input {
         }
         let echo = flags.tee.then(|| Box::new(io::stdout()) as Box<dyn io::Write>);
         let stream = io::stdin().as_fd().try_clone_to_owned();
-        let stream = stream.and_then(|stdin| Stream::new(stdin, flags.max_line, echo));
+        let stream = stream.and_then(|stdin| LineStream::new(stdin, flags.max_line, echo));
         stream.map(Input::Stdin).map_err(|e| Fatal::new(Exit::System, "cannot read stdin").because(e))
     }
 

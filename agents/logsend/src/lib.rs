@@ -27,7 +27,7 @@ use input::Input;
 use kit::client::Server;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
-use receipt::Target;
+use receipt::Receiver;
 use sink::Sink;
 use std::ffi::OsString;
 use std::path::Path;
@@ -91,12 +91,12 @@ async fn send(flags: &Flags, stop: &Stop) -> Result<Exit, Fatal> {
     delivery.close(exit)
 }
 
-fn target(flags: &Flags) -> Result<Target, Fatal> {
+fn target(flags: &Flags) -> Result<Receiver, Fatal> {
     let host = match &flags.host {
         Some(host) => host.clone(),
         None => host::of_this_node()?,
     };
-    Ok(Target {
+    Ok(Receiver {
         server: Server::new(host, flags.port, &flags.tls)?,
         receipt: flags.receipt,
         connect_timeout: flags.connect_timeout,

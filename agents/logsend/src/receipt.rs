@@ -5,10 +5,10 @@
 //! is sent again. logd keeps the part that it received in a broken attempt, and ends a line that was cut with
 //! a newline. So a broken attempt can repeat lines and leave one fragment of a line. It never loses any.
 
-use crate::answer::{Answer, NotReceipt, REQUEST, Receipt};
+use crate::answer::{AnswerError, REQUEST, Receipt, ReceiptAnswer};
 use crate::plain;
 use bytes::Buf;
-use kit::client::{Channel, NoConnection, Server};
+use kit::client::{Channel, ConnectError, Server};
 use kit::net::accept::{close_in_order, reset_on_close};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,7 +22,7 @@ const READ_BYTES: usize = 512;
 
 /// The address of logd, its way to confirm a batch, and the timeouts.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct Receiver {
     pub(crate) server: Server,
     pub(crate) receipt: Receipt,
     pub(crate) connect_timeout: Duration,
@@ -31,15 +31,15 @@ pub(crate) struct Target {
 
 /// The reason why it is unknown if the batch is in logd's file.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoReceipt {
+pub(crate) enum ReceiptError {
     #[error(transparent)]
-    NoConnection(#[from] NoConnection),
+    NoConnection(#[from] ConnectError),
     #[error("the connection broke before the receipt: {0}")]
     Broken(#[from] io::Error),
     #[error("the connection was closed before the batch was sent")]
     ClosedEarly,
     #[error(transparent)]
-    NotReceipt(#[from] NotReceipt),
+    AnswerError(#[from] AnswerError),
     #[error("no receipt within {0:?}")]
     Timeout(Duration),
     #[error("cannot read the spool: {0}")]
@@ -54,18 +54,18 @@ pub(crate) struct Connection {
     receipt_timeout: Duration,
 }
 
-impl Target {
-    pub(crate) async fn connect(&self) -> Result<Connection, NoReceipt> {
+impl Receiver {
+    pub(crate) async fn connect(&self) -> Result<Connection, ReceiptError> {
         // Until the whole batch is sent, the death of this process must not look like an orderly end.
         let (channel, socket) = self.server.connect(self.connect_timeout, reset_on_close).await?;
-        let Target { receipt, receipt_timeout, .. } = *self;
+        let Receiver { receipt, receipt_timeout, .. } = *self;
         Ok(Connection { channel, socket, receipt, receipt_timeout })
     }
 }
 
 impl Connection {
     /// Sends the batch and waits for its receipt. Only `Ok` means that logd has it.
-    pub(crate) async fn send(self, batch: &[u8]) -> Result<(), NoReceipt> {
+    pub(crate) async fn send(self, batch: &[u8]) -> Result<(), ReceiptError> {
         let Connection { channel, socket, receipt, receipt_timeout } = self;
         let exchange = async {
             match channel {
@@ -80,7 +80,7 @@ impl Connection {
         };
         let result = match timeout(receipt_timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(NoReceipt::Timeout(receipt_timeout)),
+            Err(_) => Err(ReceiptError::Timeout(receipt_timeout)),
         };
         if result.is_err() {
             // Bytes of a failed attempt that still wait in the kernel need not arrive, since they are sent
@@ -97,10 +97,10 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &OwnedFd,
     receipt: Receipt,
     batch: &[u8],
-) -> Result<S, NoReceipt> {
+) -> Result<S, ReceiptError> {
     let request = if receipt == Receipt::Explicit { REQUEST } else { &[] };
     let guard = if plain::needs_guard(batch) { plain::GUARD } else { &[] };
-    let mut answer = Answer::to(receipt, guard.len() + batch.len());
+    let mut answer = ReceiptAnswer::to(receipt, guard.len() + batch.len());
     let (mut reader, mut writer) = tokio::io::split(stream);
     {
         let mut bytes = Buf::chain(request, guard).chain(batch);
@@ -123,8 +123,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
                     end?;
                     break match written {
                         Some(Ok(())) => Ok(()),
-                        Some(Err(error)) => Err(NoReceipt::Broken(error)),
-                        None => Err(NoReceipt::ClosedEarly),
+                        Some(Err(error)) => Err(ReceiptError::Broken(error)),
+                        None => Err(ReceiptError::ClosedEarly),
                     };
                 }
             }
@@ -135,7 +135,10 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Reads to the orderly end of the stream.
-async fn read_answer(mut stream: impl AsyncRead + Unpin, answer: &mut Answer) -> Result<(), NoReceipt> {
+async fn read_answer(
+    mut stream: impl AsyncRead + Unpin,
+    answer: &mut ReceiptAnswer,
+) -> Result<(), ReceiptError> {
     let mut chunk = [0; READ_BYTES];
     loop {
         match stream.read(&mut chunk).await? {

@@ -23,7 +23,7 @@ pub(crate) struct Segments {
 
 /// The changes on the disk that an addition needs.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SegmentSlot {
     pub(crate) dropped: Vec<Segment>,
     pub(crate) number: u64,
     pub(crate) is_new: bool,
@@ -52,7 +52,7 @@ impl Segments {
 
     /// Chooses the segment for this many bytes. With `dropping`, the oldest segments are removed until they
     /// fit, but never the one that is being sent.
-    pub(crate) fn place(&mut self, bytes: u64, in_flight: Option<u64>, dropping: bool) -> Place {
+    pub(crate) fn place(&mut self, bytes: u64, in_flight: Option<u64>, dropping: bool) -> SegmentSlot {
         let mut dropped = Vec::new();
         while dropping && !self.fits(bytes) {
             let Some(oldest) = self.drop_oldest(in_flight) else { break };
@@ -60,14 +60,14 @@ impl Segments {
         }
         match self.list.back() {
             Some(last) if self.last_is_open && last.bytes + bytes <= self.segment_bytes_max => {
-                Place { dropped, number: last.number, is_new: false }
+                SegmentSlot { dropped, number: last.number, is_new: false }
             }
             _ => {
                 let number = self.next_number;
                 self.next_number += 1;
                 self.list.push_back(Segment { number, bytes: 0, lines: 0 });
                 self.last_is_open = true;
-                Place { dropped, number, is_new: true }
+                SegmentSlot { dropped, number, is_new: true }
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use crate::flags::WhenFull;
 use crate::outbox::Batch;
-use crate::segments::{Place, Segment, Segments};
+use crate::segments::{Segment, SegmentSlot, Segments};
 use kit::disk::lock::{Lock, Refused};
 use kit::exit::{Exit, Fatal};
 use memchr::memchr_iter;
@@ -41,7 +41,7 @@ pub(crate) enum Added {
 }
 
 /// The segment that an addition went to.
-enum Target {
+enum SegmentKind {
     New,
     Old,
 }
@@ -109,7 +109,7 @@ impl Spool {
         loop {
             match self.write_once(batch, in_flight, dropping) {
                 // The file has reached a size limit, the next one has not.
-                Err((e, Target::Old)) if e.kind() == io::ErrorKind::FileTooLarge => {}
+                Err((e, SegmentKind::Old)) if e.kind() == io::ErrorKind::FileTooLarge => {}
                 Err((e, _)) if dropping && is_full(&e) => match self.segments.drop_oldest(in_flight) {
                     Some(oldest) => self.drop_segment(oldest),
                     None => return Err(e),
@@ -125,9 +125,9 @@ impl Spool {
         batch: &Batch,
         in_flight: Option<u64>,
         dropping: bool,
-    ) -> Result<(), (io::Error, Target)> {
+    ) -> Result<(), (io::Error, SegmentKind)> {
         let bytes = batch.bytes.len() as u64;
-        let Place { dropped, number, is_new } = self.segments.place(bytes, in_flight, dropping);
+        let SegmentSlot { dropped, number, is_new } = self.segments.place(bytes, in_flight, dropping);
         for segment in dropped {
             self.drop_segment(segment);
         }
@@ -140,7 +140,7 @@ impl Spool {
                 self.segments.remove(number);
                 let _ = std::fs::remove_file(self.path(number));
             }
-            return Err((e, if is_new { Target::New } else { Target::Old }));
+            return Err((e, if is_new { SegmentKind::New } else { SegmentKind::Old }));
         }
         self.segments.grown(bytes, batch.lines);
         Ok(())

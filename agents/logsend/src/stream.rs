@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const REST_OF_LINE: Duration = Duration::from_secs(1);
 
 /// One stream of lines.
-pub(crate) struct Stream {
+pub(crate) struct LineStream {
     input: Input,
     splitter: Splitter,
     chunk: Vec<u8>,
@@ -32,13 +32,13 @@ enum Input {
     Ready(File),
 }
 
-impl Stream {
+impl LineStream {
     /// `echo` gets the bytes unchanged.
     pub(crate) fn new(
         fd: OwnedFd,
         line_bytes_max: usize,
         echo: Option<Box<dyn Write>>,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<LineStream> {
         #[allow(unsafe_code, reason = "tokio has no safe way to wait for a file that stays in blocking mode")]
         // SAFETY: a `File` owns its descriptor, always gives the same one and keeps it open as long as it
         // lives.
@@ -49,7 +49,7 @@ impl Stream {
                 (_, e) => return Err(e),
             },
         };
-        Ok(Stream { input, splitter: Splitter::new(line_bytes_max), chunk: vec![0; CHUNK_BYTES], echo })
+        Ok(LineStream { input, splitter: Splitter::new(line_bytes_max), chunk: vec![0; CHUNK_BYTES], echo })
     }
 
     /// Reads lines into `sink` while it has room, until the stream ends or `quit` is cancelled. Cancel-safe:

@@ -47,7 +47,7 @@ impl Agent {
 }
 
 #[test]
-fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
+fn idle_agent_is_small_and_sleeps() {
     let agents = ["logd", "logcd", "queued"].map(Agent::start);
     // The first watch lets the work of the start finish; wake-ups are counted in the second.
     let (_never, pause) = mpsc::channel::<()>();
@@ -73,7 +73,7 @@ fn an_idle_agent_is_small_has_few_threads_and_sleeps() {
 }
 
 #[test]
-fn an_agent_starts_about_as_fast_as_a_program_that_does_nothing() {
+fn agent_starts_about_as_fast_as_true() {
     let directory = tempfile::tempdir().unwrap();
     // Take the quickest of many: other processes slow some of them down, never all.
     let quickest = |make: &dyn Fn() -> Command| {

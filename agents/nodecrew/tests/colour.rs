@@ -35,7 +35,7 @@ fn on_a_terminal(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn no_color_turns_colour_off_and_clicolor_force_turns_it_on_for_pipes() {
+fn colour_follows_the_variables() {
     let forced = ("CLICOLOR_FORCE", "1");
     let without = ("NO_COLOR", "1");
     for (said, is_coloured) in [

@@ -14,7 +14,7 @@ fn error_of(program: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn errors_begin_with_the_name_that_was_called() {
+fn errors_begin_with_the_called_name() {
     let crew = Path::new(env!("CARGO_BIN_EXE_nodecrew"));
     let directory = tempfile::tempdir().unwrap();
     for agent in AGENTS {

@@ -27,7 +27,7 @@ fn words_of(text: &str) -> String {
 }
 
 #[test]
-fn each_procedure_is_run_by_a_test_or_says_that_it_is_not() {
+fn each_procedure_is_tested_or_says_not() {
     let procedures = procedures();
     assert!(procedures.len() > 15, "{}", procedures.len());
     for (heading, text) in procedures {
@@ -43,7 +43,7 @@ fn each_procedure_is_run_by_a_test_or_says_that_it_is_not() {
 }
 
 #[test]
-fn each_agent_takes_its_commands_as_written() {
+fn agents_accept_the_written_commands() {
     let agents = [logd::command(), logcd::command(), queued::command(), queuectl::command()];
     let agents: BTreeMap<String, Command> =
         agents.into_iter().map(|command| (command.get_name().to_owned(), command)).collect();

@@ -37,7 +37,7 @@ fn all_help(words: &[&str]) -> String {
 }
 
 #[test]
-fn the_help_of_each_program_is_the_one_that_was_agreed() {
+fn help_equals_its_snapshot() {
     for agent in AGENTS {
         insta::assert_snapshot!(agent, all_help(&[agent]));
     }
@@ -45,7 +45,7 @@ fn the_help_of_each_program_is_the_one_that_was_agreed() {
 }
 
 #[test]
-fn each_program_tells_its_version_and_revision() {
+fn every_program_prints_its_version() {
     let of_the_crew = says(&["--version"]);
     let rest = of_the_crew.strip_prefix("nodecrew ").unwrap();
     let (version, revision) = rest.trim_end().split_once(' ').unwrap();
@@ -57,7 +57,7 @@ fn each_program_tells_its_version_and_revision() {
 }
 
 #[test]
-fn man_pages_and_completions_know_every_flag() {
+fn man_pages_and_completions_list_every_flag() {
     let directory = tempfile::tempdir().unwrap();
     says(&["pages", directory.path().to_str().unwrap()]);
     let page = |path: &str| fs::read_to_string(directory.path().join(path)).unwrap();

@@ -105,7 +105,7 @@ impl Queue {
 }
 
 #[test]
-fn whoever_is_killed_each_item_is_done_and_nobody_ends_before() {
+fn kills_lose_no_item() {
     let queue = Queue::new();
     let mut server = queue.serve();
     let quickly = ["--lease", "1s", "--backoff", "0s", "--max-attempts", "0"];

@@ -19,7 +19,7 @@ fn is_named(flag: &str, page: &str) -> bool {
 }
 
 #[test]
-fn every_flag_is_on_its_agents_page() {
+fn every_flag_is_in_its_readme() {
     let agents: [(Command, &str); 7] = [
         (logd::command(), include_str!("../../logd/README.md")),
         (logsend::command(), include_str!("../../logsend/README.md")),

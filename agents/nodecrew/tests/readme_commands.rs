@@ -99,17 +99,8 @@ const COMMANDS: [(&str, By); 34] = [
     ),
 ];
 
-/// Longer lines are hard to read next to a terminal.
-const COLUMNS_MAX: usize = 100;
-
 #[test]
-fn readme_fits_a_narrow_window() {
-    let long: Vec<&str> = README.lines().filter(|line| line.chars().count() > COLUMNS_MAX).collect();
-    assert!(long.is_empty(), "more than {COLUMNS_MAX} columns: {long:#?}");
-}
-
-#[test]
-fn tutorial_needs_no_root_and_all_of_it_is_run_here() {
+fn tutorial_needs_no_root() {
     let (_, tutorial) = README.split_once("\n## Tutorial\n").unwrap();
     let tutorial = commands_of(tutorial.split("\n## ").next().unwrap());
     assert!(tutorial.len() > 20, "{tutorial:?}");
@@ -130,7 +121,7 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn every_command_of_the_readme_is_run_by_a_test() {
+fn every_readme_command_is_tested() {
     let written = commands_of(README);
     let known: Vec<_> = COMMANDS.iter().map(|(command, _)| *command).collect();
     assert_eq!(written, known, "each command needs a line in COMMANDS: who runs it, and what is to be seen");
@@ -278,7 +269,7 @@ mod as_root {
 
     #[test]
     #[ignore = "needs root, nc of OpenBSD, curl, tar and ip: just test-root"]
-    fn readme_runs_from_top_to_bottom_in_one_directory_without_root() {
+    fn readme_runs_from_top_to_bottom_without_root() {
         move_out();
         let mut person = Person::new();
         for (command, by) in &COMMANDS {

@@ -64,7 +64,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
-fn a_line_that_was_receipted_is_in_the_file_and_soon_in_the_archive_and_ctrl_c_ends_it_well() {
+fn receipted_line_is_soon_archived() {
     let data = tempfile::tempdir().unwrap();
     let address = own_address();
     let (mut crew, lines) = up(data.path(), address);
@@ -100,7 +100,7 @@ fn a_line_that_was_receipted_is_in_the_file_and_soon_in_the_archive_and_ctrl_c_e
 }
 
 #[test]
-fn a_taken_port_is_one_line_that_names_it_and_ends_the_whole_crew() {
+fn taken_port_ends_the_whole_crew() {
     let data = tempfile::tempdir().unwrap();
     let [a, b, c, d] = own_address().octets();
     let address = Ipv4Addr::new(a, b, c, d.wrapping_add(1).max(1));
@@ -123,7 +123,7 @@ fn a_taken_port_is_one_line_that_names_it_and_ends_the_whole_crew() {
 }
 
 #[test]
-fn taken_ports_are_moved_by_flags_or_to_the_next_free_ones_and_printed() {
+fn taken_ports_can_be_moved() {
     let data = tempfile::tempdir().unwrap();
     let [a, b, c, d] = own_address().octets();
     let address = Ipv4Addr::new(a, b, c.wrapping_add(1), d);
@@ -145,7 +145,7 @@ fn taken_ports_are_moved_by_flags_or_to_the_next_free_ones_and_printed() {
 }
 
 #[test]
-fn addresses_that_are_printed_can_be_opened() {
+fn printed_addresses_can_be_opened() {
     let data = tempfile::tempdir().unwrap();
     let all: std::net::IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
     // Free ports, since other tests use the default ports on their own addresses.
@@ -174,7 +174,7 @@ fn says(words: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn mistyped_command_is_answered_with_what_was_meant() {
+fn mistyped_command_is_suggested() {
     for (typed, meant) in [("upp", "up"), ("lgod", "logd"), ("queue", "queued"), ("complete", "completion")] {
         let (code, stdout, stderr) = says(&[typed]);
         assert_eq!((code, stdout.as_str()), (Some(64), ""));
@@ -188,7 +188,7 @@ fn mistyped_command_is_answered_with_what_was_meant() {
 }
 
 #[test]
-fn without_a_command_the_help_is_shown_and_help_knows_the_agents_commands() {
+fn help_is_shown_without_a_command() {
     let (code, stdout, stderr) = says(&[]);
     assert_eq!((code, stdout.as_str()), (Some(64), ""));
     for part in ["Usage: nodecrew <COMMAND>", "\n  up ", "\n  logd ", "\n  queuectl "] {
@@ -201,7 +201,7 @@ fn without_a_command_the_help_is_shown_and_help_knows_the_agents_commands() {
 }
 
 #[test]
-fn completions_of_the_crew_know_its_agents() {
+fn completions_know_the_agents() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, script, _) = says(&["completion", shell]);
         assert_eq!(code, Some(0));
@@ -212,7 +212,7 @@ fn completions_of_the_crew_know_its_agents() {
 }
 
 #[test]
-fn an_agent_is_a_subcommand_and_a_link_by_its_name() {
+fn agent_is_a_subcommand_and_a_link() {
     let version = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().unwrap();
         assert!(output.status.success());

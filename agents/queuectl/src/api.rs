@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
-use kit::client::NoConnection;
+use kit::client::ConnectError;
 use kit::terminal;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -213,7 +213,7 @@ impl Client {
         request: Request<Full<Bytes>>,
         wait: &WaitLimit<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let socket = connection.hang_up_handle().map_err(NoConnection::Refused)?;
+        let socket = connection.hang_up_handle().map_err(ConnectError::Refused)?;
         let answer = {
             let mut exchange = std::pin::pin!(timeout(wait.limit, connection.exchange(request)));
             let cut_short = async {
@@ -252,7 +252,7 @@ impl Client {
     }
 
     fn request(&self, method: &Method, path: &str, body: &Payload) -> Result<Request<Full<Bytes>>, Failure> {
-        let invalid = |e: hyper::http::Error| Failure::from(NoConnection::Refused(std::io::Error::other(e)));
+        let invalid = |e: hyper::http::Error| Failure::from(ConnectError::Refused(std::io::Error::other(e)));
         let mut request = Request::builder()
             .method(method)
             .uri(self.target.path(path))

@@ -1,6 +1,6 @@
 //! Errors of a request, which also tell if a retry can help.
 
-use kit::client::NoConnection;
+use kit::client::ConnectError;
 use kit::exit::{Exit, Fatal};
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
-    NoConnection(#[from] NoConnection),
+    NoConnection(#[from] ConnectError),
     #[error("the connection broke: {0}")]
     Broken(hyper::Error),
     #[error("no answer within {0:?}")]

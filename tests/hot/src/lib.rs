@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use logcd::archive::codec::Codec;
 use logd::framing::Framing;
-use logd::line_format::{LineFormat, Stamp};
+use logd::line_format::{LineFormat, LineWriter};
 use queued::engine::contract::{Limits, NewItem};
 use queued::engine::core::{Core, Journal, LeaseTerms, Turn};
 use queued::engine::item::Place;
@@ -109,7 +109,7 @@ fn formatted_lines(format: LineFormat) -> Work {
         let mut framing = Framing::new(MIB);
         out.clear();
         for read in input.chunks(READ_BYTES) {
-            let stamp = Stamp::new(format, Timestamp::UNIX_EPOCH, peer);
+            let stamp = LineWriter::new(format, Timestamp::UNIX_EPOCH, peer);
             framing.take(read, &mut |line| stamp.write(line, &mut out));
         }
         out.len()

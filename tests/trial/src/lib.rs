@@ -15,6 +15,6 @@ pub use clock::Clock;
 pub use crowd::{connect_from, descriptors_for, with_descriptors};
 pub use document::commands_under;
 pub use http::{Answer, Http, ask, metric, tell};
-pub use process::{Process, holder, is_gone, processes_in, run_to_end, signal, with_input};
+pub use process::{Process, holder, is_gone, limit, processes_in, run_to_end, signal, with_input};
 pub use setup::Setup;
 pub use wait::{DEADLINE, LOOK_EVERY, wait_until};

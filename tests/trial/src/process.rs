@@ -187,16 +187,7 @@ impl Process {
 
     /// Sets a soft limit of the running process.
     pub fn limit(&self, resource: Resource, soft: u64) {
-        let (pid, resource) = (self.pid().as_raw(), resource as _);
-        let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        #[allow(unsafe_code, reason = "nix has these for this process only")]
-        // SAFETY: both structures are valid for the call, and the unused one is null.
-        let result = unsafe {
-            nix::libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit);
-            limit.rlim_cur = soft.min(limit.rlim_max);
-            nix::libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut())
-        };
-        nix::errno::Errno::result(result).unwrap();
+        set_limit(self.pid(), resource, soft);
     }
 }
 
@@ -222,6 +213,24 @@ fn follow(stderr: ChildStderr, said: &(Mutex<Said>, Condvar)) {
 
 fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+/// Sets a soft limit of the running child.
+pub fn limit(child: &Child, resource: Resource, soft: u64) {
+    set_limit(pid(child), resource, soft);
+}
+
+fn set_limit(pid: Pid, resource: Resource, soft: u64) {
+    let (pid, resource) = (pid.as_raw(), resource as _);
+    let mut limit = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[allow(unsafe_code, reason = "nix has these for this process only")]
+    // SAFETY: both structures are valid for the call, and the unused one is null.
+    let result = unsafe {
+        nix::libc::prlimit(pid, resource, std::ptr::null(), &raw mut limit);
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        nix::libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut())
+    };
+    nix::errno::Errno::result(result).unwrap();
 }
 
 pub fn signal(child: &Child, signal: Signal) {

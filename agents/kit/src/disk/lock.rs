@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_told_who_the_first_is_until_that_is_gone() {
+    fn second_holder_learns_the_first() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let first = Lock::at(&path, 0o600).unwrap();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_holder_says_is_short_and_one_line_or_nothing() {
+    fn holder_is_one_short_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let _first = Lock::at(&path, 0o600).unwrap();

@@ -67,7 +67,7 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn each_head_has_its_own_time_and_answers_may_take_longer() {
+    async fn each_head_has_its_own_timeout() {
         let (mut client, server) = tokio::io::duplex(1024);
         let service = service_fn(|_: Request<Incoming>| async {
             tokio::time::sleep(WITHIN * 3).await;

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_browser_on_another_site_is_strange() {
+    fn only_other_sites_are_rejected() {
         let strange = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             is_strange(&pairs.collect::<HeaderMap>())

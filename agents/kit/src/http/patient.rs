@@ -88,7 +88,7 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_a_little_now_and_then_is_waited_for_and_who_reads_nothing_is_not() {
+    async fn peer_that_reads_nothing_is_dropped() {
         let (mut reader, writer) = tokio::io::duplex(16);
         let mut writer = Patient::new(writer, WITHIN);
         let written = tokio::spawn(async move { writer.write_all(&[b'x'; 1024]).await });

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_ends_with_the_parent_grandchildren_included() {
+    fn grandchildren_end_with_the_parent() {
         let guard = Guard::start(1).unwrap();
         let (mut child, mut out, _) = family(&guard, Reach::Group);
         // The kernel closes the socket in the same way when the parent is killed.
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_in_a_shared_group_ends_alone() {
+    fn command_in_a_shared_group_ends_alone() {
         let guard = Guard::start(1).unwrap();
         let (mut child, _out, grandchild) = family(&guard, Reach::Process);
         drop(guard);

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_downward_api_wins_over_the_host_name_and_empty_means_unset() {
+    fn downward_api_wins_over_the_host_name() {
         let variables = |name: &str| match name {
             "NODE_NAME" => Some("node-1".to_owned()),
             "POD_NAME" => Some(String::new()),

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_only_while_no_reason_stands() {
+    fn ready_only_without_reasons() {
         let readiness = Readiness::starting();
         assert!(!readiness.is_ready());
         readiness.block("disk", "no space left on device");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_does_not_turn_is_named() {
+    async fn stuck_loop_is_named() {
         let liveness = Liveness::default();
         tokio::spawn(liveness.answer_for("turning"));
         assert_eq!(liveness.stuck().await, None);

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn local_is_every_private_range_and_nothing_public() {
+    fn local_is_every_private_range() {
         let local = list(&["local"]);
         for inside in [
             "127.0.0.1",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn words_add_up_and_nonsense_is_refused() {
+    fn networks_add_up() {
         let some = list(&["192.0.2.7", "2001:db8::/32"]);
         assert!(some.permits("192.0.2.7".parse().unwrap()) && some.permits("2001:db8::9".parse().unwrap()));
         assert!(!some.permits("127.0.0.1".parse().unwrap()));

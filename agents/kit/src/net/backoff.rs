@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_the_bound_and_start_over_after_a_success() {
+    fn delays_double_up_to_the_bound() {
         let mut backoff = Backoff::up_to(Duration::from_secs(15));
         let ceilings: Vec<u128> = (0..10).map(|_| backoff.ceiling_after_failure().as_millis()).collect();
         assert_eq!(ceilings, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000]);

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_is_sorted_for_the_search_and_knows_the_irc_ports() {
+    fn blocked_ports_are_sorted() {
         assert!(BLOCKED.is_sorted());
         for port in [6665, 6666, 6667, 6668, 6669, 10080] {
             assert!(is_blocked(port), "{port}");

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_with_somebody_elses_key_is_named() {
+    fn certificate_with_another_key_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (one, other) = (pair(), pair());
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_whose_end_cannot_be_read_serves_and_raises_no_alarm() {
+    fn certificate_without_a_readable_expiry_is_served() {
         let directory = tempfile::tempdir().unwrap();
         let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
         // Longer than is allowed.
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_certificate_is_named() {
+    fn file_without_a_certificate_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let empty = write(directory.path(), "tls.crt", "");
         let files = ServerFiles { tls_cert: empty.clone(), tls_key: empty, tls_client_ca: None };

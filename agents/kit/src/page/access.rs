@@ -44,7 +44,7 @@ impl PageToken {
         let token = token_in(&text)
             .map_err(|why| Fatal::new(Exit::Config, format!("{} (--page-token): {why}", path.display())))?;
         let login = Login { token: token.to_owned(), session: random_word()? };
-        let door = Door {
+        let door = TokenDoor {
             path: path.clone(),
             cookie: format!("nodecrew-{}", random_word()?),
             now: Mutex::new(Some(login)),
@@ -77,12 +77,12 @@ fn random_word() -> Result<String, Fatal> {
 /// Access to the page. By default only this host sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    door: Option<Arc<Door>>,
+    door: Option<Arc<TokenDoor>>,
 }
 
 /// Access for other hosts.
 #[derive(Debug)]
-struct Door {
+struct TokenDoor {
     path: PathBuf,
     /// The cookie's name. Browsers keep one cookie jar for all ports of a host, so each process has its own
     /// name.
@@ -107,7 +107,7 @@ impl std::fmt::Debug for Login {
 
 /// The decision about a request for the page.
 #[derive(Debug)]
-enum Verdict {
+enum AccessDecision {
     Allowed,
     /// The token was in the address: redirect to the address without it, and set this cookie.
     LoggedIn {
@@ -129,49 +129,49 @@ impl Access {
             let (head, body) = request.into_parts();
             async move {
                 match access.judge(&head).await {
-                    Verdict::Allowed => next.run(Request::from_parts(head, body)).await,
-                    Verdict::LoggedIn { cookie } => logged_in(cookie),
-                    Verdict::Refused(status, why) => (status, why).into_response(),
+                    AccessDecision::Allowed => next.run(Request::from_parts(head, body)).await,
+                    AccessDecision::LoggedIn { cookie } => logged_in(cookie),
+                    AccessDecision::Refused(status, why) => (status, why).into_response(),
                 }
             }
         }))
     }
 
-    async fn judge(&self, head: &Parts) -> Verdict {
+    async fn judge(&self, head: &Parts) -> AccessDecision {
         let peer = head.extensions.get::<Peer>().map(|Peer(peer)| peer.ip().to_canonical());
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let is_here = peer.is_some_and(|peer| peer.is_loopback());
         if is_here && host.is_some_and(is_address) {
-            return Verdict::Allowed;
+            return AccessDecision::Allowed;
         }
         let Some(door) = &self.door else {
-            return Verdict::Refused(StatusCode::FORBIDDEN, closed(peer.filter(|_| !is_here)));
+            return AccessDecision::Refused(StatusCode::FORBIDDEN, closed(peer.filter(|_| !is_here)));
         };
         door.judge(head).await
     }
 }
 
-impl Door {
-    async fn judge(&self, head: &Parts) -> Verdict {
+impl TokenDoor {
+    async fn judge(&self, head: &Parts) -> AccessDecision {
         let Some(login) = self.login().await else {
             let why = "The file of --page-token holds no usable token now; the agent's log says why.\n";
-            return Verdict::Refused(StatusCode::UNAUTHORIZED, why.to_owned());
+            return AccessDecision::Refused(StatusCode::UNAUTHORIZED, why.to_owned());
         };
         let headers = &head.headers;
         let session = cookies(headers).find_map(|(name, value)| (name == self.cookie).then_some(value));
         if bearer(headers).is_some_and(|token| same(token, &login.token))
             || session.is_some_and(|session| same(session, &login.session))
         {
-            return Verdict::Allowed;
+            return AccessDecision::Allowed;
         }
         if asked_with(head).is_some_and(|token| same(token, &login.token)) {
             // Lax, so that a link in a chat opens the page. Nothing on the page changes anything.
             let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Lax", self.cookie, login.session);
-            return Verdict::LoggedIn { cookie };
+            return AccessDecision::LoggedIn { cookie };
         }
         let how = "This page needs its token: open http://HOST:PORT/?token=TOKEN, or send it as a bearer token.\n\
                    TOKEN is the first line of the file that --page-token names.\n";
-        Verdict::Refused(StatusCode::UNAUTHORIZED, how.to_owned())
+        AccessDecision::Refused(StatusCode::UNAUTHORIZED, how.to_owned())
     }
 
     /// The login by the token that the file holds now. A new token ends the sessions of the old one.
@@ -283,7 +283,7 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef-token";
 
     #[test]
-    fn a_host_is_an_address_or_localhost() {
+    fn host_is_an_address_or_localhost() {
         for own in ["127.0.0.1:7667", "[::1]:7667", "localhost", "LOCALHOST:80", "10.0.0.7"] {
             assert!(is_address(own), "{own}");
         }
@@ -329,7 +329,7 @@ mod tests {
     const HERE: &str = "127.0.0.1:5000";
 
     #[tokio::test]
-    async fn without_a_token_other_hosts_and_names_are_told_what_to_do() {
+    async fn rejected_host_learns_the_way_out() {
         let page = page(&Access::default());
         assert_eq!(ask(&page, HERE, "/", &[("host", "localhost:7667")]).await.0, 200);
         for (peer, host, reason) in
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn token_in_the_address_becomes_a_session_in_a_cookie() {
+    async fn token_becomes_a_session_cookie() {
         let (_file, access) = token_file(TOKEN);
         let page = page(&access);
         let (status, headers, _) = ask(&page, ELSEWHERE, &format!("/?token={TOKEN}"), &[NAMED]).await;
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_token_opens_the_page_and_this_host_needs_none() {
+    async fn only_the_right_token_opens_the_page() {
         let (_file, access) = token_file(TOKEN);
         let page = page(&access);
         let bearer = |token: &str| format!("Bearer {token}");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_token_in_the_file_ends_the_sessions_of_the_old_one_and_no_token_closes_the_page() {
+    async fn new_token_ends_old_sessions() {
         let (file, access) = token_file(TOKEN);
         let page = page(&access);
         let (_, headers, _) = ask(&page, ELSEWHERE, &format!("/?token={TOKEN}"), &[NAMED]).await;
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn file_without_a_usable_token_is_refused_at_start_and_not_quoted() {
+    fn unusable_token_file_is_rejected_unquoted() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let access = PageToken { page_token: Some(file.path().to_owned()) };
         for (text, why) in

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_samples_are_dropped() {
+    fn oldest_samples_are_dropped() {
         let start = Instant::now();
         let history = History::new(start, [0]);
         let hours = 3600 / INTERVAL.as_secs() * 2;

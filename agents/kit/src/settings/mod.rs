@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    fn flag_wins_over_file_over_default() {
         let file = "max-line = \"2MiB\"\nallow = [\"10.0.0.0/8\", \"::1\"]\nquick = true\n";
         let flags = load_with(file, &[]).unwrap().flags;
         assert_eq!((flags.max_line, flags.quick), (2 << 20, true));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_an_error_that_names_file_key_and_the_likely_meaning() {
+    fn unknown_key_is_named_with_a_suggestion() {
         let fatal = load_with("max_line = \"2MiB\"\n", &[]).unwrap_err();
         assert_eq!(fatal.exit(), Exit::Config);
         let line = fatal.one_line();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_in_the_file_is_blamed_on_the_file_and_in_a_flag_on_the_flag() {
+    fn bad_value_is_blamed_on_its_source() {
         let fatal = load_with("max-line = \"lots\"\n", &[]).unwrap_err();
         assert_eq!(fatal.exit(), Exit::Config);
         assert!(fatal.one_line().contains("logd.toml: invalid value 'lots' for '--max-line"), "{fatal}");
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn duration_of_zero_is_refused_where_it_makes_no_sense() {
+    fn zero_duration_is_rejected() {
         assert_eq!(parse_nonzero_duration("1ms"), Ok(Duration::from_millis(1)));
         for text in ["0s", "0ms", "5"] {
             assert!(parse_nonzero_duration(text).is_err(), "{text}");
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_named() {
+    fn changed_settings_are_named() {
         let before = load_with("max-line = \"2MiB\"\n", &[]).unwrap();
         let after = load_with("max-line = \"3MiB\"\nquick = true\n", &[]).unwrap();
         let changed: Vec<_> = after.changed_since(&before).into_iter().filter(|n| n != "config").collect();
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn port_alone_is_every_address_and_nonsense_is_answered_with_examples() {
+    fn port_alone_is_every_address() {
         let address = |text| parse_address(text).map(|address| address.to_string());
         for (given, meant) in [
             (":7777", "[::]:7777"),
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_flags_are_last_in_the_long_help_and_not_in_the_short_one() {
+    fn shared_flags_are_last_in_help() {
         let help = |flag| load_with("", &[flag]).unwrap_err().one_line();
         let (long, short) = (help("--help"), help("-h"));
         let at = |what| long.find(what).unwrap();
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn completions_are_a_command_of_every_program() {
+    fn every_program_has_completions() {
         for (shell, word) in [("bash", "complete -F"), ("zsh", "#compdef kit"), ("fish", "complete -c")] {
             let script = load_with("", &["completion", shell]);
             assert_eq!(script.as_ref().unwrap_err().exit(), Exit::Usage, "a flag before it: {script:?}");
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_no_failures() {
+    fn help_and_version_succeed() {
         for flag in ["--help", "--version"] {
             assert_eq!(load_with("", &[flag]).unwrap_err().exit(), Exit::Ok);
         }

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_swap_of_a_configmap_is_seen_not_only_the_first() {
+    async fn every_configmap_swap_is_noticed() {
         let mount = tempfile::tempdir().unwrap();
         publish(mount.path(), "v0", "a = 0");
         symlink("..data/logd.toml", mount.path().join("logd.toml")).unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plain_file_that_is_replaced_or_rewritten_is_seen_and_a_touch_is_not() {
+    async fn changed_file_is_noticed_touched_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("logd.toml");
         std::fs::write(&path, "a").unwrap();

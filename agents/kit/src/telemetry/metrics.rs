@@ -92,7 +92,7 @@ mod tests {
     use prometheus_client::metrics::counter::Counter;
 
     #[test]
-    fn the_page_holds_the_agents_metrics_the_process_and_the_build() {
+    fn page_has_agent_process_and_build_metrics() {
         let metrics = Metrics::new("logd");
         let lines = Counter::<u64>::default();
         metrics.register(|r| r.register("lines", "Lines taken", lines.clone()));

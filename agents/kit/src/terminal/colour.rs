@@ -25,7 +25,7 @@ mod tests {
     }
 
     #[test]
-    fn no_color_wins_over_force_and_force_over_a_pipe() {
+    fn no_color_wins_over_force() {
         assert!(decided(true, &[]) && !decided(false, &[]));
         for value in ["1", "true", "0"] {
             assert!(!decided(true, &[("NO_COLOR", value)]), "{value}");

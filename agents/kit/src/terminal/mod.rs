@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_aligned_and_text_from_elsewhere_is_harmless() {
+    fn tables_are_aligned_and_escaped() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let rows =
             [row(["NAME", "READY", "VERDICT"]), row(["a", "12", "working"]), row(["bcdefg", "3", "drained"])];
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_is_as_high_as_its_largest_value_and_shows_that_there_was_something() {
+    fn plot_scales_to_its_largest_value() {
         assert_eq!(plot([0, 1, 4, 8, u64::MAX / 2]), "▁▂▂▂█");
         assert_eq!((plot([0, 4, 8]), plot([0, 0]), plot([])), ("▁▅█".into(), "▁▁".into(), String::new()));
         assert_eq!(plot([u64::MAX]), "█");

@@ -14,7 +14,7 @@ const LEVEL: Compression = Compression::new(4);
 
 /// The result of one round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct TidyReport {
     pub compressed: u64,
     pub removed: u64,
     /// Rotated files that remain after the round.
@@ -24,9 +24,9 @@ pub struct Report {
 
 /// Runs one round over the rotated files of `path` up to number `newest`: later ones may still be written to.
 /// Old files are removed first, so that a full disk gains space.
-pub fn tidy(path: &Path, newest: u64, policy: &Policy, compress: bool) -> io::Result<Report> {
+pub fn tidy(path: &Path, newest: u64, policy: &Policy, compress: bool) -> io::Result<TidyReport> {
     let list = || list_finished(path, newest);
-    let mut report = Report { removed: remove_surplus(path, &list()?, policy)?, ..Report::default() };
+    let mut report = TidyReport { removed: remove_surplus(path, &list()?, policy)?, ..TidyReport::default() };
     report.removed += make_room(path, &list()?, policy)?;
     if compress {
         let uncompressed = || list().map(|files| files.into_iter().filter(|file| !file.compressed));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn old_files_are_compressed_and_the_oldest_removed() {
+    fn oldest_files_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         for number in 1..=4 {
             let name = format!("node_log.00000{number}-20260101T00000{number}Z");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_half_done_is_done_again() {
+    fn interrupted_compression_is_repeated() {
         let directory = tempfile::tempdir().unwrap();
         let name = "node_log.000001-20260101T000001Z";
         std::fs::write(directory.path().join(name), "line\n").unwrap();

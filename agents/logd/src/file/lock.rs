@@ -1,7 +1,7 @@
 //! One writer per file: any other process that wants the same file learns who holds it.
 
 use crate::file::inode::Inode;
-use crate::file::obstacle::Obstacle;
+use crate::file::write_error::WriteError;
 use kit::disk::lock::{Lock, Refused};
 use kit::exit::{Exit, Fatal};
 use std::io;
@@ -22,10 +22,10 @@ pub fn take(path: &Path) -> Result<Lock, Fatal> {
 }
 
 /// Takes the lock again for a running daemon, which waits until another holder releases it.
-pub fn take_again(path: &Path) -> Result<Lock, Obstacle> {
+pub fn take_again(path: &Path) -> Result<Lock, WriteError> {
     take(path).map_err(|fatal| match fatal.exit() {
-        Exit::TryAgain => Obstacle::OtherWriter(fatal.one_line()),
-        _ => Obstacle::NoName(io::Error::other(fatal.one_line())),
+        Exit::TryAgain => WriteError::OtherWriter(fatal.one_line()),
+        _ => WriteError::NoName(io::Error::other(fatal.one_line())),
     })
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_writer_is_told_who_the_first_is() {
+    fn second_writer_learns_the_first() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node_log");
         let first = take(&path).unwrap();

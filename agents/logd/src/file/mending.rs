@@ -61,19 +61,19 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_stay_as_they_are() {
+    fn whole_lines_stay() {
         for whole in [&b""[..], b"\n", b"line\n", b"a\0\n", b"\0\n"] {
             assert_eq!(mended(whole), whole);
         }
     }
 
     #[test]
-    fn a_line_without_its_end_is_closed() {
+    fn unfinished_line_is_closed() {
         assert_eq!(mended(b"whole\nhal"), b"whole\nhal\n");
     }
 
     #[test]
-    fn zeros_at_the_end_go_however_many() {
+    fn zeros_at_the_end_are_removed() {
         for zeros in [1, 3, BLOCK_BYTES - 6, BLOCK_BYTES, 2 * BLOCK_BYTES + 1] {
             let zeros = vec![0; zeros];
             assert_eq!(mended(&[b"whole\n", &zeros[..]].concat()), b"whole\n");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_great_many_zeros_stay() {
+    fn very_many_zeros_stay() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 40).unwrap();
         assert_eq!(last_byte(&file, 1 << 40).unwrap(), (1 << 40, 0));

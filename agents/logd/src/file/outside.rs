@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_logrotate_are_recognized_oldest_first_and_others_left_alone() {
+    fn logrotate_names_are_recognized_oldest_first() {
         let directory = tempfile::tempdir().unwrap();
         let mine = [
             "node_log-20261127.gz",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_moved_on_since_it_was_listed_is_not_taken_for_another() {
+    fn renamed_file_is_not_mistaken() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("node_log.1"), "one").unwrap();

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_never_grows_beyond_the_bound_unless_one_batch_is_larger() {
+    fn file_stays_within_its_bound() {
         let policy = Policy { rotate_bytes: 100, ..NEVER };
         assert!(!policy.is_due(60, Duration::ZERO, 40));
         assert!(policy.is_due(60, Duration::ZERO, 41));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_recognized_and_others_left_alone() {
+    fn rotated_names_are_recognized() {
         let name = rotated_name("node_log", 42, Timestamp::UNIX_EPOCH);
         assert_eq!(name, "node_log.000042-19700101T000000Z");
         let parsed = Rotated::parse("node_log", &format!("{name}.gz"), 7).unwrap();
@@ -174,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_oldest_go_first_and_no_more_than_needed(
+        fn no_more_files_removed_than_needed(
             sizes in proptest::collection::vec(0u64..100, 0..20), keep_files in 0usize..10, keep_bytes in 0u64..300,
         ) {
             let policy = Policy { keep_files, keep_bytes, ..NEVER };

@@ -2,7 +2,7 @@
 
 use crate::file::inode::Inode;
 use crate::file::lock;
-use crate::file::obstacle::Obstacle;
+use crate::file::write_error::WriteError;
 use kit::disk::free_space::Space;
 use kit::disk::lock::Lock;
 use kit::disk::sync::still_takes_changes;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// One sync, ready to run.
 #[derive(Debug)]
-pub struct Unsynced {
+pub struct FileSync {
     includes: Includes,
     lock: Arc<Lock>,
 }
@@ -25,9 +25,9 @@ struct Includes {
     directory: Option<Arc<File>>,
 }
 
-impl Unsynced {
+impl FileSync {
     /// Blocks until everything is on the disk.
-    pub fn sync(&self) -> io::Result<()> {
+    pub fn run(&self) -> io::Result<()> {
         let Includes { files, directory } = &self.includes;
         files.iter().try_for_each(|file| file.sync_data())?;
         // Data alone is not enough: on ext4 fdatasync leaves a new entry for later, and the file has no name
@@ -39,7 +39,7 @@ impl Unsynced {
 
 /// Everything besides the open file that a sync must still write: rotated files, and the directory.
 #[derive(Debug)]
-pub struct Owed {
+pub struct Unsynced {
     directory: Arc<File>,
     /// Held for as long as this process writes the file.
     lock: Arc<Lock>,
@@ -50,12 +50,12 @@ pub struct Owed {
     syncs: bool,
 }
 
-impl Owed {
+impl Unsynced {
     /// Starts with the directory unsynced, since the open file's entry in it may be new.
-    pub fn new(directory: File, files: Vec<Arc<File>>, lock: Lock) -> Owed {
+    pub fn new(directory: File, files: Vec<Arc<File>>, lock: Lock) -> Unsynced {
         let directory = Arc::new(directory);
         let next = Includes { files, directory: Some(directory.clone()) };
-        Owed { directory, lock: Arc::new(lock), next, under_way: Includes::default(), syncs: true }
+        Unsynced { directory, lock: Arc::new(lock), next, under_way: Includes::default(), syncs: true }
     }
 
     pub fn never(&mut self) {
@@ -88,7 +88,7 @@ impl Owed {
     }
 
     /// Locks the file `path` again if somebody removed the lock, unless another logd was faster.
-    pub fn keep_lock(&mut self, path: &Path) -> Result<(), Obstacle> {
+    pub fn keep_lock(&mut self, path: &Path) -> Result<(), WriteError> {
         if lock::is_in_place(&self.lock, path) {
             return Ok(());
         }
@@ -103,16 +103,16 @@ impl Owed {
                 Ok(())
             }
             // Where this process cannot make a lock, others hardly can.
-            Err(Obstacle::NoName(_)) => Ok(()),
+            Err(WriteError::NoName(_)) => Ok(()),
             Err(other) => Err(other),
         }
     }
 
-    pub fn begin(&mut self, open: Arc<File>) -> Unsynced {
+    pub fn begin(&mut self, open: Arc<File>) -> FileSync {
         self.end(false); // ends a sync that was given up, if any
         self.under_way = std::mem::take(&mut self.next);
         self.under_way.files.push(open);
-        Unsynced { includes: self.under_way.clone(), lock: self.lock.clone() }
+        FileSync { includes: self.under_way.clone(), lock: self.lock.clone() }
     }
 
     /// Ends the sync. A failed one may have skipped some files, so the next must include them again.
@@ -131,21 +131,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_failed_sync_may_not_have_come_to_is_in_the_next() {
+    fn failed_sync_is_repeated_whole() {
         let file = || tempfile::tempfile().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let lock = Lock::at(&directory.path().join("lock"), 0o600).unwrap();
-        let mut owed = Owed::new(file(), Vec::new(), lock);
+        let mut unsynced = Unsynced::new(file(), Vec::new(), lock);
         let (first, second) = (Arc::new(file()), Arc::new(file()));
-        let what = |Unsynced { includes, .. }| (includes.files.len(), includes.directory.is_some());
-        assert_eq!(what(owed.begin(first.clone())), (1, true), "its entry is new");
-        owed.replaced(first);
+        let what = |FileSync { includes, .. }| (includes.files.len(), includes.directory.is_some());
+        assert_eq!(what(unsynced.begin(first.clone())), (1, true), "its entry is new");
+        unsynced.replaced(first);
         for _ in 0..2 {
-            owed.end(false);
-            assert_eq!(what(owed.begin(second.clone())), (2, true));
+            unsynced.end(false);
+            assert_eq!(what(unsynced.begin(second.clone())), (2, true));
         }
-        assert_eq!(what(owed.begin(second.clone())), (2, true), "after one that was given up");
-        owed.end(true);
-        assert_eq!(what(owed.begin(second)), (1, false));
+        assert_eq!(what(unsynced.begin(second.clone())), (2, true), "after one that was given up");
+        unsynced.end(true);
+        assert_eq!(what(unsynced.begin(second)), (1, false));
     }
 }

@@ -25,7 +25,7 @@ fn set_clock(logd: &Logd, clock: &Clock, offset: &str) {
 
 #[test]
 #[ignore = "needs libfaketime: just test-programs"]
-fn a_clock_that_is_put_forward_rotates_nothing() {
+fn clock_set_forward_rotates_nothing() {
     let (logd, clock) = start("1h");
     set_clock(&logd, &clock, "+10y");
     assert_eq!(logd.metric("rotations_total"), 0);
@@ -33,7 +33,7 @@ fn a_clock_that_is_put_forward_rotates_nothing() {
 
 #[test]
 #[ignore = "needs libfaketime: just test-programs"]
-fn a_clock_that_is_put_back_delays_no_rotation() {
+fn clock_set_back_delays_no_rotation() {
     let (logd, clock) = start("1s");
     set_clock(&logd, &clock, "-10y");
     let before = logd.metric("rotations_total");

@@ -24,7 +24,7 @@ fn names(line: &str, culprits: &[&str]) {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--admin"] {
@@ -33,7 +33,7 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_named() {
+fn unwritable_directory_is_named() {
     // Root may write anywhere except here.
     names(&refusal(&Setup::new().arguments(&["--file", "/sys/node_log"]), 1), &["/sys/", "node_log"]);
     let setup = Setup::new().arguments(&["--file", "plain_file/node_log"]);
@@ -42,7 +42,7 @@ fn a_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn what_is_there_but_is_no_regular_file_is_named() {
+fn other_than_regular_file_is_named() {
     names(&refusal(&Setup::new().arguments(&["--file", "."]), 1), &["."]);
     let setup = Setup::new();
     std::fs::create_dir(setup.path("node_log")).unwrap();
@@ -53,7 +53,7 @@ fn what_is_there_but_is_no_regular_file_is_named() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_file_is_told_of_the_first() {
+fn second_daemon_learns_the_first() {
     let logd = Logd::start(&[]);
     let file = logd.path("node_log");
     let second = Setup::new().arguments(&["--file", file.to_str().unwrap()]);
@@ -61,7 +61,7 @@ fn a_second_daemon_on_the_same_file_is_told_of_the_first() {
 }
 
 #[test]
-fn a_bad_setting_is_blamed_on_where_it_came_from() {
+fn bad_setting_is_blamed_on_its_source() {
     let flag = Setup::new().arguments(&["--max-line", "lots"]);
     names(&refusal(&flag, 64), &["lots", "--max-line", "expected a size"]);
     let environment = Setup::new().environment("LOGD_MAX_LINE", "lots");
@@ -90,7 +90,7 @@ fn an_unknown_flag_or_key_is_named() {
 }
 
 #[test]
-fn values_out_of_their_range_are_refused() {
+fn values_out_of_range_are_rejected() {
     for (flag, value) in [
         ("--max-line", "0"),
         ("--max-connections", "0"),
@@ -105,7 +105,7 @@ fn values_out_of_their_range_are_refused() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+fn flag_wins_over_environment_over_file() {
     let setup = Setup::new()
         .arguments(&["--config", "logd.toml", "--rotate-bytes", "0"])
         .environment("LOGD_FILE", "from_environment")
@@ -118,7 +118,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn help_and_version_are_successes_on_stdout() {
+fn help_and_version_go_to_stdout() {
     for (flag, expected) in [("--help", "--rotate-bytes"), ("--version", env!("CARGO_PKG_VERSION"))] {
         let Output { status, stdout, stderr } = Setup::new().arguments(&[flag]).run();
         assert_eq!((status.code(), stderr.len()), (Some(0), 0));

@@ -13,7 +13,7 @@ const MIB: u64 = 1024 * 1024;
 const CROWD: usize = 10_000;
 
 #[test]
-fn ten_thousand_connections_are_held_in_bounded_memory_while_others_are_served() {
+fn ten_thousand_connections_take_bounded_memory() {
     let crowd = descriptors_for(CROWD);
     let logd = Logd::start(&["--max-connections", "10100", "--max-held", "4MiB"]);
     let empty = logd.memory_bytes("VmHWM");
@@ -47,7 +47,7 @@ fn ten_thousand_connections_are_held_in_bounded_memory_while_others_are_served()
 }
 
 #[test]
-fn peers_that_break_off_at_any_step_leave_nothing_behind() {
+fn broken_connections_leave_nothing() {
     let logd = Logd::start(&["--max-connections", "20"]);
     // The bytes that are sent, and true if the stream's end is sent, too.
     let steps: [(&[u8], bool); 5] =
@@ -87,7 +87,7 @@ fn peers_that_break_off_at_any_step_leave_nothing_behind() {
 }
 
 #[test]
-fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
+fn exhausted_descriptors_lose_nothing() {
     let logd = Logd::start(&["--rotate-bytes", "4KiB", "--no-gzip"]);
     // Opened before descriptors become scarce.
     let mut admin = Http::connect(logd.admin_address()).unwrap();
@@ -125,7 +125,7 @@ fn without_descriptors_it_neither_spins_nor_dies_nor_loses_and_serves_again() {
 }
 
 #[test]
-fn a_low_hard_limit_on_descriptors_leaves_room_for_probes_and_files() {
+fn low_descriptor_limit_keeps_probes() {
     let setup = Setup::new().arguments(&["--rotate-bytes", "4KiB", "--no-gzip"]);
     let command = trial::with_descriptors(256, &setup.command());
     let logd = setup.start_with(command);

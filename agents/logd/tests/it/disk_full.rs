@@ -16,7 +16,7 @@ const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
 const TOO_LARGE: &str = "File too large";
 
 #[test]
-fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
+fn full_disk_holds_senders_back() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
     let receipts = AtomicBool::new(false);
@@ -45,7 +45,7 @@ fn senders_are_held_back_and_everything_arrives_when_there_is_room_again() {
 }
 
 #[test]
-fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
+fn unwritten_line_gets_no_receipt() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     client::send(logd.address(), &b"before\n".repeat(100)).unwrap();
     logd.limit(Resource::RLIMIT_FSIZE, 710);
@@ -69,7 +69,7 @@ fn a_line_that_is_taken_but_not_written_gets_no_receipt_before_it_is() {
 }
 
 #[test]
-fn what_waits_for_the_disk_is_bounded_however_many_send() {
+fn lines_waiting_for_the_disk_are_bounded() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     let mut idle: Vec<_> = (0..300).map(|_| client::connect(logd.address())).collect();
     wait_until("all are served", || logd.metric("connections_open") == 300);
@@ -92,7 +92,7 @@ fn what_waits_for_the_disk_is_bounded_however_many_send() {
 }
 
 #[test]
-fn below_min_free_senders_are_held_back_until_there_is_room() {
+fn min_free_holds_senders_back() {
     let setup = Setup::new().arguments(&["--config", "logd.toml"]);
     setup.write("logd.toml", "min-free = \"16EiB\"\n");
     let logd = setup.start();
@@ -107,7 +107,7 @@ fn below_min_free_senders_are_held_back_until_there_is_room() {
 }
 
 #[test]
-fn below_min_free_the_oldest_rotated_files_go_first() {
+fn min_free_removes_the_oldest_files() {
     let setup = Setup::new().arguments(&["--config", "logd.toml"]);
     setup.write("logd.toml", "");
     for number in 1..=3 {
@@ -126,7 +126,7 @@ fn below_min_free_the_oldest_rotated_files_go_first() {
 }
 
 #[test]
-fn ending_while_the_disk_is_full_says_so_and_gives_no_receipt() {
+fn ending_on_a_full_disk_gives_no_receipt() {
     let mut logd = Logd::start(&["--rotate-bytes", "0", "--drain-timeout", "1s"]);
     logd.limit(Resource::RLIMIT_FSIZE, ROOM);
     let address = logd.address();
@@ -142,7 +142,7 @@ fn ending_while_the_disk_is_full_says_so_and_gives_no_receipt() {
 }
 
 #[test]
-fn a_full_disk_and_a_crash_leave_whole_lines_and_one_tail_at_most() {
+fn crash_on_a_full_disk_leaves_one_tail() {
     let mut logd = Logd::start(&["--rotate-bytes", "0"]);
     for _ in 0..5 {
         logd.limit(Resource::RLIMIT_FSIZE, logd.metric("file_bytes") + 100_001);

@@ -19,7 +19,7 @@ fn many_descriptors(needed: u64) {
 }
 
 #[test]
-fn a_thousand_idle_connections_fit_in_ten_megabytes() {
+fn thousand_idle_connections_fit_in_ten_megabytes() {
     many_descriptors(1_200);
     let logd = Logd::start(&[]);
     let idle: Vec<_> = (0..1_000).map(|_| connect(logd.address())).collect();
@@ -36,7 +36,7 @@ fn a_thousand_idle_connections_fit_in_ten_megabytes() {
 }
 
 #[test]
-fn a_low_soft_limit_on_descriptors_does_not_bound_the_connections() {
+fn soft_descriptor_limit_does_not_bound_connections() {
     many_descriptors(1_200);
     let setup = Setup::new();
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -51,7 +51,7 @@ fn a_low_soft_limit_on_descriptors_does_not_bound_the_connections() {
 }
 
 #[test]
-fn a_flood_does_not_keep_a_slow_sender_waiting() {
+fn flood_does_not_starve_a_slow_sender() {
     let logd = Logd::start(&["--sync", "never", "--rotate-bytes", "0"]);
     let (stop, flooded) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -90,7 +90,7 @@ fn a_flood_does_not_keep_a_slow_sender_waiting() {
 }
 
 #[test]
-fn a_peer_that_never_reads_its_receipt_is_not_waited_for() {
+fn unread_receipt_delays_nobody() {
     let logd = Logd::start(&[]);
     let mut stream = connect(logd.address());
     stream.write_all(b"line\n").unwrap();
@@ -101,7 +101,7 @@ fn a_peer_that_never_reads_its_receipt_is_not_waited_for() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_reset_after_the_idle_timeout() {
+fn idle_peer_is_reset() {
     let logd = Logd::start(&["--idle-timeout", "100ms"]);
     let mut stream = connect(logd.address());
     stream.write_all(b"whole\nhalf").unwrap();
@@ -111,7 +111,7 @@ fn a_peer_that_says_nothing_is_reset_after_the_idle_timeout() {
 }
 
 #[test]
-fn draining_does_not_wait_for_the_idle_timeout() {
+fn drain_does_not_wait_for_the_idle_timeout() {
     let logd = Logd::start(&["--idle-timeout", "1h", "--drain-timeout", "50s"]);
     let mut stream = connect(logd.address());
     stream.write_all(b"line\n").unwrap();
@@ -122,7 +122,7 @@ fn draining_does_not_wait_for_the_idle_timeout() {
 }
 
 #[test]
-fn a_peer_that_vanishes_leaves_its_lines() {
+fn lines_of_a_lost_peer_stay() {
     let logd = Logd::start(&[]);
     let mut stream = connect(logd.address());
     stream.write_all(b"whole\nhalf").unwrap();
@@ -133,7 +133,7 @@ fn a_peer_that_vanishes_leaves_its_lines() {
 }
 
 #[test]
-fn a_peer_outside_the_allow_list_is_reset_and_counted() {
+fn peer_outside_the_allow_list_is_reset() {
     let logd = Logd::start(&["--allow", "127.0.0.1/32"]);
     let mut stream = connect_from("127.0.0.2", logd.address());
     assert!(is_reset(&end(&mut stream).unwrap_err()));
@@ -143,7 +143,7 @@ fn a_peer_outside_the_allow_list_is_reset_and_counted() {
 }
 
 #[test]
-fn a_line_of_a_quarter_gigabyte_is_cut_in_bounded_memory() {
+fn huge_line_is_cut_in_bounded_memory() {
     const BYTES: usize = 256 * 1024 * 1024;
     let logd = Logd::start(&["--rotate-bytes", "0", "--sync", "never"]);
     let mut stream = connect(logd.address());
@@ -166,7 +166,7 @@ fn a_line_of_a_quarter_gigabyte_is_cut_in_bounded_memory() {
 }
 
 #[test]
-fn half_lines_take_no_more_memory_than_allowed() {
+fn half_lines_take_bounded_memory() {
     const CONNECTIONS: usize = 1_000;
     many_descriptors(1_200);
     let logd = Logd::start(&["--max-connections", "1000", "--max-held", "8MiB", "--rotate-bytes", "0"]);
@@ -185,7 +185,7 @@ fn half_lines_take_no_more_memory_than_allowed() {
 }
 
 #[test]
-fn half_lines_for_which_there_is_no_memory_are_cut_and_counted_and_no_byte_lost() {
+fn half_lines_without_memory_are_cut() {
     let logd = Logd::start(&["--max-connections", "20", "--max-held", "64KiB"]);
     let mut open: Vec<_> = (0..20).map(|_| connect(logd.address())).collect();
     for stream in &mut open {
@@ -204,7 +204,7 @@ fn half_lines_for_which_there_is_no_memory_are_cut_and_counted_and_no_byte_lost(
 }
 
 #[test]
-fn one_connection_too_many_waits_and_is_served_when_another_ends() {
+fn excess_connection_waits_for_a_place() {
     let logd = Logd::start(&["--max-connections", "2"]);
     let mut served = vec![connect(logd.address()), connect(logd.address())];
     wait_until("two are served", || logd.metric("connections_open") == 2);
@@ -220,7 +220,7 @@ fn one_connection_too_many_waits_and_is_served_when_another_ends() {
 }
 
 #[test]
-fn two_thousand_clients_that_connect_write_and_close_at_once_lose_nothing() {
+fn burst_of_short_connections_loses_nothing() {
     let logd = Logd::start(&[]);
     std::thread::scope(|scope| {
         for sender in 0..20 {

@@ -93,7 +93,7 @@ fn shipped_logrotate_stanza_loses_nothing() {
 
 #[test]
 #[ignore = "needs logrotate: just test-programs"]
-fn logrotate_that_compresses_at_once_and_tells_nobody_loses_nothing() {
+fn logrotate_without_a_signal_loses_nothing() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     nothing_is_lost(&logd, CARELESS);
 }

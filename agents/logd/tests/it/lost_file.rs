@@ -32,7 +32,7 @@ fn ready(logd: &Logd) {
 }
 
 #[test]
-fn without_its_directory_no_receipt_is_given_and_everything_is_there_when_it_is_back() {
+fn removed_directory_stops_receipts() {
     for sync in ["always", "1s", "never"] {
         let logd = start(sync);
         send(logd.address(), b"before\n").unwrap();
@@ -55,7 +55,7 @@ fn without_its_directory_no_receipt_is_given_and_everything_is_there_when_it_is_
 }
 
 #[test]
-fn lines_that_came_before_their_directory_went_get_no_receipt_while_it_is_away() {
+fn lines_of_a_lost_directory_get_no_receipt() {
     let logd = start("always");
     let mut early = client::connect(logd.address());
     early.write_all(b"early\n").unwrap();
@@ -68,7 +68,7 @@ fn lines_that_came_before_their_directory_went_get_no_receipt_while_it_is_away()
 }
 
 #[test]
-fn a_directory_that_is_replaced_at_once_gets_everything_as_well() {
+fn replaced_directory_gets_every_line() {
     let logd = start("1s");
     let lines = b"a line\n".repeat(2_000_000);
     send(logd.address(), &lines).unwrap();
@@ -79,7 +79,7 @@ fn a_directory_that_is_replaced_at_once_gets_everything_as_well() {
 }
 
 #[test]
-fn a_directory_that_is_moved_away_and_back_is_the_same_as_before() {
+fn directory_moved_back_is_continued() {
     let logd = start("1s");
     send(logd.address(), b"before\n").unwrap();
     fs::rename(logd.path("logs"), logd.path("elsewhere")).unwrap();
@@ -93,7 +93,7 @@ fn a_directory_that_is_moved_away_and_back_is_the_same_as_before() {
 }
 
 #[test]
-fn a_removed_file_whose_directory_takes_no_new_one_is_carried_over_when_it_does() {
+fn removed_file_is_carried_over() {
     let logd = start("1s");
     send(logd.address(), b"before\n").unwrap();
     fs::remove_file(logd.path(FILE)).unwrap();
@@ -106,7 +106,7 @@ fn a_removed_file_whose_directory_takes_no_new_one_is_carried_over_when_it_does(
 }
 
 #[test]
-fn a_full_disk_delays_carrying_over_and_loses_nothing() {
+fn full_disk_delays_carrying_over() {
     let logd = start("1s");
     let lines = b"a line\n".repeat(1000);
     send(logd.address(), &lines).unwrap();
@@ -125,7 +125,7 @@ fn a_full_disk_delays_carrying_over_and_loses_nothing() {
 }
 
 #[test]
-fn no_receipt_while_written_lines_cannot_be_carried_over() {
+fn no_receipt_before_lines_are_carried_over() {
     let logd = start("1s");
     let mut open = client::connect(logd.address());
     open.write_all(b"written\n").unwrap();
@@ -141,7 +141,7 @@ fn no_receipt_while_written_lines_cannot_be_carried_over() {
 }
 
 #[test]
-fn a_directory_that_another_logd_took_is_left_to_it() {
+fn directory_of_another_logd_is_left_alone() {
     let logd = start("1s");
     send(logd.address(), b"mine\n").unwrap();
     fs::remove_dir_all(logd.path("logs")).unwrap();
@@ -157,7 +157,7 @@ fn a_directory_that_another_logd_took_is_left_to_it() {
 }
 
 #[test]
-fn a_removed_lock_is_made_again_before_another_logd_writes_the_same_file() {
+fn removed_lock_is_made_again() {
     let logd = start("1s");
     let lock = logd.path("logs/.node_log.lock");
     fs::remove_file(&lock).unwrap();
@@ -170,7 +170,7 @@ fn a_removed_lock_is_made_again_before_another_logd_writes_the_same_file() {
 }
 
 #[test]
-fn a_lock_that_another_logd_took_meanwhile_stops_this_one() {
+fn lock_of_another_logd_stops_this_one() {
     let logd = start("1s");
     fs::remove_file(logd.path("logs/.node_log.lock")).unwrap();
     let other = Setup::new().arguments(&["--file", logd.path(FILE).to_str().unwrap()]).start();
@@ -183,7 +183,7 @@ fn a_lock_that_another_logd_took_meanwhile_stops_this_one() {
 }
 
 #[test]
-fn ending_without_a_file_says_that_lines_are_lost() {
+fn ending_without_a_file_reports_lost_lines() {
     let logd = start("1s");
     send(logd.address(), b"before\n").unwrap();
     fs::remove_dir_all(logd.path("logs")).unwrap();

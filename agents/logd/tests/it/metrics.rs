@@ -47,7 +47,7 @@ fn failing_disk(setup: &Setup) {
 }
 
 #[test]
-fn every_metric_really_moves() {
+fn every_metric_moves() {
     let mut seen = BTreeSet::new();
 
     let setup = Setup::new().arguments(&["--rotate-bytes", "1000", "--keep-files", "1", "--max-line", "500"]);
@@ -116,7 +116,7 @@ fn every_metric_really_moves() {
 }
 
 #[test]
-fn lines_that_may_not_have_reached_the_disk_get_no_receipt() {
+fn lines_of_a_failed_sync_get_no_receipt() {
     let setup = Setup::new().arguments(&["--sync", "always"]);
     failing_disk(&setup);
     let library = setup.path("disk.so");

@@ -18,7 +18,7 @@ fn is_kept(sent: &[u8]) {
 }
 
 #[test]
-fn a_last_line_without_a_newline_gets_one() {
+fn last_line_gets_a_newline() {
     assert_eq!(kept(b"first\nlast"), b"first\nlast\n");
 }
 
@@ -29,7 +29,7 @@ fn blank_lines_are_lines() {
 }
 
 #[test]
-fn an_empty_connection_adds_nothing_and_gets_its_receipt() {
+fn empty_connection_gets_a_receipt() {
     is_kept(b"");
 }
 
@@ -39,7 +39,7 @@ fn nul_bytes_stay() {
 }
 
 #[test]
-fn messages_that_end_with_nul_are_lines_at_once() {
+fn nul_messages_are_lines_at_once() {
     let logd = Logd::start(&[]);
     let mut stream = client::connect(logd.address());
     stream.write_all(b"<13>first\0").unwrap();
@@ -62,7 +62,7 @@ fn invalid_utf8_stays() {
 }
 
 #[test]
-fn lines_that_begin_with_digits_are_no_frame_lengths() {
+fn leading_digits_are_not_frame_lengths() {
     is_kept(b"2026-11-21 08:44:24 started\n2026-11-21 08:44:25 stopped\n");
     is_kept(b"12 monkeys\n7\n99999999999999 balloons\n0 <1>zero\n");
     is_kept(b"5 <b>bold</b>\n5 <1234>\n");
@@ -73,14 +73,14 @@ fn lines_that_begin_with_digits_are_no_frame_lengths() {
 }
 
 #[test]
-fn nine_kilobytes_a_hundred_and_a_megabyte() {
+fn lines_up_to_a_megabyte_stay_whole() {
     for bytes in [9 * 1024, 100 * 1024, 1024 * 1024] {
         is_kept(&[&b"x".repeat(bytes)[..], b"\nnext\n"].concat());
     }
 }
 
 #[test]
-fn a_line_beyond_the_bound_is_cut_and_counted_and_no_byte_of_it_lost() {
+fn overlong_line_is_cut_without_loss() {
     let logd = Logd::start(&["--max-line", "1000"]);
     let line = |length: usize| -> Vec<u8> { (b'a'..=b'z').cycle().take(length).collect() };
     let sent = [&line(1000)[..], b"\n", &line(2500)[..], b"\n", &line(2000)[..], b"\nend\n"].concat();
@@ -95,7 +95,7 @@ fn a_line_beyond_the_bound_is_cut_and_counted_and_no_byte_of_it_lost() {
 }
 
 #[test]
-fn a_line_in_three_writes_is_one_line() {
+fn line_in_three_writes_is_one_line() {
     let logd = Logd::start(&[]);
     let mut stream = client::connect(logd.address());
     let mut received = 0;
@@ -109,7 +109,7 @@ fn a_line_in_three_writes_is_one_line() {
 }
 
 #[test]
-fn a_line_is_in_the_file_as_soon_as_it_is_complete() {
+fn complete_line_is_written_at_once() {
     let logd = Logd::start(&[]);
     let mut stream = client::connect(logd.address());
     stream.write_all(b"whole\nhalf").unwrap();
@@ -119,13 +119,13 @@ fn a_line_is_in_the_file_as_soon_as_it_is_complete() {
 }
 
 #[test]
-fn octet_counted_frames_are_told_apart_from_lines_and_lose_their_counts() {
+fn octet_counted_frames_lose_their_counts() {
     assert_eq!(kept(b"9 <13>first10 <13>second"), b"<13>first\n<13>second\n");
     assert_eq!(kept(b"10 <13>first\n11 <13>second\n"), b"<13>first\n<13>second\n");
 }
 
 #[test]
-fn an_octet_counted_frame_may_come_byte_by_byte() {
+fn octet_counted_frame_may_come_byte_by_byte() {
     let logd = Logd::start(&[]);
     let mut stream = client::connect(logd.address());
     for (received, byte) in b"9 <13>first10 <13>second".iter().enumerate() {
@@ -137,7 +137,7 @@ fn an_octet_counted_frame_may_come_byte_by_byte() {
 }
 
 #[test]
-fn frames_that_stop_making_sense_go_on_as_lines() {
+fn invalid_frames_continue_as_lines() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"9 <13>firstnonsense\nmore\n").unwrap();
     assert_eq!(logd.file(), b"<13>first\nnonsense\nmore\n");
@@ -145,7 +145,7 @@ fn frames_that_stop_making_sense_go_on_as_lines() {
 }
 
 #[test]
-fn digits_beyond_the_line_bound_that_turn_out_to_be_no_frame_length_are_kept() {
+fn digits_beyond_the_line_bound_are_kept() {
     let logd = Logd::start(&["--max-line", "4"]);
     send(logd.address(), b"5 <1>ab123456789x\nnext\n").unwrap();
     assert_eq!(logd.file(), b"<1>a\nb\n123456789\nx\nnext\n");

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use trial::wait_until;
 
 #[test]
-fn probes_answer_under_the_names_that_people_try() {
+fn probes_have_their_usual_names() {
     let logd = Logd::start(&[]);
     for path in ["/ready", "/readyz"] {
         assert_eq!(logd.admin("GET", path), (200, "ready\n".to_owned()));
@@ -23,7 +23,7 @@ fn probes_answer_under_the_names_that_people_try() {
 }
 
 #[test]
-fn a_draining_daemon_is_alive_but_not_ready_and_takes_no_connection() {
+fn draining_daemon_is_live_but_not_ready() {
     let logd = Logd::start(&[]);
     let mut stream = client::connect(logd.address());
     stream.write_all(b"begun\n").unwrap();
@@ -44,7 +44,7 @@ fn a_draining_daemon_is_alive_but_not_ready_and_takes_no_connection() {
 }
 
 #[test]
-fn a_second_signal_ends_the_drain() {
+fn second_signal_ends_the_drain() {
     let logd = Logd::start(&["--drain-timeout", "1h"]);
     let mut stream = client::connect(logd.address());
     stream.write_all(b"begun\n").unwrap();
@@ -61,7 +61,7 @@ fn a_second_signal_ends_the_drain() {
 }
 
 #[test]
-fn a_changed_file_is_applied_where_it_can_be_and_named_where_not() {
+fn changed_settings_are_applied_or_named() {
     let setup = Setup::new().arguments(&["--config", "logd.toml"]);
     setup.write("logd.toml", "max-line = \"1000\"\n");
     let logd = setup.start();
@@ -87,7 +87,7 @@ fn a_changed_file_is_applied_where_it_can_be_and_named_where_not() {
 }
 
 #[test]
-fn a_bad_changed_file_is_named_and_the_old_settings_stay() {
+fn bad_settings_file_keeps_the_old_settings() {
     let setup = Setup::new().arguments(&["--config", "logd.toml"]);
     setup.write("logd.toml", "max-line = \"1000\"\n");
     let logd = setup.start();
@@ -100,7 +100,7 @@ fn a_bad_changed_file_is_named_and_the_old_settings_stay() {
 }
 
 #[test]
-fn a_change_of_the_file_setting_does_not_touch_the_files_of_the_new_path() {
+fn changed_file_setting_needs_a_restart() {
     let setup =
         Setup::new().arguments(&["--config", "logd.toml", "--rotate-bytes", "1000", "--keep-files", "1"]);
     setup.write("logd.toml", "file = \"node_log\"\n");
@@ -117,7 +117,7 @@ fn a_change_of_the_file_setting_does_not_touch_the_files_of_the_new_path() {
 }
 
 #[test]
-fn a_changed_file_is_noticed_however_busy_the_daemon_is() {
+fn busy_daemon_notices_changed_settings() {
     let setup =
         Setup::new().arguments(&["--config", "logd.toml", "--rotate-bytes", "100", "--keep-files", "2"]);
     setup.write("logd.toml", "max-line = \"1000\"\n");
@@ -138,7 +138,7 @@ fn a_changed_file_is_noticed_however_busy_the_daemon_is() {
 }
 
 #[test]
-fn a_hangup_opens_the_file_anew_and_only_if_it_was_moved() {
+fn hangup_reopens_only_a_moved_file() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"before\n").unwrap();
     std::fs::rename(logd.path("node_log"), logd.path("moved")).unwrap();
@@ -157,7 +157,7 @@ fn a_hangup_opens_the_file_anew_and_only_if_it_was_moved() {
 }
 
 #[test]
-fn sockets_that_systemd_passes_are_served() {
+fn sockets_of_systemd_are_served() {
     let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
     let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
     let setup = Setup::new();

@@ -2,8 +2,10 @@
 
 use crate::client::{self, send};
 use crate::daemon::Logd;
+use nix::sys::signal::Signal;
 use std::io::Write;
 use std::net::Shutdown;
+use trial::wait_until;
 
 const PROXIED: &[&str] = &["--proxy-protocol", "--format", "stamped", "--log-level", "debug"];
 const VERSION_1: &[u8] = b"PROXY TCP4 10.1.2.3 127.0.0.1 4000 6666\r\n";
@@ -11,7 +13,7 @@ const VERSION_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24\xfd\0\0\0\0\0\0\0\
     \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x10\0\x1a\x0a";
 
 #[test]
-fn framing_begins_after_the_header_and_the_peer_in_it_is_told() {
+fn proxied_peer_is_named() {
     let logd = Logd::start(PROXIED);
     for header in [VERSION_1, VERSION_2] {
         send(logd.address(), &[header, b"9 <13>frame"].concat()).unwrap();
@@ -25,7 +27,7 @@ fn framing_begins_after_the_header_and_the_peer_in_it_is_told() {
 }
 
 #[test]
-fn a_header_may_come_byte_by_byte() {
+fn header_may_come_byte_by_byte() {
     let logd = Logd::start(PROXIED);
     let mut stream = client::connect(logd.address());
     for byte in [VERSION_2, b"line\n"].concat() {
@@ -36,7 +38,7 @@ fn a_header_may_come_byte_by_byte() {
 }
 
 #[test]
-fn a_connection_without_a_header_is_reset_and_none_of_its_bytes_kept() {
+fn connection_without_a_header_is_reset() {
     let logd = Logd::start(PROXIED);
     for sent in [&b"<13>no header\n"[..], b"P", b"", b"PROXY TCP4 nowhere\r\nline\n"] {
         let mut stream = client::connect(logd.address());
@@ -49,7 +51,18 @@ fn a_connection_without_a_header_is_reset_and_none_of_its_bytes_kept() {
 }
 
 #[test]
-fn without_the_flag_a_header_is_a_line() {
+fn silent_proxied_connection_ends_with_a_drain() {
+    let logd = Logd::start(PROXIED);
+    let mut stream = client::connect(logd.address());
+    wait_until("it is served", || logd.metric("connections_open") == 1);
+    logd.signal(Signal::SIGTERM);
+    assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
+    assert_eq!(logd.join().code(), Some(0));
+    assert!(logd.log().contains(r#"Reset(\"draining\")"#), "{}", logd.log());
+}
+
+#[test]
+fn header_is_a_line_without_the_flag() {
     let logd = Logd::start(&[]);
     send(logd.address(), VERSION_1).unwrap();
     assert_eq!(logd.file(), VERSION_1);

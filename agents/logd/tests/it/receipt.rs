@@ -176,7 +176,25 @@ fn a_request_may_come_byte_by_byte() {
 }
 
 #[test]
-fn a_sender_without_a_receipt_is_told_nothing_although_it_asked() {
+fn removed_rotated_file_keeps_its_receipt() {
+    let logd = Logd::start(&["--rotate-bytes", "10", "--sync", "always", "--no-gzip"]);
+    let mut stream = client::connect(logd.address());
+    stream.write_all(b"removed\n").unwrap();
+    wait_until("it is written", || logd.file() == b"removed\n");
+    stream.write_all(b"kept\n").unwrap();
+    wait_until("the file is rotated", || logd.file() == b"kept\n");
+    for entry in std::fs::read_dir(logd.path("")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("node_log.") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    client::receipt(stream).unwrap();
+    assert_eq!(logd.file(), b"kept\n");
+}
+
+#[test]
+fn no_receipt_no_answer() {
     let logd = Logd::start(&["--idle-timeout", "10ms"]);
     let mut stream = client::connect(logd.address());
     stream.write_all(&[REQUEST, b"line\n"].concat()).unwrap();
@@ -185,7 +203,7 @@ fn a_sender_without_a_receipt_is_told_nothing_although_it_asked() {
 }
 
 #[test]
-fn a_killed_daemon_resets_those_that_wait_for_a_receipt() {
+fn killed_daemon_resets_waiting_senders() {
     let logd = Logd::start(&[]);
     let mut open: Vec<_> = (0..20).map(|_| client::connect(logd.address())).collect();
     for stream in &mut open {
@@ -199,7 +217,7 @@ fn a_killed_daemon_resets_those_that_wait_for_a_receipt() {
 }
 
 #[test]
-fn sigterm_under_load_loses_no_line_with_a_receipt_and_resets_the_others() {
+fn sigterm_keeps_every_receipted_line() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     let mut idle: Vec<_> = (0..10).map(|_| client::connect(logd.address())).collect();
     for (number, stream) in idle.iter_mut().enumerate() {
@@ -232,7 +250,7 @@ fn sigterm_under_load_loses_no_line_with_a_receipt_and_resets_the_others() {
 }
 
 #[test]
-fn a_sender_that_does_not_stop_is_reset_when_the_drain_time_is_over() {
+fn endless_sender_is_reset_after_the_drain() {
     let logd = Logd::start(&["--drain-timeout", "2s"]);
     let mut flood = client::connect(logd.address());
     let flooding = std::thread::spawn(move || {

@@ -60,7 +60,7 @@ fn a_full_disk_holds_senders_back_until_there_is_room() {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn it_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
+fn start_on_a_full_disk_recovers() {
     let setup = Setup::new();
     let disk = Mounted::new(&setup);
     let filler = setup.path("filler");
@@ -88,7 +88,7 @@ fn rotated_files_make_room_by_themselves() {
 
 #[test]
 #[ignore = "needs root, to mount: just test-root"]
-fn a_disk_that_fills_during_rotation_and_compression_loses_nothing() {
+fn disk_full_during_rotation_loses_nothing() {
     let setup =
         Setup::new().arguments(&["--rotate-bytes", "300KB", "--keep-files", "0", "--keep-bytes", "0"]);
     let disk = Mounted::new(&setup);

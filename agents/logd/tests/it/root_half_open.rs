@@ -34,7 +34,7 @@ impl Drop for CableCut {
 
 #[test]
 #[ignore = "needs root and iptables: just test-root"]
-fn root_a_peer_whose_host_is_gone_is_found_out_and_its_lines_stay() {
+fn root_lines_of_a_lost_host_stay() {
     let logd = Logd::start(&["--keepalive", "1s", "--max-connections", "1"]);
     let mut peer = connect_from(GONE, logd.address());
     peer.write_all(b"whole\nhalf").unwrap();

@@ -30,7 +30,7 @@ fn lines(numbers: std::ops::Range<usize>) -> Vec<u8> {
 }
 
 #[test]
-fn no_file_exceeds_its_bound_and_nothing_is_lost_or_doubled() {
+fn rotation_keeps_every_line_once() {
     let logd = Logd::start(&["--rotate-bytes", "200000", "--no-gzip"]);
     for batch in 0..100 {
         send(logd.address(), &lines(batch * 100..(batch + 1) * 100)).unwrap();
@@ -46,7 +46,7 @@ fn no_file_exceeds_its_bound_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
-fn a_batch_larger_than_the_bound_has_a_file_of_its_own() {
+fn oversized_batch_has_its_own_file() {
     let logd = Logd::start(&["--rotate-bytes", "1000", "--no-gzip"]);
     send(logd.address(), b"before\n").unwrap();
     let line = [&b"x".repeat(5_000)[..], b"\n"].concat();
@@ -57,7 +57,7 @@ fn a_batch_larger_than_the_bound_has_a_file_of_its_own() {
 }
 
 #[test]
-fn a_file_of_age_is_rotated_with_the_next_line_and_an_empty_one_never() {
+fn old_file_is_rotated_with_the_next_line() {
     let logd = Logd::start(&["--rotate-age", "50ms", "--no-gzip"]);
     let mut sent = 0;
     wait_until("it was rotated three times", || {
@@ -71,7 +71,7 @@ fn a_file_of_age_is_rotated_with_the_next_line_and_an_empty_one_never() {
 }
 
 #[test]
-fn as_many_files_are_kept_as_asked_for() {
+fn keep_files_bounds_the_files() {
     let logd = Logd::start(&["--rotate-bytes", "1000", "--keep-files", "3"]);
     for number in 0..10 {
         send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
@@ -83,7 +83,7 @@ fn as_many_files_are_kept_as_asked_for() {
 }
 
 #[test]
-fn as_many_bytes_are_kept_as_asked_for() {
+fn keep_bytes_bounds_the_bytes() {
     let logd =
         Logd::start(&["--rotate-bytes", "1000", "--keep-files", "0", "--keep-bytes", "3500", "--no-gzip"]);
     for number in 0..10 {
@@ -95,7 +95,7 @@ fn as_many_bytes_are_kept_as_asked_for() {
 }
 
 #[test]
-fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
+fn restart_continues_numbers_and_compression() {
     let mut logd = Logd::start(&["--rotate-bytes", "1000"]);
     for number in 0..3 {
         send(logd.address(), &lines(number * 10..number * 10 + 10)).unwrap();
@@ -118,7 +118,7 @@ fn numbers_go_on_after_a_restart_and_unfinished_business_is_finished() {
 }
 
 #[test]
-fn without_syncs_no_rotated_file_is_held_open() {
+fn sync_never_holds_no_rotated_file() {
     let logd = Logd::start(&["--sync", "never", "--rotate-bytes", "1000", "--keep-files", "2"]);
     let before = logd.descriptors();
     for number in 0..10 {
@@ -129,7 +129,7 @@ fn without_syncs_no_rotated_file_is_held_open() {
 }
 
 #[test]
-fn what_a_power_loss_tore_is_mended_in_every_file_that_was_still_to_be_compressed() {
+fn power_loss_is_repaired_in_rotated_files() {
     let setup = Setup::new().arguments(&["--no-gzip", "--keep-files", "100"]);
     for number in 1..=100 {
         setup.write(&format!("node_log.{number:06}-20260101T000000Z"), b"whole\nhal\0\0\0");
@@ -140,7 +140,7 @@ fn what_a_power_loss_tore_is_mended_in_every_file_that_was_still_to_be_compresse
 }
 
 #[test]
-fn a_file_removed_from_outside_is_noticed_and_written_anew() {
+fn removed_file_is_made_again() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"before\n").unwrap();
     std::fs::remove_file(logd.path("node_log")).unwrap();
@@ -154,7 +154,7 @@ fn a_file_removed_from_outside_is_noticed_and_written_anew() {
 }
 
 #[test]
-fn a_file_truncated_from_outside_is_continued_from_its_new_end() {
+fn truncated_file_is_continued() {
     let logd = Logd::start(&[]);
     send(logd.address(), &lines(0..100)).unwrap();
     std::fs::OpenOptions::new().write(true).truncate(true).open(logd.path("node_log")).unwrap();
@@ -163,7 +163,7 @@ fn a_file_truncated_from_outside_is_continued_from_its_new_end() {
 }
 
 #[test]
-fn compression_delays_neither_a_hangup_nor_the_end() {
+fn compression_delays_nothing() {
     let setup = Setup::new();
     // Holes take no space, but their compression takes minutes.
     let large = std::fs::File::create(setup.path("node_log.000001-20260101T000000Z")).unwrap();
@@ -178,7 +178,7 @@ fn compression_delays_neither_a_hangup_nor_the_end() {
 }
 
 #[test]
-fn a_rotation_that_fails_is_tried_again_and_loses_nothing() {
+fn failed_rotation_is_retried() {
     let logd = Logd::start(&["--rotate-bytes", "1000", "--no-gzip"]);
     let mut stream = client::connect(logd.address());
     stream.write_all(&lines(0..5)).unwrap();

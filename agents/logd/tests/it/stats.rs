@@ -25,7 +25,7 @@ fn row<'a>(shown: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn what_came_in_from_whom_and_onto_what_disk_is_plain_text() {
+fn stats_are_plain_text() {
     let logd = Logd::start(&["--rotate-bytes", "1KiB", "--no-gzip", "--file", "odd\x1b[2Jname"]);
     for _ in 0..3 {
         send(logd.address(), &b"x".repeat(600)).unwrap();
@@ -49,7 +49,7 @@ fn what_came_in_from_whom_and_onto_what_disk_is_plain_text() {
 }
 
 #[test]
-fn a_daemon_that_cannot_work_is_shown_with_its_reason() {
+fn stats_show_why_it_is_not_ready() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     logd.limit(nix::sys::resource::Resource::RLIMIT_FSIZE, 1000);
     let mut stream = client::connect(logd.address());
@@ -62,7 +62,7 @@ fn a_daemon_that_cannot_work_is_shown_with_its_reason() {
 }
 
 #[test]
-fn for_scripts_it_is_one_object_with_the_figures() {
+fn json_stats_are_one_object() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"one\ntwo\n").unwrap();
     // The daemon's own variable gives the address: a user inside its container need not know it.
@@ -107,7 +107,7 @@ impl Drop for Watch {
 }
 
 #[test]
-fn watched_it_goes_on_also_when_the_daemon_was_away() {
+fn watch_continues_after_a_restart() {
     // The port is bound without listening: no other process gets it while the daemon is away.
     let port = tokio::net::TcpSocket::new_v4().unwrap();
     port.set_reuseaddr(true).unwrap();
@@ -139,7 +139,7 @@ fn failure(mut command: Command, code: i32) -> String {
 }
 
 #[test]
-fn who_cannot_be_asked_is_named_with_what_to_do() {
+fn unreachable_daemon_is_named() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for flags in [&[][..], &["--watch"], &["--json"]] {
         let said = failure(stats(nobody, flags), 75);
@@ -151,7 +151,7 @@ fn who_cannot_be_asked_is_named_with_what_to_do() {
 }
 
 #[test]
-fn who_is_no_logd_is_told_apart_and_cannot_harm_the_terminal() {
+fn other_server_is_named_safely() {
     let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(3 << 20));
     for (answer, code, expected) in [
         (
@@ -180,7 +180,7 @@ fn who_is_no_logd_is_told_apart_and_cannot_harm_the_terminal() {
 
 #[test]
 #[ignore = "needs script of util-linux: just test-programs"]
-fn a_terminal_is_drawn_anew_each_second() {
+fn terminal_is_redrawn_each_second() {
     let logd = Logd::start(&[]);
     send(logd.address(), b"one\n").unwrap();
     let program =

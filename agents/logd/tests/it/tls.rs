@@ -3,6 +3,7 @@
 use crate::client::{self, is_reset};
 use crate::daemon::{Logd, Setup};
 use kit::net::tls::ClientFiles;
+use nix::sys::signal::Signal;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
@@ -60,7 +61,7 @@ fn send(logd: &Logd, client: Option<&str>, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[test]
-fn a_close_notify_is_answered_with_the_receipt() {
+fn close_notify_is_answered_with_the_receipt() {
     let logd = setup().start();
     let lines = b"a line that fills records\n".repeat(100_000);
     send(&logd, None, &lines).unwrap();
@@ -69,7 +70,7 @@ fn a_close_notify_is_answered_with_the_receipt() {
 }
 
 #[test]
-fn a_receipt_in_words_comes_before_the_close_notify() {
+fn explicit_receipt_precedes_the_close_notify() {
     let logd = setup().start();
     let mut stream = connect(&logd, None).unwrap();
     stream.write_all(b"LOGD-RECEIPT 1\nline\n").unwrap();
@@ -83,7 +84,7 @@ fn a_receipt_in_words_comes_before_the_close_notify() {
 }
 
 #[test]
-fn a_stream_cut_without_a_close_notify_gets_no_receipt() {
+fn stream_without_close_notify_gets_no_receipt() {
     for (sent, reason) in [(&b"line\nhalf"[..], "cut_short"), (b"line\n", "no_close_notify")] {
         let logd = setup().start();
         let mut stream = connect(&logd, None).unwrap();
@@ -98,7 +99,7 @@ fn a_stream_cut_without_a_close_notify_gets_no_receipt() {
 }
 
 #[test]
-fn garbage_on_the_port_is_reset_and_disturbs_nobody() {
+fn garbage_is_reset() {
     let logd = setup().start();
     let mut stream = connect(&logd, None).unwrap();
     for garbage in [&b"plain text\n"[..], &[0xff; 10_000], b"\x16\x03\x01\xff\xff", b"GET / HTTP/1.1\r\n\r\n"]
@@ -116,7 +117,18 @@ fn garbage_on_the_port_is_reset_and_disturbs_nobody() {
 }
 
 #[test]
-fn where_a_client_certificate_is_asked_for_only_its_holders_are_taken() {
+fn silent_tls_connection_ends_with_a_drain() {
+    let logd = setup().arguments(&["--log-level", "debug"]).start();
+    let mut silent = client::connect(logd.address());
+    wait_until("it is served", || logd.metric("connections_open") == 1);
+    logd.signal(Signal::SIGTERM);
+    assert!(is_reset(&client::end(&mut silent).unwrap_err()));
+    assert_eq!(logd.join().code(), Some(0));
+    assert!(logd.log().contains(r#"Reset(\"draining\")"#), "{}", logd.log());
+}
+
+#[test]
+fn only_holders_of_client_certificates_connect() {
     let setup = setup().arguments(&["--tls-client-ca", "client.crt"]);
     certificate(&setup.path(""), "client");
     certificate(&setup.path(""), "stranger");
@@ -128,7 +140,7 @@ fn where_a_client_certificate_is_asked_for_only_its_holders_are_taken() {
 }
 
 #[test]
-fn a_renewed_certificate_serves_new_connections_without_a_restart() {
+fn renewed_certificate_needs_no_restart() {
     let logd = setup().start();
     let mut old = connect(&logd, None).unwrap();
     certificate(&logd.path(""), "server");
@@ -140,7 +152,7 @@ fn a_renewed_certificate_serves_new_connections_without_a_restart() {
 }
 
 #[test]
-fn a_certificate_that_has_expired_is_named_until_it_is_renewed() {
+fn expired_certificate_is_named() {
     let setup = setup();
     expiring(&setup.path(""), "server", UNIX_EPOCH + Duration::from_secs(1_612_310_400));
     let logd = setup.start();
@@ -158,7 +170,7 @@ fn a_certificate_that_has_expired_is_named_until_it_is_renewed() {
 }
 
 #[test]
-fn a_renewal_that_cannot_be_used_is_named_and_the_old_one_stays() {
+fn unusable_renewal_keeps_the_old_certificate() {
     let logd = setup().start();
     let key = std::fs::read(logd.path("server.key")).unwrap();
     std::fs::write(logd.path("server.key"), "half a key").unwrap();
@@ -170,7 +182,7 @@ fn a_renewal_that_cannot_be_used_is_named_and_the_old_one_stays() {
 }
 
 #[test]
-fn a_certificate_with_somebody_elses_key_is_refused_and_both_are_named() {
+fn certificate_with_another_key_is_rejected() {
     let setup = Setup::new().arguments(&["--tls-cert", "server.crt", "--tls-key", "other.key"]);
     certificate(&setup.path(""), "server");
     certificate(&setup.path(""), "other");
@@ -181,7 +193,7 @@ fn a_certificate_with_somebody_elses_key_is_refused_and_both_are_named() {
 }
 
 #[test]
-fn a_certificate_without_a_key_is_refused() {
+fn certificate_without_a_key_is_rejected() {
     let output = Setup::new().arguments(&["--tls-cert", "server.crt"]).run();
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64), "{line}");
@@ -219,7 +231,7 @@ fn hello(minor: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_client_that_knows_no_newer_tls_than_1_1_is_refused() {
+fn tls_below_1_2_is_rejected() {
     let logd = setup().start();
     let first_byte = |minor| {
         let mut stream = client::connect(logd.address());

@@ -17,7 +17,7 @@ fn as_it_is(line: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn two_hundred_connections_with_five_thousand_lines_each() {
+fn torrent_stays_whole() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     MANY.send(logd.address());
     MANY.check(&logd.files(), as_it_is);
@@ -27,7 +27,7 @@ fn two_hundred_connections_with_five_thousand_lines_each() {
 }
 
 #[test]
-fn with_a_rotation_every_megabyte() {
+fn torrent_stays_whole_through_rotations() {
     let logd = Logd::start(&["--rotate-bytes", "1MB", "--keep-files", "0", "--keep-bytes", "0"]);
     FEWER.send(logd.address());
     wait_until("all rotated files are compressed", || {
@@ -39,7 +39,7 @@ fn with_a_rotation_every_megabyte() {
 }
 
 #[test]
-fn with_a_logrotate_that_moves_the_file_and_hangs_up() {
+fn torrent_stays_whole_through_logrotate() {
     let logd = Logd::start(&[]);
     let path = logd.path("node_log");
     let mut moved = Vec::new();
@@ -63,7 +63,7 @@ fn with_a_logrotate_that_moves_the_file_and_hangs_up() {
 }
 
 #[test]
-fn with_every_receipt_behind_a_sync() {
+fn torrent_stays_whole_with_syncs() {
     let logd = Logd::start(&["--sync", "always"]);
     FEWER.send(logd.address());
     FEWER.check(&logd.files(), as_it_is);
@@ -72,7 +72,7 @@ fn with_every_receipt_behind_a_sync() {
 }
 
 #[test]
-fn with_time_and_peer_in_front() {
+fn torrent_stays_whole_when_stamped() {
     let logd = Logd::start(&["--format", "stamped"]);
     FEWER.send(logd.address());
     FEWER.check(&logd.files(), |line| {
@@ -84,7 +84,7 @@ fn with_time_and_peer_in_front() {
 }
 
 #[test]
-fn as_json() {
+fn torrent_stays_whole_as_json() {
     let logd = Logd::start(&["--format", "json"]);
     FEWER.send(logd.address());
     FEWER.check(&logd.files(), |line| {

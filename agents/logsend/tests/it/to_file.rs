@@ -2,10 +2,13 @@
 
 use crate::logsend::{stderr, terminate, wait_for_log};
 use crate::receiver::lines;
+use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::Path;
-use trial::{signal, wait_until, with_input};
+use trial::{limit, signal, wait_until, with_input};
+
+const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
 
 fn to_file(path: &Path) -> [&str; 2] {
     ["--to-file", path.to_str().unwrap()]
@@ -105,6 +108,32 @@ fn a_full_disk_stops_the_writer_and_lost_lines_are_counted() {
     let log = wait_for_log(&mut child, "not appended to /dev/full: No space");
     assert!(log.contains("2 lines not appended to /dev/full"), "{log}");
     assert_eq!(child.wait().unwrap().code(), Some(75));
+}
+
+#[test]
+fn line_begun_before_a_rotation_ends_in_the_same_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.log");
+    let mut child = plain_command(&to_file(&path)).spawn().unwrap();
+    limit(&child, Resource::RLIMIT_FSIZE, 4);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"0123456789\n").unwrap();
+    let log = wait_for_log(&mut child, "cannot append");
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123", "{log}");
+    let rotated = directory.path().join("x.log.1");
+    std::fs::rename(&path, &rotated).unwrap();
+    signal(&child, Signal::SIGHUP);
+    limit(&child, Resource::RLIMIT_FSIZE, UNLIMITED);
+    stdin.write_all(b"next\n").unwrap();
+    wait_until("the next line is written", || {
+        [&rotated, &path]
+            .iter()
+            .any(|path| std::fs::read(path).is_ok_and(|content| content.ends_with(b"next\n")))
+    });
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read(&rotated).unwrap(), b"0123456789\n");
+    assert_eq!(std::fs::read(&path).unwrap(), b"next\n");
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Logcd {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn cycles_archives_and_their_contents_appear_by_themselves() {
+fn archives_appear_by_themselves() {
     let logcd = Logcd::start();
     let browser = logcd.page();
     logcd.append("a.log", &"line\n".repeat(100));
@@ -66,7 +66,7 @@ fn cycles_archives_and_their_contents_appear_by_themselves() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn what_is_passed_over_is_named_with_its_reason_and_strangers_names_do_nothing() {
+fn skipped_logs_are_named_with_reasons() {
     let logcd = Logcd::start();
     let browser = logcd.page();
     std::os::unix::fs::symlink("/etc/passwd", logcd.directory.path().join("link.log")).unwrap();
@@ -84,7 +84,7 @@ fn what_is_passed_over_is_named_with_its_reason_and_strangers_names_do_nothing()
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_lost_connection_is_said_and_healed() {
+fn lost_connection_is_shown_and_retried() {
     let mut logcd = Logcd::start();
     let browser = logcd.page();
     logcd.agent = None;
@@ -119,7 +119,7 @@ fn log_of_an_archive_is_downloaded_whole() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn only_archives_can_be_asked_for_and_nothing_is_followed() {
+fn only_archives_are_downloaded() {
     let logcd = Logcd::start();
     let path = logcd.directory.path();
     std::os::unix::fs::symlink("/etc/passwd", path.join(".all-logs-2026-01-01.tar.gz.index")).unwrap();
@@ -136,7 +136,7 @@ fn only_archives_can_be_asked_for_and_nothing_is_followed() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
+fn page_fits_phones_and_both_schemes() {
     let logcd = Logcd::start();
     let browser = logcd.page();
     std::os::unix::fs::symlink("/etc/passwd", logcd.directory.path().join("secret.log")).unwrap();

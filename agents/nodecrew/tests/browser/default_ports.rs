@@ -45,7 +45,7 @@ const WARNING: &str = "port_blocked_by_browsers";
 
 #[test]
 #[ignore = "needs Chromium and its driver, and port 6667 free or root: just test-programs"]
-fn blocked_port_is_warned_about_and_answers_all_but_browsers() {
+fn blocked_port_is_reported() {
     take_the_ports();
     let directory = tempfile::tempdir().unwrap();
     let blocked = at(6667).to_string();

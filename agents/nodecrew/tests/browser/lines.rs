@@ -49,7 +49,7 @@ impl Logd {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
+fn lines_appear_by_themselves() {
     let logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();
     logd.send("first\nsecond error\n");
@@ -74,7 +74,7 @@ fn lines_appear_by_themselves_the_plots_move_and_the_filter_chooses() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_new_page_shows_the_past() {
+fn new_page_shows_the_past() {
     let logd = Logd::start(&[]);
     logd.send("line\n".repeat(1000));
     let browser = logd.page();
@@ -109,7 +109,7 @@ fn lines_are_selected_by_expression_and_time() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn strangers_lines_are_shown_and_do_nothing() {
+fn foreign_lines_are_only_shown() {
     let logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();
     logd.send(format!("{HOSTILE}\n"));
@@ -124,7 +124,7 @@ fn strangers_lines_are_shown_and_do_nothing() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_lost_connection_is_said_and_healed() {
+fn lost_connection_is_shown_and_retried() {
     let mut logd = Logd::start(&["--show-lines"]);
     let browser = logd.page();
     logd.agent = None;
@@ -137,7 +137,7 @@ fn a_lost_connection_is_said_and_healed() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn lines_are_for_those_only_whom_the_operator_let_see_them() {
+fn lines_need_show_lines() {
     let logd = Logd::start(&[]);
     logd.send("secret\n");
     let browser = logd.page();
@@ -165,7 +165,7 @@ fn lines_are_for_those_only_whom_the_operator_let_see_them() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
+fn page_fits_phones_and_both_schemes() {
     let logd = Logd::start(&["--show-lines", "--rotate-bytes", "2KiB"]);
     let browser = logd.page();
     let points = "return document.querySelector('.plot path.s1').getAttribute('d').split('L').length";

@@ -64,7 +64,7 @@ impl Queued {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn what_is_pushed_leased_and_acked_appears_by_itself_and_the_plots_move() {
+fn queue_changes_appear_by_themselves() {
     let queued = Queued::start(&[]);
     let browser = queued.page("");
     browser.until_text("#state", "live");
@@ -97,7 +97,7 @@ fn what_is_pushed_leased_and_acked_appears_by_itself_and_the_plots_move() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_dead_letter_is_redriven_another_deleted_and_only_after_a_yes() {
+fn dead_items_change_only_after_consent() {
     let queued = Queued::start(&[]);
     queued.bury("q", b"first", "bad luck");
     queued.bury("q", b"second", "no disk");
@@ -122,7 +122,7 @@ fn a_dead_letter_is_redriven_another_deleted_and_only_after_a_yes() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn an_item_is_pushed_and_the_queue_sealed_with_the_keyboard_alone() {
+fn page_works_with_the_keyboard_alone() {
     let queued = Queued::start(&[]);
     let browser = queued.page("");
     browser.until_text("#state", "live");
@@ -157,7 +157,7 @@ fn an_item_is_pushed_and_the_queue_sealed_with_the_keyboard_alone() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_lost_connection_is_said_and_healed_and_what_was_gone_meanwhile_goes() {
+fn lost_connection_is_shown_and_refreshed() {
     let mut queued = Queued::start(&["--data", "memory"]);
     queued.post("/v1/queues/before/items", "x");
     let browser = queued.page("");
@@ -228,7 +228,7 @@ fn an_items_attempts_are_shown() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_queue_is_paused_configured_and_deleted() {
+fn queue_is_paused_configured_and_deleted() {
     let queued = Queued::start(&[]);
     queued.post("/v1/queues/work/items", "apple");
     let browser = queued.page("#queue=work");
@@ -253,7 +253,7 @@ fn a_queue_is_paused_configured_and_deleted() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn a_token_is_asked_for_kept_in_the_tab_and_refusals_are_said() {
+fn token_is_requested_and_kept() {
     let queued = Queued::start(&["--tokens", "tokens"]);
     queued.post("/v1/queues/q/items", "x");
     queued.bury("dead", b"y", "why");
@@ -277,7 +277,7 @@ fn a_token_is_asked_for_kept_in_the_tab_and_refusals_are_said() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn strangers_text_is_shown_and_does_nothing() {
+fn foreign_text_is_only_shown() {
     let queued = Queued::start(&[]);
     queued.bury("dead", HOSTILE.as_bytes(), HOSTILE);
     queued.bury("dead", &vec![b'm'; 1 << 20], &"r".repeat(1024));
@@ -321,7 +321,7 @@ fn strangers_text_is_shown_and_does_nothing() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
+fn page_fits_phones_and_both_schemes() {
     let queued = Queued::start(&[]);
     queued.bury("keygen", b"work-item-13", "exit code 1: cannot write /out/13.pem: No space left on device");
     queued.bury("keygen", b"work-item-28", "the lease expired, and it was the last attempt");
@@ -361,7 +361,7 @@ fn it_is_fit_to_be_looked_at_in_both_schemes_on_a_phone_and_on_a_desk() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn everything_has_a_name_for_those_who_cannot_see_it() {
+fn every_control_has_an_accessible_name() {
     let queued = Queued::start(&[]);
     queued.bury("q", b"x", "why");
     let browser = queued.page("#queue=q");
@@ -380,7 +380,7 @@ fn everything_has_a_name_for_those_who_cannot_see_it() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
-fn the_pages_files_forbid_scripts_from_elsewhere_and_frames() {
+fn pages_forbid_foreign_scripts_and_frames() {
     let queued = Queued::start(&[]);
     for path in ["/", "/page/agent.js", "/page/items.js", "/page/kit.js", "/page/kit.css", "/page/icon.svg"] {
         let answer = ask(queued.address, "GET", path);

@@ -57,7 +57,7 @@ fn alerts() -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn each_alert_has_its_section_in_operations() {
+fn each_alert_links_to_its_section() {
     // Headings of the third level that look like an alert's name.
     let headings = OPERATIONS.lines().filter_map(|line| line.strip_prefix("### "));
     let sections: BTreeSet<&str> = headings.filter(|name| alert_like(name)).collect();
@@ -82,7 +82,7 @@ fn expressions(dashboard: &Value) -> Vec<String> {
 }
 
 #[test]
-fn every_metric_that_is_asked_for_exists() {
+fn every_queried_metric_exists() {
     let documented = documented();
     for (file, text) in [("rules.yaml", RULES), ("dashboard.json", DASHBOARD)] {
         let names = asked_for(text);
@@ -93,7 +93,7 @@ fn every_metric_that_is_asked_for_exists() {
 }
 
 #[test]
-fn dashboard_begins_with_an_overview_and_describes_each_panel() {
+fn dashboard_describes_each_panel() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     assert_eq!((&panels[0]["type"], &panels[0]["title"]), (&"row".into(), &"Overview".into()));
@@ -106,7 +106,7 @@ fn dashboard_begins_with_an_overview_and_describes_each_panel() {
 }
 
 #[test]
-fn the_dashboard_is_one_and_each_panel_has_a_place_of_its_own() {
+fn dashboard_panels_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(expressions(&dashboard).len() > 30);
     let mut cells = BTreeSet::new();

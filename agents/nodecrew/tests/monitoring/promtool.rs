@@ -41,7 +41,7 @@ fn filled_in() -> Vec<String> {
 
 #[test]
 #[ignore = "needs promtool: just test-programs"]
-fn its_parser_takes_rules_and_dashboard() {
+fn promtool_accepts_rules_and_dashboard() {
     let directory = tempfile::tempdir().unwrap();
     let expressions = filled_in();
     let records = expressions.iter().enumerate();
@@ -180,7 +180,7 @@ fn in_the_older_format(page: &str) -> String {
 
 #[test]
 #[ignore = "needs promtool: just test-programs"]
-fn its_linter_finds_nothing_in_what_running_agents_serve() {
+fn promtool_lints_the_metrics_clean() {
     for page in scraped() {
         let (content, said) = promtool(&["check", "metrics"], &in_the_older_format(&page));
         assert!(content && said.is_empty(), "{said}\n{page}");
@@ -281,7 +281,7 @@ fn firing(alerts: &[&str]) -> Vec<(String, Value)> {
 
 #[test]
 #[ignore = "needs promtool: just test-programs"]
-fn each_alert_fires_for_its_reason_alone_and_none_while_all_is_well() {
+fn alert_fires_only_for_its_reason() {
     let tested = FIRED_BY.iter().map(|(alert, _)| *alert).chain(FIRED_BY_ABSENCE);
     assert_eq!(tested.collect::<BTreeSet<_>>(), alerts());
     let samples = samples(&scraped());
@@ -294,7 +294,7 @@ fn each_alert_fires_for_its_reason_alone_and_none_while_all_is_well() {
 
 #[test]
 #[ignore = "needs promtool: just test-programs"]
-fn agents_that_vanish_are_alerted() {
+fn vanished_agents_raise_an_alert() {
     let info = |agent: &str, node: u32, values: &str| {
         let labels = format!("agent=\"{agent}\",instance=\"node-{node}\",job=\"{agent}\"");
         json!({"series": format!("nodecrew_build_info{{{labels}}}"), "values": values})
@@ -311,7 +311,7 @@ fn agents_that_vanish_are_alerted() {
 
 #[test]
 #[ignore = "needs promtool: just test-programs"]
-fn each_panel_has_something_to_show() {
+fn every_panel_has_data() {
     let samples = samples(&scraped());
     let shows =
         |expression: String| (format!("count({expression}) > bool 0"), json!([{"labels": "{}", "value": 1}]));

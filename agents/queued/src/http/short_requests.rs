@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_a_drain_what_is_under_way_is_answered_and_what_is_idle_ends() {
+    async fn drain_answers_requests_under_way() {
         let agent = Slow::default();
         let (mut busy, drain, served) = serving(agent.clone());
         busy.write_all(REQUEST).await.unwrap();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_works_for_a_client_that_has_gone() {
+    async fn gone_client_cancels_its_request() {
         let agent = Slow::default();
         let (mut client, _drain, served) = serving(agent.clone());
         client.write_all(REQUEST).await.unwrap();
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_does_not_come_is_not_waited_for_longer_than_hyper_would() {
+    async fn missing_head_times_out_as_in_hyper() {
         for bytes in [&b""[..], b"POST /a HTTP/1.1\r\n"] {
             let (mut client, _drain, served) = serving(Slow::default());
             client.write_all(bytes).await.unwrap();

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_comes_after_what_the_successor_holds() {
+    fn carried_lines_follow_the_successors() {
         let directory = tempfile::tempdir().unwrap();
         let lines = b"a line of no great length\n".repeat(400_000);
         let source = tempfile::tempfile().unwrap();

@@ -5,7 +5,7 @@ use std::io;
 
 /// The reason why a write is not possible now; each attempt to write checks again.
 #[derive(Debug, thiserror::Error)]
-pub enum Obstacle {
+pub enum WriteError {
     /// The system refused the write, as on a full disk.
     #[error("cannot write: {0}")]
     Write(io::Error),
@@ -28,9 +28,9 @@ pub enum Obstacle {
     Passing,
 }
 
-impl Obstacle {
-    /// True if the obstacle need not be reported.
+impl WriteError {
+    /// True if the error need not be reported.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Obstacle::Passing)
+        matches!(self, WriteError::Passing)
     }
 }

@@ -3,19 +3,21 @@
 //! Works next to a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
 //! printed twice.
 
-use crate::file::inode::Inode;
-use crate::file::outside::{self, Outside};
-use crate::file::rotated::{self, directory_of};
+mod printer;
+mod snapshot;
+
+use crate::file::rotated::directory_of;
 use crate::line_filter::LineFilter;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use kit::settings::time::parse_time;
 use notify::{RecursiveMode, Watcher};
+use printer::Printer;
 use regex::bytes::Regex;
+use snapshot::Snapshot;
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -45,8 +47,7 @@ pub struct Options {
 pub fn read(options: &Options) -> Result<(), Fatal> {
     let filter = LineFilter { since: options.since, until: None, grep: options.grep.clone() };
     let stdout = io::stdout().lock();
-    let mut printer =
-        Printer { out: BufWriter::with_capacity(64 * 1024, stdout), filter, unfinished: Vec::new() };
+    let mut printer = Printer::new(BufWriter::with_capacity(64 * 1024, stdout), filter);
     match print_log(options, &mut printer) {
         // `logd read | head` has received all that it needs.
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -62,7 +63,7 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
     // Watching starts before the first look, so that no change between the two is missed.
     let _watcher = if options.follow { Some(watch(&directory_of(&options.file), wake)?) } else { None };
     let mut log = Snapshot::take(&options.file)?;
-    for (file, compressed) in log.take_outside(None) {
+    for (file, compressed) in log.take_outside() {
         print_file(file, compressed, options.since, printer)?;
     }
     for (_, path) in log.rotated_after(0) {
@@ -88,7 +89,7 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
         // since, then the new file.
         printer.copy(&mut log.current)?;
         let mut next = Snapshot::take(&options.file)?;
-        for (file, compressed) in next.take_outside(Some(Inode::of(&log.current)?)) {
+        for (file, compressed) in next.take_outside_after(&log.current)? {
             print_file(file, compressed, options.since, printer)?;
         }
         for (number, path) in next.rotated_after(log.newest_number) {
@@ -132,83 +133,6 @@ fn print_file(
     if compressed { printer.copy(&mut MultiGzDecoder::new(file)) } else { printer.copy(&mut file) }
 }
 
-/// The rotated files and the current one, seen at one moment.
-struct Snapshot {
-    /// Files moved away by logrotate, kept open since their names change with each rotation.
-    outside: Vec<(Outside, File)>,
-    rotated: Vec<(u64, PathBuf)>,
-    newest_number: u64,
-    current: File,
-}
-
-impl Snapshot {
-    /// Looks again until two looks in a row agree, since files may be rotated and compressed meanwhile, by
-    /// the daemon or by logrotate.
-    fn take(path: &Path) -> io::Result<Snapshot> {
-        let mut before = (numbered(path)?, outside::list(path)?);
-        let mut tries_left = 1000;
-        loop {
-            let current = File::open(path);
-            let outside = outside::open_all(&before.1)?;
-            let now = (numbered(path)?, outside::list(path)?);
-            let agreed =
-                now.0.iter().map(|(n, _)| n).eq(before.0.iter().map(|(n, _)| n)) && now.1 == before.1;
-            match (current, outside) {
-                (Ok(current), Some(files)) if agreed => {
-                    let (rotated, listed) = now;
-                    let newest_number = rotated.last().map_or(0, |(number, _)| *number);
-                    let outside = listed.into_iter().zip(files).collect();
-                    return Ok(Snapshot { outside, rotated, newest_number, current });
-                }
-                // During each rotation there is briefly no file under the name.
-                (Err(e), _) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
-                _ if tries_left == 0 => return Err(io::Error::other("it is rotated all the time")),
-                _ => {}
-            }
-            before = now;
-            tries_left -= 1;
-            std::thread::yield_now();
-        }
-    }
-
-    /// Takes logrotate's files that are newer than the file `after`: all files for `None`, no file if `after`
-    /// is not among them.
-    fn take_outside(&mut self, after: Option<Inode>) -> impl Iterator<Item = (File, bool)> + use<> {
-        let skip = match after {
-            None => 0,
-            Some(inode) => {
-                let at = self.outside.iter().position(|(file, _)| file.inode == inode);
-                at.map_or(self.outside.len(), |at| at + 1)
-            }
-        };
-        let outside = std::mem::take(&mut self.outside);
-        outside.into_iter().skip(skip).map(|(listed, file)| (file, listed.compressed))
-    }
-
-    fn rotated_after(&self, number: u64) -> Vec<(u64, PathBuf)> {
-        self.rotated.iter().filter(|(n, _)| *n > number).cloned().collect()
-    }
-
-    fn is_current(&self, path: &Path) -> bool {
-        let same = || -> io::Result<bool> {
-            let (ours, there) = (self.current.metadata()?, std::fs::metadata(path)?);
-            Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-        };
-        // The file is missing between the two steps of a rotation: look again later.
-        same().unwrap_or(true)
-    }
-
-    fn was_truncated(&mut self) -> io::Result<bool> {
-        let position = io::Seek::stream_position(&mut self.current)?;
-        Ok(self.current.metadata()?.len() < position)
-    }
-}
-
-fn numbered(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let rotated = rotated::list(path)?;
-    Ok(rotated.into_iter().map(|file| (file.number, path.with_file_name(file.name))).collect())
-}
-
 fn watch(directory: &Path, wake: mpsc::Sender<()>) -> io::Result<impl Watcher + use<>> {
     let mut watcher = notify::recommended_watcher(move |_| {
         let _ = wake.send(());
@@ -218,60 +142,12 @@ fn watch(directory: &Path, wake: mpsc::Sender<()>) -> io::Result<impl Watcher + 
     Ok(watcher)
 }
 
-/// Prints whole lines that pass the filter to `out`.
-struct Printer<W: Write> {
-    out: W,
-    filter: LineFilter,
-    /// The beginning of a line whose end has not been read yet.
-    unfinished: Vec<u8>,
-}
-
-impl<W: Write> Printer<W> {
-    fn copy(&mut self, source: &mut impl Read) -> io::Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match source.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(bytes) if self.filter.is_empty() => self.out.write_all(&buffer[..bytes])?,
-                Ok(bytes) => self.take(&buffer[..bytes])?,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for piece in bytes.split_inclusive(|b| *b == b'\n') {
-            self.unfinished.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                self.print()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn print(&mut self) -> io::Result<()> {
-        let line = self.unfinished.strip_suffix(b"\n").unwrap_or(&self.unfinished);
-        if self.filter.passes(line) {
-            self.out.write_all(&self.unfinished)?;
-        }
-        self.unfinished.clear();
-        Ok(())
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        if !self.unfinished.is_empty() {
-            self.print()?;
-        }
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::appender::Appender;
     use crate::file::housekeeping::tidy;
-    use crate::file::journal::Journal;
+    use crate::file::rotated;
     use crate::file::rotation::Policy;
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -306,7 +182,7 @@ mod tests {
     fn print(options: &Options) -> String {
         let filter = LineFilter { since: options.since, until: None, grep: options.grep.clone() };
         let out = BufWriter::with_capacity(1, Reader(Vec::new()));
-        let mut printer = Printer { out, filter, unfinished: Vec::new() };
+        let mut printer = Printer::new(out, filter);
         match print_log(options, &mut printer) {
             Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
             other => other.unwrap(),
@@ -319,12 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn rotated_compressed_and_current_files_come_out_in_the_order_of_writing() {
+    fn files_are_printed_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node_log");
-        let (mut journal, _) = Journal::open(&path, POLICY).unwrap();
+        let (mut appender, _) = Appender::open(&path, POLICY).unwrap();
         for n in 0..40 {
-            journal.append(format!("line {n}\n").as_bytes()).unwrap();
+            appender.append(format!("line {n}\n").as_bytes()).unwrap();
             if n == 25 {
                 tidy(&path, u64::MAX, &POLICY, true).unwrap();
             }
@@ -342,34 +218,34 @@ mod tests {
     }
 
     #[test]
-    fn files_of_logrotate_come_first_and_oldest_first() {
+    fn logrotate_files_are_printed_first() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node_log");
-        let (mut journal, _) = Journal::open(&path, POLICY).unwrap();
+        let (mut appender, _) = Appender::open(&path, POLICY).unwrap();
         let mut old = GzEncoder::new(File::create(path.with_extension("2.gz")).unwrap(), Compression::fast());
         old.write_all(numbers(0..3).as_bytes()).unwrap();
         old.finish().unwrap();
         std::fs::write(path.with_extension("1"), numbers(3..5)).unwrap();
         for n in 5..20 {
-            journal.append(format!("line {n}\n").as_bytes()).unwrap();
+            appender.append(format!("line {n}\n").as_bytes()).unwrap();
         }
         assert_eq!(print(&options(&path, false, None)), numbers(0..20));
     }
 
     #[test]
-    fn following_misses_and_repeats_nothing_through_rotations_and_compression() {
+    fn following_loses_nothing_through_rotations() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node_log");
-        let (mut journal, _) = Journal::open(&path, POLICY).unwrap();
+        let (mut appender, _) = Appender::open(&path, POLICY).unwrap();
         let options = options(&path, true, None);
         let reader = std::thread::spawn(move || print(&options));
         for n in 0..2000 {
-            journal.append(format!("line {n}\n").as_bytes()).unwrap();
+            appender.append(format!("line {n}\n").as_bytes()).unwrap();
             if n % 300 == 299 {
                 tidy(&path, u64::MAX, &POLICY, true).unwrap();
             }
         }
-        journal.append(b"stop\n").unwrap();
+        appender.append(b"stop\n").unwrap();
         assert_eq!(reader.join().unwrap(), numbers(0..2000) + "stop\n");
     }
 }
