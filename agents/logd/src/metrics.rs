@@ -129,15 +129,15 @@ impl LogdMetrics {
                 ),
                 torn_tails: add!(
                     torn_tails,
-                    "Starts that found an end torn, and mended it",
+                    "Starts that found and repaired a torn end of the file",
                     Counter::default()
                 ),
-                syncs: add!(syncs, "Times the file was forced to the disk", Counter::default()),
-                sync_errors: add!(sync_errors, "Times that failed", Counter::default()),
-                sync_seconds: add!(sync_seconds, "How long forcing to the disk took", sync_seconds),
+                syncs: add!(syncs, "Syncs of the file to the disk", Counter::default()),
+                sync_errors: add!(sync_errors, "Syncs to the disk that failed", Counter::default()),
+                sync_seconds: add!(sync_seconds, "Duration of syncs to the disk", sync_seconds),
                 file_bytes: add!(file_bytes, "Size of the file", Gauge::default()),
-                rotations: add!(rotations, "Times the file was rotated", Counter::default()),
-                rotation_errors: add!(rotation_errors, "Times that failed", Counter::default()),
+                rotations: add!(rotations, "Rotations of the file", Counter::default()),
+                rotation_errors: add!(rotation_errors, "Rotations that failed", Counter::default()),
                 reopened: add!(
                     reopened,
                     "Times the file was found moved or removed and another one opened",

@@ -115,7 +115,7 @@ impl Stream {
         if let Some(echo) = &mut self.echo
             && echo.write_all(chunk).and_then(|()| echo.flush()).is_err()
         {
-            tracing::warn!("nobody reads the echo any more: --tee ends, the delivery goes on");
+            tracing::warn!("the echo has no reader any more: --tee stops, delivery continues");
             self.echo = None;
         }
         self.splitter.feed(chunk, |line| sink.line(line));

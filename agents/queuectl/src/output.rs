@@ -39,7 +39,7 @@ impl Echo {
             while let Some(chunk) = waiting.blocking_recv() {
                 if to.write_all(&chunk).and_then(|()| to.flush()).is_err() {
                     tracing::warn!(
-                        "nobody reads the commands' output any more: it is dropped, the work goes on"
+                        "the commands' output has no reader any more: it is dropped, the work continues"
                     );
                     while waiting.blocking_recv().is_some() {}
                 }

@@ -147,7 +147,7 @@ impl Loaded {
             // NaN, since no time is known: zero would look expired, and the old value belongs to the previous
             // certificate.
             gauge.set(f64::NAN);
-            tracing::warn!("it cannot be told when the TLS certificate expires");
+            tracing::warn!("cannot tell when the TLS certificate expires");
             return;
         };
         gauge.set(expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
