@@ -9,7 +9,7 @@ const BITS_MAX: u64 = 16384;
 
 /// Makes RSA keys, prints the SHA256 fingerprint of each one's SSH public key, and throws the keys away.
 ///
-/// What comes on stdin is ignored, so that it can be the command of `queuectl run`. Each long flag is also an
+/// Stdin is ignored, so that keygen can be the command of `queuectl run`. Each long flag is also an
 /// environment variable (KEYGEN_COUNT for --count).
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "keygen", after_long_help = examples(&[
@@ -18,7 +18,7 @@ const BITS_MAX: u64 = 16384;
     "queuectl run -q keygen -- keygen                     # one key for each item",
 ]))]
 pub(crate) struct Flags {
-    /// How many keys to make (1, or with --time as many as fit)
+    /// Make this many keys (1, or with --time as many as fit)
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 

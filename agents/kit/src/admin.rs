@@ -1,7 +1,7 @@
 //! The admin endpoint: probes under their usual names, metrics, and a drain from loopback.
 
 use crate::http::Peer;
-use crate::http::origin::is_from_elsewhere;
+use crate::http::origin::{is_forwarded, is_from_elsewhere};
 use crate::lifecycle::readiness::{Liveness, Readiness};
 use crate::lifecycle::stop::Stop;
 use crate::page::Pages;
@@ -79,9 +79,10 @@ async fn drain(
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
 ) -> Response {
-    if !peer.ip().to_canonical().is_loopback() || is_from_elsewhere(&request) {
-        return (StatusCode::FORBIDDEN, "only from loopback, and not for another site's page\n")
-            .into_response();
+    let is_here = peer.ip().to_canonical().is_loopback() && !is_forwarded(request.headers());
+    if !is_here || is_from_elsewhere(&request) {
+        let why = "only from loopback, and neither through a proxy nor for another site's page\n";
+        return (StatusCode::FORBIDDEN, why).into_response();
     }
     tracing::info!(event = "drain_started", "draining: requested at the admin endpoint");
     admin.stop.begin_drain();
@@ -122,6 +123,9 @@ mod tests {
             assert_eq!(drain(elsewhere, &[]).await, (403, false), "{elsewhere}");
             let forwarded = [("x-forwarded-for", "127.0.0.1"), ("host", "127.0.0.1:7667")];
             assert_eq!(drain(elsewhere, &forwarded).await, (403, false), "{elsewhere}");
+        }
+        for proxy in ["forwarded", "x-forwarded-for", "x-real-ip", "via"] {
+            assert_eq!(drain("127.0.0.1:9", &[(proxy, "127.0.0.1")]).await, (403, false), "{proxy}");
         }
         for site in [("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")] {
             assert_eq!(drain("127.0.0.1:9", &[site]).await, (403, false), "{site:?}");

@@ -64,7 +64,7 @@ impl Server {
         let name = || {
             let name = files.tls_name.as_ref().unwrap_or(&host);
             ServerName::try_from(name.clone()).map_err(|e| {
-                Fatal::new(Exit::Usage, format!("{name:?} is no name for a certificate, see --tls-name"))
+                Fatal::new(Exit::Usage, format!("{name:?} is not a name for a certificate, see --tls-name"))
                     .because(e)
             })
         };

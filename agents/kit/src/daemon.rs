@@ -5,7 +5,7 @@ use crate::exit::{Exit, Fatal};
 use crate::http;
 use crate::lifecycle::identity::Identity;
 use crate::lifecycle::readiness::{Liveness, Readiness};
-use crate::lifecycle::stop::Stop;
+use crate::lifecycle::stop::{Stop, hold_signals};
 use crate::net::accept::Gate;
 use crate::net::allow::AllowList;
 use crate::net::{browser_ports, listen};
@@ -59,6 +59,8 @@ pub fn run<F>(
 where
     F: Future<Output = Result<(), Fatal>>,
 {
+    // The kernel drops signals to process 1 of a container that nothing catches yet.
+    hold_signals();
     logs::start(&common.log_level, common.log_format)?;
     allow_many_descriptors();
     runtime()?.block_on(async {

@@ -1,5 +1,5 @@
 // What logcd did lately, and what it keeps. The rest of the page's code is kit.js.
-import { Stream, byId, bytes, count, duration, el, figures, setRows, setText, showState, visible } from "./kit.js";
+import { Stream, byId, bytes, count, duration, el, figures, setRows, setText, showState, took, visible } from "./kit.js";
 
 const REASONS = {
   symlink: "a symbolic link is never followed", not_a_file: "no plain file", hard_link: "it has names outside of the directory",
@@ -30,12 +30,12 @@ function draw(now) {
   figures(byId("totals"), [
     ["Logs", last ? count(last.files) : "–"], ["In today's archive", last ? bytes(last.content_bytes) : "–"],
     ["Its size", last ? bytes(last.archive_bytes) : "–"], ["Waiting to be archived", last ? bytes(last.waiting_bytes) : "–"],
-    ["Last published", published.length ? time(published.at(-1).at_ms) : "–"], ["These cycles took", duration(spent)],
+    ["Last published", published.length ? time(published.at(-1).at_ms) : "–"], ["These cycles took", took(spent)],
     ["All archives", bytes(now.archives_bytes)], ["Free", now.disk_free_bytes === null ? "–" : bytes(now.disk_free_bytes)],
     ["Passed over", count(now.skip_counts.reduce((sum, [, n]) => sum + n, 0))],
   ]);
   setText(byId("cycles-caption"), now.cycles.length ? "The newest first; looks without news are shown once" : "None yet.");
-  setRows(byId("cycles"), now.cycles.toReversed().map((cycle) => [time(cycle.at_ms), cycle.result.replace("_", " "), duration(cycle.took_ms),
+  setRows(byId("cycles"), now.cycles.toReversed().map((cycle) => [time(cycle.at_ms), cycle.result.replace("_", " "), took(cycle.took_ms),
     bytes(cycle.compressed_bytes), bytes(cycle.written_bytes), bytes(cycle.copied_bytes), count(cycle.files), bytes(cycle.archive_bytes)]));
   drawArchives(now);
   setText(byId("skipped-caption"), now.skip_counts.length

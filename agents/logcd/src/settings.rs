@@ -138,7 +138,7 @@ pub struct Serve {
     )]
     pub dir: Vec<PathBuf>,
 
-    /// Where the archives go, such as /var/lib/logcd [default: the first log directory]
+    /// Directory for the archives, such as /var/lib/logcd [default: the first log directory]
     #[arg(long, value_name = "DIR", help_heading = "What")]
     pub out: Option<PathBuf>,
 

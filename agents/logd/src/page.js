@@ -33,7 +33,7 @@ new Stream(() => "page/figures", {
   state(state, text) {
     showState(byId("state"), state, text);
     if (state !== "lost") return;
-    // What happens meanwhile is a gap, and counters may begin anew.
+    // The time without a connection is a gap, and counters may restart.
     last = null;
     history.add(null);
   },
@@ -77,7 +77,7 @@ function follow() {
     event(name, news) {
       const left = [];
       if (news.more_lines) left.push(`${count(news.more_lines)} ${news.more_lines === 1 ? "line" : "lines"}`);
-      if (news.skipped_bytes) left.push(`${bytes(news.skipped_bytes)} that nobody looked through`);
+      if (news.skipped_bytes) left.push(`${bytes(news.skipped_bytes)} skipped`);
       if (left.length) setText(byId("left-out"), `Too fast to be shown whole; left out just now: ${left.join(", ")}.`);
       show(news.lines);
     },

@@ -49,11 +49,11 @@ pub enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Where to take lines; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used instead
+    /// Take lines at this address; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used instead
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", value_parser = parse_address, help_heading = "Taking lines")]
     pub listen: SocketAddr,
 
-    /// Who may send: networks, addresses, `local` (loopback, private, link-local) or `any`
+    /// Peers that may send: networks, addresses, `local` (loopback, private, link-local) or `any`
     #[arg(
         long,
         value_name = "CIDR[,…]",
@@ -96,7 +96,7 @@ pub struct Serve {
     #[arg(long, value_name = "PATH", default_value = "node_log", help_heading = "Keeping lines")]
     pub file: PathBuf,
 
-    /// How lines are written
+    /// Format of the lines in the file
     #[arg(long, value_name = "FORMAT", default_value = "raw", help_heading = "Keeping lines")]
     pub format: LineFormat,
 
@@ -128,7 +128,7 @@ pub struct Serve {
     #[arg(long, help_heading = "Keeping lines")]
     pub no_gzip: bool,
 
-    /// Where probes and metrics are answered, and this host itself sees a page, or `none`
+    /// Address of probes, metrics and the page, which this host alone sees; or `none`
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667", help_heading = "Process")]
     pub admin: Door,
 

@@ -29,11 +29,11 @@ pub struct Options {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667")]
     pub admin: Door,
 
-    /// Every second, until interrupted
+    /// Print every second, until interrupted
     #[arg(long, short)]
     pub watch: bool,
 
-    /// What it tells, as one JSON object a line
+    /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
 }
@@ -41,10 +41,7 @@ pub struct Options {
 /// Prints to stdout what arrives within a second, or every second with `--watch`.
 pub fn stats(options: &Options) -> Result<(), Fatal> {
     let Door(Some(address)) = options.admin else {
-        return Err(Fatal::new(
-            Exit::Usage,
-            "a logd without an admin endpoint tells nothing: its --admin is none",
-        ));
+        return Err(Fatal::new(Exit::Usage, "logd has no admin endpoint: its --admin is none"));
     };
     kit::telemetry::logs::start("warn", LogFormat::Plain)?;
     kit::daemon::runtime()?.block_on(async {

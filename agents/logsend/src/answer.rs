@@ -25,7 +25,7 @@ pub(crate) enum Receipt {
 /// The reason why the peer's answer is not a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
-    #[error("this is no logd: it answered \"{quoted}\" ({hint})")]
+    #[error("this is not logd: it answered \"{quoted}\" ({hint})")]
     Foreign { quoted: String, hint: &'static str },
     #[error("logd received {received} of {sent} bytes")]
     WrongCount { received: u64, sent: usize },
@@ -158,7 +158,7 @@ mod tests {
         let said = |bytes: &[u8]| judged(Receipt::Explicit, 1, &[bytes]).unwrap_err().to_string();
         assert_eq!(
             said(b"HTTP/1.1 400 Bad Request\r\nserver: x\r\n"),
-            "this is no logd: it answered \"HTTP/1.1 400 Bad Request\" \
+            "this is not logd: it answered \"HTTP/1.1 400 Bad Request\" \
              (an HTTP server or an admin endpoint? logd takes lines on port 6666)"
         );
         assert!(said(b"\x1b[31m\"").contains(r#""\x1b[31m\"""#), "{}", said(b"\x1b[31m\""));

@@ -56,8 +56,7 @@ impl Command {
         if reach == Reach::Group {
             command.process_group(0);
         }
-        guard.watch(&mut command, reach);
-        let mut child = command.spawn().map_err(|e| {
+        let mut child = guard.spawn(&mut command, reach).map_err(|e| {
             let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
             Fatal::new(Exit::Command(code), format!("cannot run {}", program.display())).because(e)
         })?;

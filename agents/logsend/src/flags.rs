@@ -29,7 +29,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = parse_interval, help_heading = "Input")]
     pub(crate) greet: Option<Duration>,
 
-    /// Also echo the input: a command's stdout to stdout and its stderr to stderr, stdin to stdout
+    /// Echo the input as well: a command's stdout to stdout and its stderr to stderr, stdin to stdout
     #[arg(long, conflicts_with = "greet", help_heading = "Input")]
     pub(crate) tee: bool,
 

@@ -8,10 +8,10 @@ use kit::settings::completion::Shell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where they go: DIR/man1, and a directory for each shell
+/// Options of `nodecrew pages`
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Made if it is not there
+    /// Directory for man1/ and a directory for each shell; it is created if it does not exist
     #[arg(value_name = "DIR")]
     to: PathBuf,
 }

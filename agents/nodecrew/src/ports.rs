@@ -10,27 +10,27 @@ const TRIED_MAX: u16 = 100;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Ports {
-    /// Where logd takes lines
+    /// The port at which logd takes lines
     #[arg(long, value_name = "PORT", default_value = "6666", value_parser = port(), help_heading = "Ports")]
     lines_port: u16,
 
-    /// logd's page, probes and metrics
+    /// The port of logd's page, probes and metrics
     #[arg(long, value_name = "PORT", default_value = "7667", value_parser = port(), help_heading = "Ports")]
     logd_admin_port: u16,
 
-    /// logcd's page, probes and metrics
+    /// The port of logcd's page, probes and metrics
     #[arg(long, value_name = "PORT", default_value = "7668", value_parser = port(), help_heading = "Ports")]
     logcd_admin_port: u16,
 
-    /// queued's page, API, probes and metrics
+    /// The port of queued's page, API, probes and metrics
     #[arg(long, value_name = "PORT", default_value = "8080", value_parser = port(), help_heading = "Ports")]
     http_port: u16,
 
-    /// Where queued hands out one item a connection
+    /// The port at which queued hands out one item per connection
     #[arg(long, value_name = "PORT", default_value = "1080", value_parser = port(), help_heading = "Ports")]
     line_port: u16,
 
-    /// Where a port is taken, use the next free one
+    /// Use the next free port in place of one that is taken
     #[arg(long, help_heading = "Ports")]
     any_port: bool,
 }

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Where the crew listens and keeps its data
+/// Options of `nodecrew up`
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where logs and archives are kept
+    /// Directory for logs and archives
     #[arg(long, value_name = "DIR", default_value = "nodecrew-data")]
     data: PathBuf,
 
@@ -32,11 +32,11 @@ pub struct Options {
     #[command(flatten)]
     page: PageToken,
 
-    /// How often logs are archived
+    /// Time between two archives of the logs
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     interval: Duration,
 
-    /// error, warn, info, debug or trace
+    /// Log level: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
 

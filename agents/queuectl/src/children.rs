@@ -74,10 +74,9 @@ impl Children {
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<(Child, std::process::Child)> {
         // A group of its own, so that everything that it starts is stopped with it.
         command.process_group(0);
-        self.guard.watch(command, Reach::Group);
         // Locked during the start, so that `reap` finds a child that ends at once.
         let mut running = self.running();
-        let process = command.spawn()?;
+        let process = self.guard.spawn(command, Reach::Group)?;
         let pid = Pid::from_raw(i32::try_from(process.id()).map_err(io::Error::other)?);
         let (sender, ended) = oneshot::channel();
         let told_to_stop = Arc::<AtomicBool>::default();

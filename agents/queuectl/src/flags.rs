@@ -124,7 +124,7 @@ pub(crate) enum Task {
         "queuectl create -q numbers --dead-letter-queue numbers-dead",
     ]))]
     Create(Configure),
-    /// Change a queue's settings; those not given keep their value
+    /// Change the settings of an existing queue; those not given keep their value
     #[command(after_long_help = examples(&[
         "queuectl configure -q numbers --lease 5m",
         "queuectl configure -q numbers --dead-letter-queue ''   # keep dead items in the queue",
@@ -240,7 +240,7 @@ pub(crate) struct Stats {
     #[arg(short, long)]
     pub(crate) watch: bool,
 
-    /// How often to update them
+    /// Time between two updates
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
     pub(crate) interval: Duration,
 }

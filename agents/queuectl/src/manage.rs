@@ -53,7 +53,11 @@ impl Console<'_> {
             Task::Dead(Dead::Delete(chosen)) => self.dead(chosen, "delete", "deleted").await,
             Task::Queues => self.queues().await,
             Task::Create(configure) => self.configure(configure, self.producers_give_up()).await,
-            Task::Configure(configure) => self.configure(configure, Duration::ZERO).await,
+            Task::Configure(configure) => {
+                // The request below would create a queue whose name was mistyped.
+                self.ask(&Method::GET, &path(&configure.which.queue, ""), None).await?;
+                self.configure(configure, Duration::ZERO).await
+            }
             Task::Delete(which) => {
                 let answer = self.ask(&Method::DELETE, &path(&which.queue, ""), None).await?;
                 self.print(&answer, || format!("deleted {}", which.queue))

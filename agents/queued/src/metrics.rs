@@ -44,10 +44,10 @@ impl QueuedMetrics {
                 commits: add.counter("commits", "Groups written to the log"),
                 commit_seconds: add.add(
                     "commit_seconds",
-                    "How long writing a group took, with its sync",
+                    "Duration of writing a group, including its sync",
                     commit_seconds,
                 ),
-                syncs: add.counter("syncs", "Times the log was forced to the disk"),
+                syncs: add.counter("syncs", "Syncs of the log to the disk"),
                 written_bytes: add.counter("written_bytes", "Bytes written to the log"),
                 write_errors: add.counter("write_errors", "Writes or syncs that failed and are tried again"),
                 no_space: add.add(
@@ -55,9 +55,9 @@ impl QueuedMetrics {
                     "1 while there is no room for another log segment",
                     Gauge::default(),
                 ),
-                cleaned_items: add.counter("cleaned_items", "Items written anew to free an old segment"),
-                segments_freed: add.counter("segments_freed", "Old segments let go"),
-                clean_errors: add.counter("clean_errors", "Times that failed"),
+                cleaned_items: add.counter("cleaned_items", "Items written again to free an old segment"),
+                segments_freed: add.counter("segments_freed", "Old segments removed"),
+                clean_errors: add.counter("clean_errors", "Failures to free an old segment"),
                 torn_tails: add.counter("torn_tails", "Unfinished groups found at the start and cut"),
                 requests: add.add(
                     "requests",

@@ -77,12 +77,12 @@ pub struct Restore {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Where HTTP is served, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
+    /// Serve HTTP at this address, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
     /// instead, the first for HTTP, the second for lines
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = parse_address, help_heading = "Doors")]
     pub http: SocketAddr,
 
-    /// Where each connection gets one item as bare bytes, or `none`
+    /// Hand out one item per connection at this address, as bare bytes; or `none`
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:1080", help_heading = "Doors")]
     pub line: Door,
 
@@ -94,11 +94,11 @@ pub struct Serve {
     #[arg(long, value_name = "N", help_heading = "Doors")]
     pub count_from: Option<u64>,
 
-    /// How long a line client may take to read its item before it goes back
+    /// Put an item back if a line client has not read it within this time
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Doors")]
     pub line_timeout: Duration,
 
-    /// Who may connect: networks, addresses, `local` (loopback, private, link-local) or `any`
+    /// Peers that may connect: networks, addresses, `local` (loopback, private, link-local) or `any`
     #[arg(
         long,
         value_name = "CIDR[,…]",

@@ -215,3 +215,14 @@ fn an_archive_in_its_own_directory_does_not_contain_itself_and_sockets_are_passe
     File::open(directory.path().join("kept")).unwrap().read_to_string(&mut content).unwrap();
     assert_eq!(content, "kept");
 }
+
+#[test]
+fn file_named_like_stdout_is_archived() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("-"), "dash").unwrap();
+    let archive = ours("cf - .", directory.path());
+    assert_eq!(String::from_utf8_lossy(&archive.stderr), "");
+    let beside = tempfile::tempdir().unwrap();
+    fs::write(beside.path().join("archive.tar"), archive.stdout).unwrap();
+    assert_eq!(succeeded(gnu("tf archive.tar", beside.path())), "./\n./-\n");
+}

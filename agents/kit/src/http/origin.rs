@@ -15,6 +15,11 @@ pub fn is_from_elsewhere(request: &Request) -> bool {
     changes && is_strange(request.headers())
 }
 
+/// True if a proxy says that it sends the request for somebody else, wherever it comes from itself.
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
+}
+
 /// True if a browser sent the request for another site. Newer browsers name the relation in a word. Older
 /// ones name the site, which is ours if the request went to it. A client that sends neither header is not a
 /// browser.

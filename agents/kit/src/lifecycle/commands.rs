@@ -17,8 +17,9 @@ use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Signals that a supervisor may send and that the commands may want to hear.
 pub const FORWARDED: [Signal; 6] =
@@ -26,8 +27,8 @@ pub const FORWARDED: [Signal; 6] =
 
 /// Extra room: an ended command can still be on the list while the next one is announced.
 const SLACK: usize = 16;
-/// A note is its kind and a process id.
-const NOTE_BYTES: usize = 5;
+/// A note is its kind, a process id, and the number of the start.
+const NOTE_BYTES: usize = 9;
 
 /// The processes that are killed with the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,12 @@ pub enum Reach {
 /// A message to the guard about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Note {
-    Started(Reach, Pid),
+    /// This start announced itself.
+    Started(Reach, Pid, u32),
     Retired(Pid),
+    /// This start failed after its announcement. Only the guard knows its process id, which may belong to
+    /// another process soon.
+    NotRun(u32),
 }
 
 /// The guard process as its parent sees it. Clones share it.
@@ -54,6 +59,7 @@ pub struct Guard(Arc<Connection>);
 struct Connection {
     socket: Option<OwnedFd>,
     pid: Pid,
+    starts: AtomicU32,
 }
 
 impl Guard {
@@ -69,17 +75,19 @@ impl Guard {
         let forked = unsafe { fork() }?;
         match forked {
             ForkResult::Parent { child } => {
-                Ok(Guard(Arc::new(Connection { socket: Some(ours), pid: child })))
+                Ok(Guard(Arc::new(Connection { socket: Some(ours), pid: child, starts: AtomicU32::new(0) })))
             }
             ForkResult::Child => stand_guard(theirs.as_raw_fd(), list),
         }
     }
 
-    /// Has `command` announce itself before it runs. For `Reach::Group` it must get a group of its own.
-    pub fn watch(&self, command: &mut Command, reach: Reach) {
+    /// Starts `command`, once. It announces itself before it runs. For `Reach::Group` it must get a group of
+    /// its own.
+    pub fn spawn(&self, command: &mut Command, reach: Reach) -> io::Result<Child> {
+        let start = self.0.starts.fetch_add(1, Ordering::Relaxed);
         let connection = self.0.clone();
         let announce = move || {
-            connection.tell(Note::Started(reach, getpid()));
+            connection.tell(Note::Started(reach, getpid(), start));
             Ok(())
         };
         #[allow(unsafe_code, reason = "only the command itself can announce itself before it runs")]
@@ -87,6 +95,7 @@ impl Guard {
         unsafe {
             command.pre_exec(announce);
         }
+        command.spawn().inspect_err(|_| self.0.tell(Note::NotRun(start)))
     }
 
     /// Takes a command off the list. Must be called before the command is collected: afterwards its process
@@ -138,28 +147,32 @@ impl Drop for Connection {
 
 impl Note {
     fn encode(self) -> [u8; NOTE_BYTES] {
-        let (kind, pid) = match self {
-            Note::Started(Reach::Process, pid) => (b'p', pid),
-            Note::Started(Reach::Group, pid) => (b'g', pid),
-            Note::Retired(pid) => (b'r', pid),
+        let (kind, pid, start) = match self {
+            Note::Started(Reach::Process, pid, start) => (b'p', pid.as_raw(), start),
+            Note::Started(Reach::Group, pid, start) => (b'g', pid.as_raw(), start),
+            Note::Retired(pid) => (b'r', pid.as_raw(), 0),
+            Note::NotRun(start) => (b'n', 0, start),
         };
-        let [a, b, c, d] = pid.as_raw().to_le_bytes();
-        [kind, a, b, c, d]
+        let [a, b, c, d] = pid.to_le_bytes();
+        let [e, f, g, h] = start.to_le_bytes();
+        [kind, a, b, c, d, e, f, g, h]
     }
 
-    fn decode([kind, pid @ ..]: [u8; NOTE_BYTES]) -> Option<Note> {
-        let pid = Pid::from_raw(i32::from_le_bytes(pid));
+    fn decode([kind, a, b, c, d, e, f, g, h]: [u8; NOTE_BYTES]) -> Option<Note> {
+        let pid = Pid::from_raw(i32::from_le_bytes([a, b, c, d]));
+        let start = u32::from_le_bytes([e, f, g, h]);
         match kind {
-            b'p' => Some(Note::Started(Reach::Process, pid)),
-            b'g' => Some(Note::Started(Reach::Group, pid)),
+            b'p' => Some(Note::Started(Reach::Process, pid, start)),
+            b'g' => Some(Note::Started(Reach::Group, pid, start)),
             b'r' => Some(Note::Retired(pid)),
+            b'n' => Some(Note::NotRun(start)),
             _ => None,
         }
     }
 }
 
 /// The whole life of the guard process: system calls only.
-fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid)>) -> ! {
+fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid, u32)>) -> ! {
     // Signals to the parent's group or from its terminal are meant for the parent, which may need time to
     // end.
     let _ = SigSet::all().thread_block();
@@ -170,8 +183,11 @@ fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid)>) -> ! {
         let mut note = [0; NOTE_BYTES];
         match recv(socket, &mut note, MsgFlags::empty()) {
             Ok(NOTE_BYTES) => match Note::decode(note) {
-                Some(Note::Started(reach, pid)) if list.len() < list.capacity() => list.push((reach, pid)),
-                Some(Note::Retired(pid)) => list.retain(|(_, listed)| *listed != pid),
+                Some(Note::Started(reach, pid, start)) if list.len() < list.capacity() => {
+                    list.push((reach, pid, start));
+                }
+                Some(Note::Retired(pid)) => list.retain(|(_, listed, _)| *listed != pid),
+                Some(Note::NotRun(start)) => list.retain(|(_, _, listed)| *listed != start),
                 _ => {}
             },
             Err(Errno::EINTR) => {}
@@ -179,7 +195,7 @@ fn stand_guard(socket: RawFd, mut list: Vec<(Reach, Pid)>) -> ! {
             _ => break,
         }
     }
-    for (reach, pid) in &list {
+    for (reach, pid, _) in &list {
         let _ = match reach {
             Reach::Process => kill(*pid, Signal::SIGKILL),
             Reach::Group => killpg(*pid, Signal::SIGKILL),
@@ -217,7 +233,7 @@ fn close_all_but(socket: RawFd) {
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
-    use std::process::{Child, Stdio};
+    use std::process::Stdio;
 
     /// A shell that starts a grandchild, prints its process id, and waits. Both hold stdout open.
     fn family(guard: &Guard, reach: Reach) -> (Child, BufReader<std::process::ChildStdout>, Pid) {
@@ -226,8 +242,7 @@ mod tests {
         if reach == Reach::Group {
             command.process_group(0);
         }
-        guard.watch(&mut command, reach);
-        let mut child = command.spawn().unwrap();
+        let mut child = guard.spawn(&mut command, reach).unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -271,11 +286,25 @@ mod tests {
         retired.wait().unwrap();
     }
 
+    /// Otherwise their process ids, which other processes may have by then, would be killed at the end. Here
+    /// they would take all the room of the list.
+    #[test]
+    fn commands_that_could_not_run_are_taken_off_the_list() {
+        let guard = Guard::start(1).unwrap();
+        for _ in 0..=SLACK + 1 {
+            let mut missing = Command::new("/nowhere/command");
+            guard.spawn(missing.process_group(0), Reach::Group).unwrap_err();
+        }
+        let (mut child, _out, _) = family(&guard, Reach::Group);
+        drop(guard);
+        assert_eq!(signal_of(&mut child), Some(libc::SIGKILL));
+    }
+
     #[test]
     fn notes_survive_the_socket() {
         let pid = Pid::from_raw(4_194_304);
-        for note in [Note::Started(Reach::Process, pid), Note::Started(Reach::Group, pid), Note::Retired(pid)]
-        {
+        let started = [Reach::Process, Reach::Group].map(|reach| Note::Started(reach, pid, 7));
+        for note in started.into_iter().chain([Note::Retired(pid), Note::NotRun(u32::MAX)]) {
             assert_eq!(Note::decode(note.encode()), Some(note));
         }
         assert_eq!(Note::decode([0; NOTE_BYTES]), None);

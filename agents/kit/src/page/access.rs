@@ -1,7 +1,11 @@
-//! Decides who may see an agent's page: this host, and with `--page-token` everybody who knows the token.
+//! Decides who may see an agent's page: this host, or with `--page-token` everybody who knows the token.
+//!
+//! A proxy on this host makes all the world a peer on loopback. So with a token this host needs it too. Without
+//! one a request is refused if a proxy says that it forwards it.
 
 use crate::exit::{Exit, Fatal};
 use crate::http::Peer;
+use crate::http::origin::is_forwarded;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap};
@@ -28,7 +32,7 @@ const SESSION_BYTES: usize = 16;
 /// The way to open the page to other hosts; part of the flags of each agent with a page.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PageToken {
-    /// Show the page to other hosts too, if they know the token in this file: `http://HOST:PORT/?token=TOKEN`
+    /// Show the page to whoever knows the token in this file, on any host: `http://HOST:PORT/?token=TOKEN`
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub page_token: Option<PathBuf>,
 }
@@ -140,14 +144,18 @@ impl Access {
     async fn judge(&self, head: &Parts) -> AccessDecision {
         let peer = head.extensions.get::<Peer>().map(|Peer(peer)| peer.ip().to_canonical());
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let is_here = peer.is_some_and(|peer| peer.is_loopback());
-        if is_here && host.is_some_and(is_address) {
+        if let Some(door) = &self.door {
+            return door.judge(head).await;
+        }
+        let visitor = match peer {
+            _ if is_forwarded(&head.headers) => Visitor::ByProxy,
+            Some(peer) if !peer.is_loopback() => Visitor::From(peer),
+            _ => Visitor::Here,
+        };
+        if visitor == Visitor::Here && peer.is_some() && host.is_some_and(is_address) {
             return AccessDecision::Allowed;
         }
-        let Some(door) = &self.door else {
-            return AccessDecision::Refused(StatusCode::FORBIDDEN, closed(peer.filter(|_| !is_here)));
-        };
-        door.judge(head).await
+        AccessDecision::Refused(StatusCode::FORBIDDEN, closed(visitor))
     }
 }
 
@@ -247,12 +255,24 @@ fn logged_in(cookie: String) -> Response {
     (StatusCode::SEE_OTHER, headers, "").into_response()
 }
 
-/// Explains why the page is refused and what opens it. `peer` is the origin of the request unless it is this
-/// host.
-fn closed(peer: Option<IpAddr>) -> String {
-    let why = match peer {
-        Some(peer) => format!("This page is only for the host that its agent runs on; you come from {peer}."),
-        None => "This page is opened by address or as localhost, such as http://127.0.0.1:PORT/. \
+/// The origin of a request without a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visitor {
+    Here,
+    From(IpAddr),
+    ByProxy,
+}
+
+/// Explains why the page is refused and what opens it.
+fn closed(visitor: Visitor) -> String {
+    let why = match visitor {
+        Visitor::From(peer) => {
+            format!("This page is only for the host that its agent runs on; you come from {peer}.")
+        }
+        Visitor::ByProxy => {
+            "This page is only for the host that its agent runs on; you come through a proxy.".to_owned()
+        }
+        Visitor::Here => "This page is opened by address or as localhost, such as http://127.0.0.1:PORT/. \
                  Under another name it is refused: any site's name can lead here."
             .to_owned(),
     };
@@ -347,6 +367,9 @@ mod tests {
                 assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
             }
         }
+        let proxied = [("host", "localhost:7667"), ("x-forwarded-for", "127.0.0.1")];
+        let (status, _, text) = ask(&page, HERE, "/", &proxied).await;
+        assert!(status == 403 && text.contains("through a proxy"), "{status} {text}");
     }
 
     #[tokio::test]
@@ -372,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_token_opens_the_page() {
+    async fn page_on_this_host_needs_the_token_too() {
         let (_file, access) = token_file(TOKEN);
         let page = page(&access);
         let bearer = |token: &str| format!("Bearer {token}");
@@ -380,7 +403,11 @@ mod tests {
             ask(&page, ELSEWHERE, "/page/lines", &[NAMED, ("authorization", &bearer(TOKEN))]).await.0,
             200
         );
-        assert_eq!(ask(&page, HERE, "/", &[("host", "127.0.0.1:7667")]).await.0, 200);
+        // A TLS proxy on this host may send the address of its upstream as the host.
+        assert_eq!(ask(&page, HERE, "/", &[("host", "127.0.0.1:7667")]).await.0, 401);
+        let token = bearer(TOKEN);
+        let sent = [("host", "127.0.0.1:7667"), ("authorization", token.as_str())];
+        assert_eq!(ask(&page, HERE, "/", &sent).await.0, 200);
         // A site that leads its visitors here by its own name (DNS rebinding) has neither token nor cookie.
         assert_eq!(ask(&page, HERE, "/", &[("host", "evil.example")]).await.0, 401);
         for wrong in

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 /// The time between two samples.
 pub const INTERVAL: Duration = Duration::from_secs(15);
-const SAMPLES_MAX: usize = 60;
+/// The time that samples cover.
+const SPAN: Duration = Duration::from_secs(900);
+/// Limit on the samples: two for each interval.
+const SAMPLES_MAX: usize = 120;
 
 /// Samples of `N` figures, counters or levels.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub struct History<const N: usize> {
     started: Instant,
     /// Milliseconds after `started` at which the next sample is due.
     next_due_ms: AtomicU64,
-    samples: Mutex<VecDeque<Sample<N>>>,
+    samples: Mutex<Samples<N>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +31,40 @@ struct Sample<const N: usize> {
     figures: [u64; N],
 }
 
+/// The samples of the last fifteen minutes, oldest first.
+#[derive(Debug, Default)]
+pub struct Samples<const N: usize>(VecDeque<Sample<N>>);
+
+impl<const N: usize> Samples<N> {
+    /// Adds a sample, and drops those that are too old.
+    pub fn push(&mut self, at: Instant, figures: [u64; N]) {
+        // The sample before the span says with which figures the span began.
+        let is_old = |sample: &Sample<N>| at.saturating_duration_since(sample.at) >= SPAN;
+        while self.0.len() >= SAMPLES_MAX || self.0.get(1).is_some_and(is_old) {
+            self.0.pop_front();
+        }
+        self.0.push_back(Sample { at, figures });
+    }
+
+    pub fn last_at(&self) -> Option<Instant> {
+        self.0.back().map(|sample| sample.at)
+    }
+
+    /// The age in milliseconds, then the figures.
+    pub fn rows(&self, now: Instant) -> Vec<Vec<u64>> {
+        self.0.iter().map(|sample| row(now, sample.at, &sample.figures)).collect()
+    }
+}
+
+/// The age in milliseconds, then the figures.
+pub fn row(now: Instant, at: Instant, figures: &[u64]) -> Vec<u64> {
+    [&[millis(now.saturating_duration_since(at))], figures].concat()
+}
+
 impl<const N: usize> History<N> {
     /// Starts the history with one sample.
     pub fn new(now: Instant, figures: [u64; N]) -> History<N> {
-        let samples = VecDeque::from([Sample { at: now, figures }]);
+        let samples = Samples(VecDeque::from([Sample { at: now, figures }]));
         History { started: now, next_due_ms: AtomicU64::new(millis(INTERVAL)), samples: Mutex::new(samples) }
     }
 
@@ -42,18 +75,12 @@ impl<const N: usize> History<N> {
             return;
         }
         self.next_due_ms.store(now_ms + millis(INTERVAL), Ordering::Relaxed);
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        if samples.len() == SAMPLES_MAX {
-            samples.pop_front();
-        }
-        samples.push_back(Sample { at: now, figures: figures() });
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).push(now, figures());
     }
 
     /// All samples, the oldest first: the age in milliseconds, then the figures.
     pub fn rows(&self, now: Instant) -> Vec<Vec<u64>> {
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = |sample: &Sample<N>| millis(now.saturating_duration_since(sample.at));
-        samples.iter().map(|sample| [&[age(sample)], &sample.figures[..]].concat()).collect()
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).rows(now)
     }
 }
 
@@ -85,7 +112,8 @@ mod tests {
             history.tick(start + INTERVAL * u32::try_from(tick).unwrap(), || [tick]);
         }
         let rows = history.rows(start + INTERVAL * u32::try_from(hours).unwrap());
-        assert_eq!(rows.len(), SAMPLES_MAX);
-        assert_eq!(rows.last().unwrap(), &[0, hours]);
+        let span_ms = u64::try_from(SPAN.as_millis()).unwrap();
+        assert_eq!((rows[0][0], rows.last().unwrap()), (span_ms, &vec![0, hours]));
+        assert!(rows.len() <= SAMPLES_MAX);
     }
 }

@@ -76,6 +76,12 @@ export function duration(ms) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
 }
 
+/// How long something took: in milliseconds below a second.
+export function took(ms) {
+  if (ms >= 1000) return duration(ms);
+  return ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`;
+}
+
 /// The last 15 minutes of some figures, one point a second.
 export class History {
   static POINTS = 900;
@@ -235,7 +241,7 @@ function outline(values, top) {
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// Silence for longer than this means that nobody is there: a comment line comes every 15 s.
+// A longer silence means that the server is gone: a comment line comes every 15 s.
 const SILENCE_MS = 40_000;
 // An event is one line of JSON; more than this is no event of ours.
 const EVENT_MAX = 16 << 20;
@@ -251,7 +257,7 @@ export class Stream {
     this.run();
   }
 
-  /// Begins anew at once, with the path and token of now.
+  /// Connects again at once, with the present path and token.
   renew() {
     this.failures = 0;
     this.abort?.abort("renew");
@@ -323,7 +329,7 @@ export function showState(element, state, text) {
 // ---- the end of each page: its version, the documentation, the pages of the other agents
 
 const DOCUMENTATION = "https://github.com/nodecrew/nodecrew/tree/main/agents";
-// The default ports; another port is known to nobody here.
+// The default ports; other ports are not known here.
 const PAGES = { logd: 7667, logcd: 7668, queued: 8080 };
 
 async function finishFooter() {

@@ -33,7 +33,7 @@ pub struct Common {
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = SHARED, hide_short_help = true)]
     pub log_level: String,
 
-    /// How the daemon's own log is written to stderr
+    /// Format of the daemon's own log, on stderr
     #[arg(long, value_name = "FORMAT", default_value = "plain", help_heading = SHARED, hide_short_help = true)]
     pub log_format: LogFormat,
 

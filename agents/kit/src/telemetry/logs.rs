@@ -24,8 +24,11 @@ static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 fn filter(level: &str) -> Result<EnvFilter, Fatal> {
     EnvFilter::try_new(level).map_err(|e| {
-        Fatal::new(Exit::Usage, format!("--log-level {level:?} is no level such as info or info,logd=debug"))
-            .because(e)
+        Fatal::new(
+            Exit::Usage,
+            format!("--log-level {level:?} is not a level; examples: info, or info,logd=debug"),
+        )
+        .because(e)
     })
 }
 

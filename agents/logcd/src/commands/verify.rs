@@ -21,7 +21,7 @@ pub fn verify(path: &Path) -> Result<(), Fatal> {
     let index = match (&reader.index, has_members) {
         (_, true) => "",
         (Some(_), _) => ", and its index fits",
-        (None, _) => "; no index that fits beside it",
+        (None, _) => "; no matching index next to it",
     };
     let verify::Totals { files, bytes } = totals;
     writeln!(std::io::stdout().lock(), "{}: sound, {files} files, {bytes} bytes{index}", path.display())

@@ -60,6 +60,27 @@ fn second_signal_ends_the_drain() {
     assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
 }
 
+/// As process 1 of a container it would not even notice the signal.
+#[test]
+#[ignore = "needs strace: just test-programs"]
+fn signal_during_the_start_is_a_drain() {
+    let setup = Setup::new();
+    let logd = setup.command();
+    let mut strace = std::process::Command::new("strace");
+    // The runtime's first step, before anything listens to signals.
+    strace.args(["-f", "-o", "/dev/null", "-e", "inject=epoll_create1:signal=SIGTERM:when=1"]);
+    strace.arg(logd.get_program()).args(logd.get_args());
+    strace.current_dir(logd.get_current_dir().unwrap());
+    for (name, value) in logd.get_envs() {
+        if let Some(value) = value {
+            strace.env(name, value);
+        }
+    }
+    let output = strace.output().expect("strace is installed");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("draining"), "{}: {said}", output.status);
+}
+
 #[test]
 fn changed_settings_are_applied_or_named() {
     let setup = Setup::new().arguments(&["--config", "logd.toml"]);

@@ -87,7 +87,7 @@ fn the_admin_endpoint_is_not_taken_for_logd() {
     for flags in [&["--receipt", "explicit"], &["--receipt", "close"]] {
         let output = run(logd.admin_port, &[&["--give-up", "200ms"], &flags[..]].concat(), b"one\n");
         assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-        assert!(stderr(&output).contains("this is no logd: it answered \"HTTP/1."), "{}", stderr(&output));
+        assert!(stderr(&output).contains("this is not logd: it answered \"HTTP/1."), "{}", stderr(&output));
     }
     assert_eq!(logd.file(), b"");
 }

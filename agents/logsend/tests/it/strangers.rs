@@ -26,7 +26,7 @@ fn assert_undelivered(output: &Output, why: &str) {
 fn answers_of_other_servers_are_quoted() {
     const HTTP: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
     const WHY: &str =
-        "this is no logd: it answered \"HTTP/1.1 400 Bad Request\" (an HTTP server or an admin endpoint?";
+        "this is not logd: it answered \"HTTP/1.1 400 Bad Request\" (an HTTP server or an admin endpoint?";
     for act in [Act::Answer(HTTP), Act::AnswerAtOnce(HTTP)] {
         for flags in [&["--receipt", "explicit"][..], &["--receipt", "close"]] {
             let receiver = Receiver::start(&[act]);
@@ -42,7 +42,7 @@ fn only_the_right_count_and_an_orderly_end_are_a_receipt() {
         (Act::ReceiptForLess, "logd received 7 of 8 bytes"),
         (Act::ReceiptThenReset, "the connection broke before the receipt"),
         (Act::Answer("LOGD-RECEIPT 1 8"), "closed in the middle of the receipt"),
-        (Act::Answer("LOGD-RECEIPT 1 8\nand more"), "this is no logd"),
+        (Act::Answer("LOGD-RECEIPT 1 8\nand more"), "this is not logd"),
     ] {
         let receiver = Receiver::start(&[act]);
         assert_undelivered(&tried(receiver.port(), &[]), why);
@@ -158,6 +158,6 @@ fn nc_and_a_web_server_are_not_taken_for_logd() {
     let server = ["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()];
     let _server = Program::start(Command::new("python3").args(server), port);
     for flags in [&[][..], &["--receipt", "close"]] {
-        assert_undelivered(&tried(port, flags), "this is no logd: it answered");
+        assert_undelivered(&tried(port, flags), "this is not logd: it answered");
     }
 }

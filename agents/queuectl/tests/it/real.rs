@@ -187,6 +187,13 @@ fn empty_sealed_queue_is_drained() {
 fn other_subcommands_match_the_server() {
     let queued = Queued::start();
     assert!(queued.ask(&["create", "-q", "q", "--give-up", "30s", "--max-items", "9"]).contains("max_items"));
+    let output = command(&queued.url, ["configure", "-q", "typo", "--lease", "1m"]).output().unwrap();
+    assert!(
+        output.status.code() == Some(1) && stderr(&output).contains("has no queue typo"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(queued.ask(&["queues"]), "q\n", "a mistyped name creates nothing");
     assert!(queued.ask(&["configure", "-q", "q", "--lease", "1m"]).contains("lease_ms            60000"));
     assert_eq!(queued.ask(&["seal", "-q", "q"]), "q is sealed, drained\n");
     assert_eq!(queued.ask(&["unseal", "-q", "q"]), "q is open, pending\n");

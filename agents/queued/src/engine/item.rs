@@ -1,11 +1,12 @@
 //! One item: its bytes, its place in the log, and its state.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
 /// An item's id: the data directory's random number and the item's own, ascending one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ItemId {
     pub epoch: u64,
     pub number: u64,
@@ -60,6 +61,14 @@ impl FromStr for ItemId {
             (Some(epoch), Some(number)) => Ok(ItemId { epoch, number }),
             _ => Err(wrong()),
         }
+    }
+}
+
+impl TryFrom<String> for ItemId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ItemId, String> {
+        text.parse()
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Ids {
-    ids: Option<Vec<String>>,
+    ids: Option<Vec<ItemId>>,
 }
 
 pub async fn list(
@@ -31,8 +31,7 @@ pub async fn list(
 async fn ids(doors: &Doors, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {
     let body = doors.body(headers, body).await?;
     let Ids { ids } = request::json(&body)?;
-    let ids = ids.map(|ids| ids.iter().map(|id| id.parse()).collect::<Result<_, _>>());
-    ids.transpose().map_err(Problem::invalid)
+    Ok(ids)
 }
 
 pub async fn redrive(

@@ -167,12 +167,21 @@ pub struct Count {
     pub count: u64,
 }
 
-/// Parses the ids of a request.
-fn parse_ids(ids: &[String]) -> Result<Vec<ItemId>, Problem> {
-    if ids.len() > ITEMS_MAX {
-        return Err(Problem::invalid(format!("at most {ITEMS_MAX} ids in one request")));
+/// The ids of a request, at most [`ITEMS_MAX`].
+#[derive(Deserialize)]
+#[serde(try_from = "Vec<ItemId>")]
+struct BoundedIds(Vec<ItemId>);
+
+impl TryFrom<Vec<ItemId>> for BoundedIds {
+    type Error = String;
+
+    fn try_from(ids: Vec<ItemId>) -> Result<BoundedIds, String> {
+        if ids.len() > ITEMS_MAX {
+            Err(format!("at most {ITEMS_MAX} ids in one request"))
+        } else {
+            Ok(BoundedIds(ids))
+        }
     }
-    ids.iter().map(|id| id.parse()).collect::<Result<_, _>>().map_err(Problem::invalid)
 }
 
 pub async fn delete(
@@ -183,12 +192,12 @@ pub async fn delete(
 ) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Chosen {
-        ids: Vec<String>,
+    struct Deletion {
+        ids: BoundedIds,
     }
     doors.permit_new(&headers, Right::Admin)?;
-    let Chosen { ids } = request::json(&doors.body(&headers, body).await?)?;
-    let count = doors.engine.delete_items(&name, parse_ids(&ids)?).await?;
+    let Deletion { ids } = request::json(&doors.body(&headers, body).await?)?;
+    let count = doors.engine.delete_items(&name, ids.0).await?;
     Ok(json(StatusCode::OK, &Count { count }))
 }
 
@@ -200,12 +209,12 @@ pub async fn move_to(
 ) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Chosen {
-        ids: Vec<String>,
+    struct Move {
+        ids: BoundedIds,
         to: String,
     }
     doors.permit_new(&headers, Right::Admin)?;
-    let Chosen { ids, to } = request::json(&doors.body(&headers, body).await?)?;
-    let count = doors.engine.move_items(&name, &to, parse_ids(&ids)?).await?;
+    let Move { ids, to } = request::json(&doors.body(&headers, body).await?)?;
+    let count = doors.engine.move_items(&name, &to, ids.0).await?;
     Ok(json(StatusCode::OK, &Count { count }))
 }

@@ -53,7 +53,7 @@ pub struct Parts {
     /// The limit on answers that are being read.
     pub answers: request::Room,
     pub streams: Streams,
-    pub history: Arc<history::QueueHistory>,
+    pub history: history::SharedHistory,
     pub metrics: QueuedMetrics,
     pub drain: CancellationToken,
 }

@@ -3,7 +3,7 @@ import { Items } from "./items.js";
 import { History, Plot, Stream, byId, bytes, count, duration, el, figures, rate, setText, showState, visible } from "./kit.js";
 
 const TOKEN = "queued.token";
-// A page with more rows helps nobody; the filter finds the others.
+// More rows would not help; the filter finds the others.
 const ROWS_MAX = 100;
 const WORKERS_MAX = 50;
 const DEAD_MAX = 20;
@@ -104,7 +104,7 @@ const stream = new Stream(() => "v1/events", {
     fillHistory();
     byId("token-form").hidden = true;
     Object.assign(look, { wanted: true, stats: true });
-    // All queues are told at once at the beginning: those that are not are gone.
+    // The stream begins with all queues: a queue that is not among them is gone.
     for (const queue of queues.values()) queue.fresh = false;
     setTimeout(() => {
       if (live) for (const [name, queue] of queues) if (!queue.fresh) remove(name);
@@ -112,10 +112,23 @@ const stream = new Stream(() => "v1/events", {
   },
 }, headers);
 
-/// The agent remembers the last minutes of all queues together; those of a single queue begin with the page.
+/// The agent remembers the last minutes of all queues together, and those of each queue that changed lately.
 async function fillHistory() {
   const past = await ask("GET", "page/history", undefined, true);
   if (past) total.history.fill(past.rows, READY, past.interval_ms);
+  for (const queue of queues.values()) queue.filled = false;
+}
+
+/// Those of a single queue are asked for when it is chosen, once for each connection.
+async function fillQueueHistory(name) {
+  const queue = queues.get(name);
+  if (!queue || queue.filled) return;
+  queue.filled = true;
+  const past = await ask("GET", `page/history?queue=${encodeURIComponent(name)}`, undefined, true);
+  if (!past) return;
+  queue.history ??= new History(8);
+  queue.history.fill(past.rows, READY, past.interval_ms);
+  drawSoon();
 }
 
 function enter(name) {
@@ -140,7 +153,7 @@ setInterval(() => {
   const sums = [0, 0, 0, 0, 0, 0, 0, 0];
   for (const queue of queues.values()) {
     const counts = counters(queue.now);
-    // A server that began anew counts anew.
+    // A restarted server may count from 0.
     queue.rates = counts.map((n, i) => Math.max(0, n - queue.counted[i]) / seconds);
     queue.counted = counts;
     const figures = [...queue.rates, ...levels(queue.now)];
@@ -199,7 +212,7 @@ function drawRows() {
     drawRow(name, queue);
   });
   while (body.children.length > shown.length) body.lastChild.remove();
-  // What nobody sees costs no memory.
+  // Queues that are not shown use no memory.
   for (const name of [...names.slice(ROWS_MAX), ...[...queues.keys()].filter((name) => !name.includes(wanted))]) {
     Object.assign(queues.get(name), { row: undefined, history: name === selected ? queues.get(name).history : undefined });
   }
@@ -262,7 +275,9 @@ function drawDetail() {
 const look = { wanted: false, stats: true, asking: false, asked: 0, leased: [], dead: [], after: null, seen: new Map() };
 
 async function lookAgain() {
-  if (!live || look.asking) return;
+  if (!live) return;
+  fillQueueHistory(selected);
+  if (look.asking) return;
   const now = performance.now();
   const queue = queues.get(selected);
   // A lease that was extended changes no figure: its end passes, and it is still there.

@@ -53,3 +53,21 @@ fn event_streams_are_bounded() {
     drop(streams.pop());
     wait_until("there is room again", || open().1.starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn each_queue_has_a_history_of_its_own() {
+    let daemon = Queued::start(&["--data", "memory"]);
+    daemon.post("/v1/queues/q/batch", "a\nb").expect(201);
+    daemon.post("/v1/queues/other/items", "c").expect(201);
+    let last = |path: &str| {
+        let past = daemon.get(path).expect(200).json();
+        assert_eq!(past["interval_ms"], 15_000);
+        let rows = past["rows"].as_array().unwrap();
+        assert_eq!(rows[0].as_array().unwrap()[1..], [0; 8].map(serde_json::Value::from), "it began empty");
+        rows.last().unwrap().clone()
+    };
+    assert_eq!(last("/page/history?queue=q"), serde_json::json!([0, 2, 0, 0, 0, 2, 0, 0, 0]));
+    assert_eq!(last("/page/history"), serde_json::json!([0, 3, 0, 0, 0, 3, 0, 0, 0]));
+    assert_eq!(daemon.get("/page/history?queue=nosuch").expect(404).error(), "no_such_queue");
+    assert_eq!(daemon.get("/page/history?q=q").expect(422).error(), "invalid");
+}

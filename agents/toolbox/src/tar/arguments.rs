@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(short = 'f', long, value_name = "ARCHIVE", default_value = "-")]
     pub file: PathBuf,
 
-    /// Where members are taken from or put
+    /// Take members from this directory, or unpack them there
     #[arg(short = 'C', long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
 
@@ -38,11 +38,11 @@ pub struct Arguments {
     #[arg(short = 'O', long)]
     pub to_stdout: bool,
 
-    /// Say each member's name; when listing, say more about it
+    /// Print each member's name; when listing, print its details
     #[arg(short = 'v', long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// Unpacked files get the present time
+    /// Give unpacked files the present time
     #[arg(short = 'm', long)]
     pub touch: bool,
 
