@@ -3,7 +3,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::{Bench, Dice, NOON, at, cycle, index_of, run};
 use kit::disk::free_space::MinFree;
-use logcd::config::{Config, Limits};
+use logcd::config::{ArchiveLimits, Config};
 use logcd::cycle::archiver::{Archiver, CycleMode};
 use std::collections::BTreeMap;
 use std::fs;
@@ -223,7 +223,7 @@ fn full_disk_closes_deleted_logs() {
     cycle(&mut archiver);
     assert_eq!(open_logs(&bench), 1);
     archiver.configure(Config {
-        limits: Limits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
+        limits: ArchiveLimits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
         ..bench.config()
     });
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();

@@ -3,7 +3,7 @@
 
 use crate::support::{Bench, Dice, NOON, at, cycle, members, names, run};
 use logcd::cycle::archiver::CycleMode;
-use logcd::logs::scan::Skip;
+use logcd::logs::skip::Skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
