@@ -22,12 +22,16 @@ pub mod logs;
 pub mod metrics;
 pub mod once;
 pub mod page;
+pub mod pods;
 pub mod progress;
 pub mod safe_dir;
 pub mod settings;
 pub mod worker;
 
+use kit::daemon::Context;
 use kit::exit::Fatal;
+use kit::settings::Settings;
+use pods::tailer::PodsConfig;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
@@ -46,15 +50,35 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
             return commands::extract::extract(&options.archive, &options.names, &options.to);
         }
         Some(Command::Verify(options)) => return commands::verify::verify(&options.archive),
+        Some(Command::Read(options)) => return pods::read::read(options),
         None => {}
     }
     let serve = &settings.flags.serve;
     serve.level()?;
+    let pods = if serve.once { None } else { serve.pods_config()? };
     let (common, admin) = (serve.common.clone(), serve.admin);
     if serve.once {
         kit::telemetry::logs::start(&common.log_level, common.log_format)?;
         kit::daemon::runtime()?.block_on(async { kit::lifecycle::stop::survive_size_limit() })?;
         return once::once(serve.config()?);
     }
-    kit::daemon::run("logcd", &common, admin, |context| control::run(settings, context))
+    kit::daemon::run("logcd", &common, admin, |context| run(settings, pods, context))
+}
+
+/// Runs the archives of directories, of container logs, or both.
+async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: Context) -> Result<(), Fatal> {
+    let has_directories = settings.flags.serve.has_directories();
+    let days = async {
+        match has_directories {
+            true => control::run(settings, context.clone()).await,
+            false => Ok(()),
+        }
+    };
+    let hours = async {
+        match pods {
+            Some(config) => pods::control::run(config, context.clone(), has_directories).await,
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(days, hours).map(drop)
 }

@@ -6,6 +6,10 @@ use crate::cycle::retention::RetentionLimits;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
+use crate::pods::read::ReadOptions;
+use crate::pods::share::Bound;
+use crate::pods::store::Bounds;
+use crate::pods::tailer::PodsConfig;
 use kit::disk::free_space::MinFree;
 use kit::exit::{Exit, Fatal};
 use kit::page::access::PageToken;
@@ -58,6 +62,12 @@ pub enum Command {
         "logcd verify all-logs-2026-11-21.tar.gz && echo sound",
     ]))]
     Verify(ArchiveOptions),
+    /// Print lines of container logs in the order of time, from archives and live logs
+    #[command(after_long_help = examples(&[
+        "logcd read --namespace shop --since 2h",
+        "logcd read --pod '^web-' --grep 'status=5..' -o json",
+    ]))]
+    Read(ReadOptions),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -118,7 +128,7 @@ pub const LIVE: &[&str] = &[
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// A directory with logs, which may be read-only; give the flag again for more, whose files keep their whole paths as names
+    /// A directory with logs, which may be read-only, or none; give the flag again for more, whose files keep their whole paths as names
     #[arg(
         long,
         value_name = "DIR",
@@ -131,6 +141,14 @@ pub struct Serve {
     /// Where the archives go, such as /var/lib/logcd [default: the first log directory]
     #[arg(long, value_name = "DIR", help_heading = "What")]
     pub out: Option<PathBuf>,
+
+    /// Also follow the container logs below this directory, which is /var/log/pods on most nodes; or none
+    #[arg(long, value_name = "DIR", default_value = "none", help_heading = "What")]
+    pub pods: PathBuf,
+
+    /// Where the archives of container logs go: one for each namespace and hour
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/logcd", help_heading = "What")]
+    pub pods_out: PathBuf,
 
     /// Files to archive: patterns for names, or with a slash for paths below the directory
     #[arg(
@@ -209,6 +227,10 @@ pub struct Serve {
     /// Keep archives up to this total size; the oldest go first
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub keep_bytes: u64,
+
+    /// Bounds for the container logs of one namespace or a pattern, such as kube-system:keep-bytes=1GiB,keep-days=7
+    #[arg(long, value_name = "RULE", help_heading = "Bounds")]
+    pub namespace: Vec<NamespaceRule>,
 
     /// Leave this much of the archives' disk free, such as 256MiB or 15%: the oldest days are removed, then no archive is made
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Bounds")]
@@ -294,6 +316,42 @@ impl Serve {
         })
     }
 
+    /// True if the logs of directories are archived by the day.
+    pub fn has_directories(&self) -> bool {
+        !is_none(&self.dir)
+    }
+
+    /// Returns the settings for container logs, if they are to be archived.
+    pub fn pods_config(&self) -> Result<Option<PodsConfig>, Fatal> {
+        if is_none(std::slice::from_ref(&self.pods)) {
+            return match self.has_directories() {
+                true => Ok(None),
+                false => {
+                    Err(usage("--dir none: --pods names no directory either, so there is nothing to archive"))
+                }
+            };
+        }
+        let cannot = |e| {
+            Fatal::new(Exit::Failure, format!("cannot create {} (--pods-out)", self.pods_out.display()))
+                .because(e)
+        };
+        std::fs::create_dir_all(&self.pods_out).map_err(cannot)?;
+        let all = Bound { bytes: self.keep_bytes, days: self.keep_days };
+        let namespaces = self.namespace.iter().map(|rule| (rule.pattern.clone(), rule.within(all))).collect();
+        Ok(Some(PodsConfig {
+            pods: existing(&self.pods, "--pods")?,
+            out: existing(&self.pods_out, "--pods-out")?,
+            within: self.publish_within,
+            bounds: Bounds { all, namespaces, min_free: self.min_free },
+            calendar: Calendar::new(self.utc),
+            mode: self.mode,
+            // The levels of --zstd are others.
+            level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
+            hole_bytes_max: self.max_holes,
+            logs_max: self.max_files,
+        }))
+    }
+
     /// Returns each log directory once, so that no file is archived under two names.
     fn directories(&self, first: &Path, further: &[PathBuf], prefix: &[u8]) -> Result<Vec<LogDir>, Fatal> {
         let mut dirs = vec![LogDir::first(first.to_owned())];
@@ -339,6 +397,49 @@ impl Serve {
             Exit::Usage,
             format!("--level {level}: {} to {} are possible for {kind}", levels.start(), levels.end()),
         ))
+    }
+}
+
+fn is_none(paths: &[PathBuf]) -> bool {
+    matches!(paths, [path] if path == Path::new("none"))
+}
+
+/// Bounds for the namespaces that a pattern matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceRule {
+    pattern: Pattern,
+    keep_bytes: Option<u64>,
+    keep_days: Option<u32>,
+}
+
+impl NamespaceRule {
+    /// Returns these bounds, and those for all namespaces where the rule says nothing.
+    fn within(&self, all: Bound) -> Bound {
+        Bound { bytes: self.keep_bytes.unwrap_or(all.bytes), days: self.keep_days.unwrap_or(all.days) }
+    }
+}
+
+impl std::str::FromStr for NamespaceRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NamespaceRule, String> {
+        let expected = || {
+            "expected NAMESPACE:keep-bytes=SIZE,keep-days=DAYS, such as kube-system:keep-bytes=1GiB"
+                .to_owned()
+        };
+        let (pattern, bounds) = text.split_once(':').ok_or_else(expected)?;
+        let mut rule = NamespaceRule { pattern: pattern.parse()?, keep_bytes: None, keep_days: None };
+        for bound in bounds.split(',') {
+            match bound.split_once('=').ok_or_else(expected)? {
+                ("keep-bytes", size) => rule.keep_bytes = Some(parse_size(size)?),
+                ("keep-days", days) => {
+                    let days = days.parse().ok().filter(|days| *days > 0);
+                    rule.keep_days = Some(days.ok_or("keep-days: expected a number of days above zero")?);
+                }
+                (other, _) => return Err(format!("`{other}` is no bound of a namespace; {}", expected())),
+            }
+        }
+        Ok(rule)
     }
 }
 
@@ -392,6 +493,20 @@ mod tests {
         for (path, expected) in [("/var/log", "var/log/"), ("/", ""), ("", ""), ("x", "x/"), ("//a//", "a/")]
         {
             assert_eq!(member_prefix(Path::new(path)), expected.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn rule_bounds_a_namespace() {
+        let rule: NamespaceRule = "kube-*:keep-bytes=1MiB,keep-days=7".parse().unwrap();
+        let all = Bound { bytes: 5, days: 3 };
+        assert_eq!(rule.within(all), Bound { bytes: 1 << 20, days: 7 });
+        assert_eq!(
+            "a:keep-days=7".parse::<NamespaceRule>().unwrap().within(all),
+            Bound { bytes: 5, days: 7 }
+        );
+        for text in ["a", "a:", "a:keep-days=0", "a:keep-hours=3", ":keep-days=1"] {
+            assert!(text.parse::<NamespaceRule>().is_err(), "{text}");
         }
     }
 

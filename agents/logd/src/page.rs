@@ -6,7 +6,6 @@ use crate::file::rotation::{Policy, Rotated};
 use crate::line_filter::LineFilter;
 use crate::metrics::LogdMetrics;
 use crate::peers::{PeerView, Peers};
-use crate::read::parse_since;
 use crate::tail::Tail;
 use axum::Router;
 use axum::extract::Query;
@@ -19,6 +18,7 @@ use kit::lifecycle::readiness::Readiness;
 use kit::page::access::Access;
 use kit::page::history::INTERVAL;
 use kit::page::{Page, STREAMS_MAX};
+use kit::settings::time::parse_time;
 use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -77,7 +77,7 @@ struct Wanted {
 
 impl Wanted {
     fn filter(&self) -> Result<LineFilter, String> {
-        let time = |text: &str| (!text.is_empty()).then(|| parse_since(text)).transpose();
+        let time = |text: &str| (!text.is_empty()).then(|| parse_time(text)).transpose();
         let pattern = if self.regex { self.with.clone() } else { regex::escape(&self.with) };
         let grep = (!pattern.is_empty()).then(|| Regex::new(&pattern)).transpose();
         Ok(LineFilter {

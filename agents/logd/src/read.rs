@@ -9,10 +9,8 @@ use crate::file::rotated::{self, directory_of};
 use crate::line_filter::LineFilter;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use kit::exit::{Exit, Fatal};
-use kit::settings::parse_duration;
+use kit::settings::time::parse_time;
 use notify::{RecursiveMode, Watcher};
 use regex::bytes::Regex;
 use std::fs::File;
@@ -35,25 +33,12 @@ pub struct Options {
 
     /// Only what came since then: a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date or how long ago (2h).
     /// Raw lines carry no time: rotated files that ended before are left out as a whole
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
 
     /// Only lines in which this regular expression matches
     #[arg(long, value_name = "REGEX")]
     pub grep: Option<Regex>,
-}
-
-pub(crate) fn parse_since(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    if let Ok(local) = text.parse::<DateTime>() {
-        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
-        return zone.to_timestamp(local).map_err(|_| "no such time".to_owned());
-    }
-    let ago = parse_duration(text)
-        .map_err(|_| "expected a date (2026-11-21), a time (2026-11-21T08:00:00Z) or a duration (2h)")?;
-    Timestamp::now().checked_sub(ago).map_err(|_| "expected a time since the year 1".to_owned())
 }
 
 /// Prints to stdout until the end of the log, or for ever with `--follow`.
@@ -369,20 +354,6 @@ mod tests {
             journal.append(format!("line {n}\n").as_bytes()).unwrap();
         }
         assert_eq!(print(&options(&path, false, None)), numbers(0..20));
-    }
-
-    #[test]
-    fn a_time_may_be_a_date() {
-        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
-        let midnight = zone.to_timestamp(jiff::civil::date(2026, 11, 28).at(0, 0, 0, 0)).unwrap();
-        assert_eq!(parse_since("2026-11-28").unwrap(), midnight);
-        let eight = midnight + Duration::from_hours(8);
-        for text in ["2026-11-28 08:00", "2026-11-28T08:00", "2026-11-28 08:00:00"] {
-            assert_eq!(parse_since(text).unwrap(), eight, "{text}");
-        }
-        assert_eq!(parse_since("2026-11-28T08:00:00Z").unwrap().to_string(), "2026-11-28T08:00:00Z");
-        assert!(parse_since("2h").unwrap() < Timestamp::now());
-        assert!(parse_since("yesterday").unwrap_err().contains("2026-11-21"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Agent {
     pub command: fn() -> clap::Command,
 }
 
-pub const CREW: [Agent; 6] = [
+pub const CREW: [Agent; 7] = [
     Agent {
         name: "logd",
         about: "TCP log daemon",
@@ -50,6 +50,12 @@ pub const CREW: [Agent; 6] = [
         about: "A workload to try it with: RSA keys",
         cli: |argv| keygen::cli(argv),
         command: keygen::command,
+    },
+    Agent {
+        name: "rng",
+        about: "A service to try it with: random bytes, and who answered",
+        cli: |argv| rng::cli(argv).map(Exit::from),
+        command: rng::command,
     },
 ];
 

@@ -39,14 +39,25 @@ fn default_ports_of_up() -> Vec<(String, u16)> {
 
 #[test]
 fn no_page_defaults_to_a_port_that_browsers_block() {
-    let commands =
-        [logd::command(), logsend::command(), logcd::command(), queued::command(), queuectl::command()];
+    let commands = [
+        logd::command(),
+        logsend::command(),
+        logcd::command(),
+        queued::command(),
+        queuectl::command(),
+        rng::command(),
+    ];
     let mut ports: Vec<_> = commands.iter().flat_map(default_ports).collect();
     ports.extend(default_ports_of_up());
     let names: Vec<_> = ports.iter().map(|(name, _)| name.as_str()).collect();
-    for known in
-        ["logd --admin", "stats --admin", "logcd --admin", "queued --http", "nodecrew up --logd-admin-port"]
-    {
+    for known in [
+        "logd --admin",
+        "stats --admin",
+        "logcd --admin",
+        "queued --http",
+        "rng --http",
+        "nodecrew up --logd-admin-port",
+    ] {
         assert!(names.contains(&known), "{known} is not looked at: {names:?}");
     }
     let blocked: Vec<_> = ports

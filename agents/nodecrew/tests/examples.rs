@@ -13,13 +13,14 @@ const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
 type Definition = fn() -> clap::Command;
 
-const AGENTS: [(&str, Definition); 6] = [
+const AGENTS: [(&str, Definition); 7] = [
     ("logd", logd::command),
     ("logsend", logsend::command),
     ("logcd", logcd::command),
     ("queued", queued::command),
     ("queuectl", queuectl::command),
     ("keygen", keygen::command),
+    ("rng", rng::command),
 ];
 
 fn help(words: &[&str]) -> String {

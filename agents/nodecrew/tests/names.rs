@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const AGENTS: [&str; 6] = ["logd", "logsend", "logcd", "queued", "queuectl", "keygen"];
+const AGENTS: [&str; 7] = ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng"];
 
 fn error_of(program: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(program);

@@ -20,13 +20,14 @@ fn is_named(flag: &str, page: &str) -> bool {
 
 #[test]
 fn every_flag_is_on_its_agents_page() {
-    let agents: [(Command, &str); 6] = [
+    let agents: [(Command, &str); 7] = [
         (logd::command(), include_str!("../../logd/README.md")),
         (logsend::command(), include_str!("../../logsend/README.md")),
         (logcd::command(), include_str!("../../logcd/README.md")),
         (queued::command(), include_str!("../../queued/README.md")),
         (queuectl::command(), include_str!("../../queuectl/README.md")),
         (keygen::command(), include_str!("../../keygen/README.md")),
+        (rng::command(), include_str!("../../rng/README.md")),
     ];
     for (command, page) in agents {
         let mut all = BTreeSet::new();

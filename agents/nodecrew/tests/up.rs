@@ -229,7 +229,7 @@ fn an_agent_is_a_subcommand_and_a_link_by_its_name() {
         String::from_utf8(output.stdout).unwrap()
     };
     let links = tempfile::tempdir().unwrap();
-    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen"] {
+    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng"] {
         let link = links.path().join(agent);
         std::os::unix::fs::symlink(NODECREW, &link).unwrap();
         let line = version(&link, &["--version"]);

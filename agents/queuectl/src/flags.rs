@@ -93,6 +93,7 @@ pub(crate) enum Task {
         "queuectl peek -q numbers --state ready",
         "queuectl peek -q orders --text 'customer 17' -n 100",
         "queuectl peek -q orders --key order-17 --json",
+        "queuectl peek -q orders --id 5f0c6e3b9d2a417e0000000000000001   # with its attempts",
     ]))]
     Peek(Peek),
     /// Delete ready, delayed or dead items
@@ -266,6 +267,10 @@ pub(crate) struct Peek {
     /// Only items in this state
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<State>,
+
+    /// Only the item with this id, with its last attempts
+    #[arg(long, value_name = "ID", value_parser = parse_id, conflicts_with_all = ["state", "key", "text", "limit", "after"])]
+    pub(crate) id: Option<String>,
 
     /// Only the item with this key
     #[arg(long, value_name = "KEY")]

@@ -2,6 +2,7 @@
 //! drained, and shows and changes queues.
 
 mod api;
+mod attempts;
 mod children;
 mod failure;
 mod flags;

@@ -1,6 +1,7 @@
 //! Subcommands that send a request and print the answer: queues, their settings, items, dead letters.
 
 use crate::api::{Client, query};
+use crate::attempts;
 use crate::failure::Failure;
 use crate::flags::{Configure, Dead, DeadItems, Flags, ItemIds, MoveItems, Page, Peek, State, Task};
 use crate::missing;
@@ -137,6 +138,9 @@ impl Console<'_> {
     }
 
     async fn peek(&self, peek: &Peek) -> Result<(), Fatal> {
+        if let Some(id) = &peek.id {
+            return self.item(&peek.page.which.queue, id).await;
+        }
         let state = peek.state.map(|state| match state {
             State::Ready => "ready",
             State::Delayed => "delayed",
@@ -147,13 +151,23 @@ impl Console<'_> {
         self.items(&peek.page, "/items", &only).await
     }
 
+    /// Prints one item and its last attempts.
+    async fn item(&self, queue: &QueueName, id: &str) -> Result<(), Fatal> {
+        let item = self.ask(&Method::GET, &path(queue, &format!("/items/{id}")), None).await?;
+        self.print(&item, || {
+            let shown = item_table(std::slice::from_ref(&item));
+            match item["history"].as_array() {
+                Some(history) => format!("{shown}\n\n{}", attempts::table(history)),
+                None => shown,
+            }
+        })
+    }
+
     async fn items(&self, page: &Page, below: &str, only: &[(&str, Option<&str>)]) -> Result<(), Fatal> {
         let answer = self.found(page, below, only).await?;
         self.print(&answer, || {
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let head = ITEM_COLUMNS.map(str::to_owned).to_vec();
-            let rows: Vec<_> = [head].into_iter().chain(items.iter().map(item_row)).collect();
-            terminal::table(&rows)
+            item_table(items)
         })
     }
 
@@ -254,6 +268,12 @@ fn settings(configure: &Configure) -> Value {
 }
 
 const ITEM_COLUMNS: [&str; 5] = ["ID", "STATE", "ATTEMPTS", "BODY", "NOTE"];
+
+fn item_table(items: &[Value]) -> String {
+    let head = ITEM_COLUMNS.map(str::to_owned).to_vec();
+    let rows: Vec<_> = [head].into_iter().chain(items.iter().map(item_row)).collect();
+    terminal::table(&rows)
+}
 
 /// One row of a table of items: the body is cut, and the note is the reason, the time or the worker.
 fn item_row(item: &Value) -> Vec<String> {

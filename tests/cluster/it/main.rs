@@ -1,6 +1,7 @@
 //! The walk-throughs on a real cluster, word for word, and the promises under failures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod config;
 mod crew;
 mod jobs;
 mod kubectl;
@@ -14,6 +15,7 @@ mod node;
 #[cfg(feature = "node-loss-tests")]
 mod node_loss;
 mod operations;
+mod rng;
 mod secrets;
 mod waiting;
 mod work_queue;

@@ -114,6 +114,18 @@ fn workers_empty_a_queue_whose_server_keeps_it_over_a_restart() {
 }
 
 #[test]
+fn rng_answers_writes_access_lines_and_stops_after_its_linger() {
+    let network = Network::new("rng");
+    let rng = Container::start(&network, "rng", &["--env=NODE_NAME=node-1"], &["--linger", "100ms"]);
+    probes_answer(&rng, 8001);
+    let (status, greeting) = rng.get(8001, "/");
+    assert!(status == 200 && greeting.starts_with("RNG running on "), "{greeting}");
+    rng.until("the access line", || rng.logs().contains("\"GET / HTTP/1.1\" 200").then_some(()));
+    rng.signal("TERM");
+    assert_eq!(rng.end(), 0, "{}", rng.logs());
+}
+
+#[test]
 fn the_crew_runs_from_one_image_and_stops_in_order() {
     let network = Network::new("nodecrew");
     let data = format!("nodecrew-crew-{}", std::process::id());

@@ -148,7 +148,7 @@ fn the_units_are_sound_and_confined() {
 #[test]
 fn every_program_has_its_page_and_its_completion() {
     let host = Host::with_package();
-    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "nodecrew"] {
+    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng", "nodecrew"] {
         host.says(&format!("zcat /usr/share/man/man1/{agent}.1.gz | grep -q '^.SH OPTIONS'"));
         host.says(&format!(
             "bash -c '. /usr/share/bash-completion/completions/{agent}; complete -p {agent}'"

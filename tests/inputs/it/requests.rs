@@ -1,6 +1,6 @@
 //! Requests and near-requests that no fuzzer would write by chance.
 
-use inputs::pieces::agree;
+use inputs::short_requests::agree;
 use proptest::prelude::*;
 
 fn request() -> impl Strategy<Value = String> {

@@ -8,9 +8,9 @@ pub mod framing;
 pub mod http_bodies;
 pub mod index;
 pub mod log_reader;
-pub mod pieces;
 pub mod quantities;
 pub mod settings;
+pub mod short_requests;
 pub mod tokens;
 
 /// A check of one input; panics if something does not hold.
@@ -24,8 +24,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("http_bodies", http_bodies::http_bodies),
     ("index", index::index),
     ("log_reader", log_reader::log_reader),
-    ("pieces", pieces::pieces),
     ("quantities", quantities::quantities),
     ("settings", settings::settings),
+    ("short_requests", short_requests::short_requests),
     ("tokens", tokens::tokens),
 ];

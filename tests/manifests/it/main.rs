@@ -5,6 +5,7 @@
 
 mod confinement;
 mod custom;
+mod environment;
 mod fields;
 mod image;
 mod jobs;

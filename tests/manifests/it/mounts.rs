@@ -53,17 +53,21 @@ fn each_mount_has_its_volume_and_each_volume_its_mount() {
 }
 
 #[test]
-fn config_maps_are_in_the_same_file_and_secrets_are_those_that_the_user_is_told_to_make() {
+fn config_maps_and_secrets_are_applied_with_the_pod_or_the_user_is_told_to_make_them() {
     of_every_pod(|pod| {
         let namespace = pod.object.namespace.as_deref();
         let wrong = |volume: &Volume| {
             let map = volume.config_map.as_ref().map(|map| &map.name);
             let secret = volume.secret.as_ref().and_then(|secret| secret.secret_name.as_ref());
             let no_map = map.filter(|name| pod.rendering.config_map(namespace, name).is_none());
-            let no_secret = secret.filter(|name| !SECRETS.iter().any(|(known, _)| known == name));
-            no_map.map(|name| format!("ConfigMap {name} is not in this file: add it")).or(no_secret.map(
-                |name| format!("Secret {name}: say in overlays/prod how it is made, and in SECRETS here"),
-            ))
+            let is_told = |name: &str| SECRETS.iter().any(|(known, _)| *known == name);
+            let no_secret =
+                secret.filter(|name| !is_told(name) && pod.rendering.secret(namespace, name).is_none());
+            no_map
+                .map(|name| format!("ConfigMap {name} is not applied with this file: add it"))
+                .or(no_secret.map(|name| {
+                    format!("Secret {name}: say in overlays/prod how it is made, and in SECRETS here")
+                }))
         };
         pod.spec.volumes.iter().flatten().filter_map(wrong).collect()
     });

@@ -4,7 +4,9 @@ use crate::custom::{PodMonitor, PrometheusRule, ScaledJob, SecurityContextConstr
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
@@ -31,7 +33,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    "v1": ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service, ServiceAccount;
+    "v1": ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount;
     "apps/v1": DaemonSet, Deployment, ReplicaSet, StatefulSet;
     "autoscaling/v2": HorizontalPodAutoscaler;
     "batch/v1": CronJob, Job;

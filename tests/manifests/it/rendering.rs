@@ -45,9 +45,41 @@ impl Rendering {
         self.path.starts_with("k8s/rendered/")
     }
 
-    /// Returns the content of a ConfigMap of this file.
-    pub fn config_map(&self, namespace: Option<&str>, name: &str) -> Option<Vec<(&str, &str)>> {
-        self.objects.iter().find_map(|object| match &object.resource {
+    /// Returns the files that are applied together: the examples of a directory, or one rendered file.
+    pub fn applied_with(&self) -> impl Iterator<Item = &'static Rendering> {
+        let directory = |path: &str| path.rsplit_once('/').map(|(directory, _)| directory.to_owned());
+        let (path, of_examples) = (self.path.clone(), (!self.is_crew()).then(|| directory(&self.path)));
+        let together = move |other: &&Rendering| match &of_examples {
+            Some(examples) => directory(&other.path) == *examples,
+            None => other.path == path,
+        };
+        all().iter().filter(together)
+    }
+
+    fn objects_applied_with(&self) -> impl Iterator<Item = &'static Object> {
+        self.applied_with().flat_map(|rendering| &rendering.objects)
+    }
+
+    /// Returns the keys of a Secret that is applied together with this file.
+    pub fn secret(&self, namespace: Option<&str>, name: &str) -> Option<Vec<&'static str>> {
+        self.objects_applied_with().find_map(|object| match &object.resource {
+            Typed::Secret(secret) if object.name == name && object.namespace.as_deref() == namespace => {
+                let encoded = secret.data.iter().flatten().map(|(key, _)| key.as_str());
+                Some(
+                    encoded.chain(secret.string_data.iter().flatten().map(|(key, _)| key.as_str())).collect(),
+                )
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns the content of a ConfigMap that is applied together with this file.
+    pub fn config_map(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Vec<(&'static str, &'static str)>> {
+        self.objects_applied_with().find_map(|object| match &object.resource {
             Typed::ConfigMap(map) if object.name == name && object.namespace.as_deref() == namespace => {
                 let data = map.data.iter().flatten();
                 Some(data.map(|(key, text)| (key.as_str(), text.as_str())).collect())

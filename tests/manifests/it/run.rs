@@ -1,9 +1,9 @@
 //! The program that a container runs, with its arguments, environment and settings file. They are parsed by
 //! the agents' own definitions, so that they mean what the program takes them for.
 
-use crate::image;
 use crate::mounts::place;
 use crate::pod::{Pod, of_every_container};
+use crate::{environment, image};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use k8s_openapi::api::core::v1::Container;
 use kit::exit::Fatal;
@@ -13,6 +13,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The bound on the memory of a client of rng that reads nothing of its answer; rng's README has the figure.
+const BYTES_OF_RNGS_CLIENT: u64 = 100 << 10;
 
 #[derive(Debug, Default)]
 pub struct Run {
@@ -54,7 +57,7 @@ pub enum Call {
 const IDENTITY: [&str; 3] = ["NODE_NAME", "POD_NAME", "POD_NAMESPACE"];
 
 pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
-    let environment = environment(container)?;
+    let environment = environment::of(pod, container)?;
     let mut variables = BTreeSet::new();
     let argv = argv(container, &environment, &mut variables)?;
     let program = Path::new(argv.first().ok_or("neither the image nor the container has a command")?);
@@ -70,6 +73,7 @@ pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
         "logsend" => asked.logsend(),
         "queuectl" => asked.queuectl(),
         "keygen" => asked.keygen(),
+        "rng" => asked.rng(),
         "sh" => Ok(asked.script()),
         _ => Ok(Run::default()),
     }?;
@@ -86,15 +90,6 @@ pub fn of_every_run(check: impl Fn(&Pod<'_>, &Container, &Run) -> Vec<String>) {
         Ok(run) => check(pod, container, &run),
         Err(_) => Vec::new(),
     });
-}
-
-/// Returns the container's variables, with a placeholder for values that only a cluster knows.
-fn environment(container: &Container) -> Result<BTreeMap<String, String>, String> {
-    if container.env_from.is_some() {
-        return Err("envFrom hides which settings there are: name each".to_owned());
-    }
-    let variables = container.env.iter().flatten();
-    Ok(variables.map(|v| (v.name.clone(), v.value.clone().unwrap_or_else(|| "192.0.2.1".into()))).collect())
 }
 
 /// Returns the words that the container runtime starts, with `$(NAME)` replaced as the kubelet does it.
@@ -167,6 +162,16 @@ impl Asked<'_> {
         run.reads = [serve.tls.paths(), serve.tokens.iter().cloned().collect()].concat();
         run.writes =
             if queued::settings::is_memory(&serve) { vec![] } else { vec![self.absolute(&serve.data)] };
+        Ok(run)
+    }
+
+    fn rng(&mut self) -> Result<Run, String> {
+        let flags = self.load::<rng::settings::Flags>("RNG")?;
+        flags.check().map_err(|fatal| fatal.one_line())?;
+        let http = Door(Some(flags.http));
+        let mut run = self.daemon(&rng::command(), [http], flags.admin.unwrap_or(http));
+        run.drain_timeout = flags.common.drain_timeout;
+        run.memory_bytes = u64::from(flags.max_connections) * BYTES_OF_RNGS_CLIENT;
         Ok(run)
     }
 

@@ -53,14 +53,14 @@ fn labels_of(selector: Option<&LabelSelector>) -> Labels {
 
 fn misses(rendering: &Rendering, object: &Object, choice: &Choice) -> Vec<String> {
     let place = format!("{}: {object}", rendering.path);
-    let pods = rendering.pods();
+    let pods: Vec<Pod<'_>> = rendering.applied_with().flat_map(Rendering::pods).collect();
     let chosen: Vec<&Pod<'_>> = pods
         .iter()
         .filter(|pod| pod.object.namespace == object.namespace)
         .filter(|pod| choice.labels.iter().all(|label| pod.has_label(label)))
         .collect();
     if chosen.is_empty() {
-        return vec![format!("{place}: {:?} selects no pod of this file", choice.labels)];
+        return vec![format!("{place}: {:?} selects no pod that is applied with this file", choice.labels)];
     }
     let ports = choice.ports.iter().flat_map(|port| chosen.iter().map(move |pod| (port, pod)));
     let missing = ports.filter(|(port, pod)| pod.port(port).is_none());

@@ -44,6 +44,18 @@ fn each_settings_file_says_what_it_is_and_is_used() {
     assert!(seen >= 9, "only {seen} settings files");
 }
 
+/// Variables are inherited by every process and end up in crash reports.
+#[test]
+fn secrets_are_variables_only_in_the_lesson_about_it() {
+    of_every_container(|pod, container| {
+        let of_secret = container.env.iter().flatten().any(|variable| {
+            variable.value_from.as_ref().is_some_and(|source| source.secret_key_ref.is_some())
+        }) || container.env_from.iter().flatten().any(|source| source.secret_ref.is_some());
+        let is_lesson = pod.rendering.path.starts_with("k8s/examples/config/secrets/");
+        unless(!of_secret || is_lesson, "a Secret as a variable: mount it as a file").into_iter().collect()
+    });
+}
+
 /// The kubelet's default hard threshold for images, which is above that for nodes.
 const EVICTION_PERCENT: u8 = 15;
 

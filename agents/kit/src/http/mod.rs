@@ -2,9 +2,11 @@
 
 pub mod events;
 mod head_timer;
+mod head_wait;
 pub mod origin;
 mod patient;
-pub mod pieces;
+mod rewound;
 mod serve;
 
+pub use head_wait::{HEADERS_WITHIN, HEADERS_WITHIN_CROWD, HeadWait, Received, Waited};
 pub use serve::{Answer, Peer, serve, serve_one, serve_tls};

@@ -2,19 +2,21 @@
 //! requests under way, not for idle connections.
 
 use super::head_timer::HeadTimer;
+use super::head_wait::{HEADERS_WITHIN, HeadWait, Received, Waited};
 use super::patient::Patient;
-use super::pieces::{self, Piece, Reply, Rewound};
+use super::rewound::Rewound;
 use crate::net::accept::{Arrival, Crowd, Gate};
 use crate::net::tls::{self, Tls};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use httparse::{EMPTY_HEADER, Status};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::future::Ready;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,11 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// The timeout for a client's headers.
-pub(crate) const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-
-/// The timeout for a client's headers while other clients wait for its place.
-pub(crate) const HEADERS_WITHIN_CROWD: Duration = Duration::from_secs(1);
+/// The bound on a head that is waited for here; hyper has its own for longer ones.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+const HEADERS_MAX: usize = 32;
 
 /// The timeout for a client to read some of its answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -36,13 +36,32 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Answers requests: a router, or a shorter way in front of one.
+/// Answers requests: a router, or a shorter way that comes before one.
 pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
-    /// Answers a short request without hyper; `None` leaves it to `answer`.
-    fn answer_piece(&self, _piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<Self>> {
-        None::<Ready<Reply>>
+    /// Serves the beginning of a connection in a shorter way than hyper's. Returns `None` when the connection
+    /// has ended, else the bytes that were read but not answered, for hyper.
+    fn serve_first<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: &mut S,
+        mut wait: HeadWait,
+        _drain: &CancellationToken,
+    ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> + Send {
+        async move {
+            let mut received = Vec::new();
+            let waited = wait.next(stream, &mut received, is_received::<()>).await?;
+            Ok(matches!(waited, Waited::ForHyper).then_some(received))
+        }
+    }
+}
+
+/// Waits for a whole head, which is for hyper.
+fn is_received<T>(bytes: &[u8]) -> Received<T> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    match httparse::Request::new(&mut headers).parse(bytes) {
+        Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => Received::Part { whole_head: false },
+        _ => Received::ForHyper,
     }
 }
 
@@ -114,7 +133,7 @@ pub async fn serve_one(
     let mut stream = Patient::new(stream, READ_WITHIN);
     let unread = tokio::select! {
         biased;
-        unread = pieces::serve(&mut stream, &answer, crowd, &drain) => unread,
+        unread = answer.serve_first(&mut stream, HeadWait::new(crowd, &drain), &drain) => unread,
         () = abort.cancelled() => return,
     };
     let stream = match unread {

@@ -6,6 +6,7 @@
 
 pub mod completion;
 pub mod help;
+pub mod time;
 pub mod watch;
 
 use crate::exit::{Exit, Fatal};
@@ -192,11 +193,12 @@ fn declared<S: CommandFactory>(prefix: &str) -> Command {
 fn with_environment(command: Command, prefix: &str) -> Command {
     command
         .mut_args(|arg| match arg.get_long() {
-            Some(long) => {
+            // A command may have a flag with the name of a setting that means something else.
+            Some(long) if !arg.is_hide_env_set() => {
                 let name = variable(prefix, long);
                 arg.env(name).hide_env_values(true)
             }
-            None => arg,
+            _ => arg,
         })
         .mut_subcommands(|sub| with_environment(sub, prefix))
 }
@@ -240,6 +242,13 @@ fn file_arguments(command: &Command, matches: &ArgMatches, path: &Path) -> Resul
             (false, toml::Value::Boolean(true)) => arguments.push(format!("--{key}").into()),
             (false, toml::Value::Boolean(false)) => {}
             (false, _) => return Err(bad(format!("`{key}` takes true or false"))),
+            (true, toml::Value::Table(rules)) => {
+                for (name, rule) in rules {
+                    let rule = pairs(rule)
+                        .ok_or_else(|| bad(format!("`{key}.{name}` takes keys with plain values")))?;
+                    arguments.push(format!("--{key}={name}:{rule}").into());
+                }
+            }
             (true, value) => {
                 let text = scalar(value).ok_or_else(|| bad(format!("`{key}` cannot be a table")))?;
                 arguments.push(format!("--{key}={text}").into());
@@ -254,6 +263,12 @@ pub fn nearest<'a>(known: impl Iterator<Item = &'a str>, word: &str) -> Option<&
     let scored = known.map(|known| (strsim::jaro(known, word), known));
     let (score, known) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score > ALIKE).then_some(known)
+}
+
+/// Turns a table such as `[namespace.shop]` into the rule of a flag: `keep-days=7,keep-bytes=1GiB`.
+fn pairs(rule: &toml::Value) -> Option<String> {
+    let pairs = rule.as_table()?.iter().map(|(key, value)| Some(format!("{key}={}", scalar(value)?)));
+    Some(pairs.collect::<Option<Vec<_>>>()?.join(","))
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {
@@ -339,6 +354,16 @@ mod tests {
         assert_eq!(load_with(file, &["--max-line", "3MiB"]).unwrap().flags.max_line, 3 << 20);
         assert_eq!(load_with("", &[]).unwrap().flags.max_line, 1 << 20);
         assert_eq!(load_with("", &[]).unwrap().flags.common.drain_timeout, Duration::from_secs(25));
+    }
+
+    #[test]
+    fn table_of_tables_gives_a_rule_for_each() {
+        let file = "[allow.shop]\nkeep-days = 7\nkeep-bytes = \"1GiB\"\n[allow.\"kube-*\"]\nkeep-days = 1\n";
+        let flags = load_with(file, &[]).unwrap().flags;
+        // `allow` splits its values at commas.
+        assert_eq!(flags.allow, ["kube-*:keep-days=1", "shop:keep-bytes=1GiB", "keep-days=7"]);
+        let bad = load_with("[allow]\nshop = 7\n", &[]).unwrap_err().one_line();
+        assert!(bad.ends_with("`allow.shop` takes keys with plain values"), "{bad}");
     }
 
     #[test]

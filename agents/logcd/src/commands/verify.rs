@@ -2,6 +2,7 @@
 
 use crate::archive::reader::Reader;
 use crate::archive::verify;
+use crate::pods::veil;
 use crate::progress;
 use kit::exit::{Exit, Fatal};
 use std::io::Write;
@@ -9,11 +10,19 @@ use std::path::Path;
 
 pub fn verify(path: &Path) -> Result<(), Fatal> {
     let reader = Reader::open(path)?;
-    let totals = verify::verify(progress::reading(&reader.file), reader.index.as_ref()).map_err(|fault| {
+    let has_members = veil::is_start_of(&reader.file);
+    let verified = match has_members {
+        true => verify::verify_members(progress::reading(&reader.file)),
+        false => verify::verify(progress::reading(&reader.file), reader.index.as_ref()),
+    };
+    let totals = verified.map_err(|fault| {
         Fatal::new(Exit::Failure, format!("{} is damaged", path.display())).because(fault)
     })?;
-    let index =
-        if reader.index.is_some() { ", and its index fits" } else { "; no index that fits beside it" };
+    let index = match (&reader.index, has_members) {
+        (_, true) => "",
+        (Some(_), _) => ", and its index fits",
+        (None, _) => "; no index that fits beside it",
+    };
     let verify::Totals { files, bytes } = totals;
     writeln!(std::io::stdout().lock(), "{}: sound, {files} files, {bytes} bytes{index}", path.display())
         .map_err(reader.failed())

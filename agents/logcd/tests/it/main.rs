@@ -16,6 +16,7 @@ mod history;
 mod index;
 mod moving;
 mod places;
+mod pods;
 mod readers;
 mod removal;
 mod root_filesystems;

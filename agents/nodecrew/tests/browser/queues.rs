@@ -205,6 +205,29 @@ fn items_are_searched_moved_and_deleted() {
 
 #[test]
 #[ignore = "needs Chromium and its driver: just test-programs"]
+fn an_items_attempts_are_shown() {
+    let queued = Queued::start(&[]);
+    queued.bury("work", b"apple", "exit status 9");
+    queued.post("/v1/queues/work/items", "banana");
+    queued.post("/v1/queues/work/lease", r#"{"worker":"<b>pod</b>/7"}"#);
+    let browser = queued.page("#queue=work");
+    browser.until_text("#rows", "work");
+    browser.until_text("#dead", "apple");
+    browser.click("#dead .link");
+    browser.until_text("#attempts", "failed, the item died");
+    browser.until_text("#attempts", "exit status 9");
+    browser.click("#attempts-dialog button");
+
+    browser.click("#items-look");
+    browser.until_text("#items", "banana");
+    browser.click("#items tr:last-child .link");
+    browser.until_text("#attempts", "<b>pod</b>/7");
+    browser.until_text("#attempts", "still held");
+    assert_unharmed(&browser);
+}
+
+#[test]
+#[ignore = "needs Chromium and its driver: just test-programs"]
 fn a_queue_is_paused_configured_and_deleted() {
     let queued = Queued::start(&[]);
     queued.post("/v1/queues/work/items", "apple");

@@ -236,3 +236,22 @@ fn tls_name_and_token_are_checked() {
         assert!(stderr(&output).contains("TLS handshake failed"), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn an_item_is_shown_with_its_attempts() {
+    let queued = Queued::start();
+    queued.ask(&["create", "-q", "q", "--max-attempts", "1", "--give-up", "30s"]);
+    let id = queued.ask(&["push", "-q", "q", "--seal", "--ids", "apple"]);
+    let output =
+        command(&queued.url, ["run", "-q", "q", "--", "sh", "-c", "echo rotten; exit 7"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+    let shown = queued.ask(&["peek", "-q", "q", "--id", id.trim()]);
+    let rows: Vec<&str> = shown.lines().collect();
+    assert!(rows[1].starts_with(id.trim()) && rows[1].contains("apple"), "{shown}");
+    assert!(rows[3].starts_with("ATTEMPT  WORKER"), "{shown}");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert!(rows[4].contains(&format!("{}/", host.trim())), "{shown}");
+    assert!(rows[4].contains("nacked, dead") && rows[4].contains("rotten"), "{shown}");
+    let output = command(&queued.url, ["peek", "-q", "q", "--id", &"0".repeat(32)]).output().unwrap();
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("no item"), "{}", stderr(&output));
+}

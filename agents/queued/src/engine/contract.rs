@@ -3,6 +3,7 @@
 //! An engine never promises what only one machine could give: no transaction over queues, no reference into
 //! an engine's memory, no order between queues. Every answer may take as long as a network does.
 
+use super::attempts::Attempt;
 use super::core::Leased;
 use super::item::{ItemId, State, Token};
 use super::policy::{Policy, PolicyChange, check_name};
@@ -203,6 +204,8 @@ pub struct ItemView {
     pub worker: Option<Box<str>>,
     pub reason: Option<Box<str>>,
     pub body: Box<[u8]>,
+    /// The last attempts, oldest first. Empty in a list of items.
+    pub history: Vec<Attempt>,
 }
 
 /// Selects the items to show.

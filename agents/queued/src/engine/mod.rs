@@ -1,5 +1,6 @@
 //! Queues as a pure state machine: time and a request go in, changes of state come out.
 
+pub mod attempts;
 pub mod contract;
 pub mod core;
 pub mod item;

@@ -1,6 +1,7 @@
 //! The fast path for the requests that every item needs. It bypasses hyper and the router, which cost more
 //! than the rest of a push. Malformed and forbidden requests go to the router, which answers with the error.
 
+use super::short_requests::{self, AnswerShort, ShortAnswer, ShortRequest};
 use super::tokens::Right;
 use super::work::{Ack, Lease};
 use super::{Doors, JSON, Line, push, request, work};
@@ -11,8 +12,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use kit::http::origin::SAID_BY_BROWSERS;
-use kit::http::pieces::{Piece, Reply};
-use kit::http::{Answer, Peer};
+use kit::http::{Answer, HeadWait, Peer};
+use std::io;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug)]
 pub struct Direct<E> {
@@ -29,30 +32,30 @@ enum Step {
 
 impl<E: Engine> Direct<E> {
     /// Returns the queue's name and the step to take; `None` leaves the request to the router.
-    fn step(&self, piece: &Piece<'_>) -> Option<(String, Step)> {
+    fn step(&self, request: &ShortRequest<'_>) -> Option<(String, Step)> {
         // A browser sent this request: the router checks which site's page it came from.
-        if SAID_BY_BROWSERS.iter().any(|name| piece.has(name.as_str())) {
+        if SAID_BY_BROWSERS.iter().any(|name| request.has(name.as_str())) {
             return None;
         }
         let doors = &self.doors;
-        if piece.body.len() > doors.request_bytes_max {
+        if request.body.len() > doors.request_bytes_max {
             return None;
         }
-        let authorization = piece.header("authorization");
-        let (name, step) = piece.path.strip_prefix("/v1/queues/")?.split_once('/')?;
-        let step = match (piece.method, step) {
-            ("POST", "items") if piece.body.len() <= doors.item_bytes_max => {
+        let authorization = request.header("authorization");
+        let (name, step) = request.path.strip_prefix("/v1/queues/")?.split_once('/')?;
+        let step = match (request.method, step) {
+            ("POST", "items") if request.body.len() <= doors.item_bytes_max => {
                 doors.permit_new_token(authorization, Right::Push).ok()?;
-                let content_type = piece.header("content-type");
+                let content_type = request.header("content-type");
                 let item =
-                    push::item(piece.body, content_type, push::Options::default(), doors.item_bytes_max);
+                    push::item(request.body, content_type, push::Options::default(), doors.item_bytes_max);
                 Step::Push(item.ok()?)
             }
             ("POST", "lease" | "ack") => {
                 doors.permit_token(authorization, Right::Work).ok()?;
                 match step {
-                    "lease" => Step::Lease(request::json(piece.body).ok()?),
-                    _ => Step::Ack(work::wishes::<Ack>(piece.body).ok()?),
+                    "lease" => Step::Lease(request::json(request.body).ok()?),
+                    _ => Step::Ack(work::wishes::<Ack>(request.body).ok()?),
                 }
             }
             _ => return None,
@@ -67,8 +70,22 @@ impl<E: Engine> Answer for Direct<E> {
         self.router.answer(request, peer)
     }
 
-    fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<E>> {
-        let (name, step) = self.step(piece)?;
+    fn serve_first<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: &mut S,
+        wait: HeadWait,
+        drain: &CancellationToken,
+    ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> + Send {
+        short_requests::serve(stream, self, wait, drain)
+    }
+}
+
+impl<E: Engine> AnswerShort for Direct<E> {
+    fn answer_short(
+        &self,
+        request: &ShortRequest<'_>,
+    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<E>> {
+        let (name, step) = self.step(request)?;
         let doors = self.doors.clone();
         Some(async move {
             let answer = match step {
@@ -78,10 +95,10 @@ impl<E: Engine> Answer for Direct<E> {
             };
             let (status, reply) = match answer {
                 Ok(Line { status, text, room: None }) => {
-                    (status, Reply::Plain { status, content_type: JSON, body: text })
+                    (status, ShortAnswer::Plain { status, content_type: JSON, body: text })
                 }
-                Ok(long) => (long.status, Reply::Other(long.into_response())),
-                Err(problem) => (problem.status, Reply::Other(problem.into_response())),
+                Ok(long) => (long.status, ShortAnswer::Other(long.into_response())),
+                Err(problem) => (problem.status, ShortAnswer::Other(problem.into_response())),
             };
             doors.metrics.requests.get_or_create(&Answered { door: "v1", status: status.as_u16() }).inc();
             reply

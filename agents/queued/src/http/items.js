@@ -91,8 +91,23 @@ export class Items {
     const due = item.due_ms === undefined ? "" : ` for ${duration(item.due_ms)}`;
     return el("tr", {}, el("td", {}, box),
       el("td", { class: "text" }, body, notes.map((note) => el("div", { class: "soft" }, note))),
-      el("td", {}, `${item.state}${due}`), el("td", { class: "number" }, count(item.attempts)),
+      el("td", {}, `${item.state}${due}`), el("td", { class: "number" }, this.attemptsButton(item)),
       el("td", { class: "text wide" }, item.reason === undefined ? "" : visible(item.reason, 1024)));
+  }
+
+  attemptsButton(item) {
+    return el("button", {
+      class: "link", "aria-label": `Attempts of ${item.id}: ${count(item.attempts)}`, onclick: () => this.showAttempts(item.id),
+    }, count(item.attempts));
+  }
+
+  async showAttempts(id) {
+    const item = await this.ask("GET", `items/${id}`);
+    if (!item) return;
+    const history = item.history ?? [];
+    setText(byId("attempts-caption"), `${id}: ${item.state}${history.length ? "" : ", no attempt is known"}`);
+    byId("attempts").replaceChildren(...history.map(attemptRow));
+    byId("attempts-dialog").showModal();
   }
 
   selectAll(checked) {
@@ -163,4 +178,20 @@ export class Items {
     const path = `v1/queues/${encodeURIComponent(this.queue)}`;
     if (await this.server.ask("PUT", path, JSON.stringify(changed))) this.server.say(`The settings of ${this.queue} are changed.`);
   }
+}
+
+const ENDS = { nacked: "failed", expired: "the lease expired", released: "given back", disconnected: "the connection ended" };
+const FATES = { dead: "the item died", moved: "moved to the dead-letter queue" };
+
+function attemptRow(attempt) {
+  const at = (time) => (time === undefined ? "not known" : new Date(time).toLocaleString());
+  const end = attempt.ended === undefined ? "still held" : ENDS[attempt.ended] ?? attempt.ended;
+  const fate = attempt.fate === undefined ? "" : `, ${FATES[attempt.fate] ?? attempt.fate}`;
+  // An expired lease has no reason but that.
+  const reason = attempt.ended === "expired" ? undefined : attempt.reason;
+  const notes = [reason, attempt.ended_at && at(attempt.ended_at)].filter((note) => note !== undefined);
+  return el("tr", {}, el("td", { class: "number" }, count(attempt.attempt)),
+    el("td", { class: "text" }, attempt.worker === undefined ? "(no name)" : visible(attempt.worker, 128)),
+    el("td", {}, at(attempt.leased_at)),
+    el("td", { class: "text" }, `${end}${fate}`, notes.map((note) => el("div", { class: "soft" }, visible(note, 256)))));
 }

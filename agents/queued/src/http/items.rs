@@ -1,5 +1,6 @@
 //! Items: listed, searched, shown, and deleted or moved by id.
 
+use super::attempt::AttemptObject;
 use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
@@ -33,6 +34,8 @@ struct ItemObject {
     bytes: Option<usize>,
     #[serde(flatten)]
     body: BodyText,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<AttemptObject>,
 }
 
 impl ItemObject {
@@ -68,6 +71,7 @@ impl From<ItemView> for ItemObject {
             content_type: view.content_type,
             bytes: None,
             body: view.body.into(),
+            history: view.history.into_iter().map(AttemptObject::from).collect(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP doors: `/v1`, kuard's API under `/memq/server`, and the page for people.
 
-pub mod dead;
+pub mod attempt;
+mod dead;
 pub mod direct;
 pub mod events;
 pub mod held;
@@ -12,6 +13,7 @@ pub mod push;
 pub mod queues;
 pub mod refusal;
 pub mod request;
+pub mod short_requests;
 pub mod tokens;
 pub mod work;
 

@@ -369,7 +369,7 @@ function drawDead(queue) {
     }, what);
     return el("tr", {}, bodyOf(item),
       el("td", { class: "text" }, item.reason === undefined ? "(none was given)" : visible(item.reason, 1024)),
-      el("td", { class: "number wide" }, count(item.attempts)),
+      el("td", { class: "number wide" }, items.attemptsButton(item)),
       el("td", { class: "wide" }, new Date(item.pushed_at).toLocaleString()),
       el("td", {}, el("div", { class: "row together" }, act("Redrive"), act("Delete", true))));
   });

@@ -203,7 +203,8 @@ impl Engine for Local {
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
-            Ok(item_view(core, clock.now_ms(), place, item, read_body(log, item)?))
+            let view = item_view(core, clock.now_ms(), place, item, read_body(log, item)?);
+            Ok(ItemView { history: core.attempts(place, item), ..view })
         })
     }
 

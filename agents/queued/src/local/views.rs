@@ -182,5 +182,6 @@ pub(super) fn item_view(
         worker: when.and_then(|when| when.worker.clone()),
         reason: item.reason().map(Into::into),
         body: body.into_owned().into(),
+        history: Vec::new(),
     }
 }

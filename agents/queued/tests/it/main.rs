@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod access;
+mod attempts;
 mod backup;
 mod clock_jumps;
 mod completeness;

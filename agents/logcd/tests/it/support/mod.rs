@@ -1,6 +1,7 @@
 //! A log directory, logcd on it, and the archive as GNU tar sees it.
 
 pub mod daemon;
+pub mod kubelet;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

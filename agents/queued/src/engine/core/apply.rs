@@ -2,7 +2,8 @@
 
 use super::Core;
 use super::queues::record_bytes;
-use crate::engine::item::{Extra, Item, Place, State, Token};
+use crate::engine::attempts::Fate;
+use crate::engine::item::{Extra, Item, Place, State};
 use crate::engine::queue::{Queue, When};
 use crate::engine::record::{Moved, Pushed, Record, Return};
 use std::collections::btree_map::Entry;
@@ -45,6 +46,7 @@ impl Core {
                     self.checkpoint_bytes = self.checkpoint_bytes.saturating_sub(record_bytes(&gone.name));
                     for number in gone.numbers_in(&State::ALL) {
                         gone.take(number, &mut self.usage);
+                        self.attempts.forget(number);
                     }
                     if self.names.get(&gone.name) == Some(queue) {
                         self.names.remove(&gone.name);
@@ -76,15 +78,15 @@ impl Core {
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.leases, 1);
                 let worker = worker.map(Into::into);
-                let when = When { at_ms: *until_ms, token: *token, bound: *bound, worker };
+                let when = When { at_ms: *until_ms, token: *token, bound: *bound, held_ms: None, worker };
                 if let Some(item) = q.shift(*number, State::Leased, Some(when)) {
                     item.attempts = item.attempts.saturating_add(1);
                 }
             }
             Record::Extended { queue, number, until_ms } => {
                 let Some(q) = self.queues.get_mut(queue) else { return };
-                if let Some(when) = q.when(*number).cloned() {
-                    q.shift(*number, State::Leased, Some(When { at_ms: *until_ms, ..when }));
+                if let Some(when) = q.when(*number).map(|when| when.until(*until_ms)) {
+                    q.shift(*number, State::Leased, Some(when));
                 }
                 self.touch(*queue);
             }
@@ -93,6 +95,7 @@ impl Core {
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.acked, 1);
                 let Some(item) = q.take(*number, &mut self.usage) else { return };
+                self.attempts.forget(*number);
                 if let Some(key) = item.extra.and_then(|extra| extra.key) {
                     q.forget_keys(*at_ms);
                     // The key is in the item's own record: without that segment this ack would not find it.
@@ -101,13 +104,14 @@ impl Core {
             }
             Record::Returned { queue, number, how, due_ms, reason } => {
                 self.touch(*queue);
+                self.end_attempt(*queue, *number, *how, *reason, None);
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 match how {
                     Return::Nacked => count_up(&mut q.counters.nacked, 1),
                     Return::Expired => count_up(&mut q.counters.expired, 1),
                     Return::Released => count_up(&mut q.counters.released, 1),
                 }
-                let when = due_ms.map(|at_ms| When { at_ms, token: Token(0), bound: false, worker: None });
+                let when = due_ms.map(When::delayed);
                 let state = if when.is_some() { State::Delayed } else { State::Ready };
                 if let Some(item) = q.shift(*number, state, when) {
                     item.set_reason(*reason);
@@ -118,6 +122,8 @@ impl Core {
             }
             Record::Died { queue, number, how, moved, reason } => {
                 self.touch(*queue);
+                let fate = if *moved { Fate::Moved } else { Fate::Dead };
+                self.end_attempt(*queue, *number, *how, *reason, Some(fate));
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.died, 1);
                 match how {
@@ -128,6 +134,8 @@ impl Core {
                     count_up(&mut q.moved_in_round, 1);
                     q.counters.moved = q.counters.moved.map(|moved| moved.saturating_add(1));
                     q.take(*number, &mut self.usage);
+                    // The record before this one pushed the copy.
+                    self.attempts.hand_on(*number, self.next_number.saturating_sub(1));
                 } else if let Some(item) = q.shift(*number, State::Dead, None) {
                     item.set_reason(*reason);
                 }
@@ -157,6 +165,7 @@ impl Core {
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.removed, 1);
                 q.take(*number, &mut self.usage);
+                self.attempts.forget(*number);
             }
             Record::Drained { queue } => {
                 self.touch(*queue);
@@ -168,6 +177,7 @@ impl Core {
                 q.counts_drains = false;
                 for number in numbers {
                     q.take(number, &mut self.usage);
+                    self.attempts.forget(number);
                 }
             }
         }
@@ -196,7 +206,7 @@ impl Core {
         {
             queue.count_next = Some(next.saturating_add(1));
         }
-        let when = due_ms.map(|at_ms| When { at_ms, token: Token(0), bound: false, worker: None });
+        let when = due_ms.map(When::delayed);
         let item = Item { number, pushed_ms, body, len, place, attempts: 0, state, extra };
         queue.put(item, when, &mut self.usage);
     }
@@ -208,7 +218,8 @@ impl Core {
         let Some(q) = self.queues.get_mut(&queue) else { return };
         let timed = matches!(moved.state, State::Delayed | State::Leased);
         let (at_ms, token, bound) = (moved.at_ms, moved.token, moved.bound);
-        let when = timed.then(|| When { at_ms, token, bound, worker: moved.worker.map(Into::into) });
+        let when =
+            timed.then(|| When { at_ms, token, bound, held_ms: None, worker: moved.worker.map(Into::into) });
         let extra = Extra {
             key: key.map(Into::into),
             content_type: content_type.map(Into::into),

@@ -86,6 +86,7 @@ impl Core {
         for (&number, copy) in numbers.iter().zip(copies) {
             let copy = self.push_one(target, copy, turn);
             self.copied.push((target, copy.number));
+            self.attempts.hand_on(number, copy.number);
             self.write(&Record::Deleted { queue, number }, turn.journal);
         }
         Ok(numbers.len() as u64)

@@ -16,17 +16,18 @@ impl Core {
         reason: Option<&str>,
         turn: &mut Turn<'_, impl Journal>,
     ) {
-        let moved = self.move_to_dead_letters(queue, number, turn).is_some();
-        self.write(&Record::Died { queue, number, how, moved, reason }, turn.journal);
+        let copy = self.move_to_dead_letters(queue, number, turn);
+        self.write(&Record::Died { queue, number, how, moved: copy.is_some(), reason }, turn.journal);
+        self.attempts.set_end(copy.unwrap_or(number), turn.now_ms);
     }
 
-    /// Pushes a copy into the dead-letter queue, if one is configured and accepts it.
+    /// Pushes a copy into the dead-letter queue, if one is configured and accepts it; returns its number.
     fn move_to_dead_letters(
         &mut self,
         queue: u32,
         number: u64,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Option<()> {
+    ) -> Option<u64> {
         let q = self.queues.get(&queue)?;
         let name = q.policy.dead_letter_queue.clone().filter(|name| *name != q.name)?;
         let item = q.items().get(number)?;
@@ -39,7 +40,7 @@ impl Core {
         let target = self.ensure(&name, turn).ok()?;
         let copy = self.push_one(target, NewItem { body, content_type, ..NewItem::default() }, turn);
         self.copied.push((target, copy.number));
-        Some(())
+        Some(copy.number)
     }
 
     /// Redrives or deletes dead items, all or those with these ids; returns how many.

@@ -99,6 +99,9 @@ impl Core {
             &Record::Leased { queue: number, number: next, token, until_ms, bound, worker },
             turn.journal,
         );
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.set_leased(next, turn.now_ms);
+        }
         Ok(Some(leased))
     }
 
@@ -170,6 +173,7 @@ impl Core {
         };
         let due_ms = (rest_ms > 0).then(|| turn.now_ms.saturating_add(rest_ms));
         self.write(&Record::Returned { queue, number, how, due_ms, reason: terms.reason }, turn.journal);
+        self.attempts.set_end(number, turn.now_ms);
         if due_ms.is_some() { State::Delayed } else { State::Ready }
     }
 
@@ -215,6 +219,7 @@ impl Core {
         for (queue, number) in bound {
             let how = Return::Released;
             self.write(&Record::Returned { queue, number, how, due_ms: None, reason: None }, turn.journal);
+            self.attempts.set_end(number, turn.now_ms);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! state that was written.
 
 mod apply;
+mod attempts;
 mod balance;
 mod chosen;
 mod dead;
@@ -16,6 +17,7 @@ mod upkeep;
 pub use balance::{Balance, Imbalance};
 pub use lease::{LeaseTerms, Leased, NackTerms};
 
+use super::attempts::Attempts;
 use super::contract::{Limits, Refusal};
 use super::item::{Item, ItemId, Place};
 use super::queue::Queue;
@@ -61,6 +63,7 @@ pub struct Core {
     checkpoint_bytes: u64,
     queues: BTreeMap<u32, Queue>,
     pub usage: Usage,
+    attempts: Attempts,
     random: fastrand::Rng,
     /// False while a log is read.
     keep_order: bool,
@@ -84,6 +87,7 @@ impl Core {
             checkpoint_bytes: 0,
             queues: BTreeMap::new(),
             usage: Usage::default(),
+            attempts: Attempts::default(),
             random: fastrand::Rng::with_seed(seed),
             keep_order: true,
             memory_bytes_max_while_reading: u64::MAX,

@@ -1,37 +1,34 @@
-//! Answers short requests that arrive in one piece without hyper, which for a few bytes costs more than the
+//! Answers short requests that arrive as a whole without hyper, which for a few bytes costs more than the
 //! kernel and the agent together. The first request of any other kind hands the connection to hyper.
 
-use super::serve::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD};
-use crate::net::accept::Crowd;
 use axum::body::{Bytes, to_bytes};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use httparse::{EMPTY_HEADER, Header, Status};
 use httpdate::HttpDate;
+use kit::http::{HeadWait, Received, Waited};
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 /// The bound on the size of a short request. Longer ones go to hyper, so that the memory per connection stays
 /// small.
-const PIECE_BYTES_MAX: usize = 8 << 10;
+const SHORT_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 
 /// A short request that has arrived as a whole.
 #[derive(Debug)]
-pub struct Piece<'a> {
+pub struct ShortRequest<'a> {
     pub method: &'a str,
     pub path: &'a str,
     headers: &'a [Header<'a>],
     pub body: &'a [u8],
 }
 
-impl Piece<'_> {
+impl ShortRequest<'_> {
     pub fn has(&self, name: &str) -> bool {
         self.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name))
     }
@@ -43,9 +40,18 @@ impl Piece<'_> {
     }
 }
 
+/// Answers short requests.
+pub trait AnswerShort: Clone + Send + Sync + 'static {
+    /// `None` leaves the request to hyper.
+    fn answer_short(
+        &self,
+        request: &ShortRequest<'_>,
+    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<Self>>;
+}
+
 /// The answer to a short request.
 #[derive(Debug)]
-pub enum Reply {
+pub enum ShortAnswer {
     Plain {
         status: StatusCode,
         content_type: &'static str,
@@ -55,26 +61,12 @@ pub enum Reply {
     Other(Response),
 }
 
-/// The kind of request at the start of the bytes read.
-enum Found<F> {
-    Piece {
-        answer: F,
-        bytes: usize,
-    },
-    /// More of the head or body must arrive.
-    Part {
-        whole_head: bool,
-    },
-    /// A request that is not of the plainest form, or that is answered by hyper.
-    Other,
-}
-
-/// Serves a connection while its requests are short. Returns `None` when the connection has ended, else the
-/// bytes that were read but not answered, for hyper.
-pub(crate) async fn serve<S>(
+/// Answers the requests of a connection while they are short. Returns `None` when the connection has ended,
+/// else the bytes that were read but not answered, for hyper.
+pub async fn serve<S>(
     stream: &mut S,
-    agent: &impl Answer,
-    mut crowd: Crowd,
+    agent: &impl AnswerShort,
+    mut wait: HeadWait,
     drain: &CancellationToken,
 ) -> io::Result<Option<Vec<u8>>>
 where
@@ -83,44 +75,12 @@ where
     let mut received = Vec::new();
     let mut reply = Vec::new();
     let mut date = Date::default();
-    let mut waits_since = Instant::now();
-    // Set by the timer when the first stage of the timeout is over, since bytes may come at that very moment.
-    let mut is_slow = false;
-    let mut patience = pin!(sleep(HEADERS_WITHIN_CROWD));
-    let mut answered_before = false;
-    let mut draining = pin!(drain.cancelled());
     loop {
-        let (answer, bytes) = loop {
-            let found = match received.is_empty() {
-                true => Found::Part { whole_head: false },
-                false => find(&received, agent),
-            };
-            let whole_head = match found {
-                Found::Piece { answer, bytes } => break (answer, bytes),
-                Found::Other => return Ok(Some(received)),
-                Found::Part { whole_head } => whole_head,
-            };
-            // An idle connection only holds a place: between two requests a client may take its time.
-            let is_between_requests = received.is_empty() && answered_before;
-            let is_idler = !whole_head && !is_between_requests;
-            tokio::select! {
-                biased;
-                read = stream.read_buf(&mut received) => if read? == 0 {
-                    return Ok(rest(received));
-                },
-                () = crowd.is_full(), if is_slow && is_idler => return Ok(None),
-                () = &mut patience => match is_slow {
-                    // A crowd ends the wait from now on.
-                    false => {
-                        is_slow = true;
-                        patience.as_mut().reset(waits_since + HEADERS_WITHIN);
-                    }
-                    // Waiting for a body has its own timeout.
-                    true => return Ok(whole_head.then_some(received)),
-                },
-                // Half a request must be answered, since its client waits for the answer.
-                () = &mut draining, if received.is_empty() => return Ok(None),
-            }
+        let waited = wait.next(stream, &mut received, |received| find(received, agent)).await?;
+        let (answer, bytes) = match waited {
+            Waited::Request(request) => request,
+            Waited::ForHyper => return Ok(Some(received)),
+            Waited::Ended => return Ok(None),
         };
         received.drain(..bytes);
         let mut answer = pin!(answer);
@@ -129,7 +89,7 @@ where
                 biased;
                 answered = &mut answer => break answered,
                 // The client has gone, so there is nobody to answer.
-                read = stream.read_buf(&mut received), if received.len() < PIECE_BYTES_MAX => if read? == 0 {
+                read = stream.read_buf(&mut received), if received.len() < SHORT_BYTES_MAX => if read? == 0 {
                     return Ok(None);
                 },
             }
@@ -146,40 +106,40 @@ where
             stream.shutdown().await?;
             return Ok(None);
         }
-        if reply.capacity() > PIECE_BYTES_MAX {
+        if reply.capacity() > SHORT_BYTES_MAX {
             reply = Vec::new();
         }
-        (answered_before, is_slow, waits_since) = (true, false, Instant::now());
-        patience.as_mut().reset(waits_since + HEADERS_WITHIN_CROWD);
+        wait.restart();
     }
 }
 
-/// Hands half a request of an ending connection to hyper, which answers it.
-fn rest(received: Vec<u8>) -> Option<Vec<u8>> {
-    (!received.is_empty()).then_some(received)
-}
-
-fn find<A: Answer>(received: &[u8], agent: &A) -> Found<impl Future<Output = Reply> + Send + use<A>> {
+/// Finds a short request at the start of the bytes: its answer and its length.
+fn find<A: AnswerShort>(
+    received: &[u8],
+    agent: &A,
+) -> Received<(impl Future<Output = ShortAnswer> + Send + use<A>, usize)> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let head_bytes = match request.parse(received) {
         Ok(Status::Complete(head_bytes)) => head_bytes,
-        Ok(Status::Partial) if received.len() < PIECE_BYTES_MAX => return Found::Part { whole_head: false },
-        Ok(Status::Partial) | Err(_) => return Found::Other,
+        Ok(Status::Partial) if received.len() < SHORT_BYTES_MAX => {
+            return Received::Part { whole_head: false };
+        }
+        Ok(Status::Partial) | Err(_) => return Received::ForHyper,
     };
     let Some(bytes) = plain_length(&request).and_then(|length| head_bytes.checked_add(length)) else {
-        return Found::Other;
+        return Received::ForHyper;
     };
-    if bytes > PIECE_BYTES_MAX {
-        return Found::Other;
+    if bytes > SHORT_BYTES_MAX {
+        return Received::ForHyper;
     }
     let (Some(method), Some(path)) = (request.method, request.path.filter(|path| is_plain(path))) else {
-        return Found::Other;
+        return Received::ForHyper;
     };
-    let Some(body) = received.get(head_bytes..bytes) else { return Found::Part { whole_head: true } };
-    match agent.answer_piece(&Piece { method, path, headers: request.headers, body }) {
-        Some(answer) => Found::Piece { answer, bytes },
-        None => Found::Other,
+    let Some(body) = received.get(head_bytes..bytes) else { return Received::Part { whole_head: true } };
+    match agent.answer_short(&ShortRequest { method, path, headers: request.headers, body }) {
+        Some(answer) => Received::Whole((answer, bytes)),
+        None => Received::ForHyper,
     }
 }
 
@@ -229,10 +189,15 @@ impl Date {
 
 /// Writes the head by hand, since the formatter would take a tenth of a push. Returns the body that must be
 /// written after it. Dropping the body tells the maker of a long one that it is no longer needed.
-async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> io::Result<Option<Bytes>> {
+async fn write(
+    reply: &mut Vec<u8>,
+    answered: ShortAnswer,
+    date: &str,
+    last: bool,
+) -> io::Result<Option<Bytes>> {
     let status = match &answered {
-        Reply::Plain { status, .. } => *status,
-        Reply::Other(response) => response.status(),
+        ShortAnswer::Plain { status, .. } => *status,
+        ShortAnswer::Other(response) => response.status(),
     };
     let reason = status.canonical_reason().unwrap_or_default();
     put(
@@ -243,17 +208,17 @@ async fn write(reply: &mut Vec<u8>, answered: Reply, date: &str, last: bool) -> 
         put(reply, &[b"connection: close\r\n"]);
     }
     match answered {
-        Reply::Plain { content_type, body, .. } => {
+        ShortAnswer::Plain { content_type, body, .. } => {
             put(reply, &[b"content-type: ", content_type.as_bytes(), b"\r\n"]);
             put_body(reply, &body);
         }
-        Reply::Other(response) => {
+        ShortAnswer::Other(response) => {
             let (head, body) = response.into_parts();
             for (name, value) in head.headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
                 put(reply, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
             }
             let body = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
-            if body.len() > PIECE_BYTES_MAX {
+            if body.len() > SHORT_BYTES_MAX {
                 put_length(reply, &body);
                 return Ok(Some(body));
             }
@@ -277,80 +242,20 @@ fn put_length(reply: &mut Vec<u8>, body: &[u8]) {
     put(reply, &[b"content-length: ", digits.format(body.len()).as_bytes(), b"\r\n\r\n"]);
 }
 
-/// A stream that returns some bytes again that were read already.
-#[derive(Debug)]
-pub(crate) struct Rewound<S> {
-    unread: Vec<u8>,
-    stream: S,
-}
-
-impl<S> Rewound<S> {
-    pub(crate) fn new(unread: Vec<u8>, stream: S) -> Rewound<S> {
-        Rewound { unread, stream }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let bytes = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(&self.unread[..bytes]);
-        self.unread.drain(..bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
-    use crate::http::{Peer, serve_one};
-    use crate::net::accept::Gate;
-    use crate::net::allow::AllowList;
     use axum::extract::Request;
     use axum::response::IntoResponse;
+    use kit::http::{Answer, HEADERS_WITHIN, HEADERS_WITHIN_CROWD, Peer, serve_one};
+    use kit::net::accept::{Crowd, Gate};
+    use kit::net::allow::AllowList;
     use std::sync::Arc;
     use std::time::Duration;
     use tokio::io::DuplexStream;
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
+    use tokio::time::Instant;
 
     fn serving(agent: impl Answer) -> (DuplexStream, CancellationToken, JoinHandle<()>) {
         serving_in(agent, Crowd::never())
@@ -389,17 +294,38 @@ mod tests {
         }
     }
 
-    impl Answer for Slow {
-        async fn answer(self, _: Request, _: Peer) -> Response {
-            StatusCode::IM_A_TEAPOT.into_response()
-        }
+    /// Serves short requests by `AnswerShort`, and others with another status.
+    macro_rules! answers_short {
+        ($agent:ty) => {
+            impl Answer for $agent {
+                async fn answer(self, _: Request, _: Peer) -> Response {
+                    StatusCode::IM_A_TEAPOT.into_response()
+                }
 
-        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
+                fn serve_first<S: AsyncRead + AsyncWrite + Unpin + Send>(
+                    &self,
+                    stream: &mut S,
+                    wait: HeadWait,
+                    drain: &CancellationToken,
+                ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> + Send {
+                    serve(stream, self, wait, drain)
+                }
+            }
+        };
+    }
+
+    answers_short!(Slow);
+
+    impl AnswerShort for Slow {
+        fn answer_short(
+            &self,
+            _: &ShortRequest<'_>,
+        ) -> Option<impl Future<Output = ShortAnswer> + Send + use<>> {
             let (go, given_up) = (self.go.clone(), OnDrop(self.given_up.clone()));
             Some(async move {
                 go.notified().await;
                 drop(given_up);
-                Reply::Other((StatusCode::CREATED, [("retry-after", "1")], "made").into_response())
+                ShortAnswer::Other((StatusCode::CREATED, [("retry-after", "1")], "made").into_response())
             })
         }
     }
@@ -437,13 +363,14 @@ mod tests {
     #[derive(Clone)]
     struct Quick;
 
-    impl Answer for Quick {
-        async fn answer(self, _: Request, _: Peer) -> Response {
-            StatusCode::IM_A_TEAPOT.into_response()
-        }
+    answers_short!(Quick);
 
-        fn answer_piece(&self, _: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
-            Some(async { Reply::Other((StatusCode::CREATED, "made").into_response()) })
+    impl AnswerShort for Quick {
+        fn answer_short(
+            &self,
+            _: &ShortRequest<'_>,
+        ) -> Option<impl Future<Output = ShortAnswer> + Send + use<>> {
+            Some(async { ShortAnswer::Other((StatusCode::CREATED, "made").into_response()) })
         }
     }
 

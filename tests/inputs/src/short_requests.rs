@@ -5,16 +5,17 @@ use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use kit::http::pieces::{Piece, Reply};
-use kit::http::{Answer, Peer, serve_one};
+use kit::http::{Answer, HeadWait, Peer, serve_one};
 use kit::net::accept::Crowd;
+use queued::http::short_requests::{self, AnswerShort, ShortAnswer, ShortRequest};
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
 /// Reads from the input: three cuts, in 255ths of the stream; how it ends; and the stream.
-pub fn pieces(bytes: &[u8]) {
+pub fn short_requests(bytes: &[u8]) {
     let Some((&[first, second, third, end], stream)) = bytes.split_first_chunk() else { return };
     let mut cuts = [first, second, third].map(|cut| stream.len() * usize::from(cut) / 255);
     cuts.sort_unstable();
@@ -37,8 +38,8 @@ pub fn agree(portions: &[&[u8]], half_closes: bool) {
 type Seen = (String, String, Vec<u8>);
 
 /// Returns the requests that were seen, and the statuses of the answers.
-async fn conversation(takes_pieces: bool, portions: &[&[u8]], half_closes: bool) -> (Vec<Seen>, Vec<String>) {
-    let agent = Recorder { takes_pieces, seen: Arc::default() };
+async fn conversation(takes_short: bool, portions: &[&[u8]], half_closes: bool) -> (Vec<Seen>, Vec<String>) {
+    let agent = Recorder { takes_short, seen: Arc::default() };
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
     let peer = "127.0.0.1:9".parse().unwrap();
@@ -75,10 +76,10 @@ async fn hear(client: &mut DuplexStream) -> String {
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// Records its requests, with or without pieces.
+/// Records its requests, with or without the fast path.
 #[derive(Clone)]
 struct Recorder {
-    takes_pieces: bool,
+    takes_short: bool,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -92,11 +93,25 @@ impl Answer for Recorder {
         "ok".into_response()
     }
 
-    fn answer_piece(&self, piece: &Piece<'_>) -> Option<impl Future<Output = Reply> + Send + use<>> {
-        let seen = (piece.method.to_owned(), piece.path.to_owned(), piece.body.to_vec());
-        self.takes_pieces.then(|| self.seen.lock().unwrap().push(seen))?;
+    fn serve_first<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: &mut S,
+        wait: HeadWait,
+        drain: &CancellationToken,
+    ) -> impl Future<Output = io::Result<Option<Vec<u8>>>> + Send {
+        short_requests::serve(stream, self, wait, drain)
+    }
+}
+
+impl AnswerShort for Recorder {
+    fn answer_short(
+        &self,
+        request: &ShortRequest<'_>,
+    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<>> {
+        let seen = (request.method.to_owned(), request.path.to_owned(), request.body.to_vec());
+        self.takes_short.then(|| self.seen.lock().unwrap().push(seen))?;
         Some(async {
-            Reply::Plain { status: StatusCode::OK, content_type: "text/plain", body: b"ok".to_vec() }
+            ShortAnswer::Plain { status: StatusCode::OK, content_type: "text/plain", body: b"ok".to_vec() }
         })
     }
 }

@@ -1,0 +1,145 @@
+//! Starts and stops the thread that follows container logs, and reports its failures.
+
+use crate::error::ArchiveError;
+use crate::once::fatal;
+use crate::pods::metrics::PodsMetrics;
+use crate::pods::tailer::{PodsConfig, Tailer};
+use kit::daemon::Context;
+use kit::exit::{Exit, Fatal};
+use kit::lifecycle::readiness::Readiness;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Time between two attempts to lock or open something.
+const RETRY: Duration = Duration::from_millis(500);
+/// The name of the reason in `/ready`.
+const REASON: &str = "pods";
+
+/// The signals to the thread.
+struct Stop {
+    /// Archive what was written until now, and end.
+    drain: AtomicBool,
+    /// End at once.
+    abort: Arc<AtomicBool>,
+    wake: EventFd,
+}
+
+/// Runs until it is drained. `starting` is cleared by others if directories are archived, too.
+pub async fn run(config: PodsConfig, context: Context, has_directories: bool) -> Result<(), Fatal> {
+    let cannot =
+        |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(std::io::Error::from(errno));
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
+    let stop = Arc::new(Stop { drain: AtomicBool::new(false), abort: Arc::default(), wake });
+    let (ended, end) = oneshot::channel();
+    let follower = PodsThread {
+        config,
+        stop: stop.clone(),
+        readiness: context.readiness.clone(),
+        metrics: PodsMetrics::register(&context.metrics),
+        has_directories,
+    };
+    context.readiness.block(REASON, "container logs are not followed yet");
+    kit::daemon::spawn("logcd-pods", move || drop(ended.send(follower.run())))?;
+    let gone = || Fatal::new(Exit::Failure, "the thread that follows container logs has died");
+    let signal = async {
+        context.stop.drain.cancelled().await;
+        stop.drain.store(true, Ordering::Relaxed);
+        let _ = stop.wake.write(1);
+        context.stop.abort.cancelled().await;
+        stop.abort.store(true, Ordering::Relaxed);
+        let _ = stop.wake.write(1);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = end => result.map_err(|_| gone())?,
+        () = signal => Ok(()),
+    }
+}
+
+struct PodsThread {
+    config: PodsConfig,
+    stop: Arc<Stop>,
+    readiness: Readiness,
+    metrics: PodsMetrics,
+    has_directories: bool,
+}
+
+impl PodsThread {
+    fn is_draining(&self) -> bool {
+        self.stop.drain.load(Ordering::Relaxed)
+    }
+
+    fn is_aborting(&self) -> bool {
+        self.stop.abort.load(Ordering::Relaxed)
+    }
+
+    /// Starts again after whatever ends it, until it is asked to stop.
+    fn run(self) -> Result<(), Fatal> {
+        kit::lifecycle::priority::lower_this_thread();
+        loop {
+            match self.follow() {
+                Ok(()) | Err(ArchiveError::Aborted) => return Ok(()),
+                Err(trouble) if self.is_draining() => return Err(fatal(trouble)),
+                Err(trouble) => self.complain(trouble),
+            }
+            self.sleep(None, Some(RETRY));
+            if self.is_draining() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn complain(&self, trouble: ArchiveError) {
+        let why = fatal(trouble).one_line();
+        tracing::debug!(error = why, "container logs");
+        self.readiness.block(REASON, why);
+    }
+
+    fn follow(&self) -> Result<(), ArchiveError> {
+        let store = self.config.store()?;
+        let mut tailer =
+            Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
+        tracing::info!(pods = %self.config.pods.display(), out = %self.config.out.display(), "following container logs");
+        self.readiness.clear(REASON);
+        if !self.has_directories {
+            self.readiness.clear("starting");
+        }
+        while !self.is_draining() {
+            match tailer.turn() {
+                Ok(()) => self.readiness.clear(REASON),
+                Err(trouble) if tailer.is_over() => {
+                    // What is still open is archived before everything is opened again.
+                    tailer.finish()?;
+                    return Err(trouble);
+                }
+                Err(ArchiveError::Aborted) => return Err(ArchiveError::Aborted),
+                Err(trouble) => self.complain(trouble),
+            }
+            self.sleep(Some(&tailer), tailer.pause());
+        }
+        match self.is_aborting() {
+            true => Err(ArchiveError::Aborted),
+            false => tailer.finish(),
+        }
+    }
+
+    /// Sleeps until the kernel reports something, the time has passed, or the daemon stops.
+    fn sleep(&self, tailer: Option<&Tailer>, time: Option<Duration>) {
+        if self.is_draining() {
+            return;
+        }
+        let mut fds = vec![PollFd::new(self.stop.wake.as_fd(), PollFlags::POLLIN)];
+        fds.extend(tailer.map(|tailer| PollFd::new(tailer.fd(), PollFlags::POLLIN)));
+        // One millisecond more: a timer that ends early would only be started again.
+        let time = time.map_or(PollTimeout::NONE, |time| {
+            PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        let _ = poll(&mut fds, time);
+    }
+}

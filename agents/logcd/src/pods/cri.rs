@@ -1,0 +1,115 @@
+//! Lines of the container runtime interface: `TIME STREAM TAG CONTENT`.
+
+use jiff::Timestamp;
+use memchr::{memchr, memrchr};
+
+/// A line without its newline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CriLine<'a> {
+    pub time: Timestamp,
+    /// `stdout` or `stderr`.
+    pub stream: &'a str,
+    /// True if the next line of the same stream continues this one.
+    pub is_partial: bool,
+    pub content: &'a [u8],
+}
+
+impl<'a> CriLine<'a> {
+    /// Returns `None` for lines in another format.
+    pub fn parse(line: &'a [u8]) -> Option<CriLine<'a>> {
+        let (time, rest) = word(line)?;
+        let (stream, rest) = word(rest)?;
+        // A line without content may lack the last space.
+        let (tags, content) = word(rest).unwrap_or((rest, &[]));
+        let stream = str::from_utf8(stream).ok().filter(|stream| ["stdout", "stderr"].contains(stream))?;
+        let is_partial = match tags.split(|b| *b == b':').next()? {
+            b"P" => true,
+            b"F" => false,
+            _ => return None,
+        };
+        Some(CriLine { time: time_in(time)?, stream, is_partial, content })
+    }
+}
+
+fn word(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b' ', bytes)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+fn time_in(word: &[u8]) -> Option<Timestamp> {
+    str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// Returns the time at the start of a line.
+pub fn time_of(line: &[u8]) -> Option<Timestamp> {
+    time_in(word(line)?.0)
+}
+
+/// Returns the times of the first and last line, where they have one.
+pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let body = lines.strip_suffix(b"\n").unwrap_or(lines);
+    let first = &body[..memchr(b'\n', body).unwrap_or(body.len())];
+    let last = &body[memrchr(b'\n', body).map_or(0, |at| at + 1)..];
+    let (first, last) = (time_of(first), time_of(last));
+    Some((first.or(last)?, last.or(first)?))
+}
+
+/// Returns the length of the whole lines at the start.
+pub fn whole_lines(bytes: &[u8]) -> usize {
+    memrchr(b'\n', bytes).map_or(0, |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parts_of_a_line_are_told_apart() {
+        let line = CriLine::parse(b"2026-11-28T14:05:12.000000123+01:00 stderr P a  b").unwrap();
+        assert_eq!(line.time, "2026-11-28T13:05:12.000000123Z".parse().unwrap());
+        assert_eq!((line.stream, line.is_partial, line.content), ("stderr", true, &b"a  b"[..]));
+        assert_eq!(CriLine::parse(b"2026-11-28T14:05:12Z stdout F").unwrap().content, b"");
+        assert_eq!(CriLine::parse(b"2026-11-28T14:05:12Z stdout F:x y").unwrap().content, b"y");
+    }
+
+    #[test]
+    fn other_formats_are_rejected() {
+        for line in [
+            "",
+            "plain text",
+            "2026-11-28T14:05:12Z stdin F x",
+            "2026-11-28T14:05:12Z stdout X x",
+            "now stdout F x",
+        ] {
+            assert_eq!(CriLine::parse(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn span_is_that_of_first_and_last_line() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (a, b) = (at("2026-11-28T14:05:12Z"), at("2026-11-28T14:05:13Z"));
+        assert_eq!(span(format!("{a} stdout F x\nno time\n{b} stdout F y\n").as_bytes()), Some((a, b)));
+        assert_eq!(span(format!("{a} stdout F x\ntorn").as_bytes()), Some((a, a)));
+        assert_eq!(span(b"no time\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (CriLine::parse(&bytes), span(&bytes));
+            let whole = whole_lines(&bytes);
+            prop_assert!(!bytes[whole..].contains(&b'\n'));
+            prop_assert!(whole == 0 || bytes[whole - 1] == b'\n');
+        }
+
+        #[test]
+        fn content_comes_back(content in prop::collection::vec(any::<u8>(), 0..100), ns in 0i32..999_999_999, partial: bool) {
+            let time = Timestamp::new(1_790_000_000, ns).unwrap();
+            let tag = if partial { "P" } else { "F" };
+            let line = [format!("{time} stdout {tag} ").as_bytes(), &content].concat();
+            prop_assert_eq!(CriLine::parse(&line), Some(CriLine { time, stream: "stdout", is_partial: partial, content: &content }));
+        }
+    }
+}

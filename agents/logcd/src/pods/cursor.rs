@@ -1,0 +1,130 @@
+//! How far each log is archived, as it is kept in the checkpoint file.
+
+use crate::archive::checksum::Checksum;
+use crate::pods::place::LogName;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The start of a log that identifies it: each line has a time in nanoseconds.
+pub const HEAD_BYTES_MAX: u64 = 1024;
+
+/// The state of everything at one commit. Whatever was written after it is taken back after a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The number of the next entry in any archive.
+    pub next_entry: u64,
+    /// The archives that may be appended to.
+    pub open: Vec<OpenArchive>,
+    /// By container directory.
+    pub containers: BTreeMap<String, Cursors>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OpenArchive {
+    pub namespace: String,
+    pub name: String,
+    pub bytes: u64,
+    /// The position of an earlier end mark, which must be hidden.
+    pub hidden_end: Option<u64>,
+}
+
+/// The logs of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cursors {
+    pub logs: Vec<Cursor>,
+    /// Compressed logs that are archived in full.
+    pub settled: Vec<ArchivedCopy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cursor {
+    pub name: String,
+    pub inode: u64,
+    /// The end of what is archived, in uncompressed bytes.
+    pub offset: u64,
+    pub head_crc: u32,
+    pub head_bytes: u64,
+    /// True if nothing more is expected in it.
+    pub is_whole: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ArchivedCopy {
+    pub name: String,
+    pub inode: u64,
+}
+
+impl ArchivedCopy {
+    /// True for the same file: an inode alone is used again after a removal.
+    pub fn is(&self, inode: u64, name: &LogName) -> bool {
+        self.inode == inode && self.name == name.to_string()
+    }
+}
+
+impl Cursor {
+    pub fn head(&self) -> Checksum {
+        Checksum { crc: self.head_crc, len: self.head_bytes }
+    }
+
+    /// True if a log that starts with these bytes is the one of this cursor.
+    pub fn fits(&self, start: &[u8]) -> bool {
+        let len = usize::try_from(self.head_bytes).unwrap_or(usize::MAX);
+        start.get(..len).is_some_and(|head| Checksum::of(head) == self.head())
+    }
+}
+
+impl Cursors {
+    /// Takes out the cursor of a log that was found. The inode decides among logs that start alike. A compressed
+    /// log has another inode than the log it was made from, and may have been read as itself.
+    pub fn take(&mut self, inode: u64, is_compressed: bool, start: &[u8]) -> Option<Cursor> {
+        let fits = |cursor: &Cursor| cursor.head_bytes > 0 && cursor.fits(start);
+        let same = self.logs.iter().position(|cursor| cursor.inode == inode && fits(cursor));
+        let alike = || self.logs.iter().position(fits).filter(|_| is_compressed);
+        let at = same.or_else(alike)?;
+        Some(self.logs.remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cursor(inode: u64, head: &[u8], offset: u64) -> Cursor {
+        let Checksum { crc, len } = Checksum::of(head);
+        Cursor { name: "0.log".to_owned(), inode, offset, head_crc: crc, head_bytes: len, is_whole: false }
+    }
+
+    #[test]
+    fn reused_inode_is_another_log() {
+        let mut cursors = Cursors { logs: vec![cursor(7, b"first", 5)], settled: Vec::new() };
+        assert_eq!(cursors.take(7, false, b"other"), None);
+        assert_eq!(cursors.take(7, false, b"fir"), None);
+        assert_eq!(cursors.take(8, false, b"first line"), None);
+        assert_eq!(cursors.take(7, false, b"first line").unwrap().offset, 5);
+        assert_eq!(cursors.take(7, false, b"first line"), None);
+    }
+
+    #[test]
+    fn compressed_log_is_known_by_its_start() {
+        let logs = vec![cursor(6, b"a", 1), cursor(7, b"first", 5)];
+        let mut cursors = Cursors { logs, settled: Vec::new() };
+        assert_eq!(cursors.take(9, true, b"first line").unwrap().inode, 7);
+    }
+
+    proptest! {
+        #[test]
+        fn checkpoint_survives_the_file(next_entry: u64, offset: u64, head: Vec<u8>, name in "[a-z]{1,5}", hidden_end: Option<u64>) {
+            let cursors = Cursors { logs: vec![cursor(1, &head, offset)], settled: vec![ArchivedCopy { name: name.clone(), inode: 5 }] };
+            let open = vec![OpenArchive { namespace: name.clone(), name: name.clone(), bytes: offset, hidden_end }];
+            let checkpoint = Checkpoint { next_entry, open, containers: BTreeMap::from([(name, cursors)]) };
+            let bytes = serde_json::to_vec(&checkpoint).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Checkpoint>(&bytes).unwrap(), checkpoint);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The logs of one container: compares its directory with what is followed, and opens what is new.
+
+use crate::pods::cursor::{ArchivedCopy, Cursors};
+use crate::pods::followed_log::{FollowedLog, Phase};
+use crate::pods::place::{ContainerDir, LogName};
+use crate::safe_dir::{Kind, SafeDir, status_at, status_of};
+use std::ffi::OsStr;
+use std::io;
+use std::time::Instant;
+
+/// A container has about seven logs. More names than this are skipped.
+const NAMES_MAX: usize = 1000;
+/// A log that has lost its name without being deleted is looked for this often.
+const MISSES_MAX: u32 = 3;
+
+/// The findings of one look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Logs that are followed from now on.
+    pub opened: u64,
+    /// A log was renamed, compressed or deleted.
+    pub has_moved: bool,
+    /// Logs that were not read to their end, and are gone.
+    pub lost: u64,
+    /// Names that cannot be followed: links, FIFOs, logs with several names.
+    pub skipped: u64,
+    /// A log has lost its name without being deleted: look again.
+    pub is_unclear: bool,
+}
+
+pub struct FollowedContainer {
+    pub dir: ContainerDir,
+    pub logs: Vec<FollowedLog>,
+    /// What the checkpoint knows of logs that were not found yet.
+    past: Cursors,
+    settled: Vec<ArchivedCopy>,
+    is_looked_at: bool,
+}
+
+/// A name in the directory.
+struct Listed {
+    name: LogName,
+    inode: u64,
+}
+
+impl FollowedContainer {
+    pub fn new(dir: ContainerDir, mut past: Cursors) -> FollowedContainer {
+        let settled = std::mem::take(&mut past.settled);
+        FollowedContainer { dir, logs: Vec::new(), past, settled, is_looked_at: false }
+    }
+
+    pub fn cursors(&self) -> Cursors {
+        let logs = self.logs.iter().filter(|log| log.phase != Phase::Ended);
+        let past = self.past.logs.iter().cloned();
+        let settled = self.settled.iter().cloned().chain(self.logs.iter().filter_map(FollowedLog::settled));
+        Cursors { logs: logs.map(FollowedLog::cursor).chain(past).collect(), settled: settled.collect() }
+    }
+
+    /// True if nothing is left to follow or to remember.
+    pub fn is_over(&self) -> bool {
+        self.logs.is_empty() && self.past.logs.is_empty()
+    }
+
+    fn knows(&self, found: &Listed) -> bool {
+        let is_settled = |settled: &ArchivedCopy| settled.is(found.inode, &found.name);
+        self.logs.iter().any(|log| log.inode == found.inode || log.is_copied_to(found.inode, &found.name))
+            || self.settled.iter().any(is_settled)
+    }
+
+    /// Looks at the directory, and follows at most `room` logs. A directory that is gone has no logs.
+    pub fn look(&mut self, pods: &SafeDir, room: usize) -> io::Result<Findings> {
+        let mut findings = Findings::default();
+        let path = self.dir.to_string();
+        let fd = match pods.directory(path.as_bytes()) {
+            Ok(fd) => Some(fd),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        if let Some(fd) = fd {
+            for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter().map_while(Result::ok) {
+                let name = entry.file_name().to_str().ok();
+                let Some(name) = name.filter(|name| ![".", ".."].contains(name)) else { continue };
+                let Ok(log) = name.parse::<LogName>() else { continue };
+                if found.len() == NAMES_MAX {
+                    findings.skipped += 1;
+                    continue;
+                }
+                match status_at(&fd, OsStr::new(name)) {
+                    Ok(look) if look.kind == Kind::Regular && look.links == 1 => {
+                        found.push(Listed { name: log, inode: look.stamp.ino });
+                    }
+                    // It is gone, or is being renamed: another event follows.
+                    Err(_) => {}
+                    Ok(look)
+                        if look.kind == Kind::Regular
+                            && self.logs.iter().any(|log| log.inode == look.stamp.ino) =>
+                    {
+                        found.push(Listed { name: log, inode: look.stamp.ino });
+                    }
+                    Ok(_) => findings.skipped += 1,
+                }
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        self.follow_names(&found, &mut findings);
+        // Copies are known by the logs that they were made from.
+        for is_compressed in [false, true] {
+            self.note_copies(&found);
+            for new in found.iter().filter(|found| found.name.is_compressed() == is_compressed) {
+                if self.knows(new) {
+                    continue;
+                }
+                if self.logs.len() >= room {
+                    findings.skipped += 1;
+                    continue;
+                }
+                self.open(pods, new, &mut findings)?;
+            }
+        }
+        self.settled.retain(|settled| found.iter().any(|found| settled.is(found.inode, &found.name)));
+        if !self.is_looked_at {
+            self.is_looked_at = true;
+            findings.lost += self.past.logs.iter().filter(|cursor| !cursor.is_whole).count() as u64;
+            self.past.logs.clear();
+        }
+        Ok(findings)
+    }
+
+    /// Gives each followed log its present name. One without a name has departed.
+    fn follow_names(&mut self, found: &[Listed], findings: &mut Findings) {
+        for log in &mut self.logs {
+            let is_gone = matches!(log.phase, Phase::Departed { .. } | Phase::Ended);
+            match found.iter().find(|found| found.inode == log.inode) {
+                Some(found) => {
+                    if found.name != log.name {
+                        findings.has_moved = true;
+                        log.name = found.name.clone();
+                    }
+                    log.misses = 0;
+                    if is_gone && !log.name.is_compressed() {
+                        log.phase = Phase::Growing;
+                    }
+                }
+                // It is open, and is read once.
+                None if log.name.is_compressed() => {}
+                None => {
+                    if !is_gone {
+                        findings.has_moved = true;
+                        log.phase = Phase::Departed { quiet_since: Instant::now() };
+                    }
+                    // A rename during the listing can hide both names.
+                    let is_deleted = log.look().is_ok_and(|look| look.links == 0);
+                    log.misses = if is_deleted { MISSES_MAX } else { log.misses + 1 };
+                    findings.is_unclear |= log.misses < MISSES_MAX;
+                }
+            }
+        }
+    }
+
+    /// Recognises the compressed copies of followed logs by their names.
+    fn note_copies(&mut self, found: &[Listed]) {
+        for copy in found.iter().filter(|found| found.name.is_compressed()) {
+            let original = copy.name.uncompressed();
+            let settled = ArchivedCopy { name: copy.name.to_string(), inode: copy.inode };
+            if let Some(log) =
+                self.logs.iter_mut().find(|log| log.name == original && log.inode != copy.inode)
+            {
+                log.copy = Some(settled);
+            }
+        }
+    }
+
+    fn open(&mut self, pods: &SafeDir, new: &Listed, findings: &mut Findings) -> io::Result<()> {
+        let path = format!("{}/{}", self.dir, new.name);
+        let file = match pods.file(path.as_bytes()) {
+            Ok(file) => file,
+            // Renamed or replaced meanwhile: another event follows.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let look = status_of(&file)?;
+        if look.kind != Kind::Regular || look.stamp.ino != new.inode {
+            findings.is_unclear = true;
+            return Ok(());
+        }
+        let is_compressed = new.name.is_compressed();
+        let start = FollowedLog::start_of(&file, is_compressed).unwrap_or_else(|error| {
+            tracing::warn!(log = path, %error, "cannot be read");
+            Vec::new()
+        });
+        let cursor = self.past.take(new.inode, is_compressed, &start);
+        self.logs.push(FollowedLog::new(new.name.clone(), file, &look, cursor.as_ref()));
+        findings.opened += 1;
+        Ok(())
+    }
+
+    /// Drops the logs that have ended, and remembers the compressed ones as archived in full. True if there
+    /// were any.
+    pub fn drop_ended(&mut self) -> bool {
+        let before = self.logs.len();
+        self.settled.extend(self.logs.iter().filter_map(FollowedLog::settled));
+        self.logs.retain(|log| log.phase != Phase::Ended);
+        before != self.logs.len()
+    }
+}

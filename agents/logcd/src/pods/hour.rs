@@ -1,0 +1,97 @@
+//! The names of a namespace's archives: one for each hour, and further parts where an hour is large.
+
+use jiff::civil::{Date, DateTime};
+use std::fmt;
+use std::str::FromStr;
+
+const SUFFIX: &str = ".tar.gz";
+
+/// An archive of a namespace: `2026-11-28T14.tar.gz`, its second part `2026-11-28T14.2.tar.gz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArchiveName {
+    day: Date,
+    hour: i8,
+    /// Counts from 1, which is not spelled out.
+    part: u32,
+}
+
+impl ArchiveName {
+    /// Names the first part of the hour that this time is in.
+    pub fn at(time: DateTime) -> ArchiveName {
+        ArchiveName { day: time.date(), hour: time.hour(), part: 1 }
+    }
+
+    pub fn day(self) -> Date {
+        self.day
+    }
+
+    #[must_use]
+    pub fn next_part(self) -> ArchiveName {
+        ArchiveName { part: self.part.saturating_add(1), ..self }
+    }
+
+    pub fn is_same_hour(self, other: ArchiveName) -> bool {
+        (self.day, self.hour) == (other.day, other.hour)
+    }
+}
+
+impl fmt::Display for ArchiveName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}T{:02}", self.day, self.hour)?;
+        match self.part {
+            1 => write!(f, "{SUFFIX}"),
+            part => write!(f, ".{part}{SUFFIX}"),
+        }
+    }
+}
+
+impl FromStr for ArchiveName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<ArchiveName, ()> {
+        let stem = text.strip_suffix(SUFFIX).ok_or(())?;
+        let (day, rest) = stem.split_once('T').ok_or(())?;
+        let (hour, part) = match rest.split_once('.') {
+            Some((hour, part)) => (hour, part.parse().map_err(drop)?),
+            None => (rest, 1),
+        };
+        let hour = hour.parse().map_err(drop)?;
+        let name = ArchiveName { day: day.parse().map_err(drop)?, hour, part };
+        // Only names that this program makes.
+        if (0..24).contains(&hour) && name.to_string() == text { Ok(name) } else { Err(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_hour_may_have_parts() {
+        let first = ArchiveName::at("2026-11-28T14:59:59".parse().unwrap());
+        assert_eq!(first.to_string(), "2026-11-28T14.tar.gz");
+        assert_eq!(first.next_part().to_string(), "2026-11-28T14.2.tar.gz");
+        assert!(first < first.next_part() && first.is_same_hour(first.next_part()));
+        for name in [
+            "2026-11-28T14.1.tar.gz",
+            "2026-11-28T24.tar.gz",
+            "2026-11-28T4.tar.gz",
+            "2026-11-28.tar.gz",
+            ".2026-11-28T14.tar.gz",
+        ] {
+            assert!(name.parse::<ArchiveName>().is_err(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn names_come_back_and_sort_by_time(hours in prop::collection::vec((0i8..24, 1u32..5000), 2)) {
+            let names: Vec<ArchiveName> = hours.iter().map(|(hour, part)| ArchiveName { day: "2026-11-28".parse().unwrap(), hour: *hour, part: *part }).collect();
+            for name in &names {
+                prop_assert_eq!(name.to_string().parse(), Ok(*name));
+            }
+            prop_assert_eq!(names[0].cmp(&names[1]), hours[0].cmp(&hours[1]));
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! One archive that grows: new members go to its end, and what is not committed can be taken back.
+
+use crate::error::ArchiveError;
+use crate::pods::cursor::OpenArchive;
+use crate::pods::hour::ArchiveName;
+use crate::pods::veil::{self, END_BYTES};
+use crate::safe_dir::{Kind, SafeDir, status_of};
+use kit::disk::sync::still_takes_changes;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// The state of an archive between two commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// New, under the name of a draft.
+    Draft,
+    /// Ends after this many bytes, the end mark included.
+    Committed { bytes: u64 },
+}
+
+#[derive(Debug)]
+pub struct HourArchive {
+    pub name: ArchiveName,
+    file: File,
+    /// For messages.
+    path: String,
+    phase: Phase,
+    /// The end of what is written.
+    written: u64,
+    /// True if the checkpoint names what is written, which readers do not see yet.
+    is_accepted: bool,
+    /// An earlier end mark that is hidden after each restart.
+    hidden_end: Option<u64>,
+}
+
+/// The directory of a namespace's archives.
+#[derive(Debug)]
+pub struct NamespaceDir {
+    at: SafeDir,
+}
+
+impl NamespaceDir {
+    pub fn new(at: SafeDir) -> NamespaceDir {
+        NamespaceDir { at }
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        self.at.path().join(name).display().to_string()
+    }
+
+    fn open(&self, name: &str, flags: OFlag, mode: u32) -> io::Result<File> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+            .mode(Mode::from_bits_truncate(mode))
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        Ok(openat2(self.at.fd(), name, how)?.into())
+    }
+
+    pub fn remove(&self, name: &str) -> Result<(), ArchiveError> {
+        match unlinkat(self.at.fd(), name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(ArchiveError::doing(format!("remove {}", self.path_of(name)))(errno.into())),
+        }
+    }
+
+    pub fn sync(&self) -> Result<(), ArchiveError> {
+        fsync(self.at.fd())
+            .map_err(io::Error::from)
+            .map_err(ArchiveError::on("sync the directory", self.at.path()))
+    }
+}
+
+pub fn draft_name(name: ArchiveName) -> String {
+    format!(".{name}.draft")
+}
+
+pub fn is_draft(name: &str) -> bool {
+    let archive = undrafted(name);
+    archive != name && archive.parse::<ArchiveName>().is_ok()
+}
+
+/// Returns the name that a draft will get, and other names as they are.
+pub fn undrafted(name: &str) -> &str {
+    name.strip_prefix('.').and_then(|name| name.strip_suffix(".draft")).unwrap_or(name)
+}
+
+impl HourArchive {
+    /// Starts an archive, which gets its name with the first commit.
+    pub fn create(dir: &NamespaceDir, name: ArchiveName, mode: u32) -> Result<HourArchive, ArchiveError> {
+        let draft = draft_name(name);
+        let path = dir.path_of(&name.to_string());
+        dir.remove(&draft)?;
+        let file = dir
+            .open(&draft, OFlag::O_CREAT | OFlag::O_EXCL, mode)
+            .map_err(ArchiveError::doing(format!("create {path}")))?;
+        // The mode is promised, whatever the umask.
+        fchmod(&file, Mode::from_bits_truncate(mode))
+            .map_err(io::Error::from)
+            .map_err(ArchiveError::doing(format!("set the mode of {path}")))?;
+        let mut archive = HourArchive {
+            name,
+            file,
+            path,
+            phase: Phase::Draft,
+            written: 0,
+            is_accepted: false,
+            hidden_end: None,
+        };
+        archive.append(&veil::start())?;
+        Ok(archive)
+    }
+
+    /// Opens an archive as it was at a commit, and takes back what was written later. `None` if it is gone or
+    /// is not what it was.
+    pub fn reopen(
+        dir: &NamespaceDir,
+        name: ArchiveName,
+        at_commit: &OpenArchive,
+    ) -> Result<Option<HourArchive>, ArchiveError> {
+        let (path, draft) = (dir.path_of(&name.to_string()), draft_name(name));
+        let opened = match dir.open(&name.to_string(), OFlag::empty(), 0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The commit may have ended between the checkpoint and the rename.
+                match renameat(dir.at.fd(), draft.as_str(), dir.at.fd(), name.to_string().as_str()) {
+                    Ok(()) => dir.open(&name.to_string(), OFlag::empty(), 0),
+                    Err(_) => return Ok(None),
+                }
+            }
+            opened => opened,
+        };
+        let cannot = |error| ArchiveError::doing(format!("open {path} again"))(error);
+        let file = opened.map_err(cannot)?;
+        let look = status_of(&file).map_err(cannot)?;
+        let bytes = at_commit.bytes;
+        if look.kind != Kind::Regular || look.stamp.size < bytes || bytes < END_BYTES {
+            return Ok(None);
+        }
+        let is_end_at = |at| {
+            let mut end = vec![0; veil::PART_BYTES];
+            file.read_exact_at(&mut end, at).is_ok() && veil::is_end(&end)
+        };
+        if !is_end_at(bytes - END_BYTES) || at_commit.hidden_end.is_some_and(|at| !is_end_at(at)) {
+            return Ok(None);
+        }
+        let archive = HourArchive {
+            name,
+            file,
+            path,
+            phase: Phase::Committed { bytes },
+            written: bytes,
+            is_accepted: false,
+            hidden_end: at_commit.hidden_end,
+        };
+        archive.take_back(bytes)?;
+        if let Some(end) = archive.hidden_end {
+            archive.veil(end, true)?;
+        }
+        Ok(Some(archive))
+    }
+
+    /// Returns the size at the last commit.
+    pub fn committed(&self) -> u64 {
+        match self.phase {
+            _ if self.is_accepted => self.written,
+            Phase::Draft => 0,
+            Phase::Committed { bytes } => bytes,
+        }
+    }
+
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub fn append(&mut self, member: &[u8]) -> Result<(), ArchiveError> {
+        self.file
+            .write_all_at(member, self.written)
+            .map_err(ArchiveError::doing(format!("write {}", self.path)))?;
+        self.written += member.len() as u64;
+        Ok(())
+    }
+
+    /// Ends and syncs what is written.
+    pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
+        self.append(&veil::end())?;
+        self.file
+            .sync_data()
+            .and_then(|()| still_takes_changes(&self.file))
+            .map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
+        match self.phase {
+            Phase::Draft => dir.sync(),
+            Phase::Committed { .. } => Ok(()),
+        }
+    }
+
+    /// Returns the line of the checkpoint for a sealed archive, or for one that has not changed.
+    pub fn record(&self, namespace: &str) -> OpenArchive {
+        OpenArchive {
+            namespace: namespace.to_owned(),
+            name: self.name.to_string(),
+            bytes: self.written,
+            hidden_end: match self.phase {
+                // The present end mark is hidden as soon as the checkpoint is on the disk.
+                Phase::Committed { bytes } if self.written > bytes => Some(bytes - END_BYTES),
+                _ => self.hidden_end,
+            },
+        }
+    }
+
+    /// Notes that the checkpoint is on the disk.
+    pub fn accept(&mut self) {
+        self.is_accepted = self.has_news();
+    }
+
+    /// True if more is written than readers see.
+    pub fn has_news(&self) -> bool {
+        match self.phase {
+            Phase::Draft => true,
+            Phase::Committed { bytes } => self.written > bytes,
+        }
+    }
+
+    /// Shows the readers what the checkpoint names. May be tried again after an error.
+    pub fn show(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
+        if !self.is_accepted {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Draft => {
+                let (draft, name) = (draft_name(self.name), self.name.to_string());
+                renameat(dir.at.fd(), draft.as_str(), dir.at.fd(), name.as_str())
+                    .map_err(io::Error::from)
+                    .map_err(ArchiveError::doing(format!("rename {draft} to {}", self.path)))?;
+            }
+            Phase::Committed { bytes } => {
+                self.veil(bytes - END_BYTES, true)?;
+                self.hidden_end = Some(bytes - END_BYTES);
+            }
+        }
+        self.phase = Phase::Committed { bytes: self.written };
+        self.is_accepted = false;
+        Ok(())
+    }
+
+    /// Forgets everything since the last commit.
+    pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
+        let bytes = self.committed();
+        self.take_back(bytes)?;
+        self.written = bytes;
+        Ok(())
+    }
+
+    /// True if no checkpoint names it.
+    pub fn is_draft(&self) -> bool {
+        self.phase == Phase::Draft && !self.is_accepted
+    }
+
+    /// Syncs the last end mark, after which the checkpoint need not mention this archive.
+    pub fn close(self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
+        self.file.sync_data().map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
+        dir.sync()
+    }
+
+    fn take_back(&self, bytes: u64) -> Result<(), ArchiveError> {
+        self.file.set_len(bytes).map_err(ArchiveError::doing(format!("shorten {}", self.path)))
+    }
+
+    fn veil(&self, end: u64, is_hidden: bool) -> Result<(), ArchiveError> {
+        let (at, byte) = veil::veil(end, is_hidden);
+        self.file.write_all_at(&byte, at).map_err(ArchiveError::doing(format!("write {}", self.path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::codec::{Codec, Packer};
+    use crate::archive::header;
+    use crate::archive::header::Meta;
+    use proptest::prelude::*;
+    use std::path::Path;
+    use tar::Archive;
+
+    struct Room {
+        directory: tempfile::TempDir,
+        dir: NamespaceDir,
+        packer: Packer,
+    }
+
+    fn name() -> ArchiveName {
+        "2026-11-28T14.tar.gz".parse().unwrap()
+    }
+
+    impl Room {
+        fn new() -> Room {
+            let directory = tempfile::tempdir().unwrap();
+            let dir = NamespaceDir::new(SafeDir::open(&directory.path().canonicalize().unwrap()).unwrap());
+            Room { directory, dir, packer: Codec::Gzip.packer(6).unwrap() }
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.directory.path().join(name().to_string())
+        }
+
+        fn write(&mut self, archive: &mut HourArchive, entry: &str, content: &[u8]) {
+            let mut tar = header::encode(entry.as_bytes(), &Meta::default(), content.len() as u64);
+            tar.extend(content);
+            tar.resize(tar.len().next_multiple_of(512), 0);
+            archive.append(&veil::member(&mut self.packer, &tar, None).unwrap()).unwrap();
+        }
+
+        fn reopen(&self, record: &OpenArchive) -> Option<HourArchive> {
+            HourArchive::reopen(&self.dir, name(), record).unwrap()
+        }
+    }
+
+    fn entries(path: &Path) -> Vec<String> {
+        let decoder = flate2::read::MultiGzDecoder::new(File::open(path).unwrap());
+        let mut archive = Archive::new(decoder);
+        archive
+            .entries()
+            .unwrap()
+            .map(|entry| String::from_utf8(entry.unwrap().path_bytes().into_owned()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn commits_show_what_was_written_and_not_before() {
+        let mut room = Room::new();
+        let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
+        room.write(&mut archive, "a", b"first");
+        archive.seal(&room.dir).unwrap();
+        assert!(!room.path().exists());
+        archive.accept();
+        archive.show(&room.dir).unwrap();
+        assert_eq!(entries(&room.path()), ["a"]);
+        room.write(&mut archive, "b", b"second");
+        archive.seal(&room.dir).unwrap();
+        assert_eq!(entries(&room.path()), ["a"]);
+        archive.accept();
+        archive.show(&room.dir).unwrap();
+        assert_eq!(entries(&room.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn draft_is_adopted_if_the_checkpoint_names_it() {
+        let mut room = Room::new();
+        let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
+        room.write(&mut archive, "a", b"first");
+        archive.seal(&room.dir).unwrap();
+        let record = archive.record("shop");
+        drop(archive);
+        room.reopen(&record).unwrap();
+        assert_eq!(entries(&room.path()), ["a"]);
+    }
+
+    #[test]
+    fn replaced_archive_is_not_continued() {
+        let room = Room::new();
+        std::fs::write(room.path(), vec![7; 5000]).unwrap();
+        let record = OpenArchive {
+            namespace: "shop".to_owned(),
+            name: name().to_string(),
+            bytes: 4000,
+            hidden_end: None,
+        };
+        assert!(room.reopen(&record).is_none());
+        assert!(room.reopen(&OpenArchive { bytes: 6000, ..record }).is_none());
+        assert_eq!(std::fs::read(room.path()).unwrap(), vec![7; 5000]);
+    }
+
+    proptest! {
+        /// A crash leaves any step of the next commit done, and any number of its bytes written.
+        #[test]
+        fn crash_leaves_one_commit_or_the_next(commits in 1u32..5, entries_each in 1u32..4, checkpointed: bool, shown: bool, torn in any::<prop::sample::Index>()) {
+            let mut room = Room::new();
+            let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
+            let mut written = Vec::new();
+            let step = |room: &mut Room, archive: &mut HourArchive, written: &mut Vec<String>| {
+                for _ in 0..entries_each {
+                    written.push(format!("entry-{}", written.len()));
+                    room.write(archive, &written[written.len() - 1], &[b'x'; 700]);
+                }
+                archive.seal(&room.dir).unwrap();
+            };
+            for _ in 0..commits {
+                step(&mut room, &mut archive, &mut written);
+                archive.accept();
+        archive.show(&room.dir).unwrap();
+            }
+            let (before, record) = (written.clone(), archive.record("shop"));
+            step(&mut room, &mut archive, &mut written);
+            let (expected, record) = if checkpointed { (&written, archive.record("shop")) } else { (&before, record) };
+            if checkpointed && shown {
+                archive.accept();
+        archive.show(&room.dir).unwrap();
+            }
+            if !checkpointed {
+                let news = archive.written() - archive.committed();
+                let kept = torn.index(usize::try_from(news).unwrap() + 1) as u64;
+                archive.file.set_len(archive.committed() + kept).unwrap();
+            }
+            drop(archive);
+            let mut archive = room.reopen(&record).unwrap();
+            prop_assert_eq!(&entries(&room.path()), expected);
+            // It can be continued.
+            let mut expected = expected.clone();
+            expected.push("last".to_owned());
+            room.write(&mut archive, "last", b"last");
+            archive.seal(&room.dir).unwrap();
+            archive.accept();
+        archive.show(&room.dir).unwrap();
+            prop_assert_eq!(&entries(&room.path()), &expected);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Container logs: follows what kubelet writes below the pods directory, and archives it per namespace and
+//! hour.
+
+pub mod control;
+pub mod cri;
+pub mod cursor;
+pub mod followed_container;
+pub mod followed_log;
+pub mod hour;
+pub mod hour_archive;
+pub mod metrics;
+pub mod place;
+pub mod read;
+pub mod share;
+pub mod store;
+pub mod tailer;
+pub mod veil;
+pub mod watches;

@@ -1,0 +1,485 @@
+//! `logcd read`: lines of container logs in the order of time, from archives and live logs.
+
+use crate::error::ArchiveError;
+use crate::pods::cri::{CriLine, whole_lines};
+use crate::pods::cursor::{Checkpoint, Cursor, OpenArchive};
+use crate::pods::followed_log::FollowedLog;
+use crate::pods::hour::ArchiveName;
+use crate::pods::hour_archive::undrafted;
+use crate::pods::place::{ContainerDir, LogName, PodDir, is_label};
+use crate::pods::store::{self, names};
+use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
+use crate::safe_dir::SafeDir;
+use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
+use kit::exit::{Exit, Fatal};
+use kit::settings::time::parse_time;
+use regex::bytes::Regex;
+use serde::Serialize;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A joined line is cut at this length: a container may never end one.
+const JOINED_BYTES_MAX: usize = 1 << 20;
+/// The daemon commits while this command reads; then it looks again.
+const TRIES_MAX: u32 = 10;
+
+/// Which lines to print, and how
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReadOptions {
+    /// The directory for archives of container logs
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/logcd")]
+    pub pods_out: PathBuf,
+
+    /// Also read what is not archived yet from the logs below this directory; or none
+    #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
+    pub pods: PathBuf,
+
+    /// Only this namespace
+    #[arg(long, short, value_name = "NAMESPACE", hide_env = true)]
+    pub namespace: Option<String>,
+
+    /// Only pods in whose name this regular expression matches
+    #[arg(long, value_name = "REGEX")]
+    pub pod: Option<Regex>,
+
+    /// Only containers with this name
+    #[arg(long, short, value_name = "NAME")]
+    pub container: Option<String>,
+
+    /// Only lines since a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date, or how long ago (2h)
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<Timestamp>,
+
+    /// Only lines until then
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub until: Option<Timestamp>,
+
+    /// Only lines in which this regular expression matches
+    #[arg(long, value_name = "REGEX")]
+    pub grep: Option<Regex>,
+
+    /// How lines are printed
+    #[arg(long, short, value_name = "FORMAT", default_value = "plain")]
+    pub output: ReadFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReadFormat {
+    /// The line alone, its parts joined
+    Plain,
+    /// An object for each line, with its time, namespace, pod, container and stream
+    Json,
+    /// As the container runtime wrote it, parts not joined
+    Raw,
+}
+
+impl ReadOptions {
+    fn wants_namespace(&self, name: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| namespace == name)
+    }
+
+    fn wants_pod(&self, pod: &PodDir) -> bool {
+        self.wants_namespace(&pod.namespace)
+            && self.pod.as_ref().is_none_or(|pattern| pattern.is_match(pod.pod.as_bytes()))
+    }
+
+    fn wants(&self, dir: &ContainerDir) -> bool {
+        self.wants_pod(&dir.pod) && self.container.as_ref().is_none_or(|name| *name == dir.container)
+    }
+
+    /// True if lines of this span may be wanted. Lines without a time always may.
+    fn wants_span(&self, span: Span) -> bool {
+        span.is_none_or(|(first, last)| {
+            self.since.is_none_or(|since| last >= since) && self.until.is_none_or(|until| first <= until)
+        })
+    }
+}
+
+/// A place with lines, which is read when its first line is next.
+enum LineSource {
+    Member { archive: Rc<(PathBuf, File)>, place: std::ops::Range<u64> },
+    Live { dir: Rc<ContainerDir>, file: File, offset: u64, is_compressed: bool },
+}
+
+struct LinePlace {
+    span: Span,
+    source: LineSource,
+}
+
+pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
+    let failed = |trouble: ArchiveError| match trouble {
+        ArchiveError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
+            Fatal::new(Exit::Ok, "")
+        }
+        trouble => crate::once::fatal(trouble),
+    };
+    let (found, next_entry) = find(options).map_err(failed)?;
+    let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    Merge { options, out, pending: BinaryHeap::new(), joined: HashMap::new(), lines: 0 }
+        .print(found, next_entry)
+        .map_err(failed)
+}
+
+/// Finds all places, in the order of their first lines. Archives and live logs are those of one commit.
+fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
+    let mut tries_left = TRIES_MAX;
+    loop {
+        let checkpoint = store::load(&options.pods_out)?;
+        let mut found = Vec::new();
+        find_live(options, &checkpoint, &mut found)?;
+        let seen = find_members(options, &mut found)?;
+        let is_same = store::load(&options.pods_out)?.next_entry == checkpoint.next_entry;
+        let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
+        let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
+        let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
+        if is_same && are_all_seen || tries_left == 0 {
+            // Places without times come first.
+            found.sort_by_key(|found| found.span.map(|(first, _)| first));
+            return Ok((found, checkpoint.next_entry));
+        }
+        tries_left -= 1;
+    }
+}
+
+/// Returns the archives with their namespaces. One that gets its name meanwhile may be missing.
+fn find_members(
+    options: &ReadOptions,
+    found: &mut Vec<LinePlace>,
+) -> Result<BTreeSet<(String, String)>, ArchiveError> {
+    let mut seen = BTreeSet::new();
+    let out = SafeDir::open(&options.pods_out).map_err(ArchiveError::on("read", &options.pods_out))?;
+    for namespace in names(&out, b"")?.into_iter().filter(|name| is_label(name)) {
+        if !options.wants_namespace(&namespace) {
+            continue;
+        }
+        let path = out.path().join(&namespace);
+        if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            continue;
+        }
+        for name in names(&out, namespace.as_bytes())? {
+            // A new archive has the name of a draft for a moment after its first commit.
+            let archive_name = undrafted(&name);
+            if archive_name.parse::<ArchiveName>().is_err() {
+                continue;
+            }
+            let path = path.join(&name);
+            let file = match File::open(&path) {
+                // It was removed since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(ArchiveError::on("read", &path))?,
+            };
+            seen.insert((namespace.clone(), archive_name.to_owned()));
+            let archive = Rc::new((path, file));
+            for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
+                if options.wants_span(span) {
+                    found.push(LinePlace {
+                        span,
+                        source: LineSource::Member { archive: archive.clone(), place },
+                    });
+                }
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Walks over the headers of an archive's members. After the end mark come members of a commit that is not shown
+/// yet: their entries tell whether it has happened.
+fn members_of(archive: &File) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
+    let (mut at, mut members) = (veil::start().len() as u64, Vec::new());
+    let mut header = [0; PART_BYTES];
+    let bytes = archive.metadata()?.len();
+    loop {
+        let read = archive.read_at(&mut header, at)?;
+        match veil::part(at, &header[..read]) {
+            Some(ArchivePart::Member(member)) if member.place.end <= bytes => {
+                at = member.place.end;
+                members.push((member.place, member.span));
+            }
+            Some(ArchivePart::HiddenEnd | ArchivePart::End) => at += veil::END_BYTES,
+            _ => return Ok(members),
+        }
+    }
+}
+
+fn find_live(
+    options: &ReadOptions,
+    checkpoint: &Checkpoint,
+    found: &mut Vec<LinePlace>,
+) -> Result<(), ArchiveError> {
+    if options.pods == Path::new("none") {
+        return Ok(());
+    }
+    let pods = match options.pods.canonicalize().and_then(|path| SafeDir::open(&path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(ArchiveError::on("read", &options.pods))?,
+    };
+    for pod in names(&pods, b"")? {
+        let Ok(pod) = pod.parse::<PodDir>() else { continue };
+        if !options.wants_pod(&pod) {
+            continue;
+        }
+        // Pods and containers may go meanwhile.
+        for container in names(&pods, pod.to_string().as_bytes()).unwrap_or_default() {
+            let Ok(dir) = pod.container(&container) else { continue };
+            if options.wants(&dir) {
+                find_logs(options, &pods, dir, checkpoint, found);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_logs(
+    options: &ReadOptions,
+    pods: &SafeDir,
+    dir: ContainerDir,
+    checkpoint: &Checkpoint,
+    found: &mut Vec<LinePlace>,
+) {
+    let path = dir.to_string();
+    let cursors = checkpoint.containers.get(&path);
+    let dir = Rc::new(dir);
+    let mut logs: Vec<LogName> = names(pods, path.as_bytes())
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    logs.sort();
+    for log in &logs {
+        let Ok(file) = pods.file(format!("{path}/{log}").as_bytes()) else { continue };
+        let Ok(metadata) = file.metadata() else { continue };
+        let is_compressed = log.is_compressed();
+        // Kubelet has made it from a log that the checkpoint knows.
+        let start =
+            if is_compressed { FollowedLog::start_of(&file, true).unwrap_or_default() } else { Vec::new() };
+        let known = |cursor: &&Cursor| {
+            cursor.inode == metadata.ino() || is_compressed && cursor.head_bytes > 0 && cursor.fits(&start)
+        };
+        let is_settled = cursors
+            .is_some_and(|cursors| cursors.settled.iter().any(|settled| settled.is(metadata.ino(), log)));
+        // Kubelet has compressed it, and the original is still there.
+        let is_copy = is_compressed && logs.contains(&log.uncompressed());
+        if !metadata.is_file() || is_settled || is_copy {
+            continue;
+        }
+        let offset =
+            cursors.and_then(|cursors| cursors.logs.iter().find(known)).map_or(0, |cursor| cursor.offset);
+        let span = first_time(&file, offset, is_compressed).map(|first| (first, Timestamp::MAX));
+        if options.wants_span(span) {
+            let dir = dir.clone();
+            found.push(LinePlace { span, source: LineSource::Live { dir, file, offset, is_compressed } });
+        }
+    }
+}
+
+fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp> {
+    let mut start = [0; 64];
+    // The lines of a compressed log are all later than the first one.
+    let read = match is_compressed {
+        false => file.read_at(&mut start, offset).ok()?,
+        true => {
+            let read = MultiGzDecoder::new(file).read(&mut start).ok()?;
+            io::Seek::rewind(&mut &*file).ok()?;
+            read
+        }
+    };
+    super::cri::time_of(&start[..read])
+}
+
+/// A line that waits until no earlier one can come.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct TimedLine {
+    time: Timestamp,
+    /// Keeps the order of lines with the same time.
+    number: u64,
+    dir: Rc<ContainerDir>,
+    bytes: Vec<u8>,
+}
+
+/// The beginning of a line whose parts are joined.
+struct Joined {
+    time: Timestamp,
+    content: Vec<u8>,
+}
+
+struct Merge<'a, W: Write> {
+    options: &'a ReadOptions,
+    out: W,
+    pending: BinaryHeap<Reverse<TimedLine>>,
+    joined: HashMap<(Rc<ContainerDir>, String), Joined>,
+    lines: u64,
+}
+
+impl<W: Write> Merge<'_, W> {
+    fn print(mut self, found: Vec<LinePlace>, next_entry: u64) -> Result<(), ArchiveError> {
+        let written = |error| ArchiveError::doing("write the lines")(error);
+        for LinePlace { span, source } in found {
+            if let Some((first, _)) = span {
+                self.print_before(first).map_err(written)?;
+            }
+            match source {
+                LineSource::Member { archive, place } => {
+                    self.take_member(&archive.1, place, next_entry)
+                        .map_err(ArchiveError::on("read", &archive.0))?;
+                }
+                LineSource::Live { dir, file, offset, is_compressed } => {
+                    self.take_live(&dir, file, offset, is_compressed)
+                        .map_err(ArchiveError::doing(format!("read {dir}")))?;
+                }
+            }
+        }
+        self.print_before(Timestamp::MAX).map_err(written)?;
+        for ((dir, stream), joined) in std::mem::take(&mut self.joined) {
+            self.put(&dir, &stream, &joined).map_err(written)?;
+        }
+        self.out.flush().map_err(written)
+    }
+
+    fn take_member(
+        &mut self,
+        archive: &File,
+        place: std::ops::Range<u64>,
+        next_entry: u64,
+    ) -> io::Result<()> {
+        let mut packed = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
+        archive.read_exact_at(&mut packed, place.start)?;
+        let mut tar = tar::Archive::new(MultiGzDecoder::new(packed.as_slice()));
+        for entry in tar.entries()? {
+            let mut entry = entry?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let Some((dir, number)) = entry_of(&name) else { continue };
+            // Entries of a later commit are still in the live logs.
+            if !self.options.wants(&dir) || number >= next_entry {
+                continue;
+            }
+            let mut lines = Vec::new();
+            entry.read_to_end(&mut lines)?;
+            self.take_lines(&Rc::new(dir), &lines);
+        }
+        Ok(())
+    }
+
+    fn take_live(
+        &mut self,
+        dir: &Rc<ContainerDir>,
+        mut file: File,
+        offset: u64,
+        is_compressed: bool,
+    ) -> io::Result<()> {
+        let mut lines = Vec::new();
+        if is_compressed {
+            let mut decoder = MultiGzDecoder::new(file);
+            io::copy(&mut (&mut decoder).take(offset), &mut io::sink())?;
+            decoder.read_to_end(&mut lines)?;
+        } else {
+            io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+            file.read_to_end(&mut lines)?;
+            // The rest of the last line is still being written.
+            lines.truncate(whole_lines(&lines));
+        }
+        self.take_lines(dir, &lines);
+        Ok(())
+    }
+
+    fn take_lines(&mut self, dir: &Rc<ContainerDir>, lines: &[u8]) {
+        let mut last = None;
+        for line in lines.split_inclusive(|b| *b == b'\n') {
+            // A line without a time follows the one before it.
+            let time = super::cri::time_of(line).or(last).unwrap_or(Timestamp::MIN);
+            last = Some(time);
+            let is_wanted = self.options.since.is_none_or(|since| time >= since)
+                && self.options.until.is_none_or(|until| time <= until);
+            if is_wanted {
+                self.lines += 1;
+                self.pending.push(Reverse(TimedLine {
+                    time,
+                    number: self.lines,
+                    dir: dir.clone(),
+                    bytes: line.to_vec(),
+                }));
+            }
+        }
+    }
+
+    fn print_before(&mut self, time: Timestamp) -> io::Result<()> {
+        while self.pending.peek().is_some_and(|Reverse(line)| line.time < time) {
+            if let Some(Reverse(line)) = self.pending.pop() {
+                self.print_line(&line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print_line(&mut self, line: &TimedLine) -> io::Result<()> {
+        let bytes = line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes);
+        let parsed = CriLine::parse(bytes);
+        let content = parsed.map_or(bytes, |parsed| parsed.content);
+        if self.options.output == ReadFormat::Raw {
+            return match self.passes(content) {
+                true => self.out.write_all(&[bytes, b"\n"].concat()),
+                false => Ok(()),
+            };
+        }
+        let stream = parsed.map_or("", |parsed| parsed.stream);
+        let key = (line.dir.clone(), stream.to_owned());
+        let joined = self.joined.remove(&key);
+        let mut joined = joined.unwrap_or(Joined { time: line.time, content: Vec::new() });
+        joined.content.extend(content);
+        let is_partial = parsed.is_some_and(|parsed| parsed.is_partial);
+        if is_partial && joined.content.len() < JOINED_BYTES_MAX {
+            self.joined.insert(key, joined);
+            return Ok(());
+        }
+        self.put(&line.dir, stream, &joined)
+    }
+
+    fn passes(&self, content: &[u8]) -> bool {
+        self.options.grep.as_ref().is_none_or(|grep| grep.is_match(content))
+    }
+
+    fn put(&mut self, dir: &ContainerDir, stream: &str, joined: &Joined) -> io::Result<()> {
+        if !self.passes(&joined.content) {
+            return Ok(());
+        }
+        if self.options.output == ReadFormat::Json {
+            let shown = JsonLine {
+                time: joined.time.to_string(),
+                namespace: &dir.pod.namespace,
+                pod: &dir.pod.pod,
+                uid: &dir.pod.uid,
+                container: &dir.container,
+                stream,
+                line: &String::from_utf8_lossy(&joined.content),
+            };
+            serde_json::to_writer(&mut self.out, &shown)?;
+        } else {
+            self.out.write_all(&joined.content)?;
+        }
+        self.out.write_all(b"\n")
+    }
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    namespace: &'a str,
+    pod: &'a str,
+    uid: &'a str,
+    container: &'a str,
+    stream: &'a str,
+    line: &'a str,
+}
+
+/// Parses the name of an entry: the container's directory, and its number.
+fn entry_of(name: &str) -> Option<(ContainerDir, u64)> {
+    let (dir, file) = name.rsplit_once('/')?;
+    let number = file.split('.').next()?.parse().ok()?;
+    Some((dir.parse().ok()?, number))
+}

@@ -1,0 +1,443 @@
+//! The directory for archives of container logs: a directory for each namespace, the checkpoint, the lock.
+//!
+//! A commit writes the members and new end marks, syncs them, replaces the checkpoint, and only then shows the
+//! readers what is new. The checkpoint decides: an archive is cut to the length that it names.
+
+use crate::archive::codec::{Codec, Packer};
+use crate::archive::header::{self, Meta};
+use crate::archive::pack_error::PackError;
+use crate::error::ArchiveError;
+use crate::pods::cursor::{Checkpoint, Cursors};
+use crate::pods::hour::ArchiveName;
+use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
+use crate::pods::place::{ContainerDir, LogName, is_label};
+use crate::pods::share::{self, Bound, Hours};
+use crate::pods::veil::{self, Span};
+use crate::safe_dir::SafeDir;
+use kit::disk::free_space::{MinFree, Space};
+use kit::disk::lock::{Lock, Refused};
+use kit::disk::sync::still_takes_changes;
+use nix::errno::Errno;
+use nix::fcntl::renameat;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::fsync;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = ".logcd-pods.lock";
+pub const CHECKPOINT: &str = ".logcd-pods.checkpoint";
+/// A member of this size costs 2 % more than one that is never cut, and a reader that needs only it unpacks no
+/// more.
+const MEMBER_BYTES: usize = 256 * 1024;
+/// Smaller parts of an hour cost more than they are worth.
+const PART_BYTES_MIN: u64 = 256 * 1024;
+const PART_BYTES_MAX: u64 = 1 << 30;
+/// A namespace loses at most this part of its share at once.
+const PARTS_PER_SHARE: u64 = 8;
+/// So much is read at most before it is committed, so that a crash repeats little.
+const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+
+/// What may be kept.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    pub all: Bound,
+    /// The first pattern that matches decides.
+    pub namespaces: Vec<(crate::logs::pattern::Pattern, Bound)>,
+    pub min_free: MinFree,
+}
+
+impl Bounds {
+    pub fn of(&self, namespace: &str) -> Bound {
+        let own = self.namespaces.iter().find(|(pattern, _)| pattern.matches(namespace.as_bytes()));
+        own.map_or(self.all, |(_, bound)| *bound)
+    }
+}
+
+/// An archive that was removed for a bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    pub namespace: String,
+    pub bytes: u64,
+}
+
+struct Open {
+    dir: NamespaceDir,
+    archive: HourArchive,
+}
+
+/// Entries that are not compressed yet, all of one namespace.
+#[derive(Default)]
+struct PendingMember {
+    namespace: String,
+    tar: Vec<u8>,
+    span: Span,
+}
+
+pub struct Store {
+    at: SafeDir,
+    lock: Lock,
+    mode: u32,
+    packer: Packer,
+    bounds: Bounds,
+    hour: ArchiveName,
+    open: BTreeMap<String, Open>,
+    /// The sizes of all archives, as committed.
+    sizes: BTreeMap<String, Hours>,
+    /// The archives that the checkpoint names. They are not removed.
+    listed: BTreeSet<(String, ArchiveName)>,
+    batch: PendingMember,
+    next_entry: u64,
+    next_entry_committed: u64,
+    uncommitted_bytes: u64,
+    /// Compressed bytes since the last commit.
+    pub packed_bytes: u64,
+}
+
+impl Store {
+    /// Opens and locks the directory, and brings all archives to the state of the last commit. Returns the
+    /// cursors of that commit.
+    pub fn open(
+        path: &Path,
+        mode: u32,
+        level: u32,
+        bounds: Bounds,
+        hour: ArchiveName,
+    ) -> Result<(Store, BTreeMap<String, Cursors>), ArchiveError> {
+        let at = SafeDir::open(path)
+            .map_err(ArchiveError::on("open the directory for archives of container logs,", path))?;
+        let lock = Lock::at(&path.join(LOCK), 0o600).map_err(|refused| match refused {
+            Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
+            Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
+        })?;
+        let checkpoint = load(path)?;
+        let mut store = Store {
+            at,
+            lock,
+            mode,
+            packer: Codec::Gzip.packer(level)?,
+            bounds,
+            hour,
+            open: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            batch: PendingMember::default(),
+            next_entry: checkpoint.next_entry,
+            next_entry_committed: checkpoint.next_entry,
+            uncommitted_bytes: 0,
+            packed_bytes: 0,
+        };
+        store.restore(&checkpoint)?;
+        Ok((store, checkpoint.containers))
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), ArchiveError> {
+        for record in &checkpoint.open {
+            let (namespace, Ok(name)) = (&record.namespace, record.name.parse::<ArchiveName>()) else {
+                continue;
+            };
+            let Some(dir) = self.namespace_dir(namespace)? else { continue };
+            match HourArchive::reopen(&dir, name, record)? {
+                Some(archive) => {
+                    self.listed.insert((namespace.clone(), name));
+                    match name.is_same_hour(self.hour) {
+                        true => drop(self.open.insert(namespace.clone(), Open { dir, archive })),
+                        false => archive.close(&dir)?,
+                    }
+                }
+                None => {
+                    tracing::warn!(namespace, archive = %name, "an archive is not as it was; it stays, and a new part begins")
+                }
+            }
+        }
+        for namespace in names(&self.at, b"")?.into_iter().filter(|name| is_label(name)) {
+            let Some(dir) = self.namespace_dir(&namespace)? else { continue };
+            let mut hours = Hours::new();
+            for name in names(&self.at, namespace.as_bytes())? {
+                if is_draft(&name) {
+                    dir.remove(&name)?;
+                } else if let Ok(archive) = name.parse::<ArchiveName>() {
+                    let path = self.at.path().join(&namespace).join(&name);
+                    let bytes = path.symlink_metadata().map_err(ArchiveError::on("look at", &path))?.len();
+                    hours.insert(archive, bytes);
+                }
+            }
+            self.sizes.insert(namespace, hours);
+        }
+        Ok(())
+    }
+
+    fn namespace_dir(&self, namespace: &str) -> Result<Option<NamespaceDir>, ArchiveError> {
+        let path = self.at.path().join(namespace);
+        match SafeDir::open(&path) {
+            Ok(at) => Ok(Some(NamespaceDir::new(at))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Not a directory: not ours.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            Err(error) => Err(ArchiveError::on("open", &path)(error)),
+        }
+    }
+
+    /// Closes the archives of the last hour. Everything must be committed.
+    pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
+        if !self.hour.is_same_hour(hour) {
+            self.hour = hour;
+            for (_, Open { dir, archive }) in std::mem::take(&mut self.open) {
+                archive.close(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn hour(&self) -> ArchiveName {
+        self.hour
+    }
+
+    /// Adds lines of a log as an entry. They are visible after the next commit.
+    pub fn add(
+        &mut self,
+        dir: &ContainerDir,
+        log: &LogName,
+        meta: Meta,
+        span: Span,
+        lines: &[u8],
+    ) -> Result<(), ArchiveError> {
+        if self.batch.namespace != dir.pod.namespace || self.batch.tar.len() + lines.len() > MEMBER_BYTES {
+            self.flush()?;
+            self.batch.namespace.clone_from(&dir.pod.namespace);
+        }
+        // The number sorts the entries of a container by time, also after its restart.
+        let name = format!("{dir}/{:010}.{}.log", self.next_entry, log.restart);
+        self.next_entry += 1;
+        let tar = &mut self.batch.tar;
+        tar.extend(header::encode(name.as_bytes(), &meta, lines.len() as u64));
+        tar.extend(lines);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+        self.batch.span = match (self.batch.span, span) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, other) => one.or(other),
+        };
+        self.uncommitted_bytes += lines.len() as u64;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ArchiveError> {
+        if self.batch.tar.is_empty() {
+            return Ok(());
+        }
+        let member = veil::member(&mut self.packer, &self.batch.tar, self.batch.span)?;
+        self.check_room(member.len() as u64)?;
+        let namespace = self.batch.namespace.clone();
+        self.archive_of(&namespace)?.append(&member)?;
+        self.packed_bytes += member.len() as u64;
+        self.batch.tar.clear();
+        self.batch.span = None;
+        Ok(())
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), ArchiveError> {
+        let space =
+            Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.at.path()))?;
+        match self.bounds.min_free.forbids(space, bytes) {
+            true => Err(ArchiveError::DiskFull {
+                free: space.available_bytes,
+                needed: bytes,
+                floor: self.bounds.min_free,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn archive_of(&mut self, namespace: &str) -> Result<&mut HourArchive, ArchiveError> {
+        if !self.open.contains_key(namespace) {
+            let dir = self.made_dir(namespace)?;
+            let hours = self.sizes.entry(namespace.to_owned()).or_default();
+            // The clock may have been set back: the hour need not be the last one.
+            let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
+            let name = last.map_or(self.hour, |last| last.next_part());
+            let archive = HourArchive::create(&dir, name, self.mode)?;
+            self.open.insert(namespace.to_owned(), Open { dir, archive });
+        }
+        let open = self.open.get_mut(namespace).ok_or_else(PackError::thread_gone)?;
+        open.archive.show(&open.dir)?;
+        Ok(&mut open.archive)
+    }
+
+    fn made_dir(&self, namespace: &str) -> Result<NamespaceDir, ArchiveError> {
+        let path = self.at.path().join(namespace);
+        let mode = Mode::from_bits_truncate(
+            0o700 | (self.mode & 0o070) | ((self.mode & 0o040) >> 2) | ((self.mode & 0o004) >> 2),
+        );
+        match mkdirat(self.at.fd(), namespace, mode) {
+            Ok(()) => fsync(self.at.fd())
+                .map_err(|e| ArchiveError::on("sync the directory", self.at.path())(e.into()))?,
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(ArchiveError::on("create", &path)(errno.into())),
+        }
+        Ok(NamespaceDir::new(SafeDir::open(&path).map_err(ArchiveError::on("open", &path))?))
+    }
+
+    /// True if so much is read that it should be committed now.
+    pub fn is_full(&self) -> bool {
+        self.uncommitted_bytes >= UNCOMMITTED_BYTES_MAX
+            || self.open.iter().any(|(namespace, open)| {
+                let news = open.archive.written() - open.archive.committed();
+                open.archive.written() >= self.part_bytes(namespace) && news >= PART_BYTES_MIN
+            })
+    }
+
+    fn part_bytes(&self, namespace: &str) -> u64 {
+        let share = self.bounds.all.bytes / self.sizes.len().max(1) as u64;
+        let share = share.min(self.bounds.of(namespace).bytes);
+        (share / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+    }
+
+    /// Makes everything since the last commit durable and visible, together with the cursors. After an error
+    /// nothing has changed, and the caller has to roll back.
+    pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<Vec<Evicted>, ArchiveError> {
+        self.show()?;
+        self.flush()?;
+        for open in self.open.values_mut().filter(|open| open.archive.has_news()) {
+            open.archive.seal(&open.dir)?;
+        }
+        let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
+        let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
+        self.save(&checkpoint)?;
+        // From here on the commit has happened.
+        self.listed =
+            self.open.iter().map(|(namespace, open)| (namespace.clone(), open.archive.name)).collect();
+        self.next_entry_committed = self.next_entry;
+        self.uncommitted_bytes = 0;
+        for (namespace, open) in &mut self.open {
+            open.archive.accept();
+            self.sizes
+                .entry(namespace.clone())
+                .or_default()
+                .insert(open.archive.name, open.archive.committed());
+        }
+        self.show()?;
+        self.close_full_parts()?;
+        let today = self.hour.day();
+        let removable = share::to_remove(
+            &self.sizes,
+            |namespace| self.bounds.of(namespace),
+            self.bounds.all.bytes,
+            today,
+        );
+        self.remove(removable)
+    }
+
+    fn show(&mut self) -> Result<(), ArchiveError> {
+        self.open.values_mut().try_for_each(|open| open.archive.show(&open.dir))
+    }
+
+    fn close_full_parts(&mut self) -> Result<(), ArchiveError> {
+        let full: Vec<String> = self
+            .open
+            .iter()
+            .filter(|(namespace, open)| open.archive.committed() >= self.part_bytes(namespace))
+            .map(|(namespace, _)| namespace.clone())
+            .collect();
+        for namespace in full {
+            if let Some(Open { dir, archive }) = self.open.remove(&namespace) {
+                archive.close(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes archives, except those that the checkpoint names: these are looked at after the next commit.
+    fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Result<Vec<Evicted>, ArchiveError> {
+        let mut evicted = Vec::new();
+        for (namespace, name) in names {
+            if self.listed.contains(&(namespace.clone(), name)) {
+                continue;
+            }
+            if let Some(dir) = self.namespace_dir(&namespace)? {
+                dir.remove(&name.to_string())?;
+            }
+            let bytes = self.sizes.get_mut(&namespace).and_then(|hours| hours.remove(&name)).unwrap_or(0);
+            evicted.push(Evicted { namespace, bytes });
+        }
+        Ok(evicted)
+    }
+
+    /// Removes old archives until about this much more is free, from those that have the most.
+    pub fn make_room(&mut self, bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
+        let total = self.kept_bytes().saturating_sub(bytes);
+        let removable =
+            share::to_remove(&self.sizes, |namespace| self.bounds.of(namespace), total, self.hour.day());
+        self.remove(removable)
+    }
+
+    pub fn kept_bytes(&self) -> u64 {
+        self.sizes.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Forgets everything since the last commit.
+    pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
+        self.batch.tar.clear();
+        self.batch.span = None;
+        self.uncommitted_bytes = 0;
+        self.next_entry = self.next_entry_committed;
+        let drafts: Vec<String> =
+            self.open.iter().filter(|(_, open)| open.archive.is_draft()).map(|(n, _)| n.clone()).collect();
+        for namespace in drafts {
+            if let Some(Open { dir, archive }) = self.open.remove(&namespace) {
+                dir.remove(&draft_name(archive.name))?;
+            }
+        }
+        self.open.values_mut().try_for_each(|open| open.archive.roll_back())
+    }
+
+    fn save(&self, checkpoint: &Checkpoint) -> Result<(), ArchiveError> {
+        let path = self.at.path().join(CHECKPOINT);
+        let draft = draft_of_checkpoint(self.at.path());
+        let failed = |error| ArchiveError::on("write", &path)(error);
+        let bytes = serde_json::to_vec(checkpoint).map_err(|error| failed(error.into()))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(self.mode).custom_flags(nix::libc::O_NOFOLLOW);
+        let write = |mut file: File| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        };
+        options.open(&draft).and_then(write).map_err(failed)?;
+        let name = draft.file_name().unwrap_or_default();
+        renameat(self.at.fd(), name, self.at.fd(), CHECKPOINT).map_err(|errno| failed(errno.into()))?;
+        fsync(self.at.fd())
+            .map_err(io::Error::from)
+            .and_then(|()| still_takes_changes(self.lock.file()))
+            .map_err(ArchiveError::on("sync the directory", self.at.path()))
+    }
+}
+
+fn draft_of_checkpoint(out: &Path) -> PathBuf {
+    out.join(format!("{CHECKPOINT}.draft"))
+}
+
+/// Loads the checkpoint. Without one, all logs are new.
+pub fn load(out: &Path) -> Result<Checkpoint, ArchiveError> {
+    let path = out.join(CHECKPOINT);
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
+        read => read.map_err(ArchiveError::on("read", &path))?,
+    };
+    serde_json::from_slice(&bytes).or_else(|error| {
+        let kept = out.join(format!("{CHECKPOINT}.damaged"));
+        tracing::error!(path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
+        std::fs::rename(&path, &kept).map_err(ArchiveError::on("rename", &path))?;
+        Ok(Checkpoint::default())
+    })
+}
+
+/// Lists a directory below `at`. Names that are no text are nobody's we know.
+pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
+    let listed = || -> io::Result<Vec<String>> {
+        let mut directory = nix::dir::Dir::from_fd(at.directory(path)?)?;
+        let names = directory.iter().map_while(Result::ok);
+        Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
+    };
+    listed().map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
+}

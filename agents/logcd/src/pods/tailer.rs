@@ -1,0 +1,517 @@
+//! The thread that follows all container logs: it sleeps until the kernel reports something, or until lines are
+//! due in the archives.
+
+use crate::day::Calendar;
+use crate::error::ArchiveError;
+use crate::pods::cri;
+use crate::pods::cursor::Cursors;
+use crate::pods::followed_container::FollowedContainer;
+use crate::pods::followed_log::Phase;
+use crate::pods::hour::ArchiveName;
+use crate::pods::metrics::PodsMetrics;
+use crate::pods::place::{ContainerDir, PodDir};
+use crate::pods::store::{Bounds, Evicted, Store, names};
+use crate::pods::watches::{Change, Watched, Watches};
+use crate::safe_dir::SafeDir;
+use jiff::{Timestamp, ToSpan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Moved and deleted logs are read after this time at the latest: until then they occupy disk space.
+const MOVED_WITHIN: Duration = Duration::from_secs(1);
+/// A deleted log that has not grown for this long has no writer any more.
+const DEPARTED_QUIET: Duration = Duration::from_secs(2);
+/// The kernel's reports are taken this often during a long sweep.
+const REPORTS_EVERY_BYTES: u64 = 4 << 20;
+/// Time between two attempts after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+/// At a full disk this much more than is missing is freed.
+const ROOM_BYTES: u64 = 64 << 20;
+/// The most losses that are named one by one.
+const NAMED_MAX: usize = 10;
+
+/// The checked settings.
+#[derive(Clone, Debug)]
+pub struct PodsConfig {
+    pub pods: PathBuf,
+    pub out: PathBuf,
+    pub within: Duration,
+    pub bounds: Bounds,
+    pub calendar: Calendar,
+    pub mode: u32,
+    pub level: u32,
+    /// The most bytes of a log that may be holes.
+    pub hole_bytes_max: u64,
+    pub logs_max: usize,
+}
+
+impl PodsConfig {
+    fn hour(&self) -> ArchiveName {
+        ArchiveName::at(self.calendar.at(Timestamp::now()).datetime())
+    }
+
+    /// Opens and locks the directory for archives.
+    pub fn store(&self) -> Result<(Store, BTreeMap<String, Cursors>), ArchiveError> {
+        Store::open(&self.out, self.mode, self.level, self.bounds.clone(), self.hour())
+    }
+
+    fn until_next_hour(&self) -> Duration {
+        let now = self.calendar.at(Timestamp::now());
+        let next = now.checked_add(1.hour()).ok().and_then(|later| {
+            later.round(jiff::ZonedRound::new().smallest(jiff::Unit::Hour).mode(jiff::RoundMode::Trunc)).ok()
+        });
+        next.and_then(|next| next.timestamp().duration_since(now.timestamp()).try_into().ok())
+            .unwrap_or(RETRY)
+    }
+}
+
+pub struct Tailer {
+    config: PodsConfig,
+    store: Store,
+    pods: SafeDir,
+    watches: Watches,
+    containers: BTreeMap<ContainerDir, FollowedContainer>,
+    /// Cursors of containers that were not found yet.
+    past: BTreeMap<String, Cursors>,
+    /// Directories to look at.
+    unseen: BTreeSet<ContainerDir>,
+    /// The time of the next sweep.
+    due: Option<Instant>,
+    swept: Instant,
+    /// True if the checkpoint is not what it should be although no line is new.
+    is_checkpoint_old: bool,
+    /// True if the kernel cannot report everything: look at everything in each sweep.
+    is_blind: bool,
+    /// True once the pods directory is gone.
+    is_over: bool,
+    abort: Arc<AtomicBool>,
+    metrics: PodsMetrics,
+}
+
+impl Tailer {
+    /// Opens everything that is there. What cannot be found again is told.
+    pub fn new(
+        config: PodsConfig,
+        (store, past): (Store, BTreeMap<String, Cursors>),
+        abort: Arc<AtomicBool>,
+        metrics: PodsMetrics,
+    ) -> Result<Tailer, ArchiveError> {
+        let on = |error| ArchiveError::on("follow the logs below", &config.pods)(error);
+        let pods = SafeDir::open(&config.pods).map_err(on)?;
+        let watches = Watches::new().map_err(on)?;
+        let mut tailer = Tailer {
+            store,
+            pods,
+            watches,
+            containers: BTreeMap::new(),
+            past,
+            unseen: BTreeSet::new(),
+            due: None,
+            swept: Instant::now(),
+            is_checkpoint_old: false,
+            is_blind: false,
+            is_over: false,
+            abort,
+            metrics,
+            config,
+        };
+        tailer.find_pods()?;
+        tailer.look_at_unseen();
+        tailer.tell_lost_containers();
+        Ok(tailer)
+    }
+
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.watches.fd()
+    }
+
+    /// True if everything must be opened again.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Returns the time until the next sweep; none while nothing happens.
+    pub fn pause(&self) -> Option<Duration> {
+        let due = self.due?.saturating_duration_since(Instant::now());
+        Some(due.min(self.config.until_next_hour()))
+    }
+
+    fn due_within(&mut self, within: Duration) {
+        let at = Instant::now() + within;
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Takes the reports of the kernel and sweeps if it is time.
+    pub fn turn(&mut self) -> Result<(), ArchiveError> {
+        if self.due.is_none() {
+            // Whatever is reported now belongs to this hour.
+            self.store.begin_hour(self.config.hour())?;
+        }
+        self.take_reports()?;
+        let has_hour_ended = !self.store.hour().is_same_hour(self.config.hour());
+        let is_due = self.due.is_some_and(|due| due <= Instant::now() || has_hour_ended);
+        if is_due {
+            self.sweep(false)?;
+        }
+        Ok(())
+    }
+
+    /// Archives everything that was written until now.
+    pub fn finish(&mut self) -> Result<(), ArchiveError> {
+        if !self.is_over {
+            self.take_reports()?;
+            self.find_pods()?;
+        }
+        self.look_at_unseen();
+        self.sweep(true)
+    }
+
+    fn take_reports(&mut self) -> Result<(), ArchiveError> {
+        let reports = self.watches.take().map_err(ArchiveError::on("watch", &self.config.pods))?;
+        for report in reports {
+            match report {
+                Change::Overflow | Change::Changed(Watched::Pods) => self.find_pods()?,
+                Change::Gone(Watched::Pods) => {
+                    self.is_over = true;
+                    let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
+                    return Err(ArchiveError::on("follow the logs below", &self.config.pods)(gone));
+                }
+                Change::Changed(Watched::Pod(pod)) => self.find_containers(&pod),
+                Change::Gone(Watched::Pod(_)) => {}
+                Change::Changed(Watched::Container(dir)) | Change::Gone(Watched::Container(dir)) => {
+                    self.unseen.insert(dir);
+                }
+                Change::Changed(Watched::Log(dir, inode)) | Change::Gone(Watched::Log(dir, inode)) => {
+                    self.grew(&dir, inode);
+                }
+            }
+        }
+        self.look_at_unseen();
+        Ok(())
+    }
+
+    fn grew(&mut self, dir: &ContainerDir, inode: u64) {
+        let Some(container) = self.containers.get_mut(dir) else { return };
+        for log in container.logs.iter_mut().filter(|log| log.inode == inode && log.phase == Phase::Quiet) {
+            log.phase = Phase::Growing;
+        }
+        self.due_within(self.config.within);
+    }
+
+    /// Watches the pods directory, then lists it, so that nothing comes in between.
+    fn find_pods(&mut self) -> Result<(), ArchiveError> {
+        let on = |error| ArchiveError::on("follow the logs below", &self.config.pods)(error);
+        let fd = self.pods.directory(b"").map_err(on)?;
+        let watched = self.watches.directory(&fd, Watched::Pods);
+        self.note_blind(watched);
+        for name in names(&self.pods, b"")? {
+            if let Ok(pod) = name.parse::<PodDir>() {
+                self.find_containers(&pod);
+            }
+        }
+        Ok(())
+    }
+
+    fn find_containers(&mut self, pod: &PodDir) {
+        // It may be gone already, with everything in it.
+        let Ok(fd) = self.pods.directory(pod.to_string().as_bytes()) else { return };
+        let watched = self.watches.directory(&fd, Watched::Pod(pod.clone()));
+        self.note_blind(watched);
+        for name in names(&self.pods, pod.to_string().as_bytes()).unwrap_or_default() {
+            if let Ok(dir) = pod.container(&name) {
+                self.unseen.insert(dir);
+            }
+        }
+    }
+
+    fn note_blind(&mut self, watched: io::Result<()>) {
+        if let (Err(error), false) = (watched, self.is_blind) {
+            tracing::warn!(%error, "the kernel cannot report all changes: looking at every log each time; raise fs.inotify.max_user_watches");
+            self.is_blind = true;
+        }
+    }
+
+    fn look_at_unseen(&mut self) {
+        let mut rounds = 0;
+        while !self.unseen.is_empty() && rounds < 10 {
+            rounds += 1;
+            for dir in std::mem::take(&mut self.unseen) {
+                self.look(&dir);
+            }
+        }
+    }
+
+    fn look(&mut self, dir: &ContainerDir) {
+        let is_known = self.containers.contains_key(dir);
+        let opened = self.pods.directory(dir.to_string().as_bytes());
+        if let Ok(fd) = &opened {
+            let watched = self.watches.directory(fd, Watched::Container(dir.clone()));
+            self.note_blind(watched);
+        } else if !is_known {
+            return;
+        }
+        let past = &mut self.past;
+        let others = self.containers.iter().filter(|(other, _)| *other != dir);
+        let logs_elsewhere: usize = others.map(|(_, container)| container.logs.len()).sum();
+        let container = self.containers.entry(dir.clone()).or_insert_with(|| {
+            FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
+        });
+        let room = self.config.logs_max.saturating_sub(logs_elsewhere);
+        match container.look(&self.pods, room) {
+            Ok(findings) => {
+                self.metrics.skipped_names.inc_by(findings.skipped);
+                if findings.lost > 0 {
+                    let (pod, container) = (&dir.pod, &dir.container);
+                    tracing::warn!(
+                        namespace = pod.namespace,
+                        pod = pod.pod,
+                        container,
+                        logs = findings.lost,
+                        "logs went before they were read to their end"
+                    );
+                    self.metrics.lost_logs.inc_by(findings.lost);
+                }
+                if findings.is_unclear {
+                    self.unseen.insert(dir.clone());
+                }
+                self.is_checkpoint_old |= findings.has_moved || findings.lost > 0;
+                if findings.opened > 0 {
+                    self.due_within(self.config.within);
+                }
+                if findings.has_moved {
+                    self.due_within(MOVED_WITHIN.saturating_sub(self.swept.elapsed()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(dir = %dir, %error, "cannot look at a container's logs");
+                self.is_blind = true;
+                self.due_within(RETRY);
+            }
+        }
+    }
+
+    /// Tells of containers that were removed while nobody followed their logs.
+    fn tell_lost_containers(&mut self) {
+        let mut named = 0;
+        for (dir, cursors) in std::mem::take(&mut self.past) {
+            let lost = cursors.logs.iter().filter(|cursor| !cursor.is_whole).count();
+            if lost == 0 {
+                continue;
+            }
+            self.metrics.lost_logs.inc_by(lost as u64);
+            self.is_checkpoint_old = true;
+            self.due_within(self.config.within);
+            named += 1;
+            if named <= NAMED_MAX {
+                tracing::warn!(
+                    container = dir,
+                    logs = lost,
+                    "a container was removed while logcd was not running; its last lines may be missing"
+                );
+            }
+        }
+        if named > NAMED_MAX {
+            tracing::warn!(containers = named - NAMED_MAX, "more containers were removed; see the metrics");
+        }
+    }
+
+    /// Reads all logs that may have grown, and commits. The last sweep ends the deleted ones.
+    fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+        self.due = None;
+        self.swept = Instant::now();
+        if self.is_blind {
+            self.find_pods()?;
+            self.look_at_unseen();
+        }
+        let read = self.read_all(is_last).and_then(|()| self.commit());
+        if let Err(trouble) = read {
+            self.metrics.failures.inc();
+            self.roll_back()?;
+            self.due_within(RETRY);
+            if let ArchiveError::DiskFull { needed, .. } = trouble {
+                let evicted = self.store.make_room(needed + ROOM_BYTES)?;
+                self.tell_evicted(&evicted);
+            }
+            return Err(trouble);
+        }
+        self.store.begin_hour(self.config.hour())?;
+        self.rest();
+        Ok(())
+    }
+
+    fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+        let mut lines = Vec::new();
+        let mut unreported = 0;
+        for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
+            let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
+            for at in 0..logs {
+                let mut end = None;
+                loop {
+                    if self.abort.load(Ordering::Relaxed) {
+                        return Err(ArchiveError::Aborted);
+                    }
+                    // Logs are only added to a container, until the next commit.
+                    let Some(log) =
+                        self.containers.get_mut(&dir).and_then(|container| container.logs.get_mut(at))
+                    else {
+                        break;
+                    };
+                    let is_quiet = log.phase == Phase::Quiet && !is_last && !self.is_blind;
+                    if is_quiet || log.phase == Phase::Ended {
+                        break;
+                    }
+                    let measured = match end {
+                        Some(end) => end,
+                        None => {
+                            let look =
+                                log.look().map_err(ArchiveError::doing(format!("look at a log of {dir}")))?;
+                            if log.phase != Phase::Packed
+                                && look.stamp.size > look.allocated.saturating_add(self.config.hole_bytes_max)
+                            {
+                                break;
+                            }
+                            let (size, is_truncated) = log
+                                .measure()
+                                .map_err(ArchiveError::doing(format!("look at a log of {dir}")))?;
+                            if is_truncated {
+                                self.metrics.truncated_logs.inc();
+                            }
+                            size
+                        }
+                    };
+                    end = Some(measured);
+                    let ends = matches!(log.phase, Phase::Departed { quiet_since } if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
+                    if let Err(error) = log.read_lines(measured, ends, &mut lines) {
+                        tracing::warn!(container = %dir, log = %log.name, %error, "a log cannot be read further");
+                        if log.phase == Phase::Packed {
+                            log.phase = Phase::Ended;
+                        }
+                        break;
+                    }
+                    if lines.is_empty() {
+                        match log.phase {
+                            Phase::Departed { .. } if ends && log.is_as_seen() => log.phase = Phase::Ended,
+                            _ => {}
+                        }
+                        break;
+                    }
+                    if let Phase::Departed { quiet_since } = &mut log.phase {
+                        *quiet_since = Instant::now();
+                    }
+                    let span = cri::span(&lines);
+                    let mut meta = log.meta;
+                    if let Some((_, last)) = span {
+                        meta.mtime_s = u64::try_from(last.as_second()).unwrap_or(meta.mtime_s);
+                    }
+                    let name = log.name.clone();
+                    self.store.add(&dir, &name, meta, span, &lines)?;
+                    self.metrics.read_bytes.inc_by(lines.len() as u64);
+                    unreported += lines.len() as u64;
+                    if unreported >= REPORTS_EVERY_BYTES {
+                        unreported = 0;
+                        self.take_reports()?;
+                    }
+                    if self.store.is_full() {
+                        self.commit_in_between()?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cursors(&self) -> BTreeMap<String, Cursors> {
+        let known = self.containers.iter().map(|(dir, container)| (dir.to_string(), container.cursors()));
+        known.chain(self.past.iter().map(|(dir, cursors)| (dir.clone(), cursors.clone()))).collect()
+    }
+
+    /// Commits and lets go of what has ended.
+    fn commit(&mut self) -> Result<(), ArchiveError> {
+        self.commit_in_between()?;
+        self.containers.retain(|_, container| {
+            container.drop_ended();
+            !container.is_over()
+        });
+        Ok(())
+    }
+
+    fn commit_in_between(&mut self) -> Result<(), ArchiveError> {
+        let logs = || self.containers.values().flat_map(|container| &container.logs);
+        if !self.is_checkpoint_old && !logs().any(|log| log.has_news() || log.phase == Phase::Ended) {
+            return Ok(());
+        }
+        let evicted = self.store.commit(self.cursors())?;
+        self.is_checkpoint_old = false;
+        for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
+            log.commit();
+        }
+        self.tell_evicted(&evicted);
+        let metrics = &self.metrics;
+        metrics.commits.inc();
+        metrics.packed_bytes.inc_by(std::mem::take(&mut self.store.packed_bytes));
+        metrics.kept_bytes.set(i64::try_from(self.store.kept_bytes()).unwrap_or(i64::MAX));
+        metrics.committed_timestamp_seconds.set(Timestamp::now().as_second());
+        Ok(())
+    }
+
+    fn tell_evicted(&self, evicted: &[Evicted]) {
+        for Evicted { namespace, bytes } in evicted {
+            self.metrics.evicted(namespace, *bytes);
+        }
+    }
+
+    fn roll_back(&mut self) -> Result<(), ArchiveError> {
+        for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
+            log.roll_back();
+        }
+        self.store.roll_back()
+    }
+
+    /// After a sweep: logs that did not grow become quiet, and the others are due again.
+    fn rest(&mut self) {
+        let mut next = None::<Duration>;
+        let mut within = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));
+        let (mut logs, mut departed) = (0, 0);
+        let mut unwatched = None;
+        for (dir, container) in &mut self.containers {
+            for log in &mut container.logs {
+                logs += 1;
+                match log.phase {
+                    Phase::Growing if log.is_swept_without_news() => {
+                        match self.watches.log(log.file(), Watched::Log(dir.clone(), log.inode)) {
+                            // A write before the watch is not reported.
+                            Ok(()) if log.is_as_seen() => log.phase = Phase::Quiet,
+                            Ok(()) => within(self.config.within),
+                            Err(error) => {
+                                unwatched = Some(error);
+                                within(self.config.within);
+                            }
+                        }
+                    }
+                    Phase::Growing => within(self.config.within),
+                    Phase::Departed { .. } => {
+                        departed += 1;
+                        within(DEPARTED_QUIET);
+                    }
+                    Phase::Packed => within(RETRY),
+                    Phase::Quiet | Phase::Ended => {}
+                }
+            }
+        }
+        if let Some(error) = unwatched {
+            self.note_blind(Err(error));
+        }
+        if self.is_blind {
+            within(self.config.within);
+        }
+        if let Some(within) = next {
+            self.due_within(within);
+        }
+        self.metrics.logs.set(logs);
+        self.metrics.departed_logs.set(departed);
+    }
+}

@@ -1,0 +1,101 @@
+//! Reports of the kernel: names that come and go in directories, and the first write to a quiet log.
+
+use crate::pods::place::{ContainerDir, PodDir};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_ONLYDIR);
+/// One change, however many writes follow.
+const FIRST_WRITE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_ONESHOT);
+
+/// A watched directory or log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    Pods,
+    Pod(PodDir),
+    Container(ContainerDir),
+    Log(ContainerDir, u64),
+}
+
+/// A change of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Changed(Watched),
+    /// The directory itself is gone.
+    Gone(Watched),
+    /// Reports were lost.
+    Overflow,
+}
+
+pub struct Watches {
+    inotify: Inotify,
+    watched: HashMap<WatchDescriptor, Watched>,
+}
+
+impl Watches {
+    pub fn new() -> io::Result<Watches> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        Ok(Watches { inotify, watched: HashMap::new() })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Watches an opened directory, whatever is under its name by now.
+    pub fn directory(&mut self, fd: &OwnedFd, watched: Watched) -> io::Result<()> {
+        self.add(fd.as_raw_fd(), NAMES, watched)
+    }
+
+    /// Watches an opened log for its next write.
+    pub fn log(&mut self, file: &File, watched: Watched) -> io::Result<()> {
+        self.add(file.as_raw_fd(), FIRST_WRITE, watched)
+    }
+
+    fn add(&mut self, fd: i32, flags: AddWatchFlags, watched: Watched) -> io::Result<()> {
+        let path = PathBuf::from(format!("/proc/self/fd/{fd}"));
+        let descriptor = self.inotify.add_watch(&path, flags)?;
+        self.watched.insert(descriptor, watched);
+        Ok(())
+    }
+
+    /// Returns what has been reported by now.
+    pub fn take(&mut self) -> io::Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        loop {
+            let events = match self.inotify.read_events() {
+                Ok(events) => events,
+                Err(nix::errno::Errno::EAGAIN) => return Ok(changes),
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    changes.push(Change::Overflow);
+                    continue;
+                }
+                let Some(watched) = self.watched.get(&event.wd).cloned() else { continue };
+                let is_gone = event.mask.intersects(
+                    AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_IGNORED,
+                );
+                if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+                    self.watched.remove(&event.wd);
+                }
+                let change = if is_gone { Change::Gone(watched) } else { Change::Changed(watched) };
+                if changes.last() != Some(&change) {
+                    changes.push(change);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The attempts of an item, as they end.
+
+use super::Core;
+use crate::engine::attempts::{Attempt, AttemptEnd, Ended, Fate};
+use crate::engine::item::{Item, State};
+use crate::engine::queue::Queue;
+use crate::engine::record::Return;
+
+impl Core {
+    /// Keeps the attempt that ends with this record; to be called while the item is still leased.
+    pub(super) fn end_attempt(
+        &mut self,
+        queue: u32,
+        number: u64,
+        how: Return,
+        reason: Option<&str>,
+        fate: Option<Fate>,
+    ) {
+        let Some(q) = self.queues.get(&queue) else { return };
+        let Some(item) = q.items().get(number) else { return };
+        let Some(lease) = held_attempt(q, item) else { return };
+        let bound = q.when(number).is_some_and(|when| when.bound);
+        let end =
+            AttemptEnd { how: Ended::new(how, bound), at_ms: None, reason: reason.map(Into::into), fate };
+        self.attempts.add(number, Attempt { end: Some(end), ..lease });
+    }
+
+    /// The last attempts of an item, oldest first; the one under way is the last.
+    pub fn attempts(&self, queue: &Queue, item: &Item) -> Vec<Attempt> {
+        self.attempts.of(item.number).iter().cloned().chain(held_attempt(queue, item)).collect()
+    }
+}
+
+/// The attempt under way.
+fn held_attempt(queue: &Queue, item: &Item) -> Option<Attempt> {
+    let when = queue.when(item.number).filter(|_| item.state == State::Leased)?;
+    let (worker, leased_ms) = (when.worker.clone(), when.leased_ms());
+    Some(Attempt { number: item.attempts, worker, leased_ms, end: None })
+}
