@@ -8,6 +8,7 @@ use crate::cycle::report::CycleReport;
 use crate::cycle_history::CycleHistory;
 use crate::error::ArchiveError;
 use crate::freshness::Freshness;
+use crate::logs::directories::listed;
 use crate::logs::skip::Skip;
 use crate::logs::unmatched::Unmatched;
 use crate::metrics::LogcdMetrics;
@@ -275,11 +276,6 @@ impl Control {
         self.unfinished = true;
         self.settings = new;
     }
-}
-
-/// Joins paths for a message.
-pub(crate) fn listed(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns a timer whose first tick is immediate. After a cycle longer than an interval, missed ticks are

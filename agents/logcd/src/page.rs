@@ -8,6 +8,7 @@ use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle_history::RecentCycles;
 use crate::day::{archive_name, day_of, index_name};
 use crate::download;
+use crate::logs::directories::listed;
 use axum::Router;
 use axum::extract::Query;
 use axum::http::{StatusCode, header};
@@ -118,7 +119,7 @@ impl PageSources {
             bytes: *bytes,
         };
         serde_json::to_string(&Shown {
-            dir: crate::control::listed(&self.dirs),
+            dir: listed(&self.dirs),
             out: self.out.display().to_string(),
             reasons: self.readiness.reasons(),
             disk_free_bytes: dir.and_then(|dir| dir.space().ok()).map(|space| space.available_bytes),

@@ -139,3 +139,8 @@ impl Roots {
         self.away.iter().map(|away| away.why.clone()).collect()
     }
 }
+
+/// Joins paths for a message.
+pub fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
