@@ -30,7 +30,7 @@ pub struct ArchiveDir {
 /// The directory for archives, locked by this process.
 #[derive(Debug)]
 pub struct LockedArchiveDir {
-    shelf: ArchiveDir,
+    dir: ArchiveDir,
     mode: u32,
     lock: Lock,
 }
@@ -39,7 +39,7 @@ impl Deref for LockedArchiveDir {
     type Target = ArchiveDir;
 
     fn deref(&self) -> &ArchiveDir {
-        &self.shelf
+        &self.dir
     }
 }
 
@@ -74,10 +74,10 @@ impl ArchiveDir {
             }
             Err(error) => return Err(ArchiveError::doing(format!("open {}", self.path_of(name)))(error)),
         };
-        let look =
+        let status =
             status_of(&file).map_err(ArchiveError::doing(format!("look at {}", self.path_of(name))))?;
-        let ours = look.kind == Kind::Regular && (look.owner == geteuid().as_raw() || look.owner == 0);
-        Ok(ours.then_some((file, look)))
+        let ours = status.kind == Kind::Regular && (status.owner == geteuid().as_raw() || status.owner == 0);
+        Ok(ours.then_some((file, status)))
     }
 
     pub fn space(&self) -> Result<Space, ArchiveError> {
@@ -89,8 +89,8 @@ impl ArchiveDir {
         let mut archives = Vec::new();
         for name in self.names()? {
             let Some((day, codec)) = day::day_of(&name) else { continue };
-            if let Some((_, look)) = self.open(&name)? {
-                archives.push((day, codec, look.stamp.size));
+            if let Some((_, status)) = self.open(&name)? {
+                archives.push((day, codec, status.stamp.size));
             }
         }
         archives.sort_unstable();
@@ -120,7 +120,7 @@ impl LockedArchiveDir {
             Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
-        let out = LockedArchiveDir { shelf: ArchiveDir { at }, mode, lock };
+        let out = LockedArchiveDir { dir: ArchiveDir { at }, mode, lock };
         // The directory or the lock file may have been replaced between opening and locking.
         out.check_place()?;
         out.remove_leftovers()?;
@@ -151,16 +151,17 @@ impl LockedArchiveDir {
             }
             Err(error) => return Err(ArchiveError::on("open the directory for archives,", path)(error)),
         };
-        let looked = |error: io::Error| ArchiveError::on("look at the directory for archives,", path)(error);
-        if now.is_removed().map_err(looked)? {
+        let cannot_look =
+            |error: io::Error| ArchiveError::on("look at the directory for archives,", path)(error);
+        if now.is_removed().map_err(cannot_look)? {
             return Err(moved("removed"));
         }
-        if now.id().map_err(looked)? != self.at.id().map_err(looked)? {
+        if now.id().map_err(cannot_look)? != self.at.id().map_err(cannot_look)? {
             return Err(moved("replaced by another"));
         }
-        let held = status_of(self.lock.file()).map_err(looked)?.stamp;
+        let locked = status_of(self.lock.file()).map_err(cannot_look)?.stamp;
         match status_at(now.fd(), OsStr::new(LOCK)) {
-            Ok(look) if (look.stamp.dev, look.stamp.ino) == (held.dev, held.ino) => Ok(()),
+            Ok(status) if (status.stamp.dev, status.stamp.ino) == (locked.dev, locked.ino) => Ok(()),
             _ => Err(moved("robbed of its lock")),
         }
     }

@@ -1,6 +1,6 @@
 //! Notifications of the kernel about changes in the log directories, so that quiet ones are not polled.
 
-use crate::logs::scan::is_ours;
+use crate::logs::walk::is_ours;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::ffi::OsStrExt;
@@ -9,21 +9,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// Rings once, and then not again until it is armed: a busy directory must not cause a wake-up for each line.
+/// Reports one change after each start, not every one: a busy directory must not cause a wake-up for each line.
 pub struct ChangeWatcher {
     dirs: Vec<PathBuf>,
     mode: RecursiveMode,
-    rang: Rang,
-    ring: Arc<Notify>,
+    first_change: FirstChange,
+    notify: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
-    armed: bool,
+    is_watching: bool,
 }
 
-/// The time of the first change since the alarm was armed.
+/// The time of the first change since the last start.
 #[derive(Clone, Debug, Default)]
-struct Rang(Arc<Mutex<Option<Instant>>>);
+struct FirstChange(Arc<Mutex<Option<Instant>>>);
 
-impl Rang {
+impl FirstChange {
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -37,11 +37,11 @@ impl Rang {
 
 impl ChangeWatcher {
     pub fn new(dirs: Vec<PathBuf>, recursive: bool) -> ChangeWatcher {
-        let (rang, ring) = (Rang::default(), Arc::new(Notify::new()));
-        let (first, bell) = (rang.clone(), ring.clone());
+        let (first_change, notify) = (FirstChange::default(), Arc::new(Notify::new()));
+        let (change, notified) = (first_change.clone(), notify.clone());
         let handler = move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| matters(&event)) && first.is_first() {
-                bell.notify_one();
+            if event.map_or(true, |event| matters(&event)) && change.is_first() {
+                notified.notify_one();
             }
         };
         let watcher = notify::recommended_watcher(handler)
@@ -54,52 +54,50 @@ impl ChangeWatcher {
             })
             .ok();
         let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
-        ChangeWatcher { dirs, mode, rang, ring, watcher, armed: false }
+        ChangeWatcher { dirs, mode, first_change, notify, watcher, is_watching: false }
     }
 
-    /// Starts to listen. Call this before a look, so that changes during the look ring for the next one.
-    pub fn arm(&mut self) {
-        *self.rang.lock() = None;
-        if let (Some(watcher), false) = (&mut self.watcher, self.armed) {
+    /// Starts to watch. Call this before a look, so that changes during it are a reason for the next one.
+    pub fn start(&mut self) {
+        *self.first_change.lock() = None;
+        if let (Some(watcher), false) = (&mut self.watcher, self.is_watching) {
             let watched = self.dirs.iter().try_for_each(|dir| match watcher.watch(dir, self.mode) {
-                // A missing directory has no changes; the check of its place notices when it appears.
+                // A missing directory has no changes; the comparison of directories notices when it appears.
                 Err(error) if is_missing(&error) => Ok(()),
                 watched => watched,
             });
             match watched {
-                Ok(()) => self.armed = true,
-                Err(error) => tracing::debug!(
-                    event = "watch_failed",
-                    %error,
-                    "the kernel cannot report changes"
-                ),
+                Ok(()) => self.is_watching = true,
+                Err(error) => {
+                    tracing::debug!(event = "watch_failed", %error, "the kernel cannot report changes")
+                }
             }
         }
     }
 
-    /// True if something may have changed since the alarm was armed.
-    pub fn has_rung(&self) -> bool {
-        !self.armed || self.rang_at().is_some()
+    /// True if something may have changed since the last start.
+    pub fn has_changed(&self) -> bool {
+        !self.is_watching || self.changed_at().is_some()
     }
 
-    /// The time of the first change since the alarm was armed, where the kernel reported one.
-    pub fn rang_at(&self) -> Option<Instant> {
-        *self.rang.lock()
+    /// The time of the first change since the last start, where the kernel reported one.
+    pub fn changed_at(&self) -> Option<Instant> {
+        *self.first_change.lock()
     }
 
-    /// Waits for the first ring and stops listening. Cancel-safe.
-    pub async fn hush(&mut self) {
-        self.ring.notified().await;
-        self.disarm();
+    /// Waits for the first change and stops watching. Cancel-safe.
+    pub async fn changed(&mut self) {
+        self.notify.notified().await;
+        self.stop();
     }
 
-    /// Stops listening, because a directory has been moved or replaced.
-    pub fn disarm(&mut self) {
-        if let (Some(watcher), true) = (&mut self.watcher, self.armed) {
+    /// Stops watching, because a directory has been moved or replaced.
+    pub fn stop(&mut self) {
+        if let (Some(watcher), true) = (&mut self.watcher, self.is_watching) {
             for dir in &self.dirs {
                 let _ = watcher.unwatch(dir);
             }
-            self.armed = false;
+            self.is_watching = false;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::archive::codec::{Codec, Packer};
 use crate::archive::pack_error::PackError;
-use crate::cycle::retention;
+use crate::cycle::retention::RetentionLimits;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
@@ -19,7 +19,7 @@ pub struct Config {
     /// The path in the archive of the first log directory.
     pub prefix: Vec<u8>,
     pub select: Select,
-    pub limits: Limits,
+    pub limits: ArchiveLimits,
     pub packing: Packing,
     pub publishing: Publishing,
     pub calendar: Calendar,
@@ -44,13 +44,13 @@ impl Select {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ArchiveLimits {
     pub files: usize,
     /// The holes of all sparse files together: bytes without disk blocks.
     pub hole_bytes: u64,
     /// Superseded content in one archive, compressed; zero with `--latest-only`.
     pub superseded_bytes: u64,
-    pub keep: retention::Limits,
+    pub keep: RetentionLimits,
     pub min_free: MinFree,
     /// The part of the archived logs that a look compares, if it does not compare all.
     pub compare_bytes: u64,

@@ -3,16 +3,19 @@
 use crate::archive_dir::LockedArchiveDir;
 use crate::change_watcher::ChangeWatcher;
 use crate::config::Config;
-use crate::cycle::archiver::{CycleMode, CycleReport};
+use crate::cycle::archiver::CycleMode;
+use crate::cycle::report::CycleReport;
 use crate::cycle_history::CycleHistory;
 use crate::error::ArchiveError;
 use crate::freshness::Freshness;
-use crate::logs::scan::{Skip, Unmatched};
+use crate::logs::directories::listed;
+use crate::logs::skip::Skip;
+use crate::logs::unmatched::Unmatched;
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
-use crate::page::{self, Sight};
+use crate::page::{self, PageSources};
 use crate::settings::{Flags, LIVE};
-use crate::worker::{Places, Worker};
+use crate::worker::{DirectoryIds, Worker};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use kit::daemon::Context;
@@ -44,28 +47,23 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         aborting.cancelled().await;
         abort.store(true, Ordering::Relaxed);
     });
-    tracing::info!(
-        event = "archiving_started",
-        dirs = %listed(&dirs),
-        out = %config.out.display(),
-        "archiving the logs"
-    );
-    let diary = CycleHistory::default();
-    let sight = Sight {
+    tracing::info!(event = "archiving_started", dirs = %listed(&dirs), out = %config.out.display(), "archiving the logs");
+    let history = CycleHistory::default();
+    let sources = PageSources {
         dirs: dirs.clone(),
         out: config.out.clone(),
-        notes: diary.read(),
+        cycles: history.read(),
         readiness: context.readiness.clone(),
     };
-    let _ = context.pages.set(page::routes(sight, access));
+    let _ = context.pages.set(page::routes(sources, access));
     let control = Control {
-        alarm: ChangeWatcher::new(dirs, config.select.recursive),
+        watcher: ChangeWatcher::new(dirs, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),
-        diary,
+        history,
         skipped: BTreeMap::new(),
         unmatched: Vec::new(),
-        places: Places::new(),
-        looked: None,
+        directory_ids: DirectoryIds::new(),
+        last_look: None,
         freshness: Freshness::Unknown,
         unfinished: true,
         settings,
@@ -81,8 +79,8 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
 async fn take(config: &Config, context: &Context) -> Result<Option<LockedArchiveDir>, Fatal> {
     loop {
         match LockedArchiveDir::take(&config.out, config.publishing.mode) {
-            Err(held @ ArchiveError::Locked { .. }) => {
-                context.readiness.block("lock", held.to_string());
+            Err(locked @ ArchiveError::Locked { .. }) => {
+                context.readiness.block("lock", locked.to_string());
             }
             taken => {
                 context.readiness.clear("lock");
@@ -101,16 +99,16 @@ struct Control {
     config: Config,
     context: Context,
     worker: Worker,
-    alarm: ChangeWatcher,
+    watcher: ChangeWatcher,
     metrics: LogcdMetrics,
-    diary: CycleHistory,
+    history: CycleHistory,
     skipped: BTreeMap<Vec<u8>, Skip>,
     /// The directories in which nothing matched at the last look.
     unmatched: Vec<Unmatched>,
-    /// The places of the directories at the last look.
-    places: Places,
+    /// The directories and the lock at the last look; they differ after one was moved or replaced.
+    directory_ids: DirectoryIds,
     /// The time and day of the last look.
-    looked: Option<(Instant, Date)>,
+    last_look: Option<(Instant, Date)>,
     freshness: Freshness,
     /// True if the last cycle left something to do.
     unfinished: bool,
@@ -126,21 +124,21 @@ impl Control {
             tokio::select! {
                 biased;
                 () = stop.drain.cancelled() => break,
-                () = self.alarm.hush() => {}
+                () = self.watcher.changed() => {}
                 Ok(()) = hangups.changed() => {
                     self.reload(&mut ticks);
                     self.cycle(CycleMode::Now).await?;
                 }
                 () = config.changed() => self.reload(&mut ticks),
                 _ = ticks.tick() => {
-                    let places = self.worker.places().await?;
-                    if places != self.places {
-                        self.alarm.disarm();
+                    let directory_ids = self.worker.directory_ids().await?;
+                    if directory_ids != self.directory_ids {
+                        self.watcher.stop();
                     }
-                    self.places = places;
-                    if self.has_reason_to_look() {
-                        let haste = self.haste();
-                        self.cycle(haste).await?;
+                    self.directory_ids = directory_ids;
+                    if self.must_look() {
+                        let mode = self.mode();
+                        self.cycle(mode).await?;
                     } else {
                         self.metrics.idle();
                     }
@@ -151,17 +149,19 @@ impl Control {
         self.cycle(CycleMode::Now).await
     }
 
-    fn has_reason_to_look(&self) -> bool {
+    fn must_look(&self) -> bool {
         let today = self.config.calendar.day(Timestamp::now());
         self.unfinished
-            || self.alarm.has_rung()
-            || self.looked.is_none_or(|(at, day)| at.elapsed() >= self.config.publishing.poll || day != today)
+            || self.watcher.has_changed()
+            || self
+                .last_look
+                .is_none_or(|(at, day)| at.elapsed() >= self.config.publishing.poll || day != today)
     }
 
     /// Publishes news at this look if it would be too old at the next one.
-    fn haste(&mut self) -> CycleMode {
+    fn mode(&mut self) -> CycleMode {
         // If the kernel reported no change, it may have come right after the last look.
-        let since = self.alarm.rang_at().or(self.looked.map(|(at, _)| at));
+        let since = self.watcher.changed_at().or(self.last_look.map(|(at, _)| at));
         if let Some(since) = since {
             self.freshness.news(since);
         }
@@ -172,24 +172,24 @@ impl Control {
         }
     }
 
-    async fn cycle(&mut self, haste: CycleMode) -> Result<(), Fatal> {
-        self.alarm.arm();
+    async fn cycle(&mut self, mode: CycleMode) -> Result<(), Fatal> {
+        self.watcher.start();
         let began = Instant::now();
-        self.looked = Some((began, self.config.calendar.day(Timestamp::now())));
-        let result = self.worker.cycle(haste).await?;
+        self.last_look = Some((began, self.config.calendar.day(Timestamp::now())));
+        let result = self.worker.cycle(mode).await?;
         let took = began.elapsed();
         let readiness = self.context.readiness.clone();
         match result {
-            Ok(outcome) => {
+            Ok(report) => {
                 let now = Timestamp::now();
-                self.metrics.done(&outcome, took, now.as_second());
-                self.diary.done(&outcome, outcome.result(), took, now.as_millisecond());
-                self.unfinished = outcome.waiting.is_some();
+                self.metrics.done(&report, took, now.as_second());
+                self.history.done(&report, report.result(), took, now.as_millisecond());
+                self.unfinished = report.waiting.is_some();
                 if !self.unfinished {
                     self.freshness.published();
                 }
-                self.report(&outcome, took);
-                match outcome.away.as_slice() {
+                self.report(&report, took);
+                match report.away.as_slice() {
                     [] => readiness.clear("directory"),
                     why => readiness.block("directory", why.join("; ")),
                 }
@@ -198,13 +198,13 @@ impl Control {
                 readiness.clear("starting");
             }
             Err(ArchiveError::Aborted) => self.unfinished = true,
-            Err(trouble) => {
-                let full = trouble.is_disk_full();
+            Err(error) => {
+                let full = error.is_disk_full();
                 let result = if full { "disk_full" } else { "failed" };
                 self.metrics.failed(result, took);
-                self.diary.failed(result, took, Timestamp::now().as_millisecond());
+                self.history.failed(result, took, Timestamp::now().as_millisecond());
                 self.unfinished = true;
-                let fatal = fatal(trouble);
+                let fatal = fatal(error);
                 if full {
                     tracing::debug!(event = "disk_full", error = fatal.one_line(), "the disk is full");
                     let out = self.config.out.display();
@@ -222,9 +222,9 @@ impl Control {
         Ok(())
     }
 
-    fn report(&mut self, outcome: &CycleReport, took: Duration) {
+    fn report(&mut self, report: &CycleReport, took: Duration) {
         let news: Vec<_> =
-            outcome.skipped.iter().filter(|(name, skip)| self.skipped.get(*name) != Some(skip)).collect();
+            report.skipped.iter().filter(|(name, skip)| self.skipped.get(*name) != Some(skip)).collect();
         for (name, skip) in news.iter().take(NAMED_MAX) {
             let file = name.escape_ascii().to_string();
             tracing::warn!(event = "log_skipped", file, reason = skip.reason(), "skipped a log");
@@ -236,13 +236,13 @@ impl Control {
                 "skipped more logs; see the metrics"
             );
         }
-        self.skipped.clone_from(&outcome.skipped);
-        self.report_unmatched(&outcome.unmatched);
-        if let Some(published) = outcome.published {
+        self.skipped.clone_from(&report.skipped);
+        self.report_unmatched(&report.unmatched);
+        if let Some(published) = report.published {
             tracing::debug!(
                 event = "archive_published",
-                files = outcome.files,
-                archive_bytes = outcome.archive_bytes,
+                files = report.files,
+                archive_bytes = report.archive_bytes,
                 compressed_bytes = published.compressed,
                 took_ms = took.as_millis(),
                 "published the archive"
@@ -285,11 +285,6 @@ impl Control {
         self.unfinished = true;
         self.settings = new;
     }
-}
-
-/// Joins paths for a message.
-pub(crate) fn listed(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns a timer whose first tick is immediate. After a cycle longer than an interval, missed ticks are

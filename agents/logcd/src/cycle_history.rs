@@ -1,6 +1,6 @@
 //! The last cycles and the files they skipped, for the page.
 
-use crate::cycle::archiver::{CycleReport, Published};
+use crate::cycle::report::{CycleReport, Published};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -47,24 +47,24 @@ impl CycleHistory {
         self.0.subscribe()
     }
 
-    pub fn done(&self, outcome: &CycleReport, result: &'static str, took: Duration, at_ms: i64) {
-        let Published { compressed, written, copied, superseded } = outcome.published.unwrap_or_default();
+    pub fn done(&self, report: &CycleReport, result: &'static str, took: Duration, at_ms: i64) {
+        let Published { compressed, written, copied, superseded } = report.published.unwrap_or_default();
         let cycle = Cycle {
             at_ms,
             result,
             took_ms: took.as_millis(),
-            files: outcome.files,
+            files: report.files,
             compressed_bytes: compressed,
             copied_bytes: copied,
             written_bytes: written,
             superseded,
-            waiting_bytes: outcome.waiting.unwrap_or(0),
-            archive_bytes: outcome.archive_bytes,
-            content_bytes: outcome.content_bytes,
+            waiting_bytes: report.waiting.unwrap_or(0),
+            archive_bytes: report.archive_bytes,
+            content_bytes: report.content_bytes,
         };
-        let skipped = outcome.skipped.iter().take(NAMES_MAX);
+        let skipped = report.skipped.iter().take(NAMES_MAX);
         let skipped = skipped.map(|(name, skip)| (name.escape_ascii().to_string(), skip.reason())).collect();
-        let skip_counts = outcome.skip_counts.iter().map(|(skip, count)| (skip.reason(), *count)).collect();
+        let skip_counts = report.skip_counts.iter().map(|(skip, count)| (skip.reason(), *count)).collect();
         self.0.send_modify(|notes| {
             notes.add(cycle);
             (notes.skipped, notes.skip_counts) = (skipped, skip_counts);
@@ -93,20 +93,20 @@ impl RecentCycles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::scan::Skip;
+    use crate::logs::skip::Skip;
 
     #[test]
     fn quiet_cycles_do_not_displace_others() {
-        let diary = CycleHistory::default();
-        let outcome = CycleReport::default();
+        let history = CycleHistory::default();
+        let report = CycleReport::default();
         for n in 0..100 {
-            diary.done(&outcome, "published", Duration::ZERO, n);
+            history.done(&report, "published", Duration::ZERO, n);
         }
         for n in 100..200 {
-            diary.done(&outcome, "unchanged", Duration::ZERO, n);
+            history.done(&report, "unchanged", Duration::ZERO, n);
         }
-        diary.failed("disk_full", Duration::ZERO, 200);
-        let notes = diary.read().borrow().clone();
+        history.failed("disk_full", Duration::ZERO, 200);
+        let notes = history.read().borrow().clone();
         let times: Vec<i64> = notes.cycles.iter().map(|cycle| cycle.at_ms).collect();
         assert_eq!((times.len(), times[0], &times[58..]), (60, 42, &[199, 200][..]));
     }
@@ -114,11 +114,11 @@ mod tests {
     #[test]
     fn skipped_names_are_bounded() {
         let skipped = (0..5000).map(|n| (format!("{n}\u{1b}").into_bytes(), Skip::Symlink)).collect();
-        let outcome =
+        let report =
             CycleReport { skipped, skip_counts: [(Skip::Symlink, 5000)].into(), ..CycleReport::default() };
-        let diary = CycleHistory::default();
-        diary.done(&outcome, "unchanged", Duration::ZERO, 0);
-        let notes = diary.read().borrow().clone();
+        let history = CycleHistory::default();
+        history.done(&report, "unchanged", Duration::ZERO, 0);
+        let notes = history.read().borrow().clone();
         assert_eq!((notes.skipped.len(), notes.skip_counts), (NAMES_MAX, vec![("symlink", 5000)]));
         assert_eq!(notes.skipped[0], ("0\\x1b".to_owned(), "symlink"));
     }

@@ -36,9 +36,9 @@ pub fn archive_name(day: Date, codec: Codec) -> String {
 
 /// Parses an archive's name into its day and kind.
 pub fn day_of(name: &str) -> Option<(Date, Codec)> {
-    let behind = name.strip_prefix(BEFORE)?;
-    let codec = Codec::ALL.into_iter().find(|codec| behind.ends_with(codec.suffix()))?;
-    let day: Date = behind.strip_suffix(codec.suffix())?.parse().ok()?;
+    let rest = name.strip_prefix(BEFORE)?;
+    let codec = Codec::ALL.into_iter().find(|codec| rest.ends_with(codec.suffix()))?;
+    let day: Date = rest.strip_suffix(codec.suffix())?.parse().ok()?;
     // Only names that this program makes: a parser may accept more than one spelling of a day.
     (archive_name(day, codec) == name).then_some((day, codec))
 }

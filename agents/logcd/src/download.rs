@@ -24,22 +24,22 @@ const BUFFER_BYTES: usize = 256 << 10;
 const NAME_CHARACTERS_MAX: usize = 100;
 
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct DownloadQuery {
     archive: String,
     /// Position among the archive's entries, as the page lists them.
     entry: usize,
 }
 
 /// The archive and its index, and the number of an entry in it.
-struct Found {
+struct Download {
     reader: Reader,
     entry: usize,
 }
 
 pub fn routes(out: Arc<Path>) -> Router {
-    let room = Arc::new(Semaphore::new(DOWNLOADS_MAX));
-    let download = async move |Query(wanted): Query<Wanted>| -> Response {
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+    let downloads = Arc::new(Semaphore::new(DOWNLOADS_MAX));
+    let download = async move |Query(wanted): Query<DownloadQuery>| -> Response {
+        let Ok(permit) = downloads.clone().try_acquire_owned() else {
             let message = format!("{DOWNLOADS_MAX} downloads are under way already; try again later\n");
             return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
         };
@@ -52,19 +52,19 @@ pub fn routes(out: Arc<Path>) -> Router {
     Access::default().guard(Router::new().route("/page/log", get(download)))
 }
 
-fn find(out: &Path, wanted: &Wanted) -> Option<Found> {
+fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {
     let (day, codec) = day_of(&wanted.archive)?;
-    let shelf = ArchiveDir::at(out).ok()?;
-    let mut held = IndexedArchive::load(&shelf, day, codec).ok()??;
-    let file = held.open_base(&shelf).ok()??;
-    held.entries().get(wanted.entry)?;
+    let dir = ArchiveDir::at(out).ok()?;
+    let mut archive = IndexedArchive::load(&dir, day, codec).ok()??;
+    let file = archive.open(&dir).ok()??;
+    archive.entries().get(wanted.entry)?;
     let path = out.join(archive_name(day, codec));
-    Some(Found { reader: Reader { file, path, index: Some(held.index) }, entry: wanted.entry })
+    Some(Download { reader: Reader { file, path, index: Some(archive.index) }, entry: wanted.entry })
 }
 
 /// Sends the log. The length is announced, so that a download that breaks off is not mistaken for a whole
 /// one.
-fn send(Found { reader, entry }: Found, permit: OwnedSemaphorePermit) -> Response {
+fn send(Download { reader, entry }: Download, permit: OwnedSemaphorePermit) -> Response {
     let Some(index) = &reader.index else { return StatusCode::NOT_FOUND.into_response() };
     let Some(wanted) = index.entries.get(entry).cloned() else {
         return StatusCode::NOT_FOUND.into_response();

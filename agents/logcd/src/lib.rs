@@ -1,11 +1,10 @@
 //! logcd keeps the logs of some directories in one plain tar.gz or tar.zst a day, at the cost of the new
 //! bytes only.
 //!
-//! In a cycle ([`cycle::archiver`]), [`logs::scan`] lists the files. [`cycle::plan`] and
-//! [`cycle::comparison`] compare them with the archive that is [`held`](cycle::held). [`cycle::assembly`]
-//! makes the new archive from the old one's blocks and the new bytes of the [`sources`](logs::source).
-//! [`archive`] has the format, [`control`] starts the cycles, and [`commands`] are for people who read
-//! archives.
+//! In a cycle ([`cycle::archiver`]), [`logs::scan`] lists the files. [`cycle::changes`] matches them with the
+//! entries of the current archive. [`cycle::plan`] decides what becomes of each, and [`cycle::assembly`] makes
+//! the new archive from the old one's blocks and the new bytes of the [`logs`]. [`archive`] has the format,
+//! [`control`] starts the cycles, and [`commands`] are for people who read archives.
 
 pub mod archive;
 pub mod archive_dir;

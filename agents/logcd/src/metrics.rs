@@ -1,7 +1,7 @@
 //! The metrics of logcd. Each is documented in README.md and exercised by a test.
 
-use crate::cycle::archiver::{CycleReport, Published};
-use crate::logs::scan::Skip;
+use crate::cycle::report::{CycleReport, Published};
+use crate::logs::skip::Skip;
 use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -107,24 +107,24 @@ impl LogcdMetrics {
         self.count(result, took);
     }
 
-    pub fn done(&self, outcome: &CycleReport, took: Duration, now_s: i64) {
-        if let Some(Published { compressed, written, copied, superseded }) = outcome.published {
+    pub fn done(&self, report: &CycleReport, took: Duration, now_s: i64) {
+        if let Some(Published { compressed, written, copied, superseded }) = report.published {
             self.compressed_bytes.inc_by(compressed);
             self.written_bytes.inc_by(written);
             self.copied_bytes.inc_by(copied);
             self.superseded.inc_by(superseded);
             self.published_timestamp_seconds.set(now_s);
         }
-        self.count(outcome.result(), took);
-        self.archives_removed.inc_by(outcome.removed_archives);
-        self.sources_removed.inc_by(outcome.removed_sources);
-        self.files.set(gauge(outcome.files as u64));
-        self.empty_directories.set(gauge(outcome.unmatched.len() as u64));
-        self.waiting_bytes.set(gauge(outcome.waiting.unwrap_or(0)));
-        self.archive_bytes.set(gauge(outcome.archive_bytes));
-        self.content_bytes.set(gauge(outcome.content_bytes));
+        self.count(report.result(), took);
+        self.archives_removed.inc_by(report.removed_archives);
+        self.sources_removed.inc_by(report.removed_sources);
+        self.files.set(gauge(report.files as u64));
+        self.empty_directories.set(gauge(report.unmatched.len() as u64));
+        self.waiting_bytes.set(gauge(report.waiting.unwrap_or(0)));
+        self.archive_bytes.set(gauge(report.archive_bytes));
+        self.content_bytes.set(gauge(report.content_bytes));
         for skip in Skip::ALL {
-            let number = outcome.skip_counts.get(&skip).copied().unwrap_or(0);
+            let number = report.skip_counts.get(&skip).copied().unwrap_or(0);
             self.skipped_files.get_or_create(&Reason { reason: skip.reason() }).set(gauge(number));
         }
     }

@@ -15,21 +15,21 @@ pub fn once(config: Config) -> Result<(), Fatal> {
     let out = LockedArchiveDir::take(&config.out, config.publishing.mode).map_err(fatal)?;
     let mut archiver = Archiver::new(config, out, Arc::default());
     archiver.on_progress(progress::teller());
-    let outcome = archiver.cycle(Timestamp::now(), CycleMode::Thorough).map_err(fatal)?;
+    let report = archiver.cycle(Timestamp::now(), CycleMode::Thorough).map_err(fatal)?;
     // Drop the progress bar too, so that it does not mix with the messages.
     drop(archiver);
-    for (name, skip) in &outcome.skipped {
+    for (name, skip) in &report.skipped {
         let file = name.escape_ascii().to_string();
         tracing::warn!(event = "log_skipped", file, reason = skip.reason(), "skipped a log");
     }
-    for unmatched in &outcome.unmatched {
+    for unmatched in &report.unmatched {
         unmatched.warn();
     }
-    if let [why, ..] = outcome.away.as_slice() {
+    if let [why, ..] = report.away.as_slice() {
         return Err(Fatal::new(Exit::Failure, format!("{why}; the others are archived")));
     }
-    let (files, archive_bytes) = (outcome.files, outcome.archive_bytes);
-    match outcome.published {
+    let (files, archive_bytes) = (report.files, report.archive_bytes);
+    match report.published {
         Some(published) => tracing::info!(
             event = "archive_published",
             files,
@@ -43,17 +43,17 @@ pub fn once(config: Config) -> Result<(), Fatal> {
 }
 
 /// Converts an error into a message and an exit code.
-pub(crate) fn fatal(trouble: ArchiveError) -> Fatal {
-    let exit = match &trouble {
+pub(crate) fn fatal(error: ArchiveError) -> Fatal {
+    let exit = match &error {
         ArchiveError::Locked { .. } | ArchiveError::Aborted | ArchiveError::ArchiveChanged(_) => {
             Exit::TryAgain
         }
-        trouble if trouble.is_disk_full() => Exit::TryAgain,
+        error if error.is_disk_full() => Exit::TryAgain,
         _ => Exit::Failure,
     };
-    let message = trouble.to_string();
+    let message = error.to_string();
     let fatal = Fatal::new(exit, message);
-    match trouble {
+    match error {
         ArchiveError::Io { source, .. } => fatal.because(source),
         _ => fatal,
     }

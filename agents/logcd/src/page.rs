@@ -8,6 +8,7 @@ use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle_history::RecentCycles;
 use crate::day::{archive_name, day_of, index_name};
 use crate::download;
+use crate::logs::directories::listed;
 use axum::Router;
 use axum::extract::Query;
 use axum::http::{StatusCode, header};
@@ -32,43 +33,45 @@ const INDEX_BYTES_MAX: u64 = 32 << 20;
 
 /// The sources of the page's figures.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub struct PageSources {
     pub dirs: Vec<PathBuf>,
     pub out: PathBuf,
-    pub notes: watch::Receiver<RecentCycles>,
+    pub cycles: watch::Receiver<RecentCycles>,
     pub readiness: Readiness,
 }
 
-pub fn routes(sight: Sight, access: Access) -> Router {
+pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
-    let out: Arc<Path> = sight.out.clone().into();
+    let out: Arc<Path> = sources.out.clone().into();
     let downloads = download::routes(out.clone());
     // Each index may take its bound of memory: read one at a time.
     let one = Arc::new(Semaphore::new(1));
     let figures = async move || {
-        let mut notes = sight.notes.clone();
-        notes.mark_changed();
-        streams.tell(Figures { sight: sight.clone(), notes })
+        let mut cycles = sources.cycles.clone();
+        cycles.mark_changed();
+        streams.tell(Figures { sources: sources.clone(), cycles })
     };
-    let contents = async move |Query(Wanted { archive }): Query<Wanted>| -> Response {
-        let Some((day, codec)) = day_of(&archive) else { return no("that is not the name of an archive") };
-        let _turn = one.acquire().await;
+    let contents = async move |Query(ContentsQuery { archive }): Query<ContentsQuery>| -> Response {
+        let Some((day, codec)) = day_of(&archive) else {
+            return not_found("that is not the name of an archive");
+        };
+        let _permit = one.acquire().await;
         let out = out.clone();
         match tokio::task::spawn_blocking(move || contents_of(&out, day, codec)).await {
             Ok(Some(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-            _ => no("it has no usable index here; use logcd list"),
+            _ => not_found("it has no usable index here; use logcd list"),
         }
     };
     let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
     access.guard(own.merge(kit::page::routes(PAGE))).merge(downloads)
 }
 
-fn no(why: &'static str) -> Response {
+fn not_found(why: &'static str) -> Response {
     (StatusCode::NOT_FOUND, format!("{why}\n")).into_response()
 }
 
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct ContentsQuery {
     archive: String,
 }
 
@@ -82,7 +85,7 @@ struct Shown<'a> {
     archives_all: usize,
     archives_bytes: u64,
     #[serde(flatten)]
-    notes: &'a RecentCycles,
+    cycles: &'a RecentCycles,
 }
 
 #[derive(Serialize)]
@@ -106,24 +109,24 @@ struct EntryShown {
     superseded: bool,
 }
 
-impl Sight {
-    fn look(&self, notes: &RecentCycles) -> Option<String> {
-        let shelf = ArchiveDir::at(&self.out).ok();
-        let archives = shelf.as_ref().and_then(|shelf| shelf.archives().ok()).unwrap_or_default();
+impl PageSources {
+    fn status(&self, cycles: &RecentCycles) -> Option<String> {
+        let dir = ArchiveDir::at(&self.out).ok();
+        let archives = dir.as_ref().and_then(|dir| dir.archives().ok()).unwrap_or_default();
         let newest = archives.iter().rev().take(ARCHIVES_SHOWN);
         let shown = |(day, codec, bytes): &(Date, Codec, u64)| ArchiveShown {
             name: archive_name(*day, *codec),
             bytes: *bytes,
         };
         serde_json::to_string(&Shown {
-            dir: crate::control::listed(&self.dirs),
+            dir: listed(&self.dirs),
             out: self.out.display().to_string(),
             reasons: self.readiness.reasons(),
-            disk_free_bytes: shelf.and_then(|shelf| shelf.space().ok()).map(|space| space.available_bytes),
+            disk_free_bytes: dir.and_then(|dir| dir.space().ok()).map(|space| space.available_bytes),
             archives_all: archives.len(),
             archives_bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
             archives: newest.map(shown).collect(),
-            notes,
+            cycles,
         })
         .ok()
     }
@@ -131,34 +134,34 @@ impl Sight {
 
 /// Reads the index, so that nothing is unpacked, with the same checks as before a cycle.
 fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
-    let shelf = ArchiveDir::at(out).ok()?;
-    let (_, look) = shelf.open(&index_name(&archive_name(day, codec))).ok()??;
-    if look.stamp.size > INDEX_BYTES_MAX {
+    let dir = ArchiveDir::at(out).ok()?;
+    let (_, status) = dir.open(&index_name(&archive_name(day, codec))).ok()??;
+    if status.stamp.size > INDEX_BYTES_MAX {
         return None;
     }
-    let held = IndexedArchive::load(&shelf, day, codec).ok()??;
-    let entries = held.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
-        name: member::path(&held.index.prefix, &entry.name).escape_ascii().to_string(),
+    let archive = IndexedArchive::load(&dir, day, codec).ok()??;
+    let entries = archive.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
+        name: member::path(&archive.index.prefix, &entry.name).escape_ascii().to_string(),
         bytes: entry.size(),
         packed_bytes: entry.packed_len(),
         mtime_s: entry.meta.mtime_s,
         superseded: entry.origin == Origin::Superseded,
     });
-    let shown = Contents { entries: entries.collect(), entries_all: held.entries().len() };
+    let shown = Contents { entries: entries.collect(), entries_all: archive.entries().len() };
     serde_json::to_string(&shown).ok()
 }
 
 struct Figures {
-    sight: Sight,
-    notes: watch::Receiver<RecentCycles>,
+    sources: PageSources,
+    cycles: watch::Receiver<RecentCycles>,
 }
 
 impl Source for Figures {
     /// Sends figures after each cycle; an idle daemon sends none.
     async fn next(&mut self) -> Option<(&'static str, String)> {
-        self.notes.changed().await.ok()?;
-        let (sight, notes) = (self.sight.clone(), self.notes.borrow_and_update().clone());
-        let shown = tokio::task::spawn_blocking(move || sight.look(&notes)).await;
+        self.cycles.changed().await.ok()?;
+        let (sources, cycles) = (self.sources.clone(), self.cycles.borrow_and_update().clone());
+        let shown = tokio::task::spawn_blocking(move || sources.status(&cycles)).await;
         Some(("figures", shown.ok()??))
     }
 }

@@ -1,8 +1,8 @@
 //! The flags, each also `LOGCD_…` in the environment and a key of the `--config` file.
 
 use crate::archive::codec::Codec;
-use crate::config::{Config, Limits, Packing, Publishing, Select};
-use crate::cycle::retention;
+use crate::config::{ArchiveLimits, Config, Packing, Publishing, Select};
+use crate::cycle::retention::RetentionLimits;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
@@ -295,11 +295,11 @@ impl Serve {
                 recursive: self.recursive,
                 hard_links: self.hard_links,
             },
-            limits: Limits {
+            limits: ArchiveLimits {
                 files: self.max_files,
                 hole_bytes: self.max_holes,
                 superseded_bytes: if self.latest_only { 0 } else { self.max_superseded },
-                keep: retention::Limits { days: self.keep_days, bytes: self.keep_bytes },
+                keep: RetentionLimits { days: self.keep_days, bytes: self.keep_bytes },
                 min_free: self.min_free,
                 compare_bytes: self.compare_bytes,
             },

@@ -18,3 +18,10 @@ pub struct FileStamp {
     /// The look came right after the last change, so that another change may have the same time.
     pub racy: bool,
 }
+
+impl FileStamp {
+    /// Device and inode.
+    pub fn id(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+}

@@ -66,8 +66,8 @@ pub fn verify_stream(
     let totals = tar.members(each)?;
     // The decoder checks sum and length when it reads the end.
     tar.zeros_to_the_end()?;
-    let mut behind = tar.from.into_inner();
-    match io::copy(&mut behind, &mut io::sink()).map_err(VerifyError::Stream)? {
+    let mut rest = tar.from.into_inner();
+    match io::copy(&mut rest, &mut io::sink()).map_err(VerifyError::Stream)? {
         0 => Ok(totals),
         bytes => Err(VerifyError::Trailing(bytes)),
     }

@@ -40,10 +40,10 @@ impl Packer {
     /// Appends a frame that holds `plain`.
     pub fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> Result<(), PackError> {
         packed.reserve(zstd_safe::compress_bound(plain.len()));
-        let end = packed.len() as u64;
-        let mut behind = Cursor::new(packed);
-        behind.set_position(end);
-        self.compressor.compress_to_buffer(plain, &mut behind).map(drop).map_err(failed)
+        let at = packed.len() as u64;
+        let mut end = Cursor::new(packed);
+        end.set_position(at);
+        self.compressor.compress_to_buffer(plain, &mut end).map(drop).map_err(failed)
     }
 }
 

@@ -34,9 +34,10 @@ impl IndexedArchive {
     pub fn load(out: &ArchiveDir, day: Date, codec: Codec) -> Result<Option<IndexedArchive>, ArchiveError> {
         let archive = archive_name(day, codec);
         let name = index_name(&archive);
-        let Some((file, look)) = out.open(&name)? else { return Ok(None) };
+        let Some((file, status)) = out.open(&name)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        if look.stamp.size > INDEX_BYTES_MAX || file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+        if status.stamp.size > INDEX_BYTES_MAX || file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes).is_err()
+        {
             tracing::warn!(
                 event = "index_rejected",
                 index = name,
@@ -56,8 +57,8 @@ impl IndexedArchive {
                 return Ok(None);
             }
         };
-        let mut held = IndexedArchive { day, index };
-        let fits = held.index.codec == codec && held.open_base(out)?.is_some();
+        let mut found = IndexedArchive { day, index };
+        let fits = found.index.codec == codec && found.open(out)?.is_some();
         if !fits {
             tracing::warn!(
                 event = "index_rejected",
@@ -65,12 +66,12 @@ impl IndexedArchive {
                 "the index describes another archive; reading the archive instead"
             );
         }
-        Ok(fits.then_some(held))
+        Ok(fits.then_some(found))
     }
 
     /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode),
     /// everything that would be copied from it is compared.
-    pub fn open_base(&mut self, out: &ArchiveDir) -> Result<Option<File>, ArchiveError> {
+    pub fn open(&mut self, out: &ArchiveDir) -> Result<Option<File>, ArchiveError> {
         let name = self.archive_name();
         let Some((file, FileStatus { stamp, .. })) = out.open(&name)? else { return Ok(None) };
         if self.index.describes(&file) {
@@ -121,9 +122,9 @@ impl IndexedArchive {
     /// True if the opened archive has not changed since it was opened.
     pub fn is_unchanged(&self, base: &File) -> bool {
         // The link count, and with it the change time, may differ: the archive may have been unlinked.
-        status_of(base).is_ok_and(|look| {
+        status_of(base).is_ok_and(|status| {
             let identity = self.index.identity;
-            (identity.size, identity.mtime) == (look.stamp.size, look.stamp.mtime)
+            (identity.size, identity.mtime) == (status.stamp.size, status.stamp.mtime)
         })
     }
 

@@ -1,202 +1,190 @@
-//! The plan of a cycle: each file of the directories is matched with its archived entry.
+//! Decides what the next archive gets of each file and entry: a step before any file is opened, and an action
+//! for each file that was.
 
-use crate::archive::entry::{Entry, Origin};
-use crate::archive::file_stamp::FileStamp;
-use crate::cycle::comparison::{Comparison, compare};
-use crate::logs::scan::Found;
-use std::collections::{HashMap, HashSet};
+use crate::archive::block::{BlockSizes, kept_after_append, plain_len};
+use crate::archive::entry::Entry;
+use crate::cycle::changes::{Change, Match};
+use crate::cycle::superseded;
+use crate::logs::scanned_file::ScannedFile;
+use std::collections::HashSet;
 
-/// One member of the next archive, in archive order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A file, and the entry that has held it so far.
-    Live { found: Found, old: Option<usize> },
-    /// An entry whose file is gone.
-    Missing(usize),
-    /// An entry of a directory that cannot be looked at now.
-    Away(usize),
-    /// An entry that was superseded before.
-    Superseded(usize),
+/// The part of a file or entry in the next archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryStep<'a> {
+    /// The entry's blocks are copied; nothing is opened.
+    Carry(&'a Entry),
+    /// The file is opened, and its [`FileAction`] decided by what it holds then.
+    Open(&'a ScannedFile, Option<&'a Entry>),
+    /// The entry is kept under another name, because its file is gone.
+    Supersede(&'a Entry),
+    /// The entry ends here.
+    Drop,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    pub items: Vec<Item>,
-    /// Entries whose files were read and hold exactly what is archived.
-    pub verified: HashSet<usize>,
+/// The rules for content that no file holds any more.
+#[derive(Debug)]
+pub struct SupersededRules {
+    /// False on the first archive of a day, and if no superseded content is kept at all.
+    pub is_kept: bool,
+    /// Superseded entries that are more than may be kept.
+    excess: HashSet<Vec<u8>>,
 }
 
-impl Plan {
-    /// `is_away` is true for an entry whose directory was not looked at.
-    pub fn new(files: Vec<Found>, entries: &[Entry], is_away: &dyn Fn(&[u8]) -> bool) -> Plan {
-        let claims = claims(&files, entries);
-        let mut claimed = vec![false; entries.len()];
-        for old in claims.iter().flatten() {
-            claimed[*old] = true;
-        }
-        let mut items: Vec<Item> =
-            files.into_iter().zip(claims).map(|(found, old)| Item::Live { found, old }).collect();
-        for (number, entry) in entries.iter().enumerate().filter(|(number, _)| !claimed[*number]) {
-            items.push(match entry.origin {
-                Origin::Superseded => Item::Superseded(number),
-                Origin::Live(_) | Origin::Recovered if is_away(&entry.name) => Item::Away(number),
-                Origin::Live(_) | Origin::Recovered => Item::Missing(number),
-            });
-        }
-        items.sort_by(|a, b| a.name(entries).cmp(b.name(entries)));
-        Plan { items, verified: HashSet::new() }
+impl SupersededRules {
+    pub fn new(entries: &[Entry], is_same_day: bool, packed_bytes_max: u64) -> SupersededRules {
+        let is_kept = is_same_day && packed_bytes_max > 0;
+        SupersededRules { is_kept, excess: superseded::too_many(entries, packed_bytes_max) }
     }
+}
 
-    /// The files that exist.
-    pub fn live(&self) -> impl Iterator<Item = &Found> {
-        self.items.iter().filter_map(|item| match item {
-            Item::Live { found, .. } => Some(found),
-            Item::Missing(_) | Item::Away(_) | Item::Superseded(_) => None,
-        })
-    }
-
-    /// The inodes of archived files that no longer have their names: they were deleted or moved.
-    pub fn lost(&self, entries: &[Entry]) -> HashSet<(u64, u64)> {
-        let lost = self.items.iter().filter_map(|item| match item {
-            Item::Missing(old) => entries[*old].stamp(),
-            Item::Live { found, old: Some(old) } => {
-                let other = |s: &&FileStamp| (s.dev, s.ino) != (found.stamp.dev, found.stamp.ino);
-                entries[*old].stamp().filter(other)
+impl<'a> EntryStep<'a> {
+    pub fn decide(found: &'a Match, entries: &'a [Entry], rules: &SupersededRules) -> EntryStep<'a> {
+        match found {
+            Match::New(file) => EntryStep::Open(file, None),
+            Match::Known { entry, change: Change::None, .. } | Match::Away(entry) => {
+                EntryStep::Carry(&entries[*entry])
             }
-            Item::Live { old: None, .. } | Item::Away(_) | Item::Superseded(_) => None,
-        });
-        lost.map(|stamp| (stamp.dev, stamp.ino)).collect()
-    }
-
-    /// Returns all names that are in use.
-    pub fn names(&self, entries: &[Entry]) -> HashSet<Vec<u8>> {
-        self.items.iter().map(|item| item.name(entries).to_vec()).collect()
-    }
-
-    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing
-    /// differs.
-    pub fn news(&self, entries: &[Entry]) -> Option<u64> {
-        let mut news = None;
-        for item in &self.items {
-            let bytes = match item {
-                Item::Away(_) | Item::Superseded(_) => continue,
-                Item::Missing(_) => 0,
-                Item::Live { found, old: None } => found.stamp.size,
-                Item::Live { found, old: Some(old) } => {
-                    let entry = &entries[*old];
-                    match compare(entry, &found.stamp) {
-                        Comparison::Doubtful | Comparison::Same if self.verified.contains(old) => {
-                            if entry.name == found.name {
-                                continue;
-                            }
-                            0
-                        }
-                        Comparison::Same if entry.name == found.name => continue,
-                        Comparison::Same => 0,
-                        Comparison::Grown => found.stamp.size - entry.size(),
-                        Comparison::Doubtful => found.stamp.size,
-                    }
-                }
-            };
-            *news.get_or_insert(0) += bytes;
-        }
-        news
-    }
-}
-
-impl Item {
-    fn name<'a>(&'a self, entries: &'a [Entry]) -> &'a [u8] {
-        match self {
-            Item::Live { found, .. } => &found.name,
-            Item::Missing(old) | Item::Away(old) | Item::Superseded(old) => &entries[*old].name,
+            Match::Known { file, entry, .. } => EntryStep::Open(file, Some(&entries[*entry])),
+            Match::Missing(_) | Match::Superseded(_) if !rules.is_kept => EntryStep::Drop,
+            Match::Missing(entry) => EntryStep::Supersede(&entries[*entry]),
+            Match::Superseded(entry) if rules.excess.contains(&entries[*entry].name) => EntryStep::Drop,
+            Match::Superseded(entry) => EntryStep::Carry(&entries[*entry]),
         }
     }
 }
 
-/// Finds the entry that each file continues. The first choice is the one with its name and inode. Next is its
-/// inode (it was renamed), then its name (it was replaced, or its inode is not known).
-fn claims(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
-    let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
-    let mut by_name: HashMap<&[u8], usize> = HashMap::new();
-    for (number, entry) in entries.iter().enumerate().filter(|(_, e)| e.origin != Origin::Superseded) {
-        by_name.insert(&entry.name, number);
-        if let Some(stamp) = entry.stamp() {
-            by_inode.entry((stamp.dev, stamp.ino)).or_default().push(number);
+/// The part of an opened file in the next archive. The kept blocks are the leading ones of its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAction<'a> {
+    /// The file has no entry: all of it is read.
+    Create,
+    /// The file holds what the entry holds: all blocks are copied.
+    Carry(&'a Entry),
+    /// The file begins with all of its entry: blocks are kept, and the bytes after them are read.
+    Continue { entry: &'a Entry, kept: usize },
+    /// The file no longer holds all of its entry, which is superseded. Then as for `Continue`.
+    Rewrite { entry: &'a Entry, kept: usize },
+}
+
+impl<'a> FileAction<'a> {
+    /// `matching` leading blocks of the entry were found in the file, which has `size` bytes.
+    pub fn decide(
+        entry: Option<&'a Entry>,
+        matching: usize,
+        size: u64,
+        sizes: &BlockSizes,
+    ) -> FileAction<'a> {
+        let Some(entry) = entry else { return FileAction::Create };
+        let held = &entry.blocks[..matching];
+        let kept = kept_after_append(sizes, held, size.saturating_sub(plain_len(held)));
+        if matching < entry.blocks.len() {
+            FileAction::Rewrite { entry, kept }
+        } else if size == entry.size() {
+            FileAction::Carry(entry)
+        } else {
+            FileAction::Continue { entry, kept }
         }
     }
-    let mut free = vec![true; entries.len()];
-    let mut claims = vec![None; files.len()];
-    let mut pass = |candidate: &dyn Fn(&Found, &[bool]) -> Option<usize>| {
-        for (claim, found) in claims.iter_mut().zip(files).filter(|(claim, _)| claim.is_none()) {
-            if let Some(old) = candidate(found, &free) {
-                free[old] = false;
-                *claim = Some(old);
-            }
-        }
-    };
-    let inodes =
-        |found: &Found| by_inode.get(&(found.stamp.dev, found.stamp.ino)).map_or(&[][..], Vec::as_slice);
-    pass(&|found, free| {
-        inodes(found).iter().copied().find(|old| free[*old] && entries[*old].name == found.name)
-    });
-    pass(&|found, free| inodes(found).iter().copied().find(|old| free[*old]));
-    pass(&|found, free| by_name.get(found.name.as_slice()).copied().filter(|old| free[*old]));
-    claims
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::entry::EntryLayout;
+    use crate::archive::block::Block;
+    use crate::archive::entry::{EntryLayout, Origin};
+    use crate::archive::file_stamp::FileStamp;
     use crate::archive::header::Meta;
+    use proptest::prelude::*;
 
-    fn entry(name: &str, ino: u64) -> Entry {
-        let stamp = FileStamp { ino, ..FileStamp::default() };
+    /// Small enough that a test's files have many blocks.
+    const SIZES: BlockSizes = BlockSizes { block_bytes_max: 4, dictionary_bytes_max: 0, final_bytes_min: 3 };
+
+    fn entry(content: &[u8]) -> Entry {
+        let block = |part: &[u8]| Block {
+            plain_len: u32::try_from(part.len()).unwrap(),
+            plain_crc: crc32fast::hash(part),
+            packed_len: 1,
+            packed_crc: 0,
+        };
+        let blocks = content.chunks(SIZES.block_bytes_max).map(block).collect();
         let (meta, layout) = (Meta::default(), EntryLayout::default());
-        Entry { name: name.into(), origin: Origin::Live(stamp), meta, layout, blocks: Vec::new() }
+        Entry { name: b"x.log".to_vec(), origin: Origin::Live(FileStamp::default()), meta, layout, blocks }
     }
 
-    fn found(name: &str, ino: u64) -> Found {
-        Found { name: name.into(), stamp: FileStamp { ino, ..FileStamp::default() }, links: 1 }
+    /// Counts the leading blocks of `archived` that `file` holds.
+    fn matching(archived: &[u8], file: &[u8]) -> usize {
+        let parts = archived.chunks(SIZES.block_bytes_max).enumerate();
+        parts.take_while(|(n, part)| file[(n * 4).min(file.len())..].starts_with(part)).count()
     }
 
-    fn claimed(files: &[Found], entries: &[Entry]) -> Vec<Option<usize>> {
-        claims(files, entries)
+    /// The content that an action gives to the file's member, from the entry's blocks and from the file.
+    fn member(action: FileAction<'_>, archived: &[u8], file: &[u8]) -> Vec<u8> {
+        let kept = match action {
+            FileAction::Carry(_) => return archived.to_vec(),
+            FileAction::Create => 0,
+            FileAction::Continue { kept, .. } | FileAction::Rewrite { kept, .. } => kept,
+        };
+        let kept = plain_len(&entry(archived).blocks[..kept]);
+        let kept = usize::try_from(kept).unwrap();
+        [&archived[..kept], &file[kept..]].concat()
     }
 
-    #[test]
-    fn renamed_file_continues_its_entry() {
-        let entries = [entry("a.log", 1), entry("b.log", 2)];
-        // b was rotated to b-1, and a new b was begun.
-        let files = [found("a.log", 1), found("b-1.log", 2), found("b.log", 3)];
-        assert_eq!(claimed(&files, &entries), [Some(0), Some(1), None]);
-        // Two files swapped their names.
-        assert_eq!(claimed(&[found("a.log", 2), found("b.log", 1)], &entries), [Some(1), Some(0)]);
-        // a was replaced by a new file.
-        assert_eq!(claimed(&[found("a.log", 9), found("b.log", 2)], &entries), [Some(0), Some(1)]);
+    prop_compose! {
+        /// A file's content when it was archived, and now: appended to, truncated, edited, or anything.
+        fn contents()(
+            archived in prop::collection::vec(0u8..2, 0..40), added in prop::collection::vec(0u8..2, 0..20),
+            cut in 0usize..60, edit in prop::option::of((0usize..60, 0u8..2)),
+        ) -> (Vec<u8>, Vec<u8>) {
+            let mut file = archived.clone();
+            file.truncate(cut);
+            file.extend(added);
+            if let Some((at, byte)) = edit && let Some(old) = file.get_mut(at) {
+                *old = byte;
+            }
+            (archived, file)
+        }
     }
 
-    #[test]
-    fn hard_links_keep_their_own_entries() {
-        let entries = [entry("a.log", 1), entry("b.log", 1)];
-        assert_eq!(claimed(&[found("a.log", 1), found("b.log", 1)], &entries), [Some(0), Some(1)]);
-        assert_eq!(claimed(&[found("b.log", 1)], &entries), [Some(1)]);
-    }
+    proptest! {
+        #[test]
+        fn member_is_the_file_and_no_archived_byte_is_lost((archived, file) in contents()) {
+            let matching = matching(&archived, &file);
+            let entry = entry(&archived);
+            let action = FileAction::decide(Some(&entry), matching, file.len() as u64, &SIZES);
+            prop_assert_eq!(member(action, &archived, &file), file.clone());
+            let is_superseded = matches!(action, FileAction::Rewrite { .. });
+            prop_assert_eq!(is_superseded, !file.starts_with(&archived));
+            prop_assert_eq!(matches!(action, FileAction::Carry(_)), file == archived);
+        }
 
-    #[test]
-    fn unclaimed_entry_is_missing_or_superseded() {
-        let mut old = entry("x.log.20261121T000000", 0);
-        old.origin = Origin::Superseded;
-        let entries = [entry("x.log", 1), old];
-        let plan = Plan::new(Vec::new(), &entries, &|_| false);
-        assert_eq!(plan.items, [Item::Missing(0), Item::Superseded(1)]);
-        assert_eq!(plan.news(&entries), Some(0));
-        let plan = Plan::new(Vec::new(), &entries, &|_| true);
-        assert_eq!(
-            (plan.items.as_slice(), plan.news(&entries)),
-            (&[Item::Away(0), Item::Superseded(1)][..], None)
-        );
-        let plan = Plan::new(vec![found("x.log", 1)], &entries, &|_| false);
-        assert_eq!(plan.news(&entries), None);
+        #[test]
+        fn new_file_is_read_from_its_beginning(size: u64) {
+            prop_assert_eq!(FileAction::decide(None, 0, size, &SIZES), FileAction::Create);
+        }
+
+        #[test]
+        fn content_ends_only_where_nothing_superseded_is_kept(same_day: bool, packed_bytes_max in 0u64..3, kind in 0u8..5) {
+            let mut old = entry(b"line");
+            old.origin = Origin::Superseded;
+            let file = ScannedFile { name: b"x.log".to_vec(), stamp: FileStamp::default(), links: 1 };
+            let found = match kind {
+                0 => Match::New(file),
+                1 => Match::Known { file, entry: 0, change: Change::Doubtful },
+                2 => Match::Missing(0),
+                3 => Match::Away(0),
+                _ => Match::Superseded(0),
+            };
+            let entries = [old];
+            let rules = SupersededRules::new(&entries, same_day, packed_bytes_max);
+            let step = EntryStep::decide(&found, &entries, &rules);
+            let is_kept = match found {
+                Match::Missing(_) => same_day && packed_bytes_max > 0,
+                Match::Superseded(_) => same_day && entries[0].packed_len() <= packed_bytes_max,
+                Match::New(_) | Match::Known { .. } | Match::Away(_) => true,
+            };
+            prop_assert_eq!(step != EntryStep::Drop, is_kept);
+            let opens = matches!(found, Match::New(_) | Match::Known { .. });
+            prop_assert_eq!(matches!(step, EntryStep::Open(..)), opens);
+        }
     }
 }

@@ -4,25 +4,25 @@ use jiff::civil::Date;
 
 /// The archives of one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct ArchivedDay {
     pub day: Date,
     pub bytes: u64,
 }
 
 /// The most that is kept. Today's archive is always kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RetentionLimits {
     pub days: u32,
     pub bytes: u64,
 }
 
 /// Returns the days whose archives are removed.
-pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Date> {
+pub fn to_remove(mut archives: Vec<ArchivedDay>, today: Date, limits: RetentionLimits) -> Vec<Date> {
     archives.sort_by_key(|archive| std::cmp::Reverse(archive.day));
     let mut bytes = 0_u64;
     let mut over = false;
     let mut remove = Vec::new();
-    for Kept { day, bytes: size } in archives {
+    for ArchivedDay { day, bytes: size } in archives {
         bytes = bytes.saturating_add(size);
         let age_days = today.since(day).map_or(0, |span| i64::from(span.get_days()));
         // Once one is over a limit, all older ones go too, so that the kept days have no gap.
@@ -36,10 +36,10 @@ pub fn to_remove(mut archives: Vec<Kept>, today: Date, limits: Limits) -> Vec<Da
 
 /// Returns the oldest days whose archives free at least `missing_bytes`, or none if all of them together are
 /// too small.
-pub fn to_make_room(mut archives: Vec<Kept>, missing_bytes: u64) -> Vec<Date> {
+pub fn to_make_room(mut archives: Vec<ArchivedDay>, missing_bytes: u64) -> Vec<Date> {
     archives.sort_by_key(|archive| archive.day);
     let (mut freed, mut remove) = (0_u64, Vec::new());
-    for Kept { day, bytes } in archives {
+    for ArchivedDay { day, bytes } in archives {
         if freed >= missing_bytes {
             return remove;
         }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn oldest_days_make_room_if_they_suffice() {
-        let kept = |day: &str, bytes| Kept { day: day.parse().unwrap(), bytes };
+        let kept = |day: &str, bytes| ArchivedDay { day: day.parse().unwrap(), bytes };
         let archives = [kept("2026-03-02", 20), kept("2026-03-01", 10), kept("2026-03-03", 30)];
         for (missing, days) in [(0, 0), (1, 1), (10, 1), (11, 2), (31, 3), (60, 3), (61, 0)] {
             let removed = to_make_room(archives.to_vec(), missing);
@@ -72,10 +72,10 @@ mod tests {
             sizes in prop::collection::vec(0u64..1000, 0..60), days in 1u32..70, bytes in 0u64..20_000,
         ) {
             let today: Date = "2026-03-01".parse().unwrap();
-            let archives: Vec<Kept> = (0_i64..).zip(&sizes)
-                .map(|(ago, size)| Kept { day: today.saturating_sub(ago.days()), bytes: *size }).collect();
-            let removed = to_remove(archives.clone(), today, Limits { days, bytes });
-            let kept: Vec<&Kept> = archives.iter().filter(|a| !removed.contains(&a.day)).collect();
+            let archives: Vec<ArchivedDay> = (0_i64..).zip(&sizes)
+                .map(|(ago, size)| ArchivedDay { day: today.saturating_sub(ago.days()), bytes: *size }).collect();
+            let removed = to_remove(archives.clone(), today, RetentionLimits { days, bytes });
+            let kept: Vec<&ArchivedDay> = archives.iter().filter(|a| !removed.contains(&a.day)).collect();
             prop_assert!(kept.len() <= usize::try_from(days).unwrap());
             prop_assert_eq!(&kept[..], &archives.iter().take(kept.len()).collect::<Vec<_>>()[..]);
             if let [today, older @ ..] = &kept[..] && !older.is_empty() {

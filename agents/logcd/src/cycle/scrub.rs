@@ -1,12 +1,12 @@
 //! The rolling comparison of what the archive keeps with the logs themselves: it finds edits that stamps do
 //! not show.
 
-use crate::archive::entry::{Entry, Origin};
-use crate::cycle::comparison::{Comparison, compare};
-use crate::cycle::plan::{Item, Plan};
+use crate::archive::block::plain_len;
+use crate::archive::entry::Entry;
+use crate::cycle::changes::{Change, Changes, Match};
 use crate::logs::directories::Roots;
-use crate::logs::scan::Found;
-use crate::logs::source::Source;
+use crate::logs::log_file::LogFile;
+use crate::logs::scanned_file::ScannedFile;
 use std::collections::HashMap;
 
 /// All logs are compared within this many looks, whatever the budget.
@@ -37,66 +37,67 @@ struct Lap {
 }
 
 struct Candidate<'a> {
-    found: &'a Found,
-    old: usize,
+    /// Its number among the cycle's matches.
+    number: usize,
+    file: &'a ScannedFile,
+    entry: &'a Entry,
     lap: Lap,
 }
 
 impl Scrub {
-    /// Returns the entries whose files no longer hold what was archived of them.
+    /// Returns the matches whose files no longer hold what was archived of them.
     pub fn edited(
         &mut self,
-        plan: &Plan,
+        changes: &Changes,
         entries: &[Entry],
         roots: &Roots,
         hard_links: bool,
         budget: Budget,
     ) -> Vec<usize> {
-        let mut candidates = self.candidates(plan, entries);
-        let all_bytes: u64 = candidates.iter().map(|c| entries[c.old].size()).sum();
+        let mut candidates = self.candidates(changes, entries);
+        let all_bytes: u64 = candidates.iter().map(|candidate| candidate.entry.size()).sum();
         let mut budget_bytes = match budget {
             Budget::Bytes(bytes) => bytes.max(all_bytes.div_ceil(LOOKS_MAX)),
             Budget::Unlimited => u64::MAX,
         };
         // Candidates are sorted by name: those before the log to continue with come last.
-        let first = candidates.partition_point(|c| c.found.name < self.resume_at);
+        let first = candidates.partition_point(|candidate| candidate.file.name < self.resume_at);
         candidates.rotate_left(first);
         let mut edited = Vec::new();
-        for Candidate { found, old, lap } in &mut candidates {
+        for Candidate { number, file, entry, lap } in &mut candidates {
             if budget_bytes == 0 {
                 break;
             }
-            self.resume_at.clone_from(&found.name);
-            let Ok(source) = Source::open(roots, found, hard_links) else { continue };
-            if !compare_part(&source, &entries[*old], lap, &mut budget_bytes) {
-                edited.push(*old);
+            self.resume_at.clone_from(&file.name);
+            let Ok(log) = LogFile::open(roots, file, hard_links) else { continue };
+            if !compare_part(&log, entry, lap, &mut budget_bytes) {
+                edited.push(*number);
             }
         }
-        self.laps = candidates.iter().map(|c| ((c.found.stamp.dev, c.found.stamp.ino), c.lap)).collect();
+        self.laps = candidates.iter().map(|candidate| (candidate.file.stamp.id(), candidate.lap)).collect();
         edited
     }
 
-    /// The logs that are compared by parts. The others have changed in ways that make the cycle compare all
-    /// of them.
-    fn candidates<'a>(&self, plan: &'a Plan, entries: &[Entry]) -> Vec<Candidate<'a>> {
-        let candidates = plan.items.iter().filter_map(|item| {
-            let Item::Live { found, old: Some(old) } = item else { return None };
-            let blocks = entries[*old].blocks.len();
-            let known = self.laps.get(&(found.stamp.dev, found.stamp.ino)).copied();
-            let lap = known.unwrap_or(Lap { next: 0, left: blocks });
-            let lap = match compare(&entries[*old], &found.stamp) {
-                Comparison::Same => Lap { left: lap.left.min(blocks), ..lap },
-                Comparison::Grown => Lap { left: blocks, ..lap },
-                Comparison::Doubtful => return None,
+    /// The logs that are compared by parts. All of a doubtful log is compared before its entry is made.
+    fn candidates<'a>(&self, changes: &'a Changes, entries: &'a [Entry]) -> Vec<Candidate<'a>> {
+        let candidates = changes.matches.iter().enumerate().filter_map(|(number, found)| {
+            let Match::Known { file, entry, change } = found else { return None };
+            let entry = &entries[*entry];
+            let blocks = entry.blocks.len();
+            let lap = self.laps.get(&file.stamp.id()).copied().unwrap_or(Lap { next: 0, left: blocks });
+            let left = match change {
+                Change::None | Change::Renamed => lap.left.min(blocks),
+                Change::Grown { .. } => blocks,
+                Change::Doubtful => return None,
             };
-            Some(Candidate { found, old: *old, lap })
+            Some(Candidate { number, file, entry, lap: Lap { left, ..lap } })
         });
         candidates.collect()
     }
 }
 
 /// Continues a lap until it or the budget ends. False if a block differs.
-fn compare_part(source: &Source, entry: &Entry, lap: &mut Lap, budget_bytes: &mut u64) -> bool {
+fn compare_part(log: &LogFile, entry: &Entry, lap: &mut Lap, budget_bytes: &mut u64) -> bool {
     let blocks = &entry.blocks;
     let mut buffer = Vec::new();
     let mut offset = None;
@@ -104,9 +105,9 @@ fn compare_part(source: &Source, entry: &Entry, lap: &mut Lap, budget_bytes: &mu
         if lap.next >= blocks.len() {
             (lap.next, offset) = (0, None);
         }
-        let at = offset.unwrap_or_else(|| crate::archive::block::plain_len(&blocks[..lap.next]));
+        let at = offset.unwrap_or_else(|| plain_len(&blocks[..lap.next]));
         let block = &blocks[lap.next];
-        match source.holds(block, at, &mut buffer) {
+        match log.holds(block, at, &mut buffer) {
             Ok(true) => {}
             Ok(false) => return false,
             // The cycle that reads the log reports the error.
@@ -117,9 +118,4 @@ fn compare_part(source: &Source, entry: &Entry, lap: &mut Lap, budget_bytes: &mu
         (lap.next, lap.left) = (lap.next + 1, lap.left - 1);
     }
     true
-}
-
-/// Marks an entry so that its file is not trusted before all of it has been compared.
-pub fn distrust(entry: &mut Entry) {
-    entry.origin = Origin::Recovered;
 }

@@ -45,9 +45,9 @@ impl LogDir {
 }
 
 fn open_trusted(path: &Path) -> io::Result<SafeDir> {
-    let look = path.symlink_metadata()?;
-    if look.is_symlink() && look.uid() != 0 && look.uid() != geteuid().as_raw() {
-        return Err(io::Error::other(format!("it is a symbolic link of user {}", look.uid())));
+    let found = path.symlink_metadata()?;
+    if found.is_symlink() && found.uid() != 0 && found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it is a symbolic link of user {}", found.uid())));
     }
     SafeDir::open(&path.canonicalize()?)
 }
@@ -80,14 +80,14 @@ impl Directories {
                     roots.awaited.push(dir.path.clone());
                 }
                 Err(error) => {
-                    let trouble = ArchiveError::on("open the log directory", &dir.path)(error);
-                    roots.away.push(Away { base: dir.base.clone(), why: trouble.one_line() });
-                    failed.get_or_insert(trouble);
+                    let error = ArchiveError::on("open the log directory", &dir.path)(error);
+                    roots.away.push(Away { base: dir.base.clone(), why: error.one_line() });
+                    failed.get_or_insert(error);
                 }
             }
         }
         match failed {
-            Some(trouble) if roots.open.is_empty() => Err(trouble),
+            Some(error) if roots.open.is_empty() => Err(error),
             _ => Ok(roots),
         }
     }
@@ -138,4 +138,9 @@ impl Roots {
     pub fn complaints(&self) -> Vec<String> {
         self.away.iter().map(|away| away.why.clone()).collect()
     }
+}
+
+/// Joins paths for a message.
+pub fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

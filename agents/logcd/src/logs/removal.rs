@@ -4,7 +4,7 @@ use crate::archive::entry::{Entry, Origin};
 use crate::archive::file_stamp::FileStamp;
 use crate::error::ArchiveError;
 use crate::logs::directories::Roots;
-use crate::logs::scan::each_name;
+use crate::logs::walk::each_name;
 use crate::safe_dir::{SafeDir, status_at};
 use jiff::Timestamp;
 use nix::fcntl::{RenameFlags, renameat2};

@@ -124,7 +124,7 @@ fn daylight_saving_day_has_one_archive(codec: Codec) {
         ),
     ] {
         let bench = Bench::of(codec, &[]);
-        let mut archiver = bench.archivist_in(&zone);
+        let mut archiver = bench.archiver_in(&zone);
         for (number, moment) in moments.into_iter().enumerate() {
             bench.append("a.log", format!("{number}\n"));
             archiver.cycle(at(moment), CycleMode::Now).unwrap();
@@ -140,7 +140,7 @@ fn daylight_saving_day_has_one_archive(codec: Codec) {
 
 fn repeated_hour_keeps_both_contents(codec: Codec) {
     let bench = Bench::of(codec, &[]);
-    let mut archiver = bench.archivist_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
+    let mut archiver = bench.archiver_in(&TimeZone::posix(CENTRAL_EUROPE).unwrap());
     for (moment, content) in [
         ("2026-10-25T00:00:00Z", "before\n"),
         ("2026-10-25T00:30:00Z", "from the first half past two on\n"),

@@ -4,7 +4,7 @@ use crate::support::daemon::Daemon;
 use crate::support::{Bench, NOON, at, cycle, index_of, log_lines, run};
 use fastrand::Rng;
 use kit::disk::free_space::MinFree;
-use logcd::config::{Config, Limits};
+use logcd::config::{ArchiveLimits, Config};
 use logcd::cycle::archiver::{Archiver, CycleMode};
 use std::collections::BTreeMap;
 use std::fs;
@@ -224,7 +224,7 @@ fn full_disk_closes_deleted_logs() {
     cycle(&mut archiver);
     assert_eq!(open_logs(&bench), 1);
     archiver.configure(Config {
-        limits: Limits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
+        limits: ArchiveLimits { min_free: MinFree::Bytes(u64::MAX), ..bench.config().limits },
         ..bench.config()
     });
     fs::remove_file(bench.root.path().join("log/x.log")).unwrap();

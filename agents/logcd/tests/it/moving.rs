@@ -80,7 +80,7 @@ fn rewritten_log_is_never_mixed() {
         }
     };
     write(0);
-    let _archivist = beside(&bench, write);
+    let _archiver = beside(&bench, write);
     let mut states = 0;
     for (name, content) in bench.members() {
         let mut letters: Vec<u8> = content.iter().copied().filter(|b| *b != b'\n').collect();

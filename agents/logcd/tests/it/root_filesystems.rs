@@ -4,7 +4,7 @@
 use crate::support::{Bench, NOON, at, cycle, log_lines, members, names, run};
 use fastrand::Rng;
 use logcd::cycle::archiver::CycleMode;
-use logcd::logs::scan::Skip;
+use logcd::logs::skip::Skip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -2,7 +2,7 @@
 //! counted.
 
 use crate::support::{Bench, cycle, names, run};
-use logcd::logs::scan::Skip;
+use logcd::logs::skip::Skip;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -4,7 +4,7 @@ use super::Archiver;
 use crate::archive::codec::Codec;
 use crate::archive::verify::verify;
 use crate::cycle::indexed_archive::IndexedArchive;
-use crate::cycle::retention::{self, Kept};
+use crate::cycle::retention::{self, ArchivedDay};
 use crate::day::{archive_name, draft_name, index_name};
 use crate::error::ArchiveError;
 use crate::logs::removal;
@@ -16,39 +16,35 @@ use std::time::Duration;
 impl Archiver {
     pub(super) fn clean_up(&mut self, error: &ArchiveError, today: Date) {
         if matches!(error, ArchiveError::ArchiveChanged(_) | ArchiveError::ArchiveDamaged { .. }) {
-            self.held = None;
+            self.current = None;
         }
         if error.is_disk_full() {
             // Logs are deleted to make room; while they are open here, they keep their space.
-            self.open.clear();
+            self.open_logs.clear();
         }
-        let days = self.held.as_ref().map(|held| held.day).into_iter().chain([today]);
+        let days = self.current.as_ref().map(|current| current.day).into_iter().chain([today]);
         for day in days {
-            if let Err(error) = self.out.remove(&draft_name(&self.archive_name(day))) {
-                tracing::warn!(
-                    event = "leftover_removal_failed",
-                    %error,
-                    "cannot remove an unfinished archive"
-                );
+            if let Err(error) = self.dir.remove(&draft_name(&self.archive_name(day))) {
+                tracing::warn!(event = "leftover_removal_failed", %error, "cannot remove an unfinished archive");
             }
         }
     }
 
     /// Deletes the logs that are old and archived, after every byte of the archive has been read back.
     pub(super) fn remove_sources(&mut self, now: Timestamp, after: Duration) -> Result<u64, ArchiveError> {
-        let Some(held) = &mut self.held else { return Ok(0) };
-        if removal::candidates(held.entries(), now, after).next().is_none() {
+        let Some(current) = &mut self.current else { return Ok(0) };
+        if removal::candidates(current.entries(), now, after).next().is_none() {
             return Ok(0);
         }
-        let Some(archive) = held.open_base(&self.out)? else { return Ok(0) };
-        let name = held.archive_name();
-        if self.verified != Some(held.index.identity) {
-            verify(&archive, Some(&held.index))
+        let Some(archive) = current.open(&self.dir)? else { return Ok(0) };
+        let name = current.archive_name();
+        if self.verified != Some(current.index.identity) {
+            verify(&archive, Some(&current.index))
                 .map_err(|fault| ArchiveError::ArchiveDamaged { name, why: fault.to_string() })?;
-            self.verified = Some(held.index.identity);
+            self.verified = Some(current.index.identity);
         }
         let roots = self.directories.open()?;
-        let entries = self.held.as_ref().map_or(&[][..], IndexedArchive::entries);
+        let entries = self.current.as_ref().map_or(&[][..], IndexedArchive::entries);
         let mut removed = 0;
         for (entry, stamp) in removal::candidates(entries, now, after) {
             let file = entry.name.escape_ascii().to_string();
@@ -81,34 +77,34 @@ impl Archiver {
 
     /// Removes the oldest finished days where that is enough to make room for an archive of `day`.
     pub(super) fn make_room(&self, bytes: u64, day: Date) -> Result<u64, ArchiveError> {
-        let bytes = if self.out.has_reflinks() { 0 } else { bytes };
-        let (space, floor) = (self.out.space()?, self.config.limits.min_free);
+        let bytes = if self.dir.has_reflinks() { 0 } else { bytes };
+        let (space, floor) = (self.dir.space()?, self.config.limits.min_free);
         let needed = bytes.saturating_add(floor.bytes_of(space.capacity_bytes));
         let missing = needed.saturating_sub(space.available_bytes);
         // The next archive copies blocks from the base.
-        let base = self.held.as_ref().map(|held| held.day);
+        let base = self.current.as_ref().map(|current| current.day);
         let finished = self.days_kept()?.into_iter().filter(|kept| kept.day < day && Some(kept.day) != base);
         let oldest = retention::to_make_room(finished.collect(), missing);
         self.remove_days(&oldest, "--min-free must stay free")
     }
 
     /// Lists the days that have archives of either kind.
-    fn days_kept(&self) -> Result<Vec<Kept>, ArchiveError> {
+    fn days_kept(&self) -> Result<Vec<ArchivedDay>, ArchiveError> {
         let mut bytes = BTreeMap::<Date, u64>::new();
-        for (day, _, size) in self.out.archives()? {
+        for (day, _, size) in self.dir.archives()? {
             *bytes.entry(day).or_default() += size;
         }
-        Ok(bytes.into_iter().map(|(day, bytes)| Kept { day, bytes }).collect())
+        Ok(bytes.into_iter().map(|(day, bytes)| ArchivedDay { day, bytes }).collect())
     }
 
     fn remove_days(&self, days: &[Date], why: &str) -> Result<u64, ArchiveError> {
         for name in days.iter().flat_map(|day| Codec::ALL.map(|codec| archive_name(*day, codec))) {
-            if self.out.open(&name)?.is_none() {
+            if self.dir.open(&name)?.is_none() {
                 continue;
             }
             tracing::info!(event = "archive_removed", archive = name, why, "removing an archive");
-            self.out.remove(&name)?;
-            self.out.remove(&index_name(&name))?;
+            self.dir.remove(&name)?;
+            self.dir.remove(&index_name(&name))?;
         }
         Ok(days.len() as u64)
     }

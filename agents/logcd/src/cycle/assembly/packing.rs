@@ -7,7 +7,7 @@ use crate::archive::header;
 use crate::archive::header::Meta;
 use crate::archive::pool::Job;
 use crate::error::ArchiveError;
-use crate::logs::source::Source;
+use crate::logs::log_file::LogFile;
 use std::io;
 
 impl Assembly<'_> {
@@ -123,9 +123,9 @@ pub(super) trait Bytes {
     fn fill(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
-impl Bytes for &Source {
+impl Bytes for &LogFile {
     fn next_data(&self, at: u64) -> u64 {
-        Source::next_data(self, at)
+        LogFile::next_data(self, at)
     }
 
     fn fill(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {

@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
 use logcd::archive_dir::LockedArchiveDir;
 use logcd::config::Config;
-use logcd::cycle::archiver::{Archiver, CycleMode, CycleReport};
+use logcd::cycle::archiver::{Archiver, CycleMode};
+use logcd::cycle::report::CycleReport;
 use logcd::day::Calendar;
 use logcd::error::ArchiveError;
 use logcd::settings::Flags;
@@ -93,7 +94,7 @@ impl Bench {
         file.write_all(content.as_ref()).unwrap();
     }
 
-    pub fn try_archivist_in(&self, zone: TimeZone) -> Result<Archiver, ArchiveError> {
+    pub fn try_archiver_in(&self, zone: TimeZone) -> Result<Archiver, ArchiveError> {
         let config = Config { calendar: Calendar(zone), ..self.config() };
         let out = LockedArchiveDir::take(&config.out, config.publishing.mode)?;
         Ok(Archiver::new(config, out, Arc::default()))
@@ -108,28 +109,28 @@ impl Bench {
         settings.flags.serve.config().unwrap()
     }
 
-    /// Starts an archivist. Waits for the lock, because a child that another test forks holds a copy of it
+    /// Starts an archiver. Waits for the lock, because a child that another test forks holds a copy of it
     /// until it runs its program.
     pub fn archiver(&self) -> Archiver {
-        self.archivist_in(&TimeZone::UTC)
+        self.archiver_in(&TimeZone::UTC)
     }
 
-    pub fn archivist_in(&self, zone: &TimeZone) -> Archiver {
+    pub fn archiver_in(&self, zone: &TimeZone) -> Archiver {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            match self.try_archivist_in(zone.clone()) {
+            match self.try_archiver_in(zone.clone()) {
                 Err(ArchiveError::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
                 taken => return taken.unwrap(),
             }
         }
     }
 
-    /// Starts an archivist and runs one cycle.
+    /// Starts an archiver and runs one cycle.
     pub fn cycle(&self) -> CycleReport {
         cycle(&mut self.archiver())
     }
 
-    /// Restarts the archivist and runs one cycle.
+    /// Restarts the archiver and runs one cycle.
     pub fn cycle_dropping(&self, archiver: Archiver) -> CycleReport {
         drop(archiver);
         self.cycle()

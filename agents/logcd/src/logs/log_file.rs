@@ -1,8 +1,9 @@
-//! A log file that is being read: opened once, and checked before any use.
+//! A log file that is being read: opened once, looked at once, and compared with what is archived of it.
 
 use crate::archive::block::{Block, first_of_last, plain_len};
 use crate::logs::directories::Roots;
-use crate::logs::scan::{Found, Skip};
+use crate::logs::scanned_file::ScannedFile;
+use crate::logs::skip::Skip;
 use crate::safe_dir::{FileStatus, Kind, status_of};
 use nix::errno::Errno;
 use nix::libc;
@@ -16,9 +17,10 @@ const SHARE: u64 = 64;
 /// Bytes at the end of the archived part that are compared each time.
 const TAIL_BYTES: u64 = 32 * 1024;
 
-pub struct Source {
+pub struct LogFile {
     file: File,
-    pub look: FileStatus,
+    /// The file at the moment when it was opened.
+    pub status: FileStatus,
 }
 
 /// The reason why a file cannot be read now.
@@ -29,8 +31,8 @@ pub enum OpenError {
     Skip(Skip),
 }
 
-impl Source {
-    pub fn open(roots: &Roots, found: &Found, hard_links: bool) -> Result<Source, OpenError> {
+impl LogFile {
+    pub fn open(roots: &Roots, found: &ScannedFile, hard_links: bool) -> Result<LogFile, OpenError> {
         let refused = |error: io::Error| match error.raw_os_error() {
             Some(libc::ENOENT) => OpenError::Gone,
             Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => OpenError::Skip(Skip::Symlink),
@@ -39,23 +41,23 @@ impl Source {
         };
         let (root, path) = roots.locate(&found.name).ok_or(OpenError::Gone)?;
         let file = root.file(path).map_err(refused)?;
-        let look = status_of(&file).map_err(refused)?;
-        if look.kind != Kind::Regular {
+        let status = status_of(&file).map_err(refused)?;
+        if status.kind != Kind::Regular {
             return Err(OpenError::Skip(Skip::NotAFile));
         }
         // A link was made after the scan; its target is unknown.
-        if look.links > found.links && !hard_links {
+        if status.links > found.links && !hard_links {
             return Err(OpenError::Skip(Skip::HardLink));
         }
-        Ok(Source { file, look })
+        Ok(LogFile { file, status })
     }
 
     /// Uses a file that is open already.
-    pub fn of(file: &File) -> io::Result<Source> {
-        Ok(Source { look: status_of(file)?, file: file.try_clone()? })
+    pub fn of(file: &File) -> io::Result<LogFile> {
+        Ok(LogFile { status: status_of(file)?, file: file.try_clone()? })
     }
 
-    pub fn look_again(&self) -> io::Result<FileStatus> {
+    pub fn status_now(&self) -> io::Result<FileStatus> {
         status_of(&self.file)
     }
 
@@ -99,7 +101,7 @@ impl Source {
         let mut offset = 0;
         for (number, block) in blocks.iter().enumerate() {
             let end = offset + u64::from(block.plain_len);
-            if end > self.look.stamp.size || !self.holds(block, offset, buffer)? {
+            if end > self.status.stamp.size || !self.holds(block, offset, buffer)? {
                 return Ok(number);
             }
             offset = end;

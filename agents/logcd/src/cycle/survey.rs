@@ -1,0 +1,68 @@
+//! Looks at all log directories once: which files differ from the archive, by their stamps and, where stamps
+//! cannot tell, by their bytes.
+
+use crate::archive::entry::{Entry, Origin};
+use crate::archive::file_stamp::FileStamp;
+use crate::config::Config;
+use crate::cycle::changes::{Change, Changes, Match};
+use crate::cycle::report::CycleReport;
+use crate::cycle::scrub::{Budget, Scrub};
+use crate::error::ArchiveError;
+use crate::logs::directories::Roots;
+use crate::logs::log_file::LogFile;
+use crate::logs::scan::{Scan, scan};
+use std::collections::HashSet;
+
+/// Scans the directories and compares the files with the entries. An entry learns the new stamp of its file if
+/// that was only touched, and loses its stamp if its file was edited.
+pub fn survey(
+    roots: &Roots,
+    config: &Config,
+    entries: &mut [Entry],
+    scrub: &mut Scrub,
+    budget: Budget,
+) -> Result<(Changes, CycleReport), ArchiveError> {
+    let known: HashSet<_> = entries.iter().filter_map(Entry::stamp).map(FileStamp::id).collect();
+    let is_known = |stamp: &FileStamp| known.contains(&stamp.id());
+    let Scan { files, skipped, counts, unmatched } = scan(roots, &config.select, &config.limits, &is_known)?;
+    let report = CycleReport {
+        files: files.len(),
+        skipped,
+        skip_counts: counts,
+        unmatched,
+        away: roots.complaints(),
+        ..CycleReport::default()
+    };
+    let mut changes = Changes::new(files, entries, &|name| roots.is_away(name));
+    let hard_links = config.select.hard_links;
+    read_touched(&mut changes, entries, roots, hard_links);
+    for edited in scrub.edited(&changes, entries, roots, hard_links, budget) {
+        let Match::Known { entry, change, .. } = &mut changes.matches[edited] else { continue };
+        let entry = &mut entries[*entry];
+        let file = entry.name.escape_ascii().to_string();
+        tracing::info!(event = "log_edited", file, "edited since it was archived: comparing the whole log");
+        // Until its next archive, the file is not trusted before all of it has been compared.
+        entry.origin = Origin::Recovered;
+        *change = Change::Doubtful;
+    }
+    Ok((changes, report))
+}
+
+/// Reads files that may only have been touched, so that a new time alone is no news.
+fn read_touched(changes: &mut Changes, entries: &mut [Entry], roots: &Roots, hard_links: bool) {
+    let mut buffer = Vec::new();
+    for found in &mut changes.matches {
+        let Match::Known { file, entry, change } = found else { continue };
+        let entry = &mut entries[*entry];
+        if *change != Change::Doubtful || entry.size() != file.stamp.size {
+            continue;
+        }
+        let Ok(log) = LogFile::open(roots, file, hard_links) else { continue };
+        let same = log.matching(&entry.blocks, &mut buffer).is_ok_and(|n| n == entry.blocks.len());
+        if same && log.status.stamp.size == entry.size() {
+            entry.origin = Origin::Live(log.status.stamp);
+            entry.meta = log.status.meta;
+            *change = Change::unchanged(file, entry);
+        }
+    }
+}
