@@ -92,7 +92,6 @@ pub(crate) enum Task {
     #[command(after_long_help = examples(&[
         "queuectl peek -q numbers --state ready",
         "queuectl peek -q orders --text 'customer 17' -n 100",
-        "queuectl peek -q orders --key order-17 --json",
         "queuectl peek -q orders --id 5f0c6e3b9d2a417e0000000000000001   # with its attempts",
     ]))]
     Peek(Peek),

@@ -147,7 +147,7 @@ fn client_certificates_are_shown_on_request() {
     assert_eq!(serving.join().unwrap(), [b"one\n"]);
 
     let (port, serving) = serve(config, &[End::CloseNotify]);
-    stopped_after_a_failure(port, &tls, "logd is away");
+    stopped_after_a_failure(port, &tls, "event=server_lost");
     assert_eq!(serving.join().unwrap(), [b""]);
 }
 

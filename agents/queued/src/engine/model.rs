@@ -7,6 +7,7 @@ use super::policy::{Policy, PolicyChange};
 use super::queue::{Queue, Verdict, When};
 use super::record::Record;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const QUEUES: [&str; 3] = ["a", "b", "dead"];
 /// Key memory is only ever shortened: forgotten keys do not come back, but the model would not know.
@@ -547,17 +548,26 @@ fn fields(core: &Core) -> Vec<String> {
         let flags = (q.sealed, q.seal_used, q.held, q.paused, q.counts_drains);
         let order = (q.next_ready(), q.next_due_ms(), q.oldest_ready_ms());
         let counts = (q.count_next, q.moved_in_round, q.body_bytes(), tallies, q.counters);
-        let about = format!("{} {} {:?} {flags:?} {counts:?} {order:?} {keys:?}", q.number, q.name, q.policy);
+        let about = format!("{} {:?} {flags:?} {counts:?} {order:?} {keys:?}", q.name, q.policy);
         std::iter::once(about).chain(items).collect::<Vec<_>>().join("\n")
     };
     let usage = format!("{:?} {:?}", core.usage, core.epoch);
-    core.queues().map(one).chain([usage]).collect()
+    let mut fields: Vec<_> = core.queues().map(one).chain([usage]).collect();
+    fields.sort_unstable();
+    fields
+}
+
+/// The queues by number. One that is only made while time passes may have another number elsewhere: the log
+/// names the number with its first record.
+fn numbers(core: &Core) -> BTreeMap<u32, String> {
+    core.queues().map(|q| (q.number, q.name.to_string())).collect()
 }
 
 impl Both {
     /// The log, folded elsewhere and later, is the state; only time may have to pass for both.
     fn fold_and_compare(&mut self) {
         let mut folded = self.tape.replay();
+        assert_eq!(numbers(&self.core), numbers(&folded));
         for core in [&mut self.core, &mut folded] {
             let mut later =
                 Turn { now_ms: self.model.now + 777, limits: &LIMITS, journal: &mut Tape::default() };
