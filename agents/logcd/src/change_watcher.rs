@@ -50,7 +50,7 @@ impl ChangeWatcher {
                     event = "watch_failed",
                     error = %e,
                     "the kernel cannot report changes: checking at every interval"
-                )
+                );
             })
             .ok();
         let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
@@ -69,7 +69,7 @@ impl ChangeWatcher {
             match watched {
                 Ok(()) => self.is_watching = true,
                 Err(error) => {
-                    tracing::debug!(event = "watch_failed", %error, "the kernel cannot report changes")
+                    tracing::debug!(event = "watch_failed", %error, "the kernel cannot report changes");
                 }
             }
         }

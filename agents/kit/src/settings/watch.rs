@@ -43,7 +43,7 @@ impl Files {
                         event = "watch_failed",
                         error = %e,
                         "cannot watch for changes, checking once a minute instead"
-                    )
+                    );
                 })
                 .ok(),
         };

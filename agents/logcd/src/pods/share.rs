@@ -42,7 +42,7 @@ pub fn to_remove(
     today: Date,
 ) -> Vec<(String, ArchiveName)> {
     let mut removed = Vec::new();
-    let mut kept: Vec<(&str, Bound, Vec<(ArchiveName, u64)>)> = Vec::new();
+    let mut kept = Vec::new();
     for (namespace, hours) in namespaces {
         let bound = bound_of(namespace);
         let is_old = |name: &ArchiveName| {

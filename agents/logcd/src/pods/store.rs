@@ -148,7 +148,7 @@ impl Store {
                     }
                 }
                 None => {
-                    tracing::warn!(event = "hour_archive_altered", namespace, archive = %name, "an archive is not as it was; it stays, and a new part begins")
+                    tracing::warn!(event = "hour_archive_altered", namespace, archive = %name, "an archive is not as it was; it stays, and a new part begins");
                 }
             }
         }

@@ -21,7 +21,10 @@ struct Creation<'a, W: Write> {
 pub fn create<W: Write>(sink: W, arguments: &Arguments) -> Result<bool, Failure> {
     let from = arguments.directory.clone().unwrap_or_default();
     // An archive inside a directory that it archives does not contain itself.
-    let own = (arguments.file != Path::new("-")).then(|| fs::metadata(&arguments.file).ok()).flatten().map(|metadata| (metadata.dev(), metadata.ino()));
+    let own = (arguments.file != Path::new("-"))
+        .then(|| fs::metadata(&arguments.file).ok())
+        .flatten()
+        .map(|metadata| (metadata.dev(), metadata.ino()));
     let mut creation = Creation { builder: Builder::new(sink), arguments, own, whole: true };
     for member in &arguments.members {
         creation.add(&from.join(member), &inside(member))?;
