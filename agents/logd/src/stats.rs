@@ -145,7 +145,7 @@ impl FiguresStream {
     }
 
     fn stranger(&self) -> Fatal {
-        Fatal::new(Exit::Failure, format!("what {} tells are no figures of logd, see --admin", self.address))
+        Fatal::new(Exit::Failure, format!("the answer of {} is not from logd: see --admin", self.address))
     }
 }
 

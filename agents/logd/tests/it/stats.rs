@@ -160,8 +160,8 @@ fn other_server_is_named_safely() {
             "does not tell a logd's figures, see --admin: HTTP/1.1 404",
         ),
         ("HTTP/1.1 503 Busy\r\n\r\n24 streams are open already\n", 1, "503 Busy 24 streams are open already"),
-        ("HTTP/1.1 200 OK\r\n\r\ndata: {\"cycles\":1}\n", 1, "are no figures of logd, see --admin"),
-        (&long, 1, "are no figures of logd"),
+        ("HTTP/1.1 200 OK\r\n\r\ndata: {\"cycles\":1}\n", 1, "is not from logd: see --admin"),
+        (&long, 1, "is not from logd"),
         ("", 75, "is logd running"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
