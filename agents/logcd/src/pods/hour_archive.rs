@@ -160,6 +160,8 @@ impl HourArchive {
         if let Some(end) = archive.hidden_end {
             archive.veil(end, true)?;
         }
+        // A later commit that did not survive may have hidden it.
+        archive.veil(bytes - END_BYTES, false)?;
         Ok(Some(archive))
     }
 
@@ -260,7 +262,7 @@ impl HourArchive {
     }
 
     /// Syncs the last end mark, after which the checkpoint need not mention this archive.
-    pub fn close(self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
+    pub fn close(&self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         self.file.sync_data().map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
         dir.sync()
     }

@@ -92,6 +92,8 @@ pub struct Store {
     next_entry: u64,
     next_entry_committed: u64,
     uncommitted_bytes: u64,
+    /// False while the checkpoint has its name but may not survive a power loss.
+    is_checkpoint_synced: bool,
     /// Compressed bytes since the last commit.
     pub packed_bytes: u64,
 }
@@ -127,6 +129,7 @@ impl Store {
             next_entry: checkpoint.next_entry,
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
+            is_checkpoint_synced: true,
             packed_bytes: 0,
         };
         store.restore(&checkpoint)?;
@@ -183,10 +186,10 @@ impl Store {
     /// Closes the archives of the last hour. Everything must be committed.
     pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
         if !self.hour.is_same_hour(hour) {
+            self.show()?;
+            self.open.values().try_for_each(|open| open.archive.close(&open.dir))?;
+            self.open.clear();
             self.hour = hour;
-            for (_, Open { dir, archive }) in std::mem::take(&mut self.open) {
-                archive.close(&dir)?;
-            }
         }
         Ok(())
     }
@@ -251,6 +254,7 @@ impl Store {
     }
 
     fn archive_of(&mut self, namespace: &str) -> Result<&mut HourArchive, ArchiveError> {
+        self.show()?;
         if !self.open.contains_key(namespace) {
             let dir = self.made_dir(namespace)?;
             let hours = self.sizes.entry(namespace.to_owned()).or_default();
@@ -261,7 +265,6 @@ impl Store {
             self.open.insert(namespace.to_owned(), Open { dir, archive });
         }
         let open = self.open.get_mut(namespace).ok_or_else(PackError::thread_gone)?;
-        open.archive.show(&open.dir)?;
         Ok(&mut open.archive)
     }
 
@@ -294,9 +297,9 @@ impl Store {
         (share / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
-    /// Makes everything since the last commit durable and visible, together with the cursors. After an error
-    /// nothing has changed, and the caller has to roll back.
-    pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<Vec<Evicted>, ArchiveError> {
+    /// Commits everything since the last commit, together with the cursors. After an error nothing has
+    /// changed, and the caller has to roll back. Otherwise [`Store::show`] completes the commit.
+    pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
         self.show()?;
         self.flush()?;
         for open in self.open.values_mut().filter(|open| open.archive.has_news()) {
@@ -305,7 +308,8 @@ impl Store {
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
         let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
         self.save(&checkpoint)?;
-        // From here on the commit has happened.
+        // From here on the commit has happened: an archive that is cut now is shorter than its checkpoint says.
+        self.is_checkpoint_synced = false;
         self.listed =
             self.open.iter().map(|(namespace, open)| (namespace.clone(), open.archive.name)).collect();
         self.next_entry_committed = self.next_entry;
@@ -317,7 +321,11 @@ impl Store {
                 .or_default()
                 .insert(open.archive.name, open.archive.committed());
         }
-        self.show()?;
+        Ok(())
+    }
+
+    /// Closes full archives, and removes those that are too old or too many. May be tried again after an error.
+    pub fn tidy(&mut self) -> Result<Vec<Evicted>, ArchiveError> {
         self.close_full_parts()?;
         let today = self.hour.day();
         let removable = share::to_remove(
@@ -329,7 +337,12 @@ impl Store {
         self.remove(removable)
     }
 
-    fn show(&mut self) -> Result<(), ArchiveError> {
+    /// Makes the last commit durable, then visible. May be tried again after an error; the commit stays.
+    pub fn show(&mut self) -> Result<(), ArchiveError> {
+        if !self.is_checkpoint_synced {
+            self.sync_checkpoint()?;
+            self.is_checkpoint_synced = true;
+        }
         self.open.values_mut().try_for_each(|open| open.archive.show(&open.dir))
     }
 
@@ -341,8 +354,9 @@ impl Store {
             .map(|(namespace, _)| namespace.clone())
             .collect();
         for namespace in full {
-            if let Some(Open { dir, archive }) = self.open.remove(&namespace) {
-                archive.close(&dir)?;
+            if let Some(open) = self.open.get(&namespace) {
+                open.archive.close(&open.dir)?;
+                self.open.remove(&namespace);
             }
         }
         Ok(())
@@ -405,7 +419,10 @@ impl Store {
         };
         options.open(&draft).and_then(write).map_err(failed)?;
         let name = draft.file_name().unwrap_or_default();
-        renameat(self.at.fd(), name, self.at.fd(), CHECKPOINT).map_err(|errno| failed(errno.into()))?;
+        renameat(self.at.fd(), name, self.at.fd(), CHECKPOINT).map_err(|errno| failed(errno.into()))
+    }
+
+    fn sync_checkpoint(&self) -> Result<(), ArchiveError> {
         fsync(self.at.fd())
             .map_err(io::Error::from)
             .and_then(|()| still_takes_changes(self.lock.file()))

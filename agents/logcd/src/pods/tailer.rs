@@ -473,12 +473,25 @@ impl Tailer {
         if !self.is_checkpoint_old && !logs().any(|log| log.has_news() || log.phase == Phase::Ended) {
             return Ok(());
         }
-        let evicted = self.store.commit(self.cursors())?;
-        self.is_checkpoint_old = false;
+        self.store.commit(self.cursors())?;
+        // Whatever fails from here on, these lines are in the archives, and must not be read again.
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
             log.commit();
         }
-        self.tell_evicted(&evicted);
+        self.is_checkpoint_old = true;
+        self.store.show()?;
+        self.is_checkpoint_old = false;
+        match self.store.tidy() {
+            Ok(evicted) => self.tell_evicted(&evicted),
+            Err(error) => {
+                let error = error.one_line();
+                tracing::warn!(
+                    event = "archive_tidying_failed",
+                    error,
+                    "cannot close or remove archives of container logs; it is tried again after the next commit"
+                );
+            }
+        }
         let metrics = &self.metrics;
         metrics.commits.inc();
         metrics.packed_bytes.inc_by(std::mem::take(&mut self.store.packed_bytes));

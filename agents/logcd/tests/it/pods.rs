@@ -183,6 +183,24 @@ fn full_disk_is_reported_and_loses_nothing() {
 }
 
 #[test]
+fn failed_removal_repeats_no_line() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let pod = kubelet.pod("shop", "web-1");
+    // It is old, and no file that can be unlinked.
+    let old = node.out().join("shop/2020-01-01T00.tar.gz");
+    std::fs::create_dir_all(&old).unwrap();
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > 0.0);
+    kubelet.write(pod, 10);
+    let (status, log) = daemon.stop();
+    assert!(status.success() && log.contains("archive_tidying_failed"), "{log}");
+    std::fs::remove_dir(&old).unwrap();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
 fn damaged_checkpoint_is_kept_and_reported() {
     let node = Node::new();
     let mut kubelet = Kubelet::new(&node.pods());
