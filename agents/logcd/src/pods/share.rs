@@ -70,6 +70,22 @@ pub fn to_remove(
     removed
 }
 
+/// Returns the archives to remove so that `missing` bytes and some to spare are freed; none if nothing is missing,
+/// or if all of them together are too small.
+pub fn to_make_room(
+    namespaces: &BTreeMap<String, Hours>,
+    bound_of: impl Fn(&str) -> Bound,
+    missing: u64,
+    spare: u64,
+    today: Date,
+) -> Vec<(String, ArchiveName)> {
+    let kept = namespaces.values().flat_map(BTreeMap::values).fold(0_u64, |sum, b| sum.saturating_add(*b));
+    if missing == 0 || kept < missing {
+        return Vec::new();
+    }
+    to_remove(namespaces, bound_of, kept.saturating_sub(missing.saturating_add(spare)), today)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +117,18 @@ mod tests {
         let removed = to_remove(&namespaces, |_| FREE, 300, date(2026, 11, 28));
         let oldest = *namespaces["noisy"].keys().next().unwrap();
         assert_eq!(removed, [("noisy".to_owned(), oldest)]);
+    }
+
+    #[test]
+    fn archives_make_room_if_they_suffice() {
+        let namespaces = BTreeMap::from([("a".to_owned(), hours(0, &[10, 20, 30]))]);
+        let removed =
+            |missing, spare| to_make_room(&namespaces, |_| FREE, missing, spare, date(2026, 11, 28)).len();
+        for (missing, spare, expected) in
+            [(0, 60, 0), (1, 0, 1), (1, 10, 2), (31, 0, 3), (60, 9, 3), (61, 0, 0)]
+        {
+            assert_eq!(removed(missing, spare), expected, "{missing} bytes are missing");
+        }
     }
 
     #[test]

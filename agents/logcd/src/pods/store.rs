@@ -37,6 +37,8 @@ const PART_BYTES_MIN: u64 = 256 * 1024;
 const PART_BYTES_MAX: u64 = 1 << 30;
 /// A namespace loses at most this part of its share at once.
 const PARTS_PER_SHARE: u64 = 8;
+/// At a full disk this much more than is missing is freed.
+const ROOM_BYTES: u64 = 64 << 20;
 /// So much is read at most before it is committed, so that a crash repeats little.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 
@@ -241,16 +243,19 @@ impl Store {
     }
 
     fn check_room(&self, bytes: u64) -> Result<(), ArchiveError> {
-        let space =
-            Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.at.path()))?;
+        let space = self.space()?;
         match self.bounds.min_free.forbids(space, bytes) {
             true => Err(ArchiveError::DiskFull {
                 free: space.available_bytes,
-                needed: bytes,
+                needed: bytes.saturating_add(self.bounds.min_free.bytes_of(space.capacity_bytes)),
                 floor: self.bounds.min_free,
             }),
             false => Ok(()),
         }
+    }
+
+    fn space(&self) -> Result<Space, ArchiveError> {
+        Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.at.path()))
     }
 
     fn archive_of(&mut self, namespace: &str) -> Result<&mut HourArchive, ArchiveError> {
@@ -378,11 +383,15 @@ impl Store {
         Ok(evicted)
     }
 
-    /// Removes old archives until about this much more is free, from those that have the most.
-    pub fn make_room(&mut self, bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
-        let total = self.kept_bytes().saturating_sub(bytes);
-        let removable =
-            share::to_remove(&self.sizes, |namespace| self.bounds.of(namespace), total, self.hour.day());
+    /// Removes old archives, from those that have the most, if that leaves this much free.
+    pub fn make_room(&mut self, needed_bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
+        let missing = needed_bytes.saturating_sub(self.space()?.available_bytes);
+        let mut closed = self.sizes.clone();
+        for (namespace, hours) in &mut closed {
+            hours.retain(|name, _| !self.listed.contains(&(namespace.clone(), *name)));
+        }
+        let bound_of = |namespace: &str| self.bounds.of(namespace);
+        let removable = share::to_make_room(&closed, bound_of, missing, ROOM_BYTES, self.hour.day());
         self.remove(removable)
     }
 

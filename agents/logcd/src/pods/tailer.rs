@@ -30,8 +30,6 @@ const DEPARTED_QUIET: Duration = Duration::from_secs(2);
 const REPORTS_EVERY_BYTES: u64 = 4 << 20;
 /// Time between two attempts after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// At a full disk this much more than is missing is freed.
-const ROOM_BYTES: u64 = 64 << 20;
 /// The most losses that are named one by one.
 const NAMED_MAX: usize = 10;
 
@@ -343,7 +341,7 @@ impl Tailer {
             self.roll_back()?;
             self.due_within(RETRY);
             if let ArchiveError::DiskFull { needed, .. } = trouble {
-                let evicted = self.store.make_room(needed + ROOM_BYTES)?;
+                let evicted = self.store.make_room(needed)?;
                 self.tell_evicted(&evicted);
             }
             return Err(trouble);
