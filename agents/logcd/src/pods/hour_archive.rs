@@ -4,12 +4,13 @@ use crate::error::ArchiveError;
 use crate::pods::cursor::OpenArchive;
 use crate::pods::hour::ArchiveName;
 use crate::pods::veil::{self, END_BYTES};
-use crate::safe_dir::{Kind, SafeDir, status_of};
+use crate::safe_dir::{Kind, SafeDir, status_at, status_of};
 use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -186,6 +187,23 @@ impl HourArchive {
         Ok(())
     }
 
+    /// True if the name still leads to this file: it was neither removed nor replaced.
+    pub fn has_its_name(&self, dir: &NamespaceDir) -> Result<bool, ArchiveError> {
+        let name = match self.phase {
+            Phase::Draft => draft_name(self.name),
+            Phase::Committed { .. } => self.name.to_string(),
+        };
+        let look = || -> io::Result<bool> {
+            let own = status_of(&self.file)?.stamp;
+            match status_at(dir.at.fd(), OsStr::new(&name)) {
+                Ok(found) => Ok((found.stamp.dev, found.stamp.ino) == (own.dev, own.ino)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        look().map_err(ArchiveError::doing(format!("look at {}", self.path)))
+    }
+
     /// Ends and syncs what is written.
     pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         self.append(&veil::end())?;
@@ -358,6 +376,21 @@ mod tests {
         drop(archive);
         room.reopen(&record).unwrap();
         assert_eq!(entries(&room.path()), ["a"]);
+    }
+
+    #[test]
+    fn removed_or_replaced_archive_has_lost_its_name() {
+        let room = Fixture::new();
+        let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
+        assert!(archive.has_its_name(&room.dir).unwrap());
+        archive.seal(&room.dir).unwrap();
+        archive.accept();
+        archive.show(&room.dir).unwrap();
+        assert!(archive.has_its_name(&room.dir).unwrap());
+        std::fs::remove_file(room.path()).unwrap();
+        assert!(!archive.has_its_name(&room.dir).unwrap());
+        std::fs::write(room.path(), "another").unwrap();
+        assert!(!archive.has_its_name(&room.dir).unwrap());
     }
 
     #[test]

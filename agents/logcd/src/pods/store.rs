@@ -307,6 +307,7 @@ impl Store {
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
         self.show()?;
         self.flush()?;
+        self.drop_altered()?;
         for open in self.open.values_mut().filter(|open| open.archive.has_news()) {
             open.archive.seal(&open.dir)?;
         }
@@ -327,6 +328,25 @@ impl Store {
                 .insert(open.archive.name, open.archive.committed());
         }
         Ok(())
+    }
+
+    /// Lets go of archives that were removed or replaced, and returns an error if there were any: their lines have
+    /// to be added again, to new parts.
+    fn drop_altered(&mut self) -> Result<(), ArchiveError> {
+        let mut altered = Vec::new();
+        for (namespace, open) in self.open.iter().filter(|(_, open)| open.archive.has_news()) {
+            if !open.archive.has_its_name(&open.dir)? {
+                altered.push(namespace.clone());
+            }
+        }
+        let mut result = Ok(());
+        for namespace in altered {
+            if let Some(Open { archive, .. }) = self.open.remove(&namespace) {
+                tracing::warn!(event = "hour_archive_altered", namespace, archive = %archive.name, "an archive was removed or replaced; a new part begins");
+                result = Err(ArchiveError::ArchiveChanged(format!("{namespace}/{}", archive.name)));
+            }
+        }
+        result
     }
 
     /// Closes full archives, and removes those that are too old or too many. May be tried again after an error.

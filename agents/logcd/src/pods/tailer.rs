@@ -169,7 +169,11 @@ impl Tailer {
             self.find_pods()?;
         }
         self.look_at_unseen();
-        self.sweep(true)
+        match self.sweep(true) {
+            // The lines go to a new part, and there is no later sweep.
+            Err(ArchiveError::ArchiveChanged(_)) => self.sweep(true),
+            swept => swept,
+        }
     }
 
     fn take_reports(&mut self) -> Result<(), ArchiveError> {

@@ -189,6 +189,24 @@ fn full_disk_is_reported_and_loses_nothing() {
 }
 
 #[test]
+fn removed_archive_is_followed_by_a_new_part() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 10);
+    for archive in archives(&node.out()) {
+        std::fs::remove_file(archive).unwrap();
+    }
+    kubelet.write(pod, 5);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 5);
+    let (status, log) = daemon.stop();
+    assert!(status.success() && log.contains("hour_archive_altered"), "{log}");
+    assert_eq!(lines_of_all(&node.out()).len(), 5);
+}
+
+#[test]
 fn failed_removal_repeats_no_line() {
     let node = Node::new();
     let mut kubelet = Kubelet::new(&node.pods());
