@@ -7,7 +7,7 @@ use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::undrafted;
 use crate::pods::place::{ContainerDir, LogName, PodDir, is_label};
-use crate::pods::store::{self, names};
+use crate::pods::store::{self, CHECKPOINT, names};
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
 use crate::safe_dir::SafeDir;
 use flate2::read::MultiGzDecoder;
@@ -130,11 +130,12 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
 fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
-        let checkpoint = store::load(&options.pods_out)?;
+        let checkpoint = load_checkpoint(&options.pods_out)?.unwrap_or_default();
         let mut found = Vec::new();
         find_live(options, &checkpoint, &mut found)?;
         let seen = find_members(options, &mut found)?;
-        let is_same = store::load(&options.pods_out)?.next_entry == checkpoint.next_entry;
+        let later = load_checkpoint(&options.pods_out)?.unwrap_or_default();
+        let is_same = later.next_entry == checkpoint.next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
@@ -144,6 +145,14 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
             return Ok((found, checkpoint.next_entry));
         }
         tries_left -= 1;
+    }
+}
+
+/// Loads the checkpoint. A damaged one is left to the daemon, and counts as none.
+fn load_checkpoint(out: &Path) -> Result<Option<Checkpoint>, ArchiveError> {
+    match store::load(out) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        loaded => loaded.map_err(ArchiveError::on("read", &out.join(CHECKPOINT))),
     }
 }
 

@@ -116,7 +116,11 @@ impl Store {
             Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
-        let checkpoint = load(path)?;
+        let checkpoint = match load(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => set_aside(path, &error)?,
+            loaded => loaded.map_err(ArchiveError::on("read", &path.join(CHECKPOINT)))?,
+        };
+        let checkpoint = checkpoint.unwrap_or_default();
         let mut store = Store {
             at,
             lock,
@@ -463,19 +467,24 @@ fn draft_of_checkpoint(out: &Path) -> PathBuf {
     out.join(format!("{CHECKPOINT}.draft"))
 }
 
-/// Loads the checkpoint. Without one, all logs are new.
-pub fn load(out: &Path) -> Result<Checkpoint, ArchiveError> {
-    let path = out.join(CHECKPOINT);
-    let bytes = match std::fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::default()),
-        read => read.map_err(ArchiveError::on("read", &path))?,
+/// Loads the checkpoint, if there is one. A damaged one is [`io::ErrorKind::InvalidData`].
+pub fn load(out: &Path) -> io::Result<Option<Checkpoint>> {
+    let bytes = match std::fs::read(out.join(CHECKPOINT)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
     };
-    serde_json::from_slice(&bytes).or_else(|error| {
-        let kept = out.join(format!("{CHECKPOINT}.damaged"));
-        tracing::error!(event = "checkpoint_damaged", path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
-        std::fs::rename(&path, &kept).map_err(ArchiveError::on("rename", &path))?;
-        Ok(Checkpoint::default())
-    })
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Keeps a damaged checkpoint under another name. Only the daemon may do that, which holds the lock.
+fn set_aside(out: &Path, error: &io::Error) -> Result<Option<Checkpoint>, ArchiveError> {
+    let path = out.join(CHECKPOINT);
+    tracing::error!(event = "checkpoint_damaged", path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
+    let kept = out.join(format!("{CHECKPOINT}.damaged"));
+    std::fs::rename(&path, kept).map_err(ArchiveError::on("rename", &path))?;
+    Ok(None)
 }
 
 /// Lists a directory below `at`. Names that are no text are nobody's we know.

@@ -231,7 +231,11 @@ fn damaged_checkpoint_is_kept_and_reported() {
     let pod = kubelet.pod("shop", "web-1");
     kubelet.write(pod, 10);
     node.start(QUICK).stop();
-    std::fs::write(node.out().join(".logcd-pods.checkpoint"), "{").unwrap();
+    let checkpoint = node.out().join(".logcd-pods.checkpoint");
+    std::fs::write(&checkpoint, "{").unwrap();
+    // A reader leaves it where it is.
+    read(&node, &[]);
+    assert!(checkpoint.exists());
     let (status, log) = node.start(QUICK).stop();
     assert!(status.success() && log.contains("the checkpoint is damaged"), "{log}");
     assert!(node.out().join(".logcd-pods.checkpoint.damaged").exists());
