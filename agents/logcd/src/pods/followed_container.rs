@@ -34,6 +34,7 @@ pub struct FollowedContainer {
     /// What the checkpoint knows of logs that were not found yet.
     past: Cursors,
     settled: Vec<ArchivedCopy>,
+    /// True once everything in the directory was opened: what is still in `past` is lost.
     is_looked_at: bool,
 }
 
@@ -76,7 +77,7 @@ impl FollowedContainer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let mut found = Vec::new();
+        let (mut found, mut has_room) = (Vec::new(), true);
         if let Some(fd) = fd {
             for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter().map_while(Result::ok) {
                 let name = entry.file_name().to_str().ok();
@@ -84,6 +85,7 @@ impl FollowedContainer {
                 let Ok(log) = name.parse::<LogName>() else { continue };
                 if found.len() == NAMES_MAX {
                     findings.skipped += 1;
+                    has_room = false;
                     continue;
                 }
                 match status_at(&fd, OsStr::new(name)) {
@@ -113,13 +115,15 @@ impl FollowedContainer {
                 }
                 if self.logs.len() >= room {
                     findings.skipped += 1;
+                    has_room = false;
                     continue;
                 }
                 self.open(pods, new, &mut findings)?;
             }
         }
         self.settled.retain(|settled| found.iter().any(|found| settled.is(found.inode, &found.name)));
-        if !self.is_looked_at {
+        // A log that was skipped for want of room may still need its cursor.
+        if has_room && !self.is_looked_at {
             self.is_looked_at = true;
             findings.lost += self.past.logs.iter().filter(|cursor| !cursor.is_whole).count() as u64;
             self.past.logs.clear();
@@ -205,5 +209,67 @@ impl FollowedContainer {
         self.settled.extend(self.logs.iter().filter_map(FollowedLog::settled));
         self.logs.retain(|log| log.phase != Phase::Ended);
         before != self.logs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::checksum::Checksum;
+    use crate::pods::cursor::Cursor;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A container with one log, of which the checkpoint knows that 6 bytes are archived.
+    struct Fixture {
+        directory: tempfile::TempDir,
+        pods: SafeDir,
+        container: FollowedContainer,
+    }
+
+    impl Fixture {
+        fn new() -> Fixture {
+            let directory = tempfile::tempdir().unwrap();
+            let dir: ContainerDir = "shop_web_1/app".parse().unwrap();
+            let log = directory.path().join(dir.to_string()).join("0.log");
+            std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+            std::fs::write(&log, "first\nsecond\n").unwrap();
+            let head = Checksum::of(b"first\n");
+            let cursor = Cursor {
+                name: "0.log".to_owned(),
+                inode: log.metadata().unwrap().ino(),
+                offset: head.len,
+                head_crc: head.crc,
+                head_bytes: head.len,
+                is_whole: false,
+            };
+            let pods = SafeDir::open(&directory.path().canonicalize().unwrap()).unwrap();
+            let past = Cursors { logs: vec![cursor], settled: Vec::new() };
+            Fixture { directory, pods, container: FollowedContainer::new(dir, past) }
+        }
+
+        fn look(&mut self, room: usize) -> Findings {
+            self.container.look(&self.pods, room).unwrap()
+        }
+
+        fn offsets(&self) -> Vec<u64> {
+            self.container.cursors().logs.iter().map(|cursor| cursor.offset).collect()
+        }
+    }
+
+    #[test]
+    fn log_without_room_keeps_its_cursor() {
+        let mut room = Fixture::new();
+        assert_eq!(room.look(0), Findings { skipped: 1, ..Findings::default() });
+        assert_eq!(room.offsets(), [6_u64]);
+        assert_eq!(room.look(1), Findings { opened: 1, ..Findings::default() });
+        assert_eq!(room.offsets(), [6_u64]);
+    }
+
+    #[test]
+    fn log_that_is_gone_is_lost() {
+        let mut room = Fixture::new();
+        std::fs::remove_dir_all(room.directory.path().join("shop_web_1")).unwrap();
+        assert_eq!(room.look(1), Findings { lost: 1, ..Findings::default() });
+        assert!(room.offsets().is_empty());
     }
 }
