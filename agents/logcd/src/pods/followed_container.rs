@@ -79,7 +79,8 @@ impl FollowedContainer {
         };
         let (mut found, mut has_room) = (Vec::new(), true);
         if let Some(fd) = fd {
-            for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter().map_while(Result::ok) {
+            for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
+                let entry = entry?;
                 let name = entry.file_name().to_str().ok();
                 let Some(name) = name.filter(|name| ![".", ".."].contains(name)) else { continue };
                 let Ok(log) = name.parse::<LogName>() else { continue };
@@ -93,7 +94,8 @@ impl FollowedContainer {
                         found.push(Listed { name: log, inode: look.stamp.ino });
                     }
                     // It is gone, or is being renamed: another event follows.
-                    Err(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
                     Ok(look)
                         if look.kind == Kind::Regular
                             && self.logs.iter().any(|log| log.inode == look.stamp.ino) =>
@@ -192,10 +194,14 @@ impl FollowedContainer {
             return Ok(());
         }
         let is_compressed = new.name.is_compressed();
-        let start = FollowedLog::start_of(&file, is_compressed).unwrap_or_else(|error| {
-            tracing::warn!(event = "container_log_skipped", log = path, %error, "the log cannot be opened");
-            Vec::new()
-        });
+        let start = match FollowedLog::start_of(&file, is_compressed) {
+            // It is damaged, and stays so.
+            Err(error) if is_compressed => {
+                tracing::warn!(event = "container_log_skipped", log = path, %error, "the log cannot be opened");
+                Vec::new()
+            }
+            start => start?,
+        };
         let cursor = self.past.take(new.inode, is_compressed, &start);
         self.logs.push(FollowedLog::new(new.name.clone(), file, &look, cursor.as_ref()));
         findings.opened += 1;

@@ -124,6 +124,13 @@ impl Tailer {
         tailer.find_pods()?;
         tailer.look_at_unseen();
         tailer.tell_lost_containers();
+        if !tailer.past.is_empty() {
+            tracing::warn!(
+                event = "containers_unreadable",
+                containers = tailer.past.len(),
+                "containers that were followed cannot be looked at; they are tried again"
+            );
+        }
         Ok(tailer)
     }
 
@@ -301,10 +308,17 @@ impl Tailer {
         }
     }
 
-    /// Tells of containers that were removed while nobody followed their logs.
+    /// Tells of containers that were removed while nobody followed their logs. Those that only cannot be read at
+    /// present keep their cursors.
     fn tell_lost_containers(&mut self) {
         let mut named = 0;
         for (dir, cursors) in std::mem::take(&mut self.past) {
+            let opened = self.pods.directory(dir.as_bytes());
+            if !opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                self.past.insert(dir, cursors);
+                self.due_within(RETRY);
+                continue;
+            }
             let lost = cursors.logs.iter().filter(|cursor| !cursor.is_whole).count();
             if lost == 0 {
                 continue;
@@ -335,9 +349,10 @@ impl Tailer {
     fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
-        if self.is_blind {
+        if self.is_blind || !self.past.is_empty() {
             self.find_pods()?;
             self.look_at_unseen();
+            self.tell_lost_containers();
         }
         let read = self.read_all(is_last).and_then(|()| self.commit());
         if let Err(trouble) = read {
@@ -551,6 +566,9 @@ impl Tailer {
         }
         if self.is_blind {
             within(self.config.within);
+        }
+        if !self.past.is_empty() {
+            within(RETRY);
         }
         if let Some(within) = next {
             self.due_within(within);

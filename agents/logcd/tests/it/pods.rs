@@ -124,6 +124,28 @@ fn loss_while_logcd_is_away_is_told() {
 }
 
 #[test]
+fn unreadable_container_is_not_lost() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    node.start(QUICK).stop();
+    // A link is not followed, whoever starts the daemon.
+    let (dir, aside) = (kubelet.dir(pod), node.root.path().join("aside"));
+    std::fs::rename(&dir, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &dir).unwrap();
+    let daemon = node.start(QUICK);
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&aside, &dir).unwrap();
+    kubelet.write(pod, 5);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 15);
+    assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
+    let (_, log) = daemon.stop();
+    assert!(log.contains("containers_unreadable"), "{log}");
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
 fn rotated_and_compressed_logs_are_caught_up_after_a_restart() {
     let node = Node::new();
     let mut kubelet = Kubelet::new(&node.pods());
