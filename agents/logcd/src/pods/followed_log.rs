@@ -149,6 +149,10 @@ impl FollowedLog {
     /// are none. With `to_the_end` a torn line at the end is a line, too.
     pub fn read_lines(&mut self, end: u64, to_the_end: bool, lines: &mut Vec<u8>) -> io::Result<()> {
         lines.clear();
+        if self.phase == Phase::Ended {
+            // The bytes of a compressed log are no lines.
+            return Ok(());
+        }
         if self.phase == Phase::Packed {
             self.unpack_lines(lines)?;
         } else {
@@ -245,4 +249,31 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
+
+    #[test]
+    fn compressed_log_ends_after_its_last_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log.gz");
+        // Stored, so that the file itself contains the line behind what was read.
+        let mut gzip = GzEncoder::new(File::create(&path).unwrap(), Compression::none());
+        gzip.write_all(b"a\n").unwrap();
+        gzip.finish().unwrap();
+        let file = File::open(&path).unwrap();
+        let look = status_of(&file).unwrap();
+        let name = "0.log.20261128-140512.gz".parse::<LogName>().unwrap();
+        let mut log = FollowedLog::new(name, file, &look, None);
+        let mut lines = Vec::new();
+        log.read_lines(u64::MAX, false, &mut lines).unwrap();
+        assert_eq!((&lines[..], log.phase), (&b"a\n"[..], Phase::Ended));
+        log.read_lines(u64::MAX, false, &mut lines).unwrap();
+        assert!(lines.is_empty());
+    }
 }
