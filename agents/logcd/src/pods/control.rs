@@ -122,6 +122,8 @@ impl PodsThread {
                     return Err(trouble);
                 }
                 Err(ArchiveError::Aborted) => return Err(ArchiveError::Aborted),
+                // Nothing can be committed any more: the directory under the path is opened.
+                Err(trouble) if tailer.has_lost_store() => return Err(trouble),
                 Err(trouble) => self.complain(trouble),
             }
             self.sleep(Some(&tailer), tailer.pause());

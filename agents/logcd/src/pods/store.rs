@@ -423,6 +423,16 @@ impl Store {
         self.sizes.values().flat_map(BTreeMap::values).sum()
     }
 
+    /// True if the path leads to another directory by now, or to none.
+    pub fn is_moved(&self) -> bool {
+        let now = SafeDir::open(self.at.path()).and_then(|at| at.id());
+        match (now, self.at.id()) {
+            (Ok(now), Ok(opened)) => now != opened,
+            (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
+            (Ok(_), Err(_)) => false,
+        }
+    }
+
     /// Forgets everything since the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         self.batch.tar.clear();

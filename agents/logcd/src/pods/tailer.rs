@@ -143,6 +143,11 @@ impl Tailer {
         self.is_over
     }
 
+    /// True if the directory for archives was removed, moved or replaced.
+    pub fn has_lost_store(&self) -> bool {
+        self.store.is_moved()
+    }
+
     /// Returns the time until the next sweep; none while nothing happens.
     pub fn pause(&self) -> Option<Duration> {
         let due = self.due?.saturating_duration_since(Instant::now());

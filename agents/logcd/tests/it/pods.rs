@@ -229,6 +229,24 @@ fn removed_archive_is_followed_by_a_new_part() {
 }
 
 #[test]
+fn replaced_directory_for_archives_is_opened_again() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 10);
+    std::fs::rename(node.out(), node.root.path().join("moved")).unwrap();
+    std::fs::create_dir(node.out()).unwrap();
+    kubelet.write(pod, 5);
+    // Without a checkpoint every log is new.
+    wait_until("all lines", || lines_of_all(&node.out()).len() == 15);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
 fn failed_removal_repeats_no_line() {
     let node = Node::new();
     let mut kubelet = Kubelet::new(&node.pods());
