@@ -192,7 +192,11 @@ impl Tailer {
         let reports = self.watches.take().map_err(ArchiveError::on("watch", &self.config.pods))?;
         for report in reports {
             match report {
-                Change::Overflow | Change::Changed(Watched::Pods) => self.find_pods()?,
+                Change::Overflow => {
+                    self.doubt_everything();
+                    self.find_pods()?;
+                }
+                Change::Changed(Watched::Pods) => self.find_pods()?,
                 Change::Gone(Watched::Pods) => {
                     self.is_over = true;
                     let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
@@ -210,6 +214,17 @@ impl Tailer {
         }
         self.look_at_unseen();
         Ok(())
+    }
+
+    /// After lost reports any log may have grown, and any container may be gone.
+    fn doubt_everything(&mut self) {
+        self.unseen.extend(self.containers.keys().cloned());
+        for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
+            if log.phase == Phase::Quiet {
+                log.phase = Phase::Growing;
+            }
+        }
+        self.due_within(self.config.within);
     }
 
     fn grew(&mut self, dir: &ContainerDir, inode: u64) {

@@ -389,6 +389,28 @@ fn idle_node_causes_no_wake_ups() {
     wait_until("the next line", || lines_of_all(&node.out()).len() == 6);
 }
 
+#[test]
+fn lost_reports_of_the_kernel_lose_no_line() {
+    let node = Node::new();
+    let mut kubelet = Kubelet::new(&node.pods());
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    let daemon = node.start(QUICK);
+    wait_until("it is quiet", || kubelet.is_quiet_in(&daemon, pod));
+    daemon.signal(Signal::SIGSTOP);
+    let reports_max = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    // Each makes two reports.
+    for _ in 0..reports_max.trim().parse::<u64>().unwrap() / 2 + 10 {
+        std::fs::create_dir(node.pods().join("other")).unwrap();
+        std::fs::remove_dir(node.pods().join("other")).unwrap();
+    }
+    kubelet.write(pod, 5);
+    daemon.signal(Signal::SIGCONT);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 10);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
 fn read(node: &Node, flags: &[&str]) -> String {
     read_with(node, &node.pods(), flags)
 }

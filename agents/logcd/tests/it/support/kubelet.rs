@@ -194,6 +194,14 @@ impl Kubelet {
         open_inodes(daemon).contains(&self.pods[pod].file.metadata().unwrap().ino())
     }
 
+    /// True if the daemon waits for the next write to the container's live log.
+    pub fn is_quiet_in(&self, daemon: &Daemon, pod: usize) -> bool {
+        let watch = format!(" ino:{:x} ", self.pods[pod].file.metadata().unwrap().ino());
+        let entries = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
+        let mut texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+        texts.any(|text| text.lines().any(|line| line.starts_with("inotify ") && line.contains(&watch)))
+    }
+
     pub fn all_are_open(&self, daemon: &Daemon) -> bool {
         let open = open_inodes(daemon);
         self.pods
