@@ -159,8 +159,16 @@ impl Tailer {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Takes the reports of the kernel and sweeps if it is time.
+    /// Takes the reports of the kernel and sweeps if it is time. Whatever fails is tried again soon.
     pub fn turn(&mut self) -> Result<(), ArchiveError> {
+        let turned = self.try_turn();
+        if turned.is_err() {
+            self.due_within(RETRY);
+        }
+        turned
+    }
+
+    fn try_turn(&mut self) -> Result<(), ArchiveError> {
         if self.due.is_none() {
             // Whatever is reported now belongs to this hour.
             self.store.begin_hour(self.config.hour())?;
@@ -378,7 +386,6 @@ impl Tailer {
         if let Err(trouble) = read {
             self.metrics.failures.inc();
             self.roll_back()?;
-            self.due_within(RETRY);
             if let ArchiveError::DiskFull { needed, .. } = trouble {
                 let evicted = self.store.make_room(needed)?;
                 self.tell_evicted(&evicted);
