@@ -183,8 +183,9 @@ impl Store {
         match SafeDir::open(&path) {
             Ok(at) => Ok(Some(NamespaceDir::new(at))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Not a directory: not ours.
+            // Not a directory, or a link to one: not ours.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(None),
             Err(error) => Err(ArchiveError::on("open", &path)(error)),
         }
     }

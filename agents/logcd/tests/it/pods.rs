@@ -349,6 +349,9 @@ fn hostile_names_are_skipped() {
     std::fs::create_dir(dir.join("4.log")).unwrap();
     std::os::unix::fs::symlink(node.root.path(), node.pods().join("shop_link_1")).unwrap();
     std::fs::write(node.pods().join("shop_file_1"), "no directory").unwrap();
+    std::fs::create_dir(node.out()).unwrap();
+    std::os::unix::fs::symlink(node.root.path(), node.out().join("link")).unwrap();
+    std::fs::write(node.out().join("file"), "no directory").unwrap();
     let daemon = node.start(QUICK);
     kubelet.write(pod, 5);
     wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
