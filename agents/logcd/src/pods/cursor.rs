@@ -80,11 +80,12 @@ impl Cursor {
 
 impl Cursors {
     /// Takes out the cursor of a log that was found. The inode decides among logs that start alike. A compressed
-    /// log has another inode than the log it was made from, and may have been read as itself.
+    /// log has another inode than the log it was made from, and may have been read as itself. Of a log that was
+    /// empty, only the inode is known.
     pub fn take(&mut self, inode: u64, is_compressed: bool, start: &[u8]) -> Option<Cursor> {
-        let fits = |cursor: &Cursor| cursor.head_bytes > 0 && cursor.fits(start);
-        let same = self.logs.iter().position(|cursor| cursor.inode == inode && fits(cursor));
-        let alike = || self.logs.iter().position(fits).filter(|_| is_compressed);
+        let same = self.logs.iter().position(|cursor| cursor.inode == inode && cursor.fits(start));
+        let is_alike = |cursor: &Cursor| cursor.head_bytes > 0 && cursor.fits(start);
+        let alike = || self.logs.iter().position(is_alike).filter(|_| is_compressed);
         let at = same.or_else(alike)?;
         Some(self.logs.remove(at))
     }
@@ -108,6 +109,14 @@ mod tests {
         assert_eq!(cursors.take(8, false, b"first line"), None);
         assert_eq!(cursors.take(7, false, b"first line").unwrap().offset, 5);
         assert_eq!(cursors.take(7, false, b"first line"), None);
+    }
+
+    #[test]
+    fn empty_log_is_known_by_its_inode() {
+        let mut cursors = Cursors { logs: vec![cursor(7, b"", 0)], settled: Vec::new() };
+        assert_eq!(cursors.take(8, false, b"line"), None);
+        assert_eq!(cursors.take(8, true, b"line"), None);
+        assert_eq!(cursors.take(7, false, b"line").unwrap().offset, 0);
     }
 
     #[test]
