@@ -45,13 +45,13 @@ pub fn time_of(line: &[u8]) -> Option<Timestamp> {
     time_in(word(line)?.0)
 }
 
-/// Returns the times of the first and last line, where they have one.
+/// Returns the earliest and the latest time of the lines that have one. They need not be those of the first and last
+/// line: the clock may have been set back.
 pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
-    let body = lines.strip_suffix(b"\n").unwrap_or(lines);
-    let first = &body[..memchr(b'\n', body).unwrap_or(body.len())];
-    let last = &body[memrchr(b'\n', body).map_or(0, |at| at + 1)..];
-    let (first, last) = (time_of(first), time_of(last));
-    Some((first.or(last)?, last.or(first)?))
+    let times = lines.split(|b| *b == b'\n').filter_map(time_of);
+    times.fold(None, |span: Option<(Timestamp, Timestamp)>, time| {
+        Some(span.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
+    })
 }
 
 /// Returns the length of the whole lines at the start.
@@ -87,11 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn span_is_that_of_first_and_last_line() {
+    fn span_is_that_of_all_lines_with_a_time() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let (a, b) = (at("2026-11-28T14:05:12Z"), at("2026-11-28T14:05:13Z"));
         assert_eq!(span(format!("{a} stdout F x\nno time\n{b} stdout F y\n").as_bytes()), Some((a, b)));
         assert_eq!(span(format!("{a} stdout F x\ntorn").as_bytes()), Some((a, a)));
+        // The clock was set back and forth.
+        let text = format!("no time\n{b} stdout F x\n{a} stdout F y\n{b} stdout F z\n");
+        assert_eq!(span(text.as_bytes()), Some((a, b)));
+        assert_eq!(span(format!("{b} stdout F x\n{a} stdout F y\n").as_bytes()), Some((a, b)));
         assert_eq!(span(b"no time\n"), None);
     }
 

@@ -36,7 +36,7 @@ const INDEX_BYTES: u8 = 20;
 /// The header with the length of the extra field, and our part of it.
 const MEMBER_HEADER_BYTES: usize = 12 + 4 + INDEX_BYTES as usize;
 
-/// The times of a member's first and last line.
+/// The earliest and the latest time of a member's lines.
 pub type Span = Option<(Timestamp, Timestamp)>;
 
 /// The end of an archive, shown.
