@@ -130,19 +130,22 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
 fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
-        let checkpoint = load_checkpoint(&options.pods_out)?.unwrap_or_default();
+        let loaded = load_checkpoint(&options.pods_out)?;
+        let next_entry = end_of_entries(loaded.as_ref());
+        // Without a checkpoint nothing is committed in a draft.
+        let with_drafts = loaded.is_some();
+        let checkpoint = loaded.unwrap_or_default();
         let mut found = Vec::new();
         find_live(options, &checkpoint, &mut found)?;
-        let seen = find_members(options, &mut found)?;
-        let later = load_checkpoint(&options.pods_out)?.unwrap_or_default();
-        let is_same = later.next_entry == checkpoint.next_entry;
+        let seen = find_members(options, with_drafts, &mut found)?;
+        let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
             // Places without times come first.
             found.sort_by_key(|found| found.span.map(|(first, _)| first));
-            return Ok((found, checkpoint.next_entry));
+            return Ok((found, next_entry));
         }
         tries_left -= 1;
     }
@@ -156,9 +159,15 @@ fn load_checkpoint(out: &Path) -> Result<Option<Checkpoint>, ArchiveError> {
     }
 }
 
+/// Returns the number that all committed entries are below. Without a checkpoint, such as in a copy, all count.
+fn end_of_entries(checkpoint: Option<&Checkpoint>) -> u64 {
+    checkpoint.map_or(u64::MAX, |checkpoint| checkpoint.next_entry)
+}
+
 /// Returns the archives with their namespaces. One that gets its name meanwhile may be missing.
 fn find_members(
     options: &ReadOptions,
+    with_drafts: bool,
     found: &mut Vec<LinePlace>,
 ) -> Result<BTreeSet<(String, String)>, ArchiveError> {
     let mut seen = BTreeSet::new();
@@ -175,7 +184,7 @@ fn find_members(
         for name in names(&out, namespace.as_bytes())? {
             // A new archive has the name of a draft for a moment after its first commit.
             let archive_name = undrafted(&name);
-            if archive_name.parse::<ArchiveName>().is_err() {
+            if archive_name.parse::<ArchiveName>().is_err() || archive_name != name && !with_drafts {
                 continue;
             }
             let path = path.join(&name);

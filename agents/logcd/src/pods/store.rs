@@ -14,6 +14,7 @@ use crate::pods::place::{ContainerDir, LogName, is_label};
 use crate::pods::share::{self, Bound, Hours};
 use crate::pods::veil::{self, Span};
 use crate::safe_dir::SafeDir;
+use jiff::Timestamp;
 use kit::disk::free_space::{MinFree, Space};
 use kit::disk::lock::{Lock, Refused};
 use kit::disk::sync::still_takes_changes;
@@ -120,6 +121,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => set_aside(path, &error)?,
             loaded => loaded.map_err(ArchiveError::on("read", &path.join(CHECKPOINT)))?,
         };
+        let has_checkpoint = checkpoint.is_some();
         let checkpoint = checkpoint.unwrap_or_default();
         let mut store = Store {
             at,
@@ -139,6 +141,12 @@ impl Store {
             packed_bytes: 0,
         };
         store.restore(&checkpoint)?;
+        if !has_checkpoint && store.kept_bytes() > 0 {
+            // Readers skip entries whose number is not below the checkpoint's. Those of the lost checkpoint count up
+            // from a lower time, or from 0, and by less than one a millisecond.
+            store.next_entry = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+            store.next_entry_committed = store.next_entry;
+        }
         Ok((store, checkpoint.containers))
     }
 

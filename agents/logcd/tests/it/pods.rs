@@ -281,6 +281,7 @@ fn damaged_checkpoint_is_kept_and_reported() {
     assert!(node.out().join(".logcd-pods.checkpoint.damaged").exists());
     // Twice is better than never.
     assert_eq!(lines_of_all(&node.out()).len(), 20);
+    assert_eq!(read(&node, &[]).lines().count(), 20);
 }
 
 #[test]
@@ -455,6 +456,9 @@ fn lines_are_read_in_the_order_of_time_archived_or_not() {
         ["namespace", "pod", "container", "stream", "line"].map(|field| line[field].as_str().unwrap());
     assert_eq!(fields, ["kube-system", "dns", "app", "stderr", "two"]);
     // Without the live logs, what is archived.
+    assert_eq!(read_with(&node, Path::new("none"), &[]), "one\ntwo\nthr\n");
+    // A copy of the archives alone.
+    std::fs::remove_file(node.out().join(".logcd-pods.checkpoint")).unwrap();
     assert_eq!(read_with(&node, Path::new("none"), &[]), "one\ntwo\nthr\n");
 }
 
