@@ -109,13 +109,14 @@ impl PodsThread {
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
         tracing::info!(event = "container_archiving_started", pods = %self.config.pods.display(), out = %self.config.out.display(), "following container logs");
-        self.readiness.clear(REASON);
         if !self.has_directories {
             self.readiness.clear("starting");
         }
         while !self.is_draining() {
             match tailer.turn() {
-                Ok(()) => self.readiness.clear(REASON),
+                Ok(true) => self.readiness.clear(REASON),
+                // Nothing was written: an earlier failure may last.
+                Ok(false) => {}
                 Err(trouble) if tailer.is_over() => {
                     // What is still open is archived before everything is opened again.
                     tailer.finish()?;

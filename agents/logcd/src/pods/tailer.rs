@@ -131,6 +131,8 @@ impl Tailer {
                 "containers that were followed cannot be looked at; they are tried again"
             );
         }
+        // The first sweep shows whether archives can be written.
+        tailer.due_within(RETRY.min(tailer.config.within));
         Ok(tailer)
     }
 
@@ -159,8 +161,9 @@ impl Tailer {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Takes the reports of the kernel and sweeps if it is time. Whatever fails is tried again soon.
-    pub fn turn(&mut self) -> Result<(), ArchiveError> {
+    /// Takes the reports of the kernel and sweeps if it is time. True if it has swept. Whatever fails is tried again
+    /// soon.
+    pub fn turn(&mut self) -> Result<bool, ArchiveError> {
         let turned = self.try_turn();
         if turned.is_err() {
             self.due_within(RETRY);
@@ -168,7 +171,7 @@ impl Tailer {
         turned
     }
 
-    fn try_turn(&mut self) -> Result<(), ArchiveError> {
+    fn try_turn(&mut self) -> Result<bool, ArchiveError> {
         if self.due.is_none() {
             // Whatever is reported now belongs to this hour.
             self.store.begin_hour(self.config.hour())?;
@@ -179,7 +182,7 @@ impl Tailer {
         if is_due {
             self.sweep(false)?;
         }
-        Ok(())
+        Ok(is_due)
     }
 
     /// Archives everything that was written until now.

@@ -196,16 +196,21 @@ fn full_disk_is_reported_and_loses_nothing() {
     let old = node.out().join("shop/2020-01-01T00.tar.gz");
     std::fs::create_dir_all(node.out().join("shop")).unwrap();
     std::fs::write(&old, "old").unwrap();
-    let full = Daemon::run(node.command(&["--publish-within=20ms", "--min-free=1000TiB"]));
+    let full = Daemon::run(node.command(&["--publish-within=1h", "--min-free=1000TiB"]));
     wait_until("the reason", || full.get("/ready").1.contains("the disk is full"));
     assert!(old.exists());
+    // A new log is noticed between two attempts, which changes nothing.
+    let other = kubelet.pod("shop", "web-2");
+    kubelet.write(other, 10);
+    wait_until("it is open", || kubelet.is_open_in(&full, other));
+    assert!(full.get("/ready").1.contains("the disk is full"));
     assert!(full.metric("logcd_pods_failures_total") > 0.0);
     full.signal(Signal::SIGKILL);
     full.join();
     assert_eq!(archives(&node.out()), [old.clone()]);
     std::fs::remove_file(&old).unwrap();
     let daemon = node.start(QUICK);
-    wait_until("the lines", || lines_of_all(&node.out()).len() == 10);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 20);
     daemon.stop();
     kubelet.assert_archived(&node.out());
 }
