@@ -1,4 +1,5 @@
-//! Carries out the phases of the commit path: a task on the event loop, and a thread for what may be slow.
+//! Does the work of the commit path's phases: in a task on the event loop while the log is quick, otherwise
+//! in a thread.
 
 use super::{Engine, Shared};
 use crate::commit::phase::{By, Event, Phase};
@@ -15,7 +16,7 @@ fn give(answers: Vec<oneshot::Sender<()>>) {
     }
 }
 
-/// Exists while the task runs. Afterwards, answers are given where they are made.
+/// Marks that the task runs. After the task has ended, each answer is given by the thread that has it.
 struct Running<'a>(&'a Shared);
 
 impl Drop for Running<'_> {
@@ -27,8 +28,9 @@ impl Drop for Running<'_> {
 }
 
 impl Engine {
-    /// Commits once per iteration of the event loop, not once per request; to be spawned once, on the runtime
-    /// of the doors. Durable answers are given here, so that the thread wakes only this task.
+    /// Commits once per iteration of the event loop, not once per request. Must be spawned once, on the
+    /// runtime of the doors. The thread passes its answers to this task, so that it has to wake only one
+    /// task.
     pub(super) async fn keep_committing(self) {
         let shared = &*self.0;
         let _running = Running(shared);
@@ -66,7 +68,7 @@ impl Engine {
 }
 
 impl Shared {
-    /// The thread: works until the commit path is closed, then tells everyone who waits.
+    /// Runs the thread: works until the commit path is closed.
     pub(super) fn run_thread(&self) {
         loop {
             let mut state = self.lock();
@@ -81,7 +83,7 @@ impl Shared {
         }
     }
 
-    /// Does the work of the present phase, if it is for this thread.
+    /// Does the work of the present phase if it is for this thread.
     fn work(&self, by: By) {
         let work = self.lock().tail.take_work(by);
         match work {
@@ -141,7 +143,7 @@ impl Shared {
         }
     }
 
-    /// Reports the first failure in a row.
+    /// Schedules a retry, and reports the first failure in a row.
     fn not_kept(&self, groups: Vec<Group>, failure: &LogFailure) {
         let why = failure.source().map_or_else(|| failure.to_string(), |cause| format!("{failure}: {cause}"));
         self.readiness.block("log", why.clone());
@@ -169,7 +171,7 @@ impl Shared {
         self.commit.notify_one();
     }
 
-    /// Writes and syncs everything that is pending; nothing is kept afterwards.
+    /// Asks the thread to write and sync everything that is pending, and then to end.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
