@@ -1,4 +1,5 @@
-//! Lines of the container runtime interface: `TIME STREAM TAG CONTENT`.
+//! Parses the lines of container logs, which have the form `TIME STREAM TAG CONTENT` (container runtime
+//! interface).
 
 use jiff::Timestamp;
 use memchr::{memchr, memrchr};
@@ -15,7 +16,7 @@ pub struct CriLine<'a> {
 }
 
 impl<'a> CriLine<'a> {
-    /// Returns `None` for lines in another format.
+    /// Parses a line. `None` if it has another format.
     pub fn parse(line: &'a [u8]) -> Option<CriLine<'a>> {
         let (time, rest) = word(line)?;
         let (stream, rest) = word(rest)?;
@@ -45,7 +46,7 @@ pub fn time_of(line: &[u8]) -> Option<Timestamp> {
     time_in(word(line)?.0)
 }
 
-/// Returns the times of the first and last line, where they have one.
+/// Returns the times of the first and the last line. If only one of them has a time, it counts for both.
 pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let body = lines.strip_suffix(b"\n").unwrap_or(lines);
     let first = &body[..memchr(b'\n', body).unwrap_or(body.len())];
@@ -54,7 +55,7 @@ pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     Some((first.or(last)?, last.or(first)?))
 }
 
-/// Returns the length of the whole lines at the start.
+/// Returns the number of bytes up to the end of the last whole line.
 pub fn whole_lines(bytes: &[u8]) -> usize {
     memrchr(b'\n', bytes).map_or(0, |at| at + 1)
 }

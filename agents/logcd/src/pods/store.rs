@@ -1,7 +1,8 @@
-//! The directory for archives of container logs: a directory for each namespace, the checkpoint, the lock.
+//! The directory for archives of container logs: a directory for each namespace, the checkpoint and the lock.
 //!
-//! A commit writes the members and new end marks, syncs them, replaces the checkpoint, and only then shows the
-//! readers what is new. The checkpoint decides: an archive is cut to the length that it names.
+//! A commit writes the members and new end marks, syncs them and replaces the checkpoint. Only then do
+//! readers see the new members. The checkpoint decides: after a crash, an archive is cut to the length that
+//! it names.
 
 use crate::archive::codec::{Codec, Packer};
 use crate::archive::header::{self, Meta};
@@ -29,22 +30,22 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".logcd-pods.lock";
 pub const CHECKPOINT: &str = ".logcd-pods.checkpoint";
-/// A member of this size costs 2 % more than one that is never cut, and a reader that needs only it unpacks no
-/// more.
+/// Members of this size take 2 % more than a single large one, and a reader unpacks only the members that it
+/// needs.
 const MEMBER_BYTES: usize = 256 * 1024;
-/// Smaller parts of an hour cost more than they are worth.
+/// The smallest part of an hour: smaller ones cost more than they are worth.
 const PART_BYTES_MIN: u64 = 256 * 1024;
 const PART_BYTES_MAX: u64 = 1 << 30;
-/// A namespace loses at most this part of its share at once.
+/// The number of parts that fit into a namespace's share. A namespace loses at most one part at once.
 const PARTS_PER_SHARE: u64 = 8;
-/// So much is read at most before it is committed, so that a crash repeats little.
+/// At most this much is read before it is committed, so that little is read again after a crash.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 
-/// What may be kept.
+/// The bounds on the archives that are kept.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub all: Bound,
-    /// The first pattern that matches decides.
+    /// Bounds of some namespaces. The first pattern that matches decides.
     pub namespaces: Vec<(crate::logs::pattern::Pattern, Bound)>,
     pub min_free: MinFree,
 }
@@ -86,7 +87,7 @@ pub struct Store {
     open: BTreeMap<String, Open>,
     /// The sizes of all archives, as committed.
     sizes: BTreeMap<String, Hours>,
-    /// The archives that the checkpoint names. They are not removed.
+    /// The archives that the checkpoint names, which are not removed.
     listed: BTreeSet<(String, ArchiveName)>,
     batch: PendingMember,
     next_entry: u64,
@@ -98,7 +99,7 @@ pub struct Store {
 
 impl Store {
     /// Opens and locks the directory, and brings all archives to the state of the last commit. Returns the
-    /// cursors of that commit.
+    /// cursors of that commit by container directory.
     pub fn open(
         path: &Path,
         mode: u32,
@@ -174,13 +175,13 @@ impl Store {
         match SafeDir::open(&path) {
             Ok(at) => Ok(Some(NamespaceDir::new(at))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Not a directory: not ours.
+            // Another program made a file of this name.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
             Err(error) => Err(ArchiveError::on("open", &path)(error)),
         }
     }
 
-    /// Closes the archives of the last hour. Everything must be committed.
+    /// Closes the archives of the previous hour. Everything must be committed before.
     pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
         if !self.hour.is_same_hour(hour) {
             self.hour = hour;
@@ -195,7 +196,7 @@ impl Store {
         self.hour
     }
 
-    /// Adds lines of a log as an entry. They are visible after the next commit.
+    /// Adds lines of a log as an entry, which readers see after the next commit.
     pub fn add(
         &mut self,
         dir: &ContainerDir,
@@ -208,7 +209,7 @@ impl Store {
             self.flush()?;
             self.batch.namespace.clone_from(&dir.pod.namespace);
         }
-        // The number sorts the entries of a container by time, also after its restart.
+        // The number keeps the entries of a container in order of time, even across restarts.
         let name = format!("{dir}/{:010}.{}.log", self.next_entry, log.restart);
         self.next_entry += 1;
         let tar = &mut self.batch.tar;
@@ -254,7 +255,7 @@ impl Store {
         if !self.open.contains_key(namespace) {
             let dir = self.made_dir(namespace)?;
             let hours = self.sizes.entry(namespace.to_owned()).or_default();
-            // The clock may have been set back: the hour need not be the last one.
+            // The clock may have been set back, so this hour need not be the last one.
             let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
             let name = last.map_or(self.hour, |last| last.next_part());
             let archive = HourArchive::create(&dir, name, self.mode)?;
@@ -279,7 +280,7 @@ impl Store {
         Ok(NamespaceDir::new(SafeDir::open(&path).map_err(ArchiveError::on("open", &path))?))
     }
 
-    /// True if so much is read that it should be committed now.
+    /// True if enough was read, or a part is full, so that a commit is needed now.
     pub fn is_full(&self) -> bool {
         self.uncommitted_bytes >= UNCOMMITTED_BYTES_MAX
             || self.open.iter().any(|(namespace, open)| {
@@ -294,8 +295,8 @@ impl Store {
         (share / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
-    /// Makes everything since the last commit durable and visible, together with the cursors. After an error
-    /// nothing has changed, and the caller has to roll back.
+    /// Makes everything since the last commit durable and visible, together with the cursors. Returns the
+    /// archives that were removed for a bound. After an error the caller must roll back.
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<Vec<Evicted>, ArchiveError> {
         self.show()?;
         self.flush()?;
@@ -348,7 +349,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes archives, except those that the checkpoint names: these are looked at after the next commit.
+    /// Removes archives, except those that the checkpoint names: these are considered after the next commit.
     fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Result<Vec<Evicted>, ArchiveError> {
         let mut evicted = Vec::new();
         for (namespace, name) in names {
@@ -364,7 +365,7 @@ impl Store {
         Ok(evicted)
     }
 
-    /// Removes old archives until about this much more is free, from those that have the most.
+    /// Removes old archives until about this many bytes more are free, from the namespaces that use the most.
     pub fn make_room(&mut self, bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
         let total = self.kept_bytes().saturating_sub(bytes);
         let removable =
@@ -376,7 +377,7 @@ impl Store {
         self.sizes.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// Forgets everything since the last commit.
+    /// Takes back everything since the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         self.batch.tar.clear();
         self.batch.span = None;
@@ -417,7 +418,7 @@ fn draft_of_checkpoint(out: &Path) -> PathBuf {
     out.join(format!("{CHECKPOINT}.draft"))
 }
 
-/// Loads the checkpoint. Without one, all logs are new.
+/// Loads the checkpoint. Without one, all logs count as new. A damaged one is renamed.
 pub fn load(out: &Path) -> Result<Checkpoint, ArchiveError> {
     let path = out.join(CHECKPOINT);
     let bytes = match std::fs::read(&path) {
@@ -432,7 +433,8 @@ pub fn load(out: &Path) -> Result<Checkpoint, ArchiveError> {
     })
 }
 
-/// Lists a directory below `at`. Names that are no text are nobody's we know.
+/// Lists a directory below `at`. Skips names that are not UTF-8, because neither kubelet nor logcd makes
+/// them.
 pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
     let listed = || -> io::Result<Vec<String>> {
         let mut directory = nix::dir::Dir::from_fd(at.directory(path)?)?;
