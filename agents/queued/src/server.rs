@@ -1,4 +1,4 @@
-//! The data plane: one thread with all doors, so that an answer crosses no thread except the log's.
+//! The data plane: one thread with all doors, so that only a slow log brings another thread into a request.
 
 use crate::http::direct::Direct;
 use crate::http::history;
@@ -34,7 +34,7 @@ pub struct Plan {
     pub context: Context,
 }
 
-/// Runs until drained; to be called on a thread of its own.
+/// Runs until it is drained. Must be called on a thread of its own.
 pub fn run(plan: Plan) -> Result<(), Fatal> {
     kit::daemon::runtime()?.block_on(serve_all(plan))
 }

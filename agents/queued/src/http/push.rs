@@ -1,4 +1,4 @@
-//! Pushes one item or a batch.
+//! Requests that push one item or a batch.
 
 use super::refusal::Problem;
 use super::request::{Limit, Path, Query};

@@ -89,7 +89,7 @@ pub enum Record<'a> {
         queue: u32,
         moved: u64,
     },
-    /// Nothing is leased from the queue until it is resumed. This record follows the queue's own record,
+    /// No item is leased from the queue until it is resumed. This record follows the queue's own record,
     /// which resumes it.
     Paused {
         queue: u32,
