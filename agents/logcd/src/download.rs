@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
-/// Each download holds a thread and an index in memory.
+/// Limit on the downloads at once, because each holds a thread and an index in memory.
 const DOWNLOADS_MAX: usize = 2;
 const BUFFER_BYTES: usize = 256 << 10;
 const NAME_CHARACTERS_MAX: usize = 100;
@@ -62,8 +62,7 @@ fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {
     Some(Download { reader: Reader { file, path, index: Some(archive.index) }, entry: wanted.entry })
 }
 
-/// Sends the log. The length is announced, so that a download that breaks off is not mistaken for a whole
-/// one.
+/// Sends the log. Announces its length, so that an interrupted download is not mistaken for a complete one.
 fn send(Download { reader, entry }: Download, permit: OwnedSemaphorePermit) -> Response {
     let Some(index) = &reader.index else { return StatusCode::NOT_FOUND.into_response() };
     let Some(wanted) = index.entries.get(entry).cloned() else {

@@ -128,7 +128,8 @@ pub const LIVE: &[&str] = &[
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// A directory with logs, which may be read-only, or none; give the flag again for more, whose files keep their whole paths as names
+    /// A directory with logs, which may be read-only, or none; give the flag again for more, whose files keep
+    /// their whole paths as names
     #[arg(
         long,
         value_name = "DIR",
@@ -228,11 +229,13 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub keep_bytes: u64,
 
-    /// Bounds for the container logs of one namespace or a pattern, such as kube-system:keep-bytes=1GiB,keep-days=7
+    /// Bounds for the container logs of one namespace or a pattern, such as
+    /// kube-system:keep-bytes=1GiB,keep-days=7
     #[arg(long, value_name = "RULE", help_heading = "Bounds")]
     pub namespace: Vec<NamespaceRule>,
 
-    /// Leave this much of the archives' disk free, such as 256MiB or 15%: the oldest days are removed, then no archive is made
+    /// Leave this much of the archives' disk free, such as 256MiB or 15%: the oldest days are removed, then
+    /// no archive is made
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Bounds")]
     pub min_free: MinFree,
 
@@ -345,7 +348,7 @@ impl Serve {
             bounds: Bounds { all, namespaces, min_free: self.min_free },
             calendar: Calendar::new(self.utc),
             mode: self.mode,
-            // The levels of --zstd are others.
+            // A level for `--zstd` means nothing for these archives, which are gzip.
             level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
             hole_bytes_max: self.max_holes,
             logs_max: self.max_files,
@@ -413,7 +416,7 @@ pub struct NamespaceRule {
 }
 
 impl NamespaceRule {
-    /// Returns these bounds, and those for all namespaces where the rule says nothing.
+    /// Returns the bounds of this rule. Those that it does not name are the bounds for all namespaces.
     fn within(&self, all: Bound) -> Bound {
         Bound { bytes: self.keep_bytes.unwrap_or(all.bytes), days: self.keep_days.unwrap_or(all.days) }
     }
