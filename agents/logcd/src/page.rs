@@ -28,7 +28,7 @@ const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!(
 /// Limit on the archives that are listed.
 const ARCHIVES_SHOWN: usize = 400;
 const ENTRIES_SHOWN: usize = 500;
-/// The page shows no longer index; `logcd list` does.
+/// Limit on the size of an index that the page reads. `logcd list` shows larger ones.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 
 /// The sources of the page's figures.

@@ -128,8 +128,7 @@ pub const LIVE: &[&str] = &[
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// A directory with logs, which may be read-only, or none; give the flag again for more, whose files keep
-    /// their whole paths as names
+    /// A directory with logs, which may be read-only, or none; give the flag again for more, whose files keep their whole paths as names
     #[arg(
         long,
         value_name = "DIR",
@@ -229,13 +228,11 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub keep_bytes: u64,
 
-    /// Bounds for the container logs of one namespace or a pattern, such as
-    /// kube-system:keep-bytes=1GiB,keep-days=7
+    /// Bounds for the container logs of one namespace or a pattern, such as kube-system:keep-bytes=1GiB,keep-days=7
     #[arg(long, value_name = "RULE", help_heading = "Bounds")]
     pub namespace: Vec<NamespaceRule>,
 
-    /// Leave this much of the archives' disk free, such as 256MiB or 15%: the oldest days are removed, then
-    /// no archive is made
+    /// Leave this much of the archives' disk free, such as 256MiB or 15%: the oldest days are removed, then no archive is made
     #[arg(long, value_name = "SIZE", default_value = "256MiB", help_heading = "Bounds")]
     pub min_free: MinFree,
 

@@ -77,8 +77,8 @@ pub struct Restore {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Serve HTTP at this address, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by
-    /// systemd are used instead, the first for HTTP, the second for lines
+    /// Serve HTTP at this address, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
+    /// instead, the first for HTTP, the second for lines
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = parse_address, help_heading = "Doors")]
     pub http: SocketAddr,
 

@@ -26,7 +26,7 @@ use std::rc::Rc;
 
 /// A joined line is cut at this length, because a container may never end its line.
 const JOINED_BYTES_MAX: usize = 1 << 20;
-/// The daemon may commit while this command looks for lines. Then the command looks again, this many times.
+/// If the daemon commits while this command looks for lines, the command looks again, this many times.
 const TRIES_MAX: u32 = 10;
 
 /// Which lines to print, and how
@@ -52,8 +52,7 @@ pub struct ReadOptions {
     #[arg(long, short, value_name = "NAME")]
     pub container: Option<String>,
 
-    /// Only lines since a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date, or how long
-    /// ago (2h)
+    /// Only lines since a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
 
