@@ -54,7 +54,7 @@ impl Packer {
             let status = self.compress.compress_vec(rest, packed, FlushCompress::Sync);
             let status = status.map_err(|e| PackError(e.to_string()))?;
             let everything_in = self.compress.total_in() == plain.len() as u64;
-            // Spare room in the buffer means that everything is flushed, the marker included.
+            // If the buffer has space left, everything is flushed, including the marker.
             if everything_in && packed.len() < packed.capacity() {
                 return Ok(());
             }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// A container has about seven logs. More names than this are skipped.
 const NAMES_MAX: usize = 1000;
-/// A log without a name that is not deleted is searched this many times.
+/// A log that lost its name without being deleted is searched at most this many times.
 const MISSES_MAX: u32 = 3;
 
 /// The result of one look at the directory.

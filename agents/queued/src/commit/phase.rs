@@ -234,7 +234,7 @@ impl Machine {
         }
     }
 
-    /// Decides after an iteration of the event loop whether the next one may bring more requests.
+    /// Decides after an iteration of the event loop if another one may bring more requests.
     fn gather(&self, seen: Option<usize>, pending: Pending) -> Phase {
         let more = match seen {
             // A client that was alone last time is probably alone now: a wait for others would only delay it.

@@ -188,7 +188,7 @@ impl Date {
 }
 
 /// Writes the head by hand, since the formatter would take a tenth of a push. Returns the body that must be
-/// written after it. Dropping the body tells the maker of a long one that it is no longer needed.
+/// written after it. Dropping a long body notifies its maker that it is no longer needed.
 async fn write(
     reply: &mut Vec<u8>,
     answered: ShortAnswer,

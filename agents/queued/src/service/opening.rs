@@ -153,7 +153,7 @@ fn open_head(dir: &Path, found: Head) -> Result<(HeadFile, bool), LogError> {
     let mut head = HeadFile::open(dir, found)?;
     let known = head.head();
     // A head that does not exist yet means the first start of this version. On a full disk it continues as
-    // version 1 did, until there is room.
+    // version 1 did, until there is space.
     let named = if known == found { head.ensure() } else { head.begin(found.newest, found.group) };
     if let Err(error) = named {
         tracing::warn!(

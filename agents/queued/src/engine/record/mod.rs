@@ -102,7 +102,7 @@ pub enum Record<'a> {
 pub enum Return {
     Nacked,
     Expired,
-    /// A worker that was told to stop released it, or its connection ended: the attempt does not count.
+    /// A worker that had to stop released the item, or its connection ended. The attempt does not count.
     Released,
 }
 
