@@ -102,7 +102,8 @@ fn doors(plan: &Plan) -> Doors {
         item_bytes_max,
         request_bytes_max,
         room: room(serve.max_memory / 4),
-        // Enough for more than a few readers, whatever the memory for items: a lease without room is released.
+        // Enough for more than a few readers, whatever the memory for items: a lease without room is
+        // released.
         answers: room((serve.max_memory / 4).max(8 * serve.max_request_bytes)),
         streams: Streams::at_most(http::events::STREAMS_MAX),
         history: history::begin(&plan.engine),
