@@ -43,7 +43,7 @@ pub struct PageSources {
 pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sources.out.clone().into();
-    let downloads = download::routes(out.clone());
+    let downloads = download::routes(out.clone(), &access);
     // Each index may take its bound of memory: read one at a time.
     let one = Arc::new(Semaphore::new(1));
     let figures = async move || {
