@@ -36,7 +36,8 @@ struct Download {
     entry: usize,
 }
 
-pub fn routes(out: Arc<Path>) -> Router {
+/// Logs are for this host, and with `--page-token` for those who know the token, too.
+pub fn routes(out: Arc<Path>, access: &Access) -> Router {
     let downloads = Arc::new(Semaphore::new(DOWNLOADS_MAX));
     let download = async move |Query(wanted): Query<DownloadQuery>| -> Response {
         let Ok(permit) = downloads.clone().try_acquire_owned() else {
@@ -49,7 +50,8 @@ pub fn routes(out: Arc<Path>) -> Router {
             _ => (StatusCode::NOT_FOUND, "there is no such log in a readable archive\n").into_response(),
         }
     };
-    Access::default().guard(Router::new().route("/page/log", get(download)))
+    let here = Access::default().guard(Router::new().route("/page/log", get(download)));
+    access.clone().guard(here)
 }
 
 fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {

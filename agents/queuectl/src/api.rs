@@ -5,8 +5,8 @@ use crate::queue_name::QueueName;
 use crate::retry::Outage;
 use crate::target::{Connection, Target, end_our_side};
 use crate::wire::{
-    Batch, Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushBatch, PushItem, Pushed, PushedItem,
-    Refusal,
+    Batch, ErrorBody, Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushBatch, PushItem, Pushed,
+    PushedItem,
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -286,7 +286,7 @@ impl Client {
             self.was_queued.store(true, Ordering::Relaxed);
             return Ok(answer);
         }
-        let Refusal { error, message } = serde_json::from_slice(&body).unwrap_or_default();
+        let ErrorBody { error, message } = serde_json::from_slice(&body).unwrap_or_default();
         if error.is_empty() && !said_by_proxies(status) {
             return Err(self.not_queued(status, &body));
         }

@@ -141,7 +141,7 @@ pub(crate) struct LeaseAnswer {
     #[serde(default)]
     pub(crate) failed: u64,
     #[serde(default)]
-    pub(crate) results: Vec<Outcome>,
+    pub(crate) results: Vec<SettleResult>,
 }
 
 /// A leased item.
@@ -164,12 +164,12 @@ impl Item {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Outcomes {
-    pub(crate) results: Vec<Outcome>,
+    pub(crate) results: Vec<SettleResult>,
 }
 
 /// The result of an ack, nack or extend. Results are in the order of the request.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Outcome {
+pub(crate) struct SettleResult {
     pub(crate) id: String,
     pub(crate) status: Status,
 }
@@ -184,7 +184,7 @@ pub(crate) enum Status {
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Refusal {
+pub(crate) struct ErrorBody {
     #[serde(default)]
     pub(crate) error: String,
     #[serde(default)]

@@ -11,7 +11,7 @@ use crate::queue_notices::QueueNotices;
 use crate::retry::Retry;
 use crate::tally::Tally;
 use crate::verdict;
-use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, Outcome, Status, millis};
+use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, SettleResult, Status, millis};
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::identity::Identity;
 use kit::lifecycle::stop::Stop;
@@ -291,7 +291,7 @@ impl Worker {
     }
 
     /// Counts and clears a report that the server has judged.
-    fn delivered(&self, report: &mut Report, results: &[Outcome]) {
+    fn delivered(&self, report: &mut Report, results: &[SettleResult]) {
         let mut lost = HashSet::new();
         for outcome in results {
             match outcome.status {

@@ -4,7 +4,7 @@ use crate::engine::contract::Limits;
 use crate::http::tokens;
 use crate::metrics::QueuedMetrics;
 use crate::scrape::Scrape;
-use crate::server::{self, Plan};
+use crate::server::{self, DataPlane};
 use crate::service::opening::{self, LogSettings, Threads};
 use crate::service::{Engine, Environment};
 use crate::settings::{Flags, LIVE, Serve, is_memory};
@@ -25,7 +25,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     context.metrics.register(|registry| registry.register_collector(Box::new(Scrape::new(engine.clone()))));
     let (allow, allow_now) = watch::channel(AllowList::new(&serve.allow));
     let (http, line) = listeners(&serve)?;
-    let plan = Plan {
+    let plane = DataPlane {
         http,
         line,
         allow: allow_now,
@@ -38,7 +38,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     };
     let (finished, mut data_plane) = oneshot::channel();
     daemon::spawn("queued-data", move || {
-        let _ = finished.send(server::run(plan));
+        let _ = finished.send(server::run(plane));
     })?;
 
     let mut control = Control { settings, allow };

@@ -7,8 +7,8 @@
 //! moment is left for a reset, and only then do we close. Our own FIN must wait in that case, since no reset
 //! is received once both directions have ended.
 
-use crate::engine::contract::{LeaseRequest, Leased, Refusal, Settlement, Wish};
-use crate::metrics::{Outcome, QueuedMetrics};
+use crate::engine::contract::{EngineError, LeaseRequest, Leased, SettleAction, Settlement};
+use crate::metrics::{OutcomeLabel, QueuedMetrics};
 use crate::service::Engine;
 use kit::net::accept::{Arrival, Gate, reset_on_close};
 use std::io;
@@ -66,7 +66,7 @@ pub async fn serve(gate: Gate, door: LineDoor, drain: CancellationToken, abort: 
 
 impl LineDoor {
     fn count(&self, outcome: &'static str) {
-        self.metrics.line_connections.get_or_create(&Outcome { outcome }).inc();
+        self.metrics.line_connections.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     async fn meet(&self, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
@@ -74,7 +74,7 @@ impl LineDoor {
             LeaseRequest { max: 1, lease_ms: Some(LEASE_MS), bound: true, ..LeaseRequest::default() };
         let item = match self.engine.lease(&self.queue, request).await {
             Ok(answer) => answer.items.into_iter().next(),
-            Err(Refusal::NoSuchQueue(_)) => None,
+            Err(EngineError::NoSuchQueue(_)) => None,
             Err(error) => {
                 tracing::warn!(event = "lease_failed", %error, "cannot lease an item for a line connection");
                 self.count("failed");
@@ -84,13 +84,13 @@ impl LineDoor {
             }
         };
         let Some(item) = item else { return self.count("empty") };
-        let mut held = Held { door: self, item: Some(item) };
+        let mut held = LeasedItem { door: self, item: Some(item) };
         let Some(body) = held.item.as_ref().map(|item| item.body.clone()) else { return };
         let taken = tokio::time::timeout(self.timeout, hand_over(stream, &body)).await;
         let taken = taken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match taken {
             Ok(()) => {
-                held.settle(Wish::Ack).await;
+                held.settle(SettleAction::Ack).await;
                 self.count("taken");
             }
             Err(error) => {
@@ -100,7 +100,7 @@ impl LineDoor {
                     %error,
                     "the line client did not take its item: released it"
                 );
-                held.settle(Wish::RELEASE).await;
+                held.settle(SettleAction::RELEASE).await;
                 self.count("returned");
             }
         }
@@ -108,15 +108,15 @@ impl LineDoor {
 }
 
 /// An item on its way to a client; it is released even when the task that sends it is cancelled.
-struct Held<'a> {
+struct LeasedItem<'a> {
     door: &'a LineDoor,
     item: Option<Leased>,
 }
 
-impl Held<'_> {
-    async fn settle(&mut self, wish: Wish) {
+impl LeasedItem<'_> {
+    async fn settle(&mut self, action: SettleAction) {
         let Some(item) = self.item.take() else { return };
-        let settlement = Settlement { id: item.id, token: item.token, wish };
+        let settlement = Settlement { id: item.id, token: item.token, action };
         if let Err(error) = self.door.engine.settle(&self.door.queue, vec![settlement]).await {
             tracing::error!(
                 event = "ack_failed",
@@ -127,13 +127,13 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for LeasedItem<'_> {
     fn drop(&mut self) {
         let Some(item) = self.item.take() else { return };
         let (engine, queue) = (self.door.engine.clone(), self.door.queue.clone());
         tokio::spawn(async move {
-            let wish = Wish::RELEASE;
-            let _ = engine.settle(&queue, vec![Settlement { id: item.id, token: item.token, wish }]).await;
+            let action = SettleAction::RELEASE;
+            let _ = engine.settle(&queue, vec![Settlement { id: item.id, token: item.token, action }]).await;
         });
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Outcome {
+pub struct OutcomeLabel {
     pub outcome: &'static str,
 }
 
@@ -31,7 +31,7 @@ pub struct QueuedMetrics {
     pub clean_errors: Counter,
     pub torn_tails: Counter,
     pub requests: Family<Answered, Counter>,
-    pub line_connections: Family<Outcome, Counter>,
+    pub line_connections: Family<OutcomeLabel, Counter>,
 }
 
 impl QueuedMetrics {

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 /// Everything that the data plane needs, already checked and opened.
 #[derive(Debug)]
-pub struct Plan {
+pub struct DataPlane {
     pub http: TcpListener,
     pub line: Option<TcpListener>,
     pub allow: watch::Receiver<AllowList>,
@@ -34,49 +34,49 @@ pub struct Plan {
     pub context: Context,
 }
 
-/// Runs until it is drained. Must be called on a thread of its own.
-pub fn run(plan: Plan) -> Result<(), Fatal> {
-    kit::daemon::runtime()?.block_on(serve_all(plan))
+/// Runs until drained; to be called on a thread of its own.
+pub fn run(plane: DataPlane) -> Result<(), Fatal> {
+    kit::daemon::runtime()?.block_on(serve_all(plane))
 }
 
-async fn serve_all(plan: Plan) -> Result<(), Fatal> {
-    let Context { stop, readiness, liveness, .. } = plan.context.clone();
+async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
+    let Context { stop, readiness, liveness, .. } = plane.context.clone();
     tokio::spawn(liveness.answer_for("data plane"));
-    plan.engine.start();
-    if let Some(first) = plan.serve.count_from {
-        let counted = plan.engine.count_from(&plan.serve.line_queue, first).await;
+    plane.engine.start();
+    if let Some(first) = plane.serve.count_from {
+        let counted = plane.engine.count_from(&plane.serve.line_queue, first).await;
         counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
     }
-    let doors = doors(&plan);
-    tokio::spawn(history::record(plan.engine.clone(), doors.history.clone(), stop.drain.clone()));
-    let direct = Direct { router: router(&plan, doors.clone()), doors };
-    let listeners = if plan.line.is_some() { 2 } else { 1 };
-    let connections_max = connections_within_limit(usize::from(plan.serve.max_connections), listeners);
+    let doors = doors(&plane);
+    tokio::spawn(history::record(plane.engine.clone(), doors.history.clone(), stop.drain.clone()));
+    let direct = Direct { router: router(&plane, doors.clone()), doors };
+    let listeners = if plane.line.is_some() { 2 } else { 1 };
+    let connections_max = connections_within_limit(usize::from(plane.serve.max_connections), listeners);
     let gate = |listener| -> Result<Gate, Fatal> {
         let permits = Arc::new(Semaphore::new(connections_max));
-        Ok(Gate::new(listen::adopt(listener)?, permits, plan.allow.clone()))
+        Ok(Gate::new(listen::adopt(listener)?, permits, plane.allow.clone()))
     };
-    tracing::info!(event = "listening", door = "http", address = address_of(&plan.http), "serving HTTP");
-    if let Ok(address) = plan.http.local_addr() {
+    tracing::info!(event = "listening", door = "http", address = address_of(&plane.http), "serving HTTP");
+    if let Ok(address) = plane.http.local_addr() {
         kit::net::browser_ports::warn_if_blocked("--http", address);
     }
     let http =
-        kit::http::serve_tls(gate(plan.http)?, direct, plan.tls, stop.drain.clone(), stop.abort.clone());
-    let line = match plan.line {
+        kit::http::serve_tls(gate(plane.http)?, direct, plane.tls, stop.drain.clone(), stop.abort.clone());
+    let line = match plane.line {
         None => None,
         Some(listener) => {
             tracing::info!(
                 event = "listening",
                 door = "lines",
                 address = address_of(&listener),
-                queue = plan.serve.line_queue,
+                queue = plane.serve.line_queue,
                 "serving lines"
             );
             let door = LineDoor {
-                engine: plan.engine,
-                queue: plan.serve.line_queue,
-                timeout: plan.serve.line_timeout,
-                metrics: plan.metrics,
+                engine: plane.engine,
+                queue: plane.serve.line_queue,
+                timeout: plane.serve.line_timeout,
+                metrics: plane.metrics,
             };
             Some(line::serve(gate(listener)?, door, stop.drain.clone(), stop.abort.clone()))
         }
@@ -91,32 +91,31 @@ async fn serve_all(plan: Plan) -> Result<(), Fatal> {
 }
 
 /// Builds the state that all HTTP connections share.
-fn doors(plan: &Plan) -> Doors {
-    let serve = &plan.serve;
+fn doors(plane: &DataPlane) -> Doors {
+    let serve = &plane.serve;
     let item_bytes_max = usize::try_from(serve.max_item_bytes).unwrap_or(usize::MAX);
     let request_bytes_max = usize::try_from(serve.max_request_bytes).unwrap_or(usize::MAX);
-    let room = |bytes| http::request::Room::new(bytes, request_bytes_max.max(item_bytes_max));
+    let room = |bytes| http::request::BodyBudget::new(bytes, request_bytes_max.max(item_bytes_max));
     Doors::from(Parts {
-        engine: plan.engine.clone(),
-        tokens: plan.tokens.clone(),
+        engine: plane.engine.clone(),
+        tokens: plane.tokens.clone(),
         item_bytes_max,
         request_bytes_max,
         room: room(serve.max_memory / 4),
-        // Enough for more than a few readers, whatever the memory for items: a lease without room is
-        // released.
+        // BodyBudget for more than a few readers, whatever the memory for items: a lease without room is released.
         answers: room((serve.max_memory / 4).max(8 * serve.max_request_bytes)),
         streams: Streams::at_most(http::events::STREAMS_MAX),
-        history: history::begin(&plan.engine),
-        metrics: plan.metrics.clone(),
-        drain: plan.context.stop.drain.clone(),
+        history: history::begin(&plane.engine),
+        metrics: plane.metrics.clone(),
+        drain: plane.context.stop.drain.clone(),
     })
 }
 
 /// Adds the admin endpoint, unless it has a port of its own. Probes are answered on both ports.
-fn router(plan: &Plan, doors: Doors) -> Router {
-    let Context { stop, readiness, liveness, metrics, .. } = plan.context.clone();
+fn router(plane: &DataPlane, doors: Doors) -> Router {
+    let Context { stop, readiness, liveness, metrics, .. } = plane.context.clone();
     let admin = Admin { readiness, liveness, metrics, stop };
-    let routes = if plan.serve.admin.is_some() { admin::probes(admin) } else { admin::router(admin) };
+    let routes = if plane.serve.admin.is_some() { admin::probes(admin) } else { admin::router(admin) };
     http::router(doors).merge(routes)
 }
 

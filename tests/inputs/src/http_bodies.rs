@@ -6,7 +6,7 @@ use kit::daemon::Context;
 use kit::http::events::Streams;
 use kit::lifecycle::stop::Stop;
 use queued::engine::contract::Limits;
-use queued::http::request::Room;
+use queued::http::request::BodyBudget;
 use queued::http::{Doors, Parts, history, router};
 use queued::metrics::QueuedMetrics;
 use queued::service::{Engine, Environment};
@@ -59,8 +59,8 @@ pub fn http_bodies(bytes: &[u8]) {
             tokens: tokio::sync::watch::channel(None).1,
             item_bytes_max: 1000,
             request_bytes_max: 5000,
-            room: Room::new(5000, 5000),
-            answers: Room::new(5000, 5000),
+            room: BodyBudget::new(5000, 5000),
+            answers: BodyBudget::new(5000, 5000),
             streams: Streams::at_most(1),
             metrics,
             drain: context.stop.drain,

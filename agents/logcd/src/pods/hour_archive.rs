@@ -286,7 +286,7 @@ mod tests {
     use std::path::Path;
     use tar::Archive;
 
-    struct Room {
+    struct Fixture {
         directory: tempfile::TempDir,
         dir: NamespaceDir,
         packer: Packer,
@@ -296,11 +296,11 @@ mod tests {
         "2026-11-28T14.tar.gz".parse().unwrap()
     }
 
-    impl Room {
-        fn new() -> Room {
+    impl Fixture {
+        fn new() -> Fixture {
             let directory = tempfile::tempdir().unwrap();
             let dir = NamespaceDir::new(SafeDir::open(&directory.path().canonicalize().unwrap()).unwrap());
-            Room { directory, dir, packer: Codec::Gzip.packer(6).unwrap() }
+            Fixture { directory, dir, packer: Codec::Gzip.packer(6).unwrap() }
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn commits_show_what_was_written_and_not_before() {
-        let mut room = Room::new();
+        let mut room = Fixture::new();
         let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
         room.write(&mut archive, "a", b"first");
         archive.seal(&room.dir).unwrap();
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn draft_is_adopted_if_the_checkpoint_names_it() {
-        let mut room = Room::new();
+        let mut room = Fixture::new();
         let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
         room.write(&mut archive, "a", b"first");
         archive.seal(&room.dir).unwrap();
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn replaced_archive_is_not_continued() {
-        let room = Room::new();
+        let room = Fixture::new();
         std::fs::write(room.path(), vec![7; 5000]).unwrap();
         let record = OpenArchive {
             namespace: "shop".to_owned(),
@@ -378,10 +378,10 @@ mod tests {
         /// A crash can come after any step of the next commit, with any number of its bytes written.
         #[test]
         fn crash_leaves_one_commit_or_the_next(commits in 1u32..5, entries_each in 1u32..4, checkpointed: bool, shown: bool, torn in any::<prop::sample::Index>()) {
-            let mut room = Room::new();
+            let mut room = Fixture::new();
             let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
             let mut written = Vec::new();
-            let step = |room: &mut Room, archive: &mut HourArchive, written: &mut Vec<String>| {
+            let step = |room: &mut Fixture, archive: &mut HourArchive, written: &mut Vec<String>| {
                 for _ in 0..entries_each {
                     written.push(format!("entry-{}", written.len()));
                     room.write(archive, &written[written.len() - 1], &[b'x'; 700]);

@@ -17,7 +17,7 @@ pub const ITEM_OVERHEAD_BYTES: u64 = 96;
 
 /// The reason why an engine refuses a request; the doors map it to status codes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum EngineError {
     #[error("{}", no_such_queue(.0))]
     NoSuchQueue(String),
     #[error("queue {0:?} holds no item {1}")]
@@ -74,13 +74,13 @@ pub struct Limits {
 
 impl Limits {
     /// Refuses items that would exceed the memory limit.
-    pub fn check_memory(&self, usage: &Usage, items: u64, bytes: u64) -> Result<(), Refusal> {
+    pub fn check_memory(&self, usage: &Usage, items: u64, bytes: u64) -> Result<(), EngineError> {
         let overhead = usage.items.saturating_add(items).saturating_mul(ITEM_OVERHEAD_BYTES);
         let bodies = if self.spills { 0 } else { usage.memory_bytes.saturating_add(bytes) };
         if overhead.saturating_add(bodies) <= self.memory_bytes_max {
             return Ok(());
         }
-        Err(Refusal::NoMemory { bytes_max: self.memory_bytes_max })
+        Err(EngineError::NoMemory { bytes_max: self.memory_bytes_max })
     }
 }
 
@@ -127,19 +127,19 @@ pub struct LeaseRequest {
 pub struct Settlement {
     pub id: ItemId,
     pub token: Token,
-    pub wish: Wish,
+    pub action: SettleAction,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum SettleAction {
     Ack,
     Nack { delay_ms: Option<u64>, reason: Option<Box<str>>, release: bool },
     Extend { lease_ms: Option<u64> },
 }
 
-impl Wish {
+impl SettleAction {
     /// Returns the item to its earlier state, as if it had not been leased: no worker got it.
-    pub const RELEASE: Wish = Wish::Nack { delay_ms: None, reason: None, release: true };
+    pub const RELEASE: SettleAction = SettleAction::Nack { delay_ms: None, reason: None, release: true };
 }
 
 /// The result of a settlement.

@@ -1,7 +1,7 @@
 //! Requests about dead items: list, redrive, delete.
 
+use super::error_answer::ErrorAnswer;
 use super::items::{Count, Which, show_items};
-use super::refusal::Problem;
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{Doors, json, request};
@@ -23,12 +23,12 @@ pub async fn list(
     Path(name): Path<String>,
     Query(which): Query<Which>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
     show_items(&doors.engine, &name, &which, Some(ItemState::Dead)).await
 }
 
-async fn ids(doors: &Doors, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, Problem> {
+async fn ids(doors: &Doors, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, ErrorAnswer> {
     let body = doors.body(headers, body).await?;
     let Ids { ids } = request::json(&body)?;
     Ok(ids)
@@ -39,7 +39,7 @@ pub async fn redrive(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     let ids = ids(&doors, &headers, body).await?;
     Ok(json(StatusCode::OK, &Count { count: doors.engine.redrive_dead(&name, ids).await? }))
@@ -50,7 +50,7 @@ pub async fn delete(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     let ids = ids(&doors, &headers, body).await?;
     Ok(json(StatusCode::OK, &Count { count: doors.engine.delete_dead(&name, ids).await? }))

@@ -91,7 +91,7 @@ impl AnswerShort for Direct {
         Some(async move {
             let answer = match step {
                 Step::Push(item) => push::keep(&doors, &name, item, false).await,
-                Step::Lease(wish) => work::hand_out(&doors, &name, wish).await,
+                Step::Lease(action) => work::hand_out(&doors, &name, action).await,
                 Step::Ack(wishes) => work::settle(&doors, &name, wishes).await,
             };
             let (status, reply) = match answer {

@@ -1,8 +1,8 @@
 //! Server-sent events: first every queue once, then each queue that changes.
 
 use super::Doors;
+use super::error_answer::ErrorAnswer;
 use super::queues::QueueObject;
-use super::refusal::Problem;
 use super::request::Query;
 use super::tokens::Right;
 use crate::engine::contract::QueueView;
@@ -32,7 +32,7 @@ pub async fn events(
     State(doors): State<Doors>,
     Query(which): Query<Which>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
     if let Some(queue) = &which.queue {
         doors.engine.queue(queue).await?;
@@ -49,7 +49,7 @@ pub async fn events(
     };
     doors.streams.tell(follower).map_err(|TooMany(open)| {
         let message = format!("{open} event streams are open already; try again later");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     })
 }
 

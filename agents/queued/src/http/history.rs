@@ -1,10 +1,10 @@
 //! Records the figures of the last fifteen minutes for the page, of each queue and of all together.
 
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 use super::request::Query;
 use super::tokens::Right;
 use super::{Doors, json};
-use crate::engine::contract::{QueueView, Refusal};
+use crate::engine::contract::{EngineError, QueueView};
 use crate::engine::item::State as ItemState;
 use crate::service::Engine;
 use axum::extract::State;
@@ -120,13 +120,13 @@ pub async fn history(
     State(doors): State<Doors>,
     Query(which): Query<Which>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
     let name = which.queue.as_deref();
     let present = figures(&doors.engine);
     let present = match name {
         None => sum(&present),
-        Some(name) => *present.get(name).ok_or_else(|| Refusal::NoSuchQueue(name.to_owned()))?,
+        Some(name) => *present.get(name).ok_or_else(|| EngineError::NoSuchQueue(name.to_owned()))?,
     };
     let history = doors.history.lock().unwrap_or_else(PoisonError::into_inner);
     let rows = history.rows(Instant::now(), name, present);

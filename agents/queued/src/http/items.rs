@@ -1,7 +1,7 @@
 //! Requests about items: list, search, show, and delete or move by id.
 
 use super::attempt::AttemptObject;
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{BodyText, Doors, json, request, time};
@@ -95,25 +95,27 @@ const ITEMS_MAX: usize = 1000;
 const TEXT_BYTES_MAX: usize = 256;
 
 impl Which {
-    fn look(&self) -> Result<Look, Problem> {
+    fn look(&self) -> Result<Look, ErrorAnswer> {
         let state = match self.state.as_deref() {
             None => None,
             Some(name) => {
                 let known = ItemState::ALL.into_iter().find(|state| state.name() == name);
-                let known = known.ok_or_else(|| Problem::invalid("state is ready, delayed, leased or dead"));
+                let known =
+                    known.ok_or_else(|| ErrorAnswer::invalid("state is ready, delayed, leased or dead"));
                 Some(known?)
             }
         };
         let limit = self.limit.unwrap_or(10);
         if !(1..=ITEMS_MAX).contains(&limit) {
-            return Err(Problem::invalid(format!("limit is from 1 to {ITEMS_MAX}")));
+            return Err(ErrorAnswer::invalid(format!("limit is from 1 to {ITEMS_MAX}")));
         }
-        let after = self.after.as_deref().map(str::parse::<ItemId>).transpose().map_err(Problem::invalid)?;
+        let after =
+            self.after.as_deref().map(str::parse::<ItemId>).transpose().map_err(ErrorAnswer::invalid)?;
         let within =
             |text: &Option<Box<str>>| text.as_ref().is_none_or(|t| (1..=TEXT_BYTES_MAX).contains(&t.len()));
         for (name, text) in [("key", &self.key), ("text", &self.text)] {
             if !within(text) {
-                return Err(Problem::invalid(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")));
+                return Err(ErrorAnswer::invalid(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")));
             }
         }
         Ok(Look { state, limit, after, key: self.key.clone(), text: self.text.clone() })
@@ -126,7 +128,7 @@ pub async fn show_items(
     name: &str,
     which: &Which,
     state: Option<ItemState>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         items: Vec<ItemObject>,
@@ -146,7 +148,7 @@ pub async fn list(
     Path(name): Path<String>,
     Query(which): Query<Which>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
     show_items(&doors.engine, &name, &which, None).await
 }
@@ -155,9 +157,9 @@ pub async fn show(
     State(doors): State<Doors>,
     Path((name, id)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
-    let id = id.parse().map_err(Problem::invalid)?;
+    let id = id.parse().map_err(ErrorAnswer::invalid)?;
     Ok(json(StatusCode::OK, &ItemObject::from(doors.engine.item(&name, id).await?)))
 }
 
@@ -189,7 +191,7 @@ pub async fn delete(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Deletion {
@@ -206,7 +208,7 @@ pub async fn move_to(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Move {

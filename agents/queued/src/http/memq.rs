@@ -1,10 +1,10 @@
 //! kuard's queue API under `/memq/server`, byte for byte, on the same queues.
 
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 use super::request::Path;
 use super::tokens::Right;
-use super::{Doors, held, time};
-use crate::engine::contract::{LeaseRequest, NewItem, QueueView, Settlement, Wish};
+use super::{Doors, budgeted_body, time};
+use crate::engine::contract::{LeaseRequest, NewItem, QueueView, SettleAction, Settlement};
 use crate::engine::item::ItemId;
 use crate::engine::policy::PolicyChange;
 use axum::Router;
@@ -42,8 +42,8 @@ fn text(status: StatusCode, line: &str) -> Response {
     (status, headers, format!("{line}\n")).into_response()
 }
 
-/// Answers with kuard's error if kuard has one, otherwise with our message as a line.
-fn refused(problem: impl Into<Problem>) -> Response {
+/// Answers with kuard's error where kuard has one, else with our message as a line.
+fn refused(problem: impl Into<ErrorAnswer>) -> Response {
     let problem = problem.into();
     match (problem.error, problem.status) {
         ("no_such_queue", _) => text(StatusCode::BAD_REQUEST, "does not exist"),
@@ -146,18 +146,18 @@ async fn enqueue(
     }
     let enqueued = async {
         let bytes = doors.item_body(&headers, body).await?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("not UTF-8"))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| ErrorAnswer::invalid("not UTF-8"))?;
         // Unlike /v1, this API does not create queues implicitly.
         doors.engine.queue(&name).await?;
         let item = NewItem { body: (*bytes).into(), ..NewItem::default() };
         let ids = doors.engine.push(&name, vec![item], false).await?;
-        let (id, _) = ids.into_iter().next().ok_or_else(|| Problem::invalid("no id"))?;
+        let (id, _) = ids.into_iter().next().ok_or_else(|| ErrorAnswer::invalid("no id"))?;
         // A worker may have acked the item already: then it was pushed just now.
         let pushed_ms = match doors.engine.item(&name, id).await {
             Ok(item) => item.pushed_ms,
             Err(_) => u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
         };
-        Ok::<_, Problem>(go_json(&Message::new(id, text, pushed_ms)))
+        Ok::<_, ErrorAnswer>(go_json(&Message::new(id, text, pushed_ms)))
     };
     enqueued.await.unwrap_or_else(refused)
 }
@@ -172,14 +172,15 @@ async fn dequeue(State(doors): State<Doors>, Path(name): Path<String>, headers: 
                 LeaseRequest { max: 1, lease_ms: Some(DEQUEUE_LEASE_MS), ..LeaseRequest::default() };
             let leased = doors.engine.lease(&name, request).await?;
             let Some(item) = leased.items.into_iter().next() else {
-                return Ok::<_, Problem>(StatusCode::NO_CONTENT.into_response());
+                return Ok::<_, ErrorAnswer>(StatusCode::NO_CONTENT.into_response());
             };
             let (id, token) = (item.id, item.token);
             let Ok(body) = std::str::from_utf8(&item.body) else {
                 // This API cannot carry the item. It is nacked, so that it becomes a dead letter in the end.
                 let reason = Some("not UTF-8, which /memq/server cannot carry".into());
-                let wish = Wish::Nack { delay_ms: Some(UNREADABLE_RESTS_MS), reason, release: false };
-                doors.engine.settle(&name, vec![Settlement { id, token, wish }]).await?;
+                let action =
+                    SettleAction::Nack { delay_ms: Some(UNREADABLE_RESTS_MS), reason, release: false };
+                doors.engine.settle(&name, vec![Settlement { id, token, action }]).await?;
                 continue;
             };
             let room = match doors.answers.hold(body.len()) {
@@ -187,12 +188,15 @@ async fn dequeue(State(doors): State<Doors>, Path(name): Path<String>, headers: 
                 Err(problem) => {
                     // Many requests that wait for the disk must not hold bodies.
                     drop(item);
-                    doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::RELEASE }]).await?;
+                    doors
+                        .engine
+                        .settle(&name, vec![Settlement { id, token, action: SettleAction::RELEASE }])
+                        .await?;
                     return Err(problem);
                 }
             };
-            doors.engine.settle(&name, vec![Settlement { id, token, wish: Wish::Ack }]).await?;
-            return Ok(held::keep(go_json(&Message::new(id, body, item.pushed_ms)), room).await);
+            doors.engine.settle(&name, vec![Settlement { id, token, action: SettleAction::Ack }]).await?;
+            return Ok(budgeted_body::keep(go_json(&Message::new(id, body, item.pushed_ms)), room).await);
         }
     };
     dequeued.await.unwrap_or_else(refused)

@@ -1,17 +1,17 @@
 //! The HTTP doors: `/v1`, kuard's API under `/memq/server`, and the page for people.
 
 pub mod attempt;
+pub mod budgeted_body;
 mod dead;
 pub mod direct;
+pub mod error_answer;
 pub mod events;
-pub mod held;
 pub mod history;
 pub mod items;
 pub mod memq;
 pub mod page;
 pub mod push;
 pub mod queues;
-pub mod refusal;
 pub mod request;
 pub mod short_requests;
 pub mod tokens;
@@ -26,11 +26,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use error_answer::ErrorAnswer;
 use kit::http::events::Streams;
 use kit::http::origin::is_from_elsewhere;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use refusal::Problem;
 use request::{Limit, Taken};
 use serde::Serialize;
 use std::ops::Deref;
@@ -49,9 +49,9 @@ pub struct Parts {
     pub tokens: watch::Receiver<Tokens>,
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
-    pub room: request::Room,
+    pub room: request::BodyBudget,
     /// The limit on answers that are being read.
-    pub answers: request::Room,
+    pub answers: request::BodyBudget,
     pub streams: Streams,
     pub history: history::SharedHistory,
     pub metrics: QueuedMetrics,
@@ -80,12 +80,12 @@ impl Deref for Doors {
 
 impl Doors {
     /// Receives the body of a request. Limits its length as sent, without the framing of chunks.
-    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
+    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, ErrorAnswer> {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
     }
 
-    /// Receives a body that is one item: both limits apply to it.
-    pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, Problem> {
+    /// Receives a body that is one item as it stands: both limits apply to it.
+    pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, ErrorAnswer> {
         request::body(headers, body, self.raw_item_limit(), &self.room).await
     }
 
@@ -96,24 +96,24 @@ impl Doors {
         }
     }
 
-    pub fn permit(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+    pub fn permit(&self, headers: &HeaderMap, right: Right) -> Result<(), ErrorAnswer> {
         self.permit_token(authorization(headers), right)
     }
 
     /// Checks the token for a request that begins something new; refuses all of them while the server drains.
-    pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), Problem> {
+    pub fn permit_new(&self, headers: &HeaderMap, right: Right) -> Result<(), ErrorAnswer> {
         self.permit_new_token(authorization(headers), right)
     }
 
-    fn permit_token(&self, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
+    fn permit_token(&self, authorization: Option<&str>, right: Right) -> Result<(), ErrorAnswer> {
         tokens::permit(&self.tokens.borrow(), authorization, right)
     }
 
-    fn permit_new_token(&self, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
+    fn permit_new_token(&self, authorization: Option<&str>, right: Right) -> Result<(), ErrorAnswer> {
         self.permit_token(authorization, right)?;
         if self.drain.is_cancelled() {
             let message = "the server is going down; try again in a moment";
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
+            return Err(ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 /// Returns all routes of both doors. A test compares them with `openapi.json`.
 pub fn router(doors: Doors) -> Router {
     let requests = doors.metrics.requests.clone();
-    let look = axum::middleware::from_fn_with_state(doors.answers.clone(), held::look);
+    let look = axum::middleware::from_fn_with_state(doors.answers.clone(), budgeted_body::look);
     let v1 = Router::new()
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{name}", put(queues::configure).get(queues::show).delete(queues::delete))
@@ -156,11 +156,15 @@ pub fn router(doors: Doors) -> Router {
         .layer(axum::middleware::from_fn(own_pages_only))
         .merge(page::routes())
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods")
+            ErrorAnswer::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path has other methods",
+            )
         })
         .fallback(async |request: Request| match request.uri().path().starts_with("/memq/server/queues/") {
             true => memq::empty_name(),
-            false => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+            false => ErrorAnswer::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
                 .into_response(),
         })
         .with_state(doors)
@@ -169,7 +173,7 @@ pub fn router(doors: Doors) -> Router {
 async fn own_pages_only(request: Request, next: Next) -> Response {
     if is_from_elsewhere(&request) {
         let message = "not for the pages of another site";
-        return Problem::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
+        return ErrorAnswer::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
     }
     next.run(request).await
 }
@@ -210,7 +214,7 @@ impl Line {
 
 impl IntoResponse for Line {
     fn into_response(self) -> Response {
-        let mut response = Response::new(held::body(self.text, self.room));
+        let mut response = Response::new(budgeted_body::body(self.text, self.room));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         response

@@ -1,6 +1,6 @@
 //! Requests that push one item or a batch.
 
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 use super::request::{Limit, Path, Query};
 use super::tokens::Right;
 use super::{Doors, Line, json, request};
@@ -43,7 +43,7 @@ pub async fn one(
     Query(options): Query<Options>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Push)?;
     let body = doors.item_body(&headers, body).await?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -59,7 +59,7 @@ pub fn item(
     content_type: Option<&str>,
     options: Options,
     bytes_max: usize,
-) -> Result<NewItem, Problem> {
+) -> Result<NewItem, ErrorAnswer> {
     // A type that is too long or not ASCII cannot be sent on, so it is dropped.
     let content_type = content_type
         .filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX && text.is_ascii())
@@ -68,12 +68,12 @@ pub fn item(
     checked(NewItem { body: body.into(), key, content_type, delay_ms }, bytes_max)
 }
 
-pub async fn keep(doors: &Doors, name: &str, item: NewItem, seal: bool) -> Result<Line, Problem> {
+pub async fn keep(doors: &Doors, name: &str, item: NewItem, seal: bool) -> Result<Line, ErrorAnswer> {
     let ids = doors.engine.push(name, vec![item], seal).await?;
     let pushed = ids.into_iter().next().map(Pushed::from);
     pushed
         .map(|pushed| Line::new(StatusCode::CREATED, &pushed))
-        .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item got no id"))
+        .ok_or_else(|| ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item got no id"))
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,7 +100,7 @@ pub async fn batch(
     Query(options): Query<Options>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         items: Vec<Pushed>,
@@ -108,10 +108,10 @@ pub async fn batch(
     }
     doors.permit_new(&headers, Right::Push)?;
     if options.key.is_some() {
-        return Err(Problem::invalid("a batch has a key for each item, not one for all"));
+        return Err(ErrorAnswer::invalid("a batch has a key for each item, not one for all"));
     }
     // Checked even if no item uses it.
-    check_duration_ms("delay_ms", options.delay_ms).map_err(Problem::invalid)?;
+    check_duration_ms("delay_ms", options.delay_ms).map_err(ErrorAnswer::invalid)?;
     let body = doors.body(&headers, body).await?;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -132,37 +132,37 @@ pub async fn batch(
     Ok(json(StatusCode::CREATED, &Answer { items, sealed }))
 }
 
-fn new_item(item: BatchItem, options: &Options, bytes_max: usize) -> Result<NewItem, Problem> {
+fn new_item(item: BatchItem, options: &Options, bytes_max: usize) -> Result<NewItem, ErrorAnswer> {
     let body: Box<[u8]> = match (item.body, item.body_base64) {
         (Some(text), None) => text.into_bytes().into(),
         (None, Some(text)) => {
             let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-            bytes.map_err(|e| Problem::invalid(format!("body_base64: {e}")))?.into()
+            bytes.map_err(|e| ErrorAnswer::invalid(format!("body_base64: {e}")))?.into()
         }
-        _ => return Err(Problem::invalid("an item has either body or body_base64")),
+        _ => return Err(ErrorAnswer::invalid("an item has either body or body_base64")),
     };
     let delay_ms = item.delay_ms.unwrap_or(options.delay_ms);
     checked(NewItem { body, key: item.key, content_type: item.content_type, delay_ms }, bytes_max)
 }
 
-fn lines(body: &[u8], options: &Options, bytes_max: usize) -> Result<Vec<NewItem>, Problem> {
+fn lines(body: &[u8], options: &Options, bytes_max: usize) -> Result<Vec<NewItem>, ErrorAnswer> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let item = |line: &[u8]| NewItem { body: line.into(), delay_ms: options.delay_ms, ..NewItem::default() };
     lines.map(|line| checked(item(line), bytes_max)).collect()
 }
 
-fn checked(item: NewItem, bytes_max: usize) -> Result<NewItem, Problem> {
+fn checked(item: NewItem, bytes_max: usize) -> Result<NewItem, ErrorAnswer> {
     if item.body.len() > bytes_max {
         return Err(Limit::Item(bytes_max).exceeded());
     }
     let within =
         |text: &Option<Box<str>>, max: usize| text.as_ref().is_none_or(|t| (1..=max).contains(&t.len()));
     if !within(&item.key, KEY_BYTES_MAX) {
-        return Err(Problem::invalid(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
+        return Err(ErrorAnswer::invalid(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
     }
     if !within(&item.content_type, CONTENT_TYPE_BYTES_MAX) {
-        return Err(Problem::invalid(format!("a content type has 1 to {CONTENT_TYPE_BYTES_MAX} bytes")));
+        return Err(ErrorAnswer::invalid(format!("a content type has 1 to {CONTENT_TYPE_BYTES_MAX} bytes")));
     }
-    check_duration_ms("delay_ms", item.delay_ms).map_err(Problem::invalid)?;
+    check_duration_ms("delay_ms", item.delay_ms).map_err(ErrorAnswer::invalid)?;
     Ok(item)
 }

@@ -1,6 +1,6 @@
 //! Requests about queues: create, configure, show, seal, pause, drain, delete.
 
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 use super::request::Path;
 use super::tokens::Right;
 use super::{Doors, json, request};
@@ -67,7 +67,7 @@ impl From<QueueView> for QueueObject {
     }
 }
 
-pub async fn list(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn list(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         queues: Vec<QueueObject>,
@@ -81,7 +81,7 @@ pub async fn show(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.queue(&name).await?)))
 }
@@ -91,7 +91,7 @@ pub async fn configure(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::PushOrAdmin)?;
     let change: PolicyChange = request::json(&doors.body(&headers, body).await?)?;
     let (created, view) = doors.engine.configure(&name, change).await?;
@@ -103,7 +103,7 @@ pub async fn delete(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     doors.engine.delete(&name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -113,7 +113,7 @@ pub async fn drain(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         removed: u64,
@@ -126,7 +126,7 @@ pub async fn seal(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Push)?;
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.seal(&name, true).await?)))
 }
@@ -135,7 +135,7 @@ pub async fn unseal(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Push)?;
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.seal(&name, false).await?)))
 }
@@ -144,7 +144,7 @@ pub async fn pause(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.pause(&name, true).await?)))
 }
@@ -153,12 +153,12 @@ pub async fn resume(
     State(doors): State<Doors>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     Ok(json(StatusCode::OK, &QueueObject::from(doors.engine.pause(&name, false).await?)))
 }
 
-pub async fn stats(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn stats(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         queues: usize,

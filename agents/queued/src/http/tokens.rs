@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
@@ -92,7 +92,7 @@ pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::
 
 /// Checks that the `Authorization` header carries a token with this right. The time taken reveals only the
 /// number and the lengths of the tokens.
-pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Result<(), Problem> {
+pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Result<(), ErrorAnswer> {
     let Some(entries) = tokens else { return Ok(()) };
     let given = authorization.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -108,11 +108,11 @@ pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Res
     match found {
         None => {
             let message = "a valid token is needed: Authorization: Bearer TOKEN";
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+            Err(ErrorAnswer::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
         }
         Some(entry) if entry.has(right) => Ok(()),
         Some(_) => {
-            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this token lacks the right for that"))
+            Err(ErrorAnswer::new(StatusCode::FORBIDDEN, "forbidden", "this token lacks the right for that"))
         }
     }
 }

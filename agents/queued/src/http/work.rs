@@ -1,10 +1,10 @@
 //! Requests of workers: lease, ack, nack, extend.
 
-use super::refusal::Problem;
+use super::error_answer::ErrorAnswer;
 use super::request::Path;
 use super::tokens::Right;
 use super::{BodyText, Doors, Line, request, time};
-use crate::engine::contract::{LeaseAnswer, LeaseRequest, Leased, Settled, Settlement, Until, Wish};
+use crate::engine::contract::{LeaseAnswer, LeaseRequest, Leased, SettleAction, Settled, Settlement, Until};
 use crate::engine::item::{ItemId, Token};
 use crate::engine::policy::{check_duration_ms, check_lease_ms, check_name};
 use axum::body::Body;
@@ -73,7 +73,7 @@ pub trait Settles: serde::de::DeserializeOwned {
 
 impl Settles for Ack {
     fn settlement(self) -> Result<Settlement, String> {
-        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, wish: Wish::Ack })
+        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, action: SettleAction::Ack })
     }
 }
 
@@ -84,23 +84,27 @@ impl Settles for Nack {
         }
         self.delay_ms.map(|delay_ms| check_duration_ms("delay_ms", delay_ms)).transpose()?;
         let reason = self.reason.filter(|reason| !reason.is_empty());
-        let wish = Wish::Nack { delay_ms: self.delay_ms, reason, release: self.release };
-        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, wish })
+        let action = SettleAction::Nack { delay_ms: self.delay_ms, reason, release: self.release };
+        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, action })
     }
 }
 
 impl Settles for Extend {
     fn settlement(self) -> Result<Settlement, String> {
         let lease_ms = self.lease_ms.map(check_lease_ms).transpose()?;
-        Ok(Settlement { id: self.id.parse()?, token: self.token.parse()?, wish: Wish::Extend { lease_ms } })
+        Ok(Settlement {
+            id: self.id.parse()?,
+            token: self.token.parse()?,
+            action: SettleAction::Extend { lease_ms },
+        })
     }
 }
 
-fn settlements<T: Settles>(wishes: Vec<T>) -> Result<Vec<Settlement>, Problem> {
+fn settlements<T: Settles>(wishes: Vec<T>) -> Result<Vec<Settlement>, ErrorAnswer> {
     if wishes.len() > LEASES_MAX {
-        return Err(Problem::invalid(format!("at most {LEASES_MAX} leases in one request")));
+        return Err(ErrorAnswer::invalid(format!("at most {LEASES_MAX} leases in one request")));
     }
-    wishes.into_iter().map(T::settlement).collect::<Result<_, _>>().map_err(Problem::invalid)
+    wishes.into_iter().map(T::settlement).collect::<Result<_, _>>().map_err(ErrorAnswer::invalid)
 }
 
 #[derive(Serialize)]
@@ -144,18 +148,18 @@ struct LeaseObject {
     delayed: u64,
     leased: u64,
     failed: u64,
-    results: Vec<Outcome>,
+    results: Vec<SettleResult>,
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct SettleResult {
     id: ItemId,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_ms: Option<u64>,
 }
 
-fn outcomes(ids: &[ItemId], results: &[Settled]) -> Vec<Outcome> {
+fn outcomes(ids: &[ItemId], results: &[Settled]) -> Vec<SettleResult> {
     let outcome = |(id, settled): (&ItemId, &Settled)| {
         let (status, lease_ms) = match settled {
             Settled::Done => ("ok", None),
@@ -163,7 +167,7 @@ fn outcomes(ids: &[ItemId], results: &[Settled]) -> Vec<Outcome> {
             Settled::Dead => ("dead", None),
             Settled::Lost => ("lost", None),
         };
-        Outcome { id: *id, status, lease_ms }
+        SettleResult { id: *id, status, lease_ms }
     };
     ids.iter().zip(results).map(outcome).collect()
 }
@@ -173,33 +177,33 @@ pub async fn lease(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Work)?;
-    let wish = request::json(&doors.body(&headers, body).await?)?;
-    Ok(hand_out(&doors, &name, wish).await?.into_response())
+    let action = request::json(&doors.body(&headers, body).await?)?;
+    Ok(hand_out(&doors, &name, action).await?.into_response())
 }
 
-pub async fn hand_out(doors: &Doors, name: &str, wish: Lease) -> Result<Line, Problem> {
-    check_name(name).map_err(Problem::invalid)?;
-    if !(1..=LEASES_MAX).contains(&wish.max) {
-        return Err(Problem::invalid(format!("max is from 1 to {LEASES_MAX}")));
+pub async fn hand_out(doors: &Doors, name: &str, action: Lease) -> Result<Line, ErrorAnswer> {
+    check_name(name).map_err(ErrorAnswer::invalid)?;
+    if !(1..=LEASES_MAX).contains(&action.max) {
+        return Err(ErrorAnswer::invalid(format!("max is from 1 to {LEASES_MAX}")));
     }
-    if wish.wait_ms > WAIT_MS_MAX {
-        return Err(Problem::invalid(format!("wait_ms is at most {WAIT_MS_MAX}")));
+    if action.wait_ms > WAIT_MS_MAX {
+        return Err(ErrorAnswer::invalid(format!("wait_ms is at most {WAIT_MS_MAX}")));
     }
-    if wish.worker.as_ref().is_some_and(|worker| worker.len() > WORKER_BYTES_MAX) {
-        return Err(Problem::invalid(format!("worker has at most {WORKER_BYTES_MAX} bytes")));
+    if action.worker.as_ref().is_some_and(|worker| worker.len() > WORKER_BYTES_MAX) {
+        return Err(ErrorAnswer::invalid(format!("worker has at most {WORKER_BYTES_MAX} bytes")));
     }
-    let lease_ms = wish.lease_ms.map(check_lease_ms).transpose().map_err(Problem::invalid)?;
-    let mut all = settlements(wish.ack)?;
-    all.extend(settlements(wish.nack)?);
+    let lease_ms = action.lease_ms.map(check_lease_ms).transpose().map_err(ErrorAnswer::invalid)?;
+    let mut all = settlements(action.ack)?;
+    all.extend(settlements(action.nack)?);
     let ids: Vec<ItemId> = all.iter().map(|settlement| settlement.id).collect();
     let request = LeaseRequest {
-        max: wish.max,
-        wait: Duration::from_millis(wish.wait_ms),
+        max: action.max,
+        wait: Duration::from_millis(action.wait_ms),
         lease_ms,
-        until: wish.until,
-        worker: wish.worker.filter(|worker| !worker.is_empty()),
+        until: action.until,
+        worker: action.worker.filter(|worker| !worker.is_empty()),
         bound: false,
         settlements: all,
     };
@@ -226,7 +230,7 @@ pub async fn hand_out(doors: &Doors, name: &str, wish: Lease) -> Result<Line, Pr
             // The client never learns of these leases. The release waits for the disk, and many of them must
             // not hold bodies.
             drop(line);
-            let release = |(id, token)| Settlement { id, token, wish: Wish::RELEASE };
+            let release = |(id, token)| Settlement { id, token, action: SettleAction::RELEASE };
             doors.engine.settle(name, leased_now.into_iter().map(release).collect()).await?;
             return Err(problem);
         }
@@ -235,30 +239,30 @@ pub async fn hand_out(doors: &Doors, name: &str, wish: Lease) -> Result<Line, Pr
 }
 
 /// Parses one lease or a batch. The field `items` distinguishes them, so that errors name the right field.
-pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, Problem> {
+pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, ErrorAnswer> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch<T> {
         items: Vec<T>,
     }
     let value: serde_json::Value = request::json(body)?;
-    let data = |e: serde_json::Error| Problem::invalid(e.to_string());
+    let data = |e: serde_json::Error| ErrorAnswer::invalid(e.to_string());
     settlements(match value.get("items") {
         Some(_) => serde_json::from_value::<Batch<T>>(value).map_err(data)?.items,
         None => vec![serde_json::from_value::<T>(value).map_err(data)?],
     })
 }
 
-pub async fn settle(doors: &Doors, name: &str, wishes: Vec<Settlement>) -> Result<Line, Problem> {
+pub async fn settle(doors: &Doors, name: &str, wishes: Vec<Settlement>) -> Result<Line, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'static str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         message: Option<&'static str>,
-        results: Vec<Outcome>,
+        results: Vec<SettleResult>,
     }
-    let ids: Vec<ItemId> = wishes.iter().map(|wish| wish.id).collect();
+    let ids: Vec<ItemId> = wishes.iter().map(|action| action.id).collect();
     let results = doors.engine.settle(name, wishes).await?;
     let lost = results.contains(&Settled::Lost);
     let answer = Answer {
@@ -274,7 +278,7 @@ async fn settle_body<T: Settles>(
     name: &str,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     doors.permit(headers, Right::Work)?;
     let bytes = doors.body(headers, body).await?;
     Ok(settle(&doors, name, wishes::<T>(&bytes)?).await?.into_response())
@@ -285,7 +289,7 @@ pub async fn ack(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     settle_body::<Ack>(doors, &name, &headers, body).await
 }
 
@@ -294,7 +298,7 @@ pub async fn nack(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     settle_body::<Nack>(doors, &name, &headers, body).await
 }
 
@@ -303,6 +307,6 @@ pub async fn extend(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorAnswer> {
     settle_body::<Extend>(doors, &name, &headers, body).await
 }

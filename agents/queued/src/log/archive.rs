@@ -74,7 +74,7 @@ impl<R: Read> Source for Backup<'_, R> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let number = segment::number_of(&name).ok_or_else(|| LogError::NoBackup {
             path: self.path.clone(),
-            why: format!("it holds {name:?}, which is no segment"),
+            why: format!("it holds {name:?}, which is not a segment"),
         })?;
         bytes.clear();
         entry.read_to_end(bytes).map_err(unreadable)?;

@@ -57,7 +57,7 @@ pub(super) fn files(dir: &Path) -> Result<Files, LogError> {
 }
 
 pub(super) fn no_directory(path: &Path) -> Fatal {
-    Fatal::new(Exit::Failure, format!("{} is no directory", path.display()))
+    Fatal::new(Exit::Failure, format!("{} is not a directory", path.display()))
 }
 
 /// Checks a log: exits with 0 if it is sound, with 1 if it is not.

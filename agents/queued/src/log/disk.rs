@@ -42,7 +42,10 @@ pub struct Writer {
     pub last_checksum: u32,
     pub appended_group: u64,
     pub synced_group: u64,
-    /// True while the head does not name the newest segment yet. Nothing may be appended until it does.
+    /// The first group that a failed sync may have lost. The kernel reports such a failure once, and later syncs
+    /// succeed. Only writing the group again makes up for it.
+    pub doubtful_from: Option<u64>,
+    /// True if the head does not name the newest segment yet. Nothing may be appended before it does.
     pub head_is_behind: bool,
     /// The last time at which the directory was confirmed to be the one that was opened.
     pub checked: Option<Instant>,
@@ -97,7 +100,11 @@ impl DiskLog {
     }
 
     fn sync_writer(&self, writer: &mut Writer) -> Result<(), LogError> {
-        writer.file.sync_data().map_err(self.failed("sync", writer.header.number))?;
+        let synced = writer.file.sync_data();
+        if synced.is_err() && writer.appended_group > writer.synced_group {
+            writer.doubtful_from.get_or_insert(writer.synced_group + 1);
+        }
+        synced.map_err(self.failed("sync", writer.header.number))?;
         self.metrics.syncs.inc();
         writer.synced_group = writer.appended_group;
         Ok(())
@@ -159,10 +166,16 @@ impl DiskLog {
         let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
         self.metrics.no_space.set(i64::from(made.is_err()));
         let mut segments = self.segments();
-        made.map(|()| segments.spare_is_ready()).map_err(|error| {
-            let before = std::mem::replace(&mut segments.spare, Spare::Failed(error.to_string()));
-            (error, !matches!(before, Spare::Failed(_)))
-        })
+        let spare = match &made {
+            Ok(()) => Spare::Ready,
+            Err(error) => Spare::Failed(error.to_string()),
+        };
+        let had_failed = matches!(std::mem::replace(&mut segments.spare, spare), Spare::Failed(_));
+        drop(segments);
+        if made.is_ok() && had_failed {
+            log_end_of_full_disk();
+        }
+        made.map_err(|error| (error, !had_failed))
     }
 
     /// Prevents backups from starting. `None` while a backup runs, because it needs every existing segment.
@@ -175,7 +188,15 @@ impl DiskLog {
         let path = segment::path(self.dir(), number);
         // Another directory in the place of ours may have a file of this name.
         self.directory.check()?;
-        let group = lock(&self.writer).synced_group;
+        let group = {
+            let writer = lock(&self.writer);
+            if writer.doubtful_from.is_some() {
+                let why =
+                    "a sync failed: newer copies of what it holds may be lost; it is kept until a restart";
+                return Err(LogError::io("remove", &path)(io::Error::other(why)));
+            }
+            writer.synced_group
+        };
         let mut head = lock(&self.head);
         let Some(_no_backup) = head.keep_backups_out() else { return Ok(false) };
         head.let_go_before(number.saturating_add(1), group)?;
@@ -200,9 +221,14 @@ impl DiskLog {
         // start would report damage.
         let mut segments = self.segments();
         segments.finished.remove(&number);
+        let had_failed =
+            recycled && matches!(std::mem::replace(&mut segments.spare, Spare::Ready), Spare::Failed(_));
+        drop(segments);
         if recycled {
-            segments.spare_is_ready();
             self.metrics.no_space.set(0);
+        }
+        if had_failed {
+            log_end_of_full_disk();
         }
         self.metrics.segments_freed.inc();
         Ok(recycled)
@@ -214,17 +240,13 @@ impl Segments {
     pub fn lacks_spare(&self) -> bool {
         matches!(self.spare, Spare::Missing | Spare::Failed(_))
     }
+}
 
-    /// Records that the next segment's file is ready, and logs the end of a full disk.
-    fn spare_is_ready(&mut self) {
-        if matches!(self.spare, Spare::Failed(_)) {
-            tracing::info!(
-                event = "segment_allocated",
-                "there is room for another log segment again: pushes are accepted"
-            );
-        }
-        self.spare = Spare::Ready;
-    }
+fn log_end_of_full_disk() {
+    tracing::info!(
+        event = "segment_allocated",
+        "there is room for another log segment again: pushes are accepted"
+    );
 }
 
 impl Log for DiskLog {
@@ -241,9 +263,12 @@ impl Log for DiskLog {
             lock(&self.head).begin(writer.header.number, writer.synced_group)?;
             writer.head_is_behind = false;
         }
+        let first = groups.first().map(|group| group.number);
         for group in groups {
             self.append_group(&mut writer, group)?;
         }
+        // Everything since the failed sync is written again.
+        writer.doubtful_from = writer.doubtful_from.filter(|from| first.is_none_or(|first| first > *from));
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use super::views::{Search, item_view, read_body, view, view_of};
 use super::{Engine, RECORD_BYTES_MAX, State, durable};
 use crate::commit::tail::{PushRoom, Tail};
 use crate::engine::contract::{
-    EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView, Refusal, Settled,
-    Settlement, Wish,
+    EngineError, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView,
+    SettleAction, Settled, Settlement,
 };
 use crate::engine::core::{Core, NackTerms, Turn};
 use crate::engine::item::{ItemId, Place, State as ItemState};
@@ -25,8 +25,8 @@ impl Engine {
     async fn command<R>(
         &self,
         bytes: u64,
-        act: impl FnOnce(&mut Core, &mut Turn<'_, Tail>) -> Result<R, Refusal>,
-    ) -> Result<R, Refusal> {
+        act: impl FnOnce(&mut Core, &mut Turn<'_, Tail>) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
         let (result, ticket) = {
             let mut state = self.0.lock();
             let result = state.turn(bytes, act)?;
@@ -38,14 +38,16 @@ impl Engine {
         Ok(result)
     }
 
-    fn read<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
+    fn read<R>(&self, act: impl FnOnce(&mut State) -> Result<R, EngineError>) -> Result<R, EngineError> {
         act(&mut self.0.lock())
     }
 
-    /// Answers a read-only request once what it shows is durable. A power loss should not undo what a client
-    /// has seen, least of all a drained queue. But a hanging disk must not block reads, so the wait is
-    /// limited.
-    async fn look_at<R>(&self, act: impl FnOnce(&mut State) -> Result<R, Refusal>) -> Result<R, Refusal> {
+    /// Answers a read-only request. A power loss should not undo what a client has seen, least of all a
+    /// drained queue. But a hanging disk must not block reads.
+    async fn look_at<R>(
+        &self,
+        act: impl FnOnce(&mut State) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
         let (seen, ticket) = {
             let mut state = self.0.lock();
             let seen = act(&mut state)?;
@@ -57,8 +59,8 @@ impl Engine {
         Ok(seen)
     }
 
-    /// Waits until the log has space for a push beyond what acks need. Fails if no space is expected.
-    async fn room_for(&self, bytes: u64) -> Result<(), Refusal> {
+    /// Waits until a push leaves enough room for acks, or fails if no room is expected.
+    async fn room_for(&self, bytes: u64) -> Result<(), EngineError> {
         loop {
             let told = self.0.room.notified();
             let room = {
@@ -72,7 +74,7 @@ impl Engine {
             };
             match room {
                 PushRoom::Enough => return Ok(()),
-                PushRoom::Refused(why) => return Err(Refusal::NoSpace(why)),
+                PushRoom::Refused(why) => return Err(EngineError::NoSpace(why)),
                 PushRoom::Soon => told.await,
             }
         }
@@ -87,7 +89,7 @@ impl Engine {
         queue: &str,
         items: Vec<NewItem>,
         seal: bool,
-    ) -> Result<Vec<(ItemId, bool)>, Refusal> {
+    ) -> Result<Vec<(ItemId, bool)>, EngineError> {
         let texts = |item: &NewItem| {
             let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
             (item.body.len() + text(&item.key) + text(&item.content_type)) as u64 + RECORD_BYTES_MAX
@@ -107,13 +109,17 @@ impl Engine {
     }
 
     /// Carries out the settlements, then leases items or waits for some.
-    pub async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, Refusal> {
+    pub async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, EngineError> {
         self.wait_for_work(queue, request).await
     }
 
-    /// Carries out each settlement separately. The leases of a deleted queue are lost.
-    pub async fn settle(&self, queue: &str, settlements: Vec<Settlement>) -> Result<Vec<Settled>, Refusal> {
-        let only_extends = settlements.iter().all(|s| matches!(s.wish, Wish::Extend { .. }));
+    /// Carries out each settlement on its own; the leases of a deleted queue are lost.
+    pub async fn settle(
+        &self,
+        queue: &str,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Settled>, EngineError> {
+        let only_extends = settlements.iter().all(|s| matches!(s.action, SettleAction::Extend { .. }));
         let (results, ticket) = {
             let mut state = self.0.lock();
             let results = settle_all(&mut state, queue, &settlements);
@@ -125,55 +131,59 @@ impl Engine {
         Ok(results)
     }
 
-    /// Creates or configures the queue. True if it was created.
-    pub async fn configure(&self, queue: &str, change: PolicyChange) -> Result<(bool, QueueView), Refusal> {
+    /// Creates or configures the queue; true if it was created.
+    pub async fn configure(
+        &self,
+        queue: &str,
+        change: PolicyChange,
+    ) -> Result<(bool, QueueView), EngineError> {
         let created =
             self.command(RECORD_BYTES_MAX * 4, |core, turn| core.configure(queue, &change, turn)).await?;
         Ok((created, self.read(|state| view_of(state, queue))?))
     }
 
-    pub async fn count_from(&self, queue: &str, first: u64) -> Result<(), Refusal> {
+    pub async fn count_from(&self, queue: &str, first: u64) -> Result<(), EngineError> {
         self.command(RECORD_BYTES_MAX * 4, |core, turn| core.count_from(queue, first, turn)).await
     }
 
-    pub async fn delete(&self, queue: &str) -> Result<(), Refusal> {
+    pub async fn delete(&self, queue: &str) -> Result<(), EngineError> {
         self.command(RECORD_BYTES_MAX, |core, turn| core.delete(queue, turn)).await
     }
 
-    pub async fn seal(&self, queue: &str, sealed: bool) -> Result<QueueView, Refusal> {
+    pub async fn seal(&self, queue: &str, sealed: bool) -> Result<QueueView, EngineError> {
         self.command(RECORD_BYTES_MAX * 4, |core, turn| core.seal(queue, sealed, turn)).await?;
         self.read(|state| view_of(state, queue))
     }
 
     /// Pauses or resumes the queue; nothing is leased from a paused queue.
-    pub async fn pause(&self, queue: &str, paused: bool) -> Result<QueueView, Refusal> {
+    pub async fn pause(&self, queue: &str, paused: bool) -> Result<QueueView, EngineError> {
         self.command(RECORD_BYTES_MAX, |core, turn| core.pause(queue, paused, turn)).await?;
         self.read(|state| view_of(state, queue))
     }
 
-    pub async fn drain(&self, queue: &str) -> Result<u64, Refusal> {
+    pub async fn drain(&self, queue: &str) -> Result<u64, EngineError> {
         self.command(RECORD_BYTES_MAX, |core, turn| core.drain(queue, turn)).await
     }
 
-    pub async fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
+    pub async fn redrive_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, EngineError> {
         let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES_MAX;
         self.command(bytes, |core, turn| core.redrive_dead(queue, ids.as_deref(), turn)).await
     }
 
-    pub async fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, Refusal> {
+    pub async fn delete_dead(&self, queue: &str, ids: Option<Vec<ItemId>>) -> Result<u64, EngineError> {
         let bytes = ids.as_ref().map_or(1000, Vec::len) as u64 * RECORD_BYTES_MAX;
         self.command(bytes, |core, turn| core.delete_dead(queue, ids.as_deref(), turn)).await
     }
 
-    /// Deletes these items, except leased ones; returns the number of deleted items.
-    pub async fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
+    /// Deletes these items, except leased ones; returns how many were deleted.
+    pub async fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> Result<u64, EngineError> {
         let bytes = ids.len() as u64 * RECORD_BYTES_MAX;
         self.command(bytes, |core, turn| core.delete_items(queue, &ids, turn)).await
     }
 
-    /// Moves these items into another queue, except leased ones and those whose key is known there. May stop
-    /// after the first ones; returns the number of moved items.
-    pub async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, Refusal> {
+    /// Moves these items into another queue, except leased ones and those whose key is known there. May move
+    /// only the first ones; returns how many.
+    pub async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, EngineError> {
         let most = ids.len() as u64 * MOVE_BYTES;
         let bytes = self.read(|state| {
             let most = most.saturating_add(state.limits.answer_bytes_max);
@@ -183,16 +193,16 @@ impl Engine {
         self.command(bytes, |core, turn| core.move_items(queue, to, &ids, turn)).await
     }
 
-    pub async fn queue(&self, queue: &str) -> Result<QueueView, Refusal> {
+    pub async fn queue(&self, queue: &str) -> Result<QueueView, EngineError> {
         self.look_at(|state| view_of(state, queue)).await
     }
 
     /// Lists the queues in order of name.
-    pub async fn queues(&self) -> Result<Vec<QueueView>, Refusal> {
+    pub async fn queues(&self) -> Result<Vec<QueueView>, EngineError> {
         self.look_at(|state| Ok(state.core.queues().map(|queue| view(state, queue)).collect())).await
     }
 
-    pub async fn look(&self, queue: &str, look: Look) -> Result<Looked, Refusal> {
+    pub async fn look(&self, queue: &str, look: Look) -> Result<Looked, EngineError> {
         let mut search = Search::new(look);
         loop {
             if let Some(looked) = self.read(|state| search.go_on(state, queue))? {
@@ -202,18 +212,18 @@ impl Engine {
         }
     }
 
-    pub async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, Refusal> {
+    pub async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, EngineError> {
         self.read(|state| {
             let State { core, tail, clock, .. } = state;
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
-            let item = item.ok_or_else(|| Refusal::NoSuchItem(queue.to_owned(), id))?;
+            let item = item.ok_or_else(|| EngineError::NoSuchItem(queue.to_owned(), id))?;
             let view = item_view(core, clock.now_ms(), place, item, read_body(tail, item)?);
             Ok(ItemView { history: core.attempts(place, item), ..view })
         })
     }
 
-    pub async fn view(&self) -> Result<EngineView, Refusal> {
+    pub async fn view(&self) -> Result<EngineView, EngineError> {
         self.read(|state| Ok(self.0.engine_view(state)))
     }
 
@@ -234,22 +244,22 @@ pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlemen
     if settlements.is_empty() {
         return Vec::new();
     }
-    let texts = |s: &Settlement| match &s.wish {
-        Wish::Nack { reason: Some(reason), .. } => reason.len() as u64,
+    let texts = |s: &Settlement| match &s.action {
+        SettleAction::Nack { reason: Some(reason), .. } => reason.len() as u64,
         _ => 0,
     };
     let bytes = settlements.iter().map(|s| RECORD_BYTES_MAX + texts(s)).sum();
     state.turn(bytes, |core, turn| {
-        let settle = |s: &Settlement| match &s.wish {
-            Wish::Ack => core.ack(name, s.id, s.token, turn).then_some(Settled::Done),
-            Wish::Nack { delay_ms, reason, release } => {
+        let settle = |s: &Settlement| match &s.action {
+            SettleAction::Ack => core.ack(name, s.id, s.token, turn).then_some(Settled::Done),
+            SettleAction::Nack { delay_ms, reason, release } => {
                 let terms = NackTerms { delay_ms: *delay_ms, reason: reason.as_deref(), release: *release };
                 core.nack(name, s.id, s.token, &terms, turn).map(|state| match state {
                     ItemState::Dead => Settled::Dead,
                     _ => Settled::Done,
                 })
             }
-            Wish::Extend { lease_ms } => {
+            SettleAction::Extend { lease_ms } => {
                 core.extend(name, s.id, s.token, *lease_ms, turn).map(Settled::Extended)
             }
         };

@@ -35,20 +35,28 @@ impl Engine {
         let shared = &*self.0;
         let _running = Running(shared);
         shared.lock().task_runs = true;
+        let mut due_came = false;
         loop {
-            let (phase, due) = {
+            let (phase, due, work) = {
                 let mut state = shared.lock();
                 give(std::mem::take(&mut state.answers));
                 match state.tail.phase() {
-                    Phase::Gathering { .. } => (state.tail.on(Event::Iterated), None),
-                    phase => (phase, state.tail.due()),
-                }
+                    _ if std::mem::take(&mut due_came) => state.tail.on(Event::Due),
+                    Phase::Gathering { .. } => state.tail.on(Event::Iterated),
+                    phase => phase,
+                };
+                // Taken before anyone else can add a group that begins a segment, which is for the thread.
+                let work = state.tail.take_work(By::EventLoop);
+                (state.tail.phase(), state.tail.due(), work)
             };
+            if let Some(work) = work {
+                shared.perform(work, By::EventLoop);
+                continue;
+            }
             match phase {
                 // Resumes after every task that is ready now.
                 Phase::Gathering { .. } => tokio::task::yield_now().await,
-                Phase::Writing(By::EventLoop) => shared.work(By::EventLoop),
-                Phase::Writing(By::Thread) | Phase::Syncing => {
+                Phase::Writing(_) | Phase::Syncing => {
                     shared.thread.notify_one();
                     shared.commit.notified().await;
                 }
@@ -59,7 +67,7 @@ impl Engine {
                         continue;
                     };
                     if tokio::time::timeout_at(due.into(), shared.commit.notified()).await.is_err() {
-                        shared.lock().tail.on(Event::Due);
+                        due_came = true;
                     }
                 }
             }
@@ -78,18 +86,18 @@ impl Shared {
                 }
                 state = self.thread.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            let work = state.tail.take_work(By::Thread);
             drop(state);
-            self.work(By::Thread);
+            if let Some(work) = work {
+                self.perform(work, By::Thread);
+            }
         }
     }
 
-    /// Does the work of the present phase if it is for this thread.
-    fn work(&self, by: By) {
-        let work = self.lock().tail.take_work(by);
+    fn perform(&self, work: Work, by: By) {
         match work {
-            Some(Work::Write { groups, check }) => self.write(groups, check, by),
-            Some(Work::Sync) => self.sync(),
-            None => {}
+            Work::Write { groups, check } => self.write(groups, check, by),
+            Work::Sync => self.sync(),
         }
     }
 
@@ -125,10 +133,7 @@ impl Shared {
         for (queue, number, place) in evict {
             state.core.evict(queue, number, place);
         }
-        if state.tail.works_again() {
-            tracing::info!(event = "log_writes_resumed", "the log can be written again");
-            self.readiness.clear("log");
-        }
+        let works_again = state.tail.works_again();
         if by == By::Thread && state.task_runs && !state.closing {
             state.answers.append(&mut waiters);
             self.commit.notify_one();
@@ -138,6 +143,10 @@ impl Shared {
         }
         drop(state);
         give(waiters);
+        if works_again {
+            tracing::info!(event = "log_writes_resumed", "the log can be written again");
+            self.readiness.clear("log");
+        }
         if begins_segment {
             self.housework.notify_all();
         }
@@ -154,8 +163,12 @@ impl Shared {
                 error = why,
                 "the log cannot be written; answers wait until it can"
             );
+            // Pushes that wait for room are refused now.
+            self.room.notify_waiters();
         }
         self.commit.notify_one();
+        // It ends if the log is closed.
+        self.thread.notify_all();
     }
 
     fn sync(&self) {
@@ -163,7 +176,7 @@ impl Shared {
             Ok(()) => Event::Done { took: None, answered: 0 },
             Err(error) => {
                 let cause = error.source();
-                tracing::error!(event = "log_sync_failed", %error, cause, "answers already given may not survive a power loss");
+                tracing::error!(event = "log_sync_failed", %error, cause, "what was written since the last sync may not survive a power loss");
                 Event::Failed
             }
         };

@@ -12,7 +12,7 @@ mod waiting;
 use crate::commit::memory::Memory;
 use crate::commit::tail::{Tail, Ticket};
 use crate::commit::{Durability, Log};
-use crate::engine::contract::{Limits, Refusal};
+use crate::engine::contract::{EngineError, Limits};
 use crate::engine::core::{Core, Turn};
 use crate::engine::queue::Queue;
 use crate::metrics::QueuedMetrics;
@@ -159,10 +159,10 @@ impl Shared {
     }
 }
 
-async fn durable(ticket: Ticket) -> Result<(), Refusal> {
+async fn durable(ticket: Ticket) -> Result<(), EngineError> {
     match ticket {
         None => Ok(()),
-        Some(ticket) => ticket.await.map_err(|_| Refusal::Unavailable("the log was given up".to_owned())),
+        Some(ticket) => ticket.await.map_err(|_| EngineError::Unavailable("the log was given up".to_owned())),
     }
 }
 

@@ -137,6 +137,7 @@ fn continue_log(
             last_checksum: end_checksum,
             appended_group: group,
             synced_group: group,
+            doubtful_from: None,
             head_is_behind,
             checked: None,
         },

@@ -2,7 +2,7 @@
 
 use super::{Shared, State};
 use crate::commit::tail::Tail;
-use crate::engine::contract::{EngineView, ItemView, Look, Looked, QueueView, Refusal};
+use crate::engine::contract::{EngineError, EngineView, ItemView, Look, Looked, QueueView};
 use crate::engine::core::{Core, Journal};
 use crate::engine::item::{Item, State as ItemState};
 use crate::engine::queue::Queue;
@@ -46,7 +46,7 @@ pub(super) fn view(state: &State, queue: &Queue) -> QueueView {
     }
 }
 
-pub(super) fn view_of(state: &State, name: &str) -> Result<QueueView, Refusal> {
+pub(super) fn view_of(state: &State, name: &str) -> Result<QueueView, EngineError> {
     Ok(view(state, state.core.queue(name)?))
 }
 
@@ -91,7 +91,7 @@ impl Search {
     }
 
     /// Examines some more items under one hold of the lock; returns the result once the search is complete.
-    pub(super) fn go_on(&mut self, state: &mut State, name: &str) -> Result<Option<Looked>, Refusal> {
+    pub(super) fn go_on(&mut self, state: &mut State, name: &str) -> Result<Option<Looked>, EngineError> {
         let next = match self.step(state, name)? {
             Step::Pause => return Ok(None),
             Step::Full => Some(state.core.id(self.after)),
@@ -108,7 +108,7 @@ impl Search {
         Ok(Some(Looked { items, next }))
     }
 
-    fn step(&mut self, state: &mut State, name: &str) -> Result<Step, Refusal> {
+    fn step(&mut self, state: &mut State, name: &str) -> Result<Step, EngineError> {
         let (mut items, mut bytes) = (0, 0);
         let State { core, tail, limits, .. } = state;
         let queue = core.queue(name)?;
@@ -141,7 +141,7 @@ impl Search {
         self.look.state.is_none_or(|wanted| wanted == item.state)
     }
 
-    fn has_text(&mut self, item: &Item, tail: &mut Tail, bytes: &mut u64) -> Result<bool, Refusal> {
+    fn has_text(&mut self, item: &Item, tail: &mut Tail, bytes: &mut u64) -> Result<bool, EngineError> {
         let Some(text) = &self.text else { return Ok(true) };
         self.searched_items += 1;
         self.searched_bytes += u64::from(item.len);
@@ -155,9 +155,9 @@ impl Search {
     }
 }
 
-/// Returns the item's body, from memory or from the log.
-pub(super) fn read_body<'a>(tail: &mut Tail, item: &'a Item) -> Result<Cow<'a, [u8]>, Refusal> {
-    let unreadable = |e: io::Error| Refusal::Unavailable(format!("the item's body cannot be read: {e}"));
+/// The item's body, from memory or from the log.
+pub(super) fn read_body<'a>(tail: &mut Tail, item: &'a Item) -> Result<Cow<'a, [u8]>, EngineError> {
+    let unreadable = |e: io::Error| EngineError::Unavailable(format!("the item's body cannot be read: {e}"));
     match &item.body {
         Some(body) => Ok(Cow::Borrowed(body)),
         None => tail.read(item.place, item.len).map(|body| body.into_vec().into()).map_err(unreadable),

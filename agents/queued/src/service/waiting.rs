@@ -4,7 +4,7 @@
 use super::commands::settle_all;
 use super::{Engine, RECORD_BYTES_MAX, Shared, State, Ticket, durable};
 use crate::commit::tail::Tail;
-use crate::engine::contract::{LeaseAnswer, LeaseRequest, Leased, Refusal, Settled, Until};
+use crate::engine::contract::{EngineError, LeaseAnswer, LeaseRequest, Leased, Settled, Until};
 use crate::engine::core::{Core, LeaseTerms, NackTerms, Turn};
 use crate::engine::item::State as ItemState;
 use crate::engine::queue::Queue;
@@ -63,7 +63,7 @@ pub(super) fn serve_waiters(state: &mut State, name: &str) {
     }
 }
 
-fn try_lease(state: &mut State, name: &str, request: &LeaseRequest) -> Result<Vec<Leased>, Refusal> {
+fn try_lease(state: &mut State, name: &str, request: &LeaseRequest) -> Result<Vec<Leased>, EngineError> {
     let terms =
         LeaseTerms { lease_ms: request.lease_ms, bound: request.bound, worker: request.worker.as_deref() };
     let bytes =
@@ -77,7 +77,7 @@ fn answer(
     request: &LeaseRequest,
     items: Vec<Leased>,
     results: Vec<Settled>,
-) -> Result<LeaseAnswer, Refusal> {
+) -> Result<LeaseAnswer, EngineError> {
     let queue = state.core.queue(name)?;
     Ok(LeaseAnswer {
         done: items.is_empty() && request.until.is_reached(queue),
@@ -141,7 +141,7 @@ impl Engine {
         &self,
         queue: &str,
         request: LeaseRequest,
-    ) -> Result<LeaseAnswer, Refusal> {
+    ) -> Result<LeaseAnswer, EngineError> {
         let mut begun = self.begin_lease(queue, &request)?;
         let (results, ticket) = (std::mem::take(&mut begun.results), begun.ticket.take());
         let mut wait = match begun.next {
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Carries out the settlements, then leases ready items or joins the line.
-    fn begin_lease<'a>(&'a self, queue: &'a str, request: &LeaseRequest) -> Result<Begun<'a>, Refusal> {
+    fn begin_lease<'a>(&'a self, queue: &'a str, request: &LeaseRequest) -> Result<Begun<'a>, EngineError> {
         let mut state = self.0.lock();
         let results = settle_all(&mut state, queue, &request.settlements);
         // Requests that are already waiting are served before this one.
@@ -182,7 +182,7 @@ impl Engine {
             .and_then(|items| answer(&state, queue, request, items, results.clone()));
         let answered = match answered {
             Ok(answer) => (!answer.items.is_empty() || answer.done || at_once).then_some(answer),
-            Err(Refusal::NoSuchQueue(_)) if !at_once => None,
+            Err(EngineError::NoSuchQueue(_)) if !at_once => None,
             Err(refusal) => return Err(refusal),
         };
         let needs_disk = !results.is_empty() || answered.as_ref().is_some_and(|answer| answer.done);
@@ -204,7 +204,7 @@ impl Engine {
     }
 
     /// Returns the answer to a request whose wait ended without items.
-    fn end_lease(&self, queue: &str, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), Refusal> {
+    fn end_lease(&self, queue: &str, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), EngineError> {
         let mut state = self.0.lock();
         let answered = answer(&state, queue, request, Vec::new(), Vec::new())?;
         let ticket = if answered.done { state.tail.ticket() } else { None };
@@ -238,7 +238,7 @@ async fn seen(
     queue: &str,
     answer: LeaseAnswer,
     ticket: Ticket,
-) -> Result<LeaseAnswer, Refusal> {
+) -> Result<LeaseAnswer, EngineError> {
     struct Unseen<'a>(&'a Shared, &'a str, Option<LeaseAnswer>);
     impl Drop for Unseen<'_> {
         fn drop(&mut self) {
@@ -249,5 +249,5 @@ async fn seen(
     }
     let mut unseen = Unseen(shared, queue, Some(answer));
     durable(ticket).await?;
-    unseen.2.take().ok_or_else(|| Refusal::Unavailable("answered already".to_owned()))
+    unseen.2.take().ok_or_else(|| EngineError::Unavailable("answered already".to_owned()))
 }

@@ -88,8 +88,9 @@ fn backups_under_load_are_complete() {
                     match worker {
                         false => drop(http.post("/v1/queues/q/items", "y".repeat(3000)).expect(201)),
                         true => {
-                            let wish = json!({"max": 2, "ack": held});
-                            let leased = http.post("/v1/queues/q/lease", wish.to_string()).expect(200).json();
+                            let action = json!({"max": 2, "ack": held});
+                            let leased =
+                                http.post("/v1/queues/q/lease", action.to_string()).expect(200).json();
                             let items = leased["items"].as_array().unwrap().iter();
                             held = items.map(|i| json!({"id": i["id"], "token": i["token"]})).collect();
                         }

@@ -5,7 +5,7 @@ use kit::daemon::Context;
 use kit::lifecycle::stop::Stop;
 use queued::commit::Durability;
 use queued::engine::contract::{
-    LeaseRequest, Leased, Limits, Look, NewItem, Refusal, Settled, Settlement, Until, Wish,
+    EngineError, LeaseRequest, Leased, Limits, Look, NewItem, SettleAction, Settled, Settlement, Until,
 };
 use queued::engine::core::Core;
 use queued::engine::item::{ItemId, State};
@@ -29,12 +29,12 @@ fn up_to(max: usize) -> LeaseRequest {
     LeaseRequest { max, ..LeaseRequest::default() }
 }
 
-fn end(item: &Leased, wish: Wish) -> Vec<Settlement> {
-    vec![Settlement { id: item.id, token: item.token, wish }]
+fn end(item: &Leased, action: SettleAction) -> Vec<Settlement> {
+    vec![Settlement { id: item.id, token: item.token, action }]
 }
 
-fn nack(delay_ms: Option<u64>) -> Wish {
-    Wish::Nack { delay_ms, reason: Some("r".into()), release: false }
+fn nack(delay_ms: Option<u64>) -> SettleAction {
+    SettleAction::Nack { delay_ms, reason: Some("r".into()), release: false }
 }
 
 async fn items_come_in_order_and_go_with_their_ack(engine: Engine) {
@@ -45,19 +45,19 @@ async fn items_come_in_order_and_go_with_their_ack(engine: Engine) {
     assert_eq!(got, [(ids[0].0, &b"a"[..], 1), (ids[1].0, &b"b"[..], 1)]);
     assert_eq!((leased.ready, leased.leased, leased.verdict), (1, 2, Verdict::Working));
     let first = &leased.items[0];
-    assert_eq!(engine.settle("q", end(first, Wish::Ack)).await.unwrap(), [Settled::Done]);
-    assert_eq!(engine.settle("q", end(first, Wish::Ack)).await.unwrap(), [Settled::Lost]);
-    assert!(matches!(engine.item("q", first.id).await, Err(Refusal::NoSuchItem(..))));
+    assert_eq!(engine.settle("q", end(first, SettleAction::Ack)).await.unwrap(), [Settled::Done]);
+    assert_eq!(engine.settle("q", end(first, SettleAction::Ack)).await.unwrap(), [Settled::Lost]);
+    assert!(matches!(engine.item("q", first.id).await, Err(EngineError::NoSuchItem(..))));
     assert_eq!(engine.queue("q").await.unwrap().backlog(), 2);
 }
 
 async fn an_ack_and_the_next_lease_are_one_request(engine: Engine) {
     engine.push("q", vec![item("a"), item("b")], true).await.unwrap();
     let first = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
-    let request = LeaseRequest { settlements: end(&first, Wish::Ack), ..up_to(1) };
+    let request = LeaseRequest { settlements: end(&first, SettleAction::Ack), ..up_to(1) };
     let second = engine.lease("q", request).await.unwrap();
     assert_eq!((second.results.as_slice(), &*second.items[0].body), (&[Settled::Done][..], &b"b"[..]));
-    let request = LeaseRequest { settlements: end(&second.items[0], Wish::Ack), ..up_to(1) };
+    let request = LeaseRequest { settlements: end(&second.items[0], SettleAction::Ack), ..up_to(1) };
     let last = engine.lease("q", request).await.unwrap();
     assert!(last.done && last.items.is_empty() && last.verdict == Verdict::Drained && last.sealed);
 }
@@ -70,12 +70,13 @@ async fn a_lease_that_was_lost_is_good_for_nothing(engine: Engine) {
     let wait = LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) };
     let second = engine.lease("q", wait).await.unwrap().items.remove(0);
     assert_eq!((second.id, second.attempt), (first.id, 2));
-    for wish in [Wish::Ack, nack(None), Wish::Extend { lease_ms: None }] {
-        assert_eq!(engine.settle("q", end(&first, wish)).await.unwrap(), [Settled::Lost]);
+    for action in [SettleAction::Ack, nack(None), SettleAction::Extend { lease_ms: None }] {
+        assert_eq!(engine.settle("q", end(&first, action)).await.unwrap(), [Settled::Lost]);
     }
-    let extended = engine.settle("q", end(&second, Wish::Extend { lease_ms: Some(5000) })).await.unwrap();
+    let extended =
+        engine.settle("q", end(&second, SettleAction::Extend { lease_ms: Some(5000) })).await.unwrap();
     assert_eq!(extended, [Settled::Extended(5000)]);
-    assert_eq!(engine.settle("q", end(&second, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    assert_eq!(engine.settle("q", end(&second, SettleAction::Ack)).await.unwrap(), [Settled::Done]);
     assert_eq!(engine.queue("q").await.unwrap().counters.expired, 1);
 }
 
@@ -133,7 +134,7 @@ async fn only_a_new_item_begins_a_round(engine: Engine) {
     engine.configure("q", change).await.unwrap();
     engine.push("q", vec![keyed("a", "k"), item("b")], false).await.unwrap();
     let first = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
-    engine.settle("q", end(&first, Wish::Ack)).await.unwrap();
+    engine.settle("q", end(&first, SettleAction::Ack)).await.unwrap();
     fail_one(&engine).await;
     assert_eq!(engine.queue("q").await.unwrap().verdict, Verdict::Drained);
     engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
@@ -157,7 +158,7 @@ async fn a_sealed_queue_without_items_is_drained(engine: Engine) {
 }
 
 async fn paused_queue_leases_nothing_until_resumed(engine: Engine) {
-    assert!(matches!(engine.pause("q", true).await, Err(Refusal::NoSuchQueue(_))));
+    assert!(matches!(engine.pause("q", true).await, Err(EngineError::NoSuchQueue(_))));
     engine.push("q", vec![item("a"), item("b")], false).await.unwrap();
     let held = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     let view = engine.pause("q", true).await.unwrap();
@@ -169,7 +170,7 @@ async fn paused_queue_leases_nothing_until_resumed(engine: Engine) {
     wait_after(&engine, 1, |_| ()).await;
     // Still allowed: pushes and settlements.
     engine.push("q", vec![item("c")], false).await.unwrap();
-    assert_eq!(engine.settle("q", end(&held, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    assert_eq!(engine.settle("q", end(&held, SettleAction::Ack)).await.unwrap(), [Settled::Done]);
     let view = engine.queue("q").await.unwrap();
     assert_eq!((view.waiting, view.backlog()), (1, 2));
     assert!(!engine.pause("q", false).await.unwrap().paused);
@@ -194,7 +195,7 @@ async fn items_are_found_by_key_and_text(engine: Engine) {
     assert_eq!(found(key("k")).await, (vec![], None));
     assert_eq!(found(Look { state: Some(State::Dead), ..key("k1") }).await, (vec![], None));
     let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
-    engine.settle("q", end(&leased, Wish::Ack)).await.unwrap();
+    engine.settle("q", end(&leased, SettleAction::Ack)).await.unwrap();
     assert_eq!(found(key("k1")).await, (vec![], None), "its key is remembered, but it is gone");
 }
 
@@ -204,8 +205,8 @@ async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: Engine) {
     let ids: Vec<ItemId> = engine.push("q", items, false).await.unwrap().iter().map(|(id, _)| *id).collect();
     engine.push("other", vec![keyed("first", "known")], false).await.unwrap();
     let held = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
-    assert!(matches!(engine.move_items("q", "q", ids.clone()).await, Err(Refusal::Invalid(_))));
-    assert!(matches!(engine.move_items("q", "no/name", ids.clone()).await, Err(Refusal::Invalid(_))));
+    assert!(matches!(engine.move_items("q", "q", ids.clone()).await, Err(EngineError::Invalid(_))));
+    assert!(matches!(engine.move_items("q", "no/name", ids.clone()).await, Err(EngineError::Invalid(_))));
     let twice = [ids.clone(), ids.clone()].concat();
     assert_eq!(engine.move_items("q", "other", twice).await.unwrap(), 2);
     let other = engine.look("other", Look { limit: 10, ..Look::default() }).await.unwrap().items;
@@ -219,10 +220,10 @@ async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: Engine) {
     assert_eq!(engine.delete_items("q", ids).await.unwrap(), 1, "the one whose key is known there");
     let view = engine.queue("q").await.unwrap();
     assert_eq!((view.backlog(), view.counters.removed, view.failed), (1, 3, 0));
-    assert_eq!(engine.settle("q", end(&held, Wish::Ack)).await.unwrap(), [Settled::Done]);
+    assert_eq!(engine.settle("q", end(&held, SettleAction::Ack)).await.unwrap(), [Settled::Done]);
     engine.seal("other", true).await.unwrap();
     let more = engine.push("q", vec![item("d")], false).await.unwrap()[0].0;
-    assert_eq!(engine.move_items("q", "other", vec![more]).await, Err(Refusal::Sealed("other".into())));
+    assert_eq!(engine.move_items("q", "other", vec![more]).await, Err(EngineError::Sealed("other".into())));
     assert_eq!(engine.queue("q").await.unwrap().backlog(), 1, "it is where it was");
 }
 
@@ -231,8 +232,8 @@ async fn a_release_is_no_attempt(engine: Engine) {
     for _ in 0..20 {
         let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
         assert_eq!(leased.attempt, 1);
-        let wish = Wish::Nack { delay_ms: None, reason: None, release: true };
-        assert_eq!(engine.settle("q", end(&leased, wish)).await.unwrap(), [Settled::Done]);
+        let action = SettleAction::Nack { delay_ms: None, reason: None, release: true };
+        assert_eq!(engine.settle("q", end(&leased, action)).await.unwrap(), [Settled::Done]);
     }
 }
 
@@ -245,21 +246,21 @@ async fn pushes_with_the_same_key_are_one_item(engine: Engine) {
     let again = engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
     assert_eq!(again, [(first[0].0, true)]);
     let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
-    engine.settle("q", end(&leased, Wish::Ack)).await.unwrap();
+    engine.settle("q", end(&leased, SettleAction::Ack)).await.unwrap();
     assert_eq!(engine.push("q", vec![keyed("a", "k")], false).await.unwrap(), [(first[0].0, true)]);
-    assert_eq!(engine.push("q", vec![keyed("d", "m")], false).await, Err(Refusal::Sealed("q".into())));
+    assert_eq!(engine.push("q", vec![keyed("d", "m")], false).await, Err(EngineError::Sealed("q".into())));
 }
 
 async fn bounds_are_kept_and_a_batch_is_whole(engine: Engine) {
     let change = PolicyChange { max_items: Some(2), max_bytes: Some(10), ..PolicyChange::default() };
     engine.configure("q", change).await.unwrap();
     let full = engine.push("q", vec![item("a"), item("b"), item("c")], false).await;
-    assert!(matches!(full, Err(Refusal::Full(_))));
+    assert!(matches!(full, Err(EngineError::Full(_))));
     assert_eq!(engine.queue("q").await.unwrap().backlog(), 0);
-    assert!(matches!(engine.push("q", vec![item("0123456789a")], false).await, Err(Refusal::Full(_))));
+    assert!(matches!(engine.push("q", vec![item("0123456789a")], false).await, Err(EngineError::Full(_))));
     engine.push("q", vec![item("a"), item("b")], false).await.unwrap();
-    assert!(matches!(engine.push("q", vec![item("c")], false).await, Err(Refusal::Full(_))));
-    assert!(matches!(engine.push("no/name", vec![item("c")], false).await, Err(Refusal::Invalid(_))));
+    assert!(matches!(engine.push("q", vec![item("c")], false).await, Err(EngineError::Full(_))));
+    assert!(matches!(engine.push("no/name", vec![item("c")], false).await, Err(EngineError::Invalid(_))));
 }
 
 async fn refused_pushes_hold_up_no_later_one(engine: Engine) {
@@ -268,7 +269,7 @@ async fn refused_pushes_hold_up_no_later_one(engine: Engine) {
     let large = || vec![item(&"x".repeat(50_000))];
     for _ in 0..5 {
         engine.push("q", large(), false).await.unwrap();
-        assert!(matches!(engine.push("sealed", large(), false).await, Err(Refusal::Sealed(_))));
+        assert!(matches!(engine.push("sealed", large(), false).await, Err(EngineError::Sealed(_))));
     }
 }
 
@@ -287,7 +288,7 @@ async fn who_waits_is_served_in_order_and_told_at_the_end(engine: Engine) {
     }
     engine.push("q", vec![item("a")], false).await.unwrap();
     let got = first.await.unwrap();
-    engine.settle("q", end(&got.items[0], Wish::Ack)).await.unwrap();
+    engine.settle("q", end(&got.items[0], SettleAction::Ack)).await.unwrap();
     let told = second.await.unwrap();
     assert!(told.done && told.items.is_empty());
 }
@@ -317,7 +318,7 @@ async fn a_wait_that_was_given_up_costs_nothing(engine: Engine) {
         let leased =
             engine.lease("q", LeaseRequest { wait: Duration::from_secs(30), ..up_to(1) }).await.unwrap();
         assert_eq!((leased.items.len(), leased.items[0].attempt), (1, 1));
-        engine.settle("q", end(&leased.items[0], Wish::Ack)).await.unwrap();
+        engine.settle("q", end(&leased.items[0], SettleAction::Ack)).await.unwrap();
     }
 }
 
@@ -326,8 +327,8 @@ async fn a_queue_that_counts_never_ends(engine: Engine) {
     let leased = engine.lease("q", up_to(3)).await.unwrap();
     let bodies: Vec<&[u8]> = leased.items.iter().map(|item| &*item.body).collect();
     assert_eq!(bodies, [b"5", b"6", b"7"]);
-    let wish = Wish::Nack { delay_ms: None, reason: None, release: true };
-    engine.settle("q", end(&leased.items[1], wish)).await.unwrap();
+    let action = SettleAction::Nack { delay_ms: None, reason: None, release: true };
+    engine.settle("q", end(&leased.items[1], action)).await.unwrap();
     engine.count_from("q", 100).await.unwrap();
     let leased = engine.lease("q", up_to(2)).await.unwrap();
     let bodies: Vec<&[u8]> = leased.items.iter().map(|item| &*item.body).collect();
@@ -342,7 +343,7 @@ async fn queues_are_listed_drained_deleted(engine: Engine) {
     assert_eq!(names, ["a".into(), "b".into()]);
     assert_eq!(engine.drain("a").await.unwrap(), 2);
     engine.delete("a").await.unwrap();
-    assert_eq!(engine.delete("a").await, Err(Refusal::NoSuchQueue("a".into())));
+    assert_eq!(engine.delete("a").await, Err(EngineError::NoSuchQueue("a".into())));
     assert_eq!(engine.queues().await.unwrap().len(), 1);
     let look = Look { state: Some(State::Delayed), limit: 5, ..Look::default() };
     let delayed = engine.look("b", look).await.unwrap().items;

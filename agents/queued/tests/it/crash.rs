@@ -62,8 +62,8 @@ impl Test {
         let (mut http, mut ack) = (None, Vec::<Value>::new());
         loop {
             let done_before = self.history.lock().unwrap().done.clone();
-            let wish = json!({"max": 3, "wait_ms": 200, "lease_ms": 300, "ack": ack});
-            let Some(answer) = self.call(&mut http, "/v1/queues/q/lease", &wish) else {
+            let action = json!({"max": 3, "wait_ms": 200, "lease_ms": 300, "ack": ack});
+            let Some(answer) = self.call(&mut http, "/v1/queues/q/lease", &action) else {
                 // The acks may or may not have arrived; their leases will show it.
                 ack.clear();
                 continue;

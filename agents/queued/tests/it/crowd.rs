@@ -34,10 +34,10 @@ fn ten_thousand_waiting_workers_stay_within_memory() {
     http.post("/v1/queues/crowd/items", "the last").expect(201);
     let last = http.post("/v1/queues/crowd/lease", r#"{"lease_ms":3600000}"#).expect(200).json();
     let empty = daemon.memory_bytes("VmRSS");
-    let wish = r#"{"wait_ms":300000}"#;
+    let action = r#"{"wait_ms":300000}"#;
     let request = format!(
-        "POST /v1/queues/crowd/lease HTTP/1.1\r\nHost: q\r\nContent-Length: {}\r\n\r\n{wish}",
-        wish.len()
+        "POST /v1/queues/crowd/lease HTTP/1.1\r\nHost: q\r\nContent-Length: {}\r\n\r\n{action}",
+        action.len()
     );
     let waiting: Vec<Http> = (0..crowd)
         .map(|number| {

@@ -34,8 +34,8 @@ fn large_backlog_stays_on_the_disk() {
     // Reads from the head in memory far into the items that are on the disk only.
     let (http, mut held) = (&mut daemon.http(), json!([]));
     for _ in 0..items / 2 / 50 {
-        let wish = json!({"max": 50, "ack": held});
-        let leased = http.post("/v1/queues/q/lease", wish.to_string()).expect(200).json();
+        let action = json!({"max": 50, "ack": held});
+        let leased = http.post("/v1/queues/q/lease", action.to_string()).expect(200).json();
         let items = leased["items"].as_array().unwrap();
         assert_eq!(items.len(), 50);
         held = items.iter().map(|item| json!({"id": item["id"], "token": item["token"]})).collect();
@@ -150,13 +150,13 @@ fn unread_answers_stay_within_memory_bound() {
     daemon.freeze();
     let mut silent = Vec::new();
     for _ in 0..40 {
-        for (method, path, wish) in [
+        for (method, path, action) in [
             ("GET", "/v1/queues/q/items?limit=8", ""),
             ("POST", "/v1/queues/l/lease", r#"{"max":8,"lease_ms":100}"#),
             ("POST", "/memq/server/queues/w/dequeue", ""),
         ] {
             let mut client = daemon.http();
-            client.send(method, path, "", wish.as_bytes()).unwrap();
+            client.send(method, path, "", action.as_bytes()).unwrap();
             silent.push(client);
         }
     }

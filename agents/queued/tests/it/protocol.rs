@@ -13,8 +13,8 @@ fn held(item: &Value) -> Value {
     json!({"id": item["id"], "token": item["token"]})
 }
 
-fn lease(http: &mut Http, wish: &Value) -> Value {
-    http.post("/v1/queues/q/lease", wish.to_string()).expect(200).json()
+fn lease(http: &mut Http, action: &Value) -> Value {
+    http.post("/v1/queues/q/lease", action.to_string()).expect(200).json()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Deletes or moves items by id. Leased items stay with their workers.
 
 use super::{Core, Journal, Turn};
-use crate::engine::contract::{NewItem, Refusal};
+use crate::engine::contract::{EngineError, NewItem};
 use crate::engine::item::{Item, ItemId, State};
 use crate::engine::policy::check_name;
 use crate::engine::queue::Queue;
@@ -24,7 +24,7 @@ impl Core {
         name: &str,
         ids: &[ItemId],
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, EngineError> {
         let source = self.queue(name)?;
         let queue = source.number;
         let numbers: Vec<u64> = self.chosen(source, ids).into_iter().map(|item| item.number).collect();
@@ -49,10 +49,10 @@ impl Core {
         to: &str,
         ids: &[ItemId],
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<u64, Refusal> {
-        check_name(to).map_err(Refusal::Invalid)?;
+    ) -> Result<u64, EngineError> {
+        check_name(to).map_err(EngineError::Invalid)?;
         if name == to {
-            return Err(Refusal::Invalid(format!("the items are in queue {to:?} already")));
+            return Err(EngineError::Invalid(format!("the items are in queue {to:?} already")));
         }
         if let Some(target) = self.names.get(to).and_then(|number| self.queues.get_mut(number)) {
             target.forget_keys(turn.now_ms);

@@ -1,7 +1,7 @@
 //! Items that failed their last attempt: kept as dead or moved, then redriven or deleted.
 
 use super::{Core, Journal, Turn};
-use crate::engine::contract::{NewItem, Refusal};
+use crate::engine::contract::{EngineError, NewItem};
 use crate::engine::item::{ItemId, State};
 use crate::engine::record::{Record, Return};
 
@@ -48,7 +48,7 @@ impl Core {
         name: &str,
         ids: Option<&[ItemId]>,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, EngineError> {
         let (queue, numbers) = self.dead(name, ids)?;
         for &number in &numbers {
             self.write(&Record::Redriven { queue, number }, turn.journal);
@@ -62,7 +62,7 @@ impl Core {
         name: &str,
         ids: Option<&[ItemId]>,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, EngineError> {
         let (queue, numbers) = self.dead(name, ids)?;
         for &number in &numbers {
             self.write(&Record::Deleted { queue, number }, turn.journal);
@@ -70,9 +70,8 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// Returns the number of the queue, and the numbers of its dead items, all or those with these ids, each
-    /// once.
-    fn dead(&self, name: &str, ids: Option<&[ItemId]>) -> Result<(u32, Vec<u64>), Refusal> {
+    /// The number of the queue, and those of its dead items, all or those with these ids, each once.
+    fn dead(&self, name: &str, ids: Option<&[ItemId]>) -> Result<(u32, Vec<u64>), EngineError> {
         let queue = self.queue(name)?;
         let Some(ids) = ids else { return Ok((queue.number, queue.numbers_in(&[State::Dead]))) };
         let mut numbers: Vec<u64> =

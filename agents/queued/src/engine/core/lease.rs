@@ -1,7 +1,7 @@
 //! Makes, acks, returns, expires and extends leases. See [`super::dead`] for the last attempt.
 
 use super::{Core, Journal, Turn};
-use crate::engine::contract::{Leased, NewItem, Refusal};
+use crate::engine::contract::{EngineError, Leased, NewItem};
 use crate::engine::item::{ItemId, State, Token};
 use crate::engine::record::{Record, Return};
 
@@ -29,7 +29,7 @@ impl Core {
         max: usize,
         terms: &LeaseTerms<'_>,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<Vec<Leased>, Refusal> {
+    ) -> Result<Vec<Leased>, EngineError> {
         let queue = self.queue(name)?;
         if queue.paused {
             return Ok(Vec::new());
@@ -58,7 +58,7 @@ impl Core {
         number: u32,
         terms: &LeaseTerms<'_>,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<Option<Leased>, Refusal> {
+    ) -> Result<Option<Leased>, EngineError> {
         let Some(queue) = self.queues.get(&number) else { return Ok(None) };
         let Some(next) = queue.next_ready() else {
             let Some(count) = queue.count_next else { return Ok(None) };

@@ -20,7 +20,7 @@ pub use balance::{Balance, Imbalance};
 pub use lease::{LeaseTerms, NackTerms};
 
 use super::attempts::Attempts;
-use super::contract::{Limits, Refusal};
+use super::contract::{EngineError, Limits};
 use super::item::{Item, ItemId, Place};
 use super::queue::Queue;
 use super::record::Record;
@@ -44,12 +44,12 @@ pub struct Turn<'a, J> {
 }
 
 impl<J: Journal> Turn<'_, J> {
-    /// Returns the item's body, from memory or from the log.
-    fn body(&mut self, item: &Item) -> Result<Box<[u8]>, Refusal> {
+    /// The item's body, from memory or from the log.
+    fn body(&mut self, item: &Item) -> Result<Box<[u8]>, EngineError> {
         match &item.body {
             Some(body) => Ok(body.clone()),
             None => self.journal.read(item.place, item.len).map_err(|error| {
-                Refusal::Unavailable(format!("the item's body cannot be read from the log: {error}"))
+                EngineError::Unavailable(format!("the item's body cannot be read from the log: {error}"))
             }),
         }
     }
@@ -127,7 +127,7 @@ impl Core {
         self.names.values().filter_map(|number| self.queues.get(number))
     }
 
-    pub fn queue(&self, name: &str) -> Result<&Queue, Refusal> {
+    pub fn queue(&self, name: &str) -> Result<&Queue, EngineError> {
         let number = self.names.get(name).ok_or_else(|| no_such_queue(name))?;
         self.queues.get(number).ok_or_else(|| no_such_queue(name))
     }
@@ -166,6 +166,6 @@ impl Core {
     }
 }
 
-fn no_such_queue(name: &str) -> Refusal {
-    Refusal::NoSuchQueue(name.to_owned())
+fn no_such_queue(name: &str) -> EngineError {
+    EngineError::NoSuchQueue(name.to_owned())
 }

@@ -1,7 +1,7 @@
 //! Pushes items: checks the limits, and finds keys by which a repeated push gives the same item.
 
 use super::{Core, Journal, Turn};
-use crate::engine::contract::{Limits, NewItem, Refusal};
+use crate::engine::contract::{EngineError, Limits, NewItem};
 use crate::engine::item::{Extra, ItemId, State};
 use crate::engine::record::{Pushed, Record};
 
@@ -14,7 +14,7 @@ impl Core {
         items: Vec<NewItem>,
         seal: bool,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<Vec<(ItemId, bool)>, Refusal> {
+    ) -> Result<Vec<(ItemId, bool)>, EngineError> {
         // Must come first, so that a push with a forgotten key makes a new item in every respect.
         if let Some(queue) = self.names.get(name).and_then(|number| self.queues.get_mut(number)) {
             queue.forget_keys(turn.now_ms);
@@ -37,7 +37,7 @@ impl Core {
 
     /// Refuses a push that exceeds a limit. Items whose key is known need no space: their push is answered
     /// with the first id, even after a seal.
-    pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), EngineError> {
         let queue = self.queue(name).ok();
         let known = |item: &&NewItem| match (queue, &item.key) {
             (Some(queue), Some(key)) => queue.known(key).is_some(),
@@ -49,17 +49,17 @@ impl Core {
         limits.check_memory(&self.usage, count, bytes)?;
         let Some(queue) = queue else { return Ok(()) };
         if queue.sealed && count > 0 {
-            return Err(Refusal::Sealed(name.to_owned()));
+            return Err(EngineError::Sealed(name.to_owned()));
         }
         let room = |max: u64, used: u64, more: u64| max == 0 || used.saturating_add(more) <= max;
         let held = queue.backlog() + queue.tally(State::Dead);
         if !room(queue.policy.max_items, held, count) {
             let max = queue.policy.max_items;
-            return Err(Refusal::Full(format!("queue {name:?} may hold {max} items (max_items)")));
+            return Err(EngineError::Full(format!("queue {name:?} may hold {max} items (max_items)")));
         }
         if !room(queue.policy.max_bytes, queue.body_bytes(), bytes) {
             let max = queue.policy.max_bytes;
-            return Err(Refusal::Full(format!("queue {name:?} may hold {max} bytes (max_bytes)")));
+            return Err(EngineError::Full(format!("queue {name:?} may hold {max} bytes (max_bytes)")));
         }
         Ok(())
     }

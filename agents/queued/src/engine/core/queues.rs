@@ -1,7 +1,7 @@
 //! The commands for the owner of a queue: create, configure, seal, pause, let it count, drain, delete.
 
 use super::{Core, Journal, Turn};
-use crate::engine::contract::Refusal;
+use crate::engine::contract::EngineError;
 use crate::engine::item::State;
 use crate::engine::policy::{PolicyChange, check_name};
 use crate::engine::queue::{Queue, Verdict};
@@ -16,18 +16,18 @@ pub(super) fn record_bytes(name: &str) -> u64 {
 
 impl Core {
     /// Returns the queue's number; creates the queue if it does not exist.
-    pub fn ensure(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u32, Refusal> {
+    pub fn ensure(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u32, EngineError> {
         if let Some(number) = self.names.get(name) {
             return Ok(*number);
         }
-        check_name(name).map_err(Refusal::Invalid)?;
+        check_name(name).map_err(EngineError::Invalid)?;
         if self.names.len() >= turn.limits.queues_max {
-            return Err(Refusal::TooManyQueues(turn.limits.queues_max));
+            return Err(EngineError::TooManyQueues(turn.limits.queues_max));
         }
         let checkpoint_bytes = self.checkpoint_bytes.saturating_add(record_bytes(name));
         if checkpoint_bytes > turn.limits.checkpoint_bytes_max {
             let bytes_max = turn.limits.checkpoint_bytes_max;
-            return Err(Refusal::TooMuchOfQueues { queues: self.names.len(), bytes_max });
+            return Err(EngineError::TooMuchOfQueues { queues: self.names.len(), bytes_max });
         }
         Ok(self.create(name, turn.journal))
     }
@@ -63,11 +63,11 @@ impl Core {
         name: &str,
         change: &PolicyChange,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<bool, Refusal> {
-        check_name(name).map_err(Refusal::Invalid)?;
+    ) -> Result<bool, EngineError> {
+        check_name(name).map_err(EngineError::Invalid)?;
         let old = self.queue(name).map(|queue| queue.policy.clone());
         let created = old.is_err();
-        let policy = old.unwrap_or_default().changed(change).map_err(Refusal::Invalid)?;
+        let policy = old.unwrap_or_default().changed(change).map_err(EngineError::Invalid)?;
         let number = self.ensure(name, turn)?;
         if self.queues.get(&number).is_some_and(|queue| queue.policy != policy) {
             self.write_queue(number, turn.journal, |queue| queue.policy = policy);
@@ -75,7 +75,7 @@ impl Core {
         Ok(created)
     }
 
-    pub fn delete(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<(), Refusal> {
+    pub fn delete(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<(), EngineError> {
         let queue = self.queue(name)?.number;
         self.write(&Record::QueueGone { queue }, turn.journal);
         Ok(())
@@ -86,7 +86,7 @@ impl Core {
         name: &str,
         sealed: bool,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EngineError> {
         let number = if sealed { self.ensure(name, turn)? } else { self.queue(name)?.number };
         if self.queues.get(&number).is_some_and(|queue| queue.sealed != sealed) {
             if !sealed {
@@ -105,7 +105,7 @@ impl Core {
         name: &str,
         paused: bool,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EngineError> {
         let queue = self.queue(name)?;
         if queue.paused != paused {
             self.write(&Record::Paused { queue: queue.number, paused }, turn.journal);
@@ -119,7 +119,7 @@ impl Core {
         name: &str,
         first: u64,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EngineError> {
         let number = self.ensure(name, turn)?;
         if self.queues.get(&number).is_some_and(|queue| queue.count_next.is_none()) {
             self.write_queue(number, turn.journal, |queue| queue.count_next = Some(first));
@@ -127,8 +127,8 @@ impl Core {
         Ok(())
     }
 
-    /// Removes ready and delayed items; returns the number of removed items.
-    pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, Refusal> {
+    /// Removes ready and delayed items; returns how many.
+    pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, EngineError> {
         let queue = self.queue(name)?;
         let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
         if count > 0 {

@@ -1,6 +1,6 @@
 //! A shared limit on the memory of long answers: each stays in memory until its reader has received it.
 
-use super::request::Room;
+use super::request::BodyBudget;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// An answer's text with its share of the limit. Dropping the text returns the share.
-struct Held {
+struct BudgetedText {
     text: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BudgetedText {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
@@ -23,7 +23,7 @@ impl AsRef<[u8]> for Held {
 pub fn body(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body {
     let text = text.into();
     match room {
-        Some(room) => Body::from(Bytes::from_owner(Held { text, _room: room })),
+        Some(room) => Body::from(Bytes::from_owner(BudgetedText { text, _room: room })),
         None => Body::from(text),
     }
 }
@@ -42,7 +42,7 @@ pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Res
 
 /// Applies the limit to GET requests, which can simply be repeated. Handlers that change something acquire
 /// their share themselves, while the change can still be undone.
-pub async fn look(State(room): State<Room>, request: Request, next: Next) -> Response {
+pub async fn look(State(room): State<BodyBudget>, request: Request, next: Next) -> Response {
     let is_look = request.method() == Method::GET;
     let response = next.run(request).await;
     let Some(bytes) = response.body().size_hint().exact().filter(|_| is_look) else { return response };
