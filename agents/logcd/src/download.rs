@@ -36,7 +36,8 @@ struct Download {
     entry: usize,
 }
 
-/// Logs are for this host, and with `--page-token` for those who know the token, too.
+/// Returns the route for downloads. Only this host may use it; with `--page-token` it must know the token,
+/// too.
 pub fn routes(out: Arc<Path>, access: &Access) -> Router {
     let downloads = Arc::new(Semaphore::new(DOWNLOADS_MAX));
     let download = async move |Query(wanted): Query<DownloadQuery>| -> Response {

@@ -44,7 +44,7 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sources.out.clone().into();
     let downloads = download::routes(out.clone(), &access);
-    // Each index may take its bound of memory: read one at a time.
+    // Each index may take as much memory as its limit, so only one is read at a time.
     let one = Arc::new(Semaphore::new(1));
     let figures = async move || {
         let mut cycles = sources.cycles.clone();

@@ -196,7 +196,8 @@ impl Tail {
         self.taken = false;
         groups.append(&mut self.pending);
         self.pending = groups;
-        // Clients that gave up ask again: their old places would add up as long as the failure lasts.
+        // Clients that gave up send another request. Without this, their old ones would add up during the
+        // failure.
         self.pending.iter_mut().for_each(|group| group.waiters.retain(|waiter| !waiter.is_closed()));
         self.since = (!self.pending.is_empty()).then(Instant::now);
         self.on(Event::Failed);

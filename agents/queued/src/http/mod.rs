@@ -84,7 +84,7 @@ impl Doors {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
     }
 
-    /// Receives a body that is one item as it stands: both limits apply to it.
+    /// Receives a body that is one item: both limits apply to it.
     pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, ErrorAnswer> {
         request::body(headers, body, self.raw_item_limit(), &self.room).await
     }

@@ -42,10 +42,10 @@ pub struct Writer {
     pub last_checksum: u32,
     pub appended_group: u64,
     pub synced_group: u64,
-    /// The first group that a failed sync may have lost. The kernel reports such a failure once, and later syncs
-    /// succeed. Only writing the group again makes up for it.
+    /// The first group that a failed sync may have lost. The kernel reports such a failure once, and later
+    /// syncs succeed. Only writing the group again repairs the loss.
     pub doubtful_from: Option<u64>,
-    /// True if the head does not name the newest segment yet. Nothing may be appended before it does.
+    /// True while the head does not name the newest segment yet. Nothing may be appended until it does.
     pub head_is_behind: bool,
     /// The last time at which the directory was confirmed to be the one that was opened.
     pub checked: Option<Instant>,

@@ -45,7 +45,8 @@ impl Engine {
                     Phase::Gathering { .. } => state.tail.on(Event::Iterated),
                     phase => phase,
                 };
-                // Taken before anyone else can add a group that begins a segment, which is for the thread.
+                // Taken under the same lock: a group that begins a segment may be added later, and is for the
+                // thread.
                 let work = state.tail.take_work(By::EventLoop);
                 (state.tail.phase(), state.tail.due(), work)
             };
@@ -163,11 +164,11 @@ impl Shared {
                 error = why,
                 "the log cannot be written; answers wait until it can"
             );
-            // Pushes that wait for room are refused now.
+            // Pushes that wait for space are refused from now on.
             self.room.notify_waiters();
         }
         self.commit.notify_one();
-        // It ends if the log is closed.
+        // Wakes the thread too, because it must end if the commit path is closed now.
         self.thread.notify_all();
     }
 

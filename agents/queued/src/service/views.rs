@@ -155,7 +155,7 @@ impl Search {
     }
 }
 
-/// The item's body, from memory or from the log.
+/// Returns the item's body, from memory or from the log.
 pub(super) fn read_body<'a>(tail: &mut Tail, item: &'a Item) -> Result<Cow<'a, [u8]>, EngineError> {
     let unreadable = |e: io::Error| EngineError::Unavailable(format!("the item's body cannot be read: {e}"));
     match &item.body {

@@ -70,7 +70,8 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// The number of the queue, and those of its dead items, all or those with these ids, each once.
+    /// Returns the number of the queue, and the numbers of its dead items, all or those with these ids, each
+    /// once.
     fn dead(&self, name: &str, ids: Option<&[ItemId]>) -> Result<(u32, Vec<u64>), EngineError> {
         let queue = self.queue(name)?;
         let Some(ids) = ids else { return Ok((queue.number, queue.numbers_in(&[State::Dead]))) };

@@ -44,7 +44,7 @@ pub struct Turn<'a, J> {
 }
 
 impl<J: Journal> Turn<'_, J> {
-    /// The item's body, from memory or from the log.
+    /// Returns the item's body, from memory or from the log.
     fn body(&mut self, item: &Item) -> Result<Box<[u8]>, EngineError> {
         match &item.body {
             Some(body) => Ok(body.clone()),

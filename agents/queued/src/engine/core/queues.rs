@@ -127,7 +127,7 @@ impl Core {
         Ok(())
     }
 
-    /// Removes ready and delayed items; returns how many.
+    /// Removes ready and delayed items; returns the number of removed items.
     pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, EngineError> {
         let queue = self.queue(name)?;
         let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
