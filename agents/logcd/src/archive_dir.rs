@@ -173,7 +173,7 @@ impl LockedArchiveDir {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
         let file = open_new(&self.at, &name, flags, self.mode)
             .map_err(ArchiveError::doing(format!("create {}", self.path_of(&name))))?;
-        // The mode is promised, whatever the umask.
+        // `--mode` is promised, whatever the umask is.
         fchmod(&file, Mode::from_bits_truncate(self.mode))
             .map_err(io::Error::from)
             .map_err(ArchiveError::doing(format!("set the mode of {}", self.path_of(&name))))?;

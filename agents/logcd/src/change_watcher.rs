@@ -1,4 +1,5 @@
-//! Notifications of the kernel about changes in the log directories, so that quiet ones are not polled.
+//! Waits for the kernel's reports of changes in the log directories, so that quiet directories are not
+//! polled.
 
 use crate::logs::walk::is_ours;
 use notify::event::{AccessKind, AccessMode};
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// Reports one change after each start, not every one: a busy directory must not cause a wake-up for each line.
+/// Reports one change after each start, not every one: a busy directory must not cause a wake-up for each
+/// line.
 pub struct ChangeWatcher {
     dirs: Vec<PathBuf>,
     mode: RecursiveMode,
@@ -80,7 +82,7 @@ impl ChangeWatcher {
         !self.is_watching || self.changed_at().is_some()
     }
 
-    /// The time of the first change since the last start, where the kernel reported one.
+    /// Returns the time of the first change since the last start, if the kernel reported one.
     pub fn changed_at(&self) -> Option<Instant> {
         *self.first_change.lock()
     }

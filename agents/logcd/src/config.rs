@@ -1,4 +1,4 @@
-//! The checked settings, ready for use.
+//! The settings of directories, after they were checked.
 
 use crate::archive::codec::{Codec, Packer};
 use crate::archive::pack_error::PackError;
@@ -23,7 +23,7 @@ pub struct Config {
     pub packing: Packing,
     pub publishing: Publishing,
     pub calendar: Calendar,
-    /// Logs that have not changed for this long are deleted once they are safely archived.
+    /// Logs that have not changed for this time are deleted once they are safely archived.
     pub remove_after: Option<Duration>,
 }
 
@@ -46,9 +46,9 @@ impl Select {
 #[derive(Clone, Copy, Debug)]
 pub struct ArchiveLimits {
     pub files: usize,
-    /// The holes of all sparse files together: bytes without disk blocks.
+    /// Limit on the holes of all sparse files together: bytes without disk blocks.
     pub hole_bytes: u64,
-    /// Superseded content in one archive, compressed; zero with `--latest-only`.
+    /// Limit on the superseded content in one archive, compressed; zero with `--latest-only`.
     pub superseded_bytes: u64,
     pub keep: RetentionLimits,
     pub min_free: MinFree,

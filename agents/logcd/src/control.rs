@@ -30,7 +30,7 @@ use tokio::time::MissedTickBehavior;
 
 /// The interval between attempts to lock the directory for archives.
 const LOCK_RETRY: Duration = Duration::from_millis(500);
-/// The most newly skipped files that are named in the log; a stranger may plant any number.
+/// Limit on the newly skipped files that are named in the log, because a stranger may plant any number.
 const NAMED_MAX: usize = 10;
 
 /// Runs the daemon until it is drained.
@@ -269,8 +269,8 @@ impl Control {
         self.unmatched = now.to_vec();
     }
 
-    /// Applies changed settings, names those that need a restart, and keeps the old ones if the new ones are
-    /// bad.
+    /// Applies changed settings, and names those that need a restart. Keeps the old settings if the new ones
+    /// are invalid.
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
             let config = flags.serve.config()?;

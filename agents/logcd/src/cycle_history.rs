@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// The number of cycles that are remembered.
 const CYCLES_MAX: usize = 60;
-/// The most skipped files that are shown by name; a stranger may plant any number.
+/// Limit on the skipped files that are shown by name, because a stranger may plant any number.
 const NAMES_MAX: usize = 50;
 
 /// The result and cost of one look at the directories.
@@ -27,7 +27,7 @@ pub struct Cycle {
     pub content_bytes: u64,
 }
 
-/// The content of the diary.
+/// The content of the history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RecentCycles {
     /// The newest is last. Of several looks in a row without news, only the last one is kept.
@@ -38,7 +38,7 @@ pub struct RecentCycles {
     pub skip_counts: Vec<(&'static str, u64)>,
 }
 
-/// Updated after each cycle.
+/// The history, which is updated after each cycle.
 #[derive(Debug, Default)]
 pub struct CycleHistory(watch::Sender<RecentCycles>);
 

@@ -39,17 +39,17 @@ pub fn day_of(name: &str) -> Option<(Date, Codec)> {
     let rest = name.strip_prefix(BEFORE)?;
     let codec = Codec::ALL.into_iter().find(|codec| rest.ends_with(codec.suffix()))?;
     let day: Date = rest.strip_suffix(codec.suffix())?.parse().ok()?;
-    // Only names that this program makes: a parser may accept more than one spelling of a day.
+    // Accepts only names that logcd makes: a parser may accept several spellings of a day.
     (archive_name(day, codec) == name).then_some((day, codec))
 }
 
-/// The name of an index: hidden, and without the suffix of an archive, so that `find -name '*.gz'` shows
-/// archives only.
+/// Returns the name of an index: hidden, and without the suffix of an archive, so that `find -name '*.gz'`
+/// shows archives only.
 pub fn index_name(archive: &str) -> String {
     format!(".{archive}.index")
 }
 
-/// The name of an archive or index while it is written.
+/// Returns the name of an archive or index while it is written.
 pub fn draft_name(target: &str) -> String {
     format!(".{}.draft", target.trim_start_matches('.'))
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
-/// Each download holds a thread and an index in memory.
+/// Limit on the downloads at once, because each holds a thread and an index in memory.
 const DOWNLOADS_MAX: usize = 2;
 const BUFFER_BYTES: usize = 256 << 10;
 const NAME_CHARACTERS_MAX: usize = 100;
@@ -36,7 +36,9 @@ struct Download {
     entry: usize,
 }
 
-pub fn routes(out: Arc<Path>) -> Router {
+/// Returns the route for downloads. Only this host may use it; with `--page-token` it must know the token,
+/// too.
+pub fn routes(out: Arc<Path>, access: &Access) -> Router {
     let downloads = Arc::new(Semaphore::new(DOWNLOADS_MAX));
     let download = async move |Query(wanted): Query<DownloadQuery>| -> Response {
         let Ok(permit) = downloads.clone().try_acquire_owned() else {
@@ -49,7 +51,8 @@ pub fn routes(out: Arc<Path>) -> Router {
             _ => (StatusCode::NOT_FOUND, "there is no such log in a readable archive\n").into_response(),
         }
     };
-    Access::default().guard(Router::new().route("/page/log", get(download)))
+    let here = Access::default().guard(Router::new().route("/page/log", get(download)));
+    access.clone().guard(here)
 }
 
 fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {
@@ -62,8 +65,7 @@ fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {
     Some(Download { reader: Reader { file, path, index: Some(archive.index) }, entry: wanted.entry })
 }
 
-/// Sends the log. The length is announced, so that a download that breaks off is not mistaken for a whole
-/// one.
+/// Sends the log. Announces its length, so that an interrupted download is not mistaken for a complete one.
 fn send(Download { reader, entry }: Download, permit: OwnedSemaphorePermit) -> Response {
     let Some(index) = &reader.index else { return StatusCode::NOT_FOUND.into_response() };
     let Some(wanted) = index.entries.get(entry).cloned() else {

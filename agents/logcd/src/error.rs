@@ -37,7 +37,7 @@ impl ArchiveError {
         ArchiveError::doing(format!("{verb} {}", path.display()))
     }
 
-    /// The message with its cause, for a list of reasons.
+    /// Returns the message with its cause, for a list of reasons.
     pub fn one_line(&self) -> String {
         match self {
             ArchiveError::Io { source, .. } => format!("{self}: {source}"),
@@ -45,7 +45,7 @@ impl ArchiveError {
         }
     }
 
-    /// True if more room would help.
+    /// True if more free space would help.
     pub fn is_disk_full(&self) -> bool {
         match self {
             ArchiveError::DiskFull { .. } => true,

@@ -1,11 +1,12 @@
-//! The age of an archive: how long ago the oldest bytes that are missing from it may have been written.
+//! Decides when news must be published, from the age of the oldest bytes that may be missing from the
+//! archive.
 
 use std::time::{Duration, Instant};
 
 /// Decides when news must be published, so that none becomes older than allowed.
 #[derive(Debug)]
 pub enum Freshness {
-    /// No look has ended yet: the first one publishes what it finds.
+    /// No look has ended yet: the first one publishes all news.
     Unknown,
     /// Every byte that a look could see is in the archive.
     Current,

@@ -1,8 +1,8 @@
-//! logcd keeps the logs of some directories in one plain tar.gz or tar.zst a day, at the cost of the new
-//! bytes only.
+//! logcd archives the logs of some directories in one plain tar.gz or tar.zst a day, and compresses only the
+//! new bytes. It also archives container logs.
 //!
 //! In a cycle ([`cycle::archiver`]), [`logs::scan`] lists the files. [`cycle::changes`] matches them with the
-//! entries of the current archive. [`cycle::plan`] decides what becomes of each, and [`cycle::assembly`] makes
+//! entries of the current archive. [`cycle::plan`] decides about each of them, and [`cycle::assembly`] makes
 //! the new archive from the old one's blocks and the new bytes of the [`logs`]. [`archive`] has the format,
 //! [`control`] starts the cycles, and [`commands`] are for people who read archives.
 
@@ -35,7 +35,7 @@ use pods::tailer::PodsConfig;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
-/// The command line, for man pages and completions.
+/// Returns the command line definition, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("LOGCD")
 }
@@ -65,7 +65,7 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     kit::daemon::run("logcd", &common, admin, |context| run(settings, pods, context))
 }
 
-/// Runs the archives of directories, of container logs, or both.
+/// Archives directories, container logs, or both.
 async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: Context) -> Result<(), Fatal> {
     let has_directories = settings.flags.serve.has_directories();
     let days = async {

@@ -25,10 +25,10 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
-/// The most archives that are listed.
+/// Limit on the archives that are listed.
 const ARCHIVES_SHOWN: usize = 400;
 const ENTRIES_SHOWN: usize = 500;
-/// A longer index is left to `logcd list`.
+/// Limit on the size of an index that the page reads. `logcd list` shows larger ones.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 
 /// The sources of the page's figures.
@@ -43,8 +43,8 @@ pub struct PageSources {
 pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
     let out: Arc<Path> = sources.out.clone().into();
-    let downloads = download::routes(out.clone());
-    // Each index may take its bound of memory: read one at a time.
+    let downloads = download::routes(out.clone(), &access);
+    // Each index may take as much memory as its limit, so only one is read at a time.
     let one = Arc::new(Semaphore::new(1));
     let figures = async move || {
         let mut cycles = sources.cycles.clone();

@@ -4,11 +4,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
 use std::io::{Read, Seek};
 
-/// Less work than this ends before anyone can read a bar.
+/// Less work than this ends before anybody can read a progress bar.
 const LOGS_WORTH_A_BAR_BYTES: u64 = 64 << 20;
 const ARCHIVE_WORTH_A_BAR_BYTES: u64 = 4 << 20;
 
-/// Returns a function that shows how many of how many bytes of logs are archived.
+/// Returns a function that shows the number of archived bytes and their total.
 pub fn teller() -> impl Fn(u64, u64) + Send {
     let bar = bar(0);
     move |done, total| {
@@ -25,7 +25,7 @@ pub fn teller() -> impl Fn(u64, u64) + Send {
     }
 }
 
-/// Wraps an archive in a bar that follows its reader.
+/// Wraps an archive in a reader that moves a progress bar.
 pub fn reading(archive: &File) -> impl Read + Seek {
     let bytes = archive.metadata().map_or(0, |metadata| metadata.len());
     let bar = if bytes < ARCHIVE_WORTH_A_BAR_BYTES { ProgressBar::hidden() } else { bar(bytes) };

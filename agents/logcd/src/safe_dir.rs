@@ -41,7 +41,7 @@ pub enum Kind {
     Regular,
     Directory,
     Symlink,
-    /// FIFO, socket or device: opening or reading one may block or have effects.
+    /// A FIFO, socket or device: opening or reading it may block or have effects.
     Special,
 }
 
@@ -168,7 +168,7 @@ mod tests {
         while status_of(&file).unwrap().stamp.racy {
             assert!(Instant::now() < deadline, "never believed");
         }
-        // The first look may have come late; one in time must not have trusted the times.
+        // The first look may have come too late. A look in time must not have trusted the times.
         let late = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
             > at_once.ctime.s.unsigned_abs() + 1;
         assert!(at_once.racy || late);

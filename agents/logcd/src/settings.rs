@@ -345,7 +345,7 @@ impl Serve {
             bounds: Bounds { all, namespaces, min_free: self.min_free },
             calendar: Calendar::new(self.utc),
             mode: self.mode,
-            // The levels of --zstd are others.
+            // A level for `--zstd` means nothing for these archives, which are gzip.
             level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
             hole_bytes_max: self.max_holes,
             logs_max: self.max_files,
@@ -413,7 +413,7 @@ pub struct NamespaceRule {
 }
 
 impl NamespaceRule {
-    /// Returns these bounds, and those for all namespaces where the rule says nothing.
+    /// Returns the bounds of this rule. Those that it does not name are the bounds for all namespaces.
     fn within(&self, all: Bound) -> Bound {
         Bound { bytes: self.keep_bytes.unwrap_or(all.bytes), days: self.keep_days.unwrap_or(all.days) }
     }

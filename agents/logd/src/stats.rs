@@ -2,12 +2,14 @@
 
 use crate::page::{FIGURES, Shown};
 use kit::exit::{Exit, Fatal};
+use kit::page::access::token_of;
 use kit::settings::Door;
 use kit::telemetry::logs::LogFormat;
 use kit::terminal;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -29,6 +31,10 @@ pub struct Options {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667")]
     pub admin: Door,
 
+    /// The file with the page's token, if logd has one
+    #[arg(long, value_name = "FILE")]
+    pub page_token: Option<PathBuf>,
+
     /// Print every second, until interrupted
     #[arg(long, short)]
     pub watch: bool,
@@ -44,9 +50,10 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
         return Err(Fatal::new(Exit::Usage, "logd has no admin endpoint: its --admin is none"));
     };
     kit::telemetry::logs::start("warn", LogFormat::Plain)?;
+    let token = options.page_token.as_deref().map(token_of).transpose()?;
     kit::daemon::runtime()?.block_on(async {
         let mut display = Display::new(address, options);
-        let mut stream = FiguresStream::connect(address).await?;
+        let mut stream = FiguresStream::connect(address, token.as_deref()).await?;
         loop {
             match display.follow(&mut stream).await {
                 Ok(()) => return Ok(()),
@@ -63,7 +70,7 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
             }
             stream = loop {
                 sleep(TRY_AGAIN_AFTER).await;
-                if let Ok(stream) = FiguresStream::connect(address).await {
+                if let Ok(stream) = FiguresStream::connect(address, token.as_deref()).await {
                     break stream;
                 }
             };
@@ -84,15 +91,18 @@ struct FiguresStream {
 }
 
 impl FiguresStream {
-    async fn connect(address: SocketAddr) -> Result<FiguresStream, Fatal> {
+    async fn connect(address: SocketAddr, token: Option<&str>) -> Result<FiguresStream, Fatal> {
         let mut stream = match timeout(ANSWER_WITHIN, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => FiguresStream { address, from: BufReader::new(stream) },
             Ok(Err(error)) => return Err(unreachable(address).because(error)),
             Err(late) => return Err(unreachable(address).because(late)),
         };
         // HTTP/1.0, so that the answer comes unchanged, not in chunks.
-        let request =
-            format!("GET {FIGURES} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+        let authorization =
+            token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+        let request = format!(
+            "GET {FIGURES} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n{authorization}\r\n"
+        );
         stream
             .from
             .get_mut()

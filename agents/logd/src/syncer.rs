@@ -1,6 +1,6 @@
-//! The syncs of the file, from the write that makes one due to the receipt that waits for it.
+//! Schedules the syncs of the file, and lets receipts wait for them.
 //!
-//! A sync is a group commit: it serves all who wait, and the next group gathers while it runs.
+//! A sync is a group commit: it serves all receipts that wait, and the next ones gather while it runs.
 
 use crate::file::unsynced::FileSync;
 use crate::metrics::LogdMetrics;
@@ -10,14 +10,14 @@ use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// The syncs so far. Positions count the bytes of the batches since the start, as in the intake.
+/// The state of the syncs. Positions count the bytes of all batches since the start, as in the intake.
 #[derive(Debug)]
 pub struct Syncer {
     state: Cell<State>,
     synced: watch::Sender<Synced>,
     /// Notified when a receipt waits for a sync.
     wanted: Notify,
-    /// Notified when something was written that a sync should cover before long.
+    /// Notified when lines were written that a sync should cover soon.
     dirtied: Notify,
     readiness: Readiness,
     metrics: LogdMetrics,
@@ -29,7 +29,7 @@ enum State {
     Idle,
     /// A sync runs that covers the lines up to this position.
     Running { position: u64 },
-    /// A sync runs of a file that is gone: its lines are in another one now, which needs its own sync.
+    /// The running sync is void, because its file is gone: the lines are in another file, which needs a sync.
     Outdated,
 }
 
@@ -37,8 +37,8 @@ enum State {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Synced {
     pub position: u64,
-    /// Failed syncs so far. The pages that one loses may be any connection's, and no later sync brings them
-    /// back: a connection compares the number at its beginning and at its end.
+    /// The number of failed syncs. A failed sync may lose the lines of any connection, and no later sync
+    /// brings them back. So a connection compares this number at its beginning and at its end.
     pub failures: u64,
 }
 
@@ -57,12 +57,12 @@ impl Syncer {
         }
     }
 
-    /// Records that lines were written, which a sync should cover before long.
+    /// Records that lines were written, which a sync should cover soon.
     pub fn dirty(&self) {
         self.dirtied.notify_one();
     }
 
-    /// Asks for a sync now.
+    /// Requests a sync now.
     pub fn want(&self) {
         self.wanted.notify_one();
     }
@@ -83,7 +83,7 @@ impl Syncer {
         }
     }
 
-    /// Declares all syncs so far void, one in progress included: they were of a file that is gone.
+    /// Declares all syncs so far void, including a running one, because their file is gone.
     pub fn invalidate(&self) {
         if let State::Running { .. } = self.state.get() {
             self.state.set(State::Outdated);

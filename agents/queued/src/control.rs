@@ -79,7 +79,7 @@ impl Control {
     }
 }
 
-/// Opens the engine; the only place that knows the concrete one.
+/// Opens the engine. No other place chooses between memory and a directory.
 fn open_engine(
     serve: &Serve,
     context: &Context,

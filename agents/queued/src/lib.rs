@@ -1,8 +1,9 @@
 //! queued hands out work items to Jobs.
 //!
-//! A door ([`http`], [`line`](mod@line)) passes each request to the [`service`], the handle of the [`engine`].
-//! The engine is a pure state machine. [`commit`] takes its records to a log, and [`log`] is that log on the
-//! disk. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs the doors.
+//! A door ([`http`], [`line`](mod@line)) passes each request to the [`service`], the handle of the
+//! [`engine`]. The engine is a pure state machine. [`commit`] takes its records to a log, and [`log`] is that
+//! log on the disk. [`control`] opens all of these and passes on signals and changed settings; [`server`]
+//! runs the doors.
 
 pub mod commit;
 pub mod control;
@@ -21,12 +22,12 @@ use kit::settings::Door;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
-/// The command line as it is parsed, for man pages and completions.
+/// Returns the command line definition, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("QUEUED")
 }
 
-/// Runs the whole program except the process's exit: called by `main` and by the crew's binary.
+/// Runs the whole program and returns instead of exiting, for `main` and the crew's binary.
 pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let settings = kit::settings::load::<Flags>("QUEUED", argv)?;
     match &settings.flags.command {

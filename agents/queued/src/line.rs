@@ -1,11 +1,11 @@
 //! The line door: each connection gets one item as bare bytes and a close.
 //!
-//! When has the client taken it? TCP shows three things: that its kernel has acknowledged the bytes, that it
-//! closed in order (FIN), and that it closed with bytes unread or was gone already (RST). A FIN that follows
-//! ours, with all bytes acknowledged, means that the client read to the end. A FIN before ours only means
-//! that the client sends nothing more. Then the bytes must be acknowledged first, a moment is left for a
-//! reset, and only then do we close. Our own FIN must wait in that case, since no reset is received once both
-//! directions have ended.
+//! The door must know if the client has read its item. TCP shows three things about a client: its kernel has
+//! acknowledged the bytes; it has closed in order (FIN); it has closed with unread bytes, or was already gone
+//! (RST). A FIN that follows ours, with all bytes acknowledged, means that the client read to the end. A FIN
+//! before ours only means that the client sends nothing more. Then the bytes must be acknowledged first, a
+//! moment is left for a reset, and only then do we close. Our own FIN must wait in that case, since no reset
+//! is received once both directions have ended.
 
 use crate::engine::contract::{EngineError, LeaseRequest, Leased, SettleAction, Settlement};
 use crate::metrics::{OutcomeLabel, QueuedMetrics};
@@ -28,8 +28,7 @@ const RESET_WITHIN: Duration = Duration::from_millis(20);
 /// Initial and longest interval between two checks that all is acknowledged: the kernel has no event for it.
 const LOOK_FIRST: Duration = Duration::from_micros(500);
 const LOOK_LAST: Duration = Duration::from_millis(50);
-/// The item is held by the connection, not by time; this only limits the lease that a lost process would
-/// leave.
+/// The connection holds the item, not the time. This only limits the lease that a lost process would leave.
 const LEASE_MS: u64 = 86_400_000;
 
 #[derive(Clone, Debug)]
@@ -139,7 +138,7 @@ impl Drop for LeasedItem<'_> {
     }
 }
 
-/// Ok once the client has the bytes, as far as TCP can tell.
+/// Sends the item. Returns once the client has the bytes, as far as TCP can tell.
 async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
     let (mut from, mut to) = stream.split();
     // The client may send anything; unread bytes would turn our close into a reset.

@@ -1,4 +1,4 @@
-//! The queue server's binary.
+//! The binary of queued, the queue server.
 
 use std::process::ExitCode;
 

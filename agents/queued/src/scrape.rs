@@ -1,4 +1,4 @@
-//! Metrics of the queues, read when a scrape asks for them.
+//! Collects the metrics of the queues when a scrape asks for them.
 
 use crate::engine::contract::QueueView;
 use crate::engine::item::State;

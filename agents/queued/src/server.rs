@@ -1,4 +1,4 @@
-//! The data plane: one thread with all doors, so that an answer crosses no thread except the log's.
+//! The data plane: one thread with all doors, so that only a slow log brings another thread into a request.
 
 use crate::http::direct::Direct;
 use crate::http::history;
@@ -34,7 +34,7 @@ pub struct DataPlane {
     pub context: Context,
 }
 
-/// Runs until drained; to be called on a thread of its own.
+/// Runs until it is drained. Must be called on a thread of its own.
 pub fn run(plane: DataPlane) -> Result<(), Fatal> {
     kit::daemon::runtime()?.block_on(serve_all(plane))
 }
@@ -102,7 +102,8 @@ fn doors(plane: &DataPlane) -> Doors {
         item_bytes_max,
         request_bytes_max,
         room: room(serve.max_memory / 4),
-        // BodyBudget for more than a few readers, whatever the memory for items: a lease without room is released.
+        // Enough for more than a few readers, whatever the memory for items: a lease whose answer finds no
+        // room is released.
         answers: room((serve.max_memory / 4).max(8 * serve.max_request_bytes)),
         streams: Streams::at_most(http::events::STREAMS_MAX),
         history: history::begin(&plane.engine),

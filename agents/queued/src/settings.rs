@@ -1,4 +1,4 @@
-//! queued's flags, and which of them a running daemon can change.
+//! queued's flags, and the list of those that a running daemon reloads.
 
 use crate::commit::Durability;
 use kit::exit::{Exit, Fatal};

@@ -1,4 +1,4 @@
-//! One line on stdout for each request, in the Common Log Format.
+//! The access log: one line on stdout for each request, in the Common Log Format.
 
 use jiff::Timestamp;
 use kit::exit::Fatal;
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
-/// The lines that wait for stdout. Requests beyond them wait, too.
+/// Limit on the lines that wait for stdout. Requests wait while it is reached.
 const LINES_MAX: usize = 1024;
 
 /// The length to which a request is cut, because a client may make it very long.
@@ -17,8 +17,8 @@ const REQUEST_CHARS_MAX: usize = 256;
 pub struct AccessLog(mpsc::Sender<String>);
 
 impl AccessLog {
-    /// Starts the thread. It ends when all clones are gone and their lines are written, which the receiver
-    /// tells.
+    /// Starts the thread, which ends when all clones are gone and their lines are written. The receiver then
+    /// completes.
     pub fn start(out: impl Write + Send + 'static) -> Result<(AccessLog, oneshot::Receiver<()>), Fatal> {
         let (lines, waiting) = mpsc::channel(LINES_MAX);
         let (finished, end) = oneshot::channel();
@@ -29,13 +29,13 @@ impl AccessLog {
         Ok((AccessLog(lines), end))
     }
 
-    /// Hands a line over; waits while too many others wait. Without a reader the line is dropped.
+    /// Passes a line to the thread; waits while too many lines wait. Drops the line if nobody reads stdout.
     pub async fn write(&self, line: String) {
         let _ = self.0.send(line).await;
     }
 }
 
-/// Writes what waits with one call. Ends early if nobody reads stdout any more.
+/// Writes all waiting lines with one call. Ends early if nobody reads stdout any more.
 fn write_all(mut lines: mpsc::Receiver<String>, mut out: impl Write) {
     while let Some(mut text) = lines.blocking_recv() {
         for _ in 0..LINES_MAX {

@@ -1,4 +1,4 @@
-//! Answers one request: the greeting, random bytes or a refusal, with the names of node and pod.
+//! Answers one request with the greeting, random bytes or a refusal, and with the names of node and pod.
 
 use crate::access_log::{self, AccessLog};
 use crate::metrics::{ByStatus, RngMetrics};
@@ -30,7 +30,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Refuses names that no header can hold.
+    /// Checks the names. Fails for a name that no header can hold.
     pub fn of(identity: &Identity) -> Result<Names, Fatal> {
         let value = |variable: &str, name: &str| {
             HeaderValue::from_str(name).map_err(|e| {
@@ -51,7 +51,7 @@ pub struct Service {
     pub names: Names,
     pub random: Random,
     pub delay: watch::Receiver<Duration>,
-    /// The one place for a request that is being answered, with `--serial`.
+    /// With `--serial`, the single permit to answer a request.
     pub serial: Option<Arc<Semaphore>>,
     pub access_log: AccessLog,
     pub metrics: RngMetrics,
@@ -72,7 +72,8 @@ pub async fn answer(
     let headers = response.headers_mut();
     headers.insert(NODE, service.names.node.clone());
     headers.insert(POD, service.names.pod.clone());
-    // With a connection for each request, a client follows the Service's selector from one request to the next.
+    // A client must connect for each request, so that a changed selector of the Service applies to the next
+    // one.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 
     let (status, bytes) = (response.status().as_u16(), length(&response, route, method));

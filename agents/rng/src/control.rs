@@ -1,4 +1,4 @@
-//! Opens the socket and serves it; applies changed settings; stops in order.
+//! Opens rng's socket and serves it, applies changed settings, and stops in order.
 
 use crate::access_log::AccessLog;
 use crate::answer::{Names, Service, answer};
@@ -56,7 +56,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
             () = config.changed() => control.reload(),
         }
     }
-    // The last line of a request may still be on its way to a slow reader.
+    // The last access lines may still be on their way to a slow reader.
     tokio::select! {
         _ = &mut lines_written => {}
         () = context.stop.abort.cancelled() => {}
@@ -81,7 +81,7 @@ fn after_linger(stop: &Stop, linger: Duration) -> CancellationToken {
     closing
 }
 
-/// All routes: the probes, and whatever else is asked for.
+/// Returns all routes: the probes, and every other path.
 fn router(service: Service, flags: &Flags, context: &Context) -> Router {
     let Context { stop, readiness, liveness, metrics, .. } = context.clone();
     let admin = Admin { readiness, liveness, metrics, stop };

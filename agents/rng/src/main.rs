@@ -1,4 +1,4 @@
-//! The sample service.
+//! The binary of rng, a sample service that answers with random bytes.
 
 use std::process::ExitCode;
 

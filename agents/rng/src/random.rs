@@ -1,4 +1,4 @@
-//! Random bytes of the kernel, as the body of an answer.
+//! Makes the body of an answer from the kernel's random bytes.
 
 use axum::body::Body;
 use futures_util::stream;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// The kernel's generator. Reading it never waits.
 const DEVICE: &str = "/dev/urandom";
 
-/// The bytes of a body that are made at once. The server holds up to 16 pieces for a client that does not
-/// read, so this bounds the memory of a connection.
+/// The size of the pieces in which a body is made. The server holds up to 16 pieces for a client that does
+/// not read, so this bounds the memory of a connection.
 const PIECE_BYTES: usize = 4 << 10;
 
 /// The open generator; clones share it.

@@ -1,4 +1,4 @@
-//! Reads the path of a request.
+//! Parses the path of a request into a route.
 
 /// The largest number of bytes in one answer.
 pub const BYTES_MAX: usize = 1 << 20;

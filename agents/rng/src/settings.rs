@@ -1,4 +1,4 @@
-//! rng's flags, and which of them a running daemon can change.
+//! rng's flags, and the list of those that a running daemon reloads.
 
 use kit::exit::{Exit, Fatal};
 use kit::net::allow::Allowed;

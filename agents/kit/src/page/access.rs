@@ -37,17 +37,22 @@ pub struct PageToken {
     pub page_token: Option<PathBuf>,
 }
 
+/// Reads the token of a file. A file without a usable token is an error.
+pub fn token_of(path: &Path) -> Result<String, Fatal> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let what = format!("cannot read {} (--page-token)", path.display());
+        Fatal::new(Exit::Config, what).because(e)
+    })?;
+    let token = token_in(&text)
+        .map_err(|why| Fatal::new(Exit::Config, format!("{} (--page-token): {why}", path.display())))?;
+    Ok(token.to_owned())
+}
+
 impl PageToken {
-    /// Reads the token. A file without a usable token is an error.
+    /// Reads the token, if there is a file for one.
     pub fn load(&self) -> Result<Access, Fatal> {
         let Some(path) = &self.page_token else { return Ok(Access::default()) };
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let what = format!("cannot read {} (--page-token)", path.display());
-            Fatal::new(Exit::Config, what).because(e)
-        })?;
-        let token = token_in(&text)
-            .map_err(|why| Fatal::new(Exit::Config, format!("{} (--page-token): {why}", path.display())))?;
-        let login = Login { token: token.to_owned(), session: random_word()? };
+        let login = Login { token: token_of(path)?, session: random_word()? };
         let door = TokenDoor {
             path: path.clone(),
             cookie: format!("nodecrew-{}", random_word()?),
@@ -202,7 +207,7 @@ impl TokenDoor {
                         event = "page_closed",
                         %path,
                         why,
-                        "the page is closed to other hosts: no usable token (--page-token)"
+                        "the page is closed: no usable token (--page-token)"
                     );
                 }
             }

@@ -6,7 +6,7 @@ use crate::archive::checksum::Checksum;
 #[derive(Clone, Copy, Debug)]
 pub struct BlockSizes {
     pub block_bytes_max: usize,
-    /// The most preceding bytes of the file that serve as a dictionary for a block.
+    /// Limit on the preceding bytes of the file that serve as a dictionary for a block.
     pub dictionary_bytes_max: u64,
     /// A block of this size is never compressed again; smaller tails are merged with the bytes that follow
     /// them.
@@ -40,8 +40,8 @@ pub fn packed_len(blocks: &[Block]) -> u64 {
     blocks.iter().map(|b| u64::from(b.packed_len)).sum()
 }
 
-/// Returns how many blocks are kept when `added` bytes follow them. A small tail is compressed again together
-/// with the new bytes, but only if these are at least as large. So a byte is compressed at most
+/// Returns the number of blocks to keep when `added` bytes follow them. A small tail is compressed again
+/// together with the new bytes, but only if these are at least as large. So a byte is compressed at most
 /// log2(`final_bytes_min`) times, however slowly its file grows.
 pub fn kept_after_append(sizes: &BlockSizes, blocks: &[Block], added: u64) -> usize {
     let (mut kept, mut piece) = (blocks.len(), added);

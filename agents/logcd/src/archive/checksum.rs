@@ -2,7 +2,7 @@
 
 use crc32fast::Hasher;
 
-/// The checksum of a run of bytes; the default is that of no bytes at all.
+/// The checksum of a run of bytes. The default is the checksum of no bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checksum {
     pub crc: u32,

@@ -24,7 +24,7 @@ impl Codec {
         }
     }
 
-    /// The suffix of an archive's name.
+    /// Returns the suffix of an archive's name.
     pub fn suffix(self) -> &'static str {
         match self {
             Codec::Gzip => ".tar.gz",
@@ -32,7 +32,7 @@ impl Codec {
         }
     }
 
-    /// The first bytes of an index; the last of them is the version of the format.
+    /// Returns the first bytes of an index. The last of them is the version of the format.
     pub fn index_magic(self) -> [u8; 8] {
         match self {
             Codec::Gzip => *b"logcdix\x01",
@@ -75,16 +75,16 @@ impl Codec {
         })
     }
 
-    /// The bytes before the first entry.
+    /// Returns the bytes before the first entry.
     pub fn preamble(self) -> Vec<u8> {
         match self {
             Codec::Gzip => deflate::preamble(),
-            // The first header's frame has to be the first: readers tell the format from its magic.
+            // The frame of the first header must come first: readers detect the format by its magic.
             Codec::Zstd => Vec::new(),
         }
     }
 
-    /// Every length from here on can be padded.
+    /// Returns the smallest padding. Any greater length is possible, too.
     pub fn padding_min(self) -> usize {
         match self {
             Codec::Gzip => deflate::PADDING_MIN,
@@ -114,7 +114,7 @@ impl Codec {
         Ok((bytes, whole))
     }
 
-    /// The last bytes of an archive, which identify its content.
+    /// Returns the last bytes of an archive, which identify its content.
     pub fn trailer(self, whole: Checksum) -> Vec<u8> {
         match self {
             Codec::Gzip => deflate::trailer(whole),
@@ -140,7 +140,7 @@ impl Packer {
     }
 }
 
-/// Decompresses the blocks of one entry in order: the earlier ones are the dictionary of the next.
+/// Decompresses the blocks of one entry in order, because earlier blocks are the dictionary of the next one.
 pub enum Unpacker {
     Gzip(deflate::Unpacker),
     Zstd(zstandard::Unpacker),

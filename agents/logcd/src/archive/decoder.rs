@@ -1,4 +1,4 @@
-//! Reads an archive of either kind as a stream; its first bytes tell the kind.
+//! Reads an archive of either kind as a stream, and detects the kind by its first bytes.
 
 use crate::archive::codec::Codec;
 use crate::archive::zstandard;

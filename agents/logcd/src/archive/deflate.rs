@@ -27,7 +27,7 @@ const EMPTY_5: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 const EMPTY_6: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
 /// An empty block that is marked as the last.
 pub const LAST: [u8; 2] = [3, 0];
-/// Empty blocks can add up to this length and any greater one.
+/// The smallest padding: empty blocks can add up to this length and any greater one.
 pub const PADDING_MIN: usize = 20;
 
 /// Deflates one block after another; each thread has its own.
@@ -54,7 +54,7 @@ impl Packer {
             let status = self.compress.compress_vec(rest, packed, FlushCompress::Sync);
             let status = status.map_err(|e| PackError(e.to_string()))?;
             let everything_in = self.compress.total_in() == plain.len() as u64;
-            // Spare room in the buffer means that everything is flushed, the marker included.
+            // If the buffer has space left, everything is flushed, including the marker.
             if everything_in && packed.len() < packed.capacity() {
                 return Ok(());
             }
@@ -83,7 +83,7 @@ pub fn pad(len: usize, packed: &mut Vec<u8>) {
     }
 }
 
-/// The bytes before the first entry.
+/// Returns the bytes before the first entry.
 pub fn preamble() -> Vec<u8> {
     let mut bytes = GZIP_HEADER.to_vec();
     while bytes.len() < SNIFFED_BY_BUSYBOX {
@@ -92,7 +92,7 @@ pub fn preamble() -> Vec<u8> {
     bytes
 }
 
-/// The content's checksum and its length.
+/// Returns the bytes after the last block: the content's checksum and its length.
 pub fn trailer(whole: Checksum) -> Vec<u8> {
     // The format keeps the length modulo 2^32; every reader accepts that.
     [&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()[..4]].concat()

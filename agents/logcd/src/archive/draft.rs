@@ -1,4 +1,4 @@
-//! The archive in progress: ranges of the previous one, copied by the kernel, and new bytes.
+//! The draft of an archive: ranges of the previous archive, which the kernel copies, and new bytes.
 
 use crate::error::ArchiveError;
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ const COPY_BYTES_MAX: u64 = 64 << 20;
 /// Free space is checked again after this many bytes.
 const CHECK_EVERY_BYTES: u64 = 16 << 20;
 
-/// Appends only; the end can be removed again.
+/// A draft, to which bytes are appended. The last ones can be removed again.
 pub struct Draft<'a> {
     file: File,
     path: String,

@@ -1,4 +1,4 @@
-//! One archive member: its source, and the blocks that hold it.
+//! One entry of an archive: the source of its bytes, and its blocks.
 
 use crate::archive::block::{Block, packed_len, plain_len};
 use crate::archive::checksum::Checksum;
@@ -10,8 +10,8 @@ use crate::archive::header::{self, Meta};
 pub enum Origin {
     /// A file that existed when the archive was made.
     Live(FileStamp),
-    /// An archive without an index, or a file that has to be compared in full: the file may hold something
-    /// else now.
+    /// An archive without an index, or a file that must be compared as a whole, because it may hold other
+    /// content now.
     Recovered,
     /// The former content of a file that was rotated, truncated, rewritten or deleted.
     Superseded,
@@ -48,21 +48,21 @@ impl Entry {
         self.layout.offset + u64::from(self.layout.header_packed_len)
     }
 
-    /// The length of the whole entry in the archive.
+    /// Returns the length of the whole entry in the archive.
     pub fn packed_len(&self) -> u64 {
         u64::from(self.layout.header_packed_len)
             + packed_len(&self.blocks)
             + u64::from(self.layout.padding_packed_len)
     }
 
-    /// The sum of the whole uncompressed entry.
+    /// Returns the checksum of the whole uncompressed entry.
     pub fn sum(&self) -> Checksum {
         let padding = usize::try_from(header::padding_len(self.size())).unwrap_or(0);
         let content = self.blocks.iter().fold(self.layout.header, |sum, block| sum.then(block.plain()));
         content.then(Checksum::of(&[0; 512][..padding]))
     }
 
-    /// The sum of the file alone.
+    /// Returns the checksum of the file's content alone.
     pub fn content(&self) -> Checksum {
         self.blocks.iter().fold(Checksum::default(), |sum, block| sum.then(block.plain()))
     }

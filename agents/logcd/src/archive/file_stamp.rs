@@ -1,4 +1,4 @@
-//! Identity, size and times of a file, by which a later version of it is told from this one.
+//! The stamp of a file: its identity, size and times, by which a change is noticed.
 
 /// A point in a file system's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,12 +15,12 @@ pub struct FileStamp {
     pub size: u64,
     pub mtime: FileTime,
     pub ctime: FileTime,
-    /// The look came right after the last change, so that another change may have the same time.
+    /// True if the look came right after the last change, so that another change may have the same time.
     pub racy: bool,
 }
 
 impl FileStamp {
-    /// Device and inode.
+    /// Returns the device and inode.
     pub fn id(&self) -> (u64, u64) {
         (self.dev, self.ino)
     }

@@ -1,4 +1,5 @@
-//! Tar headers in the form that every tar reads: GNU's, with base-256 numbers and `L` names, without PAX.
+//! Encodes tar headers in the form that every tar reads: GNU's, with base-256 numbers and `L` names, without
+//! PAX.
 
 use tar::{EntryType, Header};
 

@@ -1,6 +1,6 @@
 //! The failure of a compressor, which no input should cause.
 
-/// A failure of the compressor.
+/// The compressor failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the compressor failed, which is a fault of this program: {0}")]
 pub struct PackError(pub(crate) String);

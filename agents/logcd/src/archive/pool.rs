@@ -1,4 +1,4 @@
-//! Compression on as many threads as there are spare processors; results come back in the order of the jobs.
+//! Compresses blocks on several threads, and returns the results in the order of the jobs.
 
 use crate::archive::block::Block;
 use crate::archive::codec::Packer;
@@ -9,14 +9,14 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-/// One block to compress, with the buffers it needs; they are used again and again.
+/// One block to compress, with its buffers, which are reused.
 #[derive(Default)]
 pub struct Job {
     /// The dictionary, followed by the block.
     pub bytes: Vec<u8>,
     pub dictionary_len: usize,
     pub packed: Vec<u8>,
-    /// True if the result is known already.
+    /// True if the result is already known, such as for a hole.
     pub ready: bool,
     plain_crc: u32,
     packed_crc: u32,
@@ -51,7 +51,7 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// A queue of jobs, which come out in order. Without workers `put` compresses them itself.
+/// A queue of jobs, which come out in order. Without workers, `put` compresses the blocks itself.
 pub struct Pool {
     own: Packer,
     workers: Vec<Worker>,
@@ -72,7 +72,7 @@ impl Pool {
         })
     }
 
-    /// Starts threads; they inherit the priority of this one.
+    /// Starts threads, which inherit the priority of this one.
     pub fn grow(&mut self, threads: usize, packing: &Packing) -> io::Result<()> {
         while self.workers.len() < threads {
             let (jobs, inbox) = channel::<Job>();
@@ -92,12 +92,12 @@ impl Pool {
         Ok(())
     }
 
-    /// The packer of this thread, for the small pieces around the blocks.
+    /// Returns the packer of this thread, for headers and padding.
     pub fn own(&mut self) -> &mut Packer {
         &mut self.own
     }
 
-    /// Buffers for the next job.
+    /// Returns buffers for the next job.
     pub fn job(&mut self) -> Job {
         let mut job = self.spare.pop().unwrap_or_default();
         job.bytes.clear();
@@ -110,7 +110,7 @@ impl Pool {
         self.spare.push(job);
     }
 
-    /// Adds a job; if that fills the queue, returns the oldest one, done.
+    /// Adds a job. If the queue is then full, waits for the oldest job and returns it.
     pub fn put(&mut self, mut job: Job) -> Result<Option<Job>, PackError> {
         if self.workers.is_empty() {
             job.run(&mut self.own)?;
@@ -123,7 +123,7 @@ impl Pool {
         if self.busy.len() > 2 * self.workers.len() { self.take() } else { Ok(None) }
     }
 
-    /// Returns the oldest job, done, if there is one.
+    /// Waits for the oldest job, if there is one, and returns it.
     pub fn take(&mut self) -> Result<Option<Job>, PackError> {
         let Some(worker) = self.busy.pop_front() else { return Ok(None) };
         self.workers[worker].done.recv().map_err(|_| PackError::thread_gone())?.map(Some)

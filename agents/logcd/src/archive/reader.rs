@@ -21,7 +21,7 @@ pub struct Reader {
     pub index: Option<Index>,
 }
 
-/// The tar inside, as a stream.
+/// The tar in the archive, as a stream.
 pub type Stream<'a> = Archive<Decoder<BufReader<&'a File>>>;
 
 impl Reader {

@@ -20,7 +20,7 @@ pub const BLOCK_SIZES: BlockSizes =
 const FRAME: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// The first of sixteen magic numbers that begin a frame to be skipped.
 const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
-/// A skippable frame's magic and length.
+/// The smallest padding: a skippable frame's magic and length.
 pub const PADDING_MIN: usize = 8;
 
 /// Compresses each block into a frame with the content's length and checksum.
@@ -61,7 +61,7 @@ impl Unpacker {
         Ok(Unpacker { decompressor: Decompressor::new()? })
     }
 
-    /// Fills `plain`, up to its capacity.
+    /// Decompresses a block into `plain`, up to its capacity.
     pub fn unpack(&mut self, packed: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
         self.decompressor.decompress_to_buffer(packed, plain).map(drop)
     }

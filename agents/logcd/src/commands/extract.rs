@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Unpacks below `to` and nowhere else, whatever the names in the archive say.
+/// Unpacks below `to` and nowhere else, whatever names the archive has.
 pub fn extract(archive: &Path, names: &[OsString], to: &Path) -> Result<(), Fatal> {
     let reader = Reader::open(archive)?;
     let failed = reader.failed();

@@ -1,4 +1,4 @@
-//! Commands with which a person reads an archive.
+//! The commands that read an archive: list, cat, extract and verify.
 
 pub mod cat;
 pub mod extract;

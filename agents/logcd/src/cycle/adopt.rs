@@ -1,4 +1,5 @@
-//! Rewrites an archive without an index: the index was lost, another program made it, or it is torn.
+//! Reads an archive without an index, and copies its content into a new one. Its index was lost, another
+//! program made it, or it is damaged.
 
 use crate::archive::decoder::Decoder;
 use crate::archive::entry::Origin;
@@ -39,7 +40,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         let path = entry.path_bytes().into_owned();
         let plain_name = member::name(&prefix, &path);
         let mut name = plain_name.clone();
-        // A tar may hold two members of the same name. Both contents stay.
+        // A tar may hold two members of the same name. Both are kept.
         while assembly.taken.contains(&name) {
             name.extend(b".again");
         }
@@ -50,7 +51,7 @@ pub fn adopt(from: &File, assembly: &mut Assembly<'_>) -> Result<Option<String>,
         }
         assembly.drop_if_carried(carried, &plain_name)?;
     }
-    // Read to the end: the checksum follows the last entry.
+    // Reads to the end, because the checksum follows the last entry.
     Ok(io::copy(&mut archive.into_inner(), &mut io::sink()).err().map(|error| error.to_string()))
 }
 

@@ -1,4 +1,4 @@
-//! Finds the archive that a cycle starts from. Nothing is changed on the disk here.
+//! Finds the archive that a cycle starts from. Changes nothing on the disk.
 
 use crate::archive::codec::Codec;
 use crate::archive_dir::ArchiveDir;
@@ -11,9 +11,9 @@ use std::fs::File;
 /// The archive that a cycle starts from.
 #[derive(Debug)]
 pub enum Base {
-    /// No archive is of use: every log is compressed.
+    /// No archive can be used: all logs are compressed.
     None,
-    /// Our newest archive, which its index describes. Of an earlier day, only the blocks are used.
+    /// Our newest archive, with an index that fits. If it is of an earlier day, only its blocks are used.
     Ours(File),
     /// An archive of this day that has to be taken over first, so that nothing in it is lost.
     Foreign(ForeignArchive),
@@ -24,12 +24,12 @@ pub enum Base {
 pub struct ForeignArchive {
     pub name: String,
     pub file: File,
-    /// Our own archive, if there is one, too.
+    /// Our own archive, if there is one as well.
     pub ours: Option<File>,
 }
 
 impl Base {
-    /// `current` is forgotten if its archive is gone, or is another one now.
+    /// Finds the base. Sets `current` to `None` if its archive is gone or was replaced.
     pub fn find(
         dir: &ArchiveDir,
         current: &mut Option<IndexedArchive>,

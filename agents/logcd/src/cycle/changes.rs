@@ -1,4 +1,5 @@
-//! Matches the files of the log directories with their archived entries, and tells what stamps show of each.
+//! Matches the files of the log directories with their archived entries, and finds by stamps what has
+//! changed.
 
 use crate::archive::entry::{Entry, Origin};
 use crate::archive::file_stamp::FileStamp;
@@ -15,7 +16,7 @@ pub enum Match {
     Known { file: ScannedFile, entry: usize, change: Change },
     /// An entry whose file is gone.
     Missing(usize),
-    /// An entry of a directory that cannot be looked at now.
+    /// An entry of a directory that cannot be read now.
     Away(usize),
     /// An entry that was superseded before.
     Superseded(usize),
@@ -26,11 +27,11 @@ pub enum Match {
 pub enum Change {
     /// The entry holds the file's content: its stamp is the same, or the file was read again.
     None,
-    /// The content is the same, the name is another.
+    /// The content is the same, but the name is another.
     Renamed,
     /// As far as stamps show, this many bytes were appended.
     Grown { bytes: u64 },
-    /// The file may hold anything.
+    /// The content of the file is unknown.
     Doubtful,
 }
 
@@ -44,7 +45,7 @@ impl Change {
         }
     }
 
-    /// The change of a file whose content is the same.
+    /// Returns the change of a file whose content is the same.
     pub fn unchanged(file: &ScannedFile, entry: &Entry) -> Change {
         if entry.name == file.name { Change::None } else { Change::Renamed }
     }
@@ -57,7 +58,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// `is_away` is true for an entry whose directory was not looked at.
+    /// Matches the files with the entries. `is_away` is true for an entry whose directory cannot be read now.
     pub fn new(files: Vec<ScannedFile>, entries: &[Entry], is_away: &dyn Fn(&[u8]) -> bool) -> Changes {
         let numbers = match_files(&files, entries);
         let mut is_matched = vec![false; entries.len()];
@@ -83,7 +84,7 @@ impl Changes {
         Changes { matches }
     }
 
-    /// The files that exist.
+    /// Iterates over the files that exist.
     pub fn files(&self) -> impl Iterator<Item = &ScannedFile> {
         self.matches.iter().filter_map(|found| match found {
             Match::New(file) | Match::Known { file, .. } => Some(file),
@@ -91,7 +92,7 @@ impl Changes {
         })
     }
 
-    /// The inodes of archived files that no longer have their names: they were deleted or moved.
+    /// Returns the inodes of archived files that no longer have their names: they were deleted or moved.
     pub fn lost(&self, entries: &[Entry]) -> HashSet<(u64, u64)> {
         let lost = self.matches.iter().filter_map(|found| match found {
             Match::Missing(entry) => entries[*entry].stamp(),
@@ -108,8 +109,8 @@ impl Changes {
         self.matches.iter().map(|found| found.name(entries).to_vec()).collect()
     }
 
-    /// Returns by how many bytes, as far as stamps show, the files differ from the archive; `None` if nothing
-    /// differs.
+    /// Returns the number of new bytes in the files, as far as stamps show; `None` if no file differs from
+    /// the archive.
     pub fn news_bytes(&self) -> Option<u64> {
         let news = self.matches.iter().filter_map(|found| match found {
             Match::New(file) => Some(file.stamp.size),
@@ -135,8 +136,9 @@ impl Match {
     }
 }
 
-/// Finds the entry that each file continues. The first choice is the one with its name and inode. Next is its
-/// inode (it was renamed), then its name (it was replaced, or its inode is not known).
+/// Finds the entry that each file continues. The first choice is the entry with its name and inode. Next is
+/// the one with its inode (the file was renamed), then the one with its name (the file was replaced, or its
+/// inode is not known).
 fn match_files(files: &[ScannedFile], entries: &[Entry]) -> Vec<Option<usize>> {
     let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<&[u8], usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Compares two looks at a file and decides how far its content is trusted.
+//! Compares the stamp of a file with its archived entry, and decides how much of the content must be read.
 
 use crate::archive::entry::Entry;
 use crate::archive::file_stamp::FileStamp;
@@ -8,10 +8,10 @@ use crate::archive::file_stamp::FileStamp;
 pub enum Comparison {
     /// The file is unchanged.
     Same,
-    /// The file is longer: an append, as far as stamps show. The ends of the old part are compared at once,
-    /// the rest gradually.
+    /// The file is longer: an append, as far as stamps show. The first and last block of the old part are
+    /// compared at once, the rest gradually.
     Grown,
-    /// The file may hold anything: every byte to be kept is compared.
+    /// The content is unknown: every byte that may be kept is compared.
     Doubtful,
 }
 

@@ -1,4 +1,4 @@
-//! The newest archive with its index, and the checks that they still belong together.
+//! The newest archive with its index, and the checks that the index still describes the archive.
 
 use crate::archive::checksum::Checksum;
 use crate::archive::codec::Codec;
@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 const INDEX_BYTES_MAX: u64 = 1 << 30;
 /// A header with the longest possible name is far smaller.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// Before each copy, one in this many blocks of the archive is read again; each time others.
+/// Before each copy, one in this many blocks of the archive is read again, each time other ones.
 const SHARE: u64 = 64;
 
 /// An archive and its index.
@@ -128,7 +128,7 @@ impl IndexedArchive {
         })
     }
 
-    /// Names the entries below another prefix, so that each stays where it is in the archive.
+    /// Renames the entries for another prefix, so that their paths in the archive stay the same.
     pub fn name_below(&mut self, prefix: &[u8]) {
         if self.index.prefix == prefix {
             return;

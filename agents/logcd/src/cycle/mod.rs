@@ -1,4 +1,4 @@
-//! A cycle: from the files and the last archive to the next archive.
+//! A cycle of logcd: compares the log files with the newest archive, and makes the next archive from both.
 
 pub mod adopt;
 pub mod archiver;

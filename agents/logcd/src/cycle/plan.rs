@@ -1,5 +1,5 @@
-//! Decides what the next archive gets of each file and entry: a step before any file is opened, and an action
-//! for each file that was.
+//! Decides about each file and entry in the next archive: a step before any file is opened, and an action for
+//! each opened file.
 
 use crate::archive::block::{BlockSizes, kept_after_append, plain_len};
 use crate::archive::entry::Entry;
@@ -8,25 +8,25 @@ use crate::cycle::superseded;
 use crate::logs::scanned_file::ScannedFile;
 use std::collections::HashSet;
 
-/// The part of a file or entry in the next archive.
+/// The decision about a file or entry before any file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryStep<'a> {
     /// The entry's blocks are copied; nothing is opened.
     Carry(&'a Entry),
-    /// The file is opened, and its [`FileAction`] decided by what it holds then.
+    /// The file is opened, and its content decides the [`FileAction`].
     Open(&'a ScannedFile, Option<&'a Entry>),
     /// The entry is kept under another name, because its file is gone.
     Supersede(&'a Entry),
-    /// The entry ends here.
+    /// The entry is not in the next archive.
     Drop,
 }
 
 /// The rules for content that no file holds any more.
 #[derive(Debug)]
 pub struct SupersededRules {
-    /// False on the first archive of a day, and if no superseded content is kept at all.
+    /// False for the first archive of a day, and if no superseded content is kept at all.
     pub is_kept: bool,
-    /// Superseded entries that are more than may be kept.
+    /// Names of superseded entries beyond the limit.
     excess: HashSet<Vec<u8>>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> EntryStep<'a> {
     }
 }
 
-/// The part of an opened file in the next archive. The kept blocks are the leading ones of its entry.
+/// The decision about an opened file. The kept blocks are the leading ones of its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction<'a> {
     /// The file has no entry: all of it is read.
@@ -62,12 +62,12 @@ pub enum FileAction<'a> {
     Carry(&'a Entry),
     /// The file begins with all of its entry: blocks are kept, and the bytes after them are read.
     Continue { entry: &'a Entry, kept: usize },
-    /// The file no longer holds all of its entry, which is superseded. Then as for `Continue`.
+    /// The file no longer holds all of its entry, which is superseded. The rest is done as for `Continue`.
     Rewrite { entry: &'a Entry, kept: usize },
 }
 
 impl<'a> FileAction<'a> {
-    /// `matching` leading blocks of the entry were found in the file, which has `size` bytes.
+    /// Decides for a file of `size` bytes that holds the `matching` leading blocks of its entry.
     pub fn decide(
         entry: Option<&'a Entry>,
         matching: usize,
@@ -96,7 +96,7 @@ mod tests {
     use crate::archive::header::Meta;
     use proptest::prelude::*;
 
-    /// Small enough that a test's files have many blocks.
+    /// Block sizes so small that a test's files have many blocks.
     const SIZES: BlockSizes = BlockSizes { block_bytes_max: 4, dictionary_bytes_max: 0, final_bytes_min: 3 };
 
     fn entry(content: &[u8]) -> Entry {

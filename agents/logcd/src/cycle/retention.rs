@@ -1,4 +1,5 @@
-//! Chooses the finished archives to remove: the oldest, beyond a number of days or bytes, or to make room.
+//! Chooses the finished archives to remove: those beyond a number of days or bytes, or the oldest to free
+//! space.
 
 use jiff::civil::Date;
 
@@ -9,7 +10,7 @@ pub struct ArchivedDay {
     pub bytes: u64,
 }
 
-/// The most that is kept. Today's archive is always kept.
+/// Limits on the archives that are kept. Today's archive is always kept.
 #[derive(Clone, Copy, Debug)]
 pub struct RetentionLimits {
     pub days: u32,

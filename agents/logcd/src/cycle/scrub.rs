@@ -1,5 +1,4 @@
-//! The rolling comparison of what the archive keeps with the logs themselves: it finds edits that stamps do
-//! not show.
+//! Compares the archived blocks with the logs, a part at each look. Finds edits that stamps do not show.
 
 use crate::archive::block::plain_len;
 use crate::archive::entry::Entry;
@@ -37,7 +36,7 @@ struct Lap {
 }
 
 struct Candidate<'a> {
-    /// Its number among the cycle's matches.
+    /// The index of its match in `Changes::matches`.
     number: usize,
     file: &'a ScannedFile,
     entry: &'a Entry,
@@ -45,7 +44,7 @@ struct Candidate<'a> {
 }
 
 impl Scrub {
-    /// Returns the matches whose files no longer hold what was archived of them.
+    /// Compares a part of the logs. Returns the matches whose files no longer hold their archived bytes.
     pub fn edited(
         &mut self,
         changes: &Changes,
@@ -78,7 +77,8 @@ impl Scrub {
         edited
     }
 
-    /// The logs that are compared by parts. All of a doubtful log is compared before its entry is made.
+    /// Returns the logs that are compared in parts. A doubtful log is compared as a whole when its entry is
+    /// made.
     fn candidates<'a>(&self, changes: &'a Changes, entries: &'a [Entry]) -> Vec<Candidate<'a>> {
         let candidates = changes.matches.iter().enumerate().filter_map(|(number, found)| {
             let Match::Known { file, entry, change } = found else { return None };

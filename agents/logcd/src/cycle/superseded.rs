@@ -1,4 +1,4 @@
-//! Content that its file no longer holds: its names, and the most that a day's archive keeps.
+//! Superseded content, which a file no longer holds: its names in the archive, and the limit on its size.
 
 use crate::archive::entry::{Entry, Origin};
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ fn is_time(part: &[u8]) -> bool {
         && part.iter().enumerate().all(|(i, b)| if i == 8 { *b == b'T' } else { b.is_ascii_digit() })
 }
 
-/// Returns the oldest superseded entries that have to go so that at most `packed_bytes_max` remain.
+/// Returns the names of the oldest superseded entries to drop, so that at most `packed_bytes_max` remain.
 pub fn too_many(entries: &[Entry], packed_bytes_max: u64) -> HashSet<Vec<u8>> {
     let mut old: Vec<&Entry> = entries.iter().filter(|e| e.origin == Origin::Superseded).collect();
     old.sort_by_key(|entry| std::cmp::Reverse(time(&entry.name)));
@@ -44,7 +44,7 @@ pub fn too_many(entries: &[Entry], packed_bytes_max: u64) -> HashSet<Vec<u8>> {
     over.map(|entry| entry.name.clone()).collect()
 }
 
-/// Returns the time in the name, by which they are ordered.
+/// Returns the time in a name, by which superseded entries are sorted.
 fn time(name: &[u8]) -> Vec<u8> {
     let part = name.rsplit(|b| *b == b'.').find(|part| is_time(part));
     part.map(<[u8]>::to_vec).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Looks at all log directories once: which files differ from the archive, by their stamps and, where stamps
-//! cannot tell, by their bytes.
+//! Looks at all log directories once, and finds the files that differ from the archive: by their stamps, or
+//! by their bytes where stamps are not enough.
 
 use crate::archive::entry::{Entry, Origin};
 use crate::archive::file_stamp::FileStamp;
@@ -13,8 +13,8 @@ use crate::logs::log_file::LogFile;
 use crate::logs::scan::{Scan, scan};
 use std::collections::HashSet;
 
-/// Scans the directories and compares the files with the entries. An entry learns the new stamp of its file if
-/// that was only touched, and loses its stamp if its file was edited.
+/// Scans the directories and compares the files with the entries. If a file was only touched, its entry gets
+/// the new stamp. If a file was edited, its entry loses its stamp.
 pub fn survey(
     roots: &Roots,
     config: &Config,
@@ -41,7 +41,7 @@ pub fn survey(
         let entry = &mut entries[*entry];
         let file = entry.name.escape_ascii().to_string();
         tracing::info!(event = "log_edited", file, "edited since it was archived: comparing the whole log");
-        // Until its next archive, the file is not trusted before all of it has been compared.
+        // Until the next archive, the whole file must be compared.
         entry.origin = Origin::Recovered;
         *change = Change::Doubtful;
     }

@@ -52,7 +52,7 @@ fn open_trusted(path: &Path) -> io::Result<SafeDir> {
     SafeDir::open(&path.canonicalize()?)
 }
 
-/// All directories with logs, and which of them were there before.
+/// All directories with logs. Remembers the directories that were there before.
 #[derive(Debug)]
 pub struct Directories {
     all: Vec<LogDir>,

@@ -1,4 +1,4 @@
-//! Counts the names of files that have several, to find those with names outside of the log directories.
+//! Counts the names of files with several names, to find those with names outside of the log directories.
 
 use crate::archive::file_stamp::FileStamp;
 use crate::config::Select;

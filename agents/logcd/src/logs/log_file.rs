@@ -1,4 +1,4 @@
-//! A log file that is being read: opened once, looked at once, and compared with what is archived of it.
+//! A log file that is being read: opens it, looks at it once, and compares it with its archived blocks.
 
 use crate::archive::block::{Block, first_of_last, plain_len};
 use crate::logs::directories::Roots;
@@ -52,7 +52,7 @@ impl LogFile {
         Ok(LogFile { file, status })
     }
 
-    /// Uses a file that is open already.
+    /// Uses a file that is already open.
     pub fn of(file: &File) -> io::Result<LogFile> {
         Ok(LogFile { status: status_of(file)?, file: file.try_clone()? })
     }

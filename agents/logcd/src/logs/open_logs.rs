@@ -6,7 +6,7 @@ use crate::safe_dir::{Kind, status_of};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-/// The most logs that are kept open: those that changed last.
+/// Limit on the logs that are kept open: those that changed last.
 const OPEN_MAX: usize = 256;
 
 /// Device and inode.

@@ -1,4 +1,4 @@
-//! One status at the log directories: lists the files to archive, and the skipped ones with the reason.
+//! Scans the log directories once: lists the files to archive, and the skipped files with the reasons.
 
 use crate::archive::file_stamp::FileStamp;
 use crate::config::{ArchiveLimits, Select};

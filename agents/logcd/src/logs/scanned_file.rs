@@ -2,12 +2,12 @@
 
 use crate::archive::file_stamp::FileStamp;
 
-/// A file to archive, named as its entry: relative to its log directory, with that directory's base before
-/// it.
+/// A file to archive. Its name is that of its entry: the path in its log directory, after that directory's
+/// base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedFile {
     pub name: Vec<u8>,
     pub stamp: FileStamp,
-    /// The number of its names.
+    /// The number of the file's names.
     pub links: u64,
 }

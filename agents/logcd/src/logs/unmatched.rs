@@ -9,7 +9,7 @@ pub struct Unmatched {
     pub names: OtherNames,
 }
 
-/// The names in a directory in which none matches.
+/// The contents of a directory in which no name matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OtherNames {
     /// The directory does not exist yet.

@@ -21,16 +21,17 @@ const RETRY: Duration = Duration::from_millis(500);
 /// The name of the reason in `/ready`.
 const REASON: &str = "pods";
 
-/// The signals to the thread.
+/// The flags that tell the thread to stop, and the event that wakes it.
 struct Stop {
-    /// Archive what was written until now, and end.
+    /// True if the thread must archive what was written until now, and end.
     drain: AtomicBool,
-    /// End at once.
+    /// True if the thread must end at once.
     abort: Arc<AtomicBool>,
     wake: EventFd,
 }
 
-/// Runs until it is drained. `starting` is cleared by others if directories are archived, too.
+/// Runs until it is drained. With `has_directories`, the archiver of directories decides about the reason
+/// `starting` in `/ready`.
 pub async fn run(config: PodsConfig, context: Context, has_directories: bool) -> Result<(), Fatal> {
     let cannot =
         |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(std::io::Error::from(errno));
@@ -78,7 +79,7 @@ impl PodsThread {
         self.stop.abort.load(Ordering::Relaxed)
     }
 
-    /// Starts again after whatever ends it, until it is asked to stop.
+    /// Follows the logs until the daemon stops. Starts again after any failure.
     fn run(self) -> Result<(), Fatal> {
         kit::lifecycle::priority::lower_this_thread();
         loop {
@@ -118,7 +119,7 @@ impl PodsThread {
                 // Nothing was written: an earlier failure may last.
                 Ok(false) => {}
                 Err(trouble) if tailer.is_over() => {
-                    // What is still open is archived before everything is opened again.
+                    // Logs that are still open are archived before everything is opened again.
                     tailer.finish()?;
                     return Err(trouble);
                 }
@@ -142,7 +143,7 @@ impl PodsThread {
         }
         let mut fds = vec![PollFd::new(self.stop.wake.as_fd(), PollFlags::POLLIN)];
         fds.extend(tailer.map(|tailer| PollFd::new(tailer.fd(), PollFlags::POLLIN)));
-        // One millisecond more: a timer that ends early would only be started again.
+        // One millisecond more: after a timer that ends early, this would only sleep again.
         let time = time.map_or(PollTimeout::NONE, |time| {
             PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });

@@ -1,4 +1,5 @@
-//! Lines of the container runtime interface: `TIME STREAM TAG CONTENT`.
+//! Parses the lines of container logs, which have the form `TIME STREAM TAG CONTENT` (container runtime
+//! interface).
 
 use jiff::Timestamp;
 use memchr::{memchr, memrchr};
@@ -15,7 +16,7 @@ pub struct CriLine<'a> {
 }
 
 impl<'a> CriLine<'a> {
-    /// Returns `None` for lines in another format.
+    /// Parses a line. `None` if it has another format.
     pub fn parse(line: &'a [u8]) -> Option<CriLine<'a>> {
         let (time, rest) = word(line)?;
         let (stream, rest) = word(rest)?;
@@ -45,8 +46,8 @@ pub fn time_of(line: &[u8]) -> Option<Timestamp> {
     time_in(word(line)?.0)
 }
 
-/// Returns the earliest and the latest time of the lines that have one. They need not be those of the first and last
-/// line: the clock may have been set back.
+/// Returns the earliest and the latest time of all lines. Those of the first and the last line are not enough:
+/// the clock may have been set back.
 pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let times = lines.split(|b| *b == b'\n').filter_map(time_of);
     times.fold(None, |span: Option<(Timestamp, Timestamp)>, time| {
@@ -54,7 +55,7 @@ pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     })
 }
 
-/// Returns the length of the whole lines at the start.
+/// Returns the number of bytes up to the end of the last whole line.
 pub fn whole_lines(bytes: &[u8]) -> usize {
     memrchr(b'\n', bytes).map_or(0, |at| at + 1)
 }

@@ -1,14 +1,14 @@
-//! How far each log is archived, as it is kept in the checkpoint file.
+//! The checkpoint file: records how far each container log is archived.
 
 use crate::archive::checksum::Checksum;
 use crate::pods::place::LogName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The start of a log that identifies it: each line has a time in nanoseconds.
+/// A log is identified by at most this many bytes from its start: each line has a time in nanoseconds.
 pub const HEAD_BYTES_MAX: u64 = 1024;
 
-/// The state of everything at one commit. Whatever was written after it is taken back after a crash.
+/// The state of all archives and logs at one commit. After a crash, everything written later is taken back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Checkpoint {
@@ -16,7 +16,7 @@ pub struct Checkpoint {
     pub next_entry: u64,
     /// The archives that may be appended to.
     pub open: Vec<OpenArchive>,
-    /// By container directory.
+    /// The logs of each container, by its directory.
     pub containers: BTreeMap<String, Cursors>,
 }
 
@@ -26,7 +26,7 @@ pub struct OpenArchive {
     pub namespace: String,
     pub name: String,
     pub bytes: u64,
-    /// The position of an earlier end mark, which must be hidden.
+    /// The position of the previous end mark, which must be hidden.
     pub hidden_end: Option<u64>,
 }
 
@@ -44,11 +44,11 @@ pub struct Cursors {
 pub struct Cursor {
     pub name: String,
     pub inode: u64,
-    /// The end of what is archived, in uncompressed bytes.
+    /// The number of archived bytes, before compression.
     pub offset: u64,
     pub head_crc: u32,
     pub head_bytes: u64,
-    /// True if nothing more is expected in it.
+    /// True if the log is archived to its end, and is not expected to grow.
     pub is_whole: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct ArchivedCopy {
 }
 
 impl ArchivedCopy {
-    /// True for the same file: an inode alone is used again after a removal.
+    /// True for the same file. The inode alone is not enough, because it is used again after a removal.
     pub fn is(&self, inode: u64, name: &LogName) -> bool {
         self.inode == inode && self.name == name.to_string()
     }
@@ -71,7 +71,7 @@ impl Cursor {
         Checksum { crc: self.head_crc, len: self.head_bytes }
     }
 
-    /// True if a log that starts with these bytes is the one of this cursor.
+    /// True if this cursor belongs to a log that starts with these bytes.
     pub fn fits(&self, start: &[u8]) -> bool {
         let len = usize::try_from(self.head_bytes).unwrap_or(usize::MAX);
         start.get(..len).is_some_and(|head| Checksum::of(head) == self.head())
@@ -79,9 +79,9 @@ impl Cursor {
 }
 
 impl Cursors {
-    /// Takes out the cursor of a log that was found. The inode decides among logs that start alike. A compressed
-    /// log has another inode than the log it was made from, and may have been read as itself. Of a log that was
-    /// empty, only the inode is known.
+    /// Removes and returns the cursor of a log that was found. The inode decides among logs that start with
+    /// the same bytes, and among logs that were empty. A compressed log has another inode than the log it was
+    /// made from, so its start alone is enough. It may also have a cursor of its own.
     pub fn take(&mut self, inode: u64, is_compressed: bool, start: &[u8]) -> Option<Cursor> {
         let same = self.logs.iter().position(|cursor| cursor.inode == inode && cursor.fits(start));
         let is_alike = |cursor: &Cursor| cursor.head_bytes > 0 && cursor.fits(start);

@@ -1,4 +1,4 @@
-//! The logs of one container: compares its directory with what is followed, and opens what is new.
+//! The logs of one container: compares its directory with the followed logs, and opens the new ones.
 
 use crate::pods::cursor::{ArchivedCopy, Cursors};
 use crate::pods::followed_log::{FollowedLog, Phase};
@@ -10,31 +10,31 @@ use std::time::Instant;
 
 /// A container has about seven logs. More names than this are skipped.
 const NAMES_MAX: usize = 1000;
-/// A log that has lost its name without being deleted is looked for this often.
+/// A log that lost its name without being deleted is searched at most this many times.
 const MISSES_MAX: u32 = 3;
 
-/// The findings of one look.
+/// The result of one look at the directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Logs that are followed from now on.
+    /// The number of logs that are followed from now on.
     pub opened: u64,
-    /// A log was renamed, compressed or deleted.
+    /// True if a log was renamed, compressed or deleted.
     pub has_moved: bool,
-    /// Logs that were not read to their end, and are gone.
+    /// The number of logs that were removed before they were read to their end.
     pub lost: u64,
-    /// Names that cannot be followed: links, FIFOs, logs with several names.
+    /// The number of names that cannot be followed: links, FIFOs, logs with several names, too many names.
     pub skipped: u64,
-    /// A log has lost its name without being deleted: look again.
+    /// True if the directory must be looked at again: a log has lost its name without being deleted.
     pub is_unclear: bool,
 }
 
 pub struct FollowedContainer {
     pub dir: ContainerDir,
     pub logs: Vec<FollowedLog>,
-    /// What the checkpoint knows of logs that were not found yet.
+    /// The cursors from the checkpoint whose logs were not found yet.
     past: Cursors,
     settled: Vec<ArchivedCopy>,
-    /// True once everything in the directory was opened: what is still in `past` is lost.
+    /// True once every log in the directory was opened. The logs of the cursors that are still in `past` are lost.
     is_looked_at: bool,
 }
 
@@ -57,7 +57,7 @@ impl FollowedContainer {
         Cursors { logs: logs.map(FollowedLog::cursor).chain(past).collect(), settled: settled.collect() }
     }
 
-    /// True if nothing is left to follow or to remember.
+    /// True if no log is left to follow or to remember.
     pub fn is_over(&self) -> bool {
         self.logs.is_empty() && self.past.logs.is_empty() && self.settled.is_empty()
     }
@@ -68,7 +68,7 @@ impl FollowedContainer {
             || self.settled.iter().any(is_settled)
     }
 
-    /// Looks at the directory, and follows at most `room` logs. A directory that is gone has no logs.
+    /// Looks at the directory, and opens new logs until `room` are followed. A removed directory has no logs.
     pub fn look(&mut self, pods: &SafeDir, room: usize) -> io::Result<Findings> {
         let mut findings = Findings::default();
         let path = self.dir.to_string();
@@ -93,7 +93,7 @@ impl FollowedContainer {
                     Ok(look) if look.kind == Kind::Regular && look.links == 1 => {
                         found.push(Listed { name: log, inode: look.stamp.ino });
                     }
-                    // It is gone, or is being renamed: another event follows.
+                    // The log is gone, or is being renamed: another event follows.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                     Ok(look)
@@ -108,7 +108,7 @@ impl FollowedContainer {
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
         self.follow_names(&found, &mut findings);
-        // Copies are known by the logs that they were made from.
+        // Uncompressed logs first: a compressed copy is recognised by the log that it was made from.
         for is_compressed in [false, true] {
             self.note_copies(&found);
             for new in found.iter().filter(|found| found.name.is_compressed() == is_compressed) {
@@ -133,7 +133,7 @@ impl FollowedContainer {
         Ok(findings)
     }
 
-    /// Gives each followed log its present name. One without a name has departed.
+    /// Gives each followed log its present name. A log without a name has departed.
     fn follow_names(&mut self, found: &[Listed], findings: &mut Findings) {
         for log in &mut self.logs {
             let is_gone = matches!(log.phase, Phase::Departed { .. } | Phase::Ended);
@@ -148,7 +148,7 @@ impl FollowedContainer {
                         log.phase = Phase::Growing;
                     }
                 }
-                // It is open, and is read once.
+                // The compressed log is open, and is read once.
                 None if log.name.is_compressed() => {}
                 None => {
                     if !is_gone {
@@ -181,7 +181,7 @@ impl FollowedContainer {
         let path = format!("{}/{}", self.dir, new.name);
         let file = match pods.file(path.as_bytes()) {
             Ok(file) => file,
-            // Renamed or replaced meanwhile: another event follows.
+            // The log was renamed or replaced meanwhile: another event follows.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
                 return Ok(());
@@ -208,8 +208,8 @@ impl FollowedContainer {
         Ok(())
     }
 
-    /// Drops the logs that have ended, and remembers the compressed ones as archived in full. True if there
-    /// were any.
+    /// Drops the logs that have ended, and remembers the compressed ones as archived in full. True if any log
+    /// was dropped.
     pub fn drop_ended(&mut self) -> bool {
         let before = self.logs.len();
         self.settled.extend(self.logs.iter().filter_map(FollowedLog::settled));

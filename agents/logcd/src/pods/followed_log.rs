@@ -1,4 +1,4 @@
-//! One log that is held open: its identity, how far it is read, and whether it may still grow.
+//! One container log that is held open: its identity, the position up to which it is read, and its phase.
 
 use crate::archive::checksum::Checksum;
 use crate::archive::header::Meta;
@@ -12,25 +12,25 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-/// The most that becomes one entry. A line that is longer is cut.
+/// The largest entry. A longer line is cut.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
-/// Tells how a log is followed.
+/// Decides how a log is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Read to its end; the kernel reports the next write.
+    /// The log is read to its end; the kernel reports the next write.
     Quiet,
-    /// Read at each sweep.
+    /// The log is read in each sweep.
     Growing,
-    /// Deleted, or compressed by kubelet: read until it stays as it is.
+    /// The log was deleted, or compressed by kubelet. It is read until it no longer grows.
     Departed { quiet_since: Instant },
-    /// A compressed log: read once from start to end.
+    /// The log is compressed: it is read once from start to end.
     Packed,
-    /// Read to its end, for ever.
+    /// The log is read to its end, and will not grow.
     Ended,
 }
 
-/// The position up to which a log is read, with the sum of the bytes at its start.
+/// The position up to which a log is read, with the checksum of the bytes at its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Position {
     offset: u64,
@@ -53,26 +53,26 @@ pub struct FollowedLog {
     file: File,
     pub inode: u64,
     pub meta: Meta,
-    /// Reads a compressed log; the bytes are those after its last whole line.
+    /// The decoder of a compressed log, and the bytes after the last whole line that it returned.
     unpacking: Option<(MultiGzDecoder<File>, Vec<u8>)>,
     read: Position,
     committed: Position,
-    /// The size at the last look, and at the one before.
+    /// The size at the last look. `seen_before` is the size at the look before.
     seen: u64,
     seen_before: Option<u64>,
     /// The compressed copy that kubelet made of this log.
     pub copy: Option<ArchivedCopy>,
-    /// How often it had no name although it was not deleted.
+    /// The number of looks in a row at which the log had no name although it was not deleted.
     pub misses: u32,
 }
 
 impl FollowedLog {
-    /// Follows a log from where the cursor says, or from its start.
+    /// Follows a log from the position in the cursor, or from its start without one.
     pub fn new(name: LogName, file: File, look: &FileStatus, cursor: Option<&Cursor>) -> FollowedLog {
         let start = cursor
             .map_or(Position::default(), |cursor| Position { offset: cursor.offset, head: cursor.head() });
         let packed = name.is_compressed();
-        // A log that is shorter than what was read of it has other content now.
+        // A log that is shorter than the bytes read from it has other content now.
         let start = if !packed && look.stamp.size < start.offset { Position::default() } else { start };
         FollowedLog {
             name,
@@ -117,7 +117,7 @@ impl FollowedLog {
         status_of(&self.file)
     }
 
-    /// Looks at the size before a sweep. Returns the end up to which the sweep reads, and whether the log was
+    /// Looks at the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
     /// truncated.
     pub fn measure(&mut self) -> io::Result<(u64, bool)> {
         if self.phase == Phase::Packed {
@@ -140,13 +140,13 @@ impl FollowedLog {
         self.seen_before == Some(self.seen)
     }
 
-    /// True if the log has the size of the last look.
+    /// True if the log still has the size of the last look.
     pub fn is_as_seen(&self) -> bool {
         self.look().is_ok_and(|look| look.stamp.size == self.seen)
     }
 
-    /// Reads the next whole lines before `end` into `lines`, at most as many as make an entry; nothing if there
-    /// are none. With `to_the_end` a torn line at the end is a line, too.
+    /// Reads the next whole lines before `end` into `lines`, at most one entry of them. `lines` is empty if
+    /// no whole line is left. With `to_the_end`, an unfinished line at the end counts as a line.
     pub fn read_lines(&mut self, end: u64, to_the_end: bool, lines: &mut Vec<u8>) -> io::Result<()> {
         lines.clear();
         if self.phase == Phase::Ended {
@@ -194,7 +194,7 @@ impl FollowedLog {
         Ok(())
     }
 
-    /// True if anything was read since the last commit.
+    /// True if bytes were read since the last commit.
     pub fn has_news(&self) -> bool {
         self.read != self.committed
     }
@@ -213,7 +213,7 @@ impl FollowedLog {
         }
     }
 
-    /// Returns the compressed log that needs no reading once this log has ended.
+    /// Returns the compressed log that need not be read, because this log has ended.
     pub fn settled(&self) -> Option<ArchivedCopy> {
         match self.phase {
             Phase::Ended if self.name.is_compressed() => {

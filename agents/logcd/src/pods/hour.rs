@@ -1,4 +1,4 @@
-//! The names of a namespace's archives: one for each hour, and further parts where an hour is large.
+//! The names of a namespace's archives: one for each hour, and further parts if an hour is large.
 
 use jiff::civil::{Date, DateTime};
 use std::fmt;
@@ -11,7 +11,7 @@ const SUFFIX: &str = ".tar.gz";
 pub struct ArchiveName {
     day: Date,
     hour: i8,
-    /// Counts from 1, which is not spelled out.
+    /// The number of the part, from 1. The name of the first part has no number.
     part: u32,
 }
 
@@ -57,7 +57,7 @@ impl FromStr for ArchiveName {
         };
         let hour = hour.parse().map_err(drop)?;
         let name = ArchiveName { day: day.parse().map_err(drop)?, hour, part };
-        // Only names that this program makes.
+        // Another spelling is not made by this program.
         if (0..24).contains(&hour) && name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }

@@ -1,4 +1,5 @@
-//! One archive that grows: new members go to its end, and what is not committed can be taken back.
+//! The archive of one namespace and hour. It grows: new members are appended, and those that are not
+//! committed yet can be taken back.
 
 use crate::error::ArchiveError;
 use crate::pods::cursor::OpenArchive;
@@ -18,9 +19,9 @@ use std::os::unix::fs::FileExt;
 /// The state of an archive between two commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// New, under the name of a draft.
+    /// The archive is new, and has the name of a draft.
     Draft,
-    /// Ends after this many bytes, the end mark included.
+    /// The archive had this many bytes at the last commit, including the end mark.
     Committed { bytes: u64 },
 }
 
@@ -28,14 +29,14 @@ enum Phase {
 pub struct HourArchive {
     pub name: ArchiveName,
     file: File,
-    /// For messages.
+    /// The path, for messages.
     path: String,
     phase: Phase,
-    /// The end of what is written.
+    /// The number of bytes written.
     written: u64,
-    /// True if the checkpoint names what is written, which readers do not see yet.
+    /// True if the checkpoint covers all written bytes, but readers do not see them yet.
     is_accepted: bool,
-    /// An earlier end mark that is hidden after each restart.
+    /// The position of the previous end mark, which is hidden again after each restart.
     hidden_end: Option<u64>,
 }
 
@@ -85,13 +86,13 @@ pub fn is_draft(name: &str) -> bool {
     archive != name && archive.parse::<ArchiveName>().is_ok()
 }
 
-/// Returns the name that a draft will get, and other names as they are.
+/// Returns the final name of a draft, and any other name unchanged.
 pub fn undrafted(name: &str) -> &str {
     name.strip_prefix('.').and_then(|name| name.strip_suffix(".draft")).unwrap_or(name)
 }
 
 impl HourArchive {
-    /// Starts an archive, which gets its name with the first commit.
+    /// Starts an archive as a draft. It gets its name with the first commit.
     pub fn create(dir: &NamespaceDir, name: ArchiveName, mode: u32) -> Result<HourArchive, ArchiveError> {
         let draft = draft_name(name);
         let path = dir.path_of(&name.to_string());
@@ -99,7 +100,7 @@ impl HourArchive {
         let file = dir
             .open(&draft, OFlag::O_CREAT | OFlag::O_EXCL, mode)
             .map_err(ArchiveError::doing(format!("create {path}")))?;
-        // The mode is promised, whatever the umask.
+        // `--mode` is promised, whatever the umask is.
         fchmod(&file, Mode::from_bits_truncate(mode))
             .map_err(io::Error::from)
             .map_err(ArchiveError::doing(format!("set the mode of {path}")))?;
@@ -116,8 +117,8 @@ impl HourArchive {
         Ok(archive)
     }
 
-    /// Opens an archive as it was at a commit, and takes back what was written later. `None` if it is gone or
-    /// is not what it was.
+    /// Opens an archive again, and cuts it back to its state at a commit. `None` if the archive is gone or
+    /// was changed by others.
     pub fn reopen(
         dir: &NamespaceDir,
         name: ArchiveName,
@@ -126,7 +127,7 @@ impl HourArchive {
         let (path, draft) = (dir.path_of(&name.to_string()), draft_name(name));
         let opened = match dir.open(&name.to_string(), OFlag::empty(), 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The commit may have ended between the checkpoint and the rename.
+                // A crash may have come between the checkpoint and the rename.
                 match renameat(dir.at.fd(), draft.as_str(), dir.at.fd(), name.to_string().as_str()) {
                     Ok(()) => dir.open(&name.to_string(), OFlag::empty(), 0),
                     Err(_) => return Ok(None),
@@ -204,7 +205,7 @@ impl HourArchive {
         look().map_err(ArchiveError::doing(format!("look at {}", self.path)))
     }
 
-    /// Ends and syncs what is written.
+    /// Appends an end mark and syncs the archive.
     pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         self.append(&veil::end())?;
         self.file
@@ -217,7 +218,7 @@ impl HourArchive {
         }
     }
 
-    /// Returns the line of the checkpoint for a sealed archive, or for one that has not changed.
+    /// Returns the record for the checkpoint. The archive must be sealed or unchanged.
     pub fn record(&self, namespace: &str) -> OpenArchive {
         OpenArchive {
             namespace: namespace.to_owned(),
@@ -231,12 +232,12 @@ impl HourArchive {
         }
     }
 
-    /// Notes that the checkpoint is on the disk.
+    /// Records that the checkpoint is on the disk.
     pub fn accept(&mut self) {
         self.is_accepted = self.has_news();
     }
 
-    /// True if more is written than readers see.
+    /// True if bytes were written that readers do not see yet.
     pub fn has_news(&self) -> bool {
         match self.phase {
             Phase::Draft => true,
@@ -244,7 +245,7 @@ impl HourArchive {
         }
     }
 
-    /// Shows the readers what the checkpoint names. May be tried again after an error.
+    /// Makes the bytes that the checkpoint covers visible to readers. May be retried after an error.
     pub fn show(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         if !self.is_accepted {
             return Ok(());
@@ -266,7 +267,7 @@ impl HourArchive {
         Ok(())
     }
 
-    /// Forgets everything since the last commit.
+    /// Takes back everything since the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         let bytes = self.committed();
         self.take_back(bytes)?;
@@ -274,12 +275,12 @@ impl HourArchive {
         Ok(())
     }
 
-    /// True if no checkpoint names it.
+    /// True if no checkpoint names this archive.
     pub fn is_draft(&self) -> bool {
         self.phase == Phase::Draft && !self.is_accepted
     }
 
-    /// Syncs the last end mark, after which the checkpoint need not mention this archive.
+    /// Syncs the last end mark. Afterwards the checkpoint need not name this archive.
     pub fn close(&self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         self.file.sync_data().map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
         dir.sync()
@@ -409,7 +410,7 @@ mod tests {
     }
 
     proptest! {
-        /// A crash leaves any step of the next commit done, and any number of its bytes written.
+        /// A crash can come after any step of the next commit, with any number of its bytes written.
         #[test]
         fn crash_leaves_one_commit_or_the_next(commits in 1u32..5, entries_each in 1u32..4, checkpointed: bool, shown: bool, torn in any::<prop::sample::Index>()) {
             let mut room = Fixture::new();
@@ -442,7 +443,7 @@ mod tests {
             drop(archive);
             let mut archive = room.reopen(&record).unwrap();
             prop_assert_eq!(&entries(&room.path()), expected);
-            // It can be continued.
+            // The archive can be continued.
             let mut expected = expected.clone();
             expected.push("last".to_owned());
             room.write(&mut archive, "last", b"last");

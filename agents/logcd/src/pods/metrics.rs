@@ -1,4 +1,4 @@
-//! The metrics of the archives of container logs.
+//! The metrics of container logs and their archives.
 
 use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// More namespaces than this share one label.
+/// The number of namespaces with a label of their own. Further ones share one label.
 const NAMESPACES_MAX: usize = 200;
 const OTHERS: &str = "_others";
 
@@ -32,7 +32,7 @@ pub struct PodsMetrics {
     pub skipped_names: Counter,
     pub committed_timestamp_seconds: Gauge,
     evicted_bytes: Family<NamespaceLabel, Counter>,
-    /// The namespaces that have a label of their own.
+    /// The namespaces with a label of their own.
     labelled: Arc<Mutex<BTreeSet<String>>>,
 }
 

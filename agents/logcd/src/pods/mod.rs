@@ -1,5 +1,5 @@
-//! Container logs: follows what kubelet writes below the pods directory, and archives it per namespace and
-//! hour.
+//! Container logs: follows the logs that kubelet keeps below the pods directory, and archives them by
+//! namespace and hour.
 
 pub mod control;
 pub mod cri;

@@ -1,4 +1,5 @@
-//! The names below the pods directory: `NAMESPACE_POD_UID/CONTAINER/N.log` and the files that kubelet rotates.
+//! Parses the names below the pods directory: `NAMESPACE_POD_UID/CONTAINER/N.log`, and the logs that kubelet
+//! has rotated.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use std::str::FromStr;
 const OBJECT_NAME_BYTES_MAX: usize = 253;
 /// The longest name of a namespace or container.
 const LABEL_BYTES_MAX: usize = 63;
-/// Kubelet's suffix of a rotated log, such as `20261128-140512`.
+/// The length of the time in a rotated log's name, such as `20261128-140512`.
 const ROTATION_TIME_BYTES: usize = 15;
 
 /// A pod's directory.
@@ -18,7 +19,7 @@ pub struct PodDir {
     pub uid: String,
 }
 
-/// A container's directory in that of its pod.
+/// A container's directory in the directory of its pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerDir {
     pub pod: PodDir,
@@ -34,9 +35,9 @@ pub struct LogName {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogKind {
-    /// Renamed at this time; compressed at the next rotation.
+    /// Kubelet renamed the log at this time. It compresses the log at the next rotation.
     Rotated { time: String, compressed: bool },
-    /// The runtime appends to it.
+    /// The container runtime appends to the log.
     Live,
 }
 

@@ -1,4 +1,4 @@
-//! `logcd read`: lines of container logs in the order of time, from archives and live logs.
+//! `logcd read`: prints lines of container logs in order of time, from the archives and the live logs.
 
 use crate::error::ArchiveError;
 use crate::pods::cri::{CriLine, whole_lines};
@@ -24,9 +24,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A joined line is cut at this length: a container may never end one.
+/// A joined line is cut at this length, because a container may never end its line.
 const JOINED_BYTES_MAX: usize = 1 << 20;
-/// The daemon commits while this command reads; then it looks again.
+/// If the daemon commits while this command looks for lines, the command looks again, this many times.
 const TRIES_MAX: u32 = 10;
 
 /// Which lines to print, and how
@@ -93,7 +93,7 @@ impl ReadOptions {
         self.wants_pod(&dir.pod) && self.container.as_ref().is_none_or(|name| *name == dir.container)
     }
 
-    /// True if lines of this span may be wanted. Lines without a time always may.
+    /// True if a place with this span may have wanted lines. Always true for a place without times.
     fn wants_span(&self, span: Span) -> bool {
         span.is_none_or(|(first, last)| {
             self.since.is_none_or(|since| last >= since) && self.until.is_none_or(|until| first <= until)
@@ -101,7 +101,7 @@ impl ReadOptions {
     }
 }
 
-/// A place with lines, which is read when its first line is next.
+/// A place with lines: a member of an archive, or a live log.
 enum LineSource {
     Member { archive: Rc<(PathBuf, File)>, place: std::ops::Range<u64> },
     Live { dir: Rc<ContainerDir>, file: File, offset: u64, is_compressed: bool },
@@ -126,13 +126,14 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
         .map_err(failed)
 }
 
-/// Finds all places, in the order of their first lines. Archives and live logs are those of one commit.
+/// Finds all places in the order of their first lines, and the number of the next entry. Archives and live
+/// logs are those of one commit, so that no line is missing or printed twice.
 fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
         let loaded = load_checkpoint(&options.pods_out)?;
         let next_entry = end_of_entries(loaded.as_ref());
-        // Without a checkpoint nothing is committed in a draft.
+        // Without a checkpoint, no entry of a draft is committed.
         let with_drafts = loaded.is_some();
         let checkpoint = loaded.unwrap_or_default();
         let mut found = Vec::new();
@@ -143,7 +144,7 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
-            // Places without times come first.
+            // Places without times sort first.
             found.sort_by_key(|found| found.span.map(|(first, _)| first));
             return Ok((found, next_entry));
         }
@@ -151,7 +152,7 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     }
 }
 
-/// Loads the checkpoint. A damaged one is left to the daemon, and counts as none.
+/// Loads the checkpoint. A damaged one is ignored: only the daemon may rename it.
 fn load_checkpoint(out: &Path) -> Result<Option<Checkpoint>, ArchiveError> {
     match store::load(out) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
@@ -159,12 +160,14 @@ fn load_checkpoint(out: &Path) -> Result<Option<Checkpoint>, ArchiveError> {
     }
 }
 
-/// Returns the number that all committed entries are below. Without a checkpoint, such as in a copy, all count.
+/// Returns the upper bound of the numbers of committed entries. Without a checkpoint, as in a copy of the
+/// archives, every entry is committed.
 fn end_of_entries(checkpoint: Option<&Checkpoint>) -> u64 {
     checkpoint.map_or(u64::MAX, |checkpoint| checkpoint.next_entry)
 }
 
-/// Returns the archives with their namespaces. One that gets its name meanwhile may be missing.
+/// Finds the members of the archives. Returns the archives that were seen, by namespace and name; one that
+/// gets its name meanwhile may be missing.
 fn find_members(
     options: &ReadOptions,
     with_drafts: bool,
@@ -189,7 +192,7 @@ fn find_members(
             }
             let path = path.join(&name);
             let file = match File::open(&path) {
-                // It was removed since it was listed.
+                // The archive was removed after it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(ArchiveError::on("read", &path))?,
             };
@@ -208,8 +211,8 @@ fn find_members(
     Ok(seen)
 }
 
-/// Walks over the headers of an archive's members. After the end mark come members of a commit that is not shown
-/// yet: their entries tell whether it has happened.
+/// Lists an archive's members by their headers. The members after the end mark belong to a commit that may
+/// not have happened yet: the numbers of their entries decide.
 fn members_of(archive: &File) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
     let (mut at, mut members) = (veil::start().len() as u64, Vec::new());
     let mut header = [0; PART_BYTES];
@@ -244,7 +247,7 @@ fn find_live(
         if !options.wants_pod(&pod) {
             continue;
         }
-        // Pods and containers may go meanwhile.
+        // Pods and containers may be removed meanwhile.
         for container in names(&pods, pod.to_string().as_bytes()).unwrap_or_default() {
             let Ok(dir) = pod.container(&container) else { continue };
             if options.wants(&dir) {
@@ -275,7 +278,7 @@ fn find_logs(
         let Ok(file) = pods.file(format!("{path}/{log}").as_bytes()) else { continue };
         let Ok(metadata) = file.metadata() else { continue };
         let is_compressed = log.is_compressed();
-        // Kubelet has made it from a log that the checkpoint knows.
+        // The checkpoint may know the log from which kubelet made a compressed one.
         let start =
             if is_compressed { FollowedLog::start_of(&file, true).unwrap_or_default() } else { Vec::new() };
         let known = |cursor: &&Cursor| {
@@ -283,7 +286,7 @@ fn find_logs(
         };
         let is_settled = cursors
             .is_some_and(|cursors| cursors.settled.iter().any(|settled| settled.is(metadata.ino(), log)));
-        // Kubelet has compressed it, and the original is still there.
+        // A compressed log is skipped while kubelet has not removed the original yet.
         let is_copy = is_compressed && logs.contains(&log.uncompressed());
         if !metadata.is_file() || is_settled || is_copy {
             continue;
@@ -312,7 +315,7 @@ fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp
     super::cri::time_of(&start[..read])
 }
 
-/// A line that waits until no earlier one can come.
+/// A line that is printed once no earlier line can follow.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct TimedLine {
     time: Timestamp,
@@ -374,7 +377,7 @@ impl<W: Write> Merge<'_, W> {
             let mut entry = entry?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let Some((dir, number)) = entry_of(&name) else { continue };
-            // Entries of a later commit are still in the live logs.
+            // Lines of a later commit are printed from the live logs.
             if !self.options.wants(&dir) || number >= next_entry {
                 continue;
             }
@@ -400,7 +403,7 @@ impl<W: Write> Merge<'_, W> {
         } else {
             io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
             file.read_to_end(&mut lines)?;
-            // The rest of the last line is still being written.
+            // The last line may still be unfinished.
             lines.truncate(whole_lines(&lines));
         }
         self.take_lines(dir, &lines);
@@ -496,7 +499,7 @@ struct JsonLine<'a> {
     line: &'a str,
 }
 
-/// Parses the name of an entry: the container's directory, and its number.
+/// Parses the name of an entry. Returns the container's directory and the number of the entry.
 fn entry_of(name: &str) -> Option<(ContainerDir, u64)> {
     let (dir, file) = name.rsplit_once('/')?;
     let number = file.split('.').next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Divides the room for archives among namespaces, and chooses the archives to remove.
+//! Divides the space for archives among namespaces, and chooses the archives to remove.
 
 use crate::pods::hour::ArchiveName;
 use jiff::civil::Date;
@@ -14,8 +14,8 @@ pub struct Bound {
 /// The archives of one namespace, with their sizes.
 pub type Hours = BTreeMap<ArchiveName, u64>;
 
-/// Returns how many bytes each namespace may keep, given what it uses and its own bound. All that fit below an
-/// equal share are untouched; what they leave is divided among the others.
+/// Returns the number of bytes that each namespace may keep, given the bytes that it uses and its own bound.
+/// Namespaces below an equal share keep everything; the bytes that they leave are divided among the others.
 pub fn allowances(used: &[(u64, Bound)], total: u64) -> Vec<u64> {
     let wanted: Vec<u64> = used.iter().map(|(bytes, bound)| (*bytes).min(bound.bytes)).collect();
     let mut ascending: Vec<u64> = wanted.clone();
@@ -70,8 +70,8 @@ pub fn to_remove(
     removed
 }
 
-/// Returns the archives to remove so that `missing` bytes and some to spare are freed; none if nothing is missing,
-/// or if all of them together are too small.
+/// Returns the archives to remove so that `missing` bytes, and `spare` more if possible, are freed. Returns none
+/// if all archives together are too small.
 pub fn to_make_room(
     namespaces: &BTreeMap<String, Hours>,
     bound_of: impl Fn(&str) -> Bound,

@@ -1,7 +1,8 @@
-//! The directory for archives of container logs: a directory for each namespace, the checkpoint, the lock.
+//! The directory for archives of container logs: a directory for each namespace, the checkpoint and the lock.
 //!
-//! A commit writes the members and new end marks, syncs them, replaces the checkpoint, and only then shows the
-//! readers what is new. The checkpoint decides: an archive is cut to the length that it names.
+//! A commit writes the members and new end marks, syncs them and replaces the checkpoint. Only then do
+//! readers see the new members. The checkpoint decides: after a crash, an archive is cut to the length that
+//! it names.
 
 use crate::archive::codec::{Codec, Packer};
 use crate::archive::header::{self, Meta};
@@ -30,24 +31,24 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".logcd-pods.lock";
 pub const CHECKPOINT: &str = ".logcd-pods.checkpoint";
-/// A member of this size costs 2 % more than one that is never cut, and a reader that needs only it unpacks no
-/// more.
+/// Members of this size take 2 % more than a single large one, and a reader unpacks only the members that it
+/// needs.
 const MEMBER_BYTES: usize = 256 * 1024;
-/// Smaller parts of an hour cost more than they are worth.
+/// The smallest part of an hour: smaller ones cost more than they are worth.
 const PART_BYTES_MIN: u64 = 256 * 1024;
 const PART_BYTES_MAX: u64 = 1 << 30;
-/// A namespace loses at most this part of its share at once.
+/// The number of parts that fit into a namespace's share. A namespace loses at most one part at once.
 const PARTS_PER_SHARE: u64 = 8;
-/// At a full disk this much more than is missing is freed.
+/// On a full disk, this much more than the missing space is freed.
 const ROOM_BYTES: u64 = 64 << 20;
-/// So much is read at most before it is committed, so that a crash repeats little.
+/// At most this much is read before it is committed, so that little is read again after a crash.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 
-/// What may be kept.
+/// The bounds on the archives that are kept.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub all: Bound,
-    /// The first pattern that matches decides.
+    /// Bounds of some namespaces. The first pattern that matches decides.
     pub namespaces: Vec<(crate::logs::pattern::Pattern, Bound)>,
     pub min_free: MinFree,
 }
@@ -89,7 +90,7 @@ pub struct Store {
     open: BTreeMap<String, Open>,
     /// The sizes of all archives, as committed.
     sizes: BTreeMap<String, Hours>,
-    /// The archives that the checkpoint names. They are not removed.
+    /// The archives that the checkpoint names, which are not removed.
     listed: BTreeSet<(String, ArchiveName)>,
     batch: PendingMember,
     next_entry: u64,
@@ -103,7 +104,7 @@ pub struct Store {
 
 impl Store {
     /// Opens and locks the directory, and brings all archives to the state of the last commit. Returns the
-    /// cursors of that commit.
+    /// cursors of that commit by container directory.
     pub fn open(
         path: &Path,
         mode: u32,
@@ -142,8 +143,8 @@ impl Store {
         };
         store.restore(&checkpoint)?;
         if !has_checkpoint && store.kept_bytes() > 0 {
-            // Readers skip entries whose number is not below the checkpoint's. Those of the lost checkpoint count up
-            // from a lower time, or from 0, and by less than one a millisecond.
+            // Readers skip entries with larger numbers than the checkpoint's. The numbers of the lost one began
+            // at 0 or at an earlier time, and grew by less than one a millisecond.
             store.next_entry = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
             store.next_entry_committed = store.next_entry;
         }
@@ -191,14 +192,14 @@ impl Store {
         match SafeDir::open(&path) {
             Ok(at) => Ok(Some(NamespaceDir::new(at))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Not a directory, or a link to one: not ours.
+            // Another program made a file or a link of this name.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
             Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(None),
             Err(error) => Err(ArchiveError::on("open", &path)(error)),
         }
     }
 
-    /// Closes the archives of the last hour. Everything must be committed.
+    /// Closes the archives of the previous hour. Everything must be committed before.
     pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
         if !self.hour.is_same_hour(hour) {
             self.show()?;
@@ -213,7 +214,7 @@ impl Store {
         self.hour
     }
 
-    /// Adds lines of a log as an entry. They are visible after the next commit.
+    /// Adds lines of a log as an entry, which readers see after the next commit.
     pub fn add(
         &mut self,
         dir: &ContainerDir,
@@ -226,7 +227,7 @@ impl Store {
             self.flush()?;
             self.batch.namespace.clone_from(&dir.pod.namespace);
         }
-        // The number sorts the entries of a container by time, also after its restart.
+        // The number keeps the entries of a container in order of time, even across restarts.
         let name = format!("{dir}/{:010}.{}.log", self.next_entry, log.restart);
         self.next_entry += 1;
         let tar = &mut self.batch.tar;
@@ -276,7 +277,7 @@ impl Store {
         if !self.open.contains_key(namespace) {
             let dir = self.made_dir(namespace)?;
             let hours = self.sizes.entry(namespace.to_owned()).or_default();
-            // The clock may have been set back: the hour need not be the last one.
+            // The clock may have been set back, so this hour need not be the last one.
             let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
             let name = last.map_or(self.hour, |last| last.next_part());
             let archive = HourArchive::create(&dir, name, self.mode)?;
@@ -300,7 +301,7 @@ impl Store {
         Ok(NamespaceDir::new(SafeDir::open(&path).map_err(ArchiveError::on("open", &path))?))
     }
 
-    /// True if so much is read that it should be committed now.
+    /// True if enough was read, or a part is full, so that a commit is needed now.
     pub fn is_full(&self) -> bool {
         self.uncommitted_bytes >= UNCOMMITTED_BYTES_MAX
             || self.open.iter().any(|(namespace, open)| {
@@ -315,8 +316,8 @@ impl Store {
         (share / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
-    /// Commits everything since the last commit, together with the cursors. After an error nothing has
-    /// changed, and the caller has to roll back. Otherwise [`Store::show`] completes the commit.
+    /// Writes everything since the last commit, and a checkpoint with the cursors. After an error the caller must
+    /// roll back. Otherwise the caller must call [`Store::show`], which may be repeated.
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
         self.show()?;
         self.flush()?;
@@ -327,7 +328,7 @@ impl Store {
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
         let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
         self.save(&checkpoint)?;
-        // From here on the commit has happened: an archive that is cut now is shorter than its checkpoint says.
+        // From here on the commit has happened: cutting an archive would make it shorter than the checkpoint says.
         self.is_checkpoint_synced = false;
         self.listed =
             self.open.iter().map(|(namespace, open)| (namespace.clone(), open.archive.name)).collect();
@@ -343,8 +344,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets go of archives that were removed or replaced, and returns an error if there were any: their lines have
-    /// to be added again, to new parts.
+    /// Drops the open archives that were removed or replaced. Returns an error if there were any, because their
+    /// new lines must be added again, to a new part.
     fn drop_altered(&mut self) -> Result<(), ArchiveError> {
         let mut altered = Vec::new();
         for (namespace, open) in self.open.iter().filter(|(_, open)| open.archive.has_news()) {
@@ -362,7 +363,8 @@ impl Store {
         result
     }
 
-    /// Closes full archives, and removes those that are too old or too many. May be tried again after an error.
+    /// Closes full archives, and removes those above a bound. May be repeated after an error. Returns the
+    /// archives that were removed.
     pub fn tidy(&mut self) -> Result<Vec<Evicted>, ArchiveError> {
         self.close_full_parts()?;
         let today = self.hour.day();
@@ -375,7 +377,7 @@ impl Store {
         self.remove(removable)
     }
 
-    /// Makes the last commit durable, then visible. May be tried again after an error; the commit stays.
+    /// Makes the last commit durable, then visible. May be repeated after an error; the commit stays.
     pub fn show(&mut self) -> Result<(), ArchiveError> {
         if !self.is_checkpoint_synced {
             self.sync_checkpoint()?;
@@ -400,7 +402,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes archives, except those that the checkpoint names: these are looked at after the next commit.
+    /// Removes archives, except those that the checkpoint names: these are considered after the next commit.
     fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Result<Vec<Evicted>, ArchiveError> {
         let mut evicted = Vec::new();
         for (namespace, name) in names {
@@ -416,7 +418,8 @@ impl Store {
         Ok(evicted)
     }
 
-    /// Removes old archives, from those that have the most, if that leaves this much free.
+    /// Removes old archives until this many bytes are free, from the namespaces that use the most. Removes none if
+    /// all of them together are too small.
     pub fn make_room(&mut self, needed_bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
         let missing = needed_bytes.saturating_sub(self.space()?.available_bytes);
         let mut closed = self.sizes.clone();
@@ -432,7 +435,7 @@ impl Store {
         self.sizes.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// True if the path leads to another directory by now, or to none.
+    /// True if the directory is no longer at its path.
     pub fn is_moved(&self) -> bool {
         let now = SafeDir::open(self.at.path()).and_then(|at| at.id());
         match (now, self.at.id()) {
@@ -442,7 +445,7 @@ impl Store {
         }
     }
 
-    /// Forgets everything since the last commit.
+    /// Takes back everything since the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         self.batch.tar.clear();
         self.batch.span = None;
@@ -497,7 +500,7 @@ pub fn load(out: &Path) -> io::Result<Option<Checkpoint>> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Keeps a damaged checkpoint under another name. Only the daemon may do that, which holds the lock.
+/// Renames a damaged checkpoint. Only the daemon may do that, because it holds the lock.
 fn set_aside(out: &Path, error: &io::Error) -> Result<Option<Checkpoint>, ArchiveError> {
     let path = out.join(CHECKPOINT);
     tracing::error!(event = "checkpoint_damaged", path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
@@ -506,7 +509,8 @@ fn set_aside(out: &Path, error: &io::Error) -> Result<Option<Checkpoint>, Archiv
     Ok(None)
 }
 
-/// Lists a directory below `at`. Names that are no text are nobody's we know.
+/// Lists a directory below `at`. Skips names that are not UTF-8, because neither kubelet nor logcd makes
+/// them.
 pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
     let listed = || -> io::Result<Vec<String>> {
         let mut directory = nix::dir::Dir::from_fd(at.directory(path)?)?;

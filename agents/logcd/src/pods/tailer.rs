@@ -1,5 +1,5 @@
-//! The thread that follows all container logs: it sleeps until the kernel reports something, or until lines are
-//! due in the archives.
+//! Follows all container logs in one thread, which sleeps until the kernel reports a change or the next sweep
+//! is due. A sweep reads the logs that have grown, and commits their lines to the archives.
 
 use crate::archive::header::Meta;
 use crate::day::Calendar;
@@ -22,18 +22,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Moved and deleted logs are read after this time at the latest: until then they occupy disk space.
+/// Moved and deleted logs are read within this time, because a deleted log occupies disk space until then.
 const MOVED_WITHIN: Duration = Duration::from_secs(1);
-/// A deleted log that has not grown for this long has no writer any more.
+/// A deleted log that has not grown for this time counts as ended: its writer is gone.
 const DEPARTED_QUIET: Duration = Duration::from_secs(2);
-/// The kernel's reports are taken this often during a long sweep.
+/// During a long sweep, the kernel's reports are read each time that this many bytes were archived.
 const REPORTS_EVERY_BYTES: u64 = 4 << 20;
 /// Time between two attempts after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// The most losses that are named one by one.
+/// The number of lost containers that are logged by name. The others are only counted.
 const NAMED_MAX: usize = 10;
 
-/// The checked settings.
+/// The settings for container logs, after they were checked.
 #[derive(Clone, Debug)]
 pub struct PodsConfig {
     pub pods: PathBuf,
@@ -43,7 +43,7 @@ pub struct PodsConfig {
     pub calendar: Calendar,
     pub mode: u32,
     pub level: u32,
-    /// The most bytes of a log that may be holes.
+    /// Limit on the bytes of a log that are holes.
     pub hole_bytes_max: u64,
     pub logs_max: usize,
 }
@@ -76,16 +76,16 @@ pub struct Tailer {
     containers: BTreeMap<ContainerDir, FollowedContainer>,
     /// Cursors of containers that were not found yet.
     past: BTreeMap<String, Cursors>,
-    /// Directories to look at.
+    /// Container directories to look at next.
     unseen: BTreeSet<ContainerDir>,
-    /// The time of the next sweep.
+    /// The time of the next sweep; `None` while no log may have grown.
     due: Option<Instant>,
     swept: Instant,
-    /// True if the checkpoint is not what it should be although no line is new.
+    /// True if the next sweep must write a checkpoint even without new lines.
     is_checkpoint_old: bool,
-    /// True if the kernel cannot report everything: look at everything in each sweep.
+    /// True if the kernel cannot report all changes, so each sweep looks at everything.
     is_blind: bool,
-    /// Bytes read since the last look at the kernel's reports.
+    /// Bytes archived since the kernel's reports were last read.
     unreported_bytes: u64,
     /// True once the pods directory is gone.
     is_over: bool,
@@ -94,7 +94,7 @@ pub struct Tailer {
 }
 
 impl Tailer {
-    /// Opens everything that is there. What cannot be found again is told.
+    /// Opens all container logs. Logs a warning for each container of the checkpoint that is gone.
     pub fn new(
         config: PodsConfig,
         (store, past): (Store, BTreeMap<String, Cursors>),
@@ -150,7 +150,7 @@ impl Tailer {
         self.store.is_moved()
     }
 
-    /// Returns the time until the next sweep; none while nothing happens.
+    /// Returns the time until the next sweep; `None` while no sweep is due.
     pub fn pause(&self) -> Option<Duration> {
         let due = self.due?.saturating_duration_since(Instant::now());
         Some(due.min(self.config.until_next_hour()))
@@ -161,8 +161,8 @@ impl Tailer {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Takes the reports of the kernel and sweeps if it is time. True if it has swept. Whatever fails is tried again
-    /// soon.
+    /// Runs one iteration: reads the kernel's reports, and sweeps if a sweep is due. Returns true after a sweep.
+    /// After an error a sweep is due soon.
     pub fn turn(&mut self) -> Result<bool, ArchiveError> {
         let turned = self.try_turn();
         if turned.is_err() {
@@ -173,7 +173,7 @@ impl Tailer {
 
     fn try_turn(&mut self) -> Result<bool, ArchiveError> {
         if self.due.is_none() {
-            // Whatever is reported now belongs to this hour.
+            // Lines that are reported now belong to this hour.
             self.store.begin_hour(self.config.hour())?;
         }
         self.take_reports()?;
@@ -227,7 +227,7 @@ impl Tailer {
         Ok(())
     }
 
-    /// After lost reports any log may have grown, and any container may be gone.
+    /// Looks at every log and container again, after reports of the kernel were lost.
     fn doubt_everything(&mut self) {
         self.unseen.extend(self.containers.keys().cloned());
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
@@ -246,7 +246,7 @@ impl Tailer {
         self.due_within(self.config.within);
     }
 
-    /// Watches the pods directory, then lists it, so that nothing comes in between.
+    /// Watches the pods directory, then lists it. In this order no pod is missed.
     fn find_pods(&mut self) -> Result<(), ArchiveError> {
         let on = |error| ArchiveError::on("follow the logs below", &self.config.pods)(error);
         let fd = self.pods.directory(b"").map_err(on)?;
@@ -261,7 +261,7 @@ impl Tailer {
     }
 
     fn find_containers(&mut self, pod: &PodDir) {
-        // It may be gone already, with everything in it.
+        // The pod may be gone already, with everything in it.
         let Ok(fd) = self.pods.directory(pod.to_string().as_bytes()) else { return };
         let watched = self.watches.directory(&fd, Watched::Pod(pod.clone()));
         self.note_blind(watched);
@@ -339,8 +339,8 @@ impl Tailer {
         }
     }
 
-    /// Tells of containers that were removed while nobody followed their logs. Those that only cannot be read at
-    /// present keep their cursors.
+    /// Logs and counts the containers that were removed while logcd was not running. A container that only cannot
+    /// be read at present keeps its cursors.
     fn tell_lost_containers(&mut self) {
         let mut named = 0;
         for (dir, cursors) in std::mem::take(&mut self.past) {
@@ -376,7 +376,7 @@ impl Tailer {
         }
     }
 
-    /// Reads all logs that may have grown, and commits. The last sweep ends the deleted ones.
+    /// Reads all logs that may have grown, and commits. The last sweep also ends deleted logs at once.
     fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
@@ -403,7 +403,7 @@ impl Tailer {
     fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
-            // Logs are only added to a container, until the next commit.
+            // Until the next commit, no log is removed from a container.
             let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
             for at in 0..logs {
                 self.read_log(&dir, at, is_last, &mut lines)?;
@@ -453,7 +453,7 @@ impl Tailer {
         }
     }
 
-    /// Returns the end up to which a log is read in this sweep; `None` if there is nothing to read.
+    /// Returns the end up to which a log is read in this sweep; `None` if it is not read.
     fn end_of(&mut self, dir: &ContainerDir, at: usize, is_last: bool) -> Result<Option<u64>, ArchiveError> {
         let (reads_quiet, hole_bytes_max) = (is_last || self.is_blind, self.config.hole_bytes_max);
         let Some(log) = self.log(dir, at) else { return Ok(None) };
@@ -463,7 +463,7 @@ impl Tailer {
         let failed = |error| ArchiveError::doing(format!("look at a log of {dir}"))(error);
         let look = log.look().map_err(failed)?;
         if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
-            // It would be zeros for hours.
+            // Reading this log would return zeros for hours.
             if matches!(log.phase, Phase::Departed { .. }) {
                 log.phase = Phase::Ended;
             }
@@ -476,7 +476,7 @@ impl Tailer {
         Ok(Some(end))
     }
 
-    /// Adds lines to the archives, and commits or takes changes where it is time.
+    /// Adds lines to the archives. From time to time, also reads the kernel's reports or commits.
     fn add(
         &mut self,
         dir: &ContainerDir,
@@ -505,7 +505,7 @@ impl Tailer {
         known.chain(self.past.iter().map(|(dir, cursors)| (dir.clone(), cursors.clone()))).collect()
     }
 
-    /// Commits and lets go of what has ended.
+    /// Commits, and drops the logs and containers that have ended.
     fn commit(&mut self) -> Result<(), ArchiveError> {
         self.commit_in_between()?;
         self.containers.retain(|_, container| {
@@ -521,7 +521,7 @@ impl Tailer {
             return Ok(());
         }
         self.store.commit(self.cursors())?;
-        // Whatever fails from here on, these lines are in the archives, and must not be read again.
+        // The lines are in the archives now. They must not be read again if a later step fails.
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
             log.commit();
         }
@@ -560,7 +560,7 @@ impl Tailer {
         self.store.roll_back()
     }
 
-    /// After a sweep: logs that did not grow become quiet, and the others are due again.
+    /// Ends a sweep: logs that did not grow become quiet, and a sweep for the others is scheduled.
     fn rest(&mut self) {
         let mut next = None::<Duration>;
         let mut within = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));
@@ -572,7 +572,7 @@ impl Tailer {
                 match log.phase {
                     Phase::Growing if log.is_swept_without_news() => {
                         match self.watches.log(log.file(), Watched::Log(dir.clone(), log.inode)) {
-                            // A write before the watch is not reported.
+                            // A write before the watch began is not reported, so the size is checked.
                             Ok(()) if log.is_as_seen() => log.phase = Phase::Quiet,
                             Ok(()) => within(self.config.within),
                             Err(error) => {

@@ -1,8 +1,9 @@
-//! The gzip members of an hour's archive, and its end mark, which one changed byte hides.
+//! The gzip members of an hour's archive, and its end mark, which is hidden by changing one byte.
 //!
-//! A header may have an extra field, which every reader skips. In the end mark that field is empty while the mark
-//! is shown: then the member holds the two blocks of zeros that end a tar. Hidden, the field covers everything up
-//! to an empty member's content. So an archive grows without a byte of it being written again but one.
+//! A gzip header may have an extra field, which every reader skips. While the end mark is shown, this field
+//! is empty, and the member holds the two blocks of zeros that end a tar. When the mark is hidden, the field
+//! covers these zeros, and the member is empty. So an archive can grow, and only one of its bytes is written
+//! again.
 
 use crate::archive::checksum::Checksum;
 use crate::archive::codec::Packer;
@@ -15,7 +16,7 @@ use std::os::unix::fs::FileExt;
 
 /// A gzip header with an extra field and without time, name and system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff];
-/// The same without an extra field.
+/// A gzip header without an extra field.
 const PLAIN_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// The deflated end of a tar: 1,024 zeros.
 const ZEROS: [u8; 11] = [0x63, 0x60, 0x18, 0x05, 0xa3, 0x60, 0x14, 0x8c, 0x54, 0x00, 0x00];
@@ -26,30 +27,30 @@ const EMPTY: [u8; 10] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 pub const END_BYTES: u64 = 51;
 /// The position in the end mark of the byte that hides it: the length of its extra field.
 const VEIL_AT: u64 = 10;
-/// Everything from the end of the length to the empty member's content.
+/// The length of the extra field that covers everything up to the empty member's content.
 const HIDDEN: u8 = 29;
 
 /// The identifier of our part of the extra field.
 const INDEX_ID: [u8; 2] = *b"LC";
-/// Length of the member, first time, last time.
+/// The bytes of that part: the member's length, the first time and the last time.
 const INDEX_BYTES: u8 = 20;
-/// The header with the length of the extra field, and our part of it.
+/// The bytes of a member's header, including the extra field.
 const MEMBER_HEADER_BYTES: usize = 12 + 4 + INDEX_BYTES as usize;
 
 /// The earliest and the latest time of a member's lines.
 pub type Span = Option<(Timestamp, Timestamp)>;
 
-/// The end of an archive, shown.
+/// Returns the end mark of an archive, not hidden.
 pub fn end() -> Vec<u8> {
     [&HEADER[..], &[0, 0], &ZEROS, &ZEROS_TRAILER, &PLAIN_HEADER, &EMPTY].concat()
 }
 
-/// Returns the byte to write, and its position, that hides or shows the end mark at `end`.
+/// Returns the position and the value of the byte that hides or shows the end mark at `end`.
 pub fn veil(end: u64, is_hidden: bool) -> (u64, [u8; 1]) {
     (end + VEIL_AT, [if is_hidden { HIDDEN } else { 0 }])
 }
 
-/// True for the bytes of an end mark, whether it is hidden or not.
+/// True if these bytes are an end mark, shown or hidden.
 pub fn is_end(bytes: &[u8]) -> bool {
     let mut shown = bytes.to_vec();
     match shown.get_mut(10) {
@@ -59,23 +60,23 @@ pub fn is_end(bytes: &[u8]) -> bool {
     shown == end()
 }
 
-/// The first bytes of an archive: a member without content.
+/// Returns the first bytes of an archive: a member without content.
 pub fn start() -> Vec<u8> {
-    // Longer than what busybox looks at to tell whether an archive is compressed.
+    // Longer than the bytes by which busybox decides if an archive is compressed.
     let mut bytes = deflate::preamble();
     bytes.extend(deflate::LAST);
     bytes.extend(deflate::trailer(Checksum::default()));
     bytes
 }
 
-/// True if the file begins as an archive of container logs.
+/// True if the file begins like an archive of container logs.
 pub fn is_start_of(file: &File) -> bool {
     let start = start();
     let mut read = vec![0; start.len()];
     file.read_exact_at(&mut read, 0).is_ok() && read == start
 }
 
-/// Returns a member that holds `tar`, and in its header what a reader needs to pass over it.
+/// Returns a member that holds `tar`. Its header has the length and times by which a reader can skip it.
 pub fn member(packer: &mut Packer, tar: &[u8], span: Span) -> Result<Vec<u8>, PackError> {
     let mut bytes = vec![0; MEMBER_HEADER_BYTES];
     packer.pack(&[], tar, &mut bytes)?;
@@ -116,11 +117,11 @@ pub enum ArchivePart {
     End,
 }
 
-/// The bytes that [`part`] needs.
+/// The number of bytes that [`part`] needs.
 pub const PART_BYTES: usize = 51;
 const _: () = assert!(PART_BYTES as u64 == END_BYTES);
 
-/// Returns the part that begins with these bytes, at this position; `None` if it is not from here.
+/// Returns the part that begins with these bytes, at this position; `None` if logcd did not make it.
 pub fn part(at: u64, bytes: &[u8]) -> Option<ArchivePart> {
     if let Some(end) = bytes.get(..PART_BYTES).filter(|bytes| is_end(bytes)) {
         return Some(if end[10] == 0 { ArchivePart::End } else { ArchivePart::HiddenEnd });

@@ -1,4 +1,5 @@
-//! Reports of the kernel: names that come and go in directories, and the first write to a quiet log.
+//! Reports of the kernel (inotify) about container logs: names that appear in directories or leave them, and
+//! the first write to a quiet log.
 
 use crate::pods::place::{ContainerDir, PodDir};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
@@ -15,7 +16,7 @@ const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
-/// One change, however many writes follow.
+/// Only the first write is reported, so that a busy log causes no further reports.
 const FIRST_WRITE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_ONESHOT);
 
 /// A watched directory or log.
@@ -27,11 +28,11 @@ pub enum Watched {
     Log(ContainerDir, u64),
 }
 
-/// A change of the kernel.
+/// A change that the kernel reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Changed(Watched),
-    /// The directory itself is gone.
+    /// The directory is gone, or the watch of a log has ended.
     Gone(Watched),
     /// Reports were lost.
     Overflow,
@@ -52,7 +53,7 @@ impl Watches {
         self.inotify.as_fd()
     }
 
-    /// Watches an opened directory, whatever is under its name by now.
+    /// Watches an opened directory, even if its name leads to another one by now.
     pub fn directory(&mut self, fd: &OwnedFd, watched: Watched) -> io::Result<()> {
         self.add(fd.as_raw_fd(), NAMES, watched)
     }
@@ -69,7 +70,7 @@ impl Watches {
         Ok(())
     }
 
-    /// Returns what has been reported by now.
+    /// Returns the changes that were reported since the last call.
     pub fn take(&mut self) -> io::Result<Vec<Change>> {
         let mut changes = Vec::new();
         loop {

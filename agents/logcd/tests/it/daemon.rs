@@ -5,7 +5,7 @@ use crate::support::{Bench, log_lines, names};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use std::os::unix::fs::symlink;
-use trial::wait_until;
+use trial::{tell, wait_until};
 
 const QUICK: [&str; 3] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms"];
 
@@ -171,4 +171,21 @@ fn missing_log_directory_is_reported() {
     assert!(daemon.metric("logcd_cycles_total{result=\"failed\"}") > 0.0);
     std::fs::rename(&away, &log).unwrap();
     daemon.wait_until_ready();
+}
+
+#[test]
+fn logs_in_archives_need_the_page_token_too() {
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "first\n");
+    let token = bench.root.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let daemon = Daemon::start(&bench, &[&QUICK[..], &["--page-token", token.to_str().unwrap()]].concat());
+    daemon.wait_until_ready();
+    let archive = bench.archive();
+    let path = format!("/page/log?archive={}&entry=0", archive.file_name().unwrap().to_str().unwrap());
+    let asked = |token| tell(daemon.address, "GET", &path, token, b"");
+    assert_eq!(asked("").status, 401);
+    let answer = asked(TOKEN);
+    assert_eq!((answer.status, answer.text()), (200, "first\n"));
 }

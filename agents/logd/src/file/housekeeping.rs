@@ -129,7 +129,7 @@ mod tests {
         min_free: MinFree::Bytes(0),
     };
 
-    /// The number of the last file: all of them are finished.
+    /// The number of the newest rotated file. All of the files are finished.
     const NEWEST: u64 = 4;
 
     fn names(directory: &Path) -> Vec<String> {

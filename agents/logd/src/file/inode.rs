@@ -1,4 +1,4 @@
-//! The identity of the file that a name leads to.
+//! The identity of a file, which shows if a name still leads to the same file.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -17,7 +17,7 @@ impl Inode {
         Ok(Inode::from(&file.metadata()?))
     }
 
-    /// True if `path` leads to this file. One system call, made for every batch.
+    /// True if `path` leads to this file. Costs one system call, which is made for every batch.
     pub fn is_at(self, path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|there| Inode::from(&there) == self)
     }

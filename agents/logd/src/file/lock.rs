@@ -1,4 +1,4 @@
-//! One writer per file: any other process that wants the same file learns who holds it.
+//! The lock that allows only one logd to write a file. Another one that wants the file learns who holds it.
 
 use crate::file::inode::Inode;
 use crate::file::write_error::WriteError;
@@ -21,7 +21,7 @@ pub fn take(path: &Path) -> Result<Lock, Fatal> {
     })
 }
 
-/// Takes the lock again for a running daemon, which waits until another holder releases it.
+/// Takes the lock again for a running daemon. While another process holds it, the daemon retries.
 pub fn take_again(path: &Path) -> Result<Lock, WriteError> {
     take(path).map_err(|fatal| match fatal.exit() {
         Exit::TryAgain => WriteError::OtherWriter(fatal.one_line()),

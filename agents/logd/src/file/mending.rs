@@ -1,13 +1,13 @@
-//! Mends the end of a file. A crash leaves a line without its end there. A power loss leaves zeros, where the
-//! file system already knew the file's new length but not yet its content.
+//! Repairs the end of a file after a crash, which may leave an unfinished line, or a power loss, which may
+//! leave zeros: the file system already knew the file's new length, but did not have its content yet.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 const BLOCK_BYTES: usize = 64 * 1024;
-/// No more than this was ever on its way to a disk. A longer run of zeros is somebody's data, and reading all
-/// of it may take minutes.
+/// A longer run of zeros is not the result of a power loss, because less than this is ever on its way to a
+/// disk. It is somebody's data, and reading all of it may take minutes.
 const ZEROS_MAX: u64 = 64 * 1024 * 1024;
 
 /// Removes zeros from the end of a file that is open for appending, and ends its last line. False if there

@@ -1,4 +1,4 @@
-//! The file that lines are kept in, and the files that it was rotated into.
+//! The log file: appending, rotation, syncing, locking, and the care of rotated files.
 
 pub mod appender;
 pub mod housekeeping;

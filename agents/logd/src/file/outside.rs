@@ -21,7 +21,7 @@ pub struct Outside {
     age: Age,
     pub compressed: bool,
     pub path: PathBuf,
-    /// Identifies the file, since names move on from file to file with each rotation.
+    /// Identifies the file, because each rotation gives its name to another file.
     pub inode: Inode,
 }
 
@@ -33,7 +33,7 @@ pub fn list(path: &Path) -> io::Result<Vec<Outside>> {
     for entry in std::fs::read_dir(directory_of(path))? {
         let entry = entry?;
         let Some((age, compressed)) = parse(&base, &entry.file_name().to_string_lossy()) else { continue };
-        // A file that was moved on or compressed meanwhile is found by the next look.
+        // A file that was renamed or compressed meanwhile is found by the next look.
         let Ok(metadata) = entry.metadata() else { continue };
         let (path, inode) = (path.with_file_name(entry.file_name()), Inode::from(&metadata));
         found.push(Outside { age, compressed, path, inode });

@@ -1,4 +1,4 @@
-//! The rotated files, which lie next to the one that is being written.
+//! Lists and repairs the rotated files, which are in the same directory as the open file.
 
 use crate::file::mending::mend_end;
 use crate::file::rotation::Rotated;
@@ -32,16 +32,16 @@ pub fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     Ok(found)
 }
 
-/// The result of mending.
+/// The result of repairing the rotated files.
 #[derive(Debug, Default)]
 pub struct Mended {
-    /// True if there was anything to mend.
+    /// True if a file was repaired.
     pub torn: bool,
     /// Files that may not be on the disk yet.
     pub unsynced: Vec<Arc<File>>,
 }
 
-/// Mends what a crash tore in the `listed` files of `path` that are still to be compressed.
+/// Repairs the ends of the `listed` files of `path` that are not compressed yet.
 pub fn mend(path: &Path, listed: &[Rotated]) -> Mended {
     let mut all = Mended::default();
     for rotated in listed.iter().rev().filter(|file| !file.compressed).take(MENDED_MAX) {

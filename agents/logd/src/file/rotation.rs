@@ -1,11 +1,10 @@
-//! Decides when the file is rotated, under which name, and which of the old files are removed. Decisions
-//! only, no I/O.
+//! Decides when the file is rotated, under which name, and which of the old files are removed. Does no I/O.
 
 use jiff::Timestamp;
 use kit::disk::free_space::{MinFree, Space};
 use std::time::Duration;
 
-/// The bounds on the file and on the rotated files that are kept.
+/// The limits on the open file and on the rotated files that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Rotate before the file grows beyond this; 0: never.

@@ -1,4 +1,4 @@
-//! Files and directories that the next sync must write, so that everything appended so far is safe.
+//! Keeps the files and directories that the next sync must write, so that everything appended so far is safe.
 
 use crate::file::inode::Inode;
 use crate::file::lock;
@@ -46,7 +46,7 @@ pub struct Unsynced {
     /// Rotated files, and the directory, that the next sync must include.
     next: Includes,
     under_way: Includes,
-    /// True if there will ever be a sync.
+    /// False if no sync will ever be requested.
     syncs: bool,
 }
 
@@ -87,7 +87,7 @@ impl Unsynced {
         Space::of(&*self.directory)
     }
 
-    /// Locks the file `path` again if somebody removed the lock, unless another logd was faster.
+    /// Locks the file `path` again if somebody removed the lock. Fails if another logd was faster.
     pub fn keep_lock(&mut self, path: &Path) -> Result<(), WriteError> {
         if lock::is_in_place(&self.lock, path) {
             return Ok(());
@@ -102,7 +102,7 @@ impl Unsynced {
                 self.lock = Arc::new(lock);
                 Ok(())
             }
-            // Where this process cannot make a lock, others hardly can.
+            // If this process cannot make a lock, other processes hardly can.
             Err(WriteError::NoName(_)) => Ok(()),
             Err(other) => Err(other),
         }

@@ -1,4 +1,4 @@
-//! Reasons why no lines can be written at the moment.
+//! The reasons why lines cannot be written now.
 
 use kit::disk::free_space::{MinFree, Space};
 use std::io;
@@ -23,7 +23,7 @@ pub enum WriteError {
         space.capacity_bytes
     )]
     LittleSpace { space: Space, floor: MinFree },
-    /// Passes within moments: somebody may be making the next file, or lines are being carried over.
+    /// A retry succeeds within moments: the next file is being made, or lines are being carried over.
     #[error("the next file is being made")]
     Passing,
 }

@@ -1,4 +1,4 @@
-//! Splits a byte stream into lines, from the bytes alone.
+//! Splits the bytes of a connection into lines, and detects from the bytes alone how they are framed.
 //!
 //! A connection starts undecided. Bytes that look like `<digits> <PRI>` are RFC 6587 octet counting; anything
 //! else is plain lines. A plain line may well begin with digits, a date for example. A stream that begins
@@ -20,7 +20,7 @@ pub const RECEIPT_REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 /// Largest capacity that a line's buffer keeps after the line is done.
 const KEEP_CAPACITY_MAX: usize = 16 * 1024;
 
-/// Counts what some input contained.
+/// The number of lines and of framing faults in some input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Lines that were completed.
@@ -60,7 +60,7 @@ enum Mode {
     },
 }
 
-/// One connection's state within its stream of lines.
+/// The framing state of one connection.
 #[derive(Debug)]
 pub struct Framing {
     mode: Mode,
@@ -72,8 +72,8 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Creates the state at a stream's beginning. `line_bytes_max` is at least 1; longer lines are cut into
-    /// pieces of that size.
+    /// Creates the state for the beginning of a stream. `line_bytes_max` is at least 1; longer lines are cut
+    /// into pieces of that size.
     pub fn new(line_bytes_max: usize) -> Framing {
         Framing {
             mode: Mode::Undecided,

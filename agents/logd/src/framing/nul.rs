@@ -1,4 +1,4 @@
-//! Messages that begin with `<PRI>` and end with NUL.
+//! Splits streams of messages that begin with `<PRI>` and end with NUL.
 
 use super::detection::has_priority;
 use super::{Framing, Mode, Tally};

@@ -1,4 +1,4 @@
-//! Octet counting (RFC 6587): each message follows its length in bytes.
+//! Splits streams with octet counting (RFC 6587), in which the length of each message in bytes precedes it.
 
 use super::{Framing, Mode, Tally};
 

@@ -1,4 +1,4 @@
-//! Plain lines, which end with a newline. They are taken in place where they are written unchanged.
+//! Splits streams of plain lines, which end with a newline. Lines that are written unchanged are not copied.
 
 use super::{Framing, Mode, Tally};
 use memchr::{memchr, memchr_iter, memrchr};

@@ -1,4 +1,4 @@
-//! The framing beside a slow and obvious model of it.
+//! Tests the framing against a slow and obvious model.
 
 use super::plain::count_lines;
 use super::*;

@@ -49,6 +49,19 @@ fn stats_are_plain_text() {
 }
 
 #[test]
+fn stats_know_the_page_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let logd = Logd::start(&["--page-token", file.to_str().unwrap()]);
+    let refused = stats(logd.admin_address(), &[]).output().unwrap();
+    assert!(!refused.status.success() && text(&refused.stderr).contains("401"), "{}", text(&refused.stderr));
+    let shown = stats(logd.admin_address(), &["--page-token", file.to_str().unwrap()]).output().unwrap();
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    assert_eq!(row(text(&shown.stdout), "connections"), ["0", "0"]);
+}
+
+#[test]
 fn stats_show_why_it_is_not_ready() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     logd.limit(nix::sys::resource::Resource::RLIMIT_FSIZE, 1000);

@@ -1,4 +1,4 @@
-//! The log that keeps nothing: items live in memory only, and end with the process.
+//! The log for `--data memory`: it keeps nothing, so items live in memory only and end with the process.
 
 use super::{Group, Log, LogEnd, LogFailure, NextSegment};
 use crate::engine::item::Place;

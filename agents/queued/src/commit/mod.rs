@@ -1,7 +1,8 @@
-//! The way from a command to its durable answer, over any log.
+//! The commit path: writes the records of commands to a log, and lets each request wait until its records
+//! are durable.
 //!
 //! Commands append records to the [`tail`], which collects them in groups and decides by its [`phase`] when
-//! they are written. A [`Log`] keeps the groups: in memory, on a disk, or elsewhere.
+//! they are written. A [`Log`] keeps the groups: on a disk, nowhere, or elsewhere.
 
 pub mod memory;
 pub mod phase;
@@ -20,7 +21,7 @@ use tokio::sync::oneshot;
 pub enum Durability {
     /// Answers when the records are on the disk.
     Always,
-    /// Answers when the records are written; they are on the disk within this time.
+    /// Answers when the records are written. They are on the disk within this time after that.
     Interval(Duration),
     /// Answers when the records are written.
     None,
@@ -36,7 +37,7 @@ impl Durability {
     }
 }
 
-/// The unit of writing: after a crash a group is there whole or not at all.
+/// Records that are written at once. After a crash a group is there as a whole or not at all.
 #[derive(Debug)]
 pub struct Group {
     pub number: u64,
@@ -44,24 +45,24 @@ pub struct Group {
     /// The place of the group in its segment.
     pub offset: u64,
     pub begins_segment: bool,
-    /// Room for the log's own header, then the records.
+    /// Space for the log's group header, then the records.
     pub bytes: Vec<u8>,
-    /// Items whose bodies may be evicted from memory when the group is kept.
+    /// Items whose bodies may be evicted from memory once the log has the group: queue, number and place.
     pub evict: Vec<(u32, u64, Place)>,
-    /// Requests that are answered then.
+    /// Requests that are answered once the group is as durable as the settings require.
     pub waiters: Vec<oneshot::Sender<()>>,
 }
 
-/// The reason why a log does not keep a group.
+/// The reason why a log cannot keep a group now.
 pub type LogFailure = Box<dyn Error + Send + Sync>;
 
-/// Where the next segment will be kept.
+/// The state of the space for the next segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextSegment {
     Ready,
-    /// It is being prepared.
+    /// The space is being prepared.
     Soon,
-    /// There is no room for it, for this reason.
+    /// There is no space, for this reason.
     Refused(String),
 }
 
@@ -72,7 +73,7 @@ pub struct LogEnd {
     pub offset: u64,
     pub next_group: u64,
     pub segment_bytes: u64,
-    /// True if another segment must begin as soon as it can.
+    /// True if the next segment must begin as soon as its space is ready.
     pub full: bool,
     /// Bytes before the first group of a segment.
     pub segment_header_bytes: u64,
@@ -80,24 +81,24 @@ pub struct LogEnd {
     pub group_header_bytes: usize,
 }
 
-/// Keeps groups in their order. Only the commit path appends and syncs, one call at a time; both may block,
-/// and both can be repeated after a failure. The other calls answer at once.
+/// Keeps groups in their order. Only the commit path appends, syncs and checks, one call at a time. These
+/// calls may block, and can be repeated after a failure. The other calls return at once.
 pub trait Log: Debug + Send + Sync + 'static {
-    /// The end of the log; `None` for a log that keeps nothing, and needs no groups.
+    /// Returns the end of the log as it was opened; `None` for a log that keeps nothing and needs no groups.
     fn end(&self) -> Option<LogEnd>;
-    /// Appends these groups. A group that an earlier try made durable is not appended again.
+    /// Appends these groups. A group that an earlier attempt made durable is not appended again.
     fn append(&self, groups: &mut [Group]) -> Result<(), LogFailure>;
     /// Makes everything that was appended durable.
     fn sync(&self) -> Result<(), LogFailure>;
-    /// Fails while the log is not the one that was opened, or lacks a part.
+    /// Fails if the log is not the one that was opened, or if a part of it is missing.
     fn check(&self) -> Result<(), LogFailure>;
-    /// Reads a body back.
+    /// Reads the body of an item.
     fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>>;
     fn next_segment(&self) -> NextSegment;
-    /// Learns that the next group begins a segment, and how long the segment before it became.
+    /// Called when the next group begins a segment, with the number and size of the segment before it.
     fn end_segment(&self, segment: u32, bytes: u64);
-    /// Bytes of all finished segments.
+    /// Returns the bytes of all finished segments.
     fn finished_bytes(&self) -> u64;
-    /// The directory whose removal must be noticed at once, if there is one.
+    /// Returns the directory whose removal must be noticed at once; `None` for a log without one.
     fn directory(&self) -> Option<&Path>;
 }

@@ -1,32 +1,35 @@
-//! The states of the commit path and the table of its transitions. It is pure: time, pending groups and
-//! results are arguments, so every order of pushes, answers, slow and failing syncs is tested without a disk.
+//! The state machine of the commit path: decides when records are written and synced, and by which thread.
 //!
-//! | in | what happens | then |
+//! The machine does no I/O and reads no clock: time, pending groups and results are arguments. So every order
+//! of pushes, answers, slow and failing syncs is tested without a disk.
+//!
+//! | phase | event | next phase |
 //! |---|---|---|
-//! | `Idle` | a record that nobody waits for | `Lingering` |
+//! | `Idle` | a record for which no request waits | `Lingering` |
 //! | `Idle`, `Lingering` | a request waits | `Gathering`, or `Expecting` after a slow commit |
-//! | `Lingering`, `Expecting` | its time comes | `Writing` |
-//! | `Expecting` | as many wait as did last time | `Gathering` |
-//! | `Gathering` | the event loop brought nobody else | `Writing` |
-//! | `Writing` | done | by what is pending meanwhile |
+//! | `Lingering`, `Expecting` | its time is over | `Writing` |
+//! | `Expecting` | as many requests wait as last time | `Gathering` |
+//! | `Gathering` | the event loop brought no more requests | `Writing` |
+//! | `Writing` | done | as from `Idle`, by what is pending now |
 //! | `Writing` | failed | `Failing` |
-//! | `Failing` | its time comes | `Writing` |
-//! | `Idle`, `Lingering` | a sync is due, or asked for | `Syncing` |
-//! | `Syncing` | done or failed | by what is pending meanwhile |
+//! | `Failing` | its time is over | `Writing` |
+//! | `Idle`, `Lingering` | a sync is due or requested | `Syncing` |
+//! | `Syncing` | done or failed | as from `Idle`, by what is pending now |
 //! | any | closing, and nothing is left | `Closed` |
 
 use super::Durability;
 use std::time::{Duration, Instant};
 
-/// Limit on the delay of a record that nobody waits for (a lease), in the hope of more records.
+/// A record for which no request waits (a lease) is delayed by at most this, so that more records share its
+/// write.
 pub const LINGER: Duration = Duration::from_millis(10);
-/// A log is quick if the last commit took no longer than this. The event loop then writes itself: handing a
-/// group to a thread and its answers back takes two wake-ups more.
+/// A log is quick if the last commit took no longer than this. The event loop then writes by itself: passing
+/// the groups to a thread and the answers back takes two more wake-ups.
 pub const QUICK: Duration = Duration::from_micros(500);
-/// Expecting more requests may cost half of a commit that is not quick, and no more than this. Without it,
-/// half of 64 clients wait while a slow disk syncs for the other half.
+/// The wait for more requests after a slow commit takes at most this, and at most half of that commit's
+/// duration. Without this wait, half of 64 clients would wait while a slow disk syncs for the other half.
 pub const EXPECT_MAX: Duration = Duration::from_millis(10);
-/// Interval between two tries to write after a failure.
+/// Interval between two attempts to write after a failure.
 pub const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// The state of the commit path.
@@ -34,20 +37,21 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(250);
 pub enum Phase {
     /// Nothing is pending.
     Idle,
-    /// Records are pending, and nobody waits for them. They are written at this time at the latest.
+    /// Records are pending, and no request waits for them. They are written at this time at the latest.
     Lingering { until: Instant },
-    /// Requests wait, and the event loop may bring more of them. `seen` waited when it last had run every
-    /// task that was ready; `None` before that.
+    /// Requests wait, and the event loop may bring more. `seen` is the number that waited after the last full
+    /// iteration of the event loop; `None` before the first one.
     Gathering { seen: Option<usize> },
-    /// Requests wait, but fewer than the last commit answered. It was slow, so the others get until then.
+    /// Requests wait, but fewer than the last commit answered. That commit was slow, so the others get this
+    /// time to arrive.
     Expecting { until: Instant },
     /// Groups are being appended, and synced if answers must be durable.
     Writing(By),
     /// Groups that were appended earlier are being synced.
     Syncing,
-    /// The last try to write failed; the next one begins at this time.
+    /// The last attempt to write failed; the next one begins at this time.
     Failing { until: Instant },
-    /// Nothing is kept any more.
+    /// The commit path has ended: no further record is written.
     Closed,
 }
 
@@ -55,7 +59,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     EventLoop,
-    /// A thread of its own, so that a slow log delays only the requests that wait for it.
+    /// A separate thread, so that a slow log delays only the requests that wait for it.
     Thread,
 }
 
@@ -64,18 +68,18 @@ pub enum By {
 pub enum Event {
     /// A record was appended, or a request waits for the last one.
     Appended,
-    /// The event loop has run every task that was ready.
+    /// The event loop has finished an iteration: every task that was ready has run.
     Iterated,
-    /// The time that `Machine::due` named has come.
+    /// The time that `Machine::due` returned has come.
     Due,
-    /// The log may be another than the one that was opened.
+    /// The log may have been removed or replaced since it was opened.
     Suspected,
-    /// Everything that was appended must be synced, whatever the durability.
+    /// A sync of everything appended is requested, whatever the durability.
     SyncAsked,
     Done {
         /// The duration of the commit; `None` if no group was written.
         took: Option<Duration>,
-        /// The number of requests that this answers.
+        /// The number of requests that this commit answers.
         answered: usize,
     },
     Failed,
@@ -85,12 +89,12 @@ pub enum Event {
 /// The groups that wait to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// The time at which the first of them got its first record; `None` without a group.
+    /// The time of the first record in the oldest group; `None` without a group.
     pub since: Option<Instant>,
-    /// The number of requests that wait for them.
+    /// The number of requests that wait for these groups.
     pub waiting: usize,
     pub begins_segment: bool,
-    /// True if everything that an asked sync must cover was written.
+    /// True if everything that the requested syncs must cover was written.
     pub asked_is_written: bool,
 }
 
@@ -101,8 +105,8 @@ pub struct Machine {
     durability: Durability,
     /// The duration of the last commit.
     took: Duration,
-    /// The number of requests that the last commit answered, or that waited at its end. Clients that were
-    /// answered usually come back.
+    /// The number of requests that the last commit answered, plus those that waited at its end. Clients that
+    /// were answered usually send another request.
     expected: usize,
     expect_until: Option<Instant>,
     /// The time of the first append that is not synced yet.
@@ -132,18 +136,18 @@ impl Machine {
         self.phase
     }
 
-    /// Called when the groups of a `Writing` phase are taken; true if the log must be checked first.
+    /// Called when the groups of a `Writing` phase are taken. True if the log must be checked first.
     pub fn begin(&mut self) -> bool {
         std::mem::take(&mut self.suspected)
     }
 
-    /// Called when the work of the phase `Syncing` is taken. `more`: other syncs were asked for that it does not
-    /// cover.
+    /// Called when the work of the phase `Syncing` is taken. `more` is true if this sync does not cover all
+    /// requested syncs.
     pub fn begin_sync(&mut self, more: bool) {
         self.sync_asked = more;
     }
 
-    /// The time at which `Event::Due` must come.
+    /// Returns the time at which `Event::Due` must come; `None` while no time matters.
     pub fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Lingering { until } => Some(self.sync_due().map_or(until, |sync| sync.min(until))),
@@ -170,7 +174,7 @@ impl Machine {
             (Phase::Writing(_) | Phase::Syncing, Event::Done { .. } | Event::Failed) => {
                 self.next(pending, now)
             }
-            // The log answers first.
+            // Nothing else happens until the log has answered.
             (busy @ (Phase::Writing(_) | Phase::Syncing), _) => busy,
             (Phase::Failing { .. }, Event::Due | Event::Closing) => Phase::Writing(By::Thread),
             (failing @ Phase::Failing { .. }, _) => failing,
@@ -188,7 +192,7 @@ impl Machine {
     fn note(&mut self, event: Event, pending: Pending, now: Instant) {
         let always = self.durability == Durability::Always;
         match (self.phase, event) {
-            // After a failure the log may be another one.
+            // After a failure the log may have been replaced.
             (_, Event::Suspected) | (Phase::Writing(_), Event::Failed) => self.suspected = true,
             (_, Event::SyncAsked) => self.sync_asked = true,
             (_, Event::Closing) => self.closing = true,
@@ -201,7 +205,7 @@ impl Machine {
                     self.unsynced_since.get_or_insert(now.checked_sub(took).unwrap_or(now));
                 }
             }
-            // A failed sync is reported, and not tried again: the log reports each failure once.
+            // A failed sync is reported, and not retried: the system reports each failure once.
             (Phase::Syncing, Event::Done { .. } | Event::Failed) => {
                 self.unsynced_since = None;
             }
@@ -209,7 +213,7 @@ impl Machine {
         }
     }
 
-    /// The phase that follows when no group is with the log.
+    /// Chooses the next phase while the log has nothing to do.
     fn next(&self, pending: Pending, now: Instant) -> Phase {
         let sync_due = self.sync_asked || self.sync_due().is_some_and(|due| due <= now);
         let write_first = self.sync_asked && !pending.asked_is_written;
@@ -230,10 +234,10 @@ impl Machine {
         }
     }
 
-    /// Decides after an iteration of the event loop whether the next one may bring more requests.
+    /// Decides after an iteration of the event loop if another one may bring more requests.
     fn gather(&self, seen: Option<usize>, pending: Pending) -> Phase {
         let more = match seen {
-            // A client that was alone last time is alone now: looking for others would only delay it.
+            // A client that was alone last time is probably alone now: a wait for others would only delay it.
             None => pending.waiting > 1 || self.expected > 1,
             Some(seen) => pending.waiting > seen && pending.waiting < self.expected,
         };
@@ -267,7 +271,7 @@ mod tests {
         Pass {
             us: u64,
         },
-        /// The log answers.
+        /// Lets the log answer.
         Answer {
             us: u64,
             fails: bool,
@@ -289,7 +293,7 @@ mod tests {
         ]
     }
 
-    /// A record on its way.
+    /// A record on its way to the log.
     #[derive(Clone, Copy, Debug)]
     struct Sent {
         at: Instant,
@@ -303,14 +307,15 @@ mod tests {
         now: Instant,
         pending: Vec<Sent>,
         with_log: Vec<Sent>,
-        /// Appended and not synced.
+        /// Records that are appended and not synced.
         written: Vec<Sent>,
         synced: usize,
         log_works: bool,
         answered: usize,
         asked: usize,
         appended: usize,
-        /// The number of records at each ask for a sync, and those that the present sync covers.
+        /// The number of records at each request for a sync; `syncing` has those that the present sync
+        /// covers.
         sync_asks: Vec<usize>,
         syncing: Vec<usize>,
     }
@@ -447,7 +452,7 @@ mod tests {
             }
         }
 
-        /// Runs with a log that works until nothing happens any more; returns the time that took.
+        /// Runs with a working log until nothing is left to do; returns the time that took.
         fn settle(&mut self) -> Duration {
             let began = self.now;
             for _ in 0..100 {
@@ -473,7 +478,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever happened before: once the log works, every request is answered, in bounded time.
+        /// Once the log works, every request is answered in bounded time, whatever happened before.
         #[test]
         fn every_request_is_answered(durability in durability(), steps in prop::collection::vec(step(), 0..60)) {
             let mut world = World::new(durability);
@@ -499,7 +504,7 @@ mod tests {
             prop_assert_eq!((world.answered, world.written.len()), (world.asked, 0));
         }
 
-        /// Closing ends also if the log never works again.
+        /// Closing ends even if the log never works again.
         #[test]
         fn closing_ends_on_a_failing_log(durability in durability(), steps in prop::collection::vec(step(), 0..60)) {
             let mut world = World::new(durability);
@@ -513,7 +518,7 @@ mod tests {
         }
     }
 
-    /// Brings a new machine to `Idle` after a commit of this duration that answered so many.
+    /// Brings a new machine to `Idle` after a commit of this duration that answered this number of requests.
     fn after_commit(took: Duration, answered: usize) -> World {
         let mut world = World::new(Durability::Always);
         for _ in 0..answered {

@@ -1,4 +1,5 @@
-//! The tail of the log: groups that the log does not have yet, and the requests that wait for them.
+//! The tail of the log: collects the records that the log does not have yet in groups, and keeps the
+//! requests that wait for these groups.
 
 use super::phase::{By, Event, Machine, Pending, Phase};
 use super::{Durability, Group, Log, LogEnd, NextSegment};
@@ -12,14 +13,15 @@ use tokio::sync::oneshot;
 
 const BLANK_BYTES_MAX: usize = 256 << 10;
 
-/// Completes when an answer is as durable as the settings require; `None` if it is already.
+/// Completes when the records of a request are as durable as the settings require. `None` if they already
+/// are.
 pub type Ticket = Option<oneshot::Receiver<()>>;
 
-/// The answer to a push that asks for room.
+/// The answer to the question if the log has space for a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PushRoom {
     Enough,
-    /// The next segment is being prepared; ask again when it is ready.
+    /// The next segment is being prepared: the push waits until it is ready.
     Soon,
     Refused(String),
 }
@@ -45,26 +47,26 @@ pub struct Tail {
     log: Arc<dyn Log>,
     /// The end of the log with everything pending; `None` if nothing is kept.
     end: Option<LogEnd>,
-    /// The present segment ends at this offset or later: at least as many bytes follow its checkpoint as the
-    /// checkpoint takes. Otherwise checkpoints could be most of what is written.
+    /// The earliest end of the present segment. At least as many bytes follow the checkpoint as it takes
+    /// itself; otherwise checkpoints could be most of what is written.
     ends_after: u64,
     /// Groups that are not written yet, the oldest first.
     pending: Vec<Group>,
     since: Option<Instant>,
     /// An empty buffer for the next group.
     blank: Vec<u8>,
-    /// Requests that wait for the groups that are with the log.
+    /// Requests that wait for the groups that are being written now.
     late: Vec<oneshot::Sender<()>>,
-    /// True when the work of the present phase was taken.
+    /// True after the work of the present phase was taken.
     taken: bool,
     machine: Machine,
     /// The reason why writing fails at present.
     failing: Option<String>,
     /// The last group that the log has.
     written_group: u64,
-    /// Those who asked for a sync, each with the last group that it must cover.
+    /// The requested syncs, each with the last group that it must cover.
     sync_asked: Vec<(u64, oneshot::Sender<()>)>,
-    /// Those whom the present sync answers.
+    /// The requested syncs that the present sync answers.
     syncing: Vec<oneshot::Sender<()>>,
 }
 
@@ -125,7 +127,7 @@ impl Tail {
     pub fn on(&mut self, event: Event) -> Phase {
         let phase = self.machine.on(event, self.pending(), Instant::now());
         if phase == Phase::Closed {
-            // Those who wait learn that no answer will come.
+            // Dropping the senders tells everyone who waits that no answer will come.
             self.pending.clear();
             self.late.clear();
             self.sync_asked.clear();
@@ -143,7 +145,7 @@ impl Tail {
         self.on(Event::Appended) != before
     }
 
-    /// Takes the work of the present phase, if it is for this thread and was not taken yet.
+    /// Takes the work of the present phase if it is for this thread and was not taken yet.
     pub fn take_work(&mut self, by: By) -> Option<Work> {
         let work = match self.phase() {
             _ if self.taken => return None,
@@ -166,14 +168,14 @@ impl Tail {
         Some(work)
     }
 
-    /// Records that the log kept these groups; returns what follows from that.
+    /// Records that the log has these groups; returns what follows from that.
     pub fn written(&mut self, groups: Vec<Group>, took: Option<Duration>) -> Written {
         self.taken = false;
         let mut waiters = std::mem::take(&mut self.late);
         let mut evict = Vec::new();
         for mut group in groups {
             self.written_group = group.number;
-            // The buffer is used again: growing one for each group would cost more than filling it.
+            // Reuses the buffer: growing a new one for each group would cost more than filling it.
             if group.bytes.capacity() <= BLANK_BYTES_MAX {
                 group.bytes.clear();
                 self.blank = group.bytes;
@@ -188,23 +190,27 @@ impl Tail {
         Written { waiters, evict }
     }
 
-    /// Records that the log did not keep these groups: they are the first to be tried again. True if this is
+    /// Records that the log could not keep these groups: they are the first to be retried. True if this is
     /// the first failure in a row.
     pub fn unwritten(&mut self, mut groups: Vec<Group>, why: String) -> bool {
         self.taken = false;
         groups.append(&mut self.pending);
         self.pending = groups;
+        // Clients that gave up send another request. Without this, their old ones would add up during the
+        // failure.
+        self.pending.iter_mut().for_each(|group| group.waiters.retain(|waiter| !waiter.is_closed()));
         self.since = (!self.pending.is_empty()).then(Instant::now);
         self.on(Event::Failed);
         self.failing.replace(why).is_none()
     }
 
-    /// True if writing failed until now.
+    /// Records that writing succeeded. True if it failed before.
     pub fn works_again(&mut self) -> bool {
         self.failing.take().is_some()
     }
 
-    /// Ends the phase `Syncing`. A failure is reported to those who asked for the sync.
+    /// Ends the phase `Syncing`. After a failure the senders are dropped, which reports it to those who
+    /// requested the sync.
     pub fn synced(&mut self, event: Event) {
         self.taken = false;
         for asked in self.syncing.drain(..) {
@@ -215,8 +221,8 @@ impl Tail {
         self.on(event);
     }
 
-    /// Decides if there is room for a push of about this many bytes. A quarter of a segment is reserved for
-    /// acks and leases when there is no room for pushes any more.
+    /// Decides if the log has space for a push of about this many bytes. A quarter of a segment is reserved
+    /// for acks and leases.
     pub fn room_for(&self, bytes: u64) -> PushRoom {
         let Some(end) = &self.end else { return PushRoom::Enough };
         if let Some(why) = &self.failing {
@@ -254,7 +260,7 @@ impl Tail {
         self.checkpoint(checkpoint);
     }
 
-    /// Appends a checkpoint.
+    /// Appends a checkpoint, and notes where the segment may end.
     pub fn checkpoint(&mut self, checkpoint: impl FnOnce(&mut Tail)) {
         let began = self.end.map_or(0, |end| end.offset);
         checkpoint(self);
@@ -280,10 +286,10 @@ impl Tail {
         end.offset += end.group_header_bytes as u64;
     }
 
-    /// Returns a ticket for everything appended until now.
+    /// Returns a ticket for everything appended so far.
     pub fn ticket(&mut self) -> Ticket {
         let waiters = match (self.machine.phase(), self.pending.last_mut()) {
-            // The sender is dropped: no answer will come.
+            // Without its sender, the ticket reports that no answer will come.
             (Phase::Closed, _) => return self.end.map(|_| oneshot::channel().1),
             (_, Some(group)) => &mut group.waiters,
             (Phase::Writing(_), None) => &mut self.late,
@@ -294,7 +300,7 @@ impl Tail {
         Some(receiver)
     }
 
-    /// Asks for a sync of everything that was appended until now, whatever the durability.
+    /// Requests a sync of everything appended so far, whatever the durability.
     pub fn ask_sync(&mut self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         if self.machine.phase() != Phase::Closed {

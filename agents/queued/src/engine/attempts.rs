@@ -1,12 +1,12 @@
-//! The last attempts of items that came back at least once, for people who ask why.
+//! The last attempts of items that came back at least once, for people who look for the reason.
 
 use super::record::Return;
 use std::collections::BTreeMap;
 
 /// Limit on the attempts that are kept of one item; older ones are forgotten first.
 pub const ATTEMPTS_KEPT: usize = 8;
-/// Limit on the items whose attempts are kept, over all queues: at most about 15 MB. Beyond it the oldest
-/// item's are forgotten.
+/// Limit on the items whose attempts are kept, over all queues: at most about 15 MB. Beyond it, the attempts
+/// of the oldest item are forgotten.
 const ITEMS_MAX: usize = 4096;
 /// Limit on the reason of one attempt; the item itself keeps the whole last reason.
 const REASON_BYTES_MAX: usize = 256;
@@ -17,7 +17,8 @@ pub struct Attempt {
     /// Counts from 1; a released attempt gives its number to the next one.
     pub number: u32,
     pub worker: Option<Box<str>>,
-    /// Only the process that made the lease knows when: the log's records have no such time.
+    /// The time of the lease. Only the process that made the lease knows it, because the log has no such
+    /// time.
     pub leased_ms: Option<u64>,
     /// `None` while the lease is held.
     pub end: Option<AttemptEnd>,
@@ -27,7 +28,7 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptEnd {
     pub how: Ended,
-    /// Known to the process that ended the lease only.
+    /// The time of the end. Only the process that ended the lease knows it.
     pub at_ms: Option<u64>,
     pub reason: Option<Box<str>>,
     /// The fate of the item, if this was its last attempt.
@@ -117,7 +118,7 @@ impl Attempts {
         }
     }
 
-    /// Gives the attempts of an item to its copy in another queue.
+    /// Moves the attempts of an item to its copy in another queue.
     pub fn hand_on(&mut self, item: u64, copy: u64) {
         if let Some(attempts) = self.by_item.remove(&item) {
             self.by_item.insert(copy, attempts);

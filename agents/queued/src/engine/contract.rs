@@ -1,7 +1,7 @@
 //! Requests, answers and refusals between the doors and the engine.
 //!
-//! None of them promises what only one machine could give: there is no transaction over queues, no reference
-//! into the engine's memory, no order between queues. Every answer may take as long as a network does.
+//! Another machine could answer them as well: there is no transaction over queues, no reference into the
+//! engine's memory, and no order between queues. Every answer may take as long as a network does.
 
 use super::attempts::Attempt;
 use super::counters::Counters;
@@ -63,7 +63,7 @@ pub struct NewItem {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub queues_max: usize,
-    /// Limit on the state of all queues that is repeated at the beginning of each log segment.
+    /// Limit on the checkpoint at the beginning of each log segment, which has the state of all queues.
     pub checkpoint_bytes_max: u64,
     pub memory_bytes_max: u64,
     /// True if bodies above the memory limit may be kept on the disk only.
@@ -237,7 +237,7 @@ pub struct Look {
     pub text: Option<Box<str>>,
 }
 
-/// Some of the items that were asked for.
+/// Some of the requested items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looked {
     pub items: Vec<ItemView>,

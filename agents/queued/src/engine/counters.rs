@@ -1,4 +1,4 @@
-//! What a queue has counted since it was created.
+//! The counters of a queue, from its creation on.
 
 /// Counts since the queue was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,14 +12,14 @@ pub struct Counters {
     pub died: u64,
     pub drained: u64,
     pub removed: u64,
-    /// Items that died and left, because the dead-letter queue took a copy. Unknown in a log of version 1.
+    /// Items that died and were moved to the dead-letter queue. Unknown in a log of version 1.
     pub moved: Option<u64>,
     /// Items that a repair could not find.
     pub lost: u64,
 }
 
 impl Counters {
-    /// Passes on the counters that every version of the log has.
+    /// Passes each counter that every version of the log has to `see`.
     pub fn each(&self, mut see: impl FnMut(u64)) {
         let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
         for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {

@@ -1,4 +1,4 @@
-//! The items of a queue by number: dense while items come and go in order, small when few are left.
+//! The items of a queue by number: dense while items are added and removed in order, small when few are left.
 
 use super::item::Item;
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::ops::Bound;
 /// Items whose numbers differ only in these low bits share a box.
 const BOX_BITS: u32 = 6;
 
-/// A map from number to item. Numbers only ever ascend, so a box is filled by appending, and an empty box
-/// frees its memory. Compared with a map of items this saves the half-empty nodes and the hashes.
+/// A map from number to item. Numbers only ascend, so a box is filled by appending, and an empty box frees
+/// its memory. Compared with a standard map, this saves half-empty nodes and hashes.
 #[derive(Clone, Debug, Default)]
 pub struct Items {
     boxes: BTreeMap<u64, Vec<Item>>,
@@ -70,7 +70,7 @@ impl Items {
         self.boxes.values_mut().flatten()
     }
 
-    /// The items in order of number, starting after `after`.
+    /// Iterates over the items in order of number, starting after `after`.
     pub fn iter_after(&self, after: u64) -> impl Iterator<Item = &Item> {
         let boxes = self.boxes.range((Bound::Included(after >> BOX_BITS), Bound::Unbounded));
         boxes.flat_map(|(_, items)| items).skip_while(move |item| item.number <= after)

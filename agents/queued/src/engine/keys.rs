@@ -29,7 +29,7 @@ struct Finished {
 }
 
 impl Keys {
-    /// The item that has or had this key.
+    /// Returns the item that has or had this key.
     pub fn item(&self, key: &str) -> Option<u64> {
         self.known.get(key).map(|known| known.number)
     }

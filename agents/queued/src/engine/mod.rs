@@ -1,4 +1,4 @@
-//! Queues as a pure state machine: time and a request go in, changes of state come out.
+//! The queues as a pure state machine: from a time and a request follow the changes of state.
 
 pub mod attempts;
 pub mod contract;

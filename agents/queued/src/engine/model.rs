@@ -1,4 +1,4 @@
-//! The state machine against a model that is slow and obvious: one list, searched from the front.
+//! Tests the state machine against a slow and obvious model: one list, searched from the front.
 
 use super::contract::{Limits, NewItem};
 use super::core::{Core, Journal, LeaseTerms, NackTerms, Turn};
@@ -39,7 +39,7 @@ impl Journal for Tape {
 }
 
 impl Tape {
-    /// A core that has read the whole tape.
+    /// Returns a core that has read the whole tape.
     pub(super) fn replay(&self) -> Core {
         let mut core = Core::reading(7, 1);
         for (segment, bytes) in self.0.iter().enumerate() {
@@ -536,7 +536,7 @@ impl Both {
     }
 }
 
-/// Every field of a queue that a fold over the log must reach.
+/// Formats every field of a queue that a fold over the log must reproduce.
 fn fields(core: &Core) -> Vec<String> {
     let one = |q: &Queue| {
         let items =
@@ -564,7 +564,7 @@ fn numbers(core: &Core) -> BTreeMap<u32, String> {
 }
 
 impl Both {
-    /// The log, folded elsewhere and later, is the state; only time may have to pass for both.
+    /// A later fold over the log gives the same state, once the same time has passed for both.
     fn fold_and_compare(&mut self) {
         let mut folded = self.tape.replay();
         assert_eq!(numbers(&self.core), numbers(&folded));

@@ -62,7 +62,7 @@ impl Order {
         }
     }
 
-    /// The ready item with the lowest number.
+    /// Returns the ready item with the lowest number.
     pub fn next(&self) -> Option<u64> {
         match (self.fresh.front(), self.returned.first()) {
             (Some(fresh), Some(returned)) => Some(*fresh.min(returned)),
@@ -70,7 +70,7 @@ impl Order {
         }
     }
 
-    /// The item that is due first, with its time.
+    /// Returns the item that is due first, with its time.
     pub fn first_due(&self) -> Option<(u64, u64)> {
         self.timed.first().copied()
     }

@@ -62,7 +62,7 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Bo
 }
 
 impl Policy {
-    /// The settings after the change, or the reason why it is refused.
+    /// Returns the settings after the change, or the reason why the change is refused.
     pub fn changed(&self, change: &PolicyChange) -> Result<Policy, String> {
         let mut new = self.clone();
         let set = |field: &mut u64, value: Option<u64>| *field = value.unwrap_or(*field);
@@ -93,13 +93,13 @@ impl Policy {
         Ok(new)
     }
 
-    /// The delay of an item after this many attempts.
+    /// Returns the delay of an item after this number of attempts.
     pub fn backoff_ms_after(&self, attempts: u32) -> u64 {
         let doublings = attempts.saturating_sub(1).min(62);
         self.backoff_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms)
     }
 
-    /// True if an item with this many attempts must not be leased again.
+    /// True if an item with this number of attempts must not be leased again.
     pub fn is_spent(&self, attempts: u32) -> bool {
         self.max_attempts != 0 && attempts >= self.max_attempts
     }

@@ -22,7 +22,7 @@ pub struct Queue {
     pub seal_used: bool,
     /// True if the queue has ever held an item.
     pub held: bool,
-    /// The next number of a queue that counts for ever.
+    /// The next number of a queue that counts without end.
     pub count_next: Option<u64>,
     pub counters: Counters,
     /// True if leasing is stopped until the queue is resumed.
@@ -55,17 +55,18 @@ pub struct When {
 }
 
 impl When {
-    /// A time without a lease.
+    /// Creates a time without a lease.
     pub fn delayed(at_ms: u64) -> When {
         When { at_ms, token: Token(0), bound: false, held_ms: None, worker: None }
     }
 
-    /// The time of the lease, unless an earlier process made it or it has lasted more than 49 days.
+    /// Returns the time of the lease. `None` if an earlier process made it, or if it has lasted more than 49
+    /// days.
     pub fn leased_ms(&self) -> Option<u64> {
         self.at_ms.checked_sub(self.held_ms?.get().into())
     }
 
-    /// The same lease with another end.
+    /// Returns the same lease with another end.
     pub fn until(&self, at_ms: u64) -> When {
         let held_ms = self.leased_ms().and_then(|leased_ms| held_ms(leased_ms, at_ms));
         When { at_ms, held_ms, ..self.clone() }
@@ -76,7 +77,7 @@ fn held_ms(leased_ms: u64, until_ms: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(until_ms.checked_sub(leased_ms)?.try_into().ok()?)
 }
 
-/// The server's answer to the question: is the work done?
+/// The answer to the question if the work of a queue is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pending,
@@ -130,8 +131,8 @@ impl Queue {
         }
     }
 
-    /// The records that describe the queue without its items: its own record, then one for each value that is
-    /// not at its default.
+    /// Returns the records that describe the queue without its items: its own record, then one for each value
+    /// that is not at its default.
     pub fn records(&self) -> impl Iterator<Item = Record<'static>> {
         let round = Record::Round { queue: self.number, moved: self.moved_in_round };
         let paused = Record::Paused { queue: self.number, paused: self.paused };
@@ -140,8 +141,8 @@ impl Queue {
             .chain(self.paused.then_some(paused))
     }
 
-    /// Takes the values of a queue's record. Values with a record of their own return to their default until
-    /// that record comes.
+    /// Sets the values of a queue's record. Values with a record of their own get their default until that
+    /// record follows.
     pub fn follow(&mut self, record: &QueueRecord) {
         (self.moved_in_round, self.paused) = (0, false);
         self.policy = record.policy.clone();
@@ -160,8 +161,8 @@ impl Queue {
         }
     }
 
-    /// Items that are ready, delayed or leased. While there are any, the queue is not drained and a scaler
-    /// must not scale down.
+    /// Returns the number of items that are ready, delayed or leased. While it is not 0, the queue is not
+    /// drained and a scaler must not scale down.
     pub fn backlog(&self) -> u64 {
         self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
     }
@@ -190,7 +191,7 @@ impl Queue {
         }
     }
 
-    /// Items that did not succeed: dead ones, and those moved to the dead-letter queue in this round.
+    /// Returns the number of failed items: dead ones, and those moved to the dead-letter queue in this round.
     pub fn failed(&self) -> u64 {
         self.tally(State::Dead).saturating_add(self.moved_in_round)
     }
@@ -200,17 +201,17 @@ impl Queue {
         !self.paused && (self.next_ready().is_some() || self.count_next.is_some())
     }
 
-    /// The item that a lease would get, unless the queue is paused.
+    /// Returns the item that a lease would get if the queue is not paused.
     pub fn next_ready(&self) -> Option<u64> {
         self.order.next()
     }
 
-    /// The first moment at which a delay or a lease ends.
+    /// Returns the first moment at which a delay or a lease ends.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.order.first_due().map(|(at_ms, _)| at_ms)
     }
 
-    /// The first item whose delay or lease has ended.
+    /// Returns the first item whose delay or lease has ended.
     pub fn due(&self, now_ms: u64) -> Option<u64> {
         self.order.first_due().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, number)| number)
     }
@@ -219,14 +220,14 @@ impl Queue {
         self.whens.get(&number)
     }
 
-    /// Notes when the item was leased; no record says so.
+    /// Sets the time of the item's lease, which no record has.
     pub fn set_leased(&mut self, number: u64, leased_ms: u64) {
         if let Some(when) = self.whens.get_mut(&number) {
             when.held_ms = held_ms(leased_ms, when.at_ms);
         }
     }
 
-    /// Items whose leases end with connections.
+    /// Returns the items whose leases end with a connection.
     pub fn bound(&self) -> Vec<u64> {
         self.whens.iter().filter(|(_, when)| when.bound).map(|(number, _)| *number).collect()
     }
@@ -277,7 +278,7 @@ impl Queue {
         Some(item)
     }
 
-    /// Drops a body from memory; it is read from the log from then on.
+    /// Drops a body from memory. From then on it is read from the log.
     pub fn evict_body(&mut self, number: u64, usage: &mut Usage) {
         if let Some(item) = self.items.get_mut(number) {
             usage.memory_bytes -= item.body_bytes_in_memory();
@@ -294,12 +295,12 @@ impl Queue {
         }
     }
 
-    /// The numbers of all items in any of these states.
+    /// Returns the numbers of all items in any of these states.
     pub fn numbers_in(&self, states: &[State]) -> Vec<u64> {
         self.items.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
     }
 
-    /// The item of an earlier push with this key.
+    /// Returns the item of an earlier push with this key.
     pub fn known(&self, key: &str) -> Option<u64> {
         self.keys.item(key)
     }

@@ -1,5 +1,5 @@
-//! Logs that no core wrote, with records in any order and numbers of any size. They are read without harm,
-//! and the result can be written and read again.
+//! Tests the reading of logs that no core wrote, with records in any order and numbers of any size. They are
+//! read without harm, and the result can be written and read again.
 
 use super::core::Core;
 use super::counters::Counters;

@@ -1,4 +1,4 @@
-//! Memory and log bytes that items use.
+//! Counts the memory and the log bytes that items use.
 
 use super::item::Item;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! One attempt of an item, as the protocol shows it.
+//! The JSON of one attempt of an item.
 
 use super::time;
 use crate::engine::attempts::{Attempt, Fate};

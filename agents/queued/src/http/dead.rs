@@ -1,4 +1,4 @@
-//! Dead items: listed, redriven, deleted.
+//! Requests about dead items: list, redrive, delete.
 
 use super::error_answer::ErrorAnswer;
 use super::items::{Count, Which, show_items};

@@ -1,5 +1,6 @@
-//! The fast path for the requests that every item needs. It bypasses hyper and the router, which cost more
-//! than the rest of a push. Malformed and forbidden requests go to the router, which answers with the error.
+//! The fast path for push, lease and ack, which every item needs. It bypasses hyper and the router, which
+//! cost more than the rest of a push. Malformed and forbidden requests go to the router, which answers with
+//! the error.
 
 use super::short_requests::{self, AnswerShort, ShortAnswer, ShortRequest};
 use super::tokens::Right;

@@ -1,4 +1,4 @@
-//! Errors of the protocol: a status, a code for programs, a message for people.
+//! The error answers of the protocol: a status, a code for programs and a message for people.
 
 use super::json;
 use crate::engine::contract::EngineError;
@@ -38,7 +38,7 @@ impl ErrorAnswer {
     }
 }
 
-/// The flag that allows more, for the limits that are flags.
+/// Names the flag that raises the limit, if a flag sets it.
 fn way_out(refusal: &EngineError) -> &'static str {
     match refusal {
         EngineError::NoMemory { .. } => " (--max-memory)",

@@ -1,4 +1,4 @@
-//! The last fifteen minutes of the queues, of each and of all together, for the page.
+//! Records the figures of the last fifteen minutes for the page, of each queue and of all together.
 
 use super::error_answer::ErrorAnswer;
 use super::request::Query;
@@ -81,7 +81,7 @@ impl QueueHistory {
         }
     }
 
-    /// The samples of a queue, or of all together, and the present.
+    /// Returns the samples of a queue, or of all queues together, and the present figures.
     fn rows(&self, now: Instant, queue: Option<&str>, present: Figures) -> Vec<Vec<u64>> {
         let (samples, seen) = match queue {
             None => (Some(&self.total), Some(sum(&self.seen))),
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(ready(&history, at(400), Some("new"), 1)[..2], [(300, 0), (285, 1)]);
         let total = [(300, 7), (285, 13), (100, 13), (85, 17), (85, 17), (0, 17)];
         assert_eq!(ready(&history, at(400), None, 17), total);
-        // A change that was not looked at yet came after the sleep before it.
+        // A change that was not sampled yet happened after the last sleep.
         history.unchanged_until = at(500);
         assert_eq!(ready(&history, at(505), Some("quiet"), 8), [(505, 7), (5, 7), (0, 8)]);
         assert_eq!(ready(&history, at(505), Some("just made"), 3), [(5, 0), (0, 3)]);

@@ -1,4 +1,4 @@
-//! Items: listed, searched, shown, and deleted or moved by id.
+//! Requests about items: list, search, show, and delete or move by id.
 
 use super::attempt::AttemptObject;
 use super::error_answer::ErrorAnswer;
@@ -49,7 +49,7 @@ impl ItemObject {
     }
 }
 
-/// The first `max` bytes of the body; text is never cut inside a character.
+/// Returns the first `max` bytes of the body. Text is never cut inside a character.
 fn begin(body: Box<[u8]>, max: usize) -> Box<[u8]> {
     if body.len() <= max {
         return body;

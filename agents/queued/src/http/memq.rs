@@ -1,4 +1,4 @@
-//! kuard's queue API, byte for byte, on the same queues.
+//! kuard's queue API under `/memq/server`, byte for byte, on the same queues.
 
 use super::error_answer::ErrorAnswer;
 use super::request::Path;
@@ -42,7 +42,7 @@ fn text(status: StatusCode, line: &str) -> Response {
     (status, headers, format!("{line}\n")).into_response()
 }
 
-/// Answers with kuard's error where kuard has one, else with our message as a line.
+/// Answers with kuard's error if kuard has one, otherwise with our message as a line.
 fn refused(problem: impl Into<ErrorAnswer>) -> Response {
     let problem = problem.into();
     match (problem.error, problem.status) {

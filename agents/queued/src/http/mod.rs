@@ -84,7 +84,7 @@ impl Doors {
         request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
     }
 
-    /// Receives a body that is one item as it stands: both limits apply to it.
+    /// Receives a body that is one item: both limits apply to it.
     pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, ErrorAnswer> {
         request::body(headers, body, self.raw_item_limit(), &self.room).await
     }
@@ -123,7 +123,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
-/// All routes of both doors; a test compares them with `openapi.json`.
+/// Returns all routes of both doors. A test compares them with `openapi.json`.
 pub fn router(doors: Doors) -> Router {
     let requests = doors.metrics.requests.clone();
     let look = axum::middleware::from_fn_with_state(doors.answers.clone(), budgeted_body::look);

@@ -1,4 +1,4 @@
-//! Pushes one item or a batch.
+//! Requests that push one item or a batch.
 
 use super::error_answer::ErrorAnswer;
 use super::request::{Limit, Path, Query};

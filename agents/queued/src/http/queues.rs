@@ -1,4 +1,4 @@
-//! Queues: created, configured, shown, sealed, paused, drained, deleted.
+//! Requests about queues: create, configure, show, seal, pause, drain, delete.
 
 use super::error_answer::ErrorAnswer;
 use super::request::Path;

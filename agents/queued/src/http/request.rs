@@ -24,7 +24,8 @@ const SHORT_BYTES: usize = 4 << 10;
 pub struct BodyBudget(Arc<Semaphore>);
 
 impl BodyBudget {
-    /// Makes room for at least `longest` bytes; otherwise the longest request would wait for ever.
+    /// Creates room for `bytes`, and at least for `longest`: otherwise the longest request would wait
+    /// forever.
     pub fn new(bytes: u64, longest: usize) -> BodyBudget {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).max(longest);
         BodyBudget(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))

@@ -1,5 +1,5 @@
-//! Answers short requests that arrive as a whole without hyper, which for a few bytes costs more than the
-//! kernel and the agent together. The first request of any other kind hands the connection to hyper.
+//! Answers short requests without hyper if they arrive as a whole. For a few bytes, hyper costs more than the
+//! kernel and the agent together. The first request of any other kind passes the connection to hyper.
 
 use axum::body::{Bytes, to_bytes};
 use axum::http::StatusCode;
@@ -188,7 +188,7 @@ impl Date {
 }
 
 /// Writes the head by hand, since the formatter would take a tenth of a push. Returns the body that must be
-/// written after it. Dropping the body tells the maker of a long one that it is no longer needed.
+/// written after it. Dropping a long body notifies its maker that it is no longer needed.
 async fn write(
     reply: &mut Vec<u8>,
     answered: ShortAnswer,
@@ -399,7 +399,7 @@ mod tests {
             served.await.unwrap();
             assert_eq!(began.elapsed().as_secs(), HEADERS_WITHIN_CROWD.as_secs());
         }
-        // A client that has been served may take its time, and so may one whose body is on its way.
+        // A client that has been served may be slow, and so may one whose body is on its way.
         let (mut client, _drain, served) = serving_in(Quick, crowd);
         client.write_all(REQUEST).await.unwrap();
         assert!(hear(&mut client).await.ends_with("made"));

@@ -1,4 +1,4 @@
-//! Bearer tokens from a file, with the rights of each.
+//! Bearer tokens from a file, and the rights of each token.
 
 use axum::http::StatusCode;
 use kit::exit::{Exit, Fatal};

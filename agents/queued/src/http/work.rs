@@ -1,4 +1,4 @@
-//! Leases: made, acked, nacked, extended.
+//! Requests of workers: lease, ack, nack, extend.
 
 use super::error_answer::ErrorAnswer;
 use super::request::Path;

@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, LogError> {
     Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
 }
 
-/// The segments in a backup.
+/// The segments of a backup, read one after the other.
 pub struct Backup<'a, R: Read> {
     path: PathBuf,
     pub(super) head: Head,

@@ -1,4 +1,4 @@
-//! `queued backup`: a directory as it was at one moment, as a tar archive.
+//! `queued backup`: writes a data directory, as it was at one moment, to a tar archive.
 //!
 //! The archive holds a head of its own and then the segments, in their order and without the unused ends of
 //! the files; unpacked it is a data directory. The moment is the last whole group of the newest segment. The

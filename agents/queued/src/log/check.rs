@@ -1,4 +1,4 @@
-//! `queued check`: reports all damage of a directory or a backup, and changes nothing.
+//! `queued check`: reports all damage of a data directory or a backup, and changes nothing.
 
 use super::LogError;
 use super::archive::{self, Backup};

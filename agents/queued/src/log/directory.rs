@@ -1,4 +1,4 @@
-//! The data directory: which process owns it, and whether its path still leads to it.
+//! The data directory: locks it for one process, and checks that its path still leads to it.
 
 use super::LogError;
 use kit::disk::lock::{Lock, Refused};
@@ -67,7 +67,7 @@ impl Directory {
     }
 }
 
-/// Locks the directory against writers, without writing anything itself. `None` if nobody ever wrote to it.
+/// Locks the directory against writers without writing anything. `None` if no queued has ever written to it.
 pub fn hold_for_reading(path: &Path) -> Result<Option<Lock>, LogError> {
     Lock::shared(&path.join(LOCK)).map_err(|refused| match refused {
         Refused::Held(holder) => LogError::Busy { dir: path.to_owned(), holder },

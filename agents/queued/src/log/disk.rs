@@ -1,5 +1,7 @@
-//! The log on the disk as the commit path sees it: appends groups to the newest segment, syncs, begins
-//! segments, reads bodies, and removes the oldest segment.
+//! The log on the disk, as the commit path uses it.
+//!
+//! `DiskLog` appends groups to the newest segment, syncs it, begins the next segment, reads bodies back and
+//! removes the oldest segment.
 
 use super::directory::{Directory, Inode};
 use super::head::{self, HeadFile, NoBackup};
@@ -16,17 +18,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Interval between two checks that the directory is still there, while groups are written.
+/// While groups are written, the directory and the segment are checked at this interval.
 const CHECK_AFTER: Duration = Duration::from_millis(250);
 
 /// The file for the segment after the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spare {
     Ready,
-    /// The next segment begins in this file, but is not written yet: the file keeps the spare's name.
+    /// The next segment will begin in this file, but is not written yet: the file still has the spare's name.
     Taken,
     Missing,
-    /// The last try to make the file failed, for this reason.
+    /// The last attempt to make the file failed, for this reason.
     Failed(String),
 }
 
@@ -35,11 +37,15 @@ pub enum Spare {
 pub struct Writer {
     pub header: Header,
     pub file: Arc<File>,
-    /// The checksum of the last group in the segment; the next segment names the group that it continues.
+    /// The checksum of the last group in the segment. The next segment's header holds it, to show which
+    /// group it continues.
     pub last_checksum: u32,
     pub appended_group: u64,
     pub synced_group: u64,
-    /// True if the head does not name the newest segment yet. Nothing may be appended before it does.
+    /// The first group that a failed sync may have lost. The kernel reports such a failure once, and later
+    /// syncs succeed. Only writing the group again repairs the loss.
+    pub doubtful_from: Option<u64>,
+    /// True while the head does not name the newest segment yet. Nothing may be appended until it does.
     pub head_is_behind: bool,
     /// The last time at which the directory was confirmed to be the one that was opened.
     pub checked: Option<Instant>,
@@ -57,7 +63,7 @@ pub struct Segments {
 pub struct DiskLog {
     directory: Arc<Directory>,
     end: LogEnd,
-    /// Its holder may lock the head, then the segments.
+    /// Locked first: whoever holds this lock may lock the head, and then the segments.
     writer: Mutex<Writer>,
     head: Mutex<HeadFile>,
     segments: Mutex<Segments>,
@@ -94,13 +100,17 @@ impl DiskLog {
     }
 
     fn sync_writer(&self, writer: &mut Writer) -> Result<(), LogError> {
-        writer.file.sync_data().map_err(self.failed("sync", writer.header.number))?;
+        let synced = writer.file.sync_data();
+        if synced.is_err() && writer.appended_group > writer.synced_group {
+            writer.doubtful_from.get_or_insert(writer.synced_group + 1);
+        }
+        synced.map_err(self.failed("sync", writer.header.number))?;
         self.metrics.syncs.inc();
         writer.synced_group = writer.appended_group;
         Ok(())
     }
 
-    /// Fails while the directory's path leads elsewhere: nothing may be promised then.
+    /// Fails if the path of the directory or segment leads to another one: an append would be lost.
     fn check_writer(&self, writer: &mut Writer) -> Result<(), LogError> {
         writer.checked = None;
         self.directory.check()?;
@@ -120,7 +130,7 @@ impl DiskLog {
             self.begin_segment(writer, group)?;
         }
         if group.number <= writer.synced_group {
-            // An earlier try appended it, and synced it before moving to the next segment.
+            // An earlier attempt appended this group, and synced it before the next segment began.
             return Ok(());
         }
         let unsynced = u32::try_from(group.number - writer.synced_group).unwrap_or(u32::MAX);
@@ -132,7 +142,8 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Begins the group's segment. The old one must be on the disk as a whole before the next one exists.
+    /// Begins the segment of this group. The old segment must be completely on the disk before the next one
+    /// exists.
     fn begin_segment(&self, writer: &mut Writer, group: &Group) -> Result<(), LogError> {
         self.sync_writer(writer)?;
         self.check_writer(writer)?;
@@ -149,29 +160,43 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Makes the file for the next segment. An error comes with true if it is the first in a row.
+    /// Makes the file for the next segment. The flag of an error is true if it is the first in a row.
     pub fn make_spare(&self) -> Result<(), (io::Error, bool)> {
         let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
         let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
         self.metrics.no_space.set(i64::from(made.is_err()));
         let mut segments = self.segments();
-        made.map(|()| segments.spare_is_ready()).map_err(|error| {
-            let before = std::mem::replace(&mut segments.spare, Spare::Failed(error.to_string()));
-            (error, !matches!(before, Spare::Failed(_)))
-        })
+        let spare = match &made {
+            Ok(()) => Spare::Ready,
+            Err(error) => Spare::Failed(error.to_string()),
+        };
+        let had_failed = matches!(std::mem::replace(&mut segments.spare, spare), Spare::Failed(_));
+        drop(segments);
+        if made.is_ok() && had_failed {
+            log_end_of_full_disk();
+        }
+        made.map_err(|error| (error, !had_failed))
     }
 
-    /// Prevents backups from starting; `None` while one runs, which needs every existing segment.
+    /// Prevents backups from starting. `None` while a backup runs, because it needs every existing segment.
     pub fn keep_backups_out(&self) -> Option<NoBackup> {
         lock(&self.head).keep_backups_out()
     }
 
-    /// Removes the oldest segment, or makes it the next spare. True if it became the spare.
+    /// Removes the oldest segment, or recycles its file as the next spare. True if it became the spare.
     pub fn remove(&self, number: u32) -> Result<bool, LogError> {
         let path = segment::path(self.dir(), number);
-        // A directory that has replaced ours may have a file of this name.
+        // Another directory in the place of ours may have a file of this name.
         self.directory.check()?;
-        let group = lock(&self.writer).synced_group;
+        let group = {
+            let writer = lock(&self.writer);
+            if writer.doubtful_from.is_some() {
+                let why =
+                    "a sync failed: newer copies of what it holds may be lost; it is kept until a restart";
+                return Err(LogError::io("remove", &path)(io::Error::other(why)));
+            }
+            writer.synced_group
+        };
         let mut head = lock(&self.head);
         let Some(_no_backup) = head.keep_backups_out() else { return Ok(false) };
         head.let_go_before(number.saturating_add(1), group)?;
@@ -186,19 +211,24 @@ impl DiskLog {
                 .map_err(self.failed("recycle", number))?;
         } else {
             match std::fs::remove_file(&path) {
-                // An earlier try has already removed it.
+                // An earlier attempt has removed it already.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.map_err(self.failed("remove", number))?,
             }
         }
         segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
-        // Must come after the sync: if this segment survived a power loss while later ones were removed, the
-        // next start would report damage.
+        // Must come after the sync. If this segment survived a power loss while later ones did not, the next
+        // start would report damage.
         let mut segments = self.segments();
         segments.finished.remove(&number);
+        let had_failed =
+            recycled && matches!(std::mem::replace(&mut segments.spare, Spare::Ready), Spare::Failed(_));
+        drop(segments);
         if recycled {
-            segments.spare_is_ready();
             self.metrics.no_space.set(0);
+        }
+        if had_failed {
+            log_end_of_full_disk();
         }
         self.metrics.segments_freed.inc();
         Ok(recycled)
@@ -206,21 +236,17 @@ impl DiskLog {
 }
 
 impl Segments {
-    /// True if a file may be put under the spare's name.
+    /// True if the spare's name is free for a file.
     pub fn lacks_spare(&self) -> bool {
         matches!(self.spare, Spare::Missing | Spare::Failed(_))
     }
+}
 
-    /// Records that the next segment's file is ready, and logs the end of a full disk.
-    fn spare_is_ready(&mut self) {
-        if matches!(self.spare, Spare::Failed(_)) {
-            tracing::info!(
-                event = "segment_allocated",
-                "there is room for another log segment again: pushes are accepted"
-            );
-        }
-        self.spare = Spare::Ready;
-    }
+fn log_end_of_full_disk() {
+    tracing::info!(
+        event = "segment_allocated",
+        "there is room for another log segment again: pushes are accepted"
+    );
 }
 
 impl Log for DiskLog {
@@ -237,9 +263,12 @@ impl Log for DiskLog {
             lock(&self.head).begin(writer.header.number, writer.synced_group)?;
             writer.head_is_behind = false;
         }
+        let first = groups.first().map(|group| group.number);
         for group in groups {
             self.append_group(&mut writer, group)?;
         }
+        // Everything since the failed sync is written again.
+        writer.doubtful_from = writer.doubtful_from.filter(|from| first.is_none_or(|first| first > *from));
         Ok(())
     }
 
@@ -247,18 +276,18 @@ impl Log for DiskLog {
         Ok(self.sync_writer(&mut lock(&self.writer))?)
     }
 
-    /// Also looks for the head and for each finished segment: without them the next start would be refused.
+    /// Checks the head and each segment too: without them the next start would fail.
     fn check(&self) -> Result<(), LogFailure> {
         self.check_writer(&mut lock(&self.writer))?;
         if !lock(&self.head).is_there() {
             return Err(LogError::Removed(head::path(self.dir())).into());
         }
-        // A slow disk must not delay those who ask for the segments.
+        // The lock is not held during the checks: a slow disk must not delay others who need the segments.
         let files = self.segments().files.clone();
         let missing =
             files.iter().find_map(|(number, file)| Some((number, self.check_file(*number, file).err()?)));
         match missing {
-            // It may have been removed on purpose meanwhile.
+            // The segment may have been removed on purpose meanwhile.
             Some((number, error)) if self.segments().files.contains_key(number) => Err(error.into()),
             _ => Ok(()),
         }
@@ -294,7 +323,7 @@ impl Log for DiskLog {
     }
 }
 
-/// The sizes by which the disk divides the log.
+/// Returns the end of a log on the disk, with the sizes of its headers.
 pub fn end_at(segment: u32, offset: u64, next_group: u64, segment_bytes: u64, full: bool) -> LogEnd {
     LogEnd {
         segment,

@@ -1,11 +1,11 @@
-//! One group in its frame: a header with a checksum, then the records.
+//! The frame of a group in a segment: a header with a checksum, then the records.
 //!
 //! ```text
 //! nonce u32 | checksum u32 | length u32 | group u64 | unsynced u32 | records …
 //! ```
 //! All numbers are little-endian. The nonce is the segment's: it distinguishes this segment's groups from the
-//! earlier contents of a recycled file. `unsynced` says how many groups, this one included, were not known to
-//! be on the disk when this one was written; it distinguishes a torn end from damage.
+//! earlier contents of a recycled file. `unsynced` is the number of groups, including this one, that were not
+//! known to be on the disk when this one was written. It distinguishes a torn end from damage.
 
 /// Bytes before the records.
 pub const HEADER_BYTES: usize = 24;

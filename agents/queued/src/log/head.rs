@@ -5,7 +5,8 @@
 //! Each place:
 //!
 //! ```text
-//! "nodecrew q-head\n" | version u32 | checksum u32 | change u64 | epoch u64 | oldest u32 | newest u32 | group u64
+//! "nodecrew q-head\n" | version u32 | checksum u32 | change u64 | epoch u64 | oldest u32 | newest u32 |
+//! group u64
 //! ```
 //! A segment exists before the head names it as the newest, and is empty until then. A segment is removed
 //! only after the head has named its successor as the oldest. There may therefore be one segment more at each
@@ -72,14 +73,14 @@ impl Head {
         sound.then_some((long(24)?, head))
     }
 
-    /// Encodes the whole file, as a new one.
+    /// Encodes the whole content of a new file.
     pub fn file(&self) -> Vec<u8> {
         let mut bytes = self.encode(0).to_vec();
         bytes.resize(PLACE_BYTES * 2, 0);
         bytes
     }
 
-    /// The later of the two places, with its number.
+    /// Returns the head in the later of the two places, with the number of its change.
     fn in_file(bytes: &[u8]) -> Option<(u64, Head)> {
         bytes.chunks(PLACE_BYTES).filter_map(Head::decode).max_by_key(|(change, _)| *change)
     }
@@ -90,7 +91,7 @@ impl Head {
         Ok(found?.1)
     }
 
-    /// The directory's head, if it has one.
+    /// Reads the directory's head, if it has one.
     pub fn of(dir: &Path) -> Result<Option<Head>, LogError> {
         let path = path(dir);
         match std::fs::read(&path) {
@@ -143,7 +144,7 @@ impl HeadFile {
         self.file.as_ref().is_none_or(|file| Inode::of(file).ok() == Inode::at(&path(&self.dir)).ok())
     }
 
-    /// Creates the head, if that is not done yet.
+    /// Creates the head if it does not exist yet.
     pub fn ensure(&mut self) -> Result<(), LogError> {
         match self.file {
             Some(_) => Ok(()),
@@ -190,10 +191,10 @@ impl HeadFile {
         Ok(())
     }
 
-    /// Prevents backups from starting; `None` while one runs, which needs every existing segment.
+    /// Prevents backups from starting. `None` while a backup runs, because it needs every existing segment.
     pub fn keep_backups_out(&self) -> Option<NoBackup> {
         let Some(file) = &self.file else { return Some(NoBackup(None)) };
-        // The same lock under another descriptor.
+        // Another descriptor of the same lock.
         let file = file.try_clone().ok()?;
         file.try_lock().is_ok().then_some(NoBackup(Some(file)))
     }

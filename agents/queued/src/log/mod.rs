@@ -1,4 +1,4 @@
-//! The log on the disk: segments of checksummed groups.
+//! The log on the disk: segments of groups with checksums.
 //!
 //! A *group* is the unit of writing; after a crash it is there whole or not at all. Segments are filled one
 //! after the other, and each begins with the state of every queue. The oldest can therefore be removed once

@@ -23,7 +23,7 @@ pub struct Found {
     /// The checksum of the last group of the last segment, 0 if it has none.
     pub end_checksum: u32,
     pub next_group: u64,
-    /// Bytes of a last group that was never finished, and therefore never acknowledged.
+    /// The start of a last group that was never finished, and therefore never acknowledged.
     pub torn: Option<Torn>,
 }
 
@@ -108,7 +108,7 @@ impl Source for Files {
     }
 }
 
-/// Reads a directory that must be whole; `None` if it has no log yet.
+/// Reads a directory whose log must be complete. `None` if it has no log yet.
 pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<Found>, LogError> {
     let Some(mut files) = Files::of(dir, Head::of(dir)?)? else { return Ok(None) };
     let mut found = read_with(&mut files, memory_bytes_max, seed, |damage| Err(damage.error(dir)))?;
@@ -117,7 +117,7 @@ pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<Found
     Ok(Some(found))
 }
 
-/// Reads all segments. Each damage is passed to `on_damage`, which decides whether to continue.
+/// Reads all segments. Passes each damage to `on_damage`, which decides if the reading continues.
 pub fn read_with(
     source: &mut impl Source,
     memory_bytes_max: u64,
@@ -217,7 +217,7 @@ impl Walk {
         }
     }
 
-    /// Passes the groups of one segment to `on_group`; returns where they end.
+    /// Passes the groups of one segment to `on_group`; returns their end.
     pub fn groups(
         &mut self,
         bytes: &[u8],

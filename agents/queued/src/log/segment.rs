@@ -1,4 +1,4 @@
-//! A segment's file: its name, its header, its preparation.
+//! The file of a segment: its name, its header, and its preparation as a spare.
 //!
 //! ```text
 //! "nodecrew queued\n" | version u32 | nonce u32 | number u32 | checksum u32 | epoch u64 | first group u64
@@ -45,12 +45,12 @@ pub struct End {
 }
 
 impl Header {
-    /// The header of a new segment.
+    /// Creates the header of a new segment.
     pub fn new(number: u32, epoch: u64, first_group: u64, previous: Option<End>) -> Header {
         Header { version: VERSION, nonce: fastrand::u32(1..), number, epoch, first_group, previous }
     }
 
-    /// Size of the header: the bytes before the first group.
+    /// Returns the size of the header: the bytes before the first group.
     pub fn bytes(&self) -> usize {
         if self.version == 1 { HEADER_BYTES_1 } else { HEADER_BYTES }
     }
@@ -133,17 +133,17 @@ pub fn name(number: u32) -> String {
     format!("{number:010}.log")
 }
 
-/// The number of the segment with this file name.
+/// Returns the number of the segment with this file name.
 pub fn number_of(name: &str) -> Option<u32> {
     name.strip_suffix(".log").filter(|digits| digits.len() == 10)?.parse().ok()
 }
 
-/// The path of the file that is ready to become the next segment.
+/// Returns the path of the spare, which becomes the next segment.
 pub fn spare_path(dir: &Path) -> PathBuf {
     dir.join("spare")
 }
 
-/// The numbers of a directory's segments, ascending.
+/// Returns the numbers of a directory's segments, ascending.
 pub fn list(dir: &Path) -> Result<Vec<u32>, LogError> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(LogError::io("list", dir))? {
@@ -166,7 +166,8 @@ pub fn make_spare(dir: &Path, bytes: u64) -> io::Result<()> {
 
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    // Shows at once whether there is room, and keeps the blocks together. Not every filesystem supports it.
+    // Shows at once if there is enough space, and keeps the blocks together. Not every file system supports
+    // it.
     if let Ok(len) = nix::libc::off_t::try_from(bytes) {
         match fallocate(&file, FallocateFlags::empty(), 0, len) {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}

@@ -1,4 +1,4 @@
-//! The engine's time.
+//! The engine's clock, and the task that makes delayed items ready and expires leases.
 
 use super::{Engine, RECORD_BYTES_MAX};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Limit on the leases that expire under one hold of the lock.
 const EXPIRIES_AT_ONCE: usize = 256;
 
-/// A clock that never jumps: the wall clock's time at the start plus the time since. It starts no earlier
-/// than the latest event in the log. Otherwise, after the wall clock was set back between two runs, leases
-/// and delays would last that much longer.
+/// A clock that never jumps: the wall clock's time at the start, plus the time that has passed since. It
+/// starts no earlier than the latest event in the log. Otherwise, if the wall clock was set back between two
+/// runs, leases and delays would last longer by that difference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     began: Instant,
@@ -31,7 +31,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Engine {
-    /// Makes delayed items ready and expires leases in time; to be spawned once.
+    /// Makes delayed items ready and expires leases when they are due. Must be spawned once.
     pub(super) async fn keep_time(self) {
         loop {
             let wait = {
@@ -51,7 +51,7 @@ impl Engine {
                 tokio::task::yield_now().await;
                 continue;
             }
-            // Caps the wait: the timer is notified when something is due earlier.
+            // The wait may be capped: the timer is notified when something is due earlier.
             let wait = wait.min(Duration::from_secs(3600));
             let _ = tokio::time::timeout(wait, self.0.timer.notified()).await;
         }

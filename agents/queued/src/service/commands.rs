@@ -1,4 +1,5 @@
-//! The engine's commands: each is carried out at once, and answered when it is durable.
+//! The engine's commands, such as push, settle and delete. Each is carried out at once, and answered when it
+//! is durable.
 
 use super::views::{Search, item_view, read_body, view, view_of};
 use super::{Engine, RECORD_BYTES_MAX, State, durable};
@@ -41,8 +42,9 @@ impl Engine {
         act(&mut self.0.lock())
     }
 
-    /// Answers a read-only request. A power loss should not undo what a client has seen, least of all a
-    /// drained queue. But a hanging disk must not block reads.
+    /// Answers a read-only request once what it shows is durable. A power loss should not undo what a client
+    /// has seen, least of all a drained queue. But a hanging disk must not block reads, so the wait is
+    /// limited.
     async fn look_at<R>(
         &self,
         act: impl FnOnce(&mut State) -> Result<R, EngineError>,
@@ -58,7 +60,7 @@ impl Engine {
         Ok(seen)
     }
 
-    /// Waits until a push leaves enough room for acks, or fails if no room is expected.
+    /// Waits until the log has space for a push beyond what acks need. Fails if no space is expected.
     async fn room_for(&self, bytes: u64) -> Result<(), EngineError> {
         loop {
             let told = self.0.room.notified();
@@ -81,8 +83,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Pushes all items or none, and creates the queue if it does not exist. Returns each item's id, and
-    /// whether its key was known.
+    /// Pushes all items or none, and creates the queue if it does not exist. Returns each item's id, and true
+    /// for an item whose key was known.
     pub async fn push(
         &self,
         queue: &str,
@@ -112,7 +114,7 @@ impl Engine {
         self.wait_for_work(queue, request).await
     }
 
-    /// Carries out each settlement on its own; the leases of a deleted queue are lost.
+    /// Carries out each settlement separately. The leases of a deleted queue are lost.
     pub async fn settle(
         &self,
         queue: &str,
@@ -130,7 +132,7 @@ impl Engine {
         Ok(results)
     }
 
-    /// Creates or configures the queue; true if it was created.
+    /// Creates or configures the queue. True if it was created.
     pub async fn configure(
         &self,
         queue: &str,
@@ -174,14 +176,14 @@ impl Engine {
         self.command(bytes, |core, turn| core.delete_dead(queue, ids.as_deref(), turn)).await
     }
 
-    /// Deletes these items, except leased ones; returns how many were deleted.
+    /// Deletes these items, except leased ones; returns the number of deleted items.
     pub async fn delete_items(&self, queue: &str, ids: Vec<ItemId>) -> Result<u64, EngineError> {
         let bytes = ids.len() as u64 * RECORD_BYTES_MAX;
         self.command(bytes, |core, turn| core.delete_items(queue, &ids, turn)).await
     }
 
-    /// Moves these items into another queue, except leased ones and those whose key is known there. May move
-    /// only the first ones; returns how many.
+    /// Moves these items into another queue, except leased ones and those whose key is known there. May stop
+    /// after the first ones; returns the number of moved items.
     pub async fn move_items(&self, queue: &str, to: &str, ids: Vec<ItemId>) -> Result<u64, EngineError> {
         let most = ids.len() as u64 * MOVE_BYTES;
         let bytes = self.read(|state| {
@@ -226,14 +228,14 @@ impl Engine {
         self.read(|state| Ok(self.0.engine_view(state)))
     }
 
-    /// Returns all figures as currently known, without waiting: a scrape cannot wait.
+    /// Returns all figures as they are now. Does not wait for the disk, because a scrape cannot wait.
     pub fn figures(&self) -> (Vec<QueueView>, EngineView) {
         let state = self.0.lock();
         let queues = state.core.queues().map(|queue| view(&state, queue)).collect();
         (queues, self.0.engine_view(&state))
     }
 
-    /// A value that changes whenever any queue may have changed.
+    /// Returns a counter that increases whenever a queue may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
@@ -266,8 +268,8 @@ pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlemen
     })
 }
 
-/// Above the memory limit, keeps new bodies on the disk only: the newest items are the farthest from the
-/// head.
+/// Keeps the bodies of new items on the disk only while memory is above its limit. The newest items are
+/// leased last.
 fn evict_beyond_bound(state: &mut State, queue: &str, ids: &[(ItemId, bool)]) {
     if !state.spills_now() {
         return;

@@ -1,4 +1,5 @@
-//! Carries out the phases of the commit path: a task on the event loop, and a thread for what may be slow.
+//! Does the work of the commit path's phases: in a task on the event loop while the log is quick, otherwise
+//! in a thread.
 
 use super::{Engine, Shared};
 use crate::commit::phase::{By, Event, Phase};
@@ -15,7 +16,7 @@ fn give(answers: Vec<oneshot::Sender<()>>) {
     }
 }
 
-/// Exists while the task runs. Afterwards, answers are given where they are made.
+/// Marks that the task runs. After the task has ended, each answer is given by the thread that has it.
 struct Running<'a>(&'a Shared);
 
 impl Drop for Running<'_> {
@@ -27,26 +28,36 @@ impl Drop for Running<'_> {
 }
 
 impl Engine {
-    /// Commits once per iteration of the event loop, not once per request; to be spawned once, on the runtime
-    /// of the doors. Durable answers are given here, so that the thread wakes only this task.
+    /// Commits once per iteration of the event loop, not once per request. Must be spawned once, on the
+    /// runtime of the doors. The thread passes its answers to this task, so that it has to wake only one
+    /// task.
     pub(super) async fn keep_committing(self) {
         let shared = &*self.0;
         let _running = Running(shared);
         shared.lock().task_runs = true;
+        let mut due_came = false;
         loop {
-            let (phase, due) = {
+            let (phase, due, work) = {
                 let mut state = shared.lock();
                 give(std::mem::take(&mut state.answers));
                 match state.tail.phase() {
-                    Phase::Gathering { .. } => (state.tail.on(Event::Iterated), None),
-                    phase => (phase, state.tail.due()),
-                }
+                    _ if std::mem::take(&mut due_came) => state.tail.on(Event::Due),
+                    Phase::Gathering { .. } => state.tail.on(Event::Iterated),
+                    phase => phase,
+                };
+                // Taken under the same lock: a group that begins a segment may be added later, and is for the
+                // thread.
+                let work = state.tail.take_work(By::EventLoop);
+                (state.tail.phase(), state.tail.due(), work)
             };
+            if let Some(work) = work {
+                shared.perform(work, By::EventLoop);
+                continue;
+            }
             match phase {
                 // Resumes after every task that is ready now.
                 Phase::Gathering { .. } => tokio::task::yield_now().await,
-                Phase::Writing(By::EventLoop) => shared.work(By::EventLoop),
-                Phase::Writing(By::Thread) | Phase::Syncing => {
+                Phase::Writing(_) | Phase::Syncing => {
                     shared.thread.notify_one();
                     shared.commit.notified().await;
                 }
@@ -57,7 +68,7 @@ impl Engine {
                         continue;
                     };
                     if tokio::time::timeout_at(due.into(), shared.commit.notified()).await.is_err() {
-                        shared.lock().tail.on(Event::Due);
+                        due_came = true;
                     }
                 }
             }
@@ -66,7 +77,7 @@ impl Engine {
 }
 
 impl Shared {
-    /// The thread: works until the commit path is closed, then tells everyone who waits.
+    /// Runs the thread: works until the commit path is closed.
     pub(super) fn run_thread(&self) {
         loop {
             let mut state = self.lock();
@@ -76,18 +87,18 @@ impl Shared {
                 }
                 state = self.thread.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            let work = state.tail.take_work(By::Thread);
             drop(state);
-            self.work(By::Thread);
+            if let Some(work) = work {
+                self.perform(work, By::Thread);
+            }
         }
     }
 
-    /// Does the work of the present phase, if it is for this thread.
-    fn work(&self, by: By) {
-        let work = self.lock().tail.take_work(by);
+    fn perform(&self, work: Work, by: By) {
         match work {
-            Some(Work::Write { groups, check }) => self.write(groups, check, by),
-            Some(Work::Sync) => self.sync(),
-            None => {}
+            Work::Write { groups, check } => self.write(groups, check, by),
+            Work::Sync => self.sync(),
         }
     }
 
@@ -123,10 +134,7 @@ impl Shared {
         for (queue, number, place) in evict {
             state.core.evict(queue, number, place);
         }
-        if state.tail.works_again() {
-            tracing::info!(event = "log_writes_resumed", "the log can be written again");
-            self.readiness.clear("log");
-        }
+        let works_again = state.tail.works_again();
         if by == By::Thread && state.task_runs && !state.closing {
             state.answers.append(&mut waiters);
             self.commit.notify_one();
@@ -136,12 +144,16 @@ impl Shared {
         }
         drop(state);
         give(waiters);
+        if works_again {
+            tracing::info!(event = "log_writes_resumed", "the log can be written again");
+            self.readiness.clear("log");
+        }
         if begins_segment {
             self.housework.notify_all();
         }
     }
 
-    /// Reports the first failure in a row.
+    /// Schedules a retry, and reports the first failure in a row.
     fn not_kept(&self, groups: Vec<Group>, failure: &LogFailure) {
         let why = failure.source().map_or_else(|| failure.to_string(), |cause| format!("{failure}: {cause}"));
         self.readiness.block("log", why.clone());
@@ -152,8 +164,12 @@ impl Shared {
                 error = why,
                 "the log cannot be written; answers wait until it can"
             );
+            // Pushes that wait for space are refused from now on.
+            self.room.notify_waiters();
         }
         self.commit.notify_one();
+        // Wakes the thread too, because it must end if the commit path is closed now.
+        self.thread.notify_all();
     }
 
     fn sync(&self) {
@@ -161,7 +177,7 @@ impl Shared {
             Ok(()) => Event::Done { took: None, answered: 0 },
             Err(error) => {
                 let cause = error.source();
-                tracing::error!(event = "log_sync_failed", %error, cause, "answers already given may not survive a power loss");
+                tracing::error!(event = "log_sync_failed", %error, cause, "what was written since the last sync may not survive a power loss");
                 Event::Failed
             }
         };
@@ -169,7 +185,7 @@ impl Shared {
         self.commit.notify_one();
     }
 
-    /// Writes and syncs everything that is pending; nothing is kept afterwards.
+    /// Asks the thread to write and sync everything that is pending, and then to end.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;

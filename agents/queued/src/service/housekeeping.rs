@@ -1,4 +1,5 @@
-//! The thread that keeps a file ready for the next segment and removes the oldest segments.
+//! Housekeeping of the log: a thread that keeps a file ready for the next segment, and removes the oldest
+//! segments.
 
 use super::Shared;
 use crate::engine::item::Place;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Pause between two tries to make a file, and between two searches for removable segments while the log
+/// Pause between two attempts to make a file, and between two searches for removable segments while the log
 /// changes.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Bytes that are rewritten under one hold of the lock: about a tenth of a millisecond.
@@ -63,7 +64,7 @@ impl Housekeeping {
         }
     }
 
-    /// Returns the next task; waits until there may be one.
+    /// Returns the next task. Without one, sleeps first until there may be one.
     fn next(&mut self, shared: &Shared) -> Task {
         let state = shared.lock();
         let Some(end) = state.tail.end() else { return Task::Rest };
@@ -88,7 +89,7 @@ impl Housekeeping {
         drop(segments);
         match task {
             Task::Clean { .. } => {
-                // The head may be in the middle of a write to a slow disk.
+                // Unlocks the state: the head may be in the middle of a write to a slow disk.
                 drop(state);
                 match (self.log.keep_backups_out(), lacks_spare) {
                     (Some(_), _) => task,
@@ -147,7 +148,8 @@ impl Housekeeping {
         shared.commit_soon(&mut state);
         drop(state);
         let kept = ticket.is_none_or(|ticket| ticket.blocking_recv().is_ok());
-        // Whatever the durability of answers: the old copies may have been on the disk for a long time.
+        // A sync whatever the durability of answers: the old copies may have been on the disk for a long
+        // time.
         let synced = shared.lock().tail.ask_sync();
         shared.commit.notify_one();
         if !kept || synced.blocking_recv().is_err() {

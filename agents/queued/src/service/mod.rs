@@ -1,4 +1,4 @@
-//! The engine as a service: the state machine, its commit path, and the waiting requests, behind one handle.
+//! The engine as a service: one handle to the queues, their commit path and the waiting requests.
 
 mod clock;
 mod commands;
@@ -34,13 +34,14 @@ struct Shared {
     state: Mutex<State>,
     log: Arc<dyn Log>,
     durability: Durability,
-    /// Wakes the task that commits: the phase of the commit path has changed, or there are answers to give.
+    /// Wakes the task that commits, because the phase of the commit path has changed or there are answers to
+    /// give.
     commit: Notify,
-    /// Wakes the thread that does what may be slow.
+    /// Wakes the thread that writes while the log is slow, and syncs.
     thread: Condvar,
     /// Wakes the housekeeping.
     housework: Condvar,
-    /// Notified when there may be room for pushes again.
+    /// Notified when the log may have space for pushes again.
     room: Notify,
     /// Notified when something is due earlier than the timer expects.
     timer: Notify,
@@ -64,7 +65,7 @@ struct State {
     housework_rests: bool,
     /// True while the task that commits runs.
     task_runs: bool,
-    /// Durable answers that this task is to give.
+    /// Durable answers that the task has to give.
     answers: Vec<oneshot::Sender<()>>,
     closing: bool,
 }
@@ -150,7 +151,7 @@ impl Shared {
         }
     }
 
-    /// Tells the commit path that records were appended.
+    /// Notifies the commit path that records were appended.
     fn commit_soon(&self, state: &mut State) {
         if state.tail.appended() {
             self.commit.notify_one();
@@ -165,8 +166,8 @@ async fn durable(ticket: Ticket) -> Result<(), EngineError> {
     }
 }
 
-/// The engine's handle, held by the doors and cheap to clone. Its futures may be dropped at any time: a lease
-/// that no client receives is released; any other command may or may not have been carried out.
+/// The engine's handle, held by the doors and cheap to clone. Its futures may be dropped at any time. A lease
+/// that no client receives is then released; any other command may or may not have been carried out.
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Shared>);
 
@@ -179,7 +180,7 @@ pub struct Environment {
 }
 
 impl Engine {
-    /// An engine over any log, continuing from the state that was read from it. [`Engine::start`] must follow.
+    /// Creates an engine over any log, with the state that was read from it. [`Engine::start`] must follow.
     pub fn over(
         log: Arc<dyn Log>,
         core: Core,
@@ -200,7 +201,7 @@ impl Engine {
             answers: Vec::new(),
             closing: false,
         };
-        // Repeats the state of every queue: the log may be a new segment, and its counters are settled.
+        // Appends the state of every queue: the segment may be new, and the counters are correct now.
         let State { core, tail, .. } = &mut state;
         match tail.is_full_for(0) {
             // Without this, many short runs would let one segment grow without end.
@@ -225,13 +226,13 @@ impl Engine {
         }))
     }
 
-    /// An engine that keeps its items in memory only.
+    /// Creates an engine that keeps its items in memory only.
     pub fn in_memory(limits: Limits, around: Environment) -> Engine {
         let core = Core::new(fastrand::u64(..), fastrand::u64(..));
         Engine::over(Arc::new(Memory), core, Durability::None, limits, around)
     }
 
-    /// Starts the work on the event loop; called once, on the runtime of the doors.
+    /// Starts the tasks on the event loop. Must be called once, on the runtime of the doors.
     pub fn start(&self) {
         tokio::spawn(self.clone().keep_time());
         if self.0.log.end().is_some() {

@@ -44,7 +44,7 @@ impl Threads {
         Ok(Threads { engine, threads: vec![writes] })
     }
 
-    /// Writes and syncs what is pending, then ends the threads.
+    /// Writes and syncs everything that is pending, then ends the threads.
     pub fn close(self) {
         self.engine.0.close();
         for thread in self.threads {
@@ -94,7 +94,7 @@ pub fn open(
     Ok((engine, threads))
 }
 
-/// Opens the files that were read, and the head, for what comes next.
+/// Opens the head and the segments that were read, so that the log can be continued.
 fn continue_log(
     directory: Arc<Directory>,
     found: Found,
@@ -113,7 +113,7 @@ fn continue_log(
     let last_path = segment::path(&dir, last.number);
     let file = files.get(&last.number).cloned();
     let file = file.ok_or_else(|| LogError::io("open", &last_path)(io::ErrorKind::NotFound.into()))?;
-    // The last run's writes may not be on the disk yet, and new ones will build on them.
+    // The last run's writes may not be on the disk yet, and new groups continue them.
     file.sync_all().map_err(LogError::io("sync", &last_path))?;
     segment::sync_name(&dir, &file).map_err(LogError::io("sync", &dir))?;
     let oldest = segments.keys().next().copied().unwrap_or(last.number);
@@ -121,8 +121,8 @@ fn continue_log(
     let (head, head_is_behind) =
         open_head(&dir, Head { epoch: last.epoch, oldest, newest: last.number, group })?;
     let last_bytes = segments.get(&last.number).copied().unwrap_or(0);
-    // Version 2 makes its promises only from a segment of its own on. A shorter file is not extended either,
-    // since a sync is not trusted with a file's new length.
+    // The promises of version 2 hold only from its own first segment on. A shorter file is not extended
+    // either, since a sync alone is not trusted to keep a file's new length.
     let goes_on = last.version == VERSION && last_bytes >= segment_bytes;
     let ready = segment::has_spare(&dir, segment_bytes)
         || (!goes_on && segment::make_spare(&dir, segment_bytes).is_ok());
@@ -137,6 +137,7 @@ fn continue_log(
             last_checksum: end_checksum,
             appended_group: group,
             synced_group: group,
+            doubtful_from: None,
             head_is_behind,
             checked: None,
         },
@@ -147,13 +148,13 @@ fn continue_log(
     Ok((core, Arc::new(log)))
 }
 
-/// Opens the head, and makes it name what was found. True if it cannot name the newest segment yet: a full
-/// disk ends no start, but nothing is appended before the head is written.
+/// Opens the head, and makes it name what was found. True if it cannot name the newest segment yet: on a full
+/// disk the daemon starts, but nothing is appended before the head is written.
 fn open_head(dir: &Path, found: Head) -> Result<(HeadFile, bool), LogError> {
     let mut head = HeadFile::open(dir, found)?;
     let known = head.head();
     // A head that does not exist yet means the first start of this version. On a full disk it continues as
-    // version 1 did, until there is room.
+    // version 1 did, until there is space.
     let named = if known == found { head.ensure() } else { head.begin(found.newest, found.group) };
     if let Err(error) = named {
         tracing::warn!(

@@ -1,4 +1,5 @@
-//! Notices at once that the data directory or a file in it was removed, moved or replaced. Sleeps until then.
+//! Watches the data directory: notices at once if it or a file in it was removed, moved or replaced. Sleeps
+//! until then.
 
 use super::{Engine, Shared};
 use crate::commit::phase::Event;
@@ -58,7 +59,7 @@ impl Shared {
 }
 
 impl Engine {
-    /// Watches the log's directory; to be spawned once, on the runtime of the doors.
+    /// Watches the log's directory. Must be spawned once, on the runtime of the doors.
     pub(super) async fn keep_watch(self) {
         let Some(directory) = self.0.log.directory() else { return };
         let watch = match Watch::new(directory) {

@@ -1,4 +1,4 @@
-//! Read-only requests: queues, items, the engine's own figures.
+//! Answers to read-only requests: a queue's figures, the items found by a search, the engine's own figures.
 
 use super::{Shared, State};
 use crate::commit::tail::Tail;
@@ -58,11 +58,11 @@ pub(super) struct Search {
     text: Option<Finder<'static>>,
     /// The last item that was examined.
     after: u64,
-    /// The numbers of the items for the answer. Their bodies are read at the end, so that paused requests
-    /// hold none.
+    /// The numbers of the items for the answer. Bodies are read at the end, so that a paused request holds
+    /// none of them.
     found: Vec<u64>,
     found_bytes: u64,
-    /// Items searched for the text until now.
+    /// The number of items searched for the text so far.
     searched_items: usize,
     searched_bytes: u64,
 }
@@ -73,7 +73,7 @@ enum Step {
     End,
     /// The answer is full, and there are more items.
     Full,
-    /// Other requests come first.
+    /// The limit for one hold of the lock is reached: other requests come first.
     Pause,
 }
 
@@ -155,7 +155,7 @@ impl Search {
     }
 }
 
-/// The item's body, from memory or from the log.
+/// Returns the item's body, from memory or from the log.
 pub(super) fn read_body<'a>(tail: &mut Tail, item: &'a Item) -> Result<Cow<'a, [u8]>, EngineError> {
     let unreadable = |e: io::Error| EngineError::Unavailable(format!("the item's body cannot be read: {e}"));
     match &item.body {

@@ -1,5 +1,5 @@
-//! Requests that wait for work: served in their order, each answered once; items for a client that is gone
-//! are requeued.
+//! Lease requests that wait for items. They are served in the order of their arrival, and each is answered
+//! once. Items for a client that is gone are requeued.
 
 use super::commands::settle_all;
 use super::{Engine, RECORD_BYTES_MAX, Shared, State, Ticket, durable};
@@ -18,7 +18,7 @@ pub(super) struct Waiter {
     answer: oneshot::Sender<(LeaseAnswer, Ticket)>,
 }
 
-/// Leases items to waiters, in their order, and answers those whose wait has ended.
+/// Leases items to waiters in the order of their arrival, and answers those whose `until` is reached.
 pub(super) fn serve_waiters(state: &mut State, name: &str) {
     let Some(mut waiters) = state.waiters.remove(name) else { return };
     while let Some(waiter) = waiters.front() {
@@ -105,7 +105,8 @@ enum Next<'a> {
     Wait(Wait<'a>),
 }
 
-/// A place in the line of waiters. Dropping it unseen releases any items that came meanwhile.
+/// A place in the line of waiters. If it is dropped before the answer was seen, the answer's items are
+/// released.
 struct Wait<'a> {
     shared: &'a Shared,
     queue: &'a str,
@@ -134,7 +135,8 @@ impl Drop for Wait<'_> {
 }
 
 impl Engine {
-    /// Answers with ready items, or waits for some, for the state named by `until`, or for the time to pass.
+    /// Answers with ready items. Without any, waits for some, for the state named by `until`, or for the end
+    /// of the wait.
     pub(super) async fn wait_for_work(
         &self,
         queue: &str,
@@ -173,7 +175,7 @@ impl Engine {
     fn begin_lease<'a>(&'a self, queue: &'a str, request: &LeaseRequest) -> Result<Begun<'a>, EngineError> {
         let mut state = self.0.lock();
         let results = settle_all(&mut state, queue, &request.settlements);
-        // Requests that wait already go before this one.
+        // Requests that are already waiting are served before this one.
         self.0.follow_up(&mut state);
         let at_once = request.wait.is_zero() || self.0.drain.is_cancelled();
         let answered = try_lease(&mut state, queue, request)

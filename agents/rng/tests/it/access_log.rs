@@ -1,4 +1,4 @@
-//! One line on stdout for each request.
+//! Tests the access log: one line on stdout for each request.
 
 use crate::daemon::{Rng, Setup};
 use std::io::{BufRead, BufReader};
@@ -60,10 +60,11 @@ fn requests_are_answered_after_stdouts_reader_has_gone() {
     assert_eq!(rng.get("/8").body.len(), 8);
 }
 
-/// The requests that are surely held up: the pipe takes 64 KiB of lines, and twice 1,024 lines wait.
+/// More requests than can be answered without a reader: the pipe takes 64 KiB of lines, and twice 1,024 lines
+/// wait.
 const REQUESTS: usize = 3000;
 
-/// The requests that are surely answered before that.
+/// The number of requests that are always answered before the others wait.
 const ANSWERED: u64 = 1200;
 
 #[test]

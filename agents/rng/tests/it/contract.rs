@@ -1,4 +1,4 @@
-//! Each row of the README's table.
+//! Tests each row of the table in rng's README.
 
 use crate::daemon::{Rng, Setup};
 

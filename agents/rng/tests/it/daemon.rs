@@ -1,4 +1,4 @@
-//! The daemon under test, with its stdout in a file, and raw requests to it.
+//! Starts the daemon under test with its stdout in a file, and sends raw requests to it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Peers that misbehave.
+//! Tests rng with peers that misbehave.
 
 use crate::daemon::Rng;
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! Every metric is documented, and really changes.
+//! Tests that every metric is documented, and really changes.
 
 use crate::daemon::Rng;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Flags, environment, probes, settings that change, and the end of the daemon.
+//! Tests flags, environment, probes, changed settings, and the end of the daemon.
 
 use crate::daemon::{Answer, Rng, Setup};
 use nix::sys::signal::Signal;
@@ -58,7 +58,7 @@ fn probes_and_metrics_are_at_the_admin_address_if_there_is_one() {
     assert_eq!(apart.get("/metrics").status, 404);
 }
 
-/// The other direction, that requests without `--serial` overlap, is in the test after this one.
+/// Shows only that serial requests do not overlap. The next test shows that requests without `--serial` do.
 #[test]
 fn serial_requests_take_the_sum_of_their_delays() {
     let rng = Rng::start(&["--serial", "--delay", "100ms"]);
@@ -93,7 +93,7 @@ fn changed_delay_is_applied_and_a_client_that_left_gives_up_its_place() {
     let mut waiting = rng.connect();
     waiting.write_all(b"GET /32 HTTP/1.1\r\nHost: rng\r\n\r\n").unwrap();
     rng.wait_until("the request to be accepted", || rng.descriptors() > idle);
-    // Probes are not held up by the one request that is served.
+    // The request that is being served does not delay probes.
     assert_eq!(rng.get("/live").status, 200);
     drop(waiting);
     rng.setup.write("rng.toml", "delay = \"0s\"\n");

@@ -1,4 +1,4 @@
-//! The cycle: survey the logs and, if there is enough news, make and publish a new archive.
+//! Runs cycles: surveys the logs and, if there is enough news, makes and publishes a new archive.
 
 mod publishing;
 mod takeover;
@@ -27,23 +27,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Searches for the base of a cycle: an archive of each kind may have to be taken over before one is ours.
+/// Limit on the searches for a cycle's base. An archive of each kind may have to be taken over first.
 const BASE_SEARCHES_MAX: u32 = 4;
 
-/// Keeps the logs of some directories in one archive a day.
+/// Keeps the logs of some directories in one archive a day. Owns the state between cycles.
 pub struct Archiver {
     config: Config,
     directories: Directories,
     open_logs: OpenLogs,
     dir: LockedArchiveDir,
-    /// The newest archive with its index, as far as it is known.
+    /// The newest archive with its index; `None` until it is loaded, or if there is none that fits.
     current: Option<IndexedArchive>,
-    /// Counts the archives, so that each takes another sample.
+    /// The number of the archive, by which each one compares another sample of blocks.
     round: u64,
     scrub: Scrub,
     /// The archive that was last read back in full.
     verified: Option<Identity>,
-    /// True if no log can be half deleted.
+    /// True if no log can be left half deleted.
     is_tidy: bool,
     abort: Arc<AtomicBool>,
     progress: Box<dyn Fn(u64, u64) + Send>,
@@ -92,7 +92,8 @@ impl Archiver {
         self.config = config;
     }
 
-    /// Looks once and makes an archive if needed. After any error the previous archive is still in place.
+    /// Runs one cycle: looks at the logs, and makes an archive if needed. After any error the previous
+    /// archive is still in place.
     pub fn cycle(&mut self, now: Timestamp, mode: CycleMode) -> Result<CycleReport, ArchiveError> {
         let today = self.config.calendar.day(now);
         let result = self.reopen_if_moved().and_then(|()| self.days(now, today, mode));
@@ -132,7 +133,7 @@ impl Archiver {
             tracing::info!(event = "day_ended", day = %finished, "the day is over: its archive gets a last cycle and stays");
             self.day(now, finished, CycleMode::Thorough)?;
         }
-        // Today's archive may be there already: after a restart, if the clock was set back, or if another
+        // Today's archive may already exist: after a restart, if the clock was set back, or if another
         // process put it there. Its content must stay.
         let is_unknown = match &self.current {
             None => true,
@@ -194,7 +195,7 @@ impl Archiver {
         Ok(report)
     }
 
-    /// Opens the archive whose blocks are kept, if there is one, after foreign archives were taken over.
+    /// Opens the archive whose blocks are kept, if there is one. Takes over foreign archives first.
     fn base(&mut self, roots: &Roots, day: Date) -> Result<Option<File>, ArchiveError> {
         for _ in 0..BASE_SEARCHES_MAX {
             match Base::find(&self.dir, &mut self.current, day, self.config.packing.codec)? {

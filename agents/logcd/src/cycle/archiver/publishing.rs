@@ -19,14 +19,14 @@ use jiff::civil::Date;
 use std::fs::File;
 use std::sync::atomic::Ordering;
 
-/// With more than this to compress, threads are started.
+/// Threads are started to compress more than this.
 const BACKLOG_BYTES: u64 = 4 << 20;
 
 impl Archiver {
     /// Estimates the size of the next archive.
     pub(super) fn expected_bytes(&self, news: u64) -> u64 {
         let before = self.current.as_ref().map_or(0, |current| current.index.identity.size);
-        // New text takes a fifth to a sixth of its size; if it takes more, the draft notices in time.
+        // New text compresses to a fifth or sixth of its size. If it takes more, the draft notices in time.
         before.saturating_add(news / 5)
     }
 
@@ -71,7 +71,8 @@ impl Archiver {
         started.map_err(ArchiveError::doing("start a thread for compression"))
     }
 
-    /// Makes the archive of a day from the entries of the current one and the logs, and puts it in its place.
+    /// Makes the archive of a day from the logs and the entries of the current archive, and replaces that
+    /// one.
     pub(super) fn publish(
         &mut self,
         roots: &Roots,
@@ -139,7 +140,7 @@ impl Archiver {
         let file = draft.finish()?;
         before_rename(&self.dir)?;
         self.dir.publish(&name)?;
-        // After the rename, which changes the change time.
+        // Must come after the rename, which sets the change time.
         let status =
             status_of(&file).map_err(ArchiveError::doing(format!("look at {}", self.dir.path_of(&name))))?;
         let stamp = status.stamp;

@@ -11,8 +11,8 @@ use crate::safe_dir::status_of;
 use jiff::civil::Date;
 
 impl Archiver {
-    /// Publishes an archive of ours with all content of the foreign one, which is removed or replaced. The
-    /// content of our own archive of this day, if there is one, comes first.
+    /// Publishes an archive of ours with all content of the foreign one, which is then removed or replaced.
+    /// If we already have an archive of this day, its content comes first.
     pub(super) fn take_over(
         &mut self,
         roots: &Roots,
@@ -51,7 +51,7 @@ impl Archiver {
         })?;
         self.current = Some(taken_over);
         if *name != own_name {
-            // Only now, after its content is published under the new name.
+            // Removed only now that its content is published under the new name.
             self.dir.remove(name)?;
             self.dir.remove(&index_name(name))?;
         }

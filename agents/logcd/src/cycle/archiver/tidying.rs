@@ -1,4 +1,4 @@
-//! Removes half-made archives, archives beyond the limits, and logs that are safely archived.
+//! Removes unfinished archives, archives beyond the limits, and logs that are safely archived.
 
 use super::Archiver;
 use crate::archive::codec::Codec;
@@ -19,7 +19,7 @@ impl Archiver {
             self.current = None;
         }
         if error.is_disk_full() {
-            // Logs are deleted to make room; while they are open here, they keep their space.
+            // Somebody may delete logs to free space, which they occupy as long as they are open here.
             self.open_logs.clear();
         }
         let days = self.current.as_ref().map(|current| current.day).into_iter().chain([today]);
@@ -69,13 +69,13 @@ impl Archiver {
         Ok(removed)
     }
 
-    /// Removes the archives that are beyond the limits, with their indexes.
+    /// Removes the archives beyond `--keep-days` and `--keep-bytes`, with their indexes.
     pub(super) fn retire(&self, today: Date) -> Result<u64, ArchiveError> {
         let over = retention::to_remove(self.days_kept()?, today, self.config.limits.keep);
         self.remove_days(&over, "it is older or more than is kept")
     }
 
-    /// Removes the oldest finished days where that is enough to make room for an archive of `day`.
+    /// Removes the oldest finished days if that frees enough space for an archive of `day`.
     pub(super) fn make_room(&self, bytes: u64, day: Date) -> Result<u64, ArchiveError> {
         let bytes = if self.dir.has_reflinks() { 0 } else { bytes };
         let (space, floor) = (self.dir.space()?, self.config.limits.min_free);

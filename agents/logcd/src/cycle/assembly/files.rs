@@ -1,4 +1,4 @@
-//! Writes the entry of one file: opens it, lets the plan decide on its action, and carries that out.
+//! Writes the entry of one file: opens the file, lets the plan decide about it, and carries the decision out.
 
 use super::Assembly;
 use crate::archive::block::{self, Block, packed_len};
@@ -65,8 +65,8 @@ impl Assembly<'_> {
         }
     }
 
-    /// Keeps content that a file no longer holds, if superseded content is kept at all. Bytes that were
-    /// written to the file since the last cycle are kept too if the file is held open or was renamed.
+    /// Keeps content that a file no longer holds, if superseded content is kept at all. If the file is held
+    /// open or was renamed, bytes that were written to it since the last cycle are kept too.
     pub fn supersede(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
         let Some(suffix) = &self.suffix else { return Ok(()) };
         let name = superseded::name(&entry.name, suffix, &self.taken);
@@ -87,7 +87,7 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Opens the file of an entry that lost its name.
+    /// Opens the file of an entry, although the file has lost its name.
     fn lost_log(&self, entry: &Entry) -> Option<LogFile> {
         let id = entry.stamp()?.id();
         let open = self.open.and_then(|open| open.get(id)).and_then(|file| LogFile::of(file).ok());
@@ -115,7 +115,7 @@ impl Assembly<'_> {
         }
     }
 
-    /// Compares the opened file with its entry, as far as its stamp does not show what it holds.
+    /// Compares the opened file with its entry, as far as the stamp does not show what the file holds.
     fn action<'e>(&self, log: &LogFile, entry: Option<&'e Entry>) -> io::Result<FileAction<'e>> {
         let (stamp, mut buffer) = (&log.status.stamp, Vec::new());
         let matching = match entry {
@@ -132,7 +132,7 @@ impl Assembly<'_> {
         Ok(FileAction::decide(entry, matching, stamp.size, &self.codec().block_sizes()))
     }
 
-    /// Writes an entry that begins with the first blocks of an old one and ends with bytes of the file.
+    /// Writes an entry that begins with the first blocks of an old entry and ends with bytes of the file.
     fn read(
         &mut self,
         log: &LogFile,
@@ -169,8 +169,8 @@ impl Assembly<'_> {
         Ok(Attempt::Done)
     }
 
-    /// Detects a file that was rewritten while it was read, which would make an entry of two halves: its
-    /// first or last block differs now.
+    /// True unless the file was rewritten while it was read, which would mix two states in one entry. Such a
+    /// file shows by its stamp, or by its first or last block.
     fn is_one_state(&self, log: &LogFile, blocks: &[Block], kept: usize) -> bool {
         let Ok(now) = log.status_now() else { return false };
         let (before, now) = (log.status.stamp, now.stamp);

@@ -1,4 +1,5 @@
-//! Writes the entries of the next archive to a draft: those that are carried over, and those of files.
+//! Writes the entries of the next archive to a draft: those that are copied from the base, and those of
+//! files.
 
 mod files;
 mod packing;
@@ -20,7 +21,7 @@ use crate::logs::scanned_file::ScannedFile;
 use crate::logs::skip::Skip;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Smaller entries are not worth the padding that lets their blocks be shared.
+/// Smaller entries are not aligned: the padding costs more than sharing their blocks saves.
 const ALIGNED_FROM_BYTES: u64 = 128 * 1024;
 const ALIGNMENT: u64 = 4096;
 
@@ -30,7 +31,7 @@ pub struct Assembly<'a> {
     pub draft: Draft<'a>,
     pub pool: Pool,
     pub round: u64,
-    /// The suffix for names of superseded content, if any is kept.
+    /// The suffix for names of superseded content; `None` if it is not kept.
     pub suffix: Option<String>,
     pub aligned: bool,
     pub taken: HashSet<Vec<u8>>,
@@ -121,7 +122,7 @@ impl<'a> Assembly<'a> {
         member::path(&self.config.prefix, name)
     }
 
-    /// Writes the header. If files can share disk blocks, the blocks after it begin on a disk block.
+    /// Writes the header. If files can share disk blocks, the next byte begins a disk block.
     fn begin(&mut self, header: &[u8], blocks_packed_len: u64) -> Result<EntryLayout, ArchiveError> {
         let offset = self.draft.at();
         let mut packed = Vec::new();

@@ -1,4 +1,4 @@
-//! The content of an entry: bytes of a file or stream, cut into blocks that the pool compresses.
+//! Writes the content of an entry: cuts the bytes of a file or stream into blocks that the pool compresses.
 
 use super::Assembly;
 use crate::archive::block::{Block, plain_len};
@@ -33,7 +33,7 @@ impl Assembly<'_> {
             job.dictionary_len = carried.len();
             job.bytes.resize(carried.len() + usize::try_from(len).unwrap_or(cut.block_bytes_max), 0);
             if data_at >= at + len && len == cut.block_bytes_max as u64 {
-                // A hole: the same block of zeros every time, which needs no dictionary.
+                // A hole: the same compressed block of zeros each time, without a dictionary.
                 job.packed.extend_from_slice(self.zeros()?);
                 job.ready = true;
             } else {
@@ -56,7 +56,7 @@ impl Assembly<'_> {
         Ok(Ok(true))
     }
 
-    /// Like `pack`, but leaves no job in the pool if the input could not be read to its end.
+    /// Calls `pack`, and takes its jobs out of the pool if the input could not be read to its end.
     pub(super) fn pack_all(
         &mut self,
         from: &mut dyn Bytes,
@@ -115,7 +115,7 @@ impl Assembly<'_> {
     }
 }
 
-/// The input of blocks.
+/// The input that is cut into blocks.
 pub(super) trait Bytes {
     /// Returns the offset of the next byte that may not be zero.
     fn next_data(&self, at: u64) -> u64;

@@ -1,5 +1,5 @@
 //! Copies the content of a removed file into its successor, a piece at a time: the file may be large, and
-//! probes want answers meanwhile.
+//! probes must be answered meanwhile.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ impl CarryOver {
         CarryOver { from, done_bytes: 0 }
     }
 
-    /// Returns the source, to be carried over once more if the successor is lost, too.
+    /// Returns the source, which is copied again if the successor is lost, too.
     pub fn into_source(self) -> Arc<File> {
         self.from
     }

@@ -1,8 +1,8 @@
-//! The file: whole lines are appended to it, it is rotated when due, and found again after a crash or a move.
+//! Appends whole lines to the log file, rotates it when due, and recovers after a crash or if others move it.
 //!
-//! Lines count as written once a look after the write found the file under its name. Nobody had moved or
-//! removed it before then, so whoever does so later has these lines. Lines without this confirmation are
-//! taken back and go into the next file.
+//! Lines count as written once a look after the write has found the file under its name. If somebody moves or
+//! removes the file later, these lines are in it. Lines without this confirmation are taken back and written
+//! to the next file.
 
 mod carry_over;
 mod naming;
@@ -72,8 +72,8 @@ pub struct Appender {
     naming: Naming,
     /// Time at which the file was last seen under its name.
     named_at: Option<Instant>,
-    /// An unfinished copy whose successor was lost: it goes on if that is found again, and starts again for
-    /// the next one.
+    /// An unfinished copy whose successor was lost. The copy continues if the successor is found again, and
+    /// restarts for another one.
     uncarried: Option<CarryOver>,
     file_bytes: u64,
     /// Age of the file when it was opened; from then on a monotonic clock counts, which nobody sets.
@@ -91,7 +91,7 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Opens or creates the file, takes its lock and mends what a crash tore. True if anything was torn.
+    /// Opens or creates the file, takes its lock and repairs the damage of a crash. True if there was any.
     pub fn open(path: &Path, policy: Policy) -> Result<(Appender, bool), Fatal> {
         let refused = |what: &str, path: &Path, e: io::Error| {
             Fatal::new(Exit::Failure, format!("cannot {what} {}", path.display())).because(e)
@@ -139,8 +139,9 @@ impl Appender {
         Ok((appender, torn))
     }
 
-    /// Adds whole lines to a file that has its name before and after. On failure the file still ends with a
-    /// whole line wherever the system allows it. Without lines, only checks if any could be added.
+    /// Appends whole lines to a file that has its name before and after the write. After a failure the file
+    /// still ends with a whole line if the system allows it. Without lines, only checks if a write is
+    /// possible.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
         for _ in 0..APPEND_TRIES {
             self.ensure_name(!lines.is_empty())?;
@@ -156,7 +157,8 @@ impl Appender {
                 Err(error) => (error.kept_bytes, Err(error)),
             };
             let stays = kept_bytes == 0 || ends_a_torn_line || self.has_name();
-            // Lines that cannot be taken out of a moved file stay in it: the next file would repeat them.
+            // Lines that cannot be taken out of a moved file count as written: the next file would repeat
+            // them.
             if stays || !(self.take_back(kept_bytes) || is_removed(&self.file)) {
                 return result;
             }
@@ -164,7 +166,7 @@ impl Appender {
         Err(WriteError::Passing.into())
     }
 
-    /// Follows an outside logrotate: opens the path again if it leads to another file by now.
+    /// Follows logrotate: opens the path again if it leads to another file now.
     pub fn reopen(&mut self) -> Result<(), WriteError> {
         if self.inode.is_at(&self.path) || self.rotation.is_mid_line() {
             return Ok(());
@@ -172,8 +174,8 @@ impl Appender {
         self.open_next(Mover::Finished)
     }
 
-    /// Rotates the file now. Its successor is made first, under a temporary name: whatever can fail fails
-    /// there, with the file still in its place.
+    /// Rotates the file now. The successor is made first, under a temporary name: most failures happen there,
+    /// with the file still in its place.
     pub fn rotate(&mut self) -> io::Result<()> {
         if self.rotation.is_mid_line() {
             return Err(io::Error::other("the last line is not complete"));

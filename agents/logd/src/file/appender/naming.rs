@@ -1,4 +1,5 @@
-//! The file's name: found again after somebody moved or removed the file, with what a removed file held.
+//! The name of the open file: opens a new file after somebody moved or removed it, and carries over the lines
+//! of a removed one.
 
 use super::carry_over::CarryOver;
 use super::{Appender, open};
@@ -11,10 +12,11 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Age up to which a look at the name need not be repeated before a write, since another follows it.
+/// A look at the name is not repeated before a write while it is younger than this: another look follows the
+/// write.
 const NAME_IS_FRESH: Duration = Duration::from_millis(1);
-/// Time for a logrotate to create the next file, which it does at once after the move. A file of ours would
-/// be in its way.
+/// Time for logrotate to create the next file, which it does immediately after the move. A file made by logd
+/// would be in its way.
 pub(super) const MOVER_CREATES_WITHIN: Duration = Duration::from_millis(100);
 
 /// State of the open file's name.
@@ -31,7 +33,7 @@ pub(super) enum Naming {
     Carrying(CarryOver),
 }
 
-/// Progress of whoever moved the file: the next one may still be about to be made.
+/// Progress of the program that moved the file: it may still have to create the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mover {
     /// The mover has sent SIGHUP.
@@ -47,7 +49,7 @@ impl Appender {
         named
     }
 
-    /// Ensures that a file is under the name, and that it holds everything that it should.
+    /// Ensures that the open file has its name, and that the lines of a removed one are carried over.
     pub(super) fn ensure_name(&mut self, before_a_write: bool) -> Result<(), WriteError> {
         let fresh = || self.named_at.is_some_and(|at| at.elapsed() < NAME_IS_FRESH);
         if before_a_write && matches!(self.naming, Naming::Named) && fresh() {
@@ -67,7 +69,7 @@ impl Appender {
             }
             return self.copy_next_piece();
         }
-        // The rest of a line belongs after its beginning, wherever that file is by now.
+        // The rest of a line must follow its beginning, wherever that file is now.
         if self.rotation.is_mid_line() && !is_removed(&self.file) {
             return Ok(());
         }

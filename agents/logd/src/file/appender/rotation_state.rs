@@ -1,6 +1,6 @@
-//! The progress of a rotation, and the numbers that it gives.
+//! The progress of a rotation, and the numbers of the rotated files.
 
-/// State of a rotation. It takes two steps, and each may fail and be retried.
+/// State of a rotation, which takes two steps. Each step may fail and be retried.
 #[derive(Debug)]
 pub(super) struct RotationState {
     step: Step,
@@ -16,8 +16,8 @@ enum Step {
     InPlace,
     /// The open file was renamed, but its successor could not take its place: lines still go to the old one.
     Renamed,
-    /// The open file ends within a line, since even cutting it back failed. Nothing may come between the two
-    /// parts of that line.
+    /// The open file ends within a line, because even cutting it back failed. Nothing may be written between
+    /// the two parts of that line.
     MidLine { renamed: bool },
 }
 

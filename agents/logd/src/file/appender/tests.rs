@@ -1,4 +1,4 @@
-//! The appender beside a crash, a rotation, and others that move or remove its file.
+//! Tests the appender after crashes, during rotations, and while others move or remove its file.
 
 use super::naming::MOVER_CREATES_WITHIN;
 use super::*;

@@ -31,6 +31,9 @@ impl Appender {
         let cause = WriteError::Write(error);
         let whole = lines[..written].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         if whole == written || self.take_back(written - whole) {
+            if whole > 0 {
+                self.rotation.end_line();
+            }
             return AppendError { kept_bytes: whole, cause };
         }
         self.rotation.begin_line();

@@ -12,8 +12,8 @@ use std::collections::btree_map::Entry;
 pub(super) const KEPT_BODY_BYTES: usize = 32;
 
 impl Core {
-    /// Makes the change that a record stands for. A record about a missing item only counts: the item's own
-    /// record was in a segment that was removed because the item is gone.
+    /// Applies the change that a record describes. A record about a missing item changes only counters: the
+    /// item's own record was in a segment that was removed because the item is gone.
     pub fn apply(&mut self, record: &Record<'_>, place: Place) {
         if let Record::Acked { at_ms, .. } = record {
             self.latest_ms = self.latest_ms.max(*at_ms);
@@ -21,8 +21,8 @@ impl Core {
         match record {
             Record::Queue(record) => {
                 let number = record.queue;
-                // A queue and its name belong together for good. None of our logs says otherwise, and a
-                // foreign one must not confuse us.
+                // A queue never changes its name. Our logs never say otherwise, but a foreign log may, and
+                // must do no harm.
                 if self.names.get(&record.name).is_some_and(|known| *known != number) {
                     return;
                 }

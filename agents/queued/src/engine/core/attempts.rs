@@ -1,4 +1,4 @@
-//! The attempts of an item, as they end.
+//! Records the attempts of items when they end, and lists them.
 
 use super::Core;
 use crate::engine::attempts::{Attempt, AttemptEnd, Ended, Fate};
@@ -7,7 +7,7 @@ use crate::engine::queue::Queue;
 use crate::engine::record::Return;
 
 impl Core {
-    /// Keeps the attempt that ends with this record; to be called while the item is still leased.
+    /// Keeps the attempt that ends with this record. Must be called while the item is still leased.
     pub(super) fn end_attempt(
         &mut self,
         queue: u32,
@@ -25,13 +25,13 @@ impl Core {
         self.attempts.add(number, Attempt { end: Some(end), ..lease });
     }
 
-    /// The last attempts of an item, oldest first; the one under way is the last.
+    /// Returns the last attempts of an item, oldest first. The running attempt is the last.
     pub fn attempts(&self, queue: &Queue, item: &Item) -> Vec<Attempt> {
         self.attempts.of(item.number).iter().cloned().chain(held_attempt(queue, item)).collect()
     }
 }
 
-/// The attempt under way.
+/// Returns the running attempt, if the item is leased.
 fn held_attempt(queue: &Queue, item: &Item) -> Option<Attempt> {
     let when = queue.when(item.number).filter(|_| item.state == State::Leased)?;
     let (worker, leased_ms) = (when.worker.clone(), when.leased_ms());

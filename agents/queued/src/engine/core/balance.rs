@@ -32,7 +32,8 @@ fn describe(balance: Balance) -> String {
     }
 }
 
-/// The lowest and the highest number of items that the counters allow; a log of version 1 is not exact.
+/// Returns the lowest and the highest number of items that the counters allow. A log of version 1 is not
+/// exact.
 fn expected(queue: &Queue) -> (i128, i128) {
     let Counters { pushed, acked, removed, died, drained, moved, lost, .. } = queue.counters;
     let sum = |counts: &[u64]| counts.iter().map(|count| i128::from(*count)).sum::<i128>();

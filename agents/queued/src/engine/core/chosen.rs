@@ -8,7 +8,7 @@ use crate::engine::queue::Queue;
 use crate::engine::record::Record;
 
 impl Core {
-    /// The chosen items that are not leased, each once, in the order of their push.
+    /// Returns the chosen items that are not leased, each once, in the order of their push.
     fn chosen<'a>(&self, queue: &'a Queue, ids: &[ItemId]) -> Vec<&'a Item> {
         let mut numbers: Vec<u64> =
             ids.iter().filter(|id| id.epoch == self.epoch).map(|id| id.number).collect();
@@ -18,7 +18,7 @@ impl Core {
         items.filter(|item| item.state != State::Leased).collect()
     }
 
-    /// Deletes items; returns how many.
+    /// Deletes items; returns the number of deleted ones.
     pub fn delete_items(
         &mut self,
         name: &str,
@@ -34,16 +34,15 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// Bytes that a move of these items writes, with `beyond_body` bytes for each item in addition to its
-    /// body.
+    /// Returns the bytes that a move of these items writes: the body of each item and `beyond_body` bytes.
     pub fn bytes_to_move(&self, name: &str, ids: &[ItemId], beyond_body: u64) -> u64 {
         let Ok(source) = self.queue(name) else { return 0 };
         self.chosen(source, ids).into_iter().map(|item| u64::from(item.len) + beyond_body).sum()
     }
 
-    /// Moves items into another queue, as new items without attempts; returns how many. At least one item
-    /// moves, then as many as have bodies that fit into one answer together. An item whose key is known there
-    /// stays where it is.
+    /// Moves items into another queue, as new items without attempts; returns the number of moved items. The
+    /// first item is moved in any case, the others as long as their bodies fit into one answer together. An
+    /// item whose key is known in the other queue stays.
     pub fn move_items(
         &mut self,
         name: &str,

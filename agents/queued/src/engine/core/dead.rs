@@ -42,7 +42,7 @@ impl Core {
         Some(copy.number)
     }
 
-    /// Makes dead items ready again, all or those with these ids; returns how many.
+    /// Makes dead items ready again, all or those with these ids; returns the number of these items.
     pub fn redrive_dead(
         &mut self,
         name: &str,
@@ -56,7 +56,7 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// Deletes dead items, all or those with these ids; returns how many.
+    /// Deletes dead items, all or those with these ids; returns the number of deleted ones.
     pub fn delete_dead(
         &mut self,
         name: &str,
@@ -70,7 +70,8 @@ impl Core {
         Ok(numbers.len() as u64)
     }
 
-    /// The number of the queue, and those of its dead items, all or those with these ids, each once.
+    /// Returns the number of the queue, and the numbers of its dead items, all or those with these ids, each
+    /// once.
     fn dead(&self, name: &str, ids: Option<&[ItemId]>) -> Result<(u32, Vec<u64>), EngineError> {
         let queue = self.queue(name)?;
         let Some(ids) = ids else { return Ok((queue.number, queue.numbers_in(&[State::Dead]))) };

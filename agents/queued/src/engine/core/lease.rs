@@ -1,4 +1,4 @@
-//! Leases: made, acked, returned, expired, extended; see [`super::dead`] for the last attempt.
+//! Makes, acks, returns, expires and extends leases. See [`super::dead`] for the last attempt.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, Leased, NewItem};
@@ -92,7 +92,7 @@ impl Core {
         Ok(Some(leased))
     }
 
-    /// Returns the numbers of the queue and the item, if this token is the item's lease.
+    /// Returns the numbers of the queue and the item if this token proves the item's lease.
     fn held(&self, name: &str, id: ItemId, token: Token) -> Option<(u32, u64)> {
         let queue = self.queue(name).ok()?;
         let item = queue.items().get(id.number).filter(|_| id.epoch == self.epoch)?;
@@ -107,7 +107,7 @@ impl Core {
         true
     }
 
-    /// Nacks the item; returns its new state, if the lease was held.
+    /// Nacks the item; returns its new state if the lease was held.
     pub fn nack(
         &mut self,
         name: &str,
@@ -121,7 +121,7 @@ impl Core {
         Some(self.give_back(queue, number, how, terms, turn))
     }
 
-    /// Extends the lease from now on; returns its length, if it was held.
+    /// Extends the lease from now on; returns its length if the lease was held.
     pub fn extend(
         &mut self,
         name: &str,

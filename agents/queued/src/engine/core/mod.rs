@@ -1,4 +1,5 @@
-//! The state of all queues and the rules by which it changes; no clock, no disk, no network.
+//! The pure state machine: the state of all queues and the rules by which it changes. It has no clock, no
+//! disk and no network.
 //!
 //! Every change is first a [`Record`], handed to a [`Journal`], and then applied. Reading the journal back
 //! applies the same records (`apply.rs`), so the state that is read is the one that was written; a test
@@ -28,7 +29,7 @@ use std::collections::BTreeMap;
 
 /// Keeps records, and reads bodies back.
 pub trait Journal {
-    /// Appends the record; returns where its body lies.
+    /// Appends the record; returns the place of its body.
     fn append(&mut self, record: &Record<'_>) -> Place;
     /// Reads the body of an item that is not in memory.
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
@@ -43,7 +44,7 @@ pub struct Turn<'a, J> {
 }
 
 impl<J: Journal> Turn<'_, J> {
-    /// The item's body, from memory or from the log.
+    /// Returns the item's body, from memory or from the log.
     fn body(&mut self, item: &Item) -> Result<Box<[u8]>, EngineError> {
         match &item.body {
             Some(body) => Ok(body.clone()),
@@ -98,7 +99,7 @@ impl Core {
         }
     }
 
-    /// A core into which a log is read; `finish_reading` must follow.
+    /// Creates a core into which a log is read; `finish_reading` must follow.
     pub fn reading(epoch: u64, seed: u64) -> Core {
         Core { keep_order: false, ..Core::new(epoch, seed) }
     }
@@ -121,7 +122,7 @@ impl Core {
         self.names.len()
     }
 
-    /// The queues in order of name.
+    /// Iterates over the queues in order of name.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
         self.names.values().filter_map(|number| self.queues.get(number))
     }
@@ -135,12 +136,12 @@ impl Core {
         self.queues.get(&number)
     }
 
-    /// The queues that changed since the last call; a queue may be named twice.
+    /// Returns the queues that changed since the last call. A queue may be listed twice.
     pub fn take_touched(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.touched)
     }
 
-    /// The places of the items that were copied from another queue since the last call, by queue and number.
+    /// Returns the items that were copied from another queue since the last call: queue, number and place.
     pub fn take_copied(&mut self) -> Vec<(u32, u64, Place)> {
         let copied = std::mem::take(&mut self.copied).into_iter();
         let place =
@@ -154,7 +155,7 @@ impl Core {
         }
     }
 
-    /// The next time at which `tick` has something to do.
+    /// Returns the next time at which `tick` has something to do.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.queues.values().filter_map(Queue::next_due_ms).min()
     }

@@ -1,4 +1,4 @@
-//! Pushing: limits, and keys that make two pushes one item.
+//! Pushes items: checks the limits, and finds keys by which a repeated push gives the same item.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, Limits, NewItem};
@@ -6,7 +6,8 @@ use crate::engine::item::{Extra, ItemId, State};
 use crate::engine::record::{Pushed, Record};
 
 impl Core {
-    /// Pushes the whole batch, or rejects it whole. Returns each item's id, and whether it existed before.
+    /// Pushes the whole batch, or rejects all of it. Returns each item's id, and true for an item that
+    /// existed before.
     pub fn push(
         &mut self,
         name: &str,
@@ -34,7 +35,7 @@ impl Core {
         Ok(ids)
     }
 
-    /// Refuses a push that exceeds a limit. Items whose key is known need no room: their push is answered
+    /// Refuses a push that exceeds a limit. Items whose key is known need no space: their push is answered
     /// with the first id, even after a seal.
     pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), EngineError> {
         let queue = self.queue(name).ok();

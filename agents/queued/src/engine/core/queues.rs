@@ -1,4 +1,4 @@
-//! The commands for the owner of a queue: create, configure, seal, pause, make it count, drain, delete.
+//! The commands for the owner of a queue: create, configure, seal, pause, let it count, drain, delete.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::EngineError;
@@ -57,7 +57,7 @@ impl Core {
         }
     }
 
-    /// Creates or configures the queue; true if it was created.
+    /// Creates or configures the queue. True if it was created.
     pub fn configure(
         &mut self,
         name: &str,
@@ -113,7 +113,7 @@ impl Core {
         Ok(())
     }
 
-    /// Makes the queue count without end; one that counts already continues from its next number.
+    /// Lets the queue count without end. A queue that already counts continues from its next number.
     pub fn count_from(
         &mut self,
         name: &str,
@@ -127,14 +127,14 @@ impl Core {
         Ok(())
     }
 
-    /// Removes ready and delayed items; returns how many.
+    /// Removes ready and delayed items; returns the number of removed items.
     pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, EngineError> {
         let queue = self.queue(name)?;
         let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
         if count > 0 {
             self.write(&Record::Drained { queue: number }, turn.journal);
-            // A reader of the log may not find all those items any more, and must still know how many they
-            // were.
+            // The removed items may no longer be in the log when it is read, but their number must still be
+            // known.
             self.write_queue(number, turn.journal, |queue| queue.counts_drains = true);
         }
         Ok(count)

@@ -17,7 +17,7 @@ impl Core {
         }
     }
 
-    /// Rewrites an item, if it is still at the place where the caller read `body`.
+    /// Rewrites an item if it is still at the place from which the caller read `body`.
     pub fn rewrite(
         &mut self,
         queue: u32,
@@ -66,7 +66,7 @@ impl Core {
         }
     }
 
-    /// Evicts the item's body from memory, if the item still lies at this place.
+    /// Evicts the item's body from memory if the item is still at this place.
     pub fn evict(&mut self, queue: u32, number: u64, place: Place) {
         if let Some(q) = self.queues.get_mut(&queue)
             && q.items()

@@ -89,7 +89,7 @@ pub enum Record<'a> {
         queue: u32,
         moved: u64,
     },
-    /// Nothing is leased from the queue until it is resumed. This record follows the queue's own record,
+    /// No item is leased from the queue until it is resumed. This record follows the queue's own record,
     /// which resumes it.
     Paused {
         queue: u32,
@@ -102,7 +102,7 @@ pub enum Record<'a> {
 pub enum Return {
     Nacked,
     Expired,
-    /// A worker that was told to stop released it, or its connection ended: the attempt does not count.
+    /// A worker that had to stop released the item, or its connection ended. The attempt does not count.
     Released,
 }
 

@@ -1,10 +1,10 @@
-//! Encodes records.
+//! Encodes records as the bytes of the log.
 
 use super::{Pushed, Record};
 use crate::engine::policy::Policy;
 
 impl Record<'_> {
-    /// Appends the record; returns where its body begins, for records that have one.
+    /// Appends the record; returns the position of its body, for records that have one.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
         match self {
             Record::Queue(q) => {
