@@ -207,7 +207,7 @@ fn full_disk_is_reported_and_loses_nothing() {
     assert!(full.metric("logcd_pods_failures_total") > 0.0);
     full.signal(Signal::SIGKILL);
     full.join();
-    assert_eq!(archives(&node.out()), [old.clone()]);
+    assert_eq!(archives(&node.out()), std::slice::from_ref(&old));
     std::fs::remove_file(&old).unwrap();
     let daemon = node.start(QUICK);
     wait_until("the lines", || lines_of_all(&node.out()).len() == 20);
