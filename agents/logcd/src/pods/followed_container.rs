@@ -202,6 +202,11 @@ impl FollowedContainer {
             }
             start => start?,
         };
+        // Between two looks kubelet may have renamed a log and compressed it: its copy starts as it does.
+        if is_compressed && let Some(log) = self.logs.iter_mut().find(|log| log.is_the_start_of(&start)) {
+            log.copy = Some(ArchivedCopy { name: new.name.to_string(), inode: new.inode });
+            return Ok(());
+        }
         let cursor = self.past.take(new.inode, is_compressed, &start);
         self.logs.push(FollowedLog::new(new.name.clone(), file, &look, cursor.as_ref()));
         findings.opened += 1;

@@ -109,6 +109,12 @@ impl FollowedLog {
         self.copy.as_ref().is_some_and(|copy| copy.is(inode, name))
     }
 
+    /// True if this is an uncompressed log whose first bytes, as far as they are read, are these.
+    pub fn is_the_start_of(&self, start: &[u8]) -> bool {
+        let cursor = self.cursor();
+        !self.name.is_compressed() && cursor.head_bytes > 0 && cursor.fits(start)
+    }
+
     pub fn file(&self) -> &File {
         &self.file
     }

@@ -103,7 +103,9 @@ fn changed_settings_are_applied_or_named() {
     )
     .unwrap();
     wait_until("it is applied", || logd.events("settings_reloaded").len() == 2);
-    assert!(client::is_reset(&send(logd.address(), b"not me\n").unwrap_err()));
+    wait_until("this peer is refused", || {
+        send(logd.address(), b"not me\n").is_err_and(|error| client::is_reset(&error))
+    });
     logd.counts("refused_total{reason=\"not_allowed\"}", 1);
 }
 
