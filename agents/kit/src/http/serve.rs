@@ -164,6 +164,8 @@ pub async fn serve_one(
             .with_upgrades()
     );
     let result = tokio::select! {
+        // A request that came before the drain is read first: hyper drops it otherwise, unanswered.
+        biased;
         result = &mut connection => result,
         () = drain.cancelled() => {
             connection.as_mut().graceful_shutdown();
