@@ -31,7 +31,7 @@ pub mod worker;
 use kit::daemon::Context;
 use kit::exit::Fatal;
 use kit::settings::Settings;
-use pods::tailer::PodsConfig;
+use pods::config::PodsConfig;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 

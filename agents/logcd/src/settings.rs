@@ -6,10 +6,10 @@ use crate::cycle::retention::RetentionLimits;
 use crate::day::Calendar;
 use crate::logs::directories::LogDir;
 use crate::logs::pattern::Pattern;
+use crate::pods::config::PodsConfig;
 use crate::pods::read::ReadOptions;
 use crate::pods::share::Bound;
 use crate::pods::store::Bounds;
-use crate::pods::tailer::PodsConfig;
 use kit::disk::free_space::MinFree;
 use kit::exit::{Exit, Fatal};
 use kit::page::access::PageToken;
@@ -142,11 +142,11 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "What")]
     pub out: Option<PathBuf>,
 
-    /// Also follow the container logs below this directory, which is /var/log/pods on most nodes; or none
+    /// Archive the container logs below this directory, too: /var/log/pods on most nodes; or none
     #[arg(long, value_name = "DIR", default_value = "none", help_heading = "What")]
     pub pods: PathBuf,
 
-    /// Where the archives of container logs go: one for each namespace and hour
+    /// Directory for the archives of container logs, one for each namespace and hour
     #[arg(long, value_name = "DIR", default_value = "/var/lib/logcd", help_heading = "What")]
     pub pods_out: PathBuf,
 

@@ -2,8 +2,9 @@
 
 use crate::error::ArchiveError;
 use crate::once::fatal;
+use crate::pods::config::PodsConfig;
 use crate::pods::metrics::PodsMetrics;
-use crate::pods::tailer::{PodsConfig, Tailer};
+use crate::pods::tailer::Tailer;
 use kit::daemon::Context;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::readiness::Readiness;

@@ -1,6 +1,7 @@
 //! Container logs: follows the logs that kubelet keeps below the pods directory, and archives them by
 //! namespace and hour.
 
+pub mod config;
 pub mod control;
 pub mod cri;
 pub mod cursor;

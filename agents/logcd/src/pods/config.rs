@@ -1,0 +1,49 @@
+//! The settings for container logs.
+
+use crate::day::Calendar;
+use crate::error::ArchiveError;
+use crate::pods::cursor::Cursors;
+use crate::pods::hour::ArchiveName;
+use crate::pods::store::{Bounds, Store};
+use jiff::{Timestamp, ToSpan};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Time between two attempts after a failure.
+pub const RETRY: Duration = Duration::from_secs(5);
+
+/// The settings for container logs, after they were checked.
+#[derive(Clone, Debug)]
+pub struct PodsConfig {
+    pub pods: PathBuf,
+    pub out: PathBuf,
+    pub within: Duration,
+    pub bounds: Bounds,
+    pub calendar: Calendar,
+    pub mode: u32,
+    pub level: u32,
+    /// Limit on the bytes of a log that are holes.
+    pub hole_bytes_max: u64,
+    pub logs_max: usize,
+}
+
+impl PodsConfig {
+    pub fn hour(&self) -> ArchiveName {
+        ArchiveName::at(self.calendar.at(Timestamp::now()).datetime())
+    }
+
+    /// Opens and locks the directory for archives.
+    pub fn store(&self) -> Result<(Store, BTreeMap<String, Cursors>), ArchiveError> {
+        Store::open(&self.out, self.mode, self.level, self.bounds.clone(), self.hour())
+    }
+
+    pub fn until_next_hour(&self) -> Duration {
+        let now = self.calendar.at(Timestamp::now());
+        let next = now.checked_add(1.hour()).ok().and_then(|later| {
+            later.round(jiff::ZonedRound::new().smallest(jiff::Unit::Hour).mode(jiff::RoundMode::Trunc)).ok()
+        });
+        next.and_then(|next| next.timestamp().duration_since(now.timestamp()).try_into().ok())
+            .unwrap_or(RETRY)
+    }
+}

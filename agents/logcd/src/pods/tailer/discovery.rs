@@ -1,0 +1,148 @@
+//! Finds pods and containers, watches their directories, and opens their logs.
+
+use super::Tailer;
+use crate::error::ArchiveError;
+use crate::pods::config::RETRY;
+use crate::pods::followed_container::FollowedContainer;
+use crate::pods::place::{ContainerDir, PodDir};
+use crate::pods::store::names;
+use crate::pods::watches::Watched;
+use std::io;
+use std::time::Duration;
+
+/// Moved and deleted logs are read within this time, because a deleted log occupies disk space until then.
+const MOVED_WITHIN: Duration = Duration::from_secs(1);
+/// The number of lost containers that are logged by name. The others are only counted.
+const NAMED_MAX: usize = 10;
+
+impl Tailer {
+    /// Watches the pods directory, then lists it. In this order no pod is missed.
+    pub(super) fn find_pods(&mut self) -> Result<(), ArchiveError> {
+        let on = |error| ArchiveError::on("follow the logs below", &self.config.pods)(error);
+        let fd = self.pods.directory(b"").map_err(on)?;
+        let watched = self.watches.directory(&fd, Watched::Pods);
+        self.note_blind(watched);
+        for name in names(&self.pods, b"")? {
+            if let Ok(pod) = name.parse::<PodDir>() {
+                self.find_containers(&pod);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn find_containers(&mut self, pod: &PodDir) {
+        // The pod may be gone already, with everything in it.
+        let Ok(fd) = self.pods.directory(pod.to_string().as_bytes()) else { return };
+        let watched = self.watches.directory(&fd, Watched::Pod(pod.clone()));
+        self.note_blind(watched);
+        for name in names(&self.pods, pod.to_string().as_bytes()).unwrap_or_default() {
+            if let Ok(dir) = pod.container(&name) {
+                self.unseen.insert(dir);
+            }
+        }
+    }
+
+    pub(super) fn note_blind(&mut self, watched: io::Result<()>) {
+        if let (Err(error), false) = (watched, self.is_blind) {
+            tracing::warn!(event = "container_watch_failed", %error, "the kernel cannot report all changes: every log is checked each time; raise fs.inotify.max_user_watches");
+            self.is_blind = true;
+        }
+    }
+
+    pub(super) fn look_at_unseen(&mut self) {
+        let mut rounds = 0;
+        while !self.unseen.is_empty() && rounds < 10 {
+            rounds += 1;
+            for dir in std::mem::take(&mut self.unseen) {
+                self.look(&dir);
+            }
+        }
+    }
+
+    fn look(&mut self, dir: &ContainerDir) {
+        let is_known = self.containers.contains_key(dir);
+        let opened = self.pods.directory(dir.to_string().as_bytes());
+        if let Ok(fd) = &opened {
+            let watched = self.watches.directory(fd, Watched::Container(dir.clone()));
+            self.note_blind(watched);
+        } else if !is_known {
+            return;
+        }
+        let past = &mut self.past;
+        let others = self.containers.iter().filter(|(other, _)| *other != dir);
+        let logs_elsewhere: usize = others.map(|(_, container)| container.logs.len()).sum();
+        let container = self.containers.entry(dir.clone()).or_insert_with(|| {
+            FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
+        });
+        let room = self.config.logs_max.saturating_sub(logs_elsewhere);
+        match container.look(&self.pods, room) {
+            Ok(findings) => {
+                self.metrics.skipped_names.inc_by(findings.skipped);
+                if findings.lost > 0 {
+                    let (pod, container) = (&dir.pod, &dir.container);
+                    tracing::warn!(
+                        event = "container_logs_lost",
+                        namespace = pod.namespace,
+                        pod = pod.pod,
+                        container,
+                        logs = findings.lost,
+                        "logs went before they were read to their end"
+                    );
+                    self.metrics.lost_logs.inc_by(findings.lost);
+                }
+                if findings.is_unclear {
+                    self.unseen.insert(dir.clone());
+                }
+                self.is_checkpoint_old |= findings.has_moved || findings.lost > 0;
+                if findings.opened > 0 {
+                    self.due_within(self.config.within);
+                }
+                if findings.has_moved {
+                    self.due_within(MOVED_WITHIN.saturating_sub(self.swept.elapsed()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(event = "container_unreadable", container = %dir, %error, "cannot look at a container's logs");
+                self.is_blind = true;
+                self.due_within(RETRY);
+            }
+        }
+    }
+
+    /// Logs and counts the containers that were removed while logcd was not running. A container that only cannot
+    /// be read at present keeps its cursors.
+    pub(super) fn tell_lost_containers(&mut self) {
+        let mut named = 0;
+        for (dir, cursors) in std::mem::take(&mut self.past) {
+            let opened = self.pods.directory(dir.as_bytes());
+            if !opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                self.past.insert(dir, cursors);
+                self.due_within(RETRY);
+                continue;
+            }
+            let lost = cursors.logs.iter().filter(|cursor| !cursor.is_whole).count();
+            if lost == 0 {
+                continue;
+            }
+            self.metrics.lost_logs.inc_by(lost as u64);
+            self.is_checkpoint_old = true;
+            self.due_within(self.config.within);
+            named += 1;
+            if named <= NAMED_MAX {
+                tracing::warn!(
+                    event = "container_missed",
+                    container = dir,
+                    logs = lost,
+                    "a container was removed while logcd was not running; its last lines may be missing"
+                );
+            }
+        }
+        if named > NAMED_MAX {
+            tracing::warn!(
+                event = "more_containers_missed",
+                containers = named - NAMED_MAX,
+                "more containers were removed; see the metrics"
+            );
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One sweep: reads the logs that may have grown, commits their lines to the archives, and schedules the next
+//! sweep.
+
+use super::Tailer;
+use crate::archive::header::Meta;
+use crate::error::ArchiveError;
+use crate::pods::config::RETRY;
+use crate::pods::cri;
+use crate::pods::cursor::Cursors;
+use crate::pods::followed_log::{FollowedLog, Phase};
+use crate::pods::place::{ContainerDir, LogName};
+use crate::pods::store::Evicted;
+use crate::pods::watches::Watched;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A deleted log that has not grown for this time counts as ended: its writer is gone.
+const DEPARTED_QUIET: Duration = Duration::from_secs(2);
+/// During a long sweep, the kernel's reports are read each time that this many bytes were archived.
+const REPORTS_EVERY_BYTES: u64 = 4 << 20;
+
+impl Tailer {
+    /// Reads all logs that may have grown, and commits. The last sweep also ends deleted logs at once.
+    pub(super) fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+        self.due = None;
+        self.swept = Instant::now();
+        if self.is_blind || !self.past.is_empty() {
+            self.find_pods()?;
+            self.look_at_unseen();
+            self.tell_lost_containers();
+        }
+        let read = self.read_all(is_last).and_then(|()| self.commit());
+        if let Err(error) = read {
+            self.metrics.failures.inc();
+            self.roll_back()?;
+            if let ArchiveError::DiskFull { needed, .. } = error {
+                let evicted = self.store.make_room(needed)?;
+                self.tell_evicted(&evicted);
+            }
+            return Err(error);
+        }
+        self.store.begin_hour(self.config.hour())?;
+        self.rest();
+        Ok(())
+    }
+
+    fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+        let mut lines = Vec::new();
+        for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
+            // Until the next commit, no log is removed from a container.
+            let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
+            for at in 0..logs {
+                self.read_log(&dir, at, is_last, &mut lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, dir: &ContainerDir, at: usize) -> Option<&mut FollowedLog> {
+        self.containers.get_mut(dir)?.logs.get_mut(at)
+    }
+
+    /// Reads a log up to its present end.
+    fn read_log(
+        &mut self,
+        dir: &ContainerDir,
+        at: usize,
+        is_last: bool,
+        lines: &mut Vec<u8>,
+    ) -> Result<(), ArchiveError> {
+        let Some(end) = self.end_of(dir, at, is_last)? else { return Ok(()) };
+        loop {
+            if self.abort.load(Ordering::Relaxed) {
+                return Err(ArchiveError::Aborted);
+            }
+            let Some(log) = self.log(dir, at) else { return Ok(()) };
+            let ends = matches!(log.phase, Phase::Departed { quiet_since }
+                if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
+            if let Err(error) = log.read_lines(end, ends, lines) {
+                tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
+                if log.phase == Phase::Packed {
+                    log.phase = Phase::Ended;
+                }
+                return Ok(());
+            }
+            if lines.is_empty() {
+                if ends && log.is_as_seen() {
+                    log.phase = Phase::Ended;
+                }
+                return Ok(());
+            }
+            if let Phase::Departed { quiet_since } = &mut log.phase {
+                *quiet_since = Instant::now();
+            }
+            let (name, meta) = (log.name.clone(), log.meta);
+            self.add(dir, &name, meta, lines)?;
+        }
+    }
+
+    /// Returns the end up to which a log is read in this sweep; `None` if it is not read.
+    fn end_of(&mut self, dir: &ContainerDir, at: usize, is_last: bool) -> Result<Option<u64>, ArchiveError> {
+        let (reads_quiet, hole_bytes_max) = (is_last || self.is_blind, self.config.hole_bytes_max);
+        let Some(log) = self.log(dir, at) else { return Ok(None) };
+        if log.phase == Phase::Ended || log.phase == Phase::Quiet && !reads_quiet {
+            return Ok(None);
+        }
+        let failed = |error| ArchiveError::doing(format!("look at a log of {dir}"))(error);
+        let look = log.look().map_err(failed)?;
+        if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
+            // Reading this log would return zeros for hours.
+            if matches!(log.phase, Phase::Departed { .. }) {
+                log.phase = Phase::Ended;
+            }
+            return Ok(None);
+        }
+        let (end, is_truncated) = log.measure().map_err(failed)?;
+        if is_truncated {
+            self.metrics.truncated_logs.inc();
+        }
+        Ok(Some(end))
+    }
+
+    /// Adds lines to the archives. From time to time, also reads the kernel's reports or commits.
+    fn add(
+        &mut self,
+        dir: &ContainerDir,
+        name: &LogName,
+        meta: Meta,
+        lines: &[u8],
+    ) -> Result<(), ArchiveError> {
+        let span = cri::span(lines);
+        let last_s = span.and_then(|(_, last)| u64::try_from(last.as_second()).ok());
+        let meta = Meta { mtime_s: last_s.unwrap_or(meta.mtime_s), ..meta };
+        self.store.add(dir, name, meta, span, lines)?;
+        self.metrics.read_bytes.inc_by(lines.len() as u64);
+        self.unreported_bytes += lines.len() as u64;
+        if self.unreported_bytes >= REPORTS_EVERY_BYTES {
+            self.unreported_bytes = 0;
+            self.take_reports()?;
+        }
+        match self.store.is_full() {
+            true => self.commit_in_between(),
+            false => Ok(()),
+        }
+    }
+
+    fn cursors(&self) -> BTreeMap<String, Cursors> {
+        let known = self.containers.iter().map(|(dir, container)| (dir.to_string(), container.cursors()));
+        known.chain(self.past.iter().map(|(dir, cursors)| (dir.clone(), cursors.clone()))).collect()
+    }
+
+    /// Commits, and drops the logs and containers that have ended.
+    fn commit(&mut self) -> Result<(), ArchiveError> {
+        self.commit_in_between()?;
+        self.containers.retain(|_, container| {
+            container.drop_ended();
+            !container.is_over()
+        });
+        Ok(())
+    }
+
+    fn commit_in_between(&mut self) -> Result<(), ArchiveError> {
+        let logs = || self.containers.values().flat_map(|container| &container.logs);
+        if !self.is_checkpoint_old && !logs().any(|log| log.has_news() || log.phase == Phase::Ended) {
+            return Ok(());
+        }
+        self.store.commit(self.cursors())?;
+        // The lines are in the archives now. They must not be read again if a later step fails.
+        for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
+            log.commit();
+        }
+        self.is_checkpoint_old = true;
+        self.store.show()?;
+        self.is_checkpoint_old = false;
+        match self.store.tidy() {
+            Ok(evicted) => self.tell_evicted(&evicted),
+            Err(error) => {
+                let error = error.one_line();
+                tracing::warn!(
+                    event = "archive_tidying_failed",
+                    error,
+                    "cannot close or remove archives of container logs; it is tried again after the next commit"
+                );
+            }
+        }
+        let metrics = &self.metrics;
+        metrics.commits.inc();
+        metrics.packed_bytes.inc_by(std::mem::take(&mut self.store.packed_bytes));
+        metrics.kept_bytes.set(i64::try_from(self.store.kept_bytes()).unwrap_or(i64::MAX));
+        metrics.committed_timestamp_seconds.set(Timestamp::now().as_second());
+        Ok(())
+    }
+
+    fn tell_evicted(&self, evicted: &[Evicted]) {
+        for Evicted { namespace, bytes } in evicted {
+            self.metrics.evicted(namespace, *bytes);
+        }
+    }
+
+    fn roll_back(&mut self) -> Result<(), ArchiveError> {
+        for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
+            log.roll_back();
+        }
+        self.store.roll_back()
+    }
+
+    /// Ends a sweep: logs that did not grow become quiet, and a sweep for the others is scheduled.
+    fn rest(&mut self) {
+        let mut next = None::<Duration>;
+        let mut within = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));
+        let (mut logs, mut departed) = (0, 0);
+        let mut unwatched = None;
+        for (dir, container) in &mut self.containers {
+            for log in &mut container.logs {
+                logs += 1;
+                match log.phase {
+                    Phase::Growing if log.is_swept_without_news() => {
+                        match self.watches.log(log.file(), Watched::Log(dir.clone(), log.inode)) {
+                            // A write before the watch began is not reported, so the size is checked.
+                            Ok(()) if log.is_as_seen() => log.phase = Phase::Quiet,
+                            Ok(()) => within(self.config.within),
+                            Err(error) => {
+                                unwatched = Some(error);
+                                within(self.config.within);
+                            }
+                        }
+                    }
+                    Phase::Growing => within(self.config.within),
+                    Phase::Departed { .. } => {
+                        departed += 1;
+                        within(DEPARTED_QUIET);
+                    }
+                    Phase::Packed => within(RETRY),
+                    Phase::Quiet | Phase::Ended => {}
+                }
+            }
+        }
+        if let Some(error) = unwatched {
+            self.note_blind(Err(error));
+        }
+        if self.is_blind {
+            within(self.config.within);
+        }
+        if !self.past.is_empty() {
+            within(RETRY);
+        }
+        if let Some(within) = next {
+            self.due_within(within);
+        }
+        self.metrics.logs.set(logs);
+        self.metrics.departed_logs.set(departed);
+    }
+}
