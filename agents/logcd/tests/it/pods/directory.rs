@@ -1,0 +1,202 @@
+//! The directories: bounds, full disks, files that are removed, replaced or not ours.
+
+use super::reading::read;
+use super::{Node, QUICK};
+use crate::support::daemon::Daemon;
+use crate::support::kubelet::{archives, lines_of_all};
+use fastrand::Rng;
+use nix::sys::signal::Signal;
+use std::process::Command;
+use trial::wait_until;
+
+#[test]
+fn noisy_namespace_evicts_nothing_of_a_quiet_one() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (quiet, noisy) = (kubelet.pod("quiet", "a"), kubelet.pod("noisy", "b"));
+    kubelet.write(quiet, 100);
+    let daemon = node.start(&["--publish-within=20ms", "--keep-bytes=4MiB"]);
+    wait_until("the quiet lines", || lines_of_all(&node.out()).len() == 100);
+    let noise = |daemon: &Daemon| daemon.metric("logcd_pods_evicted_bytes_total{namespace=\"noisy\"}");
+    let mut rng = Rng::with_seed(1);
+    while noise(&daemon) == 0.0 {
+        let before = daemon.metric("logcd_pods_commits_total");
+        kubelet.write_noise(noisy, &mut rng, 1 << 20);
+        wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > before);
+    }
+    assert!(daemon.metric("logcd_pods_kept_bytes") < f64::from(5 << 20));
+    let seen = lines_of_all(&node.out());
+    assert_eq!(seen.iter().filter(|line| line.starts_with("quiet_")).count(), 100);
+    assert_eq!(daemon.metric("logcd_pods_evicted_bytes_total{namespace=\"quiet\"}"), 0.0);
+}
+
+#[test]
+fn settings_of_a_namespace_come_from_the_file() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (bound, free) = (kubelet.pod("bound", "a"), kubelet.pod("free", "b"));
+    let file = node.root.path().join("logcd.toml");
+    std::fs::write(&file, "[namespace.\"bou*\"]\nkeep-bytes = \"1MiB\"\n").unwrap();
+    let config = format!("--config={}", file.display());
+    let daemon = node.start(&["--publish-within=20ms", &config]);
+    let evicted = |namespace: &str| {
+        daemon.metric(&format!("logcd_pods_evicted_bytes_total{{namespace=\"{namespace}\"}}"))
+    };
+    let mut rng = Rng::with_seed(2);
+    while evicted("bound") == 0.0 {
+        let before = daemon.metric("logcd_pods_commits_total");
+        kubelet.write_noise(bound, &mut rng, 1 << 20);
+        kubelet.write_noise(free, &mut rng, 1 << 20);
+        wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > before);
+    }
+    assert_eq!(evicted("free"), 0.0);
+}
+
+#[test]
+fn full_disk_is_reported_and_loses_nothing() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    // Its removal would not help.
+    let old = node.out().join("shop/2020-01-01T00.tar.gz");
+    std::fs::create_dir_all(node.out().join("shop")).unwrap();
+    std::fs::write(&old, "old").unwrap();
+    let full = Daemon::run(node.command(&["--publish-within=1h", "--min-free=1000TiB"]));
+    wait_until("the reason", || full.get("/ready").1.contains("the disk is full"));
+    assert!(old.exists());
+    // A new log is noticed between two attempts, which changes nothing.
+    let other = kubelet.pod("shop", "web-2");
+    kubelet.write(other, 10);
+    wait_until("it is open", || kubelet.is_open_in(&full, other));
+    assert!(full.get("/ready").1.contains("the disk is full"));
+    assert!(full.metric("logcd_pods_failures_total") > 0.0);
+    full.signal(Signal::SIGKILL);
+    full.join();
+    assert_eq!(archives(&node.out()), std::slice::from_ref(&old));
+    std::fs::remove_file(&old).unwrap();
+    let daemon = node.start(QUICK);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 20);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn removed_archive_is_followed_by_a_new_part() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 10);
+    for archive in archives(&node.out()) {
+        std::fs::remove_file(archive).unwrap();
+    }
+    kubelet.write(pod, 5);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 5);
+    let (status, log) = daemon.stop();
+    assert!(status.success() && log.contains("hour_archive_altered"), "{log}");
+    assert_eq!(lines_of_all(&node.out()).len(), 5);
+}
+
+#[test]
+fn replaced_directory_for_archives_is_opened_again() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 10);
+    std::fs::rename(node.out(), node.root.path().join("moved")).unwrap();
+    std::fs::create_dir(node.out()).unwrap();
+    kubelet.write(pod, 5);
+    // Without a checkpoint every log is new.
+    wait_until("all lines", || lines_of_all(&node.out()).len() == 15);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn failed_removal_repeats_no_line() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    // It is old, and no file that can be unlinked.
+    let old = node.out().join("shop/2020-01-01T00.tar.gz");
+    std::fs::create_dir_all(&old).unwrap();
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > 0.0);
+    kubelet.write(pod, 10);
+    let (status, log) = daemon.stop();
+    assert!(status.success() && log.contains("archive_tidying_failed"), "{log}");
+    std::fs::remove_dir(&old).unwrap();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn damaged_checkpoint_is_kept_and_reported() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    node.start(QUICK).stop();
+    let checkpoint = node.out().join(".logcd-pods.checkpoint");
+    std::fs::write(&checkpoint, "{").unwrap();
+    // A reader leaves it where it is.
+    read(&node, &[]);
+    assert!(checkpoint.exists());
+    let (status, log) = node.start(QUICK).stop();
+    assert!(status.success() && log.contains("the checkpoint is damaged"), "{log}");
+    assert!(node.out().join(".logcd-pods.checkpoint.damaged").exists());
+    // Twice is better than never.
+    assert_eq!(lines_of_all(&node.out()).len(), 20);
+    assert_eq!(read(&node, &[]).lines().count(), 20);
+}
+
+#[test]
+fn both_kinds_of_archives_share_a_directory() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let logs = node.root.path().join("log");
+    std::fs::create_dir(&logs).unwrap();
+    std::fs::write(logs.join("node.log"), "line\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+    command
+        .args(["--admin=127.0.0.1:0", "--min-free=1", "--interval=20ms", "--publish-within=20ms", "--dir"])
+        .arg(&logs);
+    command.arg("--out").arg(node.out()).arg("--pods").arg(node.pods()).arg("--pods-out").arg(node.out());
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 10);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    let days = std::fs::read_dir(node.out()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(days.filter(|name| name.to_string_lossy().starts_with("all-logs-")).count(), 1);
+}
+
+#[test]
+fn nothing_to_archive_is_refused() {
+    let output = trial::run_to_end(Command::new(env!("CARGO_BIN_EXE_logcd")).arg("--dir=none"));
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing to archive"));
+}
+
+#[test]
+fn hostile_names_are_skipped() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    let secret = node.root.path().join("secret");
+    std::fs::write(&secret, "secret\n").unwrap();
+    let dir = kubelet.dir(pod);
+    std::os::unix::fs::symlink(&secret, dir.join("1.log")).unwrap();
+    std::fs::hard_link(&secret, dir.join("2.log")).unwrap();
+    nix::unistd::mkfifo(&dir.join("3.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(dir.join("4.log")).unwrap();
+    std::os::unix::fs::symlink(node.root.path(), node.pods().join("shop_link_1")).unwrap();
+    std::fs::write(node.pods().join("shop_file_1"), "no directory").unwrap();
+    std::fs::create_dir(node.out()).unwrap();
+    std::os::unix::fs::symlink(node.root.path(), node.out().join("link")).unwrap();
+    std::fs::write(node.out().join("file"), "no directory").unwrap();
+    let daemon = node.start(QUICK);
+    kubelet.write(pod, 5);
+    wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
+    assert!(daemon.metric("logcd_pods_skipped_names_total") >= 4.0);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}

@@ -1,0 +1,222 @@
+//! Container logs are followed through rotation, compression, deletion, restarts and kills.
+
+use super::reading::readers_agree;
+use super::{Node, QUICK};
+use crate::support::kubelet::{Kubelet, archives, lines_of_all};
+use fastrand::Rng;
+use nix::sys::signal::Signal;
+use trial::wait_until;
+
+#[test]
+fn lines_are_archived_by_namespace_and_hour() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (shop, system) = (kubelet.pod("shop", "web-1"), kubelet.pod("kube-system", "dns"));
+    kubelet.write(shop, 3);
+    let daemon = node.start(QUICK);
+    kubelet.write(system, 2);
+    wait_until("both namespaces", || lines_of_all(&node.out()).len() == 5);
+    kubelet.write(shop, 4);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    kubelet.assert_archived(&node.out());
+    let names: Vec<String> = archives(&node.out())
+        .iter()
+        .map(|path| path.strip_prefix(node.out()).unwrap().display().to_string())
+        .collect();
+    assert!(names.iter().any(|name| name.starts_with("shop/20") && name.ends_with(".tar.gz")), "{names:?}");
+    assert!(names.iter().any(|name| name.starts_with("kube-system/20")), "{names:?}");
+}
+
+#[test]
+fn stop_archives_everything_written_before_it() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let daemon = node.start(&["--publish-within=1h"]);
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 1000);
+    kubelet.rotate(pod);
+    kubelet.write(pod, 10);
+    let short = kubelet.pod("shop", "job-1");
+    kubelet.write(short, 7);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn deleted_pod_is_read_to_its_end() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let daemon = node.start(&["--publish-within=1h"]);
+    let pod = kubelet.pod("shop", "job-1");
+    kubelet.write(pod, 10);
+    wait_until("it is open", || daemon.metric("logcd_pods_logs") > 0.0 || kubelet.is_open_in(&daemon, pod));
+    kubelet.write(pod, 1000);
+    kubelet.delete(pod);
+    wait_until("its last lines", || lines_of_all(&node.out()).len() == 1010);
+    wait_until("it is closed", || {
+        !kubelet.is_open_in(&daemon, pod) && daemon.metric("logcd_pods_departed_logs") == 0.0
+    });
+    kubelet.assert_archived(&node.out());
+    assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
+}
+
+#[test]
+fn loss_while_logcd_is_away_is_told() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let daemon = node.start(QUICK);
+    let (gone, stays) = (kubelet.pod("shop", "gone"), kubelet.pod("shop", "stays"));
+    kubelet.write(gone, 10);
+    kubelet.write(stays, 10);
+    daemon.stop();
+    kubelet.delete(gone);
+    let daemon = node.start(QUICK);
+    wait_until("the loss", || daemon.metric("logcd_pods_lost_logs_total") == 1.0);
+    let (_, log) = daemon.stop();
+    assert!(log.contains("shop_gone_"), "{log}");
+    // Told once.
+    let daemon = node.start(QUICK);
+    kubelet.write(stays, 1);
+    wait_until("the next line", || lines_of_all(&node.out()).len() == 21);
+    assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
+}
+
+#[test]
+fn unreadable_container_is_not_lost() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    node.start(QUICK).stop();
+    // A link is not followed, whoever starts the daemon.
+    let (dir, aside) = (kubelet.dir(pod), node.root.path().join("aside"));
+    std::fs::rename(&dir, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &dir).unwrap();
+    let daemon = node.start(QUICK);
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&aside, &dir).unwrap();
+    kubelet.write(pod, 5);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 15);
+    assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
+    let (_, log) = daemon.stop();
+    assert!(log.contains("containers_unreadable"), "{log}");
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn rotated_and_compressed_logs_are_caught_up_after_a_restart() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 10);
+    daemon.stop();
+    kubelet.write(pod, 10);
+    for _ in 0..3 {
+        kubelet.rotate(pod);
+        kubelet.write(pod, 10);
+    }
+    let daemon = node.start(QUICK);
+    wait_until("what came meanwhile", || lines_of_all(&node.out()).len() == kubelet.written().len());
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn idle_node_causes_no_wake_ups() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    let daemon = node.start(QUICK);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    let pid = daemon.pid();
+    let switches = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
+        let thread = tasks
+            .map(|task| task.path())
+            .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == "logcd-pods");
+        let status = std::fs::read_to_string(thread.unwrap().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    // A hundred times the interval without a wake-up in between.
+    let mut before = switches();
+    let mut since = std::time::Instant::now();
+    wait_until("two seconds of sleep", || {
+        let now = switches();
+        if now != before {
+            (before, since) = (now, std::time::Instant::now());
+        }
+        since.elapsed() > std::time::Duration::from_secs(2)
+    });
+    kubelet.write(pod, 1);
+    wait_until("the next line", || lines_of_all(&node.out()).len() == 6);
+}
+
+#[test]
+fn lost_reports_of_the_kernel_lose_no_line() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    let daemon = node.start(QUICK);
+    wait_until("it is quiet", || kubelet.is_quiet_in(&daemon, pod));
+    daemon.signal(Signal::SIGSTOP);
+    let reports_max = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    // Each makes two reports.
+    for _ in 0..reports_max.trim().parse::<u64>().unwrap() / 2 + 10 {
+        std::fs::create_dir(node.pods().join("other")).unwrap();
+        std::fs::remove_dir(node.pods().join("other")).unwrap();
+    }
+    kubelet.write(pod, 5);
+    daemon.signal(Signal::SIGCONT);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 10);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+/// Every line once, through rotations, deletions, restarts and kills at any moment.
+#[test]
+fn no_line_is_lost_or_repeated() {
+    for seed in seeds() {
+        let node = Node::new();
+        let mut rng = Rng::with_seed(seed);
+        let mut kubelet = Kubelet::new(&node.pods());
+        let mut daemon = node.start(QUICK);
+        for round in 0..ROUNDS {
+            // Nothing is deleted before the daemon can have opened it: that takes it a moment.
+            wait_until("everything is open", || kubelet.all_are_open(&daemon));
+            kubelet.act(&mut rng);
+            // Deleted logs are in no directory: only a daemon that has read them may be killed.
+            if rng.u64(..12) == 0 {
+                wait_until("deleted logs are read", || kubelet.deleted_are_closed(&daemon));
+                if rng.u64(..2) == 0 {
+                    daemon.signal(Signal::SIGKILL);
+                    daemon.join();
+                } else {
+                    let (status, log) = daemon.stop();
+                    assert!(status.success(), "seed {seed}, round {round}: {log}");
+                }
+                kubelet.is_watched = false;
+                for _ in 0..rng.u64(..4) {
+                    kubelet.act(&mut rng);
+                }
+                daemon = node.start(QUICK);
+                kubelet.is_watched = true;
+            }
+        }
+        let (status, log) = daemon.stop();
+        assert!(status.success(), "seed {seed}: {log}");
+        assert!(!log.contains("\"ERROR\""), "seed {seed}: {log}");
+        if let Err(why) = kubelet.check(&node.out()) {
+            let kept = node.root.keep();
+            panic!("seed {seed}, kept in {}: {why}", kept.display());
+        }
+        readers_agree(&node.out());
+    }
+}
+
+const ROUNDS: u64 = 150;
+
+fn seeds() -> Vec<u64> {
+    match std::env::var("LOGCD_TEST_SEEDS") {
+        Ok(seeds) => seeds.split(',').map(|seed| seed.parse().unwrap()).collect(),
+        Err(_) => vec![1, 2, 3],
+    }
+}
