@@ -4,7 +4,7 @@
 use super::core::Core;
 use super::counters::Counters;
 use super::item::{Place, State, Token};
-use super::model::Tape;
+use super::model::tape::Tape;
 use super::policy::Policy;
 use super::record::{Moved, Pushed, QueueRecord, Record, Return};
 use proptest::prelude::*;
