@@ -1,9 +1,8 @@
 //! The log for `--data memory`: it keeps nothing, so items live in memory only and end with the process.
 
-use super::{Group, Log, LogEnd, LogFailure, NextSegment};
+use super::{Group, Log, LogEnd, LogFailure};
 use crate::engine::item::Place;
 use std::io;
-use std::path::Path;
 
 #[derive(Debug)]
 pub struct Memory;
@@ -27,19 +26,5 @@ impl Log for Memory {
 
     fn read(&self, _place: Place, _len: u32) -> io::Result<Box<[u8]>> {
         Err(io::ErrorKind::NotFound.into())
-    }
-
-    fn next_segment(&self) -> NextSegment {
-        NextSegment::Ready
-    }
-
-    fn end_segment(&self, _segment: u32, _bytes: u64) {}
-
-    fn finished_bytes(&self) -> u64 {
-        0
-    }
-
-    fn directory(&self) -> Option<&Path> {
-        None
     }
 }

@@ -94,11 +94,18 @@ pub trait Log: Debug + Send + Sync + 'static {
     fn check(&self) -> Result<(), LogFailure>;
     /// Reads the body of an item.
     fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>>;
-    fn next_segment(&self) -> NextSegment;
+    /// A log that is not divided into segments needs none of the following.
+    fn next_segment(&self) -> NextSegment {
+        NextSegment::Ready
+    }
     /// Called when the next group begins a segment, with the number and size of the segment before it.
-    fn end_segment(&self, segment: u32, bytes: u64);
+    fn end_segment(&self, _segment: u32, _bytes: u64) {}
     /// Returns the bytes of all finished segments.
-    fn finished_bytes(&self) -> u64;
+    fn finished_bytes(&self) -> u64 {
+        0
+    }
     /// Returns the directory whose removal must be noticed at once; `None` for a log without one.
-    fn directory(&self) -> Option<&Path>;
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
 }

@@ -56,7 +56,7 @@ impl Direct {
                 doors.permit_token(authorization, Right::Work).ok()?;
                 match step {
                     "lease" => Step::Lease(request::json(request.body).ok()?),
-                    _ => Step::Ack(work::wishes::<Ack>(request.body).ok()?),
+                    _ => Step::Ack(work::settlements_in::<Ack>(request.body).ok()?),
                 }
             }
             _ => return None,
@@ -92,7 +92,7 @@ impl AnswerShort for Direct {
             let answer = match step {
                 Step::Push(item) => push::keep(&doors, &name, item, false).await,
                 Step::Lease(action) => work::hand_out(&doors, &name, action).await,
-                Step::Ack(wishes) => work::settle(&doors, &name, wishes).await,
+                Step::Ack(settlements) => work::settle(&doors, &name, settlements).await,
             };
             let (status, reply) = match answer {
                 Ok(Line { status, text, room: None }) => {

@@ -100,11 +100,11 @@ impl Settles for Extend {
     }
 }
 
-fn settlements<T: Settles>(wishes: Vec<T>) -> Result<Vec<Settlement>, ErrorAnswer> {
-    if wishes.len() > LEASES_MAX {
+fn settlements<T: Settles>(wanted: Vec<T>) -> Result<Vec<Settlement>, ErrorAnswer> {
+    if wanted.len() > LEASES_MAX {
         return Err(ErrorAnswer::invalid(format!("at most {LEASES_MAX} leases in one request")));
     }
-    wishes.into_iter().map(T::settlement).collect::<Result<_, _>>().map_err(ErrorAnswer::invalid)
+    wanted.into_iter().map(T::settlement).collect::<Result<_, _>>().map_err(ErrorAnswer::invalid)
 }
 
 #[derive(Serialize)]
@@ -239,7 +239,7 @@ pub async fn hand_out(doors: &Doors, name: &str, action: Lease) -> Result<Line, 
 }
 
 /// Parses one lease or a batch. The field `items` distinguishes them, so that errors name the right field.
-pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, ErrorAnswer> {
+pub fn settlements_in<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, ErrorAnswer> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch<T> {
@@ -253,7 +253,7 @@ pub fn wishes<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, ErrorAnswer> {
     })
 }
 
-pub async fn settle(doors: &Doors, name: &str, wishes: Vec<Settlement>) -> Result<Line, ErrorAnswer> {
+pub async fn settle(doors: &Doors, name: &str, settlements: Vec<Settlement>) -> Result<Line, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,8 +262,8 @@ pub async fn settle(doors: &Doors, name: &str, wishes: Vec<Settlement>) -> Resul
         message: Option<&'static str>,
         results: Vec<SettleResult>,
     }
-    let ids: Vec<ItemId> = wishes.iter().map(|action| action.id).collect();
-    let results = doors.engine.settle(name, wishes).await?;
+    let ids: Vec<ItemId> = settlements.iter().map(|settlement| settlement.id).collect();
+    let results = doors.engine.settle(name, settlements).await?;
     let lost = results.contains(&Settled::Lost);
     let answer = Answer {
         error: lost.then_some("lost"),
@@ -281,7 +281,7 @@ async fn settle_body<T: Settles>(
 ) -> Result<Response, ErrorAnswer> {
     doors.permit(headers, Right::Work)?;
     let bytes = doors.body(headers, body).await?;
-    Ok(settle(&doors, name, wishes::<T>(&bytes)?).await?.into_response())
+    Ok(settle(&doors, name, settlements_in::<T>(&bytes)?).await?.into_response())
 }
 
 pub async fn ack(

@@ -1,4 +1,4 @@
-//! What the engine does over any log; a new log only adds its line at the end.
+//! The conformance suite of the engine. It runs over every log; a new log adds a line at the end.
 
 use crate::simulated_log::SimulatedLog;
 use kit::daemon::Context;

@@ -1,12 +1,11 @@
 //! A log in the memory of the test: slow by turns, in small segments, and read back at the end.
 
-use queued::commit::{Group, Log, LogEnd, LogFailure, NextSegment};
+use queued::commit::{Group, Log, LogEnd, LogFailure};
 use queued::engine::core::Core;
 use queued::engine::item::Place;
 use queued::engine::record::Record;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -89,19 +88,5 @@ impl Log for SimulatedLog {
         let ((_, begins), bytes) = kept.groups.range(..=(place.segment, offset)).next_back().unwrap();
         let from = usize::try_from(offset - begins).unwrap();
         Ok(bytes[from..from + len as usize].into())
-    }
-
-    fn next_segment(&self) -> NextSegment {
-        NextSegment::Ready
-    }
-
-    fn end_segment(&self, _segment: u32, _bytes: u64) {}
-
-    fn finished_bytes(&self) -> u64 {
-        0
-    }
-
-    fn directory(&self) -> Option<&Path> {
-        None
     }
 }

@@ -49,11 +49,7 @@ impl Core {
         ids: Option<&[ItemId]>,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<u64, EngineError> {
-        let (queue, numbers) = self.dead(name, ids)?;
-        for &number in &numbers {
-            self.write(&Record::Redriven { queue, number }, turn.journal);
-        }
-        Ok(numbers.len() as u64)
+        self.for_each_dead(name, ids, turn, |queue, number| Record::Redriven { queue, number })
     }
 
     /// Deletes dead items, all or those with these ids; returns the number of deleted ones.
@@ -63,9 +59,20 @@ impl Core {
         ids: Option<&[ItemId]>,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<u64, EngineError> {
+        self.for_each_dead(name, ids, turn, |queue, number| Record::Deleted { queue, number })
+    }
+
+    /// Writes a record for each of these dead items; returns the number of them.
+    fn for_each_dead(
+        &mut self,
+        name: &str,
+        ids: Option<&[ItemId]>,
+        turn: &mut Turn<'_, impl Journal>,
+        record: impl Fn(u32, u64) -> Record<'static>,
+    ) -> Result<u64, EngineError> {
         let (queue, numbers) = self.dead(name, ids)?;
         for &number in &numbers {
-            self.write(&Record::Deleted { queue, number }, turn.journal);
+            self.write(&record(queue, number), turn.journal);
         }
         Ok(numbers.len() as u64)
     }
