@@ -36,7 +36,7 @@ pub struct ReadOptions {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/logcd")]
     pub pods_out: PathBuf,
 
-    /// Also read what is not archived yet from the logs below this directory; or none
+    /// Directory of the container logs, for lines that are not archived yet; or none
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
     pub pods: PathBuf,
 
