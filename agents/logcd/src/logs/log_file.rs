@@ -62,20 +62,8 @@ impl LogFile {
     }
 
     /// Reads until `buffer` is full or the file ends.
-    pub fn read(&self, mut offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], offset) {
-                Ok(0) => break,
-                Ok(read) => {
-                    filled += read;
-                    offset += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        read_full_at(&self.file, buffer, offset)
     }
 
     /// Returns the offset of the next byte with a disk block; everything before it reads as zeros.
@@ -159,4 +147,18 @@ impl LogFile {
         }
         Ok(Some(all))
     }
+}
+
+/// Reads from this offset until the buffer is full or the file ends; returns the number of bytes.
+pub fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

@@ -2,6 +2,7 @@
 
 use crate::archive::checksum::Checksum;
 use crate::archive::header::Meta;
+use crate::logs::log_file::read_full_at;
 use crate::pods::cri::whole_lines;
 use crate::pods::cursor::{ArchivedCopy, Cursor, HEAD_BYTES_MAX};
 use crate::pods::place::LogName;
@@ -9,7 +10,6 @@ use crate::safe_dir::{FileStatus, status_of};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 /// The largest entry. A longer line is cut.
@@ -98,7 +98,7 @@ impl FollowedLog {
             (&*file).rewind()?;
         } else {
             let mut bytes = vec![0; usize::try_from(HEAD_BYTES_MAX).unwrap_or(0)];
-            let read = read_full(file, &mut bytes, 0)?;
+            let read = read_full_at(file, &mut bytes, 0)?;
             start.extend(&bytes[..read]);
         }
         Ok(start)
@@ -164,7 +164,7 @@ impl FollowedLog {
         } else {
             let left = usize::try_from(end.saturating_sub(self.read.offset)).unwrap_or(usize::MAX);
             lines.resize(left.min(ENTRY_BYTES_MAX), 0);
-            let read = read_full(&self.file, lines, self.read.offset)?;
+            let read = read_full_at(&self.file, lines, self.read.offset)?;
             lines.truncate(read);
             let whole = whole_lines(lines);
             if whole > 0 {
@@ -241,20 +241,6 @@ impl FollowedLog {
             is_whole: !self.name.is_live() && self.read.offset >= self.seen && self.phase != Phase::Packed,
         }
     }
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read_at(&mut buffer[read..], offset + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `logcd read`: prints lines of container logs in order of time, from the archives and the live logs.
 
 use crate::error::ArchiveError;
+use crate::logs::log_file::read_full_at;
 use crate::pods::cri::{CriLine, whole_lines};
 use crate::pods::cursor::{Checkpoint, Cursor, OpenArchive};
 use crate::pods::followed_log::FollowedLog;
@@ -218,7 +219,7 @@ fn members_of(archive: &File) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
     let mut header = [0; PART_BYTES];
     let bytes = archive.metadata()?.len();
     loop {
-        let read = archive.read_at(&mut header, at)?;
+        let read = read_full_at(archive, &mut header, at)?;
         match veil::part(at, &header[..read]) {
             Some(ArchivePart::Member(member)) if member.place.end <= bytes => {
                 at = member.place.end;
@@ -305,7 +306,7 @@ fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp
     let mut start = [0; 64];
     // The lines of a compressed log are all later than the first one.
     let read = match is_compressed {
-        false => file.read_at(&mut start, offset).ok()?,
+        false => read_full_at(file, &mut start, offset).ok()?,
         true => {
             let read = MultiGzDecoder::new(file).read(&mut start).ok()?;
             io::Seek::rewind(&mut &*file).ok()?;
