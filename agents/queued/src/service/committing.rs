@@ -135,6 +135,9 @@ impl Shared {
             state.core.evict(queue, number, place);
         }
         let works_again = state.tail.works_again();
+        if works_again {
+            self.readiness.clear("log");
+        }
         if by == By::Thread && state.task_runs && !state.closing {
             state.answers.append(&mut waiters);
             self.commit.notify_one();
@@ -146,7 +149,6 @@ impl Shared {
         give(waiters);
         if works_again {
             tracing::info!(event = "log_writes_resumed", "the log can be written again");
-            self.readiness.clear("log");
         }
         if begins_segment {
             self.housework.notify_all();
@@ -156,9 +158,15 @@ impl Shared {
     /// Schedules a retry, and reports the first failure in a row.
     fn not_kept(&self, groups: Vec<Group>, failure: &LogFailure) {
         let why = failure.source().map_or_else(|| failure.to_string(), |cause| format!("{failure}: {cause}"));
-        self.readiness.block("log", why.clone());
         self.metrics.write_errors.inc();
-        if self.lock().tail.unwritten(groups, why.clone()) {
+        let first = {
+            let mut state = self.lock();
+            let first = state.tail.unwritten(groups, why.clone());
+            // Under the lock: whoever reads that queued is not ready gets 507 for the next push.
+            self.readiness.block("log", why.clone());
+            first
+        };
+        if first {
             tracing::error!(
                 event = "log_write_failed",
                 error = why,
