@@ -30,10 +30,12 @@ test-programs *WORDS:
 test-root:
     cargo test --workspace --tests -- --ignored root
 
+# Printed seeds repeat an attack: ATTACK_SEED, LOGCD_TEST_SEEDS and LOGCD_TEST_ROUNDS.
 # Power loss, and a fault or SIGKILL at each system call: as root; ROUNDS=200 for all calls
 attacks *FLAGS:
     {{binaries}}
     cargo test --workspace --features attacks/root-tests --test attacks -- --test-threads 4 {{FLAGS}}
+    [ -n "{{FLAGS}}" ] || LOGCD_TEST_SEEDS="${LOGCD_TEST_SEEDS:-random}" LOGCD_TEST_ROUNDS="${LOGCD_TEST_ROUNDS:-2000}" cargo test --workspace --test it no_line_is_lost_or_repeated -- --nocapture
 
 # Plots are in target/bench/index.html. BINARY names another binary.
 # Measure an agent beside its limits and peers, as ratios: just bench logd --quick

@@ -14,6 +14,8 @@ pub enum ArchiveError {
     DiskFull { free: u64, needed: u64, floor: MinFree },
     #[error("the directory for archives, {path}, was {how}")]
     DirMoved { path: String, how: &'static str },
+    #[error("the namespace {namespace} cannot be archived: {why}")]
+    NamespaceRefused { namespace: String, why: String },
     #[error("another logcd{holder} works on {path}; there can be one for a directory")]
     Locked { path: String, holder: Holder },
     #[error("the archive {0} was changed by another process while it was read")]

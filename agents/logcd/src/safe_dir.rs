@@ -17,6 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Timestamps are as coarse as the kernel's tick: a change this soon after the previous one may leave no
 /// trace in them.
 const TICK_NS_MAX: i128 = 50_000_000;
+/// A lookup that a rename disturbs is retried this many times. A file under a lease of another process fails
+/// with the same error for up to 45 seconds.
+const RETRIES_MAX: u32 = 16;
 
 /// An opened directory. Names are resolved relative to it, even if it is renamed.
 #[derive(Debug)]
@@ -92,10 +95,11 @@ impl SafeDir {
                 | ResolveFlag::RESOLVE_NO_SYMLINKS
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS,
         );
+        let mut retries_left = RETRIES_MAX;
         loop {
             match openat2(&self.fd, OsStr::from_bytes(name), how) {
-                // A rename above the file disturbed the lookup: retry.
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // A rename above the file disturbed the lookup.
+                Err(Errno::EAGAIN | Errno::EINTR) if retries_left > 0 => retries_left -= 1,
                 opened => return Ok(opened?),
             }
         }

@@ -252,6 +252,10 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub max_holes: u64,
 
+    /// Hold deleted container logs of this total size open while they cannot be archived; then the oldest are lost
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Bounds")]
+    pub max_deleted: u64,
+
     /// Delete a log that has not changed for this long and is in a verified archive
     #[arg(long, value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = "Bounds")]
     pub remove_after: Option<Duration>,
@@ -349,6 +353,7 @@ impl Serve {
             level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
             hole_bytes_max: self.max_holes,
             logs_max: self.max_files,
+            deleted_bytes_max: self.max_deleted,
         }))
     }
 

@@ -6,6 +6,7 @@
 mod false_syncs;
 mod logcd;
 mod logd;
+mod pods;
 mod queued;
 
 use std::collections::BTreeMap;

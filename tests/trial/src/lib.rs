@@ -6,6 +6,7 @@ mod clock;
 mod crowd;
 mod document;
 mod http;
+pub mod kubelet;
 mod process;
 mod setup;
 mod wait;

@@ -26,6 +26,8 @@ pub struct PodsConfig {
     /// Limit on the bytes of a log that are holes.
     pub hole_bytes_max: u64,
     pub logs_max: usize,
+    /// Limit on the disk space of deleted logs that are held open.
+    pub deleted_bytes_max: u64,
 }
 
 impl PodsConfig {

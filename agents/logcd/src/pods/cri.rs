@@ -55,6 +55,21 @@ pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     })
 }
 
+/// Removes the lines up to this time, with the lines without a time that follow them. Returns true if a later
+/// line was found, at which the removal ends.
+pub fn remove_until(lines: &mut Vec<u8>, until: Timestamp) -> bool {
+    let mut removed = 0;
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        if time_of(line).is_some_and(|time| time > until) {
+            lines.drain(..removed);
+            return true;
+        }
+        removed += line.len();
+    }
+    lines.clear();
+    false
+}
+
 /// Returns the number of bytes up to the end of the last whole line.
 pub fn whole_lines(bytes: &[u8]) -> usize {
     memrchr(b'\n', bytes).map_or(0, |at| at + 1)
@@ -98,6 +113,18 @@ mod tests {
         assert_eq!(span(text.as_bytes()), Some((a, b)));
         assert_eq!(span(format!("{b} stdout F x\n{a} stdout F y\n").as_bytes()), Some((a, b)));
         assert_eq!(span(b"no time\n"), None);
+    }
+
+    #[test]
+    fn lines_are_removed_up_to_a_time() {
+        let at = |second: u32| format!("2026-11-28T14:05:{second:02}Z stdout F {second}\n");
+        let until: Timestamp = "2026-11-28T14:05:02Z".parse().unwrap();
+        let all = [&at(1)[..], "no time\n", &at(2), "no time\n", &at(3), "no time\n", &at(1)].concat();
+        let mut lines = all.clone().into_bytes();
+        assert!(remove_until(&mut lines, until));
+        assert_eq!(String::from_utf8(lines).unwrap(), [&at(3)[..], "no time\n", &at(1)].concat());
+        let mut lines = [at(1), at(2)].concat().into_bytes();
+        assert!(!remove_until(&mut lines, until) && lines.is_empty());
     }
 
     proptest! {

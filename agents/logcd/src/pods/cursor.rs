@@ -2,10 +2,12 @@
 
 use crate::archive::checksum::Checksum;
 use crate::pods::place::LogName;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A log is identified by at most this many bytes from its start: each line has a time in nanoseconds.
+/// A log is identified by its first line, of which at most this many bytes count: each line has a time in
+/// nanoseconds.
 pub const HEAD_BYTES_MAX: u64 = 1024;
 
 /// The state of all archives and logs at one commit. After a crash, everything written later is taken back.
@@ -48,6 +50,13 @@ pub struct Cursor {
     pub offset: u64,
     pub head_crc: u32,
     pub head_bytes: u64,
+    /// The checksum of the last archived bytes. After a power loss, a log may have lost its end.
+    pub tail_crc: u32,
+    pub tail_bytes: u64,
+    /// The latest time of the archived lines, in nanoseconds.
+    pub latest_ns: Option<i64>,
+    /// True if the next lines up to that time are archived, too.
+    pub is_repeating: bool,
     /// True if the log is archived to its end, and is not expected to grow.
     pub is_whole: bool,
 }
@@ -69,6 +78,15 @@ impl ArchivedCopy {
 impl Cursor {
     pub fn head(&self) -> Checksum {
         Checksum { crc: self.head_crc, len: self.head_bytes }
+    }
+
+    pub fn tail(&self) -> Checksum {
+        Checksum { crc: self.tail_crc, len: self.tail_bytes }
+    }
+
+    /// Returns the latest time of the archived lines.
+    pub fn latest(&self) -> Option<Timestamp> {
+        Timestamp::from_nanosecond(self.latest_ns?.into()).ok()
     }
 
     /// True if this cursor belongs to a log that starts with these bytes.
@@ -98,7 +116,20 @@ mod tests {
 
     fn cursor(inode: u64, head: &[u8], offset: u64) -> Cursor {
         let Checksum { crc, len } = Checksum::of(head);
-        Cursor { name: "0.log".to_owned(), inode, offset, head_crc: crc, head_bytes: len, is_whole: false }
+        let name = "0.log".to_owned();
+        let (tail_crc, tail_bytes, latest_ns) = (crc, len, Some(7));
+        Cursor {
+            name,
+            inode,
+            offset,
+            head_crc: crc,
+            head_bytes: len,
+            tail_crc,
+            tail_bytes,
+            latest_ns,
+            is_repeating: false,
+            is_whole: false,
+        }
     }
 
     #[test]
@@ -127,6 +158,24 @@ mod tests {
     }
 
     proptest! {
+        /// A log is found by its start or not at all, and no cursor is used twice.
+        #[test]
+        fn cursor_is_taken_once_by_its_own_log(
+            heads in prop::collection::vec("[ab]{0,3}", 1..6), inode in 0u64..6, is_compressed: bool, start in "[ab]{0,4}",
+        ) {
+            let logs: Vec<Cursor> = (0..).zip(&heads).map(|(inode, head)| cursor(inode, head.as_bytes(), 5)).collect();
+            let mut cursors = Cursors { logs: logs.clone(), settled: Vec::new() };
+            let taken = cursors.take(inode, is_compressed, start.as_bytes());
+            prop_assert_eq!(cursors.logs.len() + usize::from(taken.is_some()), logs.len());
+            if let Some(cursor) = &taken {
+                prop_assert!(logs.contains(cursor) && !cursors.logs.contains(cursor));
+                prop_assert!(start.as_bytes().starts_with(heads[usize::try_from(cursor.inode).unwrap()].as_bytes()));
+                prop_assert!(cursor.inode == inode || is_compressed && cursor.head_bytes > 0);
+            } else {
+                prop_assert!(!logs.iter().any(|cursor| cursor.inode == inode && cursor.fits(start.as_bytes())));
+            }
+        }
+
         #[test]
         fn checkpoint_survives_the_file(next_entry: u64, offset: u64, head: Vec<u8>, name in "[a-z]{1,5}", hidden_end: Option<u64>) {
             let cursors = Cursors { logs: vec![cursor(1, &head, offset)], settled: vec![ArchivedCopy { name: name.clone(), inode: 5 }] };

@@ -22,8 +22,11 @@ pub struct Findings {
     pub has_moved: bool,
     /// The number of logs that were removed before they were read to their end.
     pub lost: u64,
-    /// The number of names that cannot be followed: links, FIFOs, logs with several names, too many names.
+    /// The number of names that cannot be followed and were not counted before: links, FIFOs, logs with several
+    /// names, logs that cannot be opened, too many names.
     pub skipped: u64,
+    /// True if a skipped log may become readable without a report of the kernel.
+    pub must_retry: bool,
     /// True if the directory must be looked at again: a log has lost its name without being deleted.
     pub is_unclear: bool,
 }
@@ -36,6 +39,8 @@ pub struct FollowedContainer {
     settled: Vec<ArchivedCopy>,
     /// True once every log in the directory was opened. The logs of the cursors that are still in `past` are lost.
     is_looked_at: bool,
+    /// The number of names that were skipped at the last look.
+    skipped: u64,
 }
 
 /// A name in the directory.
@@ -47,7 +52,7 @@ struct Listed {
 impl FollowedContainer {
     pub fn new(dir: ContainerDir, mut past: Cursors) -> FollowedContainer {
         let settled = std::mem::take(&mut past.settled);
-        FollowedContainer { dir, logs: Vec::new(), past, settled, is_looked_at: false }
+        FollowedContainer { dir, logs: Vec::new(), past, settled, is_looked_at: false, skipped: 0 }
     }
 
     pub fn cursors(&self) -> Cursors {
@@ -77,7 +82,7 @@ impl FollowedContainer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let (mut found, mut has_room) = (Vec::new(), true);
+        let (mut found, mut skipped) = (Vec::new(), 0);
         if let Some(fd) = fd {
             for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
                 let entry = entry?;
@@ -85,8 +90,8 @@ impl FollowedContainer {
                 let Some(name) = name.filter(|name| ![".", ".."].contains(name)) else { continue };
                 let Ok(log) = name.parse::<LogName>() else { continue };
                 if found.len() == NAMES_MAX {
-                    findings.skipped += 1;
-                    has_room = false;
+                    skipped += 1;
+                    findings.must_retry = true;
                     continue;
                 }
                 match status_at(&fd, OsStr::new(name)) {
@@ -102,7 +107,11 @@ impl FollowedContainer {
                     {
                         found.push(Listed { name: log, inode: look.stamp.ino });
                     }
-                    Ok(_) => findings.skipped += 1,
+                    Ok(look) => {
+                        skipped += 1;
+                        // Another name is removed without a report.
+                        findings.must_retry |= look.kind == Kind::Regular;
+                    }
                 }
             }
         }
@@ -115,17 +124,25 @@ impl FollowedContainer {
                 if self.knows(new) {
                     continue;
                 }
-                if self.logs.len() >= room {
-                    findings.skipped += 1;
-                    has_room = false;
-                    continue;
+                let opened = match self.logs.len() < room {
+                    true => self.open(pods, new, &mut findings),
+                    false => Err(io::Error::other("too many logs are followed (--max-files)")),
+                };
+                if let Err(error) = opened {
+                    if skipped >= self.skipped {
+                        let log = format!("{path}/{}", new.name);
+                        tracing::warn!(event = "container_log_skipped", log, %error, "a log cannot be opened; it is tried again");
+                    }
+                    skipped += 1;
+                    findings.must_retry = true;
                 }
-                self.open(pods, new, &mut findings)?;
             }
         }
         self.settled.retain(|settled| found.iter().any(|found| settled.is(found.inode, &found.name)));
-        // A log that was skipped for want of room may still need its cursor.
-        if has_room && !self.is_looked_at {
+        findings.skipped = skipped.saturating_sub(self.skipped);
+        self.skipped = skipped;
+        // A skipped log may still need its cursor.
+        if !findings.must_retry && !self.is_looked_at {
             self.is_looked_at = true;
             findings.lost += self.past.logs.iter().filter(|cursor| !cursor.is_whole).count() as u64;
             self.past.logs.clear();
@@ -251,6 +268,10 @@ mod tests {
                 offset: head.len,
                 head_crc: head.crc,
                 head_bytes: head.len,
+                tail_crc: head.crc,
+                tail_bytes: head.len,
+                latest_ns: None,
+                is_repeating: false,
                 is_whole: false,
             };
             let pods = SafeDir::open(&directory.path().canonicalize().unwrap()).unwrap();
@@ -270,7 +291,8 @@ mod tests {
     #[test]
     fn log_without_room_keeps_its_cursor() {
         let mut room = Fixture::new();
-        assert_eq!(room.look(0), Findings { skipped: 1, ..Findings::default() });
+        assert_eq!(room.look(0), Findings { skipped: 1, must_retry: true, ..Findings::default() });
+        assert_eq!(room.look(0), Findings { must_retry: true, ..Findings::default() });
         assert_eq!(room.offsets(), [6_u64]);
         assert_eq!(room.look(1), Findings { opened: 1, ..Findings::default() });
         assert_eq!(room.offsets(), [6_u64]);

@@ -3,17 +3,22 @@
 use crate::archive::checksum::Checksum;
 use crate::archive::header::Meta;
 use crate::logs::log_file::read_full_at;
-use crate::pods::cri::whole_lines;
+use crate::pods::cri::{self, whole_lines};
 use crate::pods::cursor::{ArchivedCopy, Cursor, HEAD_BYTES_MAX};
 use crate::pods::place::LogName;
+use crate::pods::veil::Span;
 use crate::safe_dir::{FileStatus, status_of};
 use flate2::read::MultiGzDecoder;
+use jiff::Timestamp;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::time::Instant;
 
 /// The largest entry. A longer line is cut.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
+
+/// The end of the archived part is recognised by at most this many bytes.
+const TAIL_BYTES_MAX: usize = 1024;
 
 /// Decides how a log is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,21 +35,36 @@ pub enum Phase {
     Ended,
 }
 
-/// The position up to which a log is read, with the checksum of the bytes at its start.
+/// The position up to which a log is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Position {
     offset: u64,
+    /// The checksum of the first line.
     head: Checksum,
+    /// The checksum of the last bytes.
+    tail: Checksum,
+    /// The latest time of the lines.
+    latest: Option<Timestamp>,
+    /// Lines up to this time are archived already, and are skipped.
+    skips_until: Option<Timestamp>,
 }
 
 impl Position {
     fn advance(&mut self, bytes: &[u8]) {
-        let missing = usize::try_from(HEAD_BYTES_MAX.saturating_sub(self.head.len)).unwrap_or(0);
-        if self.head.len == self.offset {
-            self.head = self.head.then(Checksum::of(&bytes[..missing.min(bytes.len())]));
+        if bytes.is_empty() {
+            return;
         }
+        if self.offset == 0 {
+            self.head = Checksum::of(head_of(bytes));
+        }
+        self.tail = Checksum::of(&bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..]);
         self.offset += bytes.len() as u64;
     }
+}
+
+fn head_of(bytes: &[u8]) -> &[u8] {
+    let head = &bytes[..bytes.len().min(usize::try_from(HEAD_BYTES_MAX).unwrap_or(0))];
+    head.split_inclusive(|b| *b == b'\n').next().unwrap_or_default()
 }
 
 pub struct FollowedLog {
@@ -69,11 +89,17 @@ pub struct FollowedLog {
 impl FollowedLog {
     /// Follows a log from the position in the cursor, or from its start without one.
     pub fn new(name: LogName, file: File, look: &FileStatus, cursor: Option<&Cursor>) -> FollowedLog {
-        let start = cursor
-            .map_or(Position::default(), |cursor| Position { offset: cursor.offset, head: cursor.head() });
         let packed = name.is_compressed();
-        // A log that is shorter than the bytes read from it has other content now.
-        let start = if !packed && look.stamp.size < start.offset { Position::default() } else { start };
+        let start = cursor.map_or(Position::default(), |cursor| {
+            let (head, tail, latest) = (cursor.head(), cursor.tail(), cursor.latest());
+            let skips_until = latest.filter(|_| cursor.is_repeating);
+            let start = Position { offset: cursor.offset, head, tail, latest, skips_until };
+            // After a power loss the log may lack bytes that are archived. Its other lines must not be archived twice.
+            match packed || has_tail(&file, &start) {
+                true => start,
+                false => Position { latest, skips_until: latest, ..Position::default() },
+            }
+        });
         FollowedLog {
             name,
             phase: if packed { Phase::Packed } else { Phase::Growing },
@@ -109,10 +135,18 @@ impl FollowedLog {
         self.copy.as_ref().is_some_and(|copy| copy.is(inode, name))
     }
 
-    /// True if this is an uncompressed log whose first bytes, as far as they are read, are these.
+    /// True if this is an uncompressed log that starts with the same line. A log that was just opened may be
+    /// unread.
     pub fn is_the_start_of(&self, start: &[u8]) -> bool {
-        let cursor = self.cursor();
-        !self.name.is_compressed() && cursor.head_bytes > 0 && cursor.fits(start)
+        if self.name.is_compressed() {
+            return false;
+        }
+        if self.read.head.len > 0 {
+            return self.cursor().fits(start);
+        }
+        let own = FollowedLog::start_of(&self.file, false).unwrap_or_default();
+        let head = head_of(&own);
+        !head.is_empty() && start.starts_with(head)
     }
 
     pub fn file(&self) -> &File {
@@ -177,6 +211,23 @@ impl FollowedLog {
         Ok(())
     }
 
+    /// Notes the times of the lines that were read.
+    pub fn note_times(&mut self, span: Span) {
+        self.read.latest = self.read.latest.max(span.map(|(_, last)| last));
+    }
+
+    /// Removes the lines that are archived already. Returns true if more lines must be read to find a new one.
+    pub fn skip_archived(&mut self, lines: &mut Vec<u8>) -> bool {
+        let Some(until) = self.read.skips_until else { return false };
+        if lines.is_empty() {
+            return false;
+        }
+        if cri::remove_until(lines, until) {
+            self.read.skips_until = None;
+        }
+        lines.is_empty()
+    }
+
     fn unpack_lines(&mut self, lines: &mut Vec<u8>) -> io::Result<()> {
         if self.unpacking.is_none() {
             (&self.file).rewind()?;
@@ -198,6 +249,11 @@ impl FollowedLog {
             lines.truncate(whole);
         }
         Ok(())
+    }
+
+    /// Returns the number of bytes that are not archived yet.
+    pub fn unread_bytes(&self) -> u64 {
+        self.look().map_or(0, |look| look.stamp.size).saturating_sub(self.committed.offset)
     }
 
     /// True if bytes were read since the last commit.
@@ -238,9 +294,20 @@ impl FollowedLog {
             offset: self.read.offset,
             head_crc: self.read.head.crc,
             head_bytes: self.read.head.len,
+            tail_crc: self.read.tail.crc,
+            tail_bytes: self.read.tail.len,
+            is_repeating: self.read.skips_until.is_some(),
+            latest_ns: self.read.latest.and_then(|latest| i64::try_from(latest.as_nanosecond()).ok()),
             is_whole: !self.name.is_live() && self.read.offset >= self.seen && self.phase != Phase::Packed,
         }
     }
+}
+
+/// True if the bytes before the position are those that were read.
+fn has_tail(file: &File, at: &Position) -> bool {
+    let mut tail = vec![0; usize::try_from(at.tail.len).unwrap_or(0).min(TAIL_BYTES_MAX)];
+    let read = read_full_at(file, &mut tail, at.offset.saturating_sub(at.tail.len));
+    read.is_ok_and(|read| read == tail.len() && Checksum::of(&tail) == at.tail)
 }
 
 #[cfg(test)]
@@ -248,7 +315,101 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use proptest::prelude::*;
     use std::io::Write;
+
+    fn opened(path: &std::path::Path, cursor: Option<&Cursor>) -> FollowedLog {
+        let file = File::open(path).unwrap();
+        let look = status_of(&file).unwrap();
+        FollowedLog::new("0.log".parse().unwrap(), file, &look, cursor)
+    }
+
+    /// Reads all lines that are not archived yet.
+    fn all(log: &mut FollowedLog) -> String {
+        let (mut all, mut lines) = (Vec::new(), Vec::new());
+        let (end, _) = log.measure().unwrap();
+        loop {
+            log.read_lines(end, false, &mut lines).unwrap();
+            if !log.skip_archived(&mut lines) && lines.is_empty() {
+                return String::from_utf8(all).unwrap();
+            }
+            log.note_times(cri::span(&lines));
+            all.extend(&lines);
+        }
+    }
+
+    #[test]
+    fn log_that_lost_its_end_is_not_read_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let line = |second: u32| format!("2026-11-28T14:05:{second:02}Z stdout F {second}\n");
+        let text = |seconds: std::ops::Range<u32>| seconds.map(line).collect::<String>();
+        std::fs::write(&path, text(0..20)).unwrap();
+        let mut log = opened(&path, None);
+        assert_eq!(all(&mut log), text(0..20));
+        let cursor = log.cursor();
+        for left in 1..=20 {
+            std::fs::write(&path, text(0..left)).unwrap();
+            assert!(cursor.fits(&FollowedLog::start_of(&File::open(&path).unwrap(), false).unwrap()));
+            assert_eq!(all(&mut opened(&path, Some(&cursor))), "", "{left} lines are left");
+            // The log grows again, perhaps beyond its former size.
+            for new in [1, 30] {
+                std::fs::write(&path, text(0..left) + &text(20..20 + new)).unwrap();
+                let mut log = opened(&path, Some(&cursor));
+                assert_eq!(all(&mut log), text(20..20 + new), "{left} lines are left");
+                let cursor = log.cursor();
+                assert_eq!(all(&mut opened(&path, Some(&cursor))), "");
+            }
+        }
+    }
+
+    proptest! {
+        /// However the log grows and whenever logcd restarts or takes reads back, each line is read once.
+        #[test]
+        fn each_line_is_read_once(steps in prop::collection::vec((0u32..5, 0u8..4), 1..20)) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("0.log");
+            let (mut written, mut committed) = (String::new(), String::new());
+            std::fs::write(&path, "").unwrap();
+            let mut log = opened(&path, None);
+            for (lines, then) in steps {
+                for _ in 0..lines {
+                    let number = written.len();
+                    written += &format!("2026-11-28T14:05:00.{number:09}Z stdout F {number}\n");
+                }
+                // The last line may be unfinished.
+                let cut = if then == 3 { written.len().saturating_sub(3) } else { written.len() };
+                std::fs::write(&path, &written[..cut]).unwrap();
+                let read = all(&mut log);
+                match then {
+                    0 => log.roll_back(),
+                    _ => {
+                        committed += &read;
+                        log.commit();
+                    }
+                }
+                if then == 1 {
+                    let cursor = log.cursor();
+                    log = opened(&path, Some(&cursor));
+                }
+            }
+            std::fs::write(&path, &written).unwrap();
+            committed += &all(&mut log);
+            prop_assert_eq!(committed, written);
+        }
+    }
+
+    #[test]
+    fn unread_log_is_known_by_its_first_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, "first\nsecond\n").unwrap();
+        let log = opened(&path, None);
+        assert!(log.is_the_start_of(b"first\nsecond\n"));
+        assert!(!log.is_the_start_of(b"other\nsecond\n"));
+        std::fs::write(&path, "").unwrap();
+        assert!(!log.is_the_start_of(b"first\n"));
+    }
 
     #[test]
     fn compressed_log_ends_after_its_last_line() {

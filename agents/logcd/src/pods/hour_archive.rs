@@ -77,6 +77,12 @@ impl NamespaceDir {
     }
 }
 
+/// True if a name cannot be opened for writing because it is a link, a directory or a socket.
+pub fn is_no_file(error: &io::Error) -> bool {
+    use nix::libc::{EISDIR, ELOOP, ENOTDIR, ENXIO};
+    matches!(error.raw_os_error(), Some(ELOOP | EISDIR | ENOTDIR | ENXIO))
+}
+
 pub fn draft_name(name: ArchiveName) -> String {
     format!(".{name}.draft")
 }
@@ -136,7 +142,11 @@ impl HourArchive {
             opened => opened,
         };
         let cannot = |error| ArchiveError::doing(format!("open {path} again"))(error);
-        let file = opened.map_err(cannot)?;
+        let file = match opened {
+            // Another program made a link, a directory or a socket of this name.
+            Err(error) if is_no_file(&error) => return Ok(None),
+            opened => opened.map_err(cannot)?,
+        };
         let look = status_of(&file).map_err(cannot)?;
         let bytes = at_commit.bytes;
         if look.kind != Kind::Regular || look.stamp.size < bytes || bytes < END_BYTES {
@@ -273,6 +283,11 @@ impl HourArchive {
         self.take_back(bytes)?;
         self.written = bytes;
         Ok(())
+    }
+
+    /// True if the checkpoint covers bytes that readers do not see yet: nothing may be appended.
+    pub fn is_accepted(&self) -> bool {
+        self.is_accepted
     }
 
     /// True if no checkpoint names this archive.

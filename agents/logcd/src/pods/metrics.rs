@@ -28,6 +28,8 @@ pub struct PodsMetrics {
     pub commits: Counter,
     pub failures: Counter,
     pub lost_logs: Counter,
+    pub given_up_bytes: Counter,
+    pub refused_namespaces: Gauge,
     pub truncated_logs: Counter,
     pub skipped_names: Counter,
     pub committed_timestamp_seconds: Gauge,
@@ -73,13 +75,23 @@ impl PodsMetrics {
             self.lost_logs.clone(),
         );
         registry.register(
+            "pods_given_up_bytes",
+            "Bytes of deleted container logs closed for --max-deleted before they were archived",
+            self.given_up_bytes.clone(),
+        );
+        registry.register(
+            "pods_refused_namespaces",
+            "Namespaces that cannot be archived: something else has the name of their directory or archive",
+            self.refused_namespaces.clone(),
+        );
+        registry.register(
             "pods_truncated_logs",
             "Container logs that became shorter and were read again from their start",
             self.truncated_logs.clone(),
         );
         registry.register(
             "pods_skipped_names",
-            "Names skipped in container directories: links, FIFOs, logs with several names, too many",
+            "Names skipped in container directories: links, FIFOs, logs with several names or that cannot be opened, too many",
             self.skipped_names.clone(),
         );
         registry.register(

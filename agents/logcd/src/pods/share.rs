@@ -140,6 +140,46 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the bounds of the namespaces are, a noisy neighbour takes nothing from one within its share.
+        #[test]
+        fn neighbour_takes_nothing_from_a_namespace_within_its_share(
+            own in prop::collection::vec(0u64..100, 1..6),
+            others in prop::collection::vec((prop::collection::vec(0u64..5000, 0..20), 0u64..9000), 0..6),
+            total in 0u64..10_000,
+        ) {
+            let used: u64 = own.iter().sum();
+            let count = others.len() as u64 + 1;
+            prop_assume!(used <= total / count);
+            let mut namespaces: BTreeMap<String, Hours> =
+                (0..).zip(&others).map(|(n, (sizes, _))| (format!("n{n}"), hours(0, sizes))).collect();
+            namespaces.insert("own".to_owned(), hours(0, &own));
+            let bound = |name: &str| {
+                let number = name.strip_prefix('n').and_then(|n| n.parse::<usize>().ok());
+                number.map_or(FREE, |n| Bound { bytes: others[n].1, days: u32::MAX })
+            };
+            let removed = to_remove(&namespaces, bound, total, date(2026, 11, 28));
+            prop_assert!(!removed.iter().any(|(namespace, _)| namespace == "own"));
+            // The oldest go first, and each other stays within its own bound.
+            for (namespace, hours) in namespaces.iter().filter(|(name, _)| *name != "own") {
+                let kept: Vec<_> = hours.iter().filter(|(name, _)| !removed.contains(&(namespace.clone(), **name))).collect();
+                prop_assert!(kept.iter().map(|(_, bytes)| **bytes).sum::<u64>() <= bound(namespace).bytes);
+                prop_assert!(hours.keys().rev().zip(kept.iter().rev()).all(|(a, (b, _))| a == *b));
+            }
+        }
+
+        /// On a full disk enough is freed, or nothing.
+        #[test]
+        fn room_is_made_or_nothing_removed(
+            sizes in prop::collection::vec(prop::collection::vec(0u64..1000, 0..6), 1..6), missing in 0u64..8000, spare in 0u64..2000,
+        ) {
+            let namespaces: BTreeMap<String, Hours> =
+                sizes.iter().enumerate().map(|(n, sizes)| (format!("n{n}"), hours(0, sizes))).collect();
+            let removed = to_make_room(&namespaces, |_| FREE, missing, spare, date(2026, 11, 28));
+            let freed: u64 = removed.iter().map(|(namespace, name)| namespaces[namespace][name]).sum();
+            let kept: u64 = sizes.iter().flatten().sum();
+            prop_assert!(if kept < missing { freed == 0 } else { freed >= missing });
+        }
+
         #[test]
         fn no_more_than_the_total_is_kept_and_nobody_within_an_equal_share_loses(
             sizes in prop::collection::vec(prop::collection::vec(0u64..1000, 0..10), 1..8), total in 0u64..10_000,

@@ -67,6 +67,12 @@ pub struct Evicted {
     pub bytes: u64,
 }
 
+/// The archives that were removed, and an error if others could not be.
+pub struct Evictions {
+    pub evicted: Vec<Evicted>,
+    pub result: Result<(), ArchiveError>,
+}
+
 struct Open {
     dir: NamespaceDir,
     archive: HourArchive,
@@ -175,7 +181,14 @@ impl Store {
             let mut hours = Hours::new();
             for name in names(&self.at, namespace.as_bytes())? {
                 if is_draft(&name) {
-                    dir.remove(&name)?;
+                    if let Err(error) = dir.remove(&name) {
+                        let error = error.one_line();
+                        tracing::warn!(
+                            event = "leftover_removal_failed",
+                            error,
+                            "cannot remove an unfinished archive"
+                        );
+                    }
                 } else if let Ok(archive) = name.parse::<ArchiveName>() {
                     let path = self.at.path().join(&namespace).join(&name);
                     let bytes = path.symlink_metadata().map_err(ArchiveError::on("look at", &path))?.len();
@@ -202,9 +215,11 @@ impl Store {
     /// Closes the archives of the previous hour. Everything must be committed before.
     pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
         if !self.hour.is_same_hour(hour) {
-            self.show()?;
-            self.open.values().try_for_each(|open| open.archive.close(&open.dir))?;
-            self.open.clear();
+            self.show_others()?;
+            let shown = || self.open.values().filter(|open| !open.archive.is_accepted());
+            shown().try_for_each(|open| open.archive.close(&open.dir))?;
+            // The others are closed when they are shown.
+            self.open.retain(|_, open| open.archive.is_accepted());
             self.hour = hour;
         }
         Ok(())
@@ -214,7 +229,8 @@ impl Store {
         self.hour
     }
 
-    /// Adds lines of a log as an entry, which readers see after the next commit.
+    /// Adds lines of a log as an entry, which readers see after the next commit. Refuses a namespace with
+    /// [`ArchiveError::NamespaceRefused`], and then has no uncommitted lines of it.
     pub fn add(
         &mut self,
         dir: &ContainerDir,
@@ -223,6 +239,7 @@ impl Store {
         span: Span,
         lines: &[u8],
     ) -> Result<(), ArchiveError> {
+        self.admit(&dir.pod.namespace)?;
         if self.batch.namespace != dir.pod.namespace || self.batch.tar.len() + lines.len() > MEMBER_BYTES {
             self.flush()?;
             self.batch.namespace.clone_from(&dir.pod.namespace);
@@ -248,8 +265,8 @@ impl Store {
         }
         let member = veil::member(&mut self.packer, &self.batch.tar, self.batch.span)?;
         self.check_room(member.len() as u64)?;
-        let namespace = self.batch.namespace.clone();
-        self.archive_of(&namespace)?.append(&member)?;
+        let open = self.open.get_mut(&self.batch.namespace).ok_or_else(PackError::thread_gone)?;
+        open.archive.append(&member)?;
         self.packed_bytes += member.len() as u64;
         self.batch.tar.clear();
         self.batch.span = None;
@@ -272,19 +289,27 @@ impl Store {
         Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.at.path()))
     }
 
-    fn archive_of(&mut self, namespace: &str) -> Result<&mut HourArchive, ArchiveError> {
-        self.show()?;
-        if !self.open.contains_key(namespace) {
-            let dir = self.made_dir(namespace)?;
-            let hours = self.sizes.entry(namespace.to_owned()).or_default();
-            // The clock may have been set back, so this hour need not be the last one.
-            let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
-            let name = last.map_or(self.hour, |last| last.next_part());
-            let archive = HourArchive::create(&dir, name, self.mode)?;
-            self.open.insert(namespace.to_owned(), Open { dir, archive });
+    /// Makes the archive of a namespace ready for lines.
+    fn admit(&mut self, namespace: &str) -> Result<(), ArchiveError> {
+        self.show_others()?;
+        let refuse = |error| refusal(namespace, error);
+        if let Some(open) = self.open.get_mut(namespace) {
+            open.archive.show(&open.dir).map_err(refuse)?;
+            if open.archive.name.is_same_hour(self.hour) {
+                return Ok(());
+            }
+            // It could not be shown in its hour.
+            open.archive.close(&open.dir)?;
+            self.open.remove(namespace);
         }
-        let open = self.open.get_mut(namespace).ok_or_else(PackError::thread_gone)?;
-        Ok(&mut open.archive)
+        let dir = self.made_dir(namespace).map_err(refuse)?;
+        let hours = self.sizes.entry(namespace.to_owned()).or_default();
+        // The clock may have been set back, so this hour need not be the last one.
+        let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
+        let name = last.map_or(self.hour, |last| last.next_part());
+        let archive = HourArchive::create(&dir, name, self.mode).map_err(refuse)?;
+        self.open.insert(namespace.to_owned(), Open { dir, archive });
+        Ok(())
     }
 
     fn made_dir(&self, namespace: &str) -> Result<NamespaceDir, ArchiveError> {
@@ -319,10 +344,11 @@ impl Store {
     /// Writes everything since the last commit, and a checkpoint with the cursors. After an error the caller must
     /// roll back. Otherwise the caller must call [`Store::show`], which may be repeated.
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
-        self.show()?;
+        self.show_others()?;
         self.flush()?;
         self.drop_altered()?;
-        for open in self.open.values_mut().filter(|open| open.archive.has_news()) {
+        let has_news = |open: &&mut Open| open.archive.has_news() && !open.archive.is_accepted();
+        for open in self.open.values_mut().filter(has_news) {
             open.archive.seal(&open.dir)?;
         }
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
@@ -348,7 +374,8 @@ impl Store {
     /// new lines must be added again, to a new part.
     fn drop_altered(&mut self) -> Result<(), ArchiveError> {
         let mut altered = Vec::new();
-        for (namespace, open) in self.open.iter().filter(|(_, open)| open.archive.has_news()) {
+        let has_news = |open: &Open| open.archive.has_news() && !open.archive.is_accepted();
+        for (namespace, open) in self.open.iter().filter(|(_, open)| has_news(open)) {
             if !open.archive.has_its_name(&open.dir)? {
                 altered.push(namespace.clone());
             }
@@ -363,10 +390,9 @@ impl Store {
         result
     }
 
-    /// Closes full archives, and removes those above a bound. May be repeated after an error. Returns the
-    /// archives that were removed.
-    pub fn tidy(&mut self) -> Result<Vec<Evicted>, ArchiveError> {
-        self.close_full_parts()?;
+    /// Closes full archives, and removes those above a bound. May be repeated after an error.
+    pub fn tidy(&mut self) -> Evictions {
+        let closed = self.close_full_parts();
         let today = self.hour.day();
         let removable = share::to_remove(
             &self.sizes,
@@ -374,23 +400,42 @@ impl Store {
             self.bounds.all.bytes,
             today,
         );
-        self.remove(removable)
+        let Evictions { evicted, result } = self.remove(removable);
+        Evictions { evicted, result: closed.and(result) }
     }
 
-    /// Makes the last commit durable, then visible. May be repeated after an error; the commit stays.
+    /// Makes the last commit durable, then visible. May be repeated after an error; the commit stays. If the
+    /// archive of a namespace cannot be shown, all others are, and the error is
+    /// [`ArchiveError::NamespaceRefused`].
     pub fn show(&mut self) -> Result<(), ArchiveError> {
         if !self.is_checkpoint_synced {
             self.sync_checkpoint()?;
             self.is_checkpoint_synced = true;
         }
-        self.open.values_mut().try_for_each(|open| open.archive.show(&open.dir))
+        let mut result = Ok(());
+        for (namespace, open) in &mut self.open {
+            if let Err(error) = open.archive.show(&open.dir) {
+                result = Err(refusal(namespace, error));
+            }
+        }
+        result
+    }
+
+    /// Shows the archives of the last commit, except those that are refused.
+    fn show_others(&mut self) -> Result<(), ArchiveError> {
+        match self.show() {
+            Err(ArchiveError::NamespaceRefused { .. }) => Ok(()),
+            shown => shown,
+        }
     }
 
     fn close_full_parts(&mut self) -> Result<(), ArchiveError> {
         let full: Vec<String> = self
             .open
             .iter()
-            .filter(|(namespace, open)| open.archive.committed() >= self.part_bytes(namespace))
+            .filter(|(namespace, open)| {
+                !open.archive.is_accepted() && open.archive.committed() >= self.part_bytes(namespace)
+            })
             .map(|(namespace, _)| namespace.clone())
             .collect();
         for namespace in full {
@@ -403,24 +448,27 @@ impl Store {
     }
 
     /// Removes archives, except those that the checkpoint names: these are considered after the next commit.
-    fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Result<Vec<Evicted>, ArchiveError> {
-        let mut evicted = Vec::new();
+    fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Evictions {
+        let (mut evicted, mut result) = (Vec::new(), Ok(()));
         for (namespace, name) in names {
             if self.listed.contains(&(namespace.clone(), name)) {
                 continue;
             }
-            if let Some(dir) = self.namespace_dir(&namespace)? {
-                dir.remove(&name.to_string())?;
+            let dir = self.namespace_dir(&namespace);
+            let removed = dir.and_then(|dir| dir.map_or(Ok(()), |dir| dir.remove(&name.to_string())));
+            if removed.is_err() {
+                result = removed;
+                continue;
             }
             let bytes = self.sizes.get_mut(&namespace).and_then(|hours| hours.remove(&name)).unwrap_or(0);
             evicted.push(Evicted { namespace, bytes });
         }
-        Ok(evicted)
+        Evictions { evicted, result }
     }
 
     /// Removes old archives until this many bytes are free, from the namespaces that use the most. Removes none if
     /// all of them together are too small.
-    pub fn make_room(&mut self, needed_bytes: u64) -> Result<Vec<Evicted>, ArchiveError> {
+    pub fn make_room(&mut self, needed_bytes: u64) -> Result<Evictions, ArchiveError> {
         let missing = needed_bytes.saturating_sub(self.space()?.available_bytes);
         let mut closed = self.sizes.clone();
         for (namespace, hours) in &mut closed {
@@ -428,7 +476,7 @@ impl Store {
         }
         let bound_of = |namespace: &str| self.bounds.of(namespace);
         let removable = share::to_make_room(&closed, bound_of, missing, ROOM_BYTES, self.hour.day());
-        self.remove(removable)
+        Ok(self.remove(removable))
     }
 
     pub fn kept_bytes(&self) -> u64 {
@@ -485,6 +533,18 @@ impl Store {
     }
 }
 
+/// Returns the error for one namespace, unless the error concerns the whole disk or directory.
+fn refusal(namespace: &str, error: ArchiveError) -> ArchiveError {
+    let concerns_all = |source: &io::Error| {
+        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem)
+    };
+    match error {
+        error if error.is_disk_full() => error,
+        ArchiveError::Io { source, doing } if concerns_all(&source) => ArchiveError::Io { doing, source },
+        error => ArchiveError::NamespaceRefused { namespace: namespace.to_owned(), why: error.one_line() },
+    }
+}
+
 fn draft_of_checkpoint(out: &Path) -> PathBuf {
     out.join(format!("{CHECKPOINT}.draft"))
 }
@@ -518,4 +578,45 @@ pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
     };
     listed().map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trial::kubelet::lines_of_all;
+
+    #[test]
+    fn strange_archive_of_a_namespace_delays_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().canonicalize().unwrap();
+        let all = Bound { bytes: u64::MAX, days: u32::MAX };
+        let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap() };
+        let hour: ArchiveName = "2026-11-28T14.tar.gz".parse().unwrap();
+        let (mut store, _) = Store::open(&out, 0o600, 6, bounds, hour).unwrap();
+        let add = |store: &mut Store, namespace: &str| {
+            let dir: ContainerDir = format!("{namespace}_web_1/app").parse().unwrap();
+            store.add(&dir, &"0.log".parse().unwrap(), Meta::default(), None, b"line\n")
+        };
+        add(&mut store, "bad").unwrap();
+        add(&mut store, "good").unwrap();
+        let strange = out.join("bad").join(hour.to_string());
+        std::fs::create_dir(&strange).unwrap();
+        store.commit(BTreeMap::new()).unwrap();
+        for _ in 0..2 {
+            let shown = store.show();
+            assert!(
+                matches!(&shown, Err(ArchiveError::NamespaceRefused { namespace, .. }) if namespace == "bad"),
+                "{shown:?}"
+            );
+            assert!(matches!(add(&mut store, "bad"), Err(ArchiveError::NamespaceRefused { .. })));
+            add(&mut store, "good").unwrap();
+            store.commit(BTreeMap::new()).unwrap();
+        }
+        store.show_others().unwrap();
+        std::fs::remove_dir(&strange).unwrap();
+        add(&mut store, "bad").unwrap();
+        store.commit(BTreeMap::new()).unwrap();
+        store.show().unwrap();
+        assert_eq!(lines_of_all(&out).len(), 5);
+    }
 }

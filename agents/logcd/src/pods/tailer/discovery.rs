@@ -1,19 +1,18 @@
 //! Finds pods and containers, watches their directories, and opens their logs.
 
-use super::Tailer;
+use super::{Sight, Tailer};
 use crate::error::ArchiveError;
-use crate::pods::config::RETRY;
 use crate::pods::followed_container::FollowedContainer;
 use crate::pods::place::{ContainerDir, PodDir};
 use crate::pods::store::names;
 use crate::pods::watches::Watched;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Moved and deleted logs are read within this time, because a deleted log occupies disk space until then.
 const MOVED_WITHIN: Duration = Duration::from_secs(1);
 /// The number of lost containers that are logged by name. The others are only counted.
-const NAMED_MAX: usize = 10;
+pub(super) const NAMED_MAX: usize = 10;
 
 impl Tailer {
     /// Watches the pods directory, then lists it. In this order no pod is missed.
@@ -31,8 +30,12 @@ impl Tailer {
     }
 
     pub(super) fn find_containers(&mut self, pod: &PodDir) {
-        // The pod may be gone already, with everything in it.
-        let Ok(fd) = self.pods.directory(pod.to_string().as_bytes()) else { return };
+        let fd = match self.pods.directory(pod.to_string().as_bytes()) {
+            Ok(fd) => fd,
+            // The pod may be gone already, with everything in it.
+            Err(error) if is_no_directory(&error) => return,
+            Err(error) => return self.note_blind(Err(error)),
+        };
         let watched = self.watches.directory(&fd, Watched::Pod(pod.clone()));
         self.note_blind(watched);
         for name in names(&self.pods, pod.to_string().as_bytes()).unwrap_or_default() {
@@ -43,10 +46,26 @@ impl Tailer {
     }
 
     pub(super) fn note_blind(&mut self, watched: io::Result<()>) {
-        if let (Err(error), false) = (watched, self.is_blind) {
+        let Err(error) = watched else { return };
+        if self.sight == Sight::Full {
             tracing::warn!(event = "container_watch_failed", %error, "the kernel cannot report all changes: every log is checked each time; raise fs.inotify.max_user_watches");
-            self.is_blind = true;
         }
+        self.sight = Sight::Blind;
+    }
+
+    /// Looks again at everything that could not be read or watched before.
+    pub(super) fn look_again(&mut self) -> Result<(), ArchiveError> {
+        self.unseen.extend(self.retries.take_due(Instant::now()));
+        if self.sight == Sight::Blind {
+            self.sight = Sight::Recovering;
+            self.find_pods()?;
+        }
+        let is_due = !self.unseen.is_empty();
+        self.look_at_unseen();
+        if is_due && !self.past.is_empty() {
+            self.tell_lost_containers();
+        }
+        Ok(())
     }
 
     pub(super) fn look_at_unseen(&mut self) {
@@ -65,18 +84,30 @@ impl Tailer {
         if let Ok(fd) = &opened {
             let watched = self.watches.directory(fd, Watched::Container(dir.clone()));
             self.note_blind(watched);
-        } else if !is_known {
+        } else if !is_known && opened.is_err_and(|error| is_no_directory(&error)) {
+            self.retries.remove(dir);
             return;
         }
         let past = &mut self.past;
-        let others = self.containers.iter().filter(|(other, _)| *other != dir);
-        let logs_elsewhere: usize = others.map(|(_, container)| container.logs.len()).sum();
+        let (mut logs_elsewhere, mut logs_of_namespace) = (0, 0);
+        for (other, container) in self.containers.iter().filter(|(other, _)| *other != dir) {
+            logs_elsewhere += container.logs.len();
+            if other.pod.namespace == dir.pod.namespace {
+                logs_of_namespace += container.logs.len();
+            }
+        }
         let container = self.containers.entry(dir.clone()).or_insert_with(|| {
             FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
         });
+        // No namespace takes more than half of the descriptors.
         let room = self.config.logs_max.saturating_sub(logs_elsewhere);
+        let room = room.min(self.config.logs_max.div_ceil(2).saturating_sub(logs_of_namespace));
         match container.look(&self.pods, room) {
             Ok(findings) => {
+                match findings.must_retry {
+                    true => drop(self.retries.add(dir, Instant::now())),
+                    false => self.retries.remove(dir),
+                }
                 self.metrics.skipped_names.inc_by(findings.skipped);
                 if findings.lost > 0 {
                     let (pod, container) = (&dir.pod, &dir.container);
@@ -102,9 +133,9 @@ impl Tailer {
                 }
             }
             Err(error) => {
-                tracing::warn!(event = "container_unreadable", container = %dir, %error, "cannot look at a container's logs");
-                self.is_blind = true;
-                self.due_within(RETRY);
+                if self.retries.add(dir, Instant::now()) {
+                    tracing::warn!(event = "container_unreadable", container = %dir, %error, "cannot look at a container's logs; it is tried again");
+                }
             }
         }
     }
@@ -115,10 +146,15 @@ impl Tailer {
         let mut named = 0;
         for (dir, cursors) in std::mem::take(&mut self.past) {
             let opened = self.pods.directory(dir.as_bytes());
-            if !opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            if let (Ok(container), false) =
+                (dir.parse(), opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound))
+            {
+                self.retries.add(&container, Instant::now());
                 self.past.insert(dir, cursors);
-                self.due_within(RETRY);
                 continue;
+            }
+            if let Ok(container) = dir.parse() {
+                self.retries.remove(&container);
             }
             let lost = cursors.logs.iter().filter(|cursor| !cursor.is_whole).count();
             if lost == 0 {
@@ -145,4 +181,9 @@ impl Tailer {
             );
         }
     }
+}
+
+/// True if there is nothing to follow under a name: no directory, or a link.
+fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::ELOOP))
 }

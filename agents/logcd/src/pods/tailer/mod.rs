@@ -1,7 +1,9 @@
 //! Follows all container logs in one thread, which sleeps until the kernel reports a change or the next sweep
 //! is due. A sweep reads the logs that have grown, and commits their lines to the archives.
 
+mod deleted_logs;
 mod discovery;
+mod retries;
 mod sweep;
 
 use crate::error::ArchiveError;
@@ -14,11 +16,23 @@ use crate::pods::place::ContainerDir;
 use crate::pods::store::Store;
 use crate::pods::watches::{Change, Watched, Watches};
 use crate::safe_dir::SafeDir;
+use retries::Retries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+
+/// Tells if the kernel can report all changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// Everything is watched.
+    Full,
+    /// Something could not be watched: each sweep looks at everything, and tries the watches again.
+    Blind,
+    /// All watches worked in this sweep so far, after some had failed.
+    Recovering,
+}
 
 pub struct Tailer {
     config: PodsConfig,
@@ -35,8 +49,11 @@ pub struct Tailer {
     swept: Instant,
     /// True if the next sweep must write a checkpoint even without new lines.
     is_checkpoint_old: bool,
-    /// True if the kernel cannot report all changes, so each sweep looks at everything.
-    is_blind: bool,
+    sight: Sight,
+    /// Containers to look at again although the kernel reports nothing.
+    retries: Retries,
+    /// Namespaces that cannot be archived at present, and the reasons.
+    refused: BTreeMap<String, String>,
     /// Bytes archived since the kernel's reports were last read.
     unreported_bytes: u64,
     /// True once the pods directory is gone.
@@ -66,7 +83,9 @@ impl Tailer {
             due: None,
             swept: Instant::now(),
             is_checkpoint_old: false,
-            is_blind: false,
+            sight: Sight::Full,
+            retries: Retries::new(),
+            refused: BTreeMap::new(),
             unreported_bytes: 0,
             is_over: false,
             abort,

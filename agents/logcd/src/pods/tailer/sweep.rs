@@ -1,7 +1,7 @@
 //! One sweep: reads the logs that may have grown, commits their lines to the archives, and schedules the next
 //! sweep.
 
-use super::Tailer;
+use super::{Sight, Tailer};
 use crate::archive::header::Meta;
 use crate::error::ArchiveError;
 use crate::pods::config::RETRY;
@@ -9,7 +9,8 @@ use crate::pods::cri;
 use crate::pods::cursor::Cursors;
 use crate::pods::followed_log::{FollowedLog, Phase};
 use crate::pods::place::{ContainerDir, LogName};
-use crate::pods::store::Evicted;
+use crate::pods::store::{Evicted, Evictions};
+use crate::pods::veil::Span;
 use crate::pods::watches::Watched;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -26,20 +27,23 @@ impl Tailer {
     pub(super) fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
-        if self.is_blind || !self.past.is_empty() {
-            self.find_pods()?;
-            self.look_at_unseen();
-            self.tell_lost_containers();
-        }
+        self.look_again()?;
+        let refused_before = std::mem::take(&mut self.refused);
         let read = self.read_all(is_last).and_then(|()| self.commit());
+        self.tell_refused(&refused_before);
         if let Err(error) = read {
             self.metrics.failures.inc();
             self.roll_back()?;
             if let ArchiveError::DiskFull { needed, .. } = error {
-                let evicted = self.store.make_room(needed)?;
-                self.tell_evicted(&evicted);
+                let evictions = self.store.make_room(needed)?;
+                self.tell_evicted(&evictions.evicted);
+                evictions.result?;
             }
+            self.give_up_deleted_logs();
             return Err(error);
+        }
+        if !self.refused.is_empty() {
+            self.give_up_deleted_logs();
         }
         self.store.begin_hour(self.config.hour())?;
         self.rest();
@@ -49,6 +53,9 @@ impl Tailer {
     fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
+            if self.refused.contains_key(&dir.pod.namespace) {
+                continue;
+            }
             // Until the next commit, no log is removed from a container.
             let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
             for at in 0..logs {
@@ -85,6 +92,9 @@ impl Tailer {
                 }
                 return Ok(());
             }
+            if log.skip_archived(lines) {
+                continue;
+            }
             if lines.is_empty() {
                 if ends && log.is_as_seen() {
                     log.phase = Phase::Ended;
@@ -94,14 +104,23 @@ impl Tailer {
             if let Phase::Departed { quiet_since } = &mut log.phase {
                 *quiet_since = Instant::now();
             }
-            let (name, meta) = (log.name.clone(), log.meta);
-            self.add(dir, &name, meta, lines)?;
+            let (name, meta, span) = (log.name.clone(), log.meta, cri::span(lines));
+            log.note_times(span);
+            match self.add(dir, &name, meta, span, lines) {
+                Err(ArchiveError::NamespaceRefused { .. }) => {
+                    // Nothing of this log is in the batch.
+                    self.log(dir, at).map(FollowedLog::roll_back);
+                    return Ok(());
+                }
+                added => added?,
+            }
         }
     }
 
     /// Returns the end up to which a log is read in this sweep; `None` if it is not read.
     fn end_of(&mut self, dir: &ContainerDir, at: usize, is_last: bool) -> Result<Option<u64>, ArchiveError> {
-        let (reads_quiet, hole_bytes_max) = (is_last || self.is_blind, self.config.hole_bytes_max);
+        let reads_quiet = is_last || self.sight == Sight::Blind;
+        let hole_bytes_max = self.config.hole_bytes_max;
         let Some(log) = self.log(dir, at) else { return Ok(None) };
         if log.phase == Phase::Ended || log.phase == Phase::Quiet && !reads_quiet {
             return Ok(None);
@@ -128,12 +147,14 @@ impl Tailer {
         dir: &ContainerDir,
         name: &LogName,
         meta: Meta,
+        span: Span,
         lines: &[u8],
     ) -> Result<(), ArchiveError> {
-        let span = cri::span(lines);
         let last_s = span.and_then(|(_, last)| u64::try_from(last.as_second()).ok());
         let meta = Meta { mtime_s: last_s.unwrap_or(meta.mtime_s), ..meta };
-        self.store.add(dir, name, meta, span, lines)?;
+        let added = self.store.add(dir, name, meta, span, lines);
+        self.note_refused(&added);
+        added?;
         self.metrics.read_bytes.inc_by(lines.len() as u64);
         self.unreported_bytes += lines.len() as u64;
         if self.unreported_bytes >= REPORTS_EVERY_BYTES {
@@ -154,11 +175,37 @@ impl Tailer {
     /// Commits, and drops the logs and containers that have ended.
     fn commit(&mut self) -> Result<(), ArchiveError> {
         self.commit_in_between()?;
+        let mut has_closed = false;
         self.containers.retain(|_, container| {
-            container.drop_ended();
+            has_closed |= container.drop_ended();
             !container.is_over()
         });
+        if has_closed {
+            self.retries.hasten(Instant::now());
+        }
         Ok(())
+    }
+
+    fn note_refused(&mut self, result: &Result<(), ArchiveError>) {
+        if let Err(ArchiveError::NamespaceRefused { namespace, why }) = result
+            && self.refused.insert(namespace.clone(), why.clone()).is_none()
+        {
+            self.metrics.failures.inc();
+        }
+    }
+
+    /// Logs the namespaces that are refused since this sweep.
+    fn tell_refused(&self, before: &BTreeMap<String, String>) {
+        for (namespace, why) in self.refused.iter().filter(|(namespace, _)| !before.contains_key(*namespace))
+        {
+            tracing::error!(
+                event = "namespace_refused",
+                namespace,
+                error = why,
+                "the logs of a namespace cannot be archived; it is tried again"
+            );
+        }
+        self.metrics.refused_namespaces.set(i64::try_from(self.refused.len()).unwrap_or(i64::MAX));
     }
 
     fn commit_in_between(&mut self) -> Result<(), ArchiveError> {
@@ -172,18 +219,21 @@ impl Tailer {
             log.commit();
         }
         self.is_checkpoint_old = true;
-        self.store.show()?;
+        let shown = self.store.show();
+        self.note_refused(&shown);
+        if !matches!(shown, Err(ArchiveError::NamespaceRefused { .. })) {
+            shown?;
+        }
         self.is_checkpoint_old = false;
-        match self.store.tidy() {
-            Ok(evicted) => self.tell_evicted(&evicted),
-            Err(error) => {
-                let error = error.one_line();
-                tracing::warn!(
-                    event = "archive_tidying_failed",
-                    error,
-                    "cannot close or remove archives of container logs; it is tried again after the next commit"
-                );
-            }
+        let Evictions { evicted, result } = self.store.tidy();
+        self.tell_evicted(&evicted);
+        if let Err(error) = result {
+            let error = error.one_line();
+            tracing::warn!(
+                event = "archive_tidying_failed",
+                error,
+                "cannot close or remove archives of container logs; it is tried again after the next commit"
+            );
         }
         let metrics = &self.metrics;
         metrics.commits.inc();
@@ -216,6 +266,8 @@ impl Tailer {
             for log in &mut container.logs {
                 logs += 1;
                 match log.phase {
+                    // Its lines were not read.
+                    Phase::Growing if self.refused.contains_key(&dir.pod.namespace) => {}
                     Phase::Growing if log.is_swept_without_news() => {
                         match self.watches.log(log.file(), Watched::Log(dir.clone(), log.inode)) {
                             // A write before the watch began is not reported, so the size is checked.
@@ -240,11 +292,16 @@ impl Tailer {
         if let Some(error) = unwatched {
             self.note_blind(Err(error));
         }
-        if self.is_blind {
-            within(self.config.within);
+        match self.sight {
+            Sight::Full => {}
+            Sight::Blind => within(self.config.within),
+            Sight::Recovering => self.sight = Sight::Full,
         }
-        if !self.past.is_empty() {
+        if !self.refused.is_empty() {
             within(RETRY);
+        }
+        if let Some(due) = self.retries.due() {
+            within(due.saturating_duration_since(Instant::now()));
         }
         if let Some(within) = next {
             self.due_within(within);

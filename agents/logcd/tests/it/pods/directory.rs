@@ -3,10 +3,10 @@
 use super::reading::read;
 use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
-use crate::support::kubelet::{archives, lines_of_all};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use std::process::Command;
+use trial::kubelet::{archives, lines_of_all};
 use trial::wait_until;
 
 #[test]
@@ -175,28 +175,4 @@ fn nothing_to_archive_is_refused() {
     let output = trial::run_to_end(Command::new(env!("CARGO_BIN_EXE_logcd")).arg("--dir=none"));
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing to archive"));
-}
-
-#[test]
-fn hostile_names_are_skipped() {
-    let (node, mut kubelet) = Node::with_kubelet();
-    let pod = kubelet.pod("shop", "web-1");
-    let secret = node.root.path().join("secret");
-    std::fs::write(&secret, "secret\n").unwrap();
-    let dir = kubelet.dir(pod);
-    std::os::unix::fs::symlink(&secret, dir.join("1.log")).unwrap();
-    std::fs::hard_link(&secret, dir.join("2.log")).unwrap();
-    nix::unistd::mkfifo(&dir.join("3.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    std::fs::create_dir(dir.join("4.log")).unwrap();
-    std::os::unix::fs::symlink(node.root.path(), node.pods().join("shop_link_1")).unwrap();
-    std::fs::write(node.pods().join("shop_file_1"), "no directory").unwrap();
-    std::fs::create_dir(node.out()).unwrap();
-    std::os::unix::fs::symlink(node.root.path(), node.out().join("link")).unwrap();
-    std::fs::write(node.out().join("file"), "no directory").unwrap();
-    let daemon = node.start(QUICK);
-    kubelet.write(pod, 5);
-    wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
-    assert!(daemon.metric("logcd_pods_skipped_names_total") >= 4.0);
-    daemon.stop();
-    kubelet.assert_archived(&node.out());
 }

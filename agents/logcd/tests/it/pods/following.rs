@@ -2,9 +2,10 @@
 
 use super::reading::readers_agree;
 use super::{Node, QUICK};
-use crate::support::kubelet::{Kubelet, archives, lines_of_all};
+use crate::support::daemon::Daemon;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
+use trial::kubelet::{Kubelet, archives, lines_of_all};
 use trial::wait_until;
 
 #[test]
@@ -126,6 +127,13 @@ fn idle_node_causes_no_wake_ups() {
     kubelet.write(pod, 5);
     let daemon = node.start(QUICK);
     wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    wait_until_it_sleeps(&daemon);
+    kubelet.write(pod, 1);
+    wait_until("the next line", || lines_of_all(&node.out()).len() == 6);
+}
+
+/// Waits until the thread that follows logs is not woken for a hundred times its interval.
+pub(super) fn wait_until_it_sleeps(daemon: &Daemon) {
     let pid = daemon.pid();
     let switches = || {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
@@ -136,7 +144,6 @@ fn idle_node_causes_no_wake_ups() {
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
         line.trim().parse::<u64>().unwrap()
     };
-    // A hundred times the interval without a wake-up in between.
     let mut before = switches();
     let mut since = std::time::Instant::now();
     wait_until("two seconds of sleep", || {
@@ -146,8 +153,6 @@ fn idle_node_causes_no_wake_ups() {
         }
         since.elapsed() > std::time::Duration::from_secs(2)
     });
-    kubelet.write(pod, 1);
-    wait_until("the next line", || lines_of_all(&node.out()).len() == 6);
 }
 
 #[test]
@@ -174,12 +179,14 @@ fn lost_reports_of_the_kernel_lose_no_line() {
 /// Every line once, through rotations, deletions, restarts and kills at any moment.
 #[test]
 fn no_line_is_lost_or_repeated() {
+    let rounds = number("LOGCD_TEST_ROUNDS", ROUNDS);
     for seed in seeds() {
+        eprintln!("LOGCD_TEST_SEEDS={seed} LOGCD_TEST_ROUNDS={rounds}");
         let node = Node::new();
         let mut rng = Rng::with_seed(seed);
         let mut kubelet = Kubelet::new(&node.pods());
         let mut daemon = node.start(QUICK);
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             // Nothing is deleted before the daemon can have opened it: that takes it a moment.
             wait_until("everything is open", || kubelet.all_are_open(&daemon));
             kubelet.act(&mut rng);
@@ -212,11 +219,16 @@ fn no_line_is_lost_or_repeated() {
     }
 }
 
-const ROUNDS: u64 = 150;
+/// Rounds of each seed, unless `LOGCD_TEST_ROUNDS` says otherwise; `just attacks` runs thousands.
+const ROUNDS: u64 = 40;
 
+/// Returns the seeds in `LOGCD_TEST_SEEDS`, where `random` is a new one.
 fn seeds() -> Vec<u64> {
-    match std::env::var("LOGCD_TEST_SEEDS") {
-        Ok(seeds) => seeds.split(',').map(|seed| seed.parse().unwrap()).collect(),
-        Err(_) => vec![1, 2, 3],
-    }
+    let seeds = std::env::var("LOGCD_TEST_SEEDS").unwrap_or_else(|_| "1,2".to_owned());
+    let seed = |text: &str| if text == "random" { fastrand::u64(..) } else { text.parse().unwrap() };
+    seeds.split(',').map(seed).collect()
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |number| number.parse().unwrap())
 }

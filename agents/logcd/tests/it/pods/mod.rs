@@ -2,12 +2,13 @@
 
 mod directory;
 mod following;
+mod hostile;
 mod reading;
 
 use crate::support::daemon::Daemon;
-use crate::support::kubelet::Kubelet;
 use std::path::PathBuf;
 use std::process::Command;
+use trial::kubelet::Kubelet;
 
 /// A directory for logs and one for archives.
 struct Node {

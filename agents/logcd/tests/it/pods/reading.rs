@@ -1,12 +1,12 @@
 //! Archives are read by `logcd read`, GNU tar, bsdtar, Python and Go.
 
 use super::{Node, QUICK};
-use crate::support::kubelet::{Seen, archives, lines_of_all, numbers};
 use crate::support::run;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use trial::kubelet::{Seen, archives, lines_of_all, numbers};
 use trial::wait_until;
 
 pub(super) fn read(node: &Node, flags: &[&str]) -> String {

@@ -1,7 +1,6 @@
 //! A log directory, logcd on it, and the archive as GNU tar sees it.
 
 pub mod daemon;
-pub mod kubelet;
 
 use fastrand::Rng;
 use jiff::Timestamp;

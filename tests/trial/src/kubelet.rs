@@ -1,6 +1,6 @@
 //! Writes, rotates and deletes container logs as kubelet and the container runtime do, and knows every line.
 
-use super::daemon::Daemon;
+use crate::{Process, ask, metric};
 use fastrand::Rng;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -190,19 +190,19 @@ impl Kubelet {
     }
 
     /// True if the daemon holds the container's live log open.
-    pub fn is_open_in(&self, daemon: &Daemon, pod: usize) -> bool {
+    pub fn is_open_in(&self, daemon: &Process, pod: usize) -> bool {
         open_inodes(daemon).contains(&self.pods[pod].file.metadata().unwrap().ino())
     }
 
     /// True if the daemon waits for the next write to the container's live log.
-    pub fn is_quiet_in(&self, daemon: &Daemon, pod: usize) -> bool {
+    pub fn is_quiet_in(&self, daemon: &Process, pod: usize) -> bool {
         let watch = format!(" ino:{:x} ", self.pods[pod].file.metadata().unwrap().ino());
         let entries = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
         let mut texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
         texts.any(|text| text.lines().any(|line| line.starts_with("inotify ") && line.contains(&watch)))
     }
 
-    pub fn all_are_open(&self, daemon: &Daemon) -> bool {
+    pub fn all_are_open(&self, daemon: &Process) -> bool {
         let open = open_inodes(daemon);
         self.pods
             .iter()
@@ -211,8 +211,10 @@ impl Kubelet {
     }
 
     /// True if the daemon has closed, and so read, all logs that are deleted.
-    pub fn deleted_are_closed(&self, daemon: &Daemon) -> bool {
-        daemon.metric("logcd_pods_departed_logs") == 0.0 && deleted_and_open(daemon) == 0
+    pub fn deleted_are_closed(&self, daemon: &Process) -> bool {
+        let page = ask(daemon.address("admin"), "GET", "/metrics");
+        let departed: u64 = metric(page.text(), "logcd_pods_departed_logs");
+        departed == 0 && deleted_and_open(daemon).is_empty()
     }
 
     pub fn written(&self) -> BTreeMap<Seen, u64> {
@@ -221,32 +223,81 @@ impl Kubelet {
     }
 
     pub fn check(&self, out: &Path) -> Result<(), String> {
-        let mut seen = BTreeMap::<Seen, u64>::new();
-        for line in lines_of_all(out) {
-            let (name, number) = line.split_once(" line ").ok_or_else(|| format!("torn: {line}"))?;
-            *seen
-                .entry((name.to_owned(), number.parse().map_err(|_| format!("torn: {line}"))?))
-                .or_default() += 1;
-        }
-        let written = self.written();
-        let missing: Vec<_> = written.keys().filter(|line| !seen.contains_key(line)).collect();
-        let repeated: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
-        match missing.is_empty() && repeated.is_empty() {
-            true => Ok(()),
-            false => Err(format!(
-                "of {}: {} missing {:?}, {} repeated {:?}",
-                written.len(),
-                missing.len(),
-                &missing[..missing.len().min(5)],
-                repeated.len(),
-                &repeated[..repeated.len().min(5)]
-            )),
-        }
+        check_lines(&self.written(), &counted(lines_of_all(out))?)
     }
 
     pub fn assert_archived(&self, out: &Path) {
         self.check(out).unwrap();
     }
+
+    /// Closes all logs, so that their disk can be unmounted.
+    pub fn close(&mut self) {
+        for pod in &mut self.pods {
+            pod.file = File::open("/dev/null").unwrap();
+        }
+    }
+
+    /// Starts all containers again, as after a restart of the node. Those without a directory are gone.
+    pub fn restart_all(&mut self) {
+        for pod in 0..self.pods.len() {
+            self.pods[pod].is_deleted |= !self.pods[pod].dir.exists();
+            if !self.pods[pod].is_deleted {
+                self.restart(pod);
+            }
+        }
+    }
+
+    /// Returns the lines in all logs below the directory. Those in a compressed log that is not whole are left out.
+    pub fn lines_in_logs(&self) -> Result<BTreeMap<Seen, u64>, String> {
+        let mut lines = Vec::new();
+        for pod in (0..self.pods.len()).filter(|pod| !self.pods[*pod].is_deleted) {
+            for path in self.names(pod) {
+                let mut text = String::new();
+                let file = File::open(&path).unwrap();
+                let is_whole = match path.extension().is_some_and(|extension| extension == "gz") {
+                    true => MultiGzDecoder::new(file).read_to_string(&mut text).is_ok(),
+                    false => (&file).read_to_string(&mut text).is_ok(),
+                };
+                if is_whole {
+                    lines.extend(text.lines().map(content));
+                }
+            }
+        }
+        counted(lines)
+    }
+}
+
+/// Counts the lines by container and number. Returns an error for a torn line.
+pub fn counted(lines: Vec<String>) -> Result<BTreeMap<Seen, u64>, String> {
+    let mut seen = BTreeMap::<Seen, u64>::new();
+    for line in lines {
+        let torn = || format!("torn: {line}");
+        let (name, number) = line.split_once(" line ").ok_or_else(torn)?;
+        *seen.entry((name.to_owned(), number.parse().map_err(|_| torn())?)).or_default() += 1;
+    }
+    Ok(seen)
+}
+
+/// Returns an error unless each line of `written` was seen, and none twice.
+pub fn check_lines(written: &BTreeMap<Seen, u64>, seen: &BTreeMap<Seen, u64>) -> Result<(), String> {
+    let missing: Vec<_> = written.keys().filter(|line| !seen.contains_key(line)).collect();
+    let repeated: Vec<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
+    match missing.is_empty() && repeated.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "of {}: {} missing {:?}, {} repeated {:?}",
+            written.len(),
+            missing.len(),
+            &missing[..missing.len().min(5)],
+            repeated.len(),
+            &repeated[..repeated.len().min(5)]
+        )),
+    }
+}
+
+/// Returns a line without the prefix of the container runtime.
+fn content(line: &str) -> String {
+    line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned()
 }
 
 /// Opens a log as the container runtime does.
@@ -254,19 +305,19 @@ fn log(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).unwrap()
 }
 
-fn descriptors(daemon: &Daemon) -> Vec<PathBuf> {
+fn descriptors(daemon: &Process) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
-fn open_inodes(daemon: &Daemon) -> BTreeSet<u64> {
+fn open_inodes(daemon: &Process) -> BTreeSet<u64> {
     descriptors(daemon).iter().filter_map(|path| Some(path.metadata().ok()?.ino())).collect()
 }
 
-fn deleted_and_open(daemon: &Daemon) -> usize {
-    let is_deleted =
-        |path: &PathBuf| path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 0);
-    descriptors(daemon).iter().filter(|path| is_deleted(path)).count()
+/// Lists the deleted files that the daemon holds open, with their disk space in bytes.
+pub fn deleted_and_open(daemon: &Process) -> Vec<u64> {
+    let looks = descriptors(daemon).into_iter().filter_map(|path| path.metadata().ok());
+    looks.filter(|look| look.is_file() && look.nlink() == 0).map(|look| look.blocks() * 512).collect()
 }
 
 /// Lists all archives.
@@ -275,7 +326,10 @@ pub fn archives(out: &Path) -> Vec<PathBuf> {
     let Ok(namespaces) = std::fs::read_dir(out) else { return archives };
     for namespace in namespaces.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
         let names = std::fs::read_dir(namespace).unwrap().map(|entry| entry.unwrap().path());
-        archives.extend(names.filter(|path| path.to_string_lossy().ends_with(".tar.gz")));
+        archives.extend(names.filter(|path| {
+            let path = path.to_string_lossy();
+            path.ends_with(".tar.gz") || path.ends_with(".tar.zst")
+        }));
     }
     archives.sort();
     archives
@@ -286,12 +340,15 @@ pub fn lines_of_all(out: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for archive in archives(out) {
         // It may be evicted meanwhile.
-        let Ok(file) = File::open(archive) else { continue };
-        let mut tar = tar::Archive::new(MultiGzDecoder::new(file));
+        let Ok(file) = File::open(&archive) else { continue };
+        let unpacked: Box<dyn Read> = match archive.extension().is_some_and(|extension| extension == "zst") {
+            true => Box::new(zstd::stream::read::Decoder::new(file).unwrap()),
+            false => Box::new(MultiGzDecoder::new(file)),
+        };
+        let mut tar = tar::Archive::new(unpacked);
         for entry in tar.entries().unwrap() {
             let mut text = String::new();
             entry.unwrap().read_to_string(&mut text).unwrap();
-            let content = |line: &str| line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned();
             lines.extend(text.lines().map(content));
         }
     }

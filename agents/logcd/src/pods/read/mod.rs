@@ -1,34 +1,33 @@
 //! `logcd read`: prints lines of container logs in order of time, from the archives and the live logs.
 
+mod merge;
+
 use crate::error::ArchiveError;
 use crate::logs::log_file::read_full_at;
-use crate::pods::cri::{CriLine, whole_lines};
 use crate::pods::cursor::{Checkpoint, Cursor, OpenArchive};
 use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour::ArchiveName;
-use crate::pods::hour_archive::undrafted;
+use crate::pods::hour_archive::{is_no_file, undrafted};
 use crate::pods::place::{ContainerDir, LogName, PodDir, is_label};
 use crate::pods::store::{self, CHECKPOINT, names};
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
-use crate::safe_dir::SafeDir;
+use crate::safe_dir::{Kind, SafeDir, status_of};
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use kit::settings::time::parse_time;
+use merge::Merge;
 use regex::bytes::Regex;
-use serde::Serialize;
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A joined line is cut at this length, because a container may never end its line.
-const JOINED_BYTES_MAX: usize = 1 << 20;
 /// If the daemon commits while this command looks for lines, the command looks again, this many times.
 const TRIES_MAX: u32 = 10;
+/// A live log with larger holes is not read, as with the daemon's default: it would be zeros for hours.
+const HOLE_BYTES_MAX: u64 = 16 << 30;
 
 /// Which lines to print, and how
 #[derive(Clone, Debug, clap::Args)]
@@ -94,6 +93,10 @@ impl ReadOptions {
         self.wants_pod(&dir.pod) && self.container.as_ref().is_none_or(|name| *name == dir.container)
     }
 
+    fn wants_time(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
+    }
+
     /// True if a place with this span may have wanted lines. Always true for a place without times.
     fn wants_span(&self, span: Span) -> bool {
         span.is_none_or(|(first, last)| {
@@ -113,6 +116,33 @@ struct LinePlace {
     source: LineSource,
 }
 
+impl LineSource {
+    /// Returns the offset of the first line in a live log.
+    fn start(&self) -> u64 {
+        match self {
+            LineSource::Member { .. } => 0,
+            LineSource::Live { offset, .. } => *offset,
+        }
+    }
+}
+
+impl LinePlace {
+    /// Returns the time before which no line of this place is printed.
+    fn first(&self) -> Timestamp {
+        self.span.map_or(Timestamp::MIN, |(first, _)| first)
+    }
+}
+
+/// Everything that has wanted lines.
+#[derive(Default)]
+struct Found {
+    places: Vec<LinePlace>,
+    /// The number of the first entry that is not committed.
+    next_entry: u64,
+    /// Names of archives under which is something else.
+    strange: Vec<PathBuf>,
+}
+
 pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
     let failed = |trouble: ArchiveError| match trouble {
         ArchiveError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
@@ -120,16 +150,24 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
         }
         trouble => crate::once::fatal(trouble),
     };
-    let (found, next_entry) = find(options).map_err(failed)?;
+    let found = find(options).map_err(failed)?;
     let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    Merge { options, out, pending: BinaryHeap::new(), joined: HashMap::new(), lines: 0 }
-        .print(found, next_entry)
-        .map_err(failed)
+    Merge::new(options, out, found.next_entry).print(&found.places).map_err(failed)?;
+    match found.strange.first() {
+        Some(path) => Err(Fatal::new(
+            Exit::Failure,
+            format!(
+                "{} is no archive of logcd's: it is a link or has several names; its lines are not printed",
+                path.display()
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Finds all places in the order of their first lines, and the number of the next entry. Archives and live
 /// logs are those of one commit, so that no line is missing or printed twice.
-fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
+fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
         let loaded = load_checkpoint(&options.pods_out)?;
@@ -137,17 +175,19 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
         // Without a checkpoint, no entry of a draft is committed.
         let with_drafts = loaded.is_some();
         let checkpoint = loaded.unwrap_or_default();
-        let mut found = Vec::new();
-        find_live(options, &checkpoint, &mut found)?;
+        let mut found = Found { next_entry, ..Found::default() };
+        find_live(options, &checkpoint, &mut found.places)?;
         let seen = find_members(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
-            // Places without times sort first.
-            found.sort_by_key(|found| found.span.map(|(first, _)| first));
-            return Ok((found, next_entry));
+            // The archived lines of a log come before its live ones.
+            found
+                .places
+                .sort_by_key(|place| (place.first(), matches!(place.source, LineSource::Live { .. })));
+            return Ok(found);
         }
         tries_left -= 1;
     }
@@ -172,7 +212,7 @@ fn end_of_entries(checkpoint: Option<&Checkpoint>) -> u64 {
 fn find_members(
     options: &ReadOptions,
     with_drafts: bool,
-    found: &mut Vec<LinePlace>,
+    found: &mut Found,
 ) -> Result<BTreeSet<(String, String)>, ArchiveError> {
     let mut seen = BTreeSet::new();
     let opened = options.pods_out.canonicalize().and_then(|path| SafeDir::open(&path));
@@ -192,16 +232,26 @@ fn find_members(
                 continue;
             }
             let path = path.join(&name);
-            let file = match File::open(&path) {
+            let file = match out.file(format!("{namespace}/{name}").as_bytes()) {
                 // The archive was removed after it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if is_no_file(&error) => {
+                    found.strange.push(path);
+                    continue;
+                }
                 opened => opened.map_err(ArchiveError::on("read", &path))?,
             };
+            let look = status_of(&file).map_err(ArchiveError::on("read", &path))?;
+            // An archive that is removed meanwhile has no name.
+            if look.kind != Kind::Regular || look.links > 1 {
+                found.strange.push(path);
+                continue;
+            }
             seen.insert((namespace.clone(), archive_name.to_owned()));
             let archive = Rc::new((path, file));
             for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
                 if options.wants_span(span) {
-                    found.push(LinePlace {
+                    found.places.push(LinePlace {
                         span,
                         source: LineSource::Member { archive: archive.clone(), place },
                     });
@@ -277,19 +327,21 @@ fn find_logs(
     logs.sort();
     for log in &logs {
         let Ok(file) = pods.file(format!("{path}/{log}").as_bytes()) else { continue };
-        let Ok(metadata) = file.metadata() else { continue };
+        let Ok(look) = status_of(&file) else { continue };
+        let is_sparse = look.stamp.size > look.allocated.saturating_add(HOLE_BYTES_MAX);
         let is_compressed = log.is_compressed();
         // The checkpoint may know the log from which kubelet made a compressed one.
         let start =
             if is_compressed { FollowedLog::start_of(&file, true).unwrap_or_default() } else { Vec::new() };
         let known = |cursor: &&Cursor| {
-            cursor.inode == metadata.ino() || is_compressed && cursor.head_bytes > 0 && cursor.fits(&start)
+            cursor.inode == look.stamp.ino || is_compressed && cursor.head_bytes > 0 && cursor.fits(&start)
         };
         let is_settled = cursors
-            .is_some_and(|cursors| cursors.settled.iter().any(|settled| settled.is(metadata.ino(), log)));
+            .is_some_and(|cursors| cursors.settled.iter().any(|settled| settled.is(look.stamp.ino, log)));
         // A compressed log is skipped while kubelet has not removed the original yet.
         let is_copy = is_compressed && logs.contains(&log.uncompressed());
-        if !metadata.is_file() || is_settled || is_copy {
+        let is_strange = look.kind != Kind::Regular || look.links > 1;
+        if is_strange || is_sparse || is_settled || is_copy {
             continue;
         }
         let offset =
@@ -314,190 +366,6 @@ fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp
         }
     };
     super::cri::time_of(&start[..read])
-}
-
-/// A line that is printed once no earlier line can follow.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct TimedLine {
-    time: Timestamp,
-    /// Keeps the order of lines with the same time.
-    number: u64,
-    dir: Rc<ContainerDir>,
-    bytes: Vec<u8>,
-}
-
-/// The beginning of a line whose parts are joined.
-struct Joined {
-    time: Timestamp,
-    content: Vec<u8>,
-}
-
-struct Merge<'a, W: Write> {
-    options: &'a ReadOptions,
-    out: W,
-    pending: BinaryHeap<Reverse<TimedLine>>,
-    joined: HashMap<(Rc<ContainerDir>, String), Joined>,
-    lines: u64,
-}
-
-impl<W: Write> Merge<'_, W> {
-    fn print(mut self, found: Vec<LinePlace>, next_entry: u64) -> Result<(), ArchiveError> {
-        let written = |error| ArchiveError::doing("write the lines")(error);
-        for LinePlace { span, source } in found {
-            if let Some((first, _)) = span {
-                self.print_before(first).map_err(written)?;
-            }
-            match source {
-                LineSource::Member { archive, place } => {
-                    self.take_member(&archive.1, place, next_entry)
-                        .map_err(ArchiveError::on("read", &archive.0))?;
-                }
-                LineSource::Live { dir, file, offset, is_compressed } => {
-                    self.take_live(&dir, file, offset, is_compressed)
-                        .map_err(ArchiveError::doing(format!("read {dir}")))?;
-                }
-            }
-        }
-        self.print_before(Timestamp::MAX).map_err(written)?;
-        for ((dir, stream), joined) in std::mem::take(&mut self.joined) {
-            self.put(&dir, &stream, &joined).map_err(written)?;
-        }
-        self.out.flush().map_err(written)
-    }
-
-    fn take_member(
-        &mut self,
-        archive: &File,
-        place: std::ops::Range<u64>,
-        next_entry: u64,
-    ) -> io::Result<()> {
-        let mut packed = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
-        archive.read_exact_at(&mut packed, place.start)?;
-        let mut tar = tar::Archive::new(MultiGzDecoder::new(packed.as_slice()));
-        for entry in tar.entries()? {
-            let mut entry = entry?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let Some((dir, number)) = entry_of(&name) else { continue };
-            // Lines of a later commit are printed from the live logs.
-            if !self.options.wants(&dir) || number >= next_entry {
-                continue;
-            }
-            let mut lines = Vec::new();
-            entry.read_to_end(&mut lines)?;
-            self.take_lines(&Rc::new(dir), &lines);
-        }
-        Ok(())
-    }
-
-    fn take_live(
-        &mut self,
-        dir: &Rc<ContainerDir>,
-        mut file: File,
-        offset: u64,
-        is_compressed: bool,
-    ) -> io::Result<()> {
-        let mut lines = Vec::new();
-        if is_compressed {
-            let mut decoder = MultiGzDecoder::new(file);
-            io::copy(&mut (&mut decoder).take(offset), &mut io::sink())?;
-            decoder.read_to_end(&mut lines)?;
-        } else {
-            io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
-            file.read_to_end(&mut lines)?;
-            // The last line may still be unfinished.
-            lines.truncate(whole_lines(&lines));
-        }
-        self.take_lines(dir, &lines);
-        Ok(())
-    }
-
-    fn take_lines(&mut self, dir: &Rc<ContainerDir>, lines: &[u8]) {
-        let mut last = None;
-        for line in lines.split_inclusive(|b| *b == b'\n') {
-            // A line without a time follows the one before it.
-            let time = super::cri::time_of(line).or(last).unwrap_or(Timestamp::MIN);
-            last = Some(time);
-            let is_wanted = self.options.since.is_none_or(|since| time >= since)
-                && self.options.until.is_none_or(|until| time <= until);
-            if is_wanted {
-                self.lines += 1;
-                self.pending.push(Reverse(TimedLine {
-                    time,
-                    number: self.lines,
-                    dir: dir.clone(),
-                    bytes: line.to_vec(),
-                }));
-            }
-        }
-    }
-
-    fn print_before(&mut self, time: Timestamp) -> io::Result<()> {
-        while self.pending.peek().is_some_and(|Reverse(line)| line.time < time) {
-            if let Some(Reverse(line)) = self.pending.pop() {
-                self.print_line(&line)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn print_line(&mut self, line: &TimedLine) -> io::Result<()> {
-        let bytes = line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes);
-        let parsed = CriLine::parse(bytes);
-        let content = parsed.map_or(bytes, |parsed| parsed.content);
-        if self.options.output == ReadFormat::Raw {
-            return match self.passes(content) {
-                true => self.out.write_all(&[bytes, b"\n"].concat()),
-                false => Ok(()),
-            };
-        }
-        let stream = parsed.map_or("", |parsed| parsed.stream);
-        let key = (line.dir.clone(), stream.to_owned());
-        let joined = self.joined.remove(&key);
-        let mut joined = joined.unwrap_or(Joined { time: line.time, content: Vec::new() });
-        joined.content.extend(content);
-        let is_partial = parsed.is_some_and(|parsed| parsed.is_partial);
-        if is_partial && joined.content.len() < JOINED_BYTES_MAX {
-            self.joined.insert(key, joined);
-            return Ok(());
-        }
-        self.put(&line.dir, stream, &joined)
-    }
-
-    fn passes(&self, content: &[u8]) -> bool {
-        self.options.grep.as_ref().is_none_or(|grep| grep.is_match(content))
-    }
-
-    fn put(&mut self, dir: &ContainerDir, stream: &str, joined: &Joined) -> io::Result<()> {
-        if !self.passes(&joined.content) {
-            return Ok(());
-        }
-        if self.options.output == ReadFormat::Json {
-            let shown = JsonLine {
-                time: joined.time.to_string(),
-                namespace: &dir.pod.namespace,
-                pod: &dir.pod.pod,
-                uid: &dir.pod.uid,
-                container: &dir.container,
-                stream,
-                line: &String::from_utf8_lossy(&joined.content),
-            };
-            serde_json::to_writer(&mut self.out, &shown)?;
-        } else {
-            self.out.write_all(&joined.content)?;
-        }
-        self.out.write_all(b"\n")
-    }
-}
-
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: String,
-    namespace: &'a str,
-    pod: &'a str,
-    uid: &'a str,
-    container: &'a str,
-    stream: &'a str,
-    line: &'a str,
 }
 
 /// Parses the name of an entry. Returns the container's directory and the number of the entry.

@@ -1,0 +1,312 @@
+//! Strangers in the directories: links, leases, names and sizes that harm only their owner.
+
+use super::following::wait_until_it_sleeps;
+use super::reading::read;
+use super::{Node, QUICK};
+use crate::support::daemon::Daemon;
+use crate::support::run;
+use fastrand::Rng;
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use trial::kubelet::{deleted_and_open, lines_of_all};
+use trial::wait_until;
+
+#[test]
+fn hostile_names_are_skipped() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    let secret = node.root.path().join("secret");
+    std::fs::write(&secret, "secret\n").unwrap();
+    let dir = kubelet.dir(pod);
+    std::os::unix::fs::symlink(&secret, dir.join("1.log")).unwrap();
+    std::fs::hard_link(&secret, dir.join("2.log")).unwrap();
+    nix::unistd::mkfifo(&dir.join("3.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(dir.join("4.log")).unwrap();
+    std::os::unix::fs::symlink(node.root.path(), node.pods().join("shop_link_1")).unwrap();
+    std::fs::write(node.pods().join("shop_file_1"), "no directory").unwrap();
+    std::fs::create_dir(node.out()).unwrap();
+    std::os::unix::fs::symlink(node.root.path(), node.out().join("link")).unwrap();
+    std::fs::write(node.out().join("file"), "no directory").unwrap();
+    let daemon = node.start(QUICK);
+    kubelet.write(pod, 5);
+    wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
+    assert!(daemon.metric("logcd_pods_skipped_names_total") >= 4.0);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn unreadable_container_causes_no_wake_ups() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    let daemon = node.start(QUICK);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    let (dir, aside) = (kubelet.dir(pod), node.root.path().join("aside"));
+    std::fs::rename(&dir, &aside).unwrap();
+    symlink(&aside, &dir).unwrap();
+    wait_until("it is told", || daemon.says("container_unreadable"));
+    wait_until_it_sleeps(&daemon);
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&aside, &dir).unwrap();
+    kubelet.write(pod, 5);
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 10);
+    wait_until_it_sleeps(&daemon);
+    assert_eq!(daemon.events("container_unreadable").len(), 1);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn skipped_logs_are_tried_again() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (first, second) = (kubelet.pod("shop", "web-1"), kubelet.pod("shop", "web-2"));
+    kubelet.write(first, 5);
+    kubelet.write(second, 5);
+    // Not in the container's directory, where its removal would be reported.
+    let other = node.root.path().join("other");
+    std::fs::hard_link(kubelet.dir(first).join("0.log"), &other).unwrap();
+    let daemon = node.start(&["--publish-within=20ms", "--max-files=1"]);
+    wait_until("the second log", || lines_of_all(&node.out()).len() == 5);
+    std::fs::remove_file(other).unwrap();
+    // There is room for one log.
+    kubelet.delete(second);
+    wait_until("the first log", || lines_of_all(&node.out()).len() == 10);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+/// Deleted logs occupy the disk that is full.
+#[test]
+fn deleted_logs_are_given_up_on_a_full_disk() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let bound = 128 << 10;
+    let full =
+        Daemon::run(node.command(&["--publish-within=20ms", "--min-free=1000TiB", "--max-deleted=128KiB"]));
+    let mut rng = Rng::with_seed(4);
+    for number in 0..6 {
+        let pod = kubelet.pod("shop", &format!("job-{number}"));
+        kubelet.write_noise(pod, &mut rng, 64 << 10);
+        wait_until("it is open", || kubelet.is_open_in(&full, pod));
+        kubelet.delete(pod);
+    }
+    wait_until("the oldest are closed", || deleted_and_open(&full).iter().sum::<u64>() <= bound);
+    let given_up = full.metric("logcd_pods_given_up_bytes_total");
+    assert!(given_up >= f64::from(256 << 10), "{given_up} bytes");
+    assert!(full.metric("logcd_pods_lost_logs_total") >= 4.0);
+    let events = full.events("container_log_given_up");
+    assert!(
+        events.len() >= 4 && events[0]["namespace"] == "shop" && events[0]["pod"] == "job-0",
+        "{events:?}"
+    );
+    // The newest stays.
+    assert!(!deleted_and_open(&full).is_empty());
+}
+
+/// A file under a lease cannot be opened for up to 45 seconds.
+#[test]
+fn leased_logs_delay_no_other() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    #[allow(unsafe_code, reason = "the signal that a lease is asked for would end the test")]
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
+    let mut leased = Vec::new();
+    for number in 0..8 {
+        let hostile = kubelet.pod("dev", &format!("hostile-{number}"));
+        let path = kubelet.dir(hostile).join("1.log");
+        std::fs::write(&path, "2026-11-28T10:00:00Z stdout F leased line 0\n").unwrap();
+        let file = File::open(path).unwrap();
+        #[allow(unsafe_code, reason = "nix has no leases")]
+        // SAFETY: the descriptor is open, and the call takes a number.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        leased.push(file);
+    }
+    let daemon = node.start(QUICK);
+    wait_until("the others' lines", || lines_of_all(&node.out()).len() == 5);
+    assert!(daemon.says("container_log_skipped"));
+    let count = leased.len();
+    drop(leased);
+    wait_until("the leased lines", || lines_of_all(&node.out()).len() == 5 + count);
+}
+
+#[test]
+fn strange_names_of_namespaces_harm_only_them() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let elsewhere = node.root.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::create_dir(node.out()).unwrap();
+    let (link, file, draft) = (node.out().join("link"), node.out().join("file"), node.out().join("draft"));
+    symlink(&elsewhere, &link).unwrap();
+    std::fs::write(&file, "no directory").unwrap();
+    for hours in 0..3 {
+        let hour =
+            jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
+        std::fs::create_dir_all(draft.join(format!(".{}.tar.gz.draft", hour.strftime("%Y-%m-%dT%H"))))
+            .unwrap();
+    }
+    for namespace in ["draft", "file", "link", "shop"] {
+        let pod = kubelet.pod(namespace, "web");
+        kubelet.write(pod, 5);
+    }
+    let daemon = node.start(QUICK);
+    let pod = kubelet.pod("zoo", "last");
+    kubelet.write(pod, 5);
+    wait_until("the good lines", || lines_of_all(&node.out()).len() == 10);
+    wait_until("the others are told", || daemon.metric("logcd_pods_refused_namespaces") == 3.0);
+    assert_eq!(daemon.get("/ready").0, 200);
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    let names: Vec<_> = daemon.events("namespace_refused");
+    assert_eq!(
+        names.iter().map(|event| event["namespace"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["draft", "file", "link"]
+    );
+    std::fs::remove_file(link).unwrap();
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_dir_all(draft).unwrap();
+    wait_until("all lines", || lines_of_all(&node.out()).len() == 25);
+    assert_eq!(daemon.metric("logcd_pods_refused_namespaces"), 0.0);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+fn reader_opens_no_strangers_file() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    node.start(QUICK).stop();
+    let secret = node.root.path().join("secret");
+    std::fs::write(&secret, "2026-11-28T10:00:00Z stdout F secret\n").unwrap();
+    std::fs::hard_link(&secret, kubelet.dir(pod).join("1.log")).unwrap();
+    let [archive] = &trial::kubelet::archives(&node.out())[..] else { panic!("one archive") };
+    let other = node.out().join("dev");
+    std::fs::create_dir(&other).unwrap();
+    // The same lines again, under another's name.
+    std::fs::hard_link(archive, node.root.path().join("aside")).unwrap();
+    std::fs::rename(node.root.path().join("aside"), other.join("2026-11-28T09.tar.gz")).unwrap();
+    nix::unistd::mkfifo(&other.join("2026-11-28T10.tar.gz"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    symlink(archive, other.join("2026-11-28T11.tar.gz")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+    command.args(["read", "--namespace=dev", "--pods"]).arg(node.pods()).arg("--pods-out").arg(node.out());
+    let output = trial::run_to_end(&mut command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.stdout.is_empty() && output.status.code() == Some(1), "{said}");
+    assert!(said.contains("dev/2026-11-28T") && said.contains("not printed"), "{said}");
+    std::fs::remove_dir_all(other).unwrap();
+    let lines = read(&node, &[]);
+    assert!(lines.lines().count() == 5 && !lines.contains("secret"), "{lines}");
+}
+
+/// The live logs of two containers, of the same time, are larger than the memory that the reader may have.
+#[test]
+fn reader_takes_bounded_memory() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let daemon = node.start(QUICK);
+    daemon.stop();
+    let pods = [kubelet.pod("shop", "web-1"), kubelet.pod("shop", "web-2")];
+    let start: jiff::Timestamp = "2026-11-28T10:00:00Z".parse().unwrap();
+    let filler = "x".repeat(2000);
+    let lines_of_each = 15_000_u32;
+    for (odd, pod) in (0..).zip(pods) {
+        let mut file = std::io::BufWriter::new(File::create(kubelet.dir(pod).join("0.log")).unwrap());
+        for number in 0..lines_of_each {
+            let time = start + std::time::Duration::from_millis(u64::from(2 * number + odd));
+            writeln!(file, "{time} stdout F {} {filler}", 2 * number + odd).unwrap();
+        }
+    }
+    let read = format!(
+        "ulimit -v {}; {} read --pods-out {} --pods {} | cut -d' ' -f1 | tee {} | wc -l",
+        90 << 10,
+        env!("CARGO_BIN_EXE_logcd"),
+        node.out().display(),
+        node.pods().display(),
+        node.root.path().join("numbers").display(),
+    );
+    let count = run(Command::new("sh").arg("-c").arg(read));
+    assert_eq!(String::from_utf8(count).unwrap().trim(), (2 * lines_of_each).to_string());
+    let numbers = std::fs::read_to_string(node.root.path().join("numbers")).unwrap();
+    assert!(numbers.lines().map(|number| number.parse::<u32>().unwrap()).eq(0..2 * lines_of_each));
+}
+
+/// Names with odd bytes, sparse files, crowds of files and a flood harm no other container.
+#[test]
+fn hostile_pod_harms_nobody() {
+    const CROWD: usize = 20_000;
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (hostile, good) = (kubelet.pod("aaa", "hostile"), kubelet.pod("shop", "web-1"));
+    let dir = kubelet.dir(hostile);
+    for name in [
+        &b"\xff\xfe.log"[..],
+        b"0.log\n",
+        b"..log",
+        b"00.log",
+        b"-1.log",
+        b"4294967296.log",
+        b"a b.log",
+        b"\x1b[2J.log",
+    ] {
+        std::fs::write(dir.join(std::ffi::OsStr::from_bytes(name)), "no log\n").unwrap();
+        let pod = [&b"aaa_"[..], name, b"_1"].concat();
+        std::fs::create_dir_all(node.pods().join(std::ffi::OsStr::from_bytes(&pod)).join("app")).unwrap();
+    }
+    sparse(&dir.join("1.log"), 1 << 40);
+    for number in 0..CROWD {
+        std::fs::write(dir.join(format!("{}.log", number + 10)), "").unwrap();
+    }
+    let daemon = node.start(&["--publish-within=20ms", "--max-files=2000"]);
+    let mut rng = Rng::with_seed(5);
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        kubelet.write_noise(hostile, &mut rng, 1 << 20);
+        kubelet.write(good, 5);
+    }
+    wait_until("the good lines", || {
+        let lines = lines_of_all(&node.out());
+        lines.iter().filter(|line| line.starts_with("shop_")).count() == 100
+    });
+    eprintln!("a flood of 20 MiB beside {CROWD} files: archived after {:?}", began.elapsed());
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    assert!(descriptors < 1500, "{descriptors} descriptors");
+    assert!(daemon.metric("logcd_pods_skipped_names_total") >= (CROWD - 1000) as f64);
+    assert_eq!(daemon.get("/ready").0, 200);
+    let (status, log) = daemon.stop();
+    assert!(status.success() && !log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn five_hundred_containers_take_bounded_memory() {
+    const CONTAINERS: usize = 500;
+    const MEMORY_BYTES_MAX: u64 = 24 << 20;
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pods: Vec<usize> = (0..CONTAINERS)
+        .map(|number| kubelet.pod(&format!("team-{}", number % 20), &format!("web-{number}")))
+        .collect();
+    let daemon = node.start(QUICK);
+    for _ in 0..3 {
+        for pod in &pods {
+            kubelet.write(*pod, 20);
+        }
+        let lines = kubelet.written().len();
+        wait_until("the lines", || lines_of_all(&node.out()).len() == lines);
+    }
+    let memory = daemon.memory_bytes("RssAnon");
+    eprintln!("{CONTAINERS} containers: {memory} bytes");
+    assert!(memory < MEMORY_BYTES_MAX, "{memory} bytes");
+    assert_eq!(daemon.metric("logcd_pods_logs"), CONTAINERS as f64);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+fn sparse(path: &Path, bytes: u64) {
+    File::create(path).unwrap().set_len(bytes).unwrap();
+}
