@@ -2,9 +2,10 @@
 //! once.
 
 use crate::container_logs::{all_lines, command};
-use crate::disk::{Disk, Kind};
+use crate::disk::{Disk, Kind, run};
 use fastrand::Rng;
 use std::collections::BTreeMap;
+use std::process::Command;
 use trial::Process;
 use trial::kubelet::{Kubelet, Seen, check_lines};
 
@@ -38,6 +39,10 @@ fn on_a_new_disk(kind: Kind, rounds: u64, rng: &mut Rng) -> usize {
         let agent = Process::start_ready(&mut command(&pods, &out));
         for _ in 0..rng.u64(1..40) {
             kubelet.act(rng);
+            if rng.u64(..6) == 0 {
+                // The kernel writes logs back at any time, so that they lose only their ends.
+                run(Command::new("sync").arg("--file-system").arg(&pods));
+            }
             if rng.u64(..4) == 0 {
                 agent.wait_until("everything is open", || kubelet.all_are_open(&agent));
                 archived = all_lines(&out).unwrap();
