@@ -34,7 +34,8 @@ enum Tail {
 struct Round {
     cost: Cost,
     out_mib: f64,
-    written_gb: f64,
+    /// Size of the lines that it has.
+    kept_gb: f64,
     tally: Tally,
 }
 
@@ -148,6 +149,7 @@ pub fn run(options: &Options, base: &Path) -> anyhow::Result<()> {
             std::fs::remove_dir_all(directory)?;
         }
     }
+    report.note("CPU time is divided by what was kept: a contender that loses lines has less to do");
     report.note(&format!(
         "{} MiB in {} logs at {} MB/s, {rotations} rotations at {} MiB, rounds: {rounds}; each line is one write, as by a container \
          runtime; lines are of all rounds",
@@ -164,7 +166,7 @@ fn table(there: &[Tail], results: &[Vec<Round>]) -> anyhow::Result<Table> {
     let mut table = Table::new(
         "container logs",
         &[
-            "CPU s a GB",
+            "CPU s a GB kept",
             "peak MiB",
             "MiB kept",
             "bytes written a byte kept",
@@ -174,7 +176,7 @@ fn table(there: &[Tail], results: &[Vec<Round>]) -> anyhow::Result<Table> {
             "× less CPU than the best peer",
         ],
     );
-    let cpu_of_a_gb = |round: &Round| round.cost.cpu_seconds / round.written_gb;
+    let cpu_of_a_gb = |round: &Round| round.cost.cpu_seconds / round.kept_gb;
     let medians = results
         .iter()
         .map(|rounds| crate::rank::median(rounds, cpu_of_a_gb))
@@ -224,11 +226,13 @@ fn one_round(
     running.wait_until_quiet(tail)?;
     let cost = running.end(began).with_context(|| tail.name())?;
     let tally = Tally::of(&mut tail.reader(&out), &written.lines)?;
-    let written_kib = f64::from(u32::try_from(written.bytes >> 10)?);
+    let count = |number: u64| Ok::<_, anyhow::Error>(f64::from(u32::try_from(number)?));
+    let lines = written.lines.iter().sum::<usize>();
+    let kept = count(lines.saturating_sub(tally.lost) as u64)? / count(lines as u64)?;
     let round = Round {
         cost,
         out_mib: bytes_below(&out)? / f64::from(1 << 20),
-        written_gb: written_kib * 1024.0 / 1e9,
+        kept_gb: count(written.bytes >> 10)? * 1024.0 / 1e9 * kept,
         tally,
     };
     Ok((round, written))
