@@ -321,9 +321,14 @@ impl Serve {
         !is_none(&self.dir)
     }
 
+    /// True if container logs are archived.
+    pub fn has_pods(&self) -> bool {
+        !is_none(std::slice::from_ref(&self.pods))
+    }
+
     /// Returns the settings for container logs, if they are to be archived.
     pub fn pods_config(&self) -> Result<Option<PodsConfig>, Fatal> {
-        if is_none(std::slice::from_ref(&self.pods)) {
+        if !self.has_pods() {
             return match self.has_directories() {
                 true => Ok(None),
                 false => {
