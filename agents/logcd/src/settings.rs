@@ -12,6 +12,7 @@ use crate::pods::share::Bound;
 use crate::pods::store::Bounds;
 use kit::disk::free_space::MinFree;
 use kit::exit::{Exit, Fatal};
+use kit::lifecycle::identity::Identity;
 use kit::page::access::PageToken;
 use kit::settings::help::examples;
 use kit::settings::{Common, Door, parse_duration, parse_nonzero_duration, parse_size};
@@ -341,6 +342,7 @@ impl Serve {
                 .because(e)
         };
         std::fs::create_dir_all(&self.pods_out).map_err(cannot)?;
+        let identity = Identity::of_this_process();
         let all = Bound { bytes: self.keep_bytes, days: self.keep_days };
         let namespaces = self.namespace.iter().map(|rule| (rule.pattern.clone(), rule.within(all))).collect();
         Ok(Some(PodsConfig {
@@ -354,6 +356,7 @@ impl Serve {
             level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
             hole_bytes_max: self.max_holes,
             logs_max: self.max_files,
+            own_pod: identity.namespace.map(|namespace| (namespace, identity.name)),
         }))
     }
 

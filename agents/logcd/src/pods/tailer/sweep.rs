@@ -147,7 +147,14 @@ impl Tailer {
     }
 
     fn cursors(&self) -> BTreeMap<String, Cursors> {
-        let known = self.containers.iter().map(|(dir, container)| (dir.to_string(), container.cursors()));
+        let known = self.containers.iter().map(|(dir, container)| {
+            let mut cursors = container.cursors();
+            if self.config.is_own(dir) {
+                // This daemon logs after its last look, when it stops. That is no loss to report.
+                cursors.logs.iter_mut().for_each(|cursor| cursor.is_whole = true);
+            }
+            (dir.to_string(), cursors)
+        });
         known.chain(self.past.iter().map(|(dir, cursors)| (dir.clone(), cursors.clone()))).collect()
     }
 
