@@ -176,6 +176,14 @@ impl Asked<'_> {
         let mut run = self.daemon(&rng::command(), [http], flags.admin.unwrap_or(http));
         run.drain_timeout = flags.common.drain_timeout;
         run.memory_bytes = u64::from(flags.max_connections) * BYTES_OF_RNGS_CLIENT;
+        let queue = flags.delay * u32::from(flags.max_connections);
+        let left = flags.common.drain_timeout.saturating_sub(flags.linger);
+        if flags.serial && queue > left {
+            return Err(format!(
+                "a drain ends before --serial has answered a request of each connection, which takes {queue:?}, \
+                 not {left:?}: lower --max-connections"
+            ));
+        }
         Ok(run)
     }
 
