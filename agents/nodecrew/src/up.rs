@@ -100,7 +100,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let context = Context::new("logcd", stop.clone());
     doors.push(context.readiness.clone());
     let admin = Door(Some(endpoints.logcd_admin));
-    crew.spawn(host("logcd", admin, context, |context| logcd::control::run(settings, context)));
+    crew.spawn(host("logcd", admin, context, |context| logcd::run(settings, None, context)));
 
     let doors_of_queued = [("--http", endpoints.http), ("--line", endpoints.line)];
     let mut words = doors_of_queued.map(|(flag, address)| (flag, address.to_string().into())).to_vec();

@@ -148,6 +148,10 @@ impl Asked<'_> {
         run.drain_timeout = serve.common.drain_timeout;
         run.reads.extend(serve.dir.iter().map(|dir| self.absolute(dir)));
         run.writes = serve.out.iter().chain(&serve.dir).take(1).map(|path| self.absolute(path)).collect();
+        if serve.has_pods() {
+            run.reads.push(self.absolute(&serve.pods));
+            run.writes.push(self.absolute(&serve.pods_out));
+        }
         Ok(run)
     }
 

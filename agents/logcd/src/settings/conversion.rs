@@ -10,6 +10,7 @@ use crate::pods::config::PodsConfig;
 use crate::pods::share::Bound;
 use crate::pods::store::Bounds;
 use kit::exit::{Exit, Fatal};
+use kit::lifecycle::identity::Identity;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -67,9 +68,14 @@ impl Serve {
         !is_none(&self.dir)
     }
 
+    /// True if container logs are archived.
+    pub fn has_pods(&self) -> bool {
+        !is_none(std::slice::from_ref(&self.pods))
+    }
+
     /// Returns the settings for container logs, if they are to be archived.
     pub fn pods_config(&self) -> Result<Option<PodsConfig>, Fatal> {
-        if is_none(std::slice::from_ref(&self.pods)) {
+        if !self.has_pods() {
             return match self.has_directories() {
                 true => Ok(None),
                 false => {
@@ -82,6 +88,7 @@ impl Serve {
                 .because(e)
         };
         std::fs::create_dir_all(&self.pods_out).map_err(cannot)?;
+        let identity = Identity::of_this_process();
         let all = Bound { bytes: self.keep_bytes, days: self.keep_days };
         let namespaces = self.namespace.iter().map(|rule| (rule.pattern.clone(), rule.within(all))).collect();
         Ok(Some(PodsConfig {
@@ -95,6 +102,7 @@ impl Serve {
             level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
             hole_bytes_max: self.max_holes,
             logs_max: self.max_files,
+            own_pod: identity.namespace.map(|namespace| (namespace, identity.name)),
         }))
     }
 

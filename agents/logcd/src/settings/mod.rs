@@ -259,6 +259,10 @@ pub struct Serve {
     #[command(flatten)]
     pub page: PageToken,
 
+    /// Show a container's newest lines on the page, too: to every user of this host, and to whoever has the page's token
+    #[arg(long, help_heading = "Process")]
+    pub show_lines: bool,
+
     #[command(flatten)]
     pub common: Common,
 }
