@@ -118,6 +118,7 @@ impl Tail {
         Pending {
             since: self.since,
             waiting: self.pending.iter().map(|group| group.waiters.len()).sum(),
+            bytes: self.pending.iter().map(|group| group.bytes.len()).sum(),
             begins_segment: self.pending.iter().any(|group| group.begins_segment),
             asked_is_written: self.sync_asked.iter().all(|(group, _)| *group <= self.written_group),
         }

@@ -335,3 +335,83 @@ pub fn end_at(segment: u32, offset: u64, next_group: u64, segment_bytes: u64, fu
         group_header_bytes: frame::HEADER_BYTES,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::head::Head;
+    use kit::telemetry::metrics::Metrics;
+
+    const SEGMENT_BYTES: u64 = 64 << 10;
+
+    /// Creates a log of two segments; groups 1 and 2 were synced before it was opened.
+    fn log(dir: &Path) -> DiskLog {
+        let directory = Arc::new(Directory::lock(dir).unwrap());
+        let mut head = HeadFile::open(dir, Head { epoch: 7, oldest: 1, newest: 2, group: 2 }).unwrap();
+        head.ensure().unwrap();
+        let begin = |number: u32| {
+            segment::make_spare(dir, SEGMENT_BYTES).unwrap();
+            let header = Header::new(number, 7, number.into(), None);
+            (header, Arc::new(segment::begin(dir, &header).unwrap()))
+        };
+        let ((_, first), (header, file)) = (begin(1), begin(2));
+        let segments = Segments {
+            files: HashMap::from([(1, first), (2, file.clone())]),
+            finished: BTreeMap::from([(1, SEGMENT_BYTES)]),
+            spare: Spare::Missing,
+        };
+        let writer = Writer {
+            header,
+            file,
+            last_checksum: 0,
+            appended_group: 2,
+            synced_group: 2,
+            doubtful_from: None,
+            head_is_behind: false,
+            checked: None,
+        };
+        let end = end_at(2, HEADER_BYTES as u64, 3, SEGMENT_BYTES, false);
+        let metrics = QueuedMetrics::register(&Metrics::new("queued"));
+        DiskLog::new(directory, end, writer, head, segments, metrics)
+    }
+
+    fn group() -> [Group; 1] {
+        let (bytes, offset) = (vec![0; frame::HEADER_BYTES], HEADER_BYTES as u64);
+        let (evict, waiters) = (Vec::new(), Vec::new());
+        [Group { number: 3, segment: 2, offset, begins_segment: false, bytes, evict, waiters }]
+    }
+
+    /// Fails one sync: it meets a file that cannot be synced.
+    fn fail_a_sync(log: &DiskLog) {
+        let null = Arc::new(File::options().write(true).open("/dev/null").unwrap());
+        let file = std::mem::replace(&mut lock(&log.writer).file, null);
+        log.sync().unwrap_err();
+        lock(&log.writer).file = file;
+    }
+
+    /// The group may hold the only other copy of what the oldest segment holds. The next sync succeeds, because
+    /// the system reports each failure once.
+    #[test]
+    fn segment_is_kept_after_a_failed_sync_of_its_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        log.append(&mut group()).unwrap();
+        fail_a_sync(&log);
+        log.sync().unwrap();
+        let refused = LogFailure::from(log.remove(1).unwrap_err());
+        assert!(refused.source().unwrap().to_string().contains("a sync failed"), "{refused}");
+        assert!(segment::path(dir.path(), 1).exists());
+    }
+
+    #[test]
+    fn segment_is_removed_after_a_failed_sync_once_its_copies_are_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        log.append(&mut group()).unwrap();
+        fail_a_sync(&log);
+        log.append(&mut group()).unwrap();
+        log.sync().unwrap();
+        assert!(log.remove(1).unwrap(), "it becomes the spare");
+        assert!(!segment::path(dir.path(), 1).exists());
+    }
+}
