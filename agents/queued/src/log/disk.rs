@@ -6,8 +6,8 @@
 use super::directory::{Directory, Inode};
 use super::head::{self, HeadFile, NoBackup};
 use super::segment::{self, End, HEADER_BYTES, Header};
-use super::{LogError, frame};
-use crate::commit::{Group, Log, LogEnd, LogFailure, NextSegment};
+use super::{LogError, frame, if_exists};
+use crate::commit::{Group, Log, LogEnd, LogFailure, Room};
 use crate::engine::item::Place;
 use crate::metrics::QueuedMetrics;
 use std::collections::{BTreeMap, HashMap};
@@ -210,11 +210,8 @@ impl DiskLog {
             std::fs::rename(&path, segment::spare_path(self.dir()))
                 .map_err(self.failed("recycle", number))?;
         } else {
-            match std::fs::remove_file(&path) {
-                // An earlier attempt has removed it already.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.map_err(self.failed("remove", number))?,
-            }
+            // An earlier attempt may have removed it already.
+            if_exists(std::fs::remove_file(&path)).map_err(self.failed("remove", number))?;
         }
         segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
         // Must come after the sync. If this segment survived a power loss while later ones did not, the next
@@ -300,11 +297,11 @@ impl Log for DiskLog {
         Ok(body)
     }
 
-    fn next_segment(&self) -> NextSegment {
+    fn next_segment(&self) -> Room {
         match &self.segments().spare {
-            Spare::Ready => NextSegment::Ready,
-            Spare::Taken | Spare::Missing => NextSegment::Soon,
-            Spare::Failed(why) => NextSegment::Refused(why.clone()),
+            Spare::Ready => Room::Ready,
+            Spare::Taken | Spare::Missing => Room::Soon,
+            Spare::Failed(why) => Room::NoSpace(format!("no room for another log segment: {why}")),
         }
     }
 
