@@ -51,11 +51,15 @@ pub struct Cursor {
     pub head_crc: u32,
     pub head_bytes: u64,
     /// The checksum of the last archived bytes. After a power loss, a log may have lost its end.
+    #[serde(default)]
     pub tail_crc: u32,
+    #[serde(default)]
     pub tail_bytes: u64,
     /// The latest time of the archived lines, in nanoseconds.
+    #[serde(default)]
     pub latest_ns: Option<i64>,
     /// True if the next lines up to that time are archived, too.
+    #[serde(default)]
     pub is_repeating: bool,
     /// True if the log is archived to its end, and is not expected to grow.
     pub is_whole: bool,

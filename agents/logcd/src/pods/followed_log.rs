@@ -95,7 +95,7 @@ impl FollowedLog {
             let skips_until = latest.filter(|_| cursor.is_repeating);
             let start = Position { offset: cursor.offset, head, tail, latest, skips_until };
             // After a power loss the log may lack bytes that are archived. Its other lines must not be archived twice.
-            match packed || has_tail(&file, &start) {
+            match packed || look.stamp.size >= start.offset && has_tail(&file, &start) {
                 true => start,
                 false => Position { latest, skips_until: latest, ..Position::default() },
             }

@@ -177,7 +177,8 @@ mod tests {
             let removed = to_make_room(&namespaces, |_| FREE, missing, spare, date(2026, 11, 28));
             let freed: u64 = removed.iter().map(|(namespace, name)| namespaces[namespace][name]).sum();
             let kept: u64 = sizes.iter().flatten().sum();
-            prop_assert!(if kept < missing { freed == 0 } else { freed >= missing });
+            let is_right = if kept < missing { freed == 0 } else { freed >= missing };
+            prop_assert!(is_right, "{} of {} freed, {} missing", freed, kept, missing);
         }
 
         #[test]

@@ -8,7 +8,7 @@ use crate::pods::cri::{CriLine, time_of};
 use crate::pods::followed_log::ENTRY_BYTES_MAX;
 use crate::pods::place::ContainerDir;
 use flate2::read::MultiGzDecoder;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -16,6 +16,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::rc::Rc;
 
+/// Container runtimes write a line with an earlier time than the one before it, usually where a log was
+/// rotated. Lines of a container stay in the order of its logs if their times go back by at most this.
+pub const BACK_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// Limit on the lines that wait until no earlier line can follow. If more of them overlap in time, the places are
 /// read several times.
 const PENDING_BYTES_MAX: usize = 8 << 20;
@@ -28,10 +31,11 @@ const MEMBER_BYTES_MAX: u64 = 4 << 20;
 /// A joined line is cut at this length, because a container may never end its line.
 const JOINED_BYTES_MAX: usize = 1 << 20;
 
-/// The position of a line in the output: lines of the same time are in the order of the places.
+/// The position of a line in the output. Lines of the same order are in the order of the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LineKey {
-    time: Timestamp,
+    /// The time of the line, or of the one before it if that is a little later.
+    order: Timestamp,
     place: usize,
     /// The number of the line in its place.
     number: u64,
@@ -50,8 +54,16 @@ struct Unprinted {
     number: u64,
     /// The offset in a live log. Members are read from their start.
     offset: u64,
-    /// The time of the lines before it: no line is printed under an earlier one.
-    time: Timestamp,
+    /// The lines from here on are printed under no earlier time.
+    order: Timestamp,
+    /// True if an earlier pass read the place.
+    is_begun: bool,
+}
+
+/// The order of the last line of a container that was read, and the pass that read it.
+struct Latest {
+    order: Timestamp,
+    pass: u32,
 }
 
 /// The beginning of a line whose parts are joined.
@@ -67,10 +79,17 @@ pub struct Merge<'a, W: Write> {
     next_entry: u64,
     pending: BTreeMap<LineKey, PendingLine>,
     pending_bytes: usize,
+    pending_bytes_max: usize,
+    /// The last line of the printed ones.
     printed: Option<LineKey>,
     /// Lines from here on wait for the next pass.
     cut: Option<LineKey>,
     unprinted: Vec<Option<Unprinted>>,
+    pass: u32,
+    latest: HashMap<Rc<ContainerDir>, Latest>,
+    /// The orders of the lines before each member, so that a later pass gives its lines the same keys. Only the
+    /// containers are listed for which this matters.
+    before: HashMap<usize, Vec<(Rc<ContainerDir>, Timestamp)>>,
     joined: HashMap<(Rc<ContainerDir>, String), Joined>,
 }
 
@@ -82,17 +101,25 @@ impl<'a, W: Write> Merge<'a, W> {
             next_entry,
             pending: BTreeMap::new(),
             pending_bytes: 0,
+            pending_bytes_max: PENDING_BYTES_MAX,
             printed: None,
             cut: None,
             unprinted: Vec::new(),
+            pass: 0,
+            latest: HashMap::new(),
+            before: HashMap::new(),
             joined: HashMap::new(),
         }
     }
 
-    /// Prints the lines of the places, which are sorted by their first times.
-    pub fn print(mut self, places: &[LinePlace]) -> Result<(), ArchiveError> {
-        let start =
-            |place: &LinePlace| Unprinted { number: 0, offset: place.source.start(), time: place.first() };
+    /// Prints the lines of the places, which are in the order in which they are read. Returns the number of passes.
+    pub fn print(mut self, places: &[LinePlace]) -> Result<u32, ArchiveError> {
+        let start = |place: &LinePlace| Unprinted {
+            number: 0,
+            offset: place.source.start(),
+            order: place.begin,
+            is_begun: false,
+        };
         self.unprinted = places.iter().map(|place| Some(start(place))).collect();
         loop {
             self.cut = None;
@@ -101,24 +128,27 @@ impl<'a, W: Write> Merge<'a, W> {
             if self.cut.is_none() {
                 break;
             }
+            self.pass += 1;
+            self.before.retain(|at, _| self.unprinted.get(*at).is_some_and(Option::is_some));
         }
         for ((dir, stream), joined) in std::mem::take(&mut self.joined) {
             self.put(&dir, &stream, &joined).map_err(written)?;
         }
-        self.out.flush().map_err(written)
+        self.out.flush().map_err(written)?;
+        Ok(self.pass + 1)
     }
 
     /// Reads the places once, up to the cut.
     fn pass(&mut self, places: &[LinePlace]) -> Result<(), ArchiveError> {
         for (at, place) in places.iter().enumerate() {
-            if self.cut.is_some_and(|cut| cut.time < place.first()) {
+            if self.cut.is_some_and(|cut| cut.order < place.begin) {
                 break;
             }
             let Some(from) = self.unprinted.get_mut(at).and_then(Option::take) else { continue };
-            self.print_before(place.first()).map_err(written)?;
+            self.print_before(place.begin).map_err(written)?;
             match &place.source {
                 LineSource::Member { archive, place: range } => self
-                    .take_member(at, &archive.1, range.clone(), place.first())
+                    .take_member(at, &archive.1, range.clone(), from)
                     .map_err(ArchiveError::on("read", &archive.0))?,
                 LineSource::Live { dir, file, is_compressed, .. } => self
                     .take_live(at, dir, file, from, *is_compressed)
@@ -128,16 +158,18 @@ impl<'a, W: Write> Merge<'a, W> {
         Ok(())
     }
 
+    /// Takes the lines of a member, which is read in full in each pass. Its lines have the same keys each time,
+    /// so the keys tell which lines are printed.
     fn take_member(
         &mut self,
         at: usize,
         archive: &File,
         range: Range<u64>,
-        first: Timestamp,
+        from: Unprinted,
     ) -> io::Result<()> {
         let packed = BufReader::new(FileRange { file: archive, range });
         let mut tar = tar::Archive::new(Decoder::new(packed)?.take(MEMBER_BYTES_MAX));
-        let mut number = 0;
+        let (mut number, mut orders) = (0, HashMap::new());
         for entry in tar.entries()? {
             let entry = entry?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -146,17 +178,42 @@ impl<'a, W: Write> Merge<'a, W> {
             if !self.options.wants(&dir) || entry_number >= self.next_entry {
                 continue;
             }
-            let (dir, mut time) = (Rc::new(dir), first);
+            let dir =
+                self.latest.get_key_value(&dir).map_or_else(|| Rc::new(dir.clone()), |(dir, _)| dir.clone());
+            let mut last = orders.get(&dir).copied().or_else(|| self.before_member(at, &dir, from));
             for_each_line(entry, |line| {
-                time = time_of(&line).map_or(time, |own| own.max(time));
-                self.take_line(LineKey { time, place: at, number }, &dir, line, 0);
+                let order = order_of(time_of(&line), last).map_or(from.order, |order| order.max(from.order));
+                last = Some(order);
+                let key = LineKey { order, place: at, number };
                 number += 1;
+                if self.printed.is_none_or(|printed| key > printed) {
+                    self.take_line(key, &dir, line, 0);
+                }
                 true
             })?;
+            orders.extend(last.map(|last| (dir, last)));
+        }
+        if !from.is_begun {
+            let pass = self.pass;
+            self.latest.extend(orders.into_iter().map(|(dir, order)| (dir, Latest { order, pass })));
         }
         Ok(())
     }
 
+    /// Returns the order of a container's line before the ones in a member. Lines up to the beginning of the
+    /// member have no influence.
+    fn before_member(&mut self, at: usize, dir: &Rc<ContainerDir>, from: Unprinted) -> Option<Timestamp> {
+        if from.is_begun {
+            let (_, order) = self.before.get(&at)?.iter().find(|(before, _)| before == dir)?;
+            return Some(*order);
+        }
+        let order = self.latest.get(dir).map(|latest| latest.order).filter(|order| *order > from.order)?;
+        self.before.entry(at).or_default().push((dir.clone(), order));
+        Some(order)
+    }
+
+    /// Takes the lines of a live log, up to the first one beyond the cut. A log of gigabytes is not read in each
+    /// pass: its lines keep their order however far their times go back, so those from an offset on are unprinted.
     fn take_live(
         &mut self,
         at: usize,
@@ -165,7 +222,10 @@ impl<'a, W: Write> Merge<'a, W> {
         from: Unprinted,
         is_compressed: bool,
     ) -> io::Result<()> {
-        let Unprinted { mut number, mut offset, mut time } = from;
+        let Unprinted { mut number, mut offset, mut order, is_begun } = from;
+        // Before a log that is read further, only what this pass read of the container counts.
+        let before = self.latest.get(dir).filter(|latest| !is_begun || latest.pass == self.pass);
+        let mut before = before.map(|latest| latest.order);
         let mut take = |line: Vec<u8>| {
             // The last line may still be unfinished.
             let is_cut = line.len() < LINE_BYTES_MAX && !line.ends_with(b"\n");
@@ -173,8 +233,8 @@ impl<'a, W: Write> Merge<'a, W> {
                 return false;
             }
             let next = offset + line.len() as u64;
-            time = time_of(&line).map_or(time, |own| own.max(time));
-            let is_below = self.take_line(LineKey { time, place: at, number }, dir, line, offset);
+            order = order_of(time_of(&line), before.take()).map_or(order, |own| own.max(order));
+            let is_below = self.take_line(LineKey { order, place: at, number }, dir, line, offset);
             offset = next;
             number += 1;
             is_below
@@ -182,10 +242,14 @@ impl<'a, W: Write> Merge<'a, W> {
         if is_compressed {
             let mut plain = MultiGzDecoder::new(FileRange { file, range: 0..u64::MAX });
             io::copy(&mut (&mut plain).take(from.offset), &mut io::sink())?;
-            for_each_line(plain, &mut take)
+            for_each_line(plain, &mut take)?;
         } else {
-            for_each_line(FileRange { file, range: from.offset..u64::MAX }, &mut take)
+            for_each_line(FileRange { file, range: from.offset..u64::MAX }, &mut take)?;
         }
+        if number > from.number {
+            self.latest.insert(dir.clone(), Latest { order, pass: self.pass });
+        }
+        Ok(())
     }
 
     /// Keeps a line until it is printed. Returns false if the line is beyond the cut.
@@ -194,13 +258,12 @@ impl<'a, W: Write> Merge<'a, W> {
             self.leave(key, offset);
             return false;
         }
-        let is_printed = self.printed.is_some_and(|printed| key <= printed);
-        if is_printed || !self.options.wants_time(time_of(&bytes).unwrap_or(key.time)) {
+        if !self.options.wants_time(time_of(&bytes).unwrap_or(key.order)) {
             return true;
         }
         self.pending_bytes += bytes.len() + LINE_OVERHEAD_BYTES;
         self.pending.insert(key, PendingLine { dir: dir.clone(), bytes, offset });
-        while self.pending_bytes > PENDING_BYTES_MAX {
+        while self.pending_bytes > self.pending_bytes_max {
             let Some((last, line)) = self.pending.pop_last() else { break };
             self.pending_bytes -= line.bytes.len() + LINE_OVERHEAD_BYTES;
             self.cut = Some(last);
@@ -214,23 +277,23 @@ impl<'a, W: Write> Merge<'a, W> {
         if let Some(unprinted) = self.unprinted.get_mut(key.place)
             && unprinted.is_none_or(|unprinted| key.number < unprinted.number)
         {
-            *unprinted = Some(Unprinted { number: key.number, offset, time: key.time });
+            *unprinted = Some(Unprinted { number: key.number, offset, order: key.order, is_begun: true });
         }
     }
 
     fn print_before(&mut self, time: Timestamp) -> io::Result<()> {
         while let Some(line) = self.pending.first_entry()
-            && (line.key().time < time || time == Timestamp::MAX)
+            && (line.key().order < time || time == Timestamp::MAX)
         {
             let (key, line) = line.remove_entry();
             self.pending_bytes -= line.bytes.len() + LINE_OVERHEAD_BYTES;
-            self.printed = Some(key);
-            self.print_line(key.time, &line)?;
+            self.printed = self.printed.max(Some(key));
+            self.print_line(key.order, &line)?;
         }
         Ok(())
     }
 
-    fn print_line(&mut self, time: Timestamp, line: &PendingLine) -> io::Result<()> {
+    fn print_line(&mut self, order: Timestamp, line: &PendingLine) -> io::Result<()> {
         let bytes = line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes);
         let parsed = CriLine::parse(bytes);
         let content = parsed.map_or(bytes, |parsed| parsed.content);
@@ -243,6 +306,7 @@ impl<'a, W: Write> Merge<'a, W> {
         let stream = parsed.map_or("", |parsed| parsed.stream);
         let key = (line.dir.clone(), stream.to_owned());
         let joined = self.joined.remove(&key);
+        let time = parsed.map_or(order, |parsed| parsed.time);
         let mut joined = joined.unwrap_or(Joined { time, content: Vec::new() });
         joined.content.extend(content);
         let is_partial = parsed.is_some_and(|parsed| parsed.is_partial);
@@ -276,6 +340,14 @@ impl<'a, W: Write> Merge<'a, W> {
             self.out.write_all(&joined.content)?;
         }
         self.out.write_all(b"\n")
+    }
+}
+
+/// Returns the time by which a line is ordered: that of the line before, if its own is missing or a little earlier.
+fn order_of(own: Option<Timestamp>, last: Option<Timestamp>) -> Option<Timestamp> {
+    match (own, last) {
+        (Some(own), Some(last)) if last.duration_since(own) > BACK_MAX => Some(own),
+        _ => own.max(last),
     }
 }
 
@@ -320,4 +392,135 @@ struct JsonLine<'a> {
     container: &'a str,
     stream: &'a str,
     line: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ReadOptions, find};
+    use super::*;
+    use crate::archive::header::Meta;
+    use crate::pods::cri;
+    use crate::pods::share::Bound;
+    use crate::pods::store::{Bounds, Store};
+    use clap::Parser;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    const CONTAINERS: [&str; 3] = ["shop_web_1/app", "shop_dns_2/app", "kube-system_dns_3/app"];
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: ReadOptions,
+    }
+
+    /// The lines of a container that are archived by one commit, or are in one live log. The numbers are by how
+    /// many seconds the clock advances, and how much earlier the line's time is.
+    type Piece = (usize, Vec<(i64, i64)>);
+
+    fn pieces(back_max: i64) -> impl Strategy<Value = Vec<Piece>> {
+        prop::collection::vec(
+            (0..CONTAINERS.len(), prop::collection::vec((0i64..20, 0..=back_max), 1..9)),
+            0..9,
+        )
+    }
+
+    struct Lines {
+        next: [i64; CONTAINERS.len()],
+        now: Timestamp,
+    }
+
+    impl Lines {
+        fn of(&mut self, (container, times): &Piece) -> String {
+            let line = |(forward, back): &(i64, i64)| {
+                let number = self.next[*container];
+                self.next[*container] += 1;
+                self.now += SignedDuration::from_secs(*forward);
+                let time = self.now - SignedDuration::from_secs(*back);
+                format!("{time} stdout F {container} {number}\n")
+            };
+            times.iter().map(line).collect()
+        }
+    }
+
+    fn write(at: &Path, archived: &[Piece], live: &[Piece]) -> [i64; CONTAINERS.len()] {
+        let mut lines = Lines { next: [0; CONTAINERS.len()], now: "2026-11-28T14:00:00Z".parse().unwrap() };
+        let all = Bound { bytes: u64::MAX, days: u32::MAX };
+        let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap() };
+        let (out, pods) = (at.join("out"), at.join("pods"));
+        std::fs::create_dir(&out).unwrap();
+        let (mut store, _) =
+            Store::open(&out, 0o600, 1, bounds, "2026-11-28T14.tar.gz".parse().unwrap()).unwrap();
+        for pieces in archived.chunks(2) {
+            for piece in pieces {
+                let text = lines.of(piece);
+                let dir: ContainerDir = CONTAINERS[piece.0].parse().unwrap();
+                let span = cri::span(text.as_bytes());
+                store.add(&dir, &"0.log".parse().unwrap(), Meta::default(), span, text.as_bytes()).unwrap();
+            }
+            store.commit(BTreeMap::new()).unwrap();
+            store.show().unwrap();
+        }
+        for (number, piece) in live.iter().enumerate() {
+            let dir = pods.join(CONTAINERS[piece.0]);
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(format!("{number}.log")), lines.of(piece)).unwrap();
+        }
+        lines.next
+    }
+
+    /// Prints all lines, and returns the number of passes, too.
+    fn printed(at: &Path, pending_bytes_max: usize) -> (String, u32) {
+        let (out, pods) = (at.join("out"), at.join("pods"));
+        let args = ["read", "--pods-out", out.to_str().unwrap(), "--pods", pods.to_str().unwrap()];
+        let Command { options } = Command::parse_from(args);
+        let found = find(&options).unwrap();
+        let mut text = Vec::new();
+        let mut merge = Merge::new(&options, &mut text, found.next_entry);
+        merge.pending_bytes_max = pending_bytes_max;
+        let passes = merge.print(&found.places).unwrap();
+        (String::from_utf8(text).unwrap(), passes)
+    }
+
+    fn numbers(text: &str, container: usize) -> Vec<i64> {
+        let of = |line: &str| line.strip_prefix(&format!("{container} "))?.parse().ok();
+        text.lines().filter_map(of).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Lines of a container stay in their order, and passes change nothing.
+        #[test]
+        fn lines_stay_in_order_in_bounded_memory(
+            archived in pieces(60), live in pieces(60), pending_bytes_max in 500usize..3000,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let written = write(directory.path(), &archived, &live);
+            let (text, passes) = printed(directory.path(), usize::MAX);
+            prop_assert_eq!(passes, 1);
+            for (container, written) in written.iter().enumerate() {
+                prop_assert_eq!(numbers(&text, container), (0..*written).collect::<Vec<_>>());
+            }
+            let (bounded, _) = printed(directory.path(), pending_bytes_max);
+            prop_assert_eq!(bounded, text);
+        }
+
+        /// However far times go back, each line is printed once.
+        #[test]
+        fn each_line_is_printed_once_in_bounded_memory(
+            archived in pieces(7200), live in pieces(7200), pending_bytes_max in 500usize..3000,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let written = write(directory.path(), &archived, &live);
+            let (text, passes) = printed(directory.path(), pending_bytes_max);
+            let lines = written.iter().sum::<i64>();
+            prop_assert!(passes > 1 || lines < 15, "{passes} passes for {lines} lines");
+            for (container, written) in written.iter().enumerate() {
+                let mut numbers = numbers(&text, container);
+                numbers.sort_unstable();
+                prop_assert_eq!(numbers, (0..*written).collect::<Vec<_>>());
+            }
+        }
+    }
 }

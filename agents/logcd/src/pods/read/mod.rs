@@ -16,9 +16,9 @@ use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use kit::settings::time::parse_time;
-use merge::Merge;
+use merge::{BACK_MAX, Merge};
 use regex::bytes::Regex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -112,8 +112,18 @@ enum LineSource {
 }
 
 struct LinePlace {
+    namespace: Rc<str>,
     span: Span,
+    /// No line of this place, or of those after it, is printed under an earlier time.
+    begin: Timestamp,
     source: LineSource,
+}
+
+impl LinePlace {
+    /// Its beginning is known once all places are.
+    fn new(namespace: Rc<str>, span: Span, source: LineSource) -> LinePlace {
+        LinePlace { namespace, span, begin: Timestamp::MIN, source }
+    }
 }
 
 impl LineSource {
@@ -126,13 +136,6 @@ impl LineSource {
     }
 }
 
-impl LinePlace {
-    /// Returns the time before which no line of this place is printed.
-    fn first(&self) -> Timestamp {
-        self.span.map_or(Timestamp::MIN, |(first, _)| first)
-    }
-}
-
 /// Everything that has wanted lines.
 #[derive(Default)]
 struct Found {
@@ -141,6 +144,21 @@ struct Found {
     next_entry: u64,
     /// Names of archives under which is something else.
     strange: Vec<PathBuf>,
+}
+
+/// Puts places in the order in which they are read, and sets their beginnings. The places of a namespace come in
+/// the order of its logs, and stay in that order if their times go back a little. Places without times come first.
+fn in_reading_order(mut places: Vec<LinePlace>) -> Vec<LinePlace> {
+    let mut earliest_after: HashMap<Rc<str>, Timestamp> = HashMap::new();
+    for place in places.iter_mut().rev() {
+        if let Some((first, _)) = place.span {
+            let after = earliest_after.entry(place.namespace.clone()).or_insert(first);
+            *after = first.min(*after);
+            place.begin = first.checked_sub(BACK_MAX).map_or(*after, |limit| limit.max(*after));
+        }
+    }
+    places.sort_by_key(|place| place.begin);
+    places
 }
 
 pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
@@ -165,7 +183,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
     }
 }
 
-/// Finds all places in the order of their first lines, and the number of the next entry. Archives and live
+/// Finds all places in the order in which they are read, and the number of the next entry. Archives and live
 /// logs are those of one commit, so that no line is missing or printed twice.
 fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
     let mut tries_left = TRIES_MAX;
@@ -175,18 +193,17 @@ fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
         // Without a checkpoint, no entry of a draft is committed.
         let with_drafts = loaded.is_some();
         let checkpoint = loaded.unwrap_or_default();
-        let mut found = Found { next_entry, ..Found::default() };
-        find_live(options, &checkpoint, &mut found.places)?;
+        let (mut found, mut live) = (Found { next_entry, ..Found::default() }, Vec::new());
+        find_live(options, &checkpoint, &mut live)?;
         let seen = find_members(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
-            // The archived lines of a log come before its live ones.
-            found
-                .places
-                .sort_by_key(|place| (place.first(), matches!(place.source, LineSource::Live { .. })));
+            // What is not archived yet comes after the archives.
+            found.places.append(&mut live);
+            found.places = in_reading_order(found.places);
             return Ok(found);
         }
         tries_left -= 1;
@@ -225,7 +242,11 @@ fn find_members(
         if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             continue;
         }
-        for name in names(&out, namespace.as_bytes())? {
+        let of: Rc<str> = namespace.as_str().into();
+        // In this order, parts of an hour follow each other.
+        let mut listed = names(&out, namespace.as_bytes())?;
+        listed.sort_by_key(|name| undrafted(name).parse::<ArchiveName>().ok());
+        for name in listed {
             // A new archive has the name of a draft for a moment after its first commit.
             let archive_name = undrafted(&name);
             if archive_name.parse::<ArchiveName>().is_err() || archive_name != name && !with_drafts {
@@ -251,10 +272,8 @@ fn find_members(
             let archive = Rc::new((path, file));
             for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
                 if options.wants_span(span) {
-                    found.places.push(LinePlace {
-                        span,
-                        source: LineSource::Member { archive: archive.clone(), place },
-                    });
+                    let source = LineSource::Member { archive: archive.clone(), place };
+                    found.places.push(LinePlace::new(of.clone(), span, source));
                 }
             }
         }
@@ -348,8 +367,9 @@ fn find_logs(
             cursors.and_then(|cursors| cursors.logs.iter().find(known)).map_or(0, |cursor| cursor.offset);
         let span = first_time(&file, offset, is_compressed).map(|first| (first, Timestamp::MAX));
         if options.wants_span(span) {
-            let dir = dir.clone();
-            found.push(LinePlace { span, source: LineSource::Live { dir, file, offset, is_compressed } });
+            let namespace = dir.pod.namespace.as_str().into();
+            let source = LineSource::Live { dir: dir.clone(), file, offset, is_compressed };
+            found.push(LinePlace::new(namespace, span, source));
         }
     }
 }

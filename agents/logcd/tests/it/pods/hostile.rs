@@ -25,14 +25,14 @@ fn hostile_names_are_skipped() {
     let secret = node.root.path().join("secret");
     std::fs::write(&secret, "secret\n").unwrap();
     let dir = kubelet.dir(pod);
-    std::os::unix::fs::symlink(&secret, dir.join("1.log")).unwrap();
+    symlink(&secret, dir.join("1.log")).unwrap();
     std::fs::hard_link(&secret, dir.join("2.log")).unwrap();
     nix::unistd::mkfifo(&dir.join("3.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     std::fs::create_dir(dir.join("4.log")).unwrap();
-    std::os::unix::fs::symlink(node.root.path(), node.pods().join("shop_link_1")).unwrap();
+    symlink(node.root.path(), node.pods().join("shop_link_1")).unwrap();
     std::fs::write(node.pods().join("shop_file_1"), "no directory").unwrap();
     std::fs::create_dir(node.out()).unwrap();
-    std::os::unix::fs::symlink(node.root.path(), node.out().join("link")).unwrap();
+    symlink(node.root.path(), node.out().join("link")).unwrap();
     std::fs::write(node.out().join("file"), "no directory").unwrap();
     let daemon = node.start(QUICK);
     kubelet.write(pod, 5);

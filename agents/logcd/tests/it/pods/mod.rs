@@ -3,6 +3,7 @@
 mod directory;
 mod following;
 mod hostile;
+mod losses;
 mod reading;
 
 use crate::support::daemon::Daemon;
