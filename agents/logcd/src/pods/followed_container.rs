@@ -245,6 +245,10 @@ mod tests {
     use super::*;
     use crate::archive::checksum::Checksum;
     use crate::pods::cursor::Cursor;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::fs::File;
+    use std::io::Write;
     use std::os::unix::fs::MetadataExt;
 
     /// A container with one log, of which the checkpoint knows that 6 bytes are archived.
@@ -296,6 +300,24 @@ mod tests {
         assert_eq!(room.offsets(), [6_u64]);
         assert_eq!(room.look(1), Findings { opened: 1, ..Findings::default() });
         assert_eq!(room.offsets(), [6_u64]);
+    }
+
+    /// A log that was opened but not read yet is renamed, compressed and removed between two looks.
+    #[test]
+    fn copy_of_an_unread_log_is_recognised() {
+        let mut room = Fixture::new();
+        room.container = FollowedContainer::new("shop_web_1/app".parse().unwrap(), Cursors::default());
+        assert_eq!(room.look(9).opened, 1);
+        let log = room.directory.path().join("shop_web_1/app/0.log");
+        let copy = File::create(log.with_file_name("0.log.20261128-140500.gz")).unwrap();
+        let mut copy = GzEncoder::new(copy, Compression::default());
+        copy.write_all(&std::fs::read(&log).unwrap()).unwrap();
+        copy.finish().unwrap();
+        std::fs::remove_file(&log).unwrap();
+        std::fs::write(&log, "third\n").unwrap();
+        // The new log alone.
+        assert_eq!(room.look(9).opened, 1);
+        assert_eq!(room.offsets(), [0, 0]);
     }
 
     #[test]

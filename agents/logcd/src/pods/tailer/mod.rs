@@ -45,7 +45,7 @@ pub struct Tailer {
     past: BTreeMap<String, Cursors>,
     /// Container directories to look at next.
     unseen: BTreeSet<ContainerDir>,
-    /// The time of the next sweep; `None` while no log may have grown.
+    /// The time at which lines are archived next; `None` while no log may have grown.
     due: Option<Instant>,
     swept: Instant,
     /// True if the next sweep must write a checkpoint even without new lines.
@@ -124,8 +124,13 @@ impl Tailer {
 
     /// Returns the time until the next sweep; `None` while no sweep is due.
     pub fn pause(&self) -> Option<Duration> {
-        let due = self.due?.saturating_duration_since(Instant::now());
+        let due = self.next_due()?.saturating_duration_since(Instant::now());
         Some(due.min(self.config.until_next_hour()))
+    }
+
+    /// Returns the time of the next sweep, be it for lines or for logs that could not be opened.
+    fn next_due(&self) -> Option<Instant> {
+        self.due.into_iter().chain(self.retries.due()).min()
     }
 
     fn due_within(&mut self, within: Duration) {
@@ -154,7 +159,7 @@ impl Tailer {
         }
         self.take_reports()?;
         let has_hour_ended = !self.store.hour().is_same_hour(self.config.hour());
-        let is_due = self.due.is_some_and(|due| due <= Instant::now() || has_hour_ended);
+        let is_due = self.next_due().is_some_and(|due| due <= Instant::now() || has_hour_ended);
         if is_due {
             self.sweep(false)?;
         }

@@ -313,9 +313,6 @@ impl Tailer {
         if !self.refused.is_empty() {
             within(RETRY);
         }
-        if let Some(due) = self.retries.due() {
-            within(due.saturating_duration_since(Instant::now()));
-        }
         if let Some(within) = next {
             self.due_within(within);
         }

@@ -83,6 +83,23 @@ fn skipped_logs_are_tried_again() {
     kubelet.assert_archived(&node.out());
 }
 
+/// The kernel does not report that a log has lost its other name, and nothing else wakes logcd.
+#[test]
+fn skipped_log_of_an_idle_node_is_tried_again() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    let daemon = node.start(QUICK);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    wait_until_it_sleeps(&daemon);
+    let other = node.root.path().join("other");
+    std::fs::write(&other, "2026-11-28T10:00:00Z stdout F other line 0\n").unwrap();
+    std::fs::hard_link(&other, kubelet.dir(pod).join("1.log")).unwrap();
+    wait_until("it is skipped", || daemon.metric("logcd_pods_skipped_names_total") == 1.0);
+    std::fs::remove_file(other).unwrap();
+    wait_until("its line", || lines_of_all(&node.out()).len() == 6);
+}
+
 /// Deleted logs occupy the disk that is full.
 #[test]
 fn deleted_logs_are_given_up_on_a_full_disk() {
