@@ -63,7 +63,7 @@ pub enum Room {
     /// The space is being prepared.
     Soon,
     /// There is no space, for this reason.
-    NoSpace(String),
+    Refused(String),
 }
 
 /// The place of the next group, and the sizes by which segments are divided.

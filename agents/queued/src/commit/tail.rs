@@ -218,7 +218,7 @@ impl Tail {
     pub fn room_for(&self, bytes: u64) -> Room {
         let Some(end) = &self.end else { return Room::Ready };
         if let Some(why) = &self.failing {
-            return Room::NoSpace(format!("the log cannot be written: {why}"));
+            return Room::Refused(format!("the log cannot be written: {why}"));
         }
         let left = end.segment_bytes.saturating_sub(end.offset);
         if left >= bytes.saturating_add(end.segment_bytes / 4) {

@@ -48,7 +48,7 @@ impl Keys {
     }
 
     /// Remembers the key of an acked item; the oldest keys are forgotten beyond the limit. A key that is
-    /// remembered already is from now on in this segment.
+    /// remembered already only gets this segment: its record was written again there.
     pub fn finish(&mut self, key: &str, number: u64, at_ms: u64, segment: u32) {
         match self.finished.get_mut(&(at_ms, number)) {
             Some(finished) => finished.segment = segment,
@@ -78,9 +78,18 @@ impl Keys {
         }
     }
 
+    fn in_segments(&self, up_to: u32) -> impl Iterator<Item = (u64, u64)> {
+        self.finished.iter().filter(move |(_, finished)| finished.segment <= up_to).map(|(at, _)| *at)
+    }
+
+    /// True if no finished key is in a segment up to this one.
+    pub fn is_none_finished_in(&self, up_to: u32) -> bool {
+        self.in_segments(up_to).next().is_none()
+    }
+
     /// Returns the finished keys of segments up to this one, as time and number.
     pub fn finished_in(&self, up_to: u32) -> Vec<(u64, u64)> {
-        self.finished.iter().filter(|(_, finished)| finished.segment <= up_to).map(|(at, _)| *at).collect()
+        self.in_segments(up_to).collect()
     }
 
     pub fn finished_key(&self, at: &(u64, u64)) -> Option<Box<str>> {

@@ -301,7 +301,7 @@ impl Log for DiskLog {
         match &self.segments().spare {
             Spare::Ready => Room::Ready,
             Spare::Taken | Spare::Missing => Room::Soon,
-            Spare::Failed(why) => Room::NoSpace(format!("no room for another log segment: {why}")),
+            Spare::Failed(why) => Room::Refused(format!("no room for another log segment: {why}")),
         }
     }
 

@@ -305,7 +305,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// must not be written to.
 fn create_instead(path: &Path) -> io::Result<File> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => appending().create_new(true).mode(0o640).open(path),
     }
 }

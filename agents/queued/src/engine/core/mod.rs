@@ -73,8 +73,8 @@ pub struct Core {
     pub memory_bytes_max_while_reading: u64,
     /// The latest time found in any record.
     pub latest_ms: u64,
-    /// True if that is the time of the next record. False in a part of the log that an earlier queued wrote:
-    /// it noted few times.
+    /// True if a record without a time of its own was made at `latest_ms`. False in a part of the log that an
+    /// earlier queued wrote: it noted few times.
     is_timed: bool,
     /// Queues that changed since the last `take_touched`.
     touched: Vec<u32>,

@@ -56,19 +56,35 @@ impl Core {
         true
     }
 
-    /// Rewrites the finished keys of segments up to this one that are still remembered.
-    pub fn rewrite_keys(&mut self, up_to: u32, turn: &mut Turn<'_, impl Journal>) {
+    /// Rewrites finished keys of segments up to this one, at most this many, and forgets those whose time is
+    /// over. True if more are left.
+    pub fn rewrite_keys(&mut self, up_to: u32, count_max: usize, turn: &mut Turn<'_, impl Journal>) -> bool {
+        let mut left = count_max;
         let queues: Vec<u32> = self.queues.keys().copied().collect();
         for queue in queues {
-            let finished = self.queues.get(&queue).map(|q| q.keys().finished_in(up_to));
+            if self.queues.get(&queue).is_none_or(|q| q.keys().is_none_finished_in(up_to)) {
+                continue;
+            }
+            self.tell_time(turn);
+            let finished = self.queues.get_mut(&queue).map(|q| {
+                q.forget_keys(turn.now_ms);
+                q.keys().finished_in(up_to)
+            });
             for (at_ms, number) in finished.unwrap_or_default() {
                 let Some(q) = self.queues.get(&queue) else { break };
                 let Some(key) = q.keys().finished_key(&(at_ms, number)) else { continue };
-                if q.known(&key, turn.now_ms) == Some(number) {
-                    self.write(&Record::KeyKept { queue, key: &key, number, at_ms }, turn);
+                // A later item may have the same key.
+                if q.known(&key, turn.now_ms) != Some(number) {
+                    continue;
                 }
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                self.write(&Record::KeyKept { queue, key: &key, number, at_ms }, turn);
             }
         }
+        false
     }
 
     /// Evicts the item's body from memory if the item is still at this place.

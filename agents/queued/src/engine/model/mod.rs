@@ -222,7 +222,7 @@ impl Both {
                     assert!(core.rewrite(number, item, place, &body, turn.journal));
                     assert!(!core.rewrite(number, item, place, &body, turn.journal), "twice from one place");
                 }
-                core.rewrite_keys(u32::MAX, turn);
+                core.rewrite_keys(u32::MAX, usize::MAX, turn);
             }
             Step::Checkpoint => {
                 self.checkpoint = turn.journal.len();
@@ -238,7 +238,9 @@ impl Both {
                     assert!(core.rewrite(queue, item.number, item.place, &body, turn.journal));
                 }
                 if self.checkpoint > 0 {
-                    core.rewrite_keys((self.checkpoint - 1).try_into().unwrap(), turn);
+                    let up_to = (self.checkpoint - 1).try_into().unwrap();
+                    while core.rewrite_keys(up_to, 2, turn) {}
+                    assert!(core.queues().all(|q| q.keys().is_none_finished_in(up_to)), "a key stays behind");
                 }
                 turn.journal.removed = self.checkpoint;
             }

@@ -274,10 +274,11 @@ mod tests {
         Record::Pushed(Pushed { number: 1_000_000, due_ms: None, key: None, ..pushed(&body) })
             .encode(&mut push);
         let (queue, number, until_ms) = (3, 1_000_000, 1_770_000_000_123);
+        Record::Time(until_ms).encode(&mut rest);
         Record::Leased { queue, number, token: Token(1), until_ms, bound: false, worker: None }
             .encode(&mut rest);
         Record::Acked { queue, number, at_ms: until_ms }.encode(&mut rest);
-        assert!(push.len() <= 116 && rest.len() <= 34, "{} {}", push.len(), rest.len());
+        assert!(push.len() <= 116 && rest.len() <= 43, "{} {}", push.len(), rest.len());
     }
 
     proptest! {
