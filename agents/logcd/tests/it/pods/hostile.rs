@@ -258,7 +258,7 @@ fn reader_takes_bounded_memory() {
 /// Names with odd bytes, sparse files, crowds of files and a flood harm no other container.
 #[test]
 fn hostile_pod_harms_nobody() {
-    const CROWD: usize = 20_000;
+    const CROWD: u32 = 20_000;
     let (node, mut kubelet) = Node::with_kubelet();
     let (hostile, good) = (kubelet.pod("aaa", "hostile"), kubelet.pod("shop", "web-1"));
     let dir = kubelet.dir(hostile);
@@ -294,7 +294,7 @@ fn hostile_pod_harms_nobody() {
     eprintln!("a flood of 20 MiB beside {CROWD} files: archived after {:?}", began.elapsed());
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     assert!(descriptors < 1500, "{descriptors} descriptors");
-    assert!(daemon.metric("logcd_pods_skipped_names_total") >= (CROWD - 1000) as f64);
+    assert!(daemon.metric("logcd_pods_skipped_names_total") >= f64::from(CROWD - 1000));
     assert_eq!(daemon.get("/ready").0, 200);
     let (status, log) = daemon.stop();
     assert!(status.success() && !log.contains("panicked"), "{log}");
@@ -302,7 +302,7 @@ fn hostile_pod_harms_nobody() {
 
 #[test]
 fn five_hundred_containers_take_bounded_memory() {
-    const CONTAINERS: usize = 500;
+    const CONTAINERS: u32 = 500;
     const MEMORY_BYTES_MAX: u64 = 24 << 20;
     let (node, mut kubelet) = Node::with_kubelet();
     let pods: Vec<usize> = (0..CONTAINERS)
@@ -319,7 +319,7 @@ fn five_hundred_containers_take_bounded_memory() {
     let memory = daemon.memory_bytes("RssAnon");
     eprintln!("{CONTAINERS} containers: {memory} bytes");
     assert!(memory < MEMORY_BYTES_MAX, "{memory} bytes");
-    assert_eq!(daemon.metric("logcd_pods_logs"), CONTAINERS as f64);
+    assert_eq!(daemon.metric("logcd_pods_logs"), f64::from(CONTAINERS));
     daemon.stop();
     kubelet.assert_archived(&node.out());
 }
