@@ -30,7 +30,7 @@ test-programs *WORDS:
 test-root:
     cargo test --workspace --tests -- --ignored root
 
-# Printed seeds repeat an attack: ATTACK_SEED, LOGCD_TEST_SEEDS and LOGCD_TEST_ROUNDS.
+# Printed seeds repeat an attack on container logs: LOGCD_TEST_SEEDS and LOGCD_TEST_ROUNDS.
 # Power loss, and a fault or SIGKILL at each system call: as root; ROUNDS=200 for all calls
 attacks *FLAGS:
     {{binaries}}

@@ -1,8 +1,8 @@
 //! Power loss, kills and disk faults at chosen moments, on real file systems; every promise is checked after
 //! each.
 //!
-//! `ROUNDS` sets how often each random attack is repeated, and makes those by call number exhaustive. Attacks that
-//! print `ATTACK_SEED` repeat their choices if it is set.
+//! `ROUNDS` sets how often each random attack is repeated. If it is set, the attacks by call number try every
+//! call.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "the counts are the result")]
 
@@ -19,13 +19,6 @@ mod read_only;
 
 /// Rounds of each random attack, unless `ROUNDS` says otherwise.
 const ROUNDS_IN_CI: u64 = 5;
-
-/// Returns the rounds and the source of choices, with its seed.
-fn seeded() -> (u64, fastrand::Rng, u64) {
-    let seed = std::env::var("ATTACK_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    eprintln!("ATTACK_SEED={seed}");
-    (rounds(), fastrand::Rng::with_seed(seed), seed)
-}
 
 fn rounds() -> u64 {
     std::env::var("ROUNDS").map_or(ROUNDS_IN_CI, |rounds| rounds.parse().expect("ROUNDS is a number"))

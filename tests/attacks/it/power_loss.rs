@@ -3,7 +3,6 @@
 
 mod logcd;
 mod logd;
-mod pods;
 mod queued;
 
 use crate::disk::Disk;

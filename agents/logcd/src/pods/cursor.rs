@@ -161,6 +161,17 @@ mod tests {
         assert_eq!(cursors.take(9, true, b"first line").unwrap().inode, 7);
     }
 
+    /// Earlier checkpoints do not say how the archived part of a log ends.
+    #[test]
+    fn cursor_without_an_end_is_read() {
+        let mut value = serde_json::to_value(cursor(1, b"head", 5)).unwrap();
+        for field in ["tail-crc", "tail-bytes", "latest-ns", "is-repeating"] {
+            assert!(value.as_object_mut().unwrap().remove(field).is_some());
+        }
+        let read: Cursor = serde_json::from_value(value).unwrap();
+        assert_eq!(read, Cursor { tail_crc: 0, tail_bytes: 0, latest_ns: None, ..cursor(1, b"head", 5) });
+    }
+
     proptest! {
         /// A log is found by its start or not at all, and no cursor is used twice.
         #[test]

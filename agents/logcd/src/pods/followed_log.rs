@@ -363,6 +363,21 @@ mod tests {
         }
     }
 
+    /// As from a checkpoint of an earlier version.
+    #[test]
+    fn log_is_continued_without_a_known_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, "first\n").unwrap();
+        let mut log = opened(&path, None);
+        assert_eq!(all(&mut log), "first\n");
+        let cursor = Cursor { tail_crc: 0, tail_bytes: 0, latest_ns: None, ..log.cursor() };
+        std::fs::write(&path, "first\nsecond\n").unwrap();
+        assert_eq!(all(&mut opened(&path, Some(&cursor))), "second\n");
+        std::fs::write(&path, "new\n").unwrap();
+        assert_eq!(all(&mut opened(&path, Some(&cursor))), "new\n");
+    }
+
     proptest! {
         /// However the log grows and whenever logcd restarts or takes reads back, each line is read once.
         #[test]

@@ -220,7 +220,7 @@ fn no_line_is_lost_or_repeated() {
 }
 
 /// Rounds of each seed, unless `LOGCD_TEST_ROUNDS` says otherwise; `just attacks` runs thousands.
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 25;
 
 /// Returns the seeds in `LOGCD_TEST_SEEDS`, where `random` is a new one.
 fn seeds() -> Vec<u64> {

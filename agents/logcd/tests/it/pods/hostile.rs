@@ -243,7 +243,7 @@ fn reader_takes_bounded_memory() {
     }
     let read = format!(
         "ulimit -v {}; {} read --pods-out {} --pods {} | cut -d' ' -f1 | tee {} | wc -l",
-        90 << 10,
+        64 << 10,
         env!("CARGO_BIN_EXE_logcd"),
         node.out().display(),
         node.pods().display(),
