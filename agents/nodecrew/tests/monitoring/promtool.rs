@@ -248,7 +248,7 @@ fn hold(tests: &[Value]) {
 }
 
 /// The courses that make each alert fire alone: metrics of the agents, from their first value on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 21] = [
+const FIRED_BY: [(&str, &[(&str, &str)]); 22] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
@@ -265,6 +265,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 21] = [
     ("LogcdPassesLogsOver", &[("logcd_skipped_files{reason=\"unreadable\"}", "2+0")]),
     ("LogcdFindsNoLogs", &[("logcd_empty_directories", "1+0"), ("logcd_files", "0+0")]),
     ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "0+1")]),
+    ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "_x30 3+0")]),
     ("LogcdContainerLogsWait", &[("logcd_pods_waiting_since_timestamp_seconds", "60+0")]),
     ("LogcdEvictsWithinShare", &[("logcd_pods_evicted_within_share_bytes_total", "0+1")]),
     ("QueuedNoSpace", &[("queued_no_space", "1+0")]),
