@@ -1,4 +1,4 @@
-//! Ends commands together with the process that runs them, SIGKILL included.
+//! Ends commands together with the process that runs them, even if SIGKILL ends it.
 //!
 //! The guard is a small child process that holds one end of a socket. Each command announces itself on the
 //! other end before it runs. When the parent is gone, however it ended, the guard reads the end of the

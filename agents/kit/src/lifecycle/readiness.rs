@@ -18,7 +18,7 @@ impl Readiness {
         Readiness(Arc::new(watch::Sender::new(reasons)))
     }
 
-    /// Adds a reason. Repeating one costs nothing.
+    /// Adds a reason. Repeating one notifies nobody.
     pub fn block(&self, what: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
         self.0.send_if_modified(|reasons| reasons.insert(what, reason.clone()).as_ref() != Some(&reason));
