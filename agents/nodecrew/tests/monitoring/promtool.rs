@@ -212,8 +212,8 @@ fn samples(pages: &[String]) -> Vec<(String, String, String)> {
     pages.flat_map(of_page).collect()
 }
 
-/// Continues each sample at its scraped value, or on another course. Each course must belong to a scraped
-/// sample.
+/// Continues each sample at its scraped value, or on the course given for it. A course for any other sample
+/// is an error.
 #[track_caller]
 fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec<Value> {
     let mut courses = courses.to_vec();
@@ -227,7 +227,7 @@ fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec
     series
 }
 
-/// A test that each expression has the expected samples at the end of these series.
+/// A promtool test: at the end of these series, each expression has the expected samples.
 fn of(series: &[Value], expected: Vec<(String, Value)>) -> Value {
     let expected = expected.into_iter();
     let expected: Vec<Value> = expected
@@ -247,7 +247,7 @@ fn hold(tests: &[Value]) {
     assert!(content && said.contains("SUCCESS"), "{said}");
 }
 
-/// The courses that make each alert fire alone: metrics of the agents, from their first value on.
+/// The courses that make each alert fire alone. A course is a metric and its values from the first on.
 const FIRED_BY: [(&str, &[(&str, &str)]); 22] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),

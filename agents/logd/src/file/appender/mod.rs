@@ -157,8 +157,8 @@ impl Appender {
                 Err(error) => (error.kept_bytes, Err(error)),
             };
             let stays = kept_bytes == 0 || ends_a_torn_line || self.has_name();
-            // Lines that cannot be taken out of a moved file count as written: the next file would repeat
-            // them.
+            // If lines cannot be taken out of a moved file, they count as written: otherwise the next file
+            // would repeat them.
             if stays || !(self.take_back(kept_bytes) || is_removed(&self.file)) {
                 return result;
             }
@@ -248,7 +248,7 @@ impl Appender {
 
     fn leave_space(&mut self, due: bool) -> Result<(), WriteError> {
         let floor = self.policy.min_free;
-        // A file system that does not report its free space is filled.
+        // If the file system does not report its free space, `--min-free` is ignored.
         let short = self.unsynced.space().ok().filter(|space| floor.forbids(*space, 0));
         let was_short = std::mem::replace(&mut self.is_short_of_space, short.is_some());
         match short {
