@@ -155,7 +155,7 @@ impl Shared {
         }
     }
 
-    /// Schedules a retry, and reports the first failure in a row.
+    /// Schedules a retry, and reports the first of several failures in a row.
     fn not_kept(&self, groups: Vec<Group>, failure: &LogFailure) {
         let why = failure.source().map_or_else(|| failure.to_string(), |cause| format!("{failure}: {cause}"));
         self.metrics.write_errors.inc();
