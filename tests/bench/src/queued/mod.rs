@@ -25,7 +25,7 @@ pub struct Options {
     /// How many clients at once, each with items of 100 bytes
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 64])]
     clients: Vec<u16>,
-    /// Only what is kept so: all three unless given
+    /// Measure only this durability; all three without this flag
     #[arg(long, value_enum)]
     only: Option<Keeping>,
     /// The release binary
