@@ -33,7 +33,7 @@ spec:
 struct Answers(Vec<Vec<String>>);
 
 impl Answers {
-    /// Reads what the clients have printed. Fails if a request of theirs was lost.
+    /// Reads the output of the clients. Fails if one of their requests was lost.
     #[track_caller]
     fn of(namespace: &Namespace, clients: &[Pod]) -> Answers {
         let of_client = |client: &Pod| {

@@ -45,8 +45,8 @@ impl Engine {
                     Phase::Gathering { .. } => state.tail.on(Event::Iterated),
                     phase => phase,
                 };
-                // Taken under the same lock: a group that begins a segment may be added later, and is for the
-                // thread.
+                // Taken under the same lock: otherwise a group that begins a segment, which is for the
+                // thread, might be added in between.
                 let work = state.tail.take_work(By::EventLoop);
                 (state.tail.phase(), state.tail.due(), work)
             };
@@ -162,7 +162,8 @@ impl Shared {
         let first = {
             let mut state = self.lock();
             let first = state.tail.unwritten(groups, why.clone());
-            // Under the lock: whoever reads that queued is not ready gets 507 for the next push.
+            // Done under the lock: a client that sees that queued is not ready must get 507 for its next
+            // push.
             self.readiness.block("log", why.clone());
             first
         };

@@ -23,7 +23,7 @@ pub struct Options {
     /// Container logs instead: the tail of 200 files that grow and are rotated
     #[arg(long)]
     pods: bool,
-    /// How much all containers write together, in MB a second
+    /// Rate at which all containers write together, in MB a second
     #[arg(long, value_name = "MB", default_value_t = 20)]
     rate: u32,
     /// Measure how the cost grows with the logs, up to this many GiB

@@ -220,7 +220,7 @@ fn one_round(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
     let mut running = Running(Some(command.spawn().with_context(|| format!("cannot start {command:?}"))?));
-    // It has opened every log.
+    // Once the contender is quiet, it has opened every log.
     running.wait_until_quiet(tail)?;
     let written = kubelet::write(&root, plan)?;
     running.wait_until_quiet(tail)?;
