@@ -244,8 +244,8 @@ impl Control {
         }
     }
 
-    /// Warns once of a directory in which nothing matches. Warns again after it had logs, or when it appears
-    /// or gets its first name that does not match.
+    /// Warns once of a directory in which nothing matches. Warns again after it had logs, or when its
+    /// contents become of another kind (`OtherNames`).
     fn report_unmatched(&mut self, now: &[Unmatched]) {
         let same = |a: &Unmatched, b: &Unmatched| {
             a.path == b.path && std::mem::discriminant(&a.names) == std::mem::discriminant(&b.names)
