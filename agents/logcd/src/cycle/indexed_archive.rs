@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 const INDEX_BYTES_MAX: u64 = 1 << 30;
 /// A header with the longest possible name is far smaller.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// Before each copy, one in this many blocks of the archive is read again, each time other ones.
+/// Before each copy, one in this many blocks of the archive is read again; each copy checks different ones.
 const SHARE: u64 = 64;
 
 /// An archive and its index.

@@ -36,7 +36,7 @@ struct Lap {
 }
 
 struct Candidate<'a> {
-    /// The index of its match in `Changes::matches`.
+    /// The index of the file's match in `Changes::matches`.
     number: usize,
     file: &'a ScannedFile,
     entry: &'a Entry,

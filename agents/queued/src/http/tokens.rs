@@ -57,8 +57,8 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
         let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
             return wrong("expected TOKEN RIGHT[,RIGHT…]");
         };
-        // No header can carry such a token, so it would never match: the one after a byte order mark, for
-        // example.
+        // No header can carry such a token (one after a byte order mark, for example), so it would never
+        // match.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong("a token is visible ASCII");
         }

@@ -160,7 +160,7 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Makes the file for the next segment. The flag of an error is true if it is the first in a row.
+    /// Makes the file for the next segment. The flag of an error is true if the attempt before did not fail.
     pub fn make_spare(&self) -> Result<(), (io::Error, bool)> {
         let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
         let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
@@ -378,7 +378,7 @@ mod tests {
         [Group { number: 3, segment: 2, offset, begins_segment: false, bytes, evict, waiters }]
     }
 
-    /// Fails one sync: it meets a file that cannot be synced.
+    /// Makes one sync fail by giving it a file that cannot be synced.
     fn fail_a_sync(log: &DiskLog) {
         let null = Arc::new(File::options().write(true).open("/dev/null").unwrap());
         let file = std::mem::replace(&mut lock(&log.writer).file, null);
@@ -386,7 +386,7 @@ mod tests {
         lock(&log.writer).file = file;
     }
 
-    /// The group may hold the only other copy of what the oldest segment holds. The next sync succeeds, because
+    /// The group may hold the only other copy of the oldest segment's items. The next sync succeeds, because
     /// the system reports each failure once.
     #[test]
     fn segment_is_kept_after_a_failed_sync_of_its_copies() {

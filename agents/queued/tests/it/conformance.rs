@@ -242,7 +242,7 @@ async fn pushes_with_the_same_key_are_one_item(engine: Engine) {
         engine.push("q", vec![keyed("a", "k"), keyed("b", "k"), keyed("c", "l")], true).await.unwrap();
     assert_eq!(first.iter().map(|(_, duplicate)| *duplicate).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(first[0].0, first[1].0);
-    // Holds when the queue is sealed, and when the item is done, too.
+    // The key still gives the first item after the seal, and after the item's ack.
     let again = engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
     assert_eq!(again, [(first[0].0, true)]);
     let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);

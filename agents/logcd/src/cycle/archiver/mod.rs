@@ -38,7 +38,7 @@ pub struct Archiver {
     dir: LockedArchiveDir,
     /// The newest archive with its index; `None` until it is loaded, or if there is none that fits.
     current: Option<IndexedArchive>,
-    /// The number of the archive, by which each one compares another sample of blocks.
+    /// A number that differs for each archive, so that each one compares another sample of blocks.
     round: u64,
     scrub: Scrub,
     /// The archive that was last read back in full.
@@ -133,8 +133,8 @@ impl Archiver {
             tracing::info!(event = "day_ended", day = %finished, "the day is over: its archive gets a last cycle and stays");
             self.day(now, finished, CycleMode::Thorough)?;
         }
-        // Today's archive may already exist: after a restart, if the clock was set back, or if another
-        // process put it there. Its content must stay.
+        // Today's archive may already exist: after a restart, after the clock was set back, or because
+        // another process put it there. The new archive must keep its content.
         let is_unknown = match &self.current {
             None => true,
             Some(archive) => archive.day != today && self.dir.open(&self.archive_name(today))?.is_some(),
