@@ -4,7 +4,7 @@ use crate::archive::checksum::Checksum;
 use crate::archive::codec::Codec;
 use crate::archive::entry::Entry;
 use crate::archive::header;
-use crate::archive::index::{Identity, Index};
+use crate::archive::index::{ArchiveIdentity, Index};
 use crate::archive::member;
 use crate::archive_dir::{ArchiveDir, LockedArchiveDir};
 use crate::day::{archive_name, index_name};
@@ -88,8 +88,9 @@ impl IndexedArchive {
             archive = name,
             "the archive was touched, but its content is unchanged"
         );
-        let Identity { size, sum, .. } = self.index.identity;
-        self.index.identity = Identity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+        let ArchiveIdentity { size, sum, .. } = self.index.identity;
+        self.index.identity =
+            ArchiveIdentity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         Ok(Some(file))
     }
 

@@ -1,8 +1,8 @@
 //! The files of the log at one moment, also while they are rotated and compressed.
 
-use crate::file::inode::Inode;
 use crate::file::outside::{self, Outside};
 use crate::file::rotated;
+use kit::disk::inode::Inode;
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, ErrorKind};

@@ -397,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_keeps_its_beginning_in_the_room_that_it_had() {
+    fn start_of_a_lease_takes_no_memory_of_its_own() {
         assert!(size_of::<When>() <= 40, "{}", size_of::<When>());
         let when = When { held_ms: held_ms(1_000, 31_000), ..When::delayed(31_000) };
         assert_eq!(when.leased_ms(), Some(1_000));

@@ -3,13 +3,14 @@
 //! `DiskLog` appends groups to the newest segment, syncs it, begins the next segment, reads bodies back and
 //! removes the oldest segment.
 
-use super::directory::{Directory, Inode};
+use super::directory::Directory;
 use super::head::{self, HeadFile, NoBackup};
 use super::segment::{self, End, HEADER_BYTES, Header};
 use super::{LogError, frame, if_exists};
 use crate::commit::{Group, Log, LogEnd, LogFailure, Room};
 use crate::engine::item::Place;
 use crate::metrics::QueuedMetrics;
+use kit::disk::inode::Inode;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn segment_is_removed_after_a_failed_sync_once_its_copies_are_written_again() {
+    fn failed_sync_keeps_a_segment_until_it_is_copied_again() {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path());
         log.append(&mut group()).unwrap();

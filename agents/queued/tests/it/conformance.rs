@@ -273,7 +273,7 @@ async fn refused_pushes_hold_up_no_later_one(engine: Engine) {
     }
 }
 
-async fn who_waits_is_served_in_order_and_told_at_the_end(engine: Engine) {
+async fn waiting_workers_are_served_in_order(engine: Engine) {
     engine.configure("q", PolicyChange::default()).await.unwrap();
     let wait = |engine: &_| {
         let engine = Clone::clone(engine);
@@ -389,7 +389,7 @@ for_every_log!(
     pushes_with_the_same_key_are_one_item,
     bounds_are_kept_and_a_batch_is_whole,
     refused_pushes_hold_up_no_later_one,
-    who_waits_is_served_in_order_and_told_at_the_end,
+    waiting_workers_are_served_in_order,
     a_wait_that_was_given_up_costs_nothing,
     a_queue_that_counts_never_ends,
     queues_are_listed_drained_deleted,

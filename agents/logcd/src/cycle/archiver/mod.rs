@@ -5,14 +5,14 @@ mod takeover;
 mod tidying;
 
 use crate::archive::entry::Entry;
-use crate::archive::index::Identity;
+use crate::archive::index::ArchiveIdentity;
 use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::base::Base;
 use crate::cycle::changes::Changes;
 use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle::report::CycleReport;
-use crate::cycle::scrub::{Budget, Scrub};
+use crate::cycle::scrub::{Scrub, ScrubBudget};
 use crate::cycle::survey::survey;
 use crate::day::archive_name;
 use crate::error::ArchiveError;
@@ -42,7 +42,7 @@ pub struct Archiver {
     round: u64,
     scrub: Scrub,
     /// The archive that was last read back in full.
-    verified: Option<Identity>,
+    verified: Option<ArchiveIdentity>,
     /// True if no log can be left half deleted.
     is_tidy: bool,
     abort: Arc<AtomicBool>,
@@ -209,8 +209,8 @@ impl Archiver {
 
     fn survey(&mut self, roots: &Roots, mode: CycleMode) -> Result<(Changes, CycleReport), ArchiveError> {
         let budget = match mode {
-            CycleMode::Thorough => Budget::Unlimited,
-            CycleMode::WhenWorthIt | CycleMode::Now => Budget::Bytes(self.config.limits.compare_bytes),
+            CycleMode::Thorough => ScrubBudget::Unlimited,
+            CycleMode::WhenWorthIt | CycleMode::Now => ScrubBudget::Bytes(self.config.limits.compare_bytes),
         };
         let entries: &mut [Entry] = match &mut self.current {
             Some(current) => &mut current.index.entries,

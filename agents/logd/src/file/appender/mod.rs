@@ -9,7 +9,6 @@ mod naming;
 mod rotation_state;
 mod writing;
 
-use crate::file::inode::{Inode, is_removed};
 use crate::file::lock;
 use crate::file::mending::mend_end;
 use crate::file::rotated::{self, appending, directory_of};
@@ -18,6 +17,7 @@ use crate::file::unsynced::{FileSync, Unsynced};
 use crate::file::write_error::WriteError;
 use carry_over::CarryOver;
 use jiff::Timestamp;
+use kit::disk::inode::{Inode, is_removed};
 use kit::exit::{Exit, Fatal};
 use naming::{Mover, Naming};
 use rotation_state::RotationState;

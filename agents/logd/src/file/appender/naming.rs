@@ -3,11 +3,11 @@
 
 use super::carry_over::CarryOver;
 use super::{Appender, open};
-use crate::file::inode::is_removed;
 use crate::file::lock;
 use crate::file::mending::mend_end;
 use crate::file::rotated::{self, directory_of};
 use crate::file::write_error::WriteError;
+use kit::disk::inode::is_removed;
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};

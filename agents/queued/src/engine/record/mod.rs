@@ -244,7 +244,7 @@ mod tests {
 
     /// After a downgrade the older queued must be able to read what this one wrote.
     #[test]
-    fn whoever_changes_these_bytes_changes_the_version_of_the_segments() {
+    fn format_of_records_is_unchanged() {
         let mut group = Vec::new();
         for record in one_of_each() {
             record.encode(&mut group);
