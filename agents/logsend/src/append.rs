@@ -162,8 +162,8 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// True if the last byte of the file at `path` is no newline, as after the exit of a writer whose disk was
-/// full. False if the file cannot be read, or is not a regular one.
+/// True if the file at `path` does not end with a newline, as after the exit of a writer whose disk was full.
+/// False if the file cannot be read, or is not a regular one.
 fn ends_mid_line(path: &Path, file: &File) -> bool {
     let last_byte = || {
         let metadata = file.metadata().ok().filter(Metadata::is_file)?;

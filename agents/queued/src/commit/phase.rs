@@ -26,16 +26,18 @@ use std::time::{Duration, Instant};
 /// write.
 pub const LINGER: Duration = Duration::from_millis(10);
 /// A log is quick if the last commit took no longer than this. The event loop then writes by itself: passing
-/// the groups to a thread and the answers back takes two more wake-ups. Measured in turns on two busy cores:
-/// they add 20 µs to the 185 µs of one client's push, and a tenth to the CPU time of pushes of 16 clients.
+/// the groups to a thread and the answers back takes two more wake-ups. Measured in alternating runs on two
+/// busy cores: they add 20 µs to the 185 µs of one client's push, and a tenth to the CPU time of pushes of 16
+/// clients.
 pub const QUICK: Duration = Duration::from_micros(500);
 /// The event loop writes at most this at once: the duration of the last commit says little about a much
 /// larger one.
 pub const EVENT_LOOP_BYTES_MAX: usize = 32 << 10;
 /// The wait for more requests after a slow commit takes at most this, and at most half of that commit's
 /// duration. Without this wait, half of 64 clients would wait while a slow disk syncs for the other half.
-/// Measured in turns with syncs of 3 ms: without it, pushes of 16 clients take 6 % longer, of 64 clients 40 %.
-/// The timer of the event loop counts whole milliseconds, so the wait may end up to one millisecond late.
+/// Measured in alternating runs with syncs of 3 ms: without it, pushes of 16 clients take 6 % longer, those
+/// of 64 clients 40 %. The timer of the event loop counts whole milliseconds, so the wait may end up to one
+/// millisecond late.
 pub const EXPECT_MAX: Duration = Duration::from_millis(10);
 /// Interval between two attempts to write after a failure.
 pub const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -162,7 +164,7 @@ impl Machine {
         self.sync_asked = more;
     }
 
-    /// Returns the time at which `Event::Due` must come; `None` while no time matters.
+    /// Returns the time at which `Event::Due` must come; `None` if nothing becomes due.
     pub fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Lingering { until } | Phase::Failing { until } => {

@@ -153,8 +153,8 @@ impl Housekeeping {
         shared.commit_soon(&mut state);
         drop(state);
         let kept = ticket.is_none_or(|ticket| ticket.blocking_recv().is_ok());
-        // A sync whatever the durability of answers: the old copies may have been on the disk for a long
-        // time.
+        // This needs a sync, whatever the durability of answers: the old copies may have been on the disk for
+        // a long time.
         let synced = shared.lock().tail.ask_sync();
         shared.commit.notify_one();
         if !kept || synced.blocking_recv().is_err() {

@@ -18,7 +18,7 @@ impl Core {
                 self.put(&record, journal);
             }
         }
-        // A queue that is repeated has not changed.
+        // Repeating the records of a queue does not change it.
         self.touched = touched;
     }
 

@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use tape::Tape;
 
 const QUEUES: [&str; 3] = ["a", "b", "dead"];
-/// Key memory is only ever shortened: forgotten keys do not come back, but the model would not know.
+/// The tests only shorten the key memory. When it is lengthened, forgotten keys do not come back, which the
+/// model does not know.
 const KEY_MEMORY_MS: u64 = 2000;
 const LIMITS: Limits = Limits {
     queues_max: 10,
