@@ -265,7 +265,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 22] = [
     ("LogcdPassesLogsOver", &[("logcd_skipped_files{reason=\"unreadable\"}", "2+0")]),
     ("LogcdFindsNoLogs", &[("logcd_empty_directories", "1+0"), ("logcd_files", "0+0")]),
     ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "0+1")]),
-    ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "_x30 3+0")]),
+    ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "_x100 3+0")]),
     ("LogcdContainerLogsWait", &[("logcd_pods_waiting_since_timestamp_seconds", "60+0")]),
     ("LogcdEvictsWithinShare", &[("logcd_pods_evicted_within_share_bytes_total", "0+1")]),
     ("QueuedNoSpace", &[("queued_no_space", "1+0")]),

@@ -78,18 +78,9 @@ impl Keys {
         }
     }
 
-    fn in_segments(&self, up_to: u32) -> impl Iterator<Item = (u64, u64)> {
-        self.finished.iter().filter(move |(_, finished)| finished.segment <= up_to).map(|(at, _)| *at)
-    }
-
-    /// True if no finished key is in a segment up to this one.
-    pub fn is_none_finished_in(&self, up_to: u32) -> bool {
-        self.in_segments(up_to).next().is_none()
-    }
-
     /// Returns the finished keys of segments up to this one, as time and number.
     pub fn finished_in(&self, up_to: u32) -> Vec<(u64, u64)> {
-        self.in_segments(up_to).collect()
+        self.finished.iter().filter(|(_, finished)| finished.segment <= up_to).map(|(at, _)| *at).collect()
     }
 
     pub fn finished_key(&self, at: &(u64, u64)) -> Option<Box<str>> {

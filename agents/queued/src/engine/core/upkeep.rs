@@ -62,15 +62,15 @@ impl Core {
         let mut left = count_max;
         let queues: Vec<u32> = self.queues.keys().copied().collect();
         for queue in queues {
-            if self.queues.get(&queue).is_none_or(|q| q.keys().is_none_finished_in(up_to)) {
+            let finished = self.queues.get(&queue).map(|q| q.keys().finished_in(up_to)).unwrap_or_default();
+            if finished.is_empty() {
                 continue;
             }
             self.tell_time(turn);
-            let finished = self.queues.get_mut(&queue).map(|q| {
+            if let Some(q) = self.queues.get_mut(&queue) {
                 q.forget_keys(turn.now_ms);
-                q.keys().finished_in(up_to)
-            });
-            for (at_ms, number) in finished.unwrap_or_default() {
+            }
+            for (at_ms, number) in finished {
                 let Some(q) = self.queues.get(&queue) else { break };
                 let Some(key) = q.keys().finished_key(&(at_ms, number)) else { continue };
                 // A later item may have the same key.
