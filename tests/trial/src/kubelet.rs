@@ -17,13 +17,81 @@ const FILES_MAX: usize = 5;
 /// A line as it was written: its container and its number.
 pub type Seen = (String, u64);
 
-/// The logs of one container.
+/// The log files of one container.
+pub struct ContainerLogs {
+    directory: PathBuf,
+    restart: u32,
+    /// The file to which the runtime writes.
+    pub live: File,
+}
+
+impl ContainerLogs {
+    /// Makes the directory and the first log, unless they are there.
+    pub fn open(directory: &Path) -> ContainerLogs {
+        std::fs::create_dir_all(directory).unwrap();
+        ContainerLogs { directory: directory.to_owned(), restart: 0, live: log(&directory.join("0.log")) }
+    }
+
+    fn live_path(&self) -> PathBuf {
+        self.directory.join(format!("{}.log", self.restart))
+    }
+
+    /// Compresses the log rotated before, removes the oldest, and renames the live one. The runtime writes to
+    /// the renamed log until it opens the new one. Returns the inodes of the removed logs.
+    pub fn rotate(&self, time: &str) -> Vec<u64> {
+        let mut removed = Vec::new();
+        let mut remove = |path: &Path| removed.push(remove(path));
+        let mut rotated = self.rotated();
+        while rotated.len() > FILES_MAX - 2 {
+            remove(&rotated.remove(0));
+        }
+        for path in rotated.iter().filter(|path| path.extension().is_none_or(|extension| extension != "gz")) {
+            let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+            let mut gzip = GzEncoder::new(File::create(with(".tmp")).unwrap(), Compression::fast());
+            gzip.write_all(&std::fs::read(path).unwrap()).unwrap();
+            gzip.finish().unwrap();
+            std::fs::rename(with(".tmp"), with(".gz")).unwrap();
+            remove(path);
+        }
+        let live = self.live_path();
+        std::fs::rename(&live, format!("{}.{time}", live.display())).unwrap();
+        removed
+    }
+
+    /// Makes the next live log, without writing to it yet.
+    pub fn next(&self) -> File {
+        log(&self.live_path())
+    }
+
+    fn names(&self) -> Vec<PathBuf> {
+        let mut names: Vec<PathBuf> =
+            std::fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    }
+
+    fn names_with(&self, prefix: &str) -> Vec<PathBuf> {
+        let is_wanted = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(prefix);
+        self.names().into_iter().filter(is_wanted).collect()
+    }
+
+    fn rotated(&self) -> Vec<PathBuf> {
+        self.names_with(&format!("{}.log.", self.restart))
+    }
+}
+
+/// Removes a log and returns its inode.
+fn remove(path: &Path) -> u64 {
+    let inode = path.metadata().unwrap().ino();
+    std::fs::remove_file(path).unwrap();
+    inode
+}
+
+/// A container and the number of lines that it wrote.
 struct Written {
-    dir: PathBuf,
     /// The name in archives: `NAMESPACE_POD_UID/CONTAINER`.
     name: String,
-    file: File,
-    restart: u32,
+    logs: ContainerLogs,
     lines: u64,
     /// Inodes of deleted logs that a daemon may still have open.
     deleted: BTreeSet<u64>,
@@ -47,23 +115,13 @@ impl Kubelet {
     pub fn pod(&mut self, namespace: &str, pod: &str) -> usize {
         let uid = format!("00000000-{:04}", self.pods.len());
         let name = format!("{namespace}_{pod}_{uid}/app");
-        let dir = self.root.join(&name);
-        std::fs::create_dir_all(&dir).unwrap();
-        let file = log(&dir.join("0.log"));
-        self.pods.push(Written {
-            dir,
-            name,
-            file,
-            restart: 0,
-            lines: 0,
-            deleted: BTreeSet::new(),
-            is_deleted: false,
-        });
+        let logs = ContainerLogs::open(&self.root.join(&name));
+        self.pods.push(Written { name, logs, lines: 0, deleted: BTreeSet::new(), is_deleted: false });
         self.pods.len() - 1
     }
 
     pub fn dir(&self, pod: usize) -> PathBuf {
-        self.pods[pod].dir.clone()
+        self.pods[pod].logs.directory.clone()
     }
 
     /// Writes numbered lines, each with one call, as the runtime does.
@@ -71,14 +129,14 @@ impl Kubelet {
         let pod = &mut self.pods[pod];
         for _ in 0..lines {
             let line = format!("{} stdout F {} line {}\n", jiff::Timestamp::now(), pod.name, pod.lines);
-            pod.file.write_all(line.as_bytes()).unwrap();
+            pod.logs.live.write_all(line.as_bytes()).unwrap();
             pod.lines += 1;
         }
     }
 
     /// Writes anything to the live log.
     pub fn write_text(&mut self, pod: usize, text: &str) {
-        self.pods[pod].file.write_all(text.as_bytes()).unwrap();
+        self.pods[pod].logs.live.write_all(text.as_bytes()).unwrap();
     }
 
     /// Writes lines that do not compress.
@@ -91,83 +149,39 @@ impl Kubelet {
             }
             noise += "\n";
         }
-        self.pods[pod].file.write_all(noise.as_bytes()).unwrap();
+        self.pods[pod].logs.live.write_all(noise.as_bytes()).unwrap();
     }
 
-    /// Compresses the log rotated before, removes the oldest, and renames the live one. The runtime writes to
-    /// the renamed log until it opens the new one.
+    /// Rotates the live log. The runtime writes to the renamed log for a moment.
     pub fn rotate(&mut self, pod: usize) {
         self.rotations += 1;
         let time = 20_261_128_000_000 + self.rotations;
-        let time = format!("{}-{:06}", time / 1_000_000, time % 1_000_000);
-        let (dir, restart) = (self.pods[pod].dir.clone(), self.pods[pod].restart);
-        let live = dir.join(format!("{restart}.log"));
-        let mut rotated = self.rotated(pod);
-        while rotated.len() > FILES_MAX - 2 {
-            let oldest = rotated.remove(0);
-            self.remove(pod, &oldest);
-        }
-        for path in rotated.iter().filter(|path| path.extension().is_none_or(|extension| extension != "gz")) {
-            let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-            let mut gzip = GzEncoder::new(File::create(with(".tmp")).unwrap(), Compression::fast());
-            gzip.write_all(&std::fs::read(path).unwrap()).unwrap();
-            gzip.finish().unwrap();
-            std::fs::rename(with(".tmp"), with(".gz")).unwrap();
-            self.remove(pod, path);
-        }
-        std::fs::rename(&live, dir.join(format!("{restart}.log.{time}"))).unwrap();
+        let removed = self.pods[pod].logs.rotate(&format!("{}-{:06}", time / 1_000_000, time % 1_000_000));
+        self.pods[pod].deleted.extend(removed);
         self.write(pod, 2);
-        let new = log(&live);
+        let next = self.pods[pod].logs.next();
         self.write(pod, 1);
-        self.pods[pod].file = new;
+        self.pods[pod].logs.live = next;
     }
 
     /// Starts the container again, and removes the log of the start before the previous one.
     fn restart(&mut self, pod: usize) {
-        let restart = self.pods[pod].restart + 1;
-        if let (true, Some(old)) = (self.is_watched, restart.checked_sub(2)) {
-            let prefix = format!("{old}.log");
-            for path in self
-                .names(pod)
-                .into_iter()
-                .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix))
-            {
-                self.remove(pod, &path);
-            }
-        }
         let written = &mut self.pods[pod];
-        written.restart = restart;
-        written.file = log(&written.dir.join(format!("{restart}.log")));
-    }
-
-    fn remove(&mut self, pod: usize, path: &Path) {
-        self.pods[pod].deleted.insert(path.metadata().unwrap().ino());
-        std::fs::remove_file(path).unwrap();
+        let restart = written.logs.restart + 1;
+        if let (true, Some(old)) = (self.is_watched, restart.checked_sub(2)) {
+            let old = written.logs.names_with(&format!("{old}.log"));
+            written.deleted.extend(old.iter().map(|path| remove(path)));
+        }
+        written.logs.restart = restart;
+        written.logs.live = written.logs.next();
     }
 
     pub fn delete(&mut self, pod: usize) {
-        for path in self.names(pod) {
-            self.remove(pod, &path);
-        }
         let written = &mut self.pods[pod];
+        written.deleted.extend(written.logs.names().iter().map(|path| remove(path)));
         written.is_deleted = true;
-        std::fs::remove_dir(&written.dir).unwrap();
-        std::fs::remove_dir(written.dir.parent().unwrap()).unwrap();
-    }
-
-    fn names(&self, pod: usize) -> Vec<PathBuf> {
-        let mut names: Vec<PathBuf> =
-            std::fs::read_dir(&self.pods[pod].dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-        names.sort();
-        names
-    }
-
-    fn rotated(&self, pod: usize) -> Vec<PathBuf> {
-        let prefix = format!("{}.log.", self.pods[pod].restart);
-        self.names(pod)
-            .into_iter()
-            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix))
-            .collect()
+        std::fs::remove_dir(&written.logs.directory).unwrap();
+        std::fs::remove_dir(written.logs.directory.parent().unwrap()).unwrap();
     }
 
     /// Does something at random.
@@ -182,7 +196,9 @@ impl Kubelet {
         let pod = alive[usize::try_from(rng.u64(..alive.len() as u64)).unwrap()];
         match rng.u64(..10) {
             // While nobody reads, logs are not rotated more often than kubelet keeps rotated logs.
-            0..=2 if self.is_watched || self.rotated(pod).len() < FILES_MAX - 1 => self.rotate(pod),
+            0..=2 if self.is_watched || self.pods[pod].logs.rotated().len() < FILES_MAX - 1 => {
+                self.rotate(pod)
+            }
             3 => self.restart(pod),
             4 if self.is_watched && rng.u64(..3) == 0 => self.delete(pod),
             _ => self.write(pod, rng.u64(..200)),
@@ -191,12 +207,12 @@ impl Kubelet {
 
     /// True if the daemon holds the container's live log open.
     pub fn is_open_in(&self, daemon: &Process, pod: usize) -> bool {
-        open_inodes(daemon).contains(&self.pods[pod].file.metadata().unwrap().ino())
+        open_inodes(daemon).contains(&self.pods[pod].logs.live.metadata().unwrap().ino())
     }
 
     /// True if the daemon waits for the next write to the container's live log.
     pub fn is_quiet_in(&self, daemon: &Process, pod: usize) -> bool {
-        let watch = format!(" ino:{:x} ", self.pods[pod].file.metadata().unwrap().ino());
+        let watch = format!(" ino:{:x} ", self.pods[pod].logs.live.metadata().unwrap().ino());
         let entries = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
         let mut texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
         texts.any(|text| text.lines().any(|line| line.starts_with("inotify ") && line.contains(&watch)))
@@ -207,7 +223,7 @@ impl Kubelet {
         self.pods
             .iter()
             .filter(|pod| !pod.is_deleted)
-            .all(|pod| open.contains(&pod.file.metadata().unwrap().ino()))
+            .all(|pod| open.contains(&pod.logs.live.metadata().unwrap().ino()))
     }
 
     /// True if the daemon has closed, and so read, all logs that are deleted.
@@ -233,49 +249,75 @@ impl Kubelet {
     /// Closes all logs, so that their disk can be unmounted.
     pub fn close(&mut self) {
         for pod in &mut self.pods {
-            pod.file = File::open("/dev/null").unwrap();
+            pod.logs.live = File::open("/dev/null").unwrap();
         }
     }
 
-    /// Starts all containers again, as after a restart of the node. Those without a directory are gone.
+    /// Looks for the containers after a power loss. Those without a directory are gone.
+    pub fn find_all(&mut self) {
+        for written in &mut self.pods {
+            written.is_deleted = !written.logs.directory.exists();
+        }
+    }
+
+    /// Starts all containers again, as after a restart of the node. Removes no log: nobody may have read it.
     pub fn restart_all(&mut self) {
-        for pod in 0..self.pods.len() {
-            self.pods[pod].is_deleted |= !self.pods[pod].dir.exists();
-            if !self.pods[pod].is_deleted {
-                self.restart(pod);
-            }
+        let is_watched = std::mem::replace(&mut self.is_watched, false);
+        for pod in (0..self.pods.len()).filter(|pod| !self.pods[*pod].is_deleted).collect::<Vec<_>>() {
+            self.restart(pod);
         }
+        self.is_watched = is_watched;
     }
 
-    /// Returns the lines in all logs below the directory. Those in a compressed log that is not whole are left out.
-    pub fn lines_in_logs(&self) -> Result<BTreeMap<Seen, u64>, String> {
-        let mut lines = Vec::new();
-        for pod in (0..self.pods.len()).filter(|pod| !self.pods[*pod].is_deleted) {
-            for path in self.names(pod) {
-                let mut text = String::new();
+    /// Returns the whole lines in all logs below the directory. A compressed log must be whole, too.
+    pub fn lines_in_logs(&self) -> BTreeSet<Seen> {
+        let mut lines = BTreeSet::new();
+        for written in self.pods.iter().filter(|written| !written.is_deleted) {
+            for path in written.logs.names() {
+                let mut text = Vec::new();
                 let file = File::open(&path).unwrap();
                 let is_whole = match path.extension().is_some_and(|extension| extension == "gz") {
-                    true => MultiGzDecoder::new(file).read_to_string(&mut text).is_ok(),
-                    false => (&file).read_to_string(&mut text).is_ok(),
+                    true => MultiGzDecoder::new(file).read_to_end(&mut text).is_ok(),
+                    false => (&file).read_to_end(&mut text).is_ok(),
                 };
                 if is_whole {
-                    lines.extend(text.lines().map(content));
+                    lines.extend(whole_lines(&String::from_utf8_lossy(&text)));
                 }
             }
         }
-        counted(lines)
+        lines
     }
+}
+
+/// Returns the lines that are as they were written. A power loss leaves zeros, or half a line at the end.
+fn whole_lines(text: &str) -> Vec<Seen> {
+    let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    whole.filter_map(|line| seen(&content(line))).collect()
+}
+
+/// Parses the content of a line.
+fn seen(content: &str) -> Option<Seen> {
+    let (name, number) = content.split_once(" line ")?;
+    Some((name.to_owned(), number.parse().ok()?))
 }
 
 /// Counts the lines by container and number. Returns an error for a torn line.
 pub fn counted(lines: Vec<String>) -> Result<BTreeMap<Seen, u64>, String> {
-    let mut seen = BTreeMap::<Seen, u64>::new();
+    let mut counted = BTreeMap::<Seen, u64>::new();
     for line in lines {
-        let torn = || format!("torn: {line}");
-        let (name, number) = line.split_once(" line ").ok_or_else(torn)?;
-        *seen.entry((name.to_owned(), number.parse().map_err(|_| torn())?)).or_default() += 1;
+        let seen = seen(&line).ok_or_else(|| format!("torn: {line}"))?;
+        *counted.entry(seen).or_default() += 1;
     }
-    Ok(seen)
+    Ok(counted)
+}
+
+/// Counts the lines in all archives that are as they were written.
+pub fn whole_lines_of_all(out: &Path) -> BTreeMap<Seen, u64> {
+    let mut counted = BTreeMap::<Seen, u64>::new();
+    for seen in entries_of_all(out).iter().flat_map(|text| whole_lines(text)) {
+        *counted.entry(seen).or_default() += 1;
+    }
+    counted
 }
 
 /// Returns an error unless each line of `written` was seen, and none twice.
@@ -337,7 +379,11 @@ pub fn archives(out: &Path) -> Vec<PathBuf> {
 
 /// Returns the content of all lines in all archives, entry after entry.
 pub fn lines_of_all(out: &Path) -> Vec<String> {
-    let mut lines = Vec::new();
+    entries_of_all(out).iter().flat_map(|text| text.lines().map(content).collect::<Vec<_>>()).collect()
+}
+
+fn entries_of_all(out: &Path) -> Vec<String> {
+    let mut entries = Vec::new();
     for archive in archives(out) {
         // It may be evicted meanwhile.
         let Ok(file) = File::open(&archive) else { continue };
@@ -347,12 +393,12 @@ pub fn lines_of_all(out: &Path) -> Vec<String> {
         };
         let mut tar = tar::Archive::new(unpacked);
         for entry in tar.entries().unwrap() {
-            let mut text = String::new();
-            entry.unwrap().read_to_string(&mut text).unwrap();
-            lines.extend(text.lines().map(content));
+            let mut bytes = Vec::new();
+            entry.unwrap().read_to_end(&mut bytes).unwrap();
+            entries.push(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
-    lines
+    entries
 }
 
 /// The numbers of the listed entries.

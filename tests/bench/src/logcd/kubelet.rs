@@ -1,19 +1,14 @@
 //! Containers that write, and kubelet's rotation of their logs.
 
 use super::logs;
-use anyhow::Context;
 use fastrand::Rng;
-use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
+use trial::kubelet::ContainerLogs;
 
 pub const CONTAINERS: u32 = 200;
 const NAMESPACES: u32 = 10;
-/// The default of kubelet's `containerLogMaxFiles`, the live log included.
-const FILES_MAX: usize = 5;
 /// The rate is kept in steps of this length.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -36,26 +31,20 @@ pub struct Written {
 
 struct Container {
     number: u32,
-    directory: PathBuf,
-    file: File,
+    logs: ContainerLogs,
     file_bytes: u64,
     lines: usize,
     rng: Rng,
     /// The container's share of all bytes, in millionths.
     share: u64,
     written_bytes: u64,
-    /// The rotated logs, the oldest first.
-    rotated: VecDeque<PathBuf>,
 }
 
 /// Makes the directories of all containers, each with an empty log.
-pub fn make(root: &Path) -> anyhow::Result<()> {
+pub fn make(root: &Path) {
     for number in 0..CONTAINERS {
-        let directory = directory(root, number);
-        std::fs::create_dir_all(&directory)?;
-        File::create(directory.join("0.log"))?;
+        ContainerLogs::open(&directory(root, number));
     }
-    Ok(())
 }
 
 fn directory(root: &Path, number: u32) -> PathBuf {
@@ -67,9 +56,8 @@ fn directory(root: &Path, number: u32) -> PathBuf {
 pub fn write(root: &Path, plan: Plan) -> anyhow::Result<Written> {
     let weight = |number: u32| 1_000_000 / u64::from(number + 3);
     let sum: u64 = (0..CONTAINERS).map(weight).sum();
-    let mut containers = (0..CONTAINERS)
-        .map(|number| Container::open(root, number, weight(number) * 1_000_000 / sum))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let open = |number| Container::open(root, number, weight(number) * 1_000_000 / sum);
+    let mut containers: Vec<Container> = (0..CONTAINERS).map(open).collect();
     let began = Instant::now();
     let mut written = Written::default();
     while written.bytes < plan.bytes {
@@ -90,20 +78,16 @@ pub fn write(root: &Path, plan: Plan) -> anyhow::Result<Written> {
 }
 
 impl Container {
-    fn open(root: &Path, number: u32, share: u64) -> anyhow::Result<Container> {
-        let directory = directory(root, number);
-        let file = live(&directory)?;
-        Ok(Container {
+    fn open(root: &Path, number: u32, share: u64) -> Container {
+        Container {
             number,
-            directory,
-            file,
+            logs: ContainerLogs::open(&directory(root, number)),
             file_bytes: 0,
             lines: 0,
             rng: Rng::with_seed(u64::from(number)),
             share,
             written_bytes: 0,
-            rotated: VecDeque::new(),
-        })
+        }
     }
 
     /// Writes the container's share of `total_bytes`, each line with one call, as the runtime does.
@@ -130,48 +114,17 @@ impl Container {
             logs::write_line(&mut self.rng, 1 + u64::from(self.number % 2), self.lines as u64, &mut line)?;
             line.pop();
             writeln!(line, " c={} n={}", self.number, self.lines)?;
-            self.file.write_all(&line)?;
+            self.logs.live.write_all(&line)?;
             self.lines += 1;
             self.written_bytes += line.len() as u64;
             self.file_bytes += line.len() as u64;
             if self.file_bytes >= rotate_bytes {
                 *rotations += 1;
-                self.rotate(*rotations)?;
+                self.logs.rotate(&format!("20261128-{rotations:06}"));
+                self.logs.live = self.logs.next();
+                self.file_bytes = 0;
             }
         }
         Ok(())
     }
-
-    /// Removes the oldest log, compresses the one that was renamed last, and renames the live one.
-    fn rotate(&mut self, number: usize) -> anyhow::Result<()> {
-        while self.rotated.len() > FILES_MAX - 2 {
-            std::fs::remove_file(self.rotated.pop_front().context("no rotated log")?)?;
-        }
-        if let Some(plain) = self.rotated.pop_back() {
-            let compressed = with_suffix(&plain, ".gz");
-            let temporary = with_suffix(&plain, ".tmp");
-            let status =
-                Command::new("gzip").arg("-1c").arg(&plain).stdout(File::create(&temporary)?).status()?;
-            anyhow::ensure!(status.success(), "gzip failed: {status}");
-            std::fs::rename(temporary, &compressed)?;
-            std::fs::remove_file(plain)?;
-            self.rotated.push_back(compressed);
-        }
-        let renamed = self.directory.join(format!("0.log.20261128-{number:06}"));
-        std::fs::rename(self.directory.join("0.log"), &renamed)?;
-        self.rotated.push_back(renamed);
-        self.file = live(&self.directory)?;
-        self.file_bytes = 0;
-        Ok(())
-    }
-}
-
-fn live(directory: &Path) -> anyhow::Result<File> {
-    Ok(OpenOptions::new().create(true).append(true).open(directory.join("0.log"))?)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

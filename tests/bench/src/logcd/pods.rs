@@ -215,7 +215,7 @@ fn one_round(
 ) -> anyhow::Result<(Round, Written)> {
     let (root, out) = (directory.join("pods"), directory.join("out"));
     std::fs::create_dir_all(&out)?;
-    kubelet::make(&root)?;
+    kubelet::make(&root);
     let mut command = tail.command(options, directory, &root, &out)?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
