@@ -222,12 +222,18 @@ impl FollowedContainer {
         // Between two looks kubelet may have renamed a log and compressed it: its copy starts as it does.
         if is_compressed && let Some(log) = self.logs.iter_mut().find(|log| log.is_the_start_of(&start)) {
             log.copy = Some(ArchivedCopy { name: new.name.to_string(), inode: new.inode });
+            log.name = new.name.uncompressed();
             return Ok(());
         }
         let cursor = self.past.take(new.inode, is_compressed, &start);
         self.logs.push(FollowedLog::new(new.name.clone(), file, &look, cursor.as_ref()));
         findings.opened += 1;
         Ok(())
+    }
+
+    /// Puts the logs in the order in which they were written.
+    pub fn sort(&mut self) {
+        self.logs.sort_by(|a, b| a.age().cmp(&b.age()));
     }
 
     /// Drops the logs that have ended, and remembers the compressed ones as archived in full. True if any log
@@ -250,6 +256,7 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;
+    use trial::kubelet::ContainerLogs;
 
     /// A container with one log, of which the checkpoint knows that 6 bytes are archived.
     struct Fixture {
@@ -318,6 +325,25 @@ mod tests {
         // The new log alone.
         assert_eq!(room.look(9).opened, 1);
         assert_eq!(room.offsets(), [0, 0]);
+    }
+
+    /// Logs are opened under the names that they have by then.
+    #[test]
+    fn rotations_between_two_looks_lose_no_log() {
+        let mut room = Fixture::new();
+        assert_eq!(room.look(9).opened, 1);
+        let logs = ContainerLogs::open(&room.directory.path().join("shop_web_1/app"));
+        for rotation in 0..3 {
+            logs.rotate(&format!("20261128-14050{rotation}"));
+            writeln!(logs.next(), "{rotation}").unwrap();
+        }
+        // The first one is known. One of the others is compressed.
+        assert_eq!(room.look(9), Findings { opened: 3, has_moved: true, ..Findings::default() });
+        room.container.sort();
+        assert_eq!(room.offsets(), [6, 0, 0, 0]);
+        let names: Vec<String> = room.container.logs.iter().map(|log| log.name.to_string()).collect();
+        let rotated = ["0", "1.gz", "2"].map(|end| format!("0.log.20261128-14050{end}"));
+        assert_eq!(names, [&rotated[0], &rotated[1], &rotated[2], "0.log"]);
     }
 
     #[test]

@@ -153,6 +153,14 @@ impl FollowedLog {
         &self.file
     }
 
+    /// Returns a key by which older logs of a container come first.
+    pub fn age(&self) -> impl Ord + '_ {
+        // A log that went without being seen under another name is older than those that were rotated since.
+        let is_present =
+            !(self.name.is_live() && matches!(self.phase, Phase::Departed { .. } | Phase::Ended));
+        (self.name.restart, is_present, &self.name)
+    }
+
     pub fn look(&self) -> io::Result<FileStatus> {
         status_of(&self.file)
     }

@@ -87,6 +87,19 @@ struct PendingMember {
     namespace: String,
     tar: Vec<u8>,
     span: Span,
+    /// The container of the last entry.
+    last: Option<ContainerDir>,
+    /// True if the member before this one ended with lines of the same container. After a backlog, the lines of the
+    /// next container may be hours older, and a reader that needs these would read the end of the others, too.
+    is_continued: bool,
+}
+
+impl PendingMember {
+    fn clear(&mut self) {
+        self.tar.clear();
+        self.span = None;
+        self.last = None;
+    }
 }
 
 pub struct Store {
@@ -102,6 +115,8 @@ pub struct Store {
     /// The archives that the checkpoint names, which are not removed.
     listed: BTreeSet<(String, ArchiveName)>,
     batch: PendingMember,
+    /// The container with which the last member ended.
+    packed_last: Option<ContainerDir>,
     next_entry: u64,
     next_entry_committed: u64,
     uncommitted_bytes: u64,
@@ -144,6 +159,7 @@ impl Store {
             sizes: BTreeMap::new(),
             listed: BTreeSet::new(),
             batch: PendingMember::default(),
+            packed_last: None,
             next_entry: checkpoint.next_entry,
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
@@ -243,9 +259,18 @@ impl Store {
         lines: &[u8],
     ) -> Result<(), ArchiveError> {
         self.admit(&dir.pod.namespace)?;
-        if self.batch.namespace != dir.pod.namespace || self.batch.tar.len() + lines.len() > MEMBER_BYTES {
+        let batch = &self.batch;
+        let is_at_an_end = batch.is_continued && batch.last.as_ref() != Some(dir);
+        let is_full = batch.tar.len() + lines.len() > MEMBER_BYTES;
+        if batch.namespace != dir.pod.namespace || is_full || is_at_an_end {
             self.flush()?;
             self.batch.namespace.clone_from(&dir.pod.namespace);
+        }
+        if self.batch.tar.is_empty() {
+            self.batch.is_continued = self.packed_last.as_ref() == Some(dir);
+        }
+        if self.batch.last.as_ref() != Some(dir) {
+            self.batch.last = Some(dir.clone());
         }
         // The number keeps the entries of a container in order of time, even across restarts.
         let name = format!("{dir}/{:010}.{}.log", self.next_entry, log.restart);
@@ -271,8 +296,8 @@ impl Store {
         let open = self.open.get_mut(&self.batch.namespace).ok_or_else(PackError::thread_gone)?;
         open.archive.append(&member)?;
         self.packed_bytes += member.len() as u64;
-        self.batch.tar.clear();
-        self.batch.span = None;
+        self.packed_last = self.batch.last.take();
+        self.batch.clear();
         Ok(())
     }
 
@@ -527,8 +552,8 @@ impl Store {
 
     /// Takes back everything since the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
-        self.batch.tar.clear();
-        self.batch.span = None;
+        self.batch.clear();
+        self.packed_bytes = 0;
         self.uncommitted_bytes = 0;
         self.next_entry = self.next_entry_committed;
         let drafts: Vec<String> =

@@ -18,7 +18,7 @@ use kit::exit::{Exit, Fatal};
 use kit::settings::time::parse_time;
 use merge::{BACK_MAX, Merge};
 use regex::bytes::Regex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -114,15 +114,17 @@ enum LineSource {
 struct LinePlace {
     namespace: Rc<str>,
     span: Span,
+    /// Its number in the order of the namespace's logs.
+    rank: usize,
     /// No line of this place, or of those after it, is printed under an earlier time.
     begin: Timestamp,
     source: LineSource,
 }
 
 impl LinePlace {
-    /// Its beginning is known once all places are.
+    /// Its rank and beginning are known once all places are.
     fn new(namespace: Rc<str>, span: Span, source: LineSource) -> LinePlace {
-        LinePlace { namespace, span, begin: Timestamp::MIN, source }
+        LinePlace { namespace, span, rank: 0, begin: Timestamp::MIN, source }
     }
 }
 
@@ -147,18 +149,45 @@ struct Found {
 }
 
 /// Puts places in the order in which they are read, and sets their beginnings. The places of a namespace come in
-/// the order of its logs, and stay in that order if their times go back a little. Places without times come first.
+/// the order of its logs, and stay in that order if their times go back a little. If they go back further, the later
+/// place has lines of other containers, and is read earlier. Places without times come first.
 fn in_reading_order(mut places: Vec<LinePlace>) -> Vec<LinePlace> {
-    let mut earliest_after: HashMap<Rc<str>, Timestamp> = HashMap::new();
-    for place in places.iter_mut().rev() {
+    let mut later_places: HashMap<Rc<str>, Beginnings> = HashMap::new();
+    for (rank, place) in places.iter_mut().enumerate().rev() {
+        place.rank = rank;
         if let Some((first, _)) = place.span {
-            let after = earliest_after.entry(place.namespace.clone()).or_insert(first);
-            *after = first.min(*after);
-            place.begin = first.checked_sub(BACK_MAX).map_or(*after, |limit| limit.max(*after));
+            let later = later_places.entry(place.namespace.clone()).or_default();
+            let from = first.checked_sub(BACK_MAX).unwrap_or(Timestamp::MIN);
+            place.begin = later.earliest(from).map_or(first, |begin| begin.min(first));
+            later.add(first, place.begin);
         }
     }
     places.sort_by_key(|place| place.begin);
     places
+}
+
+/// The beginnings of places by their first times. Both grow: a place that is not earlier than another, and does not
+/// begin later, hides it.
+#[derive(Default)]
+struct Beginnings(BTreeMap<Timestamp, Timestamp>);
+
+impl Beginnings {
+    fn add(&mut self, first: Timestamp, begin: Timestamp) {
+        if self.earliest(first).is_some_and(|earliest| earliest <= begin) {
+            return;
+        }
+        while let Some((hidden, _)) = self.0.range(..=first).next_back().filter(|(_, other)| **other >= begin)
+        {
+            let hidden = *hidden;
+            self.0.remove(&hidden);
+        }
+        self.0.insert(first, begin);
+    }
+
+    /// Returns the earliest beginning of the places with first times from here on.
+    fn earliest(&self, from: Timestamp) -> Option<Timestamp> {
+        self.0.range(from..).next().map(|(_, begin)| *begin)
+    }
 }
 
 pub fn read(options: &ReadOptions) -> Result<(), Fatal> {

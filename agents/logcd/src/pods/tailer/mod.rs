@@ -54,6 +54,8 @@ pub struct Tailer {
     retries: Retries,
     /// Namespaces that cannot be archived at present, and the reasons.
     refused: BTreeMap<String, String>,
+    /// The bytes of each namespace that were read since the last commit.
+    uncommitted: BTreeMap<String, u64>,
     /// Bytes archived since the kernel's reports were last read.
     unreported_bytes: u64,
     /// True once the pods directory is gone.
@@ -86,6 +88,7 @@ impl Tailer {
             sight: Sight::Full,
             retries: Retries::new(),
             refused: BTreeMap::new(),
+            uncommitted: BTreeMap::new(),
             unreported_bytes: 0,
             is_over: false,
             abort,

@@ -7,6 +7,7 @@ use crate::error::ArchiveError;
 use crate::pods::config::RETRY;
 use crate::pods::cri;
 use crate::pods::cursor::Cursors;
+use crate::pods::followed_container::FollowedContainer;
 use crate::pods::followed_log::{FollowedLog, Phase};
 use crate::pods::place::{ContainerDir, LogName};
 use crate::pods::store::{Evicted, Evictions};
@@ -52,6 +53,7 @@ impl Tailer {
 
     fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
+        self.containers.values_mut().for_each(FollowedContainer::sort);
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
             if self.refused.contains_key(&dir.pod.namespace) {
                 continue;
@@ -155,8 +157,11 @@ impl Tailer {
         let added = self.store.add(dir, name, meta, span, lines);
         self.note_refused(&added);
         added?;
-        self.metrics.read_bytes.inc_by(lines.len() as u64);
-        self.metrics.overview.count(&dir.pod.namespace, lines.len() as u64);
+        let namespace = &dir.pod.namespace;
+        match self.uncommitted.get_mut(namespace) {
+            Some(bytes) => *bytes += lines.len() as u64,
+            None => drop(self.uncommitted.insert(namespace.clone(), lines.len() as u64)),
+        }
         self.unreported_bytes += lines.len() as u64;
         if self.unreported_bytes >= REPORTS_EVERY_BYTES {
             self.unreported_bytes = 0;
@@ -244,6 +249,10 @@ impl Tailer {
             );
         }
         let metrics = &self.metrics;
+        for (namespace, bytes) in std::mem::take(&mut self.uncommitted) {
+            metrics.read_bytes.inc_by(bytes);
+            metrics.overview.count(&namespace, bytes);
+        }
         metrics.commits.inc();
         metrics.packed_bytes.inc_by(std::mem::take(&mut self.store.packed_bytes));
         metrics.kept_bytes.set(i64::try_from(self.store.kept_bytes()).unwrap_or(i64::MAX));
@@ -261,6 +270,7 @@ impl Tailer {
     }
 
     fn roll_back(&mut self) -> Result<(), ArchiveError> {
+        self.uncommitted.clear();
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
             log.roll_back();
         }

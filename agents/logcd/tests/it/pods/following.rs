@@ -118,6 +118,10 @@ fn rotated_and_compressed_logs_are_caught_up_after_a_restart() {
     wait_until("what came meanwhile", || lines_of_all(&node.out()).len() == kubelet.written().len());
     daemon.stop();
     kubelet.assert_archived(&node.out());
+    // Compressed or not, the logs are archived in the order in which they were written.
+    let in_order: Vec<String> = (0..kubelet.written().len()).map(|line| format!(" line {line}")).collect();
+    let archived = lines_of_all(&node.out());
+    assert!(archived.iter().zip(&in_order).all(|(line, end)| line.ends_with(end)), "{archived:?}");
 }
 
 #[test]
