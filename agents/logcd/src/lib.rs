@@ -59,12 +59,14 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     }
     let serve = &settings.flags.serve;
     serve.level()?;
-    let pods = if serve.once { None } else { serve.pods_config()? };
+    let pods = serve.pods_config()?;
     let (common, admin) = (serve.common.clone(), serve.admin);
     if serve.once {
         kit::telemetry::logs::start(&common.log_level, common.log_format)?;
         kit::daemon::runtime()?.block_on(async { kit::lifecycle::stop::survive_size_limit() })?;
-        return once::once(serve.config()?);
+        let pods = pods.map_or(Ok(()), pods::once::once);
+        let days = if serve.has_directories() { once::once(serve.config()?) } else { Ok(()) };
+        return pods.and(days);
     }
     kit::daemon::run("logcd", &common, admin, |context| run(settings, pods, context))
 }

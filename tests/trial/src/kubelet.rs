@@ -197,7 +197,7 @@ impl Kubelet {
         match rng.u64(..10) {
             // While nobody reads, logs are not rotated more often than kubelet keeps rotated logs.
             0..=2 if self.is_watched || self.pods[pod].logs.rotated().len() < FILES_MAX - 1 => {
-                self.rotate(pod)
+                self.rotate(pod);
             }
             3 => self.restart(pod),
             4 if self.is_watched && rng.u64(..3) == 0 => self.delete(pod),

@@ -19,7 +19,7 @@ pub const BLOCK_SIZES: BlockSizes =
 
 const FRAME: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// The first of sixteen magic numbers that begin a frame to be skipped.
-const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
+pub const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 /// The smallest padding: a skippable frame's magic and length.
 pub const PADDING_MIN: usize = 8;
 
@@ -86,7 +86,7 @@ pub fn pad(len: usize, packed: &mut Vec<u8>) {
 }
 
 /// Half of tar's end marker, 512 zeros, as a frame: its header, one block of a repeated byte, its checksum.
-const ZEROS: [u8; 15] =
+pub const ZEROS: [u8; 15] =
     [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x01, 0x03, 0x10, 0x00, 0x00, 0x7c, 0xb8, 0xc3, 0xe8];
 
 /// Returns tar's end marker. In the middle of it, in a frame that readers skip, is the end of a gzip stream:

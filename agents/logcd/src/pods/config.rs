@@ -1,5 +1,6 @@
 //! The settings for container logs.
 
+use crate::archive::codec::Codec;
 use crate::day::Calendar;
 use crate::error::ArchiveError;
 use crate::pods::cursor::Cursors;
@@ -23,6 +24,7 @@ pub struct PodsConfig {
     pub bounds: Bounds,
     pub calendar: Calendar,
     pub mode: u32,
+    pub codec: Codec,
     pub level: u32,
     /// Limit on the bytes of a log that are holes.
     pub hole_bytes_max: u64,
@@ -35,7 +37,7 @@ pub struct PodsConfig {
 
 impl PodsConfig {
     pub fn hour(&self) -> ArchiveName {
-        ArchiveName::at(self.calendar.at(Timestamp::now()).datetime())
+        ArchiveName::at(self.calendar.at(Timestamp::now()).datetime(), self.codec)
     }
 
     /// Opens and locks the directory for archives.

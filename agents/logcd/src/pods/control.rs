@@ -5,13 +5,17 @@ use crate::once::fatal;
 use crate::pods::config::PodsConfig;
 use crate::pods::metrics::PodsMetrics;
 use crate::pods::tailer::Tailer;
+use crate::pods::watches::{Watched, Watches};
+use crate::safe_dir::SafeDir;
 use kit::daemon::Context;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::readiness::Readiness;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,7 +44,7 @@ pub async fn run(
     has_directories: bool,
 ) -> Result<(), Fatal> {
     let cannot =
-        |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(std::io::Error::from(errno));
+        |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(io::Error::from(errno));
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
     let stop = Arc::new(Stop { drain: AtomicBool::new(false), abort: Arc::default(), wake });
     let (ended, end) = oneshot::channel();
@@ -112,7 +116,38 @@ impl PodsThread {
         self.readiness.block(REASON, why);
     }
 
+    /// Waits until the pods directory exists. The kernel reports names in its nearest ancestor.
+    fn wait_for_directory(&self) -> Result<(), ArchiveError> {
+        let pods = &self.config.pods;
+        let on = |error| ArchiveError::on("wait for", pods)(error);
+        let mut is_told = false;
+        while !self.is_draining() {
+            // Other errors are reported when the directory is followed.
+            let Some(ancestor) = nearest_of_missing(pods) else { break };
+            if !is_told {
+                is_told = true;
+                tracing::warn!(event = "pods_directory_missing", pods = %pods.display(), "the directory of container logs does not exist; waiting for it");
+                self.metrics.directory_missing.set(1);
+                if !self.has_directories {
+                    self.readiness.clear("starting");
+                }
+            }
+            let mut watches = Watches::new().map_err(on)?;
+            watches.directory(ancestor.fd(), Watched::Pods).map_err(on)?;
+            // A directory made before the watch began is not reported.
+            if nearest_of_missing(pods).is_some_and(|now| now.path() == ancestor.path()) {
+                self.sleep(Some(watches.fd()), None);
+            }
+        }
+        self.metrics.directory_missing.set(0);
+        Ok(())
+    }
+
     fn follow(&self) -> Result<(), ArchiveError> {
+        self.wait_for_directory()?;
+        if self.is_draining() {
+            return Ok(());
+        }
         let store = self.config.store()?;
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
@@ -135,7 +170,7 @@ impl PodsThread {
                 Err(trouble) if tailer.has_lost_store() => return Err(trouble),
                 Err(trouble) => self.complain(trouble),
             }
-            self.sleep(Some(&tailer), tailer.pause());
+            self.sleep(Some(tailer.fd()), tailer.pause());
         }
         match self.is_aborting() {
             true => Err(ArchiveError::Aborted),
@@ -144,16 +179,22 @@ impl PodsThread {
     }
 
     /// Sleeps until the kernel reports something, the time has passed, or the daemon stops.
-    fn sleep(&self, tailer: Option<&Tailer>, time: Option<Duration>) {
+    fn sleep(&self, reports: Option<BorrowedFd<'_>>, time: Option<Duration>) {
         if self.is_draining() {
             return;
         }
         let mut fds = vec![PollFd::new(self.stop.wake.as_fd(), PollFlags::POLLIN)];
-        fds.extend(tailer.map(|tailer| PollFd::new(tailer.fd(), PollFlags::POLLIN)));
+        fds.extend(reports.map(|reports| PollFd::new(reports, PollFlags::POLLIN)));
         // One millisecond more: after a timer that ends early, this would only sleep again.
         let time = time.map_or(PollTimeout::NONE, |time| {
             PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let _ = poll(&mut fds, time);
     }
+}
+
+/// Opens the nearest ancestor of a directory that does not exist. `None` for any other directory.
+fn nearest_of_missing(path: &Path) -> Option<SafeDir> {
+    SafeDir::open(path).err().filter(|error| error.kind() == io::ErrorKind::NotFound)?;
+    path.ancestors().skip(1).find_map(|ancestor| SafeDir::open(ancestor).ok())
 }

@@ -1,24 +1,29 @@
 //! The names of a namespace's archives: one for each hour, and further parts if an hour is large.
 
+use crate::archive::codec::Codec;
 use jiff::civil::{Date, DateTime};
 use std::fmt;
 use std::str::FromStr;
 
-const SUFFIX: &str = ".tar.gz";
-
-/// An archive of a namespace: `2026-11-28T14.tar.gz`, its second part `2026-11-28T14.2.tar.gz`.
+/// An archive of a namespace: `2026-11-28T14.tar.gz`, its second part `2026-11-28T14.2.tar.gz`. With `--zstd` its
+/// name ends in `.tar.zst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArchiveName {
     day: Date,
     hour: i8,
     /// The number of the part, from 1. The name of the first part has no number.
     part: u32,
+    codec: Codec,
 }
 
 impl ArchiveName {
     /// Names the first part of the hour that this time is in.
-    pub fn at(time: DateTime) -> ArchiveName {
-        ArchiveName { day: time.date(), hour: time.hour(), part: 1 }
+    pub fn at(time: DateTime, codec: Codec) -> ArchiveName {
+        ArchiveName { day: time.date(), hour: time.hour(), part: 1, codec }
+    }
+
+    pub fn codec(self) -> Codec {
+        self.codec
     }
 
     pub fn day(self) -> Date {
@@ -26,8 +31,8 @@ impl ArchiveName {
     }
 
     #[must_use]
-    pub fn next_part(self) -> ArchiveName {
-        ArchiveName { part: self.part.saturating_add(1), ..self }
+    pub fn next_part(self, codec: Codec) -> ArchiveName {
+        ArchiveName { part: self.part.saturating_add(1), codec, ..self }
     }
 
     pub fn is_same_hour(self, other: ArchiveName) -> bool {
@@ -38,9 +43,10 @@ impl ArchiveName {
 impl fmt::Display for ArchiveName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}T{:02}", self.day, self.hour)?;
+        let suffix = self.codec.suffix();
         match self.part {
-            1 => write!(f, "{SUFFIX}"),
-            part => write!(f, ".{part}{SUFFIX}"),
+            1 => write!(f, "{suffix}"),
+            part => write!(f, ".{part}{suffix}"),
         }
     }
 }
@@ -49,14 +55,15 @@ impl FromStr for ArchiveName {
     type Err = ();
 
     fn from_str(text: &str) -> Result<ArchiveName, ()> {
-        let stem = text.strip_suffix(SUFFIX).ok_or(())?;
+        let stem_of = |codec: Codec| Some((text.strip_suffix(codec.suffix())?, codec));
+        let (stem, codec) = Codec::ALL.into_iter().find_map(stem_of).ok_or(())?;
         let (day, rest) = stem.split_once('T').ok_or(())?;
         let (hour, part) = match rest.split_once('.') {
             Some((hour, part)) => (hour, part.parse().map_err(drop)?),
             None => (rest, 1),
         };
         let hour = hour.parse().map_err(drop)?;
-        let name = ArchiveName { day: day.parse().map_err(drop)?, hour, part };
+        let name = ArchiveName { day: day.parse().map_err(drop)?, hour, part, codec };
         // Another spelling is not made by this program.
         if (0..24).contains(&hour) && name.to_string() == text { Ok(name) } else { Err(()) }
     }
@@ -69,10 +76,11 @@ mod tests {
 
     #[test]
     fn an_hour_may_have_parts() {
-        let first = ArchiveName::at("2026-11-28T14:59:59".parse().unwrap());
+        let first = ArchiveName::at("2026-11-28T14:59:59".parse().unwrap(), Codec::Gzip);
         assert_eq!(first.to_string(), "2026-11-28T14.tar.gz");
-        assert_eq!(first.next_part().to_string(), "2026-11-28T14.2.tar.gz");
-        assert!(first < first.next_part() && first.is_same_hour(first.next_part()));
+        let next = first.next_part(Codec::Zstd);
+        assert_eq!(next.to_string(), "2026-11-28T14.2.tar.zst");
+        assert!(first < next && first.is_same_hour(next));
         for name in [
             "2026-11-28T14.1.tar.gz",
             "2026-11-28T24.tar.gz",
@@ -86,8 +94,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_come_back_and_sort_by_time(hours in prop::collection::vec((0i8..24, 1u32..5000), 2)) {
-            let names: Vec<ArchiveName> = hours.iter().map(|(hour, part)| ArchiveName { day: "2026-11-28".parse().unwrap(), hour: *hour, part: *part }).collect();
+        fn names_come_back_and_sort_by_time(hours in prop::collection::vec((0i8..24, 1u32..5000, prop::sample::select(&Codec::ALL[..])), 2)) {
+            let names: Vec<ArchiveName> = hours.iter().map(|(hour, part, codec)| ArchiveName { day: "2026-11-28".parse().unwrap(), hour: *hour, part: *part, codec: *codec }).collect();
             for name in &names {
                 prop_assert_eq!(name.to_string().parse(), Ok(*name));
             }

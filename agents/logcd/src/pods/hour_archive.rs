@@ -4,7 +4,7 @@
 use crate::error::ArchiveError;
 use crate::pods::cursor::OpenArchive;
 use crate::pods::hour::ArchiveName;
-use crate::pods::veil::{self, END_BYTES};
+use crate::pods::veil;
 use crate::safe_dir::{Kind, SafeDir, status_at, status_of};
 use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
@@ -119,7 +119,7 @@ impl HourArchive {
             is_accepted: false,
             hidden_end: None,
         };
-        archive.append(&veil::start())?;
+        archive.append(&veil::start(name.codec()))?;
         Ok(archive)
     }
 
@@ -148,15 +148,15 @@ impl HourArchive {
             opened => opened.map_err(cannot)?,
         };
         let look = status_of(&file).map_err(cannot)?;
-        let bytes = at_commit.bytes;
-        if look.kind != Kind::Regular || look.stamp.size < bytes || bytes < END_BYTES {
+        let (bytes, end_bytes) = (at_commit.bytes, veil::end_bytes(name.codec()));
+        if look.kind != Kind::Regular || look.stamp.size < bytes || bytes < end_bytes {
             return Ok(None);
         }
         let is_end_at = |at| {
-            let mut end = vec![0; veil::PART_BYTES];
-            file.read_exact_at(&mut end, at).is_ok() && veil::is_end(&end)
+            let mut end = veil::end(name.codec());
+            file.read_exact_at(&mut end, at).is_ok() && veil::is_end(name.codec(), &end)
         };
-        if !is_end_at(bytes - END_BYTES) || at_commit.hidden_end.is_some_and(|at| !is_end_at(at)) {
+        if !is_end_at(bytes - end_bytes) || at_commit.hidden_end.is_some_and(|at| !is_end_at(at)) {
             return Ok(None);
         }
         let archive = HourArchive {
@@ -173,7 +173,7 @@ impl HourArchive {
             archive.veil(end, true)?;
         }
         // A later commit that did not survive may have hidden it.
-        archive.veil(bytes - END_BYTES, false)?;
+        archive.veil(bytes - end_bytes, false)?;
         Ok(Some(archive))
     }
 
@@ -184,6 +184,10 @@ impl HourArchive {
             Phase::Draft => 0,
             Phase::Committed { bytes } => bytes,
         }
+    }
+
+    fn end_bytes(&self) -> u64 {
+        veil::end_bytes(self.name.codec())
     }
 
     pub fn written(&self) -> u64 {
@@ -217,7 +221,7 @@ impl HourArchive {
 
     /// Appends an end mark and syncs the archive.
     pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
-        self.append(&veil::end())?;
+        self.append(&veil::end(self.name.codec()))?;
         self.file
             .sync_data()
             .and_then(|()| still_takes_changes(&self.file))
@@ -236,7 +240,7 @@ impl HourArchive {
             bytes: self.written,
             hidden_end: match self.phase {
                 // The present end mark is hidden as soon as the checkpoint is on the disk.
-                Phase::Committed { bytes } if self.written > bytes => Some(bytes - END_BYTES),
+                Phase::Committed { bytes } if self.written > bytes => Some(bytes - self.end_bytes()),
                 _ => self.hidden_end,
             },
         }
@@ -268,8 +272,9 @@ impl HourArchive {
                     .map_err(ArchiveError::doing(format!("rename {draft} to {}", self.path)))?;
             }
             Phase::Committed { bytes } => {
-                self.veil(bytes - END_BYTES, true)?;
-                self.hidden_end = Some(bytes - END_BYTES);
+                let end = bytes - self.end_bytes();
+                self.veil(end, true)?;
+                self.hidden_end = Some(end);
             }
         }
         self.phase = Phase::Committed { bytes: self.written };
@@ -306,7 +311,7 @@ impl HourArchive {
     }
 
     fn veil(&self, end: u64, is_hidden: bool) -> Result<(), ArchiveError> {
-        let (at, byte) = veil::veil(end, is_hidden);
+        let (at, byte) = veil::veil(self.name.codec(), end, is_hidden);
         self.file.write_all_at(&byte, at).map_err(ArchiveError::doing(format!("write {}", self.path)))
     }
 }
@@ -346,7 +351,7 @@ mod tests {
             let mut tar = header::encode(entry.as_bytes(), &Meta::default(), content.len() as u64);
             tar.extend(content);
             tar.resize(tar.len().next_multiple_of(512), 0);
-            archive.append(&veil::member(&mut self.packer, &tar, None).unwrap()).unwrap();
+            archive.append(&veil::member(Codec::Gzip, &mut self.packer, &tar, None).unwrap()).unwrap();
         }
 
         fn reopen(&self, record: &OpenArchive) -> Option<HourArchive> {

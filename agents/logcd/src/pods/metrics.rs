@@ -24,6 +24,7 @@ struct NamespaceLabel {
 pub struct PodsMetrics {
     pub logs: Gauge,
     pub departed_logs: Gauge,
+    pub directory_missing: Gauge,
     pub kept_bytes: Gauge,
     pub read_bytes: Counter,
     pub packed_bytes: Counter,
@@ -58,6 +59,11 @@ impl PodsMetrics {
             "pods_departed_logs",
             "Container logs that are deleted or compressed and not yet read for the last time",
             self.departed_logs.clone(),
+        );
+        registry.register(
+            "pods_directory_missing",
+            "1 while the directory of container logs does not exist",
+            self.directory_missing.clone(),
         );
         registry.register(
             "pods_kept_bytes",

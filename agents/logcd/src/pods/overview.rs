@@ -88,6 +88,8 @@ pub struct Loss {
 #[derive(Clone, Debug, Default)]
 pub struct PodsFigures {
     namespaces: BTreeMap<String, NamespaceFigures>,
+    /// The logs that were lost since logcd started.
+    pub lost_logs: u64,
     /// The newest is last.
     pub losses: VecDeque<Loss>,
 }
@@ -145,6 +147,7 @@ impl PodsFigures {
     }
 
     fn lose(&mut self, loss: Loss) {
+        self.lost_logs += loss.logs;
         self.losses.push_back(loss);
         if self.losses.len() > LOSSES_MAX {
             self.losses.pop_front();
@@ -222,5 +225,6 @@ mod tests {
             figures.lose(Loss { container: n.to_string(), logs: 1, at_ms: n });
         }
         assert_eq!((figures.losses.len(), figures.losses[0].at_ms), (LOSSES_MAX, 150));
+        assert_eq!(figures.lost_logs, 200);
     }
 }

@@ -13,9 +13,9 @@ export function drawPods(now) {
   byId("lines-off").hidden = areLinesShown;
   figures(byId("pods-totals"), [
     ["Namespaces", count(now.namespaces_all)],
-    ["New a second", bytes(now.namespaces.reduce((sum, namespace) => sum + namespace.bytes_per_second, 0))],
+    ["New a second", bytes(now.bytes_per_second)],
     ["Their archives", bytes(now.kept_bytes)],
-    ["Lost logs", count(now.losses.reduce((sum, loss) => sum + loss.logs, 0))],
+    ["Lost logs", count(now.lost_logs)],
   ]);
   const { namespaces, namespaces_all: all } = now;
   const listed = namespaces.length < all ? `The ${namespaces.length} of ${count(all)} that keep the most` : "Choose one to see its containers";

@@ -38,7 +38,10 @@ pub struct PodsShown {
     out: String,
     namespaces: Vec<NamespaceShown>,
     namespaces_all: usize,
+    /// The sums of all namespaces, of which not all may be listed.
+    bytes_per_second: u64,
     kept_bytes: u64,
+    lost_logs: u64,
     /// The newest is last.
     losses: Vec<Loss>,
     lines_are_shown: bool,
@@ -47,6 +50,7 @@ pub struct PodsShown {
 impl PodsSources {
     pub fn shown(&self, figures: &PodsFigures) -> PodsShown {
         let (mut namespaces, namespaces_all) = figures.largest(usize::MAX, Instant::now());
+        let bytes_per_second = namespaces.iter().map(|namespace| namespace.bytes_per_second).sum();
         let kept_bytes = namespaces.iter().map(|namespace| namespace.kept_bytes).sum();
         namespaces.truncate(NAMESPACES_SHOWN);
         PodsShown {
@@ -54,7 +58,9 @@ impl PodsSources {
             out: self.out.display().to_string(),
             namespaces,
             namespaces_all,
+            bytes_per_second,
             kept_bytes,
+            lost_logs: figures.lost_logs,
             losses: figures.losses.iter().cloned().collect(),
             lines_are_shown: self.lines,
         }

@@ -89,6 +89,7 @@ pub fn to_make_room(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::codec::Codec;
     use jiff::ToSpan;
     use jiff::civil::date;
     use proptest::prelude::*;
@@ -98,7 +99,7 @@ mod tests {
     fn hours(start_hour: i64, sizes: &[u64]) -> Hours {
         let at =
             |n: usize| date(2026, 11, 28).at(0, 0, 0, 0) + (start_hour + i64::try_from(n).unwrap()).hours();
-        sizes.iter().enumerate().map(|(n, size)| (ArchiveName::at(at(n)), *size)).collect()
+        sizes.iter().enumerate().map(|(n, size)| (ArchiveName::at(at(n), Codec::Gzip), *size)).collect()
     }
 
     #[test]

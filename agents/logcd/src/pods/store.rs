@@ -4,11 +4,12 @@
 //! readers see the new members. The checkpoint decides: after a crash, an archive is cut to the length that
 //! it names.
 
-use crate::archive::codec::{Codec, Packer};
+use crate::archive::codec::Packer;
 use crate::archive::header::{self, Meta};
 use crate::archive::pack_error::PackError;
 use crate::error::ArchiveError;
 use crate::pods::cursor::{Checkpoint, Cursors};
+use crate::pods::day_room::day_room;
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
 use crate::pods::overview::Usage;
@@ -52,6 +53,8 @@ pub struct Bounds {
     /// Bounds of some namespaces. The first pattern that matches decides.
     pub namespaces: Vec<(crate::logs::pattern::Pattern, Bound)>,
     pub min_free: MinFree,
+    /// The directory for the archives of days, if it is on the same file system. These need room to be made.
+    pub days: Option<PathBuf>,
 }
 
 impl Bounds {
@@ -152,7 +155,7 @@ impl Store {
             at,
             lock,
             mode,
-            packer: Codec::Gzip.packer(level)?,
+            packer: hour.codec().packer(level)?,
             bounds,
             hour,
             open: BTreeMap::new(),
@@ -185,7 +188,7 @@ impl Store {
             match HourArchive::reopen(&dir, name, record)? {
                 Some(archive) => {
                     self.listed.insert((namespace.clone(), name));
-                    match name.is_same_hour(self.hour) {
+                    match name.is_same_hour(self.hour) && name.codec() == self.hour.codec() {
                         true => drop(self.open.insert(namespace.clone(), Open { dir, archive })),
                         false => archive.close(&dir)?,
                     }
@@ -291,7 +294,7 @@ impl Store {
         if self.batch.tar.is_empty() {
             return Ok(());
         }
-        let member = veil::member(&mut self.packer, &self.batch.tar, self.batch.span)?;
+        let member = veil::member(self.hour.codec(), &mut self.packer, &self.batch.tar, self.batch.span)?;
         self.check_room(member.len() as u64)?;
         let open = self.open.get_mut(&self.batch.namespace).ok_or_else(PackError::thread_gone)?;
         open.archive.append(&member)?;
@@ -334,7 +337,7 @@ impl Store {
         let hours = self.sizes.entry(namespace.to_owned()).or_default();
         // The clock may have been set back, so this hour need not be the last one.
         let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
-        let name = last.map_or(self.hour, |last| last.next_part());
+        let name = last.map_or(self.hour, |last| last.next_part(self.hour.codec()));
         let archive = HourArchive::create(&dir, name, self.mode).map_err(refuse)?;
         self.open.insert(namespace.to_owned(), Open { dir, archive });
         Ok(())
@@ -436,7 +439,7 @@ impl Store {
         result
     }
 
-    /// Closes full archives, and removes those above a bound. May be repeated after an error.
+    /// Closes full archives, and removes those above a bound or in the way of a day's archive. May be repeated after an error.
     pub fn tidy(&mut self) -> Evictions {
         let closed = self.close_full_parts();
         let today = self.hour.day();
@@ -446,8 +449,29 @@ impl Store {
             self.bounds.all.bytes,
             today,
         );
-        let Evictions { evicted, result } = self.remove(removable);
-        Evictions { evicted, result: closed.and(result) }
+        let Evictions { mut evicted, result } = self.remove(removable);
+        let mut result = closed.and(result);
+        let missing = match self.bounds.days.as_deref().map_or(0, day_room) {
+            0 => Ok(0),
+            room => self.space().map(|space| {
+                let floor = self.bounds.min_free.bytes_of(space.capacity_bytes);
+                floor.saturating_add(room).saturating_sub(space.available_bytes)
+            }),
+        };
+        match missing {
+            Ok(0) => {}
+            Ok(missing) => {
+                let closed = self.closed();
+                let kept: u64 = closed.values().flat_map(BTreeMap::values).sum();
+                let bound_of = |namespace: &str| self.bounds.of(namespace);
+                let removable = share::to_remove(&closed, bound_of, kept.saturating_sub(missing), today);
+                let evictions = self.remove_for_space(removable);
+                evicted.extend(evictions.evicted);
+                result = result.and(evictions.result);
+            }
+            Err(error) => result = result.and(Err(error)),
+        }
+        Evictions { evicted, result }
     }
 
     /// Makes the last commit durable, then visible. May be repeated after an error; the commit stays. If the
@@ -517,12 +541,22 @@ impl Store {
     /// all of them together are too small.
     pub fn make_room(&mut self, needed_bytes: u64) -> Result<Evictions, ArchiveError> {
         let missing = needed_bytes.saturating_sub(self.space()?.available_bytes);
+        let bound_of = |namespace: &str| self.bounds.of(namespace);
+        let removable = share::to_make_room(&self.closed(), bound_of, missing, ROOM_BYTES, self.hour.day());
+        Ok(self.remove_for_space(removable))
+    }
+
+    /// Returns the archives that may be removed, with their sizes.
+    fn closed(&self) -> BTreeMap<String, Hours> {
         let mut closed = self.sizes.clone();
         for (namespace, hours) in &mut closed {
             hours.retain(|name, _| !self.listed.contains(&(namespace.clone(), *name)));
         }
-        let bound_of = |namespace: &str| self.bounds.of(namespace);
-        let removable = share::to_make_room(&closed, bound_of, missing, ROOM_BYTES, self.hour.day());
+        closed
+    }
+
+    /// Removes archives for want of disk space.
+    fn remove_for_space(&mut self, removable: Vec<(String, ArchiveName)>) -> Evictions {
         let within: BTreeSet<String> = self
             .usages()
             .into_iter()
@@ -533,7 +567,7 @@ impl Store {
         for evicted in &mut evictions.evicted {
             evicted.is_within_share = within.contains(&evicted.namespace);
         }
-        Ok(evictions)
+        evictions
     }
 
     pub fn kept_bytes(&self) -> u64 {
@@ -642,21 +676,56 @@ mod tests {
     use super::*;
     use trial::kubelet::lines_of_all;
 
+    fn hour(name: &str) -> ArchiveName {
+        name.parse().unwrap()
+    }
+
+    fn store(out: &Path, days: Option<PathBuf>) -> Store {
+        let all = Bound { bytes: u64::MAX, days: u32::MAX };
+        let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap(), days };
+        Store::open(out, 0o600, 3, bounds, hour("2026-11-28T14.tar.gz")).unwrap().0
+    }
+
+    fn add(store: &mut Store, namespace: &str) -> Result<(), ArchiveError> {
+        let dir: ContainerDir = format!("{namespace}_web_1/app").parse().unwrap();
+        store.add(&dir, &"0.log".parse().unwrap(), Meta::default(), None, b"line\n")
+    }
+
+    #[test]
+    fn archives_give_way_to_those_of_days() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().canonicalize().unwrap();
+        let mut store = store(&out, Some(out.clone()));
+        let archive = |store: &mut Store| {
+            add(store, "shop").unwrap();
+            store.commit(BTreeMap::new()).unwrap();
+            store.show().unwrap();
+            let Evictions { evicted, result } = store.tidy();
+            result.unwrap();
+            evicted
+        };
+        assert_eq!(archive(&mut store), []);
+        store.begin_hour(hour("2026-11-28T15.tar.gz")).unwrap();
+        assert_eq!(archive(&mut store), []);
+        // Larger than the free space.
+        File::create(out.join("all-logs-2026-11-28.tar.gz")).unwrap().set_len(1 << 43).unwrap();
+        let evicted = archive(&mut store);
+        assert_eq!(
+            evicted.iter().map(|evicted| (&*evicted.namespace, evicted.is_within_share)).collect::<Vec<_>>(),
+            [("shop", true)]
+        );
+        // The present archive stays.
+        assert_eq!(lines_of_all(&out).len(), 2);
+    }
+
     #[test]
     fn strange_archive_of_a_namespace_delays_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().canonicalize().unwrap();
-        let all = Bound { bytes: u64::MAX, days: u32::MAX };
-        let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap() };
-        let hour: ArchiveName = "2026-11-28T14.tar.gz".parse().unwrap();
-        let (mut store, _) = Store::open(&out, 0o600, 6, bounds, hour).unwrap();
-        let add = |store: &mut Store, namespace: &str| {
-            let dir: ContainerDir = format!("{namespace}_web_1/app").parse().unwrap();
-            store.add(&dir, &"0.log".parse().unwrap(), Meta::default(), None, b"line\n")
-        };
+        let mut store = store(&out, None);
         add(&mut store, "bad").unwrap();
         add(&mut store, "good").unwrap();
-        let strange = out.join("bad").join(hour.to_string());
+        let strange = out.join("bad").join("2026-11-28T14.tar.gz");
         std::fs::create_dir(&strange).unwrap();
         store.commit(BTreeMap::new()).unwrap();
         for _ in 0..2 {

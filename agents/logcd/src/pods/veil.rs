@@ -4,11 +4,14 @@
 //! is empty, and the member holds the two blocks of zeros that end a tar. When the mark is hidden, the field
 //! covers these zeros, and the member is empty. So an archive can grow, and only one of its bytes is written
 //! again.
+//!
+//! In a zstd archive the same is done with a frame that readers skip: while the end mark is shown, this frame is
+//! empty; when the mark is hidden, the frame covers the zeros.
 
 use crate::archive::checksum::Checksum;
-use crate::archive::codec::Packer;
-use crate::archive::deflate;
+use crate::archive::codec::{Codec, Packer};
 use crate::archive::pack_error::PackError;
+use crate::archive::{deflate, zstandard};
 use jiff::Timestamp;
 use std::fs::File;
 use std::ops::Range;
@@ -24,77 +27,115 @@ const ZEROS_TRAILER: [u8; 8] = [0x2e, 0xaf, 0xb5, 0xef, 0x00, 0x04, 0x00, 0x00];
 /// The content of an empty member: a last block, no checksum, no length.
 const EMPTY: [u8; 10] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-pub const END_BYTES: u64 = 51;
 /// The position in the end mark of the byte that hides it: the length of its extra field.
-const VEIL_AT: u64 = 10;
+const VEIL_AT: usize = 10;
 /// The length of the extra field that covers everything up to the empty member's content.
 const HIDDEN: u8 = 29;
+
+/// The zeros of a zstd archive's end mark, in two frames.
+const ZSTD_ZEROS_BYTES: u8 = 30;
+const _: () = assert!(ZSTD_ZEROS_BYTES as usize == 2 * zstandard::ZEROS.len());
+/// An empty frame, by which readers recognise a zstd archive.
+const EMPTY_FRAME: [u8; 13] = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 0, 1, 0, 0, 0x99, 0xe9, 0xd8, 0x51];
 
 /// The identifier of our part of the extra field.
 const INDEX_ID: [u8; 2] = *b"LC";
 /// The bytes of that part: the member's length, the first time and the last time.
 const INDEX_BYTES: u8 = 20;
-/// The bytes of a member's header, including the extra field.
-const MEMBER_HEADER_BYTES: usize = 12 + 4 + INDEX_BYTES as usize;
 
 /// The earliest and the latest time of a member's lines.
 pub type Span = Option<(Timestamp, Timestamp)>;
 
 /// Returns the end mark of an archive, not hidden.
-pub fn end() -> Vec<u8> {
-    [&HEADER[..], &[0, 0], &ZEROS, &ZEROS_TRAILER, &PLAIN_HEADER, &EMPTY].concat()
+pub fn end(codec: Codec) -> Vec<u8> {
+    match codec {
+        Codec::Gzip => [&HEADER[..], &[0, 0], &ZEROS, &ZEROS_TRAILER, &PLAIN_HEADER, &EMPTY].concat(),
+        Codec::Zstd => [&zstandard::SKIPPABLE[..], &[0; 4], &zstandard::ZEROS, &zstandard::ZEROS].concat(),
+    }
+}
+
+pub fn end_bytes(codec: Codec) -> u64 {
+    end(codec).len() as u64
+}
+
+/// Returns the position in the end mark of the byte that hides it, and the byte's value then.
+fn veil_of(codec: Codec) -> (usize, u8) {
+    match codec {
+        Codec::Gzip => (VEIL_AT, HIDDEN),
+        Codec::Zstd => (zstandard::SKIPPABLE.len(), ZSTD_ZEROS_BYTES),
+    }
 }
 
 /// Returns the position and the value of the byte that hides or shows the end mark at `end`.
-pub fn veil(end: u64, is_hidden: bool) -> (u64, [u8; 1]) {
-    (end + VEIL_AT, [if is_hidden { HIDDEN } else { 0 }])
+pub fn veil(codec: Codec, end: u64, is_hidden: bool) -> (u64, [u8; 1]) {
+    let (at, hidden) = veil_of(codec);
+    (end + at as u64, [if is_hidden { hidden } else { 0 }])
 }
 
 /// True if these bytes are an end mark, shown or hidden.
-pub fn is_end(bytes: &[u8]) -> bool {
+pub fn is_end(codec: Codec, bytes: &[u8]) -> bool {
+    let (at, hidden) = veil_of(codec);
     let mut shown = bytes.to_vec();
-    match shown.get_mut(10) {
-        Some(veil) if [0, HIDDEN].contains(veil) => *veil = 0,
+    match shown.get_mut(at) {
+        Some(veil) if [0, hidden].contains(veil) => *veil = 0,
         _ => return false,
     }
-    shown == end()
+    shown == end(codec)
 }
 
 /// Returns the first bytes of an archive: a member without content.
-pub fn start() -> Vec<u8> {
-    // Longer than the bytes by which busybox decides if an archive is compressed.
-    let mut bytes = deflate::preamble();
-    bytes.extend(deflate::LAST);
-    bytes.extend(deflate::trailer(Checksum::default()));
-    bytes
+pub fn start(codec: Codec) -> Vec<u8> {
+    match codec {
+        Codec::Gzip => {
+            // Longer than the bytes by which busybox decides if an archive is compressed.
+            let mut bytes = deflate::preamble();
+            bytes.extend(deflate::LAST);
+            bytes.extend(deflate::trailer(Checksum::default()));
+            bytes
+        }
+        Codec::Zstd => EMPTY_FRAME.to_vec(),
+    }
 }
 
 /// True if the file begins like an archive of container logs.
 pub fn is_start_of(file: &File) -> bool {
-    let start = start();
-    let mut read = vec![0; start.len()];
-    file.read_exact_at(&mut read, 0).is_ok() && read == start
+    Codec::ALL.into_iter().any(|codec| {
+        let start = start(codec);
+        let mut read = vec![0; start.len()];
+        file.read_exact_at(&mut read, 0).is_ok() && read == start
+    })
+}
+
+/// Returns the bytes of a member's header before the index.
+fn header_start(codec: Codec) -> Vec<u8> {
+    match codec {
+        Codec::Gzip => [&HEADER[..], &[INDEX_BYTES + 4, 0], &INDEX_ID, &[INDEX_BYTES, 0]].concat(),
+        Codec::Zstd => [&zstandard::SKIPPABLE[..], &[INDEX_BYTES + 2, 0, 0, 0], &INDEX_ID].concat(),
+    }
+}
+
+fn header_bytes(codec: Codec) -> usize {
+    header_start(codec).len() + usize::from(INDEX_BYTES)
 }
 
 /// Returns a member that holds `tar`. Its header has the length and times by which a reader can skip it.
-pub fn member(packer: &mut Packer, tar: &[u8], span: Span) -> Result<Vec<u8>, PackError> {
-    let mut bytes = vec![0; MEMBER_HEADER_BYTES];
+pub fn member(codec: Codec, packer: &mut Packer, tar: &[u8], span: Span) -> Result<Vec<u8>, PackError> {
+    let mut bytes = vec![0; header_bytes(codec)];
     packer.pack(&[], tar, &mut bytes)?;
-    bytes.extend(deflate::LAST);
-    bytes.extend(deflate::trailer(Checksum::of(tar)));
+    if codec == Codec::Gzip {
+        bytes.extend(deflate::LAST);
+        bytes.extend(deflate::trailer(Checksum::of(tar)));
+    }
     let len = u32::try_from(bytes.len()).map_err(|_| PackError::too_long())?;
     let time = |time: Option<Timestamp>| time.map_or(i64::MIN, nanoseconds).to_le_bytes();
     let header = [
-        &HEADER[..],
-        &[INDEX_BYTES + 4, 0],
-        &INDEX_ID,
-        &[INDEX_BYTES, 0],
+        &header_start(codec)[..],
         &len.to_le_bytes(),
         &time(span.map(|(first, _)| first)),
         &time(span.map(|(_, last)| last)),
     ]
     .concat();
-    bytes[..MEMBER_HEADER_BYTES].copy_from_slice(&header);
+    bytes[..header.len()].copy_from_slice(&header);
     Ok(bytes)
 }
 
@@ -119,88 +160,91 @@ pub enum ArchivePart {
 
 /// The number of bytes that [`part`] needs.
 pub const PART_BYTES: usize = 51;
-const _: () = assert!(PART_BYTES as u64 == END_BYTES);
 
 /// Returns the part that begins with these bytes, at this position; `None` if logcd did not make it.
-pub fn part(at: u64, bytes: &[u8]) -> Option<ArchivePart> {
-    if let Some(end) = bytes.get(..PART_BYTES).filter(|bytes| is_end(bytes)) {
-        return Some(if end[10] == 0 { ArchivePart::End } else { ArchivePart::HiddenEnd });
+pub fn part(codec: Codec, at: u64, bytes: &[u8]) -> Option<ArchivePart> {
+    if let Some(end) = bytes.get(..end(codec).len()).filter(|bytes| is_end(codec, bytes)) {
+        let is_shown = end[veil_of(codec).0] == 0;
+        return Some(if is_shown { ArchivePart::End } else { ArchivePart::HiddenEnd });
     }
-    let header = bytes.get(..MEMBER_HEADER_BYTES)?;
-    let (fixed, rest) = header.split_at(16);
-    if fixed != [&HEADER[..], &[INDEX_BYTES + 4, 0], &INDEX_ID, &[INDEX_BYTES, 0]].concat() {
-        return None;
-    }
+    let start = header_start(codec);
+    let rest = bytes.get(..header_bytes(codec))?.strip_prefix(&start[..])?;
     let len = u32::from_le_bytes(rest[..4].try_into().ok()?);
     let time = |at: usize| {
         let ns = i64::from_le_bytes(rest[at..at + 8].try_into().ok()?);
         Timestamp::from_nanosecond(ns.into()).ok().filter(|_| ns != i64::MIN)
     };
     let place = at..at.checked_add(u64::from(len))?;
-    (u64::from(len) > MEMBER_HEADER_BYTES as u64)
+    (u64::from(len) > header_bytes(codec) as u64)
         .then(|| ArchivePart::Member(TimedMember { place, span: time(4).zip(time(12)) }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::codec::Codec;
-    use flate2::read::MultiGzDecoder;
+    use crate::archive::decoder::Decoder;
     use proptest::prelude::*;
     use std::io::Read;
 
     fn plain(archive: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
-        MultiGzDecoder::new(archive).read_to_end(&mut plain).unwrap();
+        Decoder::new(archive).unwrap().read_to_end(&mut plain).unwrap();
         plain
     }
 
-    fn hidden() -> Vec<u8> {
-        let mut hidden = end();
-        let (at, byte) = veil(0, true);
+    fn hidden(codec: Codec) -> Vec<u8> {
+        let mut hidden = end(codec);
+        let (at, byte) = veil(codec, 0, true);
         hidden[usize::try_from(at).unwrap()] = byte[0];
         hidden
     }
 
     #[test]
     fn one_byte_hides_the_end() {
-        assert_eq!(end().len() as u64, END_BYTES);
-        assert_eq!(plain(&end()), [0; 1024]);
-        assert_eq!(plain(&hidden()), b"");
-        assert!(is_end(&end()) && is_end(&hidden()));
-        assert_eq!(
-            (part(0, &end()), part(0, &hidden())),
-            (Some(ArchivePart::End), Some(ArchivePart::HiddenEnd))
-        );
+        for codec in Codec::ALL {
+            let (shown, hidden) = (end(codec), hidden(codec));
+            assert!(shown.len() <= PART_BYTES && header_bytes(codec) <= PART_BYTES);
+            assert_eq!(plain(&[start(codec), shown.clone()].concat()), [0; 1024]);
+            assert_eq!(plain(&[start(codec), hidden.clone()].concat()), b"");
+            assert!(is_end(codec, &shown) && is_end(codec, &hidden));
+            assert_eq!(part(codec, 0, &shown), Some(ArchivePart::End));
+            assert_eq!(part(codec, 0, &hidden), Some(ArchivePart::HiddenEnd));
+            assert!(!is_end(codec.other(), &shown));
+        }
     }
 
     #[test]
     fn start_is_empty_and_seen_as_compressed_by_busybox() {
-        assert_eq!(plain(&start()), b"");
-        assert!(start()[257..262] != *b"ustar" && start()[257..262] != [0; 5]);
+        let gzip = start(Codec::Gzip);
+        assert!(gzip[257..262] != *b"ustar" && gzip[257..262] != [0; 5]);
+        for codec in Codec::ALL {
+            assert_eq!(plain(&start(codec)), b"");
+        }
     }
 
     proptest! {
         #[test]
-        fn members_follow_each_other(contents: Vec<Vec<u8>>, ns in 0i64..i64::MAX, timed: bool) {
-            let mut packer = Codec::Gzip.packer(6).unwrap();
+        fn members_follow_each_other(
+            contents: Vec<Vec<u8>>, ns in 0i64..i64::MAX, timed: bool, codec in prop::sample::select(&Codec::ALL[..]),
+        ) {
+            let mut packer = codec.packer(6).unwrap();
             let span = timed.then(|| Timestamp::from_nanosecond(ns.into()).unwrap()).map(|time| (time, time));
-            let (mut archive, mut parts) = (start(), Vec::new());
+            let (mut archive, mut parts) = (start(codec), Vec::new());
             for content in &contents {
                 let at = archive.len() as u64;
-                let member = member(&mut packer, content, span).unwrap();
+                let member = member(codec, &mut packer, content, span).unwrap();
                 parts.push(ArchivePart::Member(TimedMember { place: at..at + member.len() as u64, span }));
                 archive.extend(member);
-                archive.extend(hidden());
+                archive.extend(hidden(codec));
                 parts.push(ArchivePart::HiddenEnd);
             }
             prop_assert_eq!(plain(&archive), contents.concat());
-            let mut at = start().len();
+            let mut at = start(codec).len();
             for expected in parts {
-                let found = part(at as u64, &archive[at..]).unwrap();
+                let found = part(codec, at as u64, &archive[at..]).unwrap();
                 at += match &found {
                     ArchivePart::Member(member) => usize::try_from(member.place.end).unwrap() - at,
-                    _ => PART_BYTES,
+                    _ => end(codec).len(),
                 };
                 prop_assert_eq!(found, expected);
             }
@@ -209,8 +253,10 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..60), at: u64) {
-            let _ = part(at, &bytes);
-            let _ = part(at, &[&HEADER[..], &[INDEX_BYTES + 4, 0], &INDEX_ID, &[INDEX_BYTES, 0], &bytes].concat());
+            for codec in Codec::ALL {
+                let _ = part(codec, at, &bytes);
+                let _ = part(codec, at, &[&header_start(codec), &bytes[..]].concat());
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the first write to a quiet log.
 
 use crate::pods::place::{ContainerDir, PodDir};
+use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,6 +19,9 @@ const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_ONLYDIR);
 /// Only the first write is reported, so that a busy log causes no further reports.
 const FIRST_WRITE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_ONESHOT);
+
+const INSTANCES_EXHAUSTED: &str = "this user has no inotify instance left: raise fs.inotify.max_user_instances \
+     (sysctl), or the limit on open files";
 
 /// A watched directory or log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,10 @@ pub struct Watches {
 
 impl Watches {
     pub fn new() -> io::Result<Watches> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let inotify = match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
+            Err(Errno::EMFILE) => return Err(io::Error::other(INSTANCES_EXHAUSTED)),
+            inotify => inotify?,
+        };
         Ok(Watches { inotify, watched: HashMap::new() })
     }
 
@@ -76,8 +83,8 @@ impl Watches {
         loop {
             let events = match self.inotify.read_events() {
                 Ok(events) => events,
-                Err(nix::errno::Errno::EAGAIN) => return Ok(changes),
-                Err(nix::errno::Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Ok(changes),
+                Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
             for event in events {

@@ -11,7 +11,9 @@ use crate::pods::share::Bound;
 use crate::pods::store::Bounds;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::identity::Identity;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 impl Serve {
@@ -92,19 +94,31 @@ impl Serve {
         let all = Bound { bytes: self.keep_bytes, days: self.keep_days };
         let namespaces = self.namespace.iter().map(|rule| (rule.pattern.clone(), rule.within(all))).collect();
         Ok(Some(PodsConfig {
-            pods: existing(&self.pods, "--pods")?,
+            pods: perhaps_missing(&self.pods, "--pods")?,
             out: existing(&self.pods_out, "--pods-out")?,
             within: self.publish_within,
-            bounds: Bounds { all, namespaces, min_free: self.min_free },
+            bounds: Bounds {
+                all,
+                namespaces,
+                min_free: self.min_free,
+                days: self.days_beside(&self.pods_out),
+            },
             calendar: Calendar::new(self.utc),
             mode: self.mode,
-            // A level for `--zstd` means nothing for these archives, which are gzip.
-            level: if self.zstd { Codec::Gzip.default_level() } else { self.level()? },
+            codec: self.codec(),
+            level: self.level()?,
             hole_bytes_max: self.max_holes,
             logs_max: self.max_files,
             deleted_bytes_max: self.max_deleted,
             own_pod: identity.namespace.map(|namespace| (namespace, identity.name)),
         }))
+    }
+
+    /// Returns the directory for the archives of days, if it is on the same file system as another directory.
+    fn days_beside(&self, other: &Path) -> Option<PathBuf> {
+        let days = self.out.as_ref().or(self.dir.first()).filter(|_| self.has_directories())?;
+        let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+        (device(days)? == device(other)?).then(|| days.clone())
     }
 
     /// Returns each log directory once, so that no file is archived under two names.
@@ -165,8 +179,27 @@ fn usage(message: &str) -> Fatal {
 
 /// Resolves symlinks, which are the operator's own at the start; later ones are not followed.
 fn existing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
-    path.canonicalize()
-        .map_err(|e| Fatal::new(Exit::Failure, format!("cannot use {} ({flag})", path.display())).because(e))
+    path.canonicalize().map_err(unusable(path, flag))
+}
+
+fn unusable(path: &Path, flag: &str) -> impl Fn(io::Error) -> Fatal {
+    move |error| Fatal::new(Exit::Failure, format!("cannot use {} ({flag})", path.display())).because(error)
+}
+
+/// Resolves the symlinks of a path of which the last directories may be made later.
+fn perhaps_missing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
+    let whole = std::path::absolute(path).map_err(unusable(path, flag))?;
+    for ancestor in whole.ancestors() {
+        match ancestor.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            resolved => {
+                let mut resolved = resolved.map_err(unusable(path, flag))?;
+                resolved.extend(whole.strip_prefix(ancestor).into_iter().flatten());
+                return Ok(resolved);
+            }
+        }
+    }
+    Ok(whole)
 }
 
 /// Returns the path as tar stores it: without a leading slash, with one at the end.
@@ -183,6 +216,18 @@ fn member_prefix(path: &Path) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_directory_is_below_the_resolved_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("log")).unwrap();
+        std::os::unix::fs::symlink(root.join("log"), root.join("link")).unwrap();
+        for (path, expected) in [("link", "log"), ("link/pods/a", "log/pods/a"), ("log", "log")] {
+            let resolved = perhaps_missing(&root.join(path), "--pods").unwrap();
+            assert_eq!(resolved.as_os_str(), root.join(expected).as_os_str());
+        }
+    }
 
     #[test]
     fn member_prefix_is_the_path_without_slash() {

@@ -176,7 +176,7 @@ pub struct Serve {
     #[arg(long, help_heading = "What")]
     pub latest_only: bool,
 
-    /// Make one archive of the present state and exit
+    /// Archive the present state and exit
     #[arg(long, help_heading = "When")]
     pub once: bool,
 
@@ -200,7 +200,7 @@ pub struct Serve {
     #[arg(long, help_heading = "When")]
     pub utc: bool,
 
-    /// Make .tar.zst instead of .tar.gz; today's archive of the other kind is converted
+    /// Make .tar.zst instead of .tar.gz; today's archive of the other kind is converted, and container logs go to new ones
     #[arg(long, help_heading = "How")]
     pub zstd: bool,
 

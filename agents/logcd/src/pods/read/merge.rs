@@ -477,7 +477,7 @@ mod tests {
     fn write(at: &Path, archived: &[Piece], live: &[Piece], written: Written) -> [i64; CONTAINERS.len()] {
         let mut lines = Lines { next: [0; CONTAINERS.len()], now: [0; CONTAINERS.len()], written };
         let all = Bound { bytes: u64::MAX, days: u32::MAX };
-        let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap() };
+        let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap(), days: None };
         let (out, pods) = (at.join("out"), at.join("pods"));
         std::fs::create_dir(&out).unwrap();
         let (mut store, _) =

@@ -2,6 +2,7 @@
 
 mod merge;
 
+use crate::archive::codec::Codec;
 use crate::error::ArchiveError;
 use crate::logs::log_file::read_full_at;
 use crate::pods::cursor::{Checkpoint, Cursor, OpenArchive};
@@ -278,7 +279,8 @@ fn find_members(
         for name in listed {
             // A new archive has the name of a draft for a moment after its first commit.
             let archive_name = undrafted(&name);
-            if archive_name.parse::<ArchiveName>().is_err() || archive_name != name && !with_drafts {
+            let Ok(hour) = archive_name.parse::<ArchiveName>() else { continue };
+            if archive_name != name && !with_drafts {
                 continue;
             }
             let path = path.join(&name);
@@ -299,7 +301,9 @@ fn find_members(
             }
             seen.insert((namespace.clone(), archive_name.to_owned()));
             let archive = Rc::new((path, file));
-            for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
+            let members =
+                members_of(&archive.1, hour.codec()).map_err(ArchiveError::on("read", &archive.0))?;
+            for (place, span) in members {
                 if options.wants_span(span) {
                     let source = LineSource::Member { archive: archive.clone(), place };
                     found.places.push(LinePlace::new(of.clone(), span, source));
@@ -312,18 +316,18 @@ fn find_members(
 
 /// Lists an archive's members by their headers. The members after the end mark belong to a commit that may
 /// not have happened yet: the numbers of their entries decide.
-fn members_of(archive: &File) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
-    let (mut at, mut members) = (veil::start().len() as u64, Vec::new());
+fn members_of(archive: &File, codec: Codec) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
+    let (mut at, mut members) = (veil::start(codec).len() as u64, Vec::new());
     let mut header = [0; PART_BYTES];
     let bytes = archive.metadata()?.len();
     loop {
         let read = read_full_at(archive, &mut header, at)?;
-        match veil::part(at, &header[..read]) {
+        match veil::part(codec, at, &header[..read]) {
             Some(ArchivePart::Member(member)) if member.place.end <= bytes => {
                 at = member.place.end;
                 members.push((member.place, member.span));
             }
-            Some(ArchivePart::HiddenEnd | ArchivePart::End) => at += veil::END_BYTES,
+            Some(ArchivePart::HiddenEnd | ArchivePart::End) => at += veil::end_bytes(codec),
             _ => return Ok(members),
         }
     }

@@ -114,6 +114,11 @@ impl Tailer {
         self.watches.fd()
     }
 
+    /// Returns the namespaces that cannot be archived, and the reasons.
+    pub fn refused(&self) -> &BTreeMap<String, String> {
+        &self.refused
+    }
+
     /// True if everything must be opened again.
     pub fn is_over(&self) -> bool {
         self.is_over

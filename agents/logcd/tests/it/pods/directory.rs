@@ -1,12 +1,13 @@
 //! The directories: bounds, full disks, files that are removed, replaced or not ours.
 
+use super::following::wait_until_it_sleeps;
 use super::reading::read;
 use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use std::process::Command;
-use trial::kubelet::{archives, lines_of_all};
+use trial::kubelet::{Kubelet, archives, lines_of_all};
 use trial::wait_until;
 
 #[test]
@@ -67,7 +68,8 @@ fn full_disk_is_reported_and_loses_nothing() {
     kubelet.write(other, 10);
     wait_until("it is open", || kubelet.is_open_in(&full, other));
     assert!(full.get("/ready").1.contains("the disk is full"));
-    assert!(full.metric("logcd_pods_failures_total") > 0.0);
+    wait_until("further attempts", || full.metric("logcd_pods_failures_total") > 1.0);
+    assert_eq!(full.metric("logcd_pods_read_bytes_total"), 0.0);
     full.signal(Signal::SIGKILL);
     full.join();
     assert_eq!(archives(&node.out()), std::slice::from_ref(&old));
@@ -168,6 +170,44 @@ fn both_kinds_of_archives_share_a_directory() {
     assert!(status.success(), "{log}");
     let days = std::fs::read_dir(node.out()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(days.filter(|name| name.to_string_lossy().starts_with("all-logs-")).count(), 1);
+}
+
+#[test]
+fn missing_directory_is_awaited() {
+    let node = Node::new();
+    let pods = node.root.path().join("var/log/pods");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+    command.args(["--dir=none", "--admin=127.0.0.1:0", "--min-free=1", "--publish-within=20ms", "--pods"]);
+    command.arg(&pods).arg("--pods-out").arg(node.out());
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    wait_until("it is told", || daemon.metric("logcd_pods_directory_missing") == 1.0);
+    wait_until_it_sleeps(&daemon);
+    std::fs::create_dir(node.root.path().join("var")).unwrap();
+    wait_until_it_sleeps(&daemon);
+    let mut kubelet = Kubelet::new(&pods);
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    assert_eq!(daemon.metric("logcd_pods_directory_missing"), 0.0);
+    assert_eq!(daemon.events("pods_directory_missing").len(), 1);
+    let (status, log) = daemon.stop();
+    assert!(status.success(), "{log}");
+}
+
+/// A user's limit on inotify instances is reached where many programs watch files.
+#[test]
+#[ignore = "needs root: just test-root"]
+fn root_is_told_which_limit_on_inotify_is_reached() {
+    let node = Node::new();
+    let logcd = node.command(QUICK);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c"]);
+    command.args(["echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"", "sh"]);
+    command.arg(logcd.get_program()).args(logcd.get_args()).env("LOGCD_MIN_FREE", "1");
+    let daemon = Daemon::run(command);
+    wait_until("the reason", || daemon.get("/ready").1.contains("fs.inotify.max_user_instances"));
+    assert!(daemon.stop().0.success());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Archives are read by `logcd read`, GNU tar, bsdtar, Python and Go.
 
 use super::{Node, QUICK};
-use crate::support::run;
+use crate::support::{gnu_tar, run};
 use fastrand::Rng;
+use logcd::archive::codec::Codec;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -97,6 +98,73 @@ fn reader_beside_the_daemon_sees_each_line_once() {
         let sorted = lines.lines().map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
         assert!(sorted.is_sorted());
     }
+}
+
+#[test]
+fn zstd_archives_are_read_by_tar() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    // The kind changes within the hour, and back.
+    for flags in [&["--zstd"][..], &[], &["--zstd"]] {
+        let daemon = node.start(&[QUICK, flags].concat());
+        for _ in 0..3 {
+            kubelet.write(pod, 100);
+            let lines = kubelet.written().len();
+            wait_until("the lines", || lines_of_all(&node.out()).len() == lines);
+            assert_eq!(read(&node, &[]).lines().count(), lines);
+        }
+        daemon.signal(nix::sys::signal::Signal::SIGKILL);
+        daemon.join();
+    }
+    let archives = archives(&node.out());
+    assert!(archives.len() >= 3, "{archives:?}");
+    let suffix =
+        |suffix: &str| archives.iter().filter(|path| path.to_string_lossy().ends_with(suffix)).count();
+    assert!(suffix(".tar.zst") >= 2 && suffix(".tar.gz") >= 1, "{archives:?}");
+    for archive in archives.iter().filter(|path| path.to_string_lossy().ends_with(".zst")) {
+        gnu_tar(archive, Codec::Zstd, &["-t".as_ref()]);
+        run(Command::new(env!("CARGO_BIN_EXE_logcd")).arg("verify").arg(archive));
+    }
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
+#[ignore = "needs zstd, bsdtar: just test-programs"]
+fn zstd_archives_are_read_by_tar_and_bsdtar() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    for _ in 0..2 {
+        kubelet.write(pod, 1000);
+        run(node.command(&["--zstd", "--once", "--log-level=error"]).env("LOGCD_ADMIN", "none"));
+    }
+    let [archive] = &archives(&node.out())[..] else { panic!("one archive") };
+    for reader in [&["tar", "--zstd", "-xOf"], &["bsdtar", "-x", "-Of"]] {
+        let read = run(Command::new(reader[0]).args(&reader[1..]).arg(archive));
+        assert_eq!(read.split_inclusive(|b| *b == b'\n').count(), 2000, "{reader:?}");
+    }
+}
+
+#[test]
+fn one_pass_archives_everything_that_is_there() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (web, dns) = (kubelet.pod("shop", "web-1"), kubelet.pod("kube-system", "dns"));
+    for _ in 0..3 {
+        kubelet.write(web, 100);
+        kubelet.rotate(web);
+        kubelet.write(dns, 5);
+        let output = trial::run_to_end(&mut node.command(&["--once"]));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("archived the container logs"), "{said}");
+        kubelet.assert_archived(&node.out());
+    }
+    readers_agree(&node.out());
+    // What cannot be archived is an error.
+    std::fs::write(node.out().join("dev"), "no directory").unwrap();
+    let pod = kubelet.pod("dev", "web");
+    kubelet.write(pod, 5);
+    let output = trial::run_to_end(&mut node.command(&["--once"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the namespace dev cannot be archived"));
 }
 
 /// GNU tar, bsdtar, Python and `gzip -t` accept all archives, and list the same.

@@ -1,0 +1,40 @@
+//! The room that the next archive of a day needs, which container logs leave free.
+
+use crate::day::{day_of, is_draft};
+use std::path::Path;
+
+/// Returns the size of the largest archive in the directory, less what is written of the next one.
+pub fn day_room(out: &Path) -> u64 {
+    let (mut largest, mut drafts) = (0, 0_u64);
+    for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
+        let (name, Ok(metadata)) = (entry.file_name(), entry.metadata()) else { continue };
+        let Some(name) = name.to_str().filter(|_| metadata.is_file()) else { continue };
+        if day_of(name).is_some() {
+            largest = metadata.len().max(largest);
+        } else if is_draft(name) {
+            drafts = drafts.saturating_add(metadata.len());
+        }
+    }
+    largest.saturating_sub(drafts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn largest_archive_counts_less_the_draft() {
+        let directory = tempfile::tempdir().unwrap();
+        let make = |name: &str, bytes| std::fs::write(directory.path().join(name), vec![0; bytes]).unwrap();
+        for (name, bytes, room) in [
+            ("other.tar.gz", 900, 0),
+            ("all-logs-2026-11-27.tar.gz", 300, 300),
+            ("all-logs-2026-11-28.tar.zst", 200, 300),
+            (".all-logs-2026-11-28.tar.zst.draft", 250, 50),
+        ] {
+            make(name, bytes);
+            assert_eq!(day_room(directory.path()), room, "{name}");
+        }
+        assert_eq!(day_room(&directory.path().join("missing")), 0);
+    }
+}
