@@ -79,7 +79,8 @@ fn trusting(files: &ClientFiles) -> Result<ClientFiles, Fatal> {
     let mut files = files.clone();
     if files.tls_ca.is_none() {
         if !Path::new(PUBLIC_CA).exists() {
-            return Err(Fatal::new(Exit::Usage, "https needs --tls-ca FILE"));
+            let message = format!("https needs --tls-ca FILE: this system has no {PUBLIC_CA}");
+            return Err(Fatal::new(Exit::Usage, message));
         }
         files.tls_ca = Some(PUBLIC_CA.into());
     }

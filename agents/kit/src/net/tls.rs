@@ -33,7 +33,7 @@ pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 /// The files of a server; part of every agent's flags that can speak TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct ServerFiles {
-    /// Speak TLS with this certificate chain (PEM); a renewed file is picked up live
+    /// Serve TLS with this certificate chain (PEM); a renewed file is loaded without a restart
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
 
@@ -41,7 +41,7 @@ pub struct ServerFiles {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
 
-    /// Take only clients whose certificate this CA signed (PEM)
+    /// Accept only clients with a certificate that this CA signed (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_client_ca: Option<PathBuf>,
 }
@@ -49,11 +49,11 @@ pub struct ServerFiles {
 /// The files of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct ClientFiles {
-    /// Speak TLS; the server's certificate must be signed by this CA (PEM)
+    /// Use TLS; the server's certificate must be signed by this CA (PEM)
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_ca: Option<PathBuf>,
 
-    /// Show this client certificate (PEM)
+    /// Present this client certificate (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"], help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
 
@@ -61,7 +61,7 @@ pub struct ClientFiles {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
 
-    /// The name to expect in the server's certificate, where it is not the host
+    /// Expect this name in the server's certificate, if it differs from the host
     #[arg(long, value_name = "NAME", requires = "tls_ca", help_heading = "TLS")]
     pub tls_name: Option<String>,
 }

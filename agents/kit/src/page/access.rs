@@ -32,7 +32,8 @@ const SESSION_BYTES: usize = 16;
 /// The way to open the page to other hosts; part of the flags of each agent with a page.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PageToken {
-    /// Show the page to whoever knows the token in this file, on any host: `http://HOST:PORT/?token=TOKEN`
+    /// Show the page only to clients that send the token in this file, from any host:
+    /// `http://HOST:PORT/?token=TOKEN`
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub page_token: Option<PathBuf>,
 }
