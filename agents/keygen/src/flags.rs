@@ -45,7 +45,7 @@ impl Flags {
 
 fn parse_bits(text: &str) -> Result<usize, String> {
     let bits = text.parse::<u64>().ok().filter(|bits| (512..=BITS_MAX).contains(bits));
-    bits.and_then(|bits| usize::try_from(bits).ok()).ok_or_else(|| format!("expected 512 to {BITS_MAX}"))
+    bits.and_then(|bits| usize::try_from(bits).ok()).ok_or_else(|| format!("expected 512 to {BITS_MAX} bits"))
 }
 
 #[cfg(test)]

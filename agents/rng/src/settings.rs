@@ -59,7 +59,7 @@ impl Flags {
             return Ok(());
         }
         let message = format!(
-            "--linger {:?} leaves nothing of --drain-timeout {:?}: lower it or raise --drain-timeout",
+            "--linger {:?} must be shorter than --drain-timeout {:?}: lower it or raise --drain-timeout",
             self.linger, self.common.drain_timeout
         );
         Err(Fatal::new(Exit::Usage, message))

@@ -94,7 +94,7 @@ impl ServerFiles {
         let expires = chain.iter().filter_map(expires).min();
         let config = builder.with_single_cert(chain, private_key(key)?).map_err(|e| {
             let (cert, key) = (cert.display(), key.display());
-            Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not go together"))
+            Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not match"))
                 .because(e)
         })?;
         Ok(Some(Loaded { config: Arc::new(config), expires }))
@@ -107,7 +107,7 @@ impl ServerFiles {
         }
         let expires = ExpiryGauge::default();
         metrics.register(|registry| {
-            let help = "When the first certificate of the TLS chain expires";
+            let help = "Time when the first certificate of the TLS chain expires";
             registry.register("certificate_expires_timestamp_seconds", help, expires.clone());
         });
         let this = self.clone();
@@ -202,11 +202,8 @@ impl ClientFiles {
             (Some(cert), Some(key)) => {
                 builder.with_client_auth_cert(certificates(cert)?, private_key(key)?).map_err(|e| {
                     let (cert, key) = (cert.display(), key.display());
-                    Fatal::new(
-                        Exit::Config,
-                        format!("the certificate {cert} and the key {key} do not go together"),
-                    )
-                    .because(e)
+                    Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not match"))
+                        .because(e)
                 })?
             }
             _ => builder.with_no_client_auth(),

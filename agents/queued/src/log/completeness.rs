@@ -28,7 +28,7 @@ impl Completeness {
         let path = segment::path(&self.dir, from);
         let why = match from == to {
             true => "is missing".to_owned(),
-            false => format!("is missing, as are all up to {}", segment::name(to)),
+            false => format!("is missing, and so are all up to {}", segment::name(to)),
         };
         Damage { path, offset: None, why }
     }
@@ -113,10 +113,10 @@ mod tests {
         }
         for (numbers, next_group, expected) in [
             (&[4, 5][..], 51, "/d/0000000003.log is missing"),
-            (&[5], 51, "/d/0000000003.log is missing, as are all up to 0000000004.log"),
+            (&[5], 51, "/d/0000000003.log is missing, and so are all up to 0000000004.log"),
             (&[3, 5], 51, "/d/0000000004.log is missing"),
             (&[3, 4], 51, "/d/0000000005.log is missing"),
-            (&[], 1, "/d/0000000003.log is missing, as are all up to 0000000005.log"),
+            (&[], 1, "/d/0000000003.log is missing, and so are all up to 0000000005.log"),
             (&[3, 4, 5], 50, "/d/0000000005.log lacks groups 50 to 50 at its end"),
             (
                 &[3, 4, 5, 6, 7],

@@ -77,7 +77,7 @@ impl Index {
             return Err(IndexError::Incoherent("the entries end after the archive"));
         }
         if sum.then(Checksum::of(&[0; 1024])) != self.identity.sum {
-            return Err(IndexError::Incoherent("the entries' checksums do not add up"));
+            return Err(IndexError::Incoherent("the entries' checksums do not match the archive's"));
         }
         Ok(())
     }
