@@ -115,7 +115,7 @@ impl Display<'_> {
             ],
             ["receipts".into(), String::new(), now.receipts.to_string(), String::new()],
             [
-                "waiting for a write".into(),
+                "waiting to be written".into(),
                 terminal::size(whole(now.pending_bytes)),
                 String::new(),
                 String::new(),
