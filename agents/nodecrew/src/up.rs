@@ -128,7 +128,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
 }
 
 fn end_of(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), Fatal> {
-    ended.unwrap_or_else(|e| Err(Fatal::new(Exit::Failure, "an agent died").because(e)))
+    ended.unwrap_or_else(|e| Err(Fatal::new(Exit::Failure, "an agent has panicked").because(e)))
 }
 
 async fn all_ready(doors: &[Readiness]) {

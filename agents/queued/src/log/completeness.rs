@@ -47,7 +47,7 @@ impl Completeness {
             // A segment may have been begun that the head does not name yet.
             let newest = self.head?.newest;
             (number > newest.saturating_add(1)).then(|| {
-                let why = format!("is later than the head, which ends with {}", segment::name(newest));
+                let why = format!("is newer than the newest segment in the head, {}", segment::name(newest));
                 Damage { path: segment::path(&self.dir, number), offset: None, why }
             })
         })
@@ -66,7 +66,7 @@ impl Completeness {
         }
         let (before, previous) = (self.before.take().filter(|_| continues)?, header.previous?);
         (before != previous).then(|| {
-            let why = format!("continues another segment than {}", segment::name(header.number - 1));
+            let why = format!("does not continue segment {}", segment::name(header.number - 1));
             Damage { path, offset: None, why }
         })
     }
@@ -121,7 +121,7 @@ mod tests {
             (
                 &[3, 4, 5, 6, 7],
                 60,
-                "/d/0000000007.log is later than the head, which ends with 0000000005.log",
+                "/d/0000000007.log is newer than the newest segment in the head, 0000000005.log",
             ),
         ] {
             assert_eq!(damage(Some(HEAD), numbers, next_group), [expected], "{numbers:?}");

@@ -117,7 +117,7 @@ fn exchanged_segment_is_named() {
     }
     bytes[..header.bytes()].copy_from_slice(&other.encode());
     std::fs::write(&path, bytes).unwrap();
-    is_refused(&daemon, "0000000003.log continues another segment than 0000000002.log");
+    is_refused(&daemon, "0000000003.log does not continue segment 0000000002.log");
 }
 
 #[test]

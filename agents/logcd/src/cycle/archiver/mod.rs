@@ -107,7 +107,7 @@ impl Archiver {
     fn reopen_if_moved(&mut self) -> Result<(), ArchiveError> {
         let Err(error) = self.dir.check_place() else { return Ok(()) };
         let dir = LockedArchiveDir::take(&self.config.out, self.config.publishing.mode)?;
-        tracing::warn!(event = "directory_replaced", %error, "continuing in the directory that is there now");
+        tracing::warn!(event = "directory_replaced", %error, "continuing in the directory now at the path");
         (self.dir, self.current, self.verified) = (dir, None, None);
         Ok(())
     }
