@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Sends log lines to logd and confirms that they arrived: the lines of stdin or of a command, or a greeting.
+/// Sends the lines of stdin or of a command, or greetings, to logd and verifies that they arrived.
 ///
 /// A batch is sent again until logd has given a receipt for it. Each long flag is also an environment
 /// variable (LOGSEND_SPOOL for --spool) and a key of the --config file.
@@ -99,8 +99,8 @@ pub(crate) struct Flags {
 pub(crate) enum WhenFull {
     /// Stop reading until there is room; nothing is lost
     Wait,
-    /// Drop the oldest lines and count them, also if the spool's disk is full; logd's absence does not block
-    /// the writer
+    /// Drop the oldest lines and count them, also if the spool's disk is full; the writer is not blocked
+    /// while logd is unreachable
     DropOldest,
 }
 

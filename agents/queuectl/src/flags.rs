@@ -191,19 +191,19 @@ pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
-    /// Each argument is an item
+    /// Push each argument as an item
     #[arg(value_name = "ITEM", conflicts_with = "file")]
     pub(crate) items: Vec<OsString>,
 
-    /// The content of each of these files is an item
+    /// Push the content of each of these files as an item
     #[arg(short, long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
 
-    /// Each line of this file, instead of stdin, is an item
+    /// Push each line of this file, instead of stdin, as an item
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "file"])]
     pub(crate) lines: Option<PathBuf>,
 
-    /// Items on stdin or in --lines end with a NUL byte instead of a newline
+    /// Read items on stdin or in --lines that end with a NUL byte instead of a newline
     #[arg(short = '0', long)]
     pub(crate) null: bool,
 

@@ -150,7 +150,8 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/logcd", help_heading = "Files")]
     pub pods_out: PathBuf,
 
-    /// Archive files whose names match; a pattern with a slash is for paths below the directory
+    /// Archive files whose names match these patterns; a pattern with a slash matches paths below the
+    /// directory
     #[arg(
         long,
         value_name = "PATTERN",
@@ -160,7 +161,7 @@ pub struct Serve {
     )]
     pub include: Vec<Pattern>,
 
-    /// Skip files that match
+    /// Skip files that match these patterns
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help_heading = "Files")]
     pub exclude: Vec<Pattern>,
 
@@ -244,7 +245,7 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Bounds")]
     pub compare_bytes: u64,
 
-    /// Keep at most this much content that its log no longer holds in a day's archive, compressed. The oldest
+    /// In a day's archive, keep at most this much compressed content that its log no longer holds; the oldest
     /// is dropped first
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Bounds")]
     pub max_superseded: u64,
