@@ -104,8 +104,8 @@ impl LockedArchiveDir {
         let at = SafeDir::open(path).map_err(ArchiveError::on("open the directory for archives,", path))?;
         if at.is_removed().unwrap_or(false) {
             let path = path.display().to_string();
-            let how = "removed below its mount, where a new one cannot appear: restart logcd (in Kubernetes: \
-                       delete the pod)";
+            let how = "removed below its mount, where a new one cannot appear: restart logcd (in \
+                       Kubernetes: delete the pod)";
             return Err(ArchiveError::DirMoved { path, how });
         }
         let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600).map_err(|error| {

@@ -55,7 +55,11 @@ impl Housekeeping {
                 Task::MakeSpare => self.make_spare(shared),
                 Task::Clean { segment } => {
                     if let Err(error) = self.clean(segment, &mut bytes, shared) {
-                        tracing::error!(event = "log_cleaning_failed", %error, "cannot free old segments; the log grows");
+                        tracing::error!(
+                            event = "log_cleaning_failed",
+                            %error,
+                            "cannot free old segments; the log grows"
+                        );
                         shared.metrics.clean_errors.inc();
                         drop(shared.housework_timeout(shared.lock(), RETRY_AFTER * 10));
                     }

@@ -130,7 +130,11 @@ impl Archiver {
         }
         let known = self.current.as_ref().map(|archive| archive.day);
         if let Some(finished) = known.filter(|day| *day < today) {
-            tracing::info!(event = "day_ended", day = %finished, "the day is over: updating its archive for the last time");
+            tracing::info!(
+                event = "day_ended",
+                day = %finished,
+                "the day is over: updating its archive for the last time"
+            );
             self.day(now, finished, CycleMode::Thorough)?;
         }
         // Today's archive may already exist: after a restart, after the clock was set back, or because
