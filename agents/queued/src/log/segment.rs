@@ -103,9 +103,9 @@ impl Header {
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         if bytes.get(..16) != Some(MAGIC) {
-            return Err(damaged("it does not begin like a segment"));
+            return Err(damaged("it does not begin with a segment's header"));
         }
-        let short = || damaged("the header is cut");
+        let short = || damaged("the header is incomplete");
         let version = word(16).ok_or_else(short)?;
         if version == 0 || version > VERSION {
             return Err(LogError::Version { path: path.to_owned(), version, known: VERSION });
