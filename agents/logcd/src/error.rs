@@ -16,7 +16,7 @@ pub enum ArchiveError {
     DirMoved { path: String, how: &'static str },
     #[error("the namespace {namespace} cannot be archived: {why}")]
     NamespaceRefused { namespace: String, why: String },
-    #[error("another logcd{holder} works on {path}; there can be one for a directory")]
+    #[error("another logcd{holder} uses {path}; only one may use a directory")]
     Locked { path: String, holder: Holder },
     #[error("the archive {0} was changed by another process while it was read")]
     ArchiveChanged(String),

@@ -73,7 +73,7 @@ fn after_linger(stop: &Stop, linger: Duration) -> CancellationToken {
         tracing::info!(
             event = "lingering",
             ?linger,
-            "accepting requests for a while; a second signal ends at once"
+            "still accepting requests for --linger; a second signal stops at once"
         );
         let _ = abort.run_until_cancelled(tokio::time::sleep(linger)).await;
         cancel.cancel();
