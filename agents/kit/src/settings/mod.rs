@@ -48,6 +48,18 @@ impl Common {
     pub fn file(&self) -> Files {
         Files::new(self.config.iter().cloned().collect())
     }
+
+    /// Refuses a `--linger` that leaves no time to answer the last requests.
+    pub fn check_linger(&self, linger: Duration) -> Result<(), Fatal> {
+        if linger < self.drain_timeout {
+            return Ok(());
+        }
+        let message = format!(
+            "--linger {linger:?} leaves nothing of --drain-timeout {:?}: lower it or raise --drain-timeout",
+            self.drain_timeout
+        );
+        Err(Fatal::new(Exit::Usage, message))
+    }
 }
 
 /// An address, or `none` for a door that stays closed.
