@@ -1,0 +1,80 @@
+//! `/v1/backup`: all keys as they were at one moment, as lines of JSON.
+
+use super::tokens::KeyRight;
+use super::value_text::KeyObject;
+use super::{Doors, store_error};
+use crate::keyspace::LiveSnapshot;
+use crate::store::contract::StoreError;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use kit::http::error_answer::ErrorAnswer;
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Backups at once: each holds on to old pages of the store, or to old values.
+pub const BACKUPS_MAX: usize = 2;
+
+/// The keys and values that are read at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The first line says what the backup is, then each line is a key. The last line has the number of keys:
+/// without it the backup is incomplete.
+pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
+    doors.permit(&headers, KeyRight::Admin)?;
+    let permit = doors.backups.clone().try_acquire_owned().map_err(|_| {
+        let message = format!("{BACKUPS_MAX} backups are being read already; try again later");
+        ErrorAnswer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_backups", message)
+    })?;
+    let snapshot = doors.keyspace.snapshot().await.map_err(|error| store_error(&error))?;
+    let progress = Progress { part: Part::Begin, snapshot, keys: 0, _permit: permit };
+    let lines = Body::from_stream(stream::unfold(progress, |mut progress| async move {
+        let piece = progress.next().await.transpose()?;
+        Some((piece, progress))
+    }));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Begin,
+    Keys,
+    End,
+}
+
+struct Progress {
+    part: Part,
+    snapshot: LiveSnapshot,
+    keys: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Progress {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        match self.part {
+            Part::Begin => {
+                self.part = Part::Keys;
+                let begin = json!({ "kvd_backup": 1, "revision": self.snapshot.revision() });
+                Ok(Some(format!("{begin}\n").into()))
+            }
+            Part::Keys => {
+                let Some(keys) = self.snapshot.next(PIECE_BYTES).await? else {
+                    self.part = Part::End;
+                    return Ok(Some(format!("{}\n", json!({ "keys": self.keys })).into()));
+                };
+                let mut lines = Vec::with_capacity(2 * PIECE_BYTES);
+                for (key, value) in &keys {
+                    let object = KeyObject::new(key, value, true);
+                    let line = serde_json::to_vec(&object).map_err(|e| StoreError::Broken(e.to_string()))?;
+                    lines.extend(line);
+                    lines.push(b'\n');
+                    self.keys += 1;
+                }
+                Ok(Some(lines.into()))
+            }
+            Part::End => Ok(None),
+        }
+    }
+}

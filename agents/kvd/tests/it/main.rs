@@ -1,0 +1,18 @@
+//! Tests the whole binary over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod backup;
+mod batch;
+mod bounds;
+mod course;
+mod crash;
+mod daemon;
+mod disk_full;
+mod drain;
+mod keys;
+mod listing;
+mod metrics;
+mod openapi;
+mod operation;
+mod tokens;
+mod watch;
