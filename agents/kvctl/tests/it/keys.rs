@@ -5,6 +5,7 @@ use crate::server::Kvd;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime};
 use trial::{Port, run_to_end};
 
 #[test]
@@ -111,6 +112,20 @@ fn faults_have_their_exit_codes() {
     // Another program: kvd's own door of the course answers, but not with what the API has.
     let (code, said) = fails(&format!("{}/load/x", kvd.url()), &["list"]);
     assert!(code == 1 && said.contains("this server is not kvd"), "{said}");
+}
+
+#[test]
+fn https_server_must_prove_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let expires = SystemTime::now() + Duration::from_secs(3600);
+    let [certificate, key] = trial::self_signed(directory.path(), "server", "kvd.test", expires);
+    let [certificate, key] = [certificate.to_str().unwrap(), key.to_str().unwrap()];
+    let kvd = Kvd::with(&["--tls-cert", certificate, "--tls-key", key]);
+    let url = format!("https://{}", kvd.host());
+    says(&url, &["put", "a", "secret", "--ca", certificate, "--tls-name", "kvd.test"]);
+    assert_eq!(says(&url, &["get", "a", "--ca", certificate, "--tls-name", "kvd.test"]), "secret");
+    let (code, said) = fails(&url, &["get", "a", "--ca", certificate, "--tls-name", "other.test"]);
+    assert!(code == 75 && said.contains("TLS handshake failed"), "{said}");
 }
 
 #[test]
