@@ -101,8 +101,8 @@ test-package:
 e2e *FLAGS:
     cargo test -p cluster --features cluster-tests --test cluster -- --test-threads=4 {{FLAGS}}
 
-# The same on three nodes started on this machine, then node loss: as root, after `just images`
-e2e-here:
+# The same on three nodes started on this machine, then node loss, or those with a word in their name: as root, after `just images`
+e2e-here *WORDS:
     #!/usr/bin/env bash
     set -euo pipefail
     # A target directory of its own: a running cargo holds the lock of the other one.
@@ -110,6 +110,7 @@ e2e-here:
     "${tests[@]}" --no-run
     # A lost node takes other tests' pods with it.
     apart='"$@" -- --test-threads=4 --skip node_loss && "$@" -- --test-threads=1 node_loss'
+    [ -z "{{WORDS}}" ] || apart='"$@" -- --test-threads=4 {{WORDS}}'
     tests/cluster/on-test-cluster bash -ec "$apart" bash "${tests[@]}"
 
 # Check the manifests: rendered as committed, valid by five versions' schemas, and by checkov

@@ -13,7 +13,6 @@ use crate::logs::skip::Skip;
 use crate::logs::unmatched::Unmatched;
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
-use crate::page::{self, PageSources};
 use crate::settings::{Flags, LIVE};
 use crate::worker::{DirectoryIds, Worker};
 use jiff::Timestamp;
@@ -33,10 +32,13 @@ const LOCK_RETRY: Duration = Duration::from_millis(500);
 /// Limit on the newly skipped files that are named in the log, because a stranger may plant any number.
 const NAMED_MAX: usize = 10;
 
-/// Runs the daemon until it is drained.
-pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
-    let config = settings.flags.serve.config()?;
-    let access = settings.flags.serve.page.load()?;
+/// Archives directories until the daemon is drained.
+pub async fn run(
+    settings: Settings<Flags>,
+    config: Config,
+    history: CycleHistory,
+    context: Context,
+) -> Result<(), Fatal> {
     tokio::spawn(context.liveness.answer_for("control"));
     let dirs: Vec<PathBuf> = config.dirs.iter().map(|dir| dir.path.clone()).collect();
     let Some(out) = take(&config, &context).await? else { return Ok(()) };
@@ -48,14 +50,6 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         abort.store(true, Ordering::Relaxed);
     });
     tracing::info!(event = "archiving_started", dirs = %listed(&dirs), out = %config.out.display(), "archiving the logs");
-    let history = CycleHistory::default();
-    let sources = PageSources {
-        dirs: dirs.clone(),
-        out: config.out.clone(),
-        cycles: history.read(),
-        readiness: context.readiness.clone(),
-    };
-    let _ = context.pages.set(page::routes(sources, access));
     let control = Control {
         watcher: ChangeWatcher::new(dirs, config.select.recursive),
         metrics: LogcdMetrics::register(&context.metrics),

@@ -28,10 +28,14 @@ pub mod safe_dir;
 pub mod settings;
 pub mod worker;
 
+use cycle_history::CycleHistory;
 use kit::daemon::Context;
 use kit::exit::Fatal;
 use kit::settings::Settings;
+use page::{DirectorySources, PageSources};
 use pods::config::PodsConfig;
+use pods::metrics::PodsMetrics;
+use pods::page::PodsSources;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
@@ -65,18 +69,39 @@ pub fn cli(argv: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     kit::daemon::run("logcd", &common, admin, |context| run(settings, pods, context))
 }
 
-/// Archives directories, container logs, or both.
-async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: Context) -> Result<(), Fatal> {
-    let has_directories = settings.flags.serve.has_directories();
+/// Archives directories, container logs, or both, until the daemon is drained.
+pub async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: Context) -> Result<(), Fatal> {
+    let serve = &settings.flags.serve;
+    let days = if serve.has_directories() { Some(serve.config()?) } else { None };
+    let history = CycleHistory::default();
+    let hours = pods.map(|config| (config, PodsMetrics::register(&context.metrics)));
+    let sources = PageSources {
+        directories: days.as_ref().map(|config| DirectorySources {
+            dirs: config.dirs.iter().map(|dir| dir.path.clone()).collect(),
+            out: config.out.clone(),
+            cycles: history.read(),
+        }),
+        pods: hours.as_ref().map(|(config, metrics)| PodsSources {
+            pods: config.pods.clone(),
+            out: config.out.clone(),
+            figures: metrics.overview.read(),
+            lines: serve.show_lines,
+        }),
+        readiness: context.readiness.clone(),
+    };
+    let _ = context.pages.set(page::routes(sources, serve.page.load()?));
+    let has_directories = days.is_some();
     let days = async {
-        match has_directories {
-            true => control::run(settings, context.clone()).await,
-            false => Ok(()),
+        match days {
+            Some(config) => control::run(settings, config, history, context.clone()).await,
+            None => Ok(()),
         }
     };
     let hours = async {
-        match pods {
-            Some(config) => pods::control::run(config, context.clone(), has_directories).await,
+        match hours {
+            Some((config, metrics)) => {
+                pods::control::run(config, metrics, context.clone(), has_directories).await
+            }
             None => Ok(()),
         }
     };

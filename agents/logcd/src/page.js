@@ -1,5 +1,6 @@
 // What logcd did lately, and what it keeps. The rest of the page's code is kit.js.
-import { Stream, byId, bytes, count, duration, el, figures, setRows, setText, showState, took, visible } from "./kit.js";
+import { Stream, byId, bytes, count, el, figures, setButtonRows, setRows, setText, showState, took, visible } from "./kit.js";
+import { drawPods } from "./pods.js";
 
 const REASONS = {
   symlink: "a symbolic link is never followed", not_a_file: "no plain file", hard_link: "it has names outside of the directory",
@@ -11,7 +12,10 @@ let chosen = null;
 
 new Stream(() => "page/figures", {
   event(name, now) {
-    draw(now);
+    draw(now.reasons, now.directories);
+    drawPods(now.pods);
+    setText(byId("place"), [now.directories, now.pods && { ...now.pods, dir: now.pods.pods }].filter(Boolean)
+      .map((from) => `${visible(from.dir, 300)} into ${visible(from.out, 300)}`).join("; "));
     if (chosen) show(chosen);
   },
   state(state, text) {
@@ -19,12 +23,13 @@ new Stream(() => "page/figures", {
   },
 });
 
-function draw(now) {
-  const last = now.cycles.at(-1);
-  setText(byId("place"), `${visible(now.dir, 300)} into ${visible(now.out, 300)}`);
+function draw(reasons, now) {
   const notice = byId("notice");
   notice.dataset.kind = "bad";
-  setText(notice, now.reasons ? `Not ready: ${visible(now.reasons.trim(), 500)}` : "");
+  setText(notice, reasons ? `Not ready: ${visible(reasons.trim(), 500)}` : "");
+  byId("directories-part").hidden = !now;
+  if (!now) return;
+  const last = now.cycles.at(-1);
   const published = now.cycles.filter((cycle) => cycle.result === "published");
   const spent = now.cycles.reduce((sum, cycle) => sum + cycle.took_ms, 0);
   figures(byId("totals"), [
@@ -47,19 +52,9 @@ const time = (ms) => new Date(ms).toLocaleTimeString();
 
 function drawArchives(now) {
   setText(byId("archives-caption"), now.archives_all ? `${now.archives.length < now.archives_all ? `the newest ${now.archives.length} of ` : ""}${count(now.archives_all)}; choose one to see what is in it` : "None yet.");
-  const body = byId("archives");
-  const rows = new Map([...body.children].map((row) => [row.dataset.name, row]));
-  now.archives.forEach((archive, i) => {
-    let row = rows.get(archive.name);
-    if (!row) {
-      const open = el("button", { class: "link", onclick: () => choose(archive.name) }, archive.name);
-      row = el("tr", { "data-name": archive.name }, el("th", { scope: "row" }, open), el("td", { class: "number" }));
-    }
-    rows.delete(archive.name);
-    if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
-    setText(row.children[1], bytes(archive.bytes));
-  });
-  for (const row of rows.values()) row.remove();
+  setButtonRows(byId("archives"), now.archives.map((archive) => ({
+    key: archive.name, onclick: () => choose(archive.name), cells: [archive.name, bytes(archive.bytes)],
+  })));
 }
 
 async function choose(name) {

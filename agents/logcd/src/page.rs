@@ -1,4 +1,5 @@
-//! The page on the admin endpoint: the last cycles, the archives with their contents, and the skipped files.
+//! The page on the admin endpoint: the last cycles, the archives with their contents, the skipped files, and
+//! container logs.
 
 use crate::archive::codec::Codec;
 use crate::archive::entry::Origin;
@@ -9,6 +10,9 @@ use crate::cycle_history::RecentCycles;
 use crate::day::{archive_name, day_of, index_name};
 use crate::download;
 use crate::logs::directories::listed;
+use crate::pods;
+use crate::pods::overview::PodsFigures;
+use crate::pods::page::{PodsShown, PodsSources};
 use axum::Router;
 use axum::extract::Query;
 use axum::http::{StatusCode, header};
@@ -22,6 +26,7 @@ use kit::page::{Page, STREAMS_MAX};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
@@ -31,26 +36,49 @@ const ENTRIES_SHOWN: usize = 500;
 /// Limit on the size of an index that the page reads. `logcd list` shows larger ones.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
 
-/// The sources of the page's figures.
+/// While a page is open, the rates of namespaces are sent this often, because they fall without an event.
+const RATES_EVERY: Duration = Duration::from_secs(10);
+
+/// The sources of the page's figures. What is not archived has none.
 #[derive(Clone, Debug)]
 pub struct PageSources {
+    pub directories: Option<DirectorySources>,
+    pub pods: Option<PodsSources>,
+    pub readiness: Readiness,
+}
+
+#[derive(Clone, Debug)]
+pub struct DirectorySources {
     pub dirs: Vec<PathBuf>,
     pub out: PathBuf,
     pub cycles: watch::Receiver<RecentCycles>,
-    pub readiness: Readiness,
 }
 
 pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
-    let out: Arc<Path> = sources.out.clone().into();
-    let downloads = download::routes(out.clone(), &access);
+    let (mut own, mut for_this_host) = (Router::new(), Router::new());
+    if let Some(directories) = &sources.directories {
+        let out: Arc<Path> = directories.out.clone().into();
+        for_this_host = download::routes(out.clone(), &access);
+        own = own.merge(contents_route(out));
+    }
+    if let Some(pods) = &sources.pods {
+        own = own.merge(pods::page::routes(pods, streams.clone()));
+    }
+    let figures = async move || {
+        let mut events = Figures::new(sources.clone());
+        events.mark_changed();
+        streams.tell(events)
+    };
+    let own = own.route("/page/figures", get(figures));
+    let own = own.merge(kit::page::script("/page/pods.js", include_str!("pods/page.js")));
+    access.guard(own.merge(kit::page::routes(PAGE))).merge(for_this_host)
+}
+
+/// Returns the route for the contents of an archive of a day.
+fn contents_route(out: Arc<Path>) -> Router {
     // Each index may take as much memory as its limit, so only one is read at a time.
     let one = Arc::new(Semaphore::new(1));
-    let figures = async move || {
-        let mut cycles = sources.cycles.clone();
-        cycles.mark_changed();
-        streams.tell(Figures { sources: sources.clone(), cycles })
-    };
     let contents = async move |Query(ContentsQuery { archive }): Query<ContentsQuery>| -> Response {
         let Some((day, codec)) = day_of(&archive) else {
             return not_found("that is not the name of an archive");
@@ -62,8 +90,7 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
             _ => not_found("it has no usable index here; use logcd list"),
         }
     };
-    let own = Router::new().route("/page/figures", get(figures)).route("/page/contents", get(contents));
-    access.guard(own.merge(kit::page::routes(PAGE))).merge(downloads)
+    Router::new().route("/page/contents", get(contents))
 }
 
 fn not_found(why: &'static str) -> Response {
@@ -77,9 +104,15 @@ struct ContentsQuery {
 
 #[derive(Serialize)]
 struct Shown<'a> {
+    reasons: String,
+    directories: Option<DirectoriesShown<'a>>,
+    pods: Option<PodsShown>,
+}
+
+#[derive(Serialize)]
+struct DirectoriesShown<'a> {
     dir: String,
     out: String,
-    reasons: String,
     disk_free_bytes: Option<u64>,
     archives: Vec<ArchiveShown>,
     archives_all: usize,
@@ -109,8 +142,8 @@ struct EntryShown {
     superseded: bool,
 }
 
-impl PageSources {
-    fn status(&self, cycles: &RecentCycles) -> Option<String> {
+impl DirectorySources {
+    fn shown<'a>(&self, cycles: &'a RecentCycles) -> DirectoriesShown<'a> {
         let dir = ArchiveDir::at(&self.out).ok();
         let archives = dir.as_ref().and_then(|dir| dir.archives().ok()).unwrap_or_default();
         let newest = archives.iter().rev().take(ARCHIVES_SHOWN);
@@ -118,17 +151,15 @@ impl PageSources {
             name: archive_name(*day, *codec),
             bytes: *bytes,
         };
-        serde_json::to_string(&Shown {
+        DirectoriesShown {
             dir: listed(&self.dirs),
             out: self.out.display().to_string(),
-            reasons: self.readiness.reasons(),
             disk_free_bytes: dir.and_then(|dir| dir.space().ok()).map(|space| space.available_bytes),
             archives_all: archives.len(),
             archives_bytes: archives.iter().map(|(_, _, bytes)| bytes).sum(),
             archives: newest.map(shown).collect(),
             cycles,
-        })
-        .ok()
+        }
     }
 }
 
@@ -151,17 +182,71 @@ fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
     serde_json::to_string(&shown).ok()
 }
 
+/// The stream of figures. An idle daemon without container logs sends none.
 struct Figures {
     sources: PageSources,
-    cycles: watch::Receiver<RecentCycles>,
+    cycles: Option<watch::Receiver<RecentCycles>>,
+    pods: Option<watch::Receiver<PodsFigures>>,
+}
+
+impl Figures {
+    fn new(sources: PageSources) -> Figures {
+        let cycles = sources.directories.as_ref().map(|directories| directories.cycles.clone());
+        let pods = sources.pods.as_ref().map(|pods| pods.figures.clone());
+        Figures { sources, cycles, pods }
+    }
+
+    /// Lets the first event come at once.
+    fn mark_changed(&mut self) {
+        if let Some(cycles) = &mut self.cycles {
+            cycles.mark_changed();
+        } else if let Some(pods) = &mut self.pods {
+            pods.mark_changed();
+        }
+    }
+
+    /// Waits for the next change; `None` once the daemon ends.
+    async fn changed(&mut self) -> Option<()> {
+        let (cycles, pods) = (&mut self.cycles, &mut self.pods);
+        let has_pods = pods.is_some();
+        tokio::select! {
+            changed = changed(cycles) => changed,
+            changed = changed(pods) => changed,
+            () = tokio::time::sleep(RATES_EVERY), if has_pods => Some(()),
+        }
+    }
+
+    fn json(
+        sources: &PageSources,
+        cycles: Option<&RecentCycles>,
+        pods: Option<&PodsFigures>,
+    ) -> Option<String> {
+        let shown = Shown {
+            reasons: sources.readiness.reasons(),
+            directories: sources.directories.as_ref().zip(cycles).map(|(own, cycles)| own.shown(cycles)),
+            pods: sources.pods.as_ref().zip(pods).map(|(own, figures)| own.shown(figures)),
+        };
+        serde_json::to_string(&shown).ok()
+    }
+}
+
+/// Waits until a source has changed, for ever without one.
+async fn changed<T>(source: &mut Option<watch::Receiver<T>>) -> Option<()> {
+    match source {
+        Some(source) => source.changed().await.ok(),
+        None => std::future::pending().await,
+    }
 }
 
 impl Source for Figures {
-    /// Sends figures after each cycle; an idle daemon sends none.
     async fn next(&mut self) -> Option<(&'static str, String)> {
-        self.cycles.changed().await.ok()?;
-        let (sources, cycles) = (self.sources.clone(), self.cycles.borrow_and_update().clone());
-        let shown = tokio::task::spawn_blocking(move || sources.status(&cycles)).await;
+        self.changed().await?;
+        let sources = self.sources.clone();
+        let cycles = self.cycles.as_mut().map(|cycles| cycles.borrow_and_update().clone());
+        let pods = self.pods.as_mut().map(|pods| pods.borrow_and_update().clone());
+        let shown =
+            tokio::task::spawn_blocking(move || Figures::json(&sources, cycles.as_ref(), pods.as_ref()))
+                .await;
         Some(("figures", shown.ok()??))
     }
 }

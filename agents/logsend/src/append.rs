@@ -7,9 +7,9 @@ use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -27,6 +27,8 @@ pub(crate) struct Append {
 
 struct AppendState {
     file: File,
+    /// True until the first write to this file, which first ends a line that another run left unfinished.
+    is_new: bool,
     looked: Instant,
     hangups: watch::Receiver<u64>,
     /// Lines that could not be written yet. Nothing more is read meanwhile.
@@ -44,6 +46,7 @@ impl Append {
         })?;
         let state = AppendState {
             file,
+            is_new: true,
             looked: Instant::now(),
             hangups: stop.hangups(),
             pending: VecDeque::new(),
@@ -90,11 +93,13 @@ impl Sink for Append {
 impl AppendState {
     /// Writes the pending lines. Returns true when none is left.
     fn write_pending(&mut self, path: &Path) -> bool {
-        while let Some(line) = self.pending.front() {
-            let written =
-                follow(path, &mut self.file, &mut self.looked, &mut self.hangups, &mut self.begun_bytes)
-                    .and_then(|()| self.file.write(&line[self.begun_bytes..]));
-            match written {
+        while !self.pending.is_empty() {
+            let followed = self.follow(path);
+            let Some(line) = self.pending.front_mut() else { return true };
+            if followed.is_ok() && std::mem::take(&mut self.is_new) && ends_mid_line(path, &self.file) {
+                line.insert(0, b'\n');
+            }
+            match followed.and_then(|()| self.file.write(&line[self.begun_bytes..])) {
                 Ok(length) if self.begun_bytes + length == line.len() => {
                     self.pending.pop_front();
                     self.begun_bytes = 0;
@@ -121,6 +126,27 @@ impl AppendState {
         true
     }
 
+    /// Reopens the file when its name belongs to another one, as after a rotation. The rest of a line stays in
+    /// the file that has its beginning. If that file was removed, the whole line goes into the next one.
+    fn follow(&mut self, path: &Path) -> io::Result<()> {
+        let asked = self.hangups.has_changed().unwrap_or(false);
+        if !asked && self.looked.elapsed() < LOOK_AGAIN {
+            return Ok(());
+        }
+        let ours = self.file.metadata()?;
+        if self.begun_bytes > 0 && ours.nlink() > 0 {
+            return Ok(());
+        }
+        if !std::fs::metadata(path).is_ok_and(|named| identity(&named) == identity(&ours)) {
+            self.file = open(path)?;
+            self.is_new = true;
+            self.begun_bytes = 0;
+        }
+        self.hangups.mark_unchanged();
+        self.looked = Instant::now();
+        Ok(())
+    }
+
     fn recovered(&mut self, path: &Path) {
         if self.error.take().is_some() {
             tracing::info!(event = "append_resumed", file = %path.display(), "appending to the file again");
@@ -128,33 +154,24 @@ impl AppendState {
     }
 }
 
-/// Reopens the file when its name belongs to another one, as after a rotation. The rest of a line stays in
-/// the file that has its beginning. If that file was removed, the whole line goes into the next one.
-fn follow(
-    path: &Path,
-    file: &mut File,
-    looked: &mut Instant,
-    hangups: &mut watch::Receiver<u64>,
-    begun_bytes: &mut usize,
-) -> io::Result<()> {
-    let asked = hangups.has_changed().unwrap_or(false);
-    if !asked && looked.elapsed() < LOOK_AGAIN {
-        return Ok(());
-    }
-    let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let ours = file.metadata()?;
-    if *begun_bytes > 0 && ours.nlink() > 0 {
-        return Ok(());
-    }
-    if !std::fs::metadata(path).is_ok_and(|named| identity(&named) == identity(&ours)) {
-        *file = open(path)?;
-        *begun_bytes = 0;
-    }
-    hangups.mark_unchanged();
-    *looked = Instant::now();
-    Ok(())
-}
-
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// True if the last byte of the file at `path` is no newline, as after the exit of a writer whose disk was
+/// full. False if the file cannot be read, or is not a regular one.
+fn ends_mid_line(path: &Path, file: &File) -> bool {
+    let last_byte = || {
+        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+        // This process may be permitted to append, but not to read.
+        let readable = File::open(path).ok()?;
+        let mut byte = [0];
+        readable.read_exact_at(&mut byte, metadata.len().checked_sub(1)?).ok()?;
+        Some(byte)
+    };
+    last_byte().is_some_and(|byte| byte != *b"\n")
 }

@@ -100,7 +100,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let context = Context::new("logcd", stop.clone());
     doors.push(context.readiness.clone());
     let admin = Door(Some(endpoints.logcd_admin));
-    crew.spawn(host("logcd", admin, context, |context| logcd::control::run(settings, context)));
+    crew.spawn(host("logcd", admin, context, |context| logcd::run(settings, None, context)));
 
     let doors_of_queued = [("--http", endpoints.http), ("--line", endpoints.line)];
     let mut words = doors_of_queued.map(|(flag, address)| (flag, address.to_string().into())).to_vec();
@@ -139,8 +139,11 @@ async fn all_ready(doors: &[Readiness]) {
 }
 
 /// The address of a page that is open to this host only, unless there is a token.
-fn page_of(admin: SocketAddr) -> String {
-    if admin.ip().is_loopback() { format!("http://{admin}/") } else { format!("http://{admin}/?token=TOKEN") }
+fn page_of(admin: SocketAddr, token: &PageToken) -> String {
+    match admin.ip().is_loopback() && token.page_token.is_none() {
+        true => format!("http://{admin}/"),
+        false => format!("http://{admin}/?token=TOKEN"),
+    }
 }
 
 /// Prints one line for each endpoint, with a command to try.
@@ -167,8 +170,8 @@ fn greet(options: &Options, endpoints: Endpoints) {
             format!("queued hands out lines on {line}"),
             format!("curl -d one {items}/v1/queues/line/items; nc {host} {}", line.port()),
         ),
-        ("logd   shows itself".to_owned(), page_of(logd)),
-        ("logcd  shows itself".to_owned(), page_of(logcd)),
+        ("logd   shows itself".to_owned(), page_of(logd, &options.page)),
+        ("logcd  shows itself".to_owned(), page_of(logcd, &options.page)),
         ("queued shows itself".to_owned(), format!("http://{items}/")),
         ("all    probes and metrics".to_owned(), format!("curl {logd}/ready {logcd}/ready {items}/metrics")),
     ];

@@ -36,7 +36,7 @@ use Sign::{Listens, Tries};
 const PACKAGE: &str = "tests/containers/package/main.rs";
 
 /// The commands in the order of the README, without their comments.
-const COMMANDS: [(&str, By); 34] = [
+const COMMANDS: [(&str, By); 35] = [
     ("cargo run --release -p nodecrew -- up", Serving(Tries)),
     ("cargo test --workspace", There(".ci/run", &["\njust test\n"])),
     (r#"export PATH="$PWD/target/release:$PATH""#, Sets),
@@ -82,6 +82,10 @@ const COMMANDS: [(&str, By); 34] = [
     (
         "kubectl exec -n nodecrew daemonset/logd -- cat /var/node_log",
         There("tests/cluster/it/lines.rs", &["/var/node_log"]),
+    ),
+    (
+        "kubectl exec -n nodecrew daemonset/logcd -- logcd read -n default --since 1h",
+        There("tests/cluster/it/container_logs/logcd.rs", &[r#""logcd", "read", "-n""#]),
     ),
     ("just deb && sudo apt install ./target/deb/nodecrew_*.deb", There("packaging/test", &["packaging/deb"])),
     (

@@ -166,6 +166,28 @@ fn printed_addresses_can_be_opened() {
     assert_eq!(crew.0.wait().unwrap().code(), Some(0));
 }
 
+#[test]
+fn printed_pages_need_the_token() {
+    let data = tempfile::tempdir().unwrap();
+    let token = data.path().join("token");
+    std::fs::write(&token, "0123456789abcdef-token\n").unwrap();
+    let [a, b, c, d] = own_address().octets();
+    let address = Ipv4Addr::new(a, b, c.wrapping_add(2), d);
+    let (mut crew, lines) = up_with(data.path(), address, &["--page-token", token.to_str().unwrap()]);
+    let said = lines.join("\n");
+    let with_token =
+        lines.iter().filter_map(|line| line.split_once("http://")?.1.strip_suffix("/?token=TOKEN"));
+    let with_token: Vec<&str> = with_token.collect();
+    assert_eq!(with_token.len(), 2, "{said}");
+    for page in with_token {
+        let page = page.parse().unwrap();
+        trial::ask(page, "GET", "/").expect(401);
+        trial::ask(page, "GET", "/?token=0123456789abcdef-token").expect(303);
+    }
+    Command::new("kill").args(["-INT", &crew.0.id().to_string()]).status().unwrap();
+    assert_eq!(crew.0.wait().unwrap().code(), Some(0));
+}
+
 /// The exit code, stdout and stderr of a run with these words.
 fn says(words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(NODECREW).args(words).output().unwrap();

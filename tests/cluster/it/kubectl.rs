@@ -37,6 +37,27 @@ fn text(words: &[&str], output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
+/// Passes each line that kubectl prints to `take`, without keeping them. The command must succeed.
+#[track_caller]
+pub fn each_line(words: &[&str], take: impl FnMut(&str)) {
+    each_line_of(&mut command(words), take);
+}
+
+/// The same for any command.
+#[track_caller]
+pub fn each_line_of(command: &mut Command, mut take: impl FnMut(&str)) {
+    let mut running = Running::spawn(command);
+    loop {
+        let line = running.line();
+        match line.strip_suffix('\n') {
+            Some(line) => take(line),
+            None => break assert_eq!(line, "", "the last line is whole"),
+        }
+    }
+    let status = running.child.wait().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
 /// Returns the answer of `get … -o json`.
 #[track_caller]
 pub fn json(words: &[&str]) -> Value {
@@ -74,7 +95,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(words: &[&str]) -> Running {
-        let mut child = command(words).stdout(Stdio::piped()).spawn().unwrap();
+        Running::spawn(&mut command(words))
+    }
+
+    fn spawn(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Running { child, stdout }
     }

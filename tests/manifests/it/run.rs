@@ -148,6 +148,10 @@ impl Asked<'_> {
         run.drain_timeout = serve.common.drain_timeout;
         run.reads.extend(serve.dir.iter().map(|dir| self.absolute(dir)));
         run.writes = serve.out.iter().chain(&serve.dir).take(1).map(|path| self.absolute(path)).collect();
+        if serve.has_pods() {
+            run.reads.push(self.absolute(&serve.pods));
+            run.writes.push(self.absolute(&serve.pods_out));
+        }
         Ok(run)
     }
 
@@ -172,6 +176,14 @@ impl Asked<'_> {
         let mut run = self.daemon(&rng::command(), [http], flags.admin.unwrap_or(http));
         run.drain_timeout = flags.common.drain_timeout;
         run.memory_bytes = u64::from(flags.max_connections) * BYTES_OF_RNGS_CLIENT;
+        let queue = flags.delay * u32::from(flags.max_connections);
+        let left = flags.common.drain_timeout.saturating_sub(flags.linger);
+        if flags.serial && queue > left {
+            return Err(format!(
+                "a drain ends before --serial has answered a request of each connection, which takes {queue:?}, \
+                 not {left:?}: lower --max-connections"
+            ));
+        }
         Ok(run)
     }
 

@@ -14,12 +14,13 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, setsid};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Signals that a supervisor may send and that the commands may want to hear.
 pub const FORWARDED: [Signal; 6] =
@@ -27,6 +28,8 @@ pub const FORWARDED: [Signal; 6] =
 
 /// Extra room: an ended command can still be on the list while the next one is announced.
 const SLACK: usize = 16;
+/// The bound on the notes that wait for room in the socket. Only commands that were announced before need one.
+const UNSENT_MAX: usize = 4096;
 /// A note is its kind, a process id, and the number of the start.
 const NOTE_BYTES: usize = 9;
 
@@ -60,6 +63,9 @@ struct Connection {
     socket: Option<OwnedFd>,
     pid: Pid,
     starts: AtomicU32,
+    /// Notes that the socket had no room for, because the guard got no processor time. Commands that start
+    /// meanwhile are not announced, so these notes concern commands from before only.
+    unsent: Mutex<VecDeque<Note>>,
 }
 
 impl Guard {
@@ -74,9 +80,12 @@ impl Guard {
         // allocates nor takes a lock, and it never returns.
         let forked = unsafe { fork() }?;
         match forked {
-            ForkResult::Parent { child } => {
-                Ok(Guard(Arc::new(Connection { socket: Some(ours), pid: child, starts: AtomicU32::new(0) })))
-            }
+            ForkResult::Parent { child } => Ok(Guard(Arc::new(Connection {
+                socket: Some(ours),
+                pid: child,
+                starts: AtomicU32::new(0),
+                unsent: Mutex::new(VecDeque::new()),
+            }))),
             ForkResult::Child => stand_guard(theirs.as_raw_fd(), list),
         }
     }
@@ -85,9 +94,18 @@ impl Guard {
     /// its own.
     pub fn spawn(&self, command: &mut Command, reach: Reach) -> io::Result<Child> {
         let start = self.0.starts.fetch_add(1, Ordering::Relaxed);
+        if !self.0.send_unsent() {
+            // Sent out of order, an old note could take this command off the list.
+            tracing::warn!(
+                event = "guard_lost",
+                "the guard process does not read: commands may outlive this process if it is killed"
+            );
+            return command.spawn();
+        }
         let connection = self.0.clone();
         let announce = move || {
-            connection.tell(Note::Started(reach, getpid(), start));
+            // Without a guard the command runs unguarded, which `collect` reports.
+            let _ = connection.send(Note::Started(reach, getpid(), start), MsgFlags::MSG_DONTWAIT);
             Ok(())
         };
         #[allow(unsafe_code, reason = "only the command itself can announce itself before it runs")]
@@ -130,15 +148,46 @@ impl Guard {
 }
 
 impl Connection {
-    /// Sends a note without waiting. Without a guard the command runs unguarded, which `collect` reports.
+    /// Sends a note without waiting; keeps it for later if the socket has no room.
     fn tell(&self, note: Note) {
-        let Some(socket) = &self.socket else { return };
-        let _ = send(socket.as_raw_fd(), &note.encode(), MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+        let mut unsent = self.unsent();
+        if unsent.len() < UNSENT_MAX {
+            unsent.push_back(note);
+        }
+        drop(unsent);
+        self.send_unsent();
+    }
+
+    /// Sends the notes that were kept. False if some are left.
+    fn send_unsent(&self) -> bool {
+        let mut unsent = self.unsent();
+        while let Some(note) = unsent.front() {
+            if self.send(*note, MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN) {
+                return false;
+            }
+            unsent.pop_front();
+        }
+        true
+    }
+
+    /// Sends a note, which takes one system call and no lock.
+    fn send(&self, note: Note, flags: MsgFlags) -> Result<(), Errno> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        send(socket.as_raw_fd(), &note.encode(), MsgFlags::MSG_NOSIGNAL | flags).map(|_| ())
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, VecDeque<Note>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // Without the notes that are left, the guard would kill processes that have taken over old ids.
+        let unsent = std::mem::take(&mut *self.unsent());
+        for note in unsent {
+            let _ = self.send(note, MsgFlags::empty());
+        }
         // The guard ends with the socket. Not every process 1 would collect it.
         drop(self.socket.take());
         while waitpid(self.pid, None) == Err(Errno::EINTR) {}
@@ -279,6 +328,22 @@ mod tests {
         let (mut retired, _out, grandchild) = family(&guard, Reach::Group);
         let (mut listed, _, _) = family(&guard, Reach::Group);
         guard.retire(Pid::from_raw(i32::try_from(retired.id()).unwrap()));
+        drop(guard);
+        assert_eq!(signal_of(&mut listed), Some(libc::SIGKILL));
+        assert!(retired.try_wait().unwrap().is_none());
+        kill(grandchild, Signal::SIGKILL).unwrap();
+        retired.wait().unwrap();
+    }
+
+    #[test]
+    fn note_waits_for_room_in_the_socket() {
+        let guard = Guard::start(2).unwrap();
+        let (mut retired, _out, grandchild) = family(&guard, Reach::Group);
+        let (mut listed, _, _) = family(&guard, Reach::Group);
+        kill(guard.0.pid, Signal::SIGSTOP).unwrap();
+        while guard.0.send(Note::NotRun(u32::MAX), MsgFlags::MSG_DONTWAIT).is_ok() {}
+        guard.retire(Pid::from_raw(i32::try_from(retired.id()).unwrap()));
+        kill(guard.0.pid, Signal::SIGCONT).unwrap();
         drop(guard);
         assert_eq!(signal_of(&mut listed), Some(libc::SIGKILL));
         assert!(retired.try_wait().unwrap().is_none());

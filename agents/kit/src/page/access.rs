@@ -56,7 +56,7 @@ impl PageToken {
         let door = TokenDoor {
             path: path.clone(),
             cookie: format!("nodecrew-{}", random_word()?),
-            now: Mutex::new(Some(login)),
+            state: Mutex::new(DoorState { login, is_usable: true }),
         };
         Ok(Access { door: Some(Arc::new(door)) })
     }
@@ -96,8 +96,16 @@ struct TokenDoor {
     /// The cookie's name. Browsers keep one cookie jar for all ports of a host, so each process has its own
     /// name.
     cookie: String,
-    /// `None` while the file holds no usable token, which refuses every other host.
-    now: Mutex<Option<Login>>,
+    state: Mutex<DoorState>,
+}
+
+#[derive(Debug)]
+struct DoorState {
+    /// The login by the last usable token. It outlives moments in which the file is being rewritten, so that
+    /// sessions go on if the token is the same afterwards.
+    login: Login,
+    /// False while the file holds no usable token, which refuses everybody.
+    is_usable: bool,
 }
 
 /// A token, and the session that it opens. A browser keeps the session, never the token, since it sends its
@@ -106,6 +114,17 @@ struct TokenDoor {
 struct Login {
     token: String,
     session: String,
+}
+
+impl Login {
+    /// Returns the login by `token`: this one if the token is the same, else one with a new session.
+    fn by(self, token: String) -> Result<Login, String> {
+        if self.token == token {
+            return Ok(self);
+        }
+        let session = random_word().map_err(|error| error.one_line())?;
+        Ok(Login { token, session })
+    }
 }
 
 impl std::fmt::Debug for Login {
@@ -189,19 +208,17 @@ impl TokenDoor {
 
     /// The login by the token that the file holds now. A new token ends the sessions of the old one.
     async fn login(&self) -> Option<Login> {
-        let read = read_token(&self.path).await.and_then(|token| {
-            let unchanged = self.lock().clone().filter(|login| login.token == token);
-            match unchanged {
-                Some(login) => Ok(login),
-                None => random_word().map(|session| Login { token, session }).map_err(|e| e.one_line()),
+        let read = read_token(&self.path).await;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match read.and_then(|token| state.login.clone().by(token)) {
+            Ok(login) => {
+                state.login = login;
+                state.is_usable = true;
+                Some(state.login.clone())
             }
-        });
-        let mut now = self.lock();
-        match read {
-            Ok(login) => *now = Some(login),
             Err(why) => {
                 // Log once, not for each request of a stranger.
-                if now.take().is_some() {
+                if std::mem::replace(&mut state.is_usable, false) {
                     let path = self.path.display();
                     tracing::warn!(
                         event = "page_closed",
@@ -210,13 +227,9 @@ impl TokenDoor {
                         "the page is closed: no usable token (--page-token)"
                     );
                 }
+                None
             }
         }
-        now.clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Login>> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -441,6 +454,20 @@ mod tests {
         std::fs::write(file.path(), "short\n").unwrap();
         let refused = ask(&page, ELSEWHERE, "/?token=short", &[NAMED]).await;
         assert!(refused.0 == 401 && refused.2.contains("no usable token"), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn session_outlives_a_rewrite_of_the_file() {
+        let (file, access) = token_file(TOKEN);
+        let page = page(&access);
+        let (_, headers, _) = ask(&page, ELSEWHERE, &format!("/?token={TOKEN}"), &[NAMED]).await;
+        let session = headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let with_session = [NAMED, ("cookie", session.as_str())];
+        // Editors and `>` empty a file before they write it.
+        std::fs::write(file.path(), "").unwrap();
+        assert_eq!(ask(&page, ELSEWHERE, "/", &with_session).await.0, 401);
+        std::fs::write(file.path(), TOKEN).unwrap();
+        assert_eq!(ask(&page, ELSEWHERE, "/", &with_session).await.0, 200);
     }
 
     #[test]

@@ -41,6 +41,23 @@ export function setRows(body, rows) {
   rows.forEach((row, i) => row.forEach((text, j) => setText(body.children[i].children[j], text)));
 }
 
+/// Rows whose first cell is a button, or text if nothing can be chosen. Rows keep their elements by `key`, so that the focus
+/// stays where it is. The other cells are numbers.
+export function setButtonRows(body, rows) {
+  const old = new Map([...body.children].map((row) => [row.dataset.key, row]));
+  rows.forEach(({ key, onclick, cells }, i) => {
+    let row = old.get(key);
+    if (!row) {
+      const first = onclick ? el("button", { class: "link", onclick }, cells[0]) : cells[0];
+      row = el("tr", { "data-key": key }, el("th", { scope: "row" }, first), cells.slice(1).map(() => el("td", { class: "number" })));
+    }
+    old.delete(key);
+    if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
+    cells.slice(1).forEach((text, j) => setText(row.children[j + 1], text));
+  });
+  for (const row of old.values()) row.remove();
+}
+
 // Controls, and what turns the direction of text around or hides in it.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]|\p{Cs}|\p{Cf}/gu;
 

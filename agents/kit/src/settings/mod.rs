@@ -5,20 +5,25 @@
 //! go through the flag's own parser, so the three cannot drift apart.
 
 pub mod completion;
+mod file;
 pub mod help;
+mod rejection;
 pub mod time;
+mod values;
 pub mod watch;
+
+pub use file::nearest;
+pub use values::{Door, parse_address, parse_duration, parse_nonzero_duration, parse_size};
 
 use crate::exit::{Exit, Fatal};
 use crate::telemetry::logs::LogFormat;
-use clap::error::{ContextKind, ErrorKind};
-use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use file::file_arguments;
 use help::SHARED;
+use rejection::refused;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use watch::Files;
 
@@ -61,54 +66,6 @@ impl Common {
         Err(Fatal::new(Exit::Usage, message))
     }
 }
-
-/// An address, or `none` for a door that stays closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Door(pub Option<SocketAddr>);
-
-impl std::str::FromStr for Door {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Door, String> {
-        if text == "none" {
-            return Ok(Door(None));
-        }
-        parse_address(text)
-            .map(|address| Door(Some(address)))
-            .map_err(|expected| format!("{expected}, or none"))
-    }
-}
-
-/// An address to listen on. `:7667` and `7667` mean all addresses of this host, as in Go and nginx.
-pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
-    let everywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-    everywhere.or_else(|_| text.parse()).map_err(|_| {
-        "expected ADDRESS:PORT, such as 127.0.0.1:7667, or :7667 for all addresses of this host".to_owned()
-    })
-}
-
-/// Parses `25s`, `1h 30m`, `500ms`. A bare number is refused, since nobody agrees on its unit.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 15s or 7d".to_owned())
-}
-
-/// Parses a duration above zero.
-pub fn parse_nonzero_duration(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("expected a duration above zero, such as 15s".to_owned()),
-        duration => Ok(duration),
-    }
-}
-
-/// Parses `64MiB`, `1GB`, `4096`.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    text.parse::<bytesize::ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|_| "expected a size such as 64KiB, 1MiB or 4096".to_owned())
-}
-
-/// The similarity above which a word is taken for a misspelling of another, as clap does for flags.
-const ALIKE: f64 = 0.7;
 
 /// Settings and their sources, which are read again when the file changes.
 #[derive(Clone, Debug)]
@@ -237,108 +194,6 @@ fn raw_values(command: &Command, matches: &ArgMatches) -> BTreeMap<String, Vec<O
         .collect()
 }
 
-/// Turns the file's keys into flags, except those that the command line or environment sets.
-fn file_arguments(command: &Command, matches: &ArgMatches, path: &Path) -> Result<Vec<OsString>, Fatal> {
-    let bad = |what: String| Fatal::new(Exit::Config, format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Fatal::new(Exit::Config, format!("cannot read {}", path.display())).because(e))?;
-    let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| bad(e.to_string().trim().to_owned()))?;
-    let mut arguments = Vec::new();
-    for (key, value) in &table {
-        let known = command.get_arguments().find(|a| a.get_long() == Some(key.as_str()) && key != "config");
-        let Some(argument) = known else {
-            let hint = match nearest(command.get_arguments().filter_map(clap::Arg::get_long), key) {
-                Some(long) => format!(", did you mean `{long}`?"),
-                None => ", its keys are the long flags of --help".to_owned(),
-            };
-            return Err(bad(format!("unknown key `{key}`{hint}")));
-        };
-        let given = matches.value_source(argument.get_id().as_str());
-        if matches!(given, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
-            continue;
-        }
-        match (argument.get_action().takes_values(), value) {
-            (false, toml::Value::Boolean(true)) => arguments.push(format!("--{key}").into()),
-            (false, toml::Value::Boolean(false)) => {}
-            (false, _) => return Err(bad(format!("`{key}` takes true or false"))),
-            (true, toml::Value::Table(rules)) => {
-                for (name, rule) in rules {
-                    let rule = pairs(rule)
-                        .ok_or_else(|| bad(format!("`{key}.{name}` takes keys with plain values")))?;
-                    arguments.push(format!("--{key}={name}:{rule}").into());
-                }
-            }
-            (true, value) => {
-                let text = scalar(value).ok_or_else(|| bad(format!("`{key}` cannot be a table")))?;
-                arguments.push(format!("--{key}={text}").into());
-            }
-        }
-    }
-    Ok(arguments)
-}
-
-/// The known word that is spelled most like this one, if any is close.
-pub fn nearest<'a>(known: impl Iterator<Item = &'a str>, word: &str) -> Option<&'a str> {
-    let scored = known.map(|known| (strsim::jaro(known, word), known));
-    let (score, known) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (score > ALIKE).then_some(known)
-}
-
-/// Turns a table such as `[namespace.shop]` into the rule of a flag: `keep-days=7,keep-bytes=1GiB`.
-fn pairs(rule: &toml::Value) -> Option<String> {
-    let pairs = rule.as_table()?.iter().map(|(key, value)| Some(format!("{key}={}", scalar(value)?)));
-    Some(pairs.collect::<Option<Vec<_>>>()?.join(","))
-}
-
-fn scalar(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Array(items) => Some(items.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(",")),
-        toml::Value::Table(_) => None,
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Float(number) => Some(number.to_string()),
-        toml::Value::Boolean(yes) => Some(yes.to_string()),
-        toml::Value::Datetime(time) => Some(time.to_string()),
-    }
-}
-
-/// Shortens clap's paragraph to one line that names the flag, variable or file and keeps clap's hint.
-fn refused(error: &clap::Error, prefix: &str, argv: &[OsString], file: Option<&Path>) -> Fatal {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            return Fatal::new(Exit::Ok, error.render().to_string());
-        }
-        // A command is missing: the help lists the commands.
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            return Fatal::page(Exit::Usage, error.render().to_string());
-        }
-        _ => {}
-    }
-    let rendered = error.render().to_string();
-    let paragraph = rendered.split("\n\nUsage").next().unwrap_or(&rendered);
-    let message = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
-    let message = message.strip_suffix("For more information, try '--help'.").unwrap_or(message).trim();
-    let long = error.get(ContextKind::InvalidArg).and_then(|value| {
-        let text = value.to_string();
-        Some(text.split_whitespace().next()?.trim_start_matches("--").to_owned())
-    });
-    let typed = |long: &str| {
-        let flag = format!("--{long}");
-        argv.iter().any(|word| word.to_string_lossy().split('=').next() == Some(&flag))
-    };
-    match (file, long) {
-        (Some(path), Some(long)) if !typed(&long) => {
-            Fatal::new(Exit::Config, format!("{}: {message}", path.display()))
-        }
-        (_, Some(long)) if !typed(&long) && std::env::var_os(variable(prefix, &long)).is_some() => {
-            Fatal::new(Exit::Config, format!("{}: {message}", variable(prefix, &long)))
-        }
-        _ => Fatal::new(Exit::Usage, format!("{message} (see --help)")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,39 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn zero_duration_is_rejected() {
-        assert_eq!(parse_nonzero_duration("1ms"), Ok(Duration::from_millis(1)));
-        for text in ["0s", "0ms", "5"] {
-            assert!(parse_nonzero_duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn changed_settings_are_named() {
         let before = load_with("max-line = \"2MiB\"\n", &[]).unwrap();
         let after = load_with("max-line = \"3MiB\"\nquick = true\n", &[]).unwrap();
         let changed: Vec<_> = after.changed_since(&before).into_iter().filter(|n| n != "config").collect();
         assert_eq!(changed, ["max-line", "quick"]);
-    }
-
-    #[test]
-    fn port_alone_is_every_address() {
-        let address = |text| parse_address(text).map(|address| address.to_string());
-        for (given, meant) in [
-            (":7777", "[::]:7777"),
-            ("7777", "[::]:7777"),
-            ("127.0.0.1:7777", "127.0.0.1:7777"),
-            ("[::1]:7777", "[::1]:7777"),
-        ] {
-            assert_eq!(address(given), Ok(meant.to_owned()), "{given}");
-            assert_eq!(given.parse(), Ok(Door(meant.parse().ok())), "{given}");
-        }
-        for nonsense in ["", ":", "70000", ":70000", "127.0.0.1", "here:7777", "::7777", "-1"] {
-            let expected = address(nonsense).unwrap_err();
-            assert!(expected.contains("127.0.0.1:7667") && expected.contains(":7667 for all"), "{expected}");
-            let expected = nonsense.parse::<Door>().unwrap_err();
-            assert!(expected.ends_with("or none"), "{expected}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::day::Calendar;
 use crate::error::ArchiveError;
 use crate::pods::cursor::Cursors;
 use crate::pods::hour::ArchiveName;
+use crate::pods::place::{ContainerDir, PodDir};
 use crate::pods::store::{Bounds, Store};
 use jiff::{Timestamp, ToSpan};
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct PodsConfig {
     /// Limit on the bytes of a log that are holes.
     pub hole_bytes_max: u64,
     pub logs_max: usize,
+    /// Namespace and name of the pod in which this logcd runs.
+    pub own_pod: Option<(String, String)>,
 }
 
 impl PodsConfig {
@@ -36,6 +39,11 @@ impl PodsConfig {
     /// Opens and locks the directory for archives.
     pub fn store(&self) -> Result<(Store, BTreeMap<String, Cursors>), ArchiveError> {
         Store::open(&self.out, self.mode, self.level, self.bounds.clone(), self.hour())
+    }
+
+    pub fn is_own(&self, container: &ContainerDir) -> bool {
+        let PodDir { namespace, pod, .. } = &container.pod;
+        self.own_pod.as_ref().is_some_and(|own| (&own.0, &own.1) == (namespace, pod))
     }
 
     pub fn until_next_hour(&self) -> Duration {

@@ -33,7 +33,12 @@ struct Stop {
 
 /// Runs until it is drained. With `has_directories`, the archiver of directories decides about the reason
 /// `starting` in `/ready`.
-pub async fn run(config: PodsConfig, context: Context, has_directories: bool) -> Result<(), Fatal> {
+pub async fn run(
+    config: PodsConfig,
+    metrics: PodsMetrics,
+    context: Context,
+    has_directories: bool,
+) -> Result<(), Fatal> {
     let cannot =
         |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(std::io::Error::from(errno));
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
@@ -43,7 +48,7 @@ pub async fn run(config: PodsConfig, context: Context, has_directories: bool) ->
         config,
         stop: stop.clone(),
         readiness: context.readiness.clone(),
-        metrics: PodsMetrics::register(&context.metrics),
+        metrics,
         has_directories,
     };
     kit::daemon::spawn("logcd-pods", move || drop(ended.send(follower.run())))?;

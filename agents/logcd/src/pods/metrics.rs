@@ -1,5 +1,6 @@
 //! The metrics of container logs and their archives.
 
+use crate::pods::overview::PodsOverview;
 use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -31,6 +32,11 @@ pub struct PodsMetrics {
     pub truncated_logs: Counter,
     pub skipped_names: Counter,
     pub committed_timestamp_seconds: Gauge,
+    /// The time since which lines may wait; 0 if none can.
+    pub waiting_since_timestamp_seconds: Gauge,
+    pub evicted_within_share_bytes: Counter,
+    /// The figures for the page.
+    pub overview: PodsOverview,
     evicted_bytes: Family<NamespaceLabel, Counter>,
     /// The namespaces with a label of their own.
     labelled: Arc<Mutex<BTreeSet<String>>>,
@@ -86,6 +92,16 @@ impl PodsMetrics {
             "pods_committed_timestamp_seconds",
             "Time when new lines last became part of archives",
             self.committed_timestamp_seconds.clone(),
+        );
+        registry.register(
+            "pods_waiting_since_timestamp_seconds",
+            "Time since which new lines may wait to be archived; 0 if none wait",
+            self.waiting_since_timestamp_seconds.clone(),
+        );
+        registry.register(
+            "pods_evicted_within_share_bytes",
+            "Bytes of archives removed for --min-free from namespaces that were within their share",
+            self.evicted_within_share_bytes.clone(),
         );
         registry.register(
             "pods_evicted_bytes",

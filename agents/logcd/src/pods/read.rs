@@ -12,7 +12,7 @@ use crate::pods::store::{self, CHECKPOINT, names};
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
 use crate::safe_dir::SafeDir;
 use flate2::read::MultiGzDecoder;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kit::exit::{Exit, Fatal};
 use kit::settings::time::parse_time;
 use regex::bytes::Regex;
@@ -109,8 +109,32 @@ enum LineSource {
 }
 
 struct LinePlace {
+    namespace: Rc<str>,
     span: Span,
     source: LineSource,
+}
+
+/// Container runtimes write a line with an earlier time than the one before it, usually where a log was
+/// rotated. Lines of a container stay in the order of its logs if their times go back by at most this.
+const BACK_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+/// Puts places in the order in which they are read, each with a time before which none of its lines and of
+/// those after it is. The places of a namespace come in the order of its logs, and stay in that order if their
+/// times go back a little. Places without times come first.
+fn in_reading_order(found: Vec<LinePlace>) -> Vec<(Option<Timestamp>, LinePlace)> {
+    let mut earliest_after: HashMap<Rc<str>, Timestamp> = HashMap::new();
+    let mut places = Vec::with_capacity(found.len());
+    for place in found.into_iter().rev() {
+        let begin = place.span.map(|(first, _)| {
+            let after = earliest_after.entry(place.namespace.clone()).or_insert(first);
+            *after = first.min(*after);
+            first.checked_sub(BACK_MAX).map_or(*after, |limit| limit.max(*after))
+        });
+        places.push((begin, place));
+    }
+    places.reverse();
+    places.sort_by_key(|(begin, _)| *begin);
+    places
 }
 
 pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
@@ -122,12 +146,19 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
     };
     let (found, next_entry) = find(options).map_err(failed)?;
     let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    Merge { options, out, pending: BinaryHeap::new(), joined: HashMap::new(), lines: 0 }
-        .print(found, next_entry)
-        .map_err(failed)
+    Merge {
+        options,
+        out,
+        pending: BinaryHeap::new(),
+        joined: HashMap::new(),
+        latest: HashMap::new(),
+        lines: 0,
+    }
+    .print(found, next_entry)
+    .map_err(failed)
 }
 
-/// Finds all places in the order of their first lines, and the number of the next entry. Archives and live
+/// Finds all places, those of each namespace in the order of its logs, and the number of the next entry. Archives and live
 /// logs are those of one commit, so that no line is missing or printed twice.
 fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
     let mut tries_left = TRIES_MAX;
@@ -137,16 +168,16 @@ fn find(options: &ReadOptions) -> Result<(Vec<LinePlace>, u64), ArchiveError> {
         // Without a checkpoint, no entry of a draft is committed.
         let with_drafts = loaded.is_some();
         let checkpoint = loaded.unwrap_or_default();
-        let mut found = Vec::new();
-        find_live(options, &checkpoint, &mut found)?;
+        let (mut found, mut live) = (Vec::new(), Vec::new());
+        find_live(options, &checkpoint, &mut live)?;
         let seen = find_members(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
-            // Places without times sort first.
-            found.sort_by_key(|found| found.span.map(|(first, _)| first));
+            // What is not archived yet comes after the archives.
+            found.append(&mut live);
             return Ok((found, next_entry));
         }
         tries_left -= 1;
@@ -185,7 +216,11 @@ fn find_members(
         if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             continue;
         }
-        for name in names(&out, namespace.as_bytes())? {
+        let of: Rc<str> = namespace.as_str().into();
+        // In this order, parts of an hour follow each other.
+        let mut listed = names(&out, namespace.as_bytes())?;
+        listed.sort_by_key(|name| undrafted(name).parse::<ArchiveName>().ok());
+        for name in listed {
             // A new archive has the name of a draft for a moment after its first commit.
             let archive_name = undrafted(&name);
             if archive_name.parse::<ArchiveName>().is_err() || archive_name != name && !with_drafts {
@@ -201,10 +236,8 @@ fn find_members(
             let archive = Rc::new((path, file));
             for (place, span) in members_of(&archive.1).map_err(ArchiveError::on("read", &archive.0))? {
                 if options.wants_span(span) {
-                    found.push(LinePlace {
-                        span,
-                        source: LineSource::Member { archive: archive.clone(), place },
-                    });
+                    let source = LineSource::Member { archive: archive.clone(), place };
+                    found.push(LinePlace { namespace: of.clone(), span, source });
                 }
             }
         }
@@ -297,7 +330,11 @@ fn find_logs(
         let span = first_time(&file, offset, is_compressed).map(|first| (first, Timestamp::MAX));
         if options.wants_span(span) {
             let dir = dir.clone();
-            found.push(LinePlace { span, source: LineSource::Live { dir, file, offset, is_compressed } });
+            found.push(LinePlace {
+                namespace: dir.pod.namespace.as_str().into(),
+                span,
+                source: LineSource::Live { dir, file, offset, is_compressed },
+            });
         }
     }
 }
@@ -319,9 +356,11 @@ fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp
 /// A line that is printed once no earlier line can follow.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct TimedLine {
-    time: Timestamp,
+    /// The time by which lines are ordered: that of the line before, if this line's time is a little earlier.
+    order: Timestamp,
     /// Keeps the order of lines with the same time.
     number: u64,
+    time: Timestamp,
     dir: Rc<ContainerDir>,
     bytes: Vec<u8>,
 }
@@ -337,15 +376,17 @@ struct Merge<'a, W: Write> {
     out: W,
     pending: BinaryHeap<Reverse<TimedLine>>,
     joined: HashMap<(Rc<ContainerDir>, String), Joined>,
+    /// The order of the last line of each container.
+    latest: HashMap<Rc<ContainerDir>, Timestamp>,
     lines: u64,
 }
 
 impl<W: Write> Merge<'_, W> {
     fn print(mut self, found: Vec<LinePlace>, next_entry: u64) -> Result<(), ArchiveError> {
         let written = |error| ArchiveError::doing("write the lines")(error);
-        for LinePlace { span, source } in found {
-            if let Some((first, _)) = span {
-                self.print_before(first).map_err(written)?;
+        for (begin, LinePlace { source, .. }) in in_reading_order(found) {
+            if let Some(begin) = begin {
+                self.print_before(begin).map_err(written)?;
             }
             match source {
                 LineSource::Member { archive, place } => {
@@ -412,27 +453,33 @@ impl<W: Write> Merge<'_, W> {
     }
 
     fn take_lines(&mut self, dir: &Rc<ContainerDir>, lines: &[u8]) {
-        let mut last = None;
+        let mut last = self.latest.get(dir).copied();
         for line in lines.split_inclusive(|b| *b == b'\n') {
             // A line without a time follows the one before it.
             let time = super::cri::time_of(line).or(last).unwrap_or(Timestamp::MIN);
-            last = Some(time);
+            let order =
+                last.filter(|last| last.duration_since(time) <= BACK_MAX).map_or(time, |last| time.max(last));
+            last = Some(order);
             let is_wanted = self.options.since.is_none_or(|since| time >= since)
                 && self.options.until.is_none_or(|until| time <= until);
             if is_wanted {
                 self.lines += 1;
                 self.pending.push(Reverse(TimedLine {
-                    time,
+                    order,
                     number: self.lines,
+                    time,
                     dir: dir.clone(),
                     bytes: line.to_vec(),
                 }));
             }
         }
+        if let Some(last) = last {
+            self.latest.insert(dir.clone(), last);
+        }
     }
 
     fn print_before(&mut self, time: Timestamp) -> io::Result<()> {
-        while self.pending.peek().is_some_and(|Reverse(line)| line.time < time) {
+        while self.pending.peek().is_some_and(|Reverse(line)| line.order < time) {
             if let Some(Reverse(line)) = self.pending.pop() {
                 self.print_line(&line)?;
             }

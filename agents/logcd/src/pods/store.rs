@@ -11,6 +11,7 @@ use crate::error::ArchiveError;
 use crate::pods::cursor::{Checkpoint, Cursors};
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
+use crate::pods::overview::Usage;
 use crate::pods::place::{ContainerDir, LogName, is_label};
 use crate::pods::share::{self, Bound, Hours};
 use crate::pods::veil::{self, Span};
@@ -65,6 +66,8 @@ impl Bounds {
 pub struct Evicted {
     pub namespace: String,
     pub bytes: u64,
+    /// True if the namespace had at most its share, and the archive was removed for want of disk space.
+    pub is_within_share: bool,
 }
 
 struct Open {
@@ -311,9 +314,27 @@ impl Store {
     }
 
     fn part_bytes(&self, namespace: &str) -> u64 {
+        (self.share_bytes(namespace) / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+    }
+
+    /// Returns an equal share of the space, or the namespace's own bound if that is less.
+    fn share_bytes(&self, namespace: &str) -> u64 {
         let share = self.bounds.all.bytes / self.sizes.len().max(1) as u64;
-        let share = share.min(self.bounds.of(namespace).bytes);
-        (share / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
+        share.min(self.bounds.of(namespace).bytes)
+    }
+
+    /// Returns the archives of each namespace in figures.
+    pub fn usages(&self) -> BTreeMap<String, Usage> {
+        let usage = |(namespace, hours): (&String, &Hours)| {
+            let usage = Usage {
+                kept_bytes: hours.values().sum(),
+                share_bytes: self.share_bytes(namespace),
+                archives: hours.len(),
+                oldest: hours.keys().next().copied(),
+            };
+            (namespace.clone(), usage)
+        };
+        self.sizes.iter().filter(|(_, hours)| !hours.is_empty()).map(usage).collect()
     }
 
     /// Writes everything since the last commit, and a checkpoint with the cursors. After an error the caller must
@@ -412,8 +433,9 @@ impl Store {
             if let Some(dir) = self.namespace_dir(&namespace)? {
                 dir.remove(&name.to_string())?;
             }
-            let bytes = self.sizes.get_mut(&namespace).and_then(|hours| hours.remove(&name)).unwrap_or(0);
-            evicted.push(Evicted { namespace, bytes });
+            let hours = self.sizes.get_mut(&namespace);
+            let bytes = hours.and_then(|hours| hours.remove(&name)).unwrap_or(0);
+            evicted.push(Evicted { namespace, bytes, is_within_share: false });
         }
         Ok(evicted)
     }
@@ -428,7 +450,17 @@ impl Store {
         }
         let bound_of = |namespace: &str| self.bounds.of(namespace);
         let removable = share::to_make_room(&closed, bound_of, missing, ROOM_BYTES, self.hour.day());
-        self.remove(removable)
+        let within: BTreeSet<String> = self
+            .usages()
+            .into_iter()
+            .filter(|(_, usage)| usage.kept_bytes <= usage.share_bytes)
+            .map(|(namespace, _)| namespace)
+            .collect();
+        let mut evicted = self.remove(removable)?;
+        for evicted in &mut evicted {
+            evicted.is_within_share = within.contains(&evicted.namespace);
+        }
+        Ok(evicted)
     }
 
     pub fn kept_bytes(&self) -> u64 {

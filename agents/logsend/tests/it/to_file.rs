@@ -140,6 +140,25 @@ fn line_begun_before_a_rotation_ends_in_the_same_file() {
 }
 
 #[test]
+fn line_of_a_writer_that_gave_up_is_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.log");
+    let mut child =
+        plain_command(&[&to_file(&path)[..], &["--drain-timeout", "50ms"]].concat()).spawn().unwrap();
+    limit(&child, Resource::RLIMIT_FSIZE, 4);
+    child.stdin.as_mut().unwrap().write_all(b"0123456789\n").unwrap();
+    wait_for_log(&mut child, "event=append_failed");
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123");
+
+    let mut next = plain_command(&to_file(&path)).spawn().unwrap();
+    next.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+    assert_eq!(next.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123\none\ntwo\n");
+}
+
+#[test]
 fn an_unusable_path_is_named() {
     let output = plain_command(&["--to-file", "/does/not/exist/x.log"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -4,6 +4,7 @@
 
 mod agent;
 mod archives;
+mod container_logs;
 mod default_ports;
 mod lines;
 mod queues;

@@ -122,10 +122,13 @@ fn certificate(directory: &TempDir) {
 
 /// Three instances of logcd: one works, one has too little disk, and one has lost its logs.
 fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
-    let [out, other_out, gone] = ["out", "other_out", "gone"].map(|name| directory.path().join(name));
-    for made in [&out, &other_out, &gone] {
-        std::fs::create_dir(made).unwrap();
+    let [out, other_out, gone, pods] =
+        ["out", "other_out", "gone", "pods"].map(|name| directory.path().join(name));
+    let container = pods.join("shop_web_1/app");
+    for made in [&out, &other_out, &gone, &container] {
+        std::fs::create_dir_all(made).unwrap();
     }
+    std::fs::write(container.join("0.log"), "2026-11-28T10:00:00Z stdout F a line\n").unwrap();
     std::fs::write(gone.join("a.log"), "a line\n").unwrap();
     let start = |logs: &Path, out: &Path, flags: &[&str]| {
         let (logs, out) = (logs.to_str().unwrap(), out.to_str().unwrap());
@@ -135,14 +138,19 @@ fn logcd(directory: &TempDir, logs: &Path) -> Vec<String> {
         let admin = logcd.address("admin");
         (logcd, admin)
     };
-    let (_works, works) = start(logs, logs, &[]);
+    let (pods, pods_out) = (pods.to_str().unwrap(), directory.path().join("pods_out"));
+    // An archive of a day that is over is removed.
+    std::fs::create_dir_all(pods_out.join("old")).unwrap();
+    std::fs::write(pods_out.join("old/2020-01-01T00.tar.gz"), "old").unwrap();
+    let of_pods = ["--pods", pods, "--pods-out", pods_out.to_str().unwrap(), "--publish-within", "20ms"];
+    let (_works, works) = start(logs, logs, &of_pods);
     let (_full, full) = start(logs, &out, &["--min-free", "1000PiB"]);
     let (fails, failing) = start(&gone, &other_out, &[]);
     fails.wait_for("ready");
     std::fs::remove_dir_all(gone).unwrap();
     let cycles = |result: &str| format!("logcd_cycles_total{{result=\"{result}\"}}");
     vec![
-        page_with(works, &[&cycles("published")]),
+        page_with(works, &[&cycles("published"), "logcd_pods_evicted_bytes_total{namespace=\"old\"}"]),
         page_with(full, &[&cycles("disk_full")]),
         page_with(failing, &[&cycles("failed")]),
     ]
@@ -240,7 +248,7 @@ fn hold(tests: &[Value]) {
 }
 
 /// The courses that make each alert fire alone: metrics of the agents, from their first value on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 18] = [
+const FIRED_BY: [(&str, &[(&str, &str)]); 21] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
@@ -256,6 +264,9 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 18] = [
     ("LogcdNewsWaits", &[("logcd_waiting_bytes", "5+0"), ("logcd_published_timestamp_seconds", "60+0")]),
     ("LogcdPassesLogsOver", &[("logcd_skipped_files{reason=\"unreadable\"}", "2+0")]),
     ("LogcdFindsNoLogs", &[("logcd_empty_directories", "1+0"), ("logcd_files", "0+0")]),
+    ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "0+1")]),
+    ("LogcdContainerLogsWait", &[("logcd_pods_waiting_since_timestamp_seconds", "60+0")]),
+    ("LogcdEvictsWithinShare", &[("logcd_pods_evicted_within_share_bytes_total", "0+1")]),
     ("QueuedNoSpace", &[("queued_no_space", "1+0")]),
     ("QueuedCannotWrite", &[("queued_write_errors_total", "0+1")]),
     ("QueuedDeadLetters", &[("queued_failed_items{queue=\"q\"}", "3+0")]),

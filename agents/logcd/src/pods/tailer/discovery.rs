@@ -89,6 +89,7 @@ impl Tailer {
                         "logs went before they were read to their end"
                     );
                     self.metrics.lost_logs.inc_by(findings.lost);
+                    self.metrics.overview.lost(dir.to_string(), findings.lost);
                 }
                 if findings.is_unclear {
                     self.unseen.insert(dir.clone());
@@ -125,6 +126,7 @@ impl Tailer {
                 continue;
             }
             self.metrics.lost_logs.inc_by(lost as u64);
+            self.metrics.overview.lost(dir.clone(), lost as u64);
             self.is_checkpoint_old = true;
             self.due_within(self.config.within);
             named += 1;

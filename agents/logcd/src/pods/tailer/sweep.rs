@@ -135,6 +135,7 @@ impl Tailer {
         let meta = Meta { mtime_s: last_s.unwrap_or(meta.mtime_s), ..meta };
         self.store.add(dir, name, meta, span, lines)?;
         self.metrics.read_bytes.inc_by(lines.len() as u64);
+        self.metrics.overview.count(&dir.pod.namespace, lines.len() as u64);
         self.unreported_bytes += lines.len() as u64;
         if self.unreported_bytes >= REPORTS_EVERY_BYTES {
             self.unreported_bytes = 0;
@@ -147,7 +148,14 @@ impl Tailer {
     }
 
     fn cursors(&self) -> BTreeMap<String, Cursors> {
-        let known = self.containers.iter().map(|(dir, container)| (dir.to_string(), container.cursors()));
+        let known = self.containers.iter().map(|(dir, container)| {
+            let mut cursors = container.cursors();
+            if self.config.is_own(dir) {
+                // This daemon logs after its last look, when it stops. That is no loss to report.
+                cursors.logs.iter_mut().for_each(|cursor| cursor.is_whole = true);
+            }
+            (dir.to_string(), cursors)
+        });
         known.chain(self.past.iter().map(|(dir, cursors)| (dir.clone(), cursors.clone()))).collect()
     }
 
@@ -194,8 +202,11 @@ impl Tailer {
     }
 
     fn tell_evicted(&self, evicted: &[Evicted]) {
-        for Evicted { namespace, bytes } in evicted {
+        for Evicted { namespace, bytes, is_within_share } in evicted {
             self.metrics.evicted(namespace, *bytes);
+            if *is_within_share {
+                self.metrics.evicted_within_share_bytes.inc_by(*bytes);
+            }
         }
     }
 
@@ -208,6 +219,8 @@ impl Tailer {
 
     /// Ends a sweep: logs that did not grow become quiet, and a sweep for the others is scheduled.
     fn rest(&mut self) {
+        self.metrics.waiting_since_timestamp_seconds.set(0);
+        self.metrics.overview.swept(self.store.usages());
         let mut next = None::<Duration>;
         let mut within = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));
         let (mut logs, mut departed) = (0, 0);

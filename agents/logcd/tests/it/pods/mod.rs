@@ -2,6 +2,7 @@
 
 mod directory;
 mod following;
+mod losses;
 mod reading;
 
 use crate::support::daemon::Daemon;

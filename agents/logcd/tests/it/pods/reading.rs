@@ -55,6 +55,28 @@ fn lines_are_read_in_the_order_of_time_archived_or_not() {
     assert_eq!(read_with(&node, Path::new("none"), &[]), "one\ntwo\nthr\n");
 }
 
+/// As containerd writes where a log is rotated: the end of a line has an earlier time than its beginning.
+#[test]
+fn lines_stay_in_order_where_times_go_back() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (web, dns) = (kubelet.pod("shop", "web-1"), kubelet.pod("shop", "dns"));
+    kubelet.write_text(web, "2026-11-28T10:00:01Z stdout F one\n2026-11-28T10:00:05.2Z stdout P tw");
+    kubelet.write_text(web, "\n");
+    kubelet.write_text(dns, "2026-11-28T10:00:05.1Z stdout F between\n");
+    let daemon = node.start(QUICK);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == 3);
+    // The first line of a new member is earlier than the last one of the member before.
+    kubelet.write_text(web, "2026-11-28T10:00:05.0Z stdout F o\n2026-11-28T10:00:06Z stdout P thr\n");
+    wait_until("the next lines", || lines_of_all(&node.out()).len() == 5);
+    daemon.stop();
+    kubelet.write_text(web, "2026-11-28T10:00:05.9Z stdout F ee\n");
+    assert_eq!(read(&node, &["--pod=web"]), "one\ntwo\nthree\n");
+    assert_eq!(read(&node, &[]), "one\nbetween\ntwo\nthree\n");
+    // Each line keeps its own time.
+    let json = read(&node, &["-o", "json", "--grep=three"]);
+    assert!(json.contains("2026-11-28T10:00:06Z"), "{json}");
+}
+
 #[test]
 fn reader_beside_the_daemon_sees_each_line_once() {
     let (node, mut kubelet) = Node::with_kubelet();

@@ -1,170 +1,16 @@
-//! `logd stats`: shows the figures of the page in a terminal, once or repeatedly.
+//! The figures as text: rates since the last ones, plots and tables.
 
-use crate::page::{FIGURES, Shown};
-use kit::exit::{Exit, Fatal};
-use kit::page::access::token_of;
-use kit::settings::Door;
-use kit::telemetry::logs::LogFormat;
+use super::figures_stream::FiguresStream;
+use super::{FollowError, Options};
+use crate::page::Shown;
 use kit::terminal;
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
-/// Longest silence of a healthy daemon, which sends figures every second.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Longest line that is read, far more than the figures need.
-const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Seconds that a plot covers; next to the other columns it fits into a width of 80.
 const PLOT_SECONDS: usize = 40;
 const PEERS_SHOWN: usize = 10;
-
-/// Which logd to ask, and how often
-#[derive(Clone, Debug, clap::Args)]
-pub struct Options {
-    /// The admin endpoint of the logd to ask, on this host
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667")]
-    pub admin: Door,
-
-    /// The file with the page's token, if logd has one
-    #[arg(long, value_name = "FILE")]
-    pub page_token: Option<PathBuf>,
-
-    /// Print every second, until interrupted
-    #[arg(long, short)]
-    pub watch: bool,
-
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Prints to stdout what arrives within a second, or every second with `--watch`.
-pub fn stats(options: &Options) -> Result<(), Fatal> {
-    let Door(Some(address)) = options.admin else {
-        return Err(Fatal::new(Exit::Usage, "logd has no admin endpoint: its --admin is none"));
-    };
-    kit::telemetry::logs::start("warn", LogFormat::Plain)?;
-    let token = options.page_token.as_deref().map(token_of).transpose()?;
-    kit::daemon::runtime()?.block_on(async {
-        let mut display = Display::new(address, options);
-        let mut stream = FiguresStream::connect(address, token.as_deref()).await?;
-        loop {
-            match display.follow(&mut stream).await {
-                Ok(()) => return Ok(()),
-                Err(FollowError::Display(fatal)) => return Err(fatal),
-                // Under `--watch`, a daemon may be away for a while.
-                Err(FollowError::Stream(fatal)) if options.watch => {
-                    tracing::warn!(
-                        event = "stats_failed",
-                        error = fatal.one_line(),
-                        "cannot read the statistics, retrying"
-                    );
-                }
-                Err(FollowError::Stream(fatal)) => return Err(fatal),
-            }
-            stream = loop {
-                sleep(TRY_AGAIN_AFTER).await;
-                if let Ok(stream) = FiguresStream::connect(address, token.as_deref()).await {
-                    break stream;
-                }
-            };
-        }
-    })
-}
-
-/// The end of the work that failed.
-enum FollowError {
-    Stream(Fatal),
-    Display(Fatal),
-}
-
-/// A running logd that sends its figures.
-struct FiguresStream {
-    address: SocketAddr,
-    from: BufReader<TcpStream>,
-}
-
-impl FiguresStream {
-    async fn connect(address: SocketAddr, token: Option<&str>) -> Result<FiguresStream, Fatal> {
-        let mut stream = match timeout(ANSWER_WITHIN, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => FiguresStream { address, from: BufReader::new(stream) },
-            Ok(Err(error)) => return Err(unreachable(address).because(error)),
-            Err(late) => return Err(unreachable(address).because(late)),
-        };
-        // HTTP/1.0, so that the answer comes unchanged, not in chunks.
-        let authorization =
-            token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
-        let request = format!(
-            "GET {FIGURES} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n{authorization}\r\n"
-        );
-        stream
-            .from
-            .get_mut()
-            .write_all(request.as_bytes())
-            .await
-            .map_err(|e| unreachable(address).because(e))?;
-        let status = stream.line().await?;
-        while !stream.line().await?.is_empty() {}
-        match status.split(' ').nth(1) {
-            Some("200") => Ok(stream),
-            _ => Err(stream.refused(&status).await),
-        }
-    }
-
-    /// Returns the data of the next event other than the history, as text and parsed.
-    async fn next(&mut self) -> Result<(String, Shown), Fatal> {
-        let mut event = String::new();
-        loop {
-            let line = self.line().await?;
-            if let Some(name) = line.strip_prefix("event: ") {
-                event = name.to_owned();
-            } else if event != "history"
-                && let Some(told) = line.strip_prefix("data: ")
-            {
-                let shown = serde_json::from_str(told).map_err(|e| self.stranger().because(e))?;
-                return Ok((told.to_owned(), shown));
-            }
-        }
-    }
-
-    async fn line(&mut self) -> Result<String, Fatal> {
-        let mut line = Vec::new();
-        let mut from = (&mut self.from).take(LINE_BYTES_MAX);
-        match timeout(ANSWER_WITHIN, from.read_until(b'\n', &mut line)).await {
-            Ok(Ok(_)) if line.ends_with(b"\n") => Ok(String::from_utf8_lossy(&line).trim_end().to_owned()),
-            Ok(Ok(0)) => {
-                Err(unreachable(self.address).because(io::Error::from(io::ErrorKind::UnexpectedEof)))
-            }
-            Ok(Ok(_)) => Err(self.stranger()),
-            Ok(Err(error)) => Err(unreachable(self.address).because(error)),
-            Err(late) => Err(unreachable(self.address).because(late)),
-        }
-    }
-
-    async fn refused(&mut self, status: &str) -> Fatal {
-        let why = self.line().await.unwrap_or_default();
-        let (status, why) = (terminal::excerpt(status, 100), terminal::excerpt(&why, 200));
-        let message = format!("{} does not tell a logd's figures, see --admin: {status} {why}", self.address);
-        Fatal::new(Exit::Failure, message.trim_end())
-    }
-
-    fn stranger(&self) -> Fatal {
-        Fatal::new(Exit::Failure, format!("the answer of {} is not from logd: see --admin", self.address))
-    }
-}
-
-fn unreachable(address: SocketAddr) -> Fatal {
-    let message = format!(
-        "no answer from logd's admin endpoint {address}; is logd running, and was it started with this --admin?"
-    );
-    Fatal::new(Exit::TryAgain, message)
-}
 
 /// Counters at a moment.
 #[derive(Clone, Copy)]
@@ -182,7 +28,7 @@ struct Rates {
     open: u64,
 }
 
-struct Display<'a> {
+pub(super) struct Display<'a> {
     address: SocketAddr,
     options: &'a Options,
     last: Option<Moment>,
@@ -190,12 +36,12 @@ struct Display<'a> {
 }
 
 impl Display<'_> {
-    fn new(address: SocketAddr, options: &Options) -> Display<'_> {
+    pub(super) fn new(address: SocketAddr, options: &Options) -> Display<'_> {
         Display { address, options, last: None, history: VecDeque::with_capacity(PLOT_SECONDS) }
     }
 
     /// Prints what was asked for, which with `--watch` never ends.
-    async fn follow(&mut self, stream: &mut FiguresStream) -> Result<(), FollowError> {
+    pub(super) async fn follow(&mut self, stream: &mut FiguresStream) -> Result<(), FollowError> {
         // The counters may have restarted from zero meanwhile.
         self.last = None;
         loop {
