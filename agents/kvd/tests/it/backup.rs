@@ -45,7 +45,7 @@ fn backup_under_fire_is_of_one_moment() {
         set(0);
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let setter = scope.spawn(|| {
                 for number in 1.. {
                     if is_over.load(Ordering::Relaxed) {
                         break;
@@ -55,6 +55,7 @@ fn backup_under_fire_is_of_one_moment() {
             });
             let mut numbers = Vec::new();
             while numbers.len() < 5 {
+                assert!(!setter.is_finished(), "the keys do not change any more");
                 let (revision, keys) = backup(&kvd);
                 let first = keys[0]["value"].clone();
                 assert!(keys.len() == KEYS && keys.iter().all(|key| key["value"] == first));

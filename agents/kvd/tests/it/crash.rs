@@ -13,6 +13,15 @@ const WRITERS: usize = 8;
 /// Each kill waits until this many more answers came.
 const ANSWERS_PER_LIFE: u64 = 40;
 
+/// Kills the server at its end, which ends the writers too, also if the test fails before.
+struct Life<'a>(&'a Kvd);
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.0.kill9();
+    }
+}
+
 /// Puts numbers on keys of its own until the connection breaks. Returns the last acknowledged number of each
 /// key, and those that were sent without an answer.
 fn write(
@@ -59,8 +68,9 @@ fn acknowledged_writes_survive(kills: u64) {
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| scope.spawn(move || write(address, writer, life * 1_000_000, answered)))
                 .collect();
+            let life = Life(&kvd);
             kvd.wait_until("answers", || answered.load(Ordering::Relaxed) >= ANSWERS_PER_LIFE);
-            kvd.kill9();
+            drop(life);
             writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
         });
         kvd.kill_and_restart();
@@ -143,8 +153,8 @@ fn compare_and_set_is_exact_over_sigkill() {
             for writer in 0..16 {
                 scope.spawn(move || increment(address, writer, history, answered));
             }
+            let _life = Life(&kvd);
             kvd.wait_until("answers", || answered.load(Ordering::Relaxed) >= ANSWERS_PER_LIFE);
-            kvd.kill9();
         });
         kvd.kill_and_restart();
     }
