@@ -4,7 +4,8 @@ use crate::container::{image, podman, podman_says};
 use serde_json::Value;
 use std::process::Command;
 
-pub const IMAGES: [&str; 7] = ["logd", "logsend", "logcd", "queued", "queuectl", "rng", "nodecrew"];
+pub const IMAGES: [&str; 9] =
+    ["logd", "logsend", "logcd", "queued", "queuectl", "kvd", "kvctl", "rng", "nodecrew"];
 
 fn configuration(name: &str) -> Value {
     let text = podman_says(&["image", "inspect", &image(name)]);

@@ -8,8 +8,8 @@ use host::Host;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const UNITS: [&str; 5] =
-    ["logd.service", "logcd.service", "logcd-once.service", "queued.service", "logd.socket"];
+const UNITS: [&str; 6] =
+    ["logd.service", "logcd.service", "logcd-once.service", "queued.service", "kvd.service", "logd.socket"];
 
 /// Highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "20";
@@ -148,7 +148,9 @@ fn units_are_sound_and_confined() {
 #[test]
 fn programs_have_man_pages_and_completions() {
     let host = Host::with_package();
-    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng", "nodecrew"] {
+    for agent in
+        ["logd", "logsend", "logcd", "queued", "queuectl", "kvd", "kvctl", "keygen", "rng", "nodecrew"]
+    {
         host.says(&format!("zcat /usr/share/man/man1/{agent}.1.gz | grep -q '^.SH OPTIONS'"));
         host.says(&format!(
             "bash -c '. /usr/share/bash-completion/completions/{agent}; complete -p {agent}'"
