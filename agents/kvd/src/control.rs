@@ -1,10 +1,12 @@
 //! The control side: opens the store and the doors, then waits for signals, changed files and the marker.
 
 use crate::drain::Drain;
+use crate::hot_keys::HotKeys;
 use crate::http::tokens;
 use crate::keyspace::clock::host_now_ms;
 use crate::keyspace::{KeyLimits, Keyspace};
 use crate::metrics::{KeyFigures, KvdMetrics};
+use crate::page::{self, PageSources};
 use crate::server::{self, DataPlane};
 use crate::settings::{Flags, LIVE, Serve};
 use crate::store::contract::{KeyStore, StoreError, first_revision};
@@ -19,6 +21,7 @@ use kit::settings::Settings;
 use kit::settings::watch::Files;
 use kit::telemetry::logs;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 /// The reason in `/ready` while the marker is there.
@@ -41,8 +44,21 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     };
     let mut marker = Files::new(drain.files());
     report_marker(&drain, &context.readiness);
+    let hot_keys = Arc::new(HotKeys::new(Instant::now()));
+    let sources = PageSources {
+        keyspace: keyspace.clone(),
+        engine,
+        bytes_max: serve.bytes_max(),
+        hot_keys: hot_keys.clone(),
+        metrics: metrics.clone(),
+        readiness: context.readiness.clone(),
+        drain: drain.clone(),
+        stopping: context.stop.drain.clone(),
+    };
+    let _ = context.pages.set(page::routes(sources, serve.page.load()?));
     let plane = DataPlane {
         http,
+        hot_keys,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,
         tokens: tokens::follow(serve.tokens.clone(), context.stop.drain.clone())?,

@@ -2,14 +2,16 @@
 //!
 //! [`http`] has the doors. They pass each request to the [`keyspace`], whose thread commits to a
 //! [`store`]: memory or disk, behind one contract. [`drain`] lets the doors refuse while the server goes
-//! down. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs the
+//! down. [`page`] shows them to people. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs the
 //! doors.
 
 pub mod control;
 pub mod drain;
+pub mod hot_keys;
 pub mod http;
 pub mod keyspace;
 pub mod metrics;
+pub mod page;
 pub mod server;
 pub mod settings;
 pub mod store;

@@ -1,6 +1,7 @@
 //! The data plane: one thread with all doors.
 
 use crate::drain::Drain;
+use crate::hot_keys::HotKeys;
 use crate::http::backup::BACKUPS_MAX;
 use crate::http::tokens::KeyTokens;
 use crate::http::{self, DoorParts, Doors};
@@ -32,6 +33,7 @@ pub struct DataPlane {
     pub tls: Tls,
     pub tokens: watch::Receiver<KeyTokens>,
     pub keyspace: Keyspace,
+    pub hot_keys: Arc<HotKeys>,
     pub engine: &'static str,
     pub drain: Drain,
     pub serve: Serve,
@@ -87,6 +89,7 @@ fn doors(plane: &DataPlane) -> Doors {
         answers: room(),
         streams: Streams::at_most(usize::from(serve.max_watchers)),
         backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
+        hot_keys: plane.hot_keys.clone(),
         metrics: plane.metrics.clone(),
     })
 }

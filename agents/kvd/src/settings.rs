@@ -3,6 +3,7 @@
 use kit::exit::{Exit, Fatal};
 use kit::net::allow::Allowed;
 use kit::net::tls::ServerFiles;
+use kit::page::access::PageToken;
 use kit::settings::help::examples;
 use kit::settings::{Common, Door, parse_address, parse_duration, parse_size};
 use std::net::SocketAddr;
@@ -118,10 +119,13 @@ pub struct Serve {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Process")]
     pub linger: Duration,
 
-    /// Give metrics and probes an address of their own, which a crowd of clients cannot delay, or `none`.
-    /// Probes are answered at the HTTP address in any case, metrics only without this
+    /// Give metrics, probes and the page an address of their own, which a crowd of clients cannot delay, or
+    /// `none`. Probes are answered at the HTTP address in any case, metrics only without this
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
     pub admin: Option<Door>,
+
+    #[command(flatten)]
+    pub page: PageToken,
 
     #[command(flatten)]
     pub common: Common,

@@ -131,6 +131,9 @@ pub async fn batch(
         permit.key(&operation.key)?;
         operations.push(operation);
     }
+    for operation in operations.iter().filter(|operation| operation.action != Action::Check) {
+        doors.hot_keys.write(&operation.key);
+    }
     let keys: Vec<Key> = operations.iter().map(|operation| operation.key.clone()).collect();
     match doors.keyspace.commit(Transaction { operations }).await {
         Ok(outcomes) => {

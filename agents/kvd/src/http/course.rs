@@ -127,6 +127,7 @@ async fn save(doors: &Doors, key: &str, value: &str, headers: &HeaderMap) -> Res
     if value.len() > doors.value_limit.bytes_max {
         return Err(plain(doors.value_limit.exceeded()));
     }
+    doors.hot_keys.write(&key);
     let action = Action::Put { bytes: value[..].into(), ttl_ms: None };
     let operation = Operation { key, condition: Condition::default(), action };
     let committed = doors.keyspace.commit(Transaction { operations: vec![operation] }).await;
@@ -137,6 +138,7 @@ async fn save(doors: &Doors, key: &str, value: &str, headers: &HeaderMap) -> Res
 async fn load(doors: &Doors, key: &str, headers: &HeaderMap) -> Result<Response, PlainRefusal> {
     let permit = doors.permit(headers, KeyRight::Read).map_err(plain)?;
     let key = key_of(key, &permit)?;
+    doors.hot_keys.read(&key);
     match doors.keyspace.get(&key).await.map_err(|error| store_error(&error))? {
         Some(value) => {
             let body = doors.answers.answer(Bytes::from_owner(value.bytes)).map_err(plain)?;

@@ -34,6 +34,7 @@ pub async fn show(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
     let key = key_of(&uri)?;
     permit.key(&key)?;
     let condition = condition(&headers)?;
+    doors.hot_keys.read(&key);
     let value = doors.keyspace.get(&key).await.map_err(|error| store_error(&error))?;
     let Some(value) = value else { return Err(no_such_key(&key)) };
     let mut response = if condition.holds(Some(value.revision)) {
@@ -118,6 +119,7 @@ fn changed(status: StatusCode, key: &Key, revision: u64) -> Response {
 
 /// Commits one operation.
 async fn change(doors: &Doors, operation: Operation) -> Result<Outcome, Refusal> {
+    doors.hot_keys.write(&operation.key);
     let outcomes = doors.keyspace.commit(Transaction { operations: vec![operation] }).await?;
     Ok(outcomes.first().copied().unwrap_or(Outcome { before: None, revision: None }))
 }

@@ -4,6 +4,7 @@ pub mod backup;
 mod batch;
 mod course;
 mod etag;
+pub mod follower;
 mod keys;
 mod request;
 pub mod tokens;
@@ -11,6 +12,7 @@ mod value_text;
 mod watch;
 
 use crate::drain::Drain;
+use crate::hot_keys::HotKeys;
 use crate::keyspace::Keyspace;
 use crate::metrics::{KvdMetrics, RequestLabels};
 use crate::store::contract::{Revision, StoreError};
@@ -51,6 +53,7 @@ pub struct DoorParts {
     pub answers: BodyBudget,
     pub streams: Streams,
     pub backups: Arc<Semaphore>,
+    pub hot_keys: Arc<HotKeys>,
     pub metrics: KvdMetrics,
 }
 

@@ -1,77 +1,30 @@
 //! Tests the stream of changes: events, prefixes, and watchers that resume.
 
 use crate::daemon::{Kvd, revision};
+use crate::events::{Event, Stream};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
-use trial::{DEADLINE, metric};
+use trial::metric;
 
-/// A stream of events, as a client reads it.
-struct Stream(BufReader<TcpStream>);
-
-#[derive(Debug)]
-struct Event {
-    name: String,
-    id: u64,
-    data: Value,
-}
-
-impl Stream {
-    fn open(kvd: &Kvd, query: &str, headers: &str) -> Stream {
-        let mut stream = TcpStream::connect(kvd.http()).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "GET /v1/watch{query} HTTP/1.0\r\n{headers}\r\n").unwrap();
-        let mut stream = Stream(BufReader::new(stream));
-        let head = stream.line().unwrap();
-        assert!(head.contains(" 200 "), "{head}");
-        while stream.line().unwrap() != "" {}
-        stream
-    }
-
-    /// Opens the stream and reads its first event, whose revision is returned too.
-    fn begin(kvd: &Kvd, query: &str, headers: &str) -> (Stream, u64) {
-        let mut stream = Stream::open(kvd, query, headers);
-        let begin = stream.next().unwrap();
-        assert_eq!((begin.name.as_str(), begin.data["revision"].as_u64()), ("begin", Some(begin.id)));
-        (stream, begin.id)
-    }
-
-    /// Reads a line; `None` at the end.
-    fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        let length = self.0.read_line(&mut line).unwrap();
-        (length > 0).then(|| line.trim_end().to_owned())
-    }
-
-    fn next(&mut self) -> Option<Event> {
-        let (mut name, mut id, mut data) = (None, None, None);
-        loop {
-            let line = self.line()?;
-            if let Some(value) = line.strip_prefix("event: ") {
-                name = Some(value.to_owned());
-            } else if let Some(value) = line.strip_prefix("id: ") {
-                id = Some(value.parse().unwrap());
-            } else if let Some(value) = line.strip_prefix("data: ") {
-                data = Some(serde_json::from_str(value).unwrap());
-            } else if line.is_empty() && name.is_some() {
-                return Some(Event { name: name?, id: id?, data: data? });
-            }
-        }
-    }
+/// Opens a stream of changes and reads its first event, whose revision is returned too.
+fn watch(kvd: &Kvd, query: &str, headers: &str) -> (Stream, u64) {
+    let mut stream = Stream::open(kvd.http(), &format!("/v1/watch{query}"), headers);
+    let begin = stream.next().unwrap();
+    assert_eq!((begin.name.as_str(), begin.data["revision"].as_u64()), ("begin", begin.id));
+    (stream, begin.id.unwrap())
 }
 
 #[test]
 fn every_change_is_an_event() {
     for kvd in [Kvd::start(&[]), Kvd::in_memory(&[])] {
-        let (mut stream, begin) = Stream::begin(&kvd, "", "");
+        let (mut stream, begin) = watch(&kvd, "", "");
         let put = revision(&kvd.put("/v1/keys/a", "text"));
         kvd.put("/v1/keys/b?ttl=20ms", b"\xff").expect(201);
         kvd.delete("/v1/keys/a").expect(200);
         let events: Vec<Event> = (0..4).map(|_| stream.next().unwrap()).collect();
         assert_eq!(put, begin + 1);
         assert_eq!(
-            events.iter().map(|event| event.id).collect::<Vec<_>>(),
+            events.iter().filter_map(|event| event.id).collect::<Vec<_>>(),
             (put..put + 4).collect::<Vec<_>>()
         );
         let of = |name: &str, key: &str| {
@@ -81,7 +34,7 @@ fn every_change_is_an_event() {
         let text = of("put", "a");
         assert_eq!(
             (text.id, text.data["value"].as_str(), &text.data["expires"]),
-            (put, Some("text"), &Value::Null)
+            (Some(put), Some("text"), &Value::Null)
         );
         assert_eq!(text.data["revision"].as_u64(), Some(put));
         let binary = of("put", "b");
@@ -94,7 +47,7 @@ fn every_change_is_an_event() {
 #[test]
 fn only_keys_with_the_prefix_are_told() {
     let kvd = Kvd::in_memory(&[]);
-    let (mut stream, _) = Stream::begin(&kvd, "?prefix=a%2F", "");
+    let (mut stream, _) = watch(&kvd, "?prefix=a%2F", "");
     for key in ["b", "a", "a/1", "ab", "a/2"] {
         kvd.put(&format!("/v1/keys/{key}"), "x").expect(201);
     }
@@ -106,14 +59,14 @@ fn only_keys_with_the_prefix_are_told() {
 #[test]
 fn watcher_resumes_where_it_ended() {
     let kvd = Kvd::start(&[]);
-    let (mut stream, begin) = Stream::begin(&kvd, "", "");
+    let (mut stream, begin) = watch(&kvd, "", "");
     let batch = |from: usize| {
         let puts = (from..from + 3).map(|number| format!(r#"{{"op":"put","key":"{number}","value":"x"}}"#));
         kvd.batch(&puts.collect::<Vec<_>>().join(",")).expect(200);
     };
     batch(0);
     // The stream breaks within a batch.
-    let last = stream.next().unwrap().id;
+    let last = stream.next().unwrap().id.unwrap();
     assert_eq!(last, begin + 1);
     drop(stream);
     batch(3);
@@ -121,7 +74,7 @@ fn watcher_resumes_where_it_ended() {
         (format!("?after={last}"), String::new()),
         (format!("?after={begin}"), format!("Last-Event-ID: {last}\r\n")),
     ] {
-        let (mut stream, from) = Stream::begin(&kvd, &query, &headers);
+        let (mut stream, from) = watch(&kvd, &query, &headers);
         assert_eq!(from, last);
         let keys: Vec<_> =
             (0..5).map(|_| stream.next().unwrap().data["key"].as_str().unwrap().to_owned()).collect();
@@ -142,13 +95,13 @@ fn changes_that_are_not_kept_are_gone() {
         assert_eq!(gone.error(), "revision_gone");
         assert!(gone.text().contains("list the keys again"), "{}", gone.text());
     }
-    Stream::begin(&kvd, &format!("?after={newest}"), "");
+    watch(&kvd, &format!("?after={newest}"), "");
 }
 
 #[test]
 fn watchers_are_counted_and_bounded() {
     let kvd = Kvd::in_memory(&["--max-watchers", "2"]);
-    let streams = [Stream::begin(&kvd, "", ""), Stream::begin(&kvd, "", "")];
+    let streams = [watch(&kvd, "", ""), watch(&kvd, "", "")];
     let refused = kvd.get("/v1/watch").expect(429);
     assert_eq!(refused.error(), "too_many_watchers");
     let open = || metric::<u64>(kvd.get("/metrics").text(), "kvd_watchers");
@@ -161,7 +114,7 @@ fn watchers_are_counted_and_bounded() {
 #[test]
 fn streams_end_when_the_server_stops() {
     let kvd = Kvd::start(&[]);
-    let (mut stream, _) = Stream::begin(&kvd, "", "");
+    let (mut stream, _) = watch(&kvd, "", "");
     kvd.signal(Signal::SIGTERM);
     assert!(stream.next().is_none());
     assert_eq!(kvd.join().code(), Some(0));
@@ -171,7 +124,7 @@ fn streams_end_when_the_server_stops() {
 fn watcher_under_load_sees_every_change() {
     const PUTS: u64 = 2000;
     let kvd = Kvd::start(&[]);
-    let (mut stream, begin) = Stream::begin(&kvd, "", "");
+    let (mut stream, begin) = watch(&kvd, "", "");
     std::thread::scope(|scope| {
         for writer in 0..4 {
             let mut http = kvd.connect();
@@ -182,7 +135,7 @@ fn watcher_under_load_sees_every_change() {
             });
         }
         for expected in begin + 1..=begin + PUTS {
-            assert_eq!(stream.next().unwrap().id, expected);
+            assert_eq!(stream.next().unwrap().id, Some(expected));
         }
     });
 }
