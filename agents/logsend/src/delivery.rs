@@ -34,7 +34,7 @@ pub(crate) struct Delivery {
 }
 
 /// A time without receipts, logged once when it begins and once when it ends.
-struct Outage {
+struct Silence {
     since: Instant,
     attempts: u64,
 }
@@ -92,7 +92,7 @@ impl Delivery {
     /// Returns when the input has ended and everything is delivered, or is safe in the spool.
     pub(crate) async fn run(&self) {
         let mut backoff = Backoff::up_to(PAUSE_MAX);
-        let mut outage = None;
+        let mut silence = None;
         let mut next = Instant::now();
         while self.has_something().await {
             self.gather_until(next).await;
@@ -100,10 +100,10 @@ impl Delivery {
             match self.attempt().await {
                 Ok(()) => {
                     backoff.succeeded();
-                    self.say_back(outage.take().as_ref());
+                    self.say_back(silence.take().as_ref());
                 }
                 Err(error) => {
-                    self.say_away(&mut outage, &error);
+                    self.say_away(&mut silence, &error);
                     *self.last_error.borrow_mut() = error.to_string();
                     if self.stop.drain.is_cancelled() && self.ended.get() && self.backlog.borrow().has_spool()
                     {
@@ -176,24 +176,24 @@ impl Delivery {
         }
     }
 
-    fn say_away(&self, outage: &mut Option<Outage>, error: &ReceiptError) {
+    fn say_away(&self, silence: &mut Option<Silence>, error: &ReceiptError) {
         let Server { host, port, .. } = &self.target.server;
         let waiting_lines = self.backlog.borrow().lines();
-        match outage {
-            Some(outage) => {
-                outage.attempts += 1;
+        match silence {
+            Some(silence) => {
+                silence.attempts += 1;
                 tracing::debug!(
                     event = "server_still_lost",
                     host,
                     port,
                     %error,
-                    attempts = outage.attempts,
+                    attempts = silence.attempts,
                     waiting_lines,
                     "logd is still unreachable"
                 );
             }
             None => {
-                *outage = Some(Outage { since: Instant::now(), attempts: 1 });
+                *silence = Some(Silence { since: Instant::now(), attempts: 1 });
                 tracing::warn!(
                     event = "server_lost",
                     host,
@@ -206,8 +206,8 @@ impl Delivery {
         }
     }
 
-    fn say_back(&self, outage: Option<&Outage>) {
-        let Some(Outage { since, attempts }) = outage else { return };
+    fn say_back(&self, silence: Option<&Silence>) {
+        let Some(Silence { since, attempts }) = silence else { return };
         let Server { host, port, .. } = &self.target.server;
         let waiting_lines = self.backlog.borrow().lines();
         let away_seconds = since.elapsed().as_secs();

@@ -1,4 +1,4 @@
-//! Bytes written to a disk, by all processes. The kernel's count for one process is in folios of up to 2 MiB,
+//! Bytes of files, and bytes written to a disk by all processes. The kernel's count for one process is in folios of up to 2 MiB,
 //! of which the disk may get a single block.
 
 use std::fs::File;
@@ -18,4 +18,17 @@ pub fn written_bytes(directory: &Path) -> f64 {
         stat.split_whitespace().nth(6)?.parse::<f64>().ok()
     };
     sectors_written().map_or(f64::NAN, |sectors| sectors * SECTOR)
+}
+
+/// Returns the size of all files below a directory.
+pub fn bytes_below(directory: &Path) -> anyhow::Result<f64> {
+    let mut bytes = 0.0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        bytes += match entry.metadata()? {
+            metadata if metadata.is_dir() => bytes_below(&entry.path())?,
+            metadata => f64::from(u32::try_from(metadata.len())?),
+        };
+    }
+    Ok(bytes)
 }

@@ -11,6 +11,7 @@ mod programs;
 mod queued;
 mod rank;
 mod report;
+mod syslog;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -20,9 +21,10 @@ use std::path::PathBuf;
 enum Bench {
     /// logd against a bare read-cut-write loop, rsyslog, syslog-ng and two toys, as far as they are there
     Logd(logd::Options),
-    /// logcd against tar with gzip, pigz and zstd, as far as they are installed
+    /// logcd against tar with gzip, pigz and zstd, or with --pods against rsyslog and syslog-ng, as far as they are
+    /// installed
     Logcd(logcd::Options),
-    /// queued against Redis, beanstalkd and NATS JetStream, as far as they are installed
+    /// queued against Redis, Valkey, beanstalkd and NATS JetStream, as far as they are installed
     Queued(queued::Options),
     /// The bare loop itself: one thread, no promises
     #[command(hide = true)]

@@ -135,7 +135,7 @@ fn family(pid: u32) -> BTreeMap<u32, Cost> {
     family
 }
 
-fn cost_of_process(pid: u32) -> anyhow::Result<Cost> {
+pub fn cost_of_process(pid: u32) -> anyhow::Result<Cost> {
     let process = format!("/proc/{pid}");
     let mut nanoseconds = 0.0;
     for thread in std::fs::read_dir(format!("{process}/task"))? {

@@ -11,6 +11,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Rotated files that a failed sync leaves for the next one. While syncs keep failing, each rotation would
+/// otherwise keep one more file open. The failure was reported for the files above the bound: no connection
+/// with lines in them gets a receipt.
+const RETRIED_FILES_MAX: usize = 64;
+
 /// One sync, ready to run.
 #[derive(Debug)]
 pub struct FileSync {
@@ -109,7 +114,9 @@ impl Unsynced {
     }
 
     pub fn begin(&mut self, open: Arc<File>) -> FileSync {
-        self.end(false); // ends a sync that was given up, if any
+        // A sync that was given up has not failed: everything is repeated.
+        let abandoned = std::mem::take(&mut self.under_way);
+        self.repeat(abandoned);
         self.under_way = std::mem::take(&mut self.next);
         self.under_way.files.push(open);
         FileSync { includes: self.under_way.clone(), lock: self.lock.clone() }
@@ -119,10 +126,18 @@ impl Unsynced {
     pub fn end(&mut self, succeeded: bool) {
         let mut tried = std::mem::take(&mut self.under_way);
         if !succeeded {
-            tried.files.pop(); // the open file is included anyway, or was rotated since
-            self.next.files.append(&mut tried.files);
-            self.next.directory = self.next.directory.take().or(tried.directory);
+            let excess = tried.files.len().saturating_sub(RETRIED_FILES_MAX + 1);
+            tried.files.drain(..excess);
+            self.repeat(tried);
         }
+    }
+
+    /// Includes the files of a sync in the next one, oldest first.
+    fn repeat(&mut self, mut tried: Includes) {
+        tried.files.pop(); // the open file is included anyway, or was rotated since
+        tried.files.append(&mut self.next.files);
+        self.next.files = tried.files;
+        self.next.directory = self.next.directory.take().or(tried.directory);
     }
 }
 
@@ -147,5 +162,27 @@ mod tests {
         assert_eq!(what(unsynced.begin(second.clone())), (2, true), "after one that was given up");
         unsynced.end(true);
         assert_eq!(what(unsynced.begin(second)), (1, false));
+    }
+
+    #[test]
+    fn failing_syncs_keep_few_files_open() {
+        let file = || Arc::new(tempfile::tempfile().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::at(&directory.path().join("lock"), 0o600).unwrap();
+        let mut unsynced = Unsynced::new(tempfile::tempfile().unwrap(), Vec::new(), lock);
+        let mut open = file();
+        for _ in 0..2 * RETRIED_FILES_MAX {
+            drop(unsynced.begin(open.clone()));
+            unsynced.end(false);
+            let next = file();
+            unsynced.replaced(std::mem::replace(&mut open, next));
+        }
+        let FileSync { includes, .. } = unsynced.begin(open.clone());
+        assert_eq!(
+            includes.files.len(),
+            RETRIED_FILES_MAX + 2,
+            "and the last rotated file, and the open one"
+        );
+        assert!(Arc::ptr_eq(&includes.files[RETRIED_FILES_MAX + 1], &open));
     }
 }

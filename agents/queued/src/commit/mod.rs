@@ -56,14 +56,14 @@ pub struct Group {
 /// The reason why a log cannot keep a group now.
 pub type LogFailure = Box<dyn Error + Send + Sync>;
 
-/// The state of the space for the next segment.
+/// The state of the space for further records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextSegment {
+pub enum Room {
     Ready,
     /// The space is being prepared.
     Soon,
     /// There is no space, for this reason.
-    Refused(String),
+    NoSpace(String),
 }
 
 /// The place of the next group, and the sizes by which segments are divided.
@@ -95,8 +95,8 @@ pub trait Log: Debug + Send + Sync + 'static {
     /// Reads the body of an item.
     fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>>;
     /// A log that is not divided into segments needs none of the following.
-    fn next_segment(&self) -> NextSegment {
-        NextSegment::Ready
+    fn next_segment(&self) -> Room {
+        Room::Ready
     }
     /// Called when the next group begins a segment, with the number and size of the segment before it.
     fn end_segment(&self, _segment: u32, _bytes: u64) {}

@@ -2,7 +2,7 @@
 //! requests that wait for these groups.
 
 use super::phase::{By, Event, Machine, Pending, Phase};
-use super::{Durability, Group, Log, LogEnd, NextSegment};
+use super::{Durability, Group, Log, LogEnd, Room};
 use crate::engine::core::Journal;
 use crate::engine::item::Place;
 use crate::engine::record::Record;
@@ -16,15 +16,6 @@ const BLANK_BYTES_MAX: usize = 256 << 10;
 /// Completes when the records of a request are as durable as the settings require. `None` if they already
 /// are.
 pub type Ticket = Option<oneshot::Receiver<()>>;
-
-/// The answer to the question if the log has space for a push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PushRoom {
-    Enough,
-    /// The next segment is being prepared: the push waits until it is ready.
-    Soon,
-    Refused(String),
-}
 
 /// The work of the present phase.
 #[derive(Debug)]
@@ -118,6 +109,7 @@ impl Tail {
         Pending {
             since: self.since,
             waiting: self.pending.iter().map(|group| group.waiters.len()).sum(),
+            bytes: self.pending.iter().map(|group| group.bytes.len()).sum(),
             begins_segment: self.pending.iter().any(|group| group.begins_segment),
             asked_is_written: self.sync_asked.iter().all(|(group, _)| *group <= self.written_group),
         }
@@ -223,20 +215,16 @@ impl Tail {
 
     /// Decides if the log has space for a push of about this many bytes. A quarter of a segment is reserved
     /// for acks and leases.
-    pub fn room_for(&self, bytes: u64) -> PushRoom {
-        let Some(end) = &self.end else { return PushRoom::Enough };
+    pub fn room_for(&self, bytes: u64) -> Room {
+        let Some(end) = &self.end else { return Room::Ready };
         if let Some(why) = &self.failing {
-            return PushRoom::Refused(format!("the log cannot be written: {why}"));
+            return Room::NoSpace(format!("the log cannot be written: {why}"));
         }
         let left = end.segment_bytes.saturating_sub(end.offset);
         if left >= bytes.saturating_add(end.segment_bytes / 4) {
-            return PushRoom::Enough;
+            return Room::Ready;
         }
-        match self.log.next_segment() {
-            NextSegment::Ready => PushRoom::Enough,
-            NextSegment::Soon => PushRoom::Soon,
-            NextSegment::Refused(why) => PushRoom::Refused(format!("no room for another log segment: {why}")),
-        }
+        self.log.next_segment()
     }
 
     /// True if a command of about this many bytes should begin a new segment.
@@ -246,7 +234,7 @@ impl Tail {
             || end.offset > end.segment_header_bytes
                 && end.offset.saturating_add(bytes) > end.segment_bytes.max(self.ends_after);
         // Without a next segment, using up the rest of this one is better than waiting.
-        full && self.log.next_segment() == NextSegment::Ready
+        full && self.log.next_segment() == Room::Ready
     }
 
     /// Directs all further records into the next segment, which begins with what `checkpoint` appends.

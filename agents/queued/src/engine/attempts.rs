@@ -17,8 +17,7 @@ pub struct Attempt {
     /// Counts from 1; a released attempt gives its number to the next one.
     pub number: u32,
     pub worker: Option<Box<str>>,
-    /// The time of the lease. Only the process that made the lease knows it, because the log has no such
-    /// time.
+    /// The time of the lease, if the log has it.
     pub leased_ms: Option<u64>,
     /// `None` while the lease is held.
     pub end: Option<AttemptEnd>,
@@ -28,7 +27,7 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptEnd {
     pub how: Ended,
-    /// The time of the end. Only the process that ended the lease knows it.
+    /// The time of the end, if the log has it.
     pub at_ms: Option<u64>,
     pub reason: Option<Box<str>>,
     /// The fate of the item, if this was its last attempt.
@@ -107,14 +106,6 @@ impl Attempts {
         attempts.push(attempt);
         if self.by_item.len() > ITEMS_MAX {
             self.by_item.pop_first();
-        }
-    }
-
-    /// Adds the time at which the item's last attempt ended.
-    pub fn set_end(&mut self, item: u64, now_ms: u64) {
-        let last = self.by_item.get_mut(&item).and_then(|attempts| attempts.last_mut());
-        if let Some(end) = last.and_then(|attempt| attempt.end.as_mut()) {
-            end.at_ms = Some(now_ms);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The keys by which a queue recognizes an item that was pushed before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 /// Limit on the finished keys that a queue remembers; the protocol promises this number.
 pub const FINISHED_KEYS_MAX: usize = 100_000;
@@ -8,44 +8,55 @@ pub const FINISHED_KEYS_MAX: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Keys {
     known: HashMap<Box<str>, Known>,
-    /// Finished keys in the order in which they finished.
-    finished: VecDeque<Finished>,
+    /// Finished keys by the time of the ack and the number of the item.
+    finished: BTreeMap<(u64, u64), Finished>,
 }
 
 /// The item that has a key.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     number: u64,
-    finished: bool,
+    /// The time of the ack; `u64::MAX` while the item exists.
+    finished_ms: u64,
 }
 
 /// A finished key, until it is forgotten.
 #[derive(Clone, Debug)]
 struct Finished {
-    at_ms: u64,
-    number: u64,
+    /// The segment that must be kept for the sake of this key.
     segment: u32,
     key: Box<str>,
 }
 
+fn is_over(finished_ms: u64, memory_ms: u64, now_ms: u64) -> bool {
+    finished_ms.saturating_add(memory_ms) <= now_ms
+}
+
 impl Keys {
-    /// Returns the item that has or had this key.
-    pub fn item(&self, key: &str) -> Option<u64> {
-        self.known.get(key).map(|known| known.number)
+    /// Returns the item that has this key, or had it within the last `memory_ms`.
+    pub fn item(&self, key: &str, memory_ms: u64, now_ms: u64) -> Option<u64> {
+        let known = self.known.get(key).filter(|known| !is_over(known.finished_ms, memory_ms, now_ms))?;
+        Some(known.number)
     }
 
     pub fn learn(&mut self, key: &str, number: u64) {
-        self.known.insert(key.into(), Known { number, finished: false });
+        self.known.insert(key.into(), Known { number, finished_ms: u64::MAX });
     }
 
     pub fn forget(&mut self, key: &str) {
         self.known.remove(key);
     }
 
-    /// Remembers the key of an acked item; the oldest keys are forgotten beyond the limit.
-    pub fn finish(&mut self, key: Box<str>, number: u64, at_ms: u64, segment: u32) {
-        self.known.insert(key.clone(), Known { number, finished: true });
-        self.finished.push_back(Finished { at_ms, number, segment, key });
+    /// Remembers the key of an acked item; the oldest keys are forgotten beyond the limit. A key that is
+    /// remembered already is from now on in this segment.
+    pub fn finish(&mut self, key: &str, number: u64, at_ms: u64, segment: u32) {
+        match self.finished.get_mut(&(at_ms, number)) {
+            Some(finished) => finished.segment = segment,
+            None => {
+                self.known.insert(key.into(), Known { number, finished_ms: at_ms });
+                self.finished.insert((at_ms, number), Finished { segment, key: key.into() });
+            }
+        }
         if self.finished.len() > FINISHED_KEYS_MAX {
             self.forget_first();
         }
@@ -53,28 +64,37 @@ impl Keys {
 
     /// Forgets keys that were finished at least this long ago.
     pub fn forget_finished(&mut self, now_ms: u64, memory_ms: u64) {
-        while self.finished.front().is_some_and(|first| first.at_ms.saturating_add(memory_ms) <= now_ms) {
+        let first = |keys: &Keys| keys.finished.first_key_value().map(|((at_ms, _), _)| *at_ms);
+        while first(self).is_some_and(|at_ms| is_over(at_ms, memory_ms, now_ms)) {
             self.forget_first();
         }
     }
 
     fn forget_first(&mut self) {
-        let Some(first) = self.finished.pop_front() else { return };
+        let Some(((finished_ms, number), first)) = self.finished.pop_first() else { return };
         // A later item may have the same key.
-        if self.known.get(&first.key).is_some_and(|known| known.finished && known.number == first.number) {
+        if self.known.get(&first.key).is_some_and(|k| (k.finished_ms, k.number) == (finished_ms, number)) {
             self.known.remove(&first.key);
         }
     }
 
-    /// Restores the order after a log was read: keys that were rewritten come late in it.
-    pub fn sort(&mut self) {
-        self.finished.make_contiguous().sort_by_key(|finished| finished.at_ms);
+    /// Returns the finished keys of segments up to this one, as time and number.
+    pub fn finished_in(&self, up_to: u32) -> Vec<(u64, u64)> {
+        self.finished.iter().filter(|(_, finished)| finished.segment <= up_to).map(|(at, _)| *at).collect()
     }
 
-    /// Rewrites the finished keys of segments up to this one; `write` returns the new segment.
-    pub fn rewrite(&mut self, up_to: u32, mut write: impl FnMut(&str, u64, u64) -> u32) {
-        for finished in self.finished.iter_mut().filter(|finished| finished.segment <= up_to) {
-            finished.segment = write(&finished.key, finished.number, finished.at_ms);
-        }
+    pub fn finished_key(&self, at: &(u64, u64)) -> Option<Box<str>> {
+        Some(self.finished.get(at)?.key.clone())
+    }
+
+    /// Formats all keys that are known at this time, in a fixed order.
+    #[cfg(test)]
+    pub fn fields(&self, memory_ms: u64, now_ms: u64) -> String {
+        let Keys { known, finished } = self;
+        let known: BTreeMap<_, _> =
+            known.iter().filter(|(_, known)| !is_over(known.finished_ms, memory_ms, now_ms)).collect();
+        let finished: BTreeMap<_, _> =
+            finished.iter().filter(|((at_ms, _), _)| !is_over(*at_ms, memory_ms, now_ms)).collect();
+        format!("{known:?} {finished:?}")
     }
 }

@@ -48,8 +48,8 @@ pub struct When {
     pub token: Token,
     /// True if the lease lives no longer than a connection of this process.
     pub bound: bool,
-    /// The time from the lease to `at_ms`, if this process made the lease. Four bytes, which would be padding
-    /// otherwise: a million items may be delayed or leased.
+    /// The time from the lease to `at_ms`, if the log has the time of the lease. Four bytes, which would be
+    /// padding otherwise: a million items may be delayed or leased.
     pub held_ms: Option<NonZeroU32>,
     pub worker: Option<Box<str>>,
 }
@@ -60,8 +60,8 @@ impl When {
         When { at_ms, token: Token(0), bound: false, held_ms: None, worker: None }
     }
 
-    /// Returns the time of the lease. `None` if an earlier process made it, or if it has lasted more than 49
-    /// days.
+    /// Returns the time of the lease. `None` if the log does not have it any more, or if the lease has lasted
+    /// more than 49 days.
     pub fn leased_ms(&self) -> Option<u64> {
         self.at_ms.checked_sub(self.held_ms?.get().into())
     }
@@ -73,7 +73,7 @@ impl When {
     }
 }
 
-fn held_ms(leased_ms: u64, until_ms: u64) -> Option<NonZeroU32> {
+pub fn held_ms(leased_ms: u64, until_ms: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(until_ms.checked_sub(leased_ms)?.try_into().ok()?)
 }
 
@@ -118,7 +118,7 @@ impl Queue {
         }
     }
 
-    fn record(&self) -> QueueRecord {
+    pub fn record(&self) -> QueueRecord {
         QueueRecord {
             queue: self.number,
             name: self.name.clone(),
@@ -133,17 +133,26 @@ impl Queue {
 
     /// Returns the records that describe the queue without its items: its own record, then one for each value
     /// that is not at its default.
-    pub fn records(&self) -> impl Iterator<Item = Record<'static>> {
+    pub fn records(&self) -> impl Iterator<Item = Record<'static>> + use<> {
+        self.records_with(self.record())
+    }
+
+    /// Returns the same with another record of its own.
+    pub fn records_with(&self, record: QueueRecord) -> impl Iterator<Item = Record<'static>> + use<> {
         let round = Record::Round { queue: self.number, moved: self.moved_in_round };
         let paused = Record::Paused { queue: self.number, paused: self.paused };
-        std::iter::once(Record::Queue(self.record()))
+        std::iter::once(Record::Queue(record))
             .chain((self.moved_in_round > 0).then_some(round))
             .chain(self.paused.then_some(paused))
     }
 
     /// Sets the values of a queue's record. Values with a record of their own get their default until that
-    /// record follows.
-    pub fn follow(&mut self, record: &QueueRecord) {
+    /// record follows. A key whose time was over stays forgotten if keys are remembered for longer from now
+    /// on.
+    pub fn follow(&mut self, record: &QueueRecord, now_ms: u64) {
+        if record.policy.key_memory_ms != self.policy.key_memory_ms {
+            self.forget_keys(now_ms);
+        }
         (self.moved_in_round, self.paused) = (0, false);
         self.policy = record.policy.clone();
         (self.sealed, self.seal_used, self.held) = (record.sealed, record.seal_used, record.held);
@@ -220,13 +229,6 @@ impl Queue {
         self.whens.get(&number)
     }
 
-    /// Sets the time of the item's lease, which no record has.
-    pub fn set_leased(&mut self, number: u64, leased_ms: u64) {
-        if let Some(when) = self.whens.get_mut(&number) {
-            when.held_ms = held_ms(leased_ms, when.at_ms);
-        }
-    }
-
     /// Returns the items whose leases end with a connection.
     pub fn bound(&self) -> Vec<u64> {
         self.whens.iter().filter(|(_, when)| when.bound).map(|(number, _)| *number).collect()
@@ -286,6 +288,14 @@ impl Queue {
         }
     }
 
+    /// True if the queue has this item in this state.
+    pub fn is_at(&self, number: u64, state: State, attempts: u32, when: Option<&When>) -> bool {
+        let time = |when: &When| (when.at_ms, when.token);
+        self.items.get(number).is_some_and(|item| {
+            (item.state, item.attempts) == (state, attempts) && self.when(number).map(time) == when.map(time)
+        })
+    }
+
     /// Records that the item was rewritten at another place of the log.
     pub fn relocate(&mut self, number: u64, place: Place, usage: &mut Usage) {
         if let Some(item) = self.items.get_mut(number) {
@@ -301,24 +311,24 @@ impl Queue {
     }
 
     /// Returns the item of an earlier push with this key.
-    pub fn known(&self, key: &str) -> Option<u64> {
-        self.keys.item(key)
+    pub fn known(&self, key: &str, now_ms: u64) -> Option<u64> {
+        self.keys.item(key, self.policy.key_memory_ms, now_ms)
     }
 
     /// Remembers the key of an acked item for a while.
-    pub fn finish_key(&mut self, key: Box<str>, number: u64, at_ms: u64, segment: u32) {
+    pub fn finish_key(&mut self, key: &str, number: u64, at_ms: u64, segment: u32) {
         if self.policy.key_memory_ms > 0 {
             self.keys.finish(key, number, at_ms, segment);
         }
     }
 
+    /// Frees the memory of keys whose time is over.
     pub fn forget_keys(&mut self, now_ms: u64) {
         self.keys.forget_finished(now_ms, self.policy.key_memory_ms);
     }
 
-    /// Rewrites the finished keys of segments up to this one; `write` returns the new segment.
-    pub fn rewrite_keys(&mut self, up_to: u32, write: impl FnMut(&str, u64, u64) -> u32) {
-        self.keys.rewrite(up_to, write);
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     pub fn oldest_ready_ms(&self) -> Option<u64> {
@@ -326,14 +336,59 @@ impl Queue {
         Some(item.pushed_ms)
     }
 
-    /// Builds the order of the items and keys after a log was read.
-    pub fn keep_order(&mut self) {
-        self.keys.sort();
+    /// Ends the delays that are over at this time, and builds the order of the items, after a log was read.
+    pub fn finish_reading(&mut self, now_ms: u64) {
+        let is_over = |(number, when): (&u64, &When)| (when.at_ms <= now_ms).then_some(*number);
+        let over: Vec<u64> = self.whens.iter().filter_map(is_over).collect();
+        for number in over {
+            if self.items.get(number).is_some_and(|item| item.state == State::Delayed) {
+                self.shift(number, State::Ready, None);
+            }
+        }
         self.order = Order::new(true);
         for item in self.items.iter() {
             let at_ms = self.whens.get(&item.number).map_or(0, |when| when.at_ms);
             self.order.add(item.number, item.state, at_ms);
         }
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// Formats every field that follows from the log. The beginnings of leases are in the records of the
+    /// leases only, so `history` is false for a log from which such records were removed.
+    pub fn fields(&self, now_ms: u64, history: bool) -> String {
+        let Queue {
+            number,
+            name,
+            policy,
+            sealed,
+            seal_used,
+            held,
+            count_next,
+            counters,
+            paused,
+            moved_in_round,
+            counts_drains,
+            items,
+            whens,
+            // Follows from the items; its two ends are compared.
+            order: _,
+            tallies,
+            body_bytes,
+            keys,
+        } = self;
+        let ends = (self.next_ready(), self.next_due_ms());
+        let flags = (sealed, seal_used, held, paused, counts_drains);
+        let counts = (count_next, counters, moved_in_round, tallies, body_bytes);
+        let keys = keys.fields(policy.key_memory_ms, now_ms);
+        let when = |number: &u64| {
+            let when = whens.get(number)?.clone();
+            Some(if history { when } else { When { held_ms: None, ..when } })
+        };
+        assert!(whens.keys().all(|number| items.get(*number).is_some()));
+        let items: Vec<_> = items.iter().map(|item| format!("{item:?} {:?}\n", when(&item.number))).collect();
+        format!("{number} {name} {policy:?} {flags:?} {counts:?} {ends:?} {keys}\n{}", items.concat())
     }
 }
 

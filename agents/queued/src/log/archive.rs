@@ -46,7 +46,7 @@ impl<'a, R: Read> Backup<'a, R> {
         }
         let mut bytes = Vec::new();
         first.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut bytes).map_err(unreadable)?;
-        let head = Head::read_from(&bytes, path)?;
+        let (_, head) = Head::in_file(&bytes, path)?;
         Ok(Backup { path: path.to_owned(), head, entries })
     }
 }
@@ -65,19 +65,15 @@ impl<R: Read> Source for Backup<'_, R> {
     }
 
     fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<u32>, LogError> {
-        let unreadable = LogError::io("read", &self.path);
         let Some(entry) = self.entries.next() else { return Ok(None) };
-        let mut entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => return Err(unreadable(error)),
-        };
+        let mut entry = entry.map_err(LogError::io("read", &self.path))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let number = segment::number_of(&name).ok_or_else(|| LogError::NoBackup {
             path: self.path.clone(),
             why: format!("it holds {name:?}, which is not a segment"),
         })?;
         bytes.clear();
-        entry.read_to_end(bytes).map_err(unreadable)?;
+        entry.read_to_end(bytes).map_err(LogError::io("read", &self.path))?;
         Ok(Some(number))
     }
 }

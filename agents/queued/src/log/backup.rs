@@ -105,7 +105,7 @@ fn write_to(dir: &Path, out: &mut impl Write) -> Result<(), LogError> {
 }
 
 /// Finds the present end of the newest segment. The server may write to it at the same time: a hole that is
-/// filled a moment later is no damage.
+/// filled a moment later is not damage.
 fn cut(dir: &Path, newest: u32) -> Result<Cut, LogError> {
     let path = segment::path(dir, newest);
     let mut bytes = Vec::new();

@@ -6,8 +6,8 @@
 use super::directory::{Directory, Inode};
 use super::head::{self, HeadFile, NoBackup};
 use super::segment::{self, End, HEADER_BYTES, Header};
-use super::{LogError, frame};
-use crate::commit::{Group, Log, LogEnd, LogFailure, NextSegment};
+use super::{LogError, frame, if_exists};
+use crate::commit::{Group, Log, LogEnd, LogFailure, Room};
 use crate::engine::item::Place;
 use crate::metrics::QueuedMetrics;
 use std::collections::{BTreeMap, HashMap};
@@ -210,11 +210,8 @@ impl DiskLog {
             std::fs::rename(&path, segment::spare_path(self.dir()))
                 .map_err(self.failed("recycle", number))?;
         } else {
-            match std::fs::remove_file(&path) {
-                // An earlier attempt has removed it already.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.map_err(self.failed("remove", number))?,
-            }
+            // An earlier attempt may have removed it already.
+            if_exists(std::fs::remove_file(&path)).map_err(self.failed("remove", number))?;
         }
         segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
         // Must come after the sync. If this segment survived a power loss while later ones did not, the next
@@ -300,11 +297,11 @@ impl Log for DiskLog {
         Ok(body)
     }
 
-    fn next_segment(&self) -> NextSegment {
+    fn next_segment(&self) -> Room {
         match &self.segments().spare {
-            Spare::Ready => NextSegment::Ready,
-            Spare::Taken | Spare::Missing => NextSegment::Soon,
-            Spare::Failed(why) => NextSegment::Refused(why.clone()),
+            Spare::Ready => Room::Ready,
+            Spare::Taken | Spare::Missing => Room::Soon,
+            Spare::Failed(why) => Room::NoSpace(format!("no room for another log segment: {why}")),
         }
     }
 
@@ -333,5 +330,85 @@ pub fn end_at(segment: u32, offset: u64, next_group: u64, segment_bytes: u64, fu
         full,
         segment_header_bytes: HEADER_BYTES as u64,
         group_header_bytes: frame::HEADER_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::head::Head;
+    use kit::telemetry::metrics::Metrics;
+
+    const SEGMENT_BYTES: u64 = 64 << 10;
+
+    /// Creates a log of two segments; groups 1 and 2 were synced before it was opened.
+    fn log(dir: &Path) -> DiskLog {
+        let directory = Arc::new(Directory::lock(dir).unwrap());
+        let mut head = HeadFile::open(dir, Head { epoch: 7, oldest: 1, newest: 2, group: 2 }).unwrap();
+        head.ensure().unwrap();
+        let begin = |number: u32| {
+            segment::make_spare(dir, SEGMENT_BYTES).unwrap();
+            let header = Header::new(number, 7, number.into(), None);
+            (header, Arc::new(segment::begin(dir, &header).unwrap()))
+        };
+        let ((_, first), (header, file)) = (begin(1), begin(2));
+        let segments = Segments {
+            files: HashMap::from([(1, first), (2, file.clone())]),
+            finished: BTreeMap::from([(1, SEGMENT_BYTES)]),
+            spare: Spare::Missing,
+        };
+        let writer = Writer {
+            header,
+            file,
+            last_checksum: 0,
+            appended_group: 2,
+            synced_group: 2,
+            doubtful_from: None,
+            head_is_behind: false,
+            checked: None,
+        };
+        let end = end_at(2, HEADER_BYTES as u64, 3, SEGMENT_BYTES, false);
+        let metrics = QueuedMetrics::register(&Metrics::new("queued"));
+        DiskLog::new(directory, end, writer, head, segments, metrics)
+    }
+
+    fn group() -> [Group; 1] {
+        let (bytes, offset) = (vec![0; frame::HEADER_BYTES], HEADER_BYTES as u64);
+        let (evict, waiters) = (Vec::new(), Vec::new());
+        [Group { number: 3, segment: 2, offset, begins_segment: false, bytes, evict, waiters }]
+    }
+
+    /// Fails one sync: it meets a file that cannot be synced.
+    fn fail_a_sync(log: &DiskLog) {
+        let null = Arc::new(File::options().write(true).open("/dev/null").unwrap());
+        let file = std::mem::replace(&mut lock(&log.writer).file, null);
+        log.sync().unwrap_err();
+        lock(&log.writer).file = file;
+    }
+
+    /// The group may hold the only other copy of what the oldest segment holds. The next sync succeeds, because
+    /// the system reports each failure once.
+    #[test]
+    fn segment_is_kept_after_a_failed_sync_of_its_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        log.append(&mut group()).unwrap();
+        fail_a_sync(&log);
+        log.sync().unwrap();
+        let refused = LogFailure::from(log.remove(1).unwrap_err());
+        assert!(refused.source().unwrap().to_string().contains("a sync failed"), "{refused}");
+        assert!(segment::path(dir.path(), 1).exists());
+    }
+
+    #[test]
+    fn segment_is_removed_after_a_failed_sync_once_its_copies_are_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        log.append(&mut group()).unwrap();
+        fail_a_sync(&log);
+        log.append(&mut group()).unwrap();
+        log.sync().unwrap();
+        assert!(log.remove(1).unwrap(), "it becomes the spare");
+        assert!(!segment::path(dir.path(), 1).exists());
     }
 }

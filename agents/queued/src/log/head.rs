@@ -13,9 +13,8 @@
 //! end than the head names.
 
 use super::directory::Inode;
-use super::{LogError, segment};
+use super::{LogError, if_exists, segment};
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -80,25 +79,18 @@ impl Head {
         bytes
     }
 
-    /// Returns the head in the later of the two places, with the number of its change.
-    fn in_file(bytes: &[u8]) -> Option<(u64, Head)> {
-        bytes.chunks(PLACE_BYTES).filter_map(Head::decode).max_by_key(|(change, _)| *change)
-    }
-
-    /// Reads the bytes of a head's file.
-    pub fn read_from(bytes: &[u8], path: &Path) -> Result<Head, LogError> {
-        let found = Head::in_file(bytes).ok_or_else(|| LogError::damaged(path, 0, "it is no sound head"));
-        Ok(found?.1)
+    /// Returns the head in the later of a file's two places, with the number of its change.
+    pub fn in_file(bytes: &[u8], path: &Path) -> Result<(u64, Head), LogError> {
+        let places = bytes.chunks(PLACE_BYTES).filter_map(Head::decode);
+        let later = places.max_by_key(|(change, _)| *change);
+        later.ok_or_else(|| LogError::damaged(path, 0, "it is not a sound head"))
     }
 
     /// Reads the directory's head, if it has one.
     pub fn of(dir: &Path) -> Result<Option<Head>, LogError> {
         let path = path(dir);
-        match std::fs::read(&path) {
-            Ok(bytes) => Head::read_from(&bytes, &path).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(LogError::io("read", &path)(error)),
-        }
+        let bytes = if_exists(std::fs::read(&path)).map_err(LogError::io("read", &path))?;
+        bytes.map(|bytes| Ok(Head::in_file(&bytes, &path)?.1)).transpose()
     }
 }
 
@@ -120,17 +112,11 @@ impl HeadFile {
     /// Opens the directory's head, or remembers the contents of a new one.
     pub fn open(dir: &Path, first: Head) -> Result<HeadFile, LogError> {
         let path = path(dir);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(LogError::io("open", &path)(error)),
-        };
+        let file = if_exists(OpenOptions::new().read(true).write(true).open(&path));
+        let file = file.map_err(LogError::io("open", &path))?;
         let (change, head) = match file {
             None => (0, first),
-            Some(_) => {
-                let bytes = std::fs::read(&path).map_err(LogError::io("read", &path))?;
-                Head::in_file(&bytes).ok_or_else(|| LogError::damaged(&path, 0, "it is no sound head"))?
-            }
+            Some(_) => Head::in_file(&std::fs::read(&path).map_err(LogError::io("read", &path))?, &path)?,
         };
         Ok(HeadFile { dir: dir.to_owned(), file, change, head })
     }
@@ -220,11 +206,8 @@ impl Pin {
     /// Waits for a removal of a segment that is in progress. `None` in a directory without a head.
     pub fn take(dir: &Path) -> Result<Option<Pin>, LogError> {
         let path = path(dir);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(LogError::io("open", &path)(error)),
-        };
+        let file = if_exists(File::open(&path)).map_err(LogError::io("open", &path))?;
+        let Some(file) = file else { return Ok(None) };
         file.lock_shared().map_err(LogError::io("lock", &path))?;
         Ok(Some(Pin(file)))
     }
@@ -255,7 +238,7 @@ mod tests {
                 let mut torn = sound.clone();
                 torn[place + bit / 8] ^= 1 << (bit % 8);
                 before = Head { newest, group: u64::from(newest) * 10, ..before };
-                assert_eq!(Head::in_file(&torn).unwrap().1, before, "bit {bit}");
+                assert_eq!(Head::in_file(&torn, dir.path()).unwrap().1, before, "bit {bit}");
             }
             before = now;
         }

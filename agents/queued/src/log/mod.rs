@@ -52,9 +52,9 @@ pub enum LogError {
         "{0} was removed or moved while it was in use; stop this queued, `queued repair` keeps what is left"
     )]
     Removed(PathBuf),
-    #[error("{0} is no data directory of queued: there is no log in it")]
+    #[error("{0} is not a data directory of queued: it has no log")]
     NoLog(PathBuf),
-    #[error("{path} is no backup of queued: {why}")]
+    #[error("{path} is not a backup of queued: {why}")]
     NoBackup { path: PathBuf, why: String },
     #[error(
         "{path} was written in version {version} of the format, this queued reads version {known}; use a newer queued"
@@ -72,6 +72,14 @@ impl LogError {
     pub fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> LogError {
         let dir = path.parent().unwrap_or(path).to_owned();
         LogError::Damaged { path: path.to_owned(), offset, why: why.into(), dir }
+    }
+}
+
+/// Turns the error of a file that does not exist into `None`.
+fn if_exists<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     }
 }
 

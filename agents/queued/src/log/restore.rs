@@ -4,7 +4,7 @@ use super::archive::{Backup, open};
 use super::check::say;
 use super::directory::Directory;
 use super::reading::{self, Source};
-use super::{LogError, head, segment};
+use super::{LogError, head, if_exists, segment};
 use kit::exit::{Exit, Fatal};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,15 +25,11 @@ pub fn restore(path: &Path, data: &Path) -> Result<(), Fatal> {
 }
 
 fn refuse_unless_empty(data: &Path) -> Result<(), Fatal> {
-    let entries = match std::fs::read_dir(data) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(LogError::io("list", data)(error).into()),
-    };
+    let entries = if_exists(std::fs::read_dir(data)).map_err(LogError::io("list", data))?;
     // A new ext4 filesystem has this one.
     let is_content =
         |entry: io::Result<std::fs::DirEntry>| entry.map_or(true, |e| e.file_name() != "lost+found");
-    if entries.into_iter().any(is_content) {
+    if entries.into_iter().flatten().any(is_content) {
         let why = format!("{} is not empty; restore into an empty directory", data.display());
         return Err(Fatal::new(Exit::Failure, why));
     }

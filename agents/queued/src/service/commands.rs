@@ -3,7 +3,8 @@
 
 use super::views::{Search, item_view, read_body, view, view_of};
 use super::{Engine, RECORD_BYTES_MAX, State, durable};
-use crate::commit::tail::{PushRoom, Tail};
+use crate::commit::Room;
+use crate::commit::tail::Tail;
 use crate::engine::contract::{
     EngineError, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView,
     SettleAction, Settled, Settlement,
@@ -67,16 +68,16 @@ impl Engine {
             let room = {
                 let mut state = self.0.lock();
                 let room = state.tail.room_for(bytes);
-                if room == PushRoom::Soon {
+                if room == Room::Soon {
                     // A refused command may have begun a segment without waking the commit path.
                     self.0.commit_soon(&mut state);
                 }
                 room
             };
             match room {
-                PushRoom::Enough => return Ok(()),
-                PushRoom::Refused(why) => return Err(EngineError::NoSpace(why)),
-                PushRoom::Soon => told.await,
+                Room::Ready => return Ok(()),
+                Room::NoSpace(why) => return Err(EngineError::NoSpace(why)),
+                Room::Soon => told.await,
             }
         }
     }

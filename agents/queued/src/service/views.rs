@@ -110,10 +110,14 @@ impl Search {
 
     fn step(&mut self, state: &mut State, name: &str) -> Result<Step, EngineError> {
         let (mut items, mut bytes) = (0, 0);
-        let State { core, tail, limits, .. } = state;
+        let State { core, tail, limits, clock, .. } = state;
         let queue = core.queue(name)?;
-        let one =
-            self.look.key.as_ref().map(|key| queue.known(key).and_then(|number| queue.items().get(number)));
+        let now_ms = clock.now_ms();
+        let one = self
+            .look
+            .key
+            .as_ref()
+            .map(|key| queue.known(key, now_ms).and_then(|number| queue.items().get(number)));
         let from = self.after;
         let all = one.is_none().then(|| queue.items().iter_after(from)).into_iter().flatten();
         for item in one.flatten().into_iter().filter(|item| item.number > from).chain(all) {

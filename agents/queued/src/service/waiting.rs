@@ -8,6 +8,7 @@ use crate::engine::contract::{EngineError, LeaseAnswer, LeaseRequest, Leased, Se
 use crate::engine::core::{Core, LeaseTerms, NackTerms, Turn};
 use crate::engine::item::State as ItemState;
 use crate::engine::queue::Queue;
+use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 /// A waiting lease request.
@@ -18,48 +19,54 @@ pub(super) struct Waiter {
     answer: oneshot::Sender<(LeaseAnswer, Ticket)>,
 }
 
-/// Leases items to waiters in the order of their arrival, and answers those whose `until` is reached.
+/// Leases items to waiters, and answers those whose `until` is reached.
 pub(super) fn serve_waiters(state: &mut State, name: &str) {
     let Some(mut waiters) = state.waiters.remove(name) else { return };
-    while let Some(waiter) = waiters.front() {
-        if waiter.answer.is_closed() {
+    lease_to(&mut waiters, state, name);
+    answer_reached(&mut waiters, state, name);
+    if !waiters.is_empty() {
+        state.waiters.insert(name.into(), waiters);
+    }
+}
+
+/// Leases items to waiters in the order of their arrival.
+fn lease_to(waiters: &mut VecDeque<Waiter>, state: &mut State, name: &str) {
+    loop {
+        while waiters.front().is_some_and(|waiter| waiter.answer.is_closed()) {
             waiters.pop_front();
-            continue;
         }
+        let Some(waiter) = waiters.front() else { return };
         if !state.core.queue(name).is_ok_and(Queue::has_work) {
-            break;
+            return;
         }
         let items = try_lease(state, name, &waiter.request).unwrap_or_default();
         if items.is_empty() {
-            break;
+            return;
         }
         let answer = answer(state, name, &waiter.request, items, Vec::new());
-        let (Some(waiter), Ok(answer)) = (waiters.pop_front(), answer) else { break };
+        let (Some(waiter), Ok(answer)) = (waiters.pop_front(), answer) else { return };
         if let Err((unseen, _)) = waiter.answer.send((answer, None)) {
             let bytes = unseen.items.len() as u64 * RECORD_BYTES_MAX;
             state.turn(bytes, |core, turn| release_all(core, turn, name, &unseen.items));
         }
     }
-    if let Ok(queue) = state.core.queue(name) {
-        let reached =
-            [Until::Drained, Until::Empty, Until::Sealed].map(|until| (until, until.is_reached(queue)));
-        let is_reached = |until| reached.contains(&(until, true));
-        if reached.iter().any(|(_, reached)| *reached) {
-            for _ in 0..waiters.len() {
-                let Some(waiter) = waiters.pop_front() else { break };
-                if !is_reached(waiter.request.until) {
-                    waiters.push_back(waiter);
-                    continue;
-                }
-                let ticket = state.tail.ticket();
-                if let Ok(answer) = answer(state, name, &waiter.request, Vec::new(), Vec::new()) {
-                    let _ = waiter.answer.send((answer, ticket));
-                }
-            }
-        }
+}
+
+/// Answers waiters whose `until` is reached.
+fn answer_reached(waiters: &mut VecDeque<Waiter>, state: &mut State, name: &str) {
+    let Ok(queue) = state.core.queue(name) else { return };
+    let mut reached = vec![Until::Drained, Until::Empty, Until::Sealed];
+    reached.retain(|until| until.is_reached(queue));
+    if reached.is_empty() {
+        return;
     }
-    if !waiters.is_empty() {
-        state.waiters.insert(name.into(), waiters);
+    let (done, left) = std::mem::take(waiters).into_iter().partition(|w| reached.contains(&w.request.until));
+    *waiters = left;
+    for waiter in done {
+        let ticket = state.tail.ticket();
+        if let Ok(answer) = answer(state, name, &waiter.request, Vec::new(), Vec::new()) {
+            let _ = waiter.answer.send((answer, ticket));
+        }
     }
 }
 

@@ -145,7 +145,7 @@ fn foreign_directory_is_refused_and_left_alone() {
         let said = said(output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
-            said.contains("empty is no data directory of queued") && !said.contains("queued repair"),
+            said.contains("empty is not a data directory of queued") && !said.contains("queued repair"),
             "{said}"
         );
     }

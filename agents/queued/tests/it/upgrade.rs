@@ -93,7 +93,7 @@ fn each_version_is_written_unchanged() {
         let unused = segment.strip_prefix(&*again).expect("other bytes");
         assert!(unused.iter().all(|byte| *byte == 0), "a group is missing");
     }
-    let read = head::Head::read_from(HEAD, Path::new("head")).unwrap();
+    let (_, read) = head::Head::in_file(HEAD, Path::new("head")).unwrap();
     assert!(read.file() == HEAD);
 }
 

@@ -49,7 +49,7 @@ fn one_of<T: Copy, const N: usize>(rng: &mut Rng, values: [T; N]) -> T {
 }
 
 /// Writes a line like those of a container runtime, a JSON logger, a web server, a Java program or a kernel.
-fn write_line(rng: &mut Rng, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
+pub fn write_line(rng: &mut Rng, kind: u64, number: u64, out: &mut Vec<u8>) -> std::io::Result<()> {
     let said = one_of(
         rng,
         [

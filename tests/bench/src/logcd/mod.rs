@@ -2,7 +2,10 @@
 //! the logs grow.
 
 mod command_cost;
+mod kubelet;
 mod logs;
+mod pods;
+mod tally;
 
 use crate::programs;
 use crate::report::{Cell, Report, Table};
@@ -17,6 +20,12 @@ pub struct Options {
     /// A minute instead of many: 128 MiB instead of 1 GiB, a round instead of five
     #[arg(long)]
     quick: bool,
+    /// Container logs instead: the tail of 200 files that grow and are rotated
+    #[arg(long)]
+    pods: bool,
+    /// How much all containers write together, in MB a second
+    #[arg(long, value_name = "MB", default_value_t = 20)]
+    rate: u32,
     /// How cost grows with what is there, up to so many GiB
     #[arg(long, value_name = "GIB", default_value_t = 8)]
     growth: u64,
@@ -61,6 +70,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         bail!("{} is not there: cargo build --release -p logcd", options.logcd.display());
     }
     let base = tempfile::Builder::new().prefix("bench-logcd-").tempdir_in(&options.dir)?;
+    if options.pods {
+        return pods::run(options, base.path());
+    }
     let site = Site { options, base: base.path() };
     let mebibytes: u64 = if options.quick { 128 } else { 1024 };
     progress(&format!("making {mebibytes} MiB in {} logs", logs::FILES));

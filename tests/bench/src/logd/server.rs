@@ -1,7 +1,7 @@
 //! The servers that take lines over TCP and write them to one file, each configured as its own users run it.
 
 use crate::process::Contender;
-use crate::programs;
+use crate::{programs, syslog};
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -172,15 +172,7 @@ input(type="{input}" address="127.0.0.1" port="{port}" supportOctetCountedFramin
         directory = directory.display(),
         file = file.display(),
     );
-    let path = directory.join("rsyslog.conf");
-    std::fs::write(&path, config)?;
-    let mut command = programs::command(&programs::required("rsyslogd")?);
-    let machine = format!("usr/lib/{}-linux-gnu/rsyslog", std::env::consts::ARCH);
-    if let Some(modules) = programs::fetched(&machine) {
-        command.arg("-M").arg(modules);
-    }
-    command.arg("-n").arg("-f").arg(path).arg("-i").arg(directory.join("pid"));
-    Ok(command)
+    syslog::rsyslog(&config, directory)
 }
 
 /// Configures syslog-ng with flow control, without which it drops lines, and with more than its default of
@@ -195,15 +187,5 @@ log {{ source(lines); destination(lines); flags(flow-control); }};
 "#,
         file.display(),
     );
-    let path = directory.join("syslog-ng.conf");
-    std::fs::write(&path, config)?;
-    let mut command = programs::command(&programs::required("syslog-ng")?);
-    if let Some(modules) = programs::fetched("usr/lib/syslog-ng/3.38") {
-        command.arg("--module-path").arg(modules);
-    }
-    command.args(["--foreground", "--no-caps", "-f"]).arg(path);
-    for (flag, name) in [("-p", "pid"), ("-R", "persist"), ("-c", "control")] {
-        command.arg(flag).arg(directory.join(name));
-    }
-    Ok(command)
+    syslog::syslog_ng(&config, directory)
 }

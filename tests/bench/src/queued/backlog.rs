@@ -4,6 +4,7 @@
 use super::SMALL;
 use super::client::{Client, Order};
 use super::server::{Keeping, Peer};
+use crate::disk::bytes_below;
 use crate::process::{Contender, Cost};
 use crate::rank::median;
 use crate::report::{Cell, Table};
@@ -112,16 +113,4 @@ async fn first_item(peer: Peer, server: &Contender) -> anyhow::Result<()> {
             _ => tokio::task::yield_now().await,
         }
     }
-}
-
-fn bytes_below(directory: &Path) -> anyhow::Result<f64> {
-    let mut bytes = 0.0;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        bytes += match entry.metadata()? {
-            metadata if metadata.is_dir() => bytes_below(&entry.path())?,
-            metadata => f64::from(u32::try_from(metadata.len())?),
-        };
-    }
-    Ok(bytes)
 }

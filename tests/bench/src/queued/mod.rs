@@ -1,5 +1,5 @@
-//! queued against Redis, beanstalkd and NATS JetStream at equal durability, and with a backlog of a million
-//! items.
+//! queued against Redis, Valkey, beanstalkd and NATS JetStream at equal durability, and with a backlog of a
+//! million items.
 
 mod backlog;
 mod client;
@@ -67,6 +67,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
          all that the disk was given meanwhile, the file system's journal included",
         phase.as_millis()
     ));
+    let mut versions: Vec<String> = Peer::ALL.into_iter().filter_map(Peer::version).collect();
+    versions.dedup();
+    report.note(&format!("beside {}", versions.join(", ")));
     for keeping in kinds {
         let there = who_is_there(keeping, &queued, &mut report);
         let mut worth = Table::new(keeping.sentence(), &["an answer means", "when a worker dies, its item"]);

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 pub enum Peer {
     RedisList,
     RedisStream,
+    ValkeyList,
+    ValkeyStream,
     Beanstalkd,
     JetStream,
     Queued,
@@ -36,13 +38,22 @@ impl Keeping {
 
 impl Peer {
     /// All servers; queued is last, next to the best of the others.
-    pub const ALL: [Peer; 5] =
-        [Peer::RedisList, Peer::RedisStream, Peer::Beanstalkd, Peer::JetStream, Peer::Queued];
+    pub const ALL: [Peer; 7] = [
+        Peer::RedisList,
+        Peer::RedisStream,
+        Peer::ValkeyList,
+        Peer::ValkeyStream,
+        Peer::Beanstalkd,
+        Peer::JetStream,
+        Peer::Queued,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Peer::RedisList => "Redis list",
             Peer::RedisStream => "Redis stream",
+            Peer::ValkeyList => "Valkey list",
+            Peer::ValkeyStream => "Valkey stream",
             Peer::Beanstalkd => "beanstalkd",
             Peer::JetStream => "NATS JetStream",
             Peer::Queued => "queued",
@@ -62,34 +73,57 @@ impl Peer {
 
     pub fn after_a_death(self) -> &'static str {
         match self {
-            Peer::RedisList => "stays in the second list until somebody moves it back",
-            Peer::RedisStream => "stays with the dead one until somebody claims it",
+            Peer::RedisList | Peer::ValkeyList => "stays in the second list until somebody moves it back",
+            Peer::RedisStream | Peer::ValkeyStream => "stays with the dead one until somebody claims it",
             Peer::Beanstalkd | Peer::JetStream => "comes back after its time",
             Peer::Queued => "comes back after its lease; its attempts are counted",
         }
     }
 
-    pub fn needs(self, keeping: Keeping) -> &'static str {
-        match (self, keeping) {
-            (Peer::RedisList | Peer::RedisStream, _) => "redis-server is not installed",
-            (Peer::Beanstalkd, _) => "beanstalkd is not installed",
-            (Peer::JetStream, Keeping::Durable) => {
-                "no nats-server that knows sync_interval (2.10) is installed"
-            }
-            (Peer::JetStream, Keeping::Interval | Keeping::Memory) => "nats-server is not installed",
-            (Peer::Queued, _) => "not built",
+    /// Returns the name of the program.
+    fn program(self) -> &'static str {
+        match self {
+            Peer::RedisList | Peer::RedisStream => "redis-server",
+            Peer::ValkeyList | Peer::ValkeyStream => "valkey-server",
+            Peer::Beanstalkd => "beanstalkd",
+            Peer::JetStream => "nats-server",
+            Peer::Queued => "queued",
         }
+    }
+
+    pub fn needs(self, keeping: Keeping) -> String {
+        match (self, keeping) {
+            (Peer::JetStream, Keeping::Durable) => {
+                "no nats-server that knows sync_interval (2.10) is installed".to_owned()
+            }
+            (Peer::Queued, _) => "not built".to_owned(),
+            _ => format!("{} is not installed", self.program()),
+        }
+    }
+
+    /// Returns the version that the program reports. An own agent is that of this tree.
+    pub fn version(self) -> Option<String> {
+        let program = programs::find(self.program()).filter(|_| self != Peer::Queued)?;
+        let flag = if self == Peer::Beanstalkd { "-v" } else { "--version" };
+        let said = programs::command(&program).arg(flag).output().ok()?.stdout;
+        let said = String::from_utf8_lossy(&said);
+        let version =
+            said.split_whitespace().find(|word| word.contains(|byte: char| byte.is_ascii_digit()))?;
+        Some(format!("{} {}", self.program(), version.trim_start_matches("v=").trim_start_matches('v')))
     }
 
     pub fn is_there(self, queued: &Path, keeping: Keeping) -> bool {
         match self {
             Peer::Queued => queued.exists(),
-            Peer::RedisList | Peer::RedisStream => programs::find("redis-server").is_some(),
-            Peer::Beanstalkd => programs::find("beanstalkd").is_some(),
+            Peer::RedisList
+            | Peer::RedisStream
+            | Peer::ValkeyList
+            | Peer::ValkeyStream
+            | Peer::Beanstalkd => programs::find(self.program()).is_some(),
             // An older version does not know all of its settings.
             Peer::JetStream => tempfile::tempdir().is_ok_and(|directory| {
                 let config = directory.path().join("nats.conf");
-                let Some(program) = programs::find("nats-server") else { return false };
+                let Some(program) = programs::find(self.program()) else { return false };
                 let mut nats = programs::command(&program);
                 nats.arg("-t").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
                 std::fs::write(&config, nats_config(keeping, 1)).is_ok()
@@ -124,8 +158,8 @@ impl Peer {
                     .args(["--durability", if keeping == Keeping::Durable { "always" } else { "interval" }]);
                 command
             }
-            Peer::RedisList | Peer::RedisStream => {
-                let mut command = programs::command(&programs::required("redis-server")?);
+            Peer::RedisList | Peer::RedisStream | Peer::ValkeyList | Peer::ValkeyStream => {
+                let mut command = programs::command(&programs::required(self.program())?);
                 command.args(["--port", &port.to_string(), "--save", ""]);
                 command.args(["--appendonly", if kept { "yes" } else { "no" }]);
                 command
@@ -133,7 +167,7 @@ impl Peer {
                 command
             }
             Peer::Beanstalkd => {
-                let mut command = programs::command(&programs::required("beanstalkd")?);
+                let mut command = programs::command(&programs::required(self.program())?);
                 command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
                 command.args(match keeping {
                     Keeping::Durable => &["-b", ".", "-f0"][..],
@@ -144,7 +178,7 @@ impl Peer {
             }
             Peer::JetStream => {
                 std::fs::write(directory.join("nats.conf"), nats_config(keeping, port))?;
-                let mut command = programs::command(&programs::required("nats-server")?);
+                let mut command = programs::command(&programs::required(self.program())?);
                 command.args(["-c", "nats.conf"]);
                 command
             }

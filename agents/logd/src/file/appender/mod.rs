@@ -22,7 +22,7 @@ use kit::exit::{Exit, Fatal};
 use naming::{Mover, Naming};
 use rotation_state::RotationState;
 use std::fs::{DirBuilder, File, Metadata};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,8 +182,7 @@ impl Appender {
         }
         let base = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unborn = self.path.with_file_name(format!(".{base}.new"));
-        let file = open(&unborn)?;
-        file.set_len(0)?; // left by a crash between the steps
+        let file = create_instead(&unborn)?;
         if self.rotation.is_in_place() {
             let name =
                 self.path.with_file_name(rotated_name(&base, self.rotation.next_number(), Timestamp::now()));
@@ -300,6 +299,15 @@ fn age(metadata: &Metadata) -> Duration {
 
 fn open(path: &Path) -> io::Result<File> {
     appending().create(true).mode(0o640).open(path)
+}
+
+/// Creates a file. Removes another one of this name, which a crash left, or which is a link to a file that
+/// must not be written to.
+fn create_instead(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => appending().create_new(true).mode(0o640).open(path),
+    }
 }
 
 #[cfg(test)]

@@ -118,6 +118,23 @@ fn failed_rotation_keeps_the_file() {
     assert_eq!(content(&directory, &rotated[0].name), "one\ntwo\n");
 }
 
+#[test]
+fn rotation_writes_through_no_link() {
+    let (directory, mut appender) = appender(never());
+    let foreign = directory.path().join("foreign");
+    let temporary = directory.path().join(".node_log.new");
+    for link in
+        [|a: &Path, b: &Path| std::os::unix::fs::symlink(a, b), |a: &Path, b: &Path| std::fs::hard_link(a, b)]
+    {
+        std::fs::write(&foreign, "not a log\n").unwrap();
+        link(&foreign, &temporary).unwrap();
+        appender.rotate().unwrap();
+        appender.append(b"line\n").unwrap();
+        assert_eq!(content(&directory, "foreign"), "not a log\n");
+        assert_eq!(content(&directory, "node_log"), "line\n");
+    }
+}
+
 /// Returns an appender whose first rotation is half done: "one" is in the renamed file, and an obstacle
 /// keeps the successor out of its place.
 fn half_rotated() -> (tempfile::TempDir, Appender) {

@@ -4,7 +4,7 @@ use super::Core;
 use super::queues::record_bytes;
 use crate::engine::attempts::Fate;
 use crate::engine::item::{Extra, Item, Place, State};
-use crate::engine::queue::{Queue, When};
+use crate::engine::queue::{Queue, When, held_ms};
 use crate::engine::record::{Moved, Pushed, Record, Return};
 use std::collections::btree_map::Entry;
 
@@ -15,10 +15,11 @@ impl Core {
     /// Applies the change that a record describes. A record about a missing item changes only counters: the
     /// item's own record was in a segment that was removed because the item is gone.
     pub fn apply(&mut self, record: &Record<'_>, place: Place) {
-        if let Record::Acked { at_ms, .. } = record {
-            self.latest_ms = self.latest_ms.max(*at_ms);
-        }
         match record {
+            Record::Time(now_ms) => {
+                self.is_timed = true;
+                self.latest_ms = self.latest_ms.max(*now_ms);
+            }
             Record::Queue(record) => {
                 let number = record.queue;
                 // A queue never changes its name. Our logs never say otherwise, but a foreign log may, and
@@ -27,7 +28,7 @@ impl Core {
                     return;
                 }
                 self.next_queue = self.next_queue.max(number.saturating_add(1));
-                let keep_order = self.keep_order;
+                let (keep_order, latest_ms) = (self.keep_order, self.latest_ms);
                 let queue = match self.queues.entry(number) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(new) => {
@@ -37,7 +38,7 @@ impl Core {
                         new.insert(Queue::new(number, &record.name, keep_order))
                     }
                 };
-                queue.follow(record);
+                queue.follow(record, latest_ms);
                 self.touch(number);
             }
             Record::QueueGone { queue } => {
@@ -53,32 +54,29 @@ impl Core {
                     }
                 }
             }
-            Record::NextNumber(next) => self.next_number = self.next_number.max(*next),
+            // Begins a checkpoint. The time follows, except from an earlier queued.
+            Record::NextNumber(next) => {
+                self.is_timed = false;
+                self.next_number = self.next_number.max(*next);
+            }
             Record::Pushed(pushed) => {
-                let extra = Extra {
-                    key: pushed.key.map(Into::into),
-                    content_type: pushed.content_type.map(Into::into),
-                    reason: None,
-                };
-                let len = u32::try_from(pushed.body.len()).unwrap_or(u32::MAX);
                 let body = self.fits(pushed.body).then(|| pushed.body.into());
-                let Pushed { queue, number, pushed_ms, due_ms, .. } = *pushed;
-                self.put_pushed(queue, number, pushed_ms, due_ms, body, len, extra.boxed(), place);
+                self.put_pushed(pushed, body, pushed.body.len(), place);
             }
             Record::Moved(moved) => self.put_moved(moved, place),
             Record::KeyKept { queue, key, number, at_ms } => {
-                if let Some(q) = self.queues.get_mut(queue)
-                    && q.known(key) != Some(*number)
-                {
-                    q.finish_key((*key).into(), *number, *at_ms, place.segment);
+                if let Some(q) = self.queues.get_mut(queue) {
+                    q.forget_keys(self.latest_ms);
+                    q.finish_key(key, *number, *at_ms, place.segment);
                 }
             }
             Record::Leased { queue, number, token, until_ms, bound, worker } => {
                 self.touch(*queue);
+                let held_ms = self.now_ms().and_then(|now_ms| held_ms(now_ms, *until_ms));
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.leases, 1);
                 let worker = worker.map(Into::into);
-                let when = When { at_ms: *until_ms, token: *token, bound: *bound, held_ms: None, worker };
+                let when = When { at_ms: *until_ms, token: *token, bound: *bound, held_ms, worker };
                 if let Some(item) = q.shift(*number, State::Leased, Some(when)) {
                     item.attempts = item.attempts.saturating_add(1);
                 }
@@ -91,6 +89,7 @@ impl Core {
                 self.touch(*queue);
             }
             Record::Acked { queue, number, at_ms } => {
+                self.latest_ms = self.latest_ms.max(*at_ms);
                 self.touch(*queue);
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 count_up(&mut q.counters.acked, 1);
@@ -99,7 +98,7 @@ impl Core {
                 if let Some(key) = item.extra.and_then(|extra| extra.key) {
                     q.forget_keys(*at_ms);
                     // The key is in the item's own record: without that segment this ack would not find it.
-                    q.finish_key(key, *number, *at_ms, item.place.segment);
+                    q.finish_key(&key, *number, *at_ms, item.place.segment);
                 }
             }
             Record::Returned { queue, number, how, due_ms, reason } => {
@@ -160,6 +159,9 @@ impl Core {
                     item.attempts = 0;
                 }
             }
+            Record::HandedOn { number } => {
+                self.attempts.hand_on(*number, self.next_number.saturating_sub(1));
+            }
             Record::Deleted { queue, number } => {
                 self.touch(*queue);
                 let Some(q) = self.queues.get_mut(queue) else { return };
@@ -183,22 +185,21 @@ impl Core {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of one item, from a push or from the log")]
+    /// Applies a push. Its body, unless it stays in the log, is passed separately, so that a new one need not
+    /// be copied.
     pub(super) fn put_pushed(
         &mut self,
-        queue: u32,
-        number: u64,
-        pushed_ms: u64,
-        due_ms: Option<u64>,
+        pushed: &Pushed<'_>,
         body: Option<Box<[u8]>>,
-        len: u32,
-        extra: Option<Box<Extra>>,
+        len: usize,
         place: Place,
     ) {
+        let Pushed { queue, number, pushed_ms, due_ms, key, content_type, .. } = *pushed;
         self.next_number = self.next_number.max(number.saturating_add(1));
         self.latest_ms = self.latest_ms.max(pushed_ms);
         self.touch(queue);
         let Some(queue) = self.queues.get_mut(&queue) else { return };
+        queue.forget_keys(pushed_ms);
         let state = if due_ms.is_some() { State::Delayed } else { State::Ready };
         queue.held = true;
         count_up(&mut queue.counters.pushed, 1);
@@ -208,7 +209,10 @@ impl Core {
             queue.count_next = Some(next.saturating_add(1));
         }
         let when = due_ms.map(When::delayed);
-        let item = Item { number, pushed_ms, body, len, place, attempts: 0, state, extra };
+        let extra =
+            Extra { key: key.map(Into::into), content_type: content_type.map(Into::into), reason: None };
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let item = Item { number, pushed_ms, body, len, place, attempts: 0, state, extra: extra.boxed() };
         queue.put(item, when, &mut self.usage);
     }
 
@@ -221,6 +225,10 @@ impl Core {
         let (at_ms, token, bound) = (moved.at_ms, moved.token, moved.bound);
         let when =
             timed.then(|| When { at_ms, token, bound, held_ms: None, worker: moved.worker.map(Into::into) });
+        // The item itself, and its place in the order, stay as they are.
+        if q.is_at(number, moved.state, moved.attempts, when.as_ref()) {
+            return q.relocate(number, place, &mut self.usage);
+        }
         let extra = Extra {
             key: key.map(Into::into),
             content_type: content_type.map(Into::into),

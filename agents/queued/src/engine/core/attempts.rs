@@ -20,8 +20,12 @@ impl Core {
         let Some(item) = q.items().get(number) else { return };
         let Some(lease) = held_attempt(q, item) else { return };
         let bound = q.when(number).is_some_and(|when| when.bound);
-        let end =
-            AttemptEnd { how: Ended::new(how, bound), at_ms: None, reason: reason.map(Into::into), fate };
+        let end = AttemptEnd {
+            how: Ended::new(how, bound),
+            at_ms: self.now_ms(),
+            reason: reason.map(Into::into),
+            fate,
+        };
         self.attempts.add(number, Attempt { end: Some(end), ..lease });
     }
 

@@ -29,7 +29,7 @@ impl Core {
         let queue = source.number;
         let numbers: Vec<u64> = self.chosen(source, ids).into_iter().map(|item| item.number).collect();
         for &number in &numbers {
-            self.write(&Record::Deleted { queue, number }, turn.journal);
+            self.write(&Record::Deleted { queue, number }, turn);
         }
         Ok(numbers.len() as u64)
     }
@@ -54,14 +54,12 @@ impl Core {
         if name == to {
             return Err(EngineError::Invalid(format!("the items are in queue {to:?} already")));
         }
-        if let Some(target) = self.names.get(to).and_then(|number| self.queues.get_mut(number)) {
-            target.forget_keys(turn.now_ms);
-        }
         let (source, target) = (self.queue(name)?, self.queue(to).ok());
         let queue = source.number;
         let (mut numbers, mut copies, mut bytes) = (Vec::new(), Vec::new(), 0u64);
         for item in self.chosen(source, ids) {
-            if item.key().is_some_and(|key| target.is_some_and(|target| target.known(key).is_some())) {
+            let known = |key: &str| target.is_some_and(|target| target.known(key, turn.now_ms).is_some());
+            if item.key().is_some_and(known) {
                 continue;
             }
             bytes = bytes.saturating_add(item.len.into());
@@ -80,13 +78,15 @@ impl Core {
         if copies.is_empty() {
             return Ok(0);
         }
-        self.admit(to, &copies, turn.limits)?;
+        self.admit(to, &copies, turn.now_ms, turn.limits)?;
         let target = self.ensure(to, turn)?;
         for (&number, copy) in numbers.iter().zip(copies) {
             let copy = self.push_one(target, copy, turn);
             self.copied.push((target, copy.number));
-            self.attempts.hand_on(number, copy.number);
-            self.write(&Record::Deleted { queue, number }, turn.journal);
+            if !self.attempts.of(number).is_empty() {
+                self.write(&Record::HandedOn { number }, turn);
+            }
+            self.write(&Record::Deleted { queue, number }, turn);
         }
         Ok(numbers.len() as u64)
     }

@@ -16,8 +16,7 @@ impl Core {
         turn: &mut Turn<'_, impl Journal>,
     ) {
         let copy = self.move_to_dead_letters(queue, number, turn);
-        self.write(&Record::Died { queue, number, how, moved: copy.is_some(), reason }, turn.journal);
-        self.attempts.set_end(copy.unwrap_or(number), turn.now_ms);
+        self.write(&Record::Died { queue, number, how, moved: copy.is_some(), reason }, turn);
     }
 
     /// Pushes a copy into the dead-letter queue, if one is configured and accepts it; returns its number.
@@ -72,7 +71,7 @@ impl Core {
     ) -> Result<u64, EngineError> {
         let (queue, numbers) = self.dead(name, ids)?;
         for &number in &numbers {
-            self.write(&record(queue, number), turn.journal);
+            self.write(&record(queue, number), turn);
         }
         Ok(numbers.len() as u64)
     }

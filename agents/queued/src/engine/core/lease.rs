@@ -82,13 +82,7 @@ impl Core {
         };
         let until_ms = turn.now_ms.saturating_add(lease_ms);
         let (bound, worker) = (terms.bound, terms.worker);
-        self.write(
-            &Record::Leased { queue: number, number: next, token, until_ms, bound, worker },
-            turn.journal,
-        );
-        if let Some(queue) = self.queues.get_mut(&number) {
-            queue.set_leased(next, turn.now_ms);
-        }
+        self.write(&Record::Leased { queue: number, number: next, token, until_ms, bound, worker }, turn);
         Ok(Some(leased))
     }
 
@@ -103,7 +97,7 @@ impl Core {
     /// Acks the item and removes it. False if the lease is no longer held.
     pub fn ack(&mut self, name: &str, id: ItemId, token: Token, turn: &mut Turn<'_, impl Journal>) -> bool {
         let Some((queue, number)) = self.held(name, id, token) else { return false };
-        self.write(&Record::Acked { queue, number, at_ms: turn.now_ms }, turn.journal);
+        self.put(&Record::Acked { queue, number, at_ms: turn.now_ms }, turn.journal);
         true
     }
 
@@ -132,10 +126,8 @@ impl Core {
     ) -> Option<u64> {
         let (queue, number) = self.held(name, id, token)?;
         let lease_ms = lease_ms.unwrap_or(self.queues.get(&queue)?.policy.lease_ms);
-        self.write(
-            &Record::Extended { queue, number, until_ms: turn.now_ms.saturating_add(lease_ms) },
-            turn.journal,
-        );
+        let until_ms = turn.now_ms.saturating_add(lease_ms);
+        self.write(&Record::Extended { queue, number, until_ms }, turn);
         Some(lease_ms)
     }
 
@@ -159,8 +151,7 @@ impl Core {
             _ => terms.delay_ms.unwrap_or(q.policy.backoff_ms_after(attempts)),
         };
         let due_ms = (rest_ms > 0).then(|| turn.now_ms.saturating_add(rest_ms));
-        self.write(&Record::Returned { queue, number, how, due_ms, reason: terms.reason }, turn.journal);
-        self.attempts.set_end(number, turn.now_ms);
+        self.write(&Record::Returned { queue, number, how, due_ms, reason: terms.reason }, turn);
         if due_ms.is_some() { State::Delayed } else { State::Ready }
     }
 
@@ -182,18 +173,18 @@ impl Core {
     }
 
     fn pass_time(&mut self, queue: u32, number: u64, turn: &mut Turn<'_, impl Journal>) {
-        let Some(q) = self.queues.get_mut(&queue) else { return };
-        match q.items().get(number).map(|item| item.state) {
-            Some(State::Leased) => {
-                let terms = NackTerms { reason: Some("the lease expired"), ..NackTerms::default() };
-                self.give_back(queue, number, Return::Expired, &terms, turn);
-            }
-            // Not recorded: a reader of the log sees from the clock that the item is ready.
-            _ => {
-                q.shift(number, State::Ready, None);
-                self.touch(queue);
-            }
+        let item = self.queues.get(&queue).and_then(|q| q.items().get(number));
+        if item.is_some_and(|item| item.state == State::Leased) {
+            let terms = NackTerms { reason: Some("the lease expired"), ..NackTerms::default() };
+            self.give_back(queue, number, Return::Expired, &terms, turn);
+            return;
         }
+        // The record of the time says that the delay has ended.
+        self.tell_time(turn);
+        if let Some(q) = self.queues.get_mut(&queue) {
+            q.shift(number, State::Ready, None);
+        }
+        self.touch(queue);
     }
 
     /// Releases the leases of connections to an earlier process.
@@ -205,8 +196,7 @@ impl Core {
             .collect();
         for (queue, number) in bound {
             let how = Return::Released;
-            self.write(&Record::Returned { queue, number, how, due_ms: None, reason: None }, turn.journal);
-            self.attempts.set_end(number, turn.now_ms);
+            self.write(&Record::Returned { queue, number, how, due_ms: None, reason: None }, turn);
         }
     }
 }

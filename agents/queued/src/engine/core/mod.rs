@@ -1,10 +1,10 @@
 //! The pure state machine: the state of all queues and the rules by which it changes. It has no clock, no
 //! disk and no network.
 //!
-//! Every change is first a [`Record`], handed to a [`Journal`], and then applied. Reading the journal back
-//! applies the same records (`apply.rs`), so the state that is read is the one that was written; a test
-//! compares every field (`model.rs`). Two changes have no record, because they follow from the clock alone: a
-//! delay that ended, and a key that was remembered long enough.
+//! Every change is first a [`Record`], handed to a [`Journal`], and then applied (`apply.rs`). Reading the
+//! journal back applies the same records, so the state is a function of the records alone; a test compares
+//! every field (`model`). Time is a record, too: a delay has ended, and a key is forgotten, at the time that
+//! the log has reached.
 
 mod apply;
 mod attempts;
@@ -73,6 +73,9 @@ pub struct Core {
     pub memory_bytes_max_while_reading: u64,
     /// The latest time found in any record.
     pub latest_ms: u64,
+    /// True if that is the time of the next record. False in a part of the log that an earlier queued wrote:
+    /// it noted few times.
+    is_timed: bool,
     /// Queues that changed since the last `take_touched`.
     touched: Vec<u32>,
     /// Items that were copied from another queue; their bodies were read into memory for the copy.
@@ -94,6 +97,7 @@ impl Core {
             keep_order: true,
             memory_bytes_max_while_reading: u64::MAX,
             latest_ms: 0,
+            is_timed: false,
             touched: Vec::new(),
             copied: Vec::new(),
         }
@@ -106,7 +110,7 @@ impl Core {
 
     pub fn finish_reading(&mut self) {
         self.keep_order = true;
-        self.queues.values_mut().for_each(Queue::keep_order);
+        self.queues.values_mut().for_each(|queue| queue.finish_reading(self.latest_ms));
         self.touched.clear();
     }
 
@@ -160,9 +164,40 @@ impl Core {
         self.queues.values().filter_map(Queue::next_due_ms).min()
     }
 
-    fn write(&mut self, record: &Record<'_>, journal: &mut impl Journal) {
+    /// Returns the time of the present record, if the log has it.
+    fn now_ms(&self) -> Option<u64> {
+        self.is_timed.then_some(self.latest_ms)
+    }
+
+    /// Makes a change at the time of this turn.
+    fn write(&mut self, record: &Record<'_>, turn: &mut Turn<'_, impl Journal>) {
+        self.tell_time(turn);
+        self.put(record, turn.journal);
+    }
+
+    /// Records the time of this turn, unless the last record has it.
+    fn tell_time(&mut self, turn: &mut Turn<'_, impl Journal>) {
+        if !self.is_timed || self.latest_ms < turn.now_ms {
+            self.put(&Record::Time(turn.now_ms.max(self.latest_ms)), turn.journal);
+        }
+    }
+
+    /// Makes a change that does not depend on the time, or whose record has it.
+    fn put(&mut self, record: &Record<'_>, journal: &mut impl Journal) {
         let place = journal.append(record);
         self.apply(record, place);
+    }
+
+    /// Formats every field that follows from the log; see [`Queue::fields`].
+    #[cfg(test)]
+    pub fn fields(&self, history: bool) -> Vec<String> {
+        let Core { epoch, next_number, next_queue, names, checkpoint_bytes, queues, .. } = self;
+        let Core { usage, attempts, latest_ms, is_timed, .. } = self;
+        let queues = queues.values().map(|queue| queue.fields(*latest_ms, history));
+        let time = (latest_ms, is_timed);
+        let past = history.then_some((next_queue, attempts));
+        let own = format!("{epoch} {next_number} {names:?} {checkpoint_bytes} {usage:?} {time:?} {past:?}");
+        queues.chain([own]).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, Limits, NewItem};
-use crate::engine::item::{Extra, ItemId, State};
+use crate::engine::item::{ItemId, State};
 use crate::engine::record::{Pushed, Record};
 
 impl Core {
@@ -15,15 +15,11 @@ impl Core {
         seal: bool,
         turn: &mut Turn<'_, impl Journal>,
     ) -> Result<Vec<(ItemId, bool)>, EngineError> {
-        // Must come first, so that a push with a forgotten key makes a new item in every respect.
-        if let Some(queue) = self.names.get(name).and_then(|number| self.queues.get_mut(number)) {
-            queue.forget_keys(turn.now_ms);
-        }
-        self.admit(name, &items, turn.limits)?;
+        self.admit(name, &items, turn.now_ms, turn.limits)?;
         let number = self.ensure(name, turn)?;
         let mut ids = Vec::with_capacity(items.len());
         for item in items {
-            let known = item.key.as_ref().and_then(|key| self.queues.get(&number)?.known(key));
+            let known = item.key.as_ref().and_then(|key| self.queues.get(&number)?.known(key, turn.now_ms));
             match known {
                 Some(known) => ids.push((self.id(known), true)),
                 None => ids.push((self.push_one(number, item, turn), false)),
@@ -37,10 +33,16 @@ impl Core {
 
     /// Refuses a push that exceeds a limit. Items whose key is known need no space: their push is answered
     /// with the first id, even after a seal.
-    pub(super) fn admit(&self, name: &str, items: &[NewItem], limits: &Limits) -> Result<(), EngineError> {
+    pub(super) fn admit(
+        &self,
+        name: &str,
+        items: &[NewItem],
+        now_ms: u64,
+        limits: &Limits,
+    ) -> Result<(), EngineError> {
         let queue = self.queue(name).ok();
         let known = |item: &&NewItem| match (queue, &item.key) {
-            (Some(queue), Some(key)) => queue.known(key).is_some(),
+            (Some(queue), Some(key)) => queue.known(key, now_ms).is_some(),
             _ => false,
         };
         let new = items.iter().filter(|item| !known(item)).map(|item| item.body.len() as u64);
@@ -65,22 +67,21 @@ impl Core {
     }
 
     pub(super) fn push_one(&mut self, queue: u32, new: NewItem, turn: &mut Turn<'_, impl Journal>) -> ItemId {
-        self.leave_drained(queue, turn.journal);
+        self.leave_drained(queue, turn);
+        let NewItem { body, key, content_type, delay_ms } = new;
         let number = self.next_number;
-        let due_ms = (new.delay_ms > 0).then(|| turn.now_ms.saturating_add(new.delay_ms));
         let pushed = Pushed {
             queue,
             number,
             pushed_ms: turn.now_ms,
-            due_ms,
-            key: new.key.as_deref(),
-            content_type: new.content_type.as_deref(),
-            body: &new.body,
+            due_ms: (delay_ms > 0).then(|| turn.now_ms.saturating_add(delay_ms)),
+            key: key.as_deref(),
+            content_type: content_type.as_deref(),
+            body: &[],
         };
-        let place = turn.journal.append(&Record::Pushed(pushed));
-        let len = u32::try_from(new.body.len()).unwrap_or(u32::MAX);
-        let extra = Extra { key: new.key, content_type: new.content_type, reason: None }.boxed();
-        self.put_pushed(queue, number, turn.now_ms, due_ms, Some(new.body), len, extra, place);
+        let place = turn.journal.append(&Record::Pushed(Pushed { body: &body, ..pushed }));
+        let len = body.len();
+        self.put_pushed(&pushed, Some(body), len, place);
         self.id(number)
     }
 }

@@ -5,7 +5,7 @@ use crate::engine::contract::EngineError;
 use crate::engine::item::State;
 use crate::engine::policy::{PolicyChange, check_name};
 use crate::engine::queue::{Queue, Verdict};
-use crate::engine::record::Record;
+use crate::engine::record::{QueueRecord, Record};
 
 /// Bytes of a queue's record beyond its name: numbers, most of them small.
 const QUEUE_RECORD_BYTES: u64 = 128;
@@ -29,31 +29,37 @@ impl Core {
             let bytes_max = turn.limits.checkpoint_bytes_max;
             return Err(EngineError::TooMuchOfQueues { queues: self.names.len(), bytes_max });
         }
-        Ok(self.create(name, turn.journal))
+        Ok(self.create(name, turn))
     }
 
-    fn create(&mut self, name: &str, journal: &mut impl Journal) -> u32 {
+    fn create(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> u32 {
         let number = self.next_queue;
         for record in Queue::new(number, name, self.keep_order).records() {
-            self.write(&record, journal);
+            self.write(&record, turn);
         }
         number
     }
 
-    fn write_queue(&mut self, number: u32, journal: &mut impl Journal, change: impl FnOnce(&mut Queue)) {
-        let Some(queue) = self.queues.get_mut(&number) else { return };
-        change(queue);
-        for record in queue.records() {
-            journal.append(&record);
+    /// Changes the values in the queue's own record.
+    fn write_queue(
+        &mut self,
+        number: u32,
+        turn: &mut Turn<'_, impl Journal>,
+        change: impl FnOnce(&mut QueueRecord),
+    ) {
+        let Some(queue) = self.queues.get(&number) else { return };
+        let mut record = queue.record();
+        change(&mut record);
+        for record in queue.records_with(record) {
+            self.write(&record, turn);
         }
-        self.touch(number);
     }
 
     /// Begins a new round of a drained queue: called before its first new item, and before it is unsealed.
-    pub(super) fn leave_drained(&mut self, number: u32, journal: &mut impl Journal) {
+    pub(super) fn leave_drained(&mut self, number: u32, turn: &mut Turn<'_, impl Journal>) {
         let ended = |queue: &Queue| queue.moved_in_round > 0 && queue.verdict() == Verdict::Drained;
         if self.queues.get(&number).is_some_and(ended) {
-            self.write(&Record::Round { queue: number, moved: 0 }, journal);
+            self.write(&Record::Round { queue: number, moved: 0 }, turn);
         }
     }
 
@@ -70,14 +76,14 @@ impl Core {
         let policy = old.unwrap_or_default().changed(change).map_err(EngineError::Invalid)?;
         let number = self.ensure(name, turn)?;
         if self.queues.get(&number).is_some_and(|queue| queue.policy != policy) {
-            self.write_queue(number, turn.journal, |queue| queue.policy = policy);
+            self.write_queue(number, turn, |record| record.policy = policy);
         }
         Ok(created)
     }
 
     pub fn delete(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<(), EngineError> {
         let queue = self.queue(name)?.number;
-        self.write(&Record::QueueGone { queue }, turn.journal);
+        self.write(&Record::QueueGone { queue }, turn);
         Ok(())
     }
 
@@ -90,10 +96,10 @@ impl Core {
         let number = if sealed { self.ensure(name, turn)? } else { self.queue(name)?.number };
         if self.queues.get(&number).is_some_and(|queue| queue.sealed != sealed) {
             if !sealed {
-                self.leave_drained(number, turn.journal);
+                self.leave_drained(number, turn);
             }
-            self.write_queue(number, turn.journal, |queue| {
-                (queue.sealed, queue.seal_used) = (sealed, queue.seal_used || sealed);
+            self.write_queue(number, turn, |record| {
+                (record.sealed, record.seal_used) = (sealed, record.seal_used || sealed);
             });
         }
         Ok(())
@@ -108,7 +114,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let queue = self.queue(name)?;
         if queue.paused != paused {
-            self.write(&Record::Paused { queue: queue.number, paused }, turn.journal);
+            self.write(&Record::Paused { queue: queue.number, paused }, turn);
         }
         Ok(())
     }
@@ -122,7 +128,7 @@ impl Core {
     ) -> Result<(), EngineError> {
         let number = self.ensure(name, turn)?;
         if self.queues.get(&number).is_some_and(|queue| queue.count_next.is_none()) {
-            self.write_queue(number, turn.journal, |queue| queue.count_next = Some(first));
+            self.write_queue(number, turn, |record| record.count_next = Some(first));
         }
         Ok(())
     }
@@ -132,10 +138,10 @@ impl Core {
         let queue = self.queue(name)?;
         let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
         if count > 0 {
-            self.write(&Record::Drained { queue: number }, turn.journal);
+            self.write(&Record::Drained { queue: number }, turn);
             // The removed items may no longer be in the log when it is read, but their number must still be
             // known.
-            self.write_queue(number, turn.journal, |queue| queue.counts_drains = true);
+            self.write_queue(number, turn, |_| {});
         }
         Ok(count)
     }

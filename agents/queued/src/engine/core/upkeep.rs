@@ -4,17 +4,22 @@
 use super::apply::KEPT_BODY_BYTES;
 use super::{Core, Journal, Turn};
 use crate::engine::item::{Place, Token};
+use crate::engine::queue::Queue;
 use crate::engine::record::{Moved, Pushed, Record};
 
 impl Core {
     /// Repeats the records of every queue, so that a log can begin here.
     pub fn checkpoint(&mut self, journal: &mut impl Journal) {
-        journal.append(&Record::NextNumber(self.next_number));
-        for queue in self.queues.values() {
-            for record in queue.records() {
-                journal.append(&record);
+        let touched = std::mem::take(&mut self.touched);
+        self.put(&Record::NextNumber(self.next_number), journal);
+        self.put(&Record::Time(self.latest_ms), journal);
+        for number in self.queues.keys().copied().collect::<Vec<_>>() {
+            for record in self.queues.get(&number).map(Queue::records).into_iter().flatten() {
+                self.put(&record, journal);
             }
         }
+        // A queue that is repeated has not changed.
+        self.touched = touched;
     }
 
     /// Rewrites an item if it is still at the place from which the caller read `body`.
@@ -28,41 +33,41 @@ impl Core {
     ) -> bool {
         let Some(q) = self.queues.get(&queue) else { return false };
         let Some(item) = q.items().get(number).filter(|item| item.place == from) else { return false };
-        let when = q.when(number);
+        let (extra, when) = (item.extra.as_deref().cloned().unwrap_or_default(), q.when(number).cloned());
         let moved = Moved {
             item: Pushed {
                 queue,
                 number,
                 pushed_ms: item.pushed_ms,
                 due_ms: None,
-                key: item.key(),
-                content_type: item.content_type(),
+                key: extra.key.as_deref(),
+                content_type: extra.content_type.as_deref(),
                 body,
             },
             state: item.state,
             attempts: item.attempts,
-            reason: item.reason(),
-            at_ms: when.map_or(0, |when| when.at_ms),
-            token: when.map_or(Token(0), |when| when.token),
-            bound: when.is_some_and(|when| when.bound),
-            worker: when.and_then(|when| when.worker.as_deref()),
+            reason: extra.reason.as_deref(),
+            at_ms: when.as_ref().map_or(0, |when| when.at_ms),
+            token: when.as_ref().map_or(Token(0), |when| when.token),
+            bound: when.as_ref().is_some_and(|when| when.bound),
+            worker: when.as_ref().and_then(|when| when.worker.as_deref()),
         };
-        let place = journal.append(&Record::Moved(moved));
-        // Only the place changes: the item itself, and its place in the order, stay as they are.
-        if let Some(q) = self.queues.get_mut(&queue) {
-            q.relocate(number, place, &mut self.usage);
-        }
+        self.put(&Record::Moved(moved), journal);
         true
     }
 
-    /// Rewrites the finished keys of segments up to this one.
+    /// Rewrites the finished keys of segments up to this one that are still remembered.
     pub fn rewrite_keys(&mut self, up_to: u32, turn: &mut Turn<'_, impl Journal>) {
-        for queue in self.queues.values_mut() {
-            queue.forget_keys(turn.now_ms);
-            let number = queue.number;
-            queue.rewrite_keys(up_to, |key, item, at_ms| {
-                turn.journal.append(&Record::KeyKept { queue: number, key, number: item, at_ms }).segment
-            });
+        let queues: Vec<u32> = self.queues.keys().copied().collect();
+        for queue in queues {
+            let finished = self.queues.get(&queue).map(|q| q.keys().finished_in(up_to));
+            for (at_ms, number) in finished.unwrap_or_default() {
+                let Some(q) = self.queues.get(&queue) else { break };
+                let Some(key) = q.keys().finished_key(&(at_ms, number)) else { continue };
+                if q.known(&key, turn.now_ms) == Some(number) {
+                    self.write(&Record::KeyKept { queue, key: &key, number, at_ms }, turn);
+                }
+            }
         }
     }
 

@@ -77,6 +77,8 @@ struct Both {
     model: Model,
     /// The start of the last checkpoint on the tape.
     checkpoint: usize,
+    /// False after a restart from a tape whose beginning was removed.
+    knows_history: bool,
     /// All leases ever made, the newest first.
     leases: Vec<(usize, ItemId, Token)>,
 }
@@ -223,7 +225,7 @@ impl Both {
                 core.rewrite_keys(u32::MAX, turn);
             }
             Step::Checkpoint => {
-                self.checkpoint = turn.journal.0.len();
+                self.checkpoint = turn.journal.len();
                 core.checkpoint(turn.journal);
             }
             // Records before the last checkpoint are rewritten where they still count, then removed.
@@ -238,10 +240,11 @@ impl Both {
                 if self.checkpoint > 0 {
                     core.rewrite_keys((self.checkpoint - 1).try_into().unwrap(), turn);
                 }
-                turn.journal.0[..self.checkpoint].fill(Vec::new());
+                turn.journal.removed = self.checkpoint;
             }
             Step::Restart => {
                 *core = self.tape.replay();
+                self.knows_history &= self.tape.removed == 0;
                 let turn = &mut Turn { now_ms, limits: &LIMITS, journal: &mut self.tape };
                 while core.tick(100, turn) {}
             }
@@ -285,6 +288,7 @@ fn run(steps: Vec<Step>) {
         tape: Tape::default(),
         model: Model::default(),
         checkpoint: 0,
+        knows_history: true,
         leases: Vec::new(),
     };
     both.model.now = 1_000_000;

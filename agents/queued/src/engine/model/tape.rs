@@ -6,27 +6,41 @@ use crate::engine::record::Record;
 
 /// Keeps the records as bytes, each as a segment of its own.
 #[derive(Default)]
-pub(in crate::engine) struct Tape(pub(super) Vec<Vec<u8>>);
+pub(in crate::engine) struct Tape {
+    records: Vec<Vec<u8>>,
+    /// The number of records that were removed. They are kept, to compare the state with the whole history.
+    pub(super) removed: usize,
+}
 
 impl Journal for Tape {
     fn append(&mut self, record: &Record<'_>) -> Place {
         let mut bytes = Vec::new();
         let offset = record.encode(&mut bytes).try_into().unwrap();
-        self.0.push(bytes);
-        Place { segment: (self.0.len() - 1).try_into().unwrap(), offset }
+        self.records.push(bytes);
+        Place { segment: (self.records.len() - 1).try_into().unwrap(), offset }
     }
 
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>> {
         let from = place.offset as usize;
-        Ok(self.0[place.segment as usize][from..from + len as usize].into())
+        assert!(place.segment as usize >= self.removed);
+        Ok(self.records[place.segment as usize][from..from + len as usize].into())
     }
 }
 
 impl Tape {
-    /// Returns a core that has read the whole tape.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Returns a core that has read the tape.
     pub(in crate::engine) fn replay(&self) -> Core {
+        self.replay_from(self.removed)
+    }
+
+    /// Returns a core that has read the tape from this record on.
+    pub(super) fn replay_from(&self, first: usize) -> Core {
         let mut core = Core::reading(7, 1);
-        for (segment, bytes) in self.0.iter().enumerate() {
+        for (segment, bytes) in self.records.iter().enumerate().skip(first) {
             for record in Record::decode_all(bytes) {
                 let (record, offset) = record.unwrap();
                 let place =

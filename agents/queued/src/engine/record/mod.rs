@@ -12,9 +12,16 @@ use super::item::{State, Token};
 use super::policy::Policy;
 pub use reading::Malformed;
 
+/// The number of no queue. Records that were added to version 2 carry it in place of a queue's number, and
+/// have the tags of other records: an older queued reads them, and finds nothing to change.
+const NO_QUEUE: u32 = 0;
+
 /// One change of state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record<'a> {
+    /// The time of the next records. Delays up to this time have ended. Records with a time of their own, a
+    /// push and an ack, go without.
+    Time(u64),
     /// A queue as it is from here on, without its items: created, configured, sealed, or repeated at the
     /// beginning of a segment.
     Queue(QueueRecord),
@@ -63,6 +70,10 @@ pub enum Record<'a> {
     /// A dead item is ready again, with attempts 0.
     Redriven {
         queue: u32,
+        number: u64,
+    },
+    /// The attempts of this item belong to the item that was pushed last, its copy in another queue.
+    HandedOn {
         number: u64,
     },
     /// An item was deleted, or moved into another queue.
@@ -215,6 +226,8 @@ mod tests {
             Record::KeyKept { queue, key: "k", number, at_ms: 1 },
             Record::Round { queue, moved: 3 },
             Record::Paused { queue, paused: true },
+            Record::Time(1_770_000_000_123),
+            Record::HandedOn { number },
         ]
     }
 
@@ -238,8 +251,20 @@ mod tests {
         }
         assert_eq!(
             (crate::log::segment::VERSION, group.len(), crc32fast::hash(&group)),
-            (2, 241, 0x14dd_1c94)
+            (2, 262, 0xd3bc_15eb)
         );
+    }
+
+    #[test]
+    fn older_versions_find_nothing_to_change_in_later_records() {
+        let bytes = |record: Record<'_>| {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            bytes
+        };
+        let (queue, number) = (NO_QUEUE, 0);
+        assert_eq!(bytes(Record::Time(5)), bytes(Record::Acked { queue, number, at_ms: 5 }));
+        assert_eq!(bytes(Record::HandedOn { number: 7 }), bytes(Record::Redriven { queue, number: 7 }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Decodes records from bytes that may be damaged or foreign.
 
-use super::{Moved, Pushed, QueueRecord, Record, Return};
+use super::{Moved, NO_QUEUE, Pushed, QueueRecord, Record, Return};
 use crate::engine::counters::Counters;
 use crate::engine::item::{State, Token};
 use crate::engine::policy::Policy;
@@ -149,7 +149,10 @@ impl<'a> Reader<'a> {
                 Record::Leased { queue, number, token, until_ms, bound, worker }
             }
             6 => Record::Extended { queue: self.small()?, number: self.number()?, until_ms: self.number()? },
-            7 => Record::Acked { queue: self.small()?, number: self.number()?, at_ms: self.number()? },
+            7 => match (self.small()?, self.number()?, self.number()?) {
+                (NO_QUEUE, 0, now_ms) => Record::Time(now_ms),
+                (queue, number, at_ms) => Record::Acked { queue, number, at_ms },
+            },
             8 => {
                 let (queue, number, how) =
                     (self.small()?, self.number()?, Return::from_number(self.number()?)?);
@@ -160,7 +163,10 @@ impl<'a> Reader<'a> {
                     (self.small()?, self.number()?, Return::from_number(self.number()?)?);
                 Record::Died { queue, number, how, moved: self.flag()?, reason: self.text()? }
             }
-            10 => Record::Redriven { queue: self.small()?, number: self.number()? },
+            10 => match (self.small()?, self.number()?) {
+                (NO_QUEUE, number) => Record::HandedOn { number },
+                (queue, number) => Record::Redriven { queue, number },
+            },
             11 => Record::Deleted { queue: self.small()?, number: self.number()? },
             12 => Record::Drained { queue: self.small()? },
             13 => {

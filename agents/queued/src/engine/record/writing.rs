@@ -1,12 +1,14 @@
 //! Encodes records as the bytes of the log.
 
-use super::{Pushed, Record};
+use super::{NO_QUEUE, Pushed, Record};
 use crate::engine::policy::Policy;
 
 impl Record<'_> {
     /// Appends the record; returns the position of its body, for records that have one.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
         match self {
+            Record::Time(now_ms) => tagged(out, 7, &[NO_QUEUE.into(), 0, *now_ms]),
+            Record::HandedOn { number } => tagged(out, 10, &[NO_QUEUE.into(), *number]),
             Record::Queue(q) => {
                 out.push(1);
                 number(out, q.queue.into());

@@ -55,8 +55,10 @@ impl Client {
         let wire = wire::Wire::connect(peer.name(), port).await?;
         Ok(match peer {
             Peer::Queued => Client::Queued(http::Client::new(wire, order)),
-            Peer::RedisList => Client::RedisList(redis::List::new(wire, order)),
-            Peer::RedisStream => Client::RedisStream(redis::Stream::new(wire, order, number).await?),
+            Peer::RedisList | Peer::ValkeyList => Client::RedisList(redis::List::new(wire, order)),
+            Peer::RedisStream | Peer::ValkeyStream => {
+                Client::RedisStream(redis::Stream::new(wire, order, number).await?)
+            }
             Peer::Beanstalkd => Client::Beanstalkd(beanstalkd::Client::new(wire, order)),
             Peer::JetStream => Client::JetStream(nats::Client::new(wire, order, number, keeping).await?),
         })

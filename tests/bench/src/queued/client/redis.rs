@@ -1,4 +1,4 @@
-//! Redis clients for the reliable queues of its documentation: a list with a second one for items in
+//! Redis clients, also for Valkey, for the reliable queues of its documentation: a list with a second one for items in
 //! progress, or a stream with a consumer group.
 
 use super::Order;
