@@ -112,10 +112,10 @@ impl Keyspace {
         Ok((Keyspace(Arc::new(KeyspaceParts { store, commits, feed, reads, clock })), end))
     }
 
-    /// Ends the thread after the commits that it has received.
+    /// Ends the thread after the commits that it has received. Waits for room among them.
     pub fn close(&self) {
-        // A full channel cannot happen after the doors are closed; a closed one has done it already.
-        let _ = self.0.commits.try_send(Command::Close);
+        // Without a receiver the thread has ended already.
+        let _ = self.0.commits.send(Command::Close);
     }
 
     /// Commits a transaction, or refuses it whole. When this returns, the result is as durable as the engine
