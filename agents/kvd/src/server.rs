@@ -22,9 +22,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
-/// The least memory for answers that are being read, and for requests that are being received.
-const BODIES_BYTES_MIN: u64 = 32 << 20;
-
 /// Everything that the data plane needs, already checked and opened.
 #[derive(Debug)]
 pub struct DataPlane {
@@ -76,7 +73,7 @@ fn doors(plane: &DataPlane) -> Doors {
         BodyLimit { what: "a value", flag: "--max-value-bytes", bytes_max: serve.max_value_bytes };
     let batch_limit =
         BodyLimit { what: "a batch", flag: "--max-request-bytes", bytes_max: serve.max_request_bytes };
-    let room = || BodyBudget::new(BODIES_BYTES_MIN, 4 * serve.max_request_bytes);
+    let room = || BodyBudget::new(serve.bodies_bytes_max(), serve.max_request_bytes);
     Doors::from(DoorParts {
         keyspace: plane.keyspace.clone(),
         engine: plane.engine,

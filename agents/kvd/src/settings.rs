@@ -138,11 +138,29 @@ pub const LIVE: [&str; 2] = ["allow", "log-level"];
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const DISK_BYTES_MAX: u64 = 16 << 30;
 
+/// The least memory for bodies of requests, and for those of answers.
+const BODIES_BYTES_MIN: u64 = 32 << 20;
+
 impl Serve {
     /// Returns the bound on all keys and values.
     pub fn bytes_max(&self) -> u64 {
         let default = if self.place.directory().is_some() { DISK_BYTES_MAX } else { MEMORY_BYTES_MAX };
         self.max_bytes.unwrap_or(default)
+    }
+
+    /// Returns the memory that clients can fill: keys in memory, bodies, and the history of changes.
+    pub fn memory_bytes_max(&self) -> u64 {
+        let keys = if self.place.directory().is_some() { 0 } else { self.bytes_max() };
+        let history = u64::try_from(self.watch_history).unwrap_or(u64::MAX);
+        // Requests that are being received, and answers that are being read.
+        let bodies = self.bodies_bytes_max().saturating_mul(2);
+        keys.saturating_add(bodies).saturating_add(history)
+    }
+
+    /// Returns the bound on the bodies of all requests, and on those of all answers.
+    pub fn bodies_bytes_max(&self) -> u64 {
+        let four = u64::try_from(self.max_request_bytes).unwrap_or(u64::MAX).saturating_mul(4);
+        four.max(BODIES_BYTES_MIN)
     }
 
     /// Refuses flags that contradict each other.
