@@ -1,6 +1,6 @@
 //! Requests to kvd, one function each.
 
-use crate::wire::{WireBatch, WireChanged, WirePage, WirePut, WireStats};
+use crate::wire::{WireBatch, WireChanged, WireOperation, WirePage, WireStats};
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method};
@@ -118,7 +118,8 @@ impl Client {
         self.parsed(&self.caller.call(&Call::new(Method::GET, "/v1/stats")).await?)
     }
 
-    pub(crate) async fn put_all(&self, operations: &[WirePut]) -> Result<(), CallError> {
+    /// Does all operations, or none.
+    pub(crate) async fn batch(&self, operations: &[WireOperation]) -> Result<(), CallError> {
         // Text and numbers are always JSON.
         let body = serde_json::to_vec(&WireBatch { operations }).unwrap_or_default();
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];

@@ -3,7 +3,7 @@
 use crate::api::Client;
 use crate::flags;
 use crate::output;
-use crate::wire::{BackupBegin, BackupEnd, WireKey, WirePut};
+use crate::wire::{BackupBegin, BackupEnd, WireKey, WireOperation};
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::fs::File;
@@ -145,7 +145,7 @@ impl<R: BufRead> BackupReader<R> {
     }
 
     /// Returns the next key as an operation, without those that have expired.
-    fn next_put(&mut self, now: Timestamp) -> Result<Option<WirePut>, Fatal> {
+    fn next_put(&mut self, now: Timestamp) -> Result<Option<WireOperation>, Fatal> {
         while let Some(WireKey { key, expires, value, .. }) = self.next()? {
             let bad = |what: &str| self.unusable(&format!("line {}: {what}", self.keys + 1));
             let value = value.ok_or_else(|| bad("it has no value"))?;
@@ -159,7 +159,7 @@ impl<R: BufRead> BackupReader<R> {
                     }
                 }
             };
-            return Ok(Some(WirePut { op: "put", key, value, ttl }));
+            return Ok(Some(WireOperation { ttl, ..WireOperation::put(&key, value) }));
         }
         Ok(None)
     }
@@ -202,12 +202,12 @@ async fn put_all(client: &Client, mut reader: BackupReader<impl BufRead>) -> Res
         let put = reader.next_put(now)?;
         let is_over = put.is_none();
         if let Some(put) = put {
-            bytes += put.key.len() + put.value.len();
+            bytes += put.len();
             batch.push(put);
         }
         let is_full = batch.len() >= BATCH_KEYS || bytes >= BATCH_BYTES;
         if (is_over || is_full) && !batch.is_empty() {
-            client.put_all(&batch).await.map_err(|error| failed(client, error))?;
+            client.batch(&batch).await.map_err(|error| failed(client, error))?;
             batch.clear();
             bytes = 0;
         }

@@ -1,5 +1,6 @@
 //! The settings of kvctl: those that every subcommand shares, and those of each subcommand.
 
+use crate::placement::Placement;
 use kit::settings::help::{examples, shared};
 use kit::settings::{Common, parse_nonzero_duration};
 use std::ffi::OsString;
@@ -77,6 +78,14 @@ pub(crate) enum Task {
     /// Set all keys of a backup
     #[command(after_long_help = examples(&["kvctl restore kvd.jsonl", "zcat kvd.jsonl.gz | kvctl restore -"]))]
     Restore(Restore),
+    /// Move each key to its server after their number has changed, while clients use them
+    ///
+    /// It may be killed and repeated at any time. Notes of unfinished moves are keys that begin with _moving_/ and _moved_/.
+    #[command(after_long_help = examples(&[
+        "kvctl rebalance server-0.server,server-1.server server-0.server,server-1.server,server-2.server",
+        "kvctl rebalance a:8002,b:8002 a:8002 --keep target",
+    ]))]
+    Rebalance(Rebalance),
     /// Keep the letters a to z in servers, and print once in two seconds how each is found: the course's client
     ///
     /// h hit, w written, m missing (with --readonly), x another value, . no connection, else the first digit of the
@@ -216,6 +225,32 @@ pub(crate) struct Restore {
     /// Also if the server has keys; those that the backup does not have stay
     #[arg(long)]
     pub(crate) merge: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Rebalance {
+    /// The servers that have the keys now: HOST, HOST:PORT or a URL
+    #[arg(value_name = "AS_IS[,…]", value_delimiter = ',', required = true)]
+    pub(crate) as_is: Vec<String>,
+
+    /// The servers that are to have them, in the order that clients know
+    #[arg(value_name = "TO_BE[,…]", value_delimiter = ',', required = true)]
+    pub(crate) to_be: Vec<String>,
+
+    /// The rule by which clients choose a key's server
+    #[arg(long, value_name = "RULE", default_value = "first")]
+    pub(crate) placement: Placement,
+
+    /// The value to keep of a key that has another one on both servers; without it such keys stay as they are
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) keep: Option<Keep>,
+}
+
+/// A server of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Keep {
+    Source,
+    Target,
 }
 
 #[derive(Clone, Debug, clap::Args)]

@@ -3,6 +3,7 @@
 use crate::api::Client;
 use crate::flags::{Flags, WatchLetters};
 use crate::output::write_line;
+use crate::placement::Placement;
 use axum::http::StatusCode;
 use jiff::Zoned;
 use kit::caller::{CallError, Origin, Reply};
@@ -20,7 +21,7 @@ fn letters() -> impl Iterator<Item = char> {
 
 /// Returns the number of the letter's server.
 fn server_of(letter: char, servers: usize) -> usize {
-    usize::try_from(u32::from(letter)).unwrap_or_default() % servers.max(1)
+    Placement::First.server_of(letter.encode_utf8(&mut [0; 4]), servers)
 }
 
 /// The four lines before the first one with letters.

@@ -5,7 +5,10 @@ mod backup;
 mod flags;
 mod keys;
 mod letters;
+mod moving;
 mod output;
+mod placement;
+mod rebalance;
 mod value_source;
 mod watch;
 mod wire;
@@ -47,6 +50,7 @@ async fn run(flags: &Flags) -> Result<Exit, Fatal> {
             Task::Watch(watch) => watch::watch(&client()?, watch, flags.json).await,
             Task::Backup(backup) => backup::backup(&client()?, backup).await,
             Task::Restore(restore) => backup::restore(&client()?, restore).await,
+            Task::Rebalance(rebalance) => rebalance::rebalance(rebalance, flags).await,
             Task::WatchLetters(letters) => letters::watch(letters, flags).await,
         }
     };

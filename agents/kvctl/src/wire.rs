@@ -82,16 +82,53 @@ pub(crate) struct BackupEnd {
 
 /// An operation of a batch.
 #[derive(Debug, Serialize)]
-pub(crate) struct WirePut {
+pub(crate) struct WireOperation {
     pub(crate) op: &'static str,
     pub(crate) key: String,
     #[serde(flatten)]
-    pub(crate) value: WireValue,
+    pub(crate) value: Option<WireValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ttl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) if_match: Option<WireMatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) if_none_match: Option<WireMatch>,
+}
+
+impl WireOperation {
+    pub(crate) fn put(key: &str, value: WireValue) -> WireOperation {
+        let (op, key, value) = ("put", key.to_owned(), Some(value));
+        WireOperation { op, key, value, ttl: None, if_match: None, if_none_match: None }
+    }
+
+    /// Deletes a key in this revision only.
+    pub(crate) fn delete(key: &str, revision: u64) -> WireOperation {
+        let if_match = Some(WireMatch::Revision(revision));
+        let (op, key) = ("delete", key.to_owned());
+        WireOperation { op, key, value: None, ttl: None, if_match, if_none_match: None }
+    }
+
+    /// The length of key and value as they are sent.
+    pub(crate) fn len(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, WireValue::len)
+    }
+}
+
+/// A revision, or `*` for any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum WireMatch {
+    Revision(u64),
+    Any(char),
+}
+
+impl WireMatch {
+    pub(crate) fn any() -> WireMatch {
+        WireMatch::Any('*')
+    }
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct WireBatch<'a> {
-    pub(crate) operations: &'a [WirePut],
+    pub(crate) operations: &'a [WireOperation],
 }

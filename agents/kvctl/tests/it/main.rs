@@ -5,5 +5,6 @@ mod backup;
 mod keys;
 mod kvctl;
 mod letters;
+mod rebalance;
 mod server;
 mod watch;
