@@ -12,10 +12,15 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use kit::http::error_answer::ErrorAnswer;
 use serde_json::json;
+use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Backups at once: each holds on to old pages of the store, or to old values.
 pub const BACKUPS_MAX: usize = 2;
+
+/// The longest time for a backup. A reader that takes longer would let the log on the disk, or old values in memory,
+/// grow without bound.
+const BACKUP_WITHIN: Duration = Duration::from_secs(3600);
 
 /// The keys and values that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -29,7 +34,8 @@ pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Re
         ErrorAnswer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_backups", message)
     })?;
     let snapshot = doors.keyspace.snapshot().await.map_err(|error| store_error(&error))?;
-    let progress = Progress { part: Part::Begin, snapshot, keys: 0, _permit: permit };
+    let ends = Instant::now() + BACKUP_WITHIN;
+    let progress = Progress { part: Part::Begin, snapshot, keys: 0, ends, _permit: permit };
     let lines = Body::from_stream(stream::unfold(progress, |mut progress| async move {
         let piece = progress.next().await.transpose()?;
         Some((piece, progress))
@@ -48,11 +54,16 @@ struct Progress {
     part: Part,
     snapshot: LiveSnapshot,
     keys: u64,
+    ends: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Progress {
+    /// Returns the next lines. An error breaks the connection, so that the client sees an incomplete backup.
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if Instant::now() > self.ends {
+            return Err(StoreError::Busy(format!("a backup takes at most {BACKUP_WITHIN:?}")));
+        }
         match self.part {
             Part::Begin => {
                 self.part = Part::Keys;
@@ -76,5 +87,31 @@ impl Progress {
             }
             Part::End => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::{KeyLimits, Keyspace};
+    use crate::metrics::KvdMetrics;
+    use crate::store::memory::MemoryStore;
+    use kit::lifecycle::readiness::Readiness;
+    use kit::telemetry::metrics::Metrics;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
+
+    #[tokio::test]
+    async fn backup_that_takes_too_long_is_broken_off() {
+        let store = Arc::new(MemoryStore::starting_at(0));
+        let limits = KeyLimits { bytes_max: u64::MAX, history_bytes_max: 0 };
+        let metrics = KvdMetrics::register(&Metrics::new("kvd"));
+        let (keyspace, _end) = Keyspace::start(store, limits, Readiness::starting(), metrics).unwrap();
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (snapshot, ends) = (keyspace.snapshot().await.unwrap(), Instant::now() + BACKUP_WITHIN);
+        let mut progress = Progress { part: Part::Begin, snapshot, keys: 0, ends, _permit: permit };
+        assert!(progress.next().await.unwrap().is_some());
+        progress.ends = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
+        assert!(matches!(progress.next().await, Err(StoreError::Busy(_))));
     }
 }

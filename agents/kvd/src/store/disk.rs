@@ -38,6 +38,13 @@ const READER_CACHE_KIB: i64 = 1 << 10;
 /// The size to which the write-ahead log is cut after it was copied into the database.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
 
+/// The growth of the write-ahead log after which commits wait for readers, so that it can begin again. Readers that
+/// come one after the other would let it grow for ever.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// The longest of these waits. A backup takes longer; then the log grows on.
+const CUT_WITHIN: Duration = Duration::from_millis(100);
+
 /// Without row ids, a key is stored once, beside its value. `meta` has one row, so that figures need no count
 /// of all keys.
 const TABLES: &str = "
@@ -69,7 +76,34 @@ pub struct DiskStore {
     /// Connections that nobody reads with now.
     readers: Mutex<Vec<Connection>>,
     figures: Mutex<(KeyUsage, Revision)>,
+    log: LogSize,
     lock: Lock,
+}
+
+/// The size of the write-ahead log.
+#[derive(Debug)]
+struct LogSize {
+    path: PathBuf,
+    growth_max: u64,
+    /// The size that the last attempt to cut it left.
+    last: Mutex<u64>,
+}
+
+impl LogSize {
+    /// Copies the log into the database, and cuts it, if it has grown too much since the last attempt.
+    fn keep_short(&self, writer: &Connection) {
+        let now = || std::fs::metadata(&self.path).map_or(0, |log| log.len());
+        let (size, mut last) = (now(), locked(&self.last));
+        *last = size.min(*last);
+        if size - *last < self.growth_max {
+            return;
+        }
+        // Whatever fails here, the commits are in the log; the next attempt or commit shows it again.
+        let _ = writer.busy_timeout(CUT_WITHIN);
+        let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let _ = writer.busy_timeout(BUSY_WITHIN);
+        *last = now();
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,7 +136,9 @@ impl DiskStore {
         // SQLite syncs the directory for its log, but not for the database.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
-        Ok(DiskStore { path, writer, readers, figures: Mutex::new(figures), lock })
+        let log = dir.join(format!("{DATABASE}-wal"));
+        let log = LogSize { path: log, growth_max: LOG_BYTES_MAX, last: Mutex::default() };
+        Ok(DiskStore { path, writer, readers, figures: Mutex::new(figures), log, lock })
     }
 
     /// Reads with a connection of its own, so that reads neither wait for commits nor for one another.
@@ -276,6 +312,7 @@ impl KeyStore for DiskStore {
             StoreError::Broken(format!("the file system of {}: {error}", self.path.display()))
         })?;
         *locked(&self.figures) = (group.usage, group.revision);
+        self.log.keep_short(&writer);
         Ok(())
     }
 
@@ -347,6 +384,8 @@ impl KeySnapshot for DiskSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::contract::Mutation;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn second_server_on_the_same_directory_is_refused() {
@@ -368,6 +407,36 @@ mod tests {
     }
 
     #[test]
+    fn log_is_cut_while_readers_come_and_go() {
+        const GROWTH_MAX: u64 = 2 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = DiskStore::open(dir.path(), 0).unwrap();
+        store.log.growth_max = GROWTH_MAX;
+        let key = Key::new("big").unwrap();
+        let is_over = AtomicBool::new(false);
+        let longest = std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        store.get(&key).unwrap();
+                    }
+                });
+            }
+            let put = |revision| {
+                let kind = MutationKind::Put { bytes: vec![7; 200_000].into(), expires_ms: None };
+                let mutation = Mutation { key: key.clone(), revision, kind };
+                let usage = KeyUsage { keys: 1, bytes: 200_003 };
+                store.write(MutationGroup { mutations: &[mutation], usage, revision }).unwrap();
+                std::fs::metadata(&store.log.path).map_or(0, |log| log.len())
+            };
+            let longest = (1..=100).map(put).max();
+            is_over.store(true, Ordering::Relaxed);
+            longest.unwrap()
+        });
+        assert!(longest < 3 * GROWTH_MAX, "{longest} bytes of log after 20 MB of writes");
+    }
+
+    #[test]
     fn full_database_is_no_broken_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = DiskStore::open(dir.path(), 0).unwrap();
@@ -378,7 +447,7 @@ mod tests {
         };
         let put = |revision| {
             let kind = MutationKind::Put { bytes: vec![7; 100_000].into(), expires_ms: None };
-            let mutation = super::super::contract::Mutation { key: Key::new("big").unwrap(), revision, kind };
+            let mutation = Mutation { key: Key::new("big").unwrap(), revision, kind };
             let usage = KeyUsage { keys: 1, bytes: 100_003 };
             store.write(MutationGroup { mutations: &[mutation], usage, revision })
         };
