@@ -32,7 +32,7 @@ pub(crate) struct Held<'a> {
     pub(crate) revision: u64,
 }
 
-/// What both servers hold of a key that moves.
+/// The values of a key that moves, at both servers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Situation<'a> {
     pub(crate) source: Option<Held<'a>>,
@@ -45,7 +45,7 @@ pub(crate) struct Situation<'a> {
 
 /// The next step of a move. It is done only if the revisions in it are still those of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum MoveStep {
     /// Put copy and note at the target, which has neither.
     Copy,
     /// The source has changed since it was copied: put copy and note again.
@@ -76,35 +76,35 @@ pub(crate) enum Step {
 
 impl Situation<'_> {
     /// Decides the next step.
-    pub(crate) fn next_step(&self) -> Step {
+    pub(crate) fn next_step(&self) -> MoveStep {
         match self.source {
             Some(source) => self.with_source(source),
             None => self.without_source(),
         }
     }
 
-    fn with_source(&self, source: Held<'_>) -> Step {
-        let delete = Step::DeleteAtSource { source: source.revision };
+    fn with_source(&self, source: Held<'_>) -> MoveStep {
+        let delete = MoveStep::DeleteAtSource { source: source.revision };
         match (self.target, self.note) {
-            (None, None) => Step::Copy,
+            (None, None) => MoveStep::Copy,
             (Some(target), None) if target.bytes == source.bytes => delete,
-            (Some(_), None) => Step::Conflict,
+            (Some(_), None) => MoveStep::Conflict,
             (Some(target), Some(note)) if is_untouched(target, note) && target.bytes != source.bytes => {
-                Step::CopyAgain { copy: target.revision, note }
+                MoveStep::CopyAgain { copy: target.revision, note }
             }
             // The copy equals the source, or a client of the target has changed or deleted it.
             (Some(_) | None, Some(_)) => delete,
         }
     }
 
-    fn without_source(&self) -> Step {
+    fn without_source(&self) -> MoveStep {
         match (self.mark, self.target, self.note) {
             (None, Some(target), Some(note)) if is_untouched(target, note) => {
-                Step::RemoveCopy { copy: target.revision, note }
+                MoveStep::RemoveCopy { copy: target.revision, note }
             }
-            (_, _, Some(note)) => Step::RemoveNote { note },
-            (Some(mark), _, None) => Step::RemoveMark { mark },
-            (None, _, None) => Step::Done,
+            (_, _, Some(note)) => MoveStep::RemoveNote { note },
+            (Some(mark), _, None) => MoveStep::RemoveMark { mark },
+            (None, _, None) => MoveStep::Done,
         }
     }
 }
@@ -160,7 +160,7 @@ mod tests {
 
     impl Servers {
         /// The mover looks: its next step, and the value that it has read at the source.
-        fn look(&self) -> (Step, Vec<u8>) {
+        fn look(&self) -> (MoveStep, Vec<u8>) {
             let Servers { source, target } = self;
             let situation = Situation {
                 source: source.held(KEY),
@@ -172,42 +172,44 @@ mod tests {
         }
 
         /// Does a step as the servers do, in one batch. Returns false if the conditions do not hold any more.
-        fn carry_out(&mut self, step: Step, value: &[u8]) -> bool {
+        fn carry_out(&mut self, step: MoveStep, value: &[u8]) -> bool {
             let (note_key, mark_key) = (note_of(KEY), mark_of(KEY));
             let Servers { source, target } = self;
             let at_target = (target.revision_of(KEY), target.revision_of(&note_key));
             match step {
-                Step::Copy if at_target == (None, None) => {
+                MoveStep::Copy if at_target == (None, None) => {
                     target.put(KEY, value);
                     target.put(&note_key, b"");
                 }
-                Step::CopyAgain { copy, note } if at_target == (Some(copy), Some(note)) => {
+                MoveStep::CopyAgain { copy, note } if at_target == (Some(copy), Some(note)) => {
                     target.put(KEY, value);
                     target.put(&note_key, b"");
                 }
-                Step::RemoveCopy { copy, note } if at_target == (Some(copy), Some(note)) => {
+                MoveStep::RemoveCopy { copy, note } if at_target == (Some(copy), Some(note)) => {
                     target.remove(KEY);
                     target.remove(&note_key);
                 }
-                Step::RemoveNote { note } if at_target.1 == Some(note) => target.remove(&note_key),
-                Step::DeleteAtSource { source: compared } if source.revision_of(KEY) == Some(compared) => {
+                MoveStep::RemoveNote { note } if at_target.1 == Some(note) => target.remove(&note_key),
+                MoveStep::DeleteAtSource { source: compared }
+                    if source.revision_of(KEY) == Some(compared) =>
+                {
                     source.put(&mark_key, b"");
                     source.remove(KEY);
                 }
-                Step::RemoveMark { mark } if source.revision_of(&mark_key) == Some(mark) => {
+                MoveStep::RemoveMark { mark } if source.revision_of(&mark_key) == Some(mark) => {
                     source.remove(&mark_key);
                 }
-                Step::Done | Step::Conflict => {}
+                MoveStep::Done | MoveStep::Conflict => {}
                 _ => return false,
             }
             true
         }
 
         /// Runs the mover alone until it has nothing more to do.
-        fn finish(&mut self) -> Step {
+        fn finish(&mut self) -> MoveStep {
             for _ in 0..10 {
                 let (step, value) = self.look();
-                if matches!(step, Step::Done | Step::Conflict) {
+                if matches!(step, MoveStep::Done | MoveStep::Conflict) {
                     return step;
                 }
                 assert!(self.carry_out(step, &value), "{step:?} by itself");
@@ -237,7 +239,7 @@ mod tests {
     /// A step that was decided and is still to be done, and the value that was read with it.
     struct Pending {
         late_by: usize,
-        step: Step,
+        step: MoveStep,
         value: Vec<u8>,
     }
 
@@ -273,7 +275,7 @@ mod tests {
                 let due = pending.pop_if(|pending| pending.late_by == 0);
                 if let Some(Pending { step, value, .. }) = due {
                     let is_done = servers.carry_out(step, &value);
-                    if is_done && matches!(step, Step::DeleteAtSource { .. }) {
+                    if is_done && matches!(step, MoveStep::DeleteAtSource { .. }) {
                         has_moved = true;
                         prop_assert_eq!(servers.target.value(), expected.clone(), "deleted without a copy");
                     }
@@ -283,7 +285,7 @@ mod tests {
                 }
             }
             // A client may have deleted the key at the source for good; then nothing has to move.
-            prop_assert_eq!(servers.finish(), Step::Done);
+            prop_assert_eq!(servers.finish(), MoveStep::Done);
             prop_assert_eq!(servers.target.value(), expected);
             prop_assert_eq!(servers.source.keys.len(), 0);
             prop_assert!(servers.target.held(&note_of(KEY)).is_none());
@@ -304,7 +306,7 @@ mod tests {
             } else {
                 servers.target.put(KEY, b"new");
             }
-            assert_eq!(servers.finish(), Step::Done);
+            assert_eq!(servers.finish(), MoveStep::Done);
             assert_eq!(servers.target.value(), (!deleted).then(|| b"new".to_vec()));
             assert!(servers.source.keys.is_empty());
         }
@@ -314,9 +316,9 @@ mod tests {
     fn two_values_without_a_note_are_a_conflict() {
         let held = |bytes, revision| Some(Held { bytes, revision });
         let of = |source, target| Situation { source, target, ..Situation::default() }.next_step();
-        assert_eq!(of(held(b"a", 1), held(b"b", 2)), Step::Conflict);
-        assert_eq!(of(held(b"a", 1), held(b"a", 2)), Step::DeleteAtSource { source: 1 });
-        assert_eq!(of(None, held(b"a", 2)), Step::Done);
-        assert_eq!(of(None, None), Step::Done);
+        assert_eq!(of(held(b"a", 1), held(b"b", 2)), MoveStep::Conflict);
+        assert_eq!(of(held(b"a", 1), held(b"a", 2)), MoveStep::DeleteAtSource { source: 1 });
+        assert_eq!(of(None, held(b"a", 2)), MoveStep::Done);
+        assert_eq!(of(None, None), MoveStep::Done);
     }
 }

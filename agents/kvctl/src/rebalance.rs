@@ -2,11 +2,11 @@
 
 use crate::api::{Client, ReadValue};
 use crate::flags::{Flags, Keep, Rebalance};
-use crate::moving::{Held, MARKS, NOTES, Situation, Step, is_ordinary, mark_of, note_of};
+use crate::moving::{Held, MARKS, MoveStep, NOTES, Situation, is_ordinary, mark_of, note_of};
 use crate::output::write_line;
 use crate::wire::{WireMatch, WireOperation, WireValue};
 use jiff::Timestamp;
-use kit::caller::{CallError, Origin};
+use kit::caller::{CallError, ServerOrigin};
 use kit::exit::{Exit, Fatal};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ struct Servers {
 impl Servers {
     fn connect(urls: impl IntoIterator<Item = String>, flags: &Flags) -> Result<Servers, Fatal> {
         let connect = |url: String| {
-            let client = Client::new(Origin::parse(&url, &flags.tls)?, flags.token_file.clone());
+            let client = Client::new(ServerOrigin::parse(&url, &flags.tls)?, flags.token_file.clone());
             Ok((url, client))
         };
         Ok(Servers { by_url: urls.into_iter().map(connect).collect::<Result<_, Fatal>>()? })
@@ -146,7 +146,7 @@ struct Move<'a> {
     keep: Option<Keep>,
 }
 
-/// What both servers hold.
+/// The values that both servers hold.
 struct Found {
     source: Option<ReadValue>,
     mark: Option<ReadValue>,
@@ -166,7 +166,7 @@ async fn move_key(
     for _ in 0..STEPS_MAX {
         let found = this.look().await?;
         let step = found.situation().next_step();
-        if step == Step::Done {
+        if step == MoveStep::Done {
             return Ok(());
         }
         let Some(((_, server), operations)) = this.operations(step, &found) else {
@@ -174,7 +174,7 @@ async fn move_key(
             return Ok(());
         };
         match server.batch(&operations).await {
-            Ok(()) if matches!(step, Step::DeleteAtSource { .. }) => tally.moved += 1,
+            Ok(()) if matches!(step, MoveStep::DeleteAtSource { .. }) => tally.moved += 1,
             Ok(()) => {}
             // A client was faster: look again.
             Err(error) if error.word() == "condition_failed" => {}
@@ -196,7 +196,7 @@ impl<'a> Move<'a> {
     }
 
     /// Returns the batch that does a step, and its server; `None` for a conflict that nothing decides.
-    fn operations(&self, step: Step, found: &Found) -> Option<(Server<'a>, Vec<WireOperation>)> {
+    fn operations(&self, step: MoveStep, found: &Found) -> Option<(Server<'a>, Vec<WireOperation>)> {
         let (note, mark) = (note_of(self.key), mark_of(self.key));
         let absent = || (None, Some(WireMatch::any()));
         let over = |revision| (Some(WireMatch::Revision(revision)), None);
@@ -205,30 +205,30 @@ impl<'a> Move<'a> {
             (self.source, vec![WireOperation::put(&mark, place), WireOperation::delete(self.key, revision)])
         };
         Some(match step {
-            Step::Copy => (self.target, self.copy(found.source.as_ref()?, absent(), absent())),
-            Step::CopyAgain { copy, note } => {
+            MoveStep::Copy => (self.target, self.copy(found.source.as_ref()?, absent(), absent())),
+            MoveStep::CopyAgain { copy, note } => {
                 (self.target, self.copy(found.source.as_ref()?, over(copy), over(note)))
             }
-            Step::DeleteAtSource { source } => delete_at_source(source),
-            Step::RemoveNote { note: revision } => {
+            MoveStep::DeleteAtSource { source } => delete_at_source(source),
+            MoveStep::RemoveNote { note: revision } => {
                 (self.target, vec![WireOperation::delete(&note, revision)])
             }
-            Step::RemoveMark { mark: revision } => {
+            MoveStep::RemoveMark { mark: revision } => {
                 (self.source, vec![WireOperation::delete(&mark, revision)])
             }
-            Step::RemoveCopy { copy, note: noted } => {
+            MoveStep::RemoveCopy { copy, note: noted } => {
                 let operations =
                     vec![WireOperation::delete(self.key, copy), WireOperation::delete(&note, noted)];
                 (self.target, operations)
             }
-            Step::Conflict => match self.keep? {
+            MoveStep::Conflict => match self.keep? {
                 Keep::Target => delete_at_source(found.source.as_ref()?.revision),
                 Keep::Source => {
                     let other = found.target.as_ref()?.revision;
                     (self.target, self.copy(found.source.as_ref()?, over(other), absent()))
                 }
             },
-            Step::Done => return None,
+            MoveStep::Done => return None,
         })
     }
 

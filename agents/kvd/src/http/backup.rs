@@ -35,7 +35,7 @@ pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Re
     })?;
     let snapshot = doors.keyspace.snapshot().await.map_err(|error| store_error(&error))?;
     let ends = Instant::now() + BACKUP_WITHIN;
-    let progress = Progress { part: Part::Begin, snapshot, keys: 0, ends, _permit: permit };
+    let progress = BackupProgress { part: BackupPart::Begin, snapshot, keys: 0, ends, _permit: permit };
     let lines = Body::from_stream(stream::unfold(progress, |mut progress| async move {
         let piece = progress.next().await.transpose()?;
         Some((piece, progress))
@@ -44,35 +44,35 @@ pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Re
 }
 
 #[derive(Clone, Copy)]
-enum Part {
+enum BackupPart {
     Begin,
     Keys,
     End,
 }
 
-struct Progress {
-    part: Part,
+struct BackupProgress {
+    part: BackupPart,
     snapshot: LiveSnapshot,
     keys: u64,
     ends: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Progress {
+impl BackupProgress {
     /// Returns the next lines. An error breaks the connection, so that the client sees an incomplete backup.
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         if Instant::now() > self.ends {
             return Err(StoreError::Busy(format!("a backup takes at most {BACKUP_WITHIN:?}")));
         }
         match self.part {
-            Part::Begin => {
-                self.part = Part::Keys;
+            BackupPart::Begin => {
+                self.part = BackupPart::Keys;
                 let begin = json!({ "kvd_backup": 1, "revision": self.snapshot.revision() });
                 Ok(Some(format!("{begin}\n").into()))
             }
-            Part::Keys => {
+            BackupPart::Keys => {
                 let Some(keys) = self.snapshot.next(PIECE_BYTES).await? else {
-                    self.part = Part::End;
+                    self.part = BackupPart::End;
                     return Ok(Some(format!("{}\n", json!({ "keys": self.keys })).into()));
                 };
                 let mut lines = Vec::with_capacity(2 * PIECE_BYTES);
@@ -85,7 +85,7 @@ impl Progress {
                 }
                 Ok(Some(lines.into()))
             }
-            Part::End => Ok(None),
+            BackupPart::End => Ok(None),
         }
     }
 }
@@ -109,7 +109,8 @@ mod tests {
         let (keyspace, _end) = Keyspace::start(store, limits, Readiness::starting(), metrics).unwrap();
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let (snapshot, ends) = (keyspace.snapshot().await.unwrap(), Instant::now() + BACKUP_WITHIN);
-        let mut progress = Progress { part: Part::Begin, snapshot, keys: 0, ends, _permit: permit };
+        let mut progress =
+            BackupProgress { part: BackupPart::Begin, snapshot, keys: 0, ends, _permit: permit };
         assert!(progress.next().await.unwrap().is_some());
         progress.ends = Instant::now().checked_sub(Duration::from_millis(1)).unwrap();
         assert!(matches!(progress.next().await, Err(StoreError::Busy(_))));
