@@ -101,16 +101,16 @@ impl CallError {
 
 /// A server's address, parsed from its URL.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct ServerOrigin {
     server: Server,
     /// The path in front of all others, without a slash at its end.
     prefix: String,
     authority: String,
 }
 
-impl Origin {
+impl ServerOrigin {
     /// Parses a URL such as `http://kvd:8002`. Its path is put in front of all others.
-    pub fn parse(url: &str, files: &ClientFiles) -> Result<Origin, Fatal> {
+    pub fn parse(url: &str, files: &ClientFiles) -> Result<ServerOrigin, Fatal> {
         let bad = |why: &str| {
             let example = if url.contains('/') || url.is_empty() { "HOST:PORT" } else { url };
             let message = format!("{url:?} is no URL such as http://{example}: {why} (see --server)");
@@ -131,7 +131,7 @@ impl Origin {
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let files = if is_secure { trusting(files)? } else { ClientFiles::default() };
         let server = Server::new(host, port, &files)?;
-        Ok(Origin { server, prefix, authority: authority.to_string() })
+        Ok(ServerOrigin { server, prefix, authority: authority.to_string() })
     }
 
     pub fn authority(&self) -> &str {
@@ -170,16 +170,16 @@ async fn handshake(
 
 /// A request. Its path begins with a slash and is percent-encoded already.
 #[derive(Clone, Debug)]
-pub struct Call<'a> {
+pub struct HttpCall<'a> {
     pub method: Method,
     pub path: &'a str,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
 }
 
-impl<'a> Call<'a> {
-    pub fn new(method: Method, path: &'a str) -> Call<'a> {
-        Call { method, path, headers: Vec::new(), body: Bytes::new() }
+impl<'a> HttpCall<'a> {
+    pub fn new(method: Method, path: &'a str) -> HttpCall<'a> {
+        HttpCall { method, path, headers: Vec::new(), body: Bytes::new() }
     }
 }
 
@@ -229,7 +229,7 @@ impl OpenReply {
 /// Sends requests to one server, and keeps a connection for the next one.
 #[derive(Debug)]
 pub struct Caller {
-    origin: Origin,
+    origin: ServerOrigin,
     names: CallNames,
     token_file: Option<PathBuf>,
     idle: Mutex<Option<SendRequest<Full<Bytes>>>>,
@@ -244,7 +244,7 @@ struct ErrorBody {
 }
 
 impl Caller {
-    pub fn new(origin: Origin, names: CallNames, token_file: Option<PathBuf>) -> Caller {
+    pub fn new(origin: ServerOrigin, names: CallNames, token_file: Option<PathBuf>) -> Caller {
         Caller { origin, names, token_file, idle: Mutex::default() }
     }
 
@@ -253,13 +253,13 @@ impl Caller {
     }
 
     /// Returns the whole answer. A status of 400 or above is an error.
-    pub async fn call(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+    pub async fn call(&self, call: &HttpCall<'_>) -> Result<Reply, CallError> {
         let reply = self.call_any(call).await?;
         if is_refusal(reply.status) { Err(self.refusal(&reply)) } else { Ok(reply) }
     }
 
     /// Returns the whole answer, whatever its status is.
-    pub async fn call_any(&self, call: &Call<'_>) -> Result<Reply, CallError> {
+    pub async fn call_any(&self, call: &HttpCall<'_>) -> Result<Reply, CallError> {
         let whole = async {
             let (reply, sender) = self.open(call).await?.whole().await?;
             *self.idle() = Some(sender);
@@ -269,7 +269,7 @@ impl Caller {
     }
 
     /// Returns the answer once its head is there, for bodies that are long or never end.
-    pub async fn stream(&self, call: &Call<'_>) -> Result<OpenReply, CallError> {
+    pub async fn stream(&self, call: &HttpCall<'_>) -> Result<OpenReply, CallError> {
         let opened = timeout(ANSWER_WITHIN, self.open(call)).await;
         let opened = opened.unwrap_or(Err(CallError::Timeout(ANSWER_WITHIN)))?;
         if is_refusal(opened.status) {
@@ -279,7 +279,7 @@ impl Caller {
         Ok(opened)
     }
 
-    async fn open(&self, call: &Call<'_>) -> Result<OpenReply, CallError> {
+    async fn open(&self, call: &HttpCall<'_>) -> Result<OpenReply, CallError> {
         let idle = self.idle().take().filter(|sender| sender.is_ready() && !sender.is_closed());
         if let Some(sender) = idle {
             match self.exchange(sender, call).await {
@@ -294,7 +294,7 @@ impl Caller {
     async fn exchange(
         &self,
         mut sender: SendRequest<Full<Bytes>>,
-        call: &Call<'_>,
+        call: &HttpCall<'_>,
     ) -> Result<OpenReply, CallError> {
         sender.ready().await.map_err(CallError::Broken)?;
         match sender.send_request(self.request(call)?).await {
@@ -309,7 +309,7 @@ impl Caller {
         }
     }
 
-    fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>, CallError> {
+    fn request(&self, call: &HttpCall<'_>) -> Result<Request<Full<Bytes>>, CallError> {
         let invalid = |e: axum::http::Error| ConnectError::Refused(std::io::Error::other(e));
         let mut request = Request::builder()
             .method(&call.method)

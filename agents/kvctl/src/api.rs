@@ -4,7 +4,7 @@ use crate::wire::{WireBatch, WireChanged, WirePage, WirePut, WireStats};
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method};
-use kit::caller::{Call, CallError, CallNames, Caller, OpenReply, Origin, Reply};
+use kit::caller::{CallError, CallNames, Caller, HttpCall, OpenReply, Reply, ServerOrigin};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ fn query(parameters: &[(&str, Option<&str>)]) -> String {
 }
 
 impl Client {
-    pub(crate) fn new(origin: Origin, token_file: Option<PathBuf>) -> Client {
+    pub(crate) fn new(origin: ServerOrigin, token_file: Option<PathBuf>) -> Client {
         Client { caller: Caller::new(origin, NAMES, token_file) }
     }
 
@@ -63,7 +63,7 @@ impl Client {
 
     /// Reads a value; `None` if there is no such key.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<ReadValue>, CallError> {
-        let reply = match self.caller.call(&Call::new(Method::GET, &path_of(key))).await {
+        let reply = match self.caller.call(&HttpCall::new(Method::GET, &path_of(key))).await {
             Err(error) if error.word() == "no_such_key" => return Ok(None),
             other => other?,
         };
@@ -82,7 +82,7 @@ impl Client {
     ) -> Result<u64, CallError> {
         let ttl = ttl.map(|ttl| format!("{}ms", ttl.as_millis()));
         let path = format!("{}{}", path_of(key), query(&[("ttl", ttl.as_deref())]));
-        let call = Call { body: value, headers: condition(only), ..Call::new(Method::PUT, &path) };
+        let call = HttpCall { body: value, headers: condition(only), ..HttpCall::new(Method::PUT, &path) };
         let changed: WireChanged = self.parsed(&self.caller.call(&call).await?)?;
         Ok(changed.revision)
     }
@@ -90,7 +90,7 @@ impl Client {
     /// Deletes a key and returns the revision of that; `None` if there is no such key.
     pub(crate) async fn delete(&self, key: &str, only: Only) -> Result<Option<u64>, CallError> {
         let path = path_of(key);
-        let call = Call { headers: condition(only), ..Call::new(Method::DELETE, &path) };
+        let call = HttpCall { headers: condition(only), ..HttpCall::new(Method::DELETE, &path) };
         match self.caller.call(&call).await {
             Err(error) if error.word() == "no_such_key" => Ok(None),
             other => Ok(Some(self.parsed::<WireChanged>(&other?)?.revision)),
@@ -111,18 +111,18 @@ impl Client {
             ("limit", Some(&limit)),
             ("values", values.then_some("true")),
         ]);
-        self.parsed(&self.caller.call(&Call::new(Method::GET, &format!("/v1/keys{query}"))).await?)
+        self.parsed(&self.caller.call(&HttpCall::new(Method::GET, &format!("/v1/keys{query}"))).await?)
     }
 
     pub(crate) async fn stats(&self) -> Result<WireStats, CallError> {
-        self.parsed(&self.caller.call(&Call::new(Method::GET, "/v1/stats")).await?)
+        self.parsed(&self.caller.call(&HttpCall::new(Method::GET, "/v1/stats")).await?)
     }
 
     pub(crate) async fn put_all(&self, operations: &[WirePut]) -> Result<(), CallError> {
         // Text and numbers are always JSON.
         let body = serde_json::to_vec(&WireBatch { operations }).unwrap_or_default();
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        let call = Call { headers, body: body.into(), ..Call::new(Method::POST, "/v1/batch") };
+        let call = HttpCall { headers, body: body.into(), ..HttpCall::new(Method::POST, "/v1/batch") };
         self.caller.call(&call).await.map(drop)
     }
 
@@ -130,16 +130,16 @@ impl Client {
     pub(crate) async fn watch(&self, prefix: &str, after: Option<u64>) -> Result<OpenReply, CallError> {
         let after = after.map(|after| after.to_string());
         let query = query(&[("prefix", Some(prefix)), ("after", after.as_deref())]);
-        self.caller.stream(&Call::new(Method::GET, &format!("/v1/watch{query}"))).await
+        self.caller.stream(&HttpCall::new(Method::GET, &format!("/v1/watch{query}"))).await
     }
 
     pub(crate) async fn backup(&self) -> Result<OpenReply, CallError> {
-        self.caller.stream(&Call::new(Method::GET, "/v1/backup")).await
+        self.caller.stream(&HttpCall::new(Method::GET, "/v1/backup")).await
     }
 
     /// Sends a request of the course's door, whose answers have any status.
     pub(crate) async fn course(&self, path: &str) -> Result<Reply, CallError> {
-        self.caller.call_any(&Call::new(Method::GET, path)).await
+        self.caller.call_any(&HttpCall::new(Method::GET, path)).await
     }
 
     fn parsed<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, CallError> {

@@ -20,20 +20,20 @@ const BATCH_KEYS: usize = 500;
 const BATCH_BYTES: usize = 2 << 20;
 
 /// A file that replaces another one when it is complete, or stdout.
-struct Target {
+struct BackupFile {
     file: Option<(File, PathBuf, PathBuf)>,
 }
 
-impl Target {
-    fn open(to: &Path) -> Result<Target, Fatal> {
+impl BackupFile {
+    fn open(to: &Path) -> Result<BackupFile, Fatal> {
         if to.as_os_str() == STDIO {
-            return Ok(Target { file: None });
+            return Ok(BackupFile { file: None });
         }
         let mut draft = to.as_os_str().to_owned();
         draft.push(".new");
         let draft = PathBuf::from(draft);
         let file = File::create(&draft).map_err(|e| unwritable(&draft, e))?;
-        Ok(Target { file: Some((file, draft, to.to_owned())) })
+        Ok(BackupFile { file: Some((file, draft, to.to_owned())) })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
@@ -85,7 +85,7 @@ impl LineCount {
 pub(crate) async fn backup(client: &Client, backup: &flags::Backup) -> Result<Exit, Fatal> {
     let what = || format!("cannot back up the keys at {}", client.server());
     let mut stream = client.backup().await.map_err(|error| error.fatal(what()))?;
-    let mut target = Target::open(&backup.to)?;
+    let mut target = BackupFile::open(&backup.to)?;
     let mut lines = LineCount::default();
     while let Some(piece) = stream.next().await.map_err(|error| error.fatal(what()))? {
         target.write(&piece)?;

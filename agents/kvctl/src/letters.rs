@@ -5,7 +5,7 @@ use crate::flags::{Flags, WatchLetters};
 use crate::output::write_line;
 use axum::http::StatusCode;
 use jiff::Zoned;
-use kit::caller::{CallError, Origin, Reply};
+use kit::caller::{CallError, Reply, ServerOrigin};
 use kit::exit::{Exit, Fatal};
 use tokio::time::sleep;
 
@@ -70,7 +70,7 @@ async fn look(client: &Client, letter: char, readonly: bool) -> char {
 pub(crate) async fn watch(watch: &WatchLetters, flags: &Flags) -> Result<Exit, Fatal> {
     let client = |server: &String| {
         let url = if server.contains("://") { server.clone() } else { format!("http://{server}") };
-        Ok(Client::new(Origin::parse(&url, &flags.tls)?, flags.token_file.clone()))
+        Ok(Client::new(ServerOrigin::parse(&url, &flags.tls)?, flags.token_file.clone()))
     };
     let servers = watch.servers.iter().map(client).collect::<Result<Vec<_>, Fatal>>()?;
     write_line(&header(servers.len()))?;

@@ -12,7 +12,7 @@ mod wire;
 
 use api::Client;
 use flags::{Flags, Task};
-use kit::caller::Origin;
+use kit::caller::ServerOrigin;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
 use std::ffi::OsString;
@@ -36,7 +36,7 @@ async fn run(flags: &Flags) -> Result<Exit, Fatal> {
     let server = flags.server.clone().or_else(|| set("KVD_URL")).unwrap_or_else(|| SERVER_DEFAULT.to_owned());
     let stop = Stop::on_signals(flags.common.drain_timeout)?;
     let client =
-        || Ok::<_, Fatal>(Client::new(Origin::parse(&server, &flags.tls)?, flags.token_file.clone()));
+        || Ok::<_, Fatal>(Client::new(ServerOrigin::parse(&server, &flags.tls)?, flags.token_file.clone()));
     let task = async {
         match &flags.task {
             Task::Get(get) => keys::get(&client()?, get, flags.json).await,

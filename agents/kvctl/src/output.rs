@@ -18,7 +18,7 @@ pub(crate) fn write_line(line: &impl std::fmt::Display) -> Result<(), Fatal> {
     write(format!("{line}\n").as_bytes())
 }
 
-/// Makes one line of a value: text stays readable, and nothing of it controls a terminal.
+/// Makes one line of a value: text stays readable, and no part of it controls a terminal.
 pub(crate) fn one_line(bytes: &[u8]) -> String {
     let mut line = String::new();
     for chunk in bytes.utf8_chunks() {

@@ -60,7 +60,7 @@ struct WatchProgress {
 }
 
 /// The reason why a stream ended.
-enum Ending {
+enum StreamEnding {
     /// Enough changes are printed.
     Done,
     Broken(CallError),
@@ -80,7 +80,7 @@ pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> 
                 follow(stream, &mut progress, client.server()).await?
             }
             // Without a position nothing is missed by an error.
-            Err(error) if error.may_pass() && progress.position.is_some() => Ending::Broken(error),
+            Err(error) if error.may_pass() && progress.position.is_some() => StreamEnding::Broken(error),
             Err(error) if error.word() == "revision_gone" => {
                 return Err(Fatal::new(Exit::Data, what()).because(error));
             }
@@ -88,11 +88,11 @@ pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> 
         };
         let server = client.server();
         match ending {
-            Ending::Done => break,
-            Ending::Closed => {
+            StreamEnding::Done => break,
+            StreamEnding::Closed => {
                 tracing::info!(event = "stream_closed", server, "kvd closed the stream, connecting again");
             }
-            Ending::Broken(error) => {
+            StreamEnding::Broken(error) => {
                 tracing::warn!(event = "stream_lost", server, %error, "lost the stream of kvd, connecting again");
             }
         }
@@ -102,13 +102,17 @@ pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> 
 }
 
 /// Prints the changes of one stream.
-async fn follow(mut stream: OpenReply, progress: &mut WatchProgress, server: &str) -> Result<Ending, Fatal> {
+async fn follow(
+    mut stream: OpenReply,
+    progress: &mut WatchProgress,
+    server: &str,
+) -> Result<StreamEnding, Fatal> {
     let mut reader = EventReader::default();
     loop {
         let piece = match stream.next().await {
             Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(Ending::Closed),
-            Err(error) => return Ok(Ending::Broken(error)),
+            Ok(None) => return Ok(StreamEnding::Closed),
+            Err(error) => return Ok(StreamEnding::Broken(error)),
         };
         for event in reader.feed(&piece) {
             let foreign = || Fatal::new(Exit::Failure, format!("{server} sent an event that is not kvd's"));
@@ -130,7 +134,7 @@ async fn follow(mut stream: OpenReply, progress: &mut WatchProgress, server: &st
             }
             progress.left -= 1;
             if progress.left == 0 {
-                return Ok(Ending::Done);
+                return Ok(StreamEnding::Done);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Draining: the marker file, the commands that set and clear it, and the answer to whether the server is
 //! going down.
 
-use crate::settings::Place;
+use crate::settings::KeyPlace;
 use kit::exit::{Exit, Fatal};
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    pub fn new(place: &Place, stopping: CancellationToken) -> Drain {
+    pub fn new(place: &KeyPlace, stopping: CancellationToken) -> Drain {
         Drain { marker: place.marker(), stopping }
     }
 
@@ -37,7 +37,7 @@ impl Drain {
     }
 }
 
-fn marker(place: &Place) -> Result<PathBuf, Fatal> {
+fn marker(place: &KeyPlace) -> Result<PathBuf, Fatal> {
     place.marker().ok_or_else(|| {
         let message = "keys in memory have no directory for a marker: give --marker FILE, to the server too";
         Fatal::new(Exit::Usage, message)
@@ -45,7 +45,7 @@ fn marker(place: &Place) -> Result<PathBuf, Fatal> {
 }
 
 /// Makes the marker.
-pub fn drain(place: &Place) -> Result<(), Fatal> {
+pub fn drain(place: &KeyPlace) -> Result<(), Fatal> {
     let path = marker(place)?;
     let made = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     made.map(drop)
@@ -53,7 +53,7 @@ pub fn drain(place: &Place) -> Result<(), Fatal> {
 }
 
 /// Removes the marker. It is no error if there is none.
-pub fn resume(place: &Place) -> Result<(), Fatal> {
+pub fn resume(place: &KeyPlace) -> Result<(), Fatal> {
     let path = marker(place)?;
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != ErrorKind::NotFound => {

@@ -3,7 +3,7 @@
 
 use crate::drain::Drain;
 use crate::hot_keys::{HotKeys, KeyUses};
-use crate::http::follower::Follower;
+use crate::http::follower::ChangeFollower;
 use crate::keyspace::Keyspace;
 use crate::metrics::KvdMetrics;
 use crate::store::key::Key;
@@ -50,7 +50,8 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
         let PageSources { keyspace, stopping, metrics, .. } = &sources;
         match keyspace.watch(&prefix, None) {
             Ok(watcher) => {
-                let follower = Follower::new(watcher, stopping.clone(), &metrics.watchers).without_values();
+                let follower =
+                    ChangeFollower::new(watcher, stopping.clone(), &metrics.watchers).without_values();
                 streams.tell(follower).into_response()
             }
             // A watcher that starts now misses nothing.
@@ -121,7 +122,7 @@ impl PageSources {
     }
 }
 
-/// The stream behind the page: the figures once a second.
+/// The stream for the page: the figures once a second.
 struct Figures {
     sources: PageSources,
     is_first: bool,

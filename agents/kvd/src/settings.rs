@@ -30,15 +30,15 @@ pub struct Flags {
 pub enum Command {
     /// Let the server answer 503 from now on, until `kvd resume`: for a preStop hook
     #[command(after_long_help = examples(&["kvd drain --data /data", "kvd drain --marker /run/kvd/down"]))]
-    Drain(Place),
+    Drain(KeyPlace),
     /// Let the server answer again: for a postStart hook
     #[command(after_long_help = examples(&["kvd resume --data /data", "kvd resume --marker /run/kvd/down"]))]
-    Resume(Place),
+    Resume(KeyPlace),
 }
 
 /// The place of the keys, and of the marker that drains their server.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Place {
+pub struct KeyPlace {
     /// The directory that keys are kept in, or `memory`: then they end with the process
     #[arg(long, value_name = "DIR|memory", default_value = "kvd-data", help_heading = "Keeping keys")]
     pub data: PathBuf,
@@ -51,7 +51,7 @@ pub struct Place {
 /// The name of the marker in the data directory, as the course has it.
 const MARKER: &str = "_shutting_down_";
 
-impl Place {
+impl KeyPlace {
     /// Returns the directory; `None` for `memory`, which is a keyword and not a directory.
     pub fn directory(&self) -> Option<&Path> {
         Some(self.data.as_path()).filter(|data| data.as_os_str() != "memory")
@@ -96,7 +96,7 @@ pub struct Serve {
     pub tls: ServerFiles,
 
     #[command(flatten)]
-    pub place: Place,
+    pub place: KeyPlace,
 
     /// Refuse writes beyond this size of all keys and values, with 128 bytes for each key; without it 256MiB in memory and
     /// 16GiB on a disk

@@ -29,7 +29,7 @@ pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Re
         ErrorAnswer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_backups", message)
     })?;
     let snapshot = doors.keyspace.snapshot().await.map_err(|error| store_error(&error))?;
-    let progress = Progress { part: Part::Begin, snapshot, keys: 0, _permit: permit };
+    let progress = BackupProgress { part: BackupPart::Begin, snapshot, keys: 0, _permit: permit };
     let lines = Body::from_stream(stream::unfold(progress, |mut progress| async move {
         let piece = progress.next().await.transpose()?;
         Some((piece, progress))
@@ -38,30 +38,30 @@ pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Re
 }
 
 #[derive(Clone, Copy)]
-enum Part {
+enum BackupPart {
     Begin,
     Keys,
     End,
 }
 
-struct Progress {
-    part: Part,
+struct BackupProgress {
+    part: BackupPart,
     snapshot: LiveSnapshot,
     keys: u64,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Progress {
+impl BackupProgress {
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         match self.part {
-            Part::Begin => {
-                self.part = Part::Keys;
+            BackupPart::Begin => {
+                self.part = BackupPart::Keys;
                 let begin = json!({ "kvd_backup": 1, "revision": self.snapshot.revision() });
                 Ok(Some(format!("{begin}\n").into()))
             }
-            Part::Keys => {
+            BackupPart::Keys => {
                 let Some(keys) = self.snapshot.next(PIECE_BYTES).await? else {
-                    self.part = Part::End;
+                    self.part = BackupPart::End;
                     return Ok(Some(format!("{}\n", json!({ "keys": self.keys })).into()));
                 };
                 let mut lines = Vec::with_capacity(2 * PIECE_BYTES);
@@ -74,7 +74,7 @@ impl Progress {
                 }
                 Ok(Some(lines.into()))
             }
-            Part::End => Ok(None),
+            BackupPart::End => Ok(None),
         }
     }
 }

@@ -20,7 +20,7 @@ const OPERATIONS_MAX: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Batch {
+struct BatchRequest {
     operations: Vec<BatchOperation>,
 }
 
@@ -116,7 +116,7 @@ pub async fn batch(
 ) -> Result<Response, ErrorAnswer> {
     let permit = doors.permit(&headers, KeyRight::Write)?;
     let body = doors.batch_limit.receive(&headers, body, &doors.room).await?;
-    let batch: Batch = serde_json::from_slice(&body).map_err(|error| match error.is_data() {
+    let batch: BatchRequest = serde_json::from_slice(&body).map_err(|error| match error.is_data() {
         true => ErrorAnswer::invalid(error.to_string()),
         false => ErrorAnswer::bad_request(format!("not JSON: {error}")),
     })?;

@@ -150,7 +150,7 @@ async fn load(doors: &Doors, key: &str, headers: &HeaderMap) -> Result<Response,
 
 async fn all_keys(doors: &Doors, headers: &HeaderMap) -> Result<Response, PlainRefusal> {
     let permit = doors.permit(headers, KeyRight::Read).map_err(plain)?;
-    let mut names = Names { doors: doors.clone(), permit, after: None, is_first: true, is_over: false };
+    let mut names = KeyNames { doors: doors.clone(), permit, after: None, is_first: true, is_over: false };
     let first = names.next().await.map_err(|error| store_error(&error))?;
     if names.is_over {
         return Ok(first.into_response());
@@ -166,7 +166,7 @@ async fn all_keys(doors: &Doors, headers: &HeaderMap) -> Result<Response, PlainR
 }
 
 /// The names of all keys, joined by commas, in pieces.
-struct Names {
+struct KeyNames {
     doors: Doors,
     permit: Permit,
     after: Option<Key>,
@@ -174,7 +174,7 @@ struct Names {
     is_over: bool,
 }
 
-impl Names {
+impl KeyNames {
     async fn next(&mut self) -> Result<String, StoreError> {
         let after = self.after.take();
         let range = KeyRange { after, keys_max: PIECE_KEYS, bytes_max: PIECE_BYTES, ..KeyRange::default() };

@@ -12,23 +12,23 @@ use std::collections::VecDeque;
 use tokio_util::sync::CancellationToken;
 
 /// Counts an open stream.
-struct Open(Gauge);
+struct OpenStream(Gauge);
 
-impl Open {
-    fn new(gauge: &Gauge) -> Open {
+impl OpenStream {
+    fn new(gauge: &Gauge) -> OpenStream {
         gauge.inc();
-        Open(gauge.clone())
+        OpenStream(gauge.clone())
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// Follows a watcher, and sends each mutation as an event.
-pub struct Follower {
+pub struct ChangeFollower {
     /// The revision from which the stream begins, until it is sent.
     begun: Option<Revision>,
     sent: Revision,
@@ -38,14 +38,14 @@ pub struct Follower {
     /// True after the event that changes are missing.
     is_over: bool,
     with_values: bool,
-    _open: Open,
+    _open: OpenStream,
 }
 
-impl Follower {
-    pub fn new(watcher: KeyWatcher, stopping: CancellationToken, open: &Gauge) -> Follower {
+impl ChangeFollower {
+    pub fn new(watcher: KeyWatcher, stopping: CancellationToken, open: &Gauge) -> ChangeFollower {
         let (begun, sent) = (Some(watcher.position()), watcher.position());
         let due = VecDeque::new();
-        Follower {
+        ChangeFollower {
             begun,
             sent,
             watcher,
@@ -53,20 +53,20 @@ impl Follower {
             due,
             is_over: false,
             with_values: true,
-            _open: Open::new(open),
+            _open: OpenStream::new(open),
         }
     }
 
     /// Leaves values out of the events.
     #[must_use]
-    pub fn without_values(mut self) -> Follower {
+    pub fn without_values(mut self) -> ChangeFollower {
         self.with_values = false;
         self
     }
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct ChangeEvent<'a> {
     key: &'a str,
     revision: Revision,
     /// The size of the value.
@@ -78,7 +78,7 @@ struct Event<'a> {
     value: Option<ValueText<'a>>,
 }
 
-impl Source for Follower {
+impl Source for ChangeFollower {
     async fn next(&mut self) -> Option<(&'static str, String)> {
         if let Some(revision) = self.begun.take() {
             return Some(("begin", json!({ "revision": revision }).to_string()));
@@ -104,7 +104,7 @@ impl Source for Follower {
 
 fn event(mutation: &Mutation, with_value: bool) -> Option<(&'static str, String)> {
     let Mutation { key, revision, kind } = mutation;
-    let mut event = Event { key, revision: *revision, bytes: None, expires: None, value: None };
+    let mut event = ChangeEvent { key, revision: *revision, bytes: None, expires: None, value: None };
     let name = match kind {
         MutationKind::Put { bytes, expires_ms } => {
             event.bytes = Some(bytes.len());

@@ -6,7 +6,7 @@ use super::tokens::KeyRight;
 use super::value_text::{KeyObject, time};
 use super::{Doors, refused, store_error};
 use crate::store::contract::KeyRange;
-use crate::store::evaluation::{Action, Operation, Outcome, Refusal, Transaction};
+use crate::store::evaluation::{Action, Operation, OperationOutcome, Refusal, Transaction};
 use crate::store::key::Key;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -67,7 +67,7 @@ struct PutQuery {
 struct NoQuery {}
 
 #[derive(Debug, Serialize)]
-struct Changed<'a> {
+struct ChangedKey<'a> {
     key: &'a str,
     revision: u64,
 }
@@ -112,16 +112,16 @@ pub async fn delete(
 }
 
 fn changed(status: StatusCode, key: &Key, revision: u64) -> Response {
-    let mut response = json(status, &Changed { key, revision });
+    let mut response = json(status, &ChangedKey { key, revision });
     response.headers_mut().insert(header::ETAG, etag(revision));
     response
 }
 
 /// Commits one operation.
-async fn change(doors: &Doors, operation: Operation) -> Result<Outcome, Refusal> {
+async fn change(doors: &Doors, operation: Operation) -> Result<OperationOutcome, Refusal> {
     doors.hot_keys.write(&operation.key);
     let outcomes = doors.keyspace.commit(Transaction { operations: vec![operation] }).await?;
-    Ok(outcomes.first().copied().unwrap_or(Outcome { before: None, revision: None }))
+    Ok(outcomes.first().copied().unwrap_or(OperationOutcome { before: None, revision: None }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,7 +167,7 @@ pub async fn list(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
 }
 
 #[derive(Debug, Serialize)]
-struct Stats {
+struct StatsObject {
     engine: &'static str,
     revision: u64,
     keys: u64,
@@ -178,6 +178,6 @@ struct Stats {
 pub async fn stats(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, KeyRight::Read)?;
     let (usage, revision) = (doors.keyspace.usage(), doors.keyspace.revision());
-    let stats = Stats { engine: doors.engine, revision, keys: usage.keys, bytes: usage.bytes };
+    let stats = StatsObject { engine: doors.engine, revision, keys: usage.keys, bytes: usage.bytes };
     Ok(json(StatusCode::OK, &stats))
 }

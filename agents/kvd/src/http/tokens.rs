@@ -40,7 +40,7 @@ impl KeyToken {
     }
 }
 
-/// What a request may do: everything, or what one token allows.
+/// The keys that a request may use: all, or those of one token.
 #[derive(Clone, Debug)]
 pub struct Permit(Option<KeyToken>);
 

@@ -1,7 +1,7 @@
 //! `/v1/watch`: changes as server-sent events, which a client resumes by revision.
 
 use super::Doors;
-use super::follower::Follower;
+use super::follower::ChangeFollower;
 use super::request::query;
 use super::tokens::KeyRight;
 use crate::store::contract::Revision;
@@ -33,7 +33,7 @@ pub async fn watch(
     let last_event = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let watcher = doors.keyspace.watch(&wanted.prefix, last_event.or(wanted.after));
     let watcher = watcher.map_err(|error| gone(&error))?;
-    let follower = Follower::new(watcher, doors.stopping.clone(), &doors.metrics.watchers);
+    let follower = ChangeFollower::new(watcher, doors.stopping.clone(), &doors.metrics.watchers);
     doors.streams.tell(follower).map_err(|TooMany(open)| {
         let message = format!("{open} streams of changes are open already (--max-watchers)");
         ErrorAnswer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_watchers", message)

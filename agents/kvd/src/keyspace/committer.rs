@@ -5,7 +5,7 @@ use super::Feed;
 use super::clock::Clock;
 use crate::metrics::{KvdMetrics, MutationLabel};
 use crate::store::contract::{KeyStore, Mutation, MutationKind, StoreError};
-use crate::store::evaluation::{Action, Evaluation, Outcome, Refusal, Transaction};
+use crate::store::evaluation::{Action, Evaluation, OperationOutcome, Refusal, Transaction};
 use kit::lifecycle::readiness::Readiness;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -28,17 +28,17 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// The reason in `/ready` while the store refuses writes.
 const BLOCKER: &str = "store";
 
-pub(super) type Reply = oneshot::Sender<Result<Vec<Outcome>, Refusal>>;
+pub(super) type CommitReply = oneshot::Sender<Result<Vec<OperationOutcome>, Refusal>>;
 
 #[derive(Debug)]
-pub(super) enum Command {
-    Commit(Transaction, Reply),
+pub(super) enum CommitCommand {
+    Commit(Transaction, CommitReply),
     Close,
 }
 
 pub(super) struct Committer {
     pub(super) store: Arc<dyn KeyStore>,
-    pub(super) commands: Receiver<Command>,
+    pub(super) commands: Receiver<CommitCommand>,
     pub(super) feed: Arc<Feed>,
     pub(super) clock: Arc<Clock>,
     pub(super) bytes_max: u64,
@@ -48,7 +48,7 @@ pub(super) struct Committer {
 
 /// The reason why the thread woke up.
 enum Wakeup {
-    Commands(Vec<(Transaction, Reply)>, IsLast),
+    Commands(Vec<(Transaction, CommitReply)>, IsLast),
     /// Keys expire, or the store is tried again.
     Timer,
 }
@@ -94,7 +94,7 @@ impl Committer {
             Err(RecvTimeoutError::Disconnected) => return Ok(Wakeup::Commands(commands, true)),
         };
         while let Some(command) = next {
-            let Command::Commit(transaction, reply) = command else {
+            let CommitCommand::Commit(transaction, reply) = command else {
                 return Ok(Wakeup::Commands(commands, true));
             };
             bytes += length(&transaction);
@@ -114,7 +114,7 @@ impl Committer {
 
     /// Commits all transactions as one group, and answers them. Refusals too are answered after the commit,
     /// since they may rest on it.
-    fn commit(&self, commands: Vec<(Transaction, Reply)>, probe: bool) -> Result<(), StoreError> {
+    fn commit(&self, commands: Vec<(Transaction, CommitReply)>, probe: bool) -> Result<(), StoreError> {
         let mut evaluation = Evaluation::new(&*self.store, self.clock.now_ms(), self.bytes_max);
         let mut result = evaluation.expire(EXPIRED_MAX);
         let mut answers = Vec::with_capacity(commands.len());

@@ -8,11 +8,11 @@ use crate::metrics::KvdMetrics;
 use crate::store::contract::{
     KeyRange, KeySnapshot, KeyStore, KeyUsage, Mutation, Revision, StoreError, VersionedValue,
 };
-use crate::store::evaluation::{Outcome, Refusal, Transaction};
+use crate::store::evaluation::{OperationOutcome, Refusal, Transaction};
 use crate::store::key::Key;
 use crate::store::ring::{MutationRing, NotKept};
 use clock::Clock;
-use committer::{Command, Committer};
+use committer::{CommitCommand, Committer};
 use kit::exit::Fatal;
 use kit::lifecycle::readiness::Readiness;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -42,7 +42,7 @@ pub struct Keyspace(Arc<KeyspaceParts>);
 #[derive(Debug)]
 struct KeyspaceParts {
     store: Arc<dyn KeyStore>,
-    commits: SyncSender<Command>,
+    commits: SyncSender<CommitCommand>,
     feed: Arc<Feed>,
     reads: Arc<Semaphore>,
     clock: Arc<Clock>,
@@ -77,7 +77,7 @@ impl Feed {
 
 /// Keys in order, without those that have expired.
 #[derive(Debug)]
-pub struct Listed {
+pub struct KeyListing {
     pub keys: Vec<(Key, VersionedValue)>,
     /// The key after which the next page begins; `None` on the last page.
     pub next: Option<Key>,
@@ -115,14 +115,14 @@ impl Keyspace {
     /// Ends the thread after the commits that it has received. Waits for room among them.
     pub fn close(&self) {
         // Without a receiver the thread has ended already.
-        let _ = self.0.commits.send(Command::Close);
+        let _ = self.0.commits.send(CommitCommand::Close);
     }
 
     /// Commits a transaction, or refuses it whole. When this returns, the result is as durable as the engine
     /// promises.
-    pub async fn commit(&self, transaction: Transaction) -> Result<Vec<Outcome>, Refusal> {
+    pub async fn commit(&self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        match self.0.commits.try_send(Command::Commit(transaction, reply)) {
+        match self.0.commits.try_send(CommitCommand::Commit(transaction, reply)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(StoreError::Busy("too many commits wait already".to_owned()).into());
@@ -138,13 +138,13 @@ impl Keyspace {
         Ok(value.filter(|value| !value.is_expired(self.0.clock.now_ms())))
     }
 
-    pub async fn list(&self, range: KeyRange) -> Result<Listed, StoreError> {
+    pub async fn list(&self, range: KeyRange) -> Result<KeyListing, StoreError> {
         let page = self.read(move |store| store.page(&range)).await?;
         let now_ms = self.0.clock.now_ms();
         let next = page.keys.last().filter(|_| page.is_cut).map(|(key, _)| key.clone());
         let mut keys = page.keys;
         keys.retain(|(_, value)| !value.is_expired(now_ms));
-        Ok(Listed { keys, next, revision: page.revision })
+        Ok(KeyListing { keys, next, revision: page.revision })
     }
 
     /// Watches the keys with a prefix for mutations after a revision, or from now on.

@@ -5,7 +5,7 @@ use super::disk::DiskStore;
 use super::evaluation::{Action, Condition, Evaluation, Matcher, Operation, Transaction};
 use super::key::Key;
 use super::memory::MemoryStore;
-use super::model::{Model, ModelAnswer, ModelValue};
+use super::model::{KeyModel, ModelAnswer, ModelValue};
 use proptest::prelude::*;
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -34,7 +34,7 @@ enum WishCondition {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum HistoryStep {
     /// Transactions of one group.
     Group(Vec<Vec<Wish>>),
     Wait(u64),
@@ -63,16 +63,16 @@ fn wish() -> impl Strategy<Value = Wish> {
     (0..KEYS.len(), condition, action).prop_map(|(key, condition, action)| Wish { key, condition, action })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = HistoryStep> {
     let transaction = prop::collection::vec(wish(), 0..4);
     let prefix = prop_oneof![Just(""), Just("a"), Just("a/"), Just("ё"), Just("x")].prop_map(str::to_owned);
     let look = (prefix, prop::option::of(0..KEYS.len()), 0_usize..10, 0_usize..100);
     prop_oneof![
-        6 => prop::collection::vec(transaction, 1..4).prop_map(Step::Group),
-        2 => (0_u64..30).prop_map(Step::Wait),
-        3 => look.prop_map(|(prefix, after, keys_max, bytes_max)| Step::Look { prefix, after, keys_max, bytes_max }),
-        3 => (0_usize..60).prop_map(|bytes_max| Step::Snapshot { bytes_max }),
-        1 => Just(Step::Reopen),
+        6 => prop::collection::vec(transaction, 1..4).prop_map(HistoryStep::Group),
+        2 => (0_u64..30).prop_map(HistoryStep::Wait),
+        3 => look.prop_map(|(prefix, after, keys_max, bytes_max)| HistoryStep::Look { prefix, after, keys_max, bytes_max }),
+        3 => (0_usize..60).prop_map(|bytes_max| HistoryStep::Snapshot { bytes_max }),
+        1 => Just(HistoryStep::Reopen),
     ]
 }
 
@@ -80,7 +80,7 @@ fn key(index: usize) -> Key {
     Key::new(KEYS[index]).unwrap()
 }
 
-fn transaction(wishes: &[Wish], model: &Model) -> Transaction {
+fn transaction(wishes: &[Wish], model: &KeyModel) -> Transaction {
     let operation = |wish: &Wish| {
         let key = key(wish.key);
         let current = model.live(&key).unwrap_or(0);
@@ -116,32 +116,35 @@ struct SnapshotTrial {
 }
 
 /// The store under test, and the model of it.
-struct Trial<'a> {
+struct StoreTrial<'a> {
     open: &'a dyn Fn(Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore>,
     store: Box<dyn KeyStore>,
-    model: Model,
+    model: KeyModel,
     bytes_max: u64,
     snapshot: Option<SnapshotTrial>,
 }
 
-impl<'a> Trial<'a> {
-    fn new(open: &'a dyn Fn(Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore>, bytes_max: u64) -> Trial<'a> {
+impl<'a> StoreTrial<'a> {
+    fn new(
+        open: &'a dyn Fn(Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore>,
+        bytes_max: u64,
+    ) -> StoreTrial<'a> {
         let store = open(None);
-        let model = Model { revision: store.revision(), now_ms: NOW_MS, ..Model::default() };
-        Trial { open, store, model, bytes_max, snapshot: None }
+        let model = KeyModel { revision: store.revision(), now_ms: NOW_MS, ..KeyModel::default() };
+        StoreTrial { open, store, model, bytes_max, snapshot: None }
     }
 
-    fn step(mut self, step: &Step) -> Trial<'a> {
+    fn step(mut self, step: &HistoryStep) -> StoreTrial<'a> {
         match step {
-            Step::Group(transactions) => self.group(transactions),
-            Step::Wait(ms) => self.model.now_ms += ms,
-            Step::Look { prefix, after, keys_max, bytes_max } => {
+            HistoryStep::Group(transactions) => self.group(transactions),
+            HistoryStep::Wait(ms) => self.model.now_ms += ms,
+            HistoryStep::Look { prefix, after, keys_max, bytes_max } => {
                 let after = after.map(key);
                 let (prefix, keys_max, bytes_max) = (prefix.as_str().into(), *keys_max, *bytes_max);
                 self.look(&KeyRange { prefix, after, keys_max, bytes_max });
             }
-            Step::Snapshot { bytes_max } => self.read_snapshot(*bytes_max),
-            Step::Reopen => {
+            HistoryStep::Snapshot { bytes_max } => self.read_snapshot(*bytes_max),
+            HistoryStep::Reopen => {
                 self.snapshot = None;
                 self.store = (self.open)(Some(self.store));
             }
@@ -224,7 +227,7 @@ impl<'a> Trial<'a> {
 }
 
 /// Watchers rebuild the keys from the mutations of a group alone.
-fn check_mutations(mutations: &[Mutation], before: &Model, after: &Model) {
+fn check_mutations(mutations: &[Mutation], before: &KeyModel, after: &KeyModel) {
     let mut keys = before.keys.clone();
     for (mutation, revision) in mutations.iter().zip(before.revision + 1..) {
         assert_eq!(mutation.revision, revision);
@@ -252,7 +255,7 @@ fn open_memory(old: Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore> {
     old.unwrap_or_else(|| Box::new(MemoryStore::starting_at(7)))
 }
 
-fn history() -> impl Strategy<Value = (u64, Vec<Step>)> {
+fn history() -> impl Strategy<Value = (u64, Vec<HistoryStep>)> {
     // The bound leaves room for a few keys, or for all.
     (prop_oneof![Just(600_u64), Just(u64::MAX)], prop::collection::vec(step(), 1..60))
 }
@@ -261,7 +264,7 @@ proptest! {
     #[test]
     fn memory_answers_as_the_model((bytes_max, steps) in history()) {
         let open = open_memory;
-        steps.iter().fold(Trial::new(&open, bytes_max), Trial::step);
+        steps.iter().fold(StoreTrial::new(&open, bytes_max), StoreTrial::step);
     }
 }
 
@@ -272,6 +275,6 @@ proptest! {
     fn disk_answers_as_the_model((bytes_max, steps) in history()) {
         let dir = tempfile::tempdir().unwrap();
         let open = |old| open_disk(dir.path(), old);
-        steps.iter().fold(Trial::new(&open, bytes_max), Trial::step);
+        steps.iter().fold(StoreTrial::new(&open, bytes_max), StoreTrial::step);
     }
 }

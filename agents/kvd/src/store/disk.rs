@@ -51,7 +51,7 @@ const TABLES: &str = "
     ) STRICT;";
 
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum DiskOpenError {
     #[error("{dir} is used by another kvd{holder}: stop it, or choose another --data", dir = .0.display(), holder = .1)]
     InUse(PathBuf, Holder),
     #[error("cannot use {dir} (--data): {1}", dir = .0.display())]
@@ -79,15 +79,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl DiskStore {
     /// Opens the database in a directory, and makes both if they are not there. A new store starts at
     /// `first`.
-    pub fn open(dir: &Path, first: Revision) -> Result<DiskStore, OpenError> {
-        let unusable = |error| OpenError::Directory(dir.to_owned(), error);
+    pub fn open(dir: &Path, first: Revision) -> Result<DiskStore, DiskOpenError> {
+        let unusable = |error| DiskOpenError::Directory(dir.to_owned(), error);
         std::fs::create_dir_all(dir).map_err(unusable)?;
         let lock = Lock::at(&dir.join(LOCK), 0o644).map_err(|refused| match refused {
-            Refused::Held(holder) => OpenError::InUse(dir.to_owned(), holder),
+            Refused::Held(holder) => DiskOpenError::InUse(dir.to_owned(), holder),
             Refused::Io(error) => unusable(error),
         })?;
         let path = dir.join(DATABASE);
-        let failed = |error| OpenError::Database(path.clone(), error);
+        let failed = |error| DiskOpenError::Database(path.clone(), error);
         let mut writer = connect(&path, WRITER_CACHE_KIB).map_err(failed)?;
         if is_new(&writer).map_err(failed)? {
             create(&mut writer, first).map_err(failed)?;
@@ -96,7 +96,7 @@ impl DiskStore {
         let (application, format) =
             (number("application_id").map_err(failed)?, number("user_version").map_err(failed)?);
         if (application, format) != (APPLICATION_ID, FORMAT) {
-            return Err(OpenError::Foreign(path, application, format));
+            return Err(DiskOpenError::Foreign(path, application, format));
         }
         let figures = figures(&writer).map_err(failed)?;
         // SQLite syncs the directory for its log, but not for the database.
@@ -364,7 +364,7 @@ mod tests {
         let refused = DiskStore::open(dir.path(), 0).unwrap_err().to_string();
         assert!(refused.contains("no database of this version of kvd"), "{refused}");
         std::fs::write(&path, "not a database at all, but a text that is long enough").unwrap();
-        assert!(matches!(DiskStore::open(dir.path(), 0).unwrap_err(), OpenError::Database(..)));
+        assert!(matches!(DiskStore::open(dir.path(), 0).unwrap_err(), DiskOpenError::Database(..)));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Condition {
 
 /// The result of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct OperationOutcome {
     /// The revision before, if the key existed.
     pub before: Option<Revision>,
     /// The revision of the mutation; `None` if nothing changed.
@@ -125,7 +125,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Adds the mutations of a transaction, or none.
-    pub fn add(&mut self, transaction: Transaction) -> Result<Vec<Outcome>, Refusal> {
+    pub fn add(&mut self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
         let before = self.check(&transaction)?;
         let mut outcomes = Vec::with_capacity(before.len());
         for (Operation { key, action, .. }, stored) in transaction.operations.into_iter().zip(before) {
@@ -145,7 +145,7 @@ impl<'a> Evaluation<'a> {
                 }
                 self.mutate(key, kind)
             });
-            outcomes.push(Outcome { before, revision });
+            outcomes.push(OperationOutcome { before, revision });
         }
         Ok(outcomes)
     }

@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
-type Keys = BTreeMap<Key, VersionedValue>;
+type KeyMap = BTreeMap<Key, VersionedValue>;
 
 #[derive(Debug)]
 pub struct MemoryStore(Arc<RwLock<MemoryKeys>>);
 
 #[derive(Debug, Default)]
 struct MemoryKeys {
-    keys: Keys,
+    keys: KeyMap,
     expiring: BTreeSet<(u64, Key)>,
     usage: KeyUsage,
     revision: Revision,

@@ -1,7 +1,7 @@
-//! A plain model of the keys, which the engines are compared with. It knows nothing of groups, pages or disks.
+//! A plain model of the keys, which the engines are compared with. It has no groups, pages or disks.
 
 use super::contract::{KeyUsage, Revision};
-use super::evaluation::{Action, Condition, Matcher, Operation, Outcome, Refusal, Transaction};
+use super::evaluation::{Action, Condition, Matcher, Operation, OperationOutcome, Refusal, Transaction};
 use super::key::Key;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +13,23 @@ pub struct ModelValue {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Model {
+pub struct KeyModel {
     pub keys: BTreeMap<Key, ModelValue>,
     pub revision: Revision,
     pub now_ms: u64,
 }
 
-/// What a transaction must answer. The bound of a refusal is not compared.
+/// The answer that a transaction must get. The bound of a refusal is not compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelAnswer {
-    Done(Vec<Outcome>),
+    Done(Vec<OperationOutcome>),
     ConditionFailed(usize, Option<Revision>),
     Twice,
     Full,
 }
 
-impl From<Result<Vec<Outcome>, Refusal>> for ModelAnswer {
-    fn from(result: Result<Vec<Outcome>, Refusal>) -> ModelAnswer {
+impl From<Result<Vec<OperationOutcome>, Refusal>> for ModelAnswer {
+    fn from(result: Result<Vec<OperationOutcome>, Refusal>) -> ModelAnswer {
         match result {
             Ok(outcomes) => ModelAnswer::Done(outcomes),
             Err(Refusal::ConditionFailed { operation, found, .. }) => {
@@ -42,7 +42,7 @@ impl From<Result<Vec<Outcome>, Refusal>> for ModelAnswer {
     }
 }
 
-impl Model {
+impl KeyModel {
     /// Returns the present revision of a key that has not expired.
     pub fn live(&self, key: &Key) -> Option<Revision> {
         self.keys.get(key).filter(|value| !self.is_over(value)).map(|value| value.revision)
@@ -87,7 +87,7 @@ impl Model {
         ModelAnswer::Done(outcomes)
     }
 
-    fn operate(&mut self, operation: &Operation) -> Outcome {
+    fn operate(&mut self, operation: &Operation) -> OperationOutcome {
         let before = self.live(&operation.key);
         let changes = match &operation.action {
             Action::Put { bytes, ttl_ms } => {
@@ -103,7 +103,7 @@ impl Model {
             }
             Action::Delete | Action::Check => false,
         };
-        Outcome { before, revision: changes.then_some(self.revision) }
+        OperationOutcome { before, revision: changes.then_some(self.revision) }
     }
 }
 
