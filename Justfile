@@ -3,7 +3,7 @@
 _list:
     @just --list
 
-# Tests and binaries with the same crates and features, so that nothing is compiled twice.
+# Builds tests and binaries with the same crates and features, so that nothing is compiled twice.
 binaries := "cargo build --workspace --tests --bins"
 
 # Run the whole crew on this host, with its data in ./nodecrew-data
@@ -35,16 +35,17 @@ attacks *FLAGS:
     {{binaries}}
     cargo test --workspace --features attacks/root-tests --test attacks -- --test-threads 4 {{FLAGS}}
 
-# Plots are in target/bench/index.html. BINARY names another binary.
-# Measure an agent beside its limits and peers, as ratios: just bench logd --quick
+# Plots go to target/bench/index.html. The variable BINARY names another binary to measure.
+# Measure an agent as ratios to its limits and peers: just bench logd --quick
 bench agent *FLAGS:
     tests/bench/peers
     cargo build --release -p bench
     [ -n "${BINARY:-}" ] || cargo build --profile dist -p {{agent}}
     ./target/release/bench {{agent}} --{{agent}} "${BINARY:-target/dist/{{agent}}}" {{FLAGS}}
 
-# Needs valgrind; a busy machine does not disturb it. By the clock: cargo bench -p hot --features clock
-# Count the instructions of the hot paths, beside those recorded; --note records them
+# Needs valgrind. Other load on the machine does not change the result.
+# To measure time instead: cargo bench -p hot --features clock
+# Count the instructions of the hot paths and compare them with the record; --note updates it
 instructions *FLAGS:
     {{binaries}}
     ./target/debug/hot {{FLAGS}}
@@ -78,12 +79,12 @@ sbom:
 deb profile="dist":
     packaging/deb {{profile}}
 
-# Compare the images' toolbox with the programs whose names it has
+# Compare the images' toolbox with the programs that it replaces
 test-toolbox:
     #!/usr/bin/env bash
     set -euo pipefail
     . images/static
-    # Not as it is in the images: to make it small takes minutes, for a binary that does the same.
+    # Built without the images' optimization for size, which takes minutes and does not change behaviour.
     cargo clippy "${toolbox[@]}" --all-targets -- -D warnings
     cargo test "${toolbox[@]}"
 
@@ -101,7 +102,7 @@ test-package:
 e2e *FLAGS:
     cargo test -p cluster --features cluster-tests --test cluster -- --test-threads=4 {{FLAGS}}
 
-# The same on three nodes started on this machine, then node loss, or those with a word in their name: as root, after `just images`
+# Run e2e on three nodes started on this machine, then node loss, or the tests with a word in their name: as root, after `just images`
 e2e-here *WORDS:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -121,14 +122,14 @@ manifests:
 deny:
     cargo deny check bans licenses sources
 
-# Every binary with the oldest compiler that Cargo.toml promises
+# Check every binary with the oldest compiler that Cargo.toml promises
 msrv:
     cargo +$(sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml) check --workspace --bins
 
-# The workflows of public hosting: their syntax and their permissions. Needs npm
+# Check the syntax and permissions of the workflows for public hosting. Needs npm
 workflows:
     tests/workflows/lint
 
-# Everything that the landing checks
+# Run everything that the landing checks
 ci:
     .ci/run

@@ -22,14 +22,14 @@ pub struct Admin {
     pub stop: Stop,
 }
 
-/// The routes, to be merged into an agent's own HTTP door.
+/// The routes, to be merged into an agent's own HTTP router.
 pub fn router(admin: Admin) -> Router {
     let more = Router::new().route("/metrics", get(metrics)).route("/drain", post(drain));
     probes(admin.clone()).merge(more.with_state(admin))
 }
 
-/// The probes alone, for a door whose agent has an admin endpoint of its own: load balancers and
-/// people ask the port that they use.
+/// The probes alone, for the HTTP address of an agent that has a separate admin endpoint. Load balancers and
+/// people probe the port that they use.
 pub fn probes(admin: Admin) -> Router {
     let mut router = Router::new();
     for path in ["/live", "/livez", "/healthy", "/healthz"] {

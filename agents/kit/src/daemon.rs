@@ -25,7 +25,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Descriptors reserved for probes, scrapers and the agent's own files.
 const RESERVED_DESCRIPTORS: usize = 2 * ADMIN_CONNECTIONS_MAX;
 
-/// Handed to an agent: the signal to stop, and the places where it reports its state.
+/// Passed to an agent: the signal to stop, and the places where it reports its state.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub stop: Stop,
@@ -59,7 +59,7 @@ pub fn run<F>(
 where
     F: Future<Output = Result<(), Fatal>>,
 {
-    // The kernel drops signals to process 1 of a container that nothing catches yet.
+    // In process 1 of a container, the kernel drops signals that are neither caught nor held back.
     hold_signals();
     logs::start(&common.log_level, common.log_format)?;
     allow_many_descriptors();
@@ -86,9 +86,9 @@ pub fn allow_many_descriptors() {
     }
 }
 
-/// The connections allowed at each of `doors` doors: the wanted number, or fewer where the limit of open
-/// files is low. Some descriptors stay reserved for probes and the agent's own files, so that a crowd cannot
-/// make the probes fail.
+/// Returns the number of connections allowed at each of `doors` listening addresses: the wanted number, or
+/// fewer if the limit of open files is low. Some descriptors stay reserved for probes and the agent's own
+/// files, so that a crowd cannot make the probes fail.
 pub fn connections_within_limit(wanted: usize, doors: usize) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -154,7 +154,7 @@ impl Control {
 
     /// Publishes news at this look if it would be too old at the next one.
     fn mode(&mut self) -> CycleMode {
-        // If the kernel reported no change, it may have come right after the last look.
+        // If the kernel reported no change, one may still have come right after the last look.
         let since = self.watcher.changed_at().or(self.last_look.map(|(at, _)| at));
         if let Some(since) = since {
             self.freshness.news(since);
@@ -244,8 +244,8 @@ impl Control {
         }
     }
 
-    /// Warns once of a directory in which nothing matches, and again after it had logs or got its first other
-    /// names.
+    /// Warns once of a directory in which nothing matches. Warns again after it had logs, or when its
+    /// contents become of another kind (`OtherNames`).
     fn report_unmatched(&mut self, now: &[Unmatched]) {
         let same = |a: &Unmatched, b: &Unmatched| {
             a.path == b.path && std::mem::discriminant(&a.names) == std::mem::discriminant(&b.names)

@@ -39,7 +39,7 @@ const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// While a page is open, the rates of namespaces are sent this often, because they fall without an event.
 const RATES_EVERY: Duration = Duration::from_secs(10);
 
-/// The sources of the page's figures. What is not archived has none.
+/// The sources of the page's figures; `None` for logs that are not archived.
 #[derive(Clone, Debug)]
 pub struct PageSources {
     pub directories: Option<DirectorySources>,
@@ -230,7 +230,7 @@ impl Figures {
     }
 }
 
-/// Waits until a source has changed, for ever without one.
+/// Waits until a source has changed; never returns without a source.
 async fn changed<T>(source: &mut Option<watch::Receiver<T>>) -> Option<()> {
     match source {
         Some(source) => source.changed().await.ok(),

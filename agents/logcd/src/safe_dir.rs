@@ -68,8 +68,8 @@ impl SafeDir {
         Ok((stat.st_dev, stat.st_ino))
     }
 
-    /// True if the directory has no name any more, so that nothing can be made in it. A mount of it stays
-    /// open all the same.
+    /// True if the directory has no name any more, so that nothing can be made in it. It can still be opened
+    /// through a mount of it.
     pub fn is_removed(&self) -> io::Result<bool> {
         Ok(fstat(&self.fd)?.st_nlink == 0)
     }
@@ -168,7 +168,7 @@ mod tests {
         while status_of(&file).unwrap().stamp.racy {
             assert!(Instant::now() < deadline, "never believed");
         }
-        // The first look may have come too late. A look in time must not have trusted the times.
+        // The first look may have come too late. A look that came in time must be marked as racy.
         let late = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
             > at_once.ctime.s.unsigned_abs() + 1;
         assert!(at_once.racy || late);

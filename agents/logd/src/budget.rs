@@ -47,7 +47,7 @@ impl Holding {
         self.budget.share_bytes + self.budget.common_left.get() + self.borrowed_bytes
     }
 
-    /// Accounts for `held_bytes` now being held; false if there is no room for that many.
+    /// Records that the connection holds `held_bytes` now. Returns false if there is no room for them.
     pub fn set(&mut self, held_bytes: usize) -> bool {
         let wanted = held_bytes.saturating_sub(self.budget.share_bytes);
         let available = self.budget.common_left.get() + self.borrowed_bytes;

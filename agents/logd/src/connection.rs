@@ -145,7 +145,7 @@ async fn take_all<S: OverTcp>(
             wait_for_memory(shared, &mut holding, framing, peer).await;
         }
         let read = poll_fn(|context| {
-            // Read no more than may be held if no line ends in it.
+            // If no line ends in this read, all of it must be held: read no more than may be held.
             let at_most = holding.available().saturating_sub(framing.held_bytes());
             // The disk or the memory may have filled while this connection waited for its next bytes.
             if intake.is_blocked() || at_most == 0 {

@@ -3,10 +3,9 @@
 //! The path of a line: [`server`] accepts a connection, and [`connection`] reads it into the [`intake`].
 //! There [`framing`] separates whole lines from unfinished ones, and [`line_format`] formats them. The intake
 //! writes batches to the [`file::appender`], and the [`syncer`] forces them to the disk. [`file::rotation`]
-//! decides when to rotate the file,
-//! [`file::housekeeping`] compresses and removes old files, and [`read`] prints the [`file::rotated`] files
-//! with the rest. [`control`] starts all of these and passes on signals and changed settings. [`page`] shows
-//! the state, and [`stats`] does so in a terminal.
+//! decides when to rotate the file. [`file::housekeeping`] compresses and removes old files. [`read`] prints
+//! the [`file::rotated`] files with the rest. [`control`] starts all of these and passes on signals and
+//! changed settings. [`page`] shows the state, and [`stats`] does so in a terminal.
 
 pub mod budget;
 pub mod connection;

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use std::net::SocketAddr;
 
-/// What the file holds.
+/// The form in which lines are written to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LineFormat {
     /// The line, byte for byte

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Makes small iterations that follow each other at once rarer, so that each carries more. Iterations are
-/// most of the cost of a sender that writes line by line. A line that comes alone is never delayed, and a
-/// busy stream's lines by at most `PAUSE`.
+/// Makes small back-to-back iterations rarer, so that each carries more. If a sender writes line by line, the
+/// iterations are most of the cost. A single line is never delayed. The lines of a busy stream are delayed by
+/// at most `PAUSE`.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     last: Instant,
@@ -16,7 +16,7 @@ pub struct Pace {
 impl Pace {
     /// Length of a pause. With a longer one, a single fast sender fills its socket and has to wait.
     const PAUSE: Duration = Duration::from_micros(300);
-    /// Longest gap before a quick iteration: the thread hardly rested.
+    /// Longest gap before a quick iteration. After a gap this short, the thread hardly rested.
     const QUICK: Duration = Duration::from_micros(250);
     /// Size limit of a small iteration; large ones gain nothing from a pause.
     const SMALL_BYTES: u64 = 64 * 1024;

@@ -1,4 +1,4 @@
-// What logd takes, from whom, and where it puts it. The rest of the page's code is kit.js.
+// The page of logd: the lines that it takes, their peers, and the file. Shared code is in kit.js.
 import { History, Plot, Stream, byId, bytes, count, duration, el, figures, rate, setRows, setText, showState, visible } from "./kit.js";
 
 const LINES_MAX = 500;
@@ -118,7 +118,7 @@ function show(lines) {
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   list.append(...lines.slice(-LINES_MAX).map(row));
   while (list.children.length > LINES_MAX) list.firstChild.remove();
-  // Who scrolled back wants to read.
+  // Do not scroll if the reader has scrolled back.
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 

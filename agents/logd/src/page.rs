@@ -64,7 +64,7 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
     access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
-/// The lines that the page requests; empty fields are no condition.
+/// The page's request for lines; an empty field does not filter.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wanted {
@@ -199,7 +199,7 @@ impl PageSources {
     }
 }
 
-/// The stream behind the page and `logd stats`: first the past, then the figures once a second.
+/// The stream for the page and `logd stats`: first the past, then the figures once a second.
 struct Figures {
     sources: PageSources,
     next: Next,

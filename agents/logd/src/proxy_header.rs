@@ -30,8 +30,8 @@ pub enum HeaderError {
     Broken(#[from] io::Error),
 }
 
-/// Reads the header and no byte after it. Returns the peer that it names. A header without one (a health
-/// check of the proxy itself) stands for the connection's own address.
+/// Reads the header and no byte after it. Returns the peer that it names. `None` stands for the connection's
+/// own address, as after a header without a peer (a health check of the proxy itself).
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, HeaderError> {
     timeout(HEADER_WITHIN, read_patiently(stream)).await.unwrap_or(Err(HeaderError::Late))
 }

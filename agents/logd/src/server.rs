@@ -105,8 +105,8 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
     let mut gates = Vec::new();
     for listener in plane.listeners {
         let listener = listen::adopt(listener)?;
-        // Linux copies the option to each connection: dying right after an accept must not look like an
-        // orderly end either.
+        // Linux copies the option to each accepted connection. So even a crash right after an accept does not
+        // look like an orderly end.
         let _ = reset_on_close(&listener);
         let gate = Gate::new(listener, permits.clone(), plane.allow.clone());
         gates.push(tokio::task::spawn_local(accept_all(gate, setup.clone(), connections.clone())));

@@ -1,4 +1,4 @@
-//! The file's newest lines as they arrive, for the page: no more of them than a person can read.
+//! Reads the file's newest lines for the page as they arrive, and no more than a person can read.
 
 use crate::line_filter::LineFilter;
 use std::fs::File;

@@ -6,9 +6,9 @@ use std::fmt::Write;
 pub(crate) const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
 /// Starts logd's answer. The number of payload bytes and a newline follow.
 const ANSWER: &str = "LOGD-RECEIPT 1 ";
-/// The length at which an answer without a newline cannot be logd's any more.
+/// The length above which an answer without a newline cannot be logd's.
 const ANSWER_BYTES_MAX: usize = 64;
-/// The part of a stranger's answer that messages quote at most.
+/// The longest part of a stranger's answer that messages quote.
 const QUOTED_BYTES_MAX: usize = 60;
 /// The first bytes of a TLS alert, which a TLS server sends to a client that speaks plain TCP.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];

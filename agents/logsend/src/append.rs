@@ -5,6 +5,7 @@ use crate::sink::Sink;
 use crate::tally::counted;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions};
@@ -141,6 +142,10 @@ impl AppendState {
             self.file = open(path)?;
             self.is_new = true;
             self.begun_bytes = 0;
+            // A newline before the line was meant for the file before.
+            if let Some(line) = self.pending.front_mut().filter(|line| line.len() > 1 && line[0] == b'\n') {
+                line.remove(0);
+            }
         }
         self.hangups.mark_unchanged();
         self.looked = Instant::now();
@@ -162,16 +167,28 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// True if the last byte of the file at `path` is no newline, as after the exit of a writer whose disk was
-/// full. False if the file cannot be read, or is not a regular one.
+/// True if the file at `path` does not end with a newline, as after the exit of a writer whose disk was full.
+/// False if other writers are appending, if the file cannot be read, or if it is not a regular one.
 fn ends_mid_line(path: &Path, file: &File) -> bool {
-    let last_byte = || {
-        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+    let ends_mid_line = || {
+        let length = file.metadata().ok().filter(Metadata::is_file)?.len();
         // This process may be permitted to append, but not to read.
         let readable = File::open(path).ok()?;
-        let mut byte = [0];
-        readable.read_exact_at(&mut byte, metadata.len().checked_sub(1)?).ok()?;
-        Some(byte)
+        let mut last_byte = [0];
+        readable.read_exact_at(&mut last_byte, length.checked_sub(1)?).ok()?;
+        if last_byte == *b"\n" {
+            return Some(false);
+        }
+        // The end may be that of a write still running, since a file grows page by page within one write.
+        wait_for_running_writes(file);
+        Some(file.metadata().ok()?.len() == length)
     };
-    last_byte().is_some_and(|byte| byte != *b"\n")
+    ends_mid_line().unwrap_or(false)
+}
+
+/// Returns when the writes to the file that were running at the call have ended. Like a write, an allocation
+/// takes the file's lock. This one allocates nothing, for the file has a first byte.
+fn wait_for_running_writes(file: &File) {
+    // A file system that cannot allocate leaves the end as it was seen.
+    let _ = fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 1);
 }

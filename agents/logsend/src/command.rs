@@ -50,7 +50,7 @@ impl Command {
         let guard = Guard::start(1).map_err(system)?;
         let mut command = std::process::Command::new(program);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // The spool would refuse a logsend in the command.
+        // A logsend within the command could not use the spool, since this process holds it.
         command.env_remove(SPOOL_VARIABLE);
         let reach = reach();
         if reach == Reach::Group {
@@ -134,7 +134,7 @@ fn reap(guard: &Guard, command: Pid) -> Option<Exit> {
 }
 
 /// Decides which processes are stopped. A command in its own group is stopped with everything that it
-/// started. At a terminal it stays in the group of this process: in another one it could not read the
+/// started. At a terminal it stays in the group of this process. In another group it could not read the
 /// terminal, and Ctrl-C would not reach it.
 fn reach() -> Reach {
     if std::fs::File::open("/dev/tty").is_ok() { Reach::Process } else { Reach::Group }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// The minimum time between two small batches. The first line after a pause is sent at once. A steady trickle
-/// shares connections, since each leaves a port in TIME_WAIT for a minute, and a host has 28,000 of them.
+/// The minimum time between two small batches. The first line after a pause is sent at once. Lines that
+/// trickle in share connections, because each connection leaves a port in TIME_WAIT for a minute, and a host
+/// has 28,000 ports.
 const PACE: Duration = Duration::from_millis(10);
 /// A batch that takes longer than this shows that logd cannot keep up, is stuck or out of reach.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
@@ -84,7 +85,7 @@ impl Delivery {
         let Server { host, port, .. } = &self.target.server;
         let error = self.last_error.into_inner();
         let message = format!("{} undelivered to {host}:{port}: {error}", counted(undelivered));
-        // A command's own failure is the more important one, and its code is promised to be passed on.
+        // The command's own failure is more important, and its exit code is promised to be passed on.
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
         Err(Fatal::new(code, message))
     }

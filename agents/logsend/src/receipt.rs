@@ -1,9 +1,9 @@
-//! Sends one batch over one connection and waits for its receipt. logd confirms the number of bytes and
-//! closes its side in order, and does so only when the whole batch is in its file.
+//! Sends one batch over one connection and waits for its receipt. Only when the whole batch is in its file,
+//! logd confirms the number of bytes and closes its side in order.
 //!
 //! Any other outcome (a reset, an error, a timeout, another answer, an early end) means *unknown*: the batch
-//! is sent again. logd keeps the part that it received in a broken attempt, and ends a line that was cut with
-//! a newline. So a broken attempt can repeat lines and leave one fragment of a line. It never loses any.
+//! is sent again. logd keeps the part that it received in a broken attempt, and adds a newline to a line that
+//! was cut. So a broken attempt can repeat lines and leave one fragment of a line. It never loses any.
 
 use crate::answer::{AnswerError, REQUEST, Receipt, ReceiptAnswer};
 use crate::plain;

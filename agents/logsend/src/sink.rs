@@ -8,6 +8,6 @@ pub(crate) trait Sink {
     /// Takes a line. Must be called only after `room`, for at most one chunk of lines at a time.
     fn line(&self, line: &[u8]);
 
-    /// Ends a chunk of lines: no more come at this moment.
+    /// Ends a chunk of lines: no more come for now.
     fn lines_came(&self);
 }

@@ -108,7 +108,7 @@ impl Spool {
     fn write(&mut self, batch: &Batch, in_flight: Option<u64>, dropping: bool) -> io::Result<Added> {
         loop {
             match self.write_once(batch, in_flight, dropping) {
-                // The file has reached a size limit, the next one has not.
+                // The last segment's file has reached a size limit; the next segment has not.
                 Err((e, SegmentKind::Old)) if e.kind() == io::ErrorKind::FileTooLarge => {}
                 Err((e, _)) if dropping && is_full(&e) => match self.segments.drop_oldest(in_flight) {
                     Some(oldest) => self.drop_segment(oldest),
@@ -158,7 +158,7 @@ impl Spool {
         };
         let length = file.metadata()?.len();
         if let Err(e) = file.write_all(bytes) {
-            // The batch is still in memory; a part of it here would be sent twice.
+            // The batch is still in memory. A part of it left in the file would be sent twice.
             file.set_len(length)?;
             return Err(e);
         }

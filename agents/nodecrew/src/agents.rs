@@ -77,7 +77,8 @@ pub fn find(name: &OsStr) -> Option<&'static Agent> {
     CREW.iter().find(|agent| name == agent.name)
 }
 
-/// The program name that errors begin with: the agent, called by a link or as a subcommand, else the crew.
+/// Returns the program name that errors begin with: the agent's if it was called by a link or as a
+/// subcommand, otherwise the crew's.
 pub fn called(argv: &[OsString]) -> &'static str {
     argv.iter().take(2).find_map(|name| find(name)).map_or("nodecrew", |agent| agent.name)
 }

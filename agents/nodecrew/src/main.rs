@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(argv: Vec<OsString>) -> Result<Exit, Fatal> {
-    // A link named after an agent is that agent.
+    // A link named after an agent runs that agent.
     if let Some(agent) = argv.first().and_then(|name| agents::find(name)) {
         return (agent.cli)(argv);
     }
@@ -65,7 +65,7 @@ fn run(argv: Vec<OsString>) -> Result<Exit, Fatal> {
     }
 }
 
-/// `nodecrew help AGENT COMMAND` as `AGENT COMMAND --help`: clap knows the crew's own commands only.
+/// Turns `nodecrew help AGENT COMMAND` into `AGENT COMMAND --help`: clap knows only the crew's own commands.
 fn help_on_an_agent(argv: &[OsString]) -> Option<Vec<OsString>> {
     let [_, help, agent, commands @ ..] = argv else { return None };
     (help == "help").then(|| agents::find(agent)).flatten()?;

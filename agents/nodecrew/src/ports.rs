@@ -50,8 +50,8 @@ pub struct Endpoints {
 }
 
 impl Ports {
-    /// Settles on a port for each endpoint, before anything is started. The error names the flag that chooses
-    /// another.
+    /// Chooses a port for each endpoint before anything is started. If one is taken, the error names the flag
+    /// that chooses another.
     pub fn endpoints(&self, address: IpAddr) -> Result<Endpoints, Fatal> {
         let mut chosen = Vec::new();
         let mut choose = |flag, port, shows_a_page| -> Result<SocketAddr, Fatal> {
@@ -90,7 +90,7 @@ impl Ports {
     }
 }
 
-/// Checks that the address can be bound, and releases it.
+/// Binds the address to check that it is free, and releases it.
 fn try_out(address: SocketAddr, taken: &[SocketAddr]) -> Result<(), Fatal> {
     if taken.contains(&address) {
         return Err(Fatal::new(Exit::Usage, format!("{address} is chosen twice")));

@@ -108,7 +108,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
     let settings = kit::settings::load("QUEUED", options.argv(&words))?;
     let context = Context::new("queued", stop.clone());
     doors.push(context.readiness.clone());
-    // queued serves probes and metrics on its HTTP door.
+    // queued serves probes and metrics on its HTTP address.
     crew.spawn(host("queued", Door(None), context, |context| queued::control::run(settings, context)));
 
     let mut outcome = Ok(());

@@ -38,7 +38,7 @@ impl Agent {
         Agent { name, process, _directory: directory }
     }
 
-    /// Counts the times that any of its threads went to sleep by itself, once after each wake-up.
+    /// Counts the voluntary context switches of all threads, of which there is one for each wake-up.
     fn wakes(&self) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
         let tasks = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());

@@ -4,7 +4,7 @@
 use kit::net::browser_ports::is_blocked;
 use std::process::Command;
 
-/// Doors that are never opened in a browser: lines of logs, items as bare bytes.
+/// Addresses that are never opened in a browser: they take lines of logs or hand out items as bare bytes.
 const WITHOUT_PAGES: [&str; 4] =
     ["logd --listen", "logsend --port", "queued --line", "nodecrew up --lines-port"];
 

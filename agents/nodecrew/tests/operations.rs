@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use trial::commands_under;
 
 const OPERATIONS: &str = include_str!("../../../OPERATIONS.md");
-/// The tests that run the procedures, and the ending of the headings of those procedures.
+/// The tests that run the procedures, each with the ending of the headings of its procedures.
 const RUNNERS: [(&str, &str); 2] = [
     ("on a host", include_str!("../../../tests/containers/package/operations.rs")),
     ("in a cluster", include_str!("../../../tests/cluster/it/operations.rs")),

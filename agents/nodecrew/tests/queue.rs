@@ -110,8 +110,8 @@ fn kills_lose_no_item() {
     let mut server = queue.serve();
     let quickly = ["--lease", "1s", "--backoff", "0s", "--max-attempts", "0"];
     queue.ask(&[&["create"], &quickly[..]].concat());
-    // Seal once: from now on the queue is drained only after the producer's own seal, not at a moment without
-    // items.
+    // Seal and unseal once. From now on the queue counts as drained only after the producer's own seal, not
+    // whenever it is empty.
     queue.ask(&["seal"]);
     queue.ask(&["unseal"]);
     let mut workers: Vec<Process> = (0..WORKERS).map(|_| queue.worker()).collect();

@@ -1,4 +1,4 @@
-//! Each agent has one page: how to call it, the purpose of each flag, its promises, and its behaviour in
+//! Each agent has a README: how to call it, the purpose of each flag, its promises, and its behaviour in
 //! failures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,6 +1,6 @@
 //! Every command of the project's README is run by a test. `Here` runs it word for word and in the README's
-//! order, where one host is enough; otherwise another test is named. A new or changed command is missing in
-//! the list, and the test fails.
+//! order, if one host is enough. Otherwise another test is named. The test fails for a new or changed command
+//! that is not in the list.
 //!
 //! `Here` means one run from top to bottom in one directory, as a user without root. The test itself needs
 //! root, for a network of its own: the README uses the default ports.
@@ -68,7 +68,7 @@ const COMMANDS: [(&str, By); 35] = [
     ),
     ("queued --http 127.0.0.1:8081 --line none --data memory &", Serving(Listens(8081))),
     ("queuectl --server http://127.0.0.1:8081 push -q work one two", Here(0, "pushed 2 items\n")),
-    // There is no kind here: the cluster test runs the same images, through a registry.
+    // kind does not run here: the cluster test runs the same images, through a registry.
     ("just images && just load kind", There("tests/containers/it/container.rs", &["localhost/nodecrew"])),
     ("kubectl apply -k k8s/", There("tests/cluster/it/crew.rs", &[r#"Crew::apply(rendered("crew"))"#])),
     (

@@ -19,7 +19,7 @@ impl Drop for Crew {
     }
 }
 
-/// A loopback address of this test only, so that the well-known ports are free on it.
+/// Returns a loopback address of this test only, so that the well-known ports are free on it.
 fn own_address() -> Ipv4Addr {
     let [_, high, low, _] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 100 + high % 100, low, 1 + std::process::id().to_be_bytes()[3] % 250)

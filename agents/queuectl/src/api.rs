@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The time for an answer, in addition to the time that the request asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// The time for an answer that is on its way when a wait is cut short.
+/// The time left for an answer that is on its way when a wait is cut short.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
 /// The length of the part of a foreign answer that messages show.
 const EXCERPT_CHARS_MAX: usize = 60;
@@ -314,7 +314,7 @@ impl Client {
 fn said_by_proxies(status: StatusCode) -> bool {
     match status.as_u16() {
         401 | 403 | 408 | 413 | 429 => true,
-        // A web server that does not know the request at all answers with these two.
+        // A web server answers with these two if it does not know the request at all.
         501 | 505 => false,
         500.. => true,
         _ => false,

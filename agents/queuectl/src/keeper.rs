@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// A lease is extended after this part of its duration.
+/// A lease is extended after its duration divided by this.
 const EXTEND_AFTER: u32 = 3;
-/// Leases that are due within this part of their duration are extended in the same request.
+/// Leases that are due within their duration divided by this are extended in the same request.
 const EXTEND_TOGETHER: u32 = 10;
 /// The protocol's bound for one request.
 const BATCH_MAX: usize = 1000;

@@ -28,8 +28,8 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// Starts the writing thread. The second part ends when everything is written, after the last clone of
-    /// the first is dropped.
+    /// Starts the writing thread. The returned handle ends when the last clone of the `Echo` is dropped and
+    /// everything is written.
     pub(crate) fn start(
         mut to: impl Write + Send + 'static,
         whole_lines: bool,

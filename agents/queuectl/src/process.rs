@@ -58,7 +58,7 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Runs the command for one item. An error is one that every item would meet.
+    /// Runs the command for one item. Fails only if every other item would fail in the same way.
     pub(crate) async fn process(
         &self,
         run: &Run,

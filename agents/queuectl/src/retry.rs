@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 /// The longest pause. A worker that waits longer after its server is back delays the end of a Job.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Tracks if the server is away. All requests of a process share it. So the log reports an outage once at the
-/// beginning and once at the end, however many jobs meet it.
+/// Tracks if the server is away. All requests of a process share one `Outage`, so the log reports it once at
+/// the beginning and once at the end, however many jobs meet it.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<OutageState>);
 
@@ -23,7 +23,7 @@ struct OutageState {
 
 impl Outage {
     /// Notes a failure. Returns true if it begins an outage. A request that was sent before the last answer
-    /// begins none.
+    /// begins no outage.
     fn begin(&self, asked: Instant) -> bool {
         let mut state = self.state();
         let is_old = state.answered.is_some_and(|answered| answered > asked);
@@ -83,7 +83,7 @@ impl<'a> Retry<'a> {
         self.pause().await;
     }
 
-    /// Waits before a request is repeated whose answer came too soon.
+    /// Waits before repeating a request whose answer came too soon.
     pub(crate) async fn pause(&mut self) {
         sleep(jittered(self.backoff.ceiling_after_failure())).await;
         self.asked = Instant::now();

@@ -1,7 +1,7 @@
 //! Keeps the last line that a command wrote, in bounded memory.
 //!
-//! The order of writes to two pipes cannot be known. So a line on stderr takes precedence over one on stdout:
-//! the reason of a failure must not depend on scheduling.
+//! The order of writes to two pipes cannot be known, and the reason of a failure must not depend on
+//! scheduling. A line on stderr therefore takes precedence over one on stdout.
 
 /// The protocol's bound for a reason.
 const REASON_BYTES_MAX: usize = 1024;

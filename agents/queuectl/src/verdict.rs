@@ -29,7 +29,7 @@ pub(crate) async fn conclude(client: &Client, run: &Run, failed: u64) -> Result<
         );
         return Ok(Exit::Ok);
     }
-    // Needed for the advice only: without an answer the advice is general.
+    // The answer only makes the advice specific: without it the advice is general.
     let path = format!("/v1/queues/{queue}");
     let queue_object = timeout(ADVICE_WITHIN, client.ask(&Method::GET, &path, None)).await;
     let queue_object = queue_object.ok().and_then(Result::ok).unwrap_or_default();

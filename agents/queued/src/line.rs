@@ -28,7 +28,8 @@ const RESET_WITHIN: Duration = Duration::from_millis(20);
 /// Initial and longest interval between two checks that all is acknowledged: the kernel has no event for it.
 const LOOK_FIRST: Duration = Duration::from_micros(500);
 const LOOK_LAST: Duration = Duration::from_millis(50);
-/// The connection holds the item, not the time. This only limits the lease that a lost process would leave.
+/// The lease ends with its connection, whatever this time is. It only limits a lease that a lost process
+/// leaves.
 const LEASE_MS: u64 = 86_400_000;
 
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! The data plane: one thread with all doors, so that only a slow log brings another thread into a request.
+//! The data plane: one thread with all doors. Another thread takes part in a request only while the log is
+//! slow.
 
 use crate::http::direct::Direct;
 use crate::http::history;

@@ -31,32 +31,32 @@ pub struct Flags {
 pub enum Command {
     /// Read a data directory or a backup, change nothing, and tell all damage
     #[command(after_long_help = examples(&["queued check queued-data", "queued check backup.tar && echo sound"]))]
-    Check(Check),
+    Check(CheckArgs),
     /// Keep what can be read of a damaged data directory; the old files are put aside
     #[command(after_long_help = examples(&["queued repair queued-data", "queued check q || queued repair q"]))]
-    Repair(Directory),
+    Repair(DataDirArgs),
     /// Write a backup of a data directory, also while its server runs
     #[command(after_long_help = examples(&["queued backup queued-data --to backup.tar", "queued backup queued-data --to - | gzip > backup.tar.gz"]))]
-    Backup(Backup),
+    Backup(BackupArgs),
     /// Make a data directory of a backup
     #[command(after_long_help = examples(&["queued restore backup.tar --data queued-data", "zcat backup.tar.gz | queued restore - --data queued-data"]))]
-    Restore(Restore),
+    Restore(RestoreArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Check {
+pub struct CheckArgs {
     /// The directory that --data names, or a backup; `-` for a backup on stdin
     pub path: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Directory {
+pub struct DataDirArgs {
     /// The directory that --data names
     pub dir: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Backup {
+pub struct BackupArgs {
     /// The directory that --data names; nothing is written to it
     pub dir: PathBuf,
 
@@ -66,7 +66,7 @@ pub struct Backup {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Restore {
+pub struct RestoreArgs {
     /// The backup; `-` for stdin
     pub file: PathBuf,
 

@@ -1,8 +1,9 @@
-//! rng, a sample workload: a service on each node that answers with random bytes, and says which node and pod
-//! answered.
+//! rng, a sample workload: a service on each node that answers with random bytes and names the node and pod
+//! that answered.
 //!
-//! [`route`] reads a request's path, [`answer`] makes the answer, [`random`] its bytes and [`access_log`] its
-//! line on stdout. [`control`] opens the socket and passes on signals and changed settings.
+//! [`route`] reads a request's path, [`answer`] makes the answer, and [`random`] makes its bytes.
+//! [`access_log`] writes its line on stdout. [`control`] opens the socket and passes on signals and changed
+//! settings.
 
 pub mod access_log;
 pub mod answer;

@@ -16,7 +16,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// Reads a path as it was sent. A number is digits alone: no sign, no second spelling.
+    /// Parses a path as it was sent. A number has only digits: no sign, no prefix, no decimal point.
     pub fn of(path: &str) -> Route {
         let Some(name) = path.strip_prefix('/') else { return Route::Unknown };
         if name.is_empty() {

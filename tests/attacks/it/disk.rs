@@ -21,7 +21,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes and mounts it in memory: the file system decides what a power loss takes, not the disk below it.
+    /// Makes and mounts the file system in memory: it alone decides what a power loss takes, not the disk
+    /// below it.
     pub fn new(kind: Kind) -> Disk {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         let disk = Disk { directory };
@@ -76,7 +77,7 @@ impl Disk {
         run(Command::new("umount").arg(self.root()));
     }
 
-    /// Mounts it again after a power loss, as the machine's next start does.
+    /// Mounts the file system again after a power loss, as the machine's next start does.
     pub fn power_on(&self) {
         self.unmount();
         self.mount();
@@ -91,8 +92,8 @@ impl Drop for Disk {
 
 const WITHOUT_FLUSHING: u32 = 2;
 nix::ioctl_read!(
-    /// FS_IOC_SHUTDOWN, which ext4 and XFS have for exactly this kind of test. The kernel reads its argument,
-    /// but it has the number of a call that writes it.
+    /// FS_IOC_SHUTDOWN, which ext4 and XFS have for exactly this kind of test. The kernel reads the argument,
+    /// although the call's number says that it writes it.
     go_down,
     b'X',
     125,

@@ -19,8 +19,8 @@ const SAMPLE: usize = 2;
 /// Scenarios that run at the same time: an agent that waits before a retry leaves the processor to others.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Calls of an agent that can fail because of its disk, and how. The flag says that strace filters by path:
-/// such calls are made for other things too, and only those on the agent's files are meant.
+/// Calls of an agent that can fail because of its disk, and the faults to inject. The flag is true if strace
+/// filters by path: such calls are made on other files, too, and those must not be hit.
 const FAULTS: [(&str, bool, &[&str]); 10] = [
     ("write", true, &["error=ENOSPC", "error=EIO", "error=EDQUOT", "signal=KILL"]),
     ("pwrite64", false, &["error=ENOSPC", "error=EIO", "error=EDQUOT", "signal=KILL"]),

@@ -1,4 +1,5 @@
-//! A directory of logs from which logcd deletes archived ones, and the content that must be in either place.
+//! A directory of logs from which logcd deletes archived ones, and the content that must be in a log or in an
+//! archive.
 
 use crate::binaries::binary;
 use crate::disk::run;
@@ -75,8 +76,7 @@ impl Logs {
         self.written.len() - std::fs::read_dir(&self.directory).unwrap().count()
     }
 
-    /// Waits until the agent has deleted `count` logs, or has ended. Meanwhile `act` is called again and
-    /// again.
+    /// Waits until the agent has deleted `count` logs, or has ended. Meanwhile `act` is called repeatedly.
     pub fn until_gone(&mut self, count: usize, agent: &Process, mut act: impl FnMut(&mut Logs)) {
         agent.wait_until("that it deletes", || {
             let over = self.gone() >= count || agent.is_over();

@@ -1,7 +1,8 @@
 //! Power loss, kills and disk faults at chosen moments, on real file systems; every promise is checked after
 //! each.
 //!
-//! `ROUNDS` sets how often each random attack is repeated, and makes those by call number exhaustive.
+//! `ROUNDS` sets how often each random attack is repeated. If it is set, the attacks by call number try every
+//! call.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "the counts are the result")]
 

@@ -9,9 +9,9 @@ use crate::disk::Disk;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::Process;
 
-/// Cuts the disk's power while the agent lives on for a moment. In it, a file system may tell a pending sync
-/// that nothing is left to do. Answers in that moment are no promise: without power nobody would have
-/// received them.
+/// Cuts the disk's power while the agent runs for a moment longer. In that moment, a file system may report
+/// to a pending sync that nothing is left to do. Answers given then are no promise: without power nobody
+/// would have received them.
 fn lose_power(disk: &Disk, blackout: &AtomicBool) {
     blackout.store(true, Ordering::SeqCst);
     disk.lose_power();

@@ -186,8 +186,8 @@ impl Queue {
         kept.extend(there.into_iter().map(|(id, key)| (key, id)));
     }
 
-    /// Checks only that no item is torn or made up, where less is promised. From now on, the ledger holds the
-    /// items that are there.
+    /// Checks only that no item is torn or invented, where less is promised. From now on, the ledger holds
+    /// the items that are there.
     pub fn take_stock(&self, http: &mut Http) {
         let there = self.there(http);
         let mut ledger = self.ledger.lock().unwrap();

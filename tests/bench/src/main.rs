@@ -1,7 +1,7 @@
 //! Benchmarks of the agents against other programs for the same job, on the same work in the same run.
 //!
-//! Figures are ratios: machines differ, and this one may be busy with other things. Contenders take turns,
-//! round after round, and the median round is shown.
+//! Figures are ratios: machines differ, and this one may be busy with other things. In each round the
+//! contenders run one after the other, and the median round is shown.
 
 mod disk;
 mod logcd;

@@ -43,7 +43,7 @@ pub fn each_line(words: &[&str], take: impl FnMut(&str)) {
     each_line_of(&mut command(words), take);
 }
 
-/// The same for any command.
+/// Passes each line that the command prints to `take`. The command must succeed.
 #[track_caller]
 pub fn each_line_of(command: &mut Command, mut take: impl FnMut(&str)) {
     let mut running = Running::spawn(command);

@@ -1,4 +1,4 @@
-//! Numbered lines that many pods send while something happens, and a check that they arrived.
+//! Numbered lines that many pods send during an event such as an update, and a check that they arrived.
 
 use crate::manifest::of_this_registry;
 use crate::namespace::{Namespace, Pod};

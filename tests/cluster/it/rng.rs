@@ -33,7 +33,7 @@ spec:
 struct Answers(Vec<Vec<String>>);
 
 impl Answers {
-    /// Reads what the clients have printed. Fails if a request of theirs was lost.
+    /// Reads the output of the clients. Fails if one of their requests was lost.
     #[track_caller]
     fn of(namespace: &Namespace, clients: &[Pod]) -> Answers {
         let of_client = |client: &Pod| {
@@ -90,14 +90,14 @@ fn service_moves_to_the_daemon_set_without_losing_a_request() {
         (answers().servers_after(&before, 1)? == names(&all)).then_some(())
     });
 
-    // The label replaces the DaemonSet's pods; then the switch leaves only those.
+    // The label replaces the DaemonSet's pods. The Service then selects only these.
     namespace.apply_example("rng/rngDaemonSetActive.yaml");
     namespace.rolled_out("daemonset/rng");
     let active = namespace.ready("isactive=yes", nodes);
     assert_eq!(active.iter().map(|pod| &pod.node).collect::<BTreeSet<_>>().len(), nodes, "one on each node");
     namespace.apply_example("rng/rngServiceActive.yaml");
-    // Each node's rules follow by themselves. When the last Deployment's pod has got its last request, none
-    // gets another.
+    // Each node changes its rules at its own time. Once all nodes have, the Deployment's pods get no more
+    // requests.
     let mut seen = answers().counts();
     namespace.until("fifty answers for each client, all of the DaemonSet's pods", || {
         let now = answers();

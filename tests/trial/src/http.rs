@@ -23,7 +23,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// Returns the word for programs in a refusal of queued.
+    /// Returns the error code in a refusal of queued, which is meant for programs.
     pub fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
@@ -54,7 +54,7 @@ impl Http {
         Ok(Http { stream: BufReader::new(stream), host })
     }
 
-    /// Sends a request with more headers, each ended by CR LF.
+    /// Sends a request with further headers, each ended by CR LF.
     pub fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<()> {
         let (host, length) = (self.host, body.len());
         let head =

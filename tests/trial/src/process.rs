@@ -76,8 +76,8 @@ impl Process {
         self.event_or_end("ready").is_some()
     }
 
-    /// Waits for something that the agent does not log, while it should be alive. A failure shows its last
-    /// events, which tell the reason.
+    /// Waits for something that the agent does not log, while it should be alive. A failure shows the agent's
+    /// last events, which tell the reason.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(comes_true(condition), "in vain: {what}: {:#?}", self.last_events());
     }
@@ -251,7 +251,7 @@ pub fn processes_in(directory: &Path) -> Vec<Pid> {
     entries.filter(|entry| is_there(&entry.path())).filter_map(pid).map(Pid::from_raw).collect()
 }
 
-/// Returns the agents' description of a lock holder on this host.
+/// Describes a lock holder on this host as the agents do.
 pub fn holder(pid: u32) -> String {
     format!("(process {pid} on {})", nix::sys::utsname::uname().unwrap().nodename().to_string_lossy())
 }

@@ -1,5 +1,6 @@
-//! Disks: free space, lock files, and syncs that can be believed.
+//! Disks: free space, the identity of files, lock files, and syncs that can be believed.
 
 pub mod free_space;
+pub mod inode;
 pub mod lock;
 pub mod sync;

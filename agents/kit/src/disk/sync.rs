@@ -5,11 +5,11 @@ use std::io;
 
 /// Checks after a sync that it can be believed. After an error, ext4 gives up its journal and becomes
 /// read-only some milliseconds later. In between, changes of names and sizes are lost although fsync
-/// succeeds. ext4 never resumes the journal, so if it accepts a change now, it kept all changes made before
-/// the sync.
+/// succeeds. ext4 never resumes the journal. If it accepts a change now, it kept all changes made before the
+/// sync.
 ///
 /// The change is a truncation to the present size. ext4 opens a transaction for it and reports an error if it
-/// cannot, unlike for new times. `file` must not grow meanwhile.
+/// cannot. For new times it would report none. `file` must not grow meanwhile.
 pub fn still_takes_changes(file: &File) -> io::Result<()> {
     file.set_len(file.metadata()?.len())
 }

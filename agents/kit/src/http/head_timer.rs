@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A timer that stays registered and is only postponed. hyper makes a timer for each head and drops it when
-/// the head has come. Registering one costs a lock and, in a quiet daemon, a system call that wakes a runtime
-/// which is awake.
+/// the head has come. Registering one costs a lock. In a quiet daemon it also costs a system call, which
+/// wakes a runtime that is already awake.
 #[derive(Clone, Debug)]
 pub struct HeadTimer(Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>);
 

@@ -1,5 +1,5 @@
-//! The wait for the next request of a connection, in two stages: while all places are taken, an idle client
-//! loses its place after the first.
+//! The wait for the next request of a connection, in two stages. While all places are taken, an idle client
+//! loses its place after the first stage.
 
 use crate::net::accept::Crowd;
 use std::io;
@@ -89,12 +89,12 @@ impl HeadWait {
             tokio::select! {
                 biased;
                 read = stream.read_buf(bytes) => if read? == 0 {
-                    // hyper answers half a request of an ending connection.
+                    // hyper answers an incomplete request if the connection ends.
                     return Ok(if bytes.is_empty() { Waited::Ended } else { Waited::ForHyper });
                 },
                 () = self.crowd.is_full(), if self.is_slow && is_idler => return Ok(Waited::Ended),
                 () = &mut self.timer => match self.is_slow {
-                    // A crowd ends the wait from now on.
+                    // From now on the wait ends if all places are taken.
                     false => {
                         self.is_slow = true;
                         self.timer.as_mut().reset(self.since + HEADERS_WITHIN);
@@ -102,7 +102,7 @@ impl HeadWait {
                     // Waiting for a body has its own timeout.
                     true => return Ok(if whole_head { Waited::ForHyper } else { Waited::Ended }),
                 },
-                // Half a request must be answered, since its client waits for the answer.
+                // An incomplete request must be answered, since its client waits for the answer.
                 () = &mut self.drained, if bytes.is_empty() => return Ok(Waited::Ended),
             }
         }

@@ -15,14 +15,14 @@ pub fn is_from_elsewhere(request: &Request) -> bool {
     changes && is_of_another_site(request.headers())
 }
 
-/// True if a proxy says that it sends the request for somebody else, wherever it comes from itself.
+/// True if a proxy's header says that the request is forwarded. The address of the proxy does not matter.
 pub fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
 }
 
-/// True if a browser sent the request for another site. Newer browsers name the relation in a word. Older
-/// ones name the site, which is ours if the request went to it. A client that sends neither header is not a
-/// browser.
+/// True if a browser sent the request for another site. Newer browsers state this in `Sec-Fetch-Site`. Older
+/// ones name the site in `Origin`: it is ours if it equals `Host`. A client that sends neither header is not
+/// a browser.
 pub fn is_of_another_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = text(SITE) {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose peer must read something within `within`. Otherwise the peer could keep the answer, and the
+/// Fails a write if the peer has read nothing for `within`. Otherwise the peer could keep the answer, and the
 /// memory that it holds, for ever.
 #[derive(Debug)]
 pub(crate) struct Patient<S> {
     stream: S,
     within: Duration,
-    /// The timer, which runs since the first write that had to wait.
+    /// Runs from the first write that had to wait.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 

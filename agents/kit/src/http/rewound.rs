@@ -1,11 +1,11 @@
-//! A stream that returns some bytes again that were read already.
+//! Puts bytes that were already read back in front of their stream.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream whose first bytes are those that were `unread`.
+/// Returns the `unread` bytes first, then those of `stream`.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
     unread: Vec<u8>,

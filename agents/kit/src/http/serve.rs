@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-/// The bound on a head that is waited for here; hyper has its own for longer ones.
+/// The largest head that is read here. Longer ones are left to hyper, which has its own limit.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 
@@ -36,12 +36,12 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Answers requests: a router, or a shorter way that comes before one.
+/// Answers requests: a router, or a fast path that precedes one.
 pub trait Answer: Clone + Send + Sync + 'static {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
-    /// Serves the beginning of a connection in a shorter way than hyper's. Returns `None` when the connection
-    /// has ended, else the bytes that were read but not answered, for hyper.
+    /// Serves the first requests of a connection on a fast path without hyper. Returns `None` when the
+    /// connection has ended, else the bytes that were read but not answered, for hyper.
     fn serve_first<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
         stream: &mut S,

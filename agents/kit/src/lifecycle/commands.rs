@@ -1,4 +1,4 @@
-//! Ends commands together with the process that runs them, SIGKILL included.
+//! Ends commands together with the process that runs them, even if SIGKILL ends it.
 //!
 //! The guard is a small child process that holds one end of a socket. Each command announces itself on the
 //! other end before it runs. When the parent is gone, however it ended, the guard reads the end of the
@@ -183,7 +183,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Without the notes that are left, the guard would kill processes that have taken over old ids.
+        // Without the notes that are left, the guard would kill processes that have reused the old ids.
         let unsent = std::mem::take(&mut *self.unsent());
         for note in unsent {
             let _ = self.send(note, MsgFlags::empty());
@@ -351,8 +351,8 @@ mod tests {
         retired.wait().unwrap();
     }
 
-    /// Otherwise their process ids, which other processes may have by then, would be killed at the end. Here
-    /// they would take all the room of the list.
+    /// Process ids left on the list may belong to other processes when the guard kills them at the end. In
+    /// this test they would also fill the list.
     #[test]
     fn commands_that_could_not_run_are_taken_off_the_list() {
         let guard = Guard::start(1).unwrap();

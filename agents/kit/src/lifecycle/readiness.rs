@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 type Reasons = BTreeMap<&'static str, String>;
 
-/// A latch with named blockers, ready while there are none. It feeds `/ready`, systemd and the log.
+/// A latch with named reasons, ready while it has none. It feeds `/ready`, systemd and the log.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<Reasons>>);
 
@@ -18,7 +18,7 @@ impl Readiness {
         Readiness(Arc::new(watch::Sender::new(reasons)))
     }
 
-    /// Adds a reason. Repeating one costs nothing.
+    /// Adds a reason. Repeating one notifies nobody.
     pub fn block(&self, what: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
         self.0.send_if_modified(|reasons| reasons.insert(what, reason.clone()).as_ref() != Some(&reason));
@@ -44,14 +44,14 @@ impl Readiness {
     }
 }
 
-/// Asks each event loop for a sign of life, on demand only: nothing wakes up unless somebody asks.
+/// Pings each event loop, but only on request: an idle agent does not wake up for it.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness(Arc<Mutex<Vec<Loop>>>);
 
 /// A loop's name, and the channel to ask it.
 type Loop = (&'static str, mpsc::Sender<oneshot::Sender<()>>);
 
-/// The time within which a loop must answer: far above any iteration, below kubelet's timeout.
+/// The timeout for a loop's answer: far above any iteration, below kubelet's timeout.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Liveness {

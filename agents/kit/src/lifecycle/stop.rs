@@ -8,9 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Turns a file-size limit into an error of the write, instead of the end of the process. The signal is
-/// caught, not ignored, so that commands of this process get the default back. Must be called within a
-/// runtime.
+/// Makes a write above the file-size limit fail, instead of ending the process. The signal is caught, not
+/// ignored, so that commands of this process get the default back. Must be called within a runtime.
 pub fn survive_size_limit() -> Result<(), Fatal> {
     let caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     caught.map(drop).map_err(|e| Fatal::new(Exit::System, "cannot catch signals").because(e))
@@ -21,8 +20,8 @@ fn listened() -> SigSet {
     [Number::SIGTERM, Number::SIGINT, Number::SIGHUP].into_iter().collect()
 }
 
-/// Holds signals back until a `Stop` listens to them, so that one during start-up does not kill the process.
-/// Must be called before any thread is started.
+/// Holds signals back until a `Stop` listens to them, so that a signal during start-up does not kill the
+/// process. Must be called before any thread is started.
 pub fn hold_signals() {
     // The call fails only for an unknown operation.
     let _ = listened().thread_block();

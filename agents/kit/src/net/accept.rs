@@ -26,7 +26,7 @@ pub struct Gate {
     crowded: watch::Sender<bool>,
 }
 
-/// Tells connections that all places are taken, so that idle ones can give theirs up.
+/// Notifies connections that all places are taken, so that idle ones can give theirs up.
 #[derive(Clone, Debug)]
 pub struct Crowd(watch::Receiver<bool>);
 
@@ -72,7 +72,7 @@ impl Gate {
             return permit;
         }
         self.crowded.send_replace(true);
-        // The semaphore is never closed, so this cannot fail; a failure would only mean to stop taking.
+        // The semaphore is never closed, so this cannot fail. If it did, the gate would stop accepting.
         let Ok(permit) = self.permits.clone().acquire_owned().await else { std::future::pending().await };
         self.crowded.send_replace(false);
         permit
@@ -92,7 +92,7 @@ impl Gate {
                 Arrival::Refused(peer)
             }
             Err(error) => {
-                // The peer gave up while it waited: nothing is short, so continue at once.
+                // The peer gave up while it waited. No resource is exhausted, so continue at once.
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }

@@ -16,7 +16,7 @@ pub fn is_blocked(port: u16) -> bool {
     BLOCKED.binary_search(&port).is_ok()
 }
 
-/// Warns that the page at this address cannot be opened. `flag` is the one that moves it.
+/// Warns that the page at this address cannot be opened. `flag` is the flag that chooses another port.
 pub fn warn_if_blocked(flag: &'static str, address: SocketAddr) {
     if is_blocked(address.port()) {
         tracing::warn!(

@@ -1,5 +1,5 @@
-//! Listening sockets: bound here, or passed by systemd. The runtime that serves them adopts them; often
-//! another one opened them.
+//! Listening sockets: bound here, or passed by systemd. The runtime that serves a socket adopts it, since
+//! another runtime often opened it.
 
 use crate::exit::{Exit, Fatal};
 use std::io::ErrorKind;

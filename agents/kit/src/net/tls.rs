@@ -273,7 +273,7 @@ mod tests {
     fn certificate_without_a_readable_expiry_is_served() {
         let directory = tempfile::tempdir().unwrap();
         let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        // Longer than is allowed.
+        // Longer than the 20 bytes that RFC 5280 allows.
         parameters.serial_number = Some(vec![1; 24].into());
         let key = rcgen::KeyPair::generate().unwrap();
         let tls_cert = write(directory.path(), "tls.crt", &parameters.self_signed(&key).unwrap().pem());

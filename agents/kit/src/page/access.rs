@@ -1,7 +1,7 @@
 //! Decides who may see an agent's page: this host, or with `--page-token` everybody who knows the token.
 //!
-//! A proxy on this host makes all the world a peer on loopback. So with a token this host needs it too. Without
-//! one a request is refused if a proxy says that it forwards it.
+//! Requests through a proxy on this host arrive from loopback, wherever they come from. So if there is a
+//! token, this host needs it too. If there is none, a request with the header of a proxy is refused.
 
 use crate::exit::{Exit, Fatal};
 use crate::http::Peer;
@@ -23,10 +23,10 @@ use tokio_rustls::rustls::crypto::ring;
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The part of the token's file that is read at most.
+/// The largest part of the token's file that is read.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
-/// The length of a session: as hard to guess as a key of 128 bits.
+/// The length of a session's random identifier, which is as hard to guess as a key of 128 bits.
 const SESSION_BYTES: usize = 16;
 
 /// The way to open the page to other hosts; part of the flags of each agent with a page.
@@ -101,8 +101,8 @@ struct TokenDoor {
 
 #[derive(Debug)]
 struct DoorState {
-    /// The login by the last usable token. It outlives moments in which the file is being rewritten, so that
-    /// sessions go on if the token is the same afterwards.
+    /// The login by the last usable token. It is kept while the file is being rewritten, so that sessions
+    /// continue if the token is the same afterwards.
     login: Login,
     /// False while the file holds no usable token, which refuses everybody.
     is_usable: bool,
@@ -147,9 +147,9 @@ enum AccessDecision {
 impl Access {
     /// Protects the page's routes from all who may not see them.
     ///
-    /// Pages show more than metrics do: peers, names of files, even lines. So by default they are only for
-    /// this host, and for those who have access to it, as by `kubectl port-forward`. They must be opened by
-    /// address or as localhost: a site whose name resolves to 127.0.0.1 reads nothing through its visitors'
+    /// Pages show more than metrics do: peers, names of files, even lines. By default only this host may see
+    /// them, and whoever has access to it, as by `kubectl port-forward`. They must be opened by address or as
+    /// localhost. Otherwise a site whose name resolves to 127.0.0.1 could read them through its visitors'
     /// browsers.
     pub fn guard(self, router: Router) -> Router {
         router.route_layer(axum::middleware::from_fn(move |request: Request, next: Next| {
@@ -240,7 +240,7 @@ async fn read_token(path: &Path) -> Result<String, String> {
     token_in(&text).map(str::to_owned).map_err(str::to_owned)
 }
 
-/// Compares two texts. The time that this takes reveals the token's length and nothing else.
+/// Compares two texts in constant time. The duration reveals the length of the token and nothing else.
 fn same(given: &str, known: &str) -> bool {
     given.as_bytes().ct_eq(known.as_bytes()).into()
 }

@@ -1,8 +1,8 @@
 //! The last fifteen minutes of an agent's figures, so that a page shows a past when it opens.
 //!
 //! No timer samples them. Every change of a figure also calls [`History::tick`], which keeps at most one
-//! sample per interval. Figures stay the same between ticks, so an idle agent sleeps and nothing is missed:
-//! all changes since a sample happened within one interval after it.
+//! sample per interval. Figures stay the same between ticks, so an idle agent sleeps and nothing is missed.
+//! All changes since a sample happened within one interval after it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-// What the pages of all agents share: harmless text, elements, figures, plots, streams.
+// Shared by the pages of all agents: escaped text, elements, figures, plots, streams.
 // Nothing here ever makes markup out of a string: text goes into text nodes.
 
 /// An element with attributes (`onclick` and the like are listeners) and children.
@@ -14,7 +14,7 @@ export function el(name, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/// Changes what is on the page only where it differs: focus, selection and screen readers stay undisturbed.
+/// Sets the text only if it differs, so that focus, selection and screen readers stay undisturbed.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -58,10 +58,10 @@ export function setButtonRows(body, rows) {
   for (const row of old.values()) row.remove();
 }
 
-// Controls, and what turns the direction of text around or hides in it.
+// Control characters, and characters that are invisible or reverse the direction of text.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]|\p{Cs}|\p{Cf}/gu;
 
-/// A stranger's text so that what is there can be seen, and no more of it than `max` characters.
+/// Makes a stranger's text visible: escapes hidden characters, and cuts it to `max` characters.
 export function visible(text, max = 200) {
   let cut = text.length > max ? text.slice(0, max) : text;
   if (cut.length < text.length && /[\ud800-\udbff]$/.test(cut)) cut = cut.slice(0, -1);
@@ -93,7 +93,7 @@ export function duration(ms) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
 }
 
-/// How long something took: in milliseconds below a second.
+/// Formats a duration, in milliseconds if it is below a second.
 export function took(ms) {
   if (ms >= 1000) return duration(ms);
   return ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`;
@@ -107,7 +107,7 @@ export class History {
     this.series = Array.from({ length: figures }, () => new Float64Array(History.POINTS).fill(NaN));
   }
 
-  /// Adds one point to each series; more than one where a sleeping tab missed some seconds.
+  /// Adds one point to each series, or several if a sleeping tab missed some seconds.
   add(values, seconds = 1) {
     const steps = Math.min(History.POINTS, Math.max(1, Math.round(seconds)));
     this.series.forEach((series, i) => {
@@ -116,15 +116,15 @@ export class History {
     });
   }
 
-  /// Fills in what the agent remembers. `rows`: [age in ms, figure, …], the oldest first, the newest of now;
-  /// `counters`: how many of the figures, the first ones, count up and are shown per second.
+  /// Fills in the agent's samples. `rows`: [age in ms, figure, …], the oldest first, the newest of now.
+  /// `counters`: the number of figures, from the first on, that count up and are shown per second.
   fill(rows, counters, interval_ms) {
     for (const series of this.series) series.fill(NaN);
     const at = (age_ms) => Math.round(History.POINTS - 1 - age_ms / 1000);
     for (let i = 1; i < rows.length; i += 1) {
       const [before, after] = [rows[i - 1], rows[i]];
       const [start, end] = [at(before[0]), at(after[0])];
-      // An agent samples while figures change: all of a change came within an interval after the sample.
+      // An agent samples while figures change, so a change happened within one interval after its sample.
       const busy = Math.max(1, Math.min(before[0] - after[0], interval_ms) / 1000);
       this.series.forEach((series, figure) => {
         const [from, to] = [before[figure + 1], after[figure + 1]];
@@ -233,7 +233,7 @@ export class Plot {
 
 const ago = (seconds) => (seconds < 60 ? `${Math.round(seconds)} s ago` : `${Number((seconds / 60).toFixed(1))} min ago`);
 
-/// The next even number of one digit, with zeros: the axis and its middle have readable labels.
+/// Rounds up to an even digit followed by zeros, so that the axis and its middle have readable labels.
 function roundUp(value) {
   if (!(value > 2)) return 2;
   const unit = 10 ** Math.floor(Math.log10(value));
@@ -260,12 +260,12 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // A longer silence means that the server is gone: a comment line comes every 15 s.
 const SILENCE_MS = 40_000;
-// An event is one line of JSON; more than this is no event of ours.
+// The largest event that is accepted, one line of JSON.
 const EVENT_MAX = 16 << 20;
 
-/// Server-sent events over `fetch`, which can send a token; tried again until the page is closed.
+/// Server-sent events over `fetch`, which can send a token. Retries until the page is closed.
 export class Stream {
-  /// `on.event(name, data)`, `on.state("open" | "lost" | "token", text)`; `path()` and `headers()` are asked each time.
+  /// `on.event(name, data)`, `on.state("open" | "lost" | "token", text)`; `path()` and `headers()` are called for each attempt.
   constructor(path, on, headers = () => ({})) {
     Object.assign(this, { path, on, headers, failures: 0, wake: () => {} });
     this.stopped = false;
@@ -274,7 +274,7 @@ export class Stream {
     this.run();
   }
 
-  /// Connects again at once, with the present path and token.
+  /// Reconnects at once, with the current path and token.
   renew() {
     this.failures = 0;
     this.abort?.abort("renew");
@@ -337,7 +337,7 @@ export class Stream {
   }
 }
 
-/// Shows how the connection is, said aloud by screen readers only when it changes.
+/// Shows the state of the connection. Screen readers announce it only when it changes.
 export function showState(element, state, text) {
   element.dataset.state = state;
   setText(element, text);

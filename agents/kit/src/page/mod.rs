@@ -18,12 +18,12 @@ pub struct Page {
 }
 
 /// Allows only files of this server: no inline script or style, no target for a form, and no frame around the
-/// page. No string becomes markup, even if a script of ours tried.
+/// page. Even a script of ours cannot turn a string into markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
-/// The routes, to be merged into the door that the page is served on. Paths in pages are relative, so that
-/// they work behind a proxy that adds a prefix.
+/// The routes, to be merged into the router that serves the page. Paths in pages are relative, so that they
+/// work through a proxy that adds a prefix.
 pub fn routes<S: Clone + Send + Sync + 'static>(page: Page) -> Router<S> {
     let files = [
         ("/", "text/html; charset=utf-8", page.html),

@@ -77,8 +77,8 @@ pub fn add_to(command: Command) -> Command {
     if has_commands {
         return command;
     }
-    // Flags before a command would be silently ignored, and `help COMMAND` would have nothing else to
-    // explain.
+    // Flags before the command would be silently ignored, so they are an error. `help COMMAND` would only
+    // explain `completion`, so it is left out.
     command.args_conflicts_with_subcommands(true).disable_help_subcommand(true)
 }
 

@@ -1,4 +1,4 @@
-//! One line for a setting that clap rejects, which names the place where the value was given.
+//! Shortens clap's error about a setting to one line that names the place where the value was given.
 
 use super::variable;
 use crate::exit::{Exit, Fatal};

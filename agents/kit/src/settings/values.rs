@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// An address, or `none` for a door that stays closed.
+/// An address, or `none` for an endpoint that is not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Door(pub Option<SocketAddr>);
 
@@ -28,7 +28,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Parses `25s`, `1h 30m`, `500ms`. A bare number is refused, since nobody agrees on its unit.
+/// Parses `25s`, `1h 30m`, `500ms`. A bare number is rejected, since its unit is ambiguous.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 500ms, 15s or 7d".to_owned())
 }

@@ -1,8 +1,8 @@
 //! Notices when the content of a mounted file changes: ConfigMaps, Secrets and plain files.
 //!
 //! kubelet updates a ConfigMap by swapping a symlink in its directory, and a watch on the file itself ends
-//! with the first swap. So the directories are watched, each event only means "look", and only different
-//! content counts. A slow periodic look catches changes without an event.
+//! with the first swap. So the directories are watched. An event only triggers a comparison of the content,
+//! and a slow periodic look catches changes without an event.
 
 use crate::exit::Fatal;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -75,7 +75,7 @@ impl Files {
 }
 
 /// Follows the files with `load` until `drain`. If `load` fails, the error is logged and the last good value
-/// stays, so that a half-written file never closes a door.
+/// stays, so that a half-written file never takes an endpoint down.
 pub fn follow<T: Send + Sync + 'static>(
     what: &'static str,
     paths: Vec<PathBuf>,
@@ -119,7 +119,7 @@ fn watch_directories(paths: &[PathBuf], event: Arc<Notify>) -> notify::Result<Re
     Ok(watcher)
 }
 
-/// The directory of each path, and the directory of the file that it leads to where it is a symlink.
+/// Returns the directory of each path and, where the path is a symlink, the directory of its target.
 fn directories(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

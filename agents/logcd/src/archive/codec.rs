@@ -79,7 +79,7 @@ impl Codec {
     pub fn preamble(self) -> Vec<u8> {
         match self {
             Codec::Gzip => deflate::preamble(),
-            // The frame of the first header must come first: readers detect the format by its magic.
+            // The first header's frame must be at the start: readers detect the format by its magic.
             Codec::Zstd => Vec::new(),
         }
     }

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 
 /// New bytes are buffered up to this size before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// The kernel copies this much at a time, so that a stop or a full disk is noticed between two copies.
+/// The kernel copies at most this many bytes at a time, so that a stop or a full disk is noticed between two
+/// copies.
 const COPY_BYTES_MAX: u64 = 64 << 20;
 /// Free space is checked again after this many bytes.
 const CHECK_EVERY_BYTES: u64 = 16 << 20;

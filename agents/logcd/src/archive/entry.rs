@@ -10,8 +10,8 @@ use crate::archive::header::{self, Meta};
 pub enum Origin {
     /// A file that existed when the archive was made.
     Live(FileStamp),
-    /// An archive without an index, or a file that must be compared as a whole, because it may hold other
-    /// content now.
+    /// An archive without an index, or a file that must be compared as a whole, because its content may have
+    /// changed.
     Recovered,
     /// The former content of a file that was rotated, truncated, rewritten or deleted.
     Superseded,

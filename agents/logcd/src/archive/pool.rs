@@ -51,7 +51,8 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// A queue of jobs, which come out in order. Without workers, `put` compresses the blocks itself.
+/// A queue of jobs, whose results come out in the order of the jobs. Without workers, `put` compresses the
+/// blocks itself.
 pub struct Pool {
     own: Packer,
     workers: Vec<Worker>,

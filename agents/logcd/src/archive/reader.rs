@@ -44,7 +44,7 @@ impl Reader {
     pub fn failed(&self) -> impl Fn(io::Error) -> Fatal {
         let path = self.path.display().to_string();
         move |error| match error.kind() {
-            // The reader of the output has closed it.
+            // The reader of our output has closed the pipe.
             io::ErrorKind::BrokenPipe => Fatal::new(Exit::Ok, ""),
             _ => Fatal::new(Exit::Failure, format!("cannot read {path} to its end")).because(error),
         }

@@ -12,8 +12,8 @@ use zstd::zstd_safe::{self, CParameter};
 pub const LEVELS: RangeInclusive<u32> = 1..=12;
 
 /// Block sizes of a zstd archive. Readers use no dictionary across frames: each is independent. Small frames
-/// therefore cost more than in a gzip stream and are merged for longer; larger ones than these compress no
-/// better.
+/// therefore cost more than small blocks of a gzip stream and are merged for longer. Frames larger than these
+/// compress no better.
 pub const BLOCK_SIZES: BlockSizes =
     BlockSizes { block_bytes_max: 512 * 1024, dictionary_bytes_max: 0, final_bytes_min: 256 * 1024 };
 

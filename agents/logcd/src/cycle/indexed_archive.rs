@@ -4,7 +4,7 @@ use crate::archive::checksum::Checksum;
 use crate::archive::codec::Codec;
 use crate::archive::entry::Entry;
 use crate::archive::header;
-use crate::archive::index::{Identity, Index};
+use crate::archive::index::{ArchiveIdentity, Index};
 use crate::archive::member;
 use crate::archive_dir::{ArchiveDir, LockedArchiveDir};
 use crate::day::{archive_name, index_name};
@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 const INDEX_BYTES_MAX: u64 = 1 << 30;
 /// A header with the longest possible name is far smaller.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// Before each copy, one in this many blocks of the archive is read again, each time other ones.
+/// Before each copy, one in this many blocks of the archive is read again; each copy checks different ones.
 const SHARE: u64 = 64;
 
 /// An archive and its index.
@@ -88,8 +88,9 @@ impl IndexedArchive {
             archive = name,
             "the archive was touched, but its content is unchanged"
         );
-        let Identity { size, sum, .. } = self.index.identity;
-        self.index.identity = Identity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+        let ArchiveIdentity { size, sum, .. } = self.index.identity;
+        self.index.identity =
+            ArchiveIdentity { ino: stamp.ino, size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         Ok(Some(file))
     }
 

@@ -13,7 +13,7 @@ const LOOKS_MAX: u64 = 64;
 
 /// The amount that a look compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Budget {
+pub enum ScrubBudget {
     /// The larger of this many bytes and one 64th of all logs.
     Bytes(u64),
     Unlimited,
@@ -36,7 +36,7 @@ struct Lap {
 }
 
 struct Candidate<'a> {
-    /// The index of its match in `Changes::matches`.
+    /// The index of the file's match in `Changes::matches`.
     number: usize,
     file: &'a ScannedFile,
     entry: &'a Entry,
@@ -51,13 +51,13 @@ impl Scrub {
         entries: &[Entry],
         roots: &Roots,
         hard_links: bool,
-        budget: Budget,
+        budget: ScrubBudget,
     ) -> Vec<usize> {
         let mut candidates = self.candidates(changes, entries);
         let all_bytes: u64 = candidates.iter().map(|candidate| candidate.entry.size()).sum();
         let mut budget_bytes = match budget {
-            Budget::Bytes(bytes) => bytes.max(all_bytes.div_ceil(LOOKS_MAX)),
-            Budget::Unlimited => u64::MAX,
+            ScrubBudget::Bytes(bytes) => bytes.max(all_bytes.div_ceil(LOOKS_MAX)),
+            ScrubBudget::Unlimited => u64::MAX,
         };
         // Candidates are sorted by name: those before the log to continue with come last.
         let first = candidates.partition_point(|candidate| candidate.file.name < self.resume_at);

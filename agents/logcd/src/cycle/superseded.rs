@@ -44,7 +44,7 @@ pub fn too_many(entries: &[Entry], packed_bytes_max: u64) -> HashSet<Vec<u8>> {
     over.map(|entry| entry.name.clone()).collect()
 }
 
-/// Returns the time in a name, by which superseded entries are sorted.
+/// Returns the part of a name that holds the time, by which superseded entries are sorted.
 fn time(name: &[u8]) -> Vec<u8> {
     let part = name.rsplit(|b| *b == b'.').find(|part| is_time(part));
     part.map(<[u8]>::to_vec).unwrap_or_default()

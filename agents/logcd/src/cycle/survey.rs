@@ -6,7 +6,7 @@ use crate::archive::file_stamp::FileStamp;
 use crate::config::Config;
 use crate::cycle::changes::{Change, Changes, Match};
 use crate::cycle::report::CycleReport;
-use crate::cycle::scrub::{Budget, Scrub};
+use crate::cycle::scrub::{Scrub, ScrubBudget};
 use crate::error::ArchiveError;
 use crate::logs::directories::Roots;
 use crate::logs::log_file::LogFile;
@@ -20,7 +20,7 @@ pub fn survey(
     config: &Config,
     entries: &mut [Entry],
     scrub: &mut Scrub,
-    budget: Budget,
+    budget: ScrubBudget,
 ) -> Result<(Changes, CycleReport), ArchiveError> {
     let known: HashSet<_> = entries.iter().filter_map(Entry::stamp).map(FileStamp::id).collect();
     let is_known = |stamp: &FileStamp| known.contains(&stamp.id());

@@ -108,6 +108,7 @@ impl PodsThread {
             error = why,
             "container logs cannot be archived at present"
         );
+        self.metrics.lines_may_wait();
         self.readiness.block(REASON, why);
     }
 

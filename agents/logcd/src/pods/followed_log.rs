@@ -190,6 +190,7 @@ impl FollowedLog {
         decoder.take(missing).read_to_end(lines)?;
         if lines.len() < ENTRY_BYTES_MAX {
             self.phase = Phase::Ended;
+            self.unpacking = None;
             return Ok(());
         }
         let whole = whole_lines(lines);

@@ -1,6 +1,7 @@
 //! The metrics of container logs and their archives.
 
 use crate::pods::overview::PodsOverview;
+use jiff::Timestamp;
 use kit::telemetry::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -108,6 +109,13 @@ impl PodsMetrics {
             "Bytes of archives removed for --keep-days, --keep-bytes and --min-free",
             self.evicted_bytes.clone(),
         );
+    }
+
+    /// Notes the time since which lines may wait, unless some wait already.
+    pub fn lines_may_wait(&self) {
+        if self.waiting_since_timestamp_seconds.get() == 0 {
+            self.waiting_since_timestamp_seconds.set(Timestamp::now().as_second());
+        }
     }
 
     pub fn evicted(&self, namespace: &str, bytes: u64) {

@@ -63,7 +63,7 @@ impl Serve {
         })
     }
 
-    /// True if the logs of directories are archived by the day.
+    /// True if the logs of directories are archived, by day.
     pub fn has_directories(&self) -> bool {
         !is_none(&self.dir)
     }

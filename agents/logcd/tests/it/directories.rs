@@ -126,7 +126,7 @@ fn missing_further_directory_is_awaited() {
     write(&bench, "lib/y.log", "of lib\n");
     symlink(bench.root.path().join("lib"), bench.root.path().join("later")).unwrap();
     wait_until("its log", || names(&bench) == ["later/y.log", "log/x.log"]);
-    // From then on the kernel reports its changes.
+    // From now on the kernel reports changes of the new directory.
     write(&bench, "lib/z.log", "more\n");
     wait_until("its next log", || names(&bench) == ["later/y.log", "later/z.log", "log/x.log"]);
 }

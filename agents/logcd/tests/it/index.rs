@@ -162,7 +162,7 @@ fn cost_follows_the_news(codec: Codec) {
     }
     assert!(bench.cycle_dropping(archiver).published.is_none(), "nor after a restart");
     assert_eq!(std::fs::metadata(bench.archive()).unwrap().modified().unwrap(), before);
-    // A new time alone is not news either.
+    // A file with only a new time is not news either.
     File::options()
         .write(true)
         .open(bench.log("a.log"))

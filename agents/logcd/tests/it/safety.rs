@@ -242,7 +242,7 @@ fn hostile_archive_unpacks_nothing_outside() {
     let victim = root.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
     let absolute = victim.to_str().unwrap();
-    // Names, each with the target if it is a link.
+    // The entries of the archive: each name, with the target if it is a link.
     let file = |name| (name, None);
     for entries in [
         vec![file("../victim")],

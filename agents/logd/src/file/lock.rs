@@ -1,7 +1,7 @@
 //! The lock that allows only one logd to write a file. Another one that wants the file learns who holds it.
 
-use crate::file::inode::Inode;
 use crate::file::write_error::WriteError;
+use kit::disk::inode::Inode;
 use kit::disk::lock::{Lock, Refused};
 use kit::exit::{Exit, Fatal};
 use std::io;

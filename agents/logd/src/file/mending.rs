@@ -1,5 +1,5 @@
-//! Repairs the end of a file after a crash, which may leave an unfinished line, or a power loss, which may
-//! leave zeros: the file system already knew the file's new length, but did not have its content yet.
+//! Repairs the end of a file. A crash may leave an unfinished line. A power loss may leave zeros, because the
+//! file system knew the file's new length before it had the content.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 const BLOCK_BYTES: usize = 64 * 1024;
 /// A longer run of zeros is not the result of a power loss, because less than this is ever on its way to a
-/// disk. It is somebody's data, and reading all of it may take minutes.
+/// disk. It is content, and reading all of it may take minutes.
 const ZEROS_MAX: u64 = 64 * 1024 * 1024;
 
 /// Removes zeros from the end of a file that is open for appending, and ends its last line. False if there

@@ -2,7 +2,6 @@
 
 pub mod appender;
 pub mod housekeeping;
-pub mod inode;
 pub mod lock;
 pub mod mending;
 pub mod outside;

@@ -1,7 +1,7 @@
 //! Files that logrotate moved away: `node_log.1`, `node_log.2.gz`, or with `dateext` `node_log-20261128.gz`.
 
-use crate::file::inode::Inode;
 use crate::file::rotated::directory_of;
+use kit::disk::inode::Inode;
 use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, ErrorKind};

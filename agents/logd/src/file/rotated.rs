@@ -8,9 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Number of the newest rotated files that are examined at the start. Where compression lags behind rotation,
-/// a power loss may tear many of them. Where files are not compressed at all, examining each of thousands
-/// would delay the start.
+/// Number of the newest rotated files that are examined at the start. If compression lags behind rotation, a
+/// power loss may tear many of them. If files are never compressed, examining each of thousands would delay
+/// the start.
 const MENDED_MAX: usize = 1024;
 
 /// Number of rotated files kept open for the first sync. Older ones were synced by the last run, or written

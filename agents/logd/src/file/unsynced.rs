@@ -1,9 +1,9 @@
 //! Keeps the files and directories that the next sync must write, so that everything appended so far is safe.
 
-use crate::file::inode::Inode;
 use crate::file::lock;
 use crate::file::write_error::WriteError;
 use kit::disk::free_space::Space;
+use kit::disk::inode::Inode;
 use kit::disk::lock::Lock;
 use kit::disk::sync::still_takes_changes;
 use std::fs::File;

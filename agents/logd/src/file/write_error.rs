@@ -11,7 +11,7 @@ pub enum WriteError {
     Write(io::Error),
     #[error("the file was removed or moved away, and no new one can be made: {0}")]
     NoName(io::Error),
-    /// A new file is there, but what the removed one held cannot be copied into it, as on a full disk.
+    /// A new file is there, but the content of the removed one cannot be copied into it, as on a full disk.
     #[error("cannot carry over what the removed file held: {0}")]
     NotCarriedOver(io::Error),
     /// The path leads to another logd's file.

@@ -44,7 +44,7 @@ enum Mode {
     Undecided,
     Lines,
     /// The stream began with `<PRI>`, and the end of its first message is not known yet. That message may
-    /// have several lines: `lines` of them have been completed. `inside` is true after the beginning of an
+    /// have several lines, of which `lines` have been completed. `inside` is true after the beginning of an
     /// overlong line was cut off.
     Opening {
         lines: u16,

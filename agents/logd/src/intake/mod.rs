@@ -1,8 +1,8 @@
 //! The point where all connections meet: one batch of whole lines, one file, one order.
 //!
-//! Everything here runs on one thread. A connection reads straight into the batch, after the lines of others,
-//! and any unfinished line is taken out again. When no connection has more to add, the batch is written with
-//! one call. A large read thus costs one read, one write and no copy; many small reads share a write.
+//! Everything here runs on one thread. A connection reads straight into the batch, after the lines of others.
+//! An unfinished line is taken out again. When no connection has more to add, the batch is written with one
+//! call. A large read thus costs one read, one write and no copy; many small reads share a write.
 
 mod receipt;
 mod writing;
@@ -69,8 +69,8 @@ struct State {
     taken: u64,
 }
 
-/// Position at the start. Lines of an earlier run may never have been synced if it was killed; this makes
-/// them owed a sync, as if this run had written them.
+/// Position at the start. If an earlier run was killed, its last lines may not be synced. A position above 0
+/// requests a sync for them, as if this run had written them.
 const LEFT_BEHIND: u64 = 1;
 
 impl Intake {

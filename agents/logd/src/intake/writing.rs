@@ -81,7 +81,7 @@ impl Intake {
         self.attempt(self.pending_bytes());
     }
 
-    /// Writes `bytes` of the batch, which are either all of it or none.
+    /// Writes `bytes` of the batch: the whole batch, or 0 for a check without lines.
     fn attempt(&self, bytes: usize) {
         let mut state = self.state.borrow_mut();
         let State { batch, appender, .. } = &mut *state;

@@ -1,8 +1,8 @@
 //! The files of the log at one moment, also while they are rotated and compressed.
 
-use crate::file::inode::Inode;
 use crate::file::outside::{self, Outside};
 use crate::file::rotated;
+use kit::disk::inode::Inode;
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -67,8 +67,8 @@ impl Snapshot {
         Ok(self.take_outside().split_off(skip))
     }
 
-    /// Finds the first file whose last line is newer than `time`. A compressed copy has another inode than
-    /// the file, but the time of its last line. The copy of the file that was read has the very same time.
+    /// Finds the first file whose last line is newer than `time`. Compression changes a file's inode but
+    /// keeps its time. So a file with exactly this time is the compressed copy of the one that was read.
     fn first_written_after(&self, time: SystemTime) -> io::Result<usize> {
         for (at, (_, file)) in self.outside.iter().enumerate() {
             match file.metadata()?.modified()?.cmp(&time) {

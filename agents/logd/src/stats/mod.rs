@@ -69,7 +69,7 @@ pub fn stats(options: &Options) -> Result<(), Fatal> {
     })
 }
 
-/// The end of the work that failed.
+/// An error of one of the two ends: the daemon's stream or the display.
 enum FollowError {
     Stream(Fatal),
     Display(Fatal),

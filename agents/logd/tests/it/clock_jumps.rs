@@ -1,4 +1,4 @@
-//! A wall clock that is set makes a file neither older nor younger.
+//! Setting the wall clock makes a file neither older nor younger.
 
 use crate::client::send;
 use crate::daemon::{Logd, Setup};

@@ -119,7 +119,7 @@ impl Logd {
         self.admin("GET", "/ready")
     }
 
-    /// Waits for some iterations of the data plane: readable input has then been read, as far as it will be.
+    /// Waits for some iterations of the data plane. All input that the daemon would read has then been read.
     pub(crate) fn turn(&self) {
         for _ in 0..3 {
             assert_eq!(self.admin("GET", "/live").0, 200);
@@ -133,7 +133,7 @@ impl Logd {
         metric(&page, &format!("logd_{name}"))
     }
 
-    /// Waits for a metric that is counted after the peer may already know the result.
+    /// Waits until a metric has this value. Some are counted only after the peer may know the result.
     pub(crate) fn counts(&self, name: &str, value: u64) {
         wait_until(&format!("{name} is {value}"), || self.metric(name) == value);
     }

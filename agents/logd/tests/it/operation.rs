@@ -60,7 +60,7 @@ fn second_signal_ends_the_drain() {
     assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));
 }
 
-/// As process 1 of a container it would not even notice the signal.
+/// In process 1 of a container, the kernel would drop a signal that is not caught yet.
 #[test]
 #[ignore = "needs strace: just test-programs"]
 fn signal_during_the_start_is_a_drain() {

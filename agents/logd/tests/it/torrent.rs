@@ -1,5 +1,5 @@
 //! Many connections with lines that check themselves: the file alone shows which connection each line belongs
-//! to, and its place there.
+//! to, and its place in that connection.
 
 use crate::client;
 use fastrand::Rng;
@@ -11,14 +11,14 @@ use std::sync::LazyLock;
 
 const LONGEST: usize = 100_000;
 
-/// Random bytes except for the newline, from which lines are cut.
+/// Random bytes other than newlines; every line is a piece of them.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut rng = Rng::with_seed(6666);
     std::iter::repeat_with(|| rng.u8(..)).filter(|b| *b != b'\n').take(2 * LONGEST).collect()
 });
 
-/// A set of connections and the lines of each, the same at each call. A line's first byte identifies the
-/// connection, whose further lines are then known: from 1 byte to 100 KB, most of them short.
+/// A set of connections whose lines are the same at each call. The first byte of a line identifies its
+/// connection, and thereby the lines that must follow. Lines have from 1 byte to 100 KB; most are short.
 #[derive(Clone, Copy)]
 pub(crate) struct Torrent {
     pub(crate) connections: u8,

@@ -159,6 +159,25 @@ fn line_of_a_writer_that_gave_up_is_ended() {
 }
 
 #[test]
+fn rotated_away_file_keeps_the_newline_meant_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.log");
+    std::fs::write(&path, b"0123").unwrap();
+    let mut child = plain_command(&to_file(&path)).spawn().unwrap();
+    limit(&child, Resource::RLIMIT_FSIZE, 4);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"line\n").unwrap();
+    wait_for_log(&mut child, "event=append_failed");
+    std::fs::rename(&path, directory.path().join("x.log.1")).unwrap();
+    signal(&child, Signal::SIGHUP);
+    wait_until("the new file", || path.exists());
+    limit(&child, Resource::RLIMIT_FSIZE, UNLIMITED);
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read(&path).unwrap(), b"line\n");
+}
+
+#[test]
 fn an_unusable_path_is_named() {
     let output = plain_command(&["--to-file", "/does/not/exist/x.log"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -9,7 +9,7 @@ use trial::{Process, ask};
 
 /// A file name as hostile as possible.
 const HOSTILE_NAME: &str = "<img src=x onerror='window.broken=1'>\u{1b}[31m\u{202e}.log";
-/// The same name as logcd shows it: each byte that is no plain character is escaped.
+/// The same name as logcd shows it: every byte is escaped that is not a plain character.
 const SHOWN_NAME: &str = r"<img src=x onerror=\'window.broken=1\'>\x1b[31m\xe2\x80\xae.log";
 
 struct Logcd {

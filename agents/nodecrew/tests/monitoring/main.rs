@@ -13,8 +13,8 @@ const RULES: &str = include_str!("../../../../packaging/monitoring/rules.yaml");
 const DASHBOARD: &str = include_str!("../../../../packaging/monitoring/dashboard.json");
 const OPERATIONS: &str = include_str!("../../../../OPERATIONS.md");
 const METRICS_OF_KIT: &str = include_str!("../../../kit/src/telemetry/metrics.rs");
-/// The agents' pages on their metrics. Each agent's own tests compare its page with the metrics that it
-/// really serves.
+/// The READMEs that document each agent's metrics. The agent's own tests compare its README with the metrics
+/// that it really serves.
 const PAGES: [(&str, &str); 3] = [
     ("logd", include_str!("../../../logd/README.md")),
     ("logcd", include_str!("../../../logcd/README.md")),
@@ -45,7 +45,7 @@ fn documented() -> BTreeSet<String> {
     names
 }
 
-/// Every word of the text that begins like one of our metrics.
+/// Returns every word of the text that begins like one of our metrics.
 fn asked_for(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = ["logd_", "logcd_", "queued_", "process_", "nodecrew_"];

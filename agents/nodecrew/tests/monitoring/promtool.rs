@@ -212,8 +212,8 @@ fn samples(pages: &[String]) -> Vec<(String, String, String)> {
     pages.flat_map(of_page).collect()
 }
 
-/// Continues each sample at its scraped value, or on another course. Each course must belong to a scraped
-/// sample.
+/// Continues each sample at its scraped value, or on the course given for it. A course for any other sample
+/// is an error.
 #[track_caller]
 fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec<Value> {
     let mut courses = courses.to_vec();
@@ -227,7 +227,7 @@ fn series(samples: &[(String, String, String)], courses: &[(&str, &str)]) -> Vec
     series
 }
 
-/// A test that each expression has the expected samples at the end of these series.
+/// A promtool test: at the end of these series, each expression has the expected samples.
 fn of(series: &[Value], expected: Vec<(String, Value)>) -> Value {
     let expected = expected.into_iter();
     let expected: Vec<Value> = expected
@@ -247,8 +247,8 @@ fn hold(tests: &[Value]) {
     assert!(content && said.contains("SUCCESS"), "{said}");
 }
 
-/// The courses that make each alert fire alone: metrics of the agents, from their first value on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 21] = [
+/// The courses that make each alert fire alone. A course is a metric and its values from the first on.
+const FIRED_BY: [(&str, &[(&str, &str)]); 22] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
@@ -265,6 +265,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 21] = [
     ("LogcdPassesLogsOver", &[("logcd_skipped_files{reason=\"unreadable\"}", "2+0")]),
     ("LogcdFindsNoLogs", &[("logcd_empty_directories", "1+0"), ("logcd_files", "0+0")]),
     ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "0+1")]),
+    ("LogcdContainerLogsLost", &[("logcd_pods_lost_logs_total", "_x100 3+0")]),
     ("LogcdContainerLogsWait", &[("logcd_pods_waiting_since_timestamp_seconds", "60+0")]),
     ("LogcdEvictsWithinShare", &[("logcd_pods_evicted_within_share_bytes_total", "0+1")]),
     ("QueuedNoSpace", &[("queued_no_space", "1+0")]),

@@ -196,7 +196,8 @@ fn worker_waits_for_leased_items_of_others() {
         worker(&server, &[], WAITS)
     };
     server.wait_until("both wait", |queue| queue.requests.len() >= 3);
-    // The first worker was drained with the first item, if it got that verdict before the next item came.
+    // The first worker ends after the first item, because it got the verdict `drained` before another item
+    // came.
     let output = waiting.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "first\n"), "{}", stderr(&output));
     holding.kill().unwrap();

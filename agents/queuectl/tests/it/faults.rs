@@ -155,7 +155,7 @@ fn server_that_is_not_queued_is_an_error() {
 fn server_that_does_not_speak_http_is_an_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    // What it says may come before the request or after it, so the first connection need not decide.
+    // The greeting may come before the request or after it, so the first connection may prove nothing.
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n");

@@ -45,7 +45,7 @@ pub(crate) struct Queue {
     /// Takes every lease away at the next extension.
     pub(crate) take_leases_away: bool,
     pub(crate) refuse: Option<u16>,
-    /// Answers requests with this, as a server does that is not queued.
+    /// Answers requests with this status and body, as another server would.
     pub(crate) foreign_answer: Option<(u16, &'static str)>,
     /// The names of the other queues, if this queue does not exist.
     pub(crate) missing: Option<Vec<&'static str>>,

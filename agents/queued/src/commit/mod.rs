@@ -2,7 +2,8 @@
 //! are durable.
 //!
 //! Commands append records to the [`tail`], which collects them in groups and decides by its [`phase`] when
-//! they are written. A [`Log`] keeps the groups: on a disk, nowhere, or elsewhere.
+//! they are written. A [`Log`] keeps the groups: on the disk, nowhere (`--data memory`), or in the memory of
+//! a test.
 
 pub mod memory;
 pub mod phase;
@@ -37,7 +38,7 @@ impl Durability {
     }
 }
 
-/// Records that are written at once. After a crash a group is there as a whole or not at all.
+/// Records that are written together. After a crash either all records of a group are there or none.
 #[derive(Debug)]
 pub struct Group {
     pub number: u64,
@@ -63,10 +64,10 @@ pub enum Room {
     /// The space is being prepared.
     Soon,
     /// There is no space, for this reason.
-    NoSpace(String),
+    Refused(String),
 }
 
-/// The place of the next group, and the sizes by which segments are divided.
+/// The place of the next group, and the sizes of segments and headers.
 #[derive(Clone, Copy, Debug)]
 pub struct LogEnd {
     pub segment: u32,
@@ -94,7 +95,8 @@ pub trait Log: Debug + Send + Sync + 'static {
     fn check(&self) -> Result<(), LogFailure>;
     /// Reads the body of an item.
     fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>>;
-    /// A log that is not divided into segments needs none of the following.
+    /// Returns the state of the space for the next segment. A log without segments keeps this default, and
+    /// those of the calls below.
     fn next_segment(&self) -> Room {
         Room::Ready
     }

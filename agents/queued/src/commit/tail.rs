@@ -38,8 +38,8 @@ pub struct Tail {
     log: Arc<dyn Log>,
     /// The end of the log with everything pending; `None` if nothing is kept.
     end: Option<LogEnd>,
-    /// The earliest end of the present segment. At least as many bytes follow the checkpoint as it takes
-    /// itself; otherwise checkpoints could be most of what is written.
+    /// The earliest end of the present segment. The records after the checkpoint must take at least as many
+    /// bytes as the checkpoint itself. Otherwise checkpoints could be most of what is written.
     ends_after: u64,
     /// Groups that are not written yet, the oldest first.
     pending: Vec<Group>,
@@ -160,7 +160,7 @@ impl Tail {
         Some(work)
     }
 
-    /// Records that the log has these groups; returns what follows from that.
+    /// Records that the log has these groups; returns the requests to answer and the items to evict.
     pub fn written(&mut self, groups: Vec<Group>, took: Option<Duration>) -> Written {
         self.taken = false;
         let mut waiters = std::mem::take(&mut self.late);
@@ -182,8 +182,8 @@ impl Tail {
         Written { waiters, evict }
     }
 
-    /// Records that the log could not keep these groups: they are the first to be retried. True if this is
-    /// the first failure in a row.
+    /// Records that the log could not keep these groups: they are the first to be retried. True if the
+    /// attempt before did not fail.
     pub fn unwritten(&mut self, mut groups: Vec<Group>, why: String) -> bool {
         self.taken = false;
         groups.append(&mut self.pending);
@@ -218,7 +218,7 @@ impl Tail {
     pub fn room_for(&self, bytes: u64) -> Room {
         let Some(end) = &self.end else { return Room::Ready };
         if let Some(why) = &self.failing {
-            return Room::NoSpace(format!("the log cannot be written: {why}"));
+            return Room::Refused(format!("the log cannot be written: {why}"));
         }
         let left = end.segment_bytes.saturating_sub(end.offset);
         if left >= bytes.saturating_add(end.segment_bytes / 4) {

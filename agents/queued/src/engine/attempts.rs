@@ -1,4 +1,5 @@
-//! The last attempts of items that came back at least once, for people who look for the reason.
+//! The last attempts of items whose lease ended without an ack at least once, for people who look for the
+//! reason.
 
 use super::record::Return;
 use std::collections::BTreeMap;
@@ -79,10 +80,10 @@ impl Fate {
     }
 }
 
-/// The ended attempts of all queues' items. Items that were never given back take no memory here.
+/// The ended attempts of all queues' items. Items that were never returned take no memory here.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// By the number of the item, which no other item of any queue has.
+    /// Keyed by the item's number, which is unique over all queues.
     by_item: BTreeMap<u64, Vec<Attempt>>,
 }
 

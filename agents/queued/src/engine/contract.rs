@@ -1,7 +1,8 @@
 //! Requests, answers and refusals between the doors and the engine.
 //!
-//! Another machine could answer them as well: there is no transaction over queues, no reference into the
-//! engine's memory, and no order between queues. Every answer may take as long as a network does.
+//! An engine on another machine could answer them, too. No transaction spans several queues, nothing refers
+//! to the engine's memory, and there is no order between queues. Every answer may take as long as a network
+//! does.
 
 use super::attempts::Attempt;
 use super::counters::Counters;

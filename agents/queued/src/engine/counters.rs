@@ -19,7 +19,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Passes each counter that every version of the log has to `see`.
+    /// Calls `see` with each counter that every version of the log has.
     pub fn each(&self, mut see: impl FnMut(u64)) {
         let Counters { pushed, leases, acked, nacked, expired, released, died, drained, removed, .. } = *self;
         for value in [pushed, leases, acked, nacked, expired, released, died, drained, removed] {

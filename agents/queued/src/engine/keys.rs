@@ -47,8 +47,8 @@ impl Keys {
         self.known.remove(key);
     }
 
-    /// Remembers the key of an acked item; the oldest keys are forgotten beyond the limit. A key that is
-    /// remembered already is from now on in this segment.
+    /// Remembers the key of an acked item; the oldest keys are forgotten beyond the limit. For a key that is
+    /// remembered already only the segment changes: its record was written again there.
     pub fn finish(&mut self, key: &str, number: u64, at_ms: u64, segment: u32) {
         match self.finished.get_mut(&(at_ms, number)) {
             Some(finished) => finished.segment = segment,

@@ -1,4 +1,4 @@
-//! The queues as a pure state machine: from a time and a request follow the changes of state.
+//! The queues as a pure state machine: a time and a request determine the changes of state.
 
 pub mod attempts;
 pub mod contract;

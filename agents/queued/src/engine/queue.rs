@@ -77,7 +77,7 @@ pub fn held_ms(leased_ms: u64, until_ms: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(until_ms.checked_sub(leased_ms)?.try_into().ok()?)
 }
 
-/// The answer to the question if the work of a queue is done.
+/// Tells if the work of a queue is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pending,
@@ -137,7 +137,7 @@ impl Queue {
         self.records_with(self.record())
     }
 
-    /// Returns the same with another record of its own.
+    /// Returns the same records as `records`, with `record` in place of the queue's own one.
     pub fn records_with(&self, record: QueueRecord) -> impl Iterator<Item = Record<'static>> + use<> {
         let round = Record::Round { queue: self.number, moved: self.moved_in_round };
         let paused = Record::Paused { queue: self.number, paused: self.paused };
@@ -147,8 +147,8 @@ impl Queue {
     }
 
     /// Sets the values of a queue's record. Values with a record of their own get their default until that
-    /// record follows. A key whose time was over stays forgotten if keys are remembered for longer from now
-    /// on.
+    /// record follows. An expired key stays forgotten, even if this record lengthens the time for which keys
+    /// are remembered.
     pub fn follow(&mut self, record: &QueueRecord, now_ms: u64) {
         if record.policy.key_memory_ms != self.policy.key_memory_ms {
             self.forget_keys(now_ms);
@@ -397,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_keeps_its_beginning_in_the_room_that_it_had() {
+    fn start_of_a_lease_takes_no_memory_of_its_own() {
         assert!(size_of::<When>() <= 40, "{}", size_of::<When>());
         let when = When { held_ms: held_ms(1_000, 31_000), ..When::delayed(31_000) };
         assert_eq!(when.leased_ms(), Some(1_000));

@@ -137,7 +137,7 @@ fn a_name_that_two_queues_claim_stays_with_the_first() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_a_log_says_what_is_read_survives_being_written_anew(records in prop::collection::vec(record(), 0..40)) {
+    fn foreign_log_is_rewritten_unchanged(records in prop::collection::vec(record(), 0..40)) {
         let mut core = read(&records);
         prop_assert_eq!(core.usage.live.values().sum::<u64>(), core.usage.live_bytes);
         let tape = written_anew(&mut core);

@@ -1,4 +1,4 @@
-//! Counts the memory and the log bytes that items use.
+//! Counts the memory and the log bytes that items take.
 
 use super::item::Item;
 use std::collections::BTreeMap;

@@ -22,17 +22,18 @@ pub enum Right {
 }
 
 /// The valid tokens; `None` if tokens are off.
-pub type Tokens = Option<Arc<Vec<Entry>>>;
+pub type Tokens = Option<Arc<Vec<TokenGrant>>>;
 
+/// A token, and what it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct TokenGrant {
     token: Box<str>,
     push: bool,
     work: bool,
     admin: bool,
 }
 
-impl Entry {
+impl TokenGrant {
     fn has(&self, right: Right) -> bool {
         match right {
             Right::Read => true,
@@ -44,7 +45,7 @@ impl Entry {
 }
 
 /// Parses one `TOKEN RIGHT[,RIGHT…]` a line. Refuses a file without tokens, which would lock everybody out.
-pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
+pub fn parse(text: &str) -> Result<Vec<TokenGrant>, String> {
     let mut entries = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -57,21 +58,21 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
         let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
             return wrong("expected TOKEN RIGHT[,RIGHT…]");
         };
-        // No header can carry such a token, so it would never match: the one after a byte order mark, for
-        // example.
+        // No header can carry such a token (one after a byte order mark, for example), so it would never
+        // match.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong("a token is visible ASCII");
         }
-        let mut entry = Entry { token: token.into(), push: false, work: false, admin: false };
+        let mut grant = TokenGrant { token: token.into(), push: false, work: false, admin: false };
         for right in rights.split(',') {
             match right {
-                "push" => entry.push = true,
-                "work" => entry.work = true,
-                "admin" => entry.admin = true,
+                "push" => grant.push = true,
+                "work" => grant.work = true,
+                "admin" => grant.admin = true,
                 _ => return wrong("the rights are push, work and admin"),
             }
         }
-        entries.push(entry);
+        entries.push(grant);
     }
     if entries.is_empty() { Err("it holds no token".to_owned()) } else { Ok(entries) }
 }
@@ -100,9 +101,9 @@ pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Res
     });
     let given = given.unwrap_or_default().as_bytes();
     let mut found = None;
-    for entry in entries.iter() {
-        if bool::from(entry.token.as_bytes().ct_eq(given)) {
-            found = Some(entry);
+    for grant in entries.iter() {
+        if bool::from(grant.token.as_bytes().ct_eq(given)) {
+            found = Some(grant);
         }
     }
     match found {
@@ -110,7 +111,7 @@ pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Res
             let message = "a valid token is needed: Authorization: Bearer TOKEN";
             Err(ErrorAnswer::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
         }
-        Some(entry) if entry.has(right) => Ok(()),
+        Some(grant) if grant.has(right) => Ok(()),
         Some(_) => {
             Err(ErrorAnswer::new(StatusCode::FORBIDDEN, "forbidden", "this token lacks the right for that"))
         }

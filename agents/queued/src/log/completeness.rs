@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_head_names_must_be_there_and_one_more_at_each_end_may() {
+    fn all_segments_of_the_head_are_needed() {
         for complete in [&[3, 4, 5][..], &[2, 3, 4, 5], &[3, 4, 5, 6]] {
             assert_eq!(damage(Some(HEAD), complete, 51), [""; 0], "{complete:?}");
         }

@@ -1,10 +1,9 @@
 //! The data directory: locks it for one process, and checks that its path still leads to it.
 
 use super::LogError;
+use kit::disk::inode::Inode;
 use kit::disk::lock::{Lock, Refused};
-use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub const LOCK: &str = "lock";
@@ -16,26 +15,6 @@ pub struct Directory {
     /// The directory, and the lock file in it, that the path led to.
     opened: [Inode; 2],
     _lock: Lock,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inode {
-    device: u64,
-    number: u64,
-}
-
-impl Inode {
-    pub fn at(path: &Path) -> io::Result<Inode> {
-        Ok(Inode::from(&std::fs::metadata(path)?))
-    }
-
-    pub fn of(file: &File) -> io::Result<Inode> {
-        Ok(Inode::from(&file.metadata()?))
-    }
-
-    fn from(found: &Metadata) -> Inode {
-        Inode { device: found.dev(), number: found.ino() }
-    }
 }
 
 impl Directory {
@@ -107,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_read_write_nothing_and_are_kept_out_by_who_writes() {
+    fn readers_write_nothing_and_exclude_the_writer() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("data");
         std::fs::create_dir(&path).unwrap();

@@ -3,13 +3,14 @@
 //! `DiskLog` appends groups to the newest segment, syncs it, begins the next segment, reads bodies back and
 //! removes the oldest segment.
 
-use super::directory::{Directory, Inode};
+use super::directory::Directory;
 use super::head::{self, HeadFile, NoBackup};
 use super::segment::{self, End, HEADER_BYTES, Header};
 use super::{LogError, frame, if_exists};
 use crate::commit::{Group, Log, LogEnd, LogFailure, Room};
 use crate::engine::item::Place;
 use crate::metrics::QueuedMetrics;
+use kit::disk::inode::Inode;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
@@ -160,7 +161,7 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Makes the file for the next segment. The flag of an error is true if it is the first in a row.
+    /// Makes the file for the next segment. The flag of an error is true if the attempt before did not fail.
     pub fn make_spare(&self) -> Result<(), (io::Error, bool)> {
         let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
         let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
@@ -301,7 +302,7 @@ impl Log for DiskLog {
         match &self.segments().spare {
             Spare::Ready => Room::Ready,
             Spare::Taken | Spare::Missing => Room::Soon,
-            Spare::Failed(why) => Room::NoSpace(format!("no room for another log segment: {why}")),
+            Spare::Failed(why) => Room::Refused(format!("no room for another log segment: {why}")),
         }
     }
 
@@ -378,7 +379,7 @@ mod tests {
         [Group { number: 3, segment: 2, offset, begins_segment: false, bytes, evict, waiters }]
     }
 
-    /// Fails one sync: it meets a file that cannot be synced.
+    /// Makes one sync fail by giving it a file that cannot be synced.
     fn fail_a_sync(log: &DiskLog) {
         let null = Arc::new(File::options().write(true).open("/dev/null").unwrap());
         let file = std::mem::replace(&mut lock(&log.writer).file, null);
@@ -386,7 +387,7 @@ mod tests {
         lock(&log.writer).file = file;
     }
 
-    /// The group may hold the only other copy of what the oldest segment holds. The next sync succeeds, because
+    /// The group may hold the only other copy of the oldest segment's items. The next sync succeeds, because
     /// the system reports each failure once.
     #[test]
     fn segment_is_kept_after_a_failed_sync_of_its_copies() {
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn segment_is_removed_after_a_failed_sync_once_its_copies_are_written_again() {
+    fn failed_sync_keeps_a_segment_until_it_is_copied_again() {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path());
         log.append(&mut group()).unwrap();

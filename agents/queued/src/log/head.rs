@@ -12,8 +12,8 @@
 //! only after the head has named its successor as the oldest. There may therefore be one segment more at each
 //! end than the head names.
 
-use super::directory::Inode;
 use super::{LogError, if_exists, segment};
+use kit::disk::inode::Inode;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -220,7 +220,7 @@ mod tests {
     const FIRST: Head = Head { epoch: 7, oldest: 1, newest: 0, group: 0 };
 
     #[test]
-    fn each_change_is_read_back_and_a_torn_one_leaves_the_change_before() {
+    fn torn_head_leaves_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = HeadFile::open(dir.path(), FIRST).unwrap();
         assert_eq!(Head::of(dir.path()).unwrap(), None, "nothing is written before it is asked for");

@@ -153,7 +153,7 @@ impl<'a> LogWriter<'a> {
             spills: true,
             answer_bytes_max: u64::MAX,
         };
-        core.rewrite_keys(u32::MAX, &mut Turn { now_ms: 0, limits: &limits, journal: self });
+        core.rewrite_keys(u32::MAX, usize::MAX, &mut Turn { now_ms: 0, limits: &limits, journal: self });
         self.end_group()?;
         self.finish_file()
     }

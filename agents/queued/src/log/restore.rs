@@ -26,7 +26,7 @@ pub fn restore(path: &Path, data: &Path) -> Result<(), Fatal> {
 
 fn refuse_unless_empty(data: &Path) -> Result<(), Fatal> {
     let entries = if_exists(std::fs::read_dir(data)).map_err(LogError::io("list", data))?;
-    // A new ext4 filesystem has this one.
+    // A new ext4 filesystem already has a `lost+found`.
     let is_content =
         |entry: io::Result<std::fs::DirEntry>| entry.map_or(true, |e| e.file_name() != "lost+found");
     if entries.into_iter().flatten().any(is_content) {

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_read_as_it_was_written_and_a_broken_one_is_named() {
+    fn segment_header_is_read_back_or_refused() {
         let path = Path::new("/data/0000000002.log");
         let second = Header::new(2, 3, 4, Some(End { nonce: 5, checksum: 0 }));
         for header in [second, Header { version: 1, previous: None, ..second }, Header::new(2, 3, 1, None)] {

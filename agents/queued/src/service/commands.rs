@@ -76,7 +76,7 @@ impl Engine {
             };
             match room {
                 Room::Ready => return Ok(()),
-                Room::NoSpace(why) => return Err(EngineError::NoSpace(why)),
+                Room::Refused(why) => return Err(EngineError::NoSpace(why)),
                 Room::Soon => told.await,
             }
         }

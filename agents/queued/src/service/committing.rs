@@ -45,8 +45,8 @@ impl Engine {
                     Phase::Gathering { .. } => state.tail.on(Event::Iterated),
                     phase => phase,
                 };
-                // Taken under the same lock: a group that begins a segment may be added later, and is for the
-                // thread.
+                // Taken under the same lock: otherwise a group that begins a segment, which is for the
+                // thread, might be added in between.
                 let work = state.tail.take_work(By::EventLoop);
                 (state.tail.phase(), state.tail.due(), work)
             };
@@ -155,14 +155,15 @@ impl Shared {
         }
     }
 
-    /// Schedules a retry, and reports the first failure in a row.
+    /// Schedules a retry, and reports the first of several failures in a row.
     fn not_kept(&self, groups: Vec<Group>, failure: &LogFailure) {
         let why = failure.source().map_or_else(|| failure.to_string(), |cause| format!("{failure}: {cause}"));
         self.metrics.write_errors.inc();
         let first = {
             let mut state = self.lock();
             let first = state.tail.unwritten(groups, why.clone());
-            // Under the lock: whoever reads that queued is not ready gets 507 for the next push.
+            // Done under the lock: a client that sees that queued is not ready must get 507 for its next
+            // push.
             self.readiness.block("log", why.clone());
             first
         };

@@ -17,6 +17,8 @@ use std::time::Duration;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Bytes that are rewritten under one hold of the lock: about a tenth of a millisecond.
 const BYTES_AT_ONCE: usize = 64 << 10;
+/// Keys that are rewritten under one hold of the lock: a few milliseconds.
+const KEYS_AT_ONCE: usize = 4000;
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
@@ -138,8 +140,11 @@ impl Housekeeping {
                 at += frame.bytes();
             }
         }
+        while shared.lock().turn(0, |core, turn| core.rewrite_keys(number, KEYS_AT_ONCE, turn)) {
+            // Others get the lock in between.
+            std::thread::yield_now();
+        }
         let mut state = shared.lock();
-        state.turn(0, |core, turn| core.rewrite_keys(number, turn));
         if state.core.usage.live.contains_key(&number) {
             let why = "items that live in it were not found".to_owned();
             return Err(LogError::Damaged { path, offset: 0, why, dir: self.dir().to_owned() });
@@ -148,8 +153,8 @@ impl Housekeeping {
         shared.commit_soon(&mut state);
         drop(state);
         let kept = ticket.is_none_or(|ticket| ticket.blocking_recv().is_ok());
-        // A sync whatever the durability of answers: the old copies may have been on the disk for a long
-        // time.
+        // This needs a sync, whatever the durability of answers: the old copies may have been on the disk for
+        // a long time.
         let synced = shared.lock().tail.ask_sync();
         shared.commit.notify_one();
         if !kept || synced.blocking_recv().is_err() {

@@ -28,7 +28,7 @@ fn clock_jumps_do_not_affect_leases() {
     assert_eq!((&again["items"][0]["body"], &again["items"][0]["attempt"]), (&json!("short"), &json!(3)));
     // Leases do not wait for the disk, but this one is written before a later push is answered.
     http.post("/v1/queues/other/items", "x").expect(201);
-    // Nor does the short lease last longer after a restart with the clock as it is now.
+    // After a restart with the clock as it is now, the short lease does not last longer either.
     daemon.kill9();
     daemon.restart();
     let http = &mut daemon.http();

@@ -242,7 +242,7 @@ async fn pushes_with_the_same_key_are_one_item(engine: Engine) {
         engine.push("q", vec![keyed("a", "k"), keyed("b", "k"), keyed("c", "l")], true).await.unwrap();
     assert_eq!(first.iter().map(|(_, duplicate)| *duplicate).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(first[0].0, first[1].0);
-    // Holds when the queue is sealed, and when the item is done, too.
+    // The key still gives the first item after the seal, and after the item's ack.
     let again = engine.push("q", vec![keyed("a", "k")], false).await.unwrap();
     assert_eq!(again, [(first[0].0, true)]);
     let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
@@ -273,7 +273,7 @@ async fn refused_pushes_hold_up_no_later_one(engine: Engine) {
     }
 }
 
-async fn who_waits_is_served_in_order_and_told_at_the_end(engine: Engine) {
+async fn waiting_workers_are_served_in_order(engine: Engine) {
     engine.configure("q", PolicyChange::default()).await.unwrap();
     let wait = |engine: &_| {
         let engine = Clone::clone(engine);
@@ -389,7 +389,7 @@ for_every_log!(
     pushes_with_the_same_key_are_one_item,
     bounds_are_kept_and_a_batch_is_whole,
     refused_pushes_hold_up_no_later_one,
-    who_waits_is_served_in_order_and_told_at_the_end,
+    waiting_workers_are_served_in_order,
     a_wait_that_was_given_up_costs_nothing,
     a_queue_that_counts_never_ends,
     queues_are_listed_drained_deleted,

@@ -161,7 +161,7 @@ fn unread_answers_stay_within_memory_bound() {
         }
     }
     daemon.signal(Signal::SIGCONT);
-    // Clients that read are answered, in the worst case with the request to come back.
+    // Clients that read their answers are served, in the worst case by being asked to retry.
     for _ in 0..50 {
         http.post("/v1/queues/other/items", "y").expect(201);
         http.post("/v1/queues/other/lease", "").expect(200);
@@ -170,7 +170,8 @@ fn unread_answers_stay_within_memory_bound() {
     assert!(refused.contains("too many long answers are still being read"), "{refused}");
     let most = daemon.memory_bytes("VmHWM");
     println!("{before} bytes before, {most} at most");
-    // The room, the answers that are being made, and the limit on the items themselves.
+    // The sum of the room for answers, the answers that are being made, and the limit on the items
+    // themselves.
     assert!(most < before + (64 + 16 + 32) * MIB, "{most} bytes, {before} before");
     drop(silent);
     wait_until("the room is free again", || daemon.get("/v1/queues/q/items?limit=8").status == 200);

@@ -1,4 +1,4 @@
-//! A log in the memory of the test: slow by turns, in small segments, and read back at the end.
+//! A log in the memory of the test: slow at times, in small segments, and read back at the end.
 
 use queued::commit::{Group, Log, LogEnd, LogFailure};
 use queued::engine::core::Core;

@@ -17,7 +17,7 @@ struct SlowSyncs {
 }
 
 impl SlowSyncs {
-    /// Delays those of each thread's syncs that `when` selects by this many microseconds.
+    /// Delays syncs by this many microseconds: of each thread's syncs, those that `when` selects.
     fn of(daemon: &Queued, microseconds: u32, when: &str) -> SlowSyncs {
         let trace = NamedTempFile::new().unwrap();
         let mut strace = Command::new("strace");

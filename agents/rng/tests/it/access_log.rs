@@ -50,7 +50,8 @@ fn hostile_request_is_one_escaped_line() {
 
 #[test]
 fn requests_are_answered_after_stdouts_reader_has_gone() {
-    // The reader opens the pipe and ends. In a pipeline the daemon would not be the process that is killed.
+    // The reader opens the pipe and exits. A pipeline would not do: its process is the shell, so killing it
+    // would leave the daemon running.
     let rng = Setup::new().start_with(r#"mkfifo out; : <out & exec "$0" "$@" >out"#);
     let answered = (0..1000).find(|_| {
         assert_eq!(rng.get("/8").status, 200);

@@ -73,7 +73,7 @@ impl Rng {
         self.process.address("http")
     }
 
-    /// Returns the address of the probes, if it is another.
+    /// Returns the address of the admin endpoint, if the arguments open one.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.process.address("admin")
     }

@@ -36,7 +36,7 @@ fn one_connection_is_one_request() {
     let rng = Rng::start(&[]);
     let answer = rng.send("GET /8 HTTP/1.1\r\nHost: x\r\n\r\nGET /9 HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(answer.body.len(), 8);
-    // Of two lengths one is wrong: a request that hides in the body of another is not answered.
+    // One of the two lengths is wrong: a request that hides in the body of another is not answered.
     let lengths = "Content-Length: 3\r\nTransfer-Encoding: chunked";
     let hidden = format!("POST /32 HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\nGET /9 HTTP/1.1\r\n\r\n");
     let answer = rng.send(&hidden);

@@ -120,7 +120,7 @@ fn request_that_was_begun_before_sigterm_is_answered() {
     let mut begun = rng.connect();
     begun.write_all(b"GET /32 HTTP/1.1\r\n").unwrap();
     rng.wait_until("the connection to be accepted", || rng.descriptors() > idle);
-    // The event loop reads what came first.
+    // The event loop reads the begun request before this one.
     assert_eq!(rng.get("/0").status, 200);
     rng.signal(Signal::SIGTERM);
     wait_until("the address to be closed", || std::net::TcpStream::connect(rng.address()).is_err());

@@ -1,5 +1,5 @@
-//! logd with `--sync always`: a receipt means that the line is on the disk. With an interval, older lines are
-//! on it.
+//! logd with `--sync always`: a receipt means that the line is on the disk. With an interval, lines older
+//! than the interval are on the disk.
 
 use super::{lose_power, power_on, wait_for_more};
 use crate::disk::{Disk, Kind};

@@ -25,7 +25,7 @@ pub struct Plan {
     pub rotate_bytes: u64,
 }
 
-/// What was written.
+/// The lines and bytes that all containers wrote.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
     /// The number of lines of each container.
@@ -41,7 +41,7 @@ struct Container {
     file_bytes: u64,
     lines: usize,
     rng: Rng,
-    /// Its share of all bytes, in millionths.
+    /// The container's share of all bytes, in millionths.
     share: u64,
     written_bytes: u64,
     /// The rotated logs, the oldest first.
@@ -106,7 +106,7 @@ impl Container {
         })
     }
 
-    /// Writes its share of `total_bytes`, each line with one call, as the runtime does.
+    /// Writes the container's share of `total_bytes`, each line with one call, as the runtime does.
     fn write(
         &mut self,
         total_bytes: u64,
@@ -126,7 +126,7 @@ impl Container {
                 seconds % 60,
                 time.subsec_nanos()
             )?;
-            // Those of a JSON logger and of a web server.
+            // Kinds 1 and 2 are lines of a JSON logger and of a web server.
             logs::write_line(&mut self.rng, 1 + u64::from(self.number % 2), self.lines as u64, &mut line)?;
             line.pop();
             writeln!(line, " c={} n={}", self.number, self.lines)?;

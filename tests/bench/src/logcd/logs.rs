@@ -1,4 +1,4 @@
-//! Logs like those on a node: generated, and the same on every machine.
+//! Generates logs like those on a node, the same on every machine.
 
 use fastrand::Rng;
 use std::fs::OpenOptions;

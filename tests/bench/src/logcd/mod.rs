@@ -1,5 +1,5 @@
-//! logcd against GNU tar with gzip, pigz, zstd and igzip: with all content new, a little new or none, and as
-//! the logs grow.
+//! logcd against GNU tar with gzip, pigz, zstd and igzip: with only new content, with a little, with none,
+//! and as the logs grow.
 
 mod command_cost;
 mod kubelet;
@@ -23,16 +23,16 @@ pub struct Options {
     /// Container logs instead: the tail of 200 files that grow and are rotated
     #[arg(long)]
     pods: bool,
-    /// How much all containers write together, in MB a second
+    /// Rate at which all containers write together, in MB a second
     #[arg(long, value_name = "MB", default_value_t = 20)]
     rate: u32,
-    /// How cost grows with what is there, up to so many GiB
+    /// Measure how the cost grows with the logs, up to this many GiB
     #[arg(long, value_name = "GIB", default_value_t = 8)]
     growth: u64,
     /// The release binary
     #[arg(long, value_name = "PATH", default_value = "target/release/logcd")]
     logcd: PathBuf,
-    /// Where the logs are made, which take twice their size there
+    /// Directory for the generated logs, which take twice their size
     #[arg(long, value_name = "DIR", default_value = "/tmp")]
     dir: PathBuf,
 }

@@ -34,7 +34,7 @@ enum Tail {
 struct Round {
     cost: Cost,
     out_mib: f64,
-    /// Size of the lines that it has.
+    /// Size of the lines that the contender has kept.
     kept_gb: f64,
     tally: Tally,
 }
@@ -220,7 +220,7 @@ fn one_round(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
     let mut running = Running(Some(command.spawn().with_context(|| format!("cannot start {command:?}"))?));
-    // It has opened every log.
+    // Once the contender is quiet, it has opened every log.
     running.wait_until_quiet(tail)?;
     let written = kubelet::write(&root, plan)?;
     running.wait_until_quiet(tail)?;
@@ -267,7 +267,7 @@ impl Running {
         bail!("{} does not come to an end", tail.name())
     }
 
-    /// Ends it as a service manager does.
+    /// Stops the contender as a service manager does.
     fn end(mut self, began: Instant) -> anyhow::Result<Cost> {
         kill(Pid::from_raw(self.pid()?), Signal::SIGTERM)?;
         command_cost::of_ended(&self.0.take().context("ended")?, began)

@@ -1,4 +1,4 @@
-//! The workload: numbered lines over several connections, and a check of what became of each line.
+//! The workload: numbered lines over several connections, and a check of the fate of each line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

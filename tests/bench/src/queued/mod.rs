@@ -22,16 +22,16 @@ pub struct Options {
     /// A minute instead of many; durable servers only
     #[arg(long)]
     quick: bool,
-    /// How many clients at once, each with items of 100 bytes
+    /// Numbers of concurrent clients to measure, with items of 100 bytes
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 64])]
     clients: Vec<u16>,
-    /// Only what is kept so: all three unless given
+    /// Measure only this durability; all three without this flag
     #[arg(long, value_enum)]
     only: Option<Keeping>,
     /// The release binary
     #[arg(long, value_name = "PATH", default_value = "target/release/queued")]
     queued: PathBuf,
-    /// How many items wait at the restart, in thousands; 0 leaves that out
+    /// Items that wait at the restart, in thousands; 0 skips this part
     #[arg(long, value_name = "N", default_value_t = 1000)]
     thousands: u16,
 }

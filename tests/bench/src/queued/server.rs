@@ -16,7 +16,7 @@ pub enum Peer {
     Queued,
 }
 
-/// What an answer is worth.
+/// The durability that an answer promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Keeping {
     Durable,
@@ -101,7 +101,7 @@ impl Peer {
         }
     }
 
-    /// Returns the version that the program reports. An own agent is that of this tree.
+    /// Returns the version that the program reports; `None` for queued, which is built from this tree.
     pub fn version(self) -> Option<String> {
         let program = programs::find(self.program()).filter(|_| self != Peer::Queued)?;
         let flag = if self == Peer::Beanstalkd { "-v" } else { "--version" };

@@ -93,7 +93,8 @@ impl Logcd<'_> {
     /// Waits until the last line of each writer is in an archive. It was written after this time.
     #[track_caller]
     pub fn until_ends_are_archived(&self, writers: &[String], since: &str) {
-        // A run of the crasher has a number after its pod's name; the pod of a Job has another name after its own.
+        // A writer is named after its pod or Job: a run of the crasher adds `.N` to that name, and the pod of
+        // a Job adds `-` and a suffix.
         let pods: Vec<&str> = writers.iter().filter_map(|writer| writer.split('.').next()).collect();
         let pods = format!("^({})(-|$)", pods.join("|"));
         let words =

@@ -22,8 +22,7 @@ struct Size {
 }
 
 impl Size {
-    /// Returns the size for each run, or that of `CONTAINER_LOGS=full`: about five minutes of writing, and 200
-    /// Jobs.
+    /// Returns the usual size, or that of `CONTAINER_LOGS=full`: about five minutes of writing, and 200 Jobs.
     fn chosen() -> Size {
         match std::env::var("CONTAINER_LOGS").as_deref() {
             Ok("full") => Size { rounds: 10, jobs_per_round: 20, crasher_restarts: 6 },
@@ -59,7 +58,7 @@ fn each_line_of_a_container_is_archived_once() {
     for round in 0..size.rounds {
         writers.are_rotated(&logcd, ".gz");
         logcd.restart();
-        // What is deleted now is read to its end by the logcd that runs.
+        // Logs that are deleted from now on are read to their end by the logcd that runs.
         let since = logcd.now();
         let jobs = writers.run_jobs(round, size.jobs_per_round);
         let deleted = writers.replace_two();

@@ -6,7 +6,7 @@ use std::fmt;
 /// The lines of one writer: `WRITER NUMBER …` from 0 on, and at last `WRITER end COUNT`.
 #[derive(Default)]
 struct Counted {
-    /// How often each number came.
+    /// The number of times that each number came.
     times: Vec<u8>,
     ends: Vec<usize>,
 }

@@ -107,7 +107,7 @@ impl Writers<'_> {
         self.ended.clone()
     }
 
-    /// Waits until kubelet has rotated a log of each pod that writes. With `.gz`, until it has compressed one.
+    /// Waits until kubelet has rotated a log of each pod that writes, or with `.gz`, compressed one.
     #[track_caller]
     pub fn are_rotated(&self, logcd: &Logcd<'_>, ending: &str) {
         for pod in &self.running {

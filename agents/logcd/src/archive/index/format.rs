@@ -1,6 +1,6 @@
 //! The bytes of an index file: magic, identity, prefix and entries, and a checksum of all of them.
 
-use super::{Identity, Index, IndexError};
+use super::{ArchiveIdentity, Index, IndexError};
 use crate::archive::block::Block;
 use crate::archive::checksum::Checksum;
 use crate::archive::codec::Codec;
@@ -37,7 +37,7 @@ impl Index {
             return Err(IndexError::Damaged);
         }
         let mut from = FieldReader(content.get(codec.index_magic().len()..).ok_or(IndexError::Torn)?);
-        let identity = Identity {
+        let identity = ArchiveIdentity {
             ino: from.u64()?,
             size: from.u64()?,
             mtime: from.time()?,
@@ -252,7 +252,7 @@ mod tests {
                 sum = sum.then(entry.sum());
             }
             let sum = sum.then(Checksum::of(&[0; 1024]));
-            Index { codec, identity: Identity { size: offset + 20, sum, ..Identity::default() }, prefix, entries }
+            Index { codec, identity: ArchiveIdentity { size: offset + 20, sum, ..ArchiveIdentity::default() }, prefix, entries }
         }
     }
 

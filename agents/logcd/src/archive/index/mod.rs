@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 
 /// The archive that an index describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct ArchiveIdentity {
     pub ino: u64,
     pub size: u64,
     pub mtime: FileTime,
@@ -27,7 +27,7 @@ pub struct Identity {
 pub struct Index {
     /// The kind of the archive.
     pub codec: Codec,
-    pub identity: Identity,
+    pub identity: ArchiveIdentity,
     /// The path in the archive of the first log directory.
     pub prefix: Vec<u8>,
     pub entries: Vec<Entry>,

@@ -5,14 +5,14 @@ mod takeover;
 mod tidying;
 
 use crate::archive::entry::Entry;
-use crate::archive::index::Identity;
+use crate::archive::index::ArchiveIdentity;
 use crate::archive_dir::LockedArchiveDir;
 use crate::config::Config;
 use crate::cycle::base::Base;
 use crate::cycle::changes::Changes;
 use crate::cycle::indexed_archive::IndexedArchive;
 use crate::cycle::report::CycleReport;
-use crate::cycle::scrub::{Budget, Scrub};
+use crate::cycle::scrub::{Scrub, ScrubBudget};
 use crate::cycle::survey::survey;
 use crate::day::archive_name;
 use crate::error::ArchiveError;
@@ -38,11 +38,11 @@ pub struct Archiver {
     dir: LockedArchiveDir,
     /// The newest archive with its index; `None` until it is loaded, or if there is none that fits.
     current: Option<IndexedArchive>,
-    /// The number of the archive, by which each one compares another sample of blocks.
+    /// A number that differs for each archive, so that each one compares another sample of blocks.
     round: u64,
     scrub: Scrub,
     /// The archive that was last read back in full.
-    verified: Option<Identity>,
+    verified: Option<ArchiveIdentity>,
     /// True if no log can be left half deleted.
     is_tidy: bool,
     abort: Arc<AtomicBool>,
@@ -133,8 +133,8 @@ impl Archiver {
             tracing::info!(event = "day_ended", day = %finished, "the day is over: its archive gets a last cycle and stays");
             self.day(now, finished, CycleMode::Thorough)?;
         }
-        // Today's archive may already exist: after a restart, if the clock was set back, or if another
-        // process put it there. Its content must stay.
+        // Today's archive may already exist: after a restart, after the clock was set back, or because
+        // another process put it there. The new archive must keep its content.
         let is_unknown = match &self.current {
             None => true,
             Some(archive) => archive.day != today && self.dir.open(&self.archive_name(today))?.is_some(),
@@ -209,8 +209,8 @@ impl Archiver {
 
     fn survey(&mut self, roots: &Roots, mode: CycleMode) -> Result<(Changes, CycleReport), ArchiveError> {
         let budget = match mode {
-            CycleMode::Thorough => Budget::Unlimited,
-            CycleMode::WhenWorthIt | CycleMode::Now => Budget::Bytes(self.config.limits.compare_bytes),
+            CycleMode::Thorough => ScrubBudget::Unlimited,
+            CycleMode::WhenWorthIt | CycleMode::Now => ScrubBudget::Bytes(self.config.limits.compare_bytes),
         };
         let entries: &mut [Entry] = match &mut self.current {
             Some(current) => &mut current.index.entries,

@@ -2,7 +2,7 @@
 
 use super::Archiver;
 use crate::archive::draft::Draft;
-use crate::archive::index::{Identity, Index};
+use crate::archive::index::{ArchiveIdentity, Index};
 use crate::archive_dir::LockedArchiveDir;
 use crate::cycle::assembly::Assembly;
 use crate::cycle::changes::Changes;
@@ -145,7 +145,7 @@ impl Archiver {
             status_of(&file).map_err(ArchiveError::doing(format!("look at {}", self.dir.path_of(&name))))?;
         let stamp = status.stamp;
         let identity =
-            Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
+            ArchiveIdentity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, sum };
         let prefix = self.config.prefix.clone();
         let archive = IndexedArchive { day, index: Index { codec, identity, prefix, entries } };
         archive.save(&self.dir)?;

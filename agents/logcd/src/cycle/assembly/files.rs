@@ -115,7 +115,7 @@ impl Assembly<'_> {
         }
     }
 
-    /// Compares the opened file with its entry, as far as the stamp does not show what the file holds.
+    /// Compares the opened file with its entry where the stamp alone does not show the file's content.
     fn action<'e>(&self, log: &LogFile, entry: Option<&'e Entry>) -> io::Result<FileAction<'e>> {
         let (stamp, mut buffer) = (&log.status.stamp, Vec::new());
         let matching = match entry {
@@ -169,8 +169,8 @@ impl Assembly<'_> {
         Ok(Attempt::Done)
     }
 
-    /// True unless the file was rewritten while it was read, which would mix two states in one entry. Such a
-    /// file shows by its stamp, or by its first or last block.
+    /// True unless the file was rewritten while it was read, which would mix two states in one entry. A
+    /// rewrite changes the stamp, or the first or last block.
     fn is_one_state(&self, log: &LogFile, blocks: &[Block], kept: usize) -> bool {
         let Ok(now) = log.status_now() else { return false };
         let (before, now) = (log.status.stamp, now.stamp);
@@ -185,7 +185,7 @@ impl Assembly<'_> {
         Mark { at, entries, sum: self.sum, superseded: self.superseded }
     }
 
-    /// Takes back everything that was written since the mark.
+    /// Removes everything that was written since the mark.
     fn rewind(&mut self, mark: &Mark) -> Result<(), ArchiveError> {
         self.draft.rewind(mark.at)?;
         for entry in self.entries.drain(mark.entries..) {

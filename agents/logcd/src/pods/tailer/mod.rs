@@ -14,7 +14,6 @@ use crate::pods::place::ContainerDir;
 use crate::pods::store::Store;
 use crate::pods::watches::{Change, Watched, Watches};
 use crate::safe_dir::SafeDir;
-use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -110,10 +109,7 @@ impl Tailer {
     }
 
     fn due_within(&mut self, within: Duration) {
-        let waiting_since = &self.metrics.waiting_since_timestamp_seconds;
-        if waiting_since.get() == 0 {
-            waiting_since.set(Timestamp::now().as_second());
-        }
+        self.metrics.lines_may_wait();
         let at = Instant::now() + within;
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }

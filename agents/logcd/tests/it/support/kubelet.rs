@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Kubelet's `containerLogMaxFiles`: the live log and this many less one rotated ones.
+/// Kubelet's `containerLogMaxFiles`, the live log included.
 const FILES_MAX: usize = 5;
 
 /// A line as it was written: its container and its number.
@@ -122,7 +122,7 @@ impl Kubelet {
         self.pods[pod].file = new;
     }
 
-    /// Starts the container again: the log of the last but one start is removed.
+    /// Starts the container again, and removes the log of the start before the previous one.
     fn restart(&mut self, pod: usize) {
         let restart = self.pods[pod].restart + 1;
         if let (true, Some(old)) = (self.is_watched, restart.checked_sub(2)) {
@@ -181,7 +181,7 @@ impl Kubelet {
         }
         let pod = alive[usize::try_from(rng.u64(..alive.len() as u64)).unwrap()];
         match rng.u64(..10) {
-            // Not more rotations than kubelet keeps logs while nobody reads.
+            // While nobody reads, logs are not rotated more often than kubelet keeps rotated logs.
             0..=2 if self.is_watched || self.rotated(pod).len() < FILES_MAX - 1 => self.rotate(pod),
             3 => self.restart(pod),
             4 if self.is_watched && rng.u64(..3) == 0 => self.delete(pod),

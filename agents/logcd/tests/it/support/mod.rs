@@ -109,8 +109,8 @@ impl Bench {
         settings.flags.serve.config().unwrap()
     }
 
-    /// Starts an archiver. Waits for the lock, because a child that another test forks holds a copy of it
-    /// until it runs its program.
+    /// Starts an archiver. Waits for the lock: a child that another test forks holds a copy of it until its
+    /// `exec`.
     pub fn archiver(&self) -> Archiver {
         self.archiver_in(&TimeZone::UTC)
     }

@@ -1,4 +1,4 @@
-//! Copies the content of a removed file into its successor, a piece at a time: the file may be large, and
+//! Copies the content of a removed file into its successor, a piece at a time. The file may be large, and
 //! probes must be answered meanwhile.
 
 use std::fs::File;

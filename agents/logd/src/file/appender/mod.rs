@@ -9,7 +9,6 @@ mod naming;
 mod rotation_state;
 mod writing;
 
-use crate::file::inode::{Inode, is_removed};
 use crate::file::lock;
 use crate::file::mending::mend_end;
 use crate::file::rotated::{self, appending, directory_of};
@@ -18,6 +17,7 @@ use crate::file::unsynced::{FileSync, Unsynced};
 use crate::file::write_error::WriteError;
 use carry_over::CarryOver;
 use jiff::Timestamp;
+use kit::disk::inode::{Inode, is_removed};
 use kit::exit::{Exit, Fatal};
 use naming::{Mover, Naming};
 use rotation_state::RotationState;
@@ -157,8 +157,8 @@ impl Appender {
                 Err(error) => (error.kept_bytes, Err(error)),
             };
             let stays = kept_bytes == 0 || ends_a_torn_line || self.has_name();
-            // Lines that cannot be taken out of a moved file count as written: the next file would repeat
-            // them.
+            // If lines cannot be taken out of a moved file, they count as written: otherwise the next file
+            // would repeat them.
             if stays || !(self.take_back(kept_bytes) || is_removed(&self.file)) {
                 return result;
             }
@@ -248,7 +248,7 @@ impl Appender {
 
     fn leave_space(&mut self, due: bool) -> Result<(), WriteError> {
         let floor = self.policy.min_free;
-        // A file system that does not report its free space is filled.
+        // If the file system does not report its free space, `--min-free` is ignored.
         let short = self.unsynced.space().ok().filter(|space| floor.forbids(*space, 0));
         let was_short = std::mem::replace(&mut self.is_short_of_space, short.is_some());
         match short {
@@ -305,7 +305,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// must not be written to.
 fn create_instead(path: &Path) -> io::Result<File> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => appending().create_new(true).mode(0o640).open(path),
     }
 }

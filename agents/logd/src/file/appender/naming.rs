@@ -3,17 +3,16 @@
 
 use super::carry_over::CarryOver;
 use super::{Appender, open};
-use crate::file::inode::is_removed;
 use crate::file::lock;
 use crate::file::mending::mend_end;
 use crate::file::rotated::{self, directory_of};
 use crate::file::write_error::WriteError;
+use kit::disk::inode::is_removed;
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// A look at the name is not repeated before a write while it is younger than this: another look follows the
-/// write.
+/// A look at the name younger than this is not repeated before a write, since another look follows the write.
 const NAME_IS_FRESH: Duration = Duration::from_millis(1);
 /// Time for logrotate to create the next file, which it does immediately after the move. A file made by logd
 /// would be in its way.
@@ -128,7 +127,7 @@ impl Appender {
         }
     }
 
-    /// Makes the next file. A directory that was made again belongs to whoever locks it first.
+    /// Makes the next file. In a directory that was created again, the first logd to lock it may write.
     fn make_successor(&mut self, directory_changed: bool) -> Result<File, WriteError> {
         if directory_changed {
             let directory = File::open(directory_of(&self.path)).map_err(WriteError::NoName)?;

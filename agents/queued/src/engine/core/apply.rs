@@ -54,7 +54,8 @@ impl Core {
                     }
                 }
             }
-            // Begins a checkpoint. The time follows, except from an earlier queued.
+            // Begins a checkpoint. A record of the time follows, unless an earlier queued wrote the
+            // checkpoint.
             Record::NextNumber(next) => {
                 self.is_timed = false;
                 self.next_number = self.next_number.max(*next);
@@ -185,8 +186,8 @@ impl Core {
         }
     }
 
-    /// Applies a push. Its body, unless it stays in the log, is passed separately, so that a new one need not
-    /// be copied.
+    /// Applies a push. A body that is kept in memory is passed separately, so that a new one need not be
+    /// copied.
     pub(super) fn put_pushed(
         &mut self,
         pushed: &Pushed<'_>,

@@ -32,8 +32,8 @@ fn describe(balance: Balance) -> String {
     }
 }
 
-/// Returns the lowest and the highest number of items that the counters allow. A log of version 1 is not
-/// exact.
+/// Returns the lowest and the highest number of items that the counters allow. They differ for a log of
+/// version 1, which does not count everything.
 fn expected(queue: &Queue) -> (i128, i128) {
     let Counters { pushed, acked, removed, died, drained, moved, lost, .. } = queue.counters;
     let sum = |counts: &[u64]| counts.iter().map(|count| i128::from(*count)).sum::<i128>();
@@ -91,7 +91,8 @@ impl Core {
                 Balance::Missing(items) => counters.lost = counters.lost.saturating_add(items),
                 Balance::Surplus(items) => counters.pushed = counters.pushed.saturating_add(items),
             }
-            // Version 1 did not count these: up to all dead items may have moved, a drain removed the rest.
+            // Version 1 did not count moved and drained items. Any number of the dead items may have moved; a
+            // drain removed the rest.
             let open = match balance {
                 Balance::Missing(items) => most - held - i128::from(items),
                 _ => (most - held).max(0),

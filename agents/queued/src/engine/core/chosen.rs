@@ -41,8 +41,8 @@ impl Core {
     }
 
     /// Moves items into another queue, as new items without attempts; returns the number of moved items. The
-    /// first item is moved in any case, the others as long as their bodies fit into one answer together. An
-    /// item whose key is known in the other queue stays.
+    /// first item is always moved, further ones only while all their bodies fit into one answer. An item
+    /// whose key is known in the other queue stays.
     pub fn move_items(
         &mut self,
         name: &str,

@@ -1,10 +1,10 @@
 //! The pure state machine: the state of all queues and the rules by which it changes. It has no clock, no
 //! disk and no network.
 //!
-//! Every change is first a [`Record`], handed to a [`Journal`], and then applied (`apply.rs`). Reading the
+//! Every change is made as a [`Record`], passed to a [`Journal`], and then applied (`apply.rs`). Reading the
 //! journal back applies the same records, so the state is a function of the records alone; a test compares
-//! every field (`model`). Time is a record, too: a delay has ended, and a key is forgotten, at the time that
-//! the log has reached.
+//! every field (`model`). Time is recorded, too: the latest time in the log decides if a delay has ended or a
+//! key is forgotten.
 
 mod apply;
 mod attempts;
@@ -73,8 +73,8 @@ pub struct Core {
     pub memory_bytes_max_while_reading: u64,
     /// The latest time found in any record.
     pub latest_ms: u64,
-    /// True if that is the time of the next record. False in a part of the log that an earlier queued wrote:
-    /// it noted few times.
+    /// True if a record without a time of its own was made at `latest_ms`. False in a part of the log that an
+    /// earlier queued wrote, since that version recorded few times.
     is_timed: bool,
     /// Queues that changed since the last `take_touched`.
     touched: Vec<u32>,

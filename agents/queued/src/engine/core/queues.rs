@@ -1,4 +1,4 @@
-//! The commands for the owner of a queue: create, configure, seal, pause, let it count, drain, delete.
+//! The commands for the owner of a queue: create, configure, seal, pause, count without end, drain, delete.
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::EngineError;

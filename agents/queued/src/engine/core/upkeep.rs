@@ -18,7 +18,7 @@ impl Core {
                 self.put(&record, journal);
             }
         }
-        // A queue that is repeated has not changed.
+        // Repeating the records of a queue does not change it.
         self.touched = touched;
     }
 
@@ -56,19 +56,35 @@ impl Core {
         true
     }
 
-    /// Rewrites the finished keys of segments up to this one that are still remembered.
-    pub fn rewrite_keys(&mut self, up_to: u32, turn: &mut Turn<'_, impl Journal>) {
+    /// Rewrites finished keys of segments up to this one, at most this many, and forgets those whose time is
+    /// over. True if more are left.
+    pub fn rewrite_keys(&mut self, up_to: u32, count_max: usize, turn: &mut Turn<'_, impl Journal>) -> bool {
+        let mut left = count_max;
         let queues: Vec<u32> = self.queues.keys().copied().collect();
         for queue in queues {
-            let finished = self.queues.get(&queue).map(|q| q.keys().finished_in(up_to));
-            for (at_ms, number) in finished.unwrap_or_default() {
+            let finished = self.queues.get(&queue).map(|q| q.keys().finished_in(up_to)).unwrap_or_default();
+            if finished.is_empty() {
+                continue;
+            }
+            self.tell_time(turn);
+            if let Some(q) = self.queues.get_mut(&queue) {
+                q.forget_keys(turn.now_ms);
+            }
+            for (at_ms, number) in finished {
                 let Some(q) = self.queues.get(&queue) else { break };
                 let Some(key) = q.keys().finished_key(&(at_ms, number)) else { continue };
-                if q.known(&key, turn.now_ms) == Some(number) {
-                    self.write(&Record::KeyKept { queue, key: &key, number, at_ms }, turn);
+                // A later item may have the same key.
+                if q.known(&key, turn.now_ms) != Some(number) {
+                    continue;
                 }
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                self.write(&Record::KeyKept { queue, key: &key, number, at_ms }, turn);
             }
         }
+        false
     }
 
     /// Evicts the item's body from memory if the item is still at this place.

@@ -3,8 +3,9 @@
 use super::Both;
 
 impl Both {
-    /// A fold takes no clock, so it is the same at any time and place. Every field is the same after the whole
-    /// history. After a log whose beginning was removed, attempts and beginnings of leases may be missing.
+    /// A fold reads no clock, so its result is the same at any time and on any machine. After a fold over the
+    /// whole history, every field is the same. If the beginning of the log was removed, attempts and the
+    /// starts of leases may be missing.
     pub(super) fn fold_and_compare(&self) {
         assert_eq!(self.core.fields(false), self.tape.replay().fields(false));
         if self.knows_history {

@@ -1,5 +1,5 @@
-//! Redis clients, also for Valkey, for the reliable queues of its documentation: a list with a second one for items in
-//! progress, or a stream with a consumer group.
+//! Redis clients, also used for Valkey. They use the reliable queues of its documentation: a list with a
+//! second one for items in progress, or a stream with a consumer group.
 
 use super::Order;
 use super::wire::Wire;

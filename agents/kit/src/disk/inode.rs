@@ -13,13 +13,17 @@ pub struct Inode {
 }
 
 impl Inode {
+    pub fn at(path: &Path) -> io::Result<Inode> {
+        Ok(Inode::from(&std::fs::metadata(path)?))
+    }
+
     pub fn of(file: &File) -> io::Result<Inode> {
         Ok(Inode::from(&file.metadata()?))
     }
 
-    /// True if `path` leads to this file. Costs one system call, which is made for every batch.
+    /// True if `path` leads to this file. Costs one system call.
     pub fn is_at(self, path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|there| Inode::from(&there) == self)
+        Inode::at(path).is_ok_and(|there| there == self)
     }
 }
 
