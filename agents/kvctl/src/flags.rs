@@ -230,11 +230,11 @@ pub(crate) struct Restore {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Rebalance {
     /// The servers that have the keys now: HOST, HOST:PORT or a URL
-    #[arg(value_name = "AS_IS[,…]", value_delimiter = ',', required = true)]
+    #[arg(value_name = "AS_IS[,…]", num_args = 1, value_delimiter = ',', required = true)]
     pub(crate) as_is: Vec<String>,
 
     /// The servers that are to have them, in the order that clients know
-    #[arg(value_name = "TO_BE[,…]", value_delimiter = ',', required = true)]
+    #[arg(value_name = "TO_BE[,…]", num_args = 1, value_delimiter = ',', required = true)]
     pub(crate) to_be: Vec<String>,
 
     /// The rule by which clients choose a key's server

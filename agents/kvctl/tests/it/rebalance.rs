@@ -1,8 +1,10 @@
 //! Moves keys between real servers, also when the program is killed and while clients write.
 
+use crate::gate::{Requests, relay};
 use crate::kvctl::{command, fails, run, says};
 use crate::server::Kvd;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use trial::wait_until;
 
 const KEYS: usize = 260;
@@ -21,10 +23,10 @@ fn server_of(key: &str, servers: usize) -> usize {
     usize::from(key.as_bytes()[0]) % servers
 }
 
-/// Puts every key on its own server of three.
-fn fill(servers: &[Kvd]) {
+/// Puts the first `keys` keys, each on its own server of these.
+fn fill(servers: &[Kvd], keys: usize) {
     for (number, server) in servers.iter().enumerate() {
-        let own = (0..KEYS).map(key).filter(|key| server_of(key, servers.len()) == number);
+        let own = (0..keys).map(key).filter(|key| server_of(key, servers.len()) == number);
         let lines: Vec<String> =
             own.map(|key| format!("{{\"key\":\"{key}\",\"revision\":1,\"value\":\"of {key}\"}}\n")).collect();
         let text =
@@ -33,9 +35,10 @@ fn fill(servers: &[Kvd]) {
     }
 }
 
-/// Every key is on its server of the first `count`, once, with its value; nothing else is anywhere.
+/// Each of the first `keys` keys is on its server of the first `count`, once, with its value; nothing else is
+/// anywhere.
 #[track_caller]
-fn all_are_at_home(servers: &[Kvd], count: usize) {
+fn all_are_at_home(servers: &[Kvd], count: usize, keys: usize) {
     let mut found = BTreeMap::new();
     for (number, server) in servers.iter().enumerate() {
         for line in says(&server.url(), &["list", "--values"]).lines() {
@@ -45,19 +48,19 @@ fn all_are_at_home(servers: &[Kvd], count: usize) {
             assert!(found.insert(key.to_owned(), number).is_none(), "{key} is there twice");
         }
     }
-    assert_eq!(found.len(), KEYS);
+    assert_eq!(found.len(), keys);
 }
 
 #[test]
 fn keys_move_from_three_to_five_to_two_to_three_servers() {
     let servers: Vec<Kvd> = (0..5).map(|_| Kvd::start()).collect();
-    fill(&servers[..3]);
+    fill(&servers[..3], KEYS);
     let mut before = 3;
     for after in [5, 2, 3] {
         let (as_is, to_be) = (hosts(&servers[..before]), hosts(&servers[..after]));
         let said = says("http://unused.invalid", &["rebalance", &as_is, &to_be]);
         assert!(said.starts_with("moved ") && said.ends_with("conflicts 0\n"), "{said}");
-        all_are_at_home(&servers, after);
+        all_are_at_home(&servers, after, KEYS);
         let again = says("http://unused.invalid", &["rebalance", &as_is, &to_be]);
         assert_eq!(again, format!("moved 0, stayed {KEYS}, conflicts 0\n"));
         before = after;
@@ -67,7 +70,7 @@ fn keys_move_from_three_to_five_to_two_to_three_servers() {
 #[test]
 fn killed_rebalance_is_finished_by_the_next_one() {
     let servers: Vec<Kvd> = (0..5).map(|_| Kvd::start()).collect();
-    fill(&servers[..3]);
+    fill(&servers[..3], KEYS);
     let all = hosts(&servers);
     let count = |server: &Kvd| says(&server.url(), &["list"]).lines().count();
     // Toward other numbers of servers each time, so that what was begun for one is finished for another.
@@ -83,7 +86,46 @@ fn killed_rebalance_is_finished_by_the_next_one() {
         child.wait().unwrap();
     }
     says("http://unused.invalid", &["rebalance", &all, &hosts(&servers[..3])]);
-    all_are_at_home(&servers, 3);
+    all_are_at_home(&servers, 3, KEYS);
+}
+
+/// Toward two servers, killed before each of its requests in turn. Then the next run goes on to two servers, or back
+/// to three at once.
+#[test]
+fn rebalance_killed_before_any_request_loses_and_doubles_nothing() {
+    // Two of these move.
+    const FEW: usize = 3;
+    let servers: Vec<Kvd> = (0..3).map(|_| Kvd::start()).collect();
+    fill(&servers, FEW);
+    let requests = Arc::new(Requests::default());
+    let relays: Vec<String> = servers.iter().map(|server| relay(server.address(), &requests)).collect();
+    let (three, two) = (relays.join(","), relays[..2].join(","));
+    let rebalance = |to_be: &str, count| {
+        says("http://unused.invalid", &["rebalance", &three, to_be]);
+        all_are_at_home(&servers, count, FEW);
+    };
+    let mut kills = 0;
+    for number in 1.. {
+        for goes_on in [true, false] {
+            requests.hold(number);
+            let mut child = command("http://unused.invalid", ["rebalance", &three, &two]).spawn().unwrap();
+            wait_until("the request or the end", || {
+                requests.one_is_held() || child.try_wait().unwrap().is_some()
+            });
+            kills += usize::from(requests.one_is_held());
+            let _ = child.kill();
+            child.wait().unwrap();
+            requests.hold(0);
+            if goes_on {
+                rebalance(&two, 2);
+            }
+            rebalance(&three, 3);
+        }
+        if kills < 2 * number {
+            break;
+        }
+    }
+    assert!(kills > 40, "only {kills} kills: a move has more requests");
 }
 
 #[test]

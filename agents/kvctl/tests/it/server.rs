@@ -3,7 +3,7 @@
 use kit::daemon::Context;
 use kit::lifecycle::stop::Stop;
 use std::ffi::OsString;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,6 +32,10 @@ impl Kvd {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.port.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address
     }
 
     /// The address as the course's client takes it.
