@@ -10,6 +10,7 @@ mod binaries;
 mod disk;
 mod faults;
 mod http;
+mod keys;
 mod lines;
 mod logs;
 mod power_loss;
