@@ -21,7 +21,7 @@ lint:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 
-# Run the tests with the programs that .ci/run installs, or those with a word in their name
+# Run the tests that need the programs that .ci/run installs; WORDS selects tests by name
 test-programs *WORDS:
     test -x target/schemathesis/bin/schemathesis || (python3 -m venv target/schemathesis && target/schemathesis/bin/pip install --quiet 'schemathesis>=4.32,<5')
     PATH=$PWD/target/schemathesis/bin:$PATH cargo test --workspace --tests -- --ignored --skip root {{WORDS}}
@@ -30,7 +30,7 @@ test-programs *WORDS:
 test-root:
     cargo test --workspace --tests -- --ignored root
 
-# Power loss, and a fault or SIGKILL at each system call: as root; ROUNDS=200 for all calls
+# Test power loss, and a fault or SIGKILL at each system call: as root; ROUNDS=200 for all calls
 attacks *FLAGS:
     {{binaries}}
     cargo test --workspace --features attacks/root-tests --test attacks -- --test-threads 4 {{FLAGS}}
@@ -71,7 +71,7 @@ push registry *tags:
 load where *cluster:
     images/load {{where}} {{cluster}}
 
-# List what each image is made of, as CycloneDX files in target/sbom
+# List the components of each image, as CycloneDX files in target/sbom
 sbom:
     images/sbom target/sbom
 
@@ -102,7 +102,7 @@ test-package:
 e2e *FLAGS:
     cargo test -p cluster --features cluster-tests --test cluster -- --test-threads=4 {{FLAGS}}
 
-# Run e2e on three nodes started on this machine, then node loss, or the tests with a word in their name: as root, after `just images`
+# Run e2e, then node loss, on three nodes started on this machine; WORDS selects tests by name: as root, after `just images`
 e2e-here *WORDS:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -130,6 +130,6 @@ msrv:
 workflows:
     tests/workflows/lint
 
-# Run everything that the landing checks
+# Run every check that a change must pass
 ci:
     .ci/run

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The longest key. Larger ones take minutes each, and nobody uses them.
 const BITS_MAX: u64 = 16384;
 
-/// Makes RSA keys, prints the SHA256 fingerprint of each one's SSH public key, and throws the keys away.
+/// Makes RSA keys, prints the SHA256 fingerprint of each one's SSH public key, and discards the keys.
 ///
 /// Stdin is ignored, so that keygen can be the command of `queuectl run`. Each long flag is also an
 /// environment variable (KEYGEN_COUNT for --count).
@@ -18,19 +18,19 @@ const BITS_MAX: u64 = 16384;
     "queuectl run -q keygen -- keygen                     # one key for each item",
 ]))]
 pub(crate) struct Flags {
-    /// Make this many keys (1, or with --time as many as fit)
+    /// Make this many keys [default: 1, or with --time as many as fit]
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 
-    /// The length of each key
+    /// Length of each key in bits
     #[arg(long, value_name = "N", default_value = "4096", value_parser = parse_bits)]
     pub(crate) bits: usize,
 
-    /// Begin no further key after this long
+    /// Start no new key after this long
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     time: Option<Duration>,
 
-    /// End with this exit code, to show what failures do
+    /// Exit with this code at the end, to demonstrate failures
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) exit_code: u8,
 }
@@ -45,7 +45,7 @@ impl Flags {
 
 fn parse_bits(text: &str) -> Result<usize, String> {
     let bits = text.parse::<u64>().ok().filter(|bits| (512..=BITS_MAX).contains(bits));
-    bits.and_then(|bits| usize::try_from(bits).ok()).ok_or_else(|| format!("expected 512 to {BITS_MAX}"))
+    bits.and_then(|bits| usize::try_from(bits).ok()).ok_or_else(|| format!("expected 512 to {BITS_MAX} bits"))
 }
 
 #[cfg(test)]

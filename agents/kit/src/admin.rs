@@ -63,7 +63,9 @@ async fn ready(State(admin): State<Admin>) -> Response {
 async fn live(State(admin): State<Admin>) -> Response {
     match admin.liveness.stuck().await {
         None => "live\n".into_response(),
-        Some(name) => (StatusCode::SERVICE_UNAVAILABLE, format!("{name} does not turn\n")).into_response(),
+        Some(name) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the event loop of {name} is stuck\n")).into_response()
+        }
     }
 }
 
@@ -81,7 +83,7 @@ async fn drain(
 ) -> Response {
     let is_here = peer.ip().to_canonical().is_loopback() && !is_forwarded(request.headers());
     if !is_here || is_from_elsewhere(&request) {
-        let why = "only from loopback, and neither through a proxy nor for another site's page\n";
+        let why = "allowed only from loopback, neither through a proxy nor from another site's page\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }
     tracing::info!(event = "drain_started", "draining: requested at the admin endpoint");

@@ -104,12 +104,13 @@ impl LockedArchiveDir {
         let at = SafeDir::open(path).map_err(ArchiveError::on("open the directory for archives,", path))?;
         if at.is_removed().unwrap_or(false) {
             let path = path.display().to_string();
-            let how = "removed below its mount and cannot come back here: restart logcd (in Kubernetes: delete the pod)";
+            let how = "removed below its mount, where a new one cannot appear: restart logcd (in \
+                       Kubernetes: delete the pod)";
             return Err(ArchiveError::DirMoved { path, how });
         }
         let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600).map_err(|error| {
             let hint = match error.raw_os_error() {
-                Some(nix::libc::EROFS | nix::libc::EACCES) => " (--out names another)",
+                Some(nix::libc::EROFS | nix::libc::EACCES) => " (--out chooses another)",
                 _ => "",
             };
             ArchiveError::doing(format!("write to the directory for archives, {}{hint}", path.display()))(
@@ -152,7 +153,7 @@ impl LockedArchiveDir {
             Err(error) => return Err(ArchiveError::on("open the directory for archives,", path)(error)),
         };
         let cannot_look =
-            |error: io::Error| ArchiveError::on("look at the directory for archives,", path)(error);
+            |error: io::Error| ArchiveError::on("examine the directory for archives,", path)(error);
         if now.is_removed().map_err(cannot_look)? {
             return Err(moved("removed"));
         }
@@ -162,7 +163,7 @@ impl LockedArchiveDir {
         let locked = status_of(self.lock.file()).map_err(cannot_look)?.stamp;
         match status_at(now.fd(), OsStr::new(LOCK)) {
             Ok(status) if (status.stamp.dev, status.stamp.ino) == (locked.dev, locked.ino) => Ok(()),
-            _ => Err(moved("robbed of its lock")),
+            _ => Err(moved("left without its lock file, which another process removed")),
         }
     }
 

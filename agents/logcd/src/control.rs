@@ -204,8 +204,8 @@ impl Control {
                     let out = self.config.out.display();
                     let floor = self.config.limits.min_free;
                     let reason = format!(
-                        "no room for an archive on {out}, of which --min-free {floor} stays free; the last archive stays until \
-                         there is"
+                        "no room for an archive on {out} if --min-free {floor} is kept; the last archive \
+                         stays until there is"
                     );
                     readiness.block("disk", reason);
                 } else {

@@ -14,7 +14,7 @@ pub enum ArchiveError {
     DiskFull { free: u64, needed: u64, floor: MinFree },
     #[error("the directory for archives, {path}, was {how}")]
     DirMoved { path: String, how: &'static str },
-    #[error("another logcd{holder} works on {path}; there can be one for a directory")]
+    #[error("another logcd{holder} uses {path}; only one may use a directory")]
     Locked { path: String, holder: Holder },
     #[error("the archive {0} was changed by another process while it was read")]
     ArchiveChanged(String),

@@ -49,11 +49,11 @@ impl LogcdMetrics {
     }
 
     fn add_to(&self, registry: &mut Registry) {
-        registry.register("cycles", "Looks at the directories, by result", self.cycles.clone());
+        registry.register("cycles", "Scans of the directories, by result", self.cycles.clone());
         registry.register("cycle_seconds", "Time spent in cycles", self.cycle_seconds.clone());
         registry.register(
             "idle_ticks",
-            "Intervals without a look, because nothing had changed",
+            "Intervals without a scan, because nothing had changed",
             self.idle_ticks.clone(),
         );
         registry.register("compressed_bytes", "Log bytes compressed", self.compressed_bytes.clone());
@@ -69,7 +69,7 @@ impl LogcdMetrics {
         );
         registry.register(
             "superseded",
-            "Contents kept under NAME.TIME because their file no longer holds them",
+            "Earlier contents kept under NAME.TIME, which their file no longer holds",
             self.superseded.clone(),
         );
         registry.register(
@@ -78,7 +78,7 @@ impl LogcdMetrics {
             self.archives_removed.clone(),
         );
         registry.register("sources_removed", "Logs deleted for --remove-after", self.sources_removed.clone());
-        registry.register("files", "Files that match now", self.files.clone());
+        registry.register("files", "Files that match the patterns now", self.files.clone());
         registry.register("skipped_files", "Files skipped now, by reason", self.skipped_files.clone());
         registry.register(
             "empty_directories",

@@ -3,7 +3,7 @@ import { Stream, byId, bytes, count, el, figures, setButtonRows, setRows, setTex
 import { drawPods } from "./pods.js";
 
 const REASONS = {
-  symlink: "a symbolic link is never followed", not_a_file: "no plain file", hard_link: "it has names outside of the directory",
+  symlink: "a symbolic link is never followed", not_a_file: "not a regular file", hard_link: "it has hard links outside the directory",
   sparse: "it claims to be larger than it is", too_many: "more files than --max-files", unreadable: "it cannot be read",
   unstable: "it was rewritten while it was read",
 };
@@ -39,7 +39,7 @@ function draw(reasons, now) {
     ["All archives", bytes(now.archives_bytes)], ["Free", now.disk_free_bytes === null ? "–" : bytes(now.disk_free_bytes)],
     ["Passed over", count(now.skip_counts.reduce((sum, [, n]) => sum + n, 0))],
   ]);
-  setText(byId("cycles-caption"), now.cycles.length ? "The newest first; looks without news are shown once" : "None yet.");
+  setText(byId("cycles-caption"), now.cycles.length ? "The newest first; scans without changes are shown once" : "None yet.");
   setRows(byId("cycles"), now.cycles.toReversed().map((cycle) => [time(cycle.at_ms), cycle.result.replace("_", " "), took(cycle.took_ms),
     bytes(cycle.compressed_bytes), bytes(cycle.written_bytes), bytes(cycle.copied_bytes), count(cycle.files), bytes(cycle.archive_bytes)]));
   drawArchives(now);
@@ -73,7 +73,7 @@ async function show(name) {
     const { entries, entries_all: all } = JSON.parse(text);
     setText(byId("contents-caption"), entries.length < all ? `The first ${entries.length} of ${count(all)}` : `${count(all)} logs`);
     setRows(byId("contents"), entries.map((entry) => [visible(entry.name), bytes(entry.bytes), bytes(entry.packed_bytes),
-      new Date(entry.mtime_s * 1000).toLocaleString(), entry.superseded ? "its file holds it no more" : "as the file"]));
+      new Date(entry.mtime_s * 1000).toLocaleString(), entry.superseded ? "no longer in its file" : "as in its file"]));
     [...byId("contents").children].forEach((row, i) => linkToDownload(row.children[0], name, i));
   } catch {
     if (name !== chosen) return;

@@ -81,7 +81,7 @@ fn contents_route(out: Arc<Path>) -> Router {
     let one = Arc::new(Semaphore::new(1));
     let contents = async move |Query(ContentsQuery { archive }): Query<ContentsQuery>| -> Response {
         let Some((day, codec)) = day_of(&archive) else {
-            return not_found("that is not the name of an archive");
+            return not_found("this is not the name of an archive");
         };
         let _permit = one.acquire().await;
         let out = out.clone();

@@ -30,7 +30,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         tracing::warn!(
             event = "unfinished_line_closed",
             path = %serve.file.display(),
-            "closed the unfinished line that the last run left"
+            "ended the unfinished line that the last run left"
         );
     }
     if serve.sync == SyncMode::Never {

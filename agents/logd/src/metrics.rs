@@ -78,9 +78,12 @@ impl LogdMetrics {
             LogdMetrics {
                 connections: add!(connections, "Connections accepted"),
                 connections_open: add!(connections_open, "Connections that are open now"),
-                refused: add!(refused, "Connections refused at once, by reason"),
+                refused: add!(refused, "Connections refused after the accept, by reason"),
                 accept_errors: add!(accept_errors, "Accepts that failed"),
-                receipts: add!(receipts, "Connections closed in order: everything they sent is kept"),
+                receipts: add!(
+                    receipts,
+                    "Connections closed after everything they sent was written to the file"
+                ),
                 resets: add!(resets, "Connections ended without a receipt, by reason"),
                 received_bytes: add!(received_bytes, "Bytes read from connections"),
                 lines: add!(lines, "Lines received"),
@@ -91,20 +94,23 @@ impl LogdMetrics {
                 write_errors: add!(write_errors, "Appends that failed; each is retried"),
                 blocked: add!(blocked, "1 while lines cannot be written and none are read"),
                 pending_bytes: add!(pending_bytes, "Bytes that wait to be written to the file"),
-                torn_tails: add!(torn_tails, "Starts that found an unfinished end of a file and repaired it"),
+                torn_tails: add!(torn_tails, "Starts that repaired an unfinished last line of the file"),
                 syncs: add!(syncs, "Syncs of the file to the disk"),
                 sync_errors: add!(sync_errors, "Syncs that failed"),
                 sync_seconds: add!(sync_seconds, "Duration of a sync", sync_seconds),
                 file_bytes: add!(file_bytes, "Size of the file"),
                 rotations: add!(rotations, "Rotations of the file"),
                 rotation_errors: add!(rotation_errors, "Rotations that failed; each is retried"),
-                reopened: add!(reopened, "Files that were found moved or removed and replaced by a new one"),
+                reopened: add!(
+                    reopened,
+                    "Files that were moved or removed by others and replaced by a new one"
+                ),
                 carried_over_bytes: add!(
                     carried_over_bytes,
                     "Bytes copied from a removed file into the next one"
                 ),
                 compressed_files: add!(compressed_files, "Rotated files compressed"),
-                removed_files: add!(removed_files, "Rotated files removed for the bounds"),
+                removed_files: add!(removed_files, "Rotated files removed to stay within the bounds"),
                 rotated_files: add!(rotated_files, "Rotated files that are kept"),
                 rotated_bytes: add!(rotated_bytes, "Size of the rotated files that are kept"),
                 history: Arc::new(History::new(Instant::now(), [0; 4])),

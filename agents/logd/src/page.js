@@ -9,8 +9,8 @@ const [LINES, RECEIVED, WRITTEN, OPEN] = [0, 1, 2, 3];
 const COUNTERS = 3;
 const history = new History(4);
 const plots = [
-  new Plot(byId("plots"), "Lines a second", [["lines", LINES]]),
-  new Plot(byId("plots"), "Bytes a second", [["received", RECEIVED], ["written", WRITTEN]], (n) => (Number.isNaN(n) ? "–" : bytes(n))),
+  new Plot(byId("plots"), "Lines per second", [["lines", LINES]]),
+  new Plot(byId("plots"), "Bytes per second", [["received", RECEIVED], ["written", WRITTEN]], (n) => (Number.isNaN(n) ? "–" : bytes(n))),
   new Plot(byId("plots"), "Connections", [["open", OPEN]], (n) => (Number.isNaN(n) ? "–" : count(n))),
 ];
 
@@ -44,7 +44,7 @@ function draw(now) {
   figures(byId("totals"), [
     ["Lines/s", rate(history.latest(LINES))], ["Bytes/s", Number.isNaN(history.latest(RECEIVED)) ? "–" : bytes(history.latest(RECEIVED))],
     ["Open connections", count(now.connections_open)], ["Connections", count(now.connections)], ["Receipts", count(now.receipts)],
-    ["Lines", count(now.lines)], ["Received", bytes(now.received_bytes)], ["Waiting for the file", bytes(now.pending_bytes)],
+    ["Lines", count(now.lines)], ["Received", bytes(now.received_bytes)], ["Waiting to be written", bytes(now.pending_bytes)],
   ]);
   const notice = byId("notice");
   notice.dataset.kind = "bad";
@@ -59,7 +59,7 @@ function draw(now) {
     ["Rotated files", `${count(now.rotated)}${now.keep_files ? ` of ${count(now.keep_files)}` : ""}`],
     ["Their size", `${bytes(now.rotated_bytes)}${now.keep_bytes ? ` of ${bytes(now.keep_bytes)}` : ""}`],
     ["Disk", free === null ? "–" : `${bytes(free)} of ${bytes(now.disk_bytes)} free`],
-    ["Forced to the disk", count(now.syncs)], ["Failures", count(now.write_errors + now.sync_errors)],
+    ["Syncs to the disk", count(now.syncs)], ["Failures", count(now.write_errors + now.sync_errors)],
   ]);
   setText(byId("peers-caption"), now.peers.length ? "The largest since logd started" : "Nobody has sent anything yet. Try: echo hello | nc -N 127.0.0.1 6666");
   setRows(byId("peers"), now.peers.map((peer) => [peer.address ?? "all others", bytes(peer.bytes), count(peer.connections), count(peer.open)]));
@@ -78,7 +78,7 @@ function follow() {
       const left = [];
       if (news.more_lines) left.push(`${count(news.more_lines)} ${news.more_lines === 1 ? "line" : "lines"}`);
       if (news.skipped_bytes) left.push(`${bytes(news.skipped_bytes)} skipped`);
-      if (left.length) setText(byId("left-out"), `Too fast to be shown whole; left out just now: ${left.join(", ")}.`);
+      if (left.length) setText(byId("left-out"), `Too many lines to show all; left out just now: ${left.join(", ")}.`);
       show(news.lines);
     },
     state(state, text) {

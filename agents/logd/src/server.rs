@@ -136,7 +136,7 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
         0 => Ok(()),
         bytes => Err(Fatal::new(
             Exit::TryAgain,
-            format!("the file did not take the last {bytes} bytes; their senders were given no receipt"),
+            format!("the last {bytes} bytes could not be written to the file; their senders got no receipt"),
         )),
     }
 }

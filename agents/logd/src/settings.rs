@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Takes log lines over TCP and keeps them in a file. A sender that half-closes and then reads the end of
-/// the stream knows that everything it sent is in the file.
+/// Accepts log lines over TCP and appends them to a file. A sender that half-closes the connection and then
+/// reads end of stream knows that everything it sent is in the file.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "logd", args_conflicts_with_subcommands = true, max_term_width = 110,
     after_long_help = examples(&[
@@ -39,7 +39,7 @@ pub enum Command {
         "logd read --follow",
     ]))]
     Read(crate::read::Options),
-    /// Show what comes in, from whom, and onto what disk, as the page does
+    /// Show the page's figures in the terminal: throughput, senders, file and disk
     #[command(after_long_help = examples(&[
         "logd stats --watch",
         "logd stats --admin 127.0.0.1:7667 --json",
@@ -49,93 +49,98 @@ pub enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Take lines at this address; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used instead
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", value_parser = parse_address, help_heading = "Taking lines")]
+    /// Accept lines at this address; `[::]` serves IPv4 and IPv6. A socket passed by systemd replaces it
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:6666", value_parser = parse_address, help_heading = "Receiving lines")]
     pub listen: SocketAddr,
 
-    /// Peers that may send: networks, addresses, `local` (loopback, private, link-local) or `any`
+    /// Accept only these peers: networks, addresses, `local` (loopback, private, link-local) or `any`
     #[arg(
         long,
         value_name = "CIDR[,…]",
         default_value = "local",
         value_delimiter = ',',
-        help_heading = "Taking lines"
+        help_heading = "Receiving lines"
     )]
     pub allow: Vec<Allowed>,
 
-    /// Connections at once; more wait until one ends
+    /// Serve at most this many connections at once; others wait until one ends
     #[arg(long, value_name = "N", default_value = "4096",
-        value_parser = clap::value_parser!(u16).range(1..), help_heading = "Taking lines")]
+        value_parser = clap::value_parser!(u16).range(1..), help_heading = "Receiving lines")]
     pub max_connections: u16,
 
-    /// Longer lines are cut into pieces of this size, and counted
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_line_size, help_heading = "Taking lines")]
+    /// Cut longer lines into pieces of this size, and count the cuts
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_line_size, help_heading = "Receiving lines")]
     pub max_line: u64,
 
-    /// Memory for lines whose end has not come yet, over all connections
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Taking lines")]
+    /// Limit the memory for unfinished lines, summed over all connections
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Receiving lines")]
     pub max_held: u64,
 
     /// Reset connections idle for this long; 0s: never
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Taking lines")]
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Receiving lines")]
     pub idle_timeout: Duration,
 
-    /// Probe a silent connection after this long, to find dead peers; 0s: never
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Taking lines")]
+    /// Send TCP keepalive probes after this much silence, to find dead peers; 0s: never
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration, help_heading = "Receiving lines")]
     pub keepalive: Duration,
 
-    /// Expect a PROXY protocol header (version 1 or 2) on every connection, and name the peer in it instead of the proxy.
-    /// Connections without one are reset. `--allow` is about the proxy
-    #[arg(long, help_heading = "Taking lines")]
+    /// Require a PROXY protocol header (version 1 or 2) on every connection. The peer that it names is
+    /// recorded as the sender, while `--allow` is checked against the proxy. Connections without a header are
+    /// reset
+    #[arg(long, help_heading = "Receiving lines")]
     pub proxy_protocol: bool,
 
     #[command(flatten)]
     pub tls: ServerFiles,
 
-    /// The file that lines are appended to
-    #[arg(long, value_name = "PATH", default_value = "node_log", help_heading = "Keeping lines")]
+    /// Append lines to this file
+    #[arg(long, value_name = "PATH", default_value = "node_log", help_heading = "Storing lines")]
     pub file: PathBuf,
 
     /// Format of the lines in the file
-    #[arg(long, value_name = "FORMAT", default_value = "raw", help_heading = "Keeping lines")]
+    #[arg(long, value_name = "FORMAT", default_value = "raw", help_heading = "Storing lines")]
     pub format: LineFormat,
 
-    /// When lines are forced to the disk: `always` (before the receipt), `never`, or at the latest after this long
-    #[arg(long, value_name = "WHEN", default_value = "1s", help_heading = "Keeping lines")]
+    /// When to sync lines to the disk (fsync): `always` (before each receipt), `never`, or within this time
+    /// after the write
+    #[arg(long, value_name = "WHEN", default_value = "1s", help_heading = "Storing lines")]
     pub sync: SyncMode,
 
-    /// Rotate the file before it grows beyond this; 0: never
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Keeping lines")]
+    /// Rotate the file before it grows beyond this size; 0: never
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Storing lines")]
     pub rotate_bytes: u64,
 
-    /// Rotate the file when it is this old and another line comes; 0s: never
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Keeping lines")]
+    /// Rotate the file when it is this old and another line arrives; 0s: never
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "Storing lines")]
     pub rotate_age: Duration,
 
-    /// Rotated files to keep; 0: any number
-    #[arg(long, value_name = "N", default_value = "16", help_heading = "Keeping lines")]
+    /// Keep at most this many rotated files; 0: no limit
+    #[arg(long, value_name = "N", default_value = "16", help_heading = "Storing lines")]
     pub keep_files: usize,
 
-    /// Bytes of rotated files to keep; 0: any number
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Keeping lines")]
+    /// Keep at most this many bytes of rotated files; 0: no limit
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Storing lines")]
     pub keep_bytes: u64,
 
-    /// Free space to leave on the file system: the oldest rotated files are removed for it, then nothing is taken
-    #[arg(long, value_name = "SIZE|PERCENT", default_value = "0", help_heading = "Keeping lines")]
+    /// Keep this much of the file system free. The oldest rotated files are removed to make room; if that is
+    /// not enough, no lines are read until there is room
+    #[arg(long, value_name = "SIZE|PERCENT", default_value = "0", help_heading = "Storing lines")]
     pub min_free: MinFree,
 
-    /// Leave rotated files uncompressed
-    #[arg(long, help_heading = "Keeping lines")]
+    /// Do not compress rotated files
+    #[arg(long, help_heading = "Storing lines")]
     pub no_gzip: bool,
 
-    /// Address of probes, metrics and the page, which this host alone sees; or `none`
+    /// Serve probes, metrics and the page at this address; or `none`. Without --page-token only this host can
+    /// open the page
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667", help_heading = "Process")]
     pub admin: Door,
 
     #[command(flatten)]
     pub page: PageToken,
 
-    /// Show the newest lines on the page, too: to every user of this host, and to whoever has the page's token
+    /// Also show the newest lines on the page: to every user of this host, or with --page-token to everyone
+    /// who has the token
     #[arg(long, help_heading = "Process")]
     pub show_lines: bool,
 

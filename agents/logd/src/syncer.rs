@@ -122,7 +122,7 @@ impl Syncer {
             Ok(()) => self.readiness.clear("disk"),
             Err(error) => {
                 self.metrics.sync_errors.inc();
-                self.readiness.block("disk", format!("cannot force lines to the disk: {error}"));
+                self.readiness.block("disk", format!("cannot sync the file to the disk: {error}"));
                 self.dirty(); // retried without waiting for the next line
             }
         }

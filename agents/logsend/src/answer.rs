@@ -32,8 +32,8 @@ pub(crate) enum AnswerError {
     #[error("the connection was closed in the middle of the receipt")]
     Cut,
     #[error(
-        "closed without a receipt: no logd, one older than this logsend, or a proxy without a backend; \
-         --receipt close trusts an orderly close"
+        "closed without a receipt: not logd, a logd older than this logsend, or a proxy without a backend; \
+         --receipt close accepts an orderly close as the receipt"
     )]
     Missing,
 }

@@ -66,7 +66,8 @@ impl Append {
             return Ok(exit);
         }
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
-        let message = format!("{} not appended to {}", counted(pending.len() as u64), self.path.display());
+        let message =
+            format!("{} could not be appended to {}", counted(pending.len() as u64), self.path.display());
         let fatal = Fatal::new(code, message);
         Err(match error {
             Some(error) => fatal.because(error),

@@ -9,9 +9,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Sends log lines to logd and knows that they arrived: the lines of stdin, of a command, or a greeting.
+/// Sends the lines of stdin or of a command, or greetings, to logd and verifies that they arrived.
 ///
-/// A batch counts as delivered only with logd's receipt; without one it is sent again. Each long flag is also an environment
+/// A batch is sent again until logd has given a receipt for it. Each long flag is also an environment
 /// variable (LOGSEND_SPOOL for --spool) and a key of the --config file.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "logsend", after_long_help = examples(&[
@@ -21,39 +21,40 @@ use std::time::Duration;
     ]),
     mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")))]
 pub(crate) struct Flags {
-    /// Run this command and send the lines of its stdout and stderr; its exit code is passed on
+    /// Run this command, send the lines of its stdout and stderr, and exit with its code
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "greet")]
     pub(crate) command: Vec<OsString>,
 
-    /// Instead of reading stdin, send `DATE - Greetings from NAME` at once and then at this interval
+    /// Send `DATE - Greetings from NAME` at once and then at this interval, instead of reading stdin
     #[arg(long, value_name = "DURATION", value_parser = parse_interval, help_heading = "Input")]
     pub(crate) greet: Option<Duration>,
 
-    /// Echo the input as well: a command's stdout to stdout and its stderr to stderr, stdin to stdout
+    /// Also print the input: stdin to stdout, a command's stdout to stdout and its stderr to stderr
     #[arg(long, conflicts_with = "greet", help_heading = "Input")]
     pub(crate) tee: bool,
 
-    /// Send a longer line in pieces of this size, each a line of its own
+    /// Cut longer lines into pieces of this size, and send each as a line of its own
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_bound, help_heading = "Input")]
     pub(crate) max_line: usize,
 
-    /// logd's host name or address, without a port; the default is $HOST_IP, else $NODE_IP, else 127.0.0.1
-    #[arg(long, value_name = "HOST", value_parser = host::parse, help_heading = "Where to")]
+    /// Send to logd on this host (name or address, no port); the default is $HOST_IP, else $NODE_IP, else
+    /// 127.0.0.1
+    #[arg(long, value_name = "HOST", value_parser = host::parse, help_heading = "Destination")]
     pub(crate) host: Option<String>,
 
-    /// logd's port
-    #[arg(long, value_name = "PORT", default_value_t = 6666, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Where to")]
+    /// Send to this port of logd
+    #[arg(long, value_name = "PORT", default_value_t = 6666, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Destination")]
     pub(crate) port: u16,
 
-    /// Append to this file, one write a line, instead of sending
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "spool", "give_up", "tls_ca"], help_heading = "Where to")]
+    /// Append to this file, with one write per line, instead of sending
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "spool", "give_up", "tls_ca"], help_heading = "Destination")]
     pub(crate) to_file: Option<PathBuf>,
 
-    /// Close a batch at this size; a longer line is sent alone
+    /// Limit batches to this size; a longer line is sent alone
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = parse_bound, help_heading = "Delivery")]
     pub(crate) batch_bytes: usize,
 
-    /// Hold at most this much in memory; then stop reading until logd accepts some
+    /// Buffer at most this much in memory; then stop reading until logd accepts some
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_bound, help_heading = "Delivery")]
     pub(crate) buffer_bytes: usize,
 
@@ -65,19 +66,20 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_interval, help_heading = "Delivery")]
     pub(crate) connect_timeout: Duration,
 
-    /// Send a batch again if its receipt does not come within this time
+    /// Send a batch again if its receipt does not arrive within this time
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_interval, help_heading = "Delivery")]
     pub(crate) receipt_timeout: Duration,
 
-    /// Stop trying this long after the end of the input; the default is to try until all is delivered
+    /// Stop retrying this long after the end of the input; the default is to retry until all is delivered
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Delivery")]
     pub(crate) give_up: Option<Duration>,
 
-    /// Keep lines that logd cannot accept now in this directory, across restarts; one logsend a directory
+    /// Store lines in this directory, across restarts, while logd cannot accept them; one logsend per
+    /// directory
     #[arg(long, value_name = "DIR", help_heading = "Spool")]
     pub(crate) spool: Option<PathBuf>,
 
-    /// Hold at most this much in the spool
+    /// Store at most this much in the spool
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bound, help_heading = "Spool")]
     pub(crate) spool_bytes: usize,
 
@@ -97,7 +99,8 @@ pub(crate) struct Flags {
 pub(crate) enum WhenFull {
     /// Stop reading until there is room; nothing is lost
     Wait,
-    /// Drop the oldest lines and count them, also when its disk is full; while logd is away the writer is not held up
+    /// Drop the oldest lines and count them, also if the spool's disk is full; the writer is not blocked
+    /// while logd is unreachable
     DropOldest,
 }
 

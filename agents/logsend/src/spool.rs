@@ -284,7 +284,7 @@ fn count(path: &Path, number: u64) -> io::Result<Option<Segment>> {
         tracing::warn!(
             event = "unfinished_line_closed",
             path = %path.display(),
-            "closed a line that a crash had cut"
+            "ended an unfinished line that a crash had left"
         );
         file.write_all(b"\n")?;
         (bytes, lines) = (bytes + 1, lines + 1);

@@ -23,7 +23,7 @@ pub const CREW: [Agent; 9] = [
     },
     Agent {
         name: "logsend",
-        about: "Its client: lines, a command's output, greetings",
+        about: "Client of logd: sends lines, a command's output, greetings",
         cli: |argv| logsend::cli(argv),
         command: logsend::command,
     },
@@ -41,7 +41,7 @@ pub const CREW: [Agent; 9] = [
     },
     Agent {
         name: "queuectl",
-        about: "Its client, and the worker of a Job",
+        about: "Client of queued, and the worker of a Job",
         cli: |argv| queuectl::cli(argv),
         command: queuectl::command,
     },
@@ -59,13 +59,13 @@ pub const CREW: [Agent; 9] = [
     },
     Agent {
         name: "keygen",
-        about: "A workload to try it with: RSA keys",
+        about: "Example workload: makes RSA keys",
         cli: |argv| keygen::cli(argv),
         command: keygen::command,
     },
     Agent {
         name: "rng",
-        about: "A service to try it with: random bytes, and who answered",
+        about: "Example service: random bytes, and which node answered",
         cli: |argv| rng::cli(argv).map(Exit::from),
         command: rng::command,
     },

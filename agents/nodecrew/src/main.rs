@@ -36,7 +36,7 @@ enum Crew {
     /// Write the man pages and shell completions of all agents
     #[command(hide = true)]
     Pages(pages::Options),
-    /// The rest are agents: their flags are their own
+    /// Any other name is an agent, which has flags of its own
     #[command(external_subcommand)]
     Agent(Vec<OsString>),
 }

@@ -10,7 +10,7 @@ const TRIED_MAX: u16 = 100;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Ports {
-    /// The port at which logd takes lines
+    /// The port at which logd accepts lines
     #[arg(long, value_name = "PORT", default_value = "6666", value_parser = port(), help_heading = "Ports")]
     lines_port: u16,
 

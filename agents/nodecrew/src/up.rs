@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 /// Options of `nodecrew up`
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Directory for logs and archives
+    /// Directory for logs, archives and queues
     #[arg(long, value_name = "DIR", default_value = "nodecrew-data")]
     data: PathBuf,
 
-    /// The address on which every endpoint listens
+    /// Let every endpoint listen on this address
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     address: IpAddr,
 
@@ -32,7 +32,7 @@ pub struct Options {
     #[command(flatten)]
     page: PageToken,
 
-    /// Time between two archives of the logs
+    /// Archive the logs at this interval
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     interval: Duration,
 
@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
 
-    /// After Ctrl-C, how long to finish what was begun
+    /// Time to finish work in progress after Ctrl-C
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     drain_timeout: Duration,
 }
@@ -128,7 +128,7 @@ async fn up(options: &Options) -> Result<(), Fatal> {
 }
 
 fn end_of(ended: Result<Result<(), Fatal>, tokio::task::JoinError>) -> Result<(), Fatal> {
-    ended.unwrap_or_else(|e| Err(Fatal::new(Exit::Failure, "an agent died").because(e)))
+    ended.unwrap_or_else(|e| Err(Fatal::new(Exit::Failure, "an agent has panicked").because(e)))
 }
 
 async fn all_ready(doors: &[Readiness]) {
@@ -155,7 +155,7 @@ fn greet(options: &Options, endpoints: Endpoints) {
     let (host, port) = (lines.ip(), lines.port());
     let endpoints = [
         (
-            format!("logd   takes lines on {lines}"),
+            format!("logd   accepts lines on {lines}"),
             format!("echo hello | nc -N {host} {port}; cat {logs}/node.log"),
         ),
         (
@@ -167,12 +167,12 @@ fn greet(options: &Options, endpoints: Endpoints) {
             format!("curl -d hello {items}/v1/queues/demo/items"),
         ),
         (
-            format!("queued hands out lines on {line}"),
+            format!("queued hands out single items on {line}"),
             format!("curl -d one {items}/v1/queues/line/items; nc {host} {}", line.port()),
         ),
-        ("logd   shows itself".to_owned(), page_of(logd, &options.page)),
-        ("logcd  shows itself".to_owned(), page_of(logcd, &options.page)),
-        ("queued shows itself".to_owned(), format!("http://{items}/")),
+        ("logd   page".to_owned(), page_of(logd, &options.page)),
+        ("logcd  page".to_owned(), page_of(logcd, &options.page)),
+        ("queued page".to_owned(), format!("http://{items}/")),
         ("all    probes and metrics".to_owned(), format!("curl {logd}/ready {logcd}/ready {items}/metrics")),
     ];
     let mut text = String::new();

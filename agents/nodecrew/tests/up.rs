@@ -131,7 +131,7 @@ fn taken_ports_can_be_moved() {
     let more = ["--any-port", "--line-port", "1081"];
     let (mut crew, lines) = up_with(data.path(), address, &more);
     let said = lines.join("\n");
-    for endpoint in ["takes lines on", "takes and hands out items on", "hands out lines on", "shows itself"]
+    for endpoint in ["accepts lines on", "and hands out items on", "hands out single items on", "logd   page"]
         .iter()
         .zip([6667, 8082, 1081, 7667])
         .map(|(what, port)| (what, format!("{address}:{port}")))

@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     Refused { status: u16, error: String, message: String },
     #[error("cannot read the token file {0}: {1}")]
     Token(String, io::Error),
-    #[error("the wait was ended")]
+    #[error("the wait was interrupted")]
     WaitEnded,
 }
 

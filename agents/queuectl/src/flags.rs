@@ -10,7 +10,8 @@ use std::time::Duration;
 
 /// Client and worker of queued: pushes items, and runs a command for each.
 ///
-/// Each long flag is also an environment variable (QUEUECTL_QUEUE for --queue). QUEUE_URL names the server, too.
+/// Each long flag is also an environment variable (QUEUECTL_QUEUE for --queue). $QUEUE_URL also names the
+/// server.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "queuectl", mut_args(|arg| shared(arg).global(true)),
     after_long_help = examples(&[
@@ -19,7 +20,7 @@ use std::time::Duration;
         "queuectl stats --watch",
     ]),
     mut_arg("config", |arg| arg.help("Read settings from this TOML file at start; its keys are the long flag names")),
-    mut_arg("tls_ca", |arg| arg.visible_alias("ca").help("The CA that signed an https server's certificate (PEM); without it the system's")))]
+    mut_arg("tls_ca", |arg| arg.visible_alias("ca").help("Trust only this CA (PEM) for an https server's certificate, instead of the system's CAs")))]
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) task: Task,
@@ -28,11 +29,12 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
-    /// This file holds the bearer token; it is read again for each request
+    /// Send the bearer token in this file, which is read again for each request
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Retry for this long while the server is away or full (run: for ever; push, seal, unseal, create: 1m; others: once)
+    /// Retry for this long while the server is unreachable or full. Default: run retries for ever, push,
+    /// seal, unseal and create for 1m; the others try once
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) give_up: Option<Duration>,
 
@@ -51,8 +53,9 @@ pub(crate) struct Flags {
 pub(crate) enum Task {
     /// Run a command for each item until the queue is drained: the worker of a Job
     ///
-    /// Exit codes: 0, the queue is drained and no item died; 65, it is drained, but items died; 75, stopped by a signal,
-    /// and the items went back; 64 and 78, a bad flag or configuration; 126 and 127, the command cannot be run.
+    /// Exit codes: 0, the queue is drained and no item died; 65, it is drained, but items died; 75, stopped
+    /// by a signal, and the unfinished items were requeued; 64 and 78, a bad flag or configuration; 126 and
+    /// 127, the command cannot be run.
     #[command(after_long_help = examples(&[
         "queuectl run -q numbers -- ./work.sh                 # the item is on stdin and in $ITEM",
         "queuectl run -q files -j 8 --timeout 10m -- gzip {}",
@@ -63,7 +66,7 @@ pub(crate) enum Task {
     #[command(after_long_help = examples(&[
         "seq 100 | queuectl push -q numbers --seal",
         "queuectl push -q images -f one.png two.png           # the content of each file is an item",
-        "queuectl push -q days --key-prefix v1 --lines days   # repeat it safely",
+        "queuectl push -q days --key-prefix v1 --lines days   # safe to repeat",
     ]))]
     Push(Push),
     /// Declare that nothing more will be pushed
@@ -88,7 +91,7 @@ pub(crate) enum Task {
         "queuectl stats -q numbers --json",
     ]))]
     Stats(Stats),
-    /// Look at items without taking them
+    /// Show items without leasing them
     #[command(after_long_help = examples(&[
         "queuectl peek -q numbers --state ready",
         "queuectl peek -q orders --text 'customer 17' -n 100",
@@ -116,7 +119,7 @@ pub(crate) enum Task {
     /// List the names of all queues
     #[command(after_long_help = examples(&["queuectl queues", "queuectl queues --json"]))]
     Queues,
-    /// Make a queue
+    /// Create a queue
     #[command(after_long_help = examples(&[
         "queuectl create -q numbers",
         "queuectl create -q numbers --lease 5m --max-attempts 3",
@@ -158,7 +161,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
 
-    /// Stop a command that takes longer; its item counts as failed
+    /// Stop a command that runs longer than this; its item counts as failed
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub(crate) timeout: Option<Duration>,
 
@@ -166,11 +169,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) grace: Duration,
 
-    /// A lease expires after this long without a sign of life, instead of the queue's own setting
+    /// Expire a lease that is not extended for this long, instead of the time set for the queue
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub(crate) lease: Option<Duration>,
 
-    /// End when the queue is in this state
+    /// Stop when the queue is in this state
     #[arg(long, value_name = "STATE", default_value = "drained")]
     pub(crate) until: Until,
 
@@ -178,7 +181,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) allow_dead: bool,
 
-    /// Replace this word by the item in the command's arguments; empty: replace nothing
+    /// Replace this word with the item in the command's arguments; empty: replace nothing
     #[arg(long, value_name = "WORD", default_value = "{}")]
     pub(crate) replace: OsString,
 }
@@ -188,39 +191,39 @@ pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
-    /// Each argument is an item
+    /// Push each argument as an item
     #[arg(value_name = "ITEM", conflicts_with = "file")]
     pub(crate) items: Vec<OsString>,
 
-    /// The content of each of these files is an item
+    /// Push the content of each of these files as an item
     #[arg(short, long, value_name = "FILE", num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
 
-    /// Each line of this file, instead of stdin, is an item
+    /// Push each line of this file, instead of stdin, as an item
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "file"])]
     pub(crate) lines: Option<PathBuf>,
 
-    /// Items on stdin or in --lines end with a NUL byte instead of a newline
+    /// Read items on stdin or in --lines that end with a NUL byte instead of a newline
     #[arg(short = '0', long)]
     pub(crate) null: bool,
 
-    /// Seal the queue in the same commit as the last item
+    /// Seal the queue together with the last item, in one commit
     #[arg(long)]
     pub(crate) seal: bool,
 
-    /// The key of the one item: pushed again with the same key it is still one item
+    /// Give the single item this key; a repeated push with the same key adds no second item
     #[arg(long, value_name = "KEY", conflicts_with = "key_prefix")]
     pub(crate) key: Option<String>,
 
-    /// Give the items the keys PREFIX-1, PREFIX-2, …: the same push repeated pushes nothing twice
+    /// Give the items the keys PREFIX-1, PREFIX-2, …; repeating the same push adds no item twice
     #[arg(long, value_name = "PREFIX")]
     pub(crate) key_prefix: Option<String>,
 
-    /// Push without keys: a push whose answer is lost may be pushed twice
+    /// Push without keys; items may be added twice if the server's answer is lost
     #[arg(long, conflicts_with_all = ["key", "key_prefix"])]
     pub(crate) no_key: bool,
 
-    /// Hold the items back for this long
+    /// Make the items available only after this time
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) delay: Option<Duration>,
 
@@ -231,7 +234,7 @@ pub(crate) struct Push {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Stats {
-    /// Only this queue
+    /// Show only this queue
     #[arg(short, long, value_name = "NAME")]
     pub(crate) queue: Option<QueueName>,
 
@@ -239,7 +242,7 @@ pub(crate) struct Stats {
     #[arg(short, long)]
     pub(crate) watch: bool,
 
-    /// Time between two updates
+    /// Update the numbers at this interval
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
     pub(crate) interval: Duration,
 }
@@ -249,7 +252,7 @@ pub(crate) struct Page {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
-    /// Show at most this many
+    /// Show at most this many items
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
 
@@ -263,19 +266,19 @@ pub(crate) struct Peek {
     #[command(flatten)]
     pub(crate) page: Page,
 
-    /// Only items in this state
+    /// Show only items in this state
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<State>,
 
-    /// Only the item with this id, with its last attempts
+    /// Show only the item with this id, with its last attempts
     #[arg(long, value_name = "ID", value_parser = parse_id, conflicts_with_all = ["state", "key", "text", "limit", "after"])]
     pub(crate) id: Option<String>,
 
-    /// Only the item with this key
+    /// Show only the item with this key
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
 
-    /// Only items with this text in their body or key
+    /// Show only items with this text in their body or key
     #[arg(long, value_name = "TEXT")]
     pub(crate) text: Option<String>,
 }
@@ -285,7 +288,7 @@ pub(crate) struct ItemIds {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
-    /// The items
+    /// The ids of the items
     #[arg(value_name = "ID", required = true, value_parser = parse_id)]
     pub(crate) ids: Vec<String>,
 }
@@ -295,7 +298,7 @@ pub(crate) struct MoveItems {
     #[command(flatten)]
     pub(crate) items: ItemIds,
 
-    /// The queue to move them to; it is made if it does not exist
+    /// Move them to this queue; it is created if it does not exist
     #[arg(long, value_name = "NAME")]
     pub(crate) to: QueueName,
 }
@@ -313,7 +316,7 @@ pub(crate) enum Dead {
     /// Show dead items, with the last line of their command's output
     #[command(after_long_help = examples(&["queuectl dead list -q numbers", "queuectl dead list -q numbers -n 1000 --json"]))]
     List(Page),
-    /// Make dead items ready again, with no attempts counted
+    /// Make dead items ready again, and reset their count of attempts
     #[command(after_long_help = examples(&[
         "queuectl dead redrive -q numbers --all",
         "queuectl dead redrive -q numbers 5f0c6e3b9d2a417e0000000000000001",
@@ -332,7 +335,7 @@ pub(crate) struct DeadItems {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
-    /// The items
+    /// The ids of the items
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", value_parser = parse_id)]
     pub(crate) ids: Vec<String>,
 
@@ -346,27 +349,27 @@ pub(crate) struct Configure {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
-    /// A lease expires after this long without a sign of life
+    /// Expire a lease that is not extended for this long
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub(crate) lease: Option<Duration>,
 
-    /// An item is dead after this many attempts; 0: never
+    /// Declare an item dead after this many attempts without success; 0: never
     #[arg(long, value_name = "N")]
     pub(crate) max_attempts: Option<u32>,
 
-    /// Hold a failed item back for this long, doubling with each attempt
+    /// Wait this long before a failed item is retried; each further attempt doubles the wait
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) backoff: Option<Duration>,
 
-    /// A failed item is held back for at most this long
+    /// Wait at most this long before a failed item is retried
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) backoff_max: Option<Duration>,
 
-    /// Refuse pushes beyond this many items; 0: no bound
+    /// Refuse pushes beyond this many items; 0: no limit
     #[arg(long, value_name = "N")]
     pub(crate) max_items: Option<u64>,
 
-    /// Refuse pushes beyond this many bytes of bodies; 0: no bound
+    /// Refuse pushes beyond this many bytes of bodies; 0: no limit
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_bytes: Option<u64>,
 
@@ -374,7 +377,7 @@ pub(crate) struct Configure {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) key_memory: Option<Duration>,
 
-    /// Move dead items into this queue; empty: keep them
+    /// Move dead items into this queue; empty: keep them in place
     #[arg(long, value_name = "NAME")]
     pub(crate) dead_letter_queue: Option<String>,
 }

@@ -236,7 +236,7 @@ impl Console<'_> {
             if u64::try_from(asked.ids.len()).is_ok_and(|asked| asked == count) {
                 format!("{done} {number}")
             } else {
-                format!("{done} {number} of {}; the others are leased or not there", asked.ids.len())
+                format!("{done} {number} of {}; the others are leased or do not exist", asked.ids.len())
             }
         })
     }

@@ -67,7 +67,7 @@ impl Workshop {
     ) -> Result<Conclusion, Fatal> {
         let mut command = match command(run, item) {
             Ok(command) => command,
-            Err(why) => return Ok(Conclusion::Nack(format!("cannot be a word of the command: {why}"))),
+            Err(why) => return Ok(Conclusion::Nack(format!("cannot be an argument of the command: {why}"))),
         };
         let (child, process) = match self.children.spawn(&mut command) {
             Ok(started) => started,
@@ -91,7 +91,7 @@ impl Workshop {
         let code = match error.kind() {
             io::ErrorKind::NotFound => 127,
             io::ErrorKind::ArgumentListTooLong => {
-                return Ok(Conclusion::Nack(format!("the command cannot be run with it: {error}")));
+                return Ok(Conclusion::Nack(format!("the command cannot be run with this item: {error}")));
             }
             _ if [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE]
                 .iter()

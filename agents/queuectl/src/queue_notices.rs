@@ -64,7 +64,7 @@ impl QueueNotices {
         }
         let others = missing::advice(client, &self.queue).await;
         let queue = &self.queue;
-        tracing::warn!(event = "queue_missing", %queue, "waiting for queue {queue} to be made{others}");
+        tracing::warn!(event = "queue_missing", %queue, "waiting for queue {queue} to be created{others}");
     }
 
     /// Sets the state, and returns the previous one.

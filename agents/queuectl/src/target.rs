@@ -35,7 +35,7 @@ impl Target {
     pub(crate) fn parse(url: &str, files: &ClientFiles) -> Result<Target, Fatal> {
         let example = if url.contains("/") || url.is_empty() { "queue:8080" } else { url };
         let bad = |why: &str| {
-            let message = format!("{url:?} is no URL such as http://{example}: {why} (see --server)");
+            let message = format!("{url:?} is not a URL such as http://{example}: {why} (see --server)");
             Fatal::new(Exit::Usage, message)
         };
         let uri: Uri = url.parse().map_err(|_| bad("it cannot be parsed"))?;
@@ -46,7 +46,7 @@ impl Target {
             _ => return Err(bad("its scheme must be http or https")),
         };
         if uri.query().is_some() || authority.as_str().contains('@') {
-            return Err(bad("user names and queries have no meaning here (see --token-file)"));
+            return Err(bad("user names and queries are not supported (see --token-file)"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
@@ -79,7 +79,8 @@ fn trusting(files: &ClientFiles) -> Result<ClientFiles, Fatal> {
     let mut files = files.clone();
     if files.tls_ca.is_none() {
         if !Path::new(PUBLIC_CA).exists() {
-            return Err(Fatal::new(Exit::Usage, "https needs --tls-ca FILE"));
+            let message = format!("https needs --tls-ca FILE: this system has no {PUBLIC_CA}");
+            return Err(Fatal::new(Exit::Usage, message));
         }
         files.tls_ca = Some(PUBLIC_CA.into());
     }
@@ -162,7 +163,7 @@ mod tests {
         {
             let fatal = Target::parse(url, &ClientFiles::default()).err().unwrap();
             assert_eq!(fatal.exit(), Exit::Usage, "{url}");
-            assert!(fatal.one_line().contains("no URL such as"), "{fatal}");
+            assert!(fatal.one_line().contains("not a URL such as"), "{fatal}");
         }
     }
 }

@@ -119,9 +119,9 @@ pub(crate) struct LeaseRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Until {
-    /// Nothing is ready, delayed or leased, and the queue is sealed, or has held items and was never sealed
+    /// Nothing is ready, delayed or leased, and the queue is sealed; or it held items and was never sealed
     Drained,
-    /// Nothing is ready or delayed: others may still be at work
+    /// Nothing is ready or delayed; other workers may still be busy
     Empty,
     /// Drained and sealed
     Sealed,

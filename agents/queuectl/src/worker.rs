@@ -299,7 +299,7 @@ impl Worker {
                 Status::Lost if report.was_sent => tracing::warn!(
                     event = "report_too_late",
                     item = outcome.id,
-                    "too late: the lease was lost, or the answer to an earlier report was"
+                    "too late: the lease was lost, or the server's answer to an earlier report was"
                 ),
                 Status::Lost => {
                     tracing::warn!(

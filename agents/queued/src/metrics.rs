@@ -49,7 +49,7 @@ impl QueuedMetrics {
                 ),
                 syncs: add.counter("syncs", "Syncs of the log to the disk"),
                 written_bytes: add.counter("written_bytes", "Bytes written to the log"),
-                write_errors: add.counter("write_errors", "Writes or syncs that failed and are tried again"),
+                write_errors: add.counter("write_errors", "Writes or syncs that failed and are retried"),
                 no_space: add.add(
                     "no_space",
                     "1 while there is no room for another log segment",
@@ -58,15 +58,16 @@ impl QueuedMetrics {
                 cleaned_items: add.counter("cleaned_items", "Items written again to free an old segment"),
                 segments_freed: add.counter("segments_freed", "Old segments removed"),
                 clean_errors: add.counter("clean_errors", "Failures to free an old segment"),
-                torn_tails: add.counter("torn_tails", "Unfinished groups found at the start and cut"),
+                torn_tails: add
+                    .counter("torn_tails", "Unfinished groups cut from the end of the log at the start"),
                 requests: add.add(
                     "requests",
-                    "HTTP requests answered, by door and status",
+                    "HTTP requests answered, by listener (door) and status",
                     Family::default(),
                 ),
                 line_connections: add.add(
                     "line_connections",
-                    "Line connections ended: taken, returned, empty or failed",
+                    "Connections to --line ended, by outcome: taken, returned, empty, failed or refused",
                     Family::default(),
                 ),
             }

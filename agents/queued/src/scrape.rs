@@ -54,7 +54,7 @@ impl Collector for Scrape {
                 "Age of the oldest ready item since its push, 0 if there is none",
                 |q| float(q.oldest_ready_ms.unwrap_or(0)) / 1000.0,
             ),
-            ("waiting", "Lease requests that wait", |q| float(q.waiting)),
+            ("waiting", "Lease requests waiting for items", |q| float(q.waiting)),
         ];
         for (name, help, figure) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -66,10 +66,10 @@ impl Collector for Scrape {
             ("pushed", "Items pushed", |q| q.counters.pushed),
             ("leased", "Leases made", |q| q.counters.leases),
             ("acked", "Items acked", |q| q.counters.acked),
-            ("nacked", "Leases given back as failed", |q| q.counters.nacked),
+            ("nacked", "Leases nacked, which counts as a failed attempt", |q| q.counters.nacked),
             ("expired", "Leases that expired", |q| q.counters.expired),
-            ("released", "Leases given back uncounted", |q| q.counters.released),
-            ("died", "Items that had their last attempt", |q| q.counters.died),
+            ("released", "Leases released without counting an attempt", |q| q.counters.released),
+            ("died", "Items that became dead after their last attempt", |q| q.counters.died),
             ("removed", "Items drained, or deleted when dead", |q| q.counters.removed),
             ("lost", "Items that a repair of the log could not find", |q| q.counters.lost),
         ];

@@ -46,7 +46,7 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
     plane.engine.start();
     if let Some(first) = plane.serve.count_from {
         let counted = plane.engine.count_from(&plane.serve.line_queue, first).await;
-        counted.map_err(|e| Fatal::new(Exit::Failure, "cannot let the queue count").because(e))?;
+        counted.map_err(|e| Fatal::new(Exit::Failure, "cannot make the queue count").because(e))?;
     }
     let doors = doors(&plane);
     tokio::spawn(history::record(plane.engine.clone(), doors.history.clone(), stop.drain.clone()));

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Hands out work items to Jobs, over HTTP and to `nc`. An item is gone only when a worker acked it.
+/// Hands out work items to Jobs, over HTTP and to plain TCP clients such as `nc`. An item is removed only
+/// after a worker has acked it.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "queued", args_conflicts_with_subcommands = true, max_term_width = 110,
     after_long_help = examples(&[
@@ -29,38 +30,39 @@ pub struct Flags {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Read a data directory or a backup, change nothing, and tell all damage
+    /// List all damage in a data directory or a backup; nothing is changed
     #[command(after_long_help = examples(&["queued check queued-data", "queued check backup.tar && echo sound"]))]
     Check(CheckArgs),
-    /// Keep what can be read of a damaged data directory; the old files are put aside
+    /// Rebuild a damaged data directory from what can be read; the old files are moved into a subdirectory
     #[command(after_long_help = examples(&["queued repair queued-data", "queued check q || queued repair q"]))]
     Repair(DataDirArgs),
-    /// Write a backup of a data directory, also while its server runs
+    /// Write a backup of a data directory; its server may keep running
     #[command(after_long_help = examples(&["queued backup queued-data --to backup.tar", "queued backup queued-data --to - | gzip > backup.tar.gz"]))]
     Backup(BackupArgs),
-    /// Make a data directory of a backup
+    /// Create a data directory from a backup
     #[command(after_long_help = examples(&["queued restore backup.tar --data queued-data", "zcat backup.tar.gz | queued restore - --data queued-data"]))]
     Restore(RestoreArgs),
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
-    /// The directory that --data names, or a backup; `-` for a backup on stdin
+    /// The data directory (the server's --data) or a backup; `-` for a backup on stdin
     pub path: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct DataDirArgs {
-    /// The directory that --data names
+    /// The data directory: the server's --data
     pub dir: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct BackupArgs {
-    /// The directory that --data names; nothing is written to it
+    /// The data directory: the server's --data. Nothing is written to it
     pub dir: PathBuf,
 
-    /// The backup, a tar archive that replaces an older one when it is complete; `-` for stdout
+    /// Write the backup, a tar archive, to this file; `-` for stdout. An existing file is replaced only when
+    /// the backup is complete
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
 }
@@ -70,86 +72,88 @@ pub struct RestoreArgs {
     /// The backup; `-` for stdin
     pub file: PathBuf,
 
-    /// The directory to make; it must be empty if it is there
+    /// Create this directory; if it exists, it must be empty
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Serve {
-    /// Serve HTTP at this address, /v1 and /memq/server; `[::]` serves IPv4 and IPv6. Sockets passed by systemd are used
-    /// instead, the first for HTTP, the second for lines
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = parse_address, help_heading = "Doors")]
+    /// Serve HTTP (/v1 and /memq/server) at this address; `[::]` serves IPv4 and IPv6. Sockets passed by
+    /// systemd replace the addresses: the first is for HTTP, the second for --line
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080", value_parser = parse_address, help_heading = "Listening")]
     pub http: SocketAddr,
 
-    /// Hand out one item per connection at this address, as bare bytes; or `none`
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:1080", help_heading = "Doors")]
+    /// Hand out one item per TCP connection at this address, as raw bytes; or `none`
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:1080", help_heading = "Listening")]
     pub line: Door,
 
-    /// The queue behind the line door
-    #[arg(long, value_name = "NAME", default_value = "line", value_parser = parse_name, help_heading = "Doors")]
+    /// Hand out the items of this queue at --line
+    #[arg(long, value_name = "NAME", default_value = "line", value_parser = parse_name, help_heading = "Listening")]
     pub line_queue: String,
 
-    /// Let the queue behind the line door count for ever, beginning with N
-    #[arg(long, value_name = "N", help_heading = "Doors")]
+    /// Let the --line queue count: it hands out N, N+1, N+2, … without end
+    #[arg(long, value_name = "N", help_heading = "Listening")]
     pub count_from: Option<u64>,
 
-    /// Put an item back if a line client has not read it within this time
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Doors")]
+    /// Requeue an item if a --line client has not read it within this time
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration, help_heading = "Listening")]
     pub line_timeout: Duration,
 
-    /// Peers that may connect: networks, addresses, `local` (loopback, private, link-local) or `any`
+    /// Accept only these peers: networks, addresses, `local` (loopback, private, link-local) or `any`
     #[arg(
         long,
         value_name = "CIDR[,…]",
         default_value = "local",
         value_delimiter = ',',
-        help_heading = "Doors"
+        help_heading = "Listening"
     )]
     pub allow: Vec<Allowed>,
 
-    /// Connections at once, at each door; more wait until one ends
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Doors")]
+    /// Serve at most this many connections at once, at --http and --line each; others wait until one ends
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Listening")]
     pub max_connections: u16,
 
-    /// Ask for bearer tokens from this file, one `TOKEN push,work,admin` a line; changes are applied live
-    #[arg(long, value_name = "FILE", help_heading = "Doors")]
+    /// Require a bearer token from this file, which has a line `TOKEN push,work,admin` for each. Changes are
+    /// applied without a restart
+    #[arg(long, value_name = "FILE", help_heading = "Listening")]
     pub tokens: Option<PathBuf>,
 
     #[command(flatten)]
     pub tls: ServerFiles,
 
-    /// The directory that items are kept in, or `memory`: then they end with the process
-    #[arg(long, value_name = "DIR|memory", default_value = "queued-data", help_heading = "Keeping items")]
+    /// Store items in this directory. With `memory` they are lost when the process ends
+    #[arg(long, value_name = "DIR|memory", default_value = "queued-data", help_heading = "Storing items")]
     pub data: PathBuf,
 
-    /// When a push or ack is answered: `always` (it is on the disk), `none` (it is written), or a duration or
-    /// `interval` (written, and on the disk within that time, 1s)
-    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = parse_durability, help_heading = "Keeping items")]
+    /// When to answer a push or ack: `always` (after a sync to the disk), `none` (after the write), or a
+    /// duration (after the write, with a sync within that time). `interval` means 1s
+    #[arg(long, value_name = "WHEN", default_value = "always", value_parser = parse_durability, help_heading = "Storing items")]
     pub durability: Durability,
 
-    /// Memory for items; beyond it bodies lie on the disk only, or are refused with `--data memory`
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_memory, help_heading = "Keeping items")]
+    /// Limit the memory for items. Beyond it bodies are kept on the disk only; with `--data memory` pushes
+    /// are refused
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_memory, help_heading = "Storing items")]
     pub max_memory: u64,
 
-    /// Size of an item's body, as it is decoded, at most; no more than --max-request-bytes
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_item_size, help_heading = "Keeping items")]
+    /// Limit the size of an item's decoded body; no more than --max-request-bytes
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_item_size, help_heading = "Storing items")]
     pub max_item_bytes: u64,
 
-    /// Size of a request's body, as it is sent, at most: base64 makes an item a third longer
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_item_size, help_heading = "Keeping items")]
+    /// Limit the size of a request's body as it is sent; base64 makes an item a third longer
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_item_size, help_heading = "Storing items")]
     pub max_request_bytes: u64,
 
-    /// Queues at once
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = parse_queues, help_heading = "Keeping items")]
+    /// Allow at most this many queues
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = parse_queues, help_heading = "Storing items")]
     pub max_queues: usize,
 
-    /// Size of a log file; the log takes at least two
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_bytes, help_heading = "Keeping items")]
+    /// Size of a segment, a file of the log on disk; the log has at least two
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_segment_bytes, help_heading = "Storing items")]
     pub segment_bytes: u64,
 
-    /// Give metrics and probes an address of their own, which a crowd of clients cannot delay, or `none`.
-    /// Probes are answered at the HTTP door in any case, metrics only without this
+    /// Serve metrics and probes at a separate address, where a crowd of clients cannot delay them; or `none`.
+    /// Metrics are then no longer served at --http; probes are served there in any case
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
     pub admin: Option<Door>,
 

@@ -21,7 +21,11 @@ impl RngMetrics {
         let own = RngMetrics { requests: Family::default(), bytes: Counter::default() };
         metrics.register(|registry| {
             registry.register("requests", "Requests answered, without the probes", own.requests.clone());
-            registry.register("bytes", "Random bytes promised to clients", own.bytes.clone());
+            registry.register(
+                "bytes",
+                "Random bytes announced to clients in Content-Length",
+                own.bytes.clone(),
+            );
         });
         own
     }

@@ -112,7 +112,7 @@ async fn pace(wire: &mut Wire, method: &str, body: &str) -> anyhow::Result<f64> 
 }
 
 async fn measure(thousands: u32, kvd: &Path) -> anyhow::Result<Table> {
-    let directory = tempfile::tempdir_in(".")?;
+    let directory = tempfile::tempdir()?;
     let server = start(kvd, directory.path())?;
     let mut wire = Wire::connect("kvd", server.port).await?;
     let keys = f64::from(thousands) * f64::from(BATCH_KEYS);

@@ -61,7 +61,7 @@ impl Streams {
 
 impl IntoResponse for TooMany {
     fn into_response(self) -> Response {
-        let message = format!("{} streams are open already; close a page\n", self.0);
+        let message = format!("{} event streams are open already; close a page\n", self.0);
         (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
     }
 }

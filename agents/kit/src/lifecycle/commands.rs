@@ -98,7 +98,7 @@ impl Guard {
             // Sent out of order, an old note could take this command off the list.
             tracing::warn!(
                 event = "guard_lost",
-                "the guard process does not read: commands may outlive this process if it is killed"
+                "the guard process is not responding: commands may outlive this process if it is killed"
             );
             return command.spawn();
         }

@@ -62,7 +62,7 @@ impl Stop {
             tracing::info!(
                 event = "lingering",
                 ?linger,
-                "accepting requests for a while; a second signal ends at once"
+                "still accepting requests for --linger; a second signal stops at once"
             );
             let _ = abort.run_until_cancelled(tokio::time::sleep(linger)).await;
             cancel.cancel();

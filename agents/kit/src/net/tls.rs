@@ -33,7 +33,7 @@ pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 /// The files of a server; part of every agent's flags that can speak TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct ServerFiles {
-    /// Speak TLS with this certificate chain (PEM); a renewed file is picked up live
+    /// Serve TLS with this certificate chain (PEM); a renewed file is loaded without a restart
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
 
@@ -41,7 +41,7 @@ pub struct ServerFiles {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
 
-    /// Take only clients whose certificate this CA signed (PEM)
+    /// Accept only clients with a certificate that this CA signed (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_client_ca: Option<PathBuf>,
 }
@@ -49,11 +49,11 @@ pub struct ServerFiles {
 /// The files of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct ClientFiles {
-    /// Speak TLS; the server's certificate must be signed by this CA (PEM)
+    /// Use TLS; the server's certificate must be signed by this CA (PEM)
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub tls_ca: Option<PathBuf>,
 
-    /// Show this client certificate (PEM)
+    /// Present this client certificate (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"], help_heading = "TLS")]
     pub tls_cert: Option<PathBuf>,
 
@@ -61,7 +61,7 @@ pub struct ClientFiles {
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
 
-    /// The name to expect in the server's certificate, where it is not the host
+    /// Expect this name in the server's certificate, if it differs from the host
     #[arg(long, value_name = "NAME", requires = "tls_ca", help_heading = "TLS")]
     pub tls_name: Option<String>,
 }
@@ -94,7 +94,7 @@ impl ServerFiles {
         let expires = chain.iter().filter_map(expires).min();
         let config = builder.with_single_cert(chain, private_key(key)?).map_err(|e| {
             let (cert, key) = (cert.display(), key.display());
-            Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not go together"))
+            Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not match"))
                 .because(e)
         })?;
         Ok(Some(Loaded { config: Arc::new(config), expires }))
@@ -107,7 +107,7 @@ impl ServerFiles {
         }
         let expires = ExpiryGauge::default();
         metrics.register(|registry| {
-            let help = "When the first certificate of the TLS chain expires";
+            let help = "Time when the first certificate of the TLS chain expires";
             registry.register("certificate_expires_timestamp_seconds", help, expires.clone());
         });
         let this = self.clone();
@@ -202,11 +202,8 @@ impl ClientFiles {
             (Some(cert), Some(key)) => {
                 builder.with_client_auth_cert(certificates(cert)?, private_key(key)?).map_err(|e| {
                     let (cert, key) = (cert.display(), key.display());
-                    Fatal::new(
-                        Exit::Config,
-                        format!("the certificate {cert} and the key {key} do not go together"),
-                    )
-                    .because(e)
+                    Fatal::new(Exit::Config, format!("the certificate {cert} and the key {key} do not match"))
+                        .because(e)
                 })?
             }
             _ => builder.with_no_client_auth(),

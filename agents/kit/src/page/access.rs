@@ -32,7 +32,8 @@ const SESSION_BYTES: usize = 16;
 /// The way to open the page to other hosts; part of the flags of each agent with a page.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PageToken {
-    /// Show the page to whoever knows the token in this file, on any host: `http://HOST:PORT/?token=TOKEN`
+    /// Show the page only to clients that send the token in this file, from any host:
+    /// `http://HOST:PORT/?token=TOKEN`
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub page_token: Option<PathBuf>,
 }
@@ -79,7 +80,7 @@ fn token_in(text: &str) -> Result<&str, &'static str> {
 fn random_word() -> Result<String, Fatal> {
     let mut bytes = [0; SESSION_BYTES];
     let filled = ring::default_provider().secure_random.fill(&mut bytes);
-    filled.map_err(|_| Fatal::new(Exit::System, "the system gives no random numbers"))?;
+    filled.map_err(|_| Fatal::new(Exit::System, "the system provides no random numbers"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -285,13 +286,13 @@ enum Visitor {
 fn closed(visitor: Visitor) -> String {
     let why = match visitor {
         Visitor::From(peer) => {
-            format!("This page is only for the host that its agent runs on; you come from {peer}.")
+            format!("Only the agent's own host may open this page; your address is {peer}.")
         }
         Visitor::ByProxy => {
-            "This page is only for the host that its agent runs on; you come through a proxy.".to_owned()
+            "Only the agent's own host may open this page; your request came through a proxy.".to_owned()
         }
-        Visitor::Here => "This page is opened by address or as localhost, such as http://127.0.0.1:PORT/. \
-                 Under another name it is refused: any site's name can lead here."
+        Visitor::Here => "Open this page by IP address or as localhost, such as http://127.0.0.1:PORT/. \
+                 Other names are refused, because anybody's domain can point to this address."
             .to_owned(),
     };
     format!(
@@ -370,9 +371,10 @@ mod tests {
     async fn rejected_host_learns_the_way_out() {
         let page = page(&Access::default());
         assert_eq!(ask(&page, HERE, "/", &[("host", "localhost:7667")]).await.0, 200);
-        for (peer, host, reason) in
-            [(ELSEWHERE, BY_ADDRESS, "you come from 10.0.0.9"), (HERE, NAMED, "by address or as localhost")]
-        {
+        for (peer, host, reason) in [
+            (ELSEWHERE, BY_ADDRESS, "your address is 10.0.0.9"),
+            (HERE, NAMED, "by IP address or as localhost"),
+        ] {
             for path in ["/", "/page/lines", "/?token=0123456789abcdef-token"] {
                 let (status, headers, text) = ask(&page, peer, path, &[host]).await;
                 assert_eq!(status, 403, "{path}");

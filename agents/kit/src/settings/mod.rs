@@ -30,19 +30,20 @@ use watch::Files;
 /// The settings that every program has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
-    /// Read settings from this TOML file; its keys are the long flag names. Changes are applied live
+    /// Read settings from this TOML file; its keys are the long flag names. Changes are applied without a
+    /// restart where possible
     #[arg(long, value_name = "FILE", help_heading = SHARED, hide_short_help = true)]
     pub config: Option<PathBuf>,
 
-    /// error, warn, info, debug or trace; or per module, such as info,logd=debug
+    /// Log level: error, warn, info, debug or trace; or per module, such as info,logd=debug
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = SHARED, hide_short_help = true)]
     pub log_level: String,
 
-    /// Format of the daemon's own log, on stderr
+    /// Format of this program's own log, on stderr
     #[arg(long, value_name = "FORMAT", default_value = "plain", help_heading = SHARED, hide_short_help = true)]
     pub log_format: LogFormat,
 
-    /// After SIGTERM, how long to finish what was begun; keep it below the pod's grace period
+    /// Time to finish work in progress after SIGTERM; keep it below the pod's grace period
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = parse_duration,
         help_heading = SHARED, hide_short_help = true)]
     pub drain_timeout: Duration,
@@ -60,7 +61,7 @@ impl Common {
             return Ok(());
         }
         let message = format!(
-            "--linger {linger:?} leaves nothing of --drain-timeout {:?}: lower it or raise --drain-timeout",
+            "--linger {linger:?} must be shorter than --drain-timeout {:?}: lower it or raise --drain-timeout",
             self.drain_timeout
         );
         Err(Fatal::new(Exit::Usage, message))

@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 pub enum LogFormat {
     /// For people: time, level, message, fields
     Plain,
-    /// For machines: one object a line
+    /// For machines: one JSON object per line
     Json,
 }
 

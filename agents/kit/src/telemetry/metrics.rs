@@ -24,7 +24,7 @@ impl Metrics {
     pub fn new(agent: &'static str) -> Metrics {
         let mut process = Registry::default();
         let build = vec![("agent", agent), ("version", crate::VERSION)];
-        process.register("nodecrew_build", "Which agent and version this is", Info::new(build));
+        process.register("nodecrew_build", "Name and version of the agent", Info::new(build));
         process.register_collector(Box::new(Process));
         Metrics { agent: Arc::new(Mutex::new(Registry::with_prefix(agent))), process: Arc::new(process) }
     }

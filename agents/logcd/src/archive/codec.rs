@@ -156,7 +156,10 @@ impl Unpacker {
             Unpacker::Zstd(unpacker) => unpacker.unpack(packed, plain)?,
         }
         if plain.len() > len_max {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than it should be"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it decompresses to more bytes than expected",
+            ));
         }
         Ok(())
     }

@@ -117,7 +117,7 @@ impl Unpacker {
             let before = consumed;
             consumed = usize::try_from(self.decompress.total_in() - start).unwrap_or(usize::MAX);
             if plain.len() > len_max || consumed == before {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not end where it should"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "its end is not where expected"));
             }
         }
         Ok(())

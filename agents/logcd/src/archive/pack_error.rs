@@ -7,7 +7,7 @@ pub struct PackError(pub(crate) String);
 
 impl PackError {
     pub(crate) fn thread_gone() -> PackError {
-        PackError("its thread is gone".to_owned())
+        PackError("its thread has ended".to_owned())
     }
 
     pub(crate) fn too_long() -> PackError {

@@ -69,7 +69,7 @@ impl Reader {
 /// Decompresses a block; the unpacker has the blocks before it as the dictionary.
 fn unpack(unpacker: &mut Unpacker, block: &Block, packed: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
     let damaged =
-        || io::Error::new(io::ErrorKind::InvalidData, "a block does not unpack to what it was made of");
+        || io::Error::new(io::ErrorKind::InvalidData, "a block does not decompress to its original content");
     let len = usize::try_from(block.plain_len).unwrap_or(usize::MAX);
     unpacker.unpack(packed, len, plain).map_err(|_| damaged())?;
     if plain.len() != len || crc32fast::hash(plain) != block.plain_crc {

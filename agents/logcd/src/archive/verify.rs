@@ -27,7 +27,7 @@ pub enum VerifyError {
     Trailing(u64),
     #[error("byte {at} of the tar: {what}")]
     Tar { at: u64, what: String },
-    #[error("its index does not fit: {0}")]
+    #[error("the index does not match the archive: {0}")]
     Index(String),
 }
 
@@ -48,10 +48,10 @@ pub fn verify(archive: impl Read + Seek, index: Option<&Index>) -> Result<Totals
         let Some(entries) = &mut expected else { return Ok(()) };
         let shown = member.name.escape_ascii();
         let Some(entry) = entries.next() else {
-            return Err(VerifyError::Index(format!("it does not know of {shown}")));
+            return Err(VerifyError::Index(format!("it does not list {shown}")));
         };
         if member.name != member::path(prefix, &entry.name) || member.content != entry.content() {
-            return Err(VerifyError::Index(format!("it says something else of {shown}")));
+            return Err(VerifyError::Index(format!("it describes {shown} differently")));
         }
         Ok(())
     })
@@ -114,7 +114,7 @@ impl<R: Read> Tar<R> {
                 self.exact(&mut block)?;
                 return match (block == [0; TAR_BLOCK], long_name) {
                     (true, None) => Ok(totals),
-                    _ => Err(self.fault("half an end marker")),
+                    _ => Err(self.fault("the end marker is incomplete")),
                 };
             }
             let header = Header::from_byte_slice(&block);
@@ -182,7 +182,7 @@ impl<R: Read> Tar<R> {
             match self.from.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(read) if buffer[..read].iter().all(|b| *b == 0) => self.at += read as u64,
-                Ok(_) => return Err(self.fault("something follows the end marker")),
+                Ok(_) => return Err(self.fault("data follows the end marker")),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(VerifyError::Stream(error)),
             }

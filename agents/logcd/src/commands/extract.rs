@@ -26,7 +26,7 @@ pub fn extract(archive: &Path, names: &[OsString], to: &Path) -> Result<(), Fata
         })?;
         if !unpacked {
             let (name, to) = (name.escape_ascii(), to.display());
-            return Err(Fatal::new(Exit::Failure, format!("{name} would not be below {to}: not unpacked")));
+            return Err(Fatal::new(Exit::Failure, format!("{name} would be outside {to}: not unpacked")));
         }
     }
     match missing.as_slice() {

@@ -20,7 +20,7 @@ pub fn verify(path: &Path) -> Result<(), Fatal> {
     })?;
     let index = match (&reader.index, has_members) {
         (_, true) => "",
-        (Some(_), _) => ", and its index fits",
+        (Some(_), _) => ", and its index matches",
         (None, _) => "; no matching index next to it",
     };
     let verify::Totals { files, bytes } = totals;

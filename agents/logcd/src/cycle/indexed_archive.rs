@@ -86,7 +86,7 @@ impl IndexedArchive {
         tracing::info!(
             event = "archive_touched",
             archive = name,
-            "the archive was touched, but its content is unchanged"
+            "the archive's times have changed, but not its content"
         );
         let ArchiveIdentity { size, sum, .. } = self.index.identity;
         self.index.identity =

@@ -37,7 +37,8 @@ impl LogDir {
         let opened = if self.is_first() { SafeDir::open(&self.path) } else { open_trusted(&self.path) }?;
         match opened.is_removed()? {
             true => Err(io::Error::other(
-                "it was removed below its mount and cannot come back here: restart logcd (in Kubernetes: delete the pod)",
+                "it was removed below its mount, where a new one cannot appear: restart logcd (in \
+                 Kubernetes: delete the pod)",
             )),
             false => Ok(opened),
         }

@@ -86,13 +86,13 @@ pub fn put_back(roots: &Roots, recursive: bool) -> Result<(), ArchiveError> {
             Ok(()) => tracing::info!(
                 event = "log_restored",
                 %file,
-                "restored a log that was found half deleted"
+                "restored a log whose deletion was interrupted"
             ),
             Err(error) => tracing::warn!(
                 event = "log_restore_failed",
                 %file,
                 %error,
-                "cannot restore a log that was found half deleted"
+                "cannot restore a log whose deletion was interrupted"
             ),
         }
     })

@@ -59,7 +59,7 @@ impl Unmatched {
                     names = count,
                     example,
                     advice,
-                    "no name in the log directory matches: nothing of it is archived"
+                    "no name in the log directory matches: nothing in it is archived"
                 );
             }
         }

@@ -36,7 +36,7 @@ impl std::str::FromStr for NamespaceRule {
                     let days = days.parse().ok().filter(|days| *days > 0);
                     rule.keep_days = Some(days.ok_or("keep-days: expected a number of days above zero")?);
                 }
-                (other, _) => return Err(format!("`{other}` is no bound of a namespace; {}", expected())),
+                (other, _) => return Err(format!("`{other}` is not a bound of a namespace; {}", expected())),
             }
         }
         Ok(rule)

@@ -42,7 +42,7 @@ fn readers_work_with_and_without_the_index(codec: Codec) {
         assert!(std::fs::read(into.join("p/big.log")).unwrap() == content);
         assert!(!into.join("p/a.log").exists());
         let verified = String::from_utf8(run(bench.reader().arg("verify").arg(&archive))).unwrap();
-        let expected = if with_index { "and its index fits" } else { "no matching index" };
+        let expected = if with_index { "and its index matches" } else { "no matching index" };
         assert!(verified.contains("sound, 2 files, ") && verified.contains(expected), "{verified}");
     }
 }

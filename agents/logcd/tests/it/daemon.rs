@@ -130,7 +130,7 @@ fn second_daemon_waits_for_the_lock() {
     first.wait_until_ready();
     let second = Daemon::start(&bench, &QUICK);
     let holder = trial::holder(first.pid().as_raw().unsigned_abs());
-    let why = format!("another logcd {holder} works on {}; there can be one", bench.out().display());
+    let why = format!("another logcd {holder} uses {}; only one may", bench.out().display());
     wait_until("the second to say why it waits", || second.get("/ready").1.contains(&why));
     assert_eq!(second.get("/live").0, 200);
     assert!(first.stop().0.success());

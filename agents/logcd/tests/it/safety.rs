@@ -229,7 +229,7 @@ fn second_logcd_exits_with_try_again() {
     assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8(output.stderr).unwrap();
     let holder = trial::holder(std::process::id());
-    let why = format!("another logcd {holder} works on {}; there can be one", bench.out().display());
+    let why = format!("another logcd {holder} uses {}; only one may", bench.out().display());
     assert!(said.contains(&why), "{said}");
     drop(held);
     wait_until("the directory to be free", || bench.once().status.success());

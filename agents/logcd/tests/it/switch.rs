@@ -24,7 +24,7 @@ fn todays_archive_is_converted(codec: Codec) {
     assert!(bench.members() == members);
     assert!(!index_of(&old).exists() && bench.leftovers().is_empty());
     let verified = run(bench.reader().arg("verify").arg(bench.archive()));
-    assert!(String::from_utf8(verified).unwrap().contains("its index fits"));
+    assert!(String::from_utf8(verified).unwrap().contains("its index matches"));
     assert!(bench.cycle().published.is_none(), "it is done once");
     // Switch back, with news.
     bench.append("a.log", "more\n");

@@ -9,10 +9,10 @@ pub enum WriteError {
     /// The system refused the write, as on a full disk.
     #[error("cannot write: {0}")]
     Write(io::Error),
-    #[error("the file was removed or moved away, and no new one can be made: {0}")]
+    #[error("the file was removed or moved away, and no new one can be created: {0}")]
     NoName(io::Error),
     /// A new file is there, but the content of the removed one cannot be copied into it, as on a full disk.
-    #[error("cannot carry over what the removed file held: {0}")]
+    #[error("cannot copy the lines of the removed file into the new one: {0}")]
     NotCarriedOver(io::Error),
     /// The path leads to another logd's file.
     #[error("{0}")]
@@ -24,7 +24,7 @@ pub enum WriteError {
     )]
     LittleSpace { space: Space, floor: MinFree },
     /// A retry succeeds within moments: the next file is being made, or lines are being carried over.
-    #[error("the next file is being made")]
+    #[error("the next file is being created")]
     Passing,
 }
 

@@ -128,7 +128,8 @@ impl Intake {
             self.turn.notify_one();
             if !error.is_passing() {
                 self.metrics.write_errors.inc();
-                self.readiness.block("file", format!("{error}; nothing is taken until that is over"));
+                self.readiness
+                    .block("file", format!("{error}; no lines are read until writes succeed again"));
                 self.block_is_reported.set(true);
             }
         } else if self.block_is_reported.take() {

@@ -22,23 +22,24 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Which part of the log to print, and whether to wait for more
+/// Options of `logd read`
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The file that logd appends to
+    /// Read this file, to which logd appends, and the files rotated from it
     #[arg(long, value_name = "PATH", default_value = "node_log")]
     pub file: PathBuf,
 
-    /// Go on with what is appended, through rotations, until interrupted
+    /// Keep printing new lines, through rotations, until interrupted
     #[arg(long, short)]
     pub follow: bool,
 
-    /// Only what came since then: a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date or how long ago (2h).
-    /// Raw lines carry no time: rotated files that ended before are left out as a whole
+    /// Print only lines since a time (2026-11-21T08:00:00Z), a local time (2026-11-21 08:00), a date, or how
+    /// long ago (2h). Raw lines carry no time: of them, only whole rotated files that ended earlier are
+    /// skipped
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
 
-    /// Only lines in which this regular expression matches
+    /// Print only lines that match this regular expression
     #[arg(long, value_name = "REGEX")]
     pub grep: Option<Regex>,
 }

@@ -40,7 +40,9 @@ impl Snapshot {
                 }
                 // During each rotation there is briefly no file under the name.
                 (Err(e), _) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
-                _ if tries_left == 0 => return Err(io::Error::other("it is rotated all the time")),
+                _ if tries_left == 0 => {
+                    return Err(io::Error::other("it is rotated faster than it can be read"));
+                }
                 _ => {}
             }
             before = now;

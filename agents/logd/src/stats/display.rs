@@ -115,7 +115,7 @@ impl Display<'_> {
             ],
             ["receipts".into(), String::new(), now.receipts.to_string(), String::new()],
             [
-                "waiting for the file".into(),
+                "waiting to be written".into(),
                 terminal::size(whole(now.pending_bytes)),
                 String::new(),
                 String::new(),
@@ -157,7 +157,7 @@ fn disk(now: &Shown) -> String {
             ),
         ),
         ("disk", free),
-        ("forced to the disk", now.syncs.to_string()),
+        ("syncs to the disk", now.syncs.to_string()),
         ("failures", (now.write_errors + now.sync_errors).to_string()),
     ];
     // These rows are sentences, not numbers: never aligned to the right.

@@ -81,7 +81,8 @@ impl FiguresStream {
     async fn refused(&mut self, status: &str) -> Fatal {
         let why = self.line().await.unwrap_or_default();
         let (status, why) = (terminal::excerpt(status, 100), terminal::excerpt(&why, 200));
-        let message = format!("{} does not tell a logd's figures, see --admin: {status} {why}", self.address);
+        let message =
+            format!("{} does not serve logd's statistics, see --admin: {status} {why}", self.address);
         Fatal::new(Exit::Failure, message.trim_end())
     }
 

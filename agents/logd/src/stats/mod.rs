@@ -15,22 +15,22 @@ use tokio::time::sleep;
 
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Which logd to ask, and how often
+/// Options of `logd stats`
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The admin endpoint of the logd to ask, on this host
+    /// Ask the logd on this host that was started with this --admin
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7667")]
     pub admin: Door,
 
-    /// The file with the page's token, if logd has one
+    /// Read the page's token from this file, if logd was started with --page-token
     #[arg(long, value_name = "FILE")]
     pub page_token: Option<PathBuf>,
 
-    /// Print every second, until interrupted
+    /// Print every second until interrupted
     #[arg(long, short)]
     pub watch: bool,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }

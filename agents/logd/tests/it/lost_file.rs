@@ -38,7 +38,7 @@ fn removed_directory_stops_receipts() {
         send(logd.address(), b"before\n").unwrap();
         fs::remove_dir_all(logd.path("logs")).unwrap();
         assert!(client::is_reset(&send(logd.address(), b"refused\n").unwrap_err()), "{sync}");
-        not_ready(&logd, "no new one can be made: No such file or directory");
+        not_ready(&logd, "no new one can be created: No such file or directory");
         assert!(client::is_reset(&send(logd.address(), b"again\n").unwrap_err()), "as long as it lasts");
         assert_eq!((logd.metric("blocked"), logd.metric("receipts_total")), (1, 1));
         assert_eq!(logd.admin("GET", "/live").0, 200, "it is no reason to be restarted");
@@ -85,7 +85,7 @@ fn directory_moved_back_is_continued() {
     fs::rename(logd.path("logs"), logd.path("elsewhere")).unwrap();
     send(logd.address(), b"refused\n").unwrap_err();
     logd.signal(Signal::SIGHUP);
-    not_ready(&logd, "no new one can be made");
+    not_ready(&logd, "no new one can be created");
     fs::rename(logd.path("elsewhere"), logd.path("logs")).unwrap();
     ready(&logd);
     assert_eq!(text(&logd), "before\nrefused\n");
@@ -99,7 +99,7 @@ fn removed_file_is_carried_over() {
     fs::remove_file(logd.path(FILE)).unwrap();
     fs::create_dir(logd.path(FILE)).unwrap();
     assert!(client::is_reset(&send(logd.address(), b"refused\n").unwrap_err()));
-    not_ready(&logd, "no new one can be made: Is a directory");
+    not_ready(&logd, "no new one can be created: Is a directory");
     fs::remove_dir(logd.path(FILE)).unwrap();
     ready(&logd);
     assert_eq!(text(&logd), "before\nrefused\n");
@@ -114,10 +114,10 @@ fn full_disk_delays_carrying_over() {
     fs::remove_dir_all(logd.path("logs")).unwrap();
     fs::create_dir(logd.path("logs")).unwrap();
     assert!(client::is_reset(&send(logd.address(), b"after\n").unwrap_err()));
-    not_ready(&logd, "cannot carry over what the removed file held: File too large");
+    not_ready(&logd, "cannot copy the lines of the removed file into the new one: File too large");
     // The successor is removed, too.
     fs::remove_dir_all(logd.path("logs")).unwrap();
-    not_ready(&logd, "no new one can be made");
+    not_ready(&logd, "no new one can be created");
     logd.limit(Resource::RLIMIT_FSIZE, nix::libc::RLIM_INFINITY);
     fs::create_dir(logd.path("logs")).unwrap();
     ready(&logd);

@@ -127,7 +127,7 @@ fn lines_of_a_failed_sync_get_no_receipt() {
     wait_until("it has arrived", || logd.metric("lines_total") == 2);
     std::fs::write(logd.path("disk_fails"), "").unwrap();
     assert!(client::is_reset(&send(logd.address(), b"lost?\n").unwrap_err()));
-    wait_until("it says so", || logd.ready().1.starts_with("disk: cannot force lines to the disk"));
+    wait_until("it says so", || logd.ready().1.starts_with("disk: cannot sync the file to the disk"));
     assert_eq!(logd.ready().0, 503);
     std::fs::remove_file(logd.path("disk_fails")).unwrap();
     // The pages dropped by the failed sync may be this connection's: no later success makes up for that.

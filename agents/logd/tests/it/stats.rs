@@ -170,7 +170,7 @@ fn other_server_is_named_safely() {
         (
             "HTTP/1.1 404 Not\x1b[2JFound\r\n\r\n",
             1,
-            "does not tell a logd's figures, see --admin: HTTP/1.1 404",
+            "does not serve logd's statistics, see --admin: HTTP/1.1 404",
         ),
         ("HTTP/1.1 503 Busy\r\n\r\n24 streams are open already\n", 1, "503 Busy 24 streams are open already"),
         ("HTTP/1.1 200 OK\r\n\r\ndata: {\"cycles\":1}\n", 1, "is not from logd: see --admin"),

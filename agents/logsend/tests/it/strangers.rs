@@ -38,7 +38,7 @@ fn answers_of_other_servers_are_quoted() {
 #[test]
 fn only_the_right_count_and_an_orderly_end_are_a_receipt() {
     for (act, why) in [
-        (Act::Close, "closed without a receipt: no logd, one older than this logsend"),
+        (Act::Close, "closed without a receipt: not logd, a logd older than this logsend"),
         (Act::ReceiptForLess, "logd received 7 of 8 bytes"),
         (Act::ReceiptThenReset, "the connection broke before the receipt"),
         (Act::Answer("LOGD-RECEIPT 1 8"), "closed in the middle of the receipt"),

@@ -105,8 +105,8 @@ fn a_full_disk_stops_the_writer_and_lost_lines_are_counted() {
     child.stdin.as_mut().unwrap().write_all(b"one\ntwo\n").unwrap();
     wait_for_log(&mut child, "event=append_failed");
     terminate(&child);
-    let log = wait_for_log(&mut child, "not appended to /dev/full: No space");
-    assert!(log.contains("2 lines not appended to /dev/full"), "{log}");
+    let log = wait_for_log(&mut child, "could not be appended to /dev/full: No space");
+    assert!(log.contains("2 lines could not be appended to /dev/full"), "{log}");
     assert_eq!(child.wait().unwrap().code(), Some(75));
 }
 

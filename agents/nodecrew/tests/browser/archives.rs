@@ -60,7 +60,7 @@ fn archives_appear_by_themselves() {
     logcd.append("b.log", "more\n");
     browser.until_text("#contents", "b.log");
     std::fs::remove_file(logcd.directory.path().join("a.log")).unwrap();
-    browser.until_text("#contents", "its file holds it no more");
+    browser.until_text("#contents", "no longer in its file");
     assert_unharmed(&browser);
 }
 

@@ -375,7 +375,7 @@ fn every_control_has_an_accessible_name() {
     let live = browser.run("return [...document.querySelectorAll('[role=status]')].map((e) => e.id)");
     assert_eq!(live, json!(["state", "notice"]));
     let label = browser.run("return document.querySelector('.plot svg').getAttribute('aria-label')");
-    assert!(label.as_str().unwrap().starts_with("Items a second, now: pushed "), "{label}");
+    assert!(label.as_str().unwrap().starts_with("Items per second, now: pushed "), "{label}");
 }
 
 #[test]

@@ -36,6 +36,6 @@ fn delete_and_move_say_how_many_items_they_changed() {
     // The server moves a bounded number with one request.
     assert_eq!(change(&["move-items", "-q", "q", "--to", "r"], &ids[1..]), "moved 3 items\n");
     let said = change(&["delete-items", "-q", "q"], &ids[..2]);
-    assert_eq!(said, "deleted 0 items of 2; the others are leased or not there\n");
+    assert_eq!(said, "deleted 0 items of 2; the others are leased or do not exist\n");
     assert_eq!(change(&["delete-items", "-q", "q", "--json"], &ids[..2]), "{\"count\":0}\n");
 }

@@ -91,7 +91,7 @@ fn errors_are_one_line_and_an_exit_code() {
     code(&["push", "-q", "q", "--lines", "/does/not/exist"], 1, "cannot read /does/not/exist");
     code(&["push", "-q", "q", "--lines", "/"], 1, "cannot read /");
     code(&["push", "-q", "q", "--lines", "/dev/null", "a"], 64, "--lines");
-    code(&["--server", "queue:8080", "push", "-q", "q", "a"], 64, "no URL such as");
+    code(&["--server", "queue:8080", "push", "-q", "q", "a"], 64, "not a URL such as");
     code(&["run", "-q", "q"], 64, "COMMAND");
     code(&["--tls-ca", "/does/not/exist", "--server", "https://localhost", "queues"], 78, "/does/not/exist");
     server.vanish();

@@ -34,7 +34,7 @@ pub enum EngineError {
     #[error("there are {0} queues already")]
     TooManyQueues(usize),
     #[error(
-        "there are {queues} queues already: what is repeated of them at the beginning of each log file may take \
+        "there are {queues} queues already: their records at the start of each log file may take at most \
          {bytes_max} bytes, a quarter of the file"
     )]
     TooMuchOfQueues { queues: usize, bytes_max: u64 },
@@ -47,7 +47,7 @@ pub enum EngineError {
 fn no_such_queue(name: &str) -> String {
     match check_name(name) {
         Ok(()) => format!("there is no queue {name:?}; a push or PUT /v1/queues/{name} makes it"),
-        Err(rule) => format!("there can be no queue {name:?}: {rule}"),
+        Err(rule) => format!("{name:?} is not a valid queue name: {rule}"),
     }
 }
 

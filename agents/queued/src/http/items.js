@@ -32,7 +32,7 @@ export class Items {
   choose(queue) {
     this.queue = queue;
     this.show([]);
-    setText(byId("items-caption"), "Look shows the first items.");
+    setText(byId("items-caption"), "Show lists the first items.");
     for (const id of ["items-first", "items-next"]) byId(id).hidden = true;
   }
 
@@ -180,7 +180,7 @@ export class Items {
   }
 }
 
-const ENDS = { nacked: "failed", expired: "the lease expired", released: "given back", disconnected: "the connection ended" };
+const ENDS = { nacked: "failed", expired: "the lease expired", released: "released", disconnected: "the connection ended" };
 const FATES = { dead: "the item died", moved: "moved to the dead-letter queue" };
 
 function attemptRow(attempt) {

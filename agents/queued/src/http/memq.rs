@@ -177,7 +177,7 @@ async fn dequeue(State(doors): State<Doors>, Path(name): Path<String>, headers: 
             let (id, token) = (item.id, item.token);
             let Ok(body) = std::str::from_utf8(&item.body) else {
                 // This API cannot carry the item. It is nacked, so that it becomes a dead letter in the end.
-                let reason = Some("not UTF-8, which /memq/server cannot carry".into());
+                let reason = Some("the item is not UTF-8, which /memq/server cannot return".into());
                 let action =
                     SettleAction::Nack { delay_ms: Some(UNREADABLE_RESTS_MS), reason, release: false };
                 doors.engine.settle(&name, vec![Settlement { id, token, action }]).await?;

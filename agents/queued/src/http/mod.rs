@@ -112,7 +112,7 @@ impl Doors {
     fn permit_new_token(&self, authorization: Option<&str>, right: Right) -> Result<(), ErrorAnswer> {
         self.permit_token(authorization, right)?;
         if self.drain.is_cancelled() {
-            let message = "the server is going down; try again in a moment";
+            let message = "the server is shutting down; try again in a moment";
             return Err(ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message));
         }
         Ok(())
@@ -159,7 +159,7 @@ pub fn router(doors: Doors) -> Router {
             ErrorAnswer::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
-                "this path has other methods",
+                "this path does not have this method",
             )
         })
         .fallback(async |request: Request| match request.uri().path().starts_with("/memq/server/queues/") {
@@ -172,7 +172,7 @@ pub fn router(doors: Doors) -> Router {
 
 async fn own_pages_only(request: Request, next: Next) -> Response {
     if is_from_elsewhere(&request) {
-        let message = "not for the pages of another site";
+        let message = "not allowed from another site's page";
         return ErrorAnswer::new(StatusCode::FORBIDDEN, "forbidden", message).into_response();
     }
     next.run(request).await

@@ -21,7 +21,7 @@ let live = false;
 let ticked = performance.now();
 
 const plots = [
-  new Plot(byId("plots"), "Items a second", [["pushed", PUSHED], ["leased", LEASED], ["acked", ACKED], ["failed", FAILED]]),
+  new Plot(byId("plots"), "Items per second", [["pushed", PUSHED], ["leased", LEASED], ["acked", ACKED], ["failed", FAILED]]),
   new Plot(byId("plots"), "Items", [["ready", READY], ["leased", HELD], ["delayed", DELAYED], ["dead", DEAD]], (n) => (Number.isNaN(n) ? "–" : count(n))),
 ];
 
@@ -45,7 +45,7 @@ async function ask(method, path, body, quiet = false) {
     if (response.ok) return text ? JSON.parse(text) : {};
     if (!quiet) say(refusal(response.status, text), "bad");
   } catch {
-    if (!quiet) say("The server cannot be reached; nothing is known of what was asked.", "bad");
+    if (!quiet) say("The server cannot be reached; it may or may not have done what was asked.", "bad");
   }
   return null;
 }

@@ -71,9 +71,9 @@ pub fn item(
 pub async fn keep(doors: &Doors, name: &str, item: NewItem, seal: bool) -> Result<Line, ErrorAnswer> {
     let ids = doors.engine.push(name, vec![item], seal).await?;
     let pushed = ids.into_iter().next().map(Pushed::from);
-    pushed
-        .map(|pushed| Line::new(StatusCode::CREATED, &pushed))
-        .ok_or_else(|| ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item got no id"))
+    pushed.map(|pushed| Line::new(StatusCode::CREATED, &pushed)).ok_or_else(|| {
+        ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item was given no id")
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +108,7 @@ pub async fn batch(
     }
     doors.permit_new(&headers, Right::Push)?;
     if options.key.is_some() {
-        return Err(ErrorAnswer::invalid("a batch has a key for each item, not one for all"));
+        return Err(ErrorAnswer::invalid("a batch has a key for each item, not a single key"));
     }
     // Checked even if no item uses it.
     check_duration_ms("delay_ms", options.delay_ms).map_err(ErrorAnswer::invalid)?;

@@ -112,9 +112,11 @@ pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Res
             Err(ErrorAnswer::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
         }
         Some(grant) if grant.has(right) => Ok(()),
-        Some(_) => {
-            Err(ErrorAnswer::new(StatusCode::FORBIDDEN, "forbidden", "this token lacks the right for that"))
-        }
+        Some(_) => Err(ErrorAnswer::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "this token lacks the right for this request",
+        )),
     }
 }
 

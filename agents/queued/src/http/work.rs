@@ -267,7 +267,7 @@ pub async fn settle(doors: &Doors, name: &str, settlements: Vec<Settlement>) -> 
     let lost = results.contains(&Settled::Lost);
     let answer = Answer {
         error: lost.then_some("lost"),
-        message: lost.then_some("at least one lease is not held any more"),
+        message: lost.then_some("at least one lease is no longer held"),
         results: outcomes(&ids, &results),
     };
     Ok(Line::new(if lost { StatusCode::CONFLICT } else { StatusCode::OK }, &answer))

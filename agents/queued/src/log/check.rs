@@ -30,7 +30,9 @@ fn summary(found: &Found) {
     }
     if let Some(torn) = &found.torn {
         let (path, at) = (torn.path.display(), torn.offset);
-        say(&format!("unfinished end: {path} at byte {at}; never acknowledged, the next start cuts it"));
+        say(&format!(
+            "unfinished end: {path} at byte {at}; it was never acknowledged, and the next start removes it"
+        ));
     }
 }
 

@@ -28,7 +28,7 @@ impl Completeness {
         let path = segment::path(&self.dir, from);
         let why = match from == to {
             true => "is missing".to_owned(),
-            false => format!("is missing, as are all up to {}", segment::name(to)),
+            false => format!("is missing, and so are all up to {}", segment::name(to)),
         };
         Damage { path, offset: None, why }
     }
@@ -47,7 +47,7 @@ impl Completeness {
             // A segment may have been begun that the head does not name yet.
             let newest = self.head?.newest;
             (number > newest.saturating_add(1)).then(|| {
-                let why = format!("is later than the head, which ends with {}", segment::name(newest));
+                let why = format!("is newer than the newest segment in the head, {}", segment::name(newest));
                 Damage { path: segment::path(&self.dir, number), offset: None, why }
             })
         })
@@ -66,7 +66,7 @@ impl Completeness {
         }
         let (before, previous) = (self.before.take().filter(|_| continues)?, header.previous?);
         (before != previous).then(|| {
-            let why = format!("continues another segment than {}", segment::name(header.number - 1));
+            let why = format!("does not continue segment {}", segment::name(header.number - 1));
             Damage { path, offset: None, why }
         })
     }
@@ -113,15 +113,15 @@ mod tests {
         }
         for (numbers, next_group, expected) in [
             (&[4, 5][..], 51, "/d/0000000003.log is missing"),
-            (&[5], 51, "/d/0000000003.log is missing, as are all up to 0000000004.log"),
+            (&[5], 51, "/d/0000000003.log is missing, and so are all up to 0000000004.log"),
             (&[3, 5], 51, "/d/0000000004.log is missing"),
             (&[3, 4], 51, "/d/0000000005.log is missing"),
-            (&[], 1, "/d/0000000003.log is missing, as are all up to 0000000005.log"),
+            (&[], 1, "/d/0000000003.log is missing, and so are all up to 0000000005.log"),
             (&[3, 4, 5], 50, "/d/0000000005.log lacks groups 50 to 50 at its end"),
             (
                 &[3, 4, 5, 6, 7],
                 60,
-                "/d/0000000007.log is later than the head, which ends with 0000000005.log",
+                "/d/0000000007.log is newer than the newest segment in the head, 0000000005.log",
             ),
         ] {
             assert_eq!(damage(Some(HEAD), numbers, next_group), [expected], "{numbers:?}");

@@ -40,7 +40,7 @@ impl Directory {
         let gone = |why: String| LogError::Gone { dir: self.path.clone(), why };
         match Directory::inodes(&self.path) {
             Ok(found) if found == self.opened => Ok(()),
-            Ok(_) => Err(gone("another is in its place".to_owned())),
+            Ok(_) => Err(gone("another directory is in its place".to_owned())),
             Err(error) => Err(gone(error.to_string())),
         }
     }
@@ -76,7 +76,7 @@ mod tests {
         assert!(why.contains("data") && why.contains("No such file"), "{why}");
         let other = Directory::lock(&path).unwrap();
         let why = held.check().unwrap_err().to_string();
-        assert!(why.contains("another is in its place"), "{why}");
+        assert!(why.contains("another directory is in its place"), "{why}");
         drop(other);
         std::fs::remove_dir_all(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();

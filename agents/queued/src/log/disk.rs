@@ -193,7 +193,7 @@ impl DiskLog {
             let writer = lock(&self.writer);
             if writer.doubtful_from.is_some() {
                 let why =
-                    "a sync failed: newer copies of what it holds may be lost; it is kept until a restart";
+                    "a sync failed, so newer copies of its items may be lost; it is kept until a restart";
                 return Err(LogError::io("remove", &path)(io::Error::other(why)));
             }
             writer.synced_group

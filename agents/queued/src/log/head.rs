@@ -83,7 +83,7 @@ impl Head {
     pub fn in_file(bytes: &[u8], path: &Path) -> Result<(u64, Head), LogError> {
         let places = bytes.chunks(PLACE_BYTES).filter_map(Head::decode);
         let later = places.max_by_key(|(change, _)| *change);
-        later.ok_or_else(|| LogError::damaged(path, 0, "it is not a sound head"))
+        later.ok_or_else(|| LogError::damaged(path, 0, "it is not a valid head"))
     }
 
     /// Reads the directory's head, if it has one.

@@ -36,7 +36,7 @@ pub enum LogError {
     )]
     Damaged { path: PathBuf, offset: u64, why: String, dir: PathBuf },
     #[error(
-        "{path} {why}; `queued check {dir}` lists all that is wrong, `queued repair {dir}` keeps what can be read, \
+        "{path} {why}; `queued check {dir}` lists all damage, `queued repair {dir}` keeps what can be read, \
          `queued restore` brings back a backup"
     )]
     Incomplete { path: PathBuf, why: String, dir: PathBuf },
@@ -45,11 +45,13 @@ pub enum LogError {
     )]
     Busy { dir: PathBuf, holder: Holder },
     #[error(
-        "{dir} does not lead to the directory that was opened ({why}); nothing is kept until that one is back"
+        "{dir} does not lead to the directory that was opened ({why}); nothing is stored until that one is \
+         back"
     )]
     Gone { dir: PathBuf, why: String },
     #[error(
-        "{0} was removed or moved while it was in use; stop this queued, `queued repair` keeps what is left"
+        "{0} was removed or moved while it was in use; stop this queued, then `queued repair` keeps what is \
+         left"
     )]
     Removed(PathBuf),
     #[error("{0} is not a data directory of queued: it has no log")]

@@ -207,7 +207,7 @@ impl Walk {
                 Ok(Some(header))
             }
             Ok(_) => {
-                let why = "it holds another segment's number".to_owned();
+                let why = "its header has another segment's number".to_owned();
                 on_damage(Damage { path, offset: Some(0), why }).map(|()| None)
             }
             Err(LogError::Damaged { offset, why, .. }) => {

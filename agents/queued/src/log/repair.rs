@@ -46,7 +46,7 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
             Balance::Even => {}
             Balance::Missing(items) => say(&format!("queue {queue}: items lost: {items}")),
             Balance::Surplus(items) => {
-                say(&format!("queue {queue}: items that were done and come again: {items}"));
+                say(&format!("queue {queue}: items that were done and will be delivered again: {items}"));
             }
         }
     }
@@ -78,7 +78,7 @@ fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Re
     }
     let put_aside = |from: PathBuf| {
         let to = aside.join(from.file_name().unwrap_or_default());
-        std::fs::rename(&from, to).map_err(LogError::io("put aside", &from))
+        std::fs::rename(&from, to).map_err(LogError::io("move away", &from))
     };
     for old in old {
         put_aside(segment::path(dir, *old))?;

@@ -21,7 +21,12 @@ pub const VERSION: u32 = 2;
 pub const HEADER_BYTES: usize = 56;
 const HEADER_BYTES_1: usize = 48;
 const MAGIC: &[u8; 16] = b"nodecrew queued\n";
-const FILL_BYTES: usize = 256 << 10;
+/// Size of each write that fills a spare. Larger writes would leave large pages in the page cache, of up to a
+/// megabyte, and the sync of a small group then looks through all blocks of such a page. Measured in
+/// alternating runs: 143 µs a sync of 128 bytes after writes of 1 MiB, 128 µs after writes of 4 KiB.
+const FILL_BYTES: usize = 4 << 10;
+/// A spare is synced in steps: a single large sync would delay the pushes' syncs in the disk's queue.
+const FILL_SYNC_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -98,9 +103,9 @@ impl Header {
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         if bytes.get(..16) != Some(MAGIC) {
-            return Err(damaged("it does not begin like a segment"));
+            return Err(damaged("it does not begin with a segment's header"));
         }
-        let short = || damaged("the header is cut");
+        let short = || damaged("the header is incomplete");
         let version = word(16).ok_or_else(short)?;
         if version == 0 || version > VERSION {
             return Err(LogError::Version { path: path.to_owned(), version, known: VERSION });
@@ -174,14 +179,15 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    let zeros = vec![0; FILL_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let now = usize::try_from(left).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+    let zeros = [0; FILL_BYTES];
+    let mut filled = 0;
+    while filled < bytes {
+        let now = usize::try_from(bytes - filled).unwrap_or(FILL_BYTES).min(FILL_BYTES);
         file.write_all(zeros.get(..now).unwrap_or_default())?;
-        // Synced in steps: a single large sync would delay the pushes' syncs in the disk's queue.
-        file.sync_data()?;
-        left -= now as u64;
+        filled += now as u64;
+        if filled.is_multiple_of(FILL_SYNC_BYTES) {
+            file.sync_data()?;
+        }
     }
     file.sync_all()
 }

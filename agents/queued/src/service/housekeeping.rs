@@ -55,7 +55,11 @@ impl Housekeeping {
                 Task::MakeSpare => self.make_spare(shared),
                 Task::Clean { segment } => {
                     if let Err(error) = self.clean(segment, &mut bytes, shared) {
-                        tracing::error!(event = "log_cleaning_failed", %error, "cannot clean the log; it grows");
+                        tracing::error!(
+                            event = "log_cleaning_failed",
+                            %error,
+                            "cannot free old segments; the log grows"
+                        );
                         shared.metrics.clean_errors.inc();
                         drop(shared.housework_timeout(shared.lock(), RETRY_AFTER * 10));
                     }
@@ -146,7 +150,7 @@ impl Housekeeping {
         }
         let mut state = shared.lock();
         if state.core.usage.live.contains_key(&number) {
-            let why = "items that live in it were not found".to_owned();
+            let why = "items that it should hold were not found".to_owned();
             return Err(LogError::Damaged { path, offset: 0, why, dir: self.dir().to_owned() });
         }
         let ticket = state.tail.ticket();
@@ -160,7 +164,7 @@ impl Housekeeping {
         if !kept || synced.blocking_recv().is_err() {
             return match shared.lock().closing {
                 true => Ok(()),
-                false => Err(LogError::io("sync", self.dir())(io::Error::other("the last try failed"))),
+                false => Err(LogError::io("sync", self.dir())(io::Error::other("the last attempt failed"))),
             };
         }
         if self.log.remove(number)? {

@@ -162,7 +162,9 @@ impl Shared {
 async fn durable(ticket: Ticket) -> Result<(), EngineError> {
     match ticket {
         None => Ok(()),
-        Some(ticket) => ticket.await.map_err(|_| EngineError::Unavailable("the log was given up".to_owned())),
+        Some(ticket) => {
+            ticket.await.map_err(|_| EngineError::Unavailable("writing to the log has ended".to_owned()))
+        }
     }
 }
 

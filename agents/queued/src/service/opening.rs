@@ -175,7 +175,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 /// Creates the first segment, after the head: a segment of this version without a head looks like a log that
 /// lost its newest segments.
 fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
-    let failed = |path: &Path| LogError::io("begin a log in", path);
+    let failed = |path: &Path| LogError::io("start a log in", path);
     if !segment::has_spare(dir, segment_bytes) {
         segment::make_spare(dir, segment_bytes).map_err(failed(dir))?;
     }

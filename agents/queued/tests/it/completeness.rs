@@ -58,7 +58,7 @@ fn is_refused(daemon: &Queued, why: &str) {
 fn missing_oldest_segments_and_losses_are_named() {
     let mut daemon = written();
     remove(&daemon, &[1, 2]);
-    is_refused(&daemon, "0000000001.log is missing, as are all up to 0000000002.log");
+    is_refused(&daemon, "0000000001.log is missing, and so are all up to 0000000002.log");
     let repair = daemon.setup.run_other(&["repair", "data"]);
     assert_eq!(repair.status.code(), Some(0), "{}", said(&repair));
     let lost: u64 = 20 - kept(&mut daemon);
@@ -85,7 +85,7 @@ fn missing_newest_segments_are_named() {
     is_refused(&daemon, &format!("{newest:010}.log is missing"));
     remove(&daemon, &numbers[..numbers.len() - 1]);
     let refused = daemon.setup.run();
-    assert!(said(&refused).contains("0000000001.log is missing, as are all up to"), "{}", said(&refused));
+    assert!(said(&refused).contains("0000000001.log is missing, and so are all up to"), "{}", said(&refused));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn exchanged_segment_is_named() {
     }
     bytes[..header.bytes()].copy_from_slice(&other.encode());
     std::fs::write(&path, bytes).unwrap();
-    is_refused(&daemon, "0000000003.log continues another segment than 0000000002.log");
+    is_refused(&daemon, "0000000003.log does not continue segment 0000000002.log");
 }
 
 #[test]

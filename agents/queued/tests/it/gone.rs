@@ -56,7 +56,7 @@ fn replacement_directory_is_left_alone() {
     daemon.post("/v1/queues/q/items", "x").expect(201);
     std::fs::rename(data(&daemon), daemon.setup.path("aside")).unwrap();
     let mut second = Setup::new(&["--data", data(&daemon).to_str().unwrap()]).start();
-    is_not_ready(&daemon, "another is in its place");
+    is_not_ready(&daemon, "another directory is in its place");
     second.post("/v1/queues/q/items", "y").expect(201);
     daemon.terminate();
     second.kill9();

@@ -71,7 +71,7 @@ fn item_cycle_is_exact_on_the_wire() {
     assert_eq!(acked.text(), format!("{{\"results\":[{{\"id\":\"{id}\",\"status\":\"ok\"}}]}}\n"));
     let lost = http.post("/v1/queues/q/ack", &ack).expect(409);
     let expected = format!(
-        r#"{{"error":"lost","message":"at least one lease is not held any more","results":[{{"id":"{id}","status":"lost"}}]}}"#
+        r#"{{"error":"lost","message":"at least one lease is no longer held","results":[{{"id":"{id}","status":"lost"}}]}}"#
     );
     assert_eq!(lost.text(), expected + "\n");
     assert_eq!(http.get(&format!("/v1/queues/q/items/{id}")).expect(404).error(), "no_such_item");

@@ -51,7 +51,7 @@ impl Index {
             entries.push(from.entry()?);
         }
         if !from.0.is_empty() {
-            return Err(IndexError::Incoherent("bytes are left over"));
+            return Err(IndexError::Incoherent("bytes follow its last entry"));
         }
         let index = Index { codec, identity, prefix, entries };
         index.check()?;
@@ -176,7 +176,7 @@ impl<'a> FieldReader<'a> {
                 ctime: self.time()?,
                 racy: self.array()? != [0],
             }),
-            _ => return Err(IndexError::Incoherent("an origin that does not exist")),
+            _ => return Err(IndexError::Incoherent("it refers to an origin that does not exist")),
         };
         let meta = Meta { mode: self.u32()?, uid: self.u32()?, gid: self.u32()?, mtime_s: self.u64()? };
         let layout = EntryLayout {

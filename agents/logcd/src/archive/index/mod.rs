@@ -41,7 +41,7 @@ pub enum IndexError {
     Torn,
     #[error("its checksum is wrong")]
     Damaged,
-    #[error("it contradicts itself: {0}")]
+    #[error("it is inconsistent: {0}")]
     Incoherent(&'static str),
 }
 
@@ -68,7 +68,7 @@ impl Index {
         let mut sum = Checksum::default();
         for entry in &self.entries {
             if entry.layout.offset != offset {
-                return Err(IndexError::Incoherent("an entry is not where the one before it ends"));
+                return Err(IndexError::Incoherent("an entry does not begin where the previous one ends"));
             }
             offset = offset.saturating_add(entry.packed_len());
             sum = sum.then(entry.sum());
@@ -77,7 +77,7 @@ impl Index {
             return Err(IndexError::Incoherent("the entries end after the archive"));
         }
         if sum.then(Checksum::of(&[0; 1024])) != self.identity.sum {
-            return Err(IndexError::Incoherent("the entries' checksums do not add up"));
+            return Err(IndexError::Incoherent("the entries' checksums do not match the archive's"));
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Archiver {
     fn reopen_if_moved(&mut self) -> Result<(), ArchiveError> {
         let Err(error) = self.dir.check_place() else { return Ok(()) };
         let dir = LockedArchiveDir::take(&self.config.out, self.config.publishing.mode)?;
-        tracing::warn!(event = "directory_replaced", %error, "continuing in the directory that is there now");
+        tracing::warn!(event = "directory_replaced", %error, "continuing in the directory now at the path");
         (self.dir, self.current, self.verified) = (dir, None, None);
         Ok(())
     }
@@ -130,7 +130,11 @@ impl Archiver {
         }
         let known = self.current.as_ref().map(|archive| archive.day);
         if let Some(finished) = known.filter(|day| *day < today) {
-            tracing::info!(event = "day_ended", day = %finished, "the day is over: its archive gets a last cycle and stays");
+            tracing::info!(
+                event = "day_ended",
+                day = %finished,
+                "the day is over: updating its archive for the last time"
+            );
             self.day(now, finished, CycleMode::Thorough)?;
         }
         // Today's archive may already exist: after a restart, after the clock was set back, or because

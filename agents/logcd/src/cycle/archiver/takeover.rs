@@ -24,7 +24,7 @@ impl Archiver {
         tracing::info!(
             event = "archive_taken_over",
             archive,
-            "no index in this format: taking the archive over by reading it"
+            "no index in this format: reading the whole archive instead"
         );
         let ours = self.current.as_ref().filter(|current| current.day == day);
         let expected = ours.map_or(0, |ours| ours.index.identity.size);

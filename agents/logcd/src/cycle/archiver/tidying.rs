@@ -72,7 +72,7 @@ impl Archiver {
     /// Removes the archives beyond `--keep-days` and `--keep-bytes`, with their indexes.
     pub(super) fn retire(&self, today: Date) -> Result<u64, ArchiveError> {
         let over = retention::to_remove(self.days_kept()?, today, self.config.limits.keep);
-        self.remove_days(&over, "it is older or more than is kept")
+        self.remove_days(&over, "it exceeds --keep-days or --keep-bytes")
     }
 
     /// Removes the oldest finished days if that frees enough space for an archive of `day`.

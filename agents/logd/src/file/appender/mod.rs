@@ -109,7 +109,7 @@ impl Appender {
         if !metadata()?.is_file() {
             return Err(Fatal::new(Exit::Failure, format!("{} is not a regular file", path.display())));
         }
-        let mut torn = mend_end(&file).map_err(|e| refused("mend the end of", path, e))?;
+        let mut torn = mend_end(&file).map_err(|e| refused("repair the end of", path, e))?;
         let metadata = metadata()?;
         let rotated = rotated::list(path).map_err(|e| refused("list", &parent, e))?;
         let newest_number = rotated.last().map_or(0, |newest| newest.number);

@@ -61,7 +61,7 @@ impl Appender {
                     tracing::info!(
                         event = "file_restored",
                         path = %self.name.display(),
-                        "the file is under its name again"
+                        "the file has its name again"
                     );
                 }
                 self.naming = self.uncarried.take().map_or(Naming::Named, Naming::Carrying);

@@ -7,7 +7,7 @@ use crate::engine::policy::Policy;
 
 /// A record that cannot be read: it is damaged, or a later version wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record at byte {at} of its group makes no sense")]
+#[error("the record at byte {at} of its group is invalid")]
 pub struct Malformed {
     pub at: usize,
 }
