@@ -3,6 +3,7 @@
 
 mod logcd;
 mod logd;
+mod pods;
 mod queued;
 
 use crate::disk::Disk;
