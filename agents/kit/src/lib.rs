@@ -14,10 +14,12 @@
 //! | [`page`] | the pages of agents: style and scripts, access, recent figures |
 //! | [`admin`] | probes, metrics and pages on one address |
 //! | [`daemon`], [`client`] | run a program from its first log line to its last |
+//! | [`caller`] | a client's requests to the HTTP server of another agent |
 //!
 //! A module uses only those above it.
 
 pub mod admin;
+pub mod caller;
 pub mod client;
 pub mod daemon;
 pub mod disk;

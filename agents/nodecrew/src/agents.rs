@@ -14,7 +14,7 @@ pub struct Agent {
     pub command: fn() -> clap::Command,
 }
 
-pub const CREW: [Agent; 7] = [
+pub const CREW: [Agent; 9] = [
     Agent {
         name: "logd",
         about: "TCP log daemon",
@@ -44,6 +44,18 @@ pub const CREW: [Agent; 7] = [
         about: "Client of queued, and the worker of a Job",
         cli: |argv| queuectl::cli(argv),
         command: queuectl::command,
+    },
+    Agent {
+        name: "kvd",
+        about: "Key/value server for the state of agents and Jobs",
+        cli: |argv| kvd::cli(argv).map(Exit::from),
+        command: kvd::command,
+    },
+    Agent {
+        name: "kvctl",
+        about: "Its client: get, put, watch, compare-and-set, backup",
+        cli: |argv| kvctl::cli(argv),
+        command: kvctl::command,
     },
     Agent {
         name: "keygen",

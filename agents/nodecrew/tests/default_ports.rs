@@ -45,6 +45,8 @@ fn no_page_defaults_to_a_port_that_browsers_block() {
         logcd::command(),
         queued::command(),
         queuectl::command(),
+        kvd::command(),
+        kvctl::command(),
         rng::command(),
     ];
     let mut ports: Vec<_> = commands.iter().flat_map(default_ports).collect();
@@ -55,6 +57,7 @@ fn no_page_defaults_to_a_port_that_browsers_block() {
         "stats --admin",
         "logcd --admin",
         "queued --http",
+        "kvd --http",
         "rng --http",
         "nodecrew up --logd-admin-port",
     ] {

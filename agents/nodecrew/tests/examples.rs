@@ -13,12 +13,14 @@ const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
 type Definition = fn() -> clap::Command;
 
-const AGENTS: [(&str, Definition); 7] = [
+const AGENTS: [(&str, Definition); 9] = [
     ("logd", logd::command),
     ("logsend", logsend::command),
     ("logcd", logcd::command),
     ("queued", queued::command),
     ("queuectl", queuectl::command),
+    ("kvd", kvd::command),
+    ("kvctl", kvctl::command),
     ("keygen", keygen::command),
     ("rng", rng::command),
 ];

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const HEADINGS: [(&str, &str); 7] = [
+const HEADINGS: [(&str, &str); 9] = [
     ("Every program", "kit"),
     ("logd", "logd"),
     ("logsend", "logsend"),
     ("logcd", "logcd"),
     ("queued", "queued"),
     ("queuectl", "queuectl"),
+    ("kvd", "kvd"),
+    ("kvctl", "kvctl"),
     ("rng", "rng"),
 ];
 

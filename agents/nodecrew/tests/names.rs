@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const AGENTS: [&str; 7] = ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng"];
+const AGENTS: [&str; 9] = ["logd", "logsend", "logcd", "queued", "queuectl", "kvd", "kvctl", "keygen", "rng"];
 
 fn error_of(program: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(program);

@@ -44,7 +44,14 @@ fn each_procedure_is_tested_or_says_not() {
 
 #[test]
 fn agents_accept_the_written_commands() {
-    let agents = [logd::command(), logcd::command(), queued::command(), queuectl::command()];
+    let agents = [
+        logd::command(),
+        logcd::command(),
+        queued::command(),
+        queuectl::command(),
+        kvd::command(),
+        kvctl::command(),
+    ];
     let agents: BTreeMap<String, Command> =
         agents.into_iter().map(|command| (command.get_name().to_owned(), command)).collect();
     let spans = OPERATIONS.split('`').skip(1).step_by(2).map(str::to_owned);

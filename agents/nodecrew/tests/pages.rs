@@ -6,7 +6,7 @@
 use std::fs;
 use std::process::Command;
 
-const AGENTS: [&str; 7] = ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng"];
+const AGENTS: [&str; 9] = ["logd", "logsend", "logcd", "queued", "queuectl", "kvd", "kvctl", "keygen", "rng"];
 
 /// Returns stdout of a run that must succeed, as on a terminal of 100 columns.
 fn says(words: &[&str]) -> String {

@@ -20,12 +20,14 @@ fn is_named(flag: &str, page: &str) -> bool {
 
 #[test]
 fn every_flag_is_in_its_readme() {
-    let agents: [(Command, &str); 7] = [
+    let agents: [(Command, &str); 9] = [
         (logd::command(), include_str!("../../logd/README.md")),
         (logsend::command(), include_str!("../../logsend/README.md")),
         (logcd::command(), include_str!("../../logcd/README.md")),
         (queued::command(), include_str!("../../queued/README.md")),
         (queuectl::command(), include_str!("../../queuectl/README.md")),
+        (kvd::command(), include_str!("../../kvd/README.md")),
+        (kvctl::command(), include_str!("../../kvctl/README.md")),
         (keygen::command(), include_str!("../../keygen/README.md")),
         (rng::command(), include_str!("../../rng/README.md")),
     ];

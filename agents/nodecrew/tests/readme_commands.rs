@@ -41,7 +41,7 @@ const COMMANDS: [(&str, By); 35] = [
     ("cargo test --workspace", There(".ci/run", &["\njust test\n"])),
     (r#"export PATH="$PWD/target/release:$PATH""#, Sets),
     (
-        "for a in logd logsend logcd queued queuectl keygen rng; do ln -sf nodecrew target/release/$a; done",
+        "for a in logd logsend logcd queued queuectl kvd kvctl keygen rng; do ln -sf nodecrew target/release/$a; done",
         Here(0, ""),
     ),
     ("echo hello | nc -N 127.0.0.1 6666", Here(0, "")),

@@ -241,7 +241,7 @@ fn agent_is_a_subcommand_and_a_link() {
         String::from_utf8(output.stdout).unwrap()
     };
     let links = tempfile::tempdir().unwrap();
-    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng"] {
+    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "kvd", "kvctl", "keygen", "rng"] {
         let link = links.path().join(agent);
         std::os::unix::fs::symlink(NODECREW, &link).unwrap();
         let line = version(&link, &["--version"]);

@@ -9,7 +9,6 @@ use axum::Router;
 use kit::admin::{self, Admin};
 use kit::daemon::{Context, connections_within_limit};
 use kit::exit::Fatal;
-use kit::lifecycle::stop::Stop;
 use kit::net::accept::Gate;
 use kit::net::allow::AllowList;
 use kit::net::{browser_ports, listen};
@@ -19,7 +18,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 
 /// Runs the daemon until it is drained.
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
@@ -41,7 +39,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let gate = Gate::new(listen::adopt(listener)?, Arc::new(Semaphore::new(connections_max)), allow_now);
     tracing::info!(event = "listening", door = "http", %address, "serving HTTP");
     browser_ports::warn_if_blocked("--http", address);
-    let closing = after_linger(&context.stop, flags.linger);
+    let closing = context.stop.after_linger(flags.linger);
     let router = router(service, &flags, &context);
     let mut served = pin!(kit::http::serve(gate, router, closing, context.stop.abort.clone()));
     context.readiness.clear("starting");
@@ -62,23 +60,6 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         () = context.stop.abort.cancelled() => {}
     }
     Ok(())
-}
-
-/// Returns a token that is cancelled `linger` after the drain began, or at the abort.
-fn after_linger(stop: &Stop, linger: Duration) -> CancellationToken {
-    let (drain, abort, closing) = (stop.drain.clone(), stop.abort.clone(), CancellationToken::new());
-    let cancel = closing.clone();
-    tokio::spawn(async move {
-        drain.cancelled().await;
-        tracing::info!(
-            event = "lingering",
-            ?linger,
-            "still accepting requests for --linger; a second signal stops at once"
-        );
-        let _ = abort.run_until_cancelled(tokio::time::sleep(linger)).await;
-        cancel.cancel();
-    });
-    closing
 }
 
 /// Returns all routes: the probes, and every other path.

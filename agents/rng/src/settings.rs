@@ -1,6 +1,6 @@
 //! rng's flags, and the list of those that a running daemon reloads.
 
-use kit::exit::{Exit, Fatal};
+use kit::exit::Fatal;
 use kit::net::allow::Allowed;
 use kit::settings::help::examples;
 use kit::settings::{Common, Door, parse_address, parse_duration};
@@ -55,13 +55,6 @@ pub const LIVE: [&str; 3] = ["allow", "delay", "log-level"];
 impl Flags {
     /// Refuses flags that contradict each other.
     pub fn check(&self) -> Result<(), Fatal> {
-        if self.linger < self.common.drain_timeout {
-            return Ok(());
-        }
-        let message = format!(
-            "--linger {:?} must be shorter than --drain-timeout {:?}: lower it or raise --drain-timeout",
-            self.linger, self.common.drain_timeout
-        );
-        Err(Fatal::new(Exit::Usage, message))
+        self.common.check_linger(self.linger)
     }
 }

@@ -4,6 +4,7 @@
 //! thread: the Nth call of each thread is hit.
 
 mod false_syncs;
+mod kvd;
 mod logcd;
 mod logd;
 mod pods;

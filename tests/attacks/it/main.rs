@@ -11,6 +11,7 @@ mod container_logs;
 mod disk;
 mod faults;
 mod http;
+mod keys;
 mod lines;
 mod logs;
 mod power_loss;

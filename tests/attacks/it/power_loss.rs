@@ -1,6 +1,7 @@
 //! Power loss at a random moment under load: everything that was promised to be on the disk is there
 //! afterwards.
 
+mod kvd;
 mod logcd;
 mod logd;
 mod pods;

@@ -27,7 +27,8 @@ pub fn bytes_below(directory: &Path) -> anyhow::Result<f64> {
         let entry = entry?;
         bytes += match entry.metadata()? {
             metadata if metadata.is_dir() => bytes_below(&entry.path())?,
-            metadata => f64::from(u32::try_from(metadata.len())?),
+            // In KiB, since a file may have more bytes than 32 bits can count.
+            metadata => f64::from(u32::try_from(metadata.len().div_ceil(1024))?) * 1024.0,
         };
     }
     Ok(bytes)

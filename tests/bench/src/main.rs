@@ -4,6 +4,7 @@
 //! contenders run one after the other, and the median round is shown.
 
 mod disk;
+mod kvd;
 mod logcd;
 mod logd;
 mod process;
@@ -12,6 +13,7 @@ mod queued;
 mod rank;
 mod report;
 mod syslog;
+mod wire;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ enum Bench {
     Logcd(logcd::Options),
     /// queued against Redis, Valkey, beanstalkd and NATS JetStream, as far as they are installed
     Queued(queued::Options),
+    /// kvd with very many random keys: its memory, its files, and its restart
+    Kvd(kvd::Options),
     /// The bare loop itself: one thread, no promises
     #[command(hide = true)]
     BareLoop { file: PathBuf },
@@ -36,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Logd(options) => logd::run(&options),
         Bench::Logcd(options) => logcd::run(&options),
         Bench::Queued(options) => queued::run(&options),
+        Bench::Kvd(options) => kvd::run(&options),
         Bench::BareLoop { file } => logd::bare_loop::run(&file),
     }
 }

@@ -5,6 +5,7 @@ mod config;
 mod container_logs;
 mod crew;
 mod jobs;
+mod key_value;
 mod kubectl;
 mod lines;
 mod log_compressor;

@@ -114,6 +114,29 @@ fn queue_survives_a_restart_of_its_server() {
 }
 
 #[test]
+fn keys_survive_a_restart_of_their_server() {
+    let network = Network::new("kvd");
+    let data = format!("nodecrew-test-kvd-{}", std::process::id());
+    let keep = format!("--volume={data}:/data");
+    let server = |kvd: &Container| format!("--env=KVD_URL=http://{}:8002", kvd.address());
+    let kvd = Container::start(&network, "kvd", &[&keep], &["--linger", "100ms"]);
+    probes_answer(&kvd, 8002);
+    let put = ["put", "title", "Sapiens"];
+    assert_eq!(Container::start(&network, "kvctl", &[&server(&kvd)], &put).end(), 0);
+    // The hooks of a pod, which have no shell.
+    kvd.exec_says(&["kvd", "drain"]);
+    assert_eq!(kvd.get(8002, "/load/title"), (503, "_shutting_down_".to_owned()));
+    kvd.exec_says(&["kvd", "resume"]);
+    kvd.signal("TERM");
+    assert_eq!(kvd.end(), 0, "{}", kvd.logs());
+    let kvd = Container::start(&network, "kvd", &[&keep], &[]);
+    kvd.ready(8002);
+    assert_eq!(kvd.get(8002, "/load/title"), (200, "Sapiens".to_owned()));
+    drop(kvd);
+    podman_says(&["volume", "rm", "--force", &data]);
+}
+
+#[test]
 fn rng_answers_writes_access_lines_and_stops_after_its_linger() {
     let network = Network::new("rng");
     let rng = Container::start(&network, "rng", &["--env=NODE_NAME=node-1"], &["--linger", "100ms"]);

@@ -8,8 +8,8 @@ use host::Host;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const UNITS: [&str; 5] =
-    ["logd.service", "logcd.service", "logcd-once.service", "queued.service", "logd.socket"];
+const UNITS: [&str; 6] =
+    ["logd.service", "logcd.service", "logcd-once.service", "queued.service", "kvd.service", "logd.socket"];
 
 /// Highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "20";
@@ -22,12 +22,12 @@ fn installed_agents_run_when_enabled() {
     }
     // A log that only root may read.
     host.says("umask 077; echo 'hello from root' >/var/log/root.log");
-    host.says("systemctl enable --now logd.socket logcd queued");
+    host.says("systemctl enable --now logd.socket logcd queued kvd");
     host.until("exec 3<>/dev/tcp/127.0.0.1/6666");
     assert_eq!(host.says("echo hello | logsend && cat /var/log/logd/node.log"), "hello");
     host.says("seq 3 | logsend");
     assert_eq!(host.says("cat /var/log/logd/node.log"), "hello\n1\n2\n3");
-    assert_eq!(host.answer("systemctl is-active logd logcd queued"), "active\nactive\nactive");
+    assert_eq!(host.answer("systemctl is-active logd logcd queued kvd"), ["active"; 4].join("\n"));
 
     host.until("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log");
     assert_eq!(host.says("logcd cat /var/lib/logcd/all-logs-*.tar.gz root.log"), "hello from root");
@@ -39,7 +39,9 @@ fn installed_agents_run_when_enabled() {
     host.says("queuectl push -q work --seal a b c");
     assert_eq!(host.says("queuectl run -q work -- sh -c 'echo got $ITEM' | sort"), "got a\ngot b\ngot c");
 
-    for agent in ["logd", "logcd", "queued"] {
+    assert_eq!(host.says("kvctl put greeting hello && kvctl get greeting"), "hello");
+
+    for agent in ["logd", "logcd", "queued", "kvd"] {
         let user = host.says(&format!("stat -c %u /proc/$(systemctl show -P MainPID {agent})"));
         assert_ne!(user, "0", "{agent} runs as root");
         host.says(&format!("systemctl reload {agent} && systemctl stop {agent}"));
@@ -117,9 +119,9 @@ fn purge_removes_what_remove_leaves() {
     let aside = "grep -vE '^/var/(log/(journal|dpkg|alternatives)|lib/dpkg|lib/systemd|cache)|^/var/log/private$|^/var/lib/private$|systemd/system/(multi-user|sockets|timers).target.wants$|^/usr/local|^/etc/(passwd|group|g?shadow)-$|^/etc/.pwd.lock$'";
     let before = host.says(&format!("{everything} | {aside}"));
     host.install(&host::package());
-    host.says("systemctl enable --now logd.socket logcd queued && echo one | logsend");
+    host.says("systemctl enable --now logd.socket logcd queued kvd && echo one | logsend");
     host.says("dpkg --remove nodecrew");
-    assert!(host.says("ls /etc/nodecrew /var/log/logd/ /var/lib/queued/").contains("node.log"));
+    assert!(host.says("ls /etc/nodecrew /var/log/logd/ /var/lib/queued/ /var/lib/kvd/").contains("node.log"));
     assert_ne!(host.answer("exec 3<>/dev/tcp/127.0.0.1/6666"), "", "the door is shut");
     host.says("dpkg --purge nodecrew");
     let after = host.says(&format!("{everything} | {aside}"));
@@ -148,7 +150,9 @@ fn units_are_sound_and_confined() {
 #[test]
 fn programs_have_man_pages_and_completions() {
     let host = Host::with_package();
-    for agent in ["logd", "logsend", "logcd", "queued", "queuectl", "keygen", "rng", "nodecrew"] {
+    for agent in
+        ["logd", "logsend", "logcd", "queued", "queuectl", "kvd", "kvctl", "keygen", "rng", "nodecrew"]
+    {
         host.says(&format!("zcat /usr/share/man/man1/{agent}.1.gz | grep -q '^.SH OPTIONS'"));
         host.says(&format!(
             "bash -c '. /usr/share/bash-completion/completions/{agent}; complete -p {agent}'"

@@ -38,6 +38,17 @@ fn backup_of_a_running_queued_is_restored() {
 }
 
 #[test]
+fn backup_of_a_running_kvd_is_restored() {
+    let host = Host::with_package();
+    host.says("systemctl enable --now kvd && kvctl put greeting hello");
+    follow(&host, "Back up kvd on a host", "/root");
+    host.says("kvctl put greeting later && kvctl put other later");
+    follow(&host, "Restore kvd on a host", "/root");
+    assert_eq!(host.says("kvctl list --values"), "greeting\thello");
+    assert_eq!(host.answer("systemctl is-active kvd"), "active");
+}
+
+#[test]
 fn lost_host_is_replaced_from_its_backup() {
     let host = at_work();
     follow(&host, "Back up queued on a host", "/root");

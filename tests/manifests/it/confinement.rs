@@ -92,7 +92,9 @@ fn of_container(container: &Container, of_pod: &PodSecurityContext) -> Vec<Above
     let probes = [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
     above
         .extend(probes.into_iter().flatten().filter(|probe| names_a_host(probe)).map(|_| Above::HostOfProbe));
-    above.extend(container.lifecycle.as_ref().map(|_| other("lifecycle: these rules do not look into it")));
+    let hooks = container.lifecycle.iter().flat_map(|lifecycle| [&lifecycle.post_start, &lifecycle.pre_stop]);
+    let asks = hooks.flatten().filter(|hook| hook.http_get.is_some() || hook.tcp_socket.is_some());
+    above.extend(asks.map(|_| other("lifecycle: these rules look into hooks with exec only")));
 
     let is_user_0 = context.run_as_user.or(of_pod.run_as_user) == Some(0);
     let is_checked = context.run_as_non_root.or(of_pod.run_as_non_root) == Some(true);
@@ -151,10 +153,20 @@ fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {
     if programs.contains("logcd") {
         needed.extend([Above::HostPath, Above::Root, Above::Capability("DAC_READ_SEARCH".to_owned())]);
     }
+    if binds_a_low_port(pod) {
+        needed.insert(Above::Root);
+    }
     if programs.contains("logsend") && pod.mounts_the_node() {
         needed.extend([Above::HostPath, Above::Root]);
     }
     needed
+}
+
+/// True if a container listens on a port below 1024, which Kubernetes lets only root do: added capabilities do
+/// not reach a process of another user.
+pub fn binds_a_low_port(pod: &Pod<'_>) -> bool {
+    let runs = pod.containers().filter_map(|container| run::of(pod, container).ok());
+    runs.into_iter().any(|run| run.listens().any(|address| address.port() < 1024))
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The content of the images, as images/Containerfile and images/stage define it.
 
+use crate::confinement::binds_a_low_port;
 use crate::pod::{of_every_container, unless};
 use crate::rendering::text;
 use k8s_openapi::api::core::v1::Container;
@@ -79,8 +80,10 @@ fn images_run_as_their_own_user() {
     of_every_container(|pod, container| {
         let Some(image) = of(container) else { return Vec::new() };
         let user = pod.spec.security_context.as_ref().and_then(|context| context.run_as_user);
-        // A client that appends to a file of the node does so as the node's root.
-        let wanted = if pod.mounts_the_node() { 0 } else { image.user };
+        // A client that appends to a file of the node does so as the node's root, and only root gets a right to
+        // listen on low ports.
+        let is_root = pod.mounts_the_node() || binds_a_low_port(pod);
+        let wanted = if is_root { 0 } else { image.user };
         let what = format!("runAsUser is {user:?}: write {wanted}, as images/Containerfile has it");
         unless(user == Some(wanted), what).into_iter().collect()
     });

@@ -72,6 +72,8 @@ pub fn of(pod: &Pod<'_>, container: &Container) -> Result<Run, String> {
         "queued" => asked.queued(),
         "logsend" => asked.logsend(),
         "queuectl" => asked.queuectl(),
+        "kvd" => asked.kvd(),
+        "kvctl" => asked.kvctl(),
         "keygen" => asked.keygen(),
         "rng" => asked.rng(),
         "sh" => Ok(asked.script()),
@@ -122,6 +124,13 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// Returns the URL of the headless Service of a pod's name, such as `server-0.server`.
+fn service_of_pod(server: &str) -> String {
+    let (name, port) = server.split_once(':').unwrap_or((server, "80"));
+    let service = name.split_once('.').map_or(name, |(_, service)| service);
+    format!("http://{service}:{port}")
+}
+
 struct Asked<'a> {
     pod: &'a Pod<'a>,
     container: &'a Container,
@@ -166,6 +175,43 @@ impl Asked<'_> {
         run.reads = [serve.tls.paths(), serve.tokens.iter().cloned().collect()].concat();
         run.writes =
             if queued::settings::is_memory(&serve) { vec![] } else { vec![self.absolute(&serve.data)] };
+        Ok(run)
+    }
+
+    fn kvd(&mut self) -> Result<Run, String> {
+        let serve = self.load::<kvd::settings::Flags>("KVD")?.serve;
+        serve.check().map_err(|fatal| fatal.one_line())?;
+        let http = Door(Some(serve.http));
+        let mut run = self.daemon(&kvd::command(), [http], serve.admin.unwrap_or(http));
+        run.drain_timeout = serve.common.drain_timeout;
+        run.memory_bytes = serve.memory_bytes_max();
+        run.reads = [serve.tls.paths(), serve.tokens.iter().cloned().collect()].concat();
+        run.writes = serve.place.directory().map(|directory| self.absolute(directory)).into_iter().collect();
+        Ok(run)
+    }
+
+    fn kvctl(&mut self) -> Result<Run, String> {
+        let command = kvctl::command();
+        let matches = self.matches(&command)?;
+        let (task, of_task) = matches.subcommand().unwrap();
+        let mut run = self.client(&command, &matches, &["KVD_URL"])?;
+        run.reads.extend(matches.get_one::<PathBuf>("token_file").cloned());
+        let url = match task {
+            "watch-letters" => {
+                let servers = of_task.get_many::<String>("servers").unwrap();
+                let services: BTreeSet<String> = servers.map(|server| service_of_pod(server)).collect();
+                let mut services = services.into_iter();
+                match (services.next(), services.next()) {
+                    (Some(service), None) => service,
+                    other => return Err(format!("the servers are not pods of one Service: {other:?}")),
+                }
+            }
+            _ => {
+                let server = matches.get_one::<String>("server").or(self.environment.get("KVD_URL"));
+                server.ok_or("no KVD_URL: a pod has no server of its own")?.clone()
+            }
+        };
+        run.calls = Some(Call::Url(url));
         Ok(run)
     }
 

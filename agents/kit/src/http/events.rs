@@ -20,6 +20,11 @@ const NOT_BUFFERED: (HeaderName, HeaderValue) =
 pub trait Source: Send + 'static {
     /// Waits for the next event; `None` ends the stream. Nothing runs unless somebody waits.
     fn next(&mut self) -> impl Future<Output = Option<(&'static str, String)>> + Send;
+
+    /// Returns the id of the event that came last. A client that connects again sends it as `Last-Event-ID`.
+    fn id(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The bound on open streams; clones share it.
@@ -42,7 +47,12 @@ impl Streams {
         let permit = self.room.clone().try_acquire_owned().map_err(|_| TooMany(self.max))?;
         let events = stream::unfold((source, permit), |(mut source, permit)| async move {
             let (name, data) = source.next().await?;
-            Some((Ok::<_, Infallible>(Event::default().event(name).data(data)), (source, permit)))
+            let event = Event::default().event(name).data(data);
+            let event = match source.id() {
+                Some(id) => event.id(id),
+                None => event,
+            };
+            Some((Ok::<_, Infallible>(event), (source, permit)))
         });
         let events = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY));
         Ok(([NOT_BUFFERED], events).into_response())

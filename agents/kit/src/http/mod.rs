@@ -1,5 +1,7 @@
 //! HTTP: the server, its timeouts, server-sent events, and requests that come from other sites.
 
+pub mod body;
+pub mod error_answer;
 pub mod events;
 mod head_timer;
 mod head_wait;

@@ -12,7 +12,7 @@ const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// True if the request must be refused. Reading is allowed: another site's page cannot see the answer.
 pub fn is_from_elsewhere(request: &Request) -> bool {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    changes && is_strange(request.headers())
+    changes && is_of_another_site(request.headers())
 }
 
 /// True if a proxy's header says that the request is forwarded. The address of the proxy does not matter.
@@ -23,7 +23,7 @@ pub fn is_forwarded(headers: &HeaderMap) -> bool {
 /// True if a browser sent the request for another site. Newer browsers state this in `Sec-Fetch-Site`. Older
 /// ones name the site in `Origin`: it is ours if it equals `Host`. A client that sends neither header is not
 /// a browser.
-fn is_strange(headers: &HeaderMap) -> bool {
+pub fn is_of_another_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = text(SITE) {
         return !matches!(site, "same-origin" | "none");
@@ -41,7 +41,7 @@ mod tests {
     fn only_other_sites_are_rejected() {
         let strange = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            is_strange(&pairs.collect::<HeaderMap>())
+            is_of_another_site(&pairs.collect::<HeaderMap>())
         };
         let host = ("host", "127.0.0.1:8080");
         assert!(!strange(&[host]), "no browser");

@@ -52,6 +52,24 @@ impl Stop {
         }
     }
 
+    /// Returns a token that is cancelled `linger` after the drain began, or at the abort. Until then requests
+    /// are accepted: load balancers and clients learn of the end late.
+    pub fn after_linger(&self, linger: Duration) -> CancellationToken {
+        let (drain, abort, closing) = (self.drain.clone(), self.abort.clone(), CancellationToken::new());
+        let cancel = closing.clone();
+        tokio::spawn(async move {
+            drain.cancelled().await;
+            tracing::info!(
+                event = "lingering",
+                ?linger,
+                "still accepting requests for --linger; a second signal stops at once"
+            );
+            let _ = abort.run_until_cancelled(tokio::time::sleep(linger)).await;
+            cancel.cancel();
+        });
+        closing
+    }
+
     /// A stop that follows this process's signals. Must be called within a runtime.
     pub fn on_signals(drain_timeout: Duration) -> Result<Stop, Fatal> {
         let handler =

@@ -54,6 +54,18 @@ impl Common {
     pub fn file(&self) -> Files {
         Files::new(self.config.iter().cloned().collect())
     }
+
+    /// Refuses a `--linger` that leaves no time to answer the last requests.
+    pub fn check_linger(&self, linger: Duration) -> Result<(), Fatal> {
+        if linger < self.drain_timeout {
+            return Ok(());
+        }
+        let message = format!(
+            "--linger {linger:?} must be shorter than --drain-timeout {:?}: lower it or raise --drain-timeout",
+            self.drain_timeout
+        );
+        Err(Fatal::new(Exit::Usage, message))
+    }
 }
 
 /// Settings and their sources, which are read again when the file changes.

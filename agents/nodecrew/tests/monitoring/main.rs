@@ -15,10 +15,11 @@ const OPERATIONS: &str = include_str!("../../../../OPERATIONS.md");
 const METRICS_OF_KIT: &str = include_str!("../../../kit/src/telemetry/metrics.rs");
 /// The READMEs that document each agent's metrics. The agent's own tests compare its README with the metrics
 /// that it really serves.
-const PAGES: [(&str, &str); 3] = [
+const PAGES: [(&str, &str); 4] = [
     ("logd", include_str!("../../../logd/README.md")),
     ("logcd", include_str!("../../../logcd/README.md")),
     ("queued", include_str!("../../../queued/README.md")),
+    ("kvd", include_str!("../../../kvd/README.md")),
 ];
 
 /// Strips what a format or an aggregation adds to a metric's name.
@@ -48,7 +49,7 @@ fn documented() -> BTreeSet<String> {
 /// Returns every word of the text that begins like one of our metrics.
 fn asked_for(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let ours = ["logd_", "logcd_", "queued_", "process_", "nodecrew_"];
+    let ours = ["logd_", "logcd_", "queued_", "kvd_", "process_", "nodecrew_"];
     words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix))).collect()
 }
 
@@ -71,7 +72,7 @@ fn each_alert_links_to_its_section() {
 }
 
 fn alert_like(heading: &str) -> bool {
-    let agents = ["Nodecrew", "Logd", "Logcd", "Queued"];
+    let agents = ["Nodecrew", "Logd", "Logcd", "Queued", "Kvd"];
     !heading.contains(' ') && agents.iter().any(|agent| heading.starts_with(agent))
 }
 

@@ -65,7 +65,7 @@ fn scraped() -> Vec<String> {
     let logs = directory.path().join("logs");
     std::fs::create_dir(&logs).unwrap();
     std::fs::write(logs.join("a.log"), "a line\n").unwrap();
-    [logd(&directory), logcd(&directory, &logs), queued(&directory)].concat()
+    [logd(&directory), logcd(&directory, &logs), queued(&directory), kvd(&directory)].concat()
 }
 
 fn page(address: SocketAddr) -> String {
@@ -167,6 +167,13 @@ fn queued(directory: &TempDir) -> Vec<String> {
     vec![page(http), page(over_tls.address("admin"))]
 }
 
+fn kvd(directory: &TempDir) -> Vec<String> {
+    let kvd = agent::start(directory.path(), "kvd", &["--data", "keys", "--http", "127.0.0.1:0"]);
+    let http = kvd.address("http");
+    assert_eq!(tell(http, "PUT", "/v1/keys/a", "", b"value").status, 201);
+    vec![page_with(http, &["kvd_mutations_total{kind=\"put\"} 1", "kvd_requests_total{"])]
+}
+
 /// Converts the page to the older format, in which Prometheus stores it and its linter reads it. The older
 /// format has no `info`, and its metadata names a counter's samples instead of the counter.
 fn in_the_older_format(page: &str) -> String {
@@ -248,7 +255,7 @@ fn hold(tests: &[Value]) {
 }
 
 /// The courses that make each alert fire alone. A course is a metric and its values from the first on.
-const FIRED_BY: [(&str, &[(&str, &str)]); 22] = [
+const FIRED_BY: [(&str, &[(&str, &str)]); 23] = [
     ("NodecrewTargetDown", &[("up", "0+0")]),
     ("LogdTakesNothing", &[("logd_blocked", "1+0")]),
     ("LogdCannotSync", &[("logd_sync_errors_total", "0+1")]),
@@ -277,6 +284,7 @@ const FIRED_BY: [(&str, &[(&str, &str)]); 22] = [
         &[("queued_expired_total{queue=\"q\"}", "0+2"), ("queued_leased_total{queue=\"q\"}", "0+10")],
     ),
     ("QueuedCertificateExpires", &[("queued_certificate_expires_timestamp_seconds", "600000+0")]),
+    ("KvdRefusesWrites", &[("kvd_refuses_writes", "1+0")]),
 ];
 
 /// Alerts that fire when a metric or target is missing.

@@ -1,7 +1,7 @@
 //! A beanstalkd client: put, reserve, delete.
 
 use super::Order;
-use super::wire::Wire;
+use crate::wire::Wire;
 use anyhow::Context;
 use std::fmt::Write as _;
 

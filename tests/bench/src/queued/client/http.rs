@@ -2,8 +2,8 @@
 //! one.
 
 use super::Order;
-use super::wire::Wire;
-use anyhow::{Context, bail};
+use crate::wire::Wire;
+use anyhow::Context;
 
 pub struct Client {
     wire: Wire,
@@ -24,13 +24,13 @@ impl Client {
 
     pub async fn push(&mut self) -> anyhow::Result<()> {
         self.wire.send(&self.push).await?;
-        answer(&mut self.wire).await.map(drop)
+        self.wire.http_answer().await.map(drop)
     }
 
     pub async fn cycle(&mut self) -> anyhow::Result<usize> {
         let wish = format!("{{\"max\":{},\"ack\":[{}]}}", self.items, self.acks);
         self.wire.send(&request("lease", wish.as_bytes())).await?;
-        let answer = std::str::from_utf8(answer(&mut self.wire).await?)?;
+        let answer = std::str::from_utf8(self.wire.http_answer().await?)?;
         self.acks.clear();
         let mut count = 0;
         let items = answer.split("\"done\":").next().unwrap_or_default();
@@ -50,17 +50,4 @@ fn request(path: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!("POST /v1/queues/q/{path} HTTP/1.1\r\nHost: q\r\nContent-Length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
-}
-
-/// Reads an answer and returns its body. Of the head, only the status and the length matter.
-async fn answer(wire: &mut Wire) -> anyhow::Result<&[u8]> {
-    let head = wire.until(b"\r\n\r\n").await?;
-    if !head.starts_with(b"HTTP/1.1 20") {
-        bail!("queued answered {:?}", String::from_utf8_lossy(head));
-    }
-    let name = b"content-length: ";
-    let length = memchr::memmem::find(head, name).context("no content-length")? + name.len();
-    let digits = head[length..].iter().take_while(|byte| byte.is_ascii_digit());
-    let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
-    wire.bytes(length).await
 }

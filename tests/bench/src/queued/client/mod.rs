@@ -4,9 +4,9 @@ mod beanstalkd;
 mod http;
 mod nats;
 mod redis;
-mod wire;
 
 use super::server::{Keeping, Peer};
+use crate::wire::Wire;
 use fastrand::Rng;
 
 /// The work of one request. Several items go in one request where the protocol has batches, else in requests
@@ -52,7 +52,7 @@ impl Client {
         port: u16,
         number: u16,
     ) -> anyhow::Result<Client> {
-        let wire = wire::Wire::connect(peer.name(), port).await?;
+        let wire = Wire::connect(peer.name(), port).await?;
         Ok(match peer {
             Peer::Queued => Client::Queued(http::Client::new(wire, order)),
             Peer::RedisList | Peer::ValkeyList => Client::RedisList(redis::List::new(wire, order)),

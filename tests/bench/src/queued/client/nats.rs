@@ -1,8 +1,8 @@
 //! A NATS JetStream client: a work queue, whose consumer is asked for the next items.
 
 use super::Order;
-use super::wire::Wire;
 use crate::queued::server::Keeping;
+use crate::wire::Wire;
 use anyhow::{Context, bail};
 
 pub struct Client {

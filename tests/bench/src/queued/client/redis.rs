@@ -2,7 +2,7 @@
 //! second one for items in progress, or a stream with a consumer group.
 
 use super::Order;
-use super::wire::Wire;
+use crate::wire::Wire;
 use anyhow::{Context, bail};
 
 pub struct List {

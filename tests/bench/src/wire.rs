@@ -1,6 +1,6 @@
-//! The parts that all protocols here share: lines, and a known number of bytes.
+//! The parts that all protocols here share: lines, a known number of bytes, and answers of HTTP.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -60,5 +60,19 @@ impl Wire {
             self.stream.consume(taken);
         }
         Ok(&self.line)
+    }
+
+    /// Reads an answer of HTTP and returns its body. Of the head, only the status and the length matter.
+    pub async fn http_answer(&mut self) -> anyhow::Result<&[u8]> {
+        let server = self.server;
+        let head = self.until(b"\r\n\r\n").await?;
+        if !head.starts_with(b"HTTP/1.1 20") {
+            bail!("{server} answered {:?}", String::from_utf8_lossy(head));
+        }
+        let name = b"content-length: ";
+        let length = memchr::memmem::find(head, name).context("no content-length")? + name.len();
+        let digits = head[length..].iter().take_while(|byte| byte.is_ascii_digit());
+        let length = digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
+        self.bytes(length).await
     }
 }

@@ -1,0 +1,165 @@
+//! Requests to kvd, one function each.
+
+use crate::wire::{WireBatch, WireChanged, WireOperation, WirePage, WireStats};
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use kit::caller::{CallError, CallNames, Caller, HttpCall, OpenReply, Reply, ServerOrigin};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const NAMES: CallNames = CallNames {
+    user_agent: concat!("kvctl/", env!("CARGO_PKG_VERSION")),
+    server: "kvd",
+    variable: "KVD_URL",
+};
+
+/// Characters of a key that its path has as they are.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'~');
+
+/// The condition of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Only {
+    Always,
+    IfMatch(u64),
+    IfAbsent,
+}
+
+/// A value as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadValue {
+    pub(crate) bytes: Bytes,
+    pub(crate) revision: u64,
+    pub(crate) expires: Option<String>,
+}
+
+pub(crate) struct Client {
+    caller: Caller,
+}
+
+fn path_of(key: &str) -> String {
+    format!("/v1/keys/{}", utf8_percent_encode(key, IN_PATH))
+}
+
+/// The query of a path, question mark included. Empty if no value is given.
+fn query(parameters: &[(&str, Option<&str>)]) -> String {
+    let given = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+    let encoded =
+        given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+    let joined = encoded.collect::<Vec<_>>().join("&");
+    if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+impl Client {
+    pub(crate) fn new(origin: ServerOrigin, token_file: Option<PathBuf>) -> Client {
+        Client { caller: Caller::new(origin, NAMES, token_file) }
+    }
+
+    pub(crate) fn server(&self) -> &str {
+        self.caller.server()
+    }
+
+    /// Reads a value; `None` if there is no such key.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<ReadValue>, CallError> {
+        let reply = match self.caller.call(&HttpCall::new(Method::GET, &path_of(key))).await {
+            Err(error) if error.word() == "no_such_key" => return Ok(None),
+            other => other?,
+        };
+        let revision = etag(&reply.headers).ok_or_else(|| self.foreign(&reply))?;
+        let expires = reply.headers.get("kvd-expires").and_then(|value| value.to_str().ok());
+        Ok(Some(ReadValue { expires: expires.map(str::to_owned), revision, bytes: reply.body }))
+    }
+
+    /// Sets a value and returns its revision.
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+        only: Only,
+    ) -> Result<u64, CallError> {
+        let ttl = ttl.map(|ttl| format!("{}ms", ttl.as_millis()));
+        let path = format!("{}{}", path_of(key), query(&[("ttl", ttl.as_deref())]));
+        let call = HttpCall { body: value, headers: condition(only), ..HttpCall::new(Method::PUT, &path) };
+        let changed: WireChanged = self.parsed(&self.caller.call(&call).await?)?;
+        Ok(changed.revision)
+    }
+
+    /// Deletes a key and returns the revision of that; `None` if there is no such key.
+    pub(crate) async fn delete(&self, key: &str, only: Only) -> Result<Option<u64>, CallError> {
+        let path = path_of(key);
+        let call = HttpCall { headers: condition(only), ..HttpCall::new(Method::DELETE, &path) };
+        match self.caller.call(&call).await {
+            Err(error) if error.word() == "no_such_key" => Ok(None),
+            other => Ok(Some(self.parsed::<WireChanged>(&other?)?.revision)),
+        }
+    }
+
+    pub(crate) async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        values: bool,
+    ) -> Result<WirePage, CallError> {
+        let limit = limit.to_string();
+        let query = query(&[
+            ("prefix", Some(prefix)),
+            ("after", after),
+            ("limit", Some(&limit)),
+            ("values", values.then_some("true")),
+        ]);
+        self.parsed(&self.caller.call(&HttpCall::new(Method::GET, &format!("/v1/keys{query}"))).await?)
+    }
+
+    pub(crate) async fn stats(&self) -> Result<WireStats, CallError> {
+        self.parsed(&self.caller.call(&HttpCall::new(Method::GET, "/v1/stats")).await?)
+    }
+
+    /// Does all operations, or none.
+    pub(crate) async fn batch(&self, operations: &[WireOperation]) -> Result<(), CallError> {
+        // Text and numbers are always JSON.
+        let body = serde_json::to_vec(&WireBatch { operations }).unwrap_or_default();
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let call = HttpCall { headers, body: body.into(), ..HttpCall::new(Method::POST, "/v1/batch") };
+        self.caller.call(&call).await.map(drop)
+    }
+
+    /// Opens the stream of changes.
+    pub(crate) async fn watch(&self, prefix: &str, after: Option<u64>) -> Result<OpenReply, CallError> {
+        let after = after.map(|after| after.to_string());
+        let query = query(&[("prefix", Some(prefix)), ("after", after.as_deref())]);
+        self.caller.stream(&HttpCall::new(Method::GET, &format!("/v1/watch{query}"))).await
+    }
+
+    pub(crate) async fn backup(&self) -> Result<OpenReply, CallError> {
+        self.caller.stream(&HttpCall::new(Method::GET, "/v1/backup")).await
+    }
+
+    /// Sends a request of the course's door, whose answers have any status.
+    pub(crate) async fn course(&self, path: &str) -> Result<Reply, CallError> {
+        self.caller.call_any(&HttpCall::new(Method::GET, path)).await
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, CallError> {
+        serde_json::from_slice(&reply.body).map_err(|_| self.foreign(reply))
+    }
+
+    fn foreign(&self, reply: &Reply) -> CallError {
+        self.caller.not_the_server(reply.status, &reply.body)
+    }
+}
+
+fn etag(headers: &HeaderMap) -> Option<u64> {
+    headers.get(ETAG)?.to_str().ok()?.trim_matches('"').parse().ok()
+}
+
+fn condition(only: Only) -> Vec<(HeaderName, HeaderValue)> {
+    match only {
+        Only::Always => Vec::new(),
+        Only::IfMatch(revision) => vec![(IF_MATCH, HeaderValue::from(revision))],
+        Only::IfAbsent => vec![(IF_NONE_MATCH, HeaderValue::from_static("*"))],
+    }
+}

@@ -1,0 +1,324 @@
+//! The steps by which a key moves from one server to another. Each step is decided by what both servers hold, so a
+//! move can be killed after any step and started again.
+//!
+//! The copy at the target comes with a note, in one batch. While the copy is as it was made, the source decides what
+//! the value is. Once a client changes or deletes the copy, the target decides. The key is deleted at the source
+//! only in the revision that was compared with the target, and a mark takes its place in the same batch. So a key
+//! that a client deleted at the source is told from one that has moved.
+
+/// The names of notes at targets, and of marks at sources, begin with these.
+pub(crate) const NOTES: &str = "_moving_/";
+pub(crate) const MARKS: &str = "_moved_/";
+
+/// Returns the name of the note about a key that is being moved.
+pub(crate) fn note_of(key: &str) -> String {
+    format!("{NOTES}{key}")
+}
+
+/// Returns the name of the mark about a key that has moved.
+pub(crate) fn mark_of(key: &str) -> String {
+    format!("{MARKS}{key}")
+}
+
+/// True if this is neither a note nor a mark.
+pub(crate) fn is_ordinary(key: &str) -> bool {
+    !key.starts_with(NOTES) && !key.starts_with(MARKS)
+}
+
+/// A value as the decision needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) revision: u64,
+}
+
+/// The values of a key that moves, at both servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Situation<'a> {
+    pub(crate) source: Option<Held<'a>>,
+    /// The revision of the mark at the source.
+    pub(crate) mark: Option<u64>,
+    pub(crate) target: Option<Held<'a>>,
+    /// The revision of the note at the target.
+    pub(crate) note: Option<u64>,
+}
+
+/// The next step of a move. It is done only if the revisions in it are still those of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MoveStep {
+    /// Put copy and note at the target, which has neither.
+    Copy,
+    /// The source has changed since it was copied: put copy and note again.
+    CopyAgain {
+        copy: u64,
+        note: u64,
+    },
+    /// Put the mark at the source, and delete the key there.
+    DeleteAtSource {
+        source: u64,
+    },
+    /// The key has moved: remove the note, and then the mark.
+    RemoveNote {
+        note: u64,
+    },
+    RemoveMark {
+        mark: u64,
+    },
+    /// A client deleted the key at the source: remove copy and note.
+    RemoveCopy {
+        copy: u64,
+        note: u64,
+    },
+    /// Both servers have a value of their own.
+    Conflict,
+    Done,
+}
+
+impl Situation<'_> {
+    /// Decides the next step.
+    pub(crate) fn next_step(&self) -> MoveStep {
+        match self.source {
+            Some(source) => self.with_source(source),
+            None => self.without_source(),
+        }
+    }
+
+    fn with_source(&self, source: Held<'_>) -> MoveStep {
+        let delete = MoveStep::DeleteAtSource { source: source.revision };
+        match (self.target, self.note) {
+            (None, None) => MoveStep::Copy,
+            (Some(target), None) if target.bytes == source.bytes => delete,
+            (Some(_), None) => MoveStep::Conflict,
+            (Some(target), Some(note)) if is_untouched(target, note) && target.bytes != source.bytes => {
+                MoveStep::CopyAgain { copy: target.revision, note }
+            }
+            // The copy equals the source, or a client of the target has changed or deleted it.
+            (Some(_) | None, Some(_)) => delete,
+        }
+    }
+
+    fn without_source(&self) -> MoveStep {
+        match (self.mark, self.target, self.note) {
+            (None, Some(target), Some(note)) if is_untouched(target, note) => {
+                MoveStep::RemoveCopy { copy: target.revision, note }
+            }
+            (_, _, Some(note)) => MoveStep::RemoveNote { note },
+            (Some(mark), _, None) => MoveStep::RemoveMark { mark },
+            (None, _, None) => MoveStep::Done,
+        }
+    }
+}
+
+/// True if nobody has changed the copy: the batch gave the note the revision after it.
+fn is_untouched(copy: Held<'_>, note: u64) -> bool {
+    copy.revision + 1 == note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const KEY: &str = "k";
+
+    /// A server: its keys with their revisions.
+    #[derive(Clone, Debug, Default)]
+    struct Model {
+        keys: BTreeMap<String, (Vec<u8>, u64)>,
+        revision: u64,
+    }
+
+    impl Model {
+        fn put(&mut self, key: &str, bytes: &[u8]) {
+            self.revision += 1;
+            self.keys.insert(key.to_owned(), (bytes.to_vec(), self.revision));
+        }
+
+        fn remove(&mut self, key: &str) {
+            self.keys.remove(key);
+        }
+
+        fn held(&self, key: &str) -> Option<Held<'_>> {
+            self.keys.get(key).map(|(bytes, revision)| Held { bytes, revision: *revision })
+        }
+
+        fn revision_of(&self, key: &str) -> Option<u64> {
+            self.held(key).map(|held| held.revision)
+        }
+
+        fn value(&self) -> Option<Vec<u8>> {
+            self.held(KEY).map(|held| held.bytes.to_vec())
+        }
+    }
+
+    #[derive(Clone, Debug, Default)]
+    struct Servers {
+        source: Model,
+        target: Model,
+    }
+
+    impl Servers {
+        /// The mover looks: its next step, and the value that it has read at the source.
+        fn look(&self) -> (MoveStep, Vec<u8>) {
+            let Servers { source, target } = self;
+            let situation = Situation {
+                source: source.held(KEY),
+                mark: source.revision_of(&mark_of(KEY)),
+                target: target.held(KEY),
+                note: target.revision_of(&note_of(KEY)),
+            };
+            (situation.next_step(), source.value().unwrap_or_default())
+        }
+
+        /// Does a step as the servers do, in one batch. Returns false if the conditions do not hold any more.
+        fn carry_out(&mut self, step: MoveStep, value: &[u8]) -> bool {
+            let (note_key, mark_key) = (note_of(KEY), mark_of(KEY));
+            let Servers { source, target } = self;
+            let at_target = (target.revision_of(KEY), target.revision_of(&note_key));
+            match step {
+                MoveStep::Copy if at_target == (None, None) => {
+                    target.put(KEY, value);
+                    target.put(&note_key, b"");
+                }
+                MoveStep::CopyAgain { copy, note } if at_target == (Some(copy), Some(note)) => {
+                    target.put(KEY, value);
+                    target.put(&note_key, b"");
+                }
+                MoveStep::RemoveCopy { copy, note } if at_target == (Some(copy), Some(note)) => {
+                    target.remove(KEY);
+                    target.remove(&note_key);
+                }
+                MoveStep::RemoveNote { note } if at_target.1 == Some(note) => target.remove(&note_key),
+                MoveStep::DeleteAtSource { source: compared }
+                    if source.revision_of(KEY) == Some(compared) =>
+                {
+                    source.put(&mark_key, b"");
+                    source.remove(KEY);
+                }
+                MoveStep::RemoveMark { mark } if source.revision_of(&mark_key) == Some(mark) => {
+                    source.remove(&mark_key);
+                }
+                MoveStep::Done | MoveStep::Conflict => {}
+                _ => return false,
+            }
+            true
+        }
+
+        /// Runs the mover alone until it has nothing more to do.
+        fn finish(&mut self) -> MoveStep {
+            for _ in 0..10 {
+                let (step, value) = self.look();
+                if matches!(step, MoveStep::Done | MoveStep::Conflict) {
+                    return step;
+                }
+                assert!(self.carry_out(step, &value), "{step:?} by itself");
+            }
+            panic!("the move never ends: {self:?}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// A mover looks, and does its step after this number of other events; or never, if it is killed.
+        Move {
+            late_by: Option<usize>,
+        },
+        Put(u8),
+        Delete,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => prop::option::weighted(0.9, 0_usize..3).prop_map(|late_by| Event::Move { late_by }),
+            2 => (0_u8..3).prop_map(Event::Put),
+            1 => Just(Event::Delete),
+        ]
+    }
+
+    /// A step that was decided and is still to be done, and the value that was read with it.
+    struct Pending {
+        late_by: usize,
+        step: MoveStep,
+        value: Vec<u8>,
+    }
+
+    proptest! {
+        /// Movers that are late or killed between their steps, among clients that use the source until the key has
+        /// moved and the target from then on: their last change is what remains.
+        #[test]
+        fn last_change_remains(events in prop::collection::vec(event(), 0..40)) {
+            let mut servers = Servers::default();
+            servers.source.put(KEY, b"first");
+            let mut expected = Some(b"first".to_vec());
+            let mut has_moved = false;
+            let mut pending: Vec<Pending> = Vec::new();
+            for event in events {
+                let clients = if has_moved { &mut servers.target } else { &mut servers.source };
+                match event {
+                    Event::Put(value) => {
+                        clients.put(KEY, &[value]);
+                        expected = Some(vec![value]);
+                    }
+                    Event::Delete => {
+                        clients.remove(KEY);
+                        expected = None;
+                    }
+                    Event::Move { late_by: None } => {}
+                    // One mover does one step after the other.
+                    Event::Move { .. } if !pending.is_empty() => {}
+                    Event::Move { late_by: Some(late_by) } => {
+                        let (step, value) = servers.look();
+                        pending.push(Pending { late_by, step, value });
+                    }
+                }
+                let due = pending.pop_if(|pending| pending.late_by == 0);
+                if let Some(Pending { step, value, .. }) = due {
+                    let is_done = servers.carry_out(step, &value);
+                    if is_done && matches!(step, MoveStep::DeleteAtSource { .. }) {
+                        has_moved = true;
+                        prop_assert_eq!(servers.target.value(), expected.clone(), "deleted without a copy");
+                    }
+                }
+                for pending in &mut pending {
+                    pending.late_by = pending.late_by.saturating_sub(1);
+                }
+            }
+            // A client may have deleted the key at the source for good; then nothing has to move.
+            prop_assert_eq!(servers.finish(), MoveStep::Done);
+            prop_assert_eq!(servers.target.value(), expected);
+            prop_assert_eq!(servers.source.keys.len(), 0);
+            prop_assert!(servers.target.held(&note_of(KEY)).is_none());
+        }
+    }
+
+    /// Clients of the target may come before the source is empty: what they write or delete stays so.
+    #[test]
+    fn changes_at_the_target_win() {
+        for deleted in [false, true] {
+            let mut servers = Servers::default();
+            servers.source.put(KEY, b"old");
+            let (step, value) = servers.look();
+            assert!(servers.carry_out(step, &value));
+            servers.source.put(KEY, b"later at the source");
+            if deleted {
+                servers.target.remove(KEY);
+            } else {
+                servers.target.put(KEY, b"new");
+            }
+            assert_eq!(servers.finish(), MoveStep::Done);
+            assert_eq!(servers.target.value(), (!deleted).then(|| b"new".to_vec()));
+            assert!(servers.source.keys.is_empty());
+        }
+    }
+
+    #[test]
+    fn two_values_without_a_note_are_a_conflict() {
+        let held = |bytes, revision| Some(Held { bytes, revision });
+        let of = |source, target| Situation { source, target, ..Situation::default() }.next_step();
+        assert_eq!(of(held(b"a", 1), held(b"b", 2)), MoveStep::Conflict);
+        assert_eq!(of(held(b"a", 1), held(b"a", 2)), MoveStep::DeleteAtSource { source: 1 });
+        assert_eq!(of(None, held(b"a", 2)), MoveStep::Done);
+        assert_eq!(of(None, None), MoveStep::Done);
+    }
+}

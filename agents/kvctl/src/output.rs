@@ -1,0 +1,48 @@
+//! Output on stdout. A reader that has gone ends the program without an error.
+
+use kit::exit::{Exit, Fatal};
+use std::io::{ErrorKind, Write, stdout};
+
+/// Writes all bytes, so that a reader has them at once.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), Fatal> {
+    let mut out = stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        // `kvctl list | head -1` is no failure.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(Fatal::new(Exit::Ok, "")),
+        Err(e) => Err(Fatal::new(Exit::Failure, "cannot write to stdout").because(e)),
+    }
+}
+
+pub(crate) fn write_line(line: &impl std::fmt::Display) -> Result<(), Fatal> {
+    write(format!("{line}\n").as_bytes())
+}
+
+/// Makes one line of a value: text stays readable, and no part of it controls a terminal.
+pub(crate) fn one_line(bytes: &[u8]) -> String {
+    let mut line = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => line.push_str("\\\\"),
+                c if c.is_control() => line.extend(c.escape_default()),
+                c => line.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            line.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_one_harmless_line() {
+        assert_eq!(one_line("один \"two\" 3".as_bytes()), "один \"two\" 3");
+        assert_eq!(one_line(b"a\nb\t\\ \x1b[1m\xff\xfe\0"), "a\\nb\\t\\\\ \\u{1b}[1m\\xff\\xfe\\u{0}");
+    }
+}

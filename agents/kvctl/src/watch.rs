@@ -1,0 +1,167 @@
+//! `kvctl watch`: prints changes, and resumes where a connection broke.
+
+use crate::api::Client;
+use crate::flags;
+use crate::output::{one_line, write_line};
+use crate::wire::WireKey;
+use kit::caller::{CallError, OpenReply};
+use kit::exit::{Exit, Fatal};
+use kit::net::backoff::{Backoff, jittered};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The longest pause before the next attempt to connect.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// An event of the stream.
+#[derive(Debug, PartialEq, Eq)]
+struct StreamEvent {
+    name: String,
+    data: String,
+}
+
+/// Reads server-sent events out of pieces of a stream.
+#[derive(Debug, Default)]
+struct EventReader {
+    pending: Vec<u8>,
+    name: String,
+    data: String,
+}
+
+impl EventReader {
+    /// Returns the events that end in this piece. Comments and ids are skipped.
+    fn feed(&mut self, piece: &[u8]) -> Vec<StreamEvent> {
+        self.pending.extend_from_slice(piece);
+        let mut events = Vec::new();
+        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.pending.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\n', '\r']);
+            if let Some(name) = line.strip_prefix("event: ") {
+                name.clone_into(&mut self.name);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                self.data.push_str(data);
+            } else if line.is_empty() && !self.name.is_empty() {
+                let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
+                events.push(StreamEvent { name, data });
+            }
+        }
+        events
+    }
+}
+
+/// The progress of a watch over all of its connections.
+struct WatchProgress {
+    position: Option<u64>,
+    /// The changes to be printed before the end.
+    left: usize,
+    json: bool,
+}
+
+/// The reason why a stream ended.
+enum StreamEnding {
+    /// Enough changes are printed.
+    Done,
+    Broken(CallError),
+    /// The server closed the stream.
+    Closed,
+}
+
+pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> Result<Exit, Fatal> {
+    let left = watch.limit.unwrap_or(usize::MAX);
+    let mut progress = WatchProgress { position: watch.after, left, json };
+    let mut backoff = Backoff::up_to(PAUSE_MAX);
+    let what = || format!("cannot watch the keys at {}", client.server());
+    while progress.left > 0 {
+        let ending = match client.watch(&watch.prefix, progress.position).await {
+            Ok(stream) => {
+                backoff.succeeded();
+                follow(stream, &mut progress, client.server()).await?
+            }
+            // Without a position nothing is missed by an error.
+            Err(error) if error.may_pass() && progress.position.is_some() => StreamEnding::Broken(error),
+            Err(error) if error.word() == "revision_gone" => {
+                return Err(Fatal::new(Exit::Data, what()).because(error));
+            }
+            Err(error) => return Err(error.fatal(what())),
+        };
+        let server = client.server();
+        match ending {
+            StreamEnding::Done => break,
+            StreamEnding::Closed => {
+                tracing::info!(event = "stream_closed", server, "kvd closed the stream, connecting again");
+            }
+            StreamEnding::Broken(error) => {
+                tracing::warn!(event = "stream_lost", server, %error, "lost the stream of kvd, connecting again");
+            }
+        }
+        sleep(jittered(backoff.ceiling_after_failure())).await;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Prints the changes of one stream.
+async fn follow(
+    mut stream: OpenReply,
+    progress: &mut WatchProgress,
+    server: &str,
+) -> Result<StreamEnding, Fatal> {
+    let mut reader = EventReader::default();
+    loop {
+        let piece = match stream.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(StreamEnding::Closed),
+            Err(error) => return Ok(StreamEnding::Broken(error)),
+        };
+        for event in reader.feed(&piece) {
+            let foreign = || Fatal::new(Exit::Failure, format!("{server} sent an event that is not kvd's"));
+            let mut data: Value = serde_json::from_str(&event.data).map_err(|e| foreign().because(e))?;
+            if event.name == "gone" {
+                let why = data["message"].as_str().unwrap_or_default();
+                return Err(Fatal::new(Exit::Data, format!("this watch was too slow: {why}")));
+            }
+            progress.position = Some(data["revision"].as_u64().ok_or_else(foreign)?);
+            if event.name == "begin" {
+                continue;
+            }
+            if progress.json {
+                data["event"] = event.name.into();
+                write_line(&data)?;
+            } else {
+                let key: WireKey = serde_json::from_value(data).map_err(|e| foreign().because(e))?;
+                write_line(&plain(&event.name, &key))?;
+            }
+            progress.left -= 1;
+            if progress.left == 0 {
+                return Ok(StreamEnding::Done);
+            }
+        }
+    }
+}
+
+/// The revision, the kind of change, the key, and the value after a tab.
+fn plain(event: &str, key: &WireKey) -> String {
+    let head = format!("{} {event} {}", key.revision, key.key);
+    match key.value.as_ref().and_then(crate::wire::WireValue::bytes) {
+        Some(value) => format!("{head}\t{}", one_line(&value)),
+        None => head,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_from_any_pieces() {
+        let stream = ": alive\n\nevent: put\ndata: {\"a\":1}\nid: 7\n\n\nevent: delete\ndata: {}\nid: 8\n\nevent: put\n";
+        let event = |name: &str, data: &str| StreamEvent { name: name.to_owned(), data: data.to_owned() };
+        for size in 1..stream.len() {
+            let mut reader = EventReader::default();
+            let pieces = stream.as_bytes().chunks(size);
+            let events: Vec<_> = pieces.flat_map(|piece| reader.feed(piece)).collect();
+            assert_eq!(events, [event("put", "{\"a\":1}"), event("delete", "{}")]);
+        }
+    }
+}

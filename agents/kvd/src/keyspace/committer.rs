@@ -1,0 +1,192 @@
+//! The thread that commits. While one commit waits for the disk, requests gather, and the next commit takes
+//! them all.
+
+use super::Feed;
+use super::clock::Clock;
+use crate::metrics::{KvdMetrics, MutationLabel};
+use crate::store::contract::{KeyStore, Mutation, MutationKind, StoreError};
+use crate::store::evaluation::{Action, Evaluation, OperationOutcome, Refusal, Transaction};
+use kit::lifecycle::readiness::Readiness;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Bounds on one commit: the first transaction beyond one of them waits for the next commit.
+const TRANSACTIONS_MAX: usize = 1024;
+const BYTES_MAX: usize = 8 << 20;
+
+/// Keys that one commit expires. More follow with the next, so that requests do not wait for all of them.
+const EXPIRED_MAX: usize = 1000;
+
+/// The longest sleep until a key expires. The host's clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// The time between two attempts to write while the store refuses writes.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// The reason in `/ready` while the store refuses writes.
+const BLOCKER: &str = "store";
+
+pub(super) type CommitReply = oneshot::Sender<Result<Vec<OperationOutcome>, Refusal>>;
+
+#[derive(Debug)]
+pub(super) enum CommitCommand {
+    Commit(Transaction, CommitReply),
+    Close,
+}
+
+pub(super) struct Committer {
+    pub(super) store: Arc<dyn KeyStore>,
+    pub(super) commands: Receiver<CommitCommand>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) bytes_max: u64,
+    pub(super) readiness: Readiness,
+    pub(super) metrics: KvdMetrics,
+}
+
+/// The reason why the thread woke up.
+enum Wakeup {
+    Commands(Vec<(Transaction, CommitReply)>, IsLast),
+    /// Keys expire, or the store is tried again.
+    Timer,
+}
+
+/// True if the thread ends after this commit.
+type IsLast = bool;
+
+impl Committer {
+    /// Commits until it is closed. An error means that the state of the store is unknown.
+    pub(super) fn run(self) -> Result<(), StoreError> {
+        let mut refuses = false;
+        loop {
+            let wakeup = self.wait(refuses)?;
+            let (commands, is_last) = match wakeup {
+                Wakeup::Commands(commands, is_last) => (commands, is_last),
+                Wakeup::Timer => (Vec::new(), false),
+            };
+            match self.commit(commands, refuses) {
+                Ok(()) => refuses = false,
+                Err(StoreError::Broken(why)) => return Err(StoreError::Broken(why)),
+                Err(StoreError::NoSpace(_) | StoreError::Busy(_)) => refuses = true,
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self, refuses: bool) -> Result<Wakeup, StoreError> {
+        let sleep = match refuses {
+            true => Some(RETRY_EVERY),
+            false => self.until_next_expiry(),
+        };
+        let first = match sleep {
+            Some(sleep) => self.commands.recv_timeout(sleep),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let mut commands = Vec::new();
+        let mut bytes = 0;
+        let mut next = match first {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => return Ok(Wakeup::Timer),
+            Err(RecvTimeoutError::Disconnected) => return Ok(Wakeup::Commands(commands, true)),
+        };
+        while let Some(command) = next {
+            let CommitCommand::Commit(transaction, reply) = command else {
+                return Ok(Wakeup::Commands(commands, true));
+            };
+            bytes += length(&transaction);
+            commands.push((transaction, reply));
+            let has_room = commands.len() < TRANSACTIONS_MAX && bytes < BYTES_MAX;
+            next = self.commands.try_recv().ok().filter(|_| has_room);
+        }
+        Ok(Wakeup::Commands(commands, false))
+    }
+
+    fn until_next_expiry(&self) -> Option<Duration> {
+        // An error shows again at the next commit.
+        let expires_ms = self.store.next_expiry().ok()??;
+        let wait_ms = expires_ms.saturating_sub(self.clock.now_ms());
+        Some(Duration::from_millis(wait_ms).min(SLEEP_MAX))
+    }
+
+    /// Commits all transactions as one group, and answers them. Refusals too are answered after the commit,
+    /// since they may rest on it.
+    fn commit(&self, commands: Vec<(Transaction, CommitReply)>, probe: bool) -> Result<(), StoreError> {
+        let mut evaluation = Evaluation::new(&*self.store, self.clock.now_ms(), self.bytes_max);
+        let mut result = evaluation.expire(EXPIRED_MAX);
+        let mut answers = Vec::with_capacity(commands.len());
+        for (transaction, reply) in commands {
+            let answer = match &result {
+                Ok(()) => evaluation.add(transaction),
+                Err(error) => Err(error.clone().into()),
+            };
+            if let Err(Refusal::Store(error)) = &answer {
+                result = Err(error.clone());
+            }
+            answers.push((reply, answer));
+        }
+        if result.is_ok() && (probe || !evaluation.group().mutations.is_empty()) {
+            let begun = Instant::now();
+            result = self.store.write(evaluation.group());
+            self.metrics.commits.inc();
+            self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        self.report(&result, probe);
+        if result.is_ok() {
+            let mutations = evaluation.into_mutations();
+            self.count(&mutations);
+            self.feed.publish(mutations);
+        }
+        for (reply, answer) in answers {
+            let answer = match &result {
+                Ok(()) => answer,
+                // What was evaluated before the failure rests on mutations that were not written.
+                Err(error) => Err(error.clone().into()),
+            };
+            // A client that has gone does not wait for its answer.
+            let _ = reply.send(answer);
+        }
+        result
+    }
+
+    fn report(&self, result: &Result<(), StoreError>, refused_before: bool) {
+        match result {
+            Ok(()) if refused_before => {
+                self.metrics.refuses_writes.set(0);
+                self.readiness.clear(BLOCKER);
+                tracing::info!(event = "writes_accepted", "the store accepts writes again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.metrics.commit_errors.inc();
+                self.metrics.refuses_writes.set(1);
+                self.readiness.block(BLOCKER, error.to_string());
+                if !refused_before {
+                    tracing::error!(event = "writes_refused", %error, "the store refuses writes; reads go on");
+                }
+            }
+        }
+    }
+
+    fn count(&self, mutations: &[Mutation]) {
+        for mutation in mutations {
+            let kind = match mutation.kind {
+                MutationKind::Put { .. } => "put",
+                MutationKind::Delete => "delete",
+                MutationKind::Expire => "expire",
+            };
+            self.metrics.mutations.get_or_create(&MutationLabel { kind }).inc();
+        }
+    }
+}
+
+fn length(transaction: &Transaction) -> usize {
+    let value = |action: &Action| match action {
+        Action::Put { bytes, .. } => bytes.len(),
+        Action::Delete | Action::Check => 0,
+    };
+    transaction.operations.iter().map(|operation| operation.key.len() + value(&operation.action)).sum()
+}

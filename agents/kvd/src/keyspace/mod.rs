@@ -1,0 +1,222 @@
+//! The handle of the keys that all doors share: reads, commits, watchers and snapshots.
+
+pub mod clock;
+pub mod committer;
+pub mod watcher;
+
+use crate::metrics::KvdMetrics;
+use crate::store::contract::{
+    KeyRange, KeySnapshot, KeyStore, KeyUsage, Mutation, Revision, StoreError, VersionedValue,
+};
+use crate::store::evaluation::{OperationOutcome, Refusal, Transaction};
+use crate::store::key::Key;
+use crate::store::ring::{MutationRing, NotKept};
+use clock::Clock;
+use committer::{CommitCommand, Committer};
+use kit::exit::Fatal;
+use kit::lifecycle::readiness::Readiness;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, oneshot, watch};
+use watcher::KeyWatcher;
+
+/// Reads from the disk at once, each on a thread of its own.
+const READS_MAX: usize = 4;
+
+/// Limit on the commits that wait. Each connection has one at a time, so that it is hardly reached.
+const COMMITS_MAX: usize = 8192;
+
+/// The bounds that the keyspace enforces.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyLimits {
+    /// Keys and values together, with an estimate of what else they take.
+    pub bytes_max: u64,
+    /// Mutations that are kept for watchers that resume.
+    pub history_bytes_max: usize,
+}
+
+/// Clones share the keys.
+#[derive(Clone, Debug)]
+pub struct Keyspace(Arc<KeyspaceParts>);
+
+#[derive(Debug)]
+struct KeyspaceParts {
+    store: Arc<dyn KeyStore>,
+    commits: SyncSender<CommitCommand>,
+    feed: Arc<Feed>,
+    reads: Arc<Semaphore>,
+    clock: Arc<Clock>,
+}
+
+/// The mutations of the last commits, and the signal that there are more.
+#[derive(Debug)]
+struct Feed {
+    ring: Mutex<MutationRing>,
+    newest: watch::Sender<Revision>,
+}
+
+impl Feed {
+    fn new(revision: Revision, bytes_max: usize) -> Feed {
+        let ring = Mutex::new(MutationRing::new(revision, bytes_max));
+        Feed { ring, newest: watch::channel(revision).0 }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, MutationRing> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, mutations: Vec<Mutation>) {
+        let newest = {
+            let mut ring = self.ring();
+            ring.extend(mutations);
+            ring.newest()
+        };
+        self.newest.send_replace(newest);
+    }
+}
+
+/// Keys in order, without those that have expired.
+#[derive(Debug)]
+pub struct KeyListing {
+    pub keys: Vec<(Key, VersionedValue)>,
+    /// The key after which the next page begins; `None` on the last page.
+    pub next: Option<Key>,
+    pub revision: Revision,
+}
+
+impl Keyspace {
+    /// Starts the thread that commits. The receiver gets the thread's end.
+    pub fn start(
+        store: Arc<dyn KeyStore>,
+        limits: KeyLimits,
+        readiness: Readiness,
+        metrics: KvdMetrics,
+    ) -> Result<(Keyspace, oneshot::Receiver<Result<(), StoreError>>), Fatal> {
+        let (commits, commands) = sync_channel(COMMITS_MAX);
+        let feed = Arc::new(Feed::new(store.revision(), limits.history_bytes_max));
+        let clock = Arc::new(Clock::default());
+        let committer = Committer {
+            store: store.clone(),
+            commands,
+            feed: feed.clone(),
+            clock: clock.clone(),
+            bytes_max: limits.bytes_max,
+            readiness,
+            metrics,
+        };
+        let (finished, end) = oneshot::channel();
+        kit::daemon::spawn("kvd-commit", move || {
+            let _ = finished.send(committer.run());
+        })?;
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Ok((Keyspace(Arc::new(KeyspaceParts { store, commits, feed, reads, clock })), end))
+    }
+
+    /// Ends the thread after the commits that it has received. Waits for room among them.
+    pub fn close(&self) {
+        // Without a receiver the thread has ended already.
+        let _ = self.0.commits.send(CommitCommand::Close);
+    }
+
+    /// Commits a transaction, or refuses it whole. When this returns, the result is as durable as the engine
+    /// promises.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        match self.0.commits.try_send(CommitCommand::Commit(transaction, reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                return Err(StoreError::Busy("too many commits wait already".to_owned()).into());
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(ended().into()),
+        }
+        answer.await.unwrap_or_else(|_| Err(ended().into()))
+    }
+
+    pub async fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
+        let wanted = key.clone();
+        let value = self.read(move |store| store.get(&wanted)).await?;
+        Ok(value.filter(|value| !value.is_expired(self.0.clock.now_ms())))
+    }
+
+    pub async fn list(&self, range: KeyRange) -> Result<KeyListing, StoreError> {
+        let page = self.read(move |store| store.page(&range)).await?;
+        let now_ms = self.0.clock.now_ms();
+        let next = page.keys.last().filter(|_| page.is_cut).map(|(key, _)| key.clone());
+        let mut keys = page.keys;
+        keys.retain(|(_, value)| !value.is_expired(now_ms));
+        Ok(KeyListing { keys, next, revision: page.revision })
+    }
+
+    /// Watches the keys with a prefix for mutations after a revision, or from now on.
+    pub fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<KeyWatcher, NotKept> {
+        KeyWatcher::new(self.0.feed.clone(), prefix, after)
+    }
+
+    /// Begins to read all keys as they are now.
+    pub async fn snapshot(&self) -> Result<LiveSnapshot, StoreError> {
+        let snapshot = self.read(|store| store.snapshot()).await?;
+        Ok(LiveSnapshot { keyspace: self.clone(), snapshot: Some(snapshot), now_ms: self.0.clock.now_ms() })
+    }
+
+    pub fn usage(&self) -> KeyUsage {
+        self.0.store.usage()
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.0.store.revision()
+    }
+
+    /// Runs a read here, or on another thread if it may wait for a disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn KeyStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.0.store.clone();
+        if !store.reads_block() {
+            return read(&*store);
+        }
+        let permit = self.0.reads.clone().acquire_owned().await.map_err(|_| ended())?;
+        let result = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&*store)
+        });
+        result.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::Broken("the thread that commits has ended".to_owned())
+}
+
+/// A snapshot without the keys that had expired when it began.
+pub struct LiveSnapshot {
+    keyspace: Keyspace,
+    /// `None` after a read that failed.
+    snapshot: Option<Box<dyn KeySnapshot>>,
+    now_ms: u64,
+}
+
+impl LiveSnapshot {
+    pub fn revision(&self) -> Revision {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.revision())
+    }
+
+    /// Returns the next keys, and `None` at the end.
+    pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<(Key, VersionedValue)>>, StoreError> {
+        let mut snapshot = self.snapshot.take().ok_or_else(ended)?;
+        let read = self.keyspace.read(move |_| {
+            let keys = snapshot.next(bytes_max)?;
+            Ok((keys, snapshot))
+        });
+        let (mut keys, snapshot) = read.await?;
+        self.snapshot = Some(snapshot);
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        keys.retain(|(_, value)| !value.is_expired(self.now_ms));
+        Ok(Some(keys))
+    }
+}
+
+#[cfg(test)]
+mod tests;

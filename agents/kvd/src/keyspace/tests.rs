@@ -1,0 +1,282 @@
+//! Tests commits, watchers and recovery with a store that fails and waits on request.
+
+use super::*;
+use crate::store::contract::{KeyPage, MutationGroup, MutationKind};
+use crate::store::evaluation::{Action, Condition, Matcher, Operation};
+use crate::store::memory::MemoryStore;
+use kit::telemetry::metrics::Metrics;
+use std::pin::Pin;
+use std::sync::Condvar;
+use std::task::Poll;
+
+/// A store in memory whose writes wait while the gate is closed, and fail while there is an error.
+#[derive(Debug)]
+struct ControlledStore {
+    keys: MemoryStore,
+    state: Mutex<ControlledState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct ControlledState {
+    is_closed: bool,
+    error: Option<StoreError>,
+    /// Writes that wait at the gate.
+    waiting: usize,
+    /// The number of mutations of each write.
+    writes: Vec<usize>,
+}
+
+impl ControlledStore {
+    fn set(&self, change: impl FnOnce(&mut ControlledState)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    fn wait_for(&self, condition: impl Fn(&ControlledState) -> bool) {
+        let state = self.state.lock().unwrap();
+        let waited = self.changed.wait_timeout_while(state, trial::DEADLINE, |state| !condition(state));
+        assert!(!waited.unwrap().1.timed_out());
+    }
+}
+
+impl KeyStore for ControlledStore {
+    fn reads_block(&self) -> bool {
+        false
+    }
+
+    fn revision(&self) -> Revision {
+        self.keys.revision()
+    }
+
+    fn usage(&self) -> KeyUsage {
+        self.keys.usage()
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
+        self.keys.get(key)
+    }
+
+    fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError> {
+        self.keys.page(range)
+    }
+
+    fn expired(&self, now_ms: u64, keys_max: usize) -> Result<Vec<Key>, StoreError> {
+        self.keys.expired(now_ms, keys_max)
+    }
+
+    fn next_expiry(&self) -> Result<Option<u64>, StoreError> {
+        self.keys.next_expiry()
+    }
+
+    fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap();
+        state.waiting += 1;
+        self.changed.notify_all();
+        let mut state = self.changed.wait_while(state, |state| state.is_closed).unwrap();
+        state.waiting -= 1;
+        if let Some(error) = &state.error {
+            return Err(error.clone());
+        }
+        self.keys.write(group)?;
+        state.writes.push(group.mutations.len());
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError> {
+        self.keys.snapshot()
+    }
+}
+
+struct Opened {
+    store: Arc<ControlledStore>,
+    keyspace: Keyspace,
+    end: oneshot::Receiver<Result<(), StoreError>>,
+    readiness: Readiness,
+}
+
+fn open(history_bytes_max: usize) -> Opened {
+    let keys = MemoryStore::starting_at(0);
+    let store = Arc::new(ControlledStore { keys, state: Mutex::default(), changed: Condvar::new() });
+    let readiness = Readiness::starting();
+    readiness.clear("starting");
+    let limits = KeyLimits { bytes_max: u64::MAX, history_bytes_max };
+    let metrics = KvdMetrics::register(&Metrics::new("kvd"));
+    let (keyspace, end) = Keyspace::start(store.clone(), limits, readiness.clone(), metrics).unwrap();
+    Opened { store, keyspace, end, readiness }
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn put(text: &str, value: &str, ttl_ms: Option<u64>, condition: Condition) -> Transaction {
+    let action = Action::Put { bytes: value.as_bytes().into(), ttl_ms };
+    Transaction { operations: vec![Operation { key: key(text), condition, action }] }
+}
+
+fn put_any(text: &str) -> Transaction {
+    put(text, "value", None, Condition::default())
+}
+
+/// Waits until this number of tasks have sent their commit.
+async fn until_sent(tasks: usize, sent: &Arc<Semaphore>) {
+    let permits = sent.acquire_many(u32::try_from(tasks).unwrap()).await.unwrap();
+    permits.forget();
+}
+
+/// Polls a future once.
+async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
+}
+
+#[tokio::test]
+async fn commits_that_gather_while_the_disk_works_share_the_next_one() {
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    store.set(|state| state.is_closed = true);
+    let sent = Arc::new(Semaphore::new(0));
+    let commit = |number: usize| {
+        let (keyspace, sent) = (keyspace.clone(), sent.clone());
+        tokio::spawn(async move {
+            let mut commit = std::pin::pin!(keyspace.commit(put_any(&format!("k{number}"))));
+            // The first poll sends it.
+            assert!(is_pending(&mut commit).await);
+            sent.add_permits(1);
+            commit.await.unwrap()[0].revision.unwrap()
+        })
+    };
+    let first = commit(0);
+    until_sent(1, &sent).await;
+    store.wait_for(|state| state.waiting == 1);
+    let others: Vec<_> = (1..=20).map(commit).collect();
+    until_sent(20, &sent).await;
+    assert_eq!(keyspace.get(&key("k0")).await.unwrap(), None, "nothing is seen before it is written");
+    store.set(|state| state.is_closed = false);
+    let mut revisions = vec![first.await.unwrap()];
+    for other in others {
+        revisions.push(other.await.unwrap());
+    }
+    assert_eq!(revisions, (1..=21).collect::<Vec<_>>());
+    assert_eq!(store.state.lock().unwrap().writes, [1, 20]);
+}
+
+#[tokio::test]
+async fn full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
+    let Opened { store, keyspace, readiness, .. } = open(1 << 20);
+    keyspace.commit(put_any("before")).await.unwrap();
+    let full = StoreError::NoSpace("no space left on device".to_owned());
+    store.set(|state| state.error = Some(full.clone()));
+    assert_eq!(keyspace.commit(put_any("refused")).await, Err(Refusal::Store(full.clone())));
+    assert!(readiness.reasons().contains("no space left on device"));
+    assert!(keyspace.get(&key("before")).await.unwrap().is_some());
+    assert_eq!(keyspace.get(&key("refused")).await.unwrap(), None);
+    // No request makes it ready again: it tries the store itself.
+    let mut changes = readiness.changes();
+    store.set(|state| state.error = None);
+    tokio::time::timeout(trial::DEADLINE, changes.wait_for(std::collections::BTreeMap::is_empty))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(keyspace.commit(put_any("after")).await.unwrap()[0].revision, Some(2));
+}
+
+#[tokio::test]
+async fn refusals_that_rest_on_a_failed_commit_are_failures() {
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    let full = StoreError::NoSpace("full".to_owned());
+    store.set(|state| (state.is_closed, state.error) = (true, Some(full.clone())));
+    let first = tokio::spawn({
+        let keyspace = keyspace.clone();
+        async move { keyspace.commit(put_any("gate")).await }
+    });
+    tokio::task::yield_now().await;
+    store.wait_for(|state| state.waiting == 1);
+    let absent = || Condition { if_none_match: Some(Matcher::Any), ..Condition::default() };
+    let (one, other) = (put("k", "1", None, absent()), put("k", "2", None, absent()));
+    let both = async { tokio::join!(keyspace.commit(one), keyspace.commit(other)) };
+    let mut both = std::pin::pin!(both);
+    assert!(is_pending(&mut both).await);
+    store.set(|state| state.is_closed = false);
+    // The second one's condition failed by the first one, which was not written.
+    assert_eq!(both.await, (Err(full.clone().into()), Err(full.clone().into())));
+    assert_eq!(first.await.unwrap(), Err(full.into()));
+}
+
+#[tokio::test]
+async fn broken_store_ends_the_thread_and_later_commits_fail() {
+    let Opened { store, keyspace, end, .. } = open(1 << 20);
+    let broken = StoreError::Broken("input/output error".to_owned());
+    store.set(|state| state.error = Some(broken.clone()));
+    assert_eq!(keyspace.commit(put_any("a")).await, Err(broken.clone().into()));
+    assert_eq!(end.await.unwrap(), Err(broken));
+    assert!(matches!(keyspace.commit(put_any("b")).await, Err(Refusal::Store(StoreError::Broken(_)))));
+}
+
+#[tokio::test]
+async fn keys_expire_for_readers_at_once_and_for_watchers_in_order() {
+    let Opened { keyspace, end, .. } = open(1 << 20);
+    let mut watcher = keyspace.watch("lease/", None).unwrap();
+    keyspace.commit(put("lease/0", "x", Some(0), Condition::default())).await.unwrap();
+    assert_eq!(keyspace.get(&key("lease/0")).await.unwrap(), None);
+    // A key that has expired is absent for conditions.
+    let absent = Condition { if_none_match: Some(Matcher::Any), ..Condition::default() };
+    keyspace.commit(put("lease/1", "x", Some(30), absent)).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let next = tokio::time::timeout(trial::DEADLINE, watcher.next()).await.unwrap().unwrap();
+        seen.extend(next.into_iter().map(|mutation| (mutation.key.to_string(), mutation.kind)));
+    }
+    let kinds: Vec<_> = seen
+        .iter()
+        .map(|(key, kind)| {
+            (key.as_str(), matches!(kind, MutationKind::Put { .. }), *kind == MutationKind::Expire)
+        })
+        .collect();
+    let (put, expired) = (|key| (key, true, false), |key| (key, false, true));
+    assert_eq!(kinds, [put("lease/0"), expired("lease/0"), put("lease/1"), expired("lease/1")]);
+    assert_eq!(
+        keyspace.list(KeyRange { keys_max: 9, bytes_max: 9, ..KeyRange::default() }).await.unwrap().keys,
+        []
+    );
+    keyspace.close();
+    end.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn watchers_see_every_mutation_in_order_and_resume() {
+    const COMMITS: u64 = 3000;
+    let Opened { keyspace, .. } = open(1 << 20);
+    let writing = tokio::spawn({
+        let keyspace = keyspace.clone();
+        async move {
+            for number in 0..COMMITS {
+                keyspace.commit(put_any(&format!("{}/{number}", number % 3))).await.unwrap();
+            }
+        }
+    });
+    let mut position = 0;
+    let mut seen = Vec::new();
+    // A new watcher for each answer: it goes on where the last one ended.
+    while seen.len() < usize::try_from(COMMITS / 3).unwrap() {
+        let mut watcher = keyspace.watch("1/", Some(position)).unwrap();
+        let next = tokio::time::timeout(trial::DEADLINE, watcher.next()).await.unwrap().unwrap();
+        position = watcher.position();
+        seen.extend(next.into_iter().map(|mutation| mutation.revision));
+    }
+    // The first commit has revision 1 and key 0/0.
+    assert_eq!(seen, (2..=COMMITS).step_by(3).collect::<Vec<_>>());
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn watcher_that_is_too_slow_gets_an_error_instead_of_a_gap() {
+    let Opened { keyspace, .. } = open(200);
+    let mut watcher = keyspace.watch("", None).unwrap();
+    for number in 0..10 {
+        keyspace.commit(put_any(&format!("k{number}"))).await.unwrap();
+    }
+    let error = watcher.next().await.unwrap_err();
+    assert_eq!((error.after, error.newest), (0, 10));
+    assert!(keyspace.watch("", Some(0)).is_err() && keyspace.watch("", Some(11)).is_err());
+    assert!(keyspace.watch("", Some(10)).is_ok());
+}

@@ -1,0 +1,66 @@
+//! A watcher: the mutations of keys with a prefix, in order and without a gap.
+
+use super::Feed;
+use crate::store::contract::{Mutation, Revision};
+use crate::store::ring::NotKept;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The number of mutations that are looked at under one lock.
+const LOOK_AT: usize = 512;
+
+/// Holds a position, and no mutations: a watcher that does not read takes no memory.
+#[derive(Debug)]
+pub struct KeyWatcher {
+    feed: Arc<Feed>,
+    prefix: Box<str>,
+    /// The revision that was looked at last.
+    position: Revision,
+    newest: watch::Receiver<Revision>,
+}
+
+impl KeyWatcher {
+    pub(super) fn new(feed: Arc<Feed>, prefix: &str, after: Option<Revision>) -> Result<KeyWatcher, NotKept> {
+        let newest = feed.newest.subscribe();
+        let position = {
+            let ring = feed.ring();
+            let after = after.unwrap_or_else(|| ring.newest());
+            ring.position(after)?;
+            after
+        };
+        Ok(KeyWatcher { feed, prefix: prefix.into(), position, newest })
+    }
+
+    pub fn position(&self) -> Revision {
+        self.position
+    }
+
+    /// Waits for the next mutations, at least one. Fails if this watcher was so slow that some are not kept any
+    /// more. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Vec<Mutation>, NotKept> {
+        loop {
+            self.newest.mark_unchanged();
+            let (found, is_newest) = self.look()?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            if is_newest {
+                // The sender lives as long as the feed.
+                let _ = self.newest.changed().await;
+            }
+        }
+    }
+
+    /// Returns the mutations with the prefix among the next ones, and true if there are no more after them.
+    fn look(&mut self) -> Result<(Vec<Mutation>, bool), NotKept> {
+        let ring = self.feed.ring();
+        let mut found = Vec::new();
+        for mutation in ring.after(self.position, LOOK_AT)? {
+            self.position = mutation.revision;
+            if mutation.key.starts_with(&*self.prefix) {
+                found.push(mutation.clone());
+            }
+        }
+        Ok((found, self.position == ring.newest()))
+    }
+}

@@ -1,0 +1,221 @@
+//! The contract of a store: keys with values and revisions, and groups of mutations that are written whole.
+//!
+//! A store decides nothing. [`Evaluation`](super::evaluation::Evaluation) turns requests into mutations, and
+//! every engine keeps them in the same way: the conformance suite runs against each.
+
+use super::key::Key;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+/// The number of a mutation. Each mutation of a store has the next one, so a key that is deleted and made
+/// again never has an old revision.
+pub type Revision = u64;
+
+/// Returns the first revision of a new store: its creation in microseconds since 1970. So stores that replace
+/// each other, as after a restart in memory, do not share revisions, and an `ETag` of the old one matches
+/// nothing in the new one. It stays below 2^53, which JSON's numbers can hold, until the year 2255.
+pub fn first_revision(now_ms: u64) -> Revision {
+    now_ms.saturating_mul(1000)
+}
+
+/// A value with its revision, and the time at which it expires.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VersionedValue {
+    pub bytes: Arc<[u8]>,
+    pub revision: Revision,
+    /// Milliseconds since 1970.
+    pub expires_ms: Option<NonZeroU64>,
+}
+
+impl VersionedValue {
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms.is_some_and(|expires| expires.get() <= now_ms)
+    }
+}
+
+impl fmt::Debug for VersionedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.bytes.escape_ascii();
+        write!(f, "{text} @{}", self.revision)?;
+        self.expires_ms.map_or(Ok(()), |expires| write!(f, " until {expires}"))
+    }
+}
+
+/// A change of one key, which has a revision of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutation {
+    pub key: Key,
+    pub revision: Revision,
+    pub kind: MutationKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MutationKind {
+    Put {
+        bytes: Arc<[u8]>,
+        expires_ms: Option<NonZeroU64>,
+    },
+    Delete,
+    /// The key's time to live is over.
+    Expire,
+}
+
+impl Mutation {
+    /// Returns the key's value after this mutation.
+    pub fn value(&self) -> Option<VersionedValue> {
+        match &self.kind {
+            MutationKind::Put { bytes, expires_ms } => Some(VersionedValue {
+                bytes: bytes.clone(),
+                revision: self.revision,
+                expires_ms: *expires_ms,
+            }),
+            MutationKind::Delete | MutationKind::Expire => None,
+        }
+    }
+}
+
+/// The size of all keys together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyUsage {
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
+
+/// The memory or disk that a key takes beside the bytes of key and value: pointers, counts, page headers.
+const OVERHEAD_BYTES: u64 = 128;
+
+impl KeyUsage {
+    /// Returns the estimated bytes that all keys take, as they are bounded by `--max-bytes`.
+    pub fn cost(self) -> u64 {
+        self.bytes.saturating_add(self.keys.saturating_mul(OVERHEAD_BYTES))
+    }
+
+    pub fn add(&mut self, key: &Key, value: &VersionedValue) {
+        self.keys += 1;
+        self.bytes += length(key, value);
+    }
+
+    pub fn remove(&mut self, key: &Key, value: &VersionedValue) {
+        self.keys = self.keys.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(length(key, value));
+    }
+}
+
+fn length(key: &Key, value: &VersionedValue) -> u64 {
+    u64::try_from(key.len() + value.bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Mutations that are written together, and the figures of the store after them.
+#[derive(Clone, Copy, Debug)]
+pub struct MutationGroup<'a> {
+    pub mutations: &'a [Mutation],
+    pub usage: KeyUsage,
+    /// The revision of the last mutation so far.
+    pub revision: Revision,
+}
+
+/// A part of a store's keys, in order.
+#[derive(Clone, Debug, Default)]
+pub struct KeyRange {
+    pub prefix: Box<str>,
+    /// Only keys after this one, which need not exist.
+    pub after: Option<Key>,
+    /// The number of keys at most.
+    pub keys_max: usize,
+    /// No more keys once their bytes reach this; at least one key is returned.
+    pub bytes_max: usize,
+}
+
+/// Keys in order. There may be more after them if `is_cut`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    pub keys: Vec<(Key, VersionedValue)>,
+    pub is_cut: bool,
+    /// The revision of the store at the moment of reading.
+    pub revision: Revision,
+}
+
+/// Collects a page until one of its bounds is reached.
+#[derive(Debug)]
+pub struct PageBuilder {
+    page: KeyPage,
+    keys_max: usize,
+    bytes_left: usize,
+}
+
+impl PageBuilder {
+    pub fn new(range: &KeyRange, revision: Revision) -> PageBuilder {
+        let page = KeyPage { revision, ..KeyPage::default() };
+        PageBuilder { page, keys_max: range.keys_max, bytes_left: range.bytes_max }
+    }
+
+    /// Adds a key. Returns false, and cuts the page, if there is no room for it.
+    pub fn add(&mut self, key: Key, value: VersionedValue) -> bool {
+        let has_room = self.page.keys.is_empty() || self.bytes_left > 0;
+        if self.page.keys.len() >= self.keys_max || !has_room {
+            self.page.is_cut = true;
+            return false;
+        }
+        self.bytes_left = self.bytes_left.saturating_sub(key.len() + value.bytes.len());
+        self.page.keys.push((key, value));
+        true
+    }
+
+    pub fn finish(self) -> KeyPage {
+        self.page
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full, or refuses a write in another way. Nothing was committed, and later writes may
+    /// succeed.
+    #[error("the disk takes no more: {0}")]
+    NoSpace(String),
+    /// Another process holds the store for longer than a request may wait.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// The state on the disk is not known any more, so the process must end.
+    #[error("the store failed: {0}")]
+    Broken(String),
+}
+
+/// Keeps keys. Calls may block, and only one thread writes.
+pub trait KeyStore: Send + Sync + fmt::Debug {
+    /// True if a read may wait for a disk, so that an event loop must not call it.
+    fn reads_block(&self) -> bool;
+
+    /// Returns the revision of the last mutation.
+    fn revision(&self) -> Revision;
+
+    fn usage(&self) -> KeyUsage;
+
+    /// Returns a value, also one that has expired and was not removed yet.
+    fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError>;
+
+    /// Returns keys in order, as of one moment.
+    fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError>;
+
+    /// Returns keys that have expired, those that expired first at the start.
+    fn expired(&self, now_ms: u64, keys_max: usize) -> Result<Vec<Key>, StoreError>;
+
+    /// Returns the time of the next expiry, if any key expires.
+    fn next_expiry(&self) -> Result<Option<u64>, StoreError>;
+
+    /// Writes the group whole or not at all. When this returns, it survives what the engine promises to
+    /// survive, and reads see it.
+    fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
+
+    /// Begins to read all keys as they are now, while others change them.
+    fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError>;
+}
+
+/// All keys as they were at one moment, read in order.
+pub trait KeySnapshot: Send {
+    fn revision(&self) -> Revision;
+
+    /// Returns the next keys, about `bytes_max` bytes of them, and none at the end.
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError>;
+}

@@ -1,0 +1,462 @@
+//! The engine on a disk: one SQLite database in WAL mode. A group is one commit, and a commit is on the disk
+//! before it returns. Any `sqlite3` opens the file, also while the server runs.
+
+use super::contract::{
+    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, MutationGroup, MutationKind, PageBuilder, Revision,
+    StoreError, VersionedValue,
+};
+use super::key::Key;
+use kit::disk::lock::{Holder, Lock, Refused};
+use kit::disk::sync::still_takes_changes;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, params};
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The database in the data directory.
+pub const DATABASE: &str = "kvd.sqlite";
+
+const LOCK: &str = "lock";
+
+/// Marks the file as a database of kvd: "kvd" and a version of this mark.
+const APPLICATION_ID: i64 = 0x6b76_6401;
+
+/// The version of the tables below.
+const FORMAT: i64 = 1;
+
+/// The time for which another program, such as `sqlite3`, may hold up a commit.
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
+
+/// The page caches, in KiB. Most of the database stays in the kernel's cache, which memory limits count less
+/// strictly.
+const WRITER_CACHE_KIB: i64 = 8 << 10;
+const READER_CACHE_KIB: i64 = 1 << 10;
+
+/// The size to which the write-ahead log is cut after it was copied into the database.
+const LOG_BYTES_KEPT: i64 = 16 << 20;
+
+/// The growth of the write-ahead log after which commits wait for readers, so that it can begin again. Readers that
+/// come one after the other would let it grow for ever.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// The longest of these waits. A backup takes longer; then the log grows on.
+const CUT_WITHIN: Duration = Duration::from_millis(100);
+
+/// Without row ids, a key is stored once, beside its value. `meta` has one row, so that figures need no count
+/// of all keys.
+const TABLES: &str = "
+    CREATE TABLE entries (
+        key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, expires_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX expiring ON entries (expires_ms) WHERE expires_ms IS NOT NULL;
+    CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        revision INTEGER NOT NULL, keys INTEGER NOT NULL, bytes INTEGER NOT NULL
+    ) STRICT;";
+
+#[derive(Debug, thiserror::Error)]
+pub enum DiskOpenError {
+    #[error("{dir} is used by another kvd{holder}: stop it, or choose another --data", dir = .0.display(), holder = .1)]
+    InUse(PathBuf, Holder),
+    #[error("cannot use {dir} (--data): {1}", dir = .0.display())]
+    Directory(PathBuf, io::Error),
+    #[error("cannot open {path}: {1}", path = .0.display())]
+    Database(PathBuf, rusqlite::Error),
+    #[error("{path} is no database of this version of kvd (application {1:#x}, format {2})", path = .0.display())]
+    Foreign(PathBuf, i64, i64),
+}
+
+#[derive(Debug)]
+pub struct DiskStore {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    /// Connections that nobody reads with now.
+    readers: Mutex<Vec<Connection>>,
+    figures: Mutex<(KeyUsage, Revision)>,
+    log: LogSize,
+    lock: Lock,
+}
+
+/// The size of the write-ahead log.
+#[derive(Debug)]
+struct LogSize {
+    path: PathBuf,
+    growth_max: u64,
+    /// The size that the last attempt to cut it left.
+    last: Mutex<u64>,
+}
+
+impl LogSize {
+    /// Copies the log into the database, and cuts it, if it has grown too much since the last attempt.
+    fn keep_short(&self, writer: &Connection) {
+        let now = || std::fs::metadata(&self.path).map_or(0, |log| log.len());
+        let (size, mut last) = (now(), locked(&self.last));
+        *last = size.min(*last);
+        if size - *last < self.growth_max {
+            return;
+        }
+        // Whatever fails here, the commits are in the log; the next attempt or commit shows it again.
+        let _ = writer.busy_timeout(CUT_WITHIN);
+        let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let _ = writer.busy_timeout(BUSY_WITHIN);
+        *last = now();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DiskStore {
+    /// Opens the database in a directory, and makes both if they are not there. A new store starts at
+    /// `first`.
+    pub fn open(dir: &Path, first: Revision) -> Result<DiskStore, DiskOpenError> {
+        let unusable = |error| DiskOpenError::Directory(dir.to_owned(), error);
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+        let lock = Lock::at(&dir.join(LOCK), 0o644).map_err(|refused| match refused {
+            Refused::Held(holder) => DiskOpenError::InUse(dir.to_owned(), holder),
+            Refused::Io(error) => unusable(error),
+        })?;
+        let path = dir.join(DATABASE);
+        let failed = |error| DiskOpenError::Database(path.clone(), error);
+        let mut writer = connect(&path, WRITER_CACHE_KIB).map_err(failed)?;
+        if is_new(&writer).map_err(failed)? {
+            create(&mut writer, first).map_err(failed)?;
+        }
+        let number = |pragma: &str| writer.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let (application, format) =
+            (number("application_id").map_err(failed)?, number("user_version").map_err(failed)?);
+        if (application, format) != (APPLICATION_ID, FORMAT) {
+            return Err(DiskOpenError::Foreign(path, application, format));
+        }
+        let figures = figures(&writer).map_err(failed)?;
+        // SQLite syncs the directory for its log, but not for the database.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
+        let (writer, readers) = (Mutex::new(writer), Mutex::default());
+        let log = dir.join(format!("{DATABASE}-wal"));
+        let log = LogSize { path: log, growth_max: LOG_BYTES_MAX, last: Mutex::default() };
+        Ok(DiskStore { path, writer, readers, figures: Mutex::new(figures), log, lock })
+    }
+
+    /// Reads with a connection of its own, so that reads neither wait for commits nor for one another.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let idle = locked(&self.readers).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.reader()?,
+        };
+        let result = read(&connection).map_err(StoreError::from);
+        locked(&self.readers).push(connection);
+        result
+    }
+
+    fn reader(&self) -> rusqlite::Result<Connection> {
+        let connection = connect(&self.path, READER_CACHE_KIB)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+}
+
+fn connect(path: &Path, cache_kib: i64) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_WITHIN)?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    // Negative: in KiB instead of pages.
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    Ok(connection)
+}
+
+fn is_new(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+fn create(writer: &mut Connection, first: Revision) -> rusqlite::Result<()> {
+    let creation = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    creation.execute_batch(TABLES)?;
+    creation.execute("INSERT INTO meta VALUES (1, ?1, 0, 0)", [number(first)])?;
+    creation.pragma_update(None, "application_id", APPLICATION_ID)?;
+    creation.pragma_update(None, "user_version", FORMAT)?;
+    creation.commit()
+}
+
+/// SQLite's numbers are signed; ours stay far below the largest.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+fn figures(connection: &Connection) -> rusqlite::Result<(KeyUsage, Revision)> {
+    let mut statement = connection.prepare_cached("SELECT keys, bytes, revision FROM meta")?;
+    statement.query_row([], |row| {
+        let usage = KeyUsage { keys: unsigned(row.get(0)?), bytes: unsigned(row.get(1)?) };
+        Ok((usage, unsigned(row.get(2)?)))
+    })
+}
+
+/// Reads the columns value, revision and expires_ms, which begin at `first`.
+fn value_of(row: &Row<'_>, first: usize) -> rusqlite::Result<VersionedValue> {
+    let expires: Option<i64> = row.get(first + 2)?;
+    Ok(VersionedValue {
+        bytes: row.get_ref(first)?.as_blob()?.into(),
+        revision: unsigned(row.get(first + 1)?),
+        expires_ms: expires.and_then(|expires| NonZeroU64::new(unsigned(expires))),
+    })
+}
+
+/// Reads a key. One that is none was written by another program.
+fn key_of(row: &Row<'_>) -> rusqlite::Result<Key> {
+    let text = row.get_ref(0)?.as_str()?;
+    Key::new(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// Reads keys until the page is full.
+fn fill(connection: &Connection, range: &KeyRange, mut page: PageBuilder) -> rusqlite::Result<PageBuilder> {
+    const COLUMNS: &str = "SELECT key, value, revision, expires_ms FROM entries";
+    let after = range.after.as_deref().filter(|after| *after >= &*range.prefix);
+    let from = after.unwrap_or(&range.prefix);
+    let compare = if after.is_some() { ">" } else { ">=" };
+    let mut statement =
+        connection.prepare_cached(&format!("{COLUMNS} WHERE key {compare} ?1 ORDER BY key"))?;
+    let mut rows = statement.query([from])?;
+    while let Some(row) = rows.next()? {
+        let key = key_of(row)?;
+        if !key.starts_with(&*range.prefix) || !page.add(key, value_of(row, 1)?) {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+        let text = error.to_string();
+        match code {
+            Some((ErrorCode::DiskFull, _)) => StoreError::NoSpace(text),
+            // A quota, a limit on file sizes, or an index of the log that cannot grow. The commit did not reach
+            // its sync, so it is rolled back. After a sync that failed nothing is known.
+            Some((_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)) => StoreError::NoSpace(text),
+            Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => StoreError::Busy(text),
+            _ => StoreError::Broken(text),
+        }
+    }
+}
+
+impl KeyStore for DiskStore {
+    fn reads_block(&self) -> bool {
+        true
+    }
+
+    fn revision(&self) -> Revision {
+        locked(&self.figures).1
+    }
+
+    fn usage(&self) -> KeyUsage {
+        locked(&self.figures).0
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT value, revision, expires_ms FROM entries WHERE key = ?1")?;
+            let mut rows = statement.query([&**key])?;
+            rows.next()?.map(|row| value_of(row, 0)).transpose()
+        })
+    }
+
+    fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError> {
+        self.read(|connection| {
+            // One moment for the keys and the revision.
+            let moment = connection.unchecked_transaction()?;
+            let (_, revision) = figures(&moment)?;
+            Ok(fill(&moment, range, PageBuilder::new(range, revision))?.finish())
+        })
+    }
+
+    fn expired(&self, now_ms: u64, keys_max: usize) -> Result<Vec<Key>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT key FROM entries WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2",
+            )?;
+            let keys_max = i64::try_from(keys_max).unwrap_or(i64::MAX);
+            statement.query_map([number(now_ms), keys_max], key_of)?.collect()
+        })
+    }
+
+    fn next_expiry(&self) -> Result<Option<u64>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT min(expires_ms) FROM entries WHERE expires_ms IS NOT NULL")?;
+            Ok(statement.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(unsigned))
+        })
+    }
+
+    fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError> {
+        let mut writer = locked(&self.writer);
+        write(&mut writer, group)?;
+        // The database is synced; a disk that has failed may have lost it nevertheless.
+        still_takes_changes(self.lock.file()).map_err(|error| {
+            StoreError::Broken(format!("the file system of {}: {error}", self.path.display()))
+        })?;
+        *locked(&self.figures) = (group.usage, group.revision);
+        self.log.keep_short(&writer);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError> {
+        let begin = || {
+            let connection = self.reader()?;
+            // The moment is that of the first read.
+            connection.execute_batch("BEGIN")?;
+            let (_, revision) = figures(&connection)?;
+            Ok::<_, rusqlite::Error>(DiskSnapshot { connection, revision, read_to: None })
+        };
+        Ok(Box::new(begin()?))
+    }
+}
+
+fn write(writer: &mut Connection, group: MutationGroup<'_>) -> rusqlite::Result<()> {
+    let commit = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    {
+        let mut put = commit.prepare_cached(
+            "INSERT INTO entries VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key) DO UPDATE
+             SET value = excluded.value, revision = excluded.revision, expires_ms = excluded.expires_ms",
+        )?;
+        let mut delete = commit.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
+        for mutation in group.mutations {
+            match &mutation.kind {
+                MutationKind::Put { bytes, expires_ms } => {
+                    let expires = expires_ms.map(|expires| number(expires.get()));
+                    put.execute(params![&*mutation.key, &**bytes, number(mutation.revision), expires])?;
+                }
+                MutationKind::Delete | MutationKind::Expire => {
+                    delete.execute([&*mutation.key])?;
+                }
+            }
+        }
+        let KeyUsage { keys, bytes } = group.usage;
+        commit.prepare_cached("UPDATE meta SET revision = ?1, keys = ?2, bytes = ?3")?.execute([
+            number(group.revision),
+            number(keys),
+            number(bytes),
+        ])?;
+    }
+    commit.commit()
+}
+
+/// A read transaction: the log keeps what it sees until it ends.
+struct DiskSnapshot {
+    connection: Connection,
+    revision: Revision,
+    read_to: Option<Key>,
+}
+
+impl KeySnapshot for DiskSnapshot {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError> {
+        let after = self.read_to.clone();
+        let range = KeyRange { after, keys_max: usize::MAX, bytes_max, ..KeyRange::default() };
+        let page = PageBuilder::new(&range, self.revision);
+        let page = fill(&self.connection, &range, page)?.finish();
+        if let Some((last, _)) = page.keys.last() {
+            self.read_to = Some(last.clone());
+        }
+        Ok(page.keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::Mutation;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn second_server_on_the_same_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = DiskStore::open(dir.path(), 0).unwrap();
+        let refused = DiskStore::open(dir.path(), 0).unwrap_err().to_string();
+        assert!(refused.contains("used by another kvd (process "), "{refused}");
+    }
+
+    #[test]
+    fn databases_of_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(DATABASE);
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+        let refused = DiskStore::open(dir.path(), 0).unwrap_err().to_string();
+        assert!(refused.contains("no database of this version of kvd"), "{refused}");
+        std::fs::write(&path, "not a database at all, but a text that is long enough").unwrap();
+        assert!(matches!(DiskStore::open(dir.path(), 0).unwrap_err(), DiskOpenError::Database(..)));
+    }
+
+    #[test]
+    fn log_is_cut_while_readers_come_and_go() {
+        const GROWTH_MAX: u64 = 2 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = DiskStore::open(dir.path(), 0).unwrap();
+        store.log.growth_max = GROWTH_MAX;
+        let key = Key::new("big").unwrap();
+        let is_over = AtomicBool::new(false);
+        let longest = std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        store.get(&key).unwrap();
+                    }
+                });
+            }
+            let put = |revision| {
+                let kind = MutationKind::Put { bytes: vec![7; 200_000].into(), expires_ms: None };
+                let mutation = Mutation { key: key.clone(), revision, kind };
+                let usage = KeyUsage { keys: 1, bytes: 200_003 };
+                store.write(MutationGroup { mutations: &[mutation], usage, revision }).unwrap();
+                std::fs::metadata(&store.log.path).map_or(0, |log| log.len())
+            };
+            let longest = (1..=100).map(put).max();
+            is_over.store(true, Ordering::Relaxed);
+            longest.unwrap()
+        });
+        assert!(longest < 3 * GROWTH_MAX, "{longest} bytes of log after 20 MB of writes");
+    }
+
+    #[test]
+    fn full_database_is_no_broken_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path(), 0).unwrap();
+        let pages: i64 =
+            locked(&store.writer).pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        let set_limit = |pages: i64| {
+            locked(&store.writer).pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        };
+        let put = |revision| {
+            let kind = MutationKind::Put { bytes: vec![7; 100_000].into(), expires_ms: None };
+            let mutation = Mutation { key: Key::new("big").unwrap(), revision, kind };
+            let usage = KeyUsage { keys: 1, bytes: 100_003 };
+            store.write(MutationGroup { mutations: &[mutation], usage, revision })
+        };
+        set_limit(pages + 3);
+        assert!(matches!(put(1), Err(StoreError::NoSpace(_))));
+        assert_eq!((store.revision(), store.usage()), (0, KeyUsage::default()));
+        assert_eq!(store.get(&Key::new("big").unwrap()).unwrap(), None);
+        set_limit(pages + 100);
+        put(1).unwrap();
+        assert_eq!(store.get(&Key::new("big").unwrap()).unwrap().unwrap().bytes.len(), 100_000);
+    }
+}

@@ -1,0 +1,13 @@
+//! The keys: the contract that every engine keeps, and the engines.
+
+pub mod contract;
+pub mod disk;
+pub mod evaluation;
+pub mod key;
+pub mod memory;
+pub mod ring;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod model;
