@@ -73,8 +73,10 @@ impl Disk {
         assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     }
 
+    /// Waits while the disk is busy: a child that another test forks has its open files until its `exec`.
     pub fn unmount(&self) {
-        run(Command::new("umount").arg(self.root()));
+        let unmounted = || Command::new("umount").arg(self.root()).output().unwrap().status.success();
+        trial::wait_until("the disk is unmounted", unmounted);
     }
 
     /// Mounts the file system again after a power loss, as the machine's next start does.

@@ -4,6 +4,7 @@
 mod kvd;
 mod logcd;
 mod logd;
+mod pods;
 mod queued;
 
 use crate::disk::Disk;

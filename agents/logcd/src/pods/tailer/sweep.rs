@@ -224,7 +224,8 @@ impl Tailer {
     fn commit_in_between(&mut self) -> Result<(), ArchiveError> {
         let logs = || self.containers.values().flat_map(|container| &container.logs);
         if !self.is_checkpoint_old && !logs().any(|log| log.has_news() || log.phase == Phase::Ended) {
-            return Ok(());
+            // Lines of an earlier commit may still be hidden.
+            return self.show();
         }
         self.store.commit(self.cursors())?;
         // The lines are in the archives now. They must not be read again if a later step fails.
@@ -232,11 +233,7 @@ impl Tailer {
             log.commit();
         }
         self.is_checkpoint_old = true;
-        let shown = self.store.show();
-        self.note_refused(&shown);
-        if !matches!(shown, Err(ArchiveError::NamespaceRefused { .. })) {
-            shown?;
-        }
+        self.show()?;
         self.is_checkpoint_old = false;
         let Evictions { evicted, result } = self.store.tidy();
         self.tell_evicted(&evicted);
@@ -258,6 +255,16 @@ impl Tailer {
         metrics.kept_bytes.set(i64::try_from(self.store.kept_bytes()).unwrap_or(i64::MAX));
         metrics.committed_timestamp_seconds.set(Timestamp::now().as_second());
         Ok(())
+    }
+
+    /// Shows the lines of the last commit to readers. A namespace for which this fails is refused, and tried again.
+    fn show(&mut self) -> Result<(), ArchiveError> {
+        let shown = self.store.show();
+        self.note_refused(&shown);
+        match shown {
+            Err(ArchiveError::NamespaceRefused { .. }) => Ok(()),
+            shown => shown,
+        }
     }
 
     fn tell_evicted(&self, evicted: &[Evicted]) {

@@ -196,6 +196,26 @@ fn strange_names_of_namespaces_harm_only_them() {
     kubelet.assert_archived(&node.out());
 }
 
+/// The lines of a commit stay hidden while something else has the name of their archive.
+#[test]
+fn hidden_lines_are_shown_without_new_ones() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let daemon = node.start(QUICK);
+    let hours = [0, 1].map(|hours| {
+        let hour =
+            jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
+        node.out().join("shop").join(format!("{}.tar.gz", hour.strftime("%Y-%m-%dT%H")))
+    });
+    hours.iter().for_each(|strange| std::fs::create_dir_all(strange).unwrap());
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    wait_until("it is refused", || daemon.metric("logcd_pods_refused_namespaces") == 1.0);
+    hours.iter().for_each(|strange| std::fs::remove_dir(strange).unwrap());
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
 #[test]
 fn reader_opens_no_strangers_file() {
     let (node, mut kubelet) = Node::with_kubelet();
