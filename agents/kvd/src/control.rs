@@ -18,7 +18,7 @@ use kit::lifecycle::readiness::Readiness;
 use kit::net::allow::AllowList;
 use kit::net::listen;
 use kit::settings::Settings;
-use kit::settings::watch::Files;
+use kit::settings::watch::WatchedFiles;
 use kit::telemetry::logs;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,7 +42,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         Some(passed) => passed,
         None => listen::bind(serve.http)?,
     };
-    let mut marker = Files::new(drain.files());
+    let mut marker = WatchedFiles::new(drain.files());
     report_marker(&drain, &context.readiness);
     let hot_keys = Arc::new(HotKeys::new(Instant::now()));
     let sources = PageSources {

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::cycle::archiver::CycleMode;
 use crate::cycle::report::CycleReport;
 use crate::cycle_history::CycleHistory;
+use crate::cycle_thread::{CycleThread, DirectoryIds};
 use crate::error::ArchiveError;
 use crate::freshness::Freshness;
 use crate::logs::directories::listed;
@@ -14,7 +15,6 @@ use crate::logs::unmatched::Unmatched;
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
 use crate::settings::{Flags, LIVE};
-use crate::worker::{DirectoryIds, Worker};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use kit::daemon::Context;
@@ -43,7 +43,7 @@ pub async fn run(
     let dirs: Vec<PathBuf> = config.dirs.iter().map(|dir| dir.path.clone()).collect();
     let Some(out) = take(&config, &context).await? else { return Ok(()) };
     let abort = Arc::new(AtomicBool::new(false));
-    let worker = Worker::start(config.clone(), out, abort.clone())?;
+    let cycle_thread = CycleThread::start(config.clone(), out, abort.clone())?;
     let aborting = context.stop.abort.clone();
     tokio::spawn(async move {
         aborting.cancelled().await;
@@ -63,7 +63,7 @@ pub async fn run(
         settings,
         config,
         context,
-        worker,
+        cycle_thread,
     };
     control.run().await
 }
@@ -92,7 +92,7 @@ struct Control {
     settings: Settings<Flags>,
     config: Config,
     context: Context,
-    worker: Worker,
+    cycle_thread: CycleThread,
     watcher: ChangeWatcher,
     metrics: LogcdMetrics,
     history: CycleHistory,
@@ -125,7 +125,7 @@ impl Control {
                 }
                 () = config.changed() => self.reload(&mut ticks),
                 _ = ticks.tick() => {
-                    let directory_ids = self.worker.directory_ids().await?;
+                    let directory_ids = self.cycle_thread.directory_ids().await?;
                     if directory_ids != self.directory_ids {
                         self.watcher.stop();
                     }
@@ -170,7 +170,7 @@ impl Control {
         self.watcher.start();
         let began = Instant::now();
         self.last_look = Some((began, self.config.calendar.day(Timestamp::now())));
-        let result = self.worker.cycle(mode).await?;
+        let result = self.cycle_thread.cycle(mode).await?;
         let took = began.elapsed();
         let readiness = self.context.readiness.clone();
         match result {
@@ -274,7 +274,7 @@ impl Control {
         let Some((new, config)) = renewed else { return };
         let (dirs, out) = (self.config.dirs.clone(), self.config.out.clone());
         self.config = Config { dirs, out, ..config };
-        self.worker.configure(self.config.clone());
+        self.cycle_thread.configure(self.config.clone());
         *ticks = self::ticks(self.config.publishing.interval);
         self.unfinished = true;
         self.settings = new;

@@ -1,7 +1,7 @@
 //! Serves one log of an archive as a download, unpacked block by block. Log content is for this host only.
 
 use crate::archive::member;
-use crate::archive::reader::Reader;
+use crate::archive::reader::ArchiveReader;
 use crate::archive_dir::ArchiveDir;
 use crate::cycle::indexed_archive::IndexedArchive;
 use crate::day::{archive_name, day_of};
@@ -32,7 +32,7 @@ struct DownloadQuery {
 
 /// The archive and its index, and the number of an entry in it.
 struct Download {
-    reader: Reader,
+    reader: ArchiveReader,
     entry: usize,
 }
 
@@ -62,7 +62,7 @@ fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {
     let file = archive.open(&dir).ok()??;
     archive.entries().get(wanted.entry)?;
     let path = out.join(archive_name(day, codec));
-    Some(Download { reader: Reader { file, path, index: Some(archive.index) }, entry: wanted.entry })
+    Some(Download { reader: ArchiveReader { file, path, index: Some(archive.index) }, entry: wanted.entry })
 }
 
 /// Sends the log. Announces its length, so that an interrupted download is not mistaken for a complete one.

@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod cycle;
 pub mod cycle_history;
+pub mod cycle_thread;
 pub mod day;
 pub mod download;
 pub mod error;
@@ -26,7 +27,6 @@ pub mod pods;
 pub mod progress;
 pub mod safe_dir;
 pub mod settings;
-pub mod worker;
 
 use cycle_history::CycleHistory;
 use kit::daemon::Context;

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Result {
+pub struct CycleResult {
     pub result: &'static str,
 }
 
@@ -23,7 +23,7 @@ pub struct Reason {
 
 #[derive(Clone, Debug, Default)]
 pub struct LogcdMetrics {
-    cycles: Family<Result, Counter>,
+    cycles: Family<CycleResult, Counter>,
     cycle_seconds: Counter<f64, AtomicU64>,
     idle_ticks: Counter,
     compressed_bytes: Counter,
@@ -130,7 +130,7 @@ impl LogcdMetrics {
     }
 
     fn count(&self, result: &'static str, took: Duration) {
-        self.cycles.get_or_create(&Result { result }).inc();
+        self.cycles.get_or_create(&CycleResult { result }).inc();
         self.cycle_seconds.inc_by(took.as_secs_f64());
     }
 }

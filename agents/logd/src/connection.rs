@@ -46,7 +46,7 @@ pub struct ConnectionLimits {
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct ConnectedPeer {
     pub address: SocketAddr,
     pub volume: Arc<Volume>,
 }
@@ -81,15 +81,15 @@ impl OverTcp for TlsStream<TcpStream> {
 /// it was accepted. Every way out of this function except the last step is therefore a reset, even a crash.
 pub async fn serve<S: OverTcp>(
     mut stream: S,
-    origin: &Origin,
+    connected: &ConnectedPeer,
     shared: &Shared,
     limits: ConnectionLimits,
 ) -> Ending {
     let failures_before = shared.intake.sync_failures();
     let mut framing = Framing::new(limits.line_bytes_max);
-    let taken = take_all(&mut stream, origin, shared, limits, &mut framing).await;
+    let taken = take_all(&mut stream, connected, shared, limits, &mut framing).await;
     let requested = framing.receipt_requested();
-    shared.intake.finish(&mut framing, shared.format, origin.address);
+    shared.intake.finish(&mut framing, shared.format, connected.address);
     shared.intake.skip_pause();
     let received_bytes = match taken {
         Ok(bytes) => bytes,
@@ -126,13 +126,13 @@ async fn close_with_receipt<S: OverTcp>(stream: &mut S, answer: Option<String>) 
 /// Takes everything up to the end of the stream, and returns the number of bytes.
 async fn take_all<S: OverTcp>(
     stream: &mut S,
-    origin: &Origin,
+    connected: &ConnectedPeer,
     shared: &Shared,
     limits: ConnectionLimits,
     framing: &mut Framing,
 ) -> Result<u64, &'static str> {
     let Shared { intake, drain, abort, format, .. } = shared;
-    let peer = origin.address;
+    let peer = connected.address;
     let mut holding = Holding::new(shared.budget.clone());
     let mut drained = std::pin::pin!(drain.cancelled());
     let mut draining = false;
@@ -176,7 +176,7 @@ async fn take_all<S: OverTcp>(
         match progress {
             Ok(Progress::Bytes(bytes)) => {
                 received_bytes += bytes as u64;
-                origin.volume.add(bytes);
+                connected.volume.add(bytes);
             }
             Ok(Progress::End) => return Ok(received_bytes),
             Err(e) => return Err(lost(&e, framing.is_between_lines())),

@@ -3,7 +3,7 @@
 use crate::connection::ConnectionLimits;
 use crate::file::appender::Appender;
 use crate::file::housekeeping;
-use crate::file::rotation::Policy;
+use crate::file::rotation::RotationPolicy;
 use crate::metrics::{LogdMetrics, gauge};
 use crate::page::{self, PageSources};
 use crate::peers::Peers;
@@ -128,7 +128,7 @@ struct Control {
     file: PathBuf,
     limits: watch::Sender<ConnectionLimits>,
     allow: watch::Sender<AllowList>,
-    policy: watch::Sender<Policy>,
+    policy: watch::Sender<RotationPolicy>,
     requests: mpsc::Sender<FileRequest>,
     metrics: LogdMetrics,
 }

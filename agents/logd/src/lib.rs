@@ -16,6 +16,7 @@ pub mod intake;
 pub mod line_filter;
 pub mod line_format;
 pub mod metrics;
+pub mod newest_lines;
 pub mod pace;
 pub mod page;
 pub mod peers;
@@ -25,7 +26,6 @@ pub mod server;
 pub mod settings;
 pub mod stats;
 pub mod syncer;
-pub mod tail;
 
 use kit::exit::Fatal;
 use settings::{Command, Flags};

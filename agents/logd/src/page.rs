@@ -2,11 +2,11 @@
 //! if enabled.
 
 use crate::file::rotated::{self, directory_of};
-use crate::file::rotation::{Policy, Rotated};
+use crate::file::rotation::{Rotated, RotationPolicy};
 use crate::line_filter::LineFilter;
 use crate::metrics::LogdMetrics;
+use crate::newest_lines::NewestLines;
 use crate::peers::{PeerView, Peers};
-use crate::tail::Tail;
 use axum::Router;
 use axum::extract::Query;
 use axum::http::StatusCode;
@@ -38,7 +38,7 @@ const ROTATED_SHOWN: usize = 20;
 #[derive(Clone, Debug)]
 pub struct PageSources {
     pub file: PathBuf,
-    pub policy: watch::Receiver<Policy>,
+    pub policy: watch::Receiver<RotationPolicy>,
     pub metrics: LogdMetrics,
     pub peers: Peers,
     pub readiness: Readiness,
@@ -48,26 +48,28 @@ pub struct PageSources {
 
 pub fn routes(sources: PageSources, access: Access) -> Router {
     let streams = Streams::at_most(STREAMS_MAX);
-    let (file, lines, tails) = (sources.file.clone(), sources.lines, streams.clone());
-    let figures = async move || streams.tell(Figures { sources: sources.clone(), next: Next::History });
-    let tail = async move |Query(wanted): Query<Wanted>| -> Response {
+    let (file, lines, line_streams) = (sources.file.clone(), sources.lines, streams.clone());
+    let figures = async move || streams.tell(Figures { sources: sources.clone(), next: NextEvent::History });
+    let newest_lines = async move |Query(query): Query<LinesQuery>| -> Response {
         if !lines {
             return (StatusCode::FORBIDDEN, "lines are not shown: logd was started without --show-lines\n")
                 .into_response();
         }
-        match wanted.filter() {
-            Ok(filter) => tails.tell(Lines { tail: Some(Tail::new(file.clone(), filter)) }).into_response(),
+        match query.filter() {
+            Ok(filter) => line_streams
+                .tell(Lines { newest: Some(NewestLines::new(file.clone(), filter)) })
+                .into_response(),
             Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
         }
     };
-    let own = Router::new().route(FIGURES, get(figures)).route("/page/lines", get(tail));
+    let own = Router::new().route(FIGURES, get(figures)).route("/page/lines", get(newest_lines));
     access.guard(own.merge(kit::page::routes(PAGE)))
 }
 
 /// The page's request for lines; an empty field does not filter.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Wanted {
+struct LinesQuery {
     with: String,
     /// True if `with` is a regular expression, not text.
     regex: bool,
@@ -75,7 +77,7 @@ struct Wanted {
     until: String,
 }
 
-impl Wanted {
+impl LinesQuery {
     fn filter(&self) -> Result<LineFilter, String> {
         let time = |text: &str| (!text.is_empty()).then(|| parse_time(text)).transpose();
         let pattern = if self.regex { self.with.clone() } else { regex::escape(&self.with) };
@@ -202,11 +204,11 @@ impl PageSources {
 /// The stream for the page and `logd stats`: first the past, then the figures once a second.
 struct Figures {
     sources: PageSources,
-    next: Next,
+    next: NextEvent,
 }
 
 #[derive(Clone, Copy)]
-enum Next {
+enum NextEvent {
     History,
     FirstFigures,
     Figures,
@@ -215,12 +217,12 @@ enum Next {
 impl Source for Figures {
     async fn next(&mut self) -> Option<(&'static str, String)> {
         match self.next {
-            Next::History => {
-                self.next = Next::FirstFigures;
+            NextEvent::History => {
+                self.next = NextEvent::FirstFigures;
                 return Some(("history", serde_json::to_string(&self.sources.past()).ok()?));
             }
-            Next::FirstFigures => self.next = Next::Figures,
-            Next::Figures => tokio::time::sleep(FIGURES_EVERY).await,
+            NextEvent::FirstFigures => self.next = NextEvent::Figures,
+            NextEvent::Figures => tokio::time::sleep(FIGURES_EVERY).await,
         }
         let sources = self.sources.clone();
         // A directory on a slow disk must not keep the probes waiting.
@@ -231,16 +233,16 @@ impl Source for Figures {
 
 struct Lines {
     /// `None` while a thread reads from it.
-    tail: Option<Tail>,
+    newest: Option<NewestLines>,
 }
 
 impl Source for Lines {
     async fn next(&mut self) -> Option<(&'static str, String)> {
         loop {
-            let mut tail = self.tail.take()?;
-            let looked = tokio::task::spawn_blocking(move || (tail.look(), tail)).await;
-            let (news, tail) = looked.ok()?;
-            self.tail = Some(tail);
+            let mut newest = self.newest.take()?;
+            let looked = tokio::task::spawn_blocking(move || (newest.look(), newest)).await;
+            let (news, newest) = looked.ok()?;
+            self.newest = Some(newest);
             // While the file is missing, there are no new lines.
             if let Ok(news) = news
                 && !news.is_empty()

@@ -2,9 +2,9 @@
 //! control side.
 
 use crate::budget::Budget;
-use crate::connection::{ConnectionLimits, Ending, Origin, QUIET_AFTER, Shared, serve};
+use crate::connection::{ConnectedPeer, ConnectionLimits, Ending, QUIET_AFTER, Shared, serve};
 use crate::file::appender::Appender;
-use crate::file::rotation::Policy;
+use crate::file::rotation::RotationPolicy;
 use crate::intake::Intake;
 use crate::line_format::LineFormat;
 use crate::metrics::{LogdMetrics, Reason};
@@ -54,7 +54,7 @@ pub struct DataPlane {
 #[derive(Clone, Debug)]
 pub enum FileRequest {
     Reopen,
-    Apply(Policy),
+    Apply(RotationPolicy),
 }
 
 /// Runs until drained; must be called on a thread of its own.
@@ -231,12 +231,12 @@ impl ConnectionSetup {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr) -> Ending {
         let limits = *self.limits.borrow();
         let tls = self.tls.borrow().clone();
-        let origin = Origin { address: peer, volume: self.peers.connected(peer.ip()) };
+        let connected = ConnectedPeer { address: peer, volume: self.peers.connected(peer.ip()) };
         match tls {
-            None => serve(stream, &origin, &self.shared, limits).await,
+            None => serve(stream, &connected, &self.shared, limits).await,
             // Boxed: only TLS connections pay for the size of handshake and stream.
             Some(config) => match Box::pin(self.before_lines(tls::accept(config, stream, peer))).await {
-                Ok(Some(stream)) => Box::pin(serve(stream, &origin, &self.shared, limits)).await,
+                Ok(Some(stream)) => Box::pin(serve(stream, &connected, &self.shared, limits)).await,
                 Ok(None) => Ending::Reset("tls"),
                 Err(ending) => ending,
             },

@@ -1,6 +1,6 @@
 //! logd's flags, and which of them a running daemon can change.
 
-use crate::file::rotation::Policy;
+use crate::file::rotation::RotationPolicy;
 use crate::line_format::LineFormat;
 use kit::disk::free_space::MinFree;
 use kit::net::allow::Allowed;
@@ -162,8 +162,8 @@ pub const LIVE: [&str; 9] = [
 ];
 
 impl Serve {
-    pub fn policy(&self) -> Policy {
-        Policy {
+    pub fn policy(&self) -> RotationPolicy {
+        RotationPolicy {
             rotate_bytes: self.rotate_bytes,
             rotate_age: self.rotate_age,
             keep_files: self.keep_files,

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 /// The state of the syncs. Positions count the bytes of all batches since the start, as in the intake.
 #[derive(Debug)]
 pub struct Syncer {
-    state: Cell<State>,
+    state: Cell<SyncState>,
     synced: watch::Sender<Synced>,
     /// Notified when a receipt waits for a sync.
     wanted: Notify,
@@ -24,7 +24,7 @@ pub struct Syncer {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum SyncState {
     /// No sync runs.
     Idle,
     /// A sync runs that covers the lines up to this position.
@@ -48,7 +48,7 @@ impl Syncer {
         let dirtied = Notify::new();
         dirtied.notify_one();
         Syncer {
-            state: Cell::new(State::Idle),
+            state: Cell::new(SyncState::Idle),
             synced: watch::Sender::default(),
             wanted: Notify::new(),
             dirtied,
@@ -85,8 +85,8 @@ impl Syncer {
 
     /// Declares all syncs so far void, including a running one, because their file is gone.
     pub fn invalidate(&self) {
-        if let State::Running { .. } = self.state.get() {
-            self.state.set(State::Outdated);
+        if let SyncState::Running { .. } = self.state.get() {
+            self.state.set(SyncState::Outdated);
         }
         self.synced.send_modify(|synced| synced.position = 0);
         self.dirty();
@@ -112,12 +112,12 @@ impl Syncer {
     }
 
     fn begin(&self, position: u64) {
-        self.state.set(State::Running { position });
+        self.state.set(SyncState::Running { position });
     }
 
     fn end(&self, result: &io::Result<()>) {
         self.metrics.syncs.inc();
-        let ended = self.state.replace(State::Idle);
+        let ended = self.state.replace(SyncState::Idle);
         match result {
             Ok(()) => self.readiness.clear("disk"),
             Err(error) => {
@@ -127,8 +127,8 @@ impl Syncer {
             }
         }
         self.synced.send_modify(|synced| match (result, ended) {
-            (Ok(()), State::Running { position }) => synced.position = position,
-            (Ok(()), State::Outdated | State::Idle) => {}
+            (Ok(()), SyncState::Running { position }) => synced.position = position,
+            (Ok(()), SyncState::Outdated | SyncState::Idle) => {}
             (Err(_), _) => synced.failures += 1,
         });
     }

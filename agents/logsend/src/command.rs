@@ -4,7 +4,7 @@
 use crate::sink::Sink;
 use crate::stream::LineStream;
 use kit::exit::{Exit, Fatal};
-use kit::lifecycle::commands::{FORWARDED, Guard, Reach};
+use kit::lifecycle::guard::{FORWARDED, Guard, Reach};
 use kit::lifecycle::stop::Stop;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 const SPOOL_VARIABLE: &str = "LOGSEND_SPOOL";
 
 /// A started command.
-pub(crate) struct Command {
+pub(crate) struct RunningCommand {
     pid: Pid,
     reach: Reach,
     guard: Guard,
@@ -34,10 +34,14 @@ pub(crate) struct Command {
     signals: Vec<(unix::Signal, Signal)>,
 }
 
-impl Command {
+impl RunningCommand {
     /// Starts `argv` with this process's stdin. Exit codes 126 (not executable) and 127 (not found) are those
     /// of a shell.
-    pub(crate) fn start(argv: &[OsString], line_bytes_max: usize, tee: bool) -> Result<Command, Fatal> {
+    pub(crate) fn start(
+        argv: &[OsString],
+        line_bytes_max: usize,
+        tee: bool,
+    ) -> Result<RunningCommand, Fatal> {
         let system = |e| Fatal::new(Exit::System, "cannot supervise a command").because(e);
         let Some((program, arguments)) = argv.split_first() else {
             return Err(Fatal::new(Exit::Usage, "no command"));
@@ -69,14 +73,14 @@ impl Command {
         let err = stream(child.stderr.take().map(OwnedFd::from), echo(Box::new(io::stderr())))?;
         let pid = i32::try_from(child.id()).map_err(|e| system(io::Error::other(e)))?;
         let (pid, streams) = (Pid::from_raw(pid), [out, err]);
-        Ok(Command { pid, reach, guard, streams, exit: None, child_ends, signals })
+        Ok(RunningCommand { pid, reach, guard, streams, exit: None, child_ends, signals })
     }
 
     /// Returns when the command has ended and its pipes are read to the end. Processes that it left running
     /// may continue to write, as in `COMMAND | …`. After a signal to stop, only the command itself is waited
     /// for.
     pub(crate) async fn feed(&mut self, sink: &impl Sink, stop: &Stop) {
-        let Command { pid, reach, guard, streams: [out, err], exit, child_ends, signals } = self;
+        let RunningCommand { pid, reach, guard, streams: [out, err], exit, child_ends, signals } = self;
         let quit = CancellationToken::new();
         {
             let pumps = async { tokio::join!(out.pump(sink, &quit), err.pump(sink, &quit)) };

@@ -1,6 +1,6 @@
 //! Reads lines from one of three inputs: stdin, a command, a clock.
 
-use crate::command::Command;
+use crate::command::RunningCommand;
 use crate::flags::Flags;
 use crate::greeting;
 use crate::sink::Sink;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) enum Input {
     Stdin(LineStream),
-    Command(Command),
+    Command(RunningCommand),
     Greetings { every: Duration, name: String },
 }
 
@@ -27,7 +27,7 @@ impl Input {
             return Ok(Input::Greetings { every, name: Identity::of_this_process().name });
         }
         if !flags.command.is_empty() {
-            return Command::start(&flags.command, flags.max_line, flags.tee).map(Input::Command);
+            return RunningCommand::start(&flags.command, flags.max_line, flags.tee).map(Input::Command);
         }
         let echo = flags.tee.then(|| Box::new(io::stdout()) as Box<dyn io::Write>);
         let stream = io::stdin().as_fd().try_clone_to_owned();

@@ -19,13 +19,13 @@ const REST_OF_LINE: Duration = Duration::from_secs(1);
 
 /// One stream of lines.
 pub(crate) struct LineStream {
-    input: Input,
+    input: InputFile,
     splitter: Splitter,
     chunk: Vec<u8>,
     echo: Option<Box<dyn Write>>,
 }
 
-enum Input {
+enum InputFile {
     /// Pipes, sockets and terminals: wait, then read.
     Waits(AsyncFd<File>),
     /// Regular files and /dev/null: always readable.
@@ -43,9 +43,9 @@ impl LineStream {
         // SAFETY: a `File` owns its descriptor, always gives the same one and keeps it open as long as it
         // lives.
         let input = match unsafe { AsyncFd::register_with_interest(File::from(fd), Interest::READABLE) } {
-            Ok(fd) => Input::Waits(fd),
+            Ok(fd) => InputFile::Waits(fd),
             Err(refused) => match refused.into_parts() {
-                (file, e) if e.kind() == io::ErrorKind::PermissionDenied => Input::Ready(file),
+                (file, e) if e.kind() == io::ErrorKind::PermissionDenied => InputFile::Ready(file),
                 (_, e) => return Err(e),
             },
         };
@@ -128,16 +128,16 @@ impl LineStream {
     }
 }
 
-impl Input {
+impl InputFile {
     fn file(&self) -> &File {
         match self {
-            Input::Waits(fd) => fd.get_ref(),
-            Input::Ready(file) => file,
+            InputFile::Waits(fd) => fd.get_ref(),
+            InputFile::Ready(file) => file,
         }
     }
 
     async fn readable(&self) -> io::Result<()> {
-        let Input::Waits(fd) = self else { return Ok(()) };
+        let InputFile::Waits(fd) = self else { return Ok(()) };
         loop {
             let mut ready = fd.readable().await?;
             if self.is_readable() {

@@ -5,8 +5,8 @@ use crate::queue_name::QueueName;
 use crate::retry::Outage;
 use crate::target::{Connection, Target, end_our_side};
 use crate::wire::{
-    Batch, ErrorBody, Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushBatch, PushItem, Pushed,
-    PushedItem,
+    ErrorBody, Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushAnswer, PushBatch, PushItem,
+    PushedItem, SettleBatch,
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -124,7 +124,7 @@ impl Client {
         items: &[impl Serialize],
         limit: Duration,
     ) -> Result<Outcomes, Failure> {
-        let answer = self.post(path, &Batch { items }, WaitLimit { limit, cut_short: None }).await?;
+        let answer = self.post(path, &SettleBatch { items }, WaitLimit { limit, cut_short: None }).await?;
         if answer.0 == StatusCode::CONFLICT
             && let Ok(outcomes) = serde_json::from_slice(&answer.1)
         {
@@ -155,7 +155,7 @@ impl Client {
         &self,
         queue: &QueueName,
         batch: &PushBatch<'_>,
-    ) -> Result<Pushed, Failure> {
+    ) -> Result<PushAnswer, Failure> {
         let path = format!("/v1/queues/{queue}/batch");
         self.parsed(self.post(&path, batch, WaitLimit::of_one_answer()).await?)
     }

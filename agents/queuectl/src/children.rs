@@ -2,7 +2,7 @@
 //! them outlives this process.
 
 use kit::exit::{Exit, Fatal};
-use kit::lifecycle::commands::{FORWARDED, Guard, Reach};
+use kit::lifecycle::guard::{FORWARDED, Guard, Reach};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::WaitStatus;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 /// The end of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum CommandEnd {
     Code(i32),
     Signal(Signal),
 }
@@ -31,7 +31,7 @@ pub(crate) struct Children {
 }
 
 struct Running {
-    ended: oneshot::Sender<Ended>,
+    ended: oneshot::Sender<CommandEnd>,
     /// True after a SIGTERM or SIGINT from anywhere.
     told_to_stop: Arc<AtomicBool>,
 }
@@ -40,7 +40,7 @@ struct Running {
 pub(crate) struct Child {
     pid: Pid,
     told_to_stop: Arc<AtomicBool>,
-    ended: oneshot::Receiver<Ended>,
+    ended: oneshot::Receiver<CommandEnd>,
 }
 
 impl Children {
@@ -107,8 +107,8 @@ impl Children {
                 }
             };
             let (pid, ended) = match status {
-                WaitStatus::Exited(pid, code) => (pid, Ended::Code(code)),
-                WaitStatus::Signaled(pid, signal, _) => (pid, Ended::Signal(signal)),
+                WaitStatus::Exited(pid, code) => (pid, CommandEnd::Code(code)),
+                WaitStatus::Signaled(pid, signal, _) => (pid, CommandEnd::Signal(signal)),
                 _ => continue,
             };
             if let Some(running) = self.running().remove(&pid) {
@@ -124,9 +124,9 @@ impl Children {
 
 impl Child {
     /// Waits for the end of the child. Cancel-safe; must not be awaited again after it has returned.
-    pub(crate) async fn ended(&mut self) -> Ended {
+    pub(crate) async fn ended(&mut self) -> CommandEnd {
         // The sender lives until the end is known.
-        (&mut self.ended).await.unwrap_or(Ended::Signal(Signal::SIGKILL))
+        (&mut self.ended).await.unwrap_or(CommandEnd::Signal(Signal::SIGKILL))
     }
 
     /// Sends SIGTERM to the whole group, unless the signal that ends this process has reached it already.

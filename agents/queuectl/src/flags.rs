@@ -23,7 +23,7 @@ use std::time::Duration;
     mut_arg("tls_ca", |arg| arg.visible_alias("ca").help("Trust only this CA (PEM) for an https server's certificate, instead of the system's CAs")))]
 pub(crate) struct Flags {
     #[command(subcommand)]
-    pub(crate) task: Task,
+    pub(crate) command: Command,
 
     /// The URL of queued; without it $QUEUE_URL, else http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
@@ -50,7 +50,7 @@ pub(crate) struct Flags {
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
-pub(crate) enum Task {
+pub(crate) enum Command {
     /// Run a command for each item until the queue is drained: the worker of a Job
     ///
     /// Exit codes: 0, the queue is drained and no item died; 65, it is drained, but items died; 75, stopped
@@ -248,7 +248,7 @@ pub(crate) struct Stats {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Page {
+pub(crate) struct Pagination {
     #[command(flatten)]
     pub(crate) which: QueueFlag,
 
@@ -264,11 +264,11 @@ pub(crate) struct Page {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Peek {
     #[command(flatten)]
-    pub(crate) page: Page,
+    pub(crate) page: Pagination,
 
     /// Show only items in this state
     #[arg(long, value_name = "STATE")]
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<ItemState>,
 
     /// Show only the item with this id, with its last attempts
     #[arg(long, value_name = "ID", value_parser = parse_id, conflicts_with_all = ["state", "key", "text", "limit", "after"])]
@@ -304,7 +304,7 @@ pub(crate) struct MoveItems {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum State {
+pub(crate) enum ItemState {
     Ready,
     Delayed,
     Leased,
@@ -315,7 +315,7 @@ pub(crate) enum State {
 pub(crate) enum Dead {
     /// Show dead items, with the last line of their command's output
     #[command(after_long_help = examples(&["queuectl dead list -q numbers", "queuectl dead list -q numbers -n 1000 --json"]))]
-    List(Page),
+    List(Pagination),
     /// Make dead items ready again, and reset their count of attempts
     #[command(after_long_help = examples(&[
         "queuectl dead redrive -q numbers --all",

@@ -13,52 +13,52 @@ const ITEM_BYTES_MAX: u64 = 256 << 20;
 
 /// An item and its origin, by which messages name it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct InputItem {
     pub(crate) body: Vec<u8>,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ItemOrigin,
 }
 
 /// The origin of an item. Arguments and lines count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ItemOrigin {
     Argument(u64),
     File(PathBuf),
     Line { number: u64, of: Arc<str> },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ItemOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Argument(number) => write!(f, "argument {number}"),
-            Origin::File(path) => write!(f, "{}", path.display()),
-            Origin::Line { number, of } => write!(f, "line {number} of {of}"),
+            ItemOrigin::Argument(number) => write!(f, "argument {number}"),
+            ItemOrigin::File(path) => write!(f, "{}", path.display()),
+            ItemOrigin::Line { number, of } => write!(f, "line {number} of {of}"),
         }
     }
 }
 
 /// A stream that is split into items at each delimiter.
-pub(crate) struct Lines {
+pub(crate) struct LineReader {
     input: Box<dyn AsyncBufRead + Unpin>,
     name: Arc<str>,
     delimiter: u8,
     number: u64,
 }
 
-/// An iterator over the items of one push.
-pub(crate) enum Items {
+/// Reads the items of one push.
+pub(crate) enum ItemReader {
     Arguments { words: std::vec::IntoIter<Vec<u8>>, number: u64 },
     Files(std::vec::IntoIter<PathBuf>),
-    Lines(Lines),
+    Lines(LineReader),
 }
 
-impl Items {
-    pub(crate) async fn of(push: &Push) -> Result<Items, Fatal> {
+impl ItemReader {
+    pub(crate) async fn of(push: &Push) -> Result<ItemReader, Fatal> {
         if !push.file.is_empty() {
-            return Ok(Items::Files(push.file.clone().into_iter()));
+            return Ok(ItemReader::Files(push.file.clone().into_iter()));
         }
         if !push.items.is_empty() {
             let words: Vec<_> = push.items.iter().map(|item| item.as_bytes().to_vec()).collect();
-            return Ok(Items::Arguments { words: words.into_iter(), number: 0 });
+            return Ok(ItemReader::Arguments { words: words.into_iter(), number: 0 });
         }
         let (name, input): (_, Box<dyn AsyncRead + Unpin>) = match &push.lines {
             None => ("stdin".to_owned(), Box::new(tokio::io::stdin())),
@@ -69,32 +69,32 @@ impl Items {
         };
         let input = Box::new(BufReader::with_capacity(256 << 10, input));
         let delimiter = if push.null { 0 } else { b'\n' };
-        Ok(Items::Lines(Lines { input, name: name.into(), delimiter, number: 0 }))
+        Ok(ItemReader::Lines(LineReader { input, name: name.into(), delimiter, number: 0 }))
     }
 
     /// The number of items, if it is known beforehand.
     pub(crate) fn count(&self) -> Option<usize> {
         match self {
-            Items::Arguments { words, .. } => Some(words.len()),
-            Items::Files(paths) => Some(paths.len()),
-            Items::Lines(_) => None,
+            ItemReader::Arguments { words, .. } => Some(words.len()),
+            ItemReader::Files(paths) => Some(paths.len()),
+            ItemReader::Lines(_) => None,
         }
     }
 
     /// Returns the next item. Empty lines are skipped, as the server does; empty arguments and files are
     /// items.
-    pub(crate) async fn next(&mut self) -> Result<Option<Found>, Fatal> {
+    pub(crate) async fn next(&mut self) -> Result<Option<InputItem>, Fatal> {
         match self {
-            Items::Arguments { words, number } => {
+            ItemReader::Arguments { words, number } => {
                 *number += 1;
-                Ok(words.next().map(|body| Found { body, origin: Origin::Argument(*number) }))
+                Ok(words.next().map(|body| InputItem { body, origin: ItemOrigin::Argument(*number) }))
             }
-            Items::Files(paths) => {
+            ItemReader::Files(paths) => {
                 let Some(path) = paths.next() else { return Ok(None) };
                 let body = tokio::fs::read(&path).await.map_err(|e| unreadable(path.display(), e))?;
-                Ok(Some(Found { body, origin: Origin::File(path) }))
+                Ok(Some(InputItem { body, origin: ItemOrigin::File(path) }))
             }
-            Items::Lines(lines) => lines.next().await,
+            ItemReader::Lines(lines) => lines.next().await,
         }
     }
 }
@@ -103,9 +103,9 @@ fn unreadable(name: impl fmt::Display, error: std::io::Error) -> Fatal {
     Fatal::new(Exit::Failure, format!("cannot read {name}")).because(error)
 }
 
-impl Lines {
-    async fn next(&mut self) -> Result<Option<Found>, Fatal> {
-        let Lines { input, name, delimiter, number } = self;
+impl LineReader {
+    async fn next(&mut self) -> Result<Option<InputItem>, Fatal> {
+        let LineReader { input, name, delimiter, number } = self;
         loop {
             *number += 1;
             let mut body = Vec::new();
@@ -114,7 +114,7 @@ impl Lines {
             if length == 0 {
                 return Ok(None);
             }
-            let origin = Origin::Line { number: *number, of: name.clone() };
+            let origin = ItemOrigin::Line { number: *number, of: name.clone() };
             if body.last() == Some(delimiter) {
                 body.pop();
             } else if u64::try_from(length) == Ok(ITEM_BYTES_MAX) {
@@ -122,7 +122,7 @@ impl Lines {
                 return Err(Fatal::new(Exit::Failure, message));
             }
             if !body.is_empty() {
-                return Ok(Some(Found { body, origin }));
+                return Ok(Some(InputItem { body, origin }));
             }
         }
     }
@@ -134,8 +134,10 @@ mod tests {
 
     async fn lines(input: &'static [u8], delimiter: u8) -> Vec<(u64, Vec<u8>)> {
         let mut found = Vec::new();
-        let mut lines = Lines { input: Box::new(input), name: "test".into(), delimiter, number: 0 };
-        while let Some(Found { body, origin: Origin::Line { number, .. } }) = lines.next().await.unwrap() {
+        let mut lines = LineReader { input: Box::new(input), name: "test".into(), delimiter, number: 0 };
+        while let Some(InputItem { body, origin: ItemOrigin::Line { number, .. } }) =
+            lines.next().await.unwrap()
+        {
             found.push((number, body));
         }
         found

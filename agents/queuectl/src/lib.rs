@@ -9,6 +9,7 @@ mod flags;
 mod invocation;
 mod items;
 mod keeper;
+mod last_line;
 mod manage;
 mod missing;
 mod output;
@@ -18,7 +19,6 @@ mod queue_name;
 mod queue_notices;
 mod retry;
 mod stats;
-mod tail;
 mod tally;
 mod target;
 mod verdict;
@@ -26,7 +26,7 @@ mod wire;
 mod worker;
 
 use api::Client;
-use flags::{Flags, Task};
+use flags::{Command, Flags};
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
 use manage::Console;
@@ -53,14 +53,14 @@ async fn run(flags: &Flags) -> Result<Exit, Fatal> {
         flags.server.clone().or_else(|| set("QUEUE_URL")).unwrap_or_else(|| SERVER_DEFAULT.to_owned());
     let client = Client::new(Target::parse(&server, &flags.tls)?, flags.token_file.clone());
     let stop = Stop::on_signals(flags.common.drain_timeout)?;
-    if let Task::Run(run) = &flags.task {
+    if let Command::Run(run) = &flags.command {
         return worker::run(client, run, &stop, flags.common.drain_timeout).await;
     }
     let console = Console::new(&client, flags);
     let once = async {
-        match &flags.task {
-            Task::Push(push) => push::push(&console, push).await,
-            Task::Stats(stats) => stats::stats(&console, stats).await,
+        match &flags.command {
+            Command::Push(push) => push::push(&console, push).await,
+            Command::Stats(stats) => stats::stats(&console, stats).await,
             other => console.run(other).await,
         }
     };

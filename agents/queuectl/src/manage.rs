@@ -3,7 +3,9 @@
 use crate::api::{Client, query};
 use crate::attempts;
 use crate::failure::Failure;
-use crate::flags::{Configure, Dead, DeadItems, Flags, ItemIds, MoveItems, Page, Peek, State, Task};
+use crate::flags::{
+    Command, Configure, Dead, DeadItems, Flags, ItemIds, ItemState, MoveItems, Pagination, Peek,
+};
 use crate::missing;
 use crate::queue_name::QueueName;
 use crate::retry::until_answered;
@@ -35,34 +37,34 @@ impl Console<'_> {
         self.give_up.unwrap_or(PRODUCERS_GIVE_UP)
     }
 
-    pub(crate) async fn run(&self, task: &Task) -> Result<(), Fatal> {
-        match task {
-            Task::Seal(which) => self.queue_post(&which.queue, "seal", "sealed").await,
-            Task::Unseal(which) => self.queue_post(&which.queue, "unseal", "open").await,
-            Task::Pause(which) => self.queue_post(&which.queue, "pause", "paused").await,
-            Task::Resume(which) => self.queue_post(&which.queue, "resume", "resumed").await,
-            Task::Drain(which) => {
+    pub(crate) async fn run(&self, command: &Command) -> Result<(), Fatal> {
+        match command {
+            Command::Seal(which) => self.queue_post(&which.queue, "seal", "sealed").await,
+            Command::Unseal(which) => self.queue_post(&which.queue, "unseal", "open").await,
+            Command::Pause(which) => self.queue_post(&which.queue, "pause", "paused").await,
+            Command::Resume(which) => self.queue_post(&which.queue, "resume", "resumed").await,
+            Command::Drain(which) => {
                 let answer = self.ask(&Method::POST, &path(&which.queue, "/drain"), None).await?;
                 self.print(&answer, || format!("removed {}", items(&answer["removed"])))
             }
-            Task::Peek(peek) => self.peek(peek).await,
-            Task::DeleteItems(items) => self.delete_items(items).await,
-            Task::MoveItems(items) => self.move_items(items).await,
-            Task::Dead(Dead::List(page)) => self.items(page, "/dead", &[]).await,
-            Task::Dead(Dead::Redrive(chosen)) => self.dead(chosen, "redrive", "redriven").await,
-            Task::Dead(Dead::Delete(chosen)) => self.dead(chosen, "delete", "deleted").await,
-            Task::Queues => self.queues().await,
-            Task::Create(configure) => self.configure(configure, self.producers_give_up()).await,
-            Task::Configure(configure) => {
+            Command::Peek(peek) => self.peek(peek).await,
+            Command::DeleteItems(items) => self.delete_items(items).await,
+            Command::MoveItems(items) => self.move_items(items).await,
+            Command::Dead(Dead::List(page)) => self.items(page, "/dead", &[]).await,
+            Command::Dead(Dead::Redrive(chosen)) => self.dead(chosen, "redrive", "redriven").await,
+            Command::Dead(Dead::Delete(chosen)) => self.dead(chosen, "delete", "deleted").await,
+            Command::Queues => self.queues().await,
+            Command::Create(configure) => self.configure(configure, self.producers_give_up()).await,
+            Command::Configure(configure) => {
                 // The request below would create a queue whose name was mistyped.
                 self.ask(&Method::GET, &path(&configure.which.queue, ""), None).await?;
                 self.configure(configure, Duration::ZERO).await
             }
-            Task::Delete(which) => {
+            Command::Delete(which) => {
                 let answer = self.ask(&Method::DELETE, &path(&which.queue, ""), None).await?;
                 self.print(&answer, || format!("deleted {}", which.queue))
             }
-            Task::Run(_) | Task::Push(_) | Task::Stats(_) => Ok(()),
+            Command::Run(_) | Command::Push(_) | Command::Stats(_) => Ok(()),
         }
     }
 
@@ -146,10 +148,10 @@ impl Console<'_> {
             return self.item(&peek.page.which.queue, id).await;
         }
         let state = peek.state.map(|state| match state {
-            State::Ready => "ready",
-            State::Delayed => "delayed",
-            State::Leased => "leased",
-            State::Dead => "dead",
+            ItemState::Ready => "ready",
+            ItemState::Delayed => "delayed",
+            ItemState::Leased => "leased",
+            ItemState::Dead => "dead",
         });
         let only = [("state", state), ("key", peek.key.as_deref()), ("text", peek.text.as_deref())];
         self.items(&peek.page, "/items", &only).await
@@ -167,7 +169,12 @@ impl Console<'_> {
         })
     }
 
-    async fn items(&self, page: &Page, below: &str, only: &[(&str, Option<&str>)]) -> Result<(), Fatal> {
+    async fn items(
+        &self,
+        page: &Pagination,
+        below: &str,
+        only: &[(&str, Option<&str>)],
+    ) -> Result<(), Fatal> {
         let answer = self.found(page, below, only).await?;
         self.print(&answer, || {
             let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -177,7 +184,12 @@ impl Console<'_> {
 
     /// Returns a page of items. A search that the server ends early, to bound the work of one request, is
     /// continued.
-    async fn found(&self, page: &Page, below: &str, only: &[(&str, Option<&str>)]) -> Result<Value, Fatal> {
+    async fn found(
+        &self,
+        page: &Pagination,
+        below: &str,
+        only: &[(&str, Option<&str>)],
+    ) -> Result<Value, Fatal> {
         let mut items = Vec::new();
         let mut after = page.after.clone();
         loop {
@@ -209,8 +221,8 @@ impl Console<'_> {
         self.print_count("deleted", deleted, items)
     }
 
-    async fn move_items(&self, task: &MoveItems) -> Result<(), Fatal> {
-        let (items, to) = (&task.items, task.to.to_string());
+    async fn move_items(&self, request: &MoveItems) -> Result<(), Fatal> {
+        let (items, to) = (&request.items, request.to.to_string());
         let path = path(&items.which.queue, "/items/move");
         let mut moved = 0;
         for ids in items.ids.chunks(IDS_MAX) {

@@ -1,6 +1,6 @@
 //! Passes the output of commands through to this process's stdout and stderr, and remembers the last line.
 
-use crate::tail::Tail;
+use crate::last_line::LastLine;
 use kit::lines::Splitter;
 use nix::unistd::read;
 use std::fs::File;
@@ -61,7 +61,7 @@ pub(crate) async fn pass(
     pipe: OwnedFd,
     stream: usize,
     echo: Echo,
-    tail: Arc<Mutex<Tail>>,
+    last_line: Arc<Mutex<LastLine>>,
     ended: CancellationToken,
 ) -> io::Result<()> {
     const READS_AFTER_THE_END_MAX: u32 = 64;
@@ -78,7 +78,7 @@ pub(crate) async fn pass(
         match read {
             Ok(0) => break,
             Ok(length) => {
-                tail.lock().unwrap_or_else(PoisonError::into_inner).feed(stream, &chunk[..length]);
+                last_line.lock().unwrap_or_else(PoisonError::into_inner).feed(stream, &chunk[..length]);
                 let mut ready = Vec::new();
                 if echo.whole_lines {
                     lines.feed(&chunk[..length], |line| ready.extend_from_slice(line));

@@ -1,10 +1,10 @@
 //! Runs one item's command, and decides the item's result from the command's end.
 
-use crate::children::{Child, Children, Ended};
+use crate::children::{Child, Children, CommandEnd};
 use crate::flags::Run;
 use crate::invocation;
+use crate::last_line::{LastLine, shortened};
 use crate::output::{Echo, pass};
-use crate::tail::{Tail, shortened};
 use crate::wire::Item;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
@@ -73,9 +73,9 @@ impl Workshop {
             Ok(started) => started,
             Err(error) => return self.not_started(run, error).await,
         };
-        let tail = Arc::new(Mutex::new(Tail::default()));
-        let (cause, ended) = self.supervise(run, item, child, process, lost, &tail).await?;
-        let line = tail.lock().unwrap_or_else(PoisonError::into_inner).line();
+        let last_line = Arc::new(Mutex::new(LastLine::default()));
+        let (cause, ended) = self.supervise(run, item, child, process, lost, &last_line).await?;
+        let line = last_line.lock().unwrap_or_else(PoisonError::into_inner).line();
         tracing::debug!(
             event = "command_ended",
             item = item.id,
@@ -118,17 +118,17 @@ impl Workshop {
         mut child: Child,
         mut process: std::process::Child,
         lost: &CancellationToken,
-        tail: &Arc<Mutex<Tail>>,
-    ) -> Result<(Cause, Ended), Fatal> {
+        last_line: &Arc<Mutex<LastLine>>,
+    ) -> Result<(Cause, CommandEnd), Fatal> {
         let system = |e| Fatal::new(Exit::System, "cannot use a command's pipes").because(e);
         let over = CancellationToken::new();
         let stdin = process.stdin.take().map(OwnedFd::from);
         let [out, err] = [process.stdout.take().map(OwnedFd::from), process.stderr.take().map(OwnedFd::from)];
         let pass = |pipe: Option<OwnedFd>, stream: usize| {
-            let (echo, tail, over) = (self.echo[stream].clone(), tail.clone(), over.clone());
+            let (echo, last_line, over) = (self.echo[stream].clone(), last_line.clone(), over.clone());
             async move {
                 match pipe {
-                    Some(pipe) => pass(pipe, stream, echo, tail, over).await,
+                    Some(pipe) => pass(pipe, stream, echo, last_line, over).await,
                     None => Ok(()),
                 }
             }
@@ -167,7 +167,7 @@ impl Workshop {
         time: Option<Duration>,
         child: &mut Child,
         lost: &CancellationToken,
-    ) -> (Cause, Ended) {
+    ) -> (Cause, CommandEnd) {
         let time_over = async {
             match time {
                 Some(time) => {
@@ -255,15 +255,17 @@ async fn give(stdin: Option<OwnedFd>, item: &[u8]) {
     }
 }
 
-fn concluded(cause: Cause, ended: Ended, line: Option<String>) -> Conclusion {
+fn concluded(cause: Cause, ended: CommandEnd, line: Option<String>) -> Conclusion {
     match (cause, ended) {
         (Cause::Lost, _) => Conclusion::Lost,
         // Release the item whatever the exit code: many commands exit with 0 on SIGTERM, with their work half
         // done.
         (Cause::Stopped, _) => Conclusion::Release,
-        (Cause::Itself, Ended::Code(0)) => Conclusion::Ack,
-        (Cause::Itself, Ended::Code(code)) => Conclusion::Nack(line.unwrap_or(format!("exit code {code}"))),
-        (Cause::Itself, Ended::Signal(signal)) => {
+        (Cause::Itself, CommandEnd::Code(0)) => Conclusion::Ack,
+        (Cause::Itself, CommandEnd::Code(code)) => {
+            Conclusion::Nack(line.unwrap_or(format!("exit code {code}")))
+        }
+        (Cause::Itself, CommandEnd::Signal(signal)) => {
             Conclusion::Nack(line.unwrap_or(format!("killed by {signal}")))
         }
         (Cause::Timeout(time), _) => {
@@ -283,7 +285,8 @@ mod tests {
     fn only_a_command_that_ended_by_itself_with_0_is_done() {
         let of = |cause, ended, line: Option<&str>| concluded(cause, ended, line.map(str::to_owned));
         let nack = |reason: &str| Conclusion::Nack(reason.to_owned());
-        let (good, bad, killed) = (Ended::Code(0), Ended::Code(3), Ended::Signal(Signal::SIGKILL));
+        let (good, bad, killed) =
+            (CommandEnd::Code(0), CommandEnd::Code(3), CommandEnd::Signal(Signal::SIGKILL));
         assert_eq!(of(Cause::Itself, good, Some("x")), Conclusion::Ack);
         assert_eq!(of(Cause::Itself, bad, Some("no such file")), nack("no such file"));
         assert_eq!(of(Cause::Itself, bad, None), nack("exit code 3"));

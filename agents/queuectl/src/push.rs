@@ -3,7 +3,7 @@
 use crate::api::Client;
 use crate::failure::Failure;
 use crate::flags::Push;
-use crate::items::{Found, Items, Origin};
+use crate::items::{InputItem, ItemOrigin, ItemReader};
 use crate::manage::Console;
 use crate::retry::until_answered;
 use crate::wire::{PushBatch, PushItem, PushedItem, millis};
@@ -21,9 +21,9 @@ const BATCH_BYTES_MAX: usize = 512 << 10;
 const ITEM_OVERHEAD_BYTES: usize = 64;
 
 /// An item that was read and is not pushed yet.
-struct Pending {
+struct PendingItem {
     item: PushItem,
-    origin: Origin,
+    origin: ItemOrigin,
     /// The bytes that the item adds to a batch.
     bytes: usize,
 }
@@ -61,8 +61,8 @@ struct Pusher<'a> {
 }
 
 pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal> {
-    let mut items = Items::of(push).await?;
-    let keys = Keys::of(push, &items)?;
+    let mut items = ItemReader::of(push).await?;
+    let keys = PushKeys::of(push, &items)?;
     let mut pusher = Pusher {
         client: console.client,
         push,
@@ -71,9 +71,9 @@ pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal
         counts: Counts { keys_are_own: push.key_prefix.is_none() && push.key.is_none(), ..Counts::default() },
         batch_bytes_max: BATCH_BYTES_MAX,
     };
-    let mut batch: Vec<Pending> = Vec::new();
+    let mut batch: Vec<PendingItem> = Vec::new();
     let (mut bytes, mut number) = (0, 0);
-    while let Some(Found { body, origin }) = items.next().await? {
+    while let Some(InputItem { body, origin }) = items.next().await? {
         number += 1;
         let size = body.len() + ITEM_OVERHEAD_BYTES;
         // Kept until another item follows, since the last batch carries the seal.
@@ -85,7 +85,7 @@ pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal
         bytes += size;
         let delay_ms = push.delay.map(millis);
         let item = PushItem { body: body.into(), key: keys.of_item(number), delay_ms };
-        batch.push(Pending { item, origin, bytes: size });
+        batch.push(PendingItem { item, origin, bytes: size });
     }
     if push.seal || !batch.is_empty() {
         pusher.send(batch, push.seal).await?;
@@ -105,7 +105,7 @@ pub(crate) async fn push(console: &Console<'_>, push: &Push) -> Result<(), Fatal
 
 impl Pusher<'_> {
     /// Pushes a batch, in halves if it is too large for the server. The last part carries the seal.
-    async fn send(&mut self, batch: Vec<Pending>, seal: bool) -> Result<(), Fatal> {
+    async fn send(&mut self, batch: Vec<PendingItem>, seal: bool) -> Result<(), Fatal> {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             match self.send_part(&part, seal && parts.is_empty()).await {
@@ -127,7 +127,7 @@ impl Pusher<'_> {
         Ok(())
     }
 
-    async fn send_part(&self, part: &[Pending], seal: bool) -> Result<Vec<PushedItem>, Failure> {
+    async fn send_part(&self, part: &[PendingItem], seal: bool) -> Result<Vec<PushedItem>, Failure> {
         let (client, queue) = (self.client, &self.push.which.queue);
         until_answered(client, self.give_up, async || match part {
             [only] => Ok(vec![client.push_one(queue, &only.item, seal).await?]),
@@ -152,7 +152,7 @@ impl Pusher<'_> {
     }
 
     /// Names the queue, the item if it is the cause, and how far the push got.
-    fn failed(&self, failure: Failure, part: &[Pending]) -> Fatal {
+    fn failed(&self, failure: Failure, part: &[PendingItem]) -> Fatal {
         let what = match part {
             [only] if failure.is_about_the_item() => {
                 format!("{} ({}) ", only.origin, count_bytes(&only.item))
@@ -170,31 +170,31 @@ fn count_bytes(item: &PushItem) -> String {
 }
 
 /// The keys that make a repeated push have no further effect.
-enum Keys {
+enum PushKeys {
     None,
     One(String),
     Numbered(String),
 }
 
-impl Keys {
-    fn of(push: &Push, items: &Items) -> Result<Keys, Fatal> {
+impl PushKeys {
+    fn of(push: &Push, items: &ItemReader) -> Result<PushKeys, Fatal> {
         Ok(match (&push.key, &push.key_prefix) {
-            _ if push.no_key => Keys::None,
+            _ if push.no_key => PushKeys::None,
             (Some(_), _) if items.count() != Some(1) => {
                 return Err(Fatal::new(Exit::Usage, "--key is for a single ITEM or FILE, see --key-prefix"));
             }
-            (Some(key), _) => Keys::One(key.clone()),
-            (None, Some(prefix)) => Keys::Numbered(prefix.clone()),
+            (Some(key), _) => PushKeys::One(key.clone()),
+            (None, Some(prefix)) => PushKeys::Numbered(prefix.clone()),
             // A random prefix: the keys only make this run's own retries harmless.
-            (None, None) => Keys::Numbered(format!("{:016x}", fastrand::u64(..))),
+            (None, None) => PushKeys::Numbered(format!("{:016x}", fastrand::u64(..))),
         })
     }
 
     fn of_item(&self, number: u64) -> Option<String> {
         match self {
-            Keys::None => None,
-            Keys::One(key) => Some(key.clone()),
-            Keys::Numbered(prefix) => Some(format!("{prefix}-{number}")),
+            PushKeys::None => None,
+            PushKeys::One(key) => Some(key.clone()),
+            PushKeys::Numbered(prefix) => Some(format!("{prefix}-{number}")),
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) struct PushBatch<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Pushed {
+pub(crate) struct PushAnswer {
     pub(crate) items: Vec<PushedItem>,
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Extend {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Batch<'a, T> {
+pub(crate) struct SettleBatch<'a, T> {
     pub(crate) items: &'a [T],
 }
 

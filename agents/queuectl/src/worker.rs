@@ -46,7 +46,7 @@ struct Report {
     was_sent: bool,
 }
 
-enum Next {
+enum NextWork {
     Items(VecDeque<(Item, CancellationToken)>),
     /// The queue is done, and `failed` of its items died.
     Done {
@@ -127,9 +127,9 @@ impl Worker {
         let mut report = Report::default();
         loop {
             match self.next(&mut report).await? {
-                Next::Items(items) => report = self.work_through(items).await?,
-                Next::Done { failed } => return Ok(failed),
-                Next::Stopped => return self.tell(report).await.map(|()| 0),
+                NextWork::Items(items) => report = self.work_through(items).await?,
+                NextWork::Done { failed } => return Ok(failed),
+                NextWork::Stopped => return self.tell(report).await.map(|()| 0),
             }
         }
     }
@@ -205,7 +205,7 @@ impl Worker {
     }
 
     /// Delivers `report` and waits for items in one request, which is retried until it is answered.
-    async fn next(&self, report: &mut Report) -> Result<Next, Fatal> {
+    async fn next(&self, report: &mut Report) -> Result<NextWork, Fatal> {
         let mut retry = Retry::of(&self.client);
         let stopping = &self.stop.drain;
         while !stopping.is_cancelled() {
@@ -226,14 +226,14 @@ impl Worker {
                     self.delivered(report, &answer.results);
                     let LeaseAnswer { items, done, verdict, failed, .. } = answer;
                     if done {
-                        return Ok(Next::Done { failed });
+                        return Ok(NextWork::Done { failed });
                     }
                     if !items.is_empty() {
                         let hold = |item: Item| {
                             let lost = self.keeper.hold(&item);
                             (item, lost)
                         };
-                        return Ok(Next::Items(items.into_iter().map(hold).collect()));
+                        return Ok(NextWork::Items(items.into_iter().map(hold).collect()));
                     }
                     tracing::debug!(event = "queue_idle", verdict, "no items to lease");
                 }
@@ -258,7 +258,7 @@ impl Worker {
                 stopping.run_until_cancelled(retry.pause()).await;
             }
         }
-        Ok(Next::Stopped)
+        Ok(NextWork::Stopped)
     }
 
     /// Delivers `report` without waiting for items.

@@ -1,7 +1,7 @@
 //! Collects the metrics of the queues when a scrape asks for them.
 
 use crate::engine::contract::QueueView;
-use crate::engine::item::State;
+use crate::engine::item::ItemState;
 use crate::service::Engine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -36,7 +36,7 @@ impl Collector for Scrape {
         let mut items =
             encoder.encode_descriptor("items", "Items by queue and state", None, MetricType::Gauge)?;
         for queue in &queues {
-            for state in State::ALL {
+            for state in ItemState::ALL {
                 let labels = [("queue", &*queue.name), ("state", state.name())];
                 ConstGauge::new(float(queue.tally(state))).encode(items.encode_family(&labels)?)?;
             }

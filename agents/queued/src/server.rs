@@ -1,7 +1,7 @@
 //! The data plane: one thread with all doors. Another thread takes part in a request only while the log is
 //! slow.
 
-use crate::http::direct::Direct;
+use crate::http::fast_path::FastPath;
 use crate::http::history;
 use crate::http::{self, Doors, Parts, tokens};
 use crate::line::{self, LineDoor};
@@ -50,7 +50,7 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
     }
     let doors = doors(&plane);
     tokio::spawn(history::record(plane.engine.clone(), doors.history.clone(), stop.drain.clone()));
-    let direct = Direct { router: router(&plane, doors.clone()), doors };
+    let fast_path = FastPath { router: router(&plane, doors.clone()), doors };
     let listeners = if plane.line.is_some() { 2 } else { 1 };
     let connections_max = connections_within_limit(usize::from(plane.serve.max_connections), listeners);
     let gate = |listener| -> Result<Gate, Fatal> {
@@ -62,7 +62,7 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
         kit::net::browser_ports::warn_if_blocked("--http", address);
     }
     let http =
-        kit::http::serve_tls(gate(plane.http)?, direct, plane.tls, stop.drain.clone(), stop.abort.clone());
+        kit::http::serve_tls(gate(plane.http)?, fast_path, plane.tls, stop.drain.clone(), stop.abort.clone());
     let line = match plane.line {
         None => None,
         Some(listener) => {

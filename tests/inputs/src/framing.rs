@@ -1,7 +1,7 @@
 //! Checks that a stream to logd gives the same lines however it is cut into reads, and that no byte of them
 //! is lost.
 
-use logd::framing::{Framing, RECEIPT_REQUEST, Tally};
+use logd::framing::{Framing, LineCounts, RECEIPT_REQUEST};
 
 /// Reads from the input: the maximum line length, the number of sizes, the sizes of the reads, and the
 /// stream.
@@ -18,9 +18,9 @@ pub fn framing(bytes: &[u8]) {
 }
 
 /// Feeds `input` in pieces of the given sizes, in a cycle, the way a connection does.
-fn run(input: &[u8], sizes: &[u8], line_bytes_max: usize) -> (Vec<u8>, Tally) {
+fn run(input: &[u8], sizes: &[u8], line_bytes_max: usize) -> (Vec<u8>, LineCounts) {
     let mut framing = Framing::new(line_bytes_max);
-    let (mut out, mut tally, mut rest) = (Vec::new(), Tally::default(), input);
+    let (mut out, mut counts, mut rest) = (Vec::new(), LineCounts::default(), input);
     let mut sizes = sizes.iter().map(|size| usize::from(*size) + 1).cycle();
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(sizes.next().unwrap_or(rest.len()).min(rest.len()));
@@ -29,14 +29,14 @@ fn run(input: &[u8], sizes: &[u8], line_bytes_max: usize) -> (Vec<u8>, Tally) {
         let placed = framing.place(&mut out);
         if framing.can_take_in_place(piece.len()) {
             out.extend_from_slice(piece);
-            tally += framing.take_in_place(&mut out, start, placed);
+            counts += framing.take_in_place(&mut out, start, placed);
         } else {
             out.truncate(start);
-            tally += framing.take(piece, &mut |line| put(&mut out, line));
+            counts += framing.take(piece, &mut |line| put(&mut out, line));
         }
     }
-    tally += framing.finish(&mut |line| put(&mut out, line));
-    (out, tally)
+    counts += framing.finish(&mut |line| put(&mut out, line));
+    (out, counts)
 }
 
 fn put(out: &mut Vec<u8>, line: &[u8]) {

@@ -2,7 +2,7 @@
 //! again.
 
 use queued::engine::core::{Core, Journal};
-use queued::engine::item::{Place, State};
+use queued::engine::item::{ItemState, Place};
 use queued::engine::record::Record;
 use queued::log::frame;
 use std::io;
@@ -48,7 +48,7 @@ fn read(core: &mut Core, records: &[u8]) {
     core.finish_reading();
 }
 
-fn items(core: &Core) -> Vec<(u32, u64, State, u32)> {
+fn items(core: &Core) -> Vec<(u32, u64, ItemState, u32)> {
     let queues = core.queues();
     queues.flat_map(|q| q.items().iter().map(|i| (q.number, i.number, i.state, i.attempts))).collect()
 }

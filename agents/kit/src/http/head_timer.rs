@@ -34,14 +34,14 @@ impl Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.lock().as_mut().reset(deadline.into());
-        Box::pin(Head(self.clone()))
+        Box::pin(HeadSleep(self.clone()))
     }
 }
 
 /// The wait for one head.
-struct Head(HeadTimer);
+struct HeadSleep(HeadTimer);
 
-impl Future for Head {
+impl Future for HeadSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -49,7 +49,7 @@ impl Future for Head {
     }
 }
 
-impl Sleep for Head {}
+impl Sleep for HeadSleep {}
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,9 @@ pub mod events;
 mod head_timer;
 mod head_wait;
 pub mod origin;
-mod patient;
-mod rewound;
+mod prefixed;
 mod serve;
+mod write_timeout;
 
 pub use head_wait::{HEADERS_WITHIN, HEADERS_WITHIN_CROWD, HeadWait, Received, Waited};
 pub use serve::{Answer, Peer, serve, serve_one, serve_tls};

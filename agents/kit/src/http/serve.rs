@@ -3,8 +3,8 @@
 
 use super::head_timer::HeadTimer;
 use super::head_wait::{HEADERS_WITHIN, HeadWait, Received, Waited};
-use super::patient::Patient;
-use super::rewound::Rewound;
+use super::prefixed::PrefixedStream;
+use super::write_timeout::WriteTimeout;
 use crate::net::accept::{Arrival, Crowd, Gate};
 use crate::net::tls::{self, Tls};
 use axum::Router;
@@ -134,14 +134,14 @@ pub async fn serve_one(
     drain: CancellationToken,
     abort: CancellationToken,
 ) {
-    let mut stream = Patient::new(stream, READ_WITHIN);
+    let mut stream = WriteTimeout::new(stream, READ_WITHIN);
     let unread = tokio::select! {
         biased;
         unread = answer.serve_first(&mut stream, HeadWait::new(crowd, &drain), &drain) => unread,
         () = abort.cancelled() => return,
     };
     let stream = match unread {
-        Ok(Some(unread)) => Rewound::new(unread, stream),
+        Ok(Some(unread)) => PrefixedStream::new(unread, stream),
         Ok(None) => return,
         Err(error) => {
             return tracing::debug!(

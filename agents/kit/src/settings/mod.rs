@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
-use watch::Files;
+use watch::WatchedFiles;
 
 /// The settings that every program has.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,8 +51,8 @@ pub struct Common {
 
 impl Common {
     /// The settings file, if there is one, to be watched.
-    pub fn file(&self) -> Files {
-        Files::new(self.config.iter().cloned().collect())
+    pub fn file(&self) -> WatchedFiles {
+        WatchedFiles::new(self.config.iter().cloned().collect())
     }
 
     /// Refuses a `--linger` that leaves no time to answer the last requests.

@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 const SLOW_LOOK: Duration = Duration::from_secs(60);
 
 /// A set of files that belong together.
-pub struct Files {
+pub struct WatchedFiles {
     paths: Vec<PathBuf>,
     seen: Vec<Option<Vec<u8>>>,
     event: Arc<Notify>,
@@ -31,9 +31,9 @@ pub struct Files {
     _watcher: Option<RecommendedWatcher>,
 }
 
-impl Files {
+impl WatchedFiles {
     /// Remembers the present content. Without files, nothing ever changes.
-    pub fn new(paths: Vec<PathBuf>) -> Files {
+    pub fn new(paths: Vec<PathBuf>) -> WatchedFiles {
         let event = Arc::new(Notify::new());
         let watcher = match paths.is_empty() {
             true => None,
@@ -49,7 +49,7 @@ impl Files {
         };
         let seen = read(&paths);
         let slow_look_at = Instant::now() + SLOW_LOOK;
-        Files { paths, seen, event, look_at: None, slow_look_at, _watcher: watcher }
+        WatchedFiles { paths, seen, event, look_at: None, slow_look_at, _watcher: watcher }
     }
 
     /// Returns when the content of at least one file has changed. Cancel-safe.
@@ -83,7 +83,7 @@ pub fn follow<T: Send + Sync + 'static>(
     load: impl Fn() -> Result<T, Fatal> + Send + 'static,
 ) -> Result<watch::Receiver<T>, Fatal> {
     // Watch before the first look, so that no change falls in between.
-    let mut files = Files::new(paths);
+    let mut files = WatchedFiles::new(paths);
     let (sender, receiver) = watch::channel(load()?);
     tokio::spawn(async move {
         while drain.run_until_cancelled(files.changed()).await.is_some() {
@@ -135,7 +135,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     /// True if a change is noticed well before the periodic look: only an event can be the cause.
-    async fn soon(files: &mut Files) -> bool {
+    async fn soon(files: &mut WatchedFiles) -> bool {
         tokio::time::timeout(Duration::from_secs(20), files.changed()).await.is_ok()
     }
 
@@ -158,7 +158,7 @@ mod tests {
         let mount = tempfile::tempdir().unwrap();
         publish(mount.path(), "v0", "a = 0");
         symlink("..data/logd.toml", mount.path().join("logd.toml")).unwrap();
-        let mut files = Files::new(vec![mount.path().join("logd.toml")]);
+        let mut files = WatchedFiles::new(vec![mount.path().join("logd.toml")]);
         for version in 1..4 {
             publish(mount.path(), &format!("v{version}"), &format!("a = {version}"));
             assert!(soon(&mut files).await, "swap {version} went unnoticed");
@@ -170,7 +170,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("logd.toml");
         std::fs::write(&path, "a").unwrap();
-        let mut files = Files::new(vec![path.clone()]);
+        let mut files = WatchedFiles::new(vec![path.clone()]);
         std::fs::write(&path, "b").unwrap();
         assert!(soon(&mut files).await);
         std::fs::write(directory.path().join("new"), "c").unwrap();

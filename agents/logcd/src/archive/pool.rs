@@ -45,7 +45,7 @@ impl Job {
     }
 }
 
-struct Worker {
+struct WorkerThread {
     jobs: Sender<Job>,
     done: Receiver<Result<Job, PackError>>,
     thread: JoinHandle<()>,
@@ -55,7 +55,7 @@ struct Worker {
 /// blocks itself.
 pub struct Pool {
     own: Packer,
-    workers: Vec<Worker>,
+    workers: Vec<WorkerThread>,
     /// The workers that have jobs, in the order of the jobs.
     busy: VecDeque<usize>,
     next: usize,
@@ -88,7 +88,7 @@ impl Pool {
                 }
             };
             let thread = std::thread::Builder::new().name("logcd-pack".to_owned()).spawn(work)?;
-            self.workers.push(Worker { jobs, done, thread });
+            self.workers.push(WorkerThread { jobs, done, thread });
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for Worker { jobs, done, thread } in self.workers.drain(..) {
+        for WorkerThread { jobs, done, thread } in self.workers.drain(..) {
             drop((jobs, done));
             let _ = thread.join();
         }

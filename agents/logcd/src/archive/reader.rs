@@ -15,27 +15,27 @@ use tar::Archive;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
-pub struct Reader {
+pub struct ArchiveReader {
     pub file: File,
     pub path: PathBuf,
     pub index: Option<Index>,
 }
 
 /// The tar in the archive, as a stream.
-pub type Stream<'a> = Archive<Decoder<BufReader<&'a File>>>;
+pub type TarStream<'a> = Archive<Decoder<BufReader<&'a File>>>;
 
-impl Reader {
-    pub fn open(path: &Path) -> Result<Reader, Fatal> {
+impl ArchiveReader {
+    pub fn open(path: &Path) -> Result<ArchiveReader, Fatal> {
         let cannot =
             |e| Fatal::new(Exit::Failure, format!("cannot open the archive {}", path.display())).because(e);
         let file = File::open(path).map_err(cannot)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let bytes = std::fs::read(path.with_file_name(index_name(&name))).unwrap_or_default();
         let index = Index::decode(&bytes).ok().filter(|index| index.describes(&file));
-        Ok(Reader { file, path: path.to_owned(), index })
+        Ok(ArchiveReader { file, path: path.to_owned(), index })
     }
 
-    pub fn stream(&self) -> Result<Stream<'_>, Fatal> {
+    pub fn stream(&self) -> Result<TarStream<'_>, Fatal> {
         let decoder = Decoder::new(BufReader::with_capacity(BUFFER_BYTES, &self.file));
         Ok(Archive::new(decoder.map_err(self.failed())?))
     }

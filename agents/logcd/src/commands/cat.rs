@@ -1,7 +1,7 @@
 //! `logcd cat`: prints one file of an archive, directly from its blocks if there is an index.
 
 use crate::archive::member;
-use crate::archive::reader::Reader;
+use crate::archive::reader::ArchiveReader;
 use kit::exit::{Exit, Fatal};
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub fn cat(archive: &Path, name: &OsStr) -> Result<(), Fatal> {
-    let reader = Reader::open(archive)?;
+    let reader = ArchiveReader::open(archive)?;
     let failed = reader.failed();
     let wanted = name.as_bytes();
     let mut out = io::stdout().lock();
@@ -35,7 +35,7 @@ fn is_meant(wanted: &[u8], member: &[u8]) -> bool {
     member.strip_suffix(wanted).is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
 }
 
-fn not_there(reader: &Reader, name: &OsStr) -> Fatal {
+fn not_there(reader: &ArchiveReader, name: &OsStr) -> Fatal {
     let (archive, name) = (reader.path.display(), name.as_bytes().escape_ascii());
     Fatal::new(
         Exit::Failure,

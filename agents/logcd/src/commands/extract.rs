@@ -1,6 +1,6 @@
 //! `logcd extract`: unpacks an archive, for images without a tar.
 
-use crate::archive::reader::Reader;
+use crate::archive::reader::ArchiveReader;
 use kit::exit::{Exit, Fatal};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Unpacks below `to` and nowhere else, whatever names the archive has.
 pub fn extract(archive: &Path, names: &[OsString], to: &Path) -> Result<(), Fatal> {
-    let reader = Reader::open(archive)?;
+    let reader = ArchiveReader::open(archive)?;
     let failed = reader.failed();
     std::fs::create_dir_all(to)
         .map_err(|e| Fatal::new(Exit::Failure, format!("cannot create {}", to.display())).because(e))?;

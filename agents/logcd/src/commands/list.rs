@@ -1,14 +1,14 @@
 //! `logcd list`: lists the files of an archive, from the index if there is one.
 
 use crate::archive::member;
-use crate::archive::reader::Reader;
+use crate::archive::reader::ArchiveReader;
 use jiff::Timestamp;
 use kit::exit::Fatal;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 pub fn list(archive: &Path) -> Result<(), Fatal> {
-    let reader = Reader::open(archive)?;
+    let reader = ArchiveReader::open(archive)?;
     let failed = reader.failed();
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut line = |size: u64, mtime_s: u64, name: &[u8]| {

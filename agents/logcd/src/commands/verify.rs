@@ -1,6 +1,6 @@
 //! `logcd verify`: reads every byte of an archive and reports damage.
 
-use crate::archive::reader::Reader;
+use crate::archive::reader::ArchiveReader;
 use crate::archive::verify;
 use crate::pods::veil;
 use crate::progress;
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub fn verify(path: &Path) -> Result<(), Fatal> {
-    let reader = Reader::open(path)?;
+    let reader = ArchiveReader::open(path)?;
     let has_members = veil::is_start_of(&reader.file);
     let verified = match has_members {
         true => verify::verify_members(progress::reading(&reader.file)),

@@ -13,7 +13,7 @@ pub enum Match {
     /// A file without an entry.
     New(ScannedFile),
     /// A file, and the number of the entry that has held it so far.
-    Known { file: ScannedFile, entry: usize, change: Change },
+    Known { file: ScannedFile, entry: usize, change: FileChange },
     /// An entry whose file is gone.
     Missing(usize),
     /// An entry of a directory that cannot be read now.
@@ -24,7 +24,7 @@ pub enum Match {
 
 /// The change of a known file since it was archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FileChange {
     /// The entry holds the file's content: its stamp is the same, or the file was read again.
     None,
     /// The content is the same, but the name is another.
@@ -35,19 +35,19 @@ pub enum Change {
     Doubtful,
 }
 
-impl Change {
+impl FileChange {
     /// Judges by stamps alone.
-    fn of(file: &ScannedFile, entry: &Entry) -> Change {
+    fn of(file: &ScannedFile, entry: &Entry) -> FileChange {
         match compare(entry, &file.stamp) {
-            Comparison::Same => Change::unchanged(file, entry),
-            Comparison::Grown => Change::Grown { bytes: file.stamp.size - entry.size() },
-            Comparison::Doubtful => Change::Doubtful,
+            Comparison::Same => FileChange::unchanged(file, entry),
+            Comparison::Grown => FileChange::Grown { bytes: file.stamp.size - entry.size() },
+            Comparison::Doubtful => FileChange::Doubtful,
         }
     }
 
     /// Returns the change of a file whose content is the same.
-    pub fn unchanged(file: &ScannedFile, entry: &Entry) -> Change {
-        if entry.name == file.name { Change::None } else { Change::Renamed }
+    pub fn unchanged(file: &ScannedFile, entry: &Entry) -> FileChange {
+        if entry.name == file.name { FileChange::None } else { FileChange::Renamed }
     }
 }
 
@@ -67,7 +67,7 @@ impl Changes {
             matches.push(match number {
                 Some(entry) => {
                     is_matched[entry] = true;
-                    let change = Change::of(&file, &entries[entry]);
+                    let change = FileChange::of(&file, &entries[entry]);
                     Match::Known { file, entry, change }
                 }
                 None => Match::New(file),
@@ -117,10 +117,10 @@ impl Changes {
             Match::Missing(_) => Some(0),
             Match::Away(_) | Match::Superseded(_) => None,
             Match::Known { file, change, .. } => match change {
-                Change::None => None,
-                Change::Renamed => Some(0),
-                Change::Grown { bytes } => Some(*bytes),
-                Change::Doubtful => Some(file.stamp.size),
+                FileChange::None => None,
+                FileChange::Renamed => Some(0),
+                FileChange::Grown { bytes } => Some(*bytes),
+                FileChange::Doubtful => Some(file.stamp.size),
             },
         });
         news.fold(None, |all: Option<u64>, bytes| Some(all.unwrap_or(0) + bytes))
@@ -250,7 +250,7 @@ mod tests {
             prop_assert_eq!(used, (0..entries.len()).collect::<Vec<_>>());
             prop_assert!(changes.matches.is_sorted_by_key(|found| found.name(&entries).to_vec()));
             for found in &changes.matches {
-                if let Match::Known { file, entry, change: Change::None } = found {
+                if let Match::Known { file, entry, change: FileChange::None } = found {
                     prop_assert_eq!(&file.name, &entries[*entry].name);
                     prop_assert_eq!(entries[*entry].stamp(), Some(&file.stamp));
                 }

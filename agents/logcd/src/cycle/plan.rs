@@ -3,7 +3,7 @@
 
 use crate::archive::block::{BlockSizes, kept_after_append, plain_len};
 use crate::archive::entry::Entry;
-use crate::cycle::changes::{Change, Match};
+use crate::cycle::changes::{FileChange, Match};
 use crate::cycle::superseded;
 use crate::logs::scanned_file::ScannedFile;
 use std::collections::HashSet;
@@ -41,7 +41,7 @@ impl<'a> EntryStep<'a> {
     pub fn decide(found: &'a Match, entries: &'a [Entry], rules: &SupersededRules) -> EntryStep<'a> {
         match found {
             Match::New(file) => EntryStep::Open(file, None),
-            Match::Known { entry, change: Change::None, .. } | Match::Away(entry) => {
+            Match::Known { entry, change: FileChange::None, .. } | Match::Away(entry) => {
                 EntryStep::Carry(&entries[*entry])
             }
             Match::Known { file, entry, .. } => EntryStep::Open(file, Some(&entries[*entry])),
@@ -169,7 +169,7 @@ mod tests {
             let file = ScannedFile { name: b"x.log".to_vec(), stamp: FileStamp::default(), links: 1 };
             let found = match kind {
                 0 => Match::New(file),
-                1 => Match::Known { file, entry: 0, change: Change::Doubtful },
+                1 => Match::Known { file, entry: 0, change: FileChange::Doubtful },
                 2 => Match::Missing(0),
                 3 => Match::Away(0),
                 _ => Match::Superseded(0),

@@ -2,7 +2,7 @@
 
 use crate::archive::block::plain_len;
 use crate::archive::entry::Entry;
-use crate::cycle::changes::{Change, Changes, Match};
+use crate::cycle::changes::{Changes, FileChange, Match};
 use crate::logs::directories::Roots;
 use crate::logs::log_file::LogFile;
 use crate::logs::scanned_file::ScannedFile;
@@ -86,9 +86,9 @@ impl Scrub {
             let blocks = entry.blocks.len();
             let lap = self.laps.get(&file.stamp.id()).copied().unwrap_or(Lap { next: 0, left: blocks });
             let left = match change {
-                Change::None | Change::Renamed => lap.left.min(blocks),
-                Change::Grown { .. } => blocks,
-                Change::Doubtful => return None,
+                FileChange::None | FileChange::Renamed => lap.left.min(blocks),
+                FileChange::Grown { .. } => blocks,
+                FileChange::Doubtful => return None,
             };
             Some(Candidate { number, file, entry, lap: Lap { left, ..lap } })
         });

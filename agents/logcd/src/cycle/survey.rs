@@ -4,7 +4,7 @@
 use crate::archive::entry::{Entry, Origin};
 use crate::archive::file_stamp::FileStamp;
 use crate::config::Config;
-use crate::cycle::changes::{Change, Changes, Match};
+use crate::cycle::changes::{Changes, FileChange, Match};
 use crate::cycle::report::CycleReport;
 use crate::cycle::scrub::{Scrub, ScrubBudget};
 use crate::error::ArchiveError;
@@ -43,7 +43,7 @@ pub fn survey(
         tracing::info!(event = "log_edited", file, "edited since it was archived: comparing the whole log");
         // Until the next archive, the whole file must be compared.
         entry.origin = Origin::Recovered;
-        *change = Change::Doubtful;
+        *change = FileChange::Doubtful;
     }
     Ok((changes, report))
 }
@@ -54,7 +54,7 @@ fn read_touched(changes: &mut Changes, entries: &mut [Entry], roots: &Roots, har
     for found in &mut changes.matches {
         let Match::Known { file, entry, change } = found else { continue };
         let entry = &mut entries[*entry];
-        if *change != Change::Doubtful || entry.size() != file.stamp.size {
+        if *change != FileChange::Doubtful || entry.size() != file.stamp.size {
             continue;
         }
         let Ok(log) = LogFile::open(roots, file, hard_links) else { continue };
@@ -62,7 +62,7 @@ fn read_touched(changes: &mut Changes, entries: &mut [Entry], roots: &Roots, har
         if same && log.status.stamp.size == entry.size() {
             entry.origin = Origin::Live(log.status.stamp);
             entry.meta = log.status.meta;
-            *change = Change::unchanged(file, entry);
+            *change = FileChange::unchanged(file, entry);
         }
     }
 }

@@ -7,6 +7,8 @@
 )]
 
 mod cli;
+mod codec_switch;
+mod concurrency;
 mod daemon;
 mod days;
 mod directories;
@@ -14,7 +16,6 @@ mod disk;
 mod edits;
 mod history;
 mod index;
-mod moving;
 mod places;
 mod pods;
 mod readers;
@@ -22,6 +23,5 @@ mod removal;
 mod root_filesystems;
 mod safety;
 mod support;
-mod switch;
 mod terminal;
 mod upgrade;

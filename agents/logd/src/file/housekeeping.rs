@@ -1,7 +1,7 @@
 //! Housekeeping of rotated files: compresses them at low priority, and removes them when there are too many.
 
 use crate::file::rotated;
-use crate::file::rotation::{Policy, Rotated};
+use crate::file::rotation::{Rotated, RotationPolicy};
 use flate2::{Compression, write::GzEncoder};
 use kit::disk::free_space::Space;
 use std::fs::{File, OpenOptions};
@@ -24,7 +24,7 @@ pub struct TidyReport {
 
 /// Runs one round over the rotated files of `path` up to number `newest`: later ones may still be written to.
 /// Old files are removed first, so that a full disk gains space.
-pub fn tidy(path: &Path, newest: u64, policy: &Policy, compress: bool) -> io::Result<TidyReport> {
+pub fn tidy(path: &Path, newest: u64, policy: &RotationPolicy, compress: bool) -> io::Result<TidyReport> {
     let list = || list_finished(path, newest);
     let mut report = TidyReport { removed: remove_surplus(path, &list()?, policy)?, ..TidyReport::default() };
     report.removed += make_room(path, &list()?, policy)?;
@@ -49,11 +49,11 @@ fn list_finished(path: &Path, newest: u64) -> io::Result<Vec<Rotated>> {
     Ok(files)
 }
 
-fn remove_surplus(path: &Path, rotated: &[Rotated], policy: &Policy) -> io::Result<u64> {
+fn remove_surplus(path: &Path, rotated: &[Rotated], policy: &RotationPolicy) -> io::Result<u64> {
     remove(path, policy.surplus(rotated), "removed the oldest rotated file")
 }
 
-fn make_room(path: &Path, rotated: &[Rotated], policy: &Policy) -> io::Result<u64> {
+fn make_room(path: &Path, rotated: &[Rotated], policy: &RotationPolicy) -> io::Result<u64> {
     let space = Space::at(&rotated::directory_of(path))?;
     remove(path, policy.surplus_for_room(rotated, space), "removed the oldest rotated file for --min-free")
 }
@@ -121,7 +121,7 @@ mod tests {
     use std::io::Read;
     use std::time::Duration;
 
-    const POLICY: Policy = Policy {
+    const POLICY: RotationPolicy = RotationPolicy {
         rotate_bytes: 0,
         rotate_age: Duration::ZERO,
         keep_files: 2,

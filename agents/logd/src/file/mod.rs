@@ -3,8 +3,8 @@
 pub mod appender;
 pub mod housekeeping;
 pub mod lock;
-pub mod mending;
-pub mod outside;
+pub mod logrotate;
+pub mod repair;
 pub mod rotated;
 pub mod rotation;
 pub mod unsynced;

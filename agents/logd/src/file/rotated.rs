@@ -1,6 +1,6 @@
 //! Lists and repairs the rotated files, which are in the same directory as the open file.
 
-use crate::file::mending::mend_end;
+use crate::file::repair::repair_end;
 use crate::file::rotation::Rotated;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Number of the newest rotated files that are examined at the start. If compression lags behind rotation, a
 /// power loss may tear many of them. If files are never compressed, examining each of thousands would delay
 /// the start.
-const MENDED_MAX: usize = 1024;
+const REPAIRED_MAX: usize = 1024;
 
 /// Number of rotated files kept open for the first sync. Older ones were synced by the last run, or written
 /// by the system.
@@ -34,7 +34,7 @@ pub fn list(path: &Path) -> io::Result<Vec<Rotated>> {
 
 /// The result of repairing the rotated files.
 #[derive(Debug, Default)]
-pub struct Mended {
+pub struct Repaired {
     /// True if a file was repaired.
     pub torn: bool,
     /// Files that may not be on the disk yet.
@@ -42,11 +42,11 @@ pub struct Mended {
 }
 
 /// Repairs the ends of the `listed` files of `path` that are not compressed yet.
-pub fn mend(path: &Path, listed: &[Rotated]) -> Mended {
-    let mut all = Mended::default();
-    for rotated in listed.iter().rev().filter(|file| !file.compressed).take(MENDED_MAX) {
+pub fn repair(path: &Path, listed: &[Rotated]) -> Repaired {
+    let mut all = Repaired::default();
+    for rotated in listed.iter().rev().filter(|file| !file.compressed).take(REPAIRED_MAX) {
         let path = path.with_file_name(&rotated.name);
-        match appending().open(&path).and_then(|file| Ok((mend_end(&file)?, file))) {
+        match appending().open(&path).and_then(|file| Ok((repair_end(&file)?, file))) {
             Ok((torn, file)) => {
                 all.torn |= torn;
                 if all.unsynced.len() < MAYBE_UNSYNCED_MAX {

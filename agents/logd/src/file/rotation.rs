@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The limits on the open file and on the rotated files that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RotationPolicy {
     /// Rotate before the file grows beyond this; 0: never.
     pub rotate_bytes: u64,
     /// Rotate before a line is added to a file older than this; zero: never.
@@ -19,7 +19,7 @@ pub struct Policy {
     pub min_free: MinFree,
 }
 
-impl Policy {
+impl RotationPolicy {
     /// True if the file must be rotated before `incoming_bytes` are added. Always false for an empty file.
     pub fn is_due(&self, file_bytes: u64, age: Duration, incoming_bytes: usize) -> bool {
         let grown = file_bytes.saturating_add(incoming_bytes as u64);
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NEVER: Policy = Policy {
+    const NEVER: RotationPolicy = RotationPolicy {
         rotate_bytes: 0,
         rotate_age: Duration::ZERO,
         keep_files: 0,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn file_stays_within_its_bound() {
-        let policy = Policy { rotate_bytes: 100, ..NEVER };
+        let policy = RotationPolicy { rotate_bytes: 100, ..NEVER };
         assert!(!policy.is_due(60, Duration::ZERO, 40));
         assert!(policy.is_due(60, Duration::ZERO, 41));
         assert!(!policy.is_due(0, Duration::ZERO, 500), "rotating an empty file gains nothing");
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_the_first_line() {
-        let policy = Policy { rotate_age: Duration::from_secs(60), ..NEVER };
+        let policy = RotationPolicy { rotate_age: Duration::from_secs(60), ..NEVER };
         assert!(!policy.is_due(1, Duration::from_secs(59), 1));
         assert!(policy.is_due(1, Duration::from_secs(60), 1));
     }
@@ -165,7 +165,7 @@ mod tests {
     fn oldest_files_make_room_for_the_floor_and_the_next_lines() {
         let files = kept(&[50, 50, 50, 50]);
         let space = |available_bytes| Space { available_bytes, capacity_bytes: 1000 };
-        let policy = Policy { rotate_bytes: 500, min_free: MinFree::Percent(20), ..NEVER };
+        let policy = RotationPolicy { rotate_bytes: 500, min_free: MinFree::Percent(20), ..NEVER };
         let removed = |available| policy.surplus_for_room(&files, space(available)).len();
         assert_eq!([210, 209, 160, 159, 0].map(removed), [0, 1, 1, 2, 4]);
         assert!(NEVER.surplus_for_room(&files, space(0)).is_empty(), "no floor was set");
@@ -176,7 +176,7 @@ mod tests {
         fn no_more_files_removed_than_needed(
             sizes in proptest::collection::vec(0u64..100, 0..20), keep_files in 0usize..10, keep_bytes in 0u64..300,
         ) {
-            let policy = Policy { keep_files, keep_bytes, ..NEVER };
+            let policy = RotationPolicy { keep_files, keep_bytes, ..NEVER };
             let files = kept(&sizes);
             let remove = policy.surplus(&files).len();
             let within = |from: usize| {

@@ -22,7 +22,7 @@ const KEEP_CAPACITY_MAX: usize = 16 * 1024;
 
 /// The number of lines and of framing faults in some input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct LineCounts {
     /// Lines that were completed.
     pub lines: u64,
     /// Cuts of lines that exceeded the maximum.
@@ -31,8 +31,8 @@ pub struct Tally {
     pub framing_errors: u64,
 }
 
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Tally) {
+impl std::ops::AddAssign for LineCounts {
+    fn add_assign(&mut self, other: LineCounts) {
         self.lines += other.lines;
         self.splits += other.splits;
         self.framing_errors += other.framing_errors;
@@ -100,8 +100,8 @@ impl Framing {
     }
 
     /// Passes each whole line of `input` to `emit`, without its newline.
-    pub fn take(&mut self, input: &[u8], emit: &mut impl FnMut(&[u8])) -> Tally {
-        let mut tally = Tally::default();
+    pub fn take(&mut self, input: &[u8], emit: &mut impl FnMut(&[u8])) -> LineCounts {
+        let mut counts = LineCounts::default();
         if self.mode == Mode::Undecided {
             let known = self.held.len();
             let look = input.len().min(DETECTION_BYTES_MAX);
@@ -113,58 +113,58 @@ impl Framing {
                 return self.take(&input[RECEIPT_REQUEST.len() - known..], emit);
             }
             if !self.receipt_requested && RECEIPT_REQUEST.starts_with(&self.held) {
-                return tally;
+                return counts;
             }
-            let Some(mode) = detect(&self.held) else { return tally };
+            let Some(mode) = detect(&self.held) else { return counts };
             self.mode = mode;
             self.held.truncate(known);
             // Bytes held while undecided are input like any other.
             let first = std::mem::take(&mut self.held);
-            self.take_all(&first, emit, &mut tally);
+            self.take_all(&first, emit, &mut counts);
         }
-        self.take_all(input, emit, &mut tally);
+        self.take_all(input, emit, &mut counts);
         self.give_back();
-        tally
+        counts
     }
 
-    fn take_all(&mut self, mut input: &[u8], emit: &mut impl FnMut(&[u8]), tally: &mut Tally) {
+    fn take_all(&mut self, mut input: &[u8], emit: &mut impl FnMut(&[u8]), counts: &mut LineCounts) {
         while !input.is_empty() {
-            input = self.take_decided(input, emit, tally);
+            input = self.take_decided(input, emit, counts);
         }
     }
 
     /// Ends the stream: the held bytes are its last line.
-    pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
-        let mut tally = Tally::default();
+    pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> LineCounts {
+        let mut counts = LineCounts::default();
         if self.mode == Mode::Undecided {
             self.mode = Mode::Lines;
             let first = std::mem::take(&mut self.held);
-            self.take_all(&first, &mut |line| emit(line), &mut tally);
+            self.take_all(&first, &mut |line| emit(line), &mut counts);
         }
         if matches!(self.mode, Mode::FrameBody { .. })
             || (self.mode == Mode::FrameHeader && !self.held.is_empty())
         {
-            tally.framing_errors += 1;
+            counts.framing_errors += 1;
         }
         if !self.held.is_empty() {
             emit(&self.held);
-            tally.lines += 1;
+            counts.lines += 1;
         }
         *self = Framing::new(self.line_bytes_max);
-        tally
+        counts
     }
 
     /// Cuts the unfinished line, because there is no memory to hold more of it.
-    pub fn split_here(&mut self, emit: &mut dyn FnMut(&[u8])) -> Tally {
+    pub fn split_here(&mut self, emit: &mut dyn FnMut(&[u8])) -> LineCounts {
         if self.held.is_empty() || matches!(self.mode, Mode::Undecided | Mode::FrameHeader) {
-            return Tally::default();
+            return LineCounts::default();
         }
         if let Mode::Opening { inside, .. } = &mut self.mode {
             *inside = true;
         }
         emit(&self.held);
         self.held = Vec::new();
-        Tally { lines: 1, splits: 1, framing_errors: 0 }
+        LineCounts { lines: 1, splits: 1, framing_errors: 0 }
     }
 
     /// Consumes some of `input` and returns the rest.
@@ -172,15 +172,15 @@ impl Framing {
         &mut self,
         input: &'a [u8],
         emit: &mut impl FnMut(&[u8]),
-        tally: &mut Tally,
+        counts: &mut LineCounts,
     ) -> &'a [u8] {
         match self.mode {
-            Mode::Undecided | Mode::Lines => self.take_line(input, emit, tally),
-            Mode::Opening { lines, inside } => self.take_opening(input, lines, inside, emit, tally),
-            Mode::NulGap => self.take_gap(input, tally),
-            Mode::NulBody => self.take_message(input, emit, tally),
-            Mode::FrameHeader => self.take_header(input, tally),
-            Mode::FrameBody { left } => self.take_body(input, left, emit, tally),
+            Mode::Undecided | Mode::Lines => self.take_line(input, emit, counts),
+            Mode::Opening { lines, inside } => self.take_opening(input, lines, inside, emit, counts),
+            Mode::NulGap => self.take_gap(input, counts),
+            Mode::NulBody => self.take_message(input, emit, counts),
+            Mode::FrameHeader => self.take_header(input, counts),
+            Mode::FrameBody { left } => self.take_body(input, left, emit, counts),
         }
     }
 
@@ -190,19 +190,19 @@ impl Framing {
         input: &'a [u8],
         room: usize,
         emit: &mut impl FnMut(&[u8]),
-        tally: &mut Tally,
+        counts: &mut LineCounts,
     ) -> &'a [u8] {
         if input.len() <= room {
             self.held.extend_from_slice(input);
             return &[];
         }
-        self.complete(&input[..room], emit, tally);
-        tally.splits += 1;
+        self.complete(&input[..room], emit, counts);
+        counts.splits += 1;
         &input[room..]
     }
 
     /// Completes the line, whose last bytes are `end`.
-    fn complete(&mut self, end: &[u8], emit: &mut impl FnMut(&[u8]), tally: &mut Tally) {
+    fn complete(&mut self, end: &[u8], emit: &mut impl FnMut(&[u8]), counts: &mut LineCounts) {
         if self.held.is_empty() {
             emit(end);
         } else {
@@ -210,7 +210,7 @@ impl Framing {
             emit(&self.held);
             self.held.clear();
         }
-        tally.lines += 1;
+        counts.lines += 1;
     }
 
     fn give_back(&mut self) {

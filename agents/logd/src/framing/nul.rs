@@ -1,7 +1,7 @@
 //! Splits streams of messages that begin with `<PRI>` and end with NUL.
 
 use super::detection::has_priority;
-use super::{Framing, Mode, Tally};
+use super::{Framing, LineCounts, Mode};
 use memchr::{memchr, memchr2};
 
 /// Longest first message in lines. A stream with a longer one is treated as plain lines.
@@ -16,14 +16,14 @@ impl Framing {
         lines: u16,
         inside: bool,
         emit: &mut impl FnMut(&[u8]),
-        tally: &mut Tally,
+        counts: &mut LineCounts,
     ) -> &'a [u8] {
         let room = self.line_bytes_max - self.held.len();
         let Some(end) = memchr2(b'\n', 0, &input[..input.len().min(room + 1)]) else {
             if input.len() > room {
                 self.mode = Mode::Opening { lines, inside: true };
             }
-            return self.hold_or_cut(input, room, emit, tally);
+            return self.hold_or_cut(input, room, emit, counts);
         };
         let line = &input[..end];
         let is_message =
@@ -41,19 +41,19 @@ impl Framing {
         // A newline just before the NUL has already ended the last line.
         let ended = self.mode == Mode::NulGap && lines > 0 && self.held.is_empty() && line.is_empty();
         if !ended {
-            self.complete(line, emit, tally);
+            self.complete(line, emit, counts);
         }
         &input[end + 1..]
     }
 
     /// Expects another message after a NUL; anything else is a framing error.
-    pub(super) fn take_gap<'a>(&mut self, input: &'a [u8], tally: &mut Tally) -> &'a [u8] {
+    pub(super) fn take_gap<'a>(&mut self, input: &'a [u8], counts: &mut LineCounts) -> &'a [u8] {
         match input.first() {
             // Some senders end each message with a newline as well.
             Some(b'\n') => return &input[1..],
             Some(b'<') => self.mode = Mode::NulBody,
             _ => {
-                tally.framing_errors += 1;
+                counts.framing_errors += 1;
                 self.mode = Mode::Lines;
             }
         }
@@ -65,7 +65,7 @@ impl Framing {
         &mut self,
         input: &'a [u8],
         emit: &mut impl FnMut(&[u8]),
-        tally: &mut Tally,
+        counts: &mut LineCounts,
     ) -> &'a [u8] {
         let room = self.line_bytes_max - self.held.len();
         match memchr(0, &input[..input.len().min(room + 1)]) {
@@ -79,11 +79,11 @@ impl Framing {
                 }
                 // An overlong message may have been cut off completely before its end.
                 if !(message.is_empty() && self.held.is_empty()) {
-                    self.complete(message, emit, tally);
+                    self.complete(message, emit, counts);
                 }
                 &input[end + 1..]
             }
-            None => self.hold_or_cut(input, room, emit, tally),
+            None => self.hold_or_cut(input, room, emit, counts),
         }
     }
 }

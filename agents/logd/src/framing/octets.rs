@@ -1,13 +1,13 @@
 //! Splits streams with octet counting (RFC 6587), in which the length of each message in bytes precedes it.
 
-use super::{Framing, Mode, Tally};
+use super::{Framing, LineCounts, Mode};
 
 /// Longest frame header that is accepted: nine digits, almost a gigabyte.
 pub(super) const DIGITS_MAX: usize = 9;
 
 impl Framing {
     /// Takes a byte of a frame's header, which is digits and a space.
-    pub(super) fn take_header<'a>(&mut self, input: &'a [u8], tally: &mut Tally) -> &'a [u8] {
+    pub(super) fn take_header<'a>(&mut self, input: &'a [u8], counts: &mut LineCounts) -> &'a [u8] {
         let (&byte, rest) = match input.split_first() {
             Some(split) => split,
             None => return input,
@@ -25,7 +25,7 @@ impl Framing {
             }
             _ => {
                 // Not a header: continue as plain lines, which begin with the digits taken so far.
-                tally.framing_errors += 1;
+                counts.framing_errors += 1;
                 self.mode = Mode::Lines;
                 return input;
             }
@@ -39,17 +39,17 @@ impl Framing {
         input: &'a [u8],
         left: usize,
         emit: &mut impl FnMut(&[u8]),
-        tally: &mut Tally,
+        counts: &mut LineCounts,
     ) -> &'a [u8] {
         let room = self.line_bytes_max - self.held.len();
         let (body, rest) = input.split_at(input.len().min(left));
         let line = body.strip_suffix(b"\n").unwrap_or(body);
         if body.len() == left && line.len() <= room {
             self.mode = Mode::FrameHeader;
-            self.complete(line, emit, tally);
+            self.complete(line, emit, counts);
             return rest;
         }
-        let uncut = self.hold_or_cut(body, room, emit, tally).len();
+        let uncut = self.hold_or_cut(body, room, emit, counts).len();
         self.mode = Mode::FrameBody { left: left - (body.len() - uncut) };
         &input[body.len() - uncut..]
     }

@@ -1,6 +1,6 @@
 //! Splits streams of plain lines, which end with a newline. Lines that are written unchanged are not copied.
 
-use super::{Framing, Mode, Tally};
+use super::{Framing, LineCounts, Mode};
 use memchr::{memchr, memchr_iter, memrchr};
 
 /// Largest beginning of a line that is placed before the next read instead of being moved in afterwards. A
@@ -25,12 +25,12 @@ impl Framing {
     /// Takes plain lines that are written unchanged: `out[start..]` is the `placed` beginning followed by the
     /// input. Whole lines stay where they are; the rest is taken out and held. No work is done per line
     /// except for counting.
-    pub fn take_in_place(&mut self, out: &mut Vec<u8>, start: usize, placed: usize) -> Tally {
+    pub fn take_in_place(&mut self, out: &mut Vec<u8>, start: usize, placed: usize) -> LineCounts {
         let input = start + placed;
         let Some(last) = memrchr(b'\n', &out[input..]) else {
             self.held.extend_from_slice(&out[input..]);
             out.truncate(start);
-            return Tally::default();
+            return LineCounts::default();
         };
         let end = input + last + 1;
         if placed == 0 && !self.held.is_empty() {
@@ -42,29 +42,29 @@ impl Framing {
             let lines = count_lines(&out[start..]);
             self.held = tail;
             self.give_back();
-            return Tally { lines, ..Tally::default() };
+            return LineCounts { lines, ..LineCounts::default() };
         }
         self.held.clear();
         self.held.extend_from_slice(&out[end..]);
         out.truncate(end);
         self.give_back();
-        Tally { lines: count_lines(&out[start..]), ..Tally::default() }
+        LineCounts { lines: count_lines(&out[start..]), ..LineCounts::default() }
     }
 
     pub(super) fn take_line<'a>(
         &mut self,
         input: &'a [u8],
         emit: &mut impl FnMut(&[u8]),
-        tally: &mut Tally,
+        counts: &mut LineCounts,
     ) -> &'a [u8] {
         // The held bytes of a mistaken frame header may be more than a line may have.
         let room = self.line_bytes_max.saturating_sub(self.held.len());
         match memchr(b'\n', &input[..input.len().min(room + 1)]) {
             Some(end) => {
-                self.complete(&input[..end], emit, tally);
+                self.complete(&input[..end], emit, counts);
                 &input[end + 1..]
             }
-            None => self.hold_or_cut(input, room, emit, tally),
+            None => self.hold_or_cut(input, room, emit, counts),
         }
     }
 }

@@ -32,24 +32,24 @@ fn append(out: &mut Vec<u8>) -> impl FnMut(&[u8]) + '_ {
 }
 
 /// Feeds fragments the way a connection does: in place where that is allowed.
-fn run(fragments: &[&[u8]], line_bytes_max: usize) -> (Vec<u8>, Tally) {
+fn run(fragments: &[&[u8]], line_bytes_max: usize) -> (Vec<u8>, LineCounts) {
     let mut framing = Framing::new(line_bytes_max);
     let mut out = b"lines of others\n".to_vec();
-    let mut tally = Tally::default();
+    let mut counts = LineCounts::default();
     for fragment in fragments {
         let start = out.len();
         let placed = framing.place(&mut out);
         if framing.can_take_in_place(fragment.len()) {
             out.extend_from_slice(fragment);
-            tally += framing.take_in_place(&mut out, start, placed);
+            counts += framing.take_in_place(&mut out, start, placed);
         } else {
             out.truncate(start);
-            tally += framing.take(fragment, &mut append(&mut out));
+            counts += framing.take(fragment, &mut append(&mut out));
         }
         assert!(out.ends_with(b"\n"), "only whole lines may be in the batch");
     }
-    tally += framing.finish(&mut append(&mut out));
-    (out.split_off(b"lines of others\n".len()), tally)
+    counts += framing.finish(&mut append(&mut out));
+    (out.split_off(b"lines of others\n".len()), counts)
 }
 
 fn fragments<'a>(input: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
@@ -76,9 +76,9 @@ proptest! {
     ) {
         // The first line cannot be a frame header, so that the rest may look like anything.
         let input = [b"plain\n".as_slice(), &input].concat();
-        let (out, tally) = run(&fragments(&input, &cuts), max);
+        let (out, counts) = run(&fragments(&input, &cuts), max);
         let expected = model(&input, max);
-        prop_assert_eq!(tally.lines, count_lines(&expected));
+        prop_assert_eq!(counts.lines, count_lines(&expected));
         prop_assert_eq!(out, expected);
     }
 
@@ -89,9 +89,9 @@ proptest! {
     ) {
         let messages: Vec<Vec<u8>> = messages.into_iter().map(|m| [b"<13>".to_vec(), m].concat()).collect();
         let input: Vec<u8> = messages.iter().flat_map(|m| [format!("{} ", m.len()).into_bytes(), m.clone()].concat()).collect();
-        let (out, tally) = run(&fragments(&input, &cuts), 1 << 20);
+        let (out, counts) = run(&fragments(&input, &cuts), 1 << 20);
         let expected: Vec<u8> = messages.iter().flat_map(|m| [m.as_slice(), b"\n"].concat()).collect();
-        prop_assert_eq!(tally, Tally { lines: messages.len() as u64, splits: 0, framing_errors: 0 });
+        prop_assert_eq!(counts, LineCounts { lines: messages.len() as u64, splits: 0, framing_errors: 0 });
         prop_assert_eq!(out, expected);
     }
 
@@ -133,8 +133,8 @@ proptest! {
                 expected.push(b'\n');
             }
         }
-        let (out, tally) = run(&fragments(&input, &cuts), max);
-        prop_assert_eq!(tally.framing_errors, 0);
+        let (out, counts) = run(&fragments(&input, &cuts), max);
+        prop_assert_eq!(counts.framing_errors, 0);
         prop_assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 
@@ -199,42 +199,42 @@ fn nul_after_the_first_message_ends_all() {
     ];
     for (input, expected, framing_errors) in sent {
         for size in 1..=input.len() {
-            let (out, tally) = run(&input.chunks(size).collect::<Vec<_>>(), 1 << 20);
+            let (out, counts) = run(&input.chunks(size).collect::<Vec<_>>(), 1 << 20);
             assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
-            assert_eq!(tally.framing_errors, framing_errors, "{}", input.escape_ascii());
+            assert_eq!(counts.framing_errors, framing_errors, "{}", input.escape_ascii());
         }
     }
 }
 
 #[test]
 fn invalid_frames_continue_as_lines() {
-    let (out, tally) = run(&[b"6 <13>hi4 <13>garbage 12\nmore\n"], 1 << 20);
+    let (out, counts) = run(&[b"6 <13>hi4 <13>garbage 12\nmore\n"], 1 << 20);
     assert_eq!(out, b"<13>hi\n<13>\ngarbage 12\nmore\n");
-    assert_eq!(tally.framing_errors, 1);
+    assert_eq!(counts.framing_errors, 1);
 }
 
 #[test]
 fn cut_frame_is_kept_and_counted() {
-    let (out, tally) = run(&[b"60 <13>only a part"], 1 << 20);
+    let (out, counts) = run(&[b"60 <13>only a part"], 1 << 20);
     assert_eq!(out, b"<13>only a part\n");
-    assert_eq!(tally, Tally { lines: 1, splits: 0, framing_errors: 1 });
+    assert_eq!(counts, LineCounts { lines: 1, splits: 0, framing_errors: 1 });
 }
 
 #[test]
 fn frame_of_the_longest_line_is_one_line() {
     let input = b"5 <13>x6 <13>y\n7 <13>ab\n1 \n";
     for size in 1..=input.len() {
-        let (out, tally) = run(&input.chunks(size).collect::<Vec<_>>(), 5);
+        let (out, counts) = run(&input.chunks(size).collect::<Vec<_>>(), 5);
         assert_eq!(out.escape_ascii().to_string(), r"<13>x\n<13>y\n<13>a\nb\n\n");
-        assert_eq!(tally, Tally { lines: 5, splits: 1, framing_errors: 0 });
+        assert_eq!(counts, LineCounts { lines: 5, splits: 1, framing_errors: 0 });
     }
 }
 
 #[test]
 fn oversized_frame_is_split() {
-    let (out, tally) = run(&[b"10 <13>abcdef5 <13>g"], 4);
+    let (out, counts) = run(&[b"10 <13>abcdef5 <13>g"], 4);
     assert_eq!(out, b"<13>\nabcd\nef\n<13>\ng\n");
-    assert_eq!(tally.splits, 3);
+    assert_eq!(counts.splits, 3);
 }
 
 #[test]

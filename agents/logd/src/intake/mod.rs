@@ -10,8 +10,8 @@ mod writing;
 pub use receipt::NotSafe;
 
 use crate::file::appender::Appender;
-use crate::file::rotation::Policy;
-use crate::framing::{Framing, Tally};
+use crate::file::rotation::RotationPolicy;
+use crate::framing::{Framing, LineCounts};
 use crate::line_format::{LineFormat, LineWriter};
 use crate::metrics::{LogdMetrics, Reason, gauge};
 use crate::pace::Pace;
@@ -44,7 +44,7 @@ pub enum Progress {
 /// Collects the lines of all connections. Positions count the bytes of the batches since the start.
 #[derive(Debug)]
 pub struct Intake {
-    state: RefCell<State>,
+    state: RefCell<IntakeState>,
     /// Notified when something is in the batch: write it when this iteration's readers are done.
     turn: Notify,
     /// Position up to which lines are in the file, and the error of the last write, if any.
@@ -60,7 +60,7 @@ pub struct Intake {
 }
 
 #[derive(Debug)]
-struct State {
+struct IntakeState {
     batch: Vec<u8>,
     /// Buffer for input that is not written unchanged.
     scratch: Vec<u8>,
@@ -81,7 +81,7 @@ impl Intake {
         newest_finished: watch::Sender<u64>,
     ) -> Intake {
         metrics.file_bytes.set(gauge(appender.file_bytes()));
-        let state = State {
+        let state = IntakeState {
             batch: Vec::with_capacity(READ_BYTES + WRITE_AT_BYTES),
             scratch: Vec::new(),
             appender,
@@ -111,7 +111,7 @@ impl Intake {
         peer: SocketAddr,
     ) -> Poll<io::Result<Progress>> {
         let mut state = self.state.borrow_mut();
-        let State { batch, scratch, .. } = &mut *state;
+        let IntakeState { batch, scratch, .. } = &mut *state;
         let start = batch.len();
         let placed = framing.place(batch);
         batch.reserve(READ_BYTES);
@@ -124,7 +124,7 @@ impl Intake {
                 Err(e) => Poll::Ready(Err(e)),
             };
         };
-        let tally = if format == LineFormat::Raw && framing.can_take_in_place(bytes) {
+        let counts = if format == LineFormat::Raw && framing.can_take_in_place(bytes) {
             framing.take_in_place(batch, start, placed)
         } else {
             scratch.clear();
@@ -135,7 +135,7 @@ impl Intake {
         };
         self.metrics.tick();
         self.metrics.received_bytes.inc_by(bytes as u64);
-        self.count(tally, "max_line");
+        self.count(counts, "max_line");
         self.added(state, start);
         Poll::Ready(Ok(Progress::Bytes(bytes)))
     }
@@ -155,18 +155,18 @@ impl Intake {
         format: LineFormat,
         peer: SocketAddr,
         why_split: &'static str,
-        lines: impl FnOnce(&mut dyn FnMut(&[u8])) -> Tally,
+        lines: impl FnOnce(&mut dyn FnMut(&[u8])) -> LineCounts,
     ) {
         let mut state = self.state.borrow_mut();
         let start = state.batch.len();
         let writer = LineWriter::new(format, Timestamp::now(), peer);
         let batch = &mut state.batch;
-        let tally = lines(&mut |line| writer.write(line, batch));
-        self.count(tally, why_split);
+        let counts = lines(&mut |line| writer.write(line, batch));
+        self.count(counts, why_split);
         self.added(state, start);
     }
 
-    fn added(&self, mut state: std::cell::RefMut<'_, State>, start: usize) {
+    fn added(&self, mut state: std::cell::RefMut<'_, IntakeState>, start: usize) {
         let added = state.batch.len() - start;
         if added == 0 {
             return;
@@ -181,12 +181,12 @@ impl Intake {
         }
     }
 
-    fn count(&self, tally: Tally, why_split: &'static str) {
-        self.metrics.lines.inc_by(tally.lines);
-        if tally.splits > 0 {
-            self.metrics.splits.get_or_create(&Reason { reason: why_split }).inc_by(tally.splits);
+    fn count(&self, counts: LineCounts, why_split: &'static str) {
+        self.metrics.lines.inc_by(counts.lines);
+        if counts.splits > 0 {
+            self.metrics.splits.get_or_create(&Reason { reason: why_split }).inc_by(counts.splits);
         }
-        self.metrics.framing_errors.inc_by(tally.framing_errors);
+        self.metrics.framing_errors.inc_by(counts.framing_errors);
     }
 
     /// Returns the number of bytes still to be written to the file.
@@ -194,7 +194,7 @@ impl Intake {
         self.state.borrow().batch.len()
     }
 
-    pub fn set_policy(&self, policy: Policy) {
+    pub fn set_policy(&self, policy: RotationPolicy) {
         self.state.borrow_mut().appender.set_policy(policy);
     }
 

@@ -1,6 +1,6 @@
 //! Writes batches to the file, and keeps the state of the file: if it accepts lines, and why not.
 
-use super::{Intake, NotSafe, READ_BYTES, State, WRITE_AT_BYTES};
+use super::{Intake, IntakeState, NotSafe, READ_BYTES, WRITE_AT_BYTES};
 use crate::file::appender::Appender;
 use crate::file::write_error::WriteError;
 use crate::metrics::gauge;
@@ -16,12 +16,12 @@ const PASSING_RETRY_EVERY: Duration = Duration::from_millis(5);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) position: u64,
-    pub(super) block: Option<Block>,
+    pub(super) block: Option<BlockReason>,
 }
 
 /// Reasons to take no lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Block {
+pub(super) enum BlockReason {
     /// The error passes within moments.
     Passing,
     /// The file accepts no more bytes; what it has is safe.
@@ -30,13 +30,13 @@ pub(super) enum Block {
     Unnamed,
 }
 
-impl From<&WriteError> for Block {
-    fn from(error: &WriteError) -> Block {
+impl From<&WriteError> for BlockReason {
+    fn from(error: &WriteError) -> BlockReason {
         match error {
-            WriteError::Passing => Block::Passing,
-            WriteError::Write(_) | WriteError::LittleSpace { .. } => Block::Full,
+            WriteError::Passing => BlockReason::Passing,
+            WriteError::Write(_) | WriteError::LittleSpace { .. } => BlockReason::Full,
             WriteError::NoName(_) | WriteError::NotCarriedOver(_) | WriteError::OtherWriter(_) => {
-                Block::Unnamed
+                BlockReason::Unnamed
             }
         }
     }
@@ -50,7 +50,7 @@ impl Intake {
 
     /// True if the written lines may be in no file that anybody can read.
     pub fn is_unnamed(&self) -> bool {
-        self.written.borrow().block == Some(Block::Unnamed)
+        self.written.borrow().block == Some(BlockReason::Unnamed)
     }
 
     /// Resolves when the file accepts lines.
@@ -62,7 +62,7 @@ impl Intake {
     /// Resolves when the written lines may be in no file that anybody can read.
     pub async fn unnamed(&self) {
         let mut written = self.written.subscribe();
-        let _ = written.wait_for(|written| written.block == Some(Block::Unnamed)).await;
+        let _ = written.wait_for(|written| written.block == Some(BlockReason::Unnamed)).await;
     }
 
     /// Writes the batch. When the file accepts only a part, the rest stays and no more lines are taken.
@@ -84,7 +84,7 @@ impl Intake {
     /// Writes `bytes` of the batch: the whole batch, or 0 for a check without lines.
     fn attempt(&self, bytes: usize) {
         let mut state = self.state.borrow_mut();
-        let State { batch, appender, .. } = &mut *state;
+        let IntakeState { batch, appender, .. } = &mut *state;
         if bytes > 0 {
             self.metrics.writes.inc();
             self.syncer.dirty();
@@ -122,7 +122,7 @@ impl Intake {
     /// Records the result of the last write.
     fn settle(&self, position: u64, pending_bytes: usize, error: Option<WriteError>) {
         self.metrics.pending_bytes.set(gauge(pending_bytes as u64));
-        let block = error.as_ref().map(Block::from);
+        let block = error.as_ref().map(BlockReason::from);
         if let Some(error) = error {
             // The writer may be waiting for the next iteration, and none comes while no lines are taken.
             self.turn.notify_one();
@@ -143,19 +143,19 @@ impl Intake {
     /// Resolves when everything up to `position` is in a file that has its name.
     pub(super) async fn reach_file(&self, position: u64) -> Result<(), NotSafe> {
         let settled = |written: &Written| match written.block {
-            Some(Block::Unnamed) => true,
-            Some(Block::Passing) => false,
-            Some(Block::Full) | None => written.position >= position,
+            Some(BlockReason::Unnamed) => true,
+            Some(BlockReason::Passing) => false,
+            Some(BlockReason::Full) | None => written.position >= position,
         };
         let mut written = self.written.subscribe();
         let outcome = written.wait_for(settled).await.map_err(|_| NotSafe)?;
-        if outcome.block == Some(Block::Unnamed) { Err(NotSafe) } else { Ok(()) }
+        if outcome.block == Some(BlockReason::Unnamed) { Err(NotSafe) } else { Ok(()) }
     }
 
     /// Makes the last attempt before the process ends, and waits for obstacles that pass within moments.
     pub async fn write_out(&self) {
         self.write_batch();
-        while self.written.borrow().block == Some(Block::Passing) {
+        while self.written.borrow().block == Some(BlockReason::Passing) {
             tokio::time::sleep(PASSING_RETRY_EVERY).await;
             self.write_batch();
         }
@@ -175,8 +175,8 @@ impl Intake {
             let block = self.written.borrow().block;
             match block {
                 None => self.turn.notified().await,
-                Some(Block::Passing) => tokio::time::sleep(PASSING_RETRY_EVERY).await,
-                Some(Block::Full | Block::Unnamed) => tokio::time::sleep(RETRY_EVERY).await,
+                Some(BlockReason::Passing) => tokio::time::sleep(PASSING_RETRY_EVERY).await,
+                Some(BlockReason::Full | BlockReason::Unnamed) => tokio::time::sleep(RETRY_EVERY).await,
             }
             self.flush();
             let mut pace = self.pace.get();

@@ -64,7 +64,7 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
     // Watching starts before the first look, so that no change between the two is missed.
     let _watcher = if options.follow { Some(watch(&directory_of(&options.file), wake)?) } else { None };
     let mut log = Snapshot::take(&options.file)?;
-    for (file, compressed) in log.take_outside() {
+    for (file, compressed) in log.take_by_logrotate() {
         print_file(file, compressed, options.since, printer)?;
     }
     for (_, path) in log.rotated_after(0) {
@@ -90,7 +90,7 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
         // since, then the new file.
         printer.copy(&mut log.current)?;
         let mut next = Snapshot::take(&options.file)?;
-        for (file, compressed) in next.take_outside_after(&log.current)? {
+        for (file, compressed) in next.take_by_logrotate_after(&log.current)? {
             print_file(file, compressed, options.since, printer)?;
         }
         for (number, path) in next.rotated_after(log.newest_number) {
@@ -149,12 +149,12 @@ mod tests {
     use crate::file::appender::Appender;
     use crate::file::housekeeping::tidy;
     use crate::file::rotated;
-    use crate::file::rotation::Policy;
+    use crate::file::rotation::RotationPolicy;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use kit::disk::free_space::MinFree;
 
-    const POLICY: Policy = Policy {
+    const POLICY: RotationPolicy = RotationPolicy {
         rotate_bytes: 60,
         rotate_age: Duration::ZERO,
         keep_files: 0,

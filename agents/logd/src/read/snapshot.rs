@@ -1,6 +1,6 @@
 //! The files of the log at one moment, also while they are rotated and compressed.
 
-use crate::file::outside::{self, Outside};
+use crate::file::logrotate::{self, LogrotateFile};
 use crate::file::rotated;
 use kit::disk::inode::Inode;
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ use std::time::SystemTime;
 /// The rotated files and the current one, seen at one moment.
 pub(super) struct Snapshot {
     /// Files moved away by logrotate, kept open since their names change with each rotation.
-    outside: Vec<(Outside, File)>,
+    by_logrotate: Vec<(LogrotateFile, File)>,
     rotated: Vec<(u64, PathBuf)>,
     pub(super) newest_number: u64,
     pub(super) current: File,
@@ -23,20 +23,20 @@ impl Snapshot {
     /// Looks again until two looks in a row agree, since files may be rotated and compressed meanwhile, by
     /// the daemon or by logrotate.
     pub(super) fn take(path: &Path) -> io::Result<Snapshot> {
-        let mut before = (numbered(path)?, outside::list(path)?);
+        let mut before = (numbered(path)?, logrotate::list(path)?);
         let mut tries_left = 1000;
         loop {
             let current = File::open(path);
-            let outside = outside::open_all(&before.1)?;
-            let now = (numbered(path)?, outside::list(path)?);
+            let by_logrotate = logrotate::open_all(&before.1)?;
+            let now = (numbered(path)?, logrotate::list(path)?);
             let agreed =
                 now.0.iter().map(|(n, _)| n).eq(before.0.iter().map(|(n, _)| n)) && now.1 == before.1;
-            match (current, outside) {
+            match (current, by_logrotate) {
                 (Ok(current), Some(files)) if agreed => {
                     let (rotated, listed) = now;
                     let newest_number = rotated.last().map_or(0, |(number, _)| *number);
-                    let outside = listed.into_iter().zip(files).collect();
-                    return Ok(Snapshot { outside, rotated, newest_number, current });
+                    let by_logrotate = listed.into_iter().zip(files).collect();
+                    return Ok(Snapshot { by_logrotate, rotated, newest_number, current });
                 }
                 // During each rotation there is briefly no file under the name.
                 (Err(e), _) if e.kind() != ErrorKind::NotFound || tries_left == 0 => return Err(e),
@@ -52,34 +52,34 @@ impl Snapshot {
     }
 
     /// Takes logrotate's files, all of them.
-    pub(super) fn take_outside(&mut self) -> Vec<(File, bool)> {
-        std::mem::take(&mut self.outside)
+    pub(super) fn take_by_logrotate(&mut self) -> Vec<(File, bool)> {
+        std::mem::take(&mut self.by_logrotate)
             .into_iter()
             .map(|(listed, file)| (file, listed.compressed))
             .collect()
     }
 
     /// Takes logrotate's files that are newer than `read`, a file that was read to its end.
-    pub(super) fn take_outside_after(&mut self, read: &File) -> io::Result<Vec<(File, bool)>> {
+    pub(super) fn take_by_logrotate_after(&mut self, read: &File) -> io::Result<Vec<(File, bool)>> {
         let inode = Inode::of(read)?;
-        let skip = match self.outside.iter().position(|(file, _)| file.inode == inode) {
+        let skip = match self.by_logrotate.iter().position(|(file, _)| file.inode == inode) {
             Some(at) => at + 1,
             None => self.first_written_after(read.metadata()?.modified()?)?,
         };
-        Ok(self.take_outside().split_off(skip))
+        Ok(self.take_by_logrotate().split_off(skip))
     }
 
     /// Finds the first file whose last line is newer than `time`. Compression changes a file's inode but
     /// keeps its time. So a file with exactly this time is the compressed copy of the one that was read.
     fn first_written_after(&self, time: SystemTime) -> io::Result<usize> {
-        for (at, (_, file)) in self.outside.iter().enumerate() {
+        for (at, (_, file)) in self.by_logrotate.iter().enumerate() {
             match file.metadata()?.modified()?.cmp(&time) {
                 Ordering::Less => {}
                 Ordering::Equal => return Ok(at + 1),
                 Ordering::Greater => return Ok(at),
             }
         }
-        Ok(self.outside.len())
+        Ok(self.by_logrotate.len())
     }
 
     pub(super) fn rotated_after(&self, number: u64) -> Vec<(u64, PathBuf)> {
@@ -129,7 +129,7 @@ mod tests {
         std::fs::write(name("node_log"), "now\n").unwrap();
         let mut after = Snapshot::take(&name("node_log")).unwrap();
         let mut text = String::new();
-        for (mut file, _) in after.take_outside_after(&before.current).unwrap() {
+        for (mut file, _) in after.take_by_logrotate_after(&before.current).unwrap() {
             file.read_to_string(&mut text).unwrap();
         }
         assert_eq!(text, "between\n");

@@ -1,7 +1,7 @@
 //! The tail of the log: collects the records that the log does not have yet in groups, and keeps the
 //! requests that wait for these groups.
 
-use super::phase::{By, Event, Machine, Pending, Phase};
+use super::phase::{By, Event, Machine, PendingGroups, Phase};
 use super::{Durability, Group, Log, LogEnd, Room};
 use crate::engine::core::Journal;
 use crate::engine::item::Place;
@@ -26,7 +26,7 @@ pub enum Work {
 
 /// The consequences of a commit.
 #[derive(Debug)]
-pub struct Written {
+pub struct Committed {
     /// Requests to answer.
     pub waiters: Vec<oneshot::Sender<()>>,
     /// Items whose bodies may be evicted from memory, with their places.
@@ -105,8 +105,8 @@ impl Tail {
         self.end.map_or(0, |end| self.log.finished_bytes() + end.segment_bytes.max(end.offset))
     }
 
-    fn pending(&self) -> Pending {
-        Pending {
+    fn pending(&self) -> PendingGroups {
+        PendingGroups {
             since: self.since,
             waiting: self.pending.iter().map(|group| group.waiters.len()).sum(),
             bytes: self.pending.iter().map(|group| group.bytes.len()).sum(),
@@ -161,7 +161,7 @@ impl Tail {
     }
 
     /// Records that the log has these groups; returns the requests to answer and the items to evict.
-    pub fn written(&mut self, groups: Vec<Group>, took: Option<Duration>) -> Written {
+    pub fn written(&mut self, groups: Vec<Group>, took: Option<Duration>) -> Committed {
         self.taken = false;
         let mut waiters = std::mem::take(&mut self.late);
         let mut evict = Vec::new();
@@ -179,7 +179,7 @@ impl Tail {
             evict.append(&mut group.evict);
         }
         self.on(Event::Done { took, answered: waiters.len() });
-        Written { waiters, evict }
+        Committed { waiters, evict }
     }
 
     /// Records that the log could not keep these groups: they are the first to be retried. True if the

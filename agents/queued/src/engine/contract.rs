@@ -6,7 +6,7 @@
 
 use super::attempts::Attempt;
 use super::counters::Counters;
-use super::item::{ItemId, State, Token};
+use super::item::{ItemId, ItemState, Token};
 use super::policy::{Policy, check_name};
 use super::queue::{Queue, Verdict};
 use super::usage::Usage;
@@ -102,7 +102,8 @@ impl Until {
         match self {
             Until::Drained => drained,
             Until::Empty => {
-                (queue.held || queue.sealed) && queue.tally(State::Ready) + queue.tally(State::Delayed) == 0
+                (queue.held || queue.sealed)
+                    && queue.tally(ItemState::Ready) + queue.tally(ItemState::Delayed) == 0
             }
             Until::Sealed => drained && queue.sealed,
             Until::Forever => false,
@@ -199,12 +200,12 @@ pub struct QueueView {
 }
 
 impl QueueView {
-    pub fn tally(&self, state: State) -> u64 {
+    pub fn tally(&self, state: ItemState) -> u64 {
         self.tallies.get(usize::from(state.number())).copied().unwrap_or_default()
     }
 
     pub fn backlog(&self) -> u64 {
-        self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
+        self.tally(ItemState::Ready) + self.tally(ItemState::Delayed) + self.tally(ItemState::Leased)
     }
 }
 
@@ -212,7 +213,7 @@ impl QueueView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemView {
     pub id: ItemId,
-    pub state: State,
+    pub state: ItemState,
     pub attempts: u32,
     pub pushed_ms: u64,
     pub key: Option<Box<str>>,
@@ -229,7 +230,7 @@ pub struct ItemView {
 /// Selects the items to show.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    pub state: Option<State>,
+    pub state: Option<ItemState>,
     pub limit: usize,
     pub after: Option<ItemId>,
     /// Show only the item with this key.

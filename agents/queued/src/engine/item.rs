@@ -107,36 +107,37 @@ impl FromStr for Token {
 
 /// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum ItemState {
     Ready,
     Delayed,
     Leased,
     Dead,
 }
 
-impl State {
-    pub const ALL: [State; 4] = [State::Ready, State::Delayed, State::Leased, State::Dead];
+impl ItemState {
+    pub const ALL: [ItemState; 4] =
+        [ItemState::Ready, ItemState::Delayed, ItemState::Leased, ItemState::Dead];
 
     pub fn name(self) -> &'static str {
         match self {
-            State::Ready => "ready",
-            State::Delayed => "delayed",
-            State::Leased => "leased",
-            State::Dead => "dead",
+            ItemState::Ready => "ready",
+            ItemState::Delayed => "delayed",
+            ItemState::Leased => "leased",
+            ItemState::Dead => "dead",
         }
     }
 
     pub fn number(self) -> u8 {
         match self {
-            State::Ready => 0,
-            State::Delayed => 1,
-            State::Leased => 2,
-            State::Dead => 3,
+            ItemState::Ready => 0,
+            ItemState::Delayed => 1,
+            ItemState::Leased => 2,
+            ItemState::Dead => 3,
         }
     }
 
-    pub fn from_number(number: u8) -> Option<State> {
-        State::ALL.get(usize::from(number)).copied()
+    pub fn from_number(number: u8) -> Option<ItemState> {
+        ItemState::ALL.get(usize::from(number)).copied()
     }
 }
 
@@ -157,7 +158,7 @@ pub struct Item {
     pub len: u32,
     pub place: Place,
     pub attempts: u32,
-    pub state: State,
+    pub state: ItemState,
     /// Rarely used fields.
     pub extra: Option<Box<Extra>>,
 }

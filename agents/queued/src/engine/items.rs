@@ -80,7 +80,7 @@ impl Items {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::item::{Place, State};
+    use crate::engine::item::{ItemState, Place};
     use proptest::prelude::*;
 
     fn item(number: u64) -> Item {
@@ -91,7 +91,7 @@ mod tests {
             len: 0,
             place: Place::default(),
             attempts: 0,
-            state: State::Ready,
+            state: ItemState::Ready,
             extra: None,
         }
     }

@@ -1,5 +1,7 @@
 //! The queues as a pure state machine: a time and a request determine the changes of state.
 
+#[cfg(test)]
+mod arbitrary_records;
 pub mod attempts;
 pub mod contract;
 pub mod core;
@@ -13,6 +15,4 @@ pub mod order;
 pub mod policy;
 pub mod queue;
 pub mod record;
-#[cfg(test)]
-mod strange;
 pub mod usage;

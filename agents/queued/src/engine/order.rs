@@ -1,6 +1,6 @@
 //! The order of a queue's items: ready ones by their push, delayed and leased ones by their time.
 
-use super::item::State;
+use super::item::ItemState;
 use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Debug, Default)]
@@ -20,45 +20,45 @@ impl Order {
         Order { kept, ..Order::default() }
     }
 
-    pub fn add(&mut self, number: u64, state: State, at_ms: u64) {
+    pub fn add(&mut self, number: u64, state: ItemState, at_ms: u64) {
         if !self.kept {
             return;
         }
         match state {
-            State::Ready if self.fresh.back().is_none_or(|last| *last < number) => {
+            ItemState::Ready if self.fresh.back().is_none_or(|last| *last < number) => {
                 self.fresh.push_back(number);
             }
-            State::Ready => {
+            ItemState::Ready => {
                 self.returned.insert(number);
             }
-            State::Delayed | State::Leased => {
+            ItemState::Delayed | ItemState::Leased => {
                 self.timed.insert((at_ms, number));
             }
-            State::Dead => {}
+            ItemState::Dead => {}
         }
     }
 
-    pub fn remove(&mut self, number: u64, state: State, at_ms: u64) {
+    pub fn remove(&mut self, number: u64, state: ItemState, at_ms: u64) {
         if !self.kept {
             return;
         }
         match state {
-            State::Ready if self.fresh.front() == Some(&number) => {
+            ItemState::Ready if self.fresh.front() == Some(&number) => {
                 self.fresh.pop_front();
                 if self.fresh.is_empty() {
                     self.fresh.shrink_to(64);
                 }
             }
-            State::Ready if self.returned.remove(&number) => {}
-            State::Ready => {
+            ItemState::Ready if self.returned.remove(&number) => {}
+            ItemState::Ready => {
                 if let Ok(at) = self.fresh.binary_search(&number) {
                     self.fresh.remove(at);
                 }
             }
-            State::Delayed | State::Leased => {
+            ItemState::Delayed | ItemState::Leased => {
                 self.timed.remove(&(at_ms, number));
             }
-            State::Dead => {}
+            ItemState::Dead => {}
         }
     }
 

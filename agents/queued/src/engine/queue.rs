@@ -1,7 +1,7 @@
 //! One queue: its items, settings, counters and verdict.
 
 use super::counters::Counters;
-use super::item::{Item, Place, State, Token};
+use super::item::{Item, ItemState, Place, Token};
 use super::items::Items;
 use super::keys::Keys;
 use super::order::Order;
@@ -160,11 +160,11 @@ impl Queue {
         self.counts_drains = true;
     }
 
-    pub fn tally(&self, state: State) -> u64 {
+    pub fn tally(&self, state: ItemState) -> u64 {
         self.tallies.get(usize::from(state.number())).copied().unwrap_or_default()
     }
 
-    fn count(&mut self, state: State, change: impl FnOnce(u64) -> u64) {
+    fn count(&mut self, state: ItemState, change: impl FnOnce(u64) -> u64) {
         if let Some(tally) = self.tallies.get_mut(usize::from(state.number())) {
             *tally = change(*tally);
         }
@@ -173,7 +173,7 @@ impl Queue {
     /// Returns the number of items that are ready, delayed or leased. While it is not 0, the queue is not
     /// drained and a scaler must not scale down.
     pub fn backlog(&self) -> u64 {
-        self.tally(State::Ready) + self.tally(State::Delayed) + self.tally(State::Leased)
+        self.tally(ItemState::Ready) + self.tally(ItemState::Delayed) + self.tally(ItemState::Leased)
     }
 
     pub fn body_bytes(&self) -> u64 {
@@ -202,7 +202,7 @@ impl Queue {
 
     /// Returns the number of failed items: dead ones, and those moved to the dead-letter queue in this round.
     pub fn failed(&self) -> u64 {
-        self.tally(State::Dead).saturating_add(self.moved_in_round)
+        self.tally(ItemState::Dead).saturating_add(self.moved_in_round)
     }
 
     /// True if a lease would get an item.
@@ -265,7 +265,7 @@ impl Queue {
     }
 
     /// Changes the state of an item.
-    pub fn shift(&mut self, number: u64, state: State, when: Option<When>) -> Option<&mut Item> {
+    pub fn shift(&mut self, number: u64, state: ItemState, when: Option<When>) -> Option<&mut Item> {
         let old = self.items.get(number)?.state;
         let at_ms = self.whens.remove(&number).map_or(0, |when| when.at_ms);
         self.order.remove(number, old, at_ms);
@@ -289,7 +289,7 @@ impl Queue {
     }
 
     /// True if the queue has this item in this state.
-    pub fn is_at(&self, number: u64, state: State, attempts: u32, when: Option<&When>) -> bool {
+    pub fn is_at(&self, number: u64, state: ItemState, attempts: u32, when: Option<&When>) -> bool {
         let time = |when: &When| (when.at_ms, when.token);
         self.items.get(number).is_some_and(|item| {
             (item.state, item.attempts) == (state, attempts) && self.when(number).map(time) == when.map(time)
@@ -306,7 +306,7 @@ impl Queue {
     }
 
     /// Returns the numbers of all items in any of these states.
-    pub fn numbers_in(&self, states: &[State]) -> Vec<u64> {
+    pub fn numbers_in(&self, states: &[ItemState]) -> Vec<u64> {
         self.items.iter().filter(|item| states.contains(&item.state)).map(|item| item.number).collect()
     }
 
@@ -341,8 +341,8 @@ impl Queue {
         let is_over = |(number, when): (&u64, &When)| (when.at_ms <= now_ms).then_some(*number);
         let over: Vec<u64> = self.whens.iter().filter_map(is_over).collect();
         for number in over {
-            if self.items.get(number).is_some_and(|item| item.state == State::Delayed) {
-                self.shift(number, State::Ready, None);
+            if self.items.get(number).is_some_and(|item| item.state == ItemState::Delayed) {
+                self.shift(number, ItemState::Ready, None);
             }
         }
         self.order = Order::new(true);

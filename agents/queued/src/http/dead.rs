@@ -1,11 +1,11 @@
 //! Requests about dead items: list, redrive, delete.
 
 use super::error_answer::ErrorAnswer;
-use super::items::{Count, Which, show_items};
+use super::items::{Count, ItemsQuery, show_items};
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{Doors, json, request};
-use crate::engine::item::{ItemId, State as ItemState};
+use crate::engine::item::{ItemId, ItemState};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -21,11 +21,11 @@ struct Ids {
 pub async fn list(
     State(doors): State<Doors>,
     Path(name): Path<String>,
-    Query(which): Query<Which>,
+    Query(query): Query<ItemsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
-    show_items(&doors.engine, &name, &which, Some(ItemState::Dead)).await
+    show_items(&doors.engine, &name, &query, Some(ItemState::Dead)).await
 }
 
 async fn ids(doors: &Doors, headers: &HeaderMap, body: Body) -> Result<Option<Vec<ItemId>>, ErrorAnswer> {

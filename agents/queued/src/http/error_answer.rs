@@ -15,7 +15,7 @@ pub struct ErrorAnswer {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ErrorBody<'a> {
     error: &'static str,
     message: &'a str,
 }
@@ -71,7 +71,7 @@ impl From<EngineError> for ErrorAnswer {
 
 impl IntoResponse for ErrorAnswer {
     fn into_response(self) -> Response {
-        let mut response = json(self.status, &Body { error: self.error, message: &self.message });
+        let mut response = json(self.status, &ErrorBody { error: self.error, message: &self.message });
         let headers = response.headers_mut();
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {

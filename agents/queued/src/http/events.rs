@@ -24,24 +24,24 @@ pub const STREAMS_MAX: usize = 64;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Which {
+pub struct EventsQuery {
     queue: Option<Box<str>>,
 }
 
 pub async fn events(
     State(doors): State<Doors>,
-    Query(which): Query<Which>,
+    Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
-    if let Some(queue) = &which.queue {
+    if let Some(queue) = &query.queue {
         doors.engine.queue(queue).await?;
     }
     let mut changes = doors.engine.changes();
     changes.mark_changed();
     let follower = Follower {
         engine: doors.engine.clone(),
-        queue: which.queue,
+        queue: query.queue,
         changes,
         drain: doors.drain.clone(),
         seen: BTreeMap::new(),

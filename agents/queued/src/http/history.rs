@@ -5,7 +5,7 @@ use super::request::Query;
 use super::tokens::Right;
 use super::{Doors, json};
 use crate::engine::contract::{EngineError, QueueView};
-use crate::engine::item::State as ItemState;
+use crate::engine::item::ItemState;
 use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -101,7 +101,7 @@ pub type SharedHistory = Arc<Mutex<QueueHistory>>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Which {
+pub struct HistoryQuery {
     queue: Option<Box<str>>,
 }
 
@@ -118,11 +118,11 @@ pub fn begin(engine: &Engine) -> SharedHistory {
 
 pub async fn history(
     State(doors): State<Doors>,
-    Query(which): Query<Which>,
+    Query(query): Query<HistoryQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
-    let name = which.queue.as_deref();
+    let name = query.queue.as_deref();
     let present = figures(&doors.engine);
     let present = match name {
         None => sum(&present),

@@ -6,7 +6,7 @@ use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{BodyText, Doors, json, request, time};
 use crate::engine::contract::{ItemView, Look, Looked};
-use crate::engine::item::{ItemId, State as ItemState};
+use crate::engine::item::{ItemId, ItemState};
 use crate::service::Engine;
 use axum::body::Body;
 use axum::extract::State;
@@ -80,7 +80,7 @@ impl From<ItemView> for ItemObject {
 /// The items to show, as the query selects them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Which {
+pub struct ItemsQuery {
     state: Option<String>,
     limit: Option<usize>,
     after: Option<String>,
@@ -94,7 +94,7 @@ const ITEMS_MAX: usize = 1000;
 /// A search text may be as long as a key.
 const TEXT_BYTES_MAX: usize = 256;
 
-impl Which {
+impl ItemsQuery {
     fn look(&self) -> Result<Look, ErrorAnswer> {
         let state = match self.state.as_deref() {
             None => None,
@@ -126,7 +126,7 @@ impl Which {
 pub async fn show_items(
     engine: &Engine,
     name: &str,
-    which: &Which,
+    query: &ItemsQuery,
     state: Option<ItemState>,
 ) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
@@ -135,9 +135,9 @@ pub async fn show_items(
         #[serde(skip_serializing_if = "Option::is_none")]
         next: Option<ItemId>,
     }
-    let asked = which.look()?;
+    let asked = query.look()?;
     let look = Look { state: state.or(asked.state), ..asked };
-    let cut = which.cut.and_then(|cut| usize::try_from(cut).ok()).unwrap_or(usize::MAX);
+    let cut = query.cut.and_then(|cut| usize::try_from(cut).ok()).unwrap_or(usize::MAX);
     let Looked { items, next } = engine.look(name, look).await?;
     let items = items.into_iter().map(|view| ItemObject::cut(view, cut)).collect();
     Ok(json(StatusCode::OK, &Answer { items, next }))
@@ -146,11 +146,11 @@ pub async fn show_items(
 pub async fn list(
     State(doors): State<Doors>,
     Path(name): Path<String>,
-    Query(which): Query<Which>,
+    Query(query): Query<ItemsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Read)?;
-    show_items(&doors.engine, &name, &which, None).await
+    show_items(&doors.engine, &name, &query, None).await
 }
 
 pub async fn show(

@@ -3,9 +3,9 @@
 pub mod attempt;
 pub mod budgeted_body;
 mod dead;
-pub mod direct;
 pub mod error_answer;
 pub mod events;
+pub mod fast_path;
 pub mod history;
 pub mod items;
 pub mod memq;

@@ -19,36 +19,36 @@ const CONTENT_TYPE_BYTES_MAX: usize = 127;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Options {
+pub struct PushQuery {
     key: Option<Box<str>>,
     delay_ms: u64,
     seal: bool,
 }
 
 #[derive(Serialize)]
-struct Pushed {
+struct PushedItem {
     id: ItemId,
     duplicate: bool,
 }
 
-impl From<(ItemId, bool)> for Pushed {
-    fn from((id, duplicate): (ItemId, bool)) -> Pushed {
-        Pushed { id, duplicate }
+impl From<(ItemId, bool)> for PushedItem {
+    fn from((id, duplicate): (ItemId, bool)) -> PushedItem {
+        PushedItem { id, duplicate }
     }
 }
 
 pub async fn one(
     State(doors): State<Doors>,
     Path(name): Path<String>,
-    Query(options): Query<Options>,
+    Query(query): Query<PushQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Push)?;
     let body = doors.item_body(&headers, body).await?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let seal = options.seal;
-    let item = item(&body, content_type, options, doors.item_bytes_max)?;
+    let seal = query.seal;
+    let item = item(&body, content_type, query, doors.item_bytes_max)?;
     Ok(keep(&doors, &name, item, seal).await?.into_response())
 }
 
@@ -57,20 +57,20 @@ pub async fn one(
 pub fn item(
     body: &[u8],
     content_type: Option<&str>,
-    options: Options,
+    query: PushQuery,
     bytes_max: usize,
 ) -> Result<NewItem, ErrorAnswer> {
     // A type that is too long or not ASCII cannot be sent on, so it is dropped.
     let content_type = content_type
         .filter(|text| !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX && text.is_ascii())
         .map(Into::into);
-    let Options { key, delay_ms, .. } = options;
+    let PushQuery { key, delay_ms, .. } = query;
     checked(NewItem { body: body.into(), key, content_type, delay_ms }, bytes_max)
 }
 
 pub async fn keep(doors: &Doors, name: &str, item: NewItem, seal: bool) -> Result<Line, ErrorAnswer> {
     let ids = doors.engine.push(name, vec![item], seal).await?;
-    let pushed = ids.into_iter().next().map(Pushed::from);
+    let pushed = ids.into_iter().next().map(PushedItem::from);
     pushed.map(|pushed| Line::new(StatusCode::CREATED, &pushed)).ok_or_else(|| {
         ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the item was given no id")
     })
@@ -89,7 +89,7 @@ struct BatchItem {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Batch {
+struct PushBatch {
     items: Vec<BatchItem>,
     seal: bool,
 }
@@ -97,21 +97,21 @@ struct Batch {
 pub async fn batch(
     State(doors): State<Doors>,
     Path(name): Path<String>,
-    Query(options): Query<Options>,
+    Query(query): Query<PushQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorAnswer> {
     #[derive(Serialize)]
     struct Answer {
-        items: Vec<Pushed>,
+        items: Vec<PushedItem>,
         sealed: bool,
     }
     doors.permit_new(&headers, Right::Push)?;
-    if options.key.is_some() {
+    if query.key.is_some() {
         return Err(ErrorAnswer::invalid("a batch has a key for each item, not a single key"));
     }
     // Checked even if no item uses it.
-    check_duration_ms("delay_ms", options.delay_ms).map_err(ErrorAnswer::invalid)?;
+    check_duration_ms("delay_ms", query.delay_ms).map_err(ErrorAnswer::invalid)?;
     let body = doors.body(&headers, body).await?;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -119,20 +119,20 @@ pub async fn batch(
         content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json");
     let (items, seal) = match is_json {
         true => {
-            let batch: Batch = request::json(&body)?;
+            let batch: PushBatch = request::json(&body)?;
             let items: Result<_, _> =
-                batch.items.into_iter().map(|item| new_item(item, &options, doors.item_bytes_max)).collect();
+                batch.items.into_iter().map(|item| new_item(item, &query, doors.item_bytes_max)).collect();
             (items?, batch.seal)
         }
-        false => (lines(&body, &options, doors.item_bytes_max)?, false),
+        false => (lines(&body, &query, doors.item_bytes_max)?, false),
     };
-    let sealed = seal || options.seal;
+    let sealed = seal || query.seal;
     let ids = doors.engine.push(&name, items, sealed).await?;
-    let items = ids.into_iter().map(Pushed::from).collect();
+    let items = ids.into_iter().map(PushedItem::from).collect();
     Ok(json(StatusCode::CREATED, &Answer { items, sealed }))
 }
 
-fn new_item(item: BatchItem, options: &Options, bytes_max: usize) -> Result<NewItem, ErrorAnswer> {
+fn new_item(item: BatchItem, query: &PushQuery, bytes_max: usize) -> Result<NewItem, ErrorAnswer> {
     let body: Box<[u8]> = match (item.body, item.body_base64) {
         (Some(text), None) => text.into_bytes().into(),
         (None, Some(text)) => {
@@ -141,13 +141,13 @@ fn new_item(item: BatchItem, options: &Options, bytes_max: usize) -> Result<NewI
         }
         _ => return Err(ErrorAnswer::invalid("an item has either body or body_base64")),
     };
-    let delay_ms = item.delay_ms.unwrap_or(options.delay_ms);
+    let delay_ms = item.delay_ms.unwrap_or(query.delay_ms);
     checked(NewItem { body, key: item.key, content_type: item.content_type, delay_ms }, bytes_max)
 }
 
-fn lines(body: &[u8], options: &Options, bytes_max: usize) -> Result<Vec<NewItem>, ErrorAnswer> {
+fn lines(body: &[u8], query: &PushQuery, bytes_max: usize) -> Result<Vec<NewItem>, ErrorAnswer> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let item = |line: &[u8]| NewItem { body: line.into(), delay_ms: options.delay_ms, ..NewItem::default() };
+    let item = |line: &[u8]| NewItem { body: line.into(), delay_ms: query.delay_ms, ..NewItem::default() };
     lines.map(|line| checked(item(line), bytes_max)).collect()
 }
 

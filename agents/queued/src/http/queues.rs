@@ -5,7 +5,7 @@ use super::request::Path;
 use super::tokens::Right;
 use super::{Doors, json, request};
 use crate::engine::contract::QueueView;
-use crate::engine::item::State as ItemState;
+use crate::engine::item::ItemState;
 use crate::engine::policy::{Policy, PolicyChange};
 use axum::body::Body;
 use axum::extract::State;

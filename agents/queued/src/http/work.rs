@@ -21,7 +21,7 @@ const REASON_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lease {
+pub struct LeaseParams {
     #[serde(default = "one")]
     max: usize,
     #[serde(default)]
@@ -179,31 +179,31 @@ pub async fn lease(
     body: Body,
 ) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, Right::Work)?;
-    let action = request::json(&doors.body(&headers, body).await?)?;
-    Ok(hand_out(&doors, &name, action).await?.into_response())
+    let params = request::json(&doors.body(&headers, body).await?)?;
+    Ok(hand_out(&doors, &name, params).await?.into_response())
 }
 
-pub async fn hand_out(doors: &Doors, name: &str, action: Lease) -> Result<Line, ErrorAnswer> {
+pub async fn hand_out(doors: &Doors, name: &str, params: LeaseParams) -> Result<Line, ErrorAnswer> {
     check_name(name).map_err(ErrorAnswer::invalid)?;
-    if !(1..=LEASES_MAX).contains(&action.max) {
+    if !(1..=LEASES_MAX).contains(&params.max) {
         return Err(ErrorAnswer::invalid(format!("max is from 1 to {LEASES_MAX}")));
     }
-    if action.wait_ms > WAIT_MS_MAX {
+    if params.wait_ms > WAIT_MS_MAX {
         return Err(ErrorAnswer::invalid(format!("wait_ms is at most {WAIT_MS_MAX}")));
     }
-    if action.worker.as_ref().is_some_and(|worker| worker.len() > WORKER_BYTES_MAX) {
+    if params.worker.as_ref().is_some_and(|worker| worker.len() > WORKER_BYTES_MAX) {
         return Err(ErrorAnswer::invalid(format!("worker has at most {WORKER_BYTES_MAX} bytes")));
     }
-    let lease_ms = action.lease_ms.map(check_lease_ms).transpose().map_err(ErrorAnswer::invalid)?;
-    let mut all = settlements(action.ack)?;
-    all.extend(settlements(action.nack)?);
+    let lease_ms = params.lease_ms.map(check_lease_ms).transpose().map_err(ErrorAnswer::invalid)?;
+    let mut all = settlements(params.ack)?;
+    all.extend(settlements(params.nack)?);
     let ids: Vec<ItemId> = all.iter().map(|settlement| settlement.id).collect();
     let request = LeaseRequest {
-        max: action.max,
-        wait: Duration::from_millis(action.wait_ms),
+        max: params.max,
+        wait: Duration::from_millis(params.wait_ms),
         lease_ms,
-        until: action.until,
-        worker: action.worker.filter(|worker| !worker.is_empty()),
+        until: params.until,
+        worker: params.worker.filter(|worker| !worker.is_empty()),
         bound: false,
         settlements: all,
     };
@@ -242,13 +242,13 @@ pub async fn hand_out(doors: &Doors, name: &str, action: Lease) -> Result<Line, 
 pub fn settlements_in<T: Settles>(body: &[u8]) -> Result<Vec<Settlement>, ErrorAnswer> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Batch<T> {
+    struct SettleBatch<T> {
         items: Vec<T>,
     }
     let value: serde_json::Value = request::json(body)?;
     let data = |e: serde_json::Error| ErrorAnswer::invalid(e.to_string());
     settlements(match value.get("items") {
-        Some(_) => serde_json::from_value::<Batch<T>>(value).map_err(data)?.items,
+        Some(_) => serde_json::from_value::<SettleBatch<T>>(value).map_err(data)?.items,
         None => vec![serde_json::from_value::<T>(value).map_err(data)?],
     })
 }

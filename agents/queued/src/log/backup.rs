@@ -5,9 +5,9 @@
 //! server may run and write during the backup; it keeps all segments until the backup is done.
 
 use super::LogError;
-use super::archive::{BUFFER_BYTES, is_stream};
+use super::backup_reader::{BUFFER_BYTES, is_stream};
 use super::head::{self, Head, Pin};
-use super::reading::{Damage, Files, Walk, load};
+use super::reading::{Damage, SegmentFiles, Walk, load};
 use super::segment::{self, Header};
 use kit::exit::{Exit, Fatal};
 use std::fs::File;
@@ -70,7 +70,7 @@ fn write_to(dir: &Path, out: &mut impl Write) -> Result<(), LogError> {
     let failed = |path: &Path| LogError::io("add to the backup", path);
     let _pin = Pin::take(dir)?;
     let head = Head::of(dir)?;
-    let files = Files::of(dir, head)?.ok_or_else(|| LogError::NoLog(dir.to_owned()))?;
+    let files = SegmentFiles::of(dir, head)?.ok_or_else(|| LogError::NoLog(dir.to_owned()))?;
     let ends = head.map(|head| (head.oldest, head.newest)).filter(|(_, newest)| *newest > 0);
     let ends = ends.or_else(|| Some((*files.numbers().first()?, *files.numbers().last()?)));
     let (oldest, newest) = ends.ok_or_else(|| LogError::NoLog(dir.to_owned()))?;

@@ -1,11 +1,11 @@
 //! `queued check`: reports all damage of a data directory or a backup, and changes nothing.
 
 use super::LogError;
-use super::archive::{self, Backup};
+use super::backup_reader::{self, BackupReader};
 use super::directory::hold_for_reading;
 use super::head::Head;
-use super::reading::{self, Damage, Files, Found, Source};
-use crate::engine::item::State;
+use super::reading::{self, Damage, LogContents, SegmentFiles, SegmentSource};
+use crate::engine::item::ItemState;
 use kit::exit::{Exit, Fatal};
 use std::io::Write;
 use std::path::Path;
@@ -23,9 +23,9 @@ fn tell(damage: &Damage) {
     });
 }
 
-fn summary(found: &Found) {
+fn summary(found: &LogContents) {
     for queue in found.core.queues() {
-        let (items, dead) = (queue.backlog(), queue.tally(State::Dead));
+        let (items, dead) = (queue.backlog(), queue.tally(ItemState::Dead));
         say(&format!("queue {}: {items} items, {dead} dead", queue.name));
     }
     if let Some(torn) = &found.torn {
@@ -37,7 +37,10 @@ fn summary(found: &Found) {
 }
 
 /// Reports the contents and all damage; returns the log and the number of damaged places.
-pub(super) fn examine(source: &mut impl Source, memory_bytes_max: u64) -> Result<(Found, u64), LogError> {
+pub(super) fn examine(
+    source: &mut impl SegmentSource,
+    memory_bytes_max: u64,
+) -> Result<(LogContents, u64), LogError> {
     let mut count = 0;
     let found = reading::read_with(source, memory_bytes_max, 1, |damage| {
         count += 1;
@@ -49,13 +52,13 @@ pub(super) fn examine(source: &mut impl Source, memory_bytes_max: u64) -> Result
 }
 
 /// Opens the log in a directory; a head that cannot be read counts as missing.
-pub(super) fn files(dir: &Path) -> Result<Files, LogError> {
+pub(super) fn files(dir: &Path) -> Result<SegmentFiles, LogError> {
     let head = match Head::of(dir) {
         Ok(head) => head,
         Err(LogError::Damaged { .. }) => None,
         Err(error) => return Err(error),
     };
-    Files::of(dir, head)?.ok_or_else(|| LogError::NoLog(dir.to_owned()))
+    SegmentFiles::of(dir, head)?.ok_or_else(|| LogError::NoLog(dir.to_owned()))
 }
 
 pub(super) fn no_directory(path: &Path) -> Fatal {
@@ -82,8 +85,8 @@ fn check_directory(dir: &Path) -> Result<(), Fatal> {
 }
 
 fn check_backup(path: &Path) -> Result<(), Fatal> {
-    let mut archive = tar::Archive::new(archive::open(path)?);
-    let mut backup = Backup::open(&mut archive, path)?;
+    let mut archive = tar::Archive::new(backup_reader::open(path)?);
+    let mut backup = BackupReader::open(&mut archive, path)?;
     let (_, count) = examine(&mut backup, 0)?;
     judge(count, &format!("in {}; use another backup", path.display()))
 }

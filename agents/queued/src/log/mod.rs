@@ -5,8 +5,8 @@
 //! the items that still live in it have been rewritten at the end. Files are zero-filled or recycled before
 //! they are used: a sync then has no blocks to allocate, which makes it twice as fast.
 
-pub mod archive;
 pub mod backup;
+pub mod backup_reader;
 pub mod check;
 pub mod completeness;
 pub mod directory;

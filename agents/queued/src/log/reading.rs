@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// The contents of a log.
 #[derive(Debug)]
-pub struct Found {
+pub struct LogContents {
     pub core: Core,
     /// Bytes of each segment's file.
     pub segments: BTreeMap<u32, u64>,
@@ -53,7 +53,7 @@ impl Damage {
 }
 
 /// The segments of a log, in their order.
-pub trait Source {
+pub trait SegmentSource {
     /// The directory or file that holds the segments, for messages.
     fn place(&self) -> &Path;
     fn head(&self) -> Option<Head>;
@@ -65,21 +65,21 @@ pub trait Source {
 
 /// The segments in a directory.
 #[derive(Debug)]
-pub struct Files {
+pub struct SegmentFiles {
     dir: PathBuf,
     head: Option<Head>,
     numbers: Vec<u32>,
     at: usize,
 }
 
-impl Files {
+impl SegmentFiles {
     /// Opens the segments of a directory. `None` if it has no log, or one in which nothing was ever kept.
-    pub fn of(dir: &Path, head: Option<Head>) -> Result<Option<Files>, LogError> {
+    pub fn of(dir: &Path, head: Option<Head>) -> Result<Option<SegmentFiles>, LogError> {
         let numbers = segment::list(dir)?;
         if numbers.is_empty() && head.is_none_or(|head| head.newest == 0) {
             return Ok(None);
         }
-        Ok(Some(Files { dir: dir.to_owned(), head, numbers, at: 0 }))
+        Ok(Some(SegmentFiles { dir: dir.to_owned(), head, numbers, at: 0 }))
     }
 
     pub fn numbers(&self) -> &[u32] {
@@ -87,7 +87,7 @@ impl Files {
     }
 }
 
-impl Source for Files {
+impl SegmentSource for SegmentFiles {
     fn place(&self) -> &Path {
         &self.dir
     }
@@ -109,8 +109,8 @@ impl Source for Files {
 }
 
 /// Reads a directory whose log must be complete. `None` if it has no log yet.
-pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<Found>, LogError> {
-    let Some(mut files) = Files::of(dir, Head::of(dir)?)? else { return Ok(None) };
+pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<LogContents>, LogError> {
+    let Some(mut files) = SegmentFiles::of(dir, Head::of(dir)?)? else { return Ok(None) };
     let mut found = read_with(&mut files, memory_bytes_max, seed, |damage| Err(damage.error(dir)))?;
     // Version 1 did not count everything.
     found.core.settle_counters();
@@ -119,11 +119,11 @@ pub fn read(dir: &Path, memory_bytes_max: u64, seed: u64) -> Result<Option<Found
 
 /// Reads all segments. Passes each damage to `on_damage`, which decides if the reading continues.
 pub fn read_with(
-    source: &mut impl Source,
+    source: &mut impl SegmentSource,
     memory_bytes_max: u64,
     seed: u64,
     mut on_damage: impl FnMut(Damage) -> Result<(), LogError>,
-) -> Result<Found, LogError> {
+) -> Result<LogContents, LogError> {
     let place = source.place().to_owned();
     let mut walk = Walk::new(&place, source.head());
     let mut core = None;
@@ -159,7 +159,7 @@ pub fn read_with(
     let next_group = walk.next_group.unwrap_or(last.first_group);
     let offset = end.offset as u64;
     let torn = torn.then(|| Torn { path: segment::path(&place, last.number), offset });
-    Ok(Found { core, segments, last, end: offset, end_checksum: end.checksum, next_group, torn })
+    Ok(LogContents { core, segments, last, end: offset, end_checksum: end.checksum, next_group, torn })
 }
 
 fn apply(core: &mut Core, frame: &Frame<'_>, at: usize, segment: u32) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use super::check::{examine, files, no_directory, say};
 use super::directory::Directory;
 use super::head::{self, Head, HeadFile};
-use super::reading::{Found, Source};
+use super::reading::{LogContents, SegmentSource};
 use super::segment::{self, End, Header};
 use super::{LogError, frame};
 use crate::engine::contract::Limits;
@@ -56,7 +56,12 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
 
 /// Writes the new log. Its segments are numbered after the last old one, and are complete before the old ones
 /// are moved aside, the oldest first. The head comes last: without it the server does not start.
-fn rewrite(dir: &Path, old: &[u32], head: Option<Head>, found: &mut Found) -> Result<PathBuf, LogError> {
+fn rewrite(
+    dir: &Path,
+    old: &[u32],
+    head: Option<Head>,
+    found: &mut LogContents,
+) -> Result<PathBuf, LogError> {
     let known = old.iter().copied().chain(head.map(|head| head.newest)).max();
     let number = known.map_or(1, |last| last.saturating_add(1));
     let new = dir.join("repaired");

@@ -1,9 +1,9 @@
 //! `queued restore`: makes a data directory from a backup.
 
-use super::archive::{Backup, open};
+use super::backup_reader::{BackupReader, open};
 use super::check::say;
 use super::directory::Directory;
-use super::reading::{self, Source};
+use super::reading::{self, SegmentSource};
 use super::{LogError, head, if_exists, segment};
 use kit::exit::{Exit, Fatal};
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// everything is restored.
 pub fn restore(path: &Path, data: &Path) -> Result<(), Fatal> {
     let mut archive = tar::Archive::new(open(path)?);
-    let mut backup = Backup::open(&mut archive, path)?;
+    let mut backup = BackupReader::open(&mut archive, path)?;
     refuse_unless_empty(data)?;
     let directory = Directory::lock(data)?;
     unpack(&mut backup, directory.path())?;
@@ -36,7 +36,7 @@ fn refuse_unless_empty(data: &Path) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn unpack<R: Read>(backup: &mut Backup<'_, R>, data: &Path) -> Result<(), LogError> {
+fn unpack<R: Read>(backup: &mut BackupReader<'_, R>, data: &Path) -> Result<(), LogError> {
     let write = |path: &Path, bytes: &[u8]| {
         let write = || {
             let mut file = File::create(path)?;

@@ -2,7 +2,7 @@
 //! is durable.
 
 use super::views::{Search, item_view, read_body, view, view_of};
-use super::{Engine, RECORD_BYTES_MAX, State, durable};
+use super::{Engine, EngineState, RECORD_BYTES_MAX, durable};
 use crate::commit::Room;
 use crate::commit::tail::Tail;
 use crate::engine::contract::{
@@ -10,7 +10,7 @@ use crate::engine::contract::{
     SettleAction, Settled, Settlement,
 };
 use crate::engine::core::{Core, NackTerms, Turn};
-use crate::engine::item::{ItemId, Place, State as ItemState};
+use crate::engine::item::{ItemId, ItemState, Place};
 use crate::engine::policy::PolicyChange;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -39,7 +39,10 @@ impl Engine {
         Ok(result)
     }
 
-    fn read<R>(&self, act: impl FnOnce(&mut State) -> Result<R, EngineError>) -> Result<R, EngineError> {
+    fn read<R>(
+        &self,
+        act: impl FnOnce(&mut EngineState) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
         act(&mut self.0.lock())
     }
 
@@ -48,7 +51,7 @@ impl Engine {
     /// limited.
     async fn look_at<R>(
         &self,
-        act: impl FnOnce(&mut State) -> Result<R, EngineError>,
+        act: impl FnOnce(&mut EngineState) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
         let (seen, ticket) = {
             let mut state = self.0.lock();
@@ -216,7 +219,7 @@ impl Engine {
 
     pub async fn item(&self, queue: &str, id: ItemId) -> Result<ItemView, EngineError> {
         self.read(|state| {
-            let State { core, tail, clock, .. } = state;
+            let EngineState { core, tail, clock, .. } = state;
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| EngineError::NoSuchItem(queue.to_owned(), id))?;
@@ -242,7 +245,7 @@ impl Engine {
     }
 }
 
-pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlement]) -> Vec<Settled> {
+pub(super) fn settle_all(state: &mut EngineState, name: &str, settlements: &[Settlement]) -> Vec<Settled> {
     if settlements.is_empty() {
         return Vec::new();
     }
@@ -271,7 +274,7 @@ pub(super) fn settle_all(state: &mut State, name: &str, settlements: &[Settlemen
 
 /// Keeps the bodies of new items on the disk only while memory is above its limit. The newest items are
 /// leased last.
-fn evict_beyond_bound(state: &mut State, queue: &str, ids: &[(ItemId, bool)]) {
+fn evict_beyond_bound(state: &mut EngineState, queue: &str, ids: &[(ItemId, bool)]) {
     if !state.spills_now() {
         return;
     }

@@ -3,7 +3,7 @@
 
 use super::{Engine, Shared};
 use crate::commit::phase::{By, Event, Phase};
-use crate::commit::tail::{Work, Written};
+use crate::commit::tail::{Committed, Work};
 use crate::commit::{Durability, Group, LogFailure};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ impl Shared {
         }
         let begins_segment = groups.iter().any(|group| group.begins_segment);
         let mut state = self.lock();
-        let Written { mut waiters, evict } = state.tail.written(groups, took);
+        let Committed { mut waiters, evict } = state.tail.written(groups, took);
         for (queue, number, place) in evict {
             state.core.evict(queue, number, place);
         }

@@ -31,7 +31,7 @@ const RECORD_BYTES_MAX: u64 = 96;
 /// The state shared by the engine's threads.
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<EngineState>,
     log: Arc<dyn Log>,
     durability: Durability,
     /// Wakes the task that commits, because the phase of the commit path has changed or there are answers to
@@ -52,7 +52,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+struct EngineState {
     core: Core,
     tail: Tail,
     limits: Limits,
@@ -70,7 +70,7 @@ struct State {
     closing: bool,
 }
 
-impl State {
+impl EngineState {
     /// Carries out a command that appends about `bytes`, all of them in one group.
     fn turn<R>(&mut self, bytes: u64, act: impl FnOnce(&mut Core, &mut Turn<'_, Tail>) -> R) -> R {
         if self.tail.is_full_for(bytes) {
@@ -95,17 +95,21 @@ impl State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, EngineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts the housekeeping to sleep for at most this time.
-    fn housework_timeout<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+    fn housework_timeout<'a>(
+        &self,
+        state: MutexGuard<'a, EngineState>,
+        most: Duration,
+    ) -> MutexGuard<'a, EngineState> {
         self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Puts the housekeeping to sleep until something happens to a queue or to the log's files.
-    fn housework_rest<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn housework_rest<'a>(&self, mut state: MutexGuard<'a, EngineState>) -> MutexGuard<'a, EngineState> {
         state.housework_rests = true;
         let mut state = self.housework.wait(state).unwrap_or_else(PoisonError::into_inner);
         state.housework_rests = false;
@@ -114,7 +118,7 @@ impl Shared {
 
     /// Handles the consequences of a command: serves waiters in the same commit, and notifies the timer and
     /// the commit path.
-    fn follow_up(&self, state: &mut State) {
+    fn follow_up(&self, state: &mut EngineState) {
         let mut touched = state.core.take_touched();
         let changed = !touched.is_empty();
         touched.sort_unstable();
@@ -152,7 +156,7 @@ impl Shared {
     }
 
     /// Notifies the commit path that records were appended.
-    fn commit_soon(&self, state: &mut State) {
+    fn commit_soon(&self, state: &mut EngineState) {
         if state.tail.appended() {
             self.commit.notify_one();
         }
@@ -190,7 +194,7 @@ impl Engine {
         limits: Limits,
         around: Environment,
     ) -> Engine {
-        let mut state = State {
+        let mut state = EngineState {
             clock: Clock::start(core.latest_ms),
             core,
             tail: Tail::new(log.clone(), durability),
@@ -204,7 +208,7 @@ impl Engine {
             closing: false,
         };
         // Appends the state of every queue: the segment may be new, and the counters are correct now.
-        let State { core, tail, .. } = &mut state;
+        let EngineState { core, tail, .. } = &mut state;
         match tail.is_full_for(0) {
             // Without this, many short runs would let one segment grow without end.
             true => tail.begin_segment(|tail| core.checkpoint(tail)),

@@ -9,7 +9,7 @@ use crate::log::LogError;
 use crate::log::directory::Directory;
 use crate::log::disk::{self, DiskLog, Segments, Spare, Writer};
 use crate::log::head::{Head, HeadFile};
-use crate::log::reading::{self, Found, Torn};
+use crate::log::reading::{self, LogContents, Torn};
 use crate::log::segment::{self, HEADER_BYTES, Header, VERSION};
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -97,12 +97,12 @@ pub fn open(
 /// Opens the head and the segments that were read, so that the log can be continued.
 fn continue_log(
     directory: Arc<Directory>,
-    found: Found,
+    found: LogContents,
     segment_bytes: u64,
     around: &Environment,
 ) -> Result<(Core, Arc<DiskLog>), LogError> {
     let dir = directory.path().to_owned();
-    let Found { core, segments, last, end, end_checksum, next_group, .. } = found;
+    let LogContents { core, segments, last, end, end_checksum, next_group, .. } = found;
     let mut files = HashMap::new();
     for &number in segments.keys() {
         let path = segment::path(&dir, number);
@@ -174,7 +174,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 
 /// Creates the first segment, after the head: a segment of this version without a head looks like a log that
 /// lost its newest segments.
-fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
+fn begin_first(dir: &Path, segment_bytes: u64) -> Result<LogContents, LogError> {
     let failed = |path: &Path| LogError::io("start a log in", path);
     if !segment::has_spare(dir, segment_bytes) {
         segment::make_spare(dir, segment_bytes).map_err(failed(dir))?;
@@ -183,7 +183,7 @@ fn begin_first(dir: &Path, segment_bytes: u64) -> Result<Found, LogError> {
     head.ensure()?;
     let last = Header::new(1, head.head().epoch, 1, None);
     segment::begin(dir, &last).map_err(failed(dir))?;
-    Ok(Found {
+    Ok(LogContents {
         core: Core::new(last.epoch, fastrand::u64(..)),
         segments: BTreeMap::from([(1, segment_bytes)]),
         last,

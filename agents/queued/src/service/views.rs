@@ -1,10 +1,10 @@
 //! Answers to read-only requests: a queue's figures, the items found by a search, the engine's own figures.
 
-use super::{Shared, State};
+use super::{EngineState, Shared};
 use crate::commit::tail::Tail;
 use crate::engine::contract::{EngineError, EngineView, ItemView, Look, Looked, QueueView};
 use crate::engine::core::{Core, Journal};
-use crate::engine::item::{Item, State as ItemState};
+use crate::engine::item::{Item, ItemState};
 use crate::engine::queue::Queue;
 use memchr::memmem::Finder;
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ const SEARCHED_ITEMS_MAX: usize = 100_000;
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 
 impl Shared {
-    pub(super) fn engine_view(&self, state: &State) -> EngineView {
+    pub(super) fn engine_view(&self, state: &EngineState) -> EngineView {
         EngineView {
             durability: state.tail.end().map_or("memory", |_| self.durability.name()),
             memory_bytes: state.core.usage.memory_bytes,
@@ -29,7 +29,7 @@ impl Shared {
     }
 }
 
-pub(super) fn view(state: &State, queue: &Queue) -> QueueView {
+pub(super) fn view(state: &EngineState, queue: &Queue) -> QueueView {
     let now_ms = state.clock.now_ms();
     QueueView {
         name: queue.name.clone(),
@@ -46,7 +46,7 @@ pub(super) fn view(state: &State, queue: &Queue) -> QueueView {
     }
 }
 
-pub(super) fn view_of(state: &State, name: &str) -> Result<QueueView, EngineError> {
+pub(super) fn view_of(state: &EngineState, name: &str) -> Result<QueueView, EngineError> {
     Ok(view(state, state.core.queue(name)?))
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Search {
 }
 
 /// The reason why a search stops.
-enum Step {
+enum StopReason {
     /// All items were examined.
     End,
     /// The answer is full, and there are more items.
@@ -91,13 +91,17 @@ impl Search {
     }
 
     /// Examines some more items under one hold of the lock; returns the result once the search is complete.
-    pub(super) fn go_on(&mut self, state: &mut State, name: &str) -> Result<Option<Looked>, EngineError> {
+    pub(super) fn go_on(
+        &mut self,
+        state: &mut EngineState,
+        name: &str,
+    ) -> Result<Option<Looked>, EngineError> {
         let next = match self.step(state, name)? {
-            Step::Pause => return Ok(None),
-            Step::Full => Some(state.core.id(self.after)),
-            Step::End => None,
+            StopReason::Pause => return Ok(None),
+            StopReason::Full => Some(state.core.id(self.after)),
+            StopReason::End => None,
         };
-        let State { core, tail, clock, .. } = state;
+        let EngineState { core, tail, clock, .. } = state;
         let queue = core.queue(name)?;
         let mut items = Vec::with_capacity(self.found.len());
         // An item may have changed since it was found.
@@ -108,9 +112,9 @@ impl Search {
         Ok(Some(Looked { items, next }))
     }
 
-    fn step(&mut self, state: &mut State, name: &str) -> Result<Step, EngineError> {
+    fn step(&mut self, state: &mut EngineState, name: &str) -> Result<StopReason, EngineError> {
         let (mut items, mut bytes) = (0, 0);
-        let State { core, tail, limits, clock, .. } = state;
+        let EngineState { core, tail, limits, clock, .. } = state;
         let queue = core.queue(name)?;
         let now_ms = clock.now_ms();
         let one = self
@@ -122,23 +126,23 @@ impl Search {
         let all = one.is_none().then(|| queue.items().iter_after(from)).into_iter().flatten();
         for item in one.flatten().into_iter().filter(|item| item.number > from).chain(all) {
             if self.found.len() == self.look.limit || self.is_exhausted() {
-                return Ok(Step::Full);
+                return Ok(StopReason::Full);
             }
             if items == LOOKED_AT_ONCE || bytes > BYTES_AT_ONCE {
-                return Ok(Step::Pause);
+                return Ok(StopReason::Pause);
             }
             items += 1;
             if self.is_in_state(item) && self.has_text(item, tail, &mut bytes)? {
                 let len = u64::from(item.len);
                 if self.found_bytes + len > limits.answer_bytes_max && !self.found.is_empty() {
-                    return Ok(Step::Full);
+                    return Ok(StopReason::Full);
                 }
                 self.found_bytes += len;
                 self.found.push(item.number);
             }
             self.after = item.number;
         }
-        Ok(Step::End)
+        Ok(StopReason::End)
     }
 
     fn is_in_state(&self, item: &Item) -> bool {

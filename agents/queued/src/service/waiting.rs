@@ -2,11 +2,11 @@
 //! once. Items for a client that is gone are requeued.
 
 use super::commands::settle_all;
-use super::{Engine, RECORD_BYTES_MAX, Shared, State, Ticket, durable};
+use super::{Engine, EngineState, RECORD_BYTES_MAX, Shared, Ticket, durable};
 use crate::commit::tail::Tail;
 use crate::engine::contract::{EngineError, LeaseAnswer, LeaseRequest, Leased, Settled, Until};
 use crate::engine::core::{Core, LeaseTerms, NackTerms, Turn};
-use crate::engine::item::State as ItemState;
+use crate::engine::item::ItemState;
 use crate::engine::queue::Queue;
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ pub(super) struct Waiter {
 }
 
 /// Leases items to waiters, and answers those whose `until` is reached.
-pub(super) fn serve_waiters(state: &mut State, name: &str) {
+pub(super) fn serve_waiters(state: &mut EngineState, name: &str) {
     let Some(mut waiters) = state.waiters.remove(name) else { return };
     lease_to(&mut waiters, state, name);
     answer_reached(&mut waiters, state, name);
@@ -30,7 +30,7 @@ pub(super) fn serve_waiters(state: &mut State, name: &str) {
 }
 
 /// Leases items to waiters in the order of their arrival.
-fn lease_to(waiters: &mut VecDeque<Waiter>, state: &mut State, name: &str) {
+fn lease_to(waiters: &mut VecDeque<Waiter>, state: &mut EngineState, name: &str) {
     loop {
         while waiters.front().is_some_and(|waiter| waiter.answer.is_closed()) {
             waiters.pop_front();
@@ -53,7 +53,7 @@ fn lease_to(waiters: &mut VecDeque<Waiter>, state: &mut State, name: &str) {
 }
 
 /// Answers waiters whose `until` is reached.
-fn answer_reached(waiters: &mut VecDeque<Waiter>, state: &mut State, name: &str) {
+fn answer_reached(waiters: &mut VecDeque<Waiter>, state: &mut EngineState, name: &str) {
     let Ok(queue) = state.core.queue(name) else { return };
     let mut reached = vec![Until::Drained, Until::Empty, Until::Sealed];
     reached.retain(|until| until.is_reached(queue));
@@ -70,7 +70,11 @@ fn answer_reached(waiters: &mut VecDeque<Waiter>, state: &mut State, name: &str)
     }
 }
 
-fn try_lease(state: &mut State, name: &str, request: &LeaseRequest) -> Result<Vec<Leased>, EngineError> {
+fn try_lease(
+    state: &mut EngineState,
+    name: &str,
+    request: &LeaseRequest,
+) -> Result<Vec<Leased>, EngineError> {
     let terms =
         LeaseTerms { lease_ms: request.lease_ms, bound: request.bound, worker: request.worker.as_deref() };
     let bytes =
@@ -79,7 +83,7 @@ fn try_lease(state: &mut State, name: &str, request: &LeaseRequest) -> Result<Ve
 }
 
 fn answer(
-    state: &State,
+    state: &EngineState,
     name: &str,
     request: &LeaseRequest,
     items: Vec<Leased>,
@@ -104,10 +108,10 @@ fn answer(
 struct Begun<'a> {
     results: Vec<Settled>,
     ticket: Ticket,
-    next: Next<'a>,
+    next: AnswerOrWait<'a>,
 }
 
-enum Next<'a> {
+enum AnswerOrWait<'a> {
     Answer(Box<LeaseAnswer>),
     Wait(Wait<'a>),
 }
@@ -152,8 +156,8 @@ impl Engine {
         let mut begun = self.begin_lease(queue, &request)?;
         let (results, ticket) = (std::mem::take(&mut begun.results), begun.ticket.take());
         let mut wait = match begun.next {
-            Next::Answer(answer) => return seen(&self.0, queue, *answer, ticket).await,
-            Next::Wait(wait) => wait,
+            AnswerOrWait::Answer(answer) => return seen(&self.0, queue, *answer, ticket).await,
+            AnswerOrWait::Wait(wait) => wait,
         };
         let waited = tokio::select! {
             biased;
@@ -195,7 +199,7 @@ impl Engine {
         let needs_disk = !results.is_empty() || answered.as_ref().is_some_and(|answer| answer.done);
         let ticket = if needs_disk { state.tail.ticket() } else { None };
         let next = match answered {
-            Some(answer) => Next::Answer(Box::new(answer)),
+            Some(answer) => AnswerOrWait::Answer(Box::new(answer)),
             None => {
                 let number = state.next_waiter;
                 state.next_waiter += 1;
@@ -203,7 +207,7 @@ impl Engine {
                 let request = LeaseRequest { settlements: Vec::new(), ..request.clone() };
                 let waiter = Waiter { number, request, answer: sender };
                 state.waiters.entry(queue.into()).or_default().push_back(waiter);
-                Next::Wait(Wait { shared: &self.0, queue, number, answer: receiver, seen: false })
+                AnswerOrWait::Wait(Wait { shared: &self.0, queue, number, answer: receiver, seen: false })
             }
         };
         self.0.follow_up(&mut state);

@@ -8,7 +8,7 @@ use queued::engine::contract::{
     EngineError, LeaseRequest, Leased, Limits, Look, NewItem, SettleAction, Settled, Settlement, Until,
 };
 use queued::engine::core::Core;
-use queued::engine::item::{ItemId, State};
+use queued::engine::item::{ItemId, ItemState};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;
 use queued::metrics::QueuedMetrics;
@@ -88,7 +88,7 @@ async fn an_item_rests_dies_and_is_redriven(engine: Engine) {
     assert_eq!(engine.settle("q", end(&first, nack(Some(0)))).await.unwrap(), [Settled::Done]);
     let second = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     assert_eq!(engine.settle("q", end(&second, nack(None))).await.unwrap(), [Settled::Dead]);
-    let dead = Look { state: Some(State::Dead), limit: 10, ..Look::default() };
+    let dead = Look { state: Some(ItemState::Dead), limit: 10, ..Look::default() };
     let dead = engine.look("q", dead).await.unwrap().items;
     assert_eq!((dead[0].attempts, dead[0].reason.as_deref()), (2, Some("r")));
     assert_eq!(engine.queue("q").await.unwrap().verdict, Verdict::Drained);
@@ -193,7 +193,7 @@ async fn items_are_found_by_key_and_text(engine: Engine) {
     let key = |key: &str| Look { key: Some(key.into()), limit: 10, ..Look::default() };
     assert_eq!(found(key("k1")).await, (vec![ids[0]], None));
     assert_eq!(found(key("k")).await, (vec![], None));
-    assert_eq!(found(Look { state: Some(State::Dead), ..key("k1") }).await, (vec![], None));
+    assert_eq!(found(Look { state: Some(ItemState::Dead), ..key("k1") }).await, (vec![], None));
     let leased = engine.lease("q", up_to(1)).await.unwrap().items.remove(0);
     engine.settle("q", end(&leased, SettleAction::Ack)).await.unwrap();
     assert_eq!(found(key("k1")).await, (vec![], None), "its key is remembered, but it is gone");
@@ -212,9 +212,9 @@ async fn chosen_items_are_deleted_or_moved_except_leased_ones(engine: Engine) {
     let other = engine.look("other", Look { limit: 10, ..Look::default() }).await.unwrap().items;
     let moved: Vec<_> = other.iter().map(|item| (&*item.body, item.state, item.key.as_deref())).collect();
     let expected = [
-        (&b"first"[..], State::Ready, Some("known")),
-        (b"a", State::Ready, None),
-        (b"b", State::Delayed, Some("k")),
+        (&b"first"[..], ItemState::Ready, Some("known")),
+        (b"a", ItemState::Ready, None),
+        (b"b", ItemState::Delayed, Some("k")),
     ];
     assert_eq!(moved, expected);
     assert_eq!(engine.delete_items("q", ids).await.unwrap(), 1, "the one whose key is known there");
@@ -345,7 +345,7 @@ async fn queues_are_listed_drained_deleted(engine: Engine) {
     engine.delete("a").await.unwrap();
     assert_eq!(engine.delete("a").await, Err(EngineError::NoSuchQueue("a".into())));
     assert_eq!(engine.queues().await.unwrap().len(), 1);
-    let look = Look { state: Some(State::Delayed), limit: 5, ..Look::default() };
+    let look = Look { state: Some(ItemState::Delayed), limit: 5, ..Look::default() };
     let delayed = engine.look("b", look).await.unwrap().items;
     assert_eq!((delayed.len(), &*delayed[0].body), (1, &b"y"[..]));
     assert!(delayed[0].due_ms.is_some_and(|due_ms| due_ms > 0));

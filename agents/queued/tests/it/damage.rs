@@ -2,8 +2,8 @@
 //! skipped.
 
 use crate::daemon::{Queued, Setup};
-use queued::engine::item::State;
-use queued::log::reading::{self, Found};
+use queued::engine::item::ItemState;
+use queued::log::reading::{self, LogContents};
 use queued::log::{LogError, frame, segment};
 use std::path::{Path, PathBuf};
 
@@ -19,13 +19,13 @@ fn written() -> (Queued, PathBuf) {
     (daemon, dir)
 }
 
-fn read(dir: &Path) -> Result<Found, LogError> {
+fn read(dir: &Path) -> Result<LogContents, LogError> {
     reading::read(dir, u64::MAX, 1).map(Option::unwrap)
 }
 
-fn items(found: &Found) -> Vec<String> {
+fn items(found: &LogContents) -> Vec<String> {
     let queue = found.core.queue("q").unwrap();
-    assert_eq!(queue.tally(State::Ready), queue.items().len() as u64);
+    assert_eq!(queue.tally(ItemState::Ready), queue.items().len() as u64);
     queue.items().iter().map(|i| String::from_utf8(i.body.clone().unwrap()[..3].to_vec()).unwrap()).collect()
 }
 

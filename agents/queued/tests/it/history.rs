@@ -3,7 +3,7 @@
 
 use queued::engine::contract::{Limits, NewItem};
 use queued::engine::core::{Core, Journal, LeaseTerms, NackTerms, Turn};
-use queued::engine::item::{ItemId, Place, State, Token};
+use queued::engine::item::{ItemId, ItemState, Place, Token};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;
 use queued::engine::record::Record;
@@ -206,7 +206,7 @@ impl World {
         let queue = self.core.queue("q").unwrap();
         assert!(self.kept.is_empty() || queue.verdict() == Verdict::Drained);
         for id in &self.kept {
-            let dead = queue.items().get(id.number).is_some_and(|item| item.state == State::Dead);
+            let dead = queue.items().get(id.number).is_some_and(|item| item.state == ItemState::Dead);
             let done = self.done.contains(id) || queue.items().get(id.number).is_none();
             assert!(done || dead, "an acknowledged push was lost");
             assert!(

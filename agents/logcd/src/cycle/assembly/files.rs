@@ -18,14 +18,14 @@ use std::io;
 const ATTEMPTS: u32 = 3;
 
 /// The result of reading a file once.
-enum Attempt {
+enum ReadOutcome {
     Done,
     /// The file changed while it was read.
     Changed,
     Refused(OpenError),
 }
 
-const UNREADABLE: Attempt = Attempt::Refused(OpenError::Skip(Skip::Unreadable));
+const UNREADABLE: ReadOutcome = ReadOutcome::Refused(OpenError::Skip(Skip::Unreadable));
 
 /// The state of the draft before an attempt.
 struct Mark {
@@ -42,9 +42,9 @@ impl Assembly<'_> {
         for _ in 0..ATTEMPTS {
             let mark = self.mark();
             match self.attempt(file, entry)? {
-                Attempt::Done => return Ok(()),
-                Attempt::Changed => self.rewind(&mark)?,
-                Attempt::Refused(refused) => {
+                ReadOutcome::Done => return Ok(()),
+                ReadOutcome::Changed => self.rewind(&mark)?,
+                ReadOutcome::Refused(refused) => {
                     self.rewind(&mark)?;
                     error = refused;
                     break;
@@ -73,7 +73,10 @@ impl Assembly<'_> {
         if let Some(log) = self.lost_log(entry).filter(|log| log.status.stamp.size > entry.size()) {
             let mark = self.mark();
             if let Ok(FileAction::Continue { kept, .. }) = self.action(&log, Some(entry))
-                && matches!(self.read(&log, &name, Origin::Superseded, Some((entry, kept)))?, Attempt::Done)
+                && matches!(
+                    self.read(&log, &name, Origin::Superseded, Some((entry, kept)))?,
+                    ReadOutcome::Done
+                )
             {
                 self.superseded += 1;
                 return Ok(());
@@ -94,10 +97,10 @@ impl Assembly<'_> {
         open.or_else(|| LogFile::open(self.roots, self.moved.get(&id)?, self.config.select.hard_links).ok())
     }
 
-    fn attempt(&mut self, file: &ScannedFile, entry: Option<&Entry>) -> Result<Attempt, ArchiveError> {
+    fn attempt(&mut self, file: &ScannedFile, entry: Option<&Entry>) -> Result<ReadOutcome, ArchiveError> {
         let log = match LogFile::open(self.roots, file, self.config.select.hard_links) {
             Ok(log) => log,
-            Err(refused) => return Ok(Attempt::Refused(refused)),
+            Err(refused) => return Ok(ReadOutcome::Refused(refused)),
         };
         let (name, origin) = (&file.name, Origin::Live(log.status.stamp));
         match self.action(&log, entry) {
@@ -110,7 +113,7 @@ impl Assembly<'_> {
             }
             Ok(FileAction::Carry(entry)) => {
                 self.carry(entry, name, origin, log.status.meta)?;
-                Ok(Attempt::Done)
+                Ok(ReadOutcome::Done)
             }
         }
     }
@@ -139,7 +142,7 @@ impl Assembly<'_> {
         name: &[u8],
         origin: Origin,
         kept: Option<(&Entry, usize)>,
-    ) -> Result<Attempt, ArchiveError> {
+    ) -> Result<ReadOutcome, ArchiveError> {
         let (size, meta) = (log.status.stamp.size, log.status.meta);
         let (kept_at, mut blocks) = kept
             .map_or((0, Vec::new()), |(entry, kept)| (entry.blocks_offset(), entry.blocks[..kept].to_vec()));
@@ -148,7 +151,7 @@ impl Assembly<'_> {
         let first = block::first_of_last(dictionary_bytes_max, &blocks, kept);
         let dictionary = match log.read_blocks(&blocks, first, kept) {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(Attempt::Changed),
+            Ok(None) => return Ok(ReadOutcome::Changed),
             Err(_) => return Ok(UNREADABLE),
         };
         let header = header::encode(&self.member(name), &meta, size);
@@ -158,15 +161,15 @@ impl Assembly<'_> {
         }
         match self.pack_all(&mut &*log, size, &mut blocks, &dictionary)? {
             Ok(true) => {}
-            Ok(false) => return Ok(Attempt::Changed),
+            Ok(false) => return Ok(ReadOutcome::Changed),
             Err(_) => return Ok(UNREADABLE),
         }
         if !self.is_one_state(log, &blocks, kept) {
-            return Ok(Attempt::Changed);
+            return Ok(ReadOutcome::Changed);
         }
         layout.padding_packed_len = self.end(size)?;
         self.push(Entry { name: name.to_vec(), origin, meta, layout, blocks });
-        Ok(Attempt::Done)
+        Ok(ReadOutcome::Done)
     }
 
     /// True unless the file was rewritten while it was read, which would mix two states in one entry. A

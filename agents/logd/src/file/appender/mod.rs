@@ -10,9 +10,9 @@ mod rotation_state;
 mod writing;
 
 use crate::file::lock;
-use crate::file::mending::mend_end;
+use crate::file::repair::repair_end;
 use crate::file::rotated::{self, appending, directory_of};
-use crate::file::rotation::{Policy, rotated_name};
+use crate::file::rotation::{RotationPolicy, rotated_name};
 use crate::file::unsynced::{FileSync, Unsynced};
 use crate::file::write_error::WriteError;
 use carry_over::CarryOver;
@@ -79,7 +79,7 @@ pub struct Appender {
     /// Age of the file when it was opened; from then on a monotonic clock counts, which nobody sets.
     age_at_open: Duration,
     opened: Instant,
-    policy: Policy,
+    policy: RotationPolicy,
     rotation: RotationState,
     looked_at: Instant,
     bytes_since_look: u64,
@@ -92,7 +92,7 @@ pub struct Appender {
 
 impl Appender {
     /// Opens or creates the file, takes its lock and repairs the damage of a crash. True if there was any.
-    pub fn open(path: &Path, policy: Policy) -> Result<(Appender, bool), Fatal> {
+    pub fn open(path: &Path, policy: RotationPolicy) -> Result<(Appender, bool), Fatal> {
         let refused = |what: &str, path: &Path, e: io::Error| {
             Fatal::new(Exit::Failure, format!("cannot {what} {}", path.display())).because(e)
         };
@@ -109,16 +109,16 @@ impl Appender {
         if !metadata()?.is_file() {
             return Err(Fatal::new(Exit::Failure, format!("{} is not a regular file", path.display())));
         }
-        let mut torn = mend_end(&file).map_err(|e| refused("repair the end of", path, e))?;
+        let mut torn = repair_end(&file).map_err(|e| refused("repair the end of", path, e))?;
         let metadata = metadata()?;
         let rotated = rotated::list(path).map_err(|e| refused("list", &parent, e))?;
         let newest_number = rotated.last().map_or(0, |newest| newest.number);
         // Rotated files may be as recent as the open one, where the last run was killed.
-        let mended = rotated::mend(path, &rotated);
-        torn |= mended.torn;
+        let repaired = rotated::repair(path, &rotated);
+        torn |= repaired.torn;
         let appender = Appender {
             path: path.to_owned(),
-            unsynced: Unsynced::new(directory, mended.unsynced, lock),
+            unsynced: Unsynced::new(directory, repaired.unsynced, lock),
             inode: Inode::from(&metadata),
             name: path.to_owned(),
             naming: Naming::Named,
@@ -197,7 +197,7 @@ impl Appender {
     }
 
     /// Replaces the bounds.
-    pub fn set_policy(&mut self, policy: Policy) {
+    pub fn set_policy(&mut self, policy: RotationPolicy) {
         self.policy = policy;
         self.bytes_since_look = LOOK_EVERY_BYTES;
     }

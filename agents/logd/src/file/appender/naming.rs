@@ -4,7 +4,7 @@
 use super::carry_over::CarryOver;
 use super::{Appender, open};
 use crate::file::lock;
-use crate::file::mending::mend_end;
+use crate::file::repair::repair_end;
 use crate::file::rotated::{self, directory_of};
 use crate::file::write_error::WriteError;
 use kit::disk::inode::is_removed;
@@ -138,7 +138,7 @@ impl Appender {
             if !file.metadata()?.is_file() {
                 return Err(io::Error::other("it is not a regular file"));
             }
-            mend_end(&file)?;
+            repair_end(&file)?;
             let newest = rotated::list(&self.path)?.last().map_or(0, |newest| newest.number);
             Ok((file, newest))
         };

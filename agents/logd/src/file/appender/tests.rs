@@ -7,8 +7,8 @@ use kit::disk::free_space::MinFree;
 
 const FIRST: &str = "node_log.000001-20260101T000000Z";
 
-fn never() -> Policy {
-    Policy {
+fn never() -> RotationPolicy {
+    RotationPolicy {
         rotate_bytes: 0,
         rotate_age: Duration::ZERO,
         keep_files: 0,
@@ -17,7 +17,7 @@ fn never() -> Policy {
     }
 }
 
-fn appender(policy: Policy) -> (tempfile::TempDir, Appender) {
+fn appender(policy: RotationPolicy) -> (tempfile::TempDir, Appender) {
     let directory = tempfile::tempdir().unwrap();
     let (appender, torn) = Appender::open(&directory.path().join("node_log"), policy).unwrap();
     assert!(!torn);
@@ -42,7 +42,7 @@ fn torn_files_are_repaired_once() {
 
 #[test]
 fn rotation_numbers_continue_after_a_restart() {
-    let (directory, mut appender) = appender(Policy { rotate_bytes: 10, ..never() });
+    let (directory, mut appender) = appender(RotationPolicy { rotate_bytes: 10, ..never() });
     for line in ["one\n", "two\n", "three\n", "four\n"] {
         appender.append(line.as_bytes()).unwrap();
     }
@@ -103,7 +103,7 @@ fn removed_directory_is_noticed_during_a_rotation() {
 
 #[test]
 fn failed_rotation_keeps_the_file() {
-    let (directory, mut appender) = appender(Policy { rotate_bytes: 5, ..never() });
+    let (directory, mut appender) = appender(RotationPolicy { rotate_bytes: 5, ..never() });
     let in_the_way = directory.path().join(".node_log.new");
     std::fs::create_dir(&in_the_way).unwrap();
     appender.append(b"one\n").unwrap();

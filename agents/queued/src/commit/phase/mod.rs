@@ -98,7 +98,7 @@ pub enum Event {
 
 /// The groups that wait to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingGroups {
     /// The time of the first record in the oldest group; `None` without a group.
     pub since: Option<Instant>,
     /// The number of requests that wait for these groups.
@@ -192,7 +192,7 @@ impl Machine {
     }
 
     /// Applies an event; returns the new phase.
-    pub fn on(&mut self, event: Event, pending: Pending, now: Instant) -> Phase {
+    pub fn on(&mut self, event: Event, pending: PendingGroups, now: Instant) -> Phase {
         self.note(event, pending, now);
         self.phase = match (self.phase, event) {
             (Phase::Closed, _) => Phase::Closed,
@@ -214,7 +214,7 @@ impl Machine {
     }
 
     /// Records the facts that an event brings.
-    fn note(&mut self, event: Event, pending: Pending, now: Instant) {
+    fn note(&mut self, event: Event, pending: PendingGroups, now: Instant) {
         let always = self.durability == Durability::Always;
         match (self.phase, event) {
             (_, Event::Suspected) => self.suspected = true,
@@ -248,7 +248,7 @@ impl Machine {
     }
 
     /// Chooses the next phase while the log has nothing to do.
-    fn next(&self, pending: Pending, now: Instant) -> Phase {
+    fn next(&self, pending: PendingGroups, now: Instant) -> Phase {
         let interval_is_over = self.sync_due().is_some_and(|due| due <= now);
         match self.last_write {
             LastWrite::Kept => {}
@@ -280,7 +280,7 @@ impl Machine {
     }
 
     /// Decides after an iteration of the event loop if another one may bring more requests.
-    fn gather(&self, seen: Option<usize>, pending: Pending) -> Phase {
+    fn gather(&self, seen: Option<usize>, pending: PendingGroups) -> Phase {
         let more = match seen {
             // A client that was alone last time is probably alone now: a wait for others would only delay it.
             None => pending.waiting > 1 || self.expected > 1,
@@ -292,7 +292,7 @@ impl Machine {
         }
     }
 
-    fn write(&self, pending: Pending) -> Phase {
+    fn write(&self, pending: PendingGroups) -> Phase {
         let small = pending.bytes <= EVENT_LOOP_BYTES_MAX;
         let quick = self.took <= QUICK && small && !pending.begins_segment && !self.suspected;
         Phase::Writing(if quick { By::EventLoop } else { By::Thread })

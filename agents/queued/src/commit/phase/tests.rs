@@ -83,8 +83,8 @@ impl World {
         }
     }
 
-    fn pending(&self) -> Pending {
-        Pending {
+    fn pending(&self) -> PendingGroups {
+        PendingGroups {
             since: self.pending.first().map(|sent| sent.at),
             waiting: self.pending.iter().filter(|sent| sent.waits).count(),
             bytes: self.pending.iter().map(|sent| sent.bytes).sum(),

@@ -3,7 +3,7 @@
 use super::Core;
 use super::queues::record_bytes;
 use crate::engine::attempts::Fate;
-use crate::engine::item::{Extra, Item, Place, State};
+use crate::engine::item::{Extra, Item, ItemState, Place};
 use crate::engine::queue::{Queue, When, held_ms};
 use crate::engine::record::{Moved, Pushed, Record, Return};
 use std::collections::btree_map::Entry;
@@ -45,7 +45,7 @@ impl Core {
                 self.touch(*queue);
                 if let Some(mut gone) = self.queues.remove(queue) {
                     self.checkpoint_bytes = self.checkpoint_bytes.saturating_sub(record_bytes(&gone.name));
-                    for number in gone.numbers_in(&State::ALL) {
+                    for number in gone.numbers_in(&ItemState::ALL) {
                         gone.take(number, &mut self.usage);
                         self.attempts.forget(number);
                     }
@@ -78,14 +78,14 @@ impl Core {
                 count_up(&mut q.counters.leases, 1);
                 let worker = worker.map(Into::into);
                 let when = When { at_ms: *until_ms, token: *token, bound: *bound, held_ms, worker };
-                if let Some(item) = q.shift(*number, State::Leased, Some(when)) {
+                if let Some(item) = q.shift(*number, ItemState::Leased, Some(when)) {
                     item.attempts = item.attempts.saturating_add(1);
                 }
             }
             Record::Extended { queue, number, until_ms } => {
                 let Some(q) = self.queues.get_mut(queue) else { return };
                 if let Some(when) = q.when(*number).map(|when| when.until(*until_ms)) {
-                    q.shift(*number, State::Leased, Some(when));
+                    q.shift(*number, ItemState::Leased, Some(when));
                 }
                 self.touch(*queue);
             }
@@ -112,7 +112,7 @@ impl Core {
                     Return::Released => count_up(&mut q.counters.released, 1),
                 }
                 let when = due_ms.map(When::delayed);
-                let state = if when.is_some() { State::Delayed } else { State::Ready };
+                let state = if when.is_some() { ItemState::Delayed } else { ItemState::Ready };
                 if let Some(item) = q.shift(*number, state, when) {
                     item.set_reason(*reason);
                     if *how == Return::Released {
@@ -136,7 +136,7 @@ impl Core {
                     q.take(*number, &mut self.usage);
                     // The record before this one pushed the copy.
                     self.attempts.hand_on(*number, self.next_number.saturating_sub(1));
-                } else if let Some(item) = q.shift(*number, State::Dead, None) {
+                } else if let Some(item) = q.shift(*number, ItemState::Dead, None) {
                     item.set_reason(*reason);
                 }
             }
@@ -155,7 +155,7 @@ impl Core {
             Record::Redriven { queue, number } => {
                 self.touch(*queue);
                 if let Some(q) = self.queues.get_mut(queue)
-                    && let Some(item) = q.shift(*number, State::Ready, None)
+                    && let Some(item) = q.shift(*number, ItemState::Ready, None)
                 {
                     item.attempts = 0;
                 }
@@ -173,7 +173,7 @@ impl Core {
             Record::Drained { queue } => {
                 self.touch(*queue);
                 let Some(q) = self.queues.get_mut(queue) else { return };
-                let numbers = q.numbers_in(&[State::Ready, State::Delayed]);
+                let numbers = q.numbers_in(&[ItemState::Ready, ItemState::Delayed]);
                 count_up(&mut q.counters.drained, numbers.len() as u64);
                 count_up(&mut q.counters.removed, numbers.len() as u64);
                 // Items whose segment has been removed since then are not counted here.
@@ -201,7 +201,7 @@ impl Core {
         self.touch(queue);
         let Some(queue) = self.queues.get_mut(&queue) else { return };
         queue.forget_keys(pushed_ms);
-        let state = if due_ms.is_some() { State::Delayed } else { State::Ready };
+        let state = if due_ms.is_some() { ItemState::Delayed } else { ItemState::Ready };
         queue.held = true;
         count_up(&mut queue.counters.pushed, 1);
         if let (Some(next), Some(body)) = (queue.count_next, &body)
@@ -222,7 +222,7 @@ impl Core {
         self.next_number = self.next_number.max(number.saturating_add(1));
         let fits = self.fits(body);
         let Some(q) = self.queues.get_mut(&queue) else { return };
-        let timed = matches!(moved.state, State::Delayed | State::Leased);
+        let timed = matches!(moved.state, ItemState::Delayed | ItemState::Leased);
         let (at_ms, token, bound) = (moved.at_ms, moved.token, moved.bound);
         let when =
             timed.then(|| When { at_ms, token, bound, held_ms: None, worker: moved.worker.map(Into::into) });

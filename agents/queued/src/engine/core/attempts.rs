@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::engine::attempts::{Attempt, AttemptEnd, Ended, Fate};
-use crate::engine::item::{Item, State};
+use crate::engine::item::{Item, ItemState};
 use crate::engine::queue::Queue;
 use crate::engine::record::Return;
 
@@ -37,7 +37,7 @@ impl Core {
 
 /// Returns the running attempt, if the item is leased.
 fn held_attempt(queue: &Queue, item: &Item) -> Option<Attempt> {
-    let when = queue.when(item.number).filter(|_| item.state == State::Leased)?;
+    let when = queue.when(item.number).filter(|_| item.state == ItemState::Leased)?;
     let (worker, leased_ms) = (when.worker.clone(), when.leased_ms());
     Some(Attempt { number: item.attempts, worker, leased_ms, end: None })
 }

@@ -2,7 +2,7 @@
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, NewItem};
-use crate::engine::item::{ItemId, State};
+use crate::engine::item::{ItemId, ItemState};
 use crate::engine::record::{Record, Return};
 
 impl Core {
@@ -80,12 +80,12 @@ impl Core {
     /// once.
     fn dead(&self, name: &str, ids: Option<&[ItemId]>) -> Result<(u32, Vec<u64>), EngineError> {
         let queue = self.queue(name)?;
-        let Some(ids) = ids else { return Ok((queue.number, queue.numbers_in(&[State::Dead]))) };
+        let Some(ids) = ids else { return Ok((queue.number, queue.numbers_in(&[ItemState::Dead]))) };
         let mut numbers: Vec<u64> =
             ids.iter().filter(|id| id.epoch == self.epoch).map(|id| id.number).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        numbers.retain(|number| queue.items().get(*number).is_some_and(|item| item.state == State::Dead));
+        numbers.retain(|number| queue.items().get(*number).is_some_and(|item| item.state == ItemState::Dead));
         Ok((queue.number, numbers))
     }
 }

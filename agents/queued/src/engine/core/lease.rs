@@ -2,7 +2,7 @@
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, Leased, NewItem};
-use crate::engine::item::{ItemId, State, Token};
+use crate::engine::item::{ItemId, ItemState, Token};
 use crate::engine::record::{Record, Return};
 
 /// The terms of a lease.
@@ -91,7 +91,7 @@ impl Core {
         let queue = self.queue(name).ok()?;
         let item = queue.items().get(id.number).filter(|_| id.epoch == self.epoch)?;
         let holds = queue.when(id.number).is_some_and(|when| when.token == token);
-        (item.state == State::Leased && holds).then_some((queue.number, id.number))
+        (item.state == ItemState::Leased && holds).then_some((queue.number, id.number))
     }
 
     /// Acks the item and removes it. False if the lease is no longer held.
@@ -109,7 +109,7 @@ impl Core {
         token: Token,
         terms: &NackTerms<'_>,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> Option<State> {
+    ) -> Option<ItemState> {
         let (queue, number) = self.held(name, id, token)?;
         let how = if terms.release { Return::Released } else { Return::Nacked };
         Some(self.give_back(queue, number, how, terms, turn))
@@ -139,12 +139,12 @@ impl Core {
         how: Return,
         terms: &NackTerms<'_>,
         turn: &mut Turn<'_, impl Journal>,
-    ) -> State {
-        let Some(q) = self.queues.get(&queue) else { return State::Ready };
+    ) -> ItemState {
+        let Some(q) = self.queues.get(&queue) else { return ItemState::Ready };
         let attempts = q.items().get(number).map_or(0, |item| item.attempts);
         if how != Return::Released && q.policy.is_spent(attempts) {
             self.die(queue, number, how, terms.reason, turn);
-            return State::Dead;
+            return ItemState::Dead;
         }
         let rest_ms = match how {
             Return::Released => 0,
@@ -152,7 +152,7 @@ impl Core {
         };
         let due_ms = (rest_ms > 0).then(|| turn.now_ms.saturating_add(rest_ms));
         self.write(&Record::Returned { queue, number, how, due_ms, reason: terms.reason }, turn);
-        if due_ms.is_some() { State::Delayed } else { State::Ready }
+        if due_ms.is_some() { ItemState::Delayed } else { ItemState::Ready }
     }
 
     /// Makes due delayed items ready and expires leases. Stops after `at_most` of them, so that a million
@@ -174,7 +174,7 @@ impl Core {
 
     fn pass_time(&mut self, queue: u32, number: u64, turn: &mut Turn<'_, impl Journal>) {
         let item = self.queues.get(&queue).and_then(|q| q.items().get(number));
-        if item.is_some_and(|item| item.state == State::Leased) {
+        if item.is_some_and(|item| item.state == ItemState::Leased) {
             let terms = NackTerms { reason: Some("the lease expired"), ..NackTerms::default() };
             self.give_back(queue, number, Return::Expired, &terms, turn);
             return;
@@ -182,7 +182,7 @@ impl Core {
         // The record of the time says that the delay has ended.
         self.tell_time(turn);
         if let Some(q) = self.queues.get_mut(&queue) {
-            q.shift(number, State::Ready, None);
+            q.shift(number, ItemState::Ready, None);
         }
         self.touch(queue);
     }

@@ -9,8 +9,8 @@
 mod apply;
 mod attempts;
 mod balance;
-mod chosen;
 mod dead;
+mod items_by_id;
 mod lease;
 mod push;
 mod queues;

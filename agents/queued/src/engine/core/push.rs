@@ -2,7 +2,7 @@
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, Limits, NewItem};
-use crate::engine::item::{ItemId, State};
+use crate::engine::item::{ItemId, ItemState};
 use crate::engine::record::{Pushed, Record};
 
 impl Core {
@@ -54,7 +54,7 @@ impl Core {
             return Err(EngineError::Sealed(name.to_owned()));
         }
         let room = |max: u64, used: u64, more: u64| max == 0 || used.saturating_add(more) <= max;
-        let held = queue.backlog() + queue.tally(State::Dead);
+        let held = queue.backlog() + queue.tally(ItemState::Dead);
         if !room(queue.policy.max_items, held, count) {
             let max = queue.policy.max_items;
             return Err(EngineError::Full(format!("queue {name:?} may hold {max} items (max_items)")));

@@ -2,7 +2,7 @@
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::EngineError;
-use crate::engine::item::State;
+use crate::engine::item::ItemState;
 use crate::engine::policy::{PolicyChange, check_name};
 use crate::engine::queue::{Queue, Verdict};
 use crate::engine::record::{QueueRecord, Record};
@@ -136,7 +136,7 @@ impl Core {
     /// Removes ready and delayed items; returns the number of removed items.
     pub fn drain(&mut self, name: &str, turn: &mut Turn<'_, impl Journal>) -> Result<u64, EngineError> {
         let queue = self.queue(name)?;
-        let (number, count) = (queue.number, queue.tally(State::Ready) + queue.tally(State::Delayed));
+        let (number, count) = (queue.number, queue.tally(ItemState::Ready) + queue.tally(ItemState::Delayed));
         if count > 0 {
             self.write(&Record::Drained { queue: number }, turn);
             // The removed items may no longer be in the log when it is read, but their number must still be

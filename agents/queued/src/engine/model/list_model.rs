@@ -1,7 +1,7 @@
 //! The model: the items of all queues in one list, searched from the front.
 
 use super::QUEUES;
-use crate::engine::item::{State, Token};
+use crate::engine::item::{ItemState, Token};
 use crate::engine::policy::Policy;
 use crate::engine::queue::Verdict;
 
@@ -11,7 +11,7 @@ pub(super) struct Thing {
     pub(super) number: u64,
     pub(super) body: u8,
     pub(super) key: Option<u8>,
-    pub(super) state: State,
+    pub(super) state: ItemState,
     /// The time at which the item is ready or its lease expires.
     pub(super) at: u64,
     pub(super) token: Option<Token>,
@@ -64,7 +64,7 @@ impl Model {
         self.make(queue);
         self.begin_round_if_drained(queue);
         self.places[queue].held = true;
-        let state = if delay > 0 { State::Delayed } else { State::Ready };
+        let state = if delay > 0 { ItemState::Delayed } else { ItemState::Ready };
         let at = self.now + delay;
         self.things.push(Thing { queue, number, body, key, state, at, token: None, attempts: 0 });
         number
@@ -107,10 +107,10 @@ impl Model {
             return Some(Vec::new());
         }
         let mut ready: Vec<&mut Thing> =
-            self.things.iter_mut().filter(|t| t.queue == queue && t.state == State::Ready).collect();
+            self.things.iter_mut().filter(|t| t.queue == queue && t.state == ItemState::Ready).collect();
         ready.sort_by_key(|t| t.number);
         let leased = ready.into_iter().take(max).map(|t| {
-            (t.state, t.at, t.attempts) = (State::Leased, self.now + lease_ms, t.attempts + 1);
+            (t.state, t.at, t.attempts) = (ItemState::Leased, self.now + lease_ms, t.attempts + 1);
             (t.number, t.attempts, t.body)
         });
         Some(leased.collect())
@@ -118,7 +118,7 @@ impl Model {
 
     pub(super) fn holder(&self, queue: usize, number: u64, token: Token) -> Option<usize> {
         let holds = |t: &Thing| t.queue == queue && t.number == number && t.token == Some(token);
-        self.things.iter().position(|t| holds(t) && t.state == State::Leased)
+        self.things.iter().position(|t| holds(t) && t.state == ItemState::Leased)
     }
 
     pub(super) fn ack(&mut self, queue: usize, number: u64, token: Token) -> bool {
@@ -130,7 +130,13 @@ impl Model {
         true
     }
 
-    pub(super) fn give_back(&mut self, at: usize, counted: bool, delay: Option<u64>, release: bool) -> State {
+    pub(super) fn give_back(
+        &mut self,
+        at: usize,
+        counted: bool,
+        delay: Option<u64>,
+        release: bool,
+    ) -> ItemState {
         let thing = &self.things[at];
         let policy = self.places[thing.queue].policy.clone();
         if !release && counted && policy.max_attempts > 0 && thing.attempts >= policy.max_attempts {
@@ -141,9 +147,9 @@ impl Model {
                     self.places[gone.queue].moved += 1;
                     self.add(target, gone.body, None, 0);
                 }
-                None => self.things[at].state = State::Dead,
+                None => self.things[at].state = ItemState::Dead,
             }
-            return State::Dead;
+            return ItemState::Dead;
         }
         let mut rest = policy.backoff_max_ms.min(policy.backoff_ms << (thing.attempts - 1));
         rest = delay.unwrap_or(rest);
@@ -152,13 +158,14 @@ impl Model {
         if release {
             (thing.attempts, rest) = (thing.attempts - 1, 0);
         }
-        (thing.state, thing.at) = (if rest > 0 { State::Delayed } else { State::Ready }, self.now + rest);
+        (thing.state, thing.at) =
+            (if rest > 0 { ItemState::Delayed } else { ItemState::Ready }, self.now + rest);
         thing.state
     }
 
     pub(super) fn chosen(&self, queue: usize, numbers: &[u64]) -> Vec<u64> {
         let is_chosen =
-            |t: &&Thing| t.queue == queue && t.state != State::Leased && numbers.contains(&t.number);
+            |t: &&Thing| t.queue == queue && t.state != ItemState::Leased && numbers.contains(&t.number);
         let mut chosen: Vec<u64> = self.things.iter().filter(is_chosen).map(|t| t.number).collect();
         chosen.sort_unstable();
         chosen
@@ -188,7 +195,7 @@ impl Model {
         for number in &chosen {
             let at = self.things.iter().position(|t| t.number == *number).unwrap();
             let gone = self.things.remove(at);
-            let rest = if gone.state == State::Delayed { gone.at - self.now } else { 0 };
+            let rest = if gone.state == ItemState::Delayed { gone.at - self.now } else { 0 };
             self.add(to, gone.body, gone.key, rest);
         }
         Some(chosen.len() as u64)
@@ -198,22 +205,23 @@ impl Model {
         // Expiries cause back-offs and dead letters, which depend on when and in which order they happen.
         self.now += ms;
         loop {
-            let due = |t: &Thing| matches!(t.state, State::Delayed | State::Leased) && t.at <= self.now;
+            let due =
+                |t: &Thing| matches!(t.state, ItemState::Delayed | ItemState::Leased) && t.at <= self.now;
             let mut all: Vec<&Thing> = self.things.iter().filter(|t| due(t)).collect();
             all.sort_by_key(|t| (self.places[t.queue].serial, t.at, t.number));
             let Some(first) = all.first() else { return };
             let at = self.things.iter().position(|t| t.number == first.number).unwrap();
             match self.things[at].state {
-                State::Leased => {
+                ItemState::Leased => {
                     self.give_back(at, true, None, false);
                 }
-                _ => self.things[at].state = State::Ready,
+                _ => self.things[at].state = ItemState::Ready,
             }
         }
     }
 
     pub(super) fn verdict(&self, queue: usize) -> Verdict {
-        let busy = self.things.iter().any(|t| t.queue == queue && t.state != State::Dead);
+        let busy = self.things.iter().any(|t| t.queue == queue && t.state != ItemState::Dead);
         let place = &self.places[queue];
         match (busy, place.sealed, place.held) {
             (true, _, _) => Verdict::Working,
@@ -225,7 +233,8 @@ impl Model {
     }
 
     pub(super) fn failed(&self, queue: usize) -> u64 {
-        let dead = self.things.iter().filter(|t| t.queue == queue && t.state == State::Dead).count() as u64;
+        let dead =
+            self.things.iter().filter(|t| t.queue == queue && t.state == ItemState::Dead).count() as u64;
         dead + self.places[queue].moved
     }
 }

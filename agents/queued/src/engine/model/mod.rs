@@ -6,7 +6,7 @@ pub(super) mod tape;
 
 use super::contract::{Limits, NewItem};
 use super::core::{Core, LeaseTerms, NackTerms, Turn};
-use super::item::{ItemId, Place, State, Token};
+use super::item::{ItemId, ItemState, Place, Token};
 use super::policy::PolicyChange;
 use list_model::{Model, QueueModel, Thing};
 use proptest::prelude::*;
@@ -171,7 +171,8 @@ impl Both {
                 }
             }
             Step::Drain { queue } => {
-                let here = |t: &Thing| t.queue == queue && matches!(t.state, State::Ready | State::Delayed);
+                let here =
+                    |t: &Thing| t.queue == queue && matches!(t.state, ItemState::Ready | ItemState::Delayed);
                 let before = model.things.len();
                 model.things.retain(|t| !here(t));
                 let removed = (before - model.things.len()) as u64;
@@ -198,7 +199,7 @@ impl Both {
                 place.policy = place.policy.changed(&change).unwrap();
             }
             Step::Dead { queue, redrive } => {
-                let dead = |t: &Thing| t.queue == queue && t.state == State::Dead;
+                let dead = |t: &Thing| t.queue == queue && t.state == ItemState::Dead;
                 let count = model.things.iter().filter(|t| dead(t)).count() as u64;
                 let expected = model.places[queue].exists.then_some(count);
                 let got = match redrive {
@@ -208,7 +209,7 @@ impl Both {
                 assert_eq!(got.ok(), expected);
                 if redrive {
                     for thing in model.things.iter_mut().filter(|t| dead(t)) {
-                        (thing.state, thing.attempts, thing.token) = (State::Ready, 0, None);
+                        (thing.state, thing.attempts, thing.token) = (ItemState::Ready, 0, None);
                     }
                 } else {
                     model.things.retain(|t| !dead(t));
@@ -275,11 +276,11 @@ impl Both {
             let items = q.items().iter().map(|i| (i.number, i.state, i.attempts, i.body.clone().unwrap()[0]));
             let expected: Vec<_> = things.iter().map(|t| (t.number, t.state, t.attempts, t.body)).collect();
             assert_eq!(items.collect::<Vec<_>>(), expected, "{name}");
-            for state in State::ALL {
+            for state in ItemState::ALL {
                 assert_eq!(q.tally(state), things.iter().filter(|t| t.state == state).count() as u64);
             }
             assert_eq!(q.body_bytes(), things.len() as u64);
-            let next = things.iter().find(|t| t.state == State::Ready).map(|t| t.number);
+            let next = things.iter().find(|t| t.state == ItemState::Ready).map(|t| t.number);
             assert_eq!(q.next_ready(), next);
             usage = (usage.0 + things.len() as u64, usage.1 + things.len() as u64);
         }

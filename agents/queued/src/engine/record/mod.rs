@@ -8,7 +8,7 @@ mod reading;
 mod writing;
 
 use super::counters::Counters;
-use super::item::{State, Token};
+use super::item::{ItemState, Token};
 use super::policy::Policy;
 pub use reading::Malformed;
 
@@ -144,7 +144,7 @@ pub struct Pushed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moved<'a> {
     pub item: Pushed<'a>,
-    pub state: State,
+    pub state: ItemState,
     pub attempts: u32,
     pub reason: Option<&'a str>,
     /// The due time of a delayed or leased item.
@@ -215,7 +215,7 @@ mod tests {
             Record::Drained { queue },
             Record::Moved(Moved {
                 item: pushed(b""),
-                state: State::Leased,
+                state: ItemState::Leased,
                 attempts: 2,
                 reason: Some("r"),
                 at_ms: 8,

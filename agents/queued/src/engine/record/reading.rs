@@ -2,7 +2,7 @@
 
 use super::{Moved, NO_QUEUE, Pushed, QueueRecord, Record, Return};
 use crate::engine::counters::Counters;
-use crate::engine::item::{State, Token};
+use crate::engine::item::{ItemState, Token};
 use crate::engine::policy::Policy;
 
 /// A record that cannot be read: it is damaged, or a later version wrote it.
@@ -15,7 +15,7 @@ pub struct Malformed {
 impl Record<'_> {
     /// Reads the records of a group one after the other, each with the place of its body within the group.
     pub fn decode_all(bytes: &[u8]) -> impl Iterator<Item = Result<(Record<'_>, usize), Malformed>> {
-        let mut reader = Reader { all: bytes, at: 0 };
+        let mut reader = RecordReader { all: bytes, at: 0 };
         let mut broken = false;
         std::iter::from_fn(move || {
             if broken || reader.at == bytes.len() {
@@ -29,12 +29,12 @@ impl Record<'_> {
     }
 }
 
-struct Reader<'a> {
+struct RecordReader<'a> {
     all: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> RecordReader<'a> {
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.all.get(self.at)?;
         self.at += 1;
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
             11 => Record::Deleted { queue: self.small()?, number: self.number()? },
             12 => Record::Drained { queue: self.small()? },
             13 => {
-                let (state, attempts) = (State::from_number(self.byte()?)?, self.small()?);
+                let (state, attempts) = (ItemState::from_number(self.byte()?)?, self.small()?);
                 let (reason, at_ms, bound) = (self.text()?, self.number()?, self.flag()?);
                 let (token, worker, item) = (self.token()?, self.text()?, self.pushed()?);
                 Record::Moved(Moved { item, state, attempts, reason, at_ms, token, bound, worker })

@@ -10,16 +10,16 @@ use tokio::time::{Sleep, sleep};
 /// Fails a write if the peer has read nothing for `within`. Otherwise the peer could keep the answer, and the
 /// memory that it holds, for ever.
 #[derive(Debug)]
-pub(crate) struct Patient<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
     within: Duration,
     /// Runs from the first write that had to wait.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
-    pub(crate) fn new(stream: S, within: Duration) -> Patient<S> {
-        Patient { stream, within, waiting: None }
+impl<S> WriteTimeout<S> {
+    pub(crate) fn new(stream: S, within: Duration) -> WriteTimeout<S> {
+        WriteTimeout { stream, within, waiting: None }
     }
 
     fn judge<T>(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -33,7 +33,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -43,7 +43,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,7 +90,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn peer_that_reads_nothing_is_dropped() {
         let (mut reader, writer) = tokio::io::duplex(16);
-        let mut writer = Patient::new(writer, WITHIN);
+        let mut writer = WriteTimeout::new(writer, WITHIN);
         let written = tokio::spawn(async move { writer.write_all(&[b'x'; 1024]).await });
         for _ in 0..10 {
             sleep(WITHIN - Duration::from_secs(1)).await;

@@ -2,7 +2,7 @@
 
 use super::LogError;
 use super::head::{self, Head};
-use super::reading::Source;
+use super::reading::SegmentSource;
 use super::segment;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -28,14 +28,14 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, LogError> {
 }
 
 /// The segments of a backup, read one after the other.
-pub struct Backup<'a, R: Read> {
+pub struct BackupReader<'a, R: Read> {
     path: PathBuf,
     pub(super) head: Head,
     entries: tar::Entries<'a, R>,
 }
 
-impl<'a, R: Read> Backup<'a, R> {
-    pub fn open(archive: &'a mut tar::Archive<R>, path: &Path) -> Result<Backup<'a, R>, LogError> {
+impl<'a, R: Read> BackupReader<'a, R> {
+    pub fn open(archive: &'a mut tar::Archive<R>, path: &Path) -> Result<BackupReader<'a, R>, LogError> {
         let no_backup = |why: String| LogError::NoBackup { path: path.to_owned(), why };
         let unreadable = |error: io::Error| no_backup(error.to_string());
         let mut entries = archive.entries().map_err(unreadable)?;
@@ -47,11 +47,11 @@ impl<'a, R: Read> Backup<'a, R> {
         let mut bytes = Vec::new();
         first.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut bytes).map_err(unreadable)?;
         let (_, head) = Head::in_file(&bytes, path)?;
-        Ok(Backup { path: path.to_owned(), head, entries })
+        Ok(BackupReader { path: path.to_owned(), head, entries })
     }
 }
 
-impl<R: Read> Source for Backup<'_, R> {
+impl<R: Read> SegmentSource for BackupReader<'_, R> {
     fn place(&self) -> &Path {
         &self.path
     }

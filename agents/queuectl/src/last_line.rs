@@ -7,13 +7,13 @@
 const REASON_BYTES_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(crate) struct Tail {
+pub(crate) struct LastLine {
     /// The last whole line of each stream that is not blank, and the unfinished line.
     last: [Vec<u8>; 2],
     open: [Vec<u8>; 2],
 }
 
-impl Tail {
+impl LastLine {
     /// Takes bytes from `stream`: 0 for stdout, 1 for stderr.
     pub(crate) fn feed(&mut self, stream: usize, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -59,24 +59,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn tail(pieces: &[(usize, &[u8])]) -> Option<String> {
-        let mut tail = Tail::default();
+    fn last_line(pieces: &[(usize, &[u8])]) -> Option<String> {
+        let mut last_line = LastLine::default();
         for (stream, bytes) in pieces {
-            tail.feed(*stream, bytes);
+            last_line.feed(*stream, bytes);
         }
-        tail.line()
+        last_line.line()
     }
 
     #[test]
     fn last_line_of_stderr_comes_before_stdout() {
-        assert_eq!(tail(&[]), None);
-        assert_eq!(tail(&[(0, b"\n \n")]), None);
-        assert_eq!(tail(&[(0, b"one\ntwo\n\n")]).unwrap(), "two");
-        assert_eq!(tail(&[(1, b"err\n"), (0, b"out\n")]).unwrap(), "err");
-        assert_eq!(tail(&[(1, b" \n"), (0, b"out\n")]).unwrap(), "out");
-        assert_eq!(tail(&[(0, b"out\n"), (1, b"er"), (1, b"ror")]).unwrap(), "error");
-        assert_eq!(tail(&[(0, b"half"), (1, b"error\n")]).unwrap(), "error");
-        assert_eq!(tail(&[(0, b"\x1b[31mred\r\n")]).unwrap(), "\u{fffd}[31mred");
+        assert_eq!(last_line(&[]), None);
+        assert_eq!(last_line(&[(0, b"\n \n")]), None);
+        assert_eq!(last_line(&[(0, b"one\ntwo\n\n")]).unwrap(), "two");
+        assert_eq!(last_line(&[(1, b"err\n"), (0, b"out\n")]).unwrap(), "err");
+        assert_eq!(last_line(&[(1, b" \n"), (0, b"out\n")]).unwrap(), "out");
+        assert_eq!(last_line(&[(0, b"out\n"), (1, b"er"), (1, b"ror")]).unwrap(), "error");
+        assert_eq!(last_line(&[(0, b"half"), (1, b"error\n")]).unwrap(), "error");
+        assert_eq!(last_line(&[(0, b"\x1b[31mred\r\n")]).unwrap(), "\u{fffd}[31mred");
     }
 
     proptest! {
@@ -86,12 +86,12 @@ mod tests {
             cut in 1..700_usize,
         ) {
             let all = lines.join("\n");
-            let mut tail = Tail::default();
+            let mut last_line = LastLine::default();
             for chunk in all.as_bytes().chunks(cut) {
-                tail.feed(0, chunk);
-                prop_assert!(tail.last[0].len() + tail.open[0].len() <= 2 * REASON_BYTES_MAX);
+                last_line.feed(0, chunk);
+                prop_assert!(last_line.last[0].len() + last_line.open[0].len() <= 2 * REASON_BYTES_MAX);
             }
-            let line = tail.line().unwrap();
+            let line = last_line.line().unwrap();
             prop_assert!(line.len() <= REASON_BYTES_MAX);
             let whole = lines.last().unwrap();
             let kept = line.trim_end_matches('\u{fffd}');

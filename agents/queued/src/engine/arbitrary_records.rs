@@ -3,13 +3,13 @@
 
 use super::core::Core;
 use super::counters::Counters;
-use super::item::{Place, State, Token};
+use super::item::{ItemState, Place, Token};
 use super::model::tape::Tape;
 use super::policy::Policy;
 use super::record::{Moved, Pushed, QueueRecord, Record, Return};
 use proptest::prelude::*;
 
-type Listed = Vec<(u32, u64, State, u32)>;
+type Listed = Vec<(u32, u64, ItemState, u32)>;
 type Failed = Vec<(u32, u64)>;
 
 fn number() -> impl Strategy<Value = u64> {
@@ -49,7 +49,7 @@ fn made(queue: u32) -> impl Strategy<Value = Record<'static>> {
 }
 
 fn moved(queue: u32) -> impl Strategy<Value = Record<'static>> {
-    let state = prop::sample::select(State::ALL.to_vec());
+    let state = prop::sample::select(ItemState::ALL.to_vec());
     (pushed(queue), state, prop::sample::select(vec![0, 1, u32::MAX]), number(), number()).prop_map(
         |(item, state, attempts, at_ms, token)| {
             let token = Token(token);

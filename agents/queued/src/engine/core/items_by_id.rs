@@ -2,7 +2,7 @@
 
 use super::{Core, Journal, Turn};
 use crate::engine::contract::{EngineError, NewItem};
-use crate::engine::item::{Item, ItemId, State};
+use crate::engine::item::{Item, ItemId, ItemState};
 use crate::engine::policy::check_name;
 use crate::engine::queue::Queue;
 use crate::engine::record::Record;
@@ -15,7 +15,7 @@ impl Core {
         numbers.sort_unstable();
         numbers.dedup();
         let items = numbers.into_iter().filter_map(|number| queue.items().get(number));
-        items.filter(|item| item.state != State::Leased).collect()
+        items.filter(|item| item.state != ItemState::Leased).collect()
     }
 
     /// Deletes items; returns the number of deleted ones.

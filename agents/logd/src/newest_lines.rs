@@ -33,7 +33,7 @@ impl News {
 }
 
 #[derive(Debug)]
-pub struct Tail {
+pub struct NewestLines {
     path: PathBuf,
     filter: LineFilter,
     file: Option<File>,
@@ -44,9 +44,9 @@ pub struct Tail {
     in_the_middle: bool,
 }
 
-impl Tail {
-    pub fn new(path: PathBuf, filter: LineFilter) -> Tail {
-        Tail { path, filter, file: None, at: 0, held: Vec::new(), in_the_middle: false }
+impl NewestLines {
+    pub fn new(path: PathBuf, filter: LineFilter) -> NewestLines {
+        NewestLines { path, filter, file: None, at: 0, held: Vec::new(), in_the_middle: false }
     }
 
     /// Returns the lines added since the last look. Follows the path after the last line of a rotated file.
@@ -163,57 +163,57 @@ mod tests {
     #[test]
     fn matching_lines_are_shown_once() {
         let log = Log::with("old error\nfine\n");
-        let mut tail = Tail::new(log.path(), grep("error"));
-        assert_eq!(tail.look().unwrap().lines, ["old error"]);
-        assert!(tail.look().unwrap().is_empty());
+        let mut newest = NewestLines::new(log.path(), grep("error"));
+        assert_eq!(newest.look().unwrap().lines, ["old error"]);
+        assert!(newest.look().unwrap().is_empty());
         log.add("half an err");
-        assert!(tail.look().unwrap().is_empty());
+        assert!(newest.look().unwrap().is_empty());
         log.add("or\nerror \u{1b}[31m\nno\n");
-        assert_eq!(tail.look().unwrap().lines, ["half an error", "error \u{1b}[31m"]);
+        assert_eq!(newest.look().unwrap().lines, ["half an error", "error \u{1b}[31m"]);
     }
 
     #[test]
     fn rotation_and_emptying_lose_nothing() {
         let log = Log::with("one\n");
-        let mut tail = Tail::new(log.path(), LineFilter::default());
-        assert_eq!(tail.look().unwrap().lines, ["one"]);
+        let mut newest = NewestLines::new(log.path(), LineFilter::default());
+        assert_eq!(newest.look().unwrap().lines, ["one"]);
         log.add("two\n");
         std::fs::rename(log.path(), log.path().with_extension("1")).unwrap();
         log.add("three\n");
-        assert_eq!(tail.look().unwrap().lines, ["two", "three"]);
+        assert_eq!(newest.look().unwrap().lines, ["two", "three"]);
         File::create(log.path()).unwrap();
         log.add("4\n");
-        assert_eq!(tail.look().unwrap().lines, ["4"]);
+        assert_eq!(newest.look().unwrap().lines, ["4"]);
     }
 
     #[test]
     fn too_many_lines_are_skipped_and_counted() {
         let log = Log::with("start\n");
-        let mut tail = Tail::new(log.path(), LineFilter::default());
-        tail.look().unwrap();
+        let mut newest = NewestLines::new(log.path(), LineFilter::default());
+        newest.look().unwrap();
         log.add("0123456\n".repeat(1000));
-        let news = tail.look().unwrap();
+        let news = newest.look().unwrap();
         assert_eq!((news.lines.len(), news.more_lines), (LINES_MAX, 1000 - LINES_MAX));
         log.add("x".repeat(6 << 20));
         log.add("\nlast\n");
-        let news = tail.look().unwrap();
+        let news = newest.look().unwrap();
         assert_eq!(news.lines, ["last"], "a line's end without its beginning is no line");
         assert!(news.skipped_bytes >= 2 << 20, "{news:?}");
         log.add(format!("{}\n", "y".repeat(1 << 19)));
-        let news = tail.look().unwrap();
+        let news = newest.look().unwrap();
         assert!(news.lines[0].len() < LINE_BYTES + 40 && news.lines[0].ends_with("(524288 bytes)"));
     }
 
     #[test]
     fn endless_line_takes_bounded_memory() {
         let log = Log::with("");
-        let mut tail = Tail::new(log.path(), LineFilter::default());
+        let mut newest = NewestLines::new(log.path(), LineFilter::default());
         for _ in 0..16 {
             log.add(vec![b'z'; 1 << 20]);
-            tail.look().unwrap();
-            assert!(tail.held.len() <= 2 * LOOK_BYTES);
+            newest.look().unwrap();
+            assert!(newest.held.len() <= 2 * LOOK_BYTES);
         }
         log.add("\nnext\n");
-        assert_eq!(tail.look().unwrap().lines, ["next"]);
+        assert_eq!(newest.look().unwrap().lines, ["next"]);
     }
 }

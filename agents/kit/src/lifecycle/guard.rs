@@ -55,11 +55,11 @@ enum Note {
 
 /// The guard process as its parent sees it. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Guard(Arc<Connection>);
+pub struct Guard(Arc<GuardProcess>);
 
 /// Ends and collects the guard process when it is dropped.
 #[derive(Debug)]
-struct Connection {
+struct GuardProcess {
     socket: Option<OwnedFd>,
     pid: Pid,
     starts: AtomicU32,
@@ -80,7 +80,7 @@ impl Guard {
         // allocates nor takes a lock, and it never returns.
         let forked = unsafe { fork() }?;
         match forked {
-            ForkResult::Parent { child } => Ok(Guard(Arc::new(Connection {
+            ForkResult::Parent { child } => Ok(Guard(Arc::new(GuardProcess {
                 socket: Some(ours),
                 pid: child,
                 starts: AtomicU32::new(0),
@@ -102,10 +102,10 @@ impl Guard {
             );
             return command.spawn();
         }
-        let connection = self.0.clone();
+        let guard = self.0.clone();
         let announce = move || {
             // Without a guard the command runs unguarded, which `collect` reports.
-            let _ = connection.send(Note::Started(reach, getpid(), start), MsgFlags::MSG_DONTWAIT);
+            let _ = guard.send(Note::Started(reach, getpid(), start), MsgFlags::MSG_DONTWAIT);
             Ok(())
         };
         #[allow(unsafe_code, reason = "only the command itself can announce itself before it runs")]
@@ -147,7 +147,7 @@ impl Guard {
     }
 }
 
-impl Connection {
+impl GuardProcess {
     /// Sends a note without waiting; keeps it for later if the socket has no room.
     fn tell(&self, note: Note) {
         let mut unsent = self.unsent();
@@ -181,7 +181,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for GuardProcess {
     fn drop(&mut self) {
         // Without the notes that are left, the guard would kill processes that have reused the old ids.
         let unsent = std::mem::take(&mut *self.unsent());

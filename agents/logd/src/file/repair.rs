@@ -12,7 +12,7 @@ const ZEROS_MAX: u64 = 64 * 1024 * 1024;
 
 /// Removes zeros from the end of a file that is open for appending, and ends its last line. False if there
 /// was nothing to do.
-pub fn mend_end(mut file: &File) -> io::Result<bool> {
+pub fn repair_end(mut file: &File) -> io::Result<bool> {
     let length = file.metadata()?.len();
     let (end, last) = last_byte(file, length)?;
     if end < length {
@@ -48,37 +48,37 @@ fn last_byte(file: &File, length: u64) -> io::Result<(u64, u8)> {
 mod tests {
     use super::*;
 
-    fn mended(content: &[u8]) -> Vec<u8> {
+    fn repaired(content: &[u8]) -> Vec<u8> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         std::fs::write(&path, content).unwrap();
         let file = File::options().read(true).append(true).open(&path).unwrap();
-        let was_torn = mend_end(&file).unwrap();
+        let was_torn = repair_end(&file).unwrap();
         let now = std::fs::read(&path).unwrap();
         assert_eq!(was_torn, now != content);
-        assert!(!mend_end(&file).unwrap(), "once is enough");
+        assert!(!repair_end(&file).unwrap(), "once is enough");
         now
     }
 
     #[test]
     fn whole_lines_stay() {
         for whole in [&b""[..], b"\n", b"line\n", b"a\0\n", b"\0\n"] {
-            assert_eq!(mended(whole), whole);
+            assert_eq!(repaired(whole), whole);
         }
     }
 
     #[test]
     fn unfinished_line_is_closed() {
-        assert_eq!(mended(b"whole\nhal"), b"whole\nhal\n");
+        assert_eq!(repaired(b"whole\nhal"), b"whole\nhal\n");
     }
 
     #[test]
     fn zeros_at_the_end_are_removed() {
         for zeros in [1, 3, BLOCK_BYTES - 6, BLOCK_BYTES, 2 * BLOCK_BYTES + 1] {
             let zeros = vec![0; zeros];
-            assert_eq!(mended(&[b"whole\n", &zeros[..]].concat()), b"whole\n");
-            assert_eq!(mended(&[b"whole\n\0h", &zeros[..]].concat()), b"whole\n\0h\n");
-            assert_eq!(mended(&zeros), b"");
+            assert_eq!(repaired(&[b"whole\n", &zeros[..]].concat()), b"whole\n");
+            assert_eq!(repaired(&[b"whole\n\0h", &zeros[..]].concat()), b"whole\n\0h\n");
+            assert_eq!(repaired(&zeros), b"");
         }
     }
 

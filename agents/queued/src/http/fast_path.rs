@@ -4,7 +4,7 @@
 
 use super::short_requests::{self, AnswerShort, ShortAnswer, ShortRequest};
 use super::tokens::Right;
-use super::work::{Ack, Lease};
+use super::work::{Ack, LeaseParams};
 use super::{Doors, JSON, Line, push, request, work};
 use crate::engine::contract::{NewItem, Settlement};
 use crate::engine::policy::check_name;
@@ -19,21 +19,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug)]
-pub struct Direct {
+pub struct FastPath {
     pub doors: Doors,
     pub router: Router,
 }
 
 /// The requests that every item needs.
-enum Step {
+enum FastRequest {
     Push(NewItem),
-    Lease(Lease),
+    Lease(LeaseParams),
     Ack(Vec<Settlement>),
 }
 
-impl Direct {
-    /// Returns the queue's name and the step to take; `None` leaves the request to the router.
-    fn step(&self, request: &ShortRequest<'_>) -> Option<(String, Step)> {
+impl FastPath {
+    /// Returns the queue's name and the request for it; `None` leaves the request to the router.
+    fn parse(&self, request: &ShortRequest<'_>) -> Option<(String, FastRequest)> {
         // A browser sent this request: the router checks which site's page it came from.
         if SAID_BY_BROWSERS.iter().any(|name| request.has(name.as_str())) {
             return None;
@@ -43,30 +43,30 @@ impl Direct {
             return None;
         }
         let authorization = request.header("authorization");
-        let (name, step) = request.path.strip_prefix("/v1/queues/")?.split_once('/')?;
-        let step = match (request.method, step) {
+        let (name, action) = request.path.strip_prefix("/v1/queues/")?.split_once('/')?;
+        let parsed = match (request.method, action) {
             ("POST", "items") if request.body.len() <= doors.item_bytes_max => {
                 doors.permit_new_token(authorization, Right::Push).ok()?;
                 let content_type = request.header("content-type");
                 let item =
-                    push::item(request.body, content_type, push::Options::default(), doors.item_bytes_max);
-                Step::Push(item.ok()?)
+                    push::item(request.body, content_type, push::PushQuery::default(), doors.item_bytes_max);
+                FastRequest::Push(item.ok()?)
             }
             ("POST", "lease" | "ack") => {
                 doors.permit_token(authorization, Right::Work).ok()?;
-                match step {
-                    "lease" => Step::Lease(request::json(request.body).ok()?),
-                    _ => Step::Ack(work::settlements_in::<Ack>(request.body).ok()?),
+                match action {
+                    "lease" => FastRequest::Lease(request::json(request.body).ok()?),
+                    _ => FastRequest::Ack(work::settlements_in::<Ack>(request.body).ok()?),
                 }
             }
             _ => return None,
         };
         check_name(name).ok()?;
-        Some((name.to_owned(), step))
+        Some((name.to_owned(), parsed))
     }
 }
 
-impl Answer for Direct {
+impl Answer for FastPath {
     fn answer(self, request: Request, peer: Peer) -> impl Future<Output = Response> + Send {
         self.router.answer(request, peer)
     }
@@ -81,18 +81,18 @@ impl Answer for Direct {
     }
 }
 
-impl AnswerShort for Direct {
+impl AnswerShort for FastPath {
     fn answer_short(
         &self,
         request: &ShortRequest<'_>,
     ) -> Option<impl Future<Output = ShortAnswer> + Send + use<>> {
-        let (name, step) = self.step(request)?;
+        let (name, parsed) = self.parse(request)?;
         let doors = self.doors.clone();
         Some(async move {
-            let answer = match step {
-                Step::Push(item) => push::keep(&doors, &name, item, false).await,
-                Step::Lease(action) => work::hand_out(&doors, &name, action).await,
-                Step::Ack(settlements) => work::settle(&doors, &name, settlements).await,
+            let answer = match parsed {
+                FastRequest::Push(item) => push::keep(&doors, &name, item, false).await,
+                FastRequest::Lease(params) => work::hand_out(&doors, &name, params).await,
+                FastRequest::Ack(settlements) => work::settle(&doors, &name, settlements).await,
             };
             let (status, reply) = match answer {
                 Ok(Line { status, text, room: None }) => {

@@ -22,13 +22,17 @@ enum Request {
 }
 
 /// The thread that runs the cycles; it ends when this is dropped.
-pub struct Worker {
+pub struct CycleThread {
     requests: mpsc::Sender<Request>,
 }
 
-impl Worker {
+impl CycleThread {
     /// Starts the thread. Setting `abort` stops a running cycle.
-    pub fn start(config: Config, out: LockedArchiveDir, abort: Arc<AtomicBool>) -> Result<Worker, Fatal> {
+    pub fn start(
+        config: Config,
+        out: LockedArchiveDir,
+        abort: Arc<AtomicBool>,
+    ) -> Result<CycleThread, Fatal> {
         let (requests, received) = mpsc::channel();
         let work = move || {
             kit::lifecycle::priority::lower_this_thread();
@@ -42,7 +46,7 @@ impl Worker {
             }
         };
         kit::daemon::spawn("logcd-cycle", work)?;
-        Ok(Worker { requests })
+        Ok(CycleThread { requests })
     }
 
     pub async fn cycle(&self, mode: CycleMode) -> Result<Result<CycleReport, ArchiveError>, Fatal> {
@@ -62,7 +66,7 @@ impl Worker {
 
     /// Applies settings from the next cycle on.
     pub fn configure(&self, config: Config) {
-        // A worker that has ended is noticed with the next cycle.
+        // A thread that has ended is noticed with the next cycle.
         let _ = self.requests.send(Request::Configure(Box::new(config)));
     }
 }

@@ -7,18 +7,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Returns the `unread` bytes first, then those of `stream`.
 #[derive(Debug)]
-pub(crate) struct Rewound<S> {
+pub(crate) struct PrefixedStream<S> {
     unread: Vec<u8>,
     stream: S,
 }
 
-impl<S> Rewound<S> {
-    pub(crate) fn new(unread: Vec<u8>, stream: S) -> Rewound<S> {
-        Rewound { unread, stream }
+impl<S> PrefixedStream<S> {
+    pub(crate) fn new(unread: Vec<u8>, stream: S) -> PrefixedStream<S> {
+        PrefixedStream { unread, stream }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -34,7 +34,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -17,7 +17,7 @@ enum Age {
 
 /// A file that logrotate moved away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outside {
+pub struct LogrotateFile {
     age: Age,
     pub compressed: bool,
     pub path: PathBuf,
@@ -27,7 +27,7 @@ pub struct Outside {
 
 /// Lists the files moved away from `path`, oldest first. A file under compression exists twice; only the
 /// uncompressed copy is listed.
-pub fn list(path: &Path) -> io::Result<Vec<Outside>> {
+pub fn list(path: &Path) -> io::Result<Vec<LogrotateFile>> {
     let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory_of(path))? {
@@ -36,7 +36,7 @@ pub fn list(path: &Path) -> io::Result<Vec<Outside>> {
         // A file that was renamed or compressed meanwhile is found by the next look.
         let Ok(metadata) = entry.metadata() else { continue };
         let (path, inode) = (path.with_file_name(entry.file_name()), Inode::from(&metadata));
-        found.push(Outside { age, compressed, path, inode });
+        found.push(LogrotateFile { age, compressed, path, inode });
     }
     found.sort_by(|a, b| (&a.age, a.compressed).cmp(&(&b.age, b.compressed)));
     found.dedup_by(|a, b| a.age == b.age);
@@ -44,11 +44,11 @@ pub fn list(path: &Path) -> io::Result<Vec<Outside>> {
 }
 
 /// Opens the listed files. `None` if one of them has another name by now.
-pub fn open_all(listed: &[Outside]) -> io::Result<Option<Vec<File>>> {
+pub fn open_all(listed: &[LogrotateFile]) -> io::Result<Option<Vec<File>>> {
     let mut files = Vec::with_capacity(listed.len());
-    for outside in listed {
-        match File::open(&outside.path) {
-            Ok(file) if Inode::of(&file)? == outside.inode => files.push(file),
+    for moved in listed {
+        match File::open(&moved.path) {
+            Ok(file) if Inode::of(&file)? == moved.inode => files.push(file),
             Ok(_) => return Ok(None),
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
