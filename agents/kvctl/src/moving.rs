@@ -9,6 +9,8 @@
 /// The names of notes at targets, and of marks at sources, begin with these.
 pub(crate) const NOTES: &str = "_moving_/";
 pub(crate) const MARKS: &str = "_moved_/";
+/// The names of keys that show which URLs lead to the same server begin with this.
+pub(crate) const PROBES: &str = "_rebalance_/";
 
 /// Returns the name of the note about a key that is being moved.
 pub(crate) fn note_of(key: &str) -> String {
@@ -20,9 +22,9 @@ pub(crate) fn mark_of(key: &str) -> String {
     format!("{MARKS}{key}")
 }
 
-/// True if this is neither a note nor a mark.
+/// True if this is a client's key: neither a note nor a mark nor a probe.
 pub(crate) fn is_ordinary(key: &str) -> bool {
-    !key.starts_with(NOTES) && !key.starts_with(MARKS)
+    ![NOTES, MARKS, PROBES].iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A value as the decision needs it.
@@ -30,6 +32,8 @@ pub(crate) fn is_ordinary(key: &str) -> bool {
 pub(crate) struct Held<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) revision: u64,
+    /// True if it has a time to live.
+    pub(crate) expires: bool,
 }
 
 /// The values of a key that moves, at both servers.
@@ -48,9 +52,9 @@ pub(crate) struct Situation<'a> {
 pub(crate) enum MoveStep {
     /// Put copy and note at the target, which has neither.
     Copy,
-    /// The source has changed since it was copied: put copy and note again.
+    /// The source has changed since it was copied, or the copy has expired: put copy and note again.
     CopyAgain {
-        copy: u64,
+        copy: Option<u64>,
         note: u64,
     },
     /// Put the mark at the source, and delete the key there.
@@ -90,8 +94,11 @@ impl Situation<'_> {
             (Some(target), None) if target.bytes == source.bytes => delete,
             (Some(_), None) => MoveStep::Conflict,
             (Some(target), Some(note)) if is_untouched(target, note) && target.bytes != source.bytes => {
-                MoveStep::CopyAgain { copy: target.revision, note }
+                MoveStep::CopyAgain { copy: Some(target.revision), note }
             }
+            // The copy may have expired while a client renewed the key at the source. Had a client of the target
+            // deleted it instead, this copy would expire like any other.
+            (None, Some(note)) if source.expires => MoveStep::CopyAgain { copy: None, note },
             // The copy equals the source, or a client of the target has changed or deleted it.
             (Some(_) | None, Some(_)) => delete,
         }
@@ -140,7 +147,7 @@ mod tests {
         }
 
         fn held(&self, key: &str) -> Option<Held<'_>> {
-            self.keys.get(key).map(|(bytes, revision)| Held { bytes, revision: *revision })
+            self.keys.get(key).map(|(bytes, revision)| Held { bytes, revision: *revision, expires: false })
         }
 
         fn revision_of(&self, key: &str) -> Option<u64> {
@@ -181,7 +188,7 @@ mod tests {
                     target.put(KEY, value);
                     target.put(&note_key, b"");
                 }
-                MoveStep::CopyAgain { copy, note } if at_target == (Some(copy), Some(note)) => {
+                MoveStep::CopyAgain { copy, note } if at_target == (copy, Some(note)) => {
                     target.put(KEY, value);
                     target.put(&note_key, b"");
                 }
@@ -313,8 +320,15 @@ mod tests {
     }
 
     #[test]
+    fn expired_copy_is_made_again() {
+        let lease = Held { bytes: b"holder", revision: 3, expires: true };
+        let renewed = Situation { source: Some(lease), note: Some(2), ..Situation::default() };
+        assert_eq!(renewed.next_step(), MoveStep::CopyAgain { copy: None, note: 2 });
+    }
+
+    #[test]
     fn two_values_without_a_note_are_a_conflict() {
-        let held = |bytes, revision| Some(Held { bytes, revision });
+        let held = |bytes, revision| Some(Held { bytes, revision, expires: false });
         let of = |source, target| Situation { source, target, ..Situation::default() }.next_step();
         assert_eq!(of(held(b"a", 1), held(b"b", 2)), MoveStep::Conflict);
         assert_eq!(of(held(b"a", 1), held(b"a", 2)), MoveStep::DeleteAtSource { source: 1 });

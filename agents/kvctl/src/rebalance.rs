@@ -1,21 +1,26 @@
 //! `kvctl rebalance`: moves each key to the server that it belongs to, while clients use both.
 
-use crate::api::{Client, ReadValue};
+use crate::api::{Client, Only, ReadValue};
 use crate::flags::{Flags, Keep, Rebalance};
-use crate::moving::{Held, MARKS, MoveStep, NOTES, Situation, is_ordinary, mark_of, note_of};
+use crate::moving::{Held, MARKS, MoveStep, NOTES, PROBES, Situation, is_ordinary, mark_of, note_of};
 use crate::output::write_line;
 use crate::wire::{WireMatch, WireOperation, WireValue};
+use axum::body::Bytes;
 use jiff::Timestamp;
 use kit::caller::{CallError, ServerOrigin};
 use kit::exit::{Exit, Fatal};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The number of keys in one page.
 const PAGE_KEYS: usize = 500;
 
 /// The steps of one key at most: each is done again only if a client was faster.
 const STEPS_MAX: usize = 1000;
+
+/// The time after which a probe that a killed run has left is gone.
+const PROBE_TTL: Duration = Duration::from_secs(60);
 
 /// The keys in conflict that the message names.
 const CONFLICTS_NAMED: usize = 10;
@@ -32,6 +37,34 @@ impl Servers {
             Ok((url, client))
         };
         Ok(Servers { by_url: urls.into_iter().map(connect).collect::<Result<_, Fatal>>()? })
+    }
+
+    /// Fails if two URLs lead to the same server. There, a key would be taken for its own copy, and deleted.
+    async fn check_distinct(&self) -> Result<(), Fatal> {
+        for (url, client) in &self.by_url {
+            let probe = format!("{PROBES}{url}");
+            let put = client.put(&probe, Bytes::new(), Some(PROBE_TTL), Only::Always).await;
+            put.map_err(|error| failed(client, error))?;
+        }
+        let mut same = None;
+        for (url, client) in &self.by_url {
+            let page = client.page(PROBES, None, PAGE_KEYS, false).await;
+            for probe in page.map_err(|error| failed(client, error))?.keys {
+                let other = probe.key.strip_prefix(PROBES).unwrap_or_default();
+                if other != url && self.by_url.contains_key(other) {
+                    same = Some((url, other.to_owned()));
+                }
+                let removed = client.delete(&probe.key, Only::Always).await;
+                removed.map_err(|error| failed(client, error))?;
+            }
+        }
+        match same {
+            None => Ok(()),
+            Some((url, other)) => {
+                let message = format!("{url} and {other} are the same server: name it in one way");
+                Err(Fatal::new(Exit::Usage, message))
+            }
+        }
     }
 
     /// Returns a server. One that a note or a mark names, but not the command line, is an error.
@@ -60,6 +93,7 @@ pub(crate) async fn rebalance(rebalance: &Rebalance, flags: &Flags) -> Result<Ex
     let to_be: Vec<String> = rebalance.to_be.iter().map(|server| url_of(server)).collect();
     let all = rebalance.as_is.iter().map(|server| url_of(server)).chain(to_be.iter().cloned());
     let servers = Servers::connect(all, flags)?;
+    servers.check_distinct().await?;
     let mut tally = Tally::default();
     finish_moves(&servers, rebalance.keep, &mut tally).await?;
     for (url, client) in &servers.by_url {
@@ -207,7 +241,8 @@ impl<'a> Move<'a> {
         Some(match step {
             MoveStep::Copy => (self.target, self.copy(found.source.as_ref()?, absent(), absent())),
             MoveStep::CopyAgain { copy, note } => {
-                (self.target, self.copy(found.source.as_ref()?, over(copy), over(note)))
+                let of_key = copy.map_or_else(absent, over);
+                (self.target, self.copy(found.source.as_ref()?, of_key, over(note)))
             }
             MoveStep::DeleteAtSource { source } => delete_at_source(source),
             MoveStep::RemoveNote { note: revision } => {
@@ -257,7 +292,7 @@ impl Found {
 }
 
 fn as_held(value: &ReadValue) -> Held<'_> {
-    Held { bytes: &value.bytes, revision: value.revision }
+    Held { bytes: &value.bytes, revision: value.revision, expires: value.expires.is_some() }
 }
 
 async fn read((_, server): Server<'_>, key: &str) -> Result<Option<ReadValue>, Fatal> {

@@ -68,6 +68,16 @@ fn keys_move_from_three_to_five_to_two_to_three_servers() {
 }
 
 #[test]
+fn server_with_two_names_is_refused() {
+    let server = [Kvd::start()];
+    fill(&server, KEYS);
+    let (one, other) = (server[0].host(), server[0].url() + "/");
+    let (code, said) = fails("http://unused.invalid", &["rebalance", &one, &format!("{one},{other}")]);
+    assert!(code == 64 && said.contains("are the same server"), "{code}: {said}");
+    all_are_at_home(&server, 1, KEYS);
+}
+
+#[test]
 fn killed_rebalance_is_finished_by_the_next_one() {
     let servers: Vec<Kvd> = (0..5).map(|_| Kvd::start()).collect();
     fill(&servers[..3], KEYS);

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Bounds on one commit: the first transaction beyond one of them waits for the next commit.
+/// Bounds on one commit: after the transaction that reaches one of them, the others wait for the next commit.
 const TRANSACTIONS_MAX: usize = 1024;
 const BYTES_MAX: usize = 8 << 20;
 
@@ -100,7 +100,7 @@ impl Committer {
             bytes += length(&transaction);
             commands.push((transaction, reply));
             let has_room = commands.len() < TRANSACTIONS_MAX && bytes < BYTES_MAX;
-            next = self.commands.try_recv().ok().filter(|_| has_room);
+            next = if has_room { self.commands.try_recv().ok() } else { None };
         }
         Ok(Wakeup::Commands(commands, false))
     }

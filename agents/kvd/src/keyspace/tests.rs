@@ -161,6 +161,32 @@ async fn commits_that_gather_while_the_disk_works_share_the_next_one() {
 }
 
 #[tokio::test]
+async fn requests_beyond_one_commit_are_in_the_next_one() {
+    const COMMITS: usize = 20;
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    store.set(|state| state.is_closed = true);
+    let sent = Arc::new(Semaphore::new(0));
+    let value = "x".repeat(1 << 20);
+    let commits: Vec<_> = (0..COMMITS)
+        .map(|number| {
+            let (keyspace, sent) = (keyspace.clone(), sent.clone());
+            let transaction = put(&format!("k{number}"), &value, None, Condition::default());
+            tokio::spawn(async move {
+                let mut commit = std::pin::pin!(keyspace.commit(transaction));
+                assert!(is_pending(&mut commit).await);
+                sent.add_permits(1);
+                commit.await.map(drop)
+            })
+        })
+        .collect();
+    until_sent(COMMITS, &sent).await;
+    store.set(|state| state.is_closed = false);
+    for commit in commits {
+        assert_eq!(commit.await.unwrap(), Ok(()));
+    }
+}
+
+#[tokio::test]
 async fn full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
     let Opened { store, keyspace, readiness, .. } = open(1 << 20);
     keyspace.commit(put_any("before")).await.unwrap();

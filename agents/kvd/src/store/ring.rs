@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 /// The memory that a mutation takes beside its key and value.
 const OVERHEAD_BYTES: usize = 96;
 
-/// The mutations after a revision, up to the newest one. Older ones are dropped to stay within a bound.
+/// The mutations after a revision, up to the newest one. Older ones are dropped to stay within a bound. Those of
+/// the last commit are kept in any case: nobody could watch them before.
 #[derive(Debug)]
 pub struct MutationRing {
     /// The revision before the first mutation that is kept.
@@ -33,11 +34,13 @@ impl MutationRing {
 
     /// Adds mutations, whose revisions follow one another.
     pub fn extend(&mut self, mutations: Vec<Mutation>) {
+        let added = mutations.len();
         for mutation in mutations {
             self.bytes += length(&mutation);
             self.mutations.push_back(mutation);
         }
         while self.bytes > self.bytes_max
+            && self.mutations.len() > added
             && let Some(dropped) = self.mutations.pop_front()
         {
             self.bytes -= length(&dropped);
@@ -99,13 +102,14 @@ mod tests {
             max in 1_usize..4,
         ) {
             let mut ring = MutationRing::new(first, kept * (OVERHEAD_BYTES + 1));
-            let mut newest = first;
+            let (mut newest, mut last_group) = (first, 0);
             for size in groups {
                 ring.extend((newest + 1..=newest + size).map(mutation).collect());
                 newest += size;
+                last_group = size;
             }
             prop_assert_eq!(ring.newest(), newest);
-            let oldest = newest.saturating_sub(kept as u64).max(first);
+            let oldest = newest.saturating_sub(last_group.max(kept as u64)).max(first);
             for after in 0..newest + 3 {
                 let got = revisions(&ring, after, max);
                 if after < oldest || after > newest {

@@ -152,6 +152,7 @@ fn changed_settings_are_applied() {
     wait_until("the new pattern", || names(&bench.members()) == ["x.log", "x.txt"]);
     std::fs::write(&file, "includes = 1\n").unwrap();
     daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("settings_rejected");
     bench.append("x.txt", "more\n");
     wait_until("it to go on with the old settings", || bench.members()[&b"x.txt"[..]].ends_with(b"more\n"));
     let (_, said) = daemon.stop();

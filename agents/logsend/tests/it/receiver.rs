@@ -151,7 +151,8 @@ fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
             if let Act::AnswerAtOnce(answer) = act {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
-            stream.shutdown(Shutdown::Write).unwrap();
+            // The client may have closed the connection after the answer.
+            let _ = stream.shutdown(Shutdown::Write);
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest);
             false
