@@ -3,7 +3,7 @@
 use crate::api::Client;
 use crate::flags;
 use crate::output;
-use crate::wire::{BackupBegin, BackupEnd, WireKey, WireOperation};
+use crate::wire::{BackupBegin, BackupEnd, WireKey, WireOperation, WireValue};
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use std::fs::File;
@@ -149,6 +149,7 @@ impl<R: BufRead> BackupReader<R> {
         while let Some(WireKey { key, expires, value, .. }) = self.next()? {
             let bad = |what: &str| self.unusable(&format!("line {}: {what}", self.keys + 1));
             let value = value.ok_or_else(|| bad("it has no value"))?;
+            let bytes = value.bytes().ok_or_else(|| bad("its value is no base64"))?;
             let ttl = match expires {
                 None => None,
                 Some(expires) => {
@@ -159,7 +160,7 @@ impl<R: BufRead> BackupReader<R> {
                     }
                 }
             };
-            return Ok(Some(WireOperation { ttl, ..WireOperation::put(&key, value) }));
+            return Ok(Some(WireOperation { ttl, ..WireOperation::put(&key, WireValue::new(bytes)) }));
         }
         Ok(None)
     }

@@ -4,7 +4,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// A value: text if it is UTF-8, else base64.
+/// Bytes that JSON writes as a backslash and one more.
+const SHORT_ESCAPES: &[u8] = b"\n\r\t\"\\";
+
+/// A value: text or base64, of which both can be received. Text is sent if the value is UTF-8 without control
+/// characters other than line ends and tabs, each of which would take six bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum WireValue {
     #[serde(rename = "value")]
@@ -23,6 +27,9 @@ impl WireValue {
     }
 
     pub(crate) fn new(bytes: Vec<u8>) -> WireValue {
+        if bytes.iter().any(|byte| byte.is_ascii_control() && !SHORT_ESCAPES.contains(byte)) {
+            return WireValue::Base64(STANDARD.encode(bytes));
+        }
         String::from_utf8(bytes)
             .map_or_else(|e| WireValue::Base64(STANDARD.encode(e.into_bytes())), WireValue::Text)
     }
@@ -30,7 +37,7 @@ impl WireValue {
     /// The length as it is sent.
     pub(crate) fn len(&self) -> usize {
         let (WireValue::Text(text) | WireValue::Base64(text)) = self;
-        text.len()
+        text.len() + text.bytes().filter(|byte| SHORT_ESCAPES.contains(byte)).count()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::page::{self, PageSources};
 use crate::server::{self, DataPlane};
 use crate::settings::{Flags, LIVE, Serve};
 use crate::store::contract::{KeyStore, StoreError, first_revision};
-use crate::store::disk::{DiskOpenError, DiskStore};
+use crate::store::disk::{DiskOpenError, DiskStore, is_temporary};
 use crate::store::memory::MemoryStore;
 use kit::daemon::{self, Context};
 use kit::exit::{Exit, Fatal};
@@ -112,6 +112,7 @@ fn open_store(serve: &Serve) -> Result<(Arc<dyn KeyStore>, &'static str), Fatal>
     let opened = DiskStore::open(directory, first).map_err(|error| {
         let exit = match &error {
             DiskOpenError::InUse(..) => Exit::TryAgain,
+            DiskOpenError::Database(_, error) if is_temporary(error) => Exit::TryAgain,
             DiskOpenError::Directory(..) => Exit::Failure,
             DiskOpenError::Database(..) | DiskOpenError::Foreign(..) => Exit::Config,
         };

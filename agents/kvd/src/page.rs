@@ -48,7 +48,7 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
     };
     let changes = async move |Query(ChangesQuery { prefix }): Query<ChangesQuery>| -> Response {
         let PageSources { keyspace, stopping, metrics, .. } = &sources;
-        match keyspace.watch(&prefix, None) {
+        match keyspace.watch(&prefix, None).await {
             Ok(watcher) => {
                 let follower =
                     ChangeFollower::new(watcher, stopping.clone(), &metrics.watchers).without_values();

@@ -34,6 +34,21 @@ fn restored_keys_equal_those_of_the_backup() {
 }
 
 #[test]
+fn largest_values_of_zeros_are_restored() {
+    const VALUE_BYTES: usize = 1 << 20;
+    let kvd = Kvd::start();
+    for key in ["a", "b"] {
+        assert!(run(&kvd.url(), &["put", key], &[0; VALUE_BYTES]).status.success());
+    }
+    let file = kvd.path("backup.jsonl");
+    let file = file.to_str().unwrap();
+    says(&kvd.url(), &["backup", "--to", file]);
+    let restored = Kvd::start();
+    says(&restored.url(), &["restore", file]);
+    assert!(run(&restored.url(), &["get", "b"], b"").stdout == [0; VALUE_BYTES]);
+}
+
+#[test]
 fn server_with_keys_is_not_overwritten_by_mistake() {
     let kvd = filled();
     let file = kvd.path("backup.jsonl");

@@ -83,6 +83,10 @@ pub fn parse(text: &str) -> Result<Vec<KeyToken>, String> {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong("a token is visible ASCII");
         }
+        // Of two lines, only one could count.
+        if tokens.iter().any(|other: &KeyToken| *other.token == *token) {
+            return wrong("this token has a line already");
+        }
         let mut parsed = KeyToken { token: token.into(), read: false, write: false, admin: false, prefixes };
         for right in rights.split(',') {
             match right {
@@ -183,6 +187,7 @@ mod tests {
         for (text, line) in [
             ("a read\nsecret", "line 2"),
             ("secret fly", "line 1"),
+            ("secret read a/\nsecret write b/", "line 2"),
             ("secret read x y", "line 1"),
             ("secret read a,,b", "line 1"),
             ("secret admin a/", "line 1"),

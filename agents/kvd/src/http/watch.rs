@@ -31,7 +31,7 @@ pub async fn watch(
     permit.key(&wanted.prefix)?;
     // A browser that connects again sends its last event; the address still has the first revision.
     let last_event = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
-    let watcher = doors.keyspace.watch(&wanted.prefix, last_event.or(wanted.after));
+    let watcher = doors.keyspace.watch(&wanted.prefix, last_event.or(wanted.after)).await;
     let watcher = watcher.map_err(|error| gone(&error))?;
     let follower = ChangeFollower::new(watcher, doors.stopping.clone(), &doors.metrics.watchers);
     doors.streams.tell(follower).map_err(|TooMany(open)| {

@@ -130,6 +130,7 @@ impl Committer {
         }
         if result.is_ok() && (probe || !evaluation.group().mutations.is_empty()) {
             let begun = Instant::now();
+            self.feed.writing.send_replace(evaluation.group().revision);
             result = self.store.write(evaluation.group());
             self.metrics.commits.inc();
             self.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
@@ -140,6 +141,7 @@ impl Committer {
             self.count(&mutations);
             self.feed.publish(mutations);
         }
+        self.feed.writing.send_replace(0);
         for (reply, answer) in answers {
             let answer = match &result {
                 Ok(()) => answer,
@@ -149,6 +151,7 @@ impl Committer {
             // A client that has gone does not wait for its answer.
             let _ = reply.send(answer);
         }
+        self.store.tidy();
         result
     }
 

@@ -53,16 +53,28 @@ struct KeyspaceParts {
 struct Feed {
     ring: Mutex<MutationRing>,
     newest: watch::Sender<Revision>,
+    /// The last revision of the commit that is being written; 0 without one. It can be read before the ring has
+    /// it.
+    writing: watch::Sender<Revision>,
 }
 
 impl Feed {
     fn new(revision: Revision, bytes_max: usize) -> Feed {
         let ring = Mutex::new(MutationRing::new(revision, bytes_max));
-        Feed { ring, newest: watch::channel(revision).0 }
+        Feed { ring, newest: watch::channel(revision).0, writing: watch::channel(0).0 }
     }
 
     fn ring(&self) -> MutexGuard<'_, MutationRing> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while a commit that holds this revision is written.
+    async fn published(&self, revision: Revision) {
+        let newest = self.newest.subscribe();
+        let mut writing = self.writing.subscribe();
+        let is_over = |up_to: &Revision| *up_to < revision || *newest.borrow() >= revision;
+        // The sender lives as long as the feed.
+        let _ = writing.wait_for(is_over).await;
     }
 
     fn publish(&self, mutations: Vec<Mutation>) {
@@ -148,7 +160,10 @@ impl Keyspace {
     }
 
     /// Watches the keys with a prefix for mutations after a revision, or from now on.
-    pub fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<KeyWatcher, NotKept> {
+    pub async fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<KeyWatcher, NotKept> {
+        if let Some(after) = after {
+            self.0.feed.published(after).await;
+        }
         KeyWatcher::new(self.0.feed.clone(), prefix, after)
     }
 

@@ -23,6 +23,9 @@ struct ControlledState {
     error: Option<StoreError>,
     /// Writes that wait at the gate.
     waiting: usize,
+    /// True if writes wait after they can be read.
+    holds_written: bool,
+    held: usize,
     /// The number of mutations of each write.
     writes: Vec<usize>,
 }
@@ -80,6 +83,10 @@ impl KeyStore for ControlledStore {
         }
         self.keys.write(group)?;
         state.writes.push(group.mutations.len());
+        state.held += 1;
+        self.changed.notify_all();
+        let mut state = self.changed.wait_while(state, |state| state.holds_written).unwrap();
+        state.held -= 1;
         Ok(())
     }
 
@@ -187,6 +194,39 @@ async fn requests_beyond_one_commit_are_in_the_next_one() {
 }
 
 #[tokio::test]
+async fn watch_from_a_listing_waits_until_its_commit_is_published() {
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    store.set(|state| state.holds_written = true);
+    let mut commit = std::pin::pin!(keyspace.commit(put_any("k")));
+    assert!(is_pending(&mut commit).await);
+    store.wait_for(|state| state.held == 1);
+    let range = KeyRange { keys_max: 9, bytes_max: 9, ..KeyRange::default() };
+    let listing = keyspace.list(range).await.unwrap();
+    assert_eq!((listing.keys.len(), listing.revision), (1, 1));
+    let mut watch = std::pin::pin!(keyspace.watch("", Some(listing.revision)));
+    assert!(is_pending(&mut watch).await);
+    store.set(|state| state.holds_written = false);
+    watch.await.unwrap();
+    commit.await.unwrap();
+}
+
+#[tokio::test]
+async fn watcher_takes_few_large_values_at_a_time() {
+    let Opened { keyspace, .. } = open(16 << 20);
+    let mut watcher = keyspace.watch("", None).await.unwrap();
+    let value = "x".repeat(40 << 10);
+    for number in 0..5 {
+        let transaction = put(&format!("k{number}"), &value, None, Condition::default());
+        keyspace.commit(transaction).await.unwrap();
+    }
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 5 {
+        sizes.push(watcher.next().await.unwrap().len());
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+}
+
+#[tokio::test]
 async fn full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
     let Opened { store, keyspace, readiness, .. } = open(1 << 20);
     keyspace.commit(put_any("before")).await.unwrap();
@@ -241,7 +281,7 @@ async fn broken_store_ends_the_thread_and_later_commits_fail() {
 #[tokio::test]
 async fn keys_expire_for_readers_at_once_and_for_watchers_in_order() {
     let Opened { keyspace, end, .. } = open(1 << 20);
-    let mut watcher = keyspace.watch("lease/", None).unwrap();
+    let mut watcher = keyspace.watch("lease/", None).await.unwrap();
     keyspace.commit(put("lease/0", "x", Some(0), Condition::default())).await.unwrap();
     assert_eq!(keyspace.get(&key("lease/0")).await.unwrap(), None);
     // A key that has expired is absent for conditions.
@@ -284,7 +324,7 @@ async fn watchers_see_every_mutation_in_order_and_resume() {
     let mut seen = Vec::new();
     // A new watcher for each answer: it goes on where the last one ended.
     while seen.len() < usize::try_from(COMMITS / 3).unwrap() {
-        let mut watcher = keyspace.watch("1/", Some(position)).unwrap();
+        let mut watcher = keyspace.watch("1/", Some(position)).await.unwrap();
         let next = tokio::time::timeout(trial::DEADLINE, watcher.next()).await.unwrap().unwrap();
         position = watcher.position();
         seen.extend(next.into_iter().map(|mutation| mutation.revision));
@@ -297,12 +337,12 @@ async fn watchers_see_every_mutation_in_order_and_resume() {
 #[tokio::test]
 async fn watcher_that_is_too_slow_gets_an_error_instead_of_a_gap() {
     let Opened { keyspace, .. } = open(200);
-    let mut watcher = keyspace.watch("", None).unwrap();
+    let mut watcher = keyspace.watch("", None).await.unwrap();
     for number in 0..10 {
         keyspace.commit(put_any(&format!("k{number}"))).await.unwrap();
     }
     let error = watcher.next().await.unwrap_err();
     assert_eq!((error.after, error.newest), (0, 10));
-    assert!(keyspace.watch("", Some(0)).is_err() && keyspace.watch("", Some(11)).is_err());
-    assert!(keyspace.watch("", Some(10)).is_ok());
+    assert!(keyspace.watch("", Some(0)).await.is_err() && keyspace.watch("", Some(11)).await.is_err());
+    assert!(keyspace.watch("", Some(10)).await.is_ok());
 }

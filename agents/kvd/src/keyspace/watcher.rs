@@ -2,14 +2,17 @@
 
 use super::Feed;
 use crate::store::contract::{Mutation, Revision};
-use crate::store::ring::NotKept;
+use crate::store::ring::{self, NotKept};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The number of mutations that are looked at under one lock.
 const LOOK_AT: usize = 512;
+/// No more mutations are taken at a time once they have this size: those of a client that does not read wait in
+/// memory, outside of the ring.
+const TAKEN_BYTES: usize = 64 << 10;
 
-/// Holds a position, and no mutations: a watcher that does not read takes no memory.
+/// Holds a position, and no mutations.
 #[derive(Debug)]
 pub struct KeyWatcher {
     feed: Arc<Feed>,
@@ -54,11 +57,15 @@ impl KeyWatcher {
     /// Returns the mutations with the prefix among the next ones, and true if there are no more after them.
     fn look(&mut self) -> Result<(Vec<Mutation>, bool), NotKept> {
         let ring = self.feed.ring();
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for mutation in ring.after(self.position, LOOK_AT)? {
             self.position = mutation.revision;
             if mutation.key.starts_with(&*self.prefix) {
+                bytes += ring::length(mutation);
                 found.push(mutation.clone());
+            }
+            if bytes >= TAKEN_BYTES {
+                break;
             }
         }
         Ok((found, self.position == ring.newest()))

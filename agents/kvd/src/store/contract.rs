@@ -208,6 +208,9 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// survive, and reads see it.
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
 
+    /// Does work that may follow a write. Called after the write is answered.
+    fn tidy(&self) {}
+
     /// Begins to read all keys as they are now, while others change them.
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError>;
 }

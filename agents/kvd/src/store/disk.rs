@@ -69,6 +69,11 @@ pub enum DiskOpenError {
     Foreign(PathBuf, i64, i64),
 }
 
+/// True for an error after which the next attempt may succeed.
+pub fn is_temporary(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| is_full(*error) || is_busy(error.code))
+}
+
 #[derive(Debug)]
 pub struct DiskStore {
     path: PathBuf,
@@ -242,17 +247,25 @@ fn fill(connection: &Connection, range: &KeyRange, mut page: PageBuilder) -> rus
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
-        let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
         let text = error.to_string();
-        match code {
-            Some((ErrorCode::DiskFull, _)) => StoreError::NoSpace(text),
-            // A quota, a limit on file sizes, or an index of the log that cannot grow. The commit did not reach
-            // its sync, so it is rolled back. After a sync that failed nothing is known.
-            Some((_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)) => StoreError::NoSpace(text),
-            Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => StoreError::Busy(text),
+        match error.sqlite_error() {
+            Some(error) if is_full(*error) => StoreError::NoSpace(text),
+            Some(error) if is_busy(error.code) => StoreError::Busy(text),
             _ => StoreError::Broken(text),
         }
     }
+}
+
+/// True if the disk is full, or for a quota, a limit on file sizes, or an index of the log that cannot grow. The
+/// commit did not reach its sync, so it is rolled back. After a sync that failed nothing is known.
+fn is_full(error: ffi::Error) -> bool {
+    error.code == ErrorCode::DiskFull
+        || matches!(error.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// True if another program has locked the database.
+fn is_busy(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
 }
 
 impl KeyStore for DiskStore {
@@ -312,8 +325,11 @@ impl KeyStore for DiskStore {
             StoreError::Broken(format!("the file system of {}: {error}", self.path.display()))
         })?;
         *locked(&self.figures) = (group.usage, group.revision);
-        self.log.keep_short(&writer);
         Ok(())
+    }
+
+    fn tidy(&self) {
+        self.log.keep_short(&locked(&self.writer));
     }
 
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError> {

@@ -24,11 +24,13 @@ struct MemoryKeys {
 }
 
 /// The keys that changed since a snapshot began and that it has not read yet, as they were.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OldKeys {
+    /// The revision of the snapshot. What has a later one is not in it.
+    revision: Revision,
     /// The last key that was read.
     read_to: Option<Key>,
-    keys: BTreeMap<Key, Option<VersionedValue>>,
+    keys: KeyMap,
 }
 
 impl MemoryStore {
@@ -68,8 +70,10 @@ impl MemoryKeys {
         self.snapshots.retain(|snapshot| {
             let Some(snapshot) = snapshot.upgrade() else { return false };
             let mut snapshot = lock(&snapshot);
-            if snapshot.read_to.as_ref().is_none_or(|read_to| key > read_to) {
-                snapshot.keys.entry(key.clone()).or_insert_with(|| old.clone());
+            if let Some(old) = old.as_ref().filter(|old| old.revision <= snapshot.revision)
+                && snapshot.read_to.as_ref().is_none_or(|read_to| key > read_to)
+            {
+                snapshot.keys.insert(key.clone(), old.clone());
             }
             true
         });
@@ -131,14 +135,15 @@ impl KeyStore for MemoryStore {
 
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError> {
         let mut state = self.change();
-        let old = Arc::new(Mutex::new(OldKeys::default()));
+        let old = OldKeys { revision: state.revision, read_to: None, keys: KeyMap::new() };
+        let old = Arc::new(Mutex::new(old));
         state.snapshots.push(Arc::downgrade(&old));
         Ok(Box::new(MemorySnapshot { store: MemoryStore(self.0.clone()), old, revision: state.revision }))
     }
 }
 
 /// Reads the present keys, with those that changed since it began as they were. Memory grows only with the
-/// keys that change meanwhile.
+/// keys of the snapshot that change meanwhile.
 struct MemorySnapshot {
     store: MemoryStore,
     old: Arc<Mutex<OldKeys>>,
@@ -154,18 +159,16 @@ impl KeySnapshot for MemorySnapshot {
         let state = self.store.read();
         let mut old = lock(&self.old);
         let from = old.read_to.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut present = state.keys.range((from, Bound::Unbounded)).peekable();
+        let present = state.keys.range((from, Bound::Unbounded));
+        let mut present = present.filter(|(_, value)| value.revision <= self.revision).peekable();
         let range = KeyRange { keys_max: usize::MAX, bytes_max, ..KeyRange::default() };
         let mut page = PageBuilder::new(&range, self.revision);
         loop {
             let changed = old.keys.first_key_value().map(|(key, _)| key);
             let unchanged = present.peek().map(|(key, _)| *key);
             let Some(key) = changed.into_iter().chain(unchanged).min().cloned() else { break };
-            let value = match old.keys.get(&key) {
-                Some(before) => before.clone(),
-                None => present.peek().map(|(_, value)| (*value).clone()),
-            };
-            if value.is_some_and(|value| !page.add(key.clone(), value)) {
+            let value = old.keys.get(&key).or(present.peek().map(|(_, value)| *value));
+            if value.is_some_and(|value| !page.add(key.clone(), value.clone())) {
                 break;
             }
             old.keys.remove(&key);
@@ -173,5 +176,29 @@ impl KeySnapshot for MemorySnapshot {
             old.read_to = Some(key);
         }
         Ok(page.finish().keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::{Mutation, MutationKind};
+
+    #[test]
+    fn keys_younger_than_a_snapshot_take_no_memory_in_it() {
+        let store = MemoryStore::starting_at(0);
+        let change = |revision, kind| {
+            let mutations = vec![Mutation { key: Key::new("job").unwrap(), revision, kind }];
+            let group = MutationGroup { mutations: &mutations, usage: KeyUsage::default(), revision };
+            store.write(group).unwrap();
+        };
+        let snapshot = store.snapshot().unwrap();
+        for revision in (1..=10).step_by(2) {
+            change(revision, MutationKind::Put { bytes: b"x".as_slice().into(), expires_ms: None });
+            change(revision + 1, MutationKind::Delete);
+        }
+        let old = store.read().snapshots[0].upgrade().unwrap();
+        assert!(lock(&old).keys.is_empty());
+        drop(snapshot);
     }
 }

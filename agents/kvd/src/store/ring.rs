@@ -70,7 +70,8 @@ impl MutationRing {
     }
 }
 
-fn length(mutation: &Mutation) -> usize {
+/// Returns the memory that a mutation takes.
+pub fn length(mutation: &Mutation) -> usize {
     let value = match &mutation.kind {
         MutationKind::Put { bytes, .. } => bytes.len(),
         MutationKind::Delete | MutationKind::Expire => 0,

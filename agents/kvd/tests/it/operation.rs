@@ -36,6 +36,17 @@ fn second_server_on_the_same_directory_is_told_of_the_first() {
 }
 
 #[test]
+fn start_beside_a_locked_database_is_to_be_repeated() {
+    let setup = Setup::new(&[]);
+    std::fs::create_dir(setup.path("data")).unwrap();
+    let other = rusqlite::Connection::open(setup.path("data/kvd.sqlite")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE entries (key TEXT)").unwrap();
+    let output = setup.run();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(75) && said.contains("kvd.sqlite: database is locked"), "{said}");
+}
+
+#[test]
 fn probes_and_metrics_are_at_the_admin_address_if_there_is_one() {
     let alone = Kvd::in_memory(&[]);
     for path in ["/ready", "/live", "/healthz", "/metrics"] {
