@@ -665,8 +665,11 @@ fn set_aside(out: &Path, error: &io::Error) -> Result<Option<Checkpoint>, Archiv
 pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
     let listed = || -> io::Result<Vec<String>> {
         let mut directory = nix::dir::Dir::from_fd(at.directory(path)?)?;
-        let names = directory.iter().map_while(Result::ok);
-        Ok(names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect())
+        let mut names = Vec::new();
+        for entry in directory.iter() {
+            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
     };
     listed().map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
 }

@@ -38,10 +38,10 @@ impl Tailer {
         };
         let watched = self.watches.directory(&fd, Watched::Pod(pod.clone()));
         self.note_blind(watched);
-        for name in names(&self.pods, pod.to_string().as_bytes()).unwrap_or_default() {
-            if let Ok(dir) = pod.container(&name) {
-                self.unseen.insert(dir);
-            }
+        match names(&self.pods, pod.to_string().as_bytes()) {
+            Ok(names) => self.unseen.extend(names.iter().filter_map(|name| pod.container(name).ok())),
+            // Nothing else would show the containers that are there already.
+            Err(error) => self.note_blind(Err(io::Error::other(error))),
         }
     }
 
