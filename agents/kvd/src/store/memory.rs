@@ -23,16 +23,17 @@ struct MemoryKeys {
     snapshots: Vec<Weak<Mutex<OldKeys>>>,
 }
 
-/// The keys that changed since a snapshot began and that it has not read yet, as they were.
+/// The former values of keys that changed since a snapshot began, as far as the snapshot has not read them
+/// yet.
 #[derive(Debug, Default)]
 struct OldKeys {
-    /// The last key that was read.
+    /// The last key that the snapshot has read.
     read_to: Option<Key>,
     keys: BTreeMap<Key, Option<VersionedValue>>,
 }
 
 impl MemoryStore {
-    /// Creates an empty store whose first mutation has the revision after this one.
+    /// Creates an empty store. Its first mutation has the revision after this one.
     pub fn starting_at(revision: Revision) -> MemoryStore {
         MemoryStore(Arc::new(RwLock::new(MemoryKeys { revision, ..MemoryKeys::default() })))
     }
@@ -137,8 +138,8 @@ impl KeyStore for MemoryStore {
     }
 }
 
-/// Reads the present keys, with those that changed since it began as they were. Memory grows only with the
-/// keys that change meanwhile.
+/// A snapshot: the present keys, with the former values of those that changed since it began. Its memory
+/// grows with each key that changes or is created meanwhile.
 struct MemorySnapshot {
     store: MemoryStore,
     old: Arc<Mutex<OldKeys>>,
