@@ -22,8 +22,8 @@ const EXPIRES: HeaderName = HeaderName::from_static("kvd-expires");
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
-/// Limit on the bytes of keys and values in a page, even if the values are not sent. A page has at least one
-/// key.
+/// Limit on the bytes of keys and values in a page. Values count even if they are not sent. A page has at
+/// least one key.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
 fn no_such_key(key: &Key) -> ErrorAnswer {

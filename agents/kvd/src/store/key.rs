@@ -1,4 +1,4 @@
-//! Keys: text that is safe in a URL, a listing and a shell.
+//! Keys: text that a URL, a listing and a shell can carry.
 
 use std::borrow::Borrow;
 use std::fmt;
