@@ -148,7 +148,7 @@ impl Keyspace {
         Ok(KeyListing { keys, next, revision: page.revision })
     }
 
-    /// Watches keys with a prefix: their mutations after a revision, or from now on.
+    /// Watches the keys with a prefix for mutations after a revision, or from now on.
     pub fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<KeyWatcher, NotKept> {
         KeyWatcher::new(self.0.feed.clone(), prefix, after)
     }

@@ -23,7 +23,7 @@ struct ControlledState {
     error: Option<StoreError>,
     /// The number of writes that wait at the gate.
     waiting: usize,
-    /// The number of mutations in each write.
+    /// The number of mutations of each write.
     writes: Vec<usize>,
 }
 

@@ -9,8 +9,7 @@ use tokio::sync::watch;
 /// Limit on the mutations that are examined under one lock.
 const LOOK_AT: usize = 512;
 
-/// Watches keys with a prefix. Holds a position and no mutations: the caller holds those that `next` has
-/// returned.
+/// Holds a position, and no mutations: a watcher that does not read takes no memory.
 #[derive(Debug)]
 pub struct KeyWatcher {
     feed: Arc<Feed>,

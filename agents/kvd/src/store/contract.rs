@@ -211,7 +211,7 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// and reads see it.
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
 
-    /// Starts a read of all keys as they are now, while they continue to change.
+    /// Begins to read all keys as they are now, while others change them.
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError>;
 }
 

@@ -248,8 +248,8 @@ impl From<rusqlite::Error> for StoreError {
         let text = error.to_string();
         match code {
             Some((ErrorCode::DiskFull, _)) => StoreError::NoSpace(text),
-            // A quota, a limit on file sizes, or an index of the log that cannot grow. The commit failed
-            // before its sync, so it is rolled back. After a failed sync, the state would be unknown.
+            // A quota, a limit on file sizes, or an index of the log that cannot grow. The commit did not reach
+            // its sync, so it is rolled back. After a sync that failed nothing is known.
             Some((_, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)) => StoreError::NoSpace(text),
             Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => StoreError::Busy(text),
             _ => StoreError::Broken(text),

@@ -23,11 +23,10 @@ struct MemoryKeys {
     snapshots: Vec<Weak<Mutex<OldKeys>>>,
 }
 
-/// The former values of keys that changed since a snapshot began, as far as the snapshot has not read them
-/// yet.
+/// The keys that changed since a snapshot began and that it has not read yet, as they were.
 #[derive(Debug, Default)]
 struct OldKeys {
-    /// The last key that the snapshot has read.
+    /// The last key that was read.
     read_to: Option<Key>,
     keys: BTreeMap<Key, Option<VersionedValue>>,
 }
@@ -138,8 +137,8 @@ impl KeyStore for MemoryStore {
     }
 }
 
-/// A snapshot: the present keys, with the former values of those that changed since it began. Its memory
-/// grows with each key that changes or is created meanwhile.
+/// Reads the present keys, with those that changed since it began as they were. Memory grows only with the
+/// keys that change meanwhile.
 struct MemorySnapshot {
     store: MemoryStore,
     old: Arc<Mutex<OldKeys>>,
