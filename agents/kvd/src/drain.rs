@@ -51,7 +51,7 @@ pub fn drain(place: &KeyPlace) -> Result<(), Fatal> {
         .map_err(|e| Fatal::new(Exit::Failure, format!("cannot make {}", path.display())).because(e))
 }
 
-/// Removes the marker. Succeeds if there is none.
+/// Removes the marker. Succeeds if it does not exist.
 pub fn resume(place: &KeyPlace) -> Result<(), Fatal> {
     let path = marker(place)?;
     match std::fs::remove_file(&path) {

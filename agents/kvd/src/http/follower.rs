@@ -35,7 +35,7 @@ pub struct ChangeFollower {
     watcher: KeyWatcher,
     stopping: CancellationToken,
     due: VecDeque<Mutation>,
-    /// True once the client was told that changes are missing.
+    /// True after the event that reports missing changes.
     is_over: bool,
     with_values: bool,
     _open: OpenStream,

@@ -2,7 +2,7 @@
 
 use crate::daemon::{Kvd, header};
 
-/// Both engines must behave the same.
+/// Starts a server with each engine. They must behave the same.
 fn servers() -> [Kvd; 2] {
     [Kvd::start(&[]), Kvd::in_memory(&[])]
 }

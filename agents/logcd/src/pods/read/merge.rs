@@ -553,7 +553,7 @@ mod tests {
             prop_assert_eq!(bounded, text);
         }
 
-        /// For hours that two containers share, the archives have the lines of one after those of the other.
+        /// The archives of hours that two containers share have the lines of one after those of the other.
         #[test]
         fn lines_of_a_backlog_are_in_the_order_of_time(
             mut archived in prop_oneof![pieces_up_to(24, 0), pieces_up_to(24, 60)], mut live in pieces(0), pending_bytes_max in 500usize..3000,
