@@ -1,4 +1,4 @@
-//! Requests to kvd, one function each.
+//! Requests to kvd, one function for each.
 
 use crate::wire::{WireBatch, WireChanged, WireOperation, WirePage, WireStats};
 use axum::body::Bytes;
@@ -16,10 +16,10 @@ const NAMES: CallNames = CallNames {
     variable: "KVD_URL",
 };
 
-/// Characters of a key that its path has as they are.
+/// Characters of a key that are not percent-encoded in its path.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'~');
 
-/// The condition of a change.
+/// The condition under which a change is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Only {
     Always,
@@ -27,7 +27,7 @@ pub(crate) enum Only {
     IfAbsent,
 }
 
-/// A value as it was read.
+/// A value that was read, with its revision and expiry.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadValue {
     pub(crate) bytes: Bytes,
@@ -43,7 +43,7 @@ fn path_of(key: &str) -> String {
     format!("/v1/keys/{}", utf8_percent_encode(key, IN_PATH))
 }
 
-/// The query of a path, question mark included. Empty if no value is given.
+/// Builds the query of a path, with its question mark. Empty if no parameter has a value.
 fn query(parameters: &[(&str, Option<&str>)]) -> String {
     let given = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
     let encoded =
@@ -61,7 +61,7 @@ impl Client {
         self.caller.server()
     }
 
-    /// Reads a value; `None` if there is no such key.
+    /// Reads a value; `None` if the key does not exist.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<ReadValue>, CallError> {
         let reply = match self.caller.call(&HttpCall::new(Method::GET, &path_of(key))).await {
             Err(error) if error.word() == "no_such_key" => return Ok(None),
@@ -87,7 +87,7 @@ impl Client {
         Ok(changed.revision)
     }
 
-    /// Deletes a key and returns the revision of that; `None` if there is no such key.
+    /// Deletes a key and returns the revision of the deletion; `None` if the key does not exist.
     pub(crate) async fn delete(&self, key: &str, only: Only) -> Result<Option<u64>, CallError> {
         let path = path_of(key);
         let call = HttpCall { headers: condition(only), ..HttpCall::new(Method::DELETE, &path) };
@@ -118,9 +118,9 @@ impl Client {
         self.parsed(&self.caller.call(&HttpCall::new(Method::GET, "/v1/stats")).await?)
     }
 
-    /// Does all operations, or none.
+    /// Applies all operations, or none.
     pub(crate) async fn batch(&self, operations: &[WireOperation]) -> Result<(), CallError> {
-        // Text and numbers are always JSON.
+        // Text and numbers always serialize.
         let body = serde_json::to_vec(&WireBatch { operations }).unwrap_or_default();
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let call = HttpCall { headers, body: body.into(), ..HttpCall::new(Method::POST, "/v1/batch") };
@@ -138,7 +138,7 @@ impl Client {
         self.caller.stream(&HttpCall::new(Method::GET, "/v1/backup")).await
     }
 
-    /// Sends a request of the course's door, whose answers have any status.
+    /// Sends a request to the course's door. An answer with any status is returned.
     pub(crate) async fn course(&self, path: &str) -> Result<Reply, CallError> {
         self.caller.call_any(&HttpCall::new(Method::GET, path)).await
     }

@@ -1,4 +1,5 @@
-//! `kvctl backup` and `kvctl restore`: all keys as lines of JSON. The last line shows that nothing is missing.
+//! `kvctl backup` and `kvctl restore`: all keys as lines of JSON. The last line proves that the backup is
+//! complete.
 
 use crate::api::Client;
 use crate::flags;
@@ -12,14 +13,14 @@ use std::path::{Path, PathBuf};
 
 const STDIO: &str = "-";
 
-/// The version of the format.
+/// The version of the backup format.
 const FORMAT: u64 = 1;
 
-/// The keys of a batch, and their values as they are sent.
+/// Limits on a batch: the number of keys, and the bytes of keys and values before JSON escapes them.
 const BATCH_KEYS: usize = 500;
 const BATCH_BYTES: usize = 2 << 20;
 
-/// A file that replaces another one when it is complete, or stdout.
+/// A file that replaces an older one once it is complete, or stdout.
 struct BackupFile {
     file: Option<(File, PathBuf, PathBuf)>,
 }
@@ -43,7 +44,7 @@ impl BackupFile {
         }
     }
 
-    /// Puts the file in its place, on the disk.
+    /// Syncs the file and renames it to its final name.
     fn finish(self) -> Result<(), Fatal> {
         let Some((file, draft, to)) = self.file else { return Ok(()) };
         file.sync_all().map_err(|e| unwritable(&draft, e))?;
@@ -55,7 +56,7 @@ fn unwritable(path: &Path, error: std::io::Error) -> Fatal {
     Fatal::new(Exit::Failure, format!("cannot write {}", path.display())).because(error)
 }
 
-/// Counts the lines of a backup as it passes, and keeps the last one.
+/// Counts the lines of a backup as they arrive, and keeps the last one.
 #[derive(Default)]
 struct LineCount {
     whole: u64,
@@ -75,7 +76,7 @@ impl LineCount {
         }
     }
 
-    /// True if the last line has the number of the keys between it and the first line.
+    /// True if the last line has the number of the key lines, which excludes the first line and itself.
     fn is_complete(&self) -> bool {
         let end: Option<BackupEnd> = serde_json::from_slice(&self.last).ok();
         !self.is_open && end.is_some_and(|end| end.keys.checked_add(2) == Some(self.whole))
@@ -98,7 +99,7 @@ pub(crate) async fn backup(client: &Client, backup: &flags::Backup) -> Result<Ex
     Ok(Exit::Ok)
 }
 
-/// Reads the lines of a backup in order, and checks them.
+/// Reads and checks the lines of a backup, in order.
 struct BackupReader<R> {
     lines: std::io::Lines<R>,
     name: String,
@@ -144,7 +145,7 @@ impl<R: BufRead> BackupReader<R> {
         key.map(Some).map_err(|e| self.unusable(&format!("line {}", self.keys + 1)).because(e))
     }
 
-    /// Returns the next key as an operation, without those that have expired.
+    /// Returns the next key as an operation. Skips keys that have expired.
     fn next_put(&mut self, now: Timestamp) -> Result<Option<WireOperation>, Fatal> {
         while let Some(WireKey { key, expires, value, .. }) = self.next()? {
             let bad = |what: &str| self.unusable(&format!("line {}: {what}", self.keys + 1));
@@ -177,7 +178,7 @@ pub(crate) async fn restore(client: &Client, restore: &flags::Restore) -> Result
         return Err(Fatal::new(Exit::Failure, message));
     }
     if restore.file.as_os_str() == STDIO {
-        // A stream cannot be checked first: an incomplete one is told after its keys are set.
+        // A stream cannot be checked in advance. If it is incomplete, the error comes after its keys are set.
         let reader = BackupReader::new(stdin().lock(), "stdin".to_owned())?;
         return put_all(client, reader).await;
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 /// The number of keys in one page.
 const PAGE_KEYS: usize = 1000;
 
-/// Ends the process with an error of the server, or 65 if a condition failed.
+/// Builds the error for a failed request. The exit code is 65 if a condition failed.
 fn failed(client: &Client, what: &str, key: &str, error: CallError) -> Fatal {
     let message = format!("cannot {what} {key:?} at {}", client.server());
     match error.word() {
@@ -64,7 +64,7 @@ fn changed(key: &str, revision: u64, json: bool) -> Result<Exit, Fatal> {
     Ok(Exit::Ok)
 }
 
-/// Deletes all keys that exist. Those that do not are an error in the end, as with rm(1).
+/// Deletes all keys that exist. Fails at the end if some did not, like rm(1).
 pub(crate) async fn delete(client: &Client, delete: &flags::Delete, json: bool) -> Result<Exit, Fatal> {
     let only = delete.if_match.map_or(Only::Always, Only::IfMatch);
     let mut gone = Vec::new();
@@ -79,7 +79,7 @@ pub(crate) async fn delete(client: &Client, delete: &flags::Delete, json: bool) 
     if gone.is_empty() { Ok(Exit::Ok) } else { Err(missing(client, &gone)) }
 }
 
-/// Compares and sets. A change by another client in between is compared again.
+/// Compares and sets. If another client changes the key in between, the value is compared again.
 pub(crate) async fn cas(client: &Client, cas: &flags::Cas, json: bool) -> Result<Exit, Fatal> {
     let old = value_source::read(cas.old.old.as_deref(), cas.old.old_file.as_deref())?;
     let new = value_source::read(cas.new.new.as_deref(), cas.new.new_file.as_deref())?;

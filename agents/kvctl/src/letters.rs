@@ -1,4 +1,4 @@
-//! `kvctl watch-letters`: the course's client, whose output this equals to the byte but for the time.
+//! `kvctl watch-letters`: the course's client. The output is the same to the byte, except for the time.
 
 use crate::api::Client;
 use crate::flags::{Flags, WatchLetters};
@@ -19,12 +19,12 @@ fn letters() -> impl Iterator<Item = char> {
     'a'..='z'
 }
 
-/// Returns the number of the letter's server.
+/// Returns the index of the letter's server.
 fn server_of(letter: char, servers: usize) -> usize {
     Placement::First.server_of(letter.encode_utf8(&mut [0; 4]), servers)
 }
 
-/// The four lines before the first one with letters.
+/// Returns the four lines before the first line of letters.
 fn header(servers: usize) -> String {
     let alphabet: String = letters().collect();
     let dashes = "-".repeat(alphabet.len());
@@ -39,7 +39,7 @@ fn line(time: &str, found: &str) -> String {
     format!("{time} {found} | hits = {hits} ({percent}%)")
 }
 
-/// Tells how a letter was found. `None` if it is to be written.
+/// Returns the character that shows how a letter was found; `None` if the letter must be written.
 fn found(letter: char, answer: &Result<Reply, CallError>, readonly: bool) -> Option<char> {
     let Ok(reply) = answer else { return Some('.') };
     match (reply.status, &reply.body[..]) {
@@ -51,7 +51,7 @@ fn found(letter: char, answer: &Result<Reply, CallError>, readonly: bool) -> Opt
     }
 }
 
-/// Tells how writing a letter went.
+/// Returns the character that shows whether a letter was written.
 fn written(answer: &Result<Reply, CallError>) -> char {
     match answer {
         Ok(reply) if reply.status == StatusCode::OK => 'w',
@@ -80,7 +80,7 @@ pub(crate) async fn watch(watch: &WatchLetters, flags: &Flags) -> Result<Exit, F
         let time = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
         let mut found = String::new();
         for letter in letters() {
-            // There is a server: the flag is required.
+            // The list is not empty, because the flag is required.
             let Some(client) = servers.get(server_of(letter, servers.len())) else { break };
             found.push(look(client, letter, watch.readonly).await);
         }

@@ -1,4 +1,5 @@
-//! kvctl, the client of kvd: reads, changes and watches keys, copies them, and shows how servers share them.
+//! kvctl, the client of kvd: reads, changes and watches keys, makes backups, and distributes keys over
+//! servers.
 
 mod api;
 mod backup;
@@ -22,7 +23,7 @@ use std::ffi::OsString;
 
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8002";
 
-/// The command line, for man pages and completions.
+/// Returns the definition of the command line, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("KVCTL")
 }

@@ -1,42 +1,56 @@
-//! The steps by which a key moves from one server to another. Each step is decided by what both servers hold, so a
-//! move can be killed after any step and started again.
+//! The steps by which a key moves from one server to another. Each step follows from the values at both
+//! servers, so a move can be killed after any step and started again.
 //!
-//! The copy at the target comes with a note, in one batch. While the copy is as it was made, the source decides what
-//! the value is. Once a client changes or deletes the copy, the target decides. The key is deleted at the source
-//! only in the revision that was compared with the target, and a mark takes its place in the same batch. So a key
-//! that a client deleted at the source is told from one that has moved.
+//! The target gets a copy of the key and a note, in one batch. At the source, a batch deletes the key and
+//! puts a mark in its place. The key is deleted only in the revision that was compared with the target. The
+//! mark distinguishes a key that has moved from one that a client has deleted at the source.
+//!
+//! In this table, an untouched copy is one that no client has changed since the note was written:
+//!
+//! | source | mark | target | note | step |
+//! |---|---|---|---|---|
+//! | value | any | none | no | `Copy` |
+//! | value | any | the same value | no | `DeleteAtSource` |
+//! | value | any | another value | no | `Conflict` |
+//! | value | any | untouched copy of another value | yes | `CopyAgain` |
+//! | value with a time to live | any | none | yes | `CopyAgain` |
+//! | value | any | anything else | yes | `DeleteAtSource` |
+//! | none | no | untouched copy | yes | `RemoveCopy` |
+//! | none | any | anything else | yes | `RemoveNote` |
+//! | none | yes | any | no | `RemoveMark` |
+//! | none | no | any | no | `Done` |
 
-/// The names of notes at targets, and of marks at sources, begin with these.
+/// Prefixes of the names of notes at targets, and of marks at sources.
 pub(crate) const NOTES: &str = "_moving_/";
 pub(crate) const MARKS: &str = "_moved_/";
-/// The names of keys that show which URLs lead to the same server begin with this.
+/// Prefix of the names of probes: keys that show which URLs lead to the same server.
 pub(crate) const PROBES: &str = "_rebalance_/";
 
-/// Returns the name of the note about a key that is being moved.
+/// Returns the name of the note for a key that is being moved.
 pub(crate) fn note_of(key: &str) -> String {
     format!("{NOTES}{key}")
 }
 
-/// Returns the name of the mark about a key that has moved.
+/// Returns the name of the mark for a key that has moved.
 pub(crate) fn mark_of(key: &str) -> String {
     format!("{MARKS}{key}")
 }
 
-/// True if this is a client's key: neither a note nor a mark nor a probe.
+/// True if this is a client's key: not a note, a mark or a probe.
 pub(crate) fn is_ordinary(key: &str) -> bool {
     ![NOTES, MARKS, PROBES].iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// A value as the decision needs it.
+/// The parts of a value that decide about the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) revision: u64,
-    /// True if it has a time to live.
+    /// True if the value has a time to live.
     pub(crate) expires: bool,
 }
 
-/// The values of a key that moves, at both servers.
+/// The values of a moving key at both servers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Situation<'a> {
     pub(crate) source: Option<Held<'a>>,
@@ -47,39 +61,39 @@ pub(crate) struct Situation<'a> {
     pub(crate) note: Option<u64>,
 }
 
-/// The next step of a move. It is done only if the revisions in it are still those of the servers.
+/// The next step of a move. It applies only while the revisions in it are the present ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MoveStep {
     /// Put copy and note at the target, which has neither.
     Copy,
-    /// The source has changed since it was copied, or the copy has expired: put copy and note again.
+    /// Put copy and note again: the source has changed since the last copy, or the copy has expired.
     CopyAgain {
         copy: Option<u64>,
         note: u64,
     },
-    /// Put the mark at the source, and delete the key there.
+    /// Put the mark at the source, and delete the key there, in one batch.
     DeleteAtSource {
         source: u64,
     },
-    /// The key has moved: remove the note, and then the mark.
+    /// The target decides from now on: remove the note. The mark, if there is one, is removed next.
     RemoveNote {
         note: u64,
     },
     RemoveMark {
         mark: u64,
     },
-    /// A client deleted the key at the source: remove copy and note.
+    /// The key has gone from the source without a mark, so a client deleted it: remove copy and note.
     RemoveCopy {
         copy: u64,
         note: u64,
     },
-    /// Both servers have a value of their own.
+    /// The servers have different values, and no note tells which one is newer.
     Conflict,
     Done,
 }
 
 impl Situation<'_> {
-    /// Decides the next step.
+    /// Decides the next step. The table above has all cases.
     pub(crate) fn next_step(&self) -> MoveStep {
         match self.source {
             Some(source) => self.with_source(source),
@@ -96,8 +110,8 @@ impl Situation<'_> {
             (Some(target), Some(note)) if is_untouched(target, note) && target.bytes != source.bytes => {
                 MoveStep::CopyAgain { copy: Some(target.revision), note }
             }
-            // The copy may have expired while a client renewed the key at the source. Had a client of the target
-            // deleted it instead, this copy would expire like any other.
+            // The copy may have expired while a client renewed the key at the source. If instead a client of
+            // the target deleted the copy, the new one expires like any other.
             (None, Some(note)) if source.expires => MoveStep::CopyAgain { copy: None, note },
             // The copy equals the source, or a client of the target has changed or deleted it.
             (Some(_) | None, Some(_)) => delete,
@@ -116,7 +130,7 @@ impl Situation<'_> {
     }
 }
 
-/// True if nobody has changed the copy: the batch gave the note the revision after it.
+/// True if no client has changed the copy: the batch gave the note the next revision after it.
 fn is_untouched(copy: Held<'_>, note: u64) -> bool {
     copy.revision + 1 == note
 }
@@ -129,7 +143,7 @@ mod tests {
 
     const KEY: &str = "k";
 
-    /// A server: its keys with their revisions.
+    /// A server: its keys with their values and revisions.
     #[derive(Clone, Debug, Default)]
     struct Model {
         keys: BTreeMap<String, (Vec<u8>, u64)>,
@@ -166,7 +180,7 @@ mod tests {
     }
 
     impl Servers {
-        /// The mover looks: its next step, and the value that it has read at the source.
+        /// Looks as the mover does. Returns its next step, and the value that it read at the source.
         fn look(&self) -> (MoveStep, Vec<u8>) {
             let Servers { source, target } = self;
             let situation = Situation {
@@ -178,7 +192,7 @@ mod tests {
             (situation.next_step(), source.value().unwrap_or_default())
         }
 
-        /// Does a step as the servers do, in one batch. Returns false if the conditions do not hold any more.
+        /// Applies a step as the servers do, in one batch. Returns false if its conditions no longer hold.
         fn carry_out(&mut self, step: MoveStep, value: &[u8]) -> bool {
             let (note_key, mark_key) = (note_of(KEY), mark_of(KEY));
             let Servers { source, target } = self;
@@ -212,7 +226,7 @@ mod tests {
             true
         }
 
-        /// Runs the mover alone until it has nothing more to do.
+        /// Runs the mover alone until no step is left.
         fn finish(&mut self) -> MoveStep {
             for _ in 0..10 {
                 let (step, value) = self.look();
@@ -227,7 +241,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Event {
-        /// A mover looks, and does its step after this number of other events; or never, if it is killed.
+        /// A mover looks, and applies its step after this many other events. If it is killed, it never does.
         Move {
             late_by: Option<usize>,
         },
@@ -243,7 +257,7 @@ mod tests {
         ]
     }
 
-    /// A step that was decided and is still to be done, and the value that was read with it.
+    /// A step that was decided but is not applied yet, and the value that was read for it.
     struct Pending {
         late_by: usize,
         step: MoveStep,
@@ -251,8 +265,8 @@ mod tests {
     }
 
     proptest! {
-        /// Movers that are late or killed between their steps, among clients that use the source until the key has
-        /// moved and the target from then on: their last change is what remains.
+        /// Movers are late, or killed between their steps. Clients use the source until the key has moved,
+        /// and the target from then on. Their last change must remain.
         #[test]
         fn last_change_remains(events in prop::collection::vec(event(), 0..40)) {
             let mut servers = Servers::default();
@@ -272,7 +286,7 @@ mod tests {
                         expected = None;
                     }
                     Event::Move { late_by: None } => {}
-                    // One mover does one step after the other.
+                    // A single mover applies one step at a time.
                     Event::Move { .. } if !pending.is_empty() => {}
                     Event::Move { late_by: Some(late_by) } => {
                         let (step, value) = servers.look();
@@ -291,7 +305,7 @@ mod tests {
                     pending.late_by = pending.late_by.saturating_sub(1);
                 }
             }
-            // A client may have deleted the key at the source for good; then nothing has to move.
+            // If a client has deleted the key at the source for good, nothing has to move.
             prop_assert_eq!(servers.finish(), MoveStep::Done);
             prop_assert_eq!(servers.target.value(), expected);
             prop_assert_eq!(servers.source.keys.len(), 0);
@@ -299,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Clients of the target may come before the source is empty: what they write or delete stays so.
+    /// Clients may use the target before the source is empty. Their writes and deletions must remain.
     #[test]
     fn changes_at_the_target_win() {
         for deleted in [false, true] {

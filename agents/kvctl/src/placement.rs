@@ -1,4 +1,4 @@
-//! Decides which of several servers keeps a key.
+//! Chooses the server of a key among several.
 
 /// The rule by which clients choose a key's server. All clients must use the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -10,7 +10,7 @@ pub(crate) enum Placement {
 }
 
 impl Placement {
-    /// Returns the number of the key's server.
+    /// Returns the index of the key's server.
     pub(crate) fn server_of(self, key: &str, servers: usize) -> usize {
         match self {
             Placement::First => {
@@ -22,7 +22,8 @@ impl Placement {
     }
 }
 
-/// FNV-1a with 64 bits, mixed once more since keys often differ in their last characters only.
+/// Hashes with 64-bit FNV-1a, and mixes the result once more, because keys often differ only in their last
+/// characters.
 fn hash(key: &str) -> u64 {
     let hashed = key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -31,7 +32,7 @@ fn hash(key: &str) -> u64 {
     mixed ^ (mixed >> 33)
 }
 
-/// Jump consistent hash (Lamping and Veach 2014), with whole numbers only.
+/// Jump consistent hash (Lamping and Veach 2014), in integer arithmetic.
 fn jump(mut hash: u64, servers: usize) -> usize {
     let servers = u64::try_from(servers).unwrap_or(u64::MAX);
     let (mut server, mut next) = (0_u64, 0_u64);

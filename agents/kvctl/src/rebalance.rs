@@ -1,4 +1,4 @@
-//! `kvctl rebalance`: moves each key to the server that it belongs to, while clients use both.
+//! `kvctl rebalance`: moves each key to the server where it belongs, while clients use both.
 
 use crate::api::{Client, Only, ReadValue};
 use crate::flags::{Flags, Keep, Rebalance};
@@ -16,13 +16,13 @@ use std::time::Duration;
 /// The number of keys in one page.
 const PAGE_KEYS: usize = 500;
 
-/// The steps of one key at most: each is done again only if a client was faster.
+/// Limit on the steps for one key. A step is repeated only if a client changed the key in between.
 const STEPS_MAX: usize = 1000;
 
-/// The time after which a probe that a killed run has left is gone.
+/// The time to live of a probe, in case a killed run leaves it.
 const PROBE_TTL: Duration = Duration::from_secs(60);
 
-/// The keys in conflict that the message names.
+/// Limit on the conflicting keys that the message names.
 const CONFLICTS_NAMED: usize = 10;
 
 /// The servers by their URLs.
@@ -39,7 +39,7 @@ impl Servers {
         Ok(Servers { by_url: urls.into_iter().map(connect).collect::<Result<_, Fatal>>()? })
     }
 
-    /// Fails if two URLs lead to the same server. There, a key would be taken for its own copy, and deleted.
+    /// Fails if two URLs lead to the same server. A key there would be taken for its own copy, and deleted.
     async fn check_distinct(&self) -> Result<(), Fatal> {
         for (url, client) in &self.by_url {
             let probe = format!("{PROBES}{url}");
@@ -67,7 +67,7 @@ impl Servers {
         }
     }
 
-    /// Returns a server. One that a note or a mark names, but not the command line, is an error.
+    /// Returns a server. Fails if a note or a mark names a server that the command line does not.
     fn get(&self, url: &str, key: &str) -> Result<&Client, Fatal> {
         self.by_url.get(url).ok_or_else(|| {
             let message = format!(
@@ -139,7 +139,7 @@ fn finish(tally: &Tally, json: bool) -> Result<Exit, Fatal> {
     Err(Fatal::new(Exit::Data, message))
 }
 
-/// Finishes the moves that an earlier run has begun: their notes and marks name the other server.
+/// Finishes the moves that an earlier run began. Their notes and marks name the other server.
 async fn finish_moves(servers: &Servers, keep: Option<Keep>, tally: &mut Tally) -> Result<(), Fatal> {
     for (url, client) in &servers.by_url {
         for prefix in [NOTES, MARKS] {
@@ -169,10 +169,10 @@ fn failed(client: &Client, error: CallError) -> Fatal {
     error.fatal(format!("cannot rebalance the keys at {}", client.server()))
 }
 
-/// A server and its URL, as notes and marks name it.
+/// A server with its URL, by which notes and marks name it.
 type Server<'a> = (&'a str, &'a Client);
 
-/// A key on its way.
+/// A key that is being moved.
 struct Move<'a> {
     key: &'a str,
     source: Server<'a>,
@@ -180,7 +180,7 @@ struct Move<'a> {
     keep: Option<Keep>,
 }
 
-/// The values that both servers hold.
+/// The values at both servers.
 struct Found {
     source: Option<ReadValue>,
     mark: Option<ReadValue>,
@@ -188,7 +188,7 @@ struct Found {
     note: Option<ReadValue>,
 }
 
-/// Does one step after the other until the key has moved, whatever was done before.
+/// Applies one step after another until the key has moved. May continue an earlier move.
 async fn move_key(
     key: &str,
     source: Server<'_>,
@@ -210,7 +210,7 @@ async fn move_key(
         match server.batch(&operations).await {
             Ok(()) if matches!(step, MoveStep::DeleteAtSource { .. }) => tally.moved += 1,
             Ok(()) => {}
-            // A client was faster: look again.
+            // A client has changed the key: look again.
             Err(error) if error.word() == "condition_failed" => {}
             Err(error) => return Err(failed(server, error)),
         }
@@ -220,7 +220,8 @@ async fn move_key(
 }
 
 impl<'a> Move<'a> {
-    /// Reads the source first: what is deleted there in this revision was compared with what is read after it.
+    /// Reads the source first. A later step deletes this revision there, so it must be compared with what the
+    /// target has after it.
     async fn look(&self) -> Result<Found, Fatal> {
         let (note, mark) = (note_of(self.key), mark_of(self.key));
         let source = read(self.source, self.key).await?;
@@ -229,7 +230,7 @@ impl<'a> Move<'a> {
         Ok(Found { source, mark, target, note: read(self.target, &note).await? })
     }
 
-    /// Returns the batch that does a step, and its server; `None` for a conflict that nothing decides.
+    /// Returns the batch for a step, and its server; `None` for a conflict without `--keep`.
     fn operations(&self, step: MoveStep, found: &Found) -> Option<(Server<'a>, Vec<WireOperation>)> {
         let (note, mark) = (note_of(self.key), mark_of(self.key));
         let absent = || (None, Some(WireMatch::any()));
@@ -267,7 +268,7 @@ impl<'a> Move<'a> {
         })
     }
 
-    /// Puts the key first, so that the note has the revision after it.
+    /// Puts the key before the note, so that the note has the next revision.
     fn copy(&self, value: &ReadValue, of_key: Conditions, of_note: Conditions) -> Vec<WireOperation> {
         let mut put = WireOperation::put(self.key, WireValue::new(value.bytes.to_vec()));
         put.ttl = value.expires.as_deref().and_then(ttl_until);
@@ -302,7 +303,7 @@ async fn read((_, server): Server<'_>, key: &str) -> Result<Option<ReadValue>, F
 /// The conditions of an operation: `if_match` and `if_none_match`.
 type Conditions = (Option<WireMatch>, Option<WireMatch>);
 
-/// Returns the time that a key has left, at least a millisecond.
+/// Returns the remaining time to live, at least a millisecond. Measured by the clock of this host.
 fn ttl_until(expires: &str) -> Option<String> {
     let expires: Timestamp = expires.parse().ok()?;
     let left_ms = expires.duration_since(Timestamp::now()).as_millis().max(1);

@@ -9,7 +9,7 @@ use std::path::Path;
 
 const STDIN: &str = "-";
 
-/// Reads the value of the argument, else of the file, else of stdin.
+/// Reads the value from the argument, else from the file, else from stdin.
 pub(crate) fn read(argument: Option<&OsStr>, file: Option<&Path>) -> Result<Bytes, Fatal> {
     if let Some(argument) = argument {
         return Ok(Bytes::copy_from_slice(argument.as_bytes()));

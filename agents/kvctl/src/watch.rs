@@ -1,4 +1,4 @@
-//! `kvctl watch`: prints changes, and resumes where a connection broke.
+//! `kvctl watch`: prints changes, and resumes after a connection breaks.
 
 use crate::api::Client;
 use crate::flags;
@@ -11,17 +11,17 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// The longest pause before the next attempt to connect.
+/// Limit on the pause before the next attempt to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// An event of the stream.
+/// A server-sent event.
 #[derive(Debug, PartialEq, Eq)]
 struct StreamEvent {
     name: String,
     data: String,
 }
 
-/// Reads server-sent events out of pieces of a stream.
+/// Parses server-sent events from pieces of a stream.
 #[derive(Debug, Default)]
 struct EventReader {
     pending: Vec<u8>,
@@ -30,7 +30,7 @@ struct EventReader {
 }
 
 impl EventReader {
-    /// Returns the events that end in this piece. Comments and ids are skipped.
+    /// Returns the events that end in this piece. Skips comments and ids.
     fn feed(&mut self, piece: &[u8]) -> Vec<StreamEvent> {
         self.pending.extend_from_slice(piece);
         let mut events = Vec::new();
@@ -51,17 +51,17 @@ impl EventReader {
     }
 }
 
-/// The progress of a watch over all of its connections.
+/// The progress of a watch over all its connections.
 struct WatchProgress {
     position: Option<u64>,
-    /// The changes to be printed before the end.
+    /// The number of changes to print before the end.
     left: usize,
     json: bool,
 }
 
 /// The reason why a stream ended.
 enum StreamEnding {
-    /// Enough changes are printed.
+    /// The requested number of changes is printed.
     Done,
     Broken(CallError),
     /// The server closed the stream.
@@ -79,7 +79,8 @@ pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> 
                 backoff.succeeded();
                 follow(stream, &mut progress, client.server()).await?
             }
-            // Without a position nothing is missed by an error.
+            // Errors are retried only with a position, from which the watch resumes. Without one, ending
+            // misses nothing.
             Err(error) if error.may_pass() && progress.position.is_some() => StreamEnding::Broken(error),
             Err(error) if error.word() == "revision_gone" => {
                 return Err(Fatal::new(Exit::Data, what()).because(error));
@@ -140,7 +141,7 @@ async fn follow(
     }
 }
 
-/// The revision, the kind of change, the key, and the value after a tab.
+/// Returns the line for a change: the revision, the kind of change, the key, and the value after a tab.
 fn plain(event: &str, key: &WireKey) -> String {
     let head = format!("{} {event} {}", key.revision, key.key);
     match key.value.as_ref().and_then(crate::wire::WireValue::bytes) {

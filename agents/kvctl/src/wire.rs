@@ -1,4 +1,4 @@
-//! The JSON of kvd's API, as far as this client reads and sends it.
+//! The JSON of kvd's API, as far as this client reads or sends it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +18,7 @@ pub(crate) enum WireValue {
 }
 
 impl WireValue {
-    /// Returns the bytes; `None` if the base64 is wrong.
+    /// Returns the bytes; `None` if the base64 is invalid.
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
         match self {
             WireValue::Text(text) => Some(text.clone().into_bytes()),
@@ -34,14 +34,15 @@ impl WireValue {
             .map_or_else(|e| WireValue::Base64(STANDARD.encode(e.into_bytes())), WireValue::Text)
     }
 
-    /// The length as it is sent.
+    /// Returns the length before JSON escapes the text. Control characters, for example, are longer when they
+    /// are sent.
     pub(crate) fn len(&self) -> usize {
         let (WireValue::Text(text) | WireValue::Base64(text)) = self;
         text.len() + text.bytes().filter(|byte| SHORT_ESCAPES.contains(byte)).count()
     }
 }
 
-/// A key of a listing or a backup.
+/// A key in a listing or a backup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WireKey {
     pub(crate) key: String,
@@ -108,20 +109,20 @@ impl WireOperation {
         WireOperation { op, key, value, ttl: None, if_match: None, if_none_match: None }
     }
 
-    /// Deletes a key in this revision only.
+    /// Deletes a key only if it has this revision.
     pub(crate) fn delete(key: &str, revision: u64) -> WireOperation {
         let if_match = Some(WireMatch::Revision(revision));
         let (op, key) = ("delete", key.to_owned());
         WireOperation { op, key, value: None, ttl: None, if_match, if_none_match: None }
     }
 
-    /// The length of key and value as they are sent.
+    /// Returns the length of key and value before JSON escapes them.
     pub(crate) fn len(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, WireValue::len)
     }
 }
 
-/// A revision, or `*` for any.
+/// A revision, or `*` for any revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum WireMatch {

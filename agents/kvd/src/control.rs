@@ -1,4 +1,5 @@
-//! The control side: opens the store and the doors, then waits for signals, changed files and the marker.
+//! The control side: opens the store and the doors, then waits for signals, changed files and the drain
+//! marker.
 
 use crate::drain::Drain;
 use crate::hot_keys::HotKeys;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
-/// The reason in `/ready` while the marker is there.
+/// The reason in `/ready` while the drain marker exists.
 const DRAINED: &str = "drained";
 
 /// Runs the daemon until it is drained.
@@ -87,7 +88,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
             () = marker.changed() => report_marker(&drain, &context.readiness),
         }
     };
-    // Everything that was answered is written already; this closes the store.
+    // Every answered write is in the store already. This closes the store.
     keyspace.close();
     match commits.await {
         Ok(Ok(())) => result,
@@ -95,7 +96,8 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     }
 }
 
-/// The process ends rather than answer from a store whose state is unknown. Its supervisor starts it again.
+/// Returns the error that ends the process: no request is answered from a store whose state is unknown. The
+/// supervisor starts the process again.
 fn broken(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> Fatal {
     match ended {
         Ok(Err(error)) => Fatal::new(Exit::System, "cannot go on").because(error),
@@ -103,7 +105,7 @@ fn broken(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> F
     }
 }
 
-/// Opens the store. No other place chooses the engine.
+/// Opens the store. This is the only place that chooses the engine.
 fn open_store(serve: &Serve) -> Result<(Arc<dyn KeyStore>, &'static str), Fatal> {
     let first = first_revision(host_now_ms());
     let Some(directory) = serve.place.directory() else {
@@ -134,8 +136,8 @@ struct Control {
 }
 
 impl Control {
-    /// Applies the changed settings, and names those that cannot be applied. Keeps the old settings if the
-    /// new ones are invalid.
+    /// Applies the changed settings, and logs those that cannot be applied. Keeps the old settings if the new
+    /// ones are invalid.
     fn reload(&mut self) {
         let renewed = self.settings.renew(&LIVE, |flags| {
             flags.serve.check()?;

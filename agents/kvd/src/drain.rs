@@ -1,5 +1,4 @@
-//! Draining: the marker file, the commands that set and clear it, and the answer to whether the server is
-//! going down.
+//! Draining: the marker file, the commands that create and remove it, and the check that each request makes.
 
 use crate::settings::KeyPlace;
 use kit::exit::{Exit, Fatal};
@@ -20,18 +19,18 @@ impl Drain {
         Drain { marker: place.marker(), stopping }
     }
 
-    /// Looks for the marker at each call, so that `kvd drain` holds from the moment it returns. The directory
-    /// entry is in the kernel's cache; the look takes about a microsecond.
+    /// True if the server is going down. Looks for the marker at each call, so that `kvd drain` takes effect
+    /// before it returns. The directory entry is in the kernel's cache, so a call takes about a microsecond.
     pub fn is_going_down(&self) -> bool {
         self.stopping.is_cancelled() || self.marker_path().is_some()
     }
 
-    /// Returns the marker's path if it is there.
+    /// Returns the marker's path if the file exists.
     pub fn marker_path(&self) -> Option<&PathBuf> {
         self.marker.as_ref().filter(|marker| marker.exists())
     }
 
-    /// Returns the files to watch, for the readiness.
+    /// Returns the files to watch, so that `/ready` follows the marker.
     pub fn files(&self) -> Vec<PathBuf> {
         self.marker.iter().cloned().collect()
     }
@@ -44,7 +43,7 @@ fn marker(place: &KeyPlace) -> Result<PathBuf, Fatal> {
     })
 }
 
-/// Makes the marker.
+/// Creates the marker.
 pub fn drain(place: &KeyPlace) -> Result<(), Fatal> {
     let path = marker(place)?;
     let made = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
@@ -52,7 +51,7 @@ pub fn drain(place: &KeyPlace) -> Result<(), Fatal> {
         .map_err(|e| Fatal::new(Exit::Failure, format!("cannot make {}", path.display())).because(e))
 }
 
-/// Removes the marker. It is no error if there is none.
+/// Removes the marker. Succeeds if it does not exist.
 pub fn resume(place: &KeyPlace) -> Result<(), Fatal> {
     let path = marker(place)?;
     match std::fs::remove_file(&path) {

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 /// The number of keys that are counted at a time.
 const KEYS_MAX: usize = 64;
 
-/// The time after which all counts are halved, so that a key that was hot cools down.
+/// Interval at which all counts are halved, so that a key that was hot cools down.
 const HALVED_EVERY: Duration = Duration::from_secs(60);
 
-/// The uses of a key. A key that came while others were counted has their lowest count in addition.
+/// The uses of a key. A key that replaced another one in the full table also has the counts of the replaced
+/// key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyUses {
     pub reads: u64,
@@ -24,7 +25,7 @@ impl KeyUses {
     }
 }
 
-/// Counts the uses of all keys together, and of those that are used most (the Space-Saving algorithm).
+/// Counts the uses of all keys together, and those of the most used keys (the Space-Saving algorithm).
 #[derive(Debug)]
 pub struct HotKeys(Mutex<HotCounts>);
 
@@ -53,7 +54,7 @@ impl HotKeys {
         self.counts().all
     }
 
-    /// Returns the keys that are used most, the first one most of all.
+    /// Returns the most used keys, in descending order of their uses.
     pub fn hottest(&self, max: usize) -> Vec<(Key, KeyUses)> {
         let mut keys: Vec<_> = self.counts().keys.iter().map(|(key, uses)| (key.clone(), *uses)).collect();
         keys.sort_by(|(a, a_uses), (b, b_uses)| b_uses.total().cmp(&a_uses.total()).then(a.cmp(b)));

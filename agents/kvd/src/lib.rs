@@ -1,9 +1,9 @@
 //! kvd keeps keys and values: durable state of agents and Jobs, with `curl` as the client.
 //!
-//! [`http`] has the doors. They pass each request to the [`keyspace`], whose thread commits to a
-//! [`store`]: memory or disk, behind one contract. [`drain`] lets the doors refuse while the server goes
-//! down. [`page`] shows them to people. [`control`] opens all of these and passes on signals and changed settings; [`server`] runs the
-//! doors.
+//! The doors in [`http`] pass each request to the [`keyspace`], whose thread commits to a [`store`]: memory
+//! or disk, behind one contract. With [`drain`], the doors refuse requests while the server goes down.
+//! [`page`] shows the keys and the changes to people. [`control`] opens all of these, and passes on signals
+//! and changed settings. [`server`] runs the doors.
 
 pub mod control;
 pub mod drain;
@@ -21,7 +21,7 @@ use kit::settings::Door;
 use settings::{Command, Flags};
 use std::ffi::OsString;
 
-/// Returns the command line definition, for man pages and completions.
+/// Returns the definition of the command line, for man pages and completions.
 pub fn command() -> clap::Command {
     kit::settings::command::<Flags>("KVD")
 }

@@ -1,4 +1,4 @@
-//! kvd's metrics. Every name here is documented in README.md and changed by a test.
+//! kvd's metrics. README.md documents each, and a test changes each.
 
 use crate::keyspace::Keyspace;
 use kit::telemetry::metrics::Metrics;
@@ -34,7 +34,7 @@ pub struct KvdMetrics {
 
 impl KvdMetrics {
     pub fn register(metrics: &Metrics) -> KvdMetrics {
-        // 50 µs to 0.8 s: from a fast device to one that is about to be replaced.
+        // From 50 µs to 0.8 s: from a fast device to one that should be replaced.
         let seconds = (0..15).map(|step| 0.000_05 * f64::from(1u32 << step));
         let own = KvdMetrics {
             requests: Family::default(),
@@ -67,13 +67,13 @@ impl KvdMetrics {
     }
 }
 
-/// Figures of the keys, collected when a scrape asks for them.
+/// Figures of the keys, computed at each scrape.
 #[derive(Debug)]
 pub struct KeyFigures {
     pub keyspace: Keyspace,
 }
 
-/// Converts a count to a metric's float; precision beyond 2^53 is not needed.
+/// Converts a count to a metric's float. Precision beyond 2^53 is not needed.
 #[allow(clippy::cast_precision_loss, reason = "a metric is a float")]
 fn float(value: u64) -> f64 {
     value as f64

@@ -1,5 +1,5 @@
-//! The page on the admin endpoint: keys, rates, the keys that are used most, and the changes as they are made.
-//! It shows names of keys and sizes, never values.
+//! The page on the admin endpoint: keys, rates, the most used keys, and the changes as they happen. It shows
+//! key names and sizes, never values.
 
 use crate::drain::Drain;
 use crate::hot_keys::{HotKeys, KeyUses};
@@ -54,7 +54,7 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
                     ChangeFollower::new(watcher, stopping.clone(), &metrics.watchers).without_values();
                 streams.tell(follower).into_response()
             }
-            // A watcher that starts now misses nothing.
+            // A watcher that starts now has missed nothing, so this does not happen.
             Err(error) => error.to_string().into_response(),
         }
     };
@@ -122,7 +122,7 @@ impl PageSources {
     }
 }
 
-/// The stream for the page: the figures once a second.
+/// A stream of the figures for the page, once a second.
 struct Figures {
     sources: PageSources,
     is_first: bool,

@@ -1,4 +1,4 @@
-//! The data plane: one thread with all doors.
+//! The data plane: all doors, on one thread.
 
 use crate::drain::Drain;
 use crate::hot_keys::HotKeys;
@@ -38,7 +38,7 @@ pub struct DataPlane {
     pub context: Context,
 }
 
-/// Runs until it is drained. Must be called on a thread of its own.
+/// Runs until the server is drained. Must be called on a thread of its own.
 pub fn run(plane: DataPlane) -> Result<(), Fatal> {
     kit::daemon::runtime()?.block_on(serve(plane))
 }
@@ -58,7 +58,8 @@ async fn serve(plane: DataPlane) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Returns all routes: the probes, the admin endpoint unless it has an address of its own, and the doors.
+/// Returns all routes: the doors, the probes, and the rest of the admin endpoint unless it has an address of
+/// its own.
 fn router(plane: &DataPlane) -> Router {
     let Context { stop, readiness, liveness, metrics, .. } = plane.context.clone();
     let admin = Admin { readiness, liveness, metrics, stop };

@@ -48,16 +48,16 @@ pub struct KeyPlace {
     pub marker: Option<PathBuf>,
 }
 
-/// The name of the marker in the data directory, as the course has it.
+/// The name of the marker in the data directory, as in the course.
 const MARKER: &str = "_shutting_down_";
 
 impl KeyPlace {
-    /// Returns the directory; `None` for `memory`, which is a keyword and not a directory.
+    /// Returns the directory; `None` for the keyword `memory`.
     pub fn directory(&self) -> Option<&Path> {
         Some(self.data.as_path()).filter(|data| data.as_os_str() != "memory")
     }
 
-    /// Returns the marker's path; keys in memory have one only by `--marker`.
+    /// Returns the marker's path. For keys in memory there is one only with `--marker`.
     pub fn marker(&self) -> Option<PathBuf> {
         self.marker.clone().or_else(|| Some(self.directory()?.join(MARKER)))
     }
@@ -134,36 +134,37 @@ pub struct Serve {
 /// The settings that a running daemon reloads from a changed file.
 pub const LIVE: [&str; 2] = ["allow", "log-level"];
 
-/// The default bounds on all keys and values.
+/// The default limits on the bytes of all keys and values.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const DISK_BYTES_MAX: u64 = 16 << 30;
 
-/// The least memory for bodies of requests, and for those of answers.
+/// The minimum memory for the bodies of requests, and that for the bodies of answers.
 const BODIES_BYTES_MIN: u64 = 32 << 20;
 
 impl Serve {
-    /// Returns the bound on all keys and values.
+    /// Returns the limit on the bytes of all keys and values.
     pub fn bytes_max(&self) -> u64 {
         let default = if self.place.directory().is_some() { DISK_BYTES_MAX } else { MEMORY_BYTES_MAX };
         self.max_bytes.unwrap_or(default)
     }
 
-    /// Returns the memory that clients can fill: keys in memory, bodies, and the history of changes.
+    /// Returns the memory for keys in memory, bodies, and the history of changes. Pieces of `/allKeys`, and
+    /// changes that a slow watcher has not read yet, come on top.
     pub fn memory_bytes_max(&self) -> u64 {
         let keys = if self.place.directory().is_some() { 0 } else { self.bytes_max() };
         let history = u64::try_from(self.watch_history).unwrap_or(u64::MAX);
-        // Requests that are being received, and answers that are being read.
+        // Once for requests that are being received, and once for answers that are being read.
         let bodies = self.bodies_bytes_max().saturating_mul(2);
         keys.saturating_add(bodies).saturating_add(history)
     }
 
-    /// Returns the bound on the bodies of all requests, and on those of all answers.
+    /// Returns the limit on the bodies of all requests together. Those of all answers have the same limit.
     pub fn bodies_bytes_max(&self) -> u64 {
         let four = u64::try_from(self.max_request_bytes).unwrap_or(u64::MAX).saturating_mul(4);
         four.max(BODIES_BYTES_MIN)
     }
 
-    /// Refuses flags that contradict each other.
+    /// Rejects flags that contradict each other.
     pub fn check(&self) -> Result<(), Fatal> {
         if self.max_value_bytes > self.max_request_bytes {
             let message = format!(

@@ -1,4 +1,4 @@
-//! logcd that archives container logs as fast as it can, and the lines in its archives.
+//! logcd that archives container logs as fast as possible, and the lines in its archives.
 
 use crate::binaries::binary;
 use crate::disk::run;
@@ -29,7 +29,7 @@ pub fn all_lines(out: &Path) -> Result<BTreeMap<Seen, u64>, String> {
     counted(lines_of_all(out))
 }
 
-/// Counts the lines of all archives that are as they were written.
+/// Counts the whole lines of all archives: those that are as they were written.
 pub fn all_whole_lines(out: &Path) -> BTreeMap<Seen, u64> {
     all_are_tar(out);
     whole_lines_of_all(out)
@@ -37,7 +37,7 @@ pub fn all_whole_lines(out: &Path) -> BTreeMap<Seen, u64> {
 
 fn all_are_tar(out: &Path) {
     for archive in archives(out) {
-        // Beyond the end of the tar there may be members of a commit that did not happen.
+        // After the end of the tar, there may be members of a commit that did not happen.
         run(Command::new("sh")
             .arg("-c")
             .arg("gzip -dcq < \"$0\" 2> /dev/null | tar -tf - > /dev/null")

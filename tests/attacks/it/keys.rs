@@ -1,4 +1,4 @@
-//! Clients of kvd that keep a ledger of its answers, and a check of its keys against the ledger.
+//! Clients of kvd that keep a ledger of its answers, and a check of the keys against the ledger.
 
 use crate::http::Http;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The keys of each writer, so that most puts replace a value.
+/// The number of keys of each writer, so that most puts replace a value.
 const KEYS_OF_A_WRITER: u64 = 5;
 
 const COUNTER: &str = "counter";
@@ -26,7 +26,7 @@ pub fn configure(command: &mut Command, data: &Path) {
     command.args(["--http", "127.0.0.1:0", "--log-format", "json", "--linger", "0s", "--data"]).arg(data);
 }
 
-/// The numbers that one key was set to, each higher than the one before.
+/// The last answered number of a key, and the last one that was sent. Numbers only increase.
 #[derive(Debug, Default)]
 struct Numbers {
     answered: u64,
@@ -36,17 +36,17 @@ struct Numbers {
 #[derive(Default)]
 struct Ledger {
     puts: BTreeMap<String, Numbers>,
-    /// Values of the counter from which an increment was sent, and those from which one was answered.
+    /// The values of the counter from which an increment was sent, and those from which one was answered.
     increments_sent: BTreeSet<u64>,
     increments_answered: BTreeSet<u64>,
 }
 
-/// Requests to one kvd and its answers.
+/// Sends requests to one kvd, and records its answers.
 #[derive(Default)]
 pub struct Keys {
     ledger: Mutex<Ledger>,
     next: AtomicU64,
-    /// Number of answered writes.
+    /// The number of answered writes.
     pub answers: AtomicU64,
     /// While set, answers do not count.
     pub blackout: AtomicBool,
@@ -71,7 +71,7 @@ fn number_in(key: &str, value: &str) -> u64 {
 }
 
 impl Keys {
-    /// Makes the counter, if it is not there.
+    /// Creates the counter if it is missing.
     pub fn make(&self, http: &mut Http) -> std::io::Result<()> {
         let put = json!({"op": "put", "key": COUNTER, "value": "0", "if_none_match": "*"});
         let (status, answer) = http.post("/v1/batch", &json!({ "operations": [put] }))?;
@@ -79,14 +79,14 @@ impl Keys {
         Ok(())
     }
 
-    /// True if the answer counts. Refused writes and answers without power do not.
+    /// True if the answer counts. Refusals, and answers given after the power was cut, do not count.
     fn counts(&self, status: u16) -> bool {
         let counts = !matches!(status, 503 | 507) && !self.blackout.load(Ordering::SeqCst);
         self.answers.fetch_add(u64::from(counts), Ordering::Relaxed);
         counts
     }
 
-    /// Sets one of the writer's keys to the next number; true if the server answered that it is kept.
+    /// Sets one of the writer's keys to the next number. Returns true if the server confirmed the write.
     pub fn put(&self, http: &mut Http, writer: usize) -> std::io::Result<bool> {
         let number = 1 + self.next.fetch_add(1, Ordering::Relaxed);
         let key = format!("{writer}/{}", number % KEYS_OF_A_WRITER);
@@ -100,7 +100,7 @@ impl Keys {
         Ok(true)
     }
 
-    /// Increments the counter by compare-and-set, unless it is missing or another client is faster.
+    /// Increments the counter by compare-and-set. Does nothing if it is missing or another client is faster.
     pub fn increment(&self, http: &mut Http) -> std::io::Result<()> {
         let (status, page) = http.call("GET", &format!("/v1/keys?prefix={COUNTER}&values=true"), "")?;
         if status == 503 || self.blackout.load(Ordering::SeqCst) {
@@ -123,7 +123,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Writes until the server is gone: even writers their own keys, odd ones the counter.
+    /// Writes until the server is gone. Even writers set their own keys, and odd ones increment the counter.
     pub fn write(&self, address: SocketAddr, writer: usize) {
         let Ok(mut http) = Http::connect(address) else { return };
         let mut step = || match writer % 2 {
@@ -133,7 +133,7 @@ impl Keys {
         while step().is_ok() {}
     }
 
-    /// Compares the keys with the ledger. What is there must stay from now on.
+    /// Compares the keys with the ledger. Present values must stay from now on.
     pub fn check(&self, http: &mut Http) {
         let ledger = &mut *self.ledger.lock().unwrap();
         let mut get = |key: &str| match http.call("GET", &path_of(key), "").unwrap() {

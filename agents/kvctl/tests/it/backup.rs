@@ -1,4 +1,4 @@
-//! Tests that a backup and its restoration give the same keys.
+//! Tests that a backup can be restored to the same keys.
 
 use crate::kvctl::{fails, run, says};
 use crate::server::Kvd;
@@ -11,7 +11,7 @@ fn filled() -> Kvd {
     kvd
 }
 
-/// Returns keys and values; revisions are the server's own.
+/// Returns keys and values, without revisions, which each server chooses itself.
 fn keys(kvd: &Kvd) -> String {
     says(&kvd.url(), &["list", "--values"])
 }

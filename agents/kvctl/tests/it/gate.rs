@@ -1,4 +1,5 @@
-//! A relay in front of a server. Among all requests to all relays, it holds back the one with a chosen number.
+//! A relay in front of a server. It blocks one request, chosen by its number among the requests to all
+//! relays.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use trial::{Answer, Http};
 
-/// The number of requests so far, and the one that no server gets.
+/// The number of requests so far, and the number of the request to block.
 #[derive(Default)]
 pub(crate) struct Requests {
     count: AtomicUsize,
@@ -15,7 +16,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Counts from here on, and holds back the request with this number, from 1; 0 holds none.
+    /// Starts to count, and blocks the request with this number, from 1. With 0 it blocks none.
     pub(crate) fn hold(&self, number: usize) {
         self.is_held.store(false, Ordering::SeqCst);
         self.held.store(number, Ordering::SeqCst);
@@ -36,7 +37,7 @@ impl Requests {
     }
 }
 
-/// Starts a relay to a server, which ends with the test's process, and returns its address.
+/// Starts a relay to a server and returns its address. The relay ends with the test's process.
 pub(crate) fn relay(server: SocketAddr, requests: &Arc<Requests>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -56,7 +57,7 @@ fn serve(mut client: &TcpStream, server: SocketAddr, requests: &Requests) {
     let mut reader = BufReader::new(client);
     while let Some(request) = Request::read(&mut reader) {
         if !requests.passes() {
-            // The end of the client ends this.
+            // Reads until the client's end closes the connection.
             let _ = reader.read_to_end(&mut Vec::new());
             return;
         }
@@ -71,7 +72,7 @@ fn serve(mut client: &TcpStream, server: SocketAddr, requests: &Requests) {
 struct Request {
     method: String,
     path: String,
-    /// The headers but for those that the relay sends itself.
+    /// The headers, except those that the relay sends itself.
     headers: String,
     body: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! Tests get, put, delete, cas and list, with their exit codes.
+//! Tests get, put, delete, cas and list, and their exit codes.
 
 use crate::kvctl::{command, fails, run, says};
 use crate::server::Kvd;
@@ -109,7 +109,7 @@ fn faults_have_their_exit_codes() {
     assert!(code == 64 && said.contains("--server"), "{said}");
     let (code, said) = fails(&kvd.url(), &["get", "a", "--token-file", "/nowhere/token"]);
     assert!(code == 75 && said.contains("/nowhere/token"), "{said}");
-    // Another program: kvd's own door of the course answers, but not with what the API has.
+    // Stands for another program: the course's door of kvd answers, but not in the form of the API.
     let (code, said) = fails(&format!("{}/load/x", kvd.url()), &["list"]);
     assert!(code == 1 && said.contains("this server is not kvd"), "{said}");
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Output, Stdio};
 use trial::with_input;
 
-/// Prepares the program with a server, in an environment that has nothing else.
+/// Builds the command with a server, in an otherwise empty environment.
 pub(crate) fn command(url: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvctl"));
     command.env_clear().env("KVD_URL", url).args(arguments);
@@ -12,7 +12,7 @@ pub(crate) fn command(url: &str, arguments: impl IntoIterator<Item = impl AsRef<
     command
 }
 
-/// Writes the whole input and waits for the end.
+/// Runs the program with this input, and waits for its end.
 pub(crate) fn run(url: &str, arguments: &[&str], input: &[u8]) -> Output {
     with_input(command(url, arguments).spawn().unwrap(), input)
 }

@@ -1,4 +1,4 @@
-//! Moves keys between real servers, also when the program is killed and while clients write.
+//! Tests moves of keys between real servers, while clients write and when the program is killed.
 
 use crate::gate::{Requests, relay};
 use crate::kvctl::{command, fails, run, says};
@@ -13,7 +13,7 @@ fn hosts(servers: &[Kvd]) -> String {
     servers.iter().map(Kvd::host).collect::<Vec<_>>().join(",")
 }
 
-/// The key with this number: ten for each letter.
+/// Returns the key with this number. There are ten keys for each letter.
 fn key(number: usize) -> String {
     let letter = char::from(b'a' + u8::try_from(number % 26).unwrap());
     format!("{letter}{}", number / 26)
@@ -23,7 +23,7 @@ fn server_of(key: &str, servers: usize) -> usize {
     usize::from(key.as_bytes()[0]) % servers
 }
 
-/// Puts the first `keys` keys, each on its own server of these.
+/// Puts the first `keys` keys, each on its own server among these.
 fn fill(servers: &[Kvd], keys: usize) {
     for (number, server) in servers.iter().enumerate() {
         let own = (0..keys).map(key).filter(|key| server_of(key, servers.len()) == number);
@@ -35,8 +35,8 @@ fn fill(servers: &[Kvd], keys: usize) {
     }
 }
 
-/// Each of the first `keys` keys is on its server of the first `count`, once, with its value; nothing else is
-/// anywhere.
+/// Checks that each of the first `keys` keys is once on its server among the first `count`, with its value,
+/// and that the servers have nothing else.
 #[track_caller]
 fn all_are_at_home(servers: &[Kvd], count: usize, keys: usize) {
     let mut found = BTreeMap::new();
@@ -83,7 +83,7 @@ fn killed_rebalance_is_finished_by_the_next_one() {
     fill(&servers[..3], KEYS);
     let all = hosts(&servers);
     let count = |server: &Kvd| says(&server.url(), &["list"]).lines().count();
-    // Toward other numbers of servers each time, so that what was begun for one is finished for another.
+    // The number of servers changes each time, so that moves for one number are finished for another.
     for round in 0..12 {
         let to_be = hosts(&servers[..[5, 2, 4][round % 3]]);
         let counts: Vec<usize> = servers.iter().map(count).collect();
@@ -99,11 +99,11 @@ fn killed_rebalance_is_finished_by_the_next_one() {
     all_are_at_home(&servers, 3, KEYS);
 }
 
-/// Toward two servers, killed before each of its requests in turn. Then the next run goes on to two servers, or back
-/// to three at once.
+/// Moves keys to two servers, and is killed before each of its requests in turn. The next run continues to
+/// two servers, or goes straight back to three.
 #[test]
 fn rebalance_killed_before_any_request_loses_and_doubles_nothing() {
-    // Two of these move.
+    // Two of these keys move.
     const FEW: usize = 3;
     let servers: Vec<Kvd> = (0..3).map(|_| Kvd::start()).collect();
     fill(&servers, FEW);
@@ -142,7 +142,7 @@ fn rebalance_killed_before_any_request_loses_and_doubles_nothing() {
 fn key_with_two_values_stays_until_somebody_decides() {
     let servers = [Kvd::start(), Kvd::start()];
     let both = hosts(&servers);
-    // b is at home on the first of two servers.
+    // The home of b is the first of two servers.
     let put = |server: usize, value: &str| says(&servers[server].url(), &["put", "b", value]);
     let values = || [0, 1].map(|server: usize| run(&servers[server].url(), &["get", "b"], b"").stdout);
     put(0, "new");

@@ -1,4 +1,4 @@
-//! A real kvd in this process, which can be stopped and started again on its port.
+//! A real kvd in this process, which can be stopped and restarted on its port.
 
 use kit::daemon::Context;
 use kit::lifecycle::stop::Stop;
@@ -38,12 +38,12 @@ impl Kvd {
         self.port.address
     }
 
-    /// The address as the course's client takes it.
+    /// Returns the address in the form that the course's client takes.
     pub(crate) fn host(&self) -> String {
         self.port.address.to_string()
     }
 
-    /// A path in a directory of this server's test.
+    /// Returns a path in the directory of this server's test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

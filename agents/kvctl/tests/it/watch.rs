@@ -1,11 +1,11 @@
-//! Tests the watch: lines of changes, and a server that goes away meanwhile.
+//! Tests the lines of a watch, and a server that goes away meanwhile.
 
 use crate::kvctl::{command, fails, says};
 use crate::server::Kvd;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 
-/// Starts a watch whose first line proves that it has begun.
+/// Starts a watch, and waits for the line that proves that it has begun.
 fn watching(kvd: &Kvd, arguments: &[&str]) -> (std::process::Child, impl Iterator<Item = String> + use<>) {
     says(&kvd.url(), &["put", "begun", "x"]);
     let revision: Value = serde_json::from_str(&says(&kvd.url(), &["get", "begun", "--json"])).unwrap();

@@ -1,4 +1,4 @@
-//! `/v1/backup`: all keys as they were at one moment, as lines of JSON.
+//! `/v1/backup`: a snapshot of all keys, as lines of JSON.
 
 use super::tokens::KeyRight;
 use super::value_text::KeyObject;
@@ -15,18 +15,17 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Backups at once: each holds on to old pages of the store, or to old values.
+/// Limit on concurrent backups: each keeps old pages of the store on the disk, or old values in memory.
 pub const BACKUPS_MAX: usize = 2;
 
-/// The longest time for a backup. A reader that takes longer would let the log on the disk, or old values in memory,
-/// grow without bound.
+/// Limit on the duration of a backup. While it is read, the log on the disk or old values in memory grow.
 const BACKUP_WITHIN: Duration = Duration::from_secs(3600);
 
-/// The keys and values that are read at once.
+/// Bytes of keys and values that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The first line says what the backup is, then each line is a key. The last line has the number of keys:
-/// without it the backup is incomplete.
+/// Sends a backup. The first line describes it, and each further line is a key. The last line has the number
+/// of keys: a backup without it is incomplete.
 pub async fn backup(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, KeyRight::Admin)?;
     let permit = doors.backups.clone().try_acquire_owned().map_err(|_| {

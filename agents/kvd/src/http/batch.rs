@@ -1,4 +1,4 @@
-//! `/v1/batch`: operations that are done together or not at all.
+//! `/v1/batch`: operations that are applied together or not at all.
 
 use super::request::{bad_key, ttl_ms};
 use super::tokens::KeyRight;
@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use kit::http::error_answer::{ErrorAnswer, json};
 use serde::{Deserialize, Serialize};
 
-/// The number of operations in a batch.
+/// Limit on the operations in a batch.
 const OPERATIONS_MAX: usize = 1000;
 
 #[derive(Debug, Deserialize)]
@@ -105,7 +105,7 @@ struct BatchResult<'a> {
     key: &'a str,
     /// True if the key existed before.
     existed: bool,
-    /// The key's revision: that of the change, or the present one of a check.
+    /// The revision of the change, or the present one for a check. `None` if the key does not exist.
     revision: Option<Revision>,
 }
 

@@ -17,11 +17,12 @@ use percent_encoding::percent_decode_str;
 const KEY_NOT_FOUND: &str = "_key_not_found_";
 const SHUTTING_DOWN: &str = "_shutting_down_";
 
-/// The keys, and bytes of keys and values, that one piece of `/allKeys` is made of.
+/// Limits on one piece of `/allKeys`: the number of keys, and the bytes of keys and values. Values count
+/// although they are not sent.
 const PIECE_KEYS: usize = 1000;
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The resource that a path names. Parts are still percent-encoded.
+/// The resource that a path names. Its parts are still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CourseRoute<'a> {
     Save(&'a str, &'a str),
@@ -49,7 +50,7 @@ impl CourseRoute<'_> {
     }
 }
 
-/// A slash divides parts, however it is written.
+/// True if the part contains an encoded slash, which divides parts as a plain one does.
 fn has_encoded_slash(part: &str) -> bool {
     part.as_bytes().windows(3).any(|bytes| bytes.eq_ignore_ascii_case(b"%2f"))
 }
@@ -61,7 +62,7 @@ pub async fn answer(State(doors): State<Doors>, request: Request) -> Response {
     let more = [
         (header::CONNECTION, "close"),
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-        // A value is text even if it looks like a page.
+        // Browsers must show a value as text, even if it looks like HTML.
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     for (name, value) in more {
@@ -75,7 +76,7 @@ async fn respond(doors: &Doors, route: CourseRoute<'_>, method: &Method, headers
         let message = "not found; try /save/KEY/VALUE, /load/KEY or /allKeys\n";
         return (StatusCode::NOT_FOUND, message).into_response();
     }
-    // HEAD runs the GET, as in the course: it saves, too.
+    // HEAD runs the GET, as in the course, so it saves, too.
     if method != Method::GET && method != Method::HEAD {
         let allow: [(HeaderName, &str); 1] = [(header::ALLOW, "GET, HEAD")];
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response();
@@ -92,7 +93,7 @@ async fn respond(doors: &Doors, route: CourseRoute<'_>, method: &Method, headers
     result.unwrap_or_else(|(status, why)| (status, format!("{why}\n")).into_response())
 }
 
-/// The refusals are plain text here, as everything at this door.
+/// A refusal in plain text, like everything at this door.
 type PlainRefusal = (StatusCode, String);
 
 fn plain(error: ErrorAnswer) -> PlainRefusal {
@@ -117,7 +118,7 @@ fn key_of(part: &str, permit: &Permit) -> Result<Key, PlainRefusal> {
 }
 
 async fn save(doors: &Doors, key: &str, value: &str, headers: &HeaderMap) -> Result<Response, PlainRefusal> {
-    // A GET that changes something: an image on any page could ask for it.
+    // This GET changes something, and an image on any page could request it.
     if is_of_another_site(headers) {
         return Err((StatusCode::FORBIDDEN, "not for the pages of another site".to_owned()));
     }
@@ -165,7 +166,7 @@ async fn all_keys(doors: &Doors, headers: &HeaderMap) -> Result<Response, PlainR
     Ok(Response::new(Body::from_stream(stream::StreamExt::chain(first, rest))))
 }
 
-/// The names of all keys, joined by commas, in pieces.
+/// The names of all keys, joined by commas and sent in pieces.
 struct KeyNames {
     doors: Doors,
     permit: Permit,
@@ -192,8 +193,8 @@ impl KeyNames {
     }
 }
 
-/// A comma in a key would be two keys to the reader. Percent-encoding, which the address of a key has too,
-/// keeps them apart.
+/// Encodes commas, because a reader would take a key with a comma for two keys. Percent signs are encoded,
+/// too, as they are in the key's path.
 fn name(key: &str) -> String {
     key.replace('%', "%25").replace(',', "%2C")
 }

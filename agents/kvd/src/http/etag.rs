@@ -1,4 +1,4 @@
-//! `ETag`, `If-Match` and `If-None-Match`: the revisions of keys as HTTP writes them.
+//! `ETag`, `If-Match` and `If-None-Match`: revisions of keys in HTTP's notation.
 
 use crate::store::contract::Revision;
 use crate::store::evaluation::{Condition, Matcher};
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use kit::http::error_answer::ErrorAnswer;
 
 pub fn etag(revision: Revision) -> HeaderValue {
-    // Digits in quotes are a header's value in any case.
+    // Digits in quotes are always a valid header value.
     HeaderValue::from_str(&format!("\"{revision}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
@@ -35,7 +35,8 @@ fn matcher(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Matcher>, Er
     Ok(is_given.then_some(Matcher::OneOf(revisions)))
 }
 
-/// Reads a tag, also without its quotes. A well-formed tag that is not ours matches nothing: `Some(None)`.
+/// Parses a tag, with or without its quotes. A well-formed tag that is not kvd's matches nothing:
+/// `Some(None)`.
 fn revision(tag: &str) -> Option<Option<Revision>> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     match tag.strip_prefix('"') {

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::collections::VecDeque;
 use tokio_util::sync::CancellationToken;
 
-/// Counts an open stream.
+/// Counts one open stream until it is dropped.
 struct OpenStream(Gauge);
 
 impl OpenStream {
@@ -29,13 +29,13 @@ impl Drop for OpenStream {
 
 /// Follows a watcher, and sends each mutation as an event.
 pub struct ChangeFollower {
-    /// The revision from which the stream begins, until it is sent.
+    /// The revision at which the stream begins; `None` once it is sent.
     begun: Option<Revision>,
     sent: Revision,
     watcher: KeyWatcher,
     stopping: CancellationToken,
     due: VecDeque<Mutation>,
-    /// True after the event that changes are missing.
+    /// True after the event that reports missing changes.
     is_over: bool,
     with_values: bool,
     _open: OpenStream,
@@ -69,7 +69,7 @@ impl ChangeFollower {
 struct ChangeEvent<'a> {
     key: &'a str,
     revision: Revision,
-    /// The size of the value.
+    /// The size of the value in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]

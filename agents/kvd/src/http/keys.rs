@@ -1,4 +1,4 @@
-//! `/v1/keys`: one key with its value and revision, and listings.
+//! `/v1/keys`: one key with its value and revision, and listings of keys.
 
 use super::etag::{condition, etag};
 use super::request::{key_of, query, ttl_ms};
@@ -15,14 +15,15 @@ use axum::response::{IntoResponse, Response};
 use kit::http::error_answer::{ErrorAnswer, json};
 use serde::{Deserialize, Serialize};
 
-/// The time at which a key expires.
+/// The header with the time at which a key expires.
 const EXPIRES: HeaderName = HeaderName::from_static("kvd-expires");
 
-/// The number of keys in a page, without `?limit=`.
+/// The number of keys in a page: without `?limit=`, and at most.
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
-/// Keys and values in a page at most. One key is returned in any case.
+/// Limit on the bytes of keys and values in a page. Values count even if they are not sent. A page has at
+/// least one key.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
 fn no_such_key(key: &Key) -> ErrorAnswer {
@@ -38,7 +39,7 @@ pub async fn show(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
     let value = doors.keyspace.get(&key).await.map_err(|error| store_error(&error))?;
     let Some(value) = value else { return Err(no_such_key(&key)) };
     let mut response = if condition.holds(Some(value.revision)) {
-        // The bytes are shared with the store, or were read for this answer.
+        // The bytes are shared with the store in memory, or were read from the disk for this answer.
         let body = doors.answers.answer(Bytes::from_owner(value.bytes))?;
         let headers =
             [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
@@ -137,10 +138,10 @@ struct ListQuery {
 
 #[derive(Debug, Serialize)]
 struct Listing<'a> {
-    /// The revision of the server at the moment of this page.
+    /// The revision of the server when it read this page. Other pages may have later ones.
     revision: u64,
     keys: Vec<KeyObject<'a>>,
-    /// The `after` of the next page.
+    /// The `after` parameter for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<&'a str>,
 }

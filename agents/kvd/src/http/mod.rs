@@ -34,7 +34,7 @@ use tokens::{KeyRight, KeyTokens, Permit};
 use tokio::sync::{Semaphore, watch as latest};
 use tokio_util::sync::CancellationToken;
 
-/// The state that handlers share; cheap to clone, since every request clones it.
+/// The state that all handlers share. Cheap to clone, because every request clones it.
 #[derive(Clone, Debug)]
 pub struct Doors(Arc<DoorParts>);
 
@@ -48,7 +48,7 @@ pub struct DoorParts {
     pub stopping: CancellationToken,
     pub value_limit: BodyLimit,
     pub batch_limit: BodyLimit,
-    /// The limits on bodies that are being received, and on answers that are being read.
+    /// The memory for bodies that are being received, and that for answers that are being read.
     pub room: BodyBudget,
     pub answers: BodyBudget,
     pub streams: Streams,
@@ -128,7 +128,7 @@ async fn count(State((door, doors)): State<(&'static str, Doors)>, request: Requ
     response
 }
 
-/// Maps a store's error to the answer of `/v1`.
+/// Maps a store's error to an answer of `/v1`.
 fn store_error(error: &StoreError) -> ErrorAnswer {
     let (status, word) = match error {
         StoreError::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
@@ -141,14 +141,14 @@ fn store_error(error: &StoreError) -> ErrorAnswer {
 struct ConditionFailed<'a> {
     error: &'static str,
     message: String,
-    /// The index of the operation in a batch.
+    /// The index of the failed operation in its batch.
     operation: usize,
     key: &'a str,
-    /// The present revision of the key, if there is one.
+    /// The present revision of the key, if it exists.
     revision: Option<Revision>,
 }
 
-/// Makes the answer of a transaction that was refused. If a condition failed, it has the present revision.
+/// Builds the answer to a refused transaction. If a condition failed, the answer has the present revision.
 fn refused(refusal: &Refusal) -> Response {
     let answer = self::refusal(refusal);
     let Refusal::ConditionFailed { operation, key, found } = refusal else { return answer.into_response() };
@@ -161,7 +161,7 @@ fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-/// Maps the refusal of a transaction to an error.
+/// Maps a refusal to an error. `refused` adds the present revision.
 fn refusal(refusal: &Refusal) -> ErrorAnswer {
     match refusal {
         Refusal::ConditionFailed { .. } => {

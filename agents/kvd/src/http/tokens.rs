@@ -1,4 +1,4 @@
-//! Bearer tokens from a file, with the rights of each token and the keys that it is for.
+//! Bearer tokens from a file: each has rights, and may be limited to some keys.
 
 use axum::http::StatusCode;
 use kit::exit::{Exit, Fatal};
@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 pub enum KeyRight {
     Read,
     Write,
-    /// Backups, which hold all keys.
+    /// Reads backups, which contain all keys.
     Admin,
 }
 
-/// The valid tokens; `None` if tokens are off.
+/// The valid tokens. `None` if the server asks for none.
 pub type KeyTokens = Option<Arc<Vec<KeyToken>>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct KeyToken {
     read: bool,
     write: bool,
     admin: bool,
-    /// The keys that the token is for begin with one of these.
+    /// The token reaches keys that begin with one of these prefixes.
     prefixes: Vec<Box<str>>,
 }
 
@@ -40,12 +40,12 @@ impl KeyToken {
     }
 }
 
-/// The keys that a request may use: all, or those of one token.
+/// The keys that a request may use: all keys, or those that one token reaches.
 #[derive(Clone, Debug)]
 pub struct Permit(Option<KeyToken>);
 
 impl Permit {
-    /// Checks that the request is for these keys. A prefix is allowed if all keys with it are.
+    /// Fails unless the request may use this key, or all keys with this prefix.
     pub fn key(&self, key_or_prefix: &str) -> Result<(), ErrorAnswer> {
         if self.reaches(key_or_prefix) {
             return Ok(());
@@ -61,8 +61,8 @@ impl Permit {
     }
 }
 
-/// Parses one `TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]` a line. Refuses a file without tokens, which would
-/// lock everybody out.
+/// Parses one `TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]` per line. Rejects a file without tokens, because it
+/// would lock out everybody.
 pub fn parse(text: &str) -> Result<Vec<KeyToken>, String> {
     let mut tokens = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -70,7 +70,7 @@ pub fn parse(text: &str) -> Result<Vec<KeyToken>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // Never shows the line itself: it holds a secret.
+        // The message must not contain the line, which holds a secret.
         let wrong = |what: &str| Err(format!("line {}: {what}", number + 1));
         let words: Vec<&str> = line.split_whitespace().collect();
         let (token, rights, prefixes) = match words[..] {
@@ -78,8 +78,8 @@ pub fn parse(text: &str) -> Result<Vec<KeyToken>, String> {
             [token, rights, prefixes] => (token, rights, prefixes.split(',').map(Box::from).collect()),
             _ => return wrong("expected TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]"),
         };
-        // No header can carry such a token, so it would never match: the one after a byte order mark, for
-        // example.
+        // No header can carry such a token, so it would never match. An example is a token after a byte order
+        // mark.
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return wrong("a token is visible ASCII");
         }
@@ -115,14 +115,14 @@ fn load(path: &Path) -> Result<KeyTokens, Fatal> {
     Ok(Some(Arc::new(tokens)))
 }
 
-/// Watches the file; the receiver always holds the current tokens.
+/// Watches the file. The receiver always holds the current tokens.
 pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<KeyTokens>, Fatal> {
     let Some(path) = path else { return Ok(watch::channel(None).1) };
     kit::settings::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
 }
 
-/// Checks that the `Authorization` header carries a token with this right. The time taken reveals only the
-/// number and the lengths of the tokens.
+/// Checks that the `Authorization` header has a token with this right. The time taken reveals only the number
+/// and the lengths of the tokens.
 pub fn permit(
     tokens: &KeyTokens,
     authorization: Option<&str>,

@@ -1,4 +1,4 @@
-//! Values and times in JSON: a value is text if it is UTF-8, else base64.
+//! Values and times in JSON. A value is text if it is UTF-8, else base64.
 
 use crate::store::contract::VersionedValue;
 use base64::Engine as _;
@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use std::num::NonZeroU64;
 
-/// A value as `value` or `value_base64`.
+/// A value in JSON, as `value` or `value_base64`.
 #[derive(Debug, Serialize)]
 pub struct ValueText<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,12 +24,12 @@ impl<'a> ValueText<'a> {
     }
 }
 
-/// A key as listings and backups show it.
+/// A key in listings and backups.
 #[derive(Debug, Serialize)]
 pub struct KeyObject<'a> {
     pub key: &'a str,
     pub revision: u64,
-    /// The size of the value.
+    /// The size of the value in bytes.
     pub bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,

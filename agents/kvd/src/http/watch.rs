@@ -1,4 +1,4 @@
-//! `/v1/watch`: changes as server-sent events, which a client resumes by revision.
+//! `/v1/watch`: changes as server-sent events. A client resumes by revision.
 
 use super::Doors;
 use super::follower::ChangeFollower;
@@ -29,7 +29,8 @@ pub async fn watch(
     let permit = doors.permit(&headers, KeyRight::Read)?;
     let wanted: WatchQuery = query(&uri)?;
     permit.key(&wanted.prefix)?;
-    // A browser that connects again sends its last event; the address still has the first revision.
+    // A browser that reconnects sends the id of its last event. Its URL still has the first revision, so the
+    // id wins.
     let last_event = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let watcher = doors.keyspace.watch(&wanted.prefix, last_event.or(wanted.after)).await;
     let watcher = watcher.map_err(|error| gone(&error))?;

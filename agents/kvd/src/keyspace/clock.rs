@@ -1,9 +1,10 @@
-//! The time by which keys expire.
+//! The clock by which keys expire.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The host's clock, which never goes back: a key that has expired stays expired.
+/// The host's clock, except that it never goes back while the process runs: a key that has expired stays
+/// expired.
 #[derive(Debug, Default)]
 pub struct Clock {
     latest_ms: AtomicU64,

@@ -1,5 +1,4 @@
-//! The thread that commits. While one commit waits for the disk, requests gather, and the next commit takes
-//! them all.
+//! The thread that commits. Requests that arrive during a commit share the next one.
 
 use super::Feed;
 use super::clock::Clock;
@@ -12,20 +11,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Bounds on one commit: after the transaction that reaches one of them, the others wait for the next commit.
+/// Limits on one commit. The transaction that reaches a limit is still included; later ones wait for the next
+/// commit.
 const TRANSACTIONS_MAX: usize = 1024;
 const BYTES_MAX: usize = 8 << 20;
 
-/// Keys that one commit expires. More follow with the next, so that requests do not wait for all of them.
+/// Limit on the keys that one commit expires. The next commits expire the others, so that requests do not
+/// wait for all of them.
 const EXPIRED_MAX: usize = 1000;
 
-/// The longest sleep until a key expires. The host's clock may be set meanwhile.
+/// Limit on the sleep until a key expires, because the host's clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// The time between two attempts to write while the store refuses writes.
+/// Interval between retries while the store refuses writes.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// The reason in `/ready` while the store refuses writes.
+/// The name of the reason in `/ready` while the store refuses writes.
 const BLOCKER: &str = "store";
 
 pub(super) type CommitReply = oneshot::Sender<Result<Vec<OperationOutcome>, Refusal>>;
@@ -49,7 +50,7 @@ pub(super) struct Committer {
 /// The reason why the thread woke up.
 enum Wakeup {
     Commands(Vec<(Transaction, CommitReply)>, IsLast),
-    /// Keys expire, or the store is tried again.
+    /// A key expires, or the store is due for a retry.
     Timer,
 }
 
@@ -57,7 +58,7 @@ enum Wakeup {
 type IsLast = bool;
 
 impl Committer {
-    /// Commits until it is closed. An error means that the state of the store is unknown.
+    /// Commits until the keyspace is closed. An error means that the state of the store is unknown.
     pub(super) fn run(self) -> Result<(), StoreError> {
         let mut refuses = false;
         loop {
@@ -106,14 +107,14 @@ impl Committer {
     }
 
     fn until_next_expiry(&self) -> Option<Duration> {
-        // An error shows again at the next commit.
+        // A failed read is reported by the next commit.
         let expires_ms = self.store.next_expiry().ok()??;
         let wait_ms = expires_ms.saturating_sub(self.clock.now_ms());
         Some(Duration::from_millis(wait_ms).min(SLEEP_MAX))
     }
 
-    /// Commits all transactions as one group, and answers them. Refusals too are answered after the commit,
-    /// since they may rest on it.
+    /// Commits all transactions as one group, then answers them. Refusals are also answered only after the
+    /// commit, because they may depend on its mutations. A `probe` is written even if nothing changes.
     fn commit(&self, commands: Vec<(Transaction, CommitReply)>, probe: bool) -> Result<(), StoreError> {
         let mut evaluation = Evaluation::new(&*self.store, self.clock.now_ms(), self.bytes_max);
         let mut result = evaluation.expire(EXPIRED_MAX);
@@ -145,10 +146,10 @@ impl Committer {
         for (reply, answer) in answers {
             let answer = match &result {
                 Ok(()) => answer,
-                // What was evaluated before the failure rests on mutations that were not written.
+                // This was evaluated against mutations that were not written, so the answer is the error.
                 Err(error) => Err(error.clone().into()),
             };
-            // A client that has gone does not wait for its answer.
+            // Sending fails if the client has disconnected.
             let _ = reply.send(answer);
         }
         self.store.tidy();

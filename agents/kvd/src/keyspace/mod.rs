@@ -1,4 +1,4 @@
-//! The handle of the keys that all doors share: reads, commits, watchers and snapshots.
+//! The handle through which all doors use the keys: reads, commits, watchers and snapshots.
 
 pub mod clock;
 pub mod committer;
@@ -20,22 +20,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot, watch};
 use watcher::KeyWatcher;
 
-/// Reads from the disk at once, each on a thread of its own.
+/// Limit on concurrent reads from the disk. Each uses a thread.
 const READS_MAX: usize = 4;
 
-/// Limit on the commits that wait. Each connection has one at a time, so that it is hardly reached.
+/// Limit on the commits that wait. A connection waits for one at a time, but commits of clients that
+/// disconnected stay in the queue, too.
 const COMMITS_MAX: usize = 8192;
 
 /// The bounds that the keyspace enforces.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyLimits {
-    /// Keys and values together, with an estimate of what else they take.
+    /// The bytes of keys and values, with an estimate of their overhead.
     pub bytes_max: u64,
-    /// Mutations that are kept for watchers that resume.
+    /// The bytes of mutations that are kept for watchers that resume.
     pub history_bytes_max: usize,
 }
 
-/// Clones share the keys.
+/// A handle of the keys. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Keyspace(Arc<KeyspaceParts>);
 
@@ -48,7 +49,7 @@ struct KeyspaceParts {
     clock: Arc<Clock>,
 }
 
-/// The mutations of the last commits, and the signal that there are more.
+/// The latest mutations, and the signal that there are new ones.
 #[derive(Debug)]
 struct Feed {
     ring: Mutex<MutationRing>,
@@ -87,17 +88,17 @@ impl Feed {
     }
 }
 
-/// Keys in order, without those that have expired.
+/// Keys in order, without expired ones.
 #[derive(Debug)]
 pub struct KeyListing {
     pub keys: Vec<(Key, VersionedValue)>,
-    /// The key after which the next page begins; `None` on the last page.
+    /// The key after which the next page starts; `None` on the last page.
     pub next: Option<Key>,
     pub revision: Revision,
 }
 
 impl Keyspace {
-    /// Starts the thread that commits. The receiver gets the thread's end.
+    /// Starts the thread that commits. The receiver gets the result with which the thread ends.
     pub fn start(
         store: Arc<dyn KeyStore>,
         limits: KeyLimits,
@@ -124,13 +125,13 @@ impl Keyspace {
         Ok((Keyspace(Arc::new(KeyspaceParts { store, commits, feed, reads, clock })), end))
     }
 
-    /// Ends the thread after the commits that it has received. Waits for room among them.
+    /// Ends the thread after the commits that are queued before this call. Blocks while the queue is full.
     pub fn close(&self) {
-        // Without a receiver the thread has ended already.
+        // Sending fails if the thread has ended already.
         let _ = self.0.commits.send(CommitCommand::Close);
     }
 
-    /// Commits a transaction, or refuses it whole. When this returns, the result is as durable as the engine
+    /// Commits a transaction, or rejects all of it. When this returns, the commit is as durable as the engine
     /// promises.
     pub async fn commit(&self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
         let (reply, answer) = oneshot::channel();
@@ -167,7 +168,7 @@ impl Keyspace {
         KeyWatcher::new(self.0.feed.clone(), prefix, after)
     }
 
-    /// Begins to read all keys as they are now.
+    /// Starts a read of all keys as they are now.
     pub async fn snapshot(&self) -> Result<LiveSnapshot, StoreError> {
         let snapshot = self.read(|store| store.snapshot()).await?;
         Ok(LiveSnapshot { keyspace: self.clone(), snapshot: Some(snapshot), now_ms: self.0.clock.now_ms() })
@@ -181,7 +182,7 @@ impl Keyspace {
         self.0.store.revision()
     }
 
-    /// Runs a read here, or on another thread if it may wait for a disk.
+    /// Runs a read on this thread, or on another one if the read may wait for a disk.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn KeyStore) -> Result<T, StoreError> + Send + 'static,
@@ -206,7 +207,7 @@ fn ended() -> StoreError {
 /// A snapshot without the keys that had expired when it began.
 pub struct LiveSnapshot {
     keyspace: Keyspace,
-    /// `None` after a read that failed.
+    /// `None` after a failed read.
     snapshot: Option<Box<dyn KeySnapshot>>,
     now_ms: u64,
 }
@@ -216,7 +217,7 @@ impl LiveSnapshot {
         self.snapshot.as_ref().map_or(0, |snapshot| snapshot.revision())
     }
 
-    /// Returns the next keys, and `None` at the end.
+    /// Returns the next keys; `None` at the end. The list may be empty if all of them have expired.
     pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<(Key, VersionedValue)>>, StoreError> {
         let mut snapshot = self.snapshot.take().ok_or_else(ended)?;
         let read = self.keyspace.read(move |_| {

@@ -1,4 +1,4 @@
-//! Tests commits, watchers and recovery with a store that fails and waits on request.
+//! Tests commits, watchers and recovery with a store that blocks and fails on request.
 
 use super::*;
 use crate::store::contract::{KeyPage, MutationGroup, MutationKind};
@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Condvar;
 use std::task::Poll;
 
-/// A store in memory whose writes wait while the gate is closed, and fail while there is an error.
+/// A store in memory. Its writes block while the gate is closed, and fail while an error is set.
 #[derive(Debug)]
 struct ControlledStore {
     keys: MemoryStore,
@@ -21,7 +21,7 @@ struct ControlledStore {
 struct ControlledState {
     is_closed: bool,
     error: Option<StoreError>,
-    /// Writes that wait at the gate.
+    /// The number of writes that wait at the gate.
     waiting: usize,
     /// True if writes wait after they can be read.
     holds_written: bool,
@@ -126,13 +126,13 @@ fn put_any(text: &str) -> Transaction {
     put(text, "value", None, Condition::default())
 }
 
-/// Waits until this number of tasks have sent their commit.
+/// Waits until this many tasks have sent their commit.
 async fn until_sent(tasks: usize, sent: &Arc<Semaphore>) {
     let permits = sent.acquire_many(u32::try_from(tasks).unwrap()).await.unwrap();
     permits.forget();
 }
 
-/// Polls a future once.
+/// Polls a future once; true if it is pending.
 async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
 }
@@ -146,7 +146,7 @@ async fn commits_that_gather_while_the_disk_works_share_the_next_one() {
         let (keyspace, sent) = (keyspace.clone(), sent.clone());
         tokio::spawn(async move {
             let mut commit = std::pin::pin!(keyspace.commit(put_any(&format!("k{number}"))));
-            // The first poll sends it.
+            // The first poll sends the commit.
             assert!(is_pending(&mut commit).await);
             sent.add_permits(1);
             commit.await.unwrap()[0].revision.unwrap()
@@ -236,7 +236,7 @@ async fn full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
     assert!(readiness.reasons().contains("no space left on device"));
     assert!(keyspace.get(&key("before")).await.unwrap().is_some());
     assert_eq!(keyspace.get(&key("refused")).await.unwrap(), None);
-    // No request makes it ready again: it tries the store itself.
+    // No request triggers the recovery: the thread retries by itself.
     let mut changes = readiness.changes();
     store.set(|state| state.error = None);
     tokio::time::timeout(trial::DEADLINE, changes.wait_for(std::collections::BTreeMap::is_empty))
@@ -263,7 +263,7 @@ async fn refusals_that_rest_on_a_failed_commit_are_failures() {
     let mut both = std::pin::pin!(both);
     assert!(is_pending(&mut both).await);
     store.set(|state| state.is_closed = false);
-    // The second one's condition failed by the first one, which was not written.
+    // The second condition failed because of the first put, which was not written.
     assert_eq!(both.await, (Err(full.clone().into()), Err(full.clone().into())));
     assert_eq!(first.await.unwrap(), Err(full.into()));
 }
@@ -284,7 +284,7 @@ async fn keys_expire_for_readers_at_once_and_for_watchers_in_order() {
     let mut watcher = keyspace.watch("lease/", None).await.unwrap();
     keyspace.commit(put("lease/0", "x", Some(0), Condition::default())).await.unwrap();
     assert_eq!(keyspace.get(&key("lease/0")).await.unwrap(), None);
-    // A key that has expired is absent for conditions.
+    // Conditions treat an expired key as absent.
     let absent = Condition { if_none_match: Some(Matcher::Any), ..Condition::default() };
     keyspace.commit(put("lease/1", "x", Some(30), absent)).await.unwrap();
     let mut seen = Vec::new();
@@ -322,7 +322,7 @@ async fn watchers_see_every_mutation_in_order_and_resume() {
     });
     let mut position = 0;
     let mut seen = Vec::new();
-    // A new watcher for each answer: it goes on where the last one ended.
+    // Each answer comes from a new watcher, which resumes where the last one ended.
     while seen.len() < usize::try_from(COMMITS / 3).unwrap() {
         let mut watcher = keyspace.watch("1/", Some(position)).await.unwrap();
         let next = tokio::time::timeout(trial::DEADLINE, watcher.next()).await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use crate::store::ring::{self, NotKept};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The number of mutations that are looked at under one lock.
+/// Limit on the mutations that are examined under one lock.
 const LOOK_AT: usize = 512;
 /// No more mutations are taken at a time once they have this size: those of a client that does not read wait in
 /// memory, outside of the ring.
@@ -17,7 +17,7 @@ const TAKEN_BYTES: usize = 64 << 10;
 pub struct KeyWatcher {
     feed: Arc<Feed>,
     prefix: Box<str>,
-    /// The revision that was looked at last.
+    /// The revision up to which mutations were examined.
     position: Revision,
     newest: watch::Receiver<Revision>,
 }
@@ -38,8 +38,8 @@ impl KeyWatcher {
         self.position
     }
 
-    /// Waits for the next mutations, at least one. Fails if this watcher was so slow that some are not kept any
-    /// more. Cancel-safe.
+    /// Waits for the next mutations, and returns at least one. Fails if this watcher was too slow, so that
+    /// some mutations are no longer kept. Cancel-safe.
     pub async fn next(&mut self) -> Result<Vec<Mutation>, NotKept> {
         loop {
             self.newest.mark_unchanged();
@@ -54,7 +54,8 @@ impl KeyWatcher {
         }
     }
 
-    /// Returns the mutations with the prefix among the next ones, and true if there are no more after them.
+    /// Examines the next mutations, and returns those with the prefix. The flag is true if there are no later
+    /// ones.
     fn look(&mut self) -> Result<(Vec<Mutation>, bool), NotKept> {
         let ring = self.feed.ring();
         let (mut found, mut bytes) = (Vec::new(), 0);

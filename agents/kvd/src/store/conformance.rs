@@ -1,4 +1,4 @@
-//! The conformance suite: random histories, which every engine must answer as the plain model does.
+//! The conformance suite: random histories, in which every engine must answer as the plain model does.
 
 use super::contract::{KeyRange, KeySnapshot, KeyStore, Mutation, MutationKind, VersionedValue};
 use super::disk::DiskStore;
@@ -10,12 +10,12 @@ use proptest::prelude::*;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-/// Keys that share prefixes, and sort in another way than their characters are typed.
+/// Keys that share prefixes, and whose order by bytes differs from the alphabet.
 const KEYS: [&str; 8] = ["a", "a/1", "a/10", "a/2", "ab", "b", "Z", "ё"];
 
 const NOW_MS: u64 = 1_000_000;
 
-/// An operation whose condition is about the key's revision at its time.
+/// An operation whose condition depends on the key's revision when the operation is applied.
 #[derive(Clone, Debug)]
 struct Wish {
     key: usize,
@@ -35,7 +35,7 @@ enum WishCondition {
 
 #[derive(Clone, Debug)]
 enum HistoryStep {
-    /// Transactions of one group.
+    /// Transactions that are written as one group.
     Group(Vec<Vec<Wish>>),
     Wait(u64),
     Look {
@@ -44,7 +44,7 @@ enum HistoryStep {
         keys_max: usize,
         bytes_max: usize,
     },
-    /// Begins a snapshot, or reads a part of the one that was begun.
+    /// Starts a snapshot, or reads a part of the current one.
     Snapshot {
         bytes_max: usize,
     },
@@ -110,12 +110,12 @@ fn in_model(keys: Vec<(Key, VersionedValue)>) -> Vec<(Key, ModelValue)> {
 /// A snapshot that is being read.
 struct SnapshotTrial {
     snapshot: Box<dyn KeySnapshot>,
-    /// The keys when it began.
+    /// The keys when the snapshot began.
     expected: Vec<(Key, ModelValue)>,
     read: Vec<(Key, ModelValue)>,
 }
 
-/// The store under test, and the model of it.
+/// The store under test, and its model.
 struct StoreTrial<'a> {
     open: &'a dyn Fn(Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore>,
     store: Box<dyn KeyStore>,
@@ -178,7 +178,7 @@ impl<'a> StoreTrial<'a> {
         let found = in_model(page.keys);
         assert_eq!(found, wanted[..found.len()]);
         assert!(found.len() <= range.keys_max);
-        // The page ends with the key that reaches the bound.
+        // The page ends with the key that reaches the limit.
         let bytes: Vec<usize> = found.iter().map(|(key, value)| key.len() + value.bytes.len()).collect();
         let all_but_last = bytes.iter().rev().skip(1).sum::<usize>();
         assert!(bytes.len() < 2 || all_but_last < range.bytes_max, "{bytes:?} of {}", range.bytes_max);
@@ -219,14 +219,14 @@ impl<'a> StoreTrial<'a> {
         let mut expired = store.expired(model.now_ms, usize::MAX).unwrap();
         let due = expiring.into_iter().filter(|(expires, _)| *expires <= model.now_ms);
         let mut due: Vec<_> = due.map(|(_, key)| key).collect();
-        // Keys of one moment have no order of their own.
+        // Keys that expire at the same time have no fixed order.
         expired.sort();
         due.sort();
         assert_eq!(expired, due);
     }
 }
 
-/// Watchers rebuild the keys from the mutations of a group alone.
+/// Checks that the mutations of a group are enough to rebuild the keys, as watchers do.
 fn check_mutations(mutations: &[Mutation], before: &KeyModel, after: &KeyModel) {
     let mut keys = before.keys.clone();
     for (mutation, revision) in mutations.iter().zip(before.revision + 1..) {
@@ -250,13 +250,13 @@ fn open_disk(dir: &Path, old: Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore> {
     Box::new(DiskStore::open(dir, 7).unwrap())
 }
 
-/// Memory has nothing to open again: it goes on as it is.
+/// Keeps the old store, because memory cannot be reopened.
 fn open_memory(old: Option<Box<dyn KeyStore>>) -> Box<dyn KeyStore> {
     old.unwrap_or_else(|| Box::new(MemoryStore::starting_at(7)))
 }
 
 fn history() -> impl Strategy<Value = (u64, Vec<HistoryStep>)> {
-    // The bound leaves room for a few keys, or for all.
+    // The limit leaves room for a few keys, or for all of them.
     (prop_oneof![Just(600_u64), Just(u64::MAX)], prop::collection::vec(step(), 1..60))
 }
 

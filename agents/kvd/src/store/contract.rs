@@ -1,25 +1,26 @@
 //! The contract of a store: keys with values and revisions, and groups of mutations that are written whole.
 //!
-//! A store decides nothing. [`Evaluation`](super::evaluation::Evaluation) turns requests into mutations, and
-//! every engine keeps them in the same way: the conformance suite runs against each.
+//! A store makes no decisions. [`Evaluation`](super::evaluation::Evaluation) turns requests into mutations,
+//! and every engine keeps them in the same way: the conformance suite runs against each engine.
 
 use super::key::Key;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-/// The number of a mutation. Each mutation of a store has the next one, so a key that is deleted and made
-/// again never has an old revision.
+/// The number of a mutation. Each mutation of a store has the next number, so a key that is deleted and
+/// created again never gets an old revision.
 pub type Revision = u64;
 
-/// Returns the first revision of a new store: its creation in microseconds since 1970. So stores that replace
-/// each other, as after a restart in memory, do not share revisions, and an `ETag` of the old one matches
-/// nothing in the new one. It stays below 2^53, which JSON's numbers can hold, until the year 2255.
+/// Returns the first revision of a new store: the time of its creation in microseconds since 1970. Stores
+/// that replace each other, as after a restart in memory, thus share no revisions unless the clock goes back.
+/// An `ETag` of the old store matches nothing in the new one. The numbers stay below 2^53, which JSON can
+/// hold, until the year 2255.
 pub fn first_revision(now_ms: u64) -> Revision {
     now_ms.saturating_mul(1000)
 }
 
-/// A value with its revision, and the time at which it expires.
+/// A value with its revision and the time at which it expires.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VersionedValue {
     pub bytes: Arc<[u8]>,
@@ -42,7 +43,7 @@ impl fmt::Debug for VersionedValue {
     }
 }
 
-/// A change of one key, which has a revision of its own.
+/// A change of one key, with its own revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutation {
     pub key: Key,
@@ -57,12 +58,12 @@ pub enum MutationKind {
         expires_ms: Option<NonZeroU64>,
     },
     Delete,
-    /// The key's time to live is over.
+    /// The key's time to live has passed.
     Expire,
 }
 
 impl Mutation {
-    /// Returns the key's value after this mutation.
+    /// Returns the key's value after this mutation; `None` if the key is removed.
     pub fn value(&self) -> Option<VersionedValue> {
         match &self.kind {
             MutationKind::Put { bytes, expires_ms } => Some(VersionedValue {
@@ -83,11 +84,12 @@ pub struct KeyUsage {
     pub bytes: u64,
 }
 
-/// The memory or disk that a key takes beside the bytes of key and value: pointers, counts, page headers.
+/// Estimated memory or disk space of a key besides the bytes of key and value: pointers, counts, page
+/// headers.
 const OVERHEAD_BYTES: u64 = 128;
 
 impl KeyUsage {
-    /// Returns the estimated bytes that all keys take, as they are bounded by `--max-bytes`.
+    /// Returns the estimated bytes that all keys take. `--max-bytes` limits this figure.
     pub fn cost(self) -> u64 {
         self.bytes.saturating_add(self.keys.saturating_mul(OVERHEAD_BYTES))
     }
@@ -112,32 +114,33 @@ fn length(key: &Key, value: &VersionedValue) -> u64 {
 pub struct MutationGroup<'a> {
     pub mutations: &'a [Mutation],
     pub usage: KeyUsage,
-    /// The revision of the last mutation so far.
+    /// The revision of the last mutation, or the store's present one if the group has no mutations.
     pub revision: Revision,
 }
 
-/// A part of a store's keys, in order.
+/// A range of a store's keys, in order.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRange {
     pub prefix: Box<str>,
-    /// Only keys after this one, which need not exist.
+    /// Only keys after this one. It need not exist.
     pub after: Option<Key>,
-    /// The number of keys at most.
+    /// Limit on the number of keys.
     pub keys_max: usize,
-    /// No more keys once their bytes reach this; at least one key is returned.
+    /// Limit on the bytes of keys and values. The key that reaches it is still returned, so there is at least
+    /// one.
     pub bytes_max: usize,
 }
 
-/// Keys in order. There may be more after them if `is_cut`.
+/// Keys in order. If `is_cut`, there may be more after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPage {
     pub keys: Vec<(Key, VersionedValue)>,
     pub is_cut: bool,
-    /// The revision of the store at the moment of reading.
+    /// The revision of the store when it was read.
     pub revision: Revision,
 }
 
-/// Collects a page until one of its bounds is reached.
+/// Collects a page until it reaches one of its limits.
 #[derive(Debug)]
 pub struct PageBuilder {
     page: KeyPage,
@@ -151,7 +154,7 @@ impl PageBuilder {
         PageBuilder { page, keys_max: range.keys_max, bytes_left: range.bytes_max }
     }
 
-    /// Adds a key. Returns false, and cuts the page, if there is no room for it.
+    /// Adds a key. Returns false, and marks the page as cut, if there is no room for the key.
     pub fn add(&mut self, key: Key, value: VersionedValue) -> bool {
         let has_room = self.page.keys.is_empty() || self.bytes_left > 0;
         if self.page.keys.len() >= self.keys_max || !has_room {
@@ -170,14 +173,14 @@ impl PageBuilder {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full, or refuses a write in another way. Nothing was committed, and later writes may
+    /// The disk is full, or rejects a write for another reason. Nothing was committed, and a retry may
     /// succeed.
     #[error("the disk takes no more: {0}")]
     NoSpace(String),
-    /// Another process holds the store for longer than a request may wait.
+    /// Another process has locked the store for longer than a request may wait.
     #[error("the store is busy: {0}")]
     Busy(String),
-    /// The state on the disk is not known any more, so the process must end.
+    /// The state on the disk is unknown, so the process must end.
     #[error("the store failed: {0}")]
     Broken(String),
 }
@@ -192,20 +195,20 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
 
     fn usage(&self) -> KeyUsage;
 
-    /// Returns a value, also one that has expired and was not removed yet.
+    /// Returns a value, even if it has expired and is not removed yet.
     fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError>;
 
-    /// Returns keys in order, as of one moment.
+    /// Returns keys in order, all read at one moment.
     fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError>;
 
-    /// Returns keys that have expired, those that expired first at the start.
+    /// Returns keys that have expired, in the order of their expiry.
     fn expired(&self, now_ms: u64, keys_max: usize) -> Result<Vec<Key>, StoreError>;
 
-    /// Returns the time of the next expiry, if any key expires.
+    /// Returns the time at which the next key expires, if any does.
     fn next_expiry(&self) -> Result<Option<u64>, StoreError>;
 
-    /// Writes the group whole or not at all. When this returns, it survives what the engine promises to
-    /// survive, and reads see it.
+    /// Writes the whole group or nothing. When this returns, the group is as durable as the engine promises,
+    /// and reads see it.
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
 
     /// Does work that may follow a write. Called after the write is answered.
@@ -215,10 +218,10 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError>;
 }
 
-/// All keys as they were at one moment, read in order.
+/// All keys at one moment, read in order.
 pub trait KeySnapshot: Send {
     fn revision(&self) -> Revision;
 
-    /// Returns the next keys, about `bytes_max` bytes of them, and none at the end.
+    /// Returns the next keys, about `bytes_max` bytes of them. An empty list is the end.
     fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError>;
 }

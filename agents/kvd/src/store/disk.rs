@@ -1,5 +1,5 @@
-//! The engine on a disk: one SQLite database in WAL mode. A group is one commit, and a commit is on the disk
-//! before it returns. Any `sqlite3` opens the file, also while the server runs.
+//! The engine on a disk: one SQLite database in WAL mode. A group is one commit, which is on the disk before
+//! it returns. Any `sqlite3` can open the file, even while the server runs.
 
 use super::contract::{
     KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, MutationGroup, MutationKind, PageBuilder, Revision,
@@ -16,37 +16,37 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The database in the data directory.
+/// The database file in the data directory.
 pub const DATABASE: &str = "kvd.sqlite";
 
 const LOCK: &str = "lock";
 
-/// Marks the file as a database of kvd: "kvd" and a version of this mark.
+/// Identifies the file as a database of kvd: "kvd" and a version of this mark.
 const APPLICATION_ID: i64 = 0x6b76_6401;
 
 /// The version of the tables below.
 const FORMAT: i64 = 1;
 
-/// The time for which another program, such as `sqlite3`, may hold up a commit.
+/// Limit on the time for which another program, such as `sqlite3`, may delay a commit.
 const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
-/// The page caches, in KiB. Most of the database stays in the kernel's cache, which memory limits count less
-/// strictly.
+/// The sizes of the page caches in KiB. Most of the database stays in the kernel's cache, which memory limits
+/// count less strictly.
 const WRITER_CACHE_KIB: i64 = 8 << 10;
 const READER_CACHE_KIB: i64 = 1 << 10;
 
-/// The size to which the write-ahead log is cut after it was copied into the database.
+/// The size to which SQLite cuts the write-ahead log after copying it into the database.
 const LOG_BYTES_KEPT: i64 = 16 << 20;
 
-/// The growth of the write-ahead log after which commits wait for readers, so that it can begin again. Readers that
-/// come one after the other would let it grow for ever.
+/// The growth of the write-ahead log after which a commit waits for readers, so that the log can start again.
+/// Otherwise overlapping readers would let it grow forever.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 
-/// The longest of these waits. A backup takes longer; then the log grows on.
+/// Limit on such a wait. A backup takes longer, and then the log continues to grow.
 const CUT_WITHIN: Duration = Duration::from_millis(100);
 
-/// Without row ids, a key is stored once, beside its value. `meta` has one row, so that figures need no count
-/// of all keys.
+/// The tables. Without row ids, a key is stored once, next to its value. `meta` has one row with the figures,
+/// so that keys need not be counted.
 const TABLES: &str = "
     CREATE TABLE entries (
         key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, expires_ms INTEGER
@@ -78,7 +78,7 @@ pub fn is_temporary(error: &rusqlite::Error) -> bool {
 pub struct DiskStore {
     path: PathBuf,
     writer: Mutex<Connection>,
-    /// Connections that nobody reads with now.
+    /// Connections that no read uses now.
     readers: Mutex<Vec<Connection>>,
     figures: Mutex<(KeyUsage, Revision)>,
     log: LogSize,
@@ -90,12 +90,12 @@ pub struct DiskStore {
 struct LogSize {
     path: PathBuf,
     growth_max: u64,
-    /// The size that the last attempt to cut it left.
+    /// The size after the last attempt to cut the log.
     last: Mutex<u64>,
 }
 
 impl LogSize {
-    /// Copies the log into the database, and cuts it, if it has grown too much since the last attempt.
+    /// Copies the log into the database and cuts it, if it has grown too much since the last attempt.
     fn keep_short(&self, writer: &Connection) {
         let now = || std::fs::metadata(&self.path).map_or(0, |log| log.len());
         let (size, mut last) = (now(), locked(&self.last));
@@ -103,7 +103,8 @@ impl LogSize {
         if size - *last < self.growth_max {
             return;
         }
-        // Whatever fails here, the commits are in the log; the next attempt or commit shows it again.
+        // If this fails, the commits are still in the log. The next attempt or commit reports the error
+        // again.
         let _ = writer.busy_timeout(CUT_WITHIN);
         let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let _ = writer.busy_timeout(BUSY_WITHIN);
@@ -116,8 +117,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DiskStore {
-    /// Opens the database in a directory, and makes both if they are not there. A new store starts at
-    /// `first`.
+    /// Opens the database in a directory, and creates both if they are missing. A new store starts at
+    /// revision `first`.
     pub fn open(dir: &Path, first: Revision) -> Result<DiskStore, DiskOpenError> {
         let unusable = |error| DiskOpenError::Directory(dir.to_owned(), error);
         std::fs::create_dir_all(dir).map_err(unusable)?;
@@ -138,7 +139,7 @@ impl DiskStore {
             return Err(DiskOpenError::Foreign(path, application, format));
         }
         let figures = figures(&writer).map_err(failed)?;
-        // SQLite syncs the directory for its log, but not for the database.
+        // SQLite syncs the directory after creating its log, but not after creating the database.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         let (writer, readers) = (Mutex::new(writer), Mutex::default());
         let log = dir.join(format!("{DATABASE}-wal"));
@@ -146,7 +147,8 @@ impl DiskStore {
         Ok(DiskStore { path, writer, readers, figures: Mutex::new(figures), log, lock })
     }
 
-    /// Reads with a connection of its own, so that reads neither wait for commits nor for one another.
+    /// Reads with a connection that nothing else uses, so that reads wait neither for commits nor for each
+    /// other.
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let idle = locked(&self.readers).pop();
         let connection = match idle {
@@ -172,7 +174,7 @@ fn connect(path: &Path, cache_kib: i64) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_WITHIN)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
-    // Negative: in KiB instead of pages.
+    // A negative number means KiB instead of pages.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
     connection.pragma_update(None, "temp_store", "memory")?;
@@ -192,7 +194,7 @@ fn create(writer: &mut Connection, first: Revision) -> rusqlite::Result<()> {
     creation.commit()
 }
 
-/// SQLite's numbers are signed; ours stay far below the largest.
+/// Converts to SQLite's signed numbers. All of kvd's numbers are far below the largest.
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -209,7 +211,7 @@ fn figures(connection: &Connection) -> rusqlite::Result<(KeyUsage, Revision)> {
     })
 }
 
-/// Reads the columns value, revision and expires_ms, which begin at `first`.
+/// Reads the columns value, revision and expires_ms, which start at column `first`.
 fn value_of(row: &Row<'_>, first: usize) -> rusqlite::Result<VersionedValue> {
     let expires: Option<i64> = row.get(first + 2)?;
     Ok(VersionedValue {
@@ -219,7 +221,7 @@ fn value_of(row: &Row<'_>, first: usize) -> rusqlite::Result<VersionedValue> {
     })
 }
 
-/// Reads a key. One that is none was written by another program.
+/// Reads a key. An invalid one was written by another program.
 fn key_of(row: &Row<'_>) -> rusqlite::Result<Key> {
     let text = row.get_ref(0)?.as_str()?;
     Key::new(text).map_err(|error| {
@@ -292,7 +294,7 @@ impl KeyStore for DiskStore {
 
     fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError> {
         self.read(|connection| {
-            // One moment for the keys and the revision.
+            // The transaction reads keys and revision at the same moment.
             let moment = connection.unchecked_transaction()?;
             let (_, revision) = figures(&moment)?;
             Ok(fill(&moment, range, PageBuilder::new(range, revision))?.finish())
@@ -320,7 +322,7 @@ impl KeyStore for DiskStore {
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError> {
         let mut writer = locked(&self.writer);
         write(&mut writer, group)?;
-        // The database is synced; a disk that has failed may have lost it nevertheless.
+        // The database is synced, but a failed disk may have lost the write nevertheless.
         still_takes_changes(self.lock.file()).map_err(|error| {
             StoreError::Broken(format!("the file system of {}: {error}", self.path.display()))
         })?;
@@ -335,7 +337,7 @@ impl KeyStore for DiskStore {
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError> {
         let begin = || {
             let connection = self.reader()?;
-            // The moment is that of the first read.
+            // The first read fixes the moment of the snapshot.
             connection.execute_batch("BEGIN")?;
             let (_, revision) = figures(&connection)?;
             Ok::<_, rusqlite::Error>(DiskSnapshot { connection, revision, read_to: None })
@@ -373,7 +375,7 @@ fn write(writer: &mut Connection, group: MutationGroup<'_>) -> rusqlite::Result<
     commit.commit()
 }
 
-/// A read transaction: the log keeps what it sees until it ends.
+/// A snapshot in a read transaction. The log keeps everything that it can see until it ends.
 struct DiskSnapshot {
     connection: Connection,
     revision: Revision,

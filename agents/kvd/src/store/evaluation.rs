@@ -1,4 +1,4 @@
-//! Turns transactions into mutations: conditions, times to live and bounds. It does no I/O of its own.
+//! Turns transactions into mutations: conditions, times to live and limits. Does no I/O of its own.
 
 use super::contract::{
     KeyStore, KeyUsage, Mutation, MutationGroup, MutationKind, Revision, StoreError, VersionedValue,
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-/// Operations that are done together or not at all. Their conditions look at the keys as they were before.
+/// Operations that are applied together or not at all. Their conditions see the keys as they were before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     pub operations: Vec<Operation>,
@@ -28,11 +28,11 @@ pub enum Action {
         ttl_ms: Option<u64>,
     },
     Delete,
-    /// Changes nothing; for the condition.
+    /// Changes nothing; only its condition counts.
     Check,
 }
 
-/// The conditions of HTTP on the present revision of a key.
+/// HTTP's conditions on the present revision of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
     pub if_match: Option<Matcher>,
@@ -41,7 +41,7 @@ pub struct Condition {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Matcher {
-    /// `*`: any value, as long as there is one.
+    /// `*`: any value, but the key must exist.
     Any,
     OneOf(Vec<Revision>),
 }
@@ -66,7 +66,7 @@ impl Condition {
 /// The result of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationOutcome {
-    /// The revision before, if the key existed.
+    /// The revision before the operation, if the key existed.
     pub before: Option<Revision>,
     /// The revision of the mutation; `None` if nothing changed.
     pub revision: Option<Revision>,
@@ -92,14 +92,14 @@ fn condition_failed(key: &Key, found: Option<Revision>) -> String {
     }
 }
 
-/// Mutations of several transactions, which are written to the store together.
+/// Collects the mutations of several transactions, to be written to the store together.
 #[derive(Debug)]
 pub struct Evaluation<'a> {
     store: &'a dyn KeyStore,
     now_ms: u64,
-    /// The bound on [`KeyUsage::cost`].
+    /// The limit on [`KeyUsage::cost`].
     bytes_max: u64,
-    /// The keys that differ from the store.
+    /// The values of the keys that differ from the store.
     changed: HashMap<Key, Option<VersionedValue>>,
     mutations: Vec<Mutation>,
     usage: KeyUsage,
@@ -113,7 +113,7 @@ impl<'a> Evaluation<'a> {
         Evaluation { store, now_ms, bytes_max, changed, mutations, usage, revision }
     }
 
-    /// Removes up to `keys_max` keys whose time is over.
+    /// Expires up to `keys_max` keys.
     pub fn expire(&mut self, keys_max: usize) -> Result<(), StoreError> {
         for key in self.store.expired(self.now_ms, keys_max)? {
             if let Some(value) = self.stored(&key)?.filter(|value| value.is_expired(self.now_ms)) {
@@ -124,7 +124,7 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// Adds the mutations of a transaction, or none.
+    /// Adds the mutations of a transaction, or rejects all of it.
     pub fn add(&mut self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
         let before = self.check(&transaction)?;
         let mut outcomes = Vec::with_capacity(before.len());
@@ -150,7 +150,7 @@ impl<'a> Evaluation<'a> {
         Ok(outcomes)
     }
 
-    /// Returns the stored value of each operation's key if the whole transaction can be done.
+    /// Checks the whole transaction. Returns the stored value of each operation's key.
     fn check(&self, transaction: &Transaction) -> Result<Vec<Option<VersionedValue>>, Refusal> {
         let operations = &transaction.operations;
         let mut after = self.usage;
@@ -175,14 +175,15 @@ impl<'a> Evaluation<'a> {
             }
             stored.push(value);
         }
-        // A smaller value is accepted even beyond the bound: that is the way back below it.
+        // Writes that lower the cost are accepted even above the limit. Otherwise there would be no way back
+        // below it.
         if after.cost() > self.bytes_max && after.cost() > self.usage.cost() {
             return Err(Refusal::Full { bytes_max: self.bytes_max });
         }
         Ok(stored)
     }
 
-    /// Returns the value that the store will have after the mutations so far.
+    /// Returns the value that the key has after the mutations so far.
     fn stored(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
         match self.changed.get(key) {
             Some(changed) => Ok(changed.clone()),
@@ -190,7 +191,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Adds one mutation, with the next revision. The old value must be taken from the usage before.
+    /// Adds one mutation with the next revision. The caller must subtract the old value from the usage first.
     fn mutate(&mut self, key: Key, kind: MutationKind) -> Revision {
         self.revision += 1;
         let mutation = Mutation { key: key.clone(), revision: self.revision, kind };

@@ -5,11 +5,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The longest key. A path of this length fits into the request line of every HTTP client.
+/// The maximum length of a key. A path of this length fits into the request line of every HTTP client.
 pub const KEY_BYTES_MAX: usize = 1024;
 
-/// A key of 1 to [`KEY_BYTES_MAX`] bytes of UTF-8, without control characters. Keys are ordered by their
-/// bytes.
+/// A key: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8 without control characters. Keys are ordered by their bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 

@@ -34,7 +34,7 @@ struct OldKeys {
 }
 
 impl MemoryStore {
-    /// Creates an empty store whose first mutation has the revision after this one.
+    /// Creates an empty store. Its first mutation has the revision after this one.
     pub fn starting_at(revision: Revision) -> MemoryStore {
         MemoryStore(Arc::new(RwLock::new(MemoryKeys { revision, ..MemoryKeys::default() })))
     }

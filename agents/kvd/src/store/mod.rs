@@ -1,4 +1,4 @@
-//! The keys: the contract that every engine keeps, and the engines.
+//! The keys: the contract of all engines, and the engines.
 
 pub mod contract;
 pub mod disk;

@@ -1,4 +1,4 @@
-//! A plain model of the keys, which the engines are compared with. It has no groups, pages or disks.
+//! A plain model of the keys, with which the engines are compared. It has no groups, pages or disks.
 
 use super::contract::{KeyUsage, Revision};
 use super::evaluation::{Action, Condition, Matcher, Operation, OperationOutcome, Refusal, Transaction};
@@ -19,7 +19,7 @@ pub struct KeyModel {
     pub now_ms: u64,
 }
 
-/// The answer that a transaction must get. The bound of a refusal is not compared.
+/// The expected answer to a transaction. The limit in a refusal is not compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelAnswer {
     Done(Vec<OperationOutcome>),
@@ -43,7 +43,7 @@ impl From<Result<Vec<OperationOutcome>, Refusal>> for ModelAnswer {
 }
 
 impl KeyModel {
-    /// Returns the present revision of a key that has not expired.
+    /// Returns the present revision of a key, unless the key has expired.
     pub fn live(&self, key: &Key) -> Option<Revision> {
         self.keys.get(key).filter(|value| !self.is_over(value)).map(|value| value.revision)
     }
@@ -52,7 +52,7 @@ impl KeyModel {
         value.expires_ms.is_some_and(|expires| expires <= self.now_ms)
     }
 
-    /// Removes every key whose time is over, those that expired first at the start.
+    /// Removes every expired key, in the order of expiry.
     pub fn expire(&mut self) {
         let over = self.keys.iter().filter(|(_, value)| self.is_over(value));
         let over: BTreeSet<_> = over.map(|(key, value)| (value.expires_ms, key.clone())).collect();

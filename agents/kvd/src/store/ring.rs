@@ -1,23 +1,23 @@
-//! The last mutations, for watchers that resume.
+//! The latest mutations, for watchers that resume.
 
 use super::contract::{Mutation, MutationKind, Revision};
 use std::collections::VecDeque;
 
-/// The memory that a mutation takes beside its key and value.
+/// Memory that a mutation takes besides its key and value.
 const OVERHEAD_BYTES: usize = 96;
 
-/// The mutations after a revision, up to the newest one. Older ones are dropped to stay within a bound. Those of
-/// the last commit are kept in any case: nobody could watch them before.
+/// The mutations after some revision, up to the newest one. Older ones are dropped to stay within a limit.
+/// Those of the last commit are always kept, because no watcher could read them before.
 #[derive(Debug)]
 pub struct MutationRing {
-    /// The revision before the first mutation that is kept.
+    /// The revision before the first kept mutation.
     dropped_to: Revision,
     mutations: VecDeque<Mutation>,
     bytes: usize,
     bytes_max: usize,
 }
 
-/// The error when mutations that a watcher asks for are not kept any more, or never were.
+/// The error for mutations that are no longer kept, or never were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("changes are kept after revision {dropped_to} and up to {newest}, not after {after}")]
 pub struct NotKept {
@@ -27,12 +27,12 @@ pub struct NotKept {
 }
 
 impl MutationRing {
-    /// Starts without mutations, after this revision.
+    /// Creates an empty ring that starts after this revision.
     pub fn new(revision: Revision, bytes_max: usize) -> MutationRing {
         MutationRing { dropped_to: revision, mutations: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    /// Adds mutations, whose revisions follow one another.
+    /// Adds mutations with consecutive revisions.
     pub fn extend(&mut self, mutations: Vec<Mutation>) {
         let added = mutations.len();
         for mutation in mutations {
@@ -62,7 +62,8 @@ impl MutationRing {
         Ok(self.mutations.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)).take(max))
     }
 
-    /// Returns the number of kept mutations up to a revision, if all later ones are kept.
+    /// Returns the number of kept mutations up to a revision. Fails if later ones were dropped, or if the
+    /// revision is not reached yet.
     pub fn position(&self, after: Revision) -> Result<u64, NotKept> {
         let (dropped_to, newest) = (self.dropped_to, self.newest());
         let position = after.checked_sub(dropped_to).filter(|_| after <= newest);
@@ -94,7 +95,7 @@ mod tests {
     }
 
     proptest! {
-        /// A watcher either gets every mutation after its revision, or an error.
+        /// A watcher gets every mutation after its revision, or an error.
         #[test]
         fn ring_returns_all_mutations_or_an_error(
             first in 0_u64..5,

@@ -1,10 +1,10 @@
-//! Tests the backup: all keys as they were at one moment, also while they change.
+//! Tests that a backup shows all keys at one moment, even while they change.
 
 use crate::daemon::Kvd;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Returns the lines of a backup, checked for being whole: what it is, its keys, and their number.
+/// Returns the revision and the keys of a backup, after checking that it is complete.
 fn backup(kvd: &Kvd) -> (u64, Vec<Value>) {
     let answer = kvd.get_whole("/v1/backup").expect(200);
     let mut lines: Vec<Value> =
@@ -32,7 +32,7 @@ fn backup_has_every_key() {
     }
 }
 
-/// Each batch sets all keys to one number. A backup with two numbers is of no moment.
+/// Each batch sets all keys to one number. A backup with two numbers does not show one moment.
 #[test]
 fn backup_under_fire_is_of_one_moment() {
     const KEYS: usize = 300;

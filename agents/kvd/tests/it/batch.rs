@@ -1,4 +1,4 @@
-//! Tests batches: all of their operations are done, or none.
+//! Tests that a batch applies all of its operations or none.
 
 use crate::daemon::{Kvd, revision};
 

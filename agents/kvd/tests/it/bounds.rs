@@ -1,4 +1,4 @@
-//! Tests the bounds: each is refused with its status and a reason, and is left by itself.
+//! Tests the limits: a request beyond one is refused with its status and a reason, and the server goes on.
 
 use crate::daemon::Kvd;
 
@@ -12,7 +12,7 @@ fn long_values_and_batches_are_refused() {
         "{}",
         refused.text()
     );
-    // A body in chunks has no length to look at first.
+    // A chunked body has no length that could be checked first.
     let chunk = "x".repeat(1025);
     let chunked = kvd.send(&format!(
         "PUT /v1/keys/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n{chunk}\r\n0\r\n\r\n"

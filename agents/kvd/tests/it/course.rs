@@ -1,8 +1,8 @@
-//! Tests each row of the course's contract, and each deviation from it that README.md lists.
+//! Tests each row of the course's contract, and each difference from the original that README.md lists.
 
 use crate::daemon::{Kvd, header};
 
-/// Both engines have the same doors.
+/// Starts a server with each engine. They must behave the same.
 fn servers() -> [Kvd; 2] {
     [Kvd::start(&[]), Kvd::in_memory(&[])]
 }
@@ -121,7 +121,7 @@ fn every_answer_ends_its_connection_and_is_plain_text() {
     }
 }
 
-/// The faults of the original, which ours must not have.
+/// The original has these faults. kvd must not have them.
 #[test]
 fn keys_are_no_file_names() {
     for kvd in servers() {

@@ -1,5 +1,5 @@
-//! Kills the server with SIGKILL again and again: what was acknowledged is there, nothing is torn, and
-//! compare-and-set is exact.
+//! Kills the server with SIGKILL many times. Acknowledged writes must survive, values must be whole, and
+//! compare-and-set must be exact.
 
 use crate::daemon::{Kvd, revision};
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use trial::Http;
 
 const WRITERS: usize = 8;
 
-/// Each kill waits until this many more answers came.
+/// The number of further answers before each kill.
 const ANSWERS_PER_LIFE: u64 = 40;
 
-/// Kills the server at its end, which ends the writers too, also if the test fails before.
+/// Kills the server on drop, which also ends the writers. Thus they end even if the test fails earlier.
 struct Life<'a>(&'a Kvd);
 
 impl Drop for Life<'_> {
@@ -23,7 +23,7 @@ impl Drop for Life<'_> {
 }
 
 /// Puts numbers on keys of its own until the connection breaks. Returns the last acknowledged number of each
-/// key, and those that were sent without an answer.
+/// key, and the numbers that were sent without an answer.
 fn write(
     address: SocketAddr,
     writer: usize,
@@ -34,7 +34,7 @@ fn write(
     let Ok(mut http) = Http::connect(address) else { return (acknowledged, None) };
     for number in from.. {
         let key = format!("{writer}/{}", number % 5);
-        // Long enough for several pages, so that a torn value would show.
+        // The value spans several pages, so that a torn one would be noticed.
         let value = format!("{number}:").repeat(2000);
         match http.call("PUT", &format!("/v1/keys/{key}"), "", value.as_bytes()) {
             Ok(answer) => {
@@ -48,7 +48,7 @@ fn write(
     unreachable!("a writer goes on until the server is killed")
 }
 
-/// Returns the number of a value, which must be whole.
+/// Returns the number in a value, which must be whole.
 #[track_caller]
 fn number(value: &[u8]) -> u64 {
     let text = std::str::from_utf8(value).unwrap();
@@ -109,12 +109,12 @@ struct Increment {
     writer: usize,
     from: u64,
     revision: u64,
-    /// The revision of the answer; `None` if there was no answer.
+    /// The revision in the answer; `None` without an answer.
     answer: Option<u64>,
 }
 
-/// Increments one counter from many writers. A value has the revision that it replaced, so that the history
-/// of the key is a chain.
+/// Increments one counter until the connection breaks. Each record has the replaced revision, so that the
+/// history of the key is a chain.
 fn increment(address: SocketAddr, writer: usize, history: &Mutex<Vec<Increment>>, answered: &AtomicU64) {
     let Ok(mut http) = Http::connect(address) else { return };
     loop {
@@ -138,8 +138,8 @@ fn increment(address: SocketAddr, writer: usize, history: &Mutex<Vec<Increment>>
     }
 }
 
-/// No two increments replaced the same value, each answered one is in the chain, and the counter is their
-/// number.
+/// Checks that no two acknowledged increments replaced the same value, that each of them is in the chain, and
+/// that the counter is the number of increments.
 #[test]
 fn compare_and_set_is_exact_over_sigkill() {
     let mut kvd = Kvd::start(&[]);
@@ -171,12 +171,12 @@ fn compare_and_set_is_exact_over_sigkill() {
         if let Some(increment) = answered.get(&value) {
             let answer = increment.answer.unwrap();
             assert!(answer > increment.revision, "writer {}", increment.writer);
-            // The next one replaced exactly what this one wrote.
+            // The next increment replaced exactly the value that this one wrote.
             if let Some(next) = answered.get(&(value + 1)) {
                 assert_eq!(next.revision, answer, "after value {value}");
             }
         } else {
-            // Its answer was lost with the server, but it was made.
+            // The increment took effect, but its answer was lost with the server.
             let made = history.iter().any(|increment| increment.from == value && increment.answer.is_none());
             assert!(made, "nobody made {} of {value}", value + 1);
         }

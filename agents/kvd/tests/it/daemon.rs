@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use trial::{Answer, DEADLINE, Http, Process};
 
-/// Settings for a daemon that is to be started.
+/// The settings of a daemon that is still to be started.
 pub(crate) struct Setup(trial::Setup);
 
 impl Deref for Setup {
@@ -37,7 +37,7 @@ impl Setup {
         Process::start_ready(&mut self.command())
     }
 
-    /// The marker in the data directory.
+    /// Returns the path of the marker in the data directory.
     pub(crate) fn marker(&self) -> PathBuf {
         self.path("data/_shutting_down_")
     }
@@ -71,7 +71,7 @@ impl Kvd {
         Kvd { process: setup.start(), setup }
     }
 
-    /// Kills the server and starts it again on the same directory.
+    /// Kills the server and restarts it on the same directory.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill9();
         self.process = self.setup.start();
@@ -85,7 +85,7 @@ impl Kvd {
         Http::connect(self.http()).unwrap()
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends one request on its own connection.
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let answer = self.connect().call(method, path, &headers, body).unwrap();
@@ -110,7 +110,7 @@ impl Kvd {
         self.ask("POST", "/v1/batch", &[], format!("{{\"operations\":[{operations}]}}").as_bytes())
     }
 
-    /// Sends these bytes on a connection of their own, and reads until the server closes it.
+    /// Sends these bytes on their own connection, and reads until the server closes it.
     pub(crate) fn send(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.http()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -118,18 +118,18 @@ impl Kvd {
         read_to_end(stream)
     }
 
-    /// Asks in the way of HTTP/1.0, so that an answer of unknown length is not sent in chunks.
+    /// Sends an HTTP/1.0 request, so that an answer of unknown length is not chunked.
     pub(crate) fn get_whole(&self, path: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.0\r\n\r\n"))
     }
 
-    /// Runs `kvd` with other arguments in the directory of this one.
+    /// Runs another `kvd` with these arguments in the directory of this one.
     pub(crate) fn run_other(&self, arguments: &[&str]) -> Output {
         self.setup.run_other(arguments)
     }
 }
 
-/// Reads an answer and the end of its connection.
+/// Reads an answer up to the end of its connection.
 #[track_caller]
 pub(crate) fn read_to_end(mut stream: TcpStream) -> Answer {
     let mut answer = Vec::new();

@@ -1,10 +1,10 @@
-//! On a full disk writes get 507, reads go on, and the server recovers by itself.
+//! On a full disk, writes get 507, reads continue, and the server recovers by itself.
 
 use crate::daemon::Kvd;
 use nix::sys::resource::Resource;
 use trial::metric;
 
-/// With this limit no file grows beyond some pages, which has the same effect as a full disk.
+/// Limit on the size of a file. Writes beyond it fail, as on a full disk.
 const SMALL: u64 = 400 << 10;
 
 #[test]
@@ -29,7 +29,7 @@ fn full_disk_refuses_writes_only() {
     assert_eq!(kvd.get(&format!("/v1/keys/{kept}")).status, 404);
     let admin = kvd.address("admin");
     let admin = |path: &str| trial::ask(admin, "GET", path);
-    // What is left of the last pages takes some short writes, the server's own attempts among them.
+    // The rest of the last pages has room for some short writes, including the server's own retries.
     kvd.wait_until("there is no room for the shortest write", || {
         kvd.put("/v1/keys/tiny", "x").status == 507
             && admin("/ready").text().contains("store: the disk takes no more")

@@ -19,7 +19,7 @@ fn drain_and_resume_set_and_clear_the_marker() {
         );
     };
     let ready = || ask(kvd.address("admin"), "GET", "/ready");
-    // Both may be repeated: hooks are.
+    // Hooks may run twice, so both commands may be repeated.
     for _ in 0..2 {
         run("drain");
         assert!(kvd.setup.marker().exists());
@@ -90,7 +90,7 @@ fn requests_after_sigterm_are_answered_until_the_linger_is_over() {
     kvd.wait_until("it refuses", || kvd.get("/load/a").status == 503);
     assert_eq!(kvd.get("/load/a").text(), "_shutting_down_");
     assert_eq!(kvd.put("/v1/keys/a", "x").expect(503).error(), "shutting_down");
-    // The second signal ends it.
+    // The second signal ends the server.
     assert_eq!(kvd.terminate().code(), Some(0));
 }
 
@@ -102,7 +102,7 @@ fn request_that_was_begun_before_sigterm_is_answered() {
     begun.set_read_timeout(Some(DEADLINE)).unwrap();
     begun.write_all(b"GET /load/a HTTP/1.1\r\n").unwrap();
     kvd.wait_until("the connection to be accepted", || kvd.descriptors() > idle);
-    // The event loop reads what came first.
+    // The answer shows that the event loop has read the earlier request, too.
     assert_eq!(kvd.get("/load/a").status, 200);
     kvd.signal(Signal::SIGTERM);
     kvd.wait_until("the address to be closed", || TcpStream::connect(kvd.http()).is_err());

@@ -1,4 +1,4 @@
-//! Tests that every metric is documented, and really changes.
+//! Tests that every metric is documented and changes.
 
 use crate::daemon::Kvd;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ fn every_metric_is_documented_and_moves() {
     kvd.put("/v1/keys/abc", "12345").expect(201);
     kvd.put("/v1/keys/gone", "x").expect(201);
     kvd.delete("/v1/keys/gone").expect(200);
-    // Last, so that its end is a commit of its own.
+    // The last put, so that its expiry is a separate commit.
     kvd.put("/v1/keys/short?ttl=1ms", "x").expect(201);
     kvd.get("/load/abc");
     kvd.get("/load/abc");
@@ -30,7 +30,7 @@ fn every_metric_is_documented_and_moves() {
     assert_eq!(gauge("kvd_keys"), 1.0);
     assert_eq!(gauge("kvd_key_bytes"), 8.0);
     assert_eq!(Some(gauge("kvd_revision")), stats["revision"].as_f64());
-    // The tests of watchers and of full disks change these.
+    // Tests of watchers and of full disks change these.
     assert_eq!(
         (sample("kvd_watchers"), sample("kvd_refuses_writes"), sample("kvd_commit_errors_total")),
         (0, 0, 0)

@@ -1,4 +1,5 @@
-//! openapi.json and the server agree: on every path, every method, and every status seen in any test.
+//! Tests that openapi.json and the server agree on every path, every method, and every status seen in any
+//! test.
 
 use crate::daemon::Kvd;
 use serde_json::Value;
@@ -9,7 +10,7 @@ const TEXT: &str = include_str!("../../openapi.json");
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(TEXT).unwrap());
 
-/// The documented path that matches a request's path.
+/// Returns the documented path that matches a request's path.
 fn template(path: &str) -> Option<&'static str> {
     let path = path.split('?').next().unwrap();
     if path.len() > "/v1/keys/".len() && path.starts_with("/v1/keys/") {
@@ -18,7 +19,7 @@ fn template(path: &str) -> Option<&'static str> {
     DOCUMENT["paths"].as_object().unwrap().keys().map(String::as_str).find(|template| *template == path)
 }
 
-/// Checks the status of an answer; called with every answer in every test.
+/// Checks that the status of an answer is documented. Called with every answer in every test.
 #[track_caller]
 pub(crate) fn check_status(method: &str, path: &str, status: u16) {
     let Some(template) = template(path) else { return };
@@ -26,7 +27,7 @@ pub(crate) fn check_status(method: &str, path: &str, status: u16) {
     if responses.is_null() {
         assert!(matches!(status, 405 | 503), "{method} {path} is not documented: {status}");
     } else {
-        // The longest addresses are refused before they are read.
+        // Overlong request lines are rejected before their path is read.
         let is_known = !responses[status.to_string()].is_null() || (status == 414 && path.len() > 65_000);
         assert!(is_known, "{method} {template} gave {status}, which is not documented");
     }
@@ -36,7 +37,7 @@ pub(crate) fn check_status(method: &str, path: &str, status: u16) {
 fn documented_paths_are_the_real_routes() {
     let source = include_str!("../../src/http/mod.rs");
     let routes = source.split(".route(").skip(1).map(|call| call.split('"').nth(1).unwrap());
-    // The last route answers for all paths below /v1 that are none of these.
+    // The last route catches all other paths below /v1.
     let routes = routes.filter(|route| *route != "/v1/{*unknown}").map(|route| route.replace('*', ""));
     let documented: BTreeSet<String> = DOCUMENT["paths"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(routes.collect::<BTreeSet<_>>(), documented);
@@ -46,7 +47,7 @@ fn documented_paths_are_the_real_routes() {
 fn documented_methods_are_the_real_ones() {
     let kvd = Kvd::in_memory(&[]);
     for (path, methods) in DOCUMENT["paths"].as_object().unwrap() {
-        // A stream never ends, and a backup is in chunks; their own tests read them.
+        // A stream does not end, and a backup is chunked. Their own tests read them.
         if path == "/v1/watch" || path == "/v1/backup" {
             continue;
         }
@@ -70,7 +71,7 @@ fn document_references_resolve() {
     }
 }
 
-/// The objects that the server sends have the documented fields, and no others.
+/// Checks that the objects in answers have exactly the documented fields.
 #[test]
 fn documented_fields_are_the_real_ones() {
     let kvd = Kvd::in_memory(&[]);

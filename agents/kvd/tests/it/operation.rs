@@ -1,4 +1,4 @@
-//! Tests flags, environment, probes, TLS and changed settings.
+//! Tests flags, environment variables, probes, TLS and changed settings.
 
 use crate::daemon::{Kvd, Setup};
 use std::io::{ErrorKind, Read, Write};
@@ -90,7 +90,7 @@ fn keys_of_other_sites_pages_are_refused() {
     assert_eq!(kvd.get("/v1/keys/a").status, 404);
 }
 
-/// Any `sqlite3` reads the keys; here it is the library that kvd has itself.
+/// The listing and the figures are the same after a restart.
 #[test]
 fn keys_survive_a_restart_in_order() {
     let mut kvd = Kvd::start(&[]);

@@ -17,7 +17,7 @@ fn page_is_at_the_admin_address_only() {
     for file in ["agent.js", "kit.js", "kit.css", "icon.svg"] {
         ask(admin, "GET", &format!("/page/{file}")).expect(200);
     }
-    // The course has nothing at this path.
+    // The HTTP address has no page, as in the course.
     assert_eq!(kvd.get("/").status, 404);
     assert_eq!(kvd.get("/page/figures").status, 404);
 }
@@ -54,7 +54,7 @@ fn figures_show_keys_and_those_that_are_used_most() {
         .map(|hot| (hot["key"].as_str().unwrap(), hot["reads"].as_u64(), hot["writes"].as_u64()))
         .collect();
     assert_eq!(hot, [("hot", Some(6), Some(1)), ("cold", Some(0), Some(1))]);
-    // The script shows only figures that exist.
+    // Checks that the script uses only figures that exist.
     let script = include_str!("../../src/page.js");
     for name in script
         .split("now.")

@@ -1,4 +1,4 @@
-//! Tests tokens: rights, prefixes of keys, and a file that changes.
+//! Tests tokens: rights, key prefixes, and a file that changes.
 
 use crate::daemon::{Kvd, Setup};
 

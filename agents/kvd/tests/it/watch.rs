@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use trial::metric;
 
-/// Opens a stream of changes and reads its first event, whose revision is returned too.
+/// Opens a stream of changes and reads its first event. Returns both the stream and the event's revision.
 fn watch(kvd: &Kvd, query: &str, headers: &str) -> (Stream, u64) {
     let mut stream = Stream::open(kvd.http(), &format!("/v1/watch{query}"), headers);
     let begin = stream.next().unwrap();
@@ -55,7 +55,7 @@ fn only_keys_with_the_prefix_are_told() {
     assert_eq!(keys, ["a/1", "a/2"]);
 }
 
-/// The last event's id is what a browser sends by itself; `after` is for everybody else.
+/// A browser sends the last event's id by itself. Other clients use `after`.
 #[test]
 fn watcher_resumes_where_it_ended() {
     let kvd = Kvd::start(&[]);
@@ -65,7 +65,7 @@ fn watcher_resumes_where_it_ended() {
         kvd.batch(&puts.collect::<Vec<_>>().join(",")).expect(200);
     };
     batch(0);
-    // The stream breaks within a batch.
+    // The connection breaks in the middle of a batch.
     let last = stream.next().unwrap().id.unwrap();
     assert_eq!(last, begin + 1);
     drop(stream);

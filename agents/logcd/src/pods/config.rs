@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Time between two attempts after a failure.
 pub const RETRY: Duration = Duration::from_secs(5);
 
-/// The settings for container logs, after they were checked.
+/// The checked settings for container logs.
 #[derive(Clone, Debug)]
 pub struct PodsConfig {
     pub pods: PathBuf,
@@ -26,12 +26,12 @@ pub struct PodsConfig {
     pub mode: u32,
     pub codec: Codec,
     pub level: u32,
-    /// Limit on the bytes of a log that are holes.
+    /// Limit on the bytes of holes in a log.
     pub hole_bytes_max: u64,
     pub logs_max: usize,
-    /// Limit on the disk space of deleted logs that are held open.
+    /// Limit on the disk space of deleted logs that are still open.
     pub deleted_bytes_max: u64,
-    /// Namespace and name of the pod in which this logcd runs.
+    /// The namespace and name of the pod in which this logcd runs.
     pub own_pod: Option<(String, String)>,
 }
 

@@ -35,8 +35,8 @@ struct Stop {
     wake: EventFd,
 }
 
-/// Runs until it is drained. With `has_directories`, the archiver of directories decides about the reason
-/// `starting` in `/ready`.
+/// Runs until the daemon is drained. With `has_directories`, the archiver of directories decides about the
+/// reason `starting` in `/ready`.
 pub async fn run(
     config: PodsConfig,
     metrics: PodsMetrics,
@@ -89,7 +89,7 @@ impl PodsThread {
         self.stop.abort.load(Ordering::Relaxed)
     }
 
-    /// Follows the logs until the daemon stops. Starts again after any failure.
+    /// Follows the logs until the daemon stops. Restarts after any failure.
     fn run(self) -> Result<(), Fatal> {
         kit::lifecycle::priority::lower_this_thread();
         loop {
@@ -134,7 +134,7 @@ impl PodsThread {
             }
             let mut watches = Watches::new().map_err(on)?;
             watches.directory(ancestor.fd(), Watched::Pods).map_err(on)?;
-            // A directory made before the watch began is not reported.
+            // The kernel does not report a directory that was created before the watch began.
             if nearest_of_missing(pods).is_some_and(|now| now.path() == ancestor.path()) {
                 self.sleep(Some(watches.fd()), None);
             }
@@ -158,7 +158,7 @@ impl PodsThread {
         while !self.is_draining() {
             match tailer.turn() {
                 Ok(true) => self.readiness.clear(REASON),
-                // Nothing was written: an earlier failure may last.
+                // Nothing was written, so an earlier failure may persist.
                 Ok(false) => {}
                 Err(trouble) if tailer.is_over() => {
                     // Logs that are still open are archived before everything is opened again.
@@ -166,7 +166,7 @@ impl PodsThread {
                     return Err(trouble);
                 }
                 Err(ArchiveError::Aborted) => return Err(ArchiveError::Aborted),
-                // Nothing can be committed any more: the directory under the path is opened.
+                // Nothing can be committed any more. The directory at the path must be opened again.
                 Err(trouble) if tailer.has_lost_store() => return Err(trouble),
                 Err(trouble) => self.complain(trouble),
             }
@@ -178,14 +178,14 @@ impl PodsThread {
         }
     }
 
-    /// Sleeps until the kernel reports something, the time has passed, or the daemon stops.
+    /// Sleeps until the kernel reports a change, the time has passed, or the daemon stops.
     fn sleep(&self, reports: Option<BorrowedFd<'_>>, time: Option<Duration>) {
         if self.is_draining() {
             return;
         }
         let mut fds = vec![PollFd::new(self.stop.wake.as_fd(), PollFlags::POLLIN)];
         fds.extend(reports.map(|reports| PollFd::new(reports, PollFlags::POLLIN)));
-        // One millisecond more: after a timer that ends early, this would only sleep again.
+        // Waits a millisecond longer: after a timer that ends early, the thread would only sleep again.
         let time = time.map_or(PollTimeout::NONE, |time| {
             PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
@@ -193,7 +193,7 @@ impl PodsThread {
     }
 }
 
-/// Opens the nearest ancestor of a directory that does not exist. `None` for any other directory.
+/// Opens the nearest ancestor of a directory that does not exist. `None` if it exists or cannot be opened.
 fn nearest_of_missing(path: &Path) -> Option<SafeDir> {
     SafeDir::open(path).err().filter(|error| error.kind() == io::ErrorKind::NotFound)?;
     path.ancestors().skip(1).find_map(|ancestor| SafeDir::open(ancestor).ok())

@@ -46,8 +46,8 @@ pub fn time_of(line: &[u8]) -> Option<Timestamp> {
     time_in(word(line)?.0)
 }
 
-/// Returns the earliest and the latest time of all lines. Those of the first and the last line are not enough:
-/// the clock may have been set back.
+/// Returns the earliest and the latest time of all lines. The times of the first and the last line are not
+/// enough, because the clock may have been set back.
 pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let times = lines.split(|b| *b == b'\n').filter_map(time_of);
     times.fold(None, |span: Option<(Timestamp, Timestamp)>, time| {
@@ -55,8 +55,8 @@ pub fn span(lines: &[u8]) -> Option<(Timestamp, Timestamp)> {
     })
 }
 
-/// Removes the lines up to this time, with the lines without a time that follow them. Returns true if a later
-/// line was found, at which the removal ends.
+/// Removes the lines up to this time, and the lines without a time that follow them. Stops at the first later
+/// line. Returns true if there is one.
 pub fn remove_until(lines: &mut Vec<u8>, until: Timestamp) -> bool {
     let mut removed = 0;
     for line in lines.split_inclusive(|b| *b == b'\n') {

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A log is identified by its first line, of which at most this many bytes count: each line has a time in
-/// nanoseconds.
+/// Limit on the bytes of the first line that identify a log. Each line has a time in nanoseconds, so they
+/// differ.
 pub const HEAD_BYTES_MAX: u64 = 1024;
 
-/// The state of all archives and logs at one commit. After a crash, everything written later is taken back.
+/// The state of all archives and logs at one commit. After a crash, everything written later is removed
+/// again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Checkpoint {
@@ -37,7 +38,7 @@ pub struct OpenArchive {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cursors {
     pub logs: Vec<Cursor>,
-    /// Compressed logs that are archived in full.
+    /// Compressed logs that are fully archived.
     pub settled: Vec<ArchivedCopy>,
 }
 
@@ -55,13 +56,13 @@ pub struct Cursor {
     pub tail_crc: u32,
     #[serde(default)]
     pub tail_bytes: u64,
-    /// The latest time of the archived lines, in nanoseconds.
+    /// The latest time of the archived lines, in nanoseconds since 1970.
     #[serde(default)]
     pub latest_ns: Option<i64>,
     /// True if the next lines up to that time are archived, too.
     #[serde(default)]
     pub is_repeating: bool,
-    /// True if the log is archived to its end, and is not expected to grow.
+    /// True if the log is archived to its end and should not grow any more.
     pub is_whole: bool,
 }
 
@@ -73,7 +74,7 @@ pub struct ArchivedCopy {
 }
 
 impl ArchivedCopy {
-    /// True for the same file. The inode alone is not enough, because it is used again after a removal.
+    /// True for the same file. The inode alone is not enough, because it is reused after a removal.
     pub fn is(&self, inode: u64, name: &LogName) -> bool {
         self.inode == inode && self.name == name.to_string()
     }
@@ -102,8 +103,8 @@ impl Cursor {
 
 impl Cursors {
     /// Removes and returns the cursor of a log that was found. The inode decides among logs that start with
-    /// the same bytes, and among logs that were empty. A compressed log has another inode than the log it was
-    /// made from, so its start alone is enough. It may also have a cursor of its own.
+    /// the same bytes, and among logs that were empty. A compressed log has another inode than its original,
+    /// so its start alone is enough. It may also have its own cursor.
     pub fn take(&mut self, inode: u64, is_compressed: bool, start: &[u8]) -> Option<Cursor> {
         let same = self.logs.iter().position(|cursor| cursor.inode == inode && cursor.fits(start));
         let is_alike = |cursor: &Cursor| cursor.head_bytes > 0 && cursor.fits(start);
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(cursors.take(9, true, b"first line").unwrap().inode, 7);
     }
 
-    /// Earlier checkpoints do not say how the archived part of a log ends.
+    /// Checkpoints of earlier versions do not record how the archived part of a log ends.
     #[test]
     fn cursor_without_an_end_is_read() {
         let mut value = serde_json::to_value(cursor(1, b"head", 5)).unwrap();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// A log is found by its start or not at all, and no cursor is used twice.
+        /// A log is found by its start or not at all, and each cursor is used once.
         #[test]
         fn cursor_is_taken_once_by_its_own_log(
             heads in prop::collection::vec("[ab]{0,3}", 1..6), inode in 0u64..6, is_compressed: bool, start in "[ab]{0,4}",

@@ -1,9 +1,10 @@
-//! The room that the next archive of a day needs, which container logs leave free.
+//! The room that container logs must leave for the next archive of a day.
 
 use crate::day::{day_of, is_draft};
 use std::path::Path;
 
-/// Returns the size of the largest archive in the directory, less what is written of the next one.
+/// Returns the size of the largest archive in the directory, minus the bytes of the next one that are written
+/// already.
 pub fn day_room(out: &Path) -> u64 {
     let (mut largest, mut drafts) = (0, 0_u64);
     for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {

@@ -8,38 +8,39 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::Instant;
 
-/// A container has about seven logs. More names than this are skipped.
+/// Limit on the names in a directory; further ones are skipped. A container has about seven logs.
 const NAMES_MAX: usize = 1000;
-/// A log that lost its name without being deleted is searched at most this many times.
+/// Limit on the searches for a log that has lost its name without being deleted.
 const MISSES_MAX: u32 = 3;
 
 /// The result of one look at the directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The number of logs that are followed from now on.
+    /// The number of logs that were newly opened.
     pub opened: u64,
     /// True if a log was renamed, compressed or deleted.
     pub has_moved: bool,
-    /// The number of logs that were removed before they were read to their end.
+    /// The number of logs that were removed before they were read to the end.
     pub lost: u64,
-    /// The number of names that cannot be followed and were not counted before: links, FIFOs, logs with several
-    /// names, logs that cannot be opened, too many names.
+    /// The number of names that cannot be followed and were not counted before: links, FIFOs, logs with
+    /// several names, logs that cannot be opened, and names above the limit.
     pub skipped: u64,
-    /// True if a skipped log may become readable without a report of the kernel.
+    /// True if a skipped log may become readable without a report from the kernel.
     pub must_retry: bool,
-    /// True if the directory must be looked at again: a log has lost its name without being deleted.
+    /// True if the directory must be examined again, because a log has lost its name without being deleted.
     pub is_unclear: bool,
 }
 
 pub struct FollowedContainer {
     pub dir: ContainerDir,
     pub logs: Vec<FollowedLog>,
-    /// The cursors from the checkpoint whose logs were not found yet.
+    /// The cursors from the checkpoint whose logs are not found yet.
     past: Cursors,
     settled: Vec<ArchivedCopy>,
-    /// True once every log in the directory was opened. The logs of the cursors that are still in `past` are lost.
+    /// True once every log in the directory is open. The logs of the cursors that are still in `past` are
+    /// lost.
     is_looked_at: bool,
-    /// The number of names that were skipped at the last look.
+    /// The number of names that the last look skipped.
     skipped: u64,
 }
 
@@ -62,7 +63,7 @@ impl FollowedContainer {
         Cursors { logs: logs.map(FollowedLog::cursor).chain(past).collect(), settled: settled.collect() }
     }
 
-    /// True if no log is left to follow or to remember.
+    /// True if there is no log left to follow or to remember.
     pub fn is_over(&self) -> bool {
         self.logs.is_empty() && self.past.logs.is_empty() && self.settled.is_empty()
     }
@@ -73,7 +74,7 @@ impl FollowedContainer {
             || self.settled.iter().any(is_settled)
     }
 
-    /// Looks at the directory, and opens new logs until `room` are followed. A removed directory has no logs.
+    /// Examines the directory, and opens new logs until `room` are open. A removed directory has no logs.
     pub fn look(&mut self, pods: &SafeDir, room: usize) -> io::Result<Findings> {
         let mut findings = Findings::default();
         let path = self.dir.to_string();
@@ -98,7 +99,7 @@ impl FollowedContainer {
                     Ok(look) if look.kind == Kind::Regular && look.links == 1 => {
                         found.push(Listed { name: log, inode: look.stamp.ino });
                     }
-                    // The log is gone, or is being renamed: another event follows.
+                    // The log is gone or is being renamed. Another event follows.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                     Ok(look)
@@ -109,7 +110,7 @@ impl FollowedContainer {
                     }
                     Ok(look) => {
                         skipped += 1;
-                        // Another name is removed without a report.
+                        // The kernel does not report when the other name is removed.
                         findings.must_retry |= look.kind == Kind::Regular;
                     }
                 }
@@ -198,7 +199,7 @@ impl FollowedContainer {
         let path = format!("{}/{}", self.dir, new.name);
         let file = match pods.file(path.as_bytes()) {
             Ok(file) => file,
-            // The log was renamed or replaced meanwhile: another event follows.
+            // The log was renamed or replaced meanwhile. Another event follows.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::ENXIO)) => {
                 return Ok(());
@@ -212,14 +213,15 @@ impl FollowedContainer {
         }
         let is_compressed = new.name.is_compressed();
         let start = match FollowedLog::start_of(&file, is_compressed) {
-            // It is damaged, and stays so.
+            // The log is damaged, and remains so.
             Err(error) if is_compressed => {
                 tracing::warn!(event = "container_log_skipped", log = path, %error, "the log cannot be opened");
                 Vec::new()
             }
             start => start?,
         };
-        // Between two looks kubelet may have renamed a log and compressed it: its copy starts as it does.
+        // Between two looks, kubelet may have renamed and compressed a log. The copy starts with the same
+        // bytes.
         if is_compressed && let Some(log) = self.logs.iter_mut().find(|log| log.is_the_start_of(&start)) {
             log.copy = Some(ArchivedCopy { name: new.name.to_string(), inode: new.inode });
             log.name = new.name.uncompressed();
@@ -236,8 +238,8 @@ impl FollowedContainer {
         self.logs.sort_by(|a, b| a.age().cmp(&b.age()));
     }
 
-    /// Drops the logs that have ended, and remembers the compressed ones as archived in full. True if any log
-    /// was dropped.
+    /// Drops the logs that have ended, and remembers the compressed ones as fully archived. Returns true if
+    /// any log was dropped.
     pub fn drop_ended(&mut self) -> bool {
         let before = self.logs.len();
         self.settled.extend(self.logs.iter().filter_map(FollowedLog::settled));
@@ -258,7 +260,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
     use trial::kubelet::ContainerLogs;
 
-    /// A container with one log, of which the checkpoint knows that 6 bytes are archived.
+    /// A container with one log, of which 6 bytes are archived according to the checkpoint.
     struct Fixture {
         directory: tempfile::TempDir,
         pods: SafeDir,
@@ -309,7 +311,7 @@ mod tests {
         assert_eq!(room.offsets(), [6_u64]);
     }
 
-    /// A log that was opened but not read yet is renamed, compressed and removed between two looks.
+    /// A log that is open but unread is renamed, compressed and removed between two looks.
     #[test]
     fn copy_of_an_unread_log_is_recognised() {
         let mut room = Fixture::new();
@@ -322,12 +324,12 @@ mod tests {
         copy.finish().unwrap();
         std::fs::remove_file(&log).unwrap();
         std::fs::write(&log, "third\n").unwrap();
-        // The new log alone.
+        // Only the new log is opened.
         assert_eq!(room.look(9).opened, 1);
         assert_eq!(room.offsets(), [0, 0]);
     }
 
-    /// Logs are opened under the names that they have by then.
+    /// Logs are opened under the names that they have at that time.
     #[test]
     fn rotations_between_two_looks_lose_no_log() {
         let mut room = Fixture::new();
@@ -337,7 +339,7 @@ mod tests {
             logs.rotate(&format!("20261128-14050{rotation}"));
             writeln!(logs.next(), "{rotation}").unwrap();
         }
-        // The first one is known. One of the others is compressed.
+        // One of the logs is known already. One of the others is compressed.
         assert_eq!(room.look(9), Findings { opened: 3, has_moved: true, ..Findings::default() });
         room.container.sort();
         assert_eq!(room.offsets(), [6, 0, 0, 0]);

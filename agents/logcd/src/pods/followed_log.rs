@@ -14,10 +14,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::time::Instant;
 
-/// The largest entry. A longer line is cut.
+/// Limit on an entry. A longer line is cut.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
-/// The end of the archived part is recognised by at most this many bytes.
+/// Limit on the bytes by which the end of the archived part is recognised.
 const TAIL_BYTES_MAX: usize = 1024;
 
 /// Decides how a log is followed.
@@ -25,13 +25,13 @@ const TAIL_BYTES_MAX: usize = 1024;
 pub enum Phase {
     /// The log is read to its end; the kernel reports the next write.
     Quiet,
-    /// The log is read in each sweep.
+    /// Each sweep reads the log.
     Growing,
     /// The log was deleted, or compressed by kubelet. It is read until it no longer grows.
     Departed { quiet_since: Instant },
-    /// The log is compressed: it is read once from start to end.
+    /// The log is compressed: it is read once, from start to end.
     Packed,
-    /// The log is read to its end, and will not grow.
+    /// The log is read to its end and does not grow any more.
     Ended,
 }
 
@@ -77,24 +77,25 @@ pub struct FollowedLog {
     unpacking: Option<(MultiGzDecoder<File>, Vec<u8>)>,
     read: Position,
     committed: Position,
-    /// The size at the last look. `seen_before` is the size at the look before.
+    /// The size at the last look. `seen_before` is the size at the look before it.
     seen: u64,
     seen_before: Option<u64>,
     /// The compressed copy that kubelet made of this log.
     pub copy: Option<ArchivedCopy>,
-    /// The number of looks in a row at which the log had no name although it was not deleted.
+    /// The number of consecutive looks at which the log had no name although it was not deleted.
     pub misses: u32,
 }
 
 impl FollowedLog {
-    /// Follows a log from the position in the cursor, or from its start without one.
+    /// Follows a log from the position in the cursor. Without a cursor, from the start.
     pub fn new(name: LogName, file: File, look: &FileStatus, cursor: Option<&Cursor>) -> FollowedLog {
         let packed = name.is_compressed();
         let start = cursor.map_or(Position::default(), |cursor| {
             let (head, tail, latest) = (cursor.head(), cursor.tail(), cursor.latest());
             let skips_until = latest.filter(|_| cursor.is_repeating);
             let start = Position { offset: cursor.offset, head, tail, latest, skips_until };
-            // After a power loss the log may lack bytes that are archived. Its other lines must not be archived twice.
+            // After a power loss, the log may lack bytes that are archived. Its other lines must not be
+            // archived twice.
             match packed || look.stamp.size >= start.offset && has_tail(&file, &start) {
                 true => start,
                 false => Position { latest, skips_until: latest, ..Position::default() },
@@ -135,8 +136,8 @@ impl FollowedLog {
         self.copy.as_ref().is_some_and(|copy| copy.is(inode, name))
     }
 
-    /// True if this is an uncompressed log that starts with the same line. A log that was just opened may be
-    /// unread.
+    /// True if this is an uncompressed log that starts with the same line. A log that was just opened may
+    /// still be unread.
     pub fn is_the_start_of(&self, start: &[u8]) -> bool {
         if self.name.is_compressed() {
             return false;
@@ -153,9 +154,9 @@ impl FollowedLog {
         &self.file
     }
 
-    /// Returns a key by which older logs of a container come first.
+    /// Returns a key that sorts the logs of a container from the oldest to the newest.
     pub fn age(&self) -> impl Ord + '_ {
-        // A log that went without being seen under another name is older than those that were rotated since.
+        // A log that disappeared without having another name is older than the logs that were rotated since.
         let is_present =
             !(self.name.is_live() && matches!(self.phase, Phase::Departed { .. } | Phase::Ended));
         (self.name.restart, is_present, &self.name)
@@ -165,7 +166,7 @@ impl FollowedLog {
         status_of(&self.file)
     }
 
-    /// Looks at the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
+    /// Measures the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
     /// truncated.
     pub fn measure(&mut self) -> io::Result<(u64, bool)> {
         if self.phase == Phase::Packed {
@@ -188,17 +189,17 @@ impl FollowedLog {
         self.seen_before == Some(self.seen)
     }
 
-    /// True if the log still has the size of the last look.
+    /// True if the log still has the size that the last look found.
     pub fn is_as_seen(&self) -> bool {
         self.look().is_ok_and(|look| look.stamp.size == self.seen)
     }
 
-    /// Reads the next whole lines before `end` into `lines`, at most one entry of them. `lines` is empty if
+    /// Reads the next whole lines before `end` into `lines`, up to the size of one entry. `lines` is empty if
     /// no whole line is left. With `to_the_end`, an unfinished line at the end counts as a line.
     pub fn read_lines(&mut self, end: u64, to_the_end: bool, lines: &mut Vec<u8>) -> io::Result<()> {
         lines.clear();
         if self.phase == Phase::Ended {
-            // The bytes of a compressed log are no lines.
+            // The raw bytes of a compressed log are not lines.
             return Ok(());
         }
         if self.phase == Phase::Packed {
@@ -224,7 +225,7 @@ impl FollowedLog {
         self.read.latest = self.read.latest.max(span.map(|(_, last)| last));
     }
 
-    /// Removes the lines that are archived already. Returns true if more lines must be read to find a new one.
+    /// Removes lines that are archived already. Returns true if more lines must be read to find a new one.
     pub fn skip_archived(&mut self, lines: &mut Vec<u8>) -> bool {
         let Some(until) = self.read.skips_until else { return false };
         if lines.is_empty() {
@@ -265,7 +266,7 @@ impl FollowedLog {
         self.look().map_or(0, |look| look.stamp.size).saturating_sub(self.committed.offset)
     }
 
-    /// True if bytes were read since the last commit.
+    /// True if bytes were read after the last commit.
     pub fn has_news(&self) -> bool {
         self.read != self.committed
     }
@@ -312,7 +313,7 @@ impl FollowedLog {
     }
 }
 
-/// True if the bytes before the position are those that were read.
+/// True if the bytes before the position are still those that were read.
 fn has_tail(file: &File, at: &Position) -> bool {
     let mut tail = vec![0; usize::try_from(at.tail.len).unwrap_or(0).min(TAIL_BYTES_MAX)];
     let read = read_full_at(file, &mut tail, at.offset.saturating_sub(at.tail.len));
@@ -372,7 +373,7 @@ mod tests {
         }
     }
 
-    /// As from a checkpoint of an earlier version.
+    /// The cursor is as in a checkpoint of an earlier version.
     #[test]
     fn log_is_continued_without_a_known_end() {
         let directory = tempfile::tempdir().unwrap();
@@ -388,7 +389,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the log grows and whenever logcd restarts or takes reads back, each line is read once.
+        /// Each line is read once, in whatever way the log grows, logcd restarts and reads are rolled back.
         #[test]
         fn each_line_is_read_once(steps in prop::collection::vec((0u32..5, 0u8..4), 1..20)) {
             let directory = tempfile::tempdir().unwrap();
@@ -439,7 +440,8 @@ mod tests {
     fn compressed_log_ends_after_its_last_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("0.log.gz");
-        // Stored, so that the file itself contains the line behind what was read.
+        // The gzip file stores its content uncompressed, so a raw read would find a line after the one that
+        // was read.
         let mut gzip = GzEncoder::new(File::create(&path).unwrap(), Compression::none());
         gzip.write_all(b"a\n").unwrap();
         gzip.finish().unwrap();

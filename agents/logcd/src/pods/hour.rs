@@ -5,19 +5,19 @@ use jiff::civil::{Date, DateTime};
 use std::fmt;
 use std::str::FromStr;
 
-/// An archive of a namespace: `2026-11-28T14.tar.gz`, its second part `2026-11-28T14.2.tar.gz`. With `--zstd` its
-/// name ends in `.tar.zst`.
+/// The name of an archive: `2026-11-28T14.tar.gz`, or `2026-11-28T14.2.tar.gz` for the second part of the
+/// hour. With `--zstd` it ends in `.tar.zst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArchiveName {
     day: Date,
     hour: i8,
-    /// The number of the part, from 1. The name of the first part has no number.
+    /// The number of the part, from 1. The name of part 1 has no number.
     part: u32,
     codec: Codec,
 }
 
 impl ArchiveName {
-    /// Names the first part of the hour that this time is in.
+    /// Names the first part of the hour that contains this time.
     pub fn at(time: DateTime, codec: Codec) -> ArchiveName {
         ArchiveName { day: time.date(), hour: time.hour(), part: 1, codec }
     }
@@ -64,7 +64,7 @@ impl FromStr for ArchiveName {
         };
         let hour = hour.parse().map_err(drop)?;
         let name = ArchiveName { day: day.parse().map_err(drop)?, hour, part, codec };
-        // Another spelling is not made by this program.
+        // This program makes no other spelling.
         if (0..24).contains(&hour) && name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }

@@ -1,5 +1,5 @@
-//! The archive of one namespace and hour. It grows: new members are appended, and those that are not
-//! committed yet can be taken back.
+//! The archive of one namespace and hour. New members are appended. Members that are not committed yet can be
+//! removed again.
 
 use crate::error::ArchiveError;
 use crate::pods::cursor::OpenArchive;
@@ -19,9 +19,9 @@ use std::os::unix::fs::FileExt;
 /// The state of an archive between two commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The archive is new, and has the name of a draft.
+    /// The archive is new, and has a draft's name.
     Draft,
-    /// The archive had this many bytes at the last commit, including the end mark.
+    /// The archive is committed. At the last commit it had this size, including the end mark.
     Committed { bytes: u64 },
 }
 
@@ -36,7 +36,7 @@ pub struct HourArchive {
     written: u64,
     /// True if the checkpoint covers all written bytes, but readers do not see them yet.
     is_accepted: bool,
-    /// The position of the previous end mark, which is hidden again after each restart.
+    /// The position of the previous end mark. It is hidden again after each restart.
     hidden_end: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ impl NamespaceDir {
     }
 }
 
-/// True if a name cannot be opened for writing because it is a link, a directory or a socket.
+/// True if a name cannot be opened for writing, because it is a link, a directory or a socket.
 pub fn is_no_file(error: &io::Error) -> bool {
     use nix::libc::{EISDIR, ELOOP, ENOTDIR, ENXIO};
     matches!(error.raw_os_error(), Some(ELOOP | EISDIR | ENOTDIR | ENXIO))
@@ -98,7 +98,7 @@ pub fn undrafted(name: &str) -> &str {
 }
 
 impl HourArchive {
-    /// Starts an archive as a draft. It gets its name with the first commit.
+    /// Creates an archive as a draft. The first commit gives it its name.
     pub fn create(dir: &NamespaceDir, name: ArchiveName, mode: u32) -> Result<HourArchive, ArchiveError> {
         let draft = draft_name(name);
         let path = dir.path_of(&name.to_string());
@@ -106,7 +106,7 @@ impl HourArchive {
         let file = dir
             .open(&draft, OFlag::O_CREAT | OFlag::O_EXCL, mode)
             .map_err(ArchiveError::doing(format!("create {path}")))?;
-        // `--mode` is promised, whatever the umask is.
+        // `--mode` must hold whatever the umask is.
         fchmod(&file, Mode::from_bits_truncate(mode))
             .map_err(io::Error::from)
             .map_err(ArchiveError::doing(format!("set the mode of {path}")))?;
@@ -123,8 +123,8 @@ impl HourArchive {
         Ok(archive)
     }
 
-    /// Opens an archive again, and cuts it back to its state at a commit. `None` if the archive is gone or
-    /// was changed by others.
+    /// Opens an archive again, and cuts it back to its size at a commit. `None` if the archive is gone or was
+    /// changed by another program.
     pub fn reopen(
         dir: &NamespaceDir,
         name: ArchiveName,
@@ -143,7 +143,7 @@ impl HourArchive {
         };
         let cannot = |error| ArchiveError::doing(format!("open {path} again"))(error);
         let file = match opened {
-            // Another program made a link, a directory or a socket of this name.
+            // Another program has created a link, a directory or a socket with this name.
             Err(error) if is_no_file(&error) => return Ok(None),
             opened => opened.map_err(cannot)?,
         };
@@ -172,7 +172,7 @@ impl HourArchive {
         if let Some(end) = archive.hidden_end {
             archive.veil(end, true)?;
         }
-        // A later commit that did not survive may have hidden it.
+        // A later commit that did not survive may have hidden the end mark.
         archive.veil(bytes - end_bytes, false)?;
         Ok(Some(archive))
     }
@@ -202,7 +202,7 @@ impl HourArchive {
         Ok(())
     }
 
-    /// True if the name still leads to this file: it was neither removed nor replaced.
+    /// True if the name still leads to this file, which was neither removed nor replaced.
     pub fn has_its_name(&self, dir: &NamespaceDir) -> Result<bool, ArchiveError> {
         let name = match self.phase {
             Phase::Draft => draft_name(self.name),
@@ -239,7 +239,7 @@ impl HourArchive {
             name: self.name.to_string(),
             bytes: self.written,
             hidden_end: match self.phase {
-                // The present end mark is hidden as soon as the checkpoint is on the disk.
+                // The present end mark will be hidden as soon as the checkpoint is on the disk.
                 Phase::Committed { bytes } if self.written > bytes => Some(bytes - self.end_bytes()),
                 _ => self.hidden_end,
             },
@@ -259,7 +259,7 @@ impl HourArchive {
         }
     }
 
-    /// Makes the bytes that the checkpoint covers visible to readers. May be retried after an error.
+    /// Shows readers the bytes that the checkpoint covers. May be retried after an error.
     pub fn show(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         if !self.is_accepted {
             return Ok(());
@@ -282,7 +282,7 @@ impl HourArchive {
         Ok(())
     }
 
-    /// Takes back everything since the last commit.
+    /// Removes everything written since the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         let bytes = self.committed();
         self.take_back(bytes)?;
@@ -290,7 +290,8 @@ impl HourArchive {
         Ok(())
     }
 
-    /// True if the checkpoint covers bytes that readers do not see yet: nothing may be appended.
+    /// True if the checkpoint covers bytes that readers do not see yet. Until they do, nothing may be
+    /// appended.
     pub fn is_accepted(&self) -> bool {
         self.is_accepted
     }
@@ -300,7 +301,7 @@ impl HourArchive {
         self.phase == Phase::Draft && !self.is_accepted
     }
 
-    /// Syncs the last end mark. Afterwards the checkpoint need not name this archive.
+    /// Syncs the last end mark. After that, the checkpoint need not name this archive.
     pub fn close(&self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         self.file.sync_data().map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
         dir.sync()
@@ -430,7 +431,7 @@ mod tests {
     }
 
     proptest! {
-        /// A crash can come after any step of the next commit, with any number of its bytes written.
+        /// A crash may follow any step of the next commit, with any number of its bytes written.
         #[test]
         fn crash_leaves_one_commit_or_the_next(commits in 1u32..5, entries_each in 1u32..4, checkpointed: bool, shown: bool, torn in any::<prop::sample::Index>()) {
             let mut room = Fixture::new();

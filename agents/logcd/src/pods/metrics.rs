@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The number of namespaces with a label of their own. Further ones share one label.
+/// Limit on the namespaces with their own label. The others share one label.
 const NAMESPACES_MAX: usize = 200;
 const OTHERS: &str = "_others";
 
@@ -36,7 +36,7 @@ pub struct PodsMetrics {
     pub truncated_logs: Counter,
     pub skipped_names: Counter,
     pub committed_timestamp_seconds: Gauge,
-    /// The time since which lines may wait; 0 if none can.
+    /// The time since which lines may have waited; 0 if none can.
     pub waiting_since_timestamp_seconds: Gauge,
     pub evicted_within_share_bytes: Counter,
     /// The figures for the page.
@@ -129,7 +129,7 @@ impl PodsMetrics {
         );
     }
 
-    /// Notes the time since which lines may wait, unless some wait already.
+    /// Records the time since which lines may wait, unless earlier lines wait already.
     pub fn lines_may_wait(&self) {
         if self.waiting_since_timestamp_seconds.get() == 0 {
             self.waiting_since_timestamp_seconds.set(Timestamp::now().as_second());

@@ -10,14 +10,14 @@ use std::io;
 use std::path::PathBuf;
 
 const LINES_SHOWN: usize = 100;
-/// Bytes that are read from the end of the log.
+/// The number of bytes that are read from the end of the log.
 const TAIL_BYTES: u64 = 128 << 10;
-/// A longer line is cut.
+/// Limit on a line. A longer one is cut.
 const LINE_BYTES_SHOWN: usize = 4000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LineShown {
-    /// Empty if the line is not as a container runtime writes it.
+    /// Empty if the line does not have the format of a container runtime.
     pub time: String,
     pub stream: String,
     pub text: String,
@@ -40,7 +40,7 @@ impl LineShown {
 pub struct NewestLines {
     pods: PathBuf,
     container: ContainerDir,
-    /// Inode and size of the log at the last look.
+    /// The inode and the size of the log at the last look.
     seen: Option<(u64, u64)>,
 }
 
@@ -70,7 +70,7 @@ impl NewestLines {
     }
 }
 
-/// Returns the last lines. Without the log's start, the first line is not whole.
+/// Returns the last lines. If the log's start is missing, the first line is incomplete and is skipped.
 fn newest_of(bytes: &[u8], is_cut: bool) -> Vec<LineShown> {
     let lines = bytes.split(|byte| *byte == b'\n').skip(usize::from(is_cut));
     let lines: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();

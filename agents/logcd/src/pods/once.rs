@@ -1,4 +1,4 @@
-//! `--once` with `--pods`: archives the lines that the container logs have now.
+//! `--once` with `--pods`: archives the present lines of the container logs.
 
 use crate::once::fatal;
 use crate::pods::config::PodsConfig;

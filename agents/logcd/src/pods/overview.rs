@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// The rate of a namespace is an average over about this time.
+/// A namespace's rate is an average over about this time.
 const RATE_OVER: Duration = Duration::from_secs(300);
-/// A rate is not extrapolated from less than this time.
+/// The shortest time from which a rate is extrapolated.
 const RATE_OVER_MIN: Duration = Duration::from_secs(10);
 /// Limit on the containers with lost logs that are shown by name.
 const LOSSES_MAX: usize = 50;
@@ -19,7 +19,7 @@ const LOSSES_MAX: usize = 50;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     pub kept_bytes: u64,
-    /// The namespace loses nothing to others while it keeps at most this.
+    /// A namespace that keeps at most this loses nothing to others.
     pub share_bytes: u64,
     pub archives: usize,
     pub oldest: Option<ArchiveName>,
@@ -49,7 +49,7 @@ impl Rate {
         *self = Rate { at: now, per_second, ..*self };
     }
 
-    /// Returns bytes per second. Corrects for the time in which nothing was counted yet.
+    /// Returns bytes per second, corrected for the time before counting began.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -66,7 +66,7 @@ impl Rate {
 struct NamespaceFigures {
     read_bytes: u64,
     rate: Rate,
-    /// `None` before its first archive.
+    /// `None` until the namespace has an archive.
     usage: Option<Usage>,
 }
 
@@ -76,7 +76,7 @@ impl NamespaceFigures {
     }
 }
 
-/// A container of which logs were lost.
+/// A container that has lost logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Loss {
     pub container: String,
@@ -90,7 +90,7 @@ pub struct PodsFigures {
     namespaces: BTreeMap<String, NamespaceFigures>,
     /// The logs that were lost since logcd started.
     pub lost_logs: u64,
-    /// The newest is last.
+    /// The losses, the newest one last.
     pub losses: VecDeque<Loss>,
 }
 
@@ -107,7 +107,7 @@ pub struct NamespaceShown {
 }
 
 impl PodsFigures {
-    /// Returns the namespaces that keep the most, and the number of all.
+    /// Returns the namespaces that keep the most bytes, and the number of all namespaces.
     pub fn largest(&self, limit: usize, now: Instant) -> (Vec<NamespaceShown>, usize) {
         let shown = |(name, figures): (&String, &NamespaceFigures)| {
             let usage = figures.usage.as_ref();
@@ -138,7 +138,7 @@ impl PodsFigures {
         }
     }
 
-    /// Takes the present usage. Namespaces without archives are forgotten.
+    /// Takes over the present usage. Namespaces without archives are dropped.
     fn set_usage(&mut self, usages: BTreeMap<String, Usage>, now: Instant) {
         self.namespaces.retain(|name, _| usages.contains_key(name));
         for (name, usage) in usages {
@@ -155,7 +155,7 @@ impl PodsFigures {
     }
 }
 
-/// The figures, which are updated after each sweep; clones share them.
+/// The figures, updated after each sweep. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct PodsOverview(Arc<watch::Sender<PodsFigures>>);
 

@@ -27,22 +27,22 @@ pub struct PodsSources {
     pub pods: PathBuf,
     pub out: PathBuf,
     pub figures: watch::Receiver<PodsFigures>,
-    /// True with `--show-lines`: everybody who sees the page sees the lines of containers.
+    /// True with `--show-lines`: everyone who can see the page can see the lines of containers.
     pub lines: bool,
 }
 
-/// The part as it is sent.
+/// The figures as they are sent to the page.
 #[derive(Serialize)]
 pub struct PodsShown {
     pods: String,
     out: String,
     namespaces: Vec<NamespaceShown>,
     namespaces_all: usize,
-    /// The sums of all namespaces, of which not all may be listed.
+    /// The sums over all namespaces. The list may have fewer.
     bytes_per_second: u64,
     kept_bytes: u64,
     lost_logs: u64,
-    /// The newest is last.
+    /// The losses, the newest one last.
     losses: Vec<Loss>,
     lines_are_shown: bool,
 }
@@ -74,7 +74,7 @@ struct ContainersQuery {
 
 #[derive(Debug, Deserialize)]
 struct LinesQuery {
-    /// `NAMESPACE_POD_UID/CONTAINER`
+    /// The container as `NAMESPACE_POD_UID/CONTAINER`.
     container: String,
 }
 

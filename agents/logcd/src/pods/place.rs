@@ -41,12 +41,12 @@ pub enum LogKind {
     Live,
 }
 
-/// The error for a name that kubelet does not make.
+/// The error for a name that kubelet would not make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("kubelet makes no such name")]
 pub struct NotKubelets;
 
-/// True for the name of a namespace or container.
+/// True if the text may name a namespace or a container.
 pub fn is_label(text: &str) -> bool {
     is_object_name(text) && text.len() <= LABEL_BYTES_MAX && !text.contains('.')
 }
@@ -123,7 +123,7 @@ impl FromStr for LogName {
             }
         };
         let name = LogName { restart, kind };
-        // Another spelling, such as a leading zero, is not kubelet's.
+        // Kubelet uses no other spelling, such as a leading zero.
         if name.to_string() == text { Ok(name) } else { Err(NotKubelets) }
     }
 }

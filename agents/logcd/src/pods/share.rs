@@ -14,8 +14,9 @@ pub struct Bound {
 /// The archives of one namespace, with their sizes.
 pub type Hours = BTreeMap<ArchiveName, u64>;
 
-/// Returns the number of bytes that each namespace may keep, given the bytes that it uses and its own bound.
-/// Namespaces below an equal share keep everything; the bytes that they leave are divided among the others.
+/// Returns the bytes that each namespace may keep. The input is the bytes that each namespace uses, and its
+/// own bound. Namespaces below an equal share keep everything. The bytes that they leave are divided among
+/// the others.
 pub fn allowances(used: &[(u64, Bound)], total: u64) -> Vec<u64> {
     let wanted: Vec<u64> = used.iter().map(|(bytes, bound)| (*bytes).min(bound.bytes)).collect();
     let mut ascending: Vec<u64> = wanted.clone();
@@ -33,8 +34,8 @@ pub fn allowances(used: &[(u64, Bound)], total: u64) -> Vec<u64> {
     wanted.into_iter().map(|bytes| bytes.min(level)).collect()
 }
 
-/// Returns the archives to remove: those that are too old, and the oldest of each namespace above its
-/// allowance.
+/// Returns the archives to remove: those that are too old, and the oldest archives of each namespace above
+/// its allowance.
 pub fn to_remove(
     namespaces: &BTreeMap<String, Hours>,
     bound_of: impl Fn(&str) -> Bound,
@@ -70,7 +71,7 @@ pub fn to_remove(
     removed
 }
 
-/// Returns the archives to remove so that `missing` bytes, and `spare` more if possible, are freed. Returns none
+/// Returns archives to remove so that `missing` bytes are freed, and `spare` more if possible. Returns none
 /// if all archives together are too small.
 pub fn to_make_room(
     namespaces: &BTreeMap<String, Hours>,
@@ -141,7 +142,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bounds of the namespaces are, a noisy neighbour takes nothing from one within its share.
+        /// A noisy neighbour takes nothing from a namespace within its share, whatever the bounds of the
+        /// namespaces are.
         #[test]
         fn neighbour_takes_nothing_from_a_namespace_within_its_share(
             own in prop::collection::vec(0u64..100, 1..6),
@@ -160,7 +162,7 @@ mod tests {
             };
             let removed = to_remove(&namespaces, bound, total, date(2026, 11, 28));
             prop_assert!(!removed.iter().any(|(namespace, _)| namespace == "own"));
-            // The oldest go first, and each other stays within its own bound.
+            // The oldest archives go first, and every other namespace stays within its own bound.
             for (namespace, hours) in namespaces.iter().filter(|(name, _)| *name != "own") {
                 let kept: Vec<_> = hours.iter().filter(|(name, _)| !removed.contains(&(namespace.clone(), **name))).collect();
                 prop_assert!(kept.iter().map(|(_, bytes)| **bytes).sum::<u64>() <= bound(namespace).bytes);
@@ -168,7 +170,7 @@ mod tests {
             }
         }
 
-        /// On a full disk enough is freed, or nothing.
+        /// On a full disk, enough space is freed, or nothing is removed.
         #[test]
         fn room_is_made_or_nothing_removed(
             sizes in prop::collection::vec(prop::collection::vec(0u64..1000, 0..6), 1..6), missing in 0u64..8000, spare in 0u64..2000,

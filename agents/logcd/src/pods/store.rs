@@ -1,8 +1,8 @@
 //! The directory for archives of container logs: a directory for each namespace, the checkpoint and the lock.
 //!
 //! A commit writes the members and new end marks, syncs them and replaces the checkpoint. Only then do
-//! readers see the new members. The checkpoint decides: after a crash, an archive is cut to the length that
-//! it names.
+//! readers see the new members. The checkpoint decides: after a crash, each archive is cut to the length in
+//! the checkpoint.
 
 use crate::archive::codec::Packer;
 use crate::archive::header::{self, Meta};
@@ -33,27 +33,28 @@ use std::path::{Path, PathBuf};
 
 const LOCK: &str = ".logcd-pods.lock";
 pub const CHECKPOINT: &str = ".logcd-pods.checkpoint";
-/// Members of this size take 2 % more than a single large one, and a reader unpacks only the members that it
-/// needs.
+/// The size of a member before compression. Members of this size take 2 % more space than a single large one,
+/// but a reader unpacks only the members that it needs.
 const MEMBER_BYTES: usize = 256 * 1024;
-/// The smallest part of an hour: smaller ones cost more than they are worth.
+/// Limits on a part of an hour. Smaller parts cost more than they save.
 const PART_BYTES_MIN: u64 = 256 * 1024;
 const PART_BYTES_MAX: u64 = 1 << 30;
-/// The number of parts that fit into a namespace's share. A namespace loses at most one part at once.
+/// The number of parts that fit into a namespace's share. A namespace loses at most one part at a time.
 const PARTS_PER_SHARE: u64 = 8;
-/// On a full disk, this much more than the missing space is freed.
+/// The space that is freed on a full disk in addition to the missing space.
 const ROOM_BYTES: u64 = 64 << 20;
-/// At most this much is read before it is committed, so that little is read again after a crash.
+/// Limit on the bytes that are read before a commit, so that little is read again after a crash.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 
-/// The bounds on the archives that are kept.
+/// The bounds on the archives.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     pub all: Bound,
-    /// Bounds of some namespaces. The first pattern that matches decides.
+    /// The bounds of some namespaces. The first pattern that matches decides.
     pub namespaces: Vec<(crate::logs::pattern::Pattern, Bound)>,
     pub min_free: MinFree,
-    /// The directory for the archives of days, if it is on the same file system. These need room to be made.
+    /// The directory for the archives of days, if it is on the same file system. Such an archive needs room
+    /// while it is made.
     pub days: Option<PathBuf>,
 }
 
@@ -64,16 +65,16 @@ impl Bounds {
     }
 }
 
-/// An archive that was removed for a bound.
+/// An archive that was removed to keep a bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evicted {
     pub namespace: String,
     pub bytes: u64,
-    /// True if the namespace had at most its share, and the archive was removed for want of disk space.
+    /// True if the namespace used at most its share, and the archive was removed because the disk was full.
     pub is_within_share: bool,
 }
 
-/// The archives that were removed, and an error if others could not be.
+/// The archives that were removed, and an error if others could not be removed.
 pub struct Evictions {
     pub evicted: Vec<Evicted>,
     pub result: Result<(), ArchiveError>,
@@ -92,8 +93,9 @@ struct PendingMember {
     span: Span,
     /// The container of the last entry.
     last: Option<ContainerDir>,
-    /// True if the member before this one ended with lines of the same container. After a backlog, the lines of the
-    /// next container may be hours older, and a reader that needs these would read the end of the others, too.
+    /// True if the previous member ended with lines of the same container. After a backlog, the lines of the
+    /// next container may be hours older. A reader that needs those would then have to read the end of the
+    /// first container, too.
     is_continued: bool,
 }
 
@@ -113,25 +115,25 @@ pub struct Store {
     bounds: Bounds,
     hour: ArchiveName,
     open: BTreeMap<String, Open>,
-    /// The sizes of all archives, as committed.
+    /// The committed sizes of all archives.
     sizes: BTreeMap<String, Hours>,
-    /// The archives that the checkpoint names, which are not removed.
+    /// The archives that the checkpoint names. They are not removed.
     listed: BTreeSet<(String, ArchiveName)>,
     batch: PendingMember,
-    /// The container with which the last member ended.
+    /// The container whose lines end the last member.
     packed_last: Option<ContainerDir>,
     next_entry: u64,
     next_entry_committed: u64,
     uncommitted_bytes: u64,
-    /// False while the checkpoint has its name but may not survive a power loss.
+    /// False while the new checkpoint is in place but might not survive a power loss.
     is_checkpoint_synced: bool,
-    /// Compressed bytes since the last commit.
+    /// The compressed bytes since the last commit.
     pub packed_bytes: u64,
 }
 
 impl Store {
-    /// Opens and locks the directory, and brings all archives to the state of the last commit. Returns the
-    /// cursors of that commit by container directory.
+    /// Opens and locks the directory, and restores all archives to the last commit. Returns the cursors of
+    /// that commit by container directory.
     pub fn open(
         path: &Path,
         mode: u32,
@@ -171,8 +173,8 @@ impl Store {
         };
         store.restore(&checkpoint)?;
         if !has_checkpoint && store.kept_bytes() > 0 {
-            // Readers skip entries with larger numbers than the checkpoint's. The numbers of the lost one began
-            // at 0 or at an earlier time, and grew by less than one a millisecond.
+            // Readers skip entries whose numbers are above the checkpoint's. The numbers of the lost
+            // checkpoint started at 0 or at an earlier time, and grew by less than one a millisecond.
             store.next_entry = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
             store.next_entry_committed = store.next_entry;
         }
@@ -227,20 +229,20 @@ impl Store {
         match SafeDir::open(&path) {
             Ok(at) => Ok(Some(NamespaceDir::new(at))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Another program made a file or a link of this name.
+            // Another program has created a file or a link with this name.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
             Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(None),
             Err(error) => Err(ArchiveError::on("open", &path)(error)),
         }
     }
 
-    /// Closes the archives of the previous hour. Everything must be committed before.
+    /// Closes the archives of the previous hour. Everything must be committed first.
     pub fn begin_hour(&mut self, hour: ArchiveName) -> Result<(), ArchiveError> {
         if !self.hour.is_same_hour(hour) {
             self.show_others()?;
             let shown = || self.open.values().filter(|open| !open.archive.is_accepted());
             shown().try_for_each(|open| open.archive.close(&open.dir))?;
-            // The others are closed when they are shown.
+            // The other archives are closed when readers see them.
             self.open.retain(|_, open| open.archive.is_accepted());
             self.hour = hour;
         }
@@ -252,7 +254,7 @@ impl Store {
     }
 
     /// Adds lines of a log as an entry, which readers see after the next commit. Refuses a namespace with
-    /// [`ArchiveError::NamespaceRefused`], and then has no uncommitted lines of it.
+    /// [`ArchiveError::NamespaceRefused`], and then keeps no uncommitted lines of it.
     pub fn add(
         &mut self,
         dir: &ContainerDir,
@@ -320,7 +322,7 @@ impl Store {
         Space::of(self.at.fd()).map_err(ArchiveError::on("ask for the free space of", self.at.path()))
     }
 
-    /// Makes the archive of a namespace ready for lines.
+    /// Prepares the archive of a namespace for lines.
     fn admit(&mut self, namespace: &str) -> Result<(), ArchiveError> {
         self.show_others()?;
         let refuse = |error| refusal(namespace, error);
@@ -329,13 +331,13 @@ impl Store {
             if open.archive.name.is_same_hour(self.hour) {
                 return Ok(());
             }
-            // It could not be shown in its hour.
+            // In its own hour, the archive could not be shown to readers.
             open.archive.close(&open.dir)?;
             self.open.remove(namespace);
         }
         let dir = self.made_dir(namespace).map_err(refuse)?;
         let hours = self.sizes.entry(namespace.to_owned()).or_default();
-        // The clock may have been set back, so this hour need not be the last one.
+        // The clock may have been set back, so this hour is not always the last one.
         let last = hours.keys().rfind(|name| name.is_same_hour(self.hour));
         let name = last.map_or(self.hour, |last| last.next_part(self.hour.codec()));
         let archive = HourArchive::create(&dir, name, self.mode).map_err(refuse)?;
@@ -357,7 +359,7 @@ impl Store {
         Ok(NamespaceDir::new(SafeDir::open(&path).map_err(ArchiveError::on("open", &path))?))
     }
 
-    /// True if enough was read, or a part is full, so that a commit is needed now.
+    /// True if a commit is needed now, because enough was read or a part is full.
     pub fn is_full(&self) -> bool {
         self.uncommitted_bytes >= UNCOMMITTED_BYTES_MAX
             || self.open.iter().any(|(namespace, open)| {
@@ -370,13 +372,13 @@ impl Store {
         (self.share_bytes(namespace) / PARTS_PER_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
-    /// Returns an equal share of the space, or the namespace's own bound if that is less.
+    /// Returns an equal share of the space, or the namespace's own bound if that is smaller.
     fn share_bytes(&self, namespace: &str) -> u64 {
         let share = self.bounds.all.bytes / self.sizes.len().max(1) as u64;
         share.min(self.bounds.of(namespace).bytes)
     }
 
-    /// Returns the archives of each namespace in figures.
+    /// Returns the figures of each namespace's archives.
     pub fn usages(&self) -> BTreeMap<String, Usage> {
         let usage = |(namespace, hours): (&String, &Hours)| {
             let usage = Usage {
@@ -390,8 +392,8 @@ impl Store {
         self.sizes.iter().filter(|(_, hours)| !hours.is_empty()).map(usage).collect()
     }
 
-    /// Writes everything since the last commit, and a checkpoint with the cursors. After an error the caller must
-    /// roll back. Otherwise the caller must call [`Store::show`], which may be repeated.
+    /// Writes everything since the last commit, and a checkpoint with the cursors. After an error, the caller
+    /// must roll back. Otherwise the caller must call [`Store::show`], which may be retried.
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
         self.show_others()?;
         self.flush()?;
@@ -403,7 +405,8 @@ impl Store {
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
         let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
         self.save(&checkpoint)?;
-        // From here on the commit has happened: cutting an archive would make it shorter than the checkpoint says.
+        // From here on the commit has happened. An archive must not be cut any more, because the checkpoint
+        // has its new length.
         self.is_checkpoint_synced = false;
         self.listed =
             self.open.iter().map(|(namespace, open)| (namespace.clone(), open.archive.name)).collect();
@@ -419,8 +422,8 @@ impl Store {
         Ok(())
     }
 
-    /// Drops the open archives that were removed or replaced. Returns an error if there were any, because their
-    /// new lines must be added again, to a new part.
+    /// Drops the open archives that were removed or replaced. Fails if there were any, because their new
+    /// lines must be added again, to a new part.
     fn drop_altered(&mut self) -> Result<(), ArchiveError> {
         let mut altered = Vec::new();
         let has_news = |open: &Open| open.archive.has_news() && !open.archive.is_accepted();
@@ -439,7 +442,8 @@ impl Store {
         result
     }
 
-    /// Closes full archives, and removes those above a bound or in the way of a day's archive. May be repeated after an error.
+    /// Closes full archives. Removes archives above a bound or in the way of a day's archive. May be retried
+    /// after an error.
     pub fn tidy(&mut self) -> Evictions {
         let closed = self.close_full_parts();
         let today = self.hour.day();
@@ -474,8 +478,8 @@ impl Store {
         Evictions { evicted, result }
     }
 
-    /// Makes the last commit durable, then visible. May be repeated after an error; the commit stays. If the
-    /// archive of a namespace cannot be shown, all others are, and the error is
+    /// Makes the last commit durable, then visible. May be retried after an error; the commit stays. If the
+    /// archive of a namespace cannot be shown, all others are shown, and the error is
     /// [`ArchiveError::NamespaceRefused`].
     pub fn show(&mut self) -> Result<(), ArchiveError> {
         if !self.is_checkpoint_synced {
@@ -491,7 +495,7 @@ impl Store {
         result
     }
 
-    /// Shows the archives of the last commit, except those that are refused.
+    /// Shows the archives of the last commit, except those of refused namespaces.
     fn show_others(&mut self) -> Result<(), ArchiveError> {
         match self.show() {
             Err(ArchiveError::NamespaceRefused { .. }) => Ok(()),
@@ -517,7 +521,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes archives, except those that the checkpoint names: these are considered after the next commit.
+    /// Removes archives, except those that the checkpoint names. These are considered again after the next
+    /// commit.
     fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Evictions {
         let (mut evicted, mut result) = (Vec::new(), Ok(()));
         for (namespace, name) in names {
@@ -537,8 +542,8 @@ impl Store {
         Evictions { evicted, result }
     }
 
-    /// Removes old archives until this many bytes are free, from the namespaces that use the most. Removes none if
-    /// all of them together are too small.
+    /// Removes old archives until this many bytes are free. Takes them from the namespaces that use the most.
+    /// Removes none if all of them together are too small.
     pub fn make_room(&mut self, needed_bytes: u64) -> Result<Evictions, ArchiveError> {
         let missing = needed_bytes.saturating_sub(self.space()?.available_bytes);
         let bound_of = |namespace: &str| self.bounds.of(namespace);
@@ -555,7 +560,7 @@ impl Store {
         closed
     }
 
-    /// Removes archives for want of disk space.
+    /// Removes archives because the disk is full.
     fn remove_for_space(&mut self, removable: Vec<(String, ArchiveName)>) -> Evictions {
         let within: BTreeSet<String> = self
             .usages()
@@ -574,7 +579,7 @@ impl Store {
         self.sizes.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// True if the directory is no longer at its path.
+    /// True if the path no longer leads to this directory.
     pub fn is_moved(&self) -> bool {
         let now = SafeDir::open(self.at.path()).and_then(|at| at.id());
         match (now, self.at.id()) {
@@ -584,7 +589,7 @@ impl Store {
         }
     }
 
-    /// Takes back everything since the last commit.
+    /// Rolls back to the last commit.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         self.batch.clear();
         self.packed_bytes = 0;
@@ -624,7 +629,7 @@ impl Store {
     }
 }
 
-/// Returns the error for one namespace, unless the error concerns the whole disk or directory.
+/// Returns the error for one namespace, unless the error affects the whole disk or directory.
 fn refusal(namespace: &str, error: ArchiveError) -> ArchiveError {
     let concerns_all = |source: &io::Error| {
         matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem)
@@ -640,7 +645,7 @@ fn draft_of_checkpoint(out: &Path) -> PathBuf {
     out.join(format!("{CHECKPOINT}.draft"))
 }
 
-/// Loads the checkpoint, if there is one. A damaged one is [`io::ErrorKind::InvalidData`].
+/// Loads the checkpoint, if there is one. The error for a damaged one is [`io::ErrorKind::InvalidData`].
 pub fn load(out: &Path) -> io::Result<Option<Checkpoint>> {
     let bytes = match std::fs::read(out.join(CHECKPOINT)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -651,7 +656,7 @@ pub fn load(out: &Path) -> io::Result<Option<Checkpoint>> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Renames a damaged checkpoint. Only the daemon may do that, because it holds the lock.
+/// Renames a damaged checkpoint. Only the daemon may do this, because it holds the lock.
 fn set_aside(out: &Path, error: &io::Error) -> Result<Option<Checkpoint>, ArchiveError> {
     let path = out.join(CHECKPOINT);
     tracing::error!(event = "checkpoint_damaged", path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
@@ -710,14 +715,14 @@ mod tests {
         assert_eq!(archive(&mut store), []);
         store.begin_hour(hour("2026-11-28T15.tar.gz")).unwrap();
         assert_eq!(archive(&mut store), []);
-        // Larger than the free space.
+        // The file is larger than the free space.
         File::create(out.join("all-logs-2026-11-28.tar.gz")).unwrap().set_len(1 << 43).unwrap();
         let evicted = archive(&mut store);
         assert_eq!(
             evicted.iter().map(|evicted| (&*evicted.namespace, evicted.is_within_share)).collect::<Vec<_>>(),
             [("shop", true)]
         );
-        // The present archive stays.
+        // The present archive must stay.
         assert_eq!(lines_of_all(&out).len(), 2);
     }
 

@@ -2,11 +2,11 @@
 //!
 //! A gzip header may have an extra field, which every reader skips. While the end mark is shown, this field
 //! is empty, and the member holds the two blocks of zeros that end a tar. When the mark is hidden, the field
-//! covers these zeros, and the member is empty. So an archive can grow, and only one of its bytes is written
-//! again.
+//! covers these zeros, and the member is empty. An archive can thus grow although only one of its bytes is
+//! overwritten.
 //!
-//! In a zstd archive the same is done with a frame that readers skip: while the end mark is shown, this frame is
-//! empty; when the mark is hidden, the frame covers the zeros.
+//! A zstd archive uses a frame that readers skip in the same way. While the end mark is shown, this frame is
+//! empty. When the mark is hidden, the frame covers the zeros.
 
 use crate::archive::checksum::Checksum;
 use crate::archive::codec::{Codec, Packer};
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// A gzip header with an extra field and without time, name and system.
+/// A gzip header with an extra field, but without time, name and system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff];
 /// A gzip header without an extra field.
 const PLAIN_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -27,9 +27,9 @@ const ZEROS_TRAILER: [u8; 8] = [0x2e, 0xaf, 0xb5, 0xef, 0x00, 0x04, 0x00, 0x00];
 /// The content of an empty member: a last block, no checksum, no length.
 const EMPTY: [u8; 10] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// The position in the end mark of the byte that hides it: the length of its extra field.
+/// The position in the end mark of the byte that hides the mark: the length of its extra field.
 const VEIL_AT: usize = 10;
-/// The length of the extra field that covers everything up to the empty member's content.
+/// The length of the extra field when it covers everything up to the empty member's content.
 const HIDDEN: u8 = 29;
 
 /// The zeros of a zstd archive's end mark, in two frames.
@@ -40,13 +40,13 @@ const EMPTY_FRAME: [u8; 13] = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 0, 1, 0, 0, 0x99, 0
 
 /// The identifier of our part of the extra field.
 const INDEX_ID: [u8; 2] = *b"LC";
-/// The bytes of that part: the member's length, the first time and the last time.
+/// The bytes of that part: the member's length, its earliest time and its latest time.
 const INDEX_BYTES: u8 = 20;
 
 /// The earliest and the latest time of a member's lines.
 pub type Span = Option<(Timestamp, Timestamp)>;
 
-/// Returns the end mark of an archive, not hidden.
+/// Returns the end mark of an archive in its shown state.
 pub fn end(codec: Codec) -> Vec<u8> {
     match codec {
         Codec::Gzip => [&HEADER[..], &[0, 0], &ZEROS, &ZEROS_TRAILER, &PLAIN_HEADER, &EMPTY].concat(),
@@ -58,7 +58,7 @@ pub fn end_bytes(codec: Codec) -> u64 {
     end(codec).len() as u64
 }
 
-/// Returns the position in the end mark of the byte that hides it, and the byte's value then.
+/// Returns the position in the end mark of the byte that hides the mark, and the value with which it does so.
 fn veil_of(codec: Codec) -> (usize, u8) {
     match codec {
         Codec::Gzip => (VEIL_AT, HIDDEN),
@@ -87,7 +87,7 @@ pub fn is_end(codec: Codec, bytes: &[u8]) -> bool {
 pub fn start(codec: Codec) -> Vec<u8> {
     match codec {
         Codec::Gzip => {
-            // Longer than the bytes by which busybox decides if an archive is compressed.
+            // The member is longer than the bytes by which busybox decides if an archive is compressed.
             let mut bytes = deflate::preamble();
             bytes.extend(deflate::LAST);
             bytes.extend(deflate::trailer(Checksum::default()));
@@ -118,7 +118,7 @@ fn header_bytes(codec: Codec) -> usize {
     header_start(codec).len() + usize::from(INDEX_BYTES)
 }
 
-/// Returns a member that holds `tar`. Its header has the length and times by which a reader can skip it.
+/// Returns a member that holds `tar`. Its header has its length and times, so that a reader can skip it.
 pub fn member(codec: Codec, packer: &mut Packer, tar: &[u8], span: Span) -> Result<Vec<u8>, PackError> {
     let mut bytes = vec![0; header_bytes(codec)];
     packer.pack(&[], tar, &mut bytes)?;
@@ -143,14 +143,14 @@ fn nanoseconds(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// A member as its header describes it.
+/// A member, as its header describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimedMember {
     pub place: Range<u64>,
     pub span: Span,
 }
 
-/// A part of an archive as its first bytes describe it.
+/// A part of an archive, as its first bytes describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArchivePart {
     Member(TimedMember),
@@ -161,7 +161,7 @@ pub enum ArchivePart {
 /// The number of bytes that [`part`] needs.
 pub const PART_BYTES: usize = 51;
 
-/// Returns the part that begins with these bytes, at this position; `None` if logcd did not make it.
+/// Returns the part at this position that starts with these bytes; `None` if logcd did not make it.
 pub fn part(codec: Codec, at: u64, bytes: &[u8]) -> Option<ArchivePart> {
     if let Some(end) = bytes.get(..end(codec).len()).filter(|bytes| is_end(codec, bytes)) {
         let is_shown = end[veil_of(codec).0] == 0;

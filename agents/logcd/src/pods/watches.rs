@@ -1,4 +1,4 @@
-//! Reports of the kernel (inotify) about container logs: names that appear in directories or leave them, and
+//! The kernel's reports (inotify) about container logs: names that appear in directories or leave them, and
 //! the first write to a quiet log.
 
 use crate::pods::place::{ContainerDir, PodDir};
@@ -17,7 +17,7 @@ const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF)
     .union(AddWatchFlags::IN_ONLYDIR);
-/// Only the first write is reported, so that a busy log causes no further reports.
+/// Reports only the first write, so that a busy log causes no further reports.
 const FIRST_WRITE: AddWatchFlags = AddWatchFlags::IN_MODIFY.union(AddWatchFlags::IN_ONESHOT);
 
 const INSTANCES_EXHAUSTED: &str = "this user has no inotify instance left: raise fs.inotify.max_user_instances \
@@ -60,12 +60,12 @@ impl Watches {
         self.inotify.as_fd()
     }
 
-    /// Watches an opened directory, even if its name leads to another one by now.
+    /// Watches an open directory, even if its name leads to another one by now.
     pub fn directory(&mut self, fd: &OwnedFd, watched: Watched) -> io::Result<()> {
         self.add(fd.as_raw_fd(), NAMES, watched)
     }
 
-    /// Watches an opened log for its next write.
+    /// Watches an open log for its next write.
     pub fn log(&mut self, file: &File, watched: Watched) -> io::Result<()> {
         self.add(file.as_raw_fd(), FIRST_WRITE, watched)
     }

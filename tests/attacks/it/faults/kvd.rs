@@ -1,5 +1,5 @@
-//! kvd: every write answered under the fault, or before the kill, holds at the next start without faults. It may
-//! end when its disk fails, but then says so.
+//! kvd: every write that was answered under the fault, or before the kill, holds at the next start without
+//! faults. kvd may end when its disk fails, but must then report the reason.
 
 use super::{Traced, ready_or_clear, under_each_fault};
 use crate::http::Http;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use trial::{Process, wait_until};
 
-/// Enough cycles for the log to be copied into the database, and for it to begin again.
+/// The number of cycles: enough to copy the log into the database and to start the log again.
 const CYCLES: usize = 300;
 
 fn scenario(directory: &Path, traced: &Traced) {
@@ -20,7 +20,7 @@ fn scenario(directory: &Path, traced: &Traced) {
     keys::configure(&mut command, &data);
     let agent = Process::start(&mut command);
     if ready_or_clear(&agent, &data) {
-        // The agent may end at any moment from here on.
+        // From here on, the agent may end at any moment.
         let _ = cycles(&keys, agent.address("http"));
         agent.kill9();
     }

@@ -17,7 +17,8 @@ fn scenario(directory: &Path, traced: &Traced) {
     configure(&mut command, &pods, &out);
     let agent = Process::start(&mut command);
     if ready_or_clear(&agent, directory) {
-        // Not more rotations than kubelet keeps logs: the agent may be gone.
+        // The rotations must not exceed the number of logs that kubelet keeps, because the agent may have
+        // ended.
         for _ in 0..3 {
             kubelet.write(web, 200);
             kubelet.write(dns, 5);

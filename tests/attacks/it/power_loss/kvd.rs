@@ -1,4 +1,4 @@
-//! kvd: an answered write is there and whole, and compare-and-set is exact.
+//! kvd: an answered write is present and whole after a power loss, and compare-and-set is exact.
 
 use super::{lose_power, power_on, wait_for_more};
 use crate::disk::{Disk, Kind};
@@ -16,7 +16,7 @@ fn answers_survive(kind: Kind) {
     let rounds = crate::rounds();
     for round in 0..rounds {
         if round % 4 == 0 {
-            // Killed in the middle of a start: in the first round, while the database is made.
+            // The power fails in the middle of a start: in the first round, while the database is created.
             let agent = Process::start(&mut command());
             for _ in 0..fastrand::u32(0..20_000) {
                 std::thread::yield_now();

@@ -1,4 +1,5 @@
-//! logcd that archives container logs: what the archives or kubelet's files have after a power loss is archived once.
+//! logcd that archives container logs: each line that is in the archives or in kubelet's files after a power
+//! loss is archived once.
 //!
 //! `ATTACK_SEED` repeats the choices of a run.
 
@@ -10,7 +11,7 @@ use std::process::Command;
 use trial::Process;
 use trial::kubelet::{Kubelet, Seen, check_lines};
 
-/// With more rounds the archives would fill the disk.
+/// Limit on the rounds on one disk, which the archives would otherwise fill.
 const ROUNDS_OF_A_DISK: u64 = 50;
 
 fn nothing_is_lost(kind: Kind) {
@@ -42,7 +43,7 @@ fn on_a_new_disk(kind: Kind, rounds: u64, rng: &mut Rng) -> usize {
             agent.wait_until("everything is open", || kubelet.all_are_open(&agent));
             kubelet.act(rng);
             if rng.u64(..6) == 0 {
-                // The kernel writes logs back at any time, so that they lose only their ends.
+                // The kernel may write logs back at any time. After this sync, they can lose only their ends.
                 run(Command::new("sync").arg("--file-system").arg(&pods));
             }
             if rng.u64(..4) == 0 {
@@ -53,7 +54,7 @@ fn on_a_new_disk(kind: Kind, rounds: u64, rng: &mut Rng) -> usize {
         agent.kill9();
         kubelet.close();
         disk.power_on();
-        // Every archive is readable before the next start, too. The last commit may be hidden until then.
+        // Every archive is readable even before the next start. The last commit may be hidden until then.
         let mut expected = all_whole_lines(&out);
         expected.extend(archived);
         kubelet.find_all();

@@ -1,4 +1,4 @@
-//! Prints the lines of many places in the order of time, in bounded memory.
+//! Prints the lines of many places in order of time, in bounded memory.
 
 use super::{LinePlace, LineSource, ReadFormat, ReadOptions};
 use crate::archive::decoder::Decoder;
@@ -16,25 +16,25 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Container runtimes write a line with an earlier time than the one before it, usually where a log was
-/// rotated. Lines of a container stay in the order of its logs if their times go back by at most this.
+/// Limit on the time by which lines of a container may go back and still stay in the order of its logs.
+/// Container runtimes write such lines, usually where a log was rotated.
 pub const BACK_MAX: SignedDuration = SignedDuration::from_secs(60);
-/// Limit on the lines that wait until no earlier line can follow. If more of them overlap in time, the places are
-/// read several times.
+/// Limit on the bytes of lines that wait until no earlier line can follow. If more lines overlap in time, the
+/// places are read several times.
 const PENDING_BYTES_MAX: usize = 8 << 20;
-/// The memory of a waiting line besides its bytes, about.
+/// Estimated memory of a waiting line besides its bytes.
 const LINE_OVERHEAD_BYTES: usize = 192;
-/// A longer line is cut, as in archives.
+/// Limit on a line. A longer one is cut, as in archives.
 const LINE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
-/// Limit on the unpacked bytes of a member. logcd makes none of half this size.
+/// Limit on the unpacked bytes of a member. logcd's own members have less than half of this.
 const MEMBER_BYTES_MAX: u64 = 4 << 20;
-/// A joined line is cut at this length, because a container may never end its line.
+/// Limit on a joined line, because a container may never end its line. A longer one is cut.
 const JOINED_BYTES_MAX: usize = 1 << 20;
 
-/// The position of a line in the output. Lines of the same order are in the order of the places.
+/// The position of a line in the output. Lines with the same order are sorted by the order of their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LineKey {
-    /// The time of the line, or of the one before it if that is a little later.
+    /// The time of the line, or that of the line before it if that is a little later.
     order: Timestamp,
     place: usize,
     /// The number of the line in its place.
@@ -48,26 +48,27 @@ struct PendingLine {
     offset: u64,
 }
 
-/// The first line of a place that is not printed yet.
+/// The first unprinted line of a place.
 #[derive(Clone, Copy)]
 struct Unprinted {
     number: u64,
-    /// The offset in a live log. Members are read from their start.
+    /// The offset in a live log. Members are always read from their start.
     offset: u64,
-    /// The lines from here on are printed under no earlier time.
+    /// A lower limit on the order of the lines from here on.
     order: Timestamp,
-    /// True if an earlier pass read the place.
+    /// True if an earlier pass has read the place.
     is_begun: bool,
 }
 
-/// The order of the last line of a container that was read, with the rank of its place and the pass that read it.
+/// The order of the last line that was read of a container, with the rank of its place and the pass that read
+/// it.
 struct Latest {
     order: Timestamp,
     rank: usize,
     pass: u32,
 }
 
-/// The beginning of a line whose parts are joined.
+/// The first parts of a line that is being joined.
 struct Joined {
     time: Timestamp,
     content: Vec<u8>,
@@ -76,20 +77,20 @@ struct Joined {
 pub struct Merge<'a, W: Write> {
     options: &'a ReadOptions,
     out: W,
-    /// The number of the first entry that is not committed.
+    /// The number of the first uncommitted entry.
     next_entry: u64,
     pending: BTreeMap<LineKey, PendingLine>,
     pending_bytes: usize,
     pending_bytes_max: usize,
-    /// The last line of the printed ones.
+    /// The last printed line.
     printed: Option<LineKey>,
-    /// Lines from here on wait for the next pass.
+    /// The first line that waits for the next pass.
     cut: Option<LineKey>,
     unprinted: Vec<Option<Unprinted>>,
     pass: u32,
     latest: HashMap<Rc<ContainerDir>, Latest>,
-    /// The orders of the lines before each member, so that a later pass gives its lines the same keys. Only the
-    /// containers are listed for which this matters.
+    /// The order of the line before each member, so that a later pass gives the member's lines the same keys.
+    /// Only the containers for which this matters are listed.
     before: HashMap<usize, Vec<(Rc<ContainerDir>, Timestamp)>>,
     joined: HashMap<(Rc<ContainerDir>, String), Joined>,
 }
@@ -113,7 +114,7 @@ impl<'a, W: Write> Merge<'a, W> {
         }
     }
 
-    /// Prints the lines of the places, which are in the order in which they are read. Returns the number of passes.
+    /// Prints the lines of the places, which must be in reading order. Returns the number of passes.
     pub fn print(mut self, places: &[LinePlace]) -> Result<u32, ArchiveError> {
         let start = |place: &LinePlace| Unprinted {
             number: 0,
@@ -165,8 +166,8 @@ impl<'a, W: Write> Merge<'a, W> {
         Ok(())
     }
 
-    /// Takes the lines of a member, which is read from its beginning in each pass. Its lines have the same keys
-    /// each time, so the keys tell which lines are printed.
+    /// Takes the lines of a member, which each pass reads from its beginning. Its lines get the same keys in
+    /// each pass, and the keys show which lines are printed already.
     fn take_member(
         &mut self,
         at: usize,
@@ -208,8 +209,8 @@ impl<'a, W: Write> Merge<'a, W> {
         Ok(())
     }
 
-    /// Returns the order of a container's line before the ones in a member. Lines up to the beginning of the
-    /// member have no influence, nor have those of a later place that was read first.
+    /// Returns the order of a container's line before those in a member. Lines up to the member's beginning
+    /// do not count, nor do lines of a later place that was read earlier.
     fn before_member(
         &mut self,
         (at, rank): (usize, usize),
@@ -226,8 +227,9 @@ impl<'a, W: Write> Merge<'a, W> {
         Some(order)
     }
 
-    /// Takes the lines of a live log, up to the first one beyond the cut. A log of gigabytes is not read in each
-    /// pass: its lines keep their order however far their times go back, so those from an offset on are unprinted.
+    /// Takes the lines of a live log, up to the first line beyond the cut. A log of gigabytes is not read
+    /// again from its start in each pass: its lines keep their order even if their times go back, so an
+    /// offset separates the printed lines from the others.
     fn take_live(
         &mut self,
         (at, rank): (usize, usize),
@@ -237,12 +239,13 @@ impl<'a, W: Write> Merge<'a, W> {
         is_compressed: bool,
     ) -> io::Result<()> {
         let Unprinted { mut number, mut offset, mut order, is_begun } = from;
-        // Before a log that is read further, only what this pass read of the container counts.
+        // If an earlier pass has read part of the log, only lines of the container that this pass has read
+        // count.
         let before = self.latest.get(dir).filter(|latest| latest.rank < rank);
         let before = before.filter(|latest| !is_begun || latest.pass == self.pass);
         let mut before = before.map(|latest| latest.order);
         let mut take = |line: Vec<u8>| {
-            // The last line may still be unfinished.
+            // The last line may be unfinished.
             let is_cut = line.len() < LINE_BYTES_MAX && !line.ends_with(b"\n");
             if is_cut && !is_compressed {
                 return false;
@@ -358,7 +361,8 @@ impl<'a, W: Write> Merge<'a, W> {
     }
 }
 
-/// Returns the time by which a line is ordered: that of the line before, if its own is missing or a little earlier.
+/// Returns the time by which a line is ordered. That is the time of the line before it, if its own time is
+/// missing or a little earlier.
 fn order_of(own: Option<Timestamp>, last: Option<Timestamp>) -> Option<Timestamp> {
     match (own, last) {
         (Some(own), Some(last)) if last.duration_since(own) > BACK_MAX => Some(own),
@@ -370,7 +374,7 @@ fn written(error: io::Error) -> ArchiveError {
     ArchiveError::doing("write the lines")(error)
 }
 
-/// Reads lines until `take` returns false. Longer lines than an entry are cut.
+/// Reads lines until `take` returns false. Lines longer than an entry are cut.
 fn for_each_line(from: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
     let mut from = BufReader::with_capacity(64 * 1024, from);
     loop {
@@ -429,8 +433,8 @@ mod tests {
         options: ReadOptions,
     }
 
-    /// The lines of a container that are archived by one commit, or are in one live log. The numbers are by how
-    /// many seconds the clock advances, and how much earlier the line's time is.
+    /// The lines of a container that one commit archives, or that are in one live log. The numbers are the
+    /// seconds by which the clock advances, and by which the line's time is earlier than the clock.
     type Piece = (usize, Vec<(i64, i64)>);
 
     fn pieces(back_max: i64) -> impl Strategy<Value = Vec<Piece>> {
@@ -442,18 +446,18 @@ mod tests {
         prop::collection::vec((0..CONTAINERS.len(), times), 0..count)
     }
 
-    /// The order in which the lines of the containers are archived.
+    /// The time at which the containers write, which decides about the order of their lines in the archives.
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Written {
         /// All containers write while logcd archives.
         Meanwhile,
-        /// All containers wrote before, at the same time.
+        /// All containers wrote earlier, at the same time.
         Before,
     }
 
     struct Lines {
         next: [i64; CONTAINERS.len()],
-        /// The number of seconds since the first line, by the clock of each container.
+        /// The seconds since the first line, by the clock of each container.
         now: [i64; CONTAINERS.len()],
         written: Written,
     }
@@ -500,7 +504,7 @@ mod tests {
         lines.next
     }
 
-    /// Prints all lines, and returns the number of passes, too.
+    /// Prints all lines. Returns them and the number of passes.
     fn printed(at: &Path, pending_bytes_max: usize) -> (String, u32) {
         let (out, pods) = (at.join("out"), at.join("pods"));
         let args = ["read", "--pods-out", out.to_str().unwrap(), "--pods", pods.to_str().unwrap()];
@@ -533,7 +537,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// Lines of a container stay in their order, and passes change nothing.
+        /// The lines of a container stay in order, and the number of passes changes nothing.
         #[test]
         fn lines_stay_in_order_in_bounded_memory(
             archived in pieces(60), live in pieces(60), pending_bytes_max in 500usize..3000,
@@ -549,7 +553,7 @@ mod tests {
             prop_assert_eq!(bounded, text);
         }
 
-        /// The archives have the lines of one container after those of another, for hours that they share.
+        /// The archives of hours that two containers share have the lines of one after those of the other.
         #[test]
         fn lines_of_a_backlog_are_in_the_order_of_time(
             mut archived in prop_oneof![pieces_up_to(24, 0), pieces_up_to(24, 60)], mut live in pieces(0), pending_bytes_max in 500usize..3000,
@@ -573,7 +577,7 @@ mod tests {
             prop_assert_eq!(bounded, text);
         }
 
-        /// However far times go back, each line is printed once.
+        /// Each line is printed once, however far times go back.
         #[test]
         fn each_line_is_printed_once_in_bounded_memory(
             archived in pieces(7200), live in pieces(7200), pending_bytes_max in 500usize..3000,

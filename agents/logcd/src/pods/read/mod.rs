@@ -25,9 +25,10 @@ use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// If the daemon commits while this command looks for lines, the command looks again, this many times.
+/// Limit on the attempts to find the lines. An attempt fails if the daemon commits meanwhile.
 const TRIES_MAX: u32 = 10;
-/// A live log with larger holes is not read, as with the daemon's default: it would be zeros for hours.
+/// Limit on the holes of a live log, equal to the daemon's default. Larger ones would be read as zeros for
+/// hours.
 const HOLE_BYTES_MAX: u64 = 16 << 30;
 
 /// Which lines to print, and how
@@ -115,15 +116,15 @@ enum LineSource {
 struct LinePlace {
     namespace: Rc<str>,
     span: Span,
-    /// Its number in the order of the namespace's logs.
+    /// The position of the place in the order of the namespace's logs.
     rank: usize,
-    /// No line of this place, or of those after it, is printed under an earlier time.
+    /// A lower limit on the order of the lines in this place and in those after it.
     begin: Timestamp,
     source: LineSource,
 }
 
 impl LinePlace {
-    /// Its rank and beginning are known once all places are.
+    /// Creates a place. Its rank and beginning are set once all places are known.
     fn new(namespace: Rc<str>, span: Span, source: LineSource) -> LinePlace {
         LinePlace { namespace, span, rank: 0, begin: Timestamp::MIN, source }
     }
@@ -139,19 +140,19 @@ impl LineSource {
     }
 }
 
-/// Everything that has wanted lines.
+/// Everything that may have wanted lines.
 #[derive(Default)]
 struct Found {
     places: Vec<LinePlace>,
-    /// The number of the first entry that is not committed.
+    /// The number of the first uncommitted entry.
     next_entry: u64,
-    /// Names of archives under which is something else.
+    /// Names of archives that are not regular files.
     strange: Vec<PathBuf>,
 }
 
-/// Puts places in the order in which they are read, and sets their beginnings. The places of a namespace come in
-/// the order of its logs, and stay in that order if their times go back a little. If they go back further, the later
-/// place has lines of other containers, and is read earlier. Places without times come first.
+/// Sorts places into reading order, and sets their beginnings. The places of a namespace are in the order of
+/// its logs. They stay in that order if their times go back a little. If their times go back further, the
+/// later place has lines of other containers, and is read earlier. Places without times come first.
 fn in_reading_order(mut places: Vec<LinePlace>) -> Vec<LinePlace> {
     let mut later_places: HashMap<Rc<str>, Beginnings> = HashMap::new();
     for (rank, place) in places.iter_mut().enumerate().rev() {
@@ -167,8 +168,8 @@ fn in_reading_order(mut places: Vec<LinePlace>) -> Vec<LinePlace> {
     places
 }
 
-/// The beginnings of places by their first times. Both grow: a place that is not earlier than another, and does not
-/// begin later, hides it.
+/// The beginnings of places by their first times. Both grow: a place is dropped if another one has no earlier
+/// first time and no later beginning.
 #[derive(Default)]
 struct Beginnings(BTreeMap<Timestamp, Timestamp>);
 
@@ -185,7 +186,7 @@ impl Beginnings {
         self.0.insert(first, begin);
     }
 
-    /// Returns the earliest beginning of the places with first times from here on.
+    /// Returns the earliest beginning of the places whose first time is at or after `from`.
     fn earliest(&self, from: Timestamp) -> Option<Timestamp> {
         self.0.range(from..).next().map(|(_, begin)| *begin)
     }
@@ -213,14 +214,14 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
     }
 }
 
-/// Finds all places in the order in which they are read, and the number of the next entry. Archives and live
-/// logs are those of one commit, so that no line is missing or printed twice.
+/// Finds all places in reading order, and the number of the next entry. Archives and live logs are those of
+/// one commit, so that no line is missing or printed twice.
 fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
         let loaded = load_checkpoint(&options.pods_out)?;
         let next_entry = end_of_entries(loaded.as_ref());
-        // Without a checkpoint, no entry of a draft is committed.
+        // Without a checkpoint, no entry in a draft is committed.
         let with_drafts = loaded.is_some();
         let checkpoint = loaded.unwrap_or_default();
         let (mut found, mut live) = (Found { next_entry, ..Found::default() }, Vec::new());
@@ -231,7 +232,7 @@ fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
-            // What is not archived yet comes after the archives.
+            // Lines that are not archived yet come after the archives.
             found.places.append(&mut live);
             found.places = in_reading_order(found.places);
             return Ok(found);
@@ -240,7 +241,7 @@ fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
     }
 }
 
-/// Loads the checkpoint. A damaged one is ignored: only the daemon may rename it.
+/// Loads the checkpoint. Ignores a damaged one, because only the daemon may rename it.
 fn load_checkpoint(out: &Path) -> Result<Option<Checkpoint>, ArchiveError> {
     match store::load(out) {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
@@ -254,8 +255,8 @@ fn end_of_entries(checkpoint: Option<&Checkpoint>) -> u64 {
     checkpoint.map_or(u64::MAX, |checkpoint| checkpoint.next_entry)
 }
 
-/// Finds the members of the archives. Returns the archives that were seen, by namespace and name; one that
-/// gets its name meanwhile may be missing.
+/// Finds the members of the archives. Returns the archives that were seen, by namespace and name. An archive
+/// that gets its name meanwhile may be missing.
 fn find_members(
     options: &ReadOptions,
     with_drafts: bool,
@@ -273,11 +274,11 @@ fn find_members(
             continue;
         }
         let of: Rc<str> = namespace.as_str().into();
-        // In this order, parts of an hour follow each other.
+        // In this order, the parts of an hour follow each other.
         let mut listed = names(&out, namespace.as_bytes())?;
         listed.sort_by_key(|name| undrafted(name).parse::<ArchiveName>().ok());
         for name in listed {
-            // A new archive has the name of a draft for a moment after its first commit.
+            // For a moment after its first commit, a new archive still has a draft's name.
             let archive_name = undrafted(&name);
             let Ok(hour) = archive_name.parse::<ArchiveName>() else { continue };
             if archive_name != name && !with_drafts {
@@ -294,7 +295,7 @@ fn find_members(
                 opened => opened.map_err(ArchiveError::on("read", &path))?,
             };
             let look = status_of(&file).map_err(ArchiveError::on("read", &path))?;
-            // An archive that is removed meanwhile has no name.
+            // An archive that is being removed has no name.
             if look.kind != Kind::Regular || look.links > 1 {
                 found.strange.push(path);
                 continue;
@@ -315,7 +316,7 @@ fn find_members(
 }
 
 /// Lists an archive's members by their headers. The members after the end mark belong to a commit that may
-/// not have happened yet: the numbers of their entries decide.
+/// not have happened yet. The numbers of their entries decide.
 fn members_of(archive: &File, codec: Codec) -> io::Result<Vec<(std::ops::Range<u64>, Span)>> {
     let (mut at, mut members) = (veil::start(codec).len() as u64, Vec::new());
     let mut header = [0; PART_BYTES];
@@ -382,7 +383,7 @@ fn find_logs(
         let Ok(look) = status_of(&file) else { continue };
         let is_sparse = look.stamp.size > look.allocated.saturating_add(HOLE_BYTES_MAX);
         let is_compressed = log.is_compressed();
-        // The checkpoint may know the log from which kubelet made a compressed one.
+        // The checkpoint may know the original of a compressed log.
         let start =
             if is_compressed { FollowedLog::start_of(&file, true).unwrap_or_default() } else { Vec::new() };
         let known = |cursor: &&Cursor| {
@@ -409,7 +410,7 @@ fn find_logs(
 
 fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp> {
     let mut start = [0; 64];
-    // The lines of a compressed log are all later than the first one.
+    // A compressed log is not unpacked up to the offset, because its first line is earlier than all others.
     let read = match is_compressed {
         false => read_full_at(file, &mut start, offset).ok()?,
         true => {

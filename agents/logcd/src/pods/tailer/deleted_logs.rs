@@ -1,22 +1,22 @@
-//! Gives up deleted logs that cannot be archived, for example while the disk is full. They occupy disk space and
-//! descriptors until they are closed.
+//! Gives up deleted logs that cannot be archived, for example while the disk is full. Until they are closed,
+//! they occupy disk space and descriptors.
 
 use super::Tailer;
 use super::discovery::NAMED_MAX;
 use crate::pods::place::ContainerDir;
 use crate::safe_dir::FileStatus;
 
-/// A deleted log that is held open.
+/// A deleted log that is still open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DeletedLog {
     modified_s: u64,
-    /// The disk space that it occupies.
+    /// The disk space that the log occupies.
     bytes: u64,
     container: ContainerDir,
     inode: u64,
 }
 
-/// Returns the oldest logs, without which the others fit into both bounds.
+/// Returns the oldest logs that must go, so that the others fit into both bounds.
 fn surplus(mut logs: Vec<DeletedLog>, bytes_max: u64, logs_max: usize) -> Vec<DeletedLog> {
     logs.sort_by_key(|log| log.modified_s);
     let mut bytes: u64 = logs.iter().fold(0, |sum, log| sum.saturating_add(log.bytes));
@@ -48,10 +48,10 @@ impl Tailer {
             .collect()
     }
 
-    /// Closes the oldest deleted logs above the bounds, after everything uncommitted was taken back.
+    /// Closes the oldest deleted logs above the bounds. Everything uncommitted must be rolled back first.
     pub(super) fn give_up_deleted_logs(&mut self) {
         let (mut named, mut logs, mut lost_bytes) = (0, 0, 0);
-        // Half of the descriptors stay for logs that are written.
+        // Half of the descriptors are reserved for logs that are still written.
         let given_up = surplus(self.deleted_logs(), self.config.deleted_bytes_max, self.config.logs_max / 2);
         for DeletedLog { container: dir, inode, .. } in given_up {
             let Some(container) = self.containers.get_mut(&dir) else { continue };
@@ -111,7 +111,7 @@ mod tests {
             let newest = gone.iter().map(|log| log.modified_s).max().unwrap_or(0);
             prop_assert!(kept.iter().all(|log| log.modified_s >= newest));
             if let Some(last) = gone.last() {
-                // Not one more than necessary.
+                // No log is given up without need.
                 prop_assert!(!fits(&[&kept[..], &[last]].concat()));
             }
         }

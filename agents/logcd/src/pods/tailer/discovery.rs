@@ -9,13 +9,13 @@ use crate::pods::watches::Watched;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Moved and deleted logs are read within this time, because a deleted log occupies disk space until then.
+/// Limit on the delay before moved and deleted logs are read. A deleted log occupies disk space until then.
 const MOVED_WITHIN: Duration = Duration::from_secs(1);
-/// The number of lost containers that are logged by name. The others are only counted.
+/// Limit on the lost containers that are logged by name. Further ones are only counted.
 pub(super) const NAMED_MAX: usize = 10;
 
 impl Tailer {
-    /// Watches the pods directory, then lists it. In this order no pod is missed.
+    /// Watches the pods directory, then lists it. In this order, no pod is missed.
     pub(super) fn find_pods(&mut self) -> Result<(), ArchiveError> {
         let on = |error| ArchiveError::on("follow the logs below", &self.config.pods)(error);
         let fd = self.pods.directory(b"").map_err(on)?;
@@ -32,7 +32,7 @@ impl Tailer {
     pub(super) fn find_containers(&mut self, pod: &PodDir) {
         let fd = match self.pods.directory(pod.to_string().as_bytes()) {
             Ok(fd) => fd,
-            // The pod may be gone already, with everything in it.
+            // The pod and everything in it may be gone already.
             Err(error) if is_no_directory(&error) => return,
             Err(error) => return self.note_blind(Err(error)),
         };
@@ -53,7 +53,7 @@ impl Tailer {
         self.sight = Sight::Blind;
     }
 
-    /// Looks again at everything that could not be read or watched before.
+    /// Examines again everything that could not be read or watched before.
     pub(super) fn look_again(&mut self) -> Result<(), ArchiveError> {
         self.unseen.extend(self.retries.take_due(Instant::now()));
         if self.sight == Sight::Blind {
@@ -99,7 +99,7 @@ impl Tailer {
         let container = self.containers.entry(dir.clone()).or_insert_with(|| {
             FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
         });
-        // No namespace takes more than half of the descriptors.
+        // A namespace may use at most half of the descriptors.
         let room = self.config.logs_max.saturating_sub(logs_elsewhere);
         let room = room.min(self.config.logs_max.div_ceil(2).saturating_sub(logs_of_namespace));
         match container.look(&self.pods, room) {
@@ -141,8 +141,8 @@ impl Tailer {
         }
     }
 
-    /// Logs and counts the containers that were removed while logcd was not running. A container that only cannot
-    /// be read at present keeps its cursors.
+    /// Logs and counts the containers that were removed while logcd was not running. A container that is only
+    /// unreadable at present keeps its cursors.
     pub(super) fn tell_lost_containers(&mut self) {
         let mut named = 0;
         for (dir, cursors) in std::mem::take(&mut self.past) {
@@ -185,7 +185,7 @@ impl Tailer {
     }
 }
 
-/// True if there is nothing to follow under a name: no directory, or a link.
+/// True if the name leads to nothing that can be followed: to no directory, or to a link.
 fn is_no_directory(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR | nix::libc::ELOOP))
 }

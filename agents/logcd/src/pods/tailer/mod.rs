@@ -1,5 +1,5 @@
-//! Follows all container logs in one thread, which sleeps until the kernel reports a change or the next sweep
-//! is due. A sweep reads the logs that have grown, and commits their lines to the archives.
+//! Follows all container logs in one thread. It sleeps until the kernel reports a change or the next sweep is
+//! due. A sweep reads the logs that have grown, and commits their lines to the archives.
 
 mod deleted_logs;
 mod discovery;
@@ -23,14 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// Tells if the kernel can report all changes.
+/// The extent to which the kernel can report changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sight {
     /// Everything is watched.
     Full,
-    /// Something could not be watched: each sweep looks at everything, and tries the watches again.
+    /// Something could not be watched. Each sweep examines everything and retries the watches.
     Blind,
-    /// All watches worked in this sweep so far, after some had failed.
+    /// After a failure, all watches in this sweep have worked so far.
     Recovering,
 }
 
@@ -40,23 +40,23 @@ pub struct Tailer {
     pods: SafeDir,
     watches: Watches,
     containers: BTreeMap<ContainerDir, FollowedContainer>,
-    /// Cursors of containers that were not found yet.
+    /// Cursors of containers that are not found yet.
     past: BTreeMap<String, Cursors>,
-    /// Container directories to look at next.
+    /// Container directories to examine next.
     unseen: BTreeSet<ContainerDir>,
-    /// The time at which lines are archived next; `None` while no log may have grown.
+    /// The time of the next sweep for lines; `None` while no log may have grown.
     due: Option<Instant>,
     swept: Instant,
     /// True if the next sweep must write a checkpoint even without new lines.
     is_checkpoint_old: bool,
     sight: Sight,
-    /// Containers to look at again although the kernel reports nothing.
+    /// Containers to examine again although the kernel reports nothing.
     retries: Retries,
     /// Namespaces that cannot be archived at present, and the reasons.
     refused: BTreeMap<String, String>,
-    /// The bytes of each namespace that were read since the last commit.
+    /// The bytes of each namespace that were read after the last commit.
     uncommitted: BTreeMap<String, u64>,
-    /// Bytes archived since the kernel's reports were last read.
+    /// Bytes archived since the last read of the kernel's reports.
     unreported_bytes: u64,
     /// True once the pods directory is gone.
     is_over: bool,
@@ -65,7 +65,7 @@ pub struct Tailer {
 }
 
 impl Tailer {
-    /// Opens all container logs. Logs a warning for each container of the checkpoint that is gone.
+    /// Opens all container logs. Logs a warning for each container in the checkpoint that no longer exists.
     pub fn new(
         config: PodsConfig,
         (store, past): (Store, BTreeMap<String, Cursors>),
@@ -105,7 +105,7 @@ impl Tailer {
                 "containers that were followed cannot be looked at; they are tried again"
             );
         }
-        // The first sweep shows whether archives can be written.
+        // The first sweep shows if archives can be written.
         tailer.due_within(RETRY.min(tailer.config.within));
         Ok(tailer)
     }
@@ -135,7 +135,7 @@ impl Tailer {
         Some(due.min(self.config.until_next_hour()))
     }
 
-    /// Returns the time of the next sweep, be it for lines or for logs that could not be opened.
+    /// Returns the time of the next sweep, either for lines or for logs that could not be opened.
     fn next_due(&self) -> Option<Instant> {
         self.due.into_iter().chain(self.retries.due()).min()
     }
@@ -146,8 +146,8 @@ impl Tailer {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Runs one iteration: reads the kernel's reports, and sweeps if a sweep is due. Returns true after a sweep.
-    /// After an error a sweep is due soon.
+    /// Runs one iteration: reads the kernel's reports, and sweeps if a sweep is due. Returns true after a
+    /// sweep. After an error, a sweep is due soon.
     pub fn turn(&mut self) -> Result<bool, ArchiveError> {
         let turned = self.try_turn();
         if turned.is_err() {
@@ -158,7 +158,7 @@ impl Tailer {
 
     fn try_turn(&mut self) -> Result<bool, ArchiveError> {
         if self.due.is_none() {
-            // Lines that are reported now belong to this hour.
+            // Lines that are reported from now on belong to this hour.
             self.store.begin_hour(self.config.hour())?;
         }
         self.take_reports()?;
@@ -178,7 +178,7 @@ impl Tailer {
         }
         self.look_at_unseen();
         match self.sweep(true) {
-            // The lines go to a new part, and there is no later sweep.
+            // The lines go to a new part now, because no later sweep follows.
             Err(ArchiveError::ArchiveChanged(_)) => self.sweep(true),
             swept => swept,
         }
@@ -212,7 +212,7 @@ impl Tailer {
         Ok(())
     }
 
-    /// Looks at every log and container again, after reports of the kernel were lost.
+    /// Marks every log and container to be examined again, because reports of the kernel were lost.
     fn doubt_everything(&mut self) {
         self.unseen.extend(self.containers.keys().cloned());
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {

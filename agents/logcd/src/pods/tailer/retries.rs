@@ -1,11 +1,11 @@
-//! The containers that could not be read in full, and the time at which they are looked at again.
+//! The containers that could not be read completely, and the time of the next attempt.
 
 use crate::pods::place::ContainerDir;
 use kit::net::backoff::Backoff;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// The longest delay. A container that stays unreadable hardly wakes the thread.
+/// Limit on the delay, so that a container that stays unreadable hardly wakes the thread.
 const DELAY_MAX: Duration = Duration::from_secs(600);
 
 pub struct Retries {
@@ -19,7 +19,7 @@ impl Retries {
         Retries { containers: BTreeSet::new(), delays: Backoff::up_to(DELAY_MAX), due: None }
     }
 
-    /// Adds a container. The delays start again with each new one. Returns false if it was added before.
+    /// Adds a container. Each new one restarts the delays. Returns false if the container was added before.
     pub fn add(&mut self, dir: &ContainerDir, now: Instant) -> bool {
         let is_new = self.containers.insert(dir.clone());
         if is_new {
@@ -37,7 +37,7 @@ impl Retries {
         }
     }
 
-    /// Returns the containers to look at now, and schedules the next look.
+    /// Returns the containers that are due for a retry, and schedules the next retry.
     pub fn take_due(&mut self, now: Instant) -> Vec<ContainerDir> {
         if self.due.is_none_or(|due| now < due) {
             return Vec::new();
@@ -46,12 +46,12 @@ impl Retries {
         self.containers.iter().cloned().collect()
     }
 
-    /// Makes the next look due at once, because logs were closed.
+    /// Makes the next retry due at once, because logs were closed.
     pub fn hasten(&mut self, now: Instant) {
         self.due = self.due.map(|due| due.min(now));
     }
 
-    /// Returns the time of the next look.
+    /// Returns the time of the next retry.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }

@@ -18,13 +18,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// A deleted log that has not grown for this time counts as ended: its writer is gone.
+/// The time without growth after which a deleted log counts as ended, because its writer is gone.
 const DEPARTED_QUIET: Duration = Duration::from_secs(2);
-/// During a long sweep, the kernel's reports are read each time that this many bytes were archived.
+/// The archived bytes after which a long sweep reads the kernel's reports again.
 const REPORTS_EVERY_BYTES: u64 = 4 << 20;
 
 impl Tailer {
-    /// Reads all logs that may have grown, and commits. The last sweep also ends deleted logs at once.
+    /// Reads all logs that may have grown, and commits their lines. The last sweep also ends deleted logs at
+    /// once.
     pub(super) fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
@@ -58,7 +59,7 @@ impl Tailer {
             if self.refused.contains_key(&dir.pod.namespace) {
                 continue;
             }
-            // Until the next commit, no log is removed from a container.
+            // No log is removed from a container before the next commit.
             let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
             for at in 0..logs {
                 self.read_log(&dir, at, is_last, &mut lines)?;
@@ -110,7 +111,7 @@ impl Tailer {
             log.note_times(span);
             match self.add(dir, &name, meta, span, lines) {
                 Err(ArchiveError::NamespaceRefused { .. }) => {
-                    // Nothing of this log is in the batch.
+                    // The batch has no lines of this log.
                     self.log(dir, at).map(FollowedLog::roll_back);
                     return Ok(());
                 }
@@ -119,7 +120,7 @@ impl Tailer {
         }
     }
 
-    /// Returns the end up to which a log is read in this sweep; `None` if it is not read.
+    /// Returns the end up to which this sweep reads a log; `None` if it does not read the log.
     fn end_of(&mut self, dir: &ContainerDir, at: usize, is_last: bool) -> Result<Option<u64>, ArchiveError> {
         let reads_quiet = is_last || self.sight == Sight::Blind;
         let hole_bytes_max = self.config.hole_bytes_max;
@@ -130,7 +131,7 @@ impl Tailer {
         let failed = |error| ArchiveError::doing(format!("look at a log of {dir}"))(error);
         let look = log.look().map_err(failed)?;
         if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
-            // Reading this log would return zeros for hours.
+            // Reading such a log would return zeros for hours.
             if matches!(log.phase, Phase::Departed { .. }) {
                 log.phase = Phase::Ended;
             }
@@ -143,7 +144,7 @@ impl Tailer {
         Ok(Some(end))
     }
 
-    /// Adds lines to the archives. From time to time, also reads the kernel's reports or commits.
+    /// Adds lines to the archives. At intervals, also reads the kernel's reports or commits.
     fn add(
         &mut self,
         dir: &ContainerDir,
@@ -177,7 +178,8 @@ impl Tailer {
         let known = self.containers.iter().map(|(dir, container)| {
             let mut cursors = container.cursors();
             if self.config.is_own(dir) {
-                // This daemon logs after its last look, when it stops. That is no loss to report.
+                // This daemon writes to its own log after its last look, while it stops. That is not a loss
+                // to report.
                 cursors.logs.iter_mut().for_each(|cursor| cursor.is_whole = true);
             }
             (dir.to_string(), cursors)
@@ -207,7 +209,7 @@ impl Tailer {
         }
     }
 
-    /// Logs the namespaces that are refused since this sweep.
+    /// Logs the namespaces that are newly refused in this sweep.
     fn tell_refused(&self, before: &BTreeMap<String, String>) {
         for (namespace, why) in self.refused.iter().filter(|(namespace, _)| !before.contains_key(*namespace))
         {
@@ -224,11 +226,11 @@ impl Tailer {
     fn commit_in_between(&mut self) -> Result<(), ArchiveError> {
         let logs = || self.containers.values().flat_map(|container| &container.logs);
         if !self.is_checkpoint_old && !logs().any(|log| log.has_news() || log.phase == Phase::Ended) {
-            // Lines of an earlier commit may still be hidden.
+            // The lines of an earlier commit may still be hidden.
             return self.show();
         }
         self.store.commit(self.cursors())?;
-        // The lines are in the archives now. They must not be read again if a later step fails.
+        // The lines are in the archives now, and must not be read again if a later step fails.
         for log in self.containers.values_mut().flat_map(|container| &mut container.logs) {
             log.commit();
         }
@@ -257,7 +259,8 @@ impl Tailer {
         Ok(())
     }
 
-    /// Shows the lines of the last commit to readers. A namespace for which this fails is refused, and tried again.
+    /// Shows the lines of the last commit to readers. A namespace for which this fails is refused, and is
+    /// retried.
     fn show(&mut self) -> Result<(), ArchiveError> {
         let shown = self.store.show();
         self.note_refused(&shown);
@@ -284,7 +287,7 @@ impl Tailer {
         self.store.roll_back()
     }
 
-    /// Ends a sweep: logs that did not grow become quiet, and a sweep for the others is scheduled.
+    /// Ends a sweep. Logs that did not grow become quiet, and a sweep is scheduled for the others.
     fn rest(&mut self) {
         self.metrics.waiting_since_timestamp_seconds.set(0);
         self.metrics.overview.swept(self.store.usages());
@@ -296,11 +299,11 @@ impl Tailer {
             for log in &mut container.logs {
                 logs += 1;
                 match log.phase {
-                    // Its lines were not read.
+                    // The lines of this log were not read.
                     Phase::Growing if self.refused.contains_key(&dir.pod.namespace) => {}
                     Phase::Growing if log.is_swept_without_news() => {
                         match self.watches.log(log.file(), Watched::Log(dir.clone(), log.inode)) {
-                            // A write before the watch began is not reported, so the size is checked.
+                            // A write before the watch began is not reported, so the size is compared.
                             Ok(()) if log.is_as_seen() => log.phase = Phase::Quiet,
                             Ok(()) => within(self.config.within),
                             Err(error) => {

@@ -1,4 +1,4 @@
-//! The directories: bounds, full disks, files that are removed, replaced or not ours.
+//! Tests the directories: bounds, full disks, and files that are removed, replaced or not logcd's.
 
 use super::following::wait_until_it_sleeps;
 use super::reading::read;
@@ -56,14 +56,14 @@ fn full_disk_is_reported_and_loses_nothing() {
     let (node, mut kubelet) = Node::with_kubelet();
     let pod = kubelet.pod("shop", "web-1");
     kubelet.write(pod, 10);
-    // Its removal would not help.
+    // Removing this archive would not free enough space.
     let old = node.out().join("shop/2020-01-01T00.tar.gz");
     std::fs::create_dir_all(node.out().join("shop")).unwrap();
     std::fs::write(&old, "old").unwrap();
     let full = Daemon::run(node.command(&["--publish-within=1h", "--min-free=1000TiB"]));
     wait_until("the reason", || full.get("/ready").1.contains("the disk is full"));
     assert!(old.exists());
-    // A new log is noticed between two attempts, which changes nothing.
+    // A new log is noticed between two attempts, and changes nothing.
     let other = kubelet.pod("shop", "web-2");
     kubelet.write(other, 10);
     wait_until("it is open", || kubelet.is_open_in(&full, other));
@@ -107,7 +107,7 @@ fn replaced_directory_for_archives_is_opened_again() {
     std::fs::rename(node.out(), node.root.path().join("moved")).unwrap();
     std::fs::create_dir(node.out()).unwrap();
     kubelet.write(pod, 5);
-    // Without a checkpoint every log is new.
+    // Without a checkpoint, every log counts as new.
     wait_until("all lines", || lines_of_all(&node.out()).len() == 15);
     let (status, log) = daemon.stop();
     assert!(status.success(), "{log}");
@@ -118,7 +118,7 @@ fn replaced_directory_for_archives_is_opened_again() {
 fn failed_removal_repeats_no_line() {
     let (node, mut kubelet) = Node::with_kubelet();
     let pod = kubelet.pod("shop", "web-1");
-    // It is old, and no file that can be unlinked.
+    // The archive is old enough to be removed, but it is a directory.
     let old = node.out().join("shop/2020-01-01T00.tar.gz");
     std::fs::create_dir_all(&old).unwrap();
     kubelet.write(pod, 10);
@@ -139,13 +139,13 @@ fn damaged_checkpoint_is_kept_and_reported() {
     node.start(QUICK).stop();
     let checkpoint = node.out().join(".logcd-pods.checkpoint");
     std::fs::write(&checkpoint, "{").unwrap();
-    // A reader leaves it where it is.
+    // A reader must not rename the damaged checkpoint.
     read(&node, &[]);
     assert!(checkpoint.exists());
     let (status, log) = node.start(QUICK).stop();
     assert!(status.success() && log.contains("the checkpoint is damaged"), "{log}");
     assert!(node.out().join(".logcd-pods.checkpoint.damaged").exists());
-    // Twice is better than never.
+    // Archiving the lines twice is better than losing them.
     assert_eq!(lines_of_all(&node.out()).len(), 20);
     assert_eq!(read(&node, &[]).lines().count(), 20);
 }
@@ -195,7 +195,7 @@ fn missing_directory_is_awaited() {
     assert!(status.success(), "{log}");
 }
 
-/// A user's limit on inotify instances is reached where many programs watch files.
+/// Other programs that watch files can exhaust a user's limit on inotify instances.
 #[test]
 #[ignore = "needs root: just test-root"]
 fn root_is_told_which_limit_on_inotify_is_reached() {

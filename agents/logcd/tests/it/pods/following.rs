@@ -1,4 +1,4 @@
-//! Container logs are followed through rotation, compression, deletion, restarts and kills.
+//! Tests that container logs are followed through rotation, compression, deletion, restarts and kills.
 
 use super::reading::readers_agree;
 use super::{Node, QUICK};
@@ -73,7 +73,7 @@ fn loss_while_logcd_is_away_is_told() {
     wait_until("the loss", || daemon.metric("logcd_pods_lost_logs_total") == 1.0);
     let (_, log) = daemon.stop();
     assert!(log.contains("shop_gone_"), "{log}");
-    // Told once.
+    // The loss is counted only once.
     let daemon = node.start(QUICK);
     kubelet.write(stays, 1);
     wait_until("the next line", || lines_of_all(&node.out()).len() == 21);
@@ -86,7 +86,7 @@ fn unreadable_container_is_not_lost() {
     let pod = kubelet.pod("shop", "web-1");
     kubelet.write(pod, 10);
     node.start(QUICK).stop();
-    // A link is not followed, whoever starts the daemon.
+    // A link is not followed, whichever user runs the daemon.
     let (dir, aside) = (kubelet.dir(pod), node.root.path().join("aside"));
     std::fs::rename(&dir, &aside).unwrap();
     std::os::unix::fs::symlink(&aside, &dir).unwrap();
@@ -118,7 +118,7 @@ fn rotated_and_compressed_logs_are_caught_up_after_a_restart() {
     wait_until("what came meanwhile", || lines_of_all(&node.out()).len() == kubelet.written().len());
     daemon.stop();
     kubelet.assert_archived(&node.out());
-    // Compressed or not, the logs are archived in the order in which they were written.
+    // The logs are archived in the order in which they were written, whether compressed or not.
     let in_order: Vec<String> = (0..kubelet.written().len()).map(|line| format!(" line {line}")).collect();
     let archived = lines_of_all(&node.out());
     assert!(archived.iter().zip(&in_order).all(|(line, end)| line.ends_with(end)), "{archived:?}");
@@ -136,7 +136,7 @@ fn idle_node_causes_no_wake_ups() {
     wait_until("the next line", || lines_of_all(&node.out()).len() == 6);
 }
 
-/// Waits until the thread that follows logs is not woken for a hundred times its interval.
+/// Waits until the thread that follows logs sleeps for a hundred times its interval.
 pub(super) fn wait_until_it_sleeps(daemon: &Daemon) {
     let pid = daemon.pid();
     let switches = || {
@@ -168,7 +168,7 @@ fn lost_reports_of_the_kernel_lose_no_line() {
     wait_until("it is quiet", || kubelet.is_quiet_in(&daemon, pod));
     daemon.signal(Signal::SIGSTOP);
     let reports_max = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
-    // Each makes two reports.
+    // Each iteration makes two reports.
     for _ in 0..reports_max.trim().parse::<u64>().unwrap() / 2 + 10 {
         std::fs::create_dir(node.pods().join("other")).unwrap();
         std::fs::remove_dir(node.pods().join("other")).unwrap();
@@ -180,7 +180,7 @@ fn lost_reports_of_the_kernel_lose_no_line() {
     kubelet.assert_archived(&node.out());
 }
 
-/// Every line once, through rotations, deletions, restarts and kills at any moment.
+/// Each line is archived once, through rotations, deletions, restarts and kills at any moment.
 #[test]
 fn no_line_is_lost_or_repeated() {
     let rounds = number("LOGCD_TEST_ROUNDS", ROUNDS);
@@ -191,10 +191,10 @@ fn no_line_is_lost_or_repeated() {
         let mut kubelet = Kubelet::new(&node.pods());
         let mut daemon = node.start(QUICK);
         for round in 0..rounds {
-            // Nothing is deleted before the daemon can have opened it: that takes it a moment.
+            // The daemon needs a moment to open a log, so nothing is deleted before that.
             wait_until("everything is open", || kubelet.all_are_open(&daemon));
             kubelet.act(&mut rng);
-            // Deleted logs are in no directory: only a daemon that has read them may be killed.
+            // Deleted logs are in no directory, so the daemon may be killed only after it has read them.
             if rng.u64(..12) == 0 {
                 wait_until("deleted logs are read", || kubelet.deleted_are_closed(&daemon));
                 if rng.u64(..2) == 0 {
@@ -223,10 +223,10 @@ fn no_line_is_lost_or_repeated() {
     }
 }
 
-/// Rounds of each seed, unless `LOGCD_TEST_ROUNDS` says otherwise; `just attacks` runs thousands.
+/// Rounds of each seed, unless `LOGCD_TEST_ROUNDS` is set. `just attacks` runs thousands.
 const ROUNDS: u64 = 25;
 
-/// Returns the seeds in `LOGCD_TEST_SEEDS`, where `random` is a new one.
+/// Returns the seeds in `LOGCD_TEST_SEEDS`. The word `random` stands for a new seed.
 fn seeds() -> Vec<u64> {
     let seeds = std::env::var("LOGCD_TEST_SEEDS").unwrap_or_else(|_| "1,2".to_owned());
     let seed = |text: &str| if text == "random" { fastrand::u64(..) } else { text.parse().unwrap() };

@@ -1,4 +1,4 @@
-//! Strangers in the directories: links, leases, names and sizes that harm only their owner.
+//! Tests hostile directories: links, leases, names and sizes harm only their owner.
 
 use super::following::wait_until_it_sleeps;
 use super::reading::read;
@@ -70,13 +70,13 @@ fn skipped_logs_are_tried_again() {
     let (first, second) = (kubelet.pod("shop", "web-1"), kubelet.pod("shop", "web-2"));
     kubelet.write(first, 5);
     kubelet.write(second, 5);
-    // Not in the container's directory, where its removal would be reported.
+    // The link is outside of the container's directory, where its removal would be reported.
     let other = node.root.path().join("other");
     std::fs::hard_link(kubelet.dir(first).join("0.log"), &other).unwrap();
     let daemon = node.start(&["--publish-within=20ms", "--max-files=1"]);
     wait_until("the second log", || lines_of_all(&node.out()).len() == 5);
     std::fs::remove_file(other).unwrap();
-    // There is room for one log.
+    // Only one log may be open.
     kubelet.delete(second);
     wait_until("the first log", || lines_of_all(&node.out()).len() == 10);
     daemon.stop();
@@ -100,7 +100,7 @@ fn skipped_log_of_an_idle_node_is_tried_again() {
     wait_until("its line", || lines_of_all(&node.out()).len() == 6);
 }
 
-/// Deleted logs occupy the disk that is full.
+/// The deleted logs occupy the full disk.
 #[test]
 fn deleted_logs_are_given_up_on_a_full_disk() {
     let (node, mut kubelet) = Node::with_kubelet();
@@ -123,7 +123,7 @@ fn deleted_logs_are_given_up_on_a_full_disk() {
         events.len() >= 4 && events[0]["namespace"] == "shop" && events[0]["pod"] == "job-0",
         "{events:?}"
     );
-    // The newest stays.
+    // The newest log stays open.
     assert!(!deleted_and_open(&full).is_empty());
 }
 
@@ -196,7 +196,7 @@ fn strange_names_of_namespaces_harm_only_them() {
     kubelet.assert_archived(&node.out());
 }
 
-/// The lines of a commit stay hidden while something else has the name of their archive.
+/// The lines of a commit stay hidden while the name of their archive leads to something else.
 #[test]
 fn hidden_lines_are_shown_without_new_ones() {
     let (node, mut kubelet) = Node::with_kubelet();
@@ -228,7 +228,7 @@ fn reader_opens_no_strangers_file() {
     let [archive] = &trial::kubelet::archives(&node.out())[..] else { panic!("one archive") };
     let other = node.out().join("dev");
     std::fs::create_dir(&other).unwrap();
-    // The same lines again, under another's name.
+    // This archive has the same lines under another namespace's name.
     std::fs::hard_link(archive, node.root.path().join("aside")).unwrap();
     std::fs::rename(node.root.path().join("aside"), other.join("2026-11-28T09.tar.gz")).unwrap();
     nix::unistd::mkfifo(&other.join("2026-11-28T10.tar.gz"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -244,7 +244,7 @@ fn reader_opens_no_strangers_file() {
     assert!(lines.lines().count() == 5 && !lines.contains("secret"), "{lines}");
 }
 
-/// The live logs of two containers, of the same time, are larger than the memory that the reader may have.
+/// The live logs of two containers from the same time are larger than the memory that the reader may use.
 #[test]
 fn reader_takes_bounded_memory() {
     let (node, mut kubelet) = Node::with_kubelet();
@@ -275,7 +275,7 @@ fn reader_takes_bounded_memory() {
     assert!(numbers.lines().map(|number| number.parse::<u32>().unwrap()).eq(0..2 * lines_of_each));
 }
 
-/// Names with odd bytes, sparse files, crowds of files and a flood harm no other container.
+/// Names with odd bytes, sparse files, crowds of files and a flood of lines harm no other container.
 #[test]
 fn hostile_pod_harms_nobody() {
     const CROWD: u32 = 20_000;

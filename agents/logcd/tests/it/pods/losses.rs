@@ -1,4 +1,4 @@
-//! Logs that were removed while logcd was not running are counted and named.
+//! Tests that logs removed while logcd was not running are counted and named.
 
 use super::{Node, QUICK};
 use crate::support::daemon::Daemon;

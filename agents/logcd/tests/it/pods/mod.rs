@@ -1,4 +1,4 @@
-//! Container logs, written and rotated as kubelet does it.
+//! Tests of container logs, which are written and rotated as kubelet does it.
 
 mod directory;
 mod following;
@@ -51,5 +51,5 @@ impl Node {
     }
 }
 
-/// Logs each line when it is due, so that a test need not wait.
+/// Archives each line as soon as it is due, so that tests do not wait.
 const QUICK: &[&str] = &["--publish-within=20ms"];

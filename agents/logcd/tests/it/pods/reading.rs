@@ -1,4 +1,4 @@
-//! Archives are read by `logcd read`, GNU tar, bsdtar, Python and Go.
+//! Tests that `logcd read`, GNU tar, bsdtar, Python and Go can read the archives.
 
 use super::{Node, QUICK};
 use crate::support::{gnu_tar, run};
@@ -49,14 +49,15 @@ fn lines_are_read_in_the_order_of_time_archived_or_not() {
     let fields =
         ["namespace", "pod", "container", "stream", "line"].map(|field| line[field].as_str().unwrap());
     assert_eq!(fields, ["kube-system", "dns", "app", "stderr", "two"]);
-    // Without the live logs, what is archived.
+    // Without the live logs, only archived lines are printed.
     assert_eq!(read_with(&node, Path::new("none"), &[]), "one\ntwo\nthr\n");
-    // A copy of the archives alone.
+    // A copy has only the archives, without the checkpoint.
     std::fs::remove_file(node.out().join(".logcd-pods.checkpoint")).unwrap();
     assert_eq!(read_with(&node, Path::new("none"), &[]), "one\ntwo\nthr\n");
 }
 
-/// As containerd writes where a log is rotated: the end of a line has an earlier time than its beginning.
+/// Lines as containerd writes them where a log is rotated: the end of a line has an earlier time than its
+/// beginning.
 #[test]
 fn lines_stay_in_order_where_times_go_back() {
     let (node, mut kubelet) = Node::with_kubelet();
@@ -91,7 +92,7 @@ fn reader_beside_the_daemon_sees_each_line_once() {
             kubelet.rotate(pod);
         }
         let expected = kubelet.written().len();
-        // A log that is being compressed may be only in the daemon's hands for a moment.
+        // For a moment, a log that is being compressed may be open in the daemon and have no name.
         wait_until("every line", || read(&node, &[]).lines().count() >= expected);
         let lines = read(&node, &[]);
         assert_eq!(lines.lines().count(), expected);
@@ -104,7 +105,7 @@ fn reader_beside_the_daemon_sees_each_line_once() {
 fn zstd_archives_are_read_by_tar() {
     let (node, mut kubelet) = Node::with_kubelet();
     let pod = kubelet.pod("shop", "web-1");
-    // The kind changes within the hour, and back.
+    // The compression changes within the hour, and back again.
     for flags in [&["--zstd"][..], &[], &["--zstd"]] {
         let daemon = node.start(&[QUICK, flags].concat());
         for _ in 0..3 {
@@ -158,7 +159,7 @@ fn one_pass_archives_everything_that_is_there() {
         kubelet.assert_archived(&node.out());
     }
     readers_agree(&node.out());
-    // What cannot be archived is an error.
+    // A namespace that cannot be archived is an error.
     std::fs::write(node.out().join("dev"), "no directory").unwrap();
     let pod = kubelet.pod("dev", "web");
     kubelet.write(pod, 5);
@@ -167,7 +168,7 @@ fn one_pass_archives_everything_that_is_there() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("the namespace dev cannot be archived"));
 }
 
-/// GNU tar, bsdtar, Python and `gzip -t` accept all archives, and list the same.
+/// Checks that GNU tar, bsdtar, Python and `gzip -t` accept all archives and list the same.
 pub(super) fn readers_agree(out: &Path) {
     for archive in archives(out) {
         let listed = run(Command::new("tar").arg("-tzf").arg(&archive));
