@@ -16,7 +16,7 @@ const STDIO: &str = "-";
 /// The version of the backup format.
 const FORMAT: u64 = 1;
 
-/// Limits on a batch: the number of keys, and the bytes of keys and values before JSON escapes them.
+/// Limits on a batch: the number of keys, and the bytes of keys and values as they are sent.
 const BATCH_KEYS: usize = 500;
 const BATCH_BYTES: usize = 2 << 20;
 

@@ -34,8 +34,7 @@ impl WireValue {
             .map_or_else(|e| WireValue::Base64(STANDARD.encode(e.into_bytes())), WireValue::Text)
     }
 
-    /// Returns the length before JSON escapes the text. Control characters, for example, are longer when they
-    /// are sent.
+    /// Returns the length as it is sent.
     pub(crate) fn len(&self) -> usize {
         let (WireValue::Text(text) | WireValue::Base64(text)) = self;
         text.len() + text.bytes().filter(|byte| SHORT_ESCAPES.contains(byte)).count()
@@ -116,7 +115,7 @@ impl WireOperation {
         WireOperation { op, key, value: None, ttl: None, if_match, if_none_match: None }
     }
 
-    /// Returns the length of key and value before JSON escapes them.
+    /// Returns the length of key and value as they are sent.
     pub(crate) fn len(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, WireValue::len)
     }

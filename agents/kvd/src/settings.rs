@@ -148,8 +148,8 @@ impl Serve {
         self.max_bytes.unwrap_or(default)
     }
 
-    /// Returns the memory for keys in memory, bodies, and the history of changes. Pieces of `/allKeys`, and
-    /// changes that a slow watcher has not read yet, come on top.
+    /// Returns the memory for keys in memory, bodies, and the history of changes. Pieces of `/allKeys`
+    /// come on top.
     pub fn memory_bytes_max(&self) -> u64 {
         let keys = if self.place.directory().is_some() { 0 } else { self.bytes_max() };
         let history = u64::try_from(self.watch_history).unwrap_or(u64::MAX);

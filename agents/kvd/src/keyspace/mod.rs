@@ -54,8 +54,8 @@ struct KeyspaceParts {
 struct Feed {
     ring: Mutex<MutationRing>,
     newest: watch::Sender<Revision>,
-    /// The last revision of the commit that is being written; 0 without one. It can be read before the ring has
-    /// it.
+    /// The last revision of the commit that is being written; 0 without one. Reads may see it before
+    /// the ring has it.
     writing: watch::Sender<Revision>,
 }
 
@@ -160,7 +160,7 @@ impl Keyspace {
         Ok(KeyListing { keys, next, revision: page.revision })
     }
 
-    /// Watches the keys with a prefix for mutations after a revision, or from now on.
+    /// Watches keys with a prefix: their mutations after a revision, or from now on.
     pub async fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<KeyWatcher, NotKept> {
         if let Some(after) = after {
             self.0.feed.published(after).await;

@@ -23,7 +23,7 @@ struct ControlledState {
     error: Option<StoreError>,
     /// The number of writes that wait at the gate.
     waiting: usize,
-    /// True if writes wait after they can be read.
+    /// True if writes block after reads can see them.
     holds_written: bool,
     held: usize,
     /// The number of mutations of each write.

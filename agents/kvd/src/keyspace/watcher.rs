@@ -8,11 +8,10 @@ use tokio::sync::watch;
 
 /// Limit on the mutations that are examined under one lock.
 const LOOK_AT: usize = 512;
-/// No more mutations are taken at a time once they have this size: those of a client that does not read wait in
-/// memory, outside of the ring.
+/// Limit on the bytes of mutations that are taken at a time. They stay in memory until the client reads them.
 const TAKEN_BYTES: usize = 64 << 10;
 
-/// Holds a position, and no mutations.
+/// Watches keys with a prefix. Holds a position and no mutations.
 #[derive(Debug)]
 pub struct KeyWatcher {
     feed: Arc<Feed>,

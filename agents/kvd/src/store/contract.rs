@@ -211,10 +211,10 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// and reads see it.
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
 
-    /// Does work that may follow a write. Called after the write is answered.
+    /// Runs work that may follow a write. Called after the write is answered.
     fn tidy(&self) {}
 
-    /// Begins to read all keys as they are now, while others change them.
+    /// Starts a read of all keys as they are now, while they continue to change.
     fn snapshot(&self) -> Result<Box<dyn KeySnapshot>, StoreError>;
 }
 

@@ -69,7 +69,7 @@ pub enum DiskOpenError {
     Foreign(PathBuf, i64, i64),
 }
 
-/// True for an error after which the next attempt may succeed.
+/// True if a retry may succeed after this error.
 pub fn is_temporary(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| is_full(*error) || is_busy(error.code))
 }
@@ -258,8 +258,9 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// True if the disk is full, or for a quota, a limit on file sizes, or an index of the log that cannot grow. The
-/// commit did not reach its sync, so it is rolled back. After a sync that failed nothing is known.
+/// True if the disk is full, or refuses a write because of a quota, a limit on file sizes, or an index of the
+/// log that cannot grow. The commit failed before its sync, so it is rolled back. After a failed sync, the state
+/// is unknown.
 fn is_full(error: ffi::Error) -> bool {
     error.code == ErrorCode::DiskFull
         || matches!(error.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)

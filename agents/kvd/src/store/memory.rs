@@ -23,12 +23,12 @@ struct MemoryKeys {
     snapshots: Vec<Weak<Mutex<OldKeys>>>,
 }
 
-/// The keys that changed since a snapshot began and that it has not read yet, as they were.
+/// The former values of keys that changed since a snapshot began, until the snapshot has read them.
 #[derive(Debug)]
 struct OldKeys {
-    /// The revision of the snapshot. What has a later one is not in it.
+    /// The revision of the snapshot. Later values are not in it.
     revision: Revision,
-    /// The last key that was read.
+    /// The last key that the snapshot has read.
     read_to: Option<Key>,
     keys: KeyMap,
 }
@@ -142,8 +142,8 @@ impl KeyStore for MemoryStore {
     }
 }
 
-/// Reads the present keys, with those that changed since it began as they were. Memory grows only with the
-/// keys of the snapshot that change meanwhile.
+/// A snapshot: the present keys, with the former values of those that changed since it began. Its memory grows
+/// only with keys of the snapshot that change meanwhile.
 struct MemorySnapshot {
     store: MemoryStore,
     old: Arc<Mutex<OldKeys>>,
