@@ -75,6 +75,7 @@ fn deleted_pod_loses_its_letters_without_a_disk_and_keeps_them_with_one() {
     namespace.apply_example("kv/server.yaml");
     namespace.rolled_out("statefulset/server");
     namespace.apply_example("kv/client.yaml");
+    client(&namespace);
     namespace.until("every letter", || lines(&namespace).last_is('h').then_some(()));
 
     // Without a disk, the letters of the deleted pod are written again, after 5 or a full stop.
@@ -102,6 +103,7 @@ fn deleted_pod_loses_its_letters_without_a_disk_and_keeps_them_with_one() {
 
     // A reader finds what the writer wrote.
     namespace.apply_example("kv/client-ro-3.yaml");
+    namespace.ready("app=client", 2);
     namespace
         .until("the reader's letters", || Lines::of(&namespace, "client-ro-3").last_is('h').then_some(()));
     namespace.says(&["delete", "pod", "client-ro-3"]);

@@ -6,7 +6,8 @@ use crate::namespace::Namespace;
 #[track_caller]
 fn each_even_number_once(namespace: &Namespace) {
     let said = namespace.printed("job-name=multiplier");
-    let mut numbers: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
+    let number = |line: &str| line.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    let mut numbers: Vec<u32> = said.lines().map(number).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=100).map(|n| n * 2).collect::<Vec<_>>());
 }
