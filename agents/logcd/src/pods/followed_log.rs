@@ -84,6 +84,8 @@ pub struct FollowedLog {
     pub copy: Option<ArchivedCopy>,
     /// The number of consecutive looks at which the log had no name although it was not deleted.
     pub misses: u32,
+    /// True if the log has departed and another file has its name.
+    pub was_replaced: bool,
 }
 
 impl FollowedLog {
@@ -114,6 +116,7 @@ impl FollowedLog {
             seen_before: None,
             copy: None,
             misses: 0,
+            was_replaced: false,
         }
     }
 
@@ -156,9 +159,9 @@ impl FollowedLog {
 
     /// Returns a key that sorts the logs of a container from the oldest to the newest.
     pub fn age(&self) -> impl Ord + '_ {
-        // A log that disappeared without having another name is older than the logs that were rotated since.
-        let is_present =
-            !(self.name.is_live() && matches!(self.phase, Phase::Departed { .. } | Phase::Ended));
+        // A log that was replaced without having another name is older than the logs that were rotated since.
+        // A log that was deleted with its container stays the newest.
+        let is_present = !(self.name.is_live() && self.was_replaced);
         (self.name.restart, is_present, &self.name)
     }
 

@@ -60,6 +60,22 @@ fn deleted_pod_is_read_to_its_end() {
     assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
 }
 
+/// The pod is deleted before the first sweep, which finds both logs without a name.
+#[test]
+fn rotated_log_of_a_deleted_pod_is_archived_first() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    kubelet.rotate(pod);
+    kubelet.write(pod, 10);
+    let daemon = node.start(&["--publish-within=1h"]);
+    wait_until("it is open", || kubelet.is_open_in(&daemon, pod));
+    kubelet.delete(pod);
+    wait_until("its lines", || lines_of_all(&node.out()).len() == kubelet.written().len());
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
 #[test]
 fn loss_while_logcd_is_away_is_told() {
     let (node, mut kubelet) = Node::with_kubelet();
