@@ -187,6 +187,13 @@ impl FollowedLog {
         Ok((size, is_truncated))
     }
 
+    /// Makes a quiet log a growing one if it has grown.
+    pub fn wake_if_grown(&mut self) {
+        if self.phase == Phase::Quiet && !self.is_as_seen() {
+            self.phase = Phase::Growing;
+        }
+    }
+
     /// True if the last two sweeps found nothing new.
     pub fn is_swept_without_news(&self) -> bool {
         self.seen_before == Some(self.seen)

@@ -56,31 +56,53 @@ impl Tailer {
         let mut lines = Vec::new();
         self.containers.values_mut().for_each(FollowedContainer::sort);
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
-            if self.refused.contains_key(&dir.pod.namespace) {
-                continue;
-            }
             // No log is removed from a container before the next commit.
-            let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
-            for at in 0..logs {
-                self.read_log(&dir, at, is_last, &mut lines)?;
+            for (at, end) in self.ends_of(&dir, is_last)?.into_iter().enumerate() {
+                if self.refused.contains_key(&dir.pod.namespace) {
+                    break;
+                }
+                if let Some(end) = end {
+                    self.read_log(&dir, at, end, is_last, &mut lines)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Measures the logs of a container, the newest first. The runtime may still write to a rotated log when
+    /// the next log exists already. Lines older than a measured line are then within the ends, too.
+    fn ends_of(&mut self, dir: &ContainerDir, is_last: bool) -> Result<Vec<Option<u64>>, ArchiveError> {
+        let logs = match self.refused.contains_key(&dir.pod.namespace) {
+            true => 0,
+            false => self.containers.get(dir).map_or(0, |container| container.logs.len()),
+        };
+        let (mut ends, mut is_newer_read) = (Vec::with_capacity(logs), false);
+        for at in (0..logs).rev() {
+            if is_newer_read {
+                // The kernel's report of this write may not be read yet.
+                self.log(dir, at).map(FollowedLog::wake_if_grown);
+            }
+            let end = self.end_of(dir, at, is_last)?;
+            is_newer_read |= end.is_some();
+            ends.push(end);
+        }
+        ends.reverse();
+        Ok(ends)
     }
 
     fn log(&mut self, dir: &ContainerDir, at: usize) -> Option<&mut FollowedLog> {
         self.containers.get_mut(dir)?.logs.get_mut(at)
     }
 
-    /// Reads a log up to its present end.
+    /// Reads a log up to a measured end.
     fn read_log(
         &mut self,
         dir: &ContainerDir,
         at: usize,
+        end: u64,
         is_last: bool,
         lines: &mut Vec<u8>,
     ) -> Result<(), ArchiveError> {
-        let Some(end) = self.end_of(dir, at, is_last)? else { return Ok(()) };
         loop {
             if self.abort.load(Ordering::Relaxed) {
                 return Err(ArchiveError::Aborted);

@@ -5,6 +5,9 @@ use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use trial::kubelet::{Kubelet, archives, lines_of_all};
 use trial::wait_until;
 
@@ -74,6 +77,44 @@ fn rotated_log_of_a_deleted_pod_is_archived_first() {
     wait_until("its lines", || lines_of_all(&node.out()).len() == kubelet.written().len());
     daemon.stop();
     kubelet.assert_archived(&node.out());
+}
+
+/// The runtime writes to a rotated log until it opens the next one. Each even line is in the rotated log, and
+/// the next odd line is in the live log.
+#[test]
+fn rotated_log_is_archived_before_later_lines_of_the_live_one() {
+    const LINES_MAX: usize = 400_000;
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    let open =
+        |name: &str| OpenOptions::new().create(true).append(true).open(kubelet.dir(pod).join(name)).unwrap();
+    let mut logs = ["0.log.20261128-140500", "0.log"].map(open);
+    let daemon = node.start(QUICK);
+    wait_until("both are open", || daemon.metric("logcd_pods_logs") == 2.0);
+    let is_enough = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while number < LINES_MAX && !is_enough.load(Ordering::Relaxed) {
+                for log in &mut logs {
+                    log.write_all(format!("2026-11-28T14:05:00Z stdout F {number}\n").as_bytes()).unwrap();
+                    number += 1;
+                }
+            }
+            number
+        });
+        wait_until("commits", || writer.is_finished() || daemon.metric("logcd_pods_commits_total") >= 20.0);
+        is_enough.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    daemon.stop();
+    let mut seen = vec![false; written];
+    for line in lines_of_all(&node.out()) {
+        let number: usize = line.parse().unwrap();
+        seen[number] = true;
+        assert!(number.is_multiple_of(2) || seen[number - 1], "line {number} comes before the previous one");
+    }
+    assert!(seen.iter().all(|seen| *seen));
 }
 
 #[test]
