@@ -186,13 +186,15 @@ impl Tailer {
 
     fn take_reports(&mut self) -> Result<(), ArchiveError> {
         let reports = self.watches.take().map_err(ArchiveError::on("watch", &self.config.pods))?;
+        let mut result = Ok(());
         for report in reports {
             match report {
                 Change::Overflow => {
                     self.doubt_everything();
-                    self.find_pods()?;
+                    result = result.and(self.find_pods());
                 }
-                Change::Changed(Watched::Pods) => self.find_pods()?,
+                // The kernel does not repeat the other reports, so an error must not drop them.
+                Change::Changed(Watched::Pods) => result = result.and(self.find_pods()),
                 Change::Gone(Watched::Pods) => {
                     self.is_over = true;
                     let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
@@ -209,7 +211,7 @@ impl Tailer {
             }
         }
         self.look_at_unseen();
-        Ok(())
+        result
     }
 
     /// Marks every log and container to be examined again, because reports of the kernel were lost.
@@ -229,5 +231,52 @@ impl Tailer {
             log.phase = Phase::Growing;
         }
         self.due_within(self.config.within);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::day::Calendar;
+    use crate::pods::share::Bound;
+    use crate::pods::store::Bounds;
+
+    /// A tailer of an empty directory.
+    fn tailer(root: &std::path::Path) -> Tailer {
+        let root = root.canonicalize().unwrap();
+        let (pods, out) = (root.join("pods"), root.join("out"));
+        std::fs::create_dir(&pods).unwrap();
+        std::fs::create_dir(&out).unwrap();
+        let all = Bound { bytes: u64::MAX, days: u32::MAX };
+        let config = PodsConfig {
+            pods,
+            out,
+            within: Duration::from_secs(60),
+            bounds: Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap(), days: None },
+            calendar: Calendar::new(true),
+            mode: 0o600,
+            codec: crate::archive::codec::Codec::Gzip,
+            level: 1,
+            hole_bytes_max: 1 << 30,
+            logs_max: 10,
+            deleted_bytes_max: 1 << 30,
+            own_pod: None,
+        };
+        let store = config.store().unwrap();
+        Tailer::new(config, store, Arc::default(), PodsMetrics::default()).unwrap()
+    }
+
+    /// The kernel reports nothing about what is not watched.
+    #[test]
+    fn failed_watch_causes_a_sweep() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tailer = tailer(root.path());
+        tailer.sweep(false).unwrap();
+        assert_eq!(tailer.pause(), None);
+        tailer.note_blind(Err(io::Error::other("no watches left")));
+        assert!(tailer.pause().is_some());
+        tailer.sweep(false).unwrap();
+        tailer.sweep(false).unwrap();
+        assert_eq!((tailer.sight, tailer.pause()), (Sight::Full, None));
     }
 }
