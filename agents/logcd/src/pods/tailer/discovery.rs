@@ -49,6 +49,7 @@ impl Tailer {
         self.note_blind(watched);
         match names(&self.pods, pod.to_string().as_bytes()) {
             Ok(names) => self.unseen.extend(names.iter().filter_map(|name| pod.container(name).ok())),
+            Err(ArchiveError::Io { source, .. }) if is_no_directory(&source) => {}
             // Nothing else would show the containers that are there already.
             Err(error) => self.note_blind(Err(io::Error::other(error))),
         }
