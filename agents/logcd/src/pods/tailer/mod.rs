@@ -172,16 +172,18 @@ impl Tailer {
 
     /// Archives everything that was written until now.
     pub fn finish(&mut self) -> Result<(), ArchiveError> {
-        if !self.is_over {
-            self.take_reports()?;
-            self.find_pods()?;
-        }
+        // The logs that are open already are archived even if no other can be found.
+        let found = match self.is_over {
+            true => Ok(()),
+            false => self.take_reports().and(self.find_pods()),
+        };
         self.look_at_unseen();
-        match self.sweep(true) {
+        let swept = match self.sweep(true) {
             // The lines go to a new part now, because no later sweep follows.
             Err(ArchiveError::ArchiveChanged(_)) => self.sweep(true),
             swept => swept,
-        }
+        };
+        swept.and(found)
     }
 
     fn take_reports(&mut self) -> Result<(), ArchiveError> {

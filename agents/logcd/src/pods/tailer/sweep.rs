@@ -29,18 +29,20 @@ impl Tailer {
     pub(super) fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
-        self.look_again()?;
+        let looked = self.look_again();
+        if !is_last {
+            looked?;
+        }
         let refused_before = std::mem::take(&mut self.refused);
-        let read = self.read_all(is_last).and_then(|()| self.commit());
+        let mut read = self.read_and_commit(is_last);
+        // Each further attempt follows the removal of an archive, so there is an end to them.
+        while let Err(ArchiveError::DiskFull { needed, .. }) = read
+            && self.make_room(needed)?
+        {
+            read = self.read_and_commit(is_last);
+        }
         self.tell_refused(&refused_before);
         if let Err(error) = read {
-            self.metrics.failures.inc();
-            self.roll_back()?;
-            if let ArchiveError::DiskFull { needed, .. } = error {
-                let evictions = self.store.make_room(needed)?;
-                self.tell_evicted(&evictions.evicted);
-                evictions.result?;
-            }
             self.give_up_deleted_logs();
             return Err(error);
         }
@@ -50,6 +52,23 @@ impl Tailer {
         self.store.begin_hour(self.config.hour())?;
         self.rest();
         Ok(())
+    }
+
+    /// Reads all logs that may have grown, and commits their lines. Rolls back after an error.
+    fn read_and_commit(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+        let read = self.read_all(is_last).and_then(|()| self.commit());
+        if read.is_err() {
+            self.metrics.failures.inc();
+            self.roll_back()?;
+        }
+        read
+    }
+
+    /// Removes old archives because the disk is full. Returns true if there were any.
+    fn make_room(&mut self, needed_bytes: u64) -> Result<bool, ArchiveError> {
+        let Evictions { evicted, result } = self.store.make_room(needed_bytes)?;
+        self.tell_evicted(&evicted);
+        result.map(|()| !evicted.is_empty())
     }
 
     fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
