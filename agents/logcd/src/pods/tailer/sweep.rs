@@ -33,6 +33,7 @@ impl Tailer {
         if !is_last {
             looked?;
         }
+        self.store.complete_roll_back()?;
         let refused_before = std::mem::take(&mut self.refused);
         let mut read = self.read_and_commit(is_last);
         // Each further attempt follows the removal of an archive, so there is an end to them.
