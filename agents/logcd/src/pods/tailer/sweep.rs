@@ -331,7 +331,9 @@ impl Tailer {
 
     /// Ends a sweep. Logs that did not grow become quiet, and a sweep is scheduled for the others.
     fn rest(&mut self) {
-        self.metrics.waiting_since_timestamp_seconds.set(0);
+        if self.refused.is_empty() {
+            self.metrics.waiting_since_timestamp_seconds.set(0);
+        }
         self.metrics.overview.swept(self.store.usages());
         let mut next = None::<Duration>;
         let mut within = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));

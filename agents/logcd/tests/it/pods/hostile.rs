@@ -187,10 +187,24 @@ fn strange_names_of_namespaces_harm_only_them() {
         names.iter().map(|event| event["namespace"].as_str().unwrap()).collect::<Vec<_>>(),
         ["draft", "file", "link"]
     );
+    // Further sweeps do not hide how long the refused lines have waited.
+    let waiting_since = daemon.metric("logcd_pods_waiting_since_timestamp_seconds");
+    wait_until("a later second", || {
+        f64::from(i32::try_from(jiff::Timestamp::now().as_second()).unwrap()) > waiting_since + 1.0
+    });
+    for _ in 0..2 {
+        let (failures, lines) = (daemon.metric("logcd_pods_failures_total"), kubelet.written().len() - 15);
+        kubelet.write(pod, 1);
+        wait_until("a sweep", || {
+            lines_of_all(&node.out()).len() == lines + 1
+                && daemon.metric("logcd_pods_failures_total") >= failures + 3.0
+        });
+    }
+    assert_eq!(daemon.metric("logcd_pods_waiting_since_timestamp_seconds"), waiting_since);
     std::fs::remove_file(link).unwrap();
     std::fs::remove_file(file).unwrap();
     std::fs::remove_dir_all(draft).unwrap();
-    wait_until("all lines", || lines_of_all(&node.out()).len() == 25);
+    wait_until("all lines", || lines_of_all(&node.out()).len() == 27);
     assert_eq!(daemon.metric("logcd_pods_refused_namespaces"), 0.0);
     daemon.stop();
     kubelet.assert_archived(&node.out());
