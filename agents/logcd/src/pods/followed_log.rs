@@ -86,6 +86,10 @@ pub struct FollowedLog {
     pub misses: u32,
     /// True if the log has departed and another file has its name.
     pub was_replaced: bool,
+    /// True if a sweep skipped the log because of its holes. This is counted once.
+    pub is_sparse: bool,
+    /// True if the log has ended although some of its data could not be read.
+    pub is_cut_short: bool,
 }
 
 impl FollowedLog {
@@ -117,6 +121,8 @@ impl FollowedLog {
             copy: None,
             misses: 0,
             was_replaced: false,
+            is_sparse: false,
+            is_cut_short: false,
         }
     }
 
@@ -182,9 +188,20 @@ impl FollowedLog {
         if is_truncated {
             self.read = Position::default();
         }
+        self.note_size(size);
+        Ok((size, is_truncated))
+    }
+
+    /// Notes the size that a sweep has found.
+    pub fn note_size(&mut self, size: u64) {
         self.seen_before = Some(self.seen);
         self.seen = size;
-        Ok((size, is_truncated))
+    }
+
+    /// Ends a log whose other data cannot be read.
+    pub fn cut_short(&mut self) {
+        self.phase = Phase::Ended;
+        self.is_cut_short = true;
     }
 
     /// Makes a quiet log a growing one if it has grown.
@@ -288,6 +305,7 @@ impl FollowedLog {
     pub fn roll_back(&mut self) {
         self.read = self.committed;
         self.unpacking = None;
+        self.is_cut_short = false;
         if self.name.is_compressed() {
             self.phase = Phase::Packed;
         } else if self.phase == Phase::Ended {

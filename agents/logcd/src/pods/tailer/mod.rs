@@ -240,8 +240,11 @@ impl Tailer {
 mod tests {
     use super::*;
     use crate::day::Calendar;
+    use crate::pods::followed_log::FollowedLog;
     use crate::pods::share::Bound;
     use crate::pods::store::Bounds;
+    use crate::safe_dir::status_of;
+    use std::fs::OpenOptions;
 
     /// A tailer of an empty directory.
     fn tailer(root: &std::path::Path) -> Tailer {
@@ -280,5 +283,26 @@ mod tests {
         tailer.sweep(false).unwrap();
         tailer.sweep(false).unwrap();
         assert_eq!((tailer.sight, tailer.pause()), (Sight::Full, None));
+    }
+
+    #[test]
+    fn unreadable_deleted_log_ends_as_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tailer = tailer(root.path());
+        // A file that is only open for writing fails at each read.
+        let path = root.path().join("0.log");
+        std::fs::write(&path, "line\n").unwrap();
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        let look = status_of(&file).unwrap();
+        let mut log = FollowedLog::new("0.log".parse().unwrap(), file, &look, None);
+        let quiet_since = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        log.phase = Phase::Departed { quiet_since };
+        let dir: ContainerDir = "shop_web_1/app".parse().unwrap();
+        let mut container = FollowedContainer::new(dir.clone(), Cursors::default());
+        container.logs.push(log);
+        tailer.containers.insert(dir, container);
+        tailer.sweep(false).unwrap();
+        assert!(tailer.containers.is_empty());
+        assert_eq!((tailer.metrics.lost_logs.get(), tailer.pause()), (1, None));
     }
 }

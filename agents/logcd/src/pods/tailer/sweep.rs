@@ -132,8 +132,9 @@ impl Tailer {
                 if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
             if let Err(error) = log.read_lines(end, ends, lines) {
                 tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
-                if log.phase == Phase::Packed {
-                    log.phase = Phase::Ended;
+                // Another attempt follows while a deleted log may still grow.
+                if ends || log.phase == Phase::Packed {
+                    log.cut_short();
                 }
                 return Ok(());
             }
@@ -174,8 +175,13 @@ impl Tailer {
         let look = log.look().map_err(failed)?;
         if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
             // Reading such a log would return zeros for hours.
+            log.note_size(look.stamp.size);
             if matches!(log.phase, Phase::Departed { .. }) {
-                log.phase = Phase::Ended;
+                log.cut_short();
+            }
+            if !std::mem::replace(&mut log.is_sparse, true) {
+                tracing::warn!(event = "sparse_container_log_skipped", container = %dir, log = %log.name, "a log has larger holes than --max-holes, and is not archived");
+                self.metrics.skipped_names.inc();
             }
             return Ok(None);
         }
@@ -232,6 +238,13 @@ impl Tailer {
     /// Commits, and drops the logs and containers that have ended.
     fn commit(&mut self) -> Result<(), ArchiveError> {
         self.commit_in_between()?;
+        for (dir, container) in &self.containers {
+            let lost = container.logs.iter().filter(|log| log.is_cut_short).count() as u64;
+            if lost > 0 {
+                self.metrics.lost_logs.inc_by(lost);
+                self.metrics.overview.lost(dir.to_string(), lost);
+            }
+        }
         let mut has_closed = false;
         self.containers.retain(|_, container| {
             has_closed |= container.drop_ended();

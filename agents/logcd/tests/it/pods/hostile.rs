@@ -65,6 +65,25 @@ fn unreadable_container_causes_no_wake_ups() {
 }
 
 #[test]
+fn sparse_log_is_counted_and_causes_no_wake_ups() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (hostile, good) = (kubelet.pod("aaa", "hostile"), kubelet.pod("shop", "web-1"));
+    sparse(&kubelet.dir(hostile).join("1.log"), 1 << 40);
+    kubelet.write(good, 5);
+    let daemon = node.start(QUICK);
+    wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
+    wait_until_it_sleeps(&daemon);
+    assert_eq!(daemon.metric("logcd_pods_skipped_names_total"), 1.0);
+    assert_eq!(daemon.events("sparse_container_log_skipped").len(), 1);
+    // The data in a deleted log is lost.
+    kubelet.delete(hostile);
+    wait_until("the loss", || daemon.metric("logcd_pods_lost_logs_total") == 1.0);
+    wait_until_it_sleeps(&daemon);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
 fn skipped_logs_are_tried_again() {
     let (node, mut kubelet) = Node::with_kubelet();
     let (first, second) = (kubelet.pod("shop", "web-1"), kubelet.pod("shop", "web-2"));
