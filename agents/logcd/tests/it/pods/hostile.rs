@@ -277,6 +277,48 @@ fn reader_opens_no_strangers_file() {
     assert!(lines.lines().count() == 5 && !lines.contains("secret"), "{lines}");
 }
 
+/// Runs `logcd read` with at most 32 descriptors.
+fn read_with_few_descriptors(node: &Node, pods: &Path) -> std::process::Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 32 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_logcd"), "read", "--pods"]);
+    command.arg(pods).arg("--pods-out").arg(node.out());
+    trial::run_to_end(&mut command)
+}
+
+#[test]
+fn reader_of_many_archives_needs_few_descriptors() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 1);
+    node.start(QUICK).stop();
+    let [archive] = &trial::kubelet::archives(&node.out())[..] else { panic!("one archive") };
+    for hour in 0..96 {
+        let copy = format!("2026-01-{:02}T{:02}.tar.gz", 1 + hour / 24, hour % 24);
+        std::fs::copy(archive, archive.with_file_name(copy)).unwrap();
+    }
+    let output = read_with_few_descriptors(&node, Path::new("none"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 97, "{said}");
+}
+
+#[test]
+fn reader_tells_which_live_logs_it_cannot_open() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    node.start(QUICK).stop();
+    for number in 0..60 {
+        let pod = kubelet.pod("shop", &format!("web-{number}"));
+        kubelet.write(pod, 1);
+    }
+    let output = read_with_few_descriptors(&node, &node.pods());
+    let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    // The lines of the other logs are printed.
+    assert!((1..60).contains(&printed.lines().count()), "{printed}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("shop_web-") && said.contains("not printed"), "{said}");
+    assert_eq!(read(&node, &[]).lines().count(), 60);
+}
+
 /// The live logs of two containers from the same time are larger than the memory that the reader may use.
 #[test]
 fn reader_takes_bounded_memory() {
