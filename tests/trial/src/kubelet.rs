@@ -239,7 +239,10 @@ impl Kubelet {
     }
 
     pub fn check(&self, out: &Path) -> Result<(), String> {
-        check_lines(&self.written(), &counted(lines_of_all(out))?)
+        let lines = lines_of_all(out);
+        let in_order: Vec<Seen> = lines.iter().filter_map(|line| seen(line)).collect();
+        check_lines(&self.written(), &counted(lines)?)?;
+        check_order(&in_order)
     }
 
     pub fn assert_archived(&self, out: &Path) {
@@ -337,6 +340,20 @@ pub fn check_lines(written: &BTreeMap<Seen, u64>, seen: &BTreeMap<Seen, u64>) ->
     }
 }
 
+/// Returns an error unless the lines of each container are in the order in which they were written.
+pub fn check_order(lines: &[Seen]) -> Result<(), String> {
+    let mut latest = BTreeMap::new();
+    for (container, number) in lines {
+        match latest.insert(container, number) {
+            Some(before) if before > number => {
+                return Err(format!("{container}: line {number} comes after line {before}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Returns a line without the prefix of the container runtime.
 fn content(line: &str) -> String {
     line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned()
@@ -377,7 +394,7 @@ pub fn archives(out: &Path) -> Vec<PathBuf> {
     archives
 }
 
-/// Returns the content of all lines in all archives, entry after entry.
+/// Returns the content of all lines in all archives, in the order of the entries' numbers.
 pub fn lines_of_all(out: &Path) -> Vec<String> {
     entries_of_all(out).iter().flat_map(|text| text.lines().map(content).collect::<Vec<_>>()).collect()
 }
@@ -393,12 +410,19 @@ fn entries_of_all(out: &Path) -> Vec<String> {
         };
         let mut tar = tar::Archive::new(unpacked);
         for entry in tar.entries().unwrap() {
-            let mut bytes = Vec::new();
-            entry.unwrap().read_to_end(&mut bytes).unwrap();
-            entries.push(String::from_utf8_lossy(&bytes).into_owned());
+            let (mut entry, mut bytes) = (entry.unwrap(), Vec::new());
+            entry.read_to_end(&mut bytes).unwrap();
+            let number = number_of(&entry.path().unwrap());
+            entries.push((number, String::from_utf8_lossy(&bytes).into_owned()));
         }
     }
-    entries
+    entries.sort_by_key(|(number, _)| *number);
+    entries.into_iter().map(|(_, text)| text).collect()
+}
+
+/// Returns the number in an entry's name, which grows with each entry of any archive.
+fn number_of(entry: &Path) -> Option<u64> {
+    entry.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
 
 /// The numbers of the listed entries.

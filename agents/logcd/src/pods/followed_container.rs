@@ -162,6 +162,7 @@ impl FollowedContainer {
                         log.name = found.name.clone();
                     }
                     log.misses = 0;
+                    log.was_replaced = false;
                     if is_gone && !log.name.is_compressed() {
                         log.phase = Phase::Growing;
                     }
@@ -173,6 +174,7 @@ impl FollowedContainer {
                         findings.has_moved = true;
                         log.phase = Phase::Departed { quiet_since: Instant::now() };
                     }
+                    log.was_replaced |= found.iter().any(|found| found.name == log.name);
                     // A rename during the listing can hide both names.
                     let is_deleted = log.look().is_ok_and(|look| look.links == 0);
                     log.misses = if is_deleted { MISSES_MAX } else { log.misses + 1 };
@@ -296,6 +298,10 @@ mod tests {
             self.container.look(&self.pods, room).unwrap()
         }
 
+        fn names(&self) -> Vec<String> {
+            self.container.logs.iter().map(|log| log.name.to_string()).collect()
+        }
+
         fn offsets(&self) -> Vec<u64> {
             self.container.cursors().logs.iter().map(|cursor| cursor.offset).collect()
         }
@@ -343,9 +349,41 @@ mod tests {
         assert_eq!(room.look(9), Findings { opened: 3, has_moved: true, ..Findings::default() });
         room.container.sort();
         assert_eq!(room.offsets(), [6, 0, 0, 0]);
-        let names: Vec<String> = room.container.logs.iter().map(|log| log.name.to_string()).collect();
+        let names = room.names();
         let rotated = ["0", "1.gz", "2"].map(|end| format!("0.log.20261128-14050{end}"));
         assert_eq!(names, [&rotated[0], &rotated[1], &rotated[2], "0.log"]);
+    }
+
+    #[test]
+    fn rotated_log_of_a_deleted_pod_is_the_older_one() {
+        let mut room = Fixture::new();
+        let rotated = "0.log.20261128-140500";
+        std::fs::write(room.directory.path().join("shop_web_1/app").join(rotated), "zero\n").unwrap();
+        assert_eq!(room.look(9).opened, 2);
+        std::fs::remove_dir_all(room.directory.path().join("shop_web_1")).unwrap();
+        assert!(room.look(9).has_moved);
+        room.container.sort();
+        assert_eq!(room.names(), [rotated, "0.log"]);
+    }
+
+    /// A log is rotated and deleted between two looks, and the next one is rotated before it is read.
+    #[test]
+    fn replaced_log_is_older_than_those_rotated_since() {
+        let mut room = Fixture::new();
+        assert_eq!(room.look(9).opened, 1);
+        let live = room.directory.path().join("shop_web_1/app/0.log");
+        let replace = || {
+            std::fs::write(live.with_extension("new"), "next\n").unwrap();
+            std::fs::rename(live.with_extension("new"), &live).unwrap();
+        };
+        replace();
+        assert_eq!(room.look(9).opened, 1);
+        std::fs::rename(&live, live.with_file_name("0.log.20261128-140500")).unwrap();
+        replace();
+        assert_eq!(room.look(9).opened, 1);
+        room.container.sort();
+        assert_eq!(room.names(), ["0.log", "0.log.20261128-140500", "0.log"]);
+        assert!(matches!(room.container.logs[0].phase, Phase::Departed { .. }));
     }
 
     #[test]

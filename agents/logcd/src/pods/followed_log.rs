@@ -84,6 +84,12 @@ pub struct FollowedLog {
     pub copy: Option<ArchivedCopy>,
     /// The number of consecutive looks at which the log had no name although it was not deleted.
     pub misses: u32,
+    /// True if the log has departed and another file has its name.
+    pub was_replaced: bool,
+    /// True if a sweep skipped the log because of its holes. This is counted once.
+    pub is_sparse: bool,
+    /// True if the log has ended although some of its data could not be read.
+    pub is_cut_short: bool,
 }
 
 impl FollowedLog {
@@ -114,6 +120,9 @@ impl FollowedLog {
             seen_before: None,
             copy: None,
             misses: 0,
+            was_replaced: false,
+            is_sparse: false,
+            is_cut_short: false,
         }
     }
 
@@ -156,9 +165,9 @@ impl FollowedLog {
 
     /// Returns a key that sorts the logs of a container from the oldest to the newest.
     pub fn age(&self) -> impl Ord + '_ {
-        // A log that disappeared without having another name is older than the logs that were rotated since.
-        let is_present =
-            !(self.name.is_live() && matches!(self.phase, Phase::Departed { .. } | Phase::Ended));
+        // A log that was replaced without having another name is older than the logs that were rotated since.
+        // A log that was deleted with its container stays the newest.
+        let is_present = !(self.name.is_live() && self.was_replaced);
         (self.name.restart, is_present, &self.name)
     }
 
@@ -179,9 +188,27 @@ impl FollowedLog {
         if is_truncated {
             self.read = Position::default();
         }
+        self.note_size(size);
+        Ok((size, is_truncated))
+    }
+
+    /// Notes the size that a sweep has found.
+    pub fn note_size(&mut self, size: u64) {
         self.seen_before = Some(self.seen);
         self.seen = size;
-        Ok((size, is_truncated))
+    }
+
+    /// Ends a log whose other data cannot be read.
+    pub fn cut_short(&mut self) {
+        self.phase = Phase::Ended;
+        self.is_cut_short = true;
+    }
+
+    /// Makes a quiet log a growing one if it has grown.
+    pub fn wake_if_grown(&mut self) {
+        if self.phase == Phase::Quiet && !self.is_as_seen() {
+            self.phase = Phase::Growing;
+        }
     }
 
     /// True if the last two sweeps found nothing new.
@@ -278,6 +305,7 @@ impl FollowedLog {
     pub fn roll_back(&mut self) {
         self.read = self.committed;
         self.unpacking = None;
+        self.is_cut_short = false;
         if self.name.is_compressed() {
             self.phase = Phase::Packed;
         } else if self.phase == Phase::Ended {

@@ -104,7 +104,7 @@ impl PodsMetrics {
         );
         registry.register(
             "pods_skipped_names",
-            "Names skipped in container directories: links, FIFOs, logs with several names or that cannot be opened, too many",
+            "Names skipped in container directories: links, FIFOs, sparse logs, logs with several names or that cannot be opened, too many",
             self.skipped_names.clone(),
         );
         registry.register(

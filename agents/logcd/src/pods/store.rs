@@ -125,6 +125,8 @@ pub struct Store {
     next_entry: u64,
     next_entry_committed: u64,
     uncommitted_bytes: u64,
+    /// False if an archive may have lines that a roll-back could not remove.
+    is_rolled_back: bool,
     /// False while the new checkpoint is in place but might not survive a power loss.
     is_checkpoint_synced: bool,
     /// The compressed bytes since the last commit.
@@ -168,6 +170,7 @@ impl Store {
             next_entry: checkpoint.next_entry,
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
+            is_rolled_back: true,
             is_checkpoint_synced: true,
             packed_bytes: 0,
         };
@@ -589,7 +592,16 @@ impl Store {
         }
     }
 
-    /// Rolls back to the last commit.
+    /// Repeats a roll-back that has failed. Until it succeeds, nothing may be added: the next commit would
+    /// include lines that are read again.
+    pub fn complete_roll_back(&mut self) -> Result<(), ArchiveError> {
+        match self.is_rolled_back {
+            true => Ok(()),
+            false => self.roll_back(),
+        }
+    }
+
+    /// Rolls back all archives to the last commit. Returns the first error.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
         self.batch.clear();
         self.packed_bytes = 0;
@@ -597,12 +609,17 @@ impl Store {
         self.next_entry = self.next_entry_committed;
         let drafts: Vec<String> =
             self.open.iter().filter(|(_, open)| open.archive.is_draft()).map(|(n, _)| n.clone()).collect();
+        let mut removed = Ok(());
         for namespace in drafts {
             if let Some(Open { dir, archive }) = self.open.remove(&namespace) {
-                dir.remove(&draft_name(archive.name))?;
+                // A draft that stays is removed before a new one is made.
+                removed = removed.and(dir.remove(&draft_name(archive.name)));
             }
         }
-        self.open.values_mut().try_for_each(|open| open.archive.roll_back())
+        let shorten = |open: &mut Open| open.archive.roll_back();
+        let shortened = self.open.values_mut().map(shorten).fold(Ok(()), Result::and);
+        self.is_rolled_back = shortened.is_ok();
+        removed.and(shortened)
     }
 
     fn save(&self, checkpoint: &Checkpoint) -> Result<(), ArchiveError> {
@@ -723,6 +740,28 @@ mod tests {
             [("shop", true)]
         );
         // The present archive must stay.
+        assert_eq!(lines_of_all(&out).len(), 2);
+    }
+
+    #[test]
+    fn failed_roll_back_of_a_namespace_leaves_no_lines_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().canonicalize().unwrap();
+        let mut store = store(&out, None);
+        add(&mut store, "good").unwrap();
+        store.commit(BTreeMap::new()).unwrap();
+        store.show().unwrap();
+        add(&mut store, "good").unwrap();
+        // The lines of the other namespace are written before those of this one.
+        add(&mut store, "bad").unwrap();
+        let draft = out.join("bad").join(draft_name(hour("2026-11-28T14.tar.gz")));
+        std::fs::remove_file(&draft).unwrap();
+        std::fs::create_dir(&draft).unwrap();
+        assert!(store.roll_back().is_err());
+        store.complete_roll_back().unwrap();
+        add(&mut store, "good").unwrap();
+        store.commit(BTreeMap::new()).unwrap();
+        store.show().unwrap();
         assert_eq!(lines_of_all(&out).len(), 2);
     }
 

@@ -1,6 +1,6 @@
 //! Prints the lines of many places in order of time, in bounded memory.
 
-use super::{LinePlace, LineSource, ReadFormat, ReadOptions};
+use super::{FoundArchive, LinePlace, LineSource, ReadFormat, ReadOptions};
 use crate::archive::decoder::Decoder;
 use crate::error::ArchiveError;
 use crate::logs::log_file::read_full_at;
@@ -74,6 +74,24 @@ struct Joined {
     content: Vec<u8>,
 }
 
+/// The last archive that was read. Its next member is often the next place.
+#[derive(Default)]
+struct LastArchive(Option<(Rc<FoundArchive>, Option<Rc<File>>)>);
+
+impl LastArchive {
+    /// Opens an archive. Returns `None` if it was removed.
+    fn get(&mut self, archive: &Rc<FoundArchive>) -> io::Result<Option<Rc<File>>> {
+        match &self.0 {
+            Some((last, file)) if Rc::ptr_eq(last, archive) => Ok(file.clone()),
+            _ => {
+                let file = archive.open()?.map(Rc::new);
+                self.0 = Some((archive.clone(), file.clone()));
+                Ok(file)
+            }
+        }
+    }
+}
+
 pub struct Merge<'a, W: Write> {
     options: &'a ReadOptions,
     out: W,
@@ -93,6 +111,7 @@ pub struct Merge<'a, W: Write> {
     /// Only the containers for which this matters are listed.
     before: HashMap<usize, Vec<(Rc<ContainerDir>, Timestamp)>>,
     joined: HashMap<(Rc<ContainerDir>, String), Joined>,
+    opened: LastArchive,
 }
 
 impl<'a, W: Write> Merge<'a, W> {
@@ -111,6 +130,7 @@ impl<'a, W: Write> Merge<'a, W> {
             latest: HashMap::new(),
             before: HashMap::new(),
             joined: HashMap::new(),
+            opened: LastArchive::default(),
         }
     }
 
@@ -149,15 +169,16 @@ impl<'a, W: Write> Merge<'a, W> {
             let Some(from) = self.unprinted.get_mut(at).and_then(Option::take) else { continue };
             self.print_before(place.begin).map_err(written)?;
             match &place.source {
-                LineSource::Member { archive, place: range } => self
-                    .take_member(
-                        at,
-                        place.rank,
-                        &archive.1,
-                        range.clone(),
-                        Unprinted { order: place.begin, ..from },
-                    )
-                    .map_err(ArchiveError::on("read", &archive.0))?,
+                LineSource::Member { archive, place: range } => {
+                    let from = Unprinted { order: place.begin, ..from };
+                    let Some(file) =
+                        self.opened.get(archive).map_err(ArchiveError::on("read", &archive.path))?
+                    else {
+                        continue;
+                    };
+                    self.take_member(at, place.rank, &file, range.clone(), from)
+                        .map_err(ArchiveError::on("read", &archive.path))?;
+                }
                 LineSource::Live { dir, file, is_compressed, .. } => self
                     .take_live((at, place.rank), dir, file, from, *is_compressed)
                     .map_err(ArchiveError::doing(format!("read {dir}")))?,

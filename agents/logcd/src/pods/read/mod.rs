@@ -8,16 +8,17 @@ use crate::logs::log_file::read_full_at;
 use crate::pods::cursor::{Checkpoint, Cursor, OpenArchive};
 use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour::ArchiveName;
-use crate::pods::hour_archive::{is_no_file, undrafted};
+use crate::pods::hour_archive::{draft_name, is_no_file, undrafted};
 use crate::pods::place::{ContainerDir, LogName, PodDir, is_label};
 use crate::pods::store::{self, CHECKPOINT, names};
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, Span};
-use crate::safe_dir::{Kind, SafeDir, status_of};
+use crate::safe_dir::{FileStatus, Kind, SafeDir, status_of};
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
 use kit::settings::time::parse_time;
 use merge::{BACK_MAX, Merge};
+use nix::sys::resource::{Resource, getrlimit};
 use regex::bytes::Regex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -30,6 +31,9 @@ const TRIES_MAX: u32 = 10;
 /// Limit on the holes of a live log, equal to the daemon's default. Larger ones would be read as zeros for
 /// hours.
 const HOLE_BYTES_MAX: u64 = 16 << 30;
+
+/// Descriptors that live logs leave for everything else.
+const OTHER_DESCRIPTORS: u64 = 16;
 
 /// Which lines to print, and how
 #[derive(Clone, Debug, clap::Args)]
@@ -109,8 +113,39 @@ impl ReadOptions {
 
 /// A place with lines: a member of an archive, or a live log.
 enum LineSource {
-    Member { archive: Rc<(PathBuf, File)>, place: std::ops::Range<u64> },
+    Member { archive: Rc<FoundArchive>, place: std::ops::Range<u64> },
     Live { dir: Rc<ContainerDir>, file: File, offset: u64, is_compressed: bool },
+}
+
+/// An archive. It is opened again when its lines are read, because a process cannot hold all archives open.
+struct FoundArchive {
+    path: PathBuf,
+    out: Rc<SafeDir>,
+    namespace: Rc<str>,
+    /// The name of the archive. Until its first commit is visible, it may have a draft's name instead.
+    name: ArchiveName,
+    device_and_inode: (u64, u64),
+}
+
+impl FoundArchive {
+    /// Opens the archive. Returns `None` if it was removed or replaced after it was found.
+    fn open(&self) -> io::Result<Option<File>> {
+        let names = [self.name.to_string(), draft_name(self.name), self.name.to_string()];
+        for name in names {
+            let file = match self.out.file(format!("{}/{name}", self.namespace).as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound || is_no_file(&error) => continue,
+                opened => opened?,
+            };
+            if identity(&status_of(&file)?) == self.device_and_inode {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn identity(look: &FileStatus) -> (u64, u64) {
+    (look.stamp.dev, look.stamp.ino)
 }
 
 struct LinePlace {
@@ -148,6 +183,43 @@ struct Found {
     next_entry: u64,
     /// Names of archives that are not regular files.
     strange: Vec<PathBuf>,
+    unread: UnreadLogs,
+}
+
+/// The live logs whose lines are missing in the output.
+#[derive(Default)]
+struct UnreadLogs {
+    count: u64,
+    /// The first of them, and the reason.
+    first: Option<(String, io::Error)>,
+}
+
+impl UnreadLogs {
+    /// Notes a log that could not be opened, unless it was removed or is no file.
+    fn note(&mut self, path: String, error: io::Error) {
+        if error.kind() != io::ErrorKind::NotFound && !is_no_file(&error) {
+            self.count += 1;
+            self.first.get_or_insert((path, error));
+        }
+    }
+
+    /// Notes a directory that could not be listed.
+    fn note_listing(&mut self, path: String, error: ArchiveError) {
+        match error {
+            ArchiveError::Io { source, .. } => self.note(path, source),
+            error => self.note(path, io::Error::other(error)),
+        }
+    }
+
+    fn result(self) -> Result<(), Fatal> {
+        let Some((path, error)) = self.first else { return Ok(()) };
+        let others = match self.count {
+            1 => String::new(),
+            count => format!(", and {} more live logs or directories", count - 1),
+        };
+        let message = format!("cannot open {path}{others}; their lines are not printed");
+        Err(Fatal::new(Exit::Failure, message).because(error))
+    }
 }
 
 /// Sorts places into reading order, and sets their beginnings. The places of a namespace are in the order of
@@ -199,6 +271,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
         }
         trouble => crate::once::fatal(trouble),
     };
+    kit::daemon::allow_many_descriptors();
     let found = find(options).map_err(failed)?;
     let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     Merge::new(options, out, found.next_entry).print(&found.places).map_err(failed)?;
@@ -210,7 +283,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
                 path.display()
             ),
         )),
-        None => Ok(()),
+        None => found.unread.result(),
     }
 }
 
@@ -225,7 +298,7 @@ fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
         let with_drafts = loaded.is_some();
         let checkpoint = loaded.unwrap_or_default();
         let (mut found, mut live) = (Found { next_entry, ..Found::default() }, Vec::new());
-        find_live(options, &checkpoint, &mut live)?;
+        find_live(options, &checkpoint, &mut live, &mut found.unread)?;
         let seen = find_members(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
@@ -264,7 +337,7 @@ fn find_members(
 ) -> Result<BTreeSet<(String, String)>, ArchiveError> {
     let mut seen = BTreeSet::new();
     let opened = options.pods_out.canonicalize().and_then(|path| SafeDir::open(&path));
-    let out = opened.map_err(ArchiveError::on("read", &options.pods_out))?;
+    let out = Rc::new(opened.map_err(ArchiveError::on("read", &options.pods_out))?);
     for namespace in names(&out, b"")?.into_iter().filter(|name| is_label(name)) {
         if !options.wants_namespace(&namespace) {
             continue;
@@ -301,9 +374,10 @@ fn find_members(
                 continue;
             }
             seen.insert((namespace.clone(), archive_name.to_owned()));
-            let archive = Rc::new((path, file));
-            let members =
-                members_of(&archive.1, hour.codec()).map_err(ArchiveError::on("read", &archive.0))?;
+            let members = members_of(&file, hour.codec()).map_err(ArchiveError::on("read", &path))?;
+            let (out, device_and_inode) = (out.clone(), identity(&look));
+            let archive = FoundArchive { path, out, namespace: of.clone(), name: hour, device_and_inode };
+            let archive = Rc::new(archive);
             for (place, span) in members {
                 if options.wants_span(span) {
                     let source = LineSource::Member { archive: archive.clone(), place };
@@ -338,6 +412,7 @@ fn find_live(
     options: &ReadOptions,
     checkpoint: &Checkpoint,
     found: &mut Vec<LinePlace>,
+    unread: &mut UnreadLogs,
 ) -> Result<(), ArchiveError> {
     if options.pods == Path::new("none") {
         return Ok(());
@@ -352,10 +427,15 @@ fn find_live(
             continue;
         }
         // Pods and containers may be removed meanwhile.
-        for container in names(&pods, pod.to_string().as_bytes()).unwrap_or_default() {
+        let listed = names(&pods, pod.to_string().as_bytes());
+        let containers = listed.unwrap_or_else(|error| {
+            unread.note_listing(pod.to_string(), error);
+            Vec::new()
+        });
+        for container in containers {
             let Ok(dir) = pod.container(&container) else { continue };
             if options.wants(&dir) {
-                find_logs(options, &pods, dir, checkpoint, found);
+                find_logs(options, &pods, dir, checkpoint, found, unread);
             }
         }
     }
@@ -368,18 +448,26 @@ fn find_logs(
     dir: ContainerDir,
     checkpoint: &Checkpoint,
     found: &mut Vec<LinePlace>,
+    unread: &mut UnreadLogs,
 ) {
     let path = dir.to_string();
     let cursors = checkpoint.containers.get(&path);
     let dir = Rc::new(dir);
-    let mut logs: Vec<LogName> = names(pods, path.as_bytes())
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let listed = names(pods, path.as_bytes()).unwrap_or_else(|error| {
+        unread.note_listing(path.clone(), error);
+        Vec::new()
+    });
+    let mut logs: Vec<LogName> = listed.iter().filter_map(|name| name.parse().ok()).collect();
     logs.sort();
     for log in &logs {
-        let Ok(file) = pods.file(format!("{path}/{log}").as_bytes()) else { continue };
+        let log_path = format!("{path}/{log}");
+        let file = match pods.file(log_path.as_bytes()) {
+            Ok(file) => file,
+            Err(error) => {
+                unread.note(log_path, error);
+                continue;
+            }
+        };
         let Ok(look) = status_of(&file) else { continue };
         let is_sparse = look.stamp.size > look.allocated.saturating_add(HOLE_BYTES_MAX);
         let is_compressed = log.is_compressed();
@@ -401,11 +489,21 @@ fn find_logs(
             cursors.and_then(|cursors| cursors.logs.iter().find(known)).map_or(0, |cursor| cursor.offset);
         let span = first_time(&file, offset, is_compressed).map(|first| (first, Timestamp::MAX));
         if options.wants_span(span) {
+            if found.len() >= live_logs_max() {
+                unread.note(log_path, io::Error::other("raise the limit on open files (ulimit -n)"));
+                continue;
+            }
             let namespace = dir.pod.namespace.as_str().into();
             let source = LineSource::Live { dir: dir.clone(), file, offset, is_compressed };
             found.push(LinePlace::new(namespace, span, source));
         }
     }
+}
+
+/// Limit on the live logs. They stay open, because kubelet may rename or compress them meanwhile.
+fn live_logs_max() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX)
 }
 
 fn first_time(file: &File, offset: u64, is_compressed: bool) -> Option<Timestamp> {

@@ -15,8 +15,17 @@ const MOVED_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const NAMED_MAX: usize = 10;
 
 impl Tailer {
-    /// Watches the pods directory, then lists it. In this order, no pod is missed.
+    /// Finds all pods and their containers. After an error, the next sweep does it again.
     pub(super) fn find_pods(&mut self) -> Result<(), ArchiveError> {
+        let found = self.watch_pods();
+        if found.is_err() {
+            self.be_blind();
+        }
+        found
+    }
+
+    /// Watches the pods directory, then lists it. In this order, no pod is missed.
+    fn watch_pods(&mut self) -> Result<(), ArchiveError> {
         let on = |error| ArchiveError::on("follow the logs below", &self.config.pods)(error);
         let fd = self.pods.directory(b"").map_err(on)?;
         let watched = self.watches.directory(&fd, Watched::Pods);
@@ -40,6 +49,7 @@ impl Tailer {
         self.note_blind(watched);
         match names(&self.pods, pod.to_string().as_bytes()) {
             Ok(names) => self.unseen.extend(names.iter().filter_map(|name| pod.container(name).ok())),
+            Err(ArchiveError::Io { source, .. }) if is_no_directory(&source) => {}
             // Nothing else would show the containers that are there already.
             Err(error) => self.note_blind(Err(io::Error::other(error))),
         }
@@ -50,7 +60,13 @@ impl Tailer {
         if self.sight == Sight::Full {
             tracing::warn!(event = "container_watch_failed", %error, "the kernel cannot report all changes: every log is checked each time; raise fs.inotify.max_user_watches");
         }
+        self.be_blind();
+    }
+
+    /// Schedules a sweep that examines everything, because the kernel reports nothing about what is unwatched.
+    fn be_blind(&mut self) {
         self.sight = Sight::Blind;
+        self.due_within(self.config.within);
     }
 
     /// Examines again everything that could not be read or watched before.

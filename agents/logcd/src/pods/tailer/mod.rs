@@ -172,27 +172,31 @@ impl Tailer {
 
     /// Archives everything that was written until now.
     pub fn finish(&mut self) -> Result<(), ArchiveError> {
-        if !self.is_over {
-            self.take_reports()?;
-            self.find_pods()?;
-        }
+        // The logs that are open already are archived even if no other can be found.
+        let found = match self.is_over {
+            true => Ok(()),
+            false => self.take_reports().and(self.find_pods()),
+        };
         self.look_at_unseen();
-        match self.sweep(true) {
+        let swept = match self.sweep(true) {
             // The lines go to a new part now, because no later sweep follows.
             Err(ArchiveError::ArchiveChanged(_)) => self.sweep(true),
             swept => swept,
-        }
+        };
+        swept.and(found)
     }
 
     fn take_reports(&mut self) -> Result<(), ArchiveError> {
         let reports = self.watches.take().map_err(ArchiveError::on("watch", &self.config.pods))?;
+        let mut result = Ok(());
         for report in reports {
             match report {
                 Change::Overflow => {
                     self.doubt_everything();
-                    self.find_pods()?;
+                    result = result.and(self.find_pods());
                 }
-                Change::Changed(Watched::Pods) => self.find_pods()?,
+                // The kernel does not repeat the other reports, so an error must not drop them.
+                Change::Changed(Watched::Pods) => result = result.and(self.find_pods()),
                 Change::Gone(Watched::Pods) => {
                     self.is_over = true;
                     let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
@@ -209,7 +213,7 @@ impl Tailer {
             }
         }
         self.look_at_unseen();
-        Ok(())
+        result
     }
 
     /// Marks every log and container to be examined again, because reports of the kernel were lost.
@@ -229,5 +233,76 @@ impl Tailer {
             log.phase = Phase::Growing;
         }
         self.due_within(self.config.within);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::day::Calendar;
+    use crate::pods::followed_log::FollowedLog;
+    use crate::pods::share::Bound;
+    use crate::pods::store::Bounds;
+    use crate::safe_dir::status_of;
+    use std::fs::OpenOptions;
+
+    /// A tailer of an empty directory.
+    fn tailer(root: &std::path::Path) -> Tailer {
+        let root = root.canonicalize().unwrap();
+        let (pods, out) = (root.join("pods"), root.join("out"));
+        std::fs::create_dir(&pods).unwrap();
+        std::fs::create_dir(&out).unwrap();
+        let all = Bound { bytes: u64::MAX, days: u32::MAX };
+        let config = PodsConfig {
+            pods,
+            out,
+            within: Duration::from_secs(60),
+            bounds: Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap(), days: None },
+            calendar: Calendar::new(true),
+            mode: 0o600,
+            codec: crate::archive::codec::Codec::Gzip,
+            level: 1,
+            hole_bytes_max: 1 << 30,
+            logs_max: 10,
+            deleted_bytes_max: 1 << 30,
+            own_pod: None,
+        };
+        let store = config.store().unwrap();
+        Tailer::new(config, store, Arc::default(), PodsMetrics::default()).unwrap()
+    }
+
+    /// The kernel reports nothing about what is not watched.
+    #[test]
+    fn failed_watch_causes_a_sweep() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tailer = tailer(root.path());
+        tailer.sweep(false).unwrap();
+        assert_eq!(tailer.pause(), None);
+        tailer.note_blind(Err(io::Error::other("no watches left")));
+        assert!(tailer.pause().is_some());
+        tailer.sweep(false).unwrap();
+        tailer.sweep(false).unwrap();
+        assert_eq!((tailer.sight, tailer.pause()), (Sight::Full, None));
+    }
+
+    #[test]
+    fn unreadable_deleted_log_ends_as_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tailer = tailer(root.path());
+        // A file that is only open for writing fails at each read.
+        let path = root.path().join("0.log");
+        std::fs::write(&path, "line\n").unwrap();
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        let look = status_of(&file).unwrap();
+        let mut log = FollowedLog::new("0.log".parse().unwrap(), file, &look, None);
+        let quiet_since = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        log.phase = Phase::Departed { quiet_since };
+        let dir: ContainerDir = "shop_web_1/app".parse().unwrap();
+        let mut container = FollowedContainer::new(dir.clone(), Cursors::default());
+        container.logs.push(log);
+        tailer.containers.insert(dir, container);
+        tailer.sweep(false).unwrap();
+        assert!(tailer.containers.is_empty());
+        assert_eq!((tailer.metrics.lost_logs.get(), tailer.pause()), (1, None));
     }
 }

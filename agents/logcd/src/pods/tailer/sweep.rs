@@ -29,18 +29,21 @@ impl Tailer {
     pub(super) fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         self.due = None;
         self.swept = Instant::now();
-        self.look_again()?;
+        let looked = self.look_again();
+        if !is_last {
+            looked?;
+        }
+        self.store.complete_roll_back()?;
         let refused_before = std::mem::take(&mut self.refused);
-        let read = self.read_all(is_last).and_then(|()| self.commit());
+        let mut read = self.read_and_commit(is_last);
+        // Each further attempt follows the removal of an archive, so there is an end to them.
+        while let Err(ArchiveError::DiskFull { needed, .. }) = read
+            && self.make_room(needed)?
+        {
+            read = self.read_and_commit(is_last);
+        }
         self.tell_refused(&refused_before);
         if let Err(error) = read {
-            self.metrics.failures.inc();
-            self.roll_back()?;
-            if let ArchiveError::DiskFull { needed, .. } = error {
-                let evictions = self.store.make_room(needed)?;
-                self.tell_evicted(&evictions.evicted);
-                evictions.result?;
-            }
             self.give_up_deleted_logs();
             return Err(error);
         }
@@ -52,35 +55,74 @@ impl Tailer {
         Ok(())
     }
 
+    /// Reads all logs that may have grown, and commits their lines. Rolls back after an error.
+    fn read_and_commit(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+        let read = self.read_all(is_last).and_then(|()| self.commit());
+        if read.is_err() {
+            self.metrics.failures.inc();
+            self.roll_back()?;
+        }
+        read
+    }
+
+    /// Removes old archives because the disk is full. Returns true if there were any.
+    fn make_room(&mut self, needed_bytes: u64) -> Result<bool, ArchiveError> {
+        let Evictions { evicted, result } = self.store.make_room(needed_bytes)?;
+        self.tell_evicted(&evicted);
+        result.map(|()| !evicted.is_empty())
+    }
+
     fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
         self.containers.values_mut().for_each(FollowedContainer::sort);
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
-            if self.refused.contains_key(&dir.pod.namespace) {
-                continue;
-            }
             // No log is removed from a container before the next commit.
-            let logs = self.containers.get(&dir).map_or(0, |container| container.logs.len());
-            for at in 0..logs {
-                self.read_log(&dir, at, is_last, &mut lines)?;
+            for (at, end) in self.ends_of(&dir, is_last)?.into_iter().enumerate() {
+                if self.refused.contains_key(&dir.pod.namespace) {
+                    break;
+                }
+                if let Some(end) = end {
+                    self.read_log(&dir, at, end, is_last, &mut lines)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Measures the logs of a container, the newest first. The runtime may still write to a rotated log when
+    /// the next log exists already. Lines older than a measured line are then within the ends, too.
+    fn ends_of(&mut self, dir: &ContainerDir, is_last: bool) -> Result<Vec<Option<u64>>, ArchiveError> {
+        let logs = match self.refused.contains_key(&dir.pod.namespace) {
+            true => 0,
+            false => self.containers.get(dir).map_or(0, |container| container.logs.len()),
+        };
+        let (mut ends, mut is_newer_read) = (Vec::with_capacity(logs), false);
+        for at in (0..logs).rev() {
+            if is_newer_read {
+                // The kernel's report of this write may not be read yet.
+                self.log(dir, at).map(FollowedLog::wake_if_grown);
+            }
+            let end = self.end_of(dir, at, is_last)?;
+            is_newer_read |= end.is_some();
+            ends.push(end);
+        }
+        ends.reverse();
+        Ok(ends)
     }
 
     fn log(&mut self, dir: &ContainerDir, at: usize) -> Option<&mut FollowedLog> {
         self.containers.get_mut(dir)?.logs.get_mut(at)
     }
 
-    /// Reads a log up to its present end.
+    /// Reads a log up to a measured end.
     fn read_log(
         &mut self,
         dir: &ContainerDir,
         at: usize,
+        end: u64,
         is_last: bool,
         lines: &mut Vec<u8>,
     ) -> Result<(), ArchiveError> {
-        let Some(end) = self.end_of(dir, at, is_last)? else { return Ok(()) };
         loop {
             if self.abort.load(Ordering::Relaxed) {
                 return Err(ArchiveError::Aborted);
@@ -90,8 +132,9 @@ impl Tailer {
                 if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
             if let Err(error) = log.read_lines(end, ends, lines) {
                 tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
-                if log.phase == Phase::Packed {
-                    log.phase = Phase::Ended;
+                // Another attempt follows while a deleted log may still grow.
+                if ends || log.phase == Phase::Packed {
+                    log.cut_short();
                 }
                 return Ok(());
             }
@@ -132,8 +175,13 @@ impl Tailer {
         let look = log.look().map_err(failed)?;
         if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
             // Reading such a log would return zeros for hours.
+            log.note_size(look.stamp.size);
             if matches!(log.phase, Phase::Departed { .. }) {
-                log.phase = Phase::Ended;
+                log.cut_short();
+            }
+            if !std::mem::replace(&mut log.is_sparse, true) {
+                tracing::warn!(event = "sparse_container_log_skipped", container = %dir, log = %log.name, "a log has larger holes than --max-holes, and is not archived");
+                self.metrics.skipped_names.inc();
             }
             return Ok(None);
         }
@@ -190,6 +238,13 @@ impl Tailer {
     /// Commits, and drops the logs and containers that have ended.
     fn commit(&mut self) -> Result<(), ArchiveError> {
         self.commit_in_between()?;
+        for (dir, container) in &self.containers {
+            let lost = container.logs.iter().filter(|log| log.is_cut_short).count() as u64;
+            if lost > 0 {
+                self.metrics.lost_logs.inc_by(lost);
+                self.metrics.overview.lost(dir.to_string(), lost);
+            }
+        }
         let mut has_closed = false;
         self.containers.retain(|_, container| {
             has_closed |= container.drop_ended();
@@ -289,7 +344,9 @@ impl Tailer {
 
     /// Ends a sweep. Logs that did not grow become quiet, and a sweep is scheduled for the others.
     fn rest(&mut self) {
-        self.metrics.waiting_since_timestamp_seconds.set(0);
+        if self.refused.is_empty() {
+            self.metrics.waiting_since_timestamp_seconds.set(0);
+        }
         self.metrics.overview.swept(self.store.usages());
         let mut next = None::<Duration>;
         let mut within = |time: Duration| next = Some(next.map_or(time, |next| next.min(time)));

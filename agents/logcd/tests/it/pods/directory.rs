@@ -80,6 +80,33 @@ fn full_disk_is_reported_and_loses_nothing() {
     kubelet.assert_archived(&node.out());
 }
 
+/// The only sweep of this run finds a full disk, and an old archive whose removal makes room.
+#[test]
+#[ignore = "needs root: just test-root"]
+fn root_sees_one_pass_make_room_and_archive() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    let kept = node.root.path().join("kept");
+    std::fs::create_dir(node.out()).unwrap();
+    let logcd = node.command(&["--once", "--min-free=8MiB", "--keep-days=10000"]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-ec", ONE_PASS_ON_A_FULL_DISK, "sh"]);
+    command.arg(node.out()).arg(&kept).arg(logcd.get_program()).args(logcd.get_args());
+    let output = trial::run_to_end(&mut command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    kubelet.assert_archived(&kept);
+}
+
+/// Makes a file system of 16 MiB with an old archive of 12 MiB, runs the command, and copies the result.
+const ONE_PASS_ON_A_FULL_DISK: &str = "
+    out=$1 kept=$2; shift 2
+    mount -t tmpfs -o size=16m tmpfs $out
+    mkdir $out/shop
+    head -c 12582912 /dev/zero > $out/shop/2026-01-01T00.tar.gz
+    \"$@\"
+    cp -r $out $kept";
+
 #[test]
 fn removed_archive_is_followed_by_a_new_part() {
     let (node, mut kubelet) = Node::with_kubelet();

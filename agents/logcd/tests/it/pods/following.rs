@@ -4,7 +4,11 @@ use super::reading::readers_agree;
 use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use fastrand::Rng;
+use nix::libc;
 use nix::sys::signal::Signal;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use trial::kubelet::{Kubelet, archives, lines_of_all};
 use trial::wait_until;
 
@@ -58,6 +62,96 @@ fn deleted_pod_is_read_to_its_end() {
     });
     kubelet.assert_archived(&node.out());
     assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
+}
+
+/// The pod is deleted before the first sweep, which finds both logs without a name.
+#[test]
+fn rotated_log_of_a_deleted_pod_is_archived_first() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 10);
+    kubelet.rotate(pod);
+    kubelet.write(pod, 10);
+    let daemon = node.start(&["--publish-within=1h"]);
+    wait_until("it is open", || kubelet.is_open_in(&daemon, pod));
+    kubelet.delete(pod);
+    wait_until("its lines", || lines_of_all(&node.out()).len() == kubelet.written().len());
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+/// The runtime writes to a rotated log until it opens the next one. Each even line is in the rotated log, and
+/// the next odd line is in the live log.
+#[test]
+fn rotated_log_is_archived_before_later_lines_of_the_live_one() {
+    const LINES_MAX: usize = 400_000;
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    let open =
+        |name: &str| OpenOptions::new().create(true).append(true).open(kubelet.dir(pod).join(name)).unwrap();
+    let mut logs = ["0.log.20261128-140500", "0.log"].map(open);
+    let daemon = node.start(QUICK);
+    wait_until("both are open", || daemon.metric("logcd_pods_logs") == 2.0);
+    let is_enough = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while number < LINES_MAX && !is_enough.load(Ordering::Relaxed) {
+                for log in &mut logs {
+                    log.write_all(format!("2026-11-28T14:05:00Z stdout F {number}\n").as_bytes()).unwrap();
+                    number += 1;
+                }
+            }
+            number
+        });
+        wait_until("commits", || writer.is_finished() || daemon.metric("logcd_pods_commits_total") >= 20.0);
+        is_enough.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    daemon.stop();
+    let mut seen = vec![false; written];
+    for line in lines_of_all(&node.out()) {
+        let number: usize = line.parse().unwrap();
+        seen[number] = true;
+        assert!(number.is_multiple_of(2) || seen[number - 1], "line {number} comes before the previous one");
+    }
+    assert!(seen.iter().all(|seen| *seen));
+}
+
+/// The kernel reports a new pod only once, and at that moment nothing can be opened.
+#[test]
+fn pod_is_found_after_a_lack_of_descriptors() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    let daemon = node.start(&["--publish-within=20ms", "--log-level=debug"]);
+    wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
+    wait_until_it_sleeps(&daemon);
+    // The descriptors 0 to 2 are always in use.
+    let usual = replace_descriptors_max(&daemon, 3);
+    let pod = kubelet.pod("shop", "web-2");
+    kubelet.write(pod, 5);
+    wait_until("the failure", || daemon.says("container_archiving_failed"));
+    replace_descriptors_max(&daemon, usual);
+    wait_until("the other lines", || lines_of_all(&node.out()).len() == 10);
+    wait_until_it_sleeps(&daemon);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+/// Sets the soft limit on the daemon's descriptors, and returns the previous one.
+fn replace_descriptors_max(daemon: &Daemon, limit: u64) -> u64 {
+    let pid = daemon.pid().as_raw();
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    #[allow(unsafe_code, reason = "nix sets limits of its own process only")]
+    // SAFETY: both pointers are null or lead to a live value.
+    let results = unsafe {
+        let asked = libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limits);
+        let new = libc::rlimit { rlim_cur: limit, ..limits };
+        [asked, libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut())]
+    };
+    assert_eq!(results, [0, 0], "{}", std::io::Error::last_os_error());
+    limits.rlim_cur
 }
 
 #[test]

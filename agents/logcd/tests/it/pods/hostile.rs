@@ -65,6 +65,25 @@ fn unreadable_container_causes_no_wake_ups() {
 }
 
 #[test]
+fn sparse_log_is_counted_and_causes_no_wake_ups() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (hostile, good) = (kubelet.pod("aaa", "hostile"), kubelet.pod("shop", "web-1"));
+    sparse(&kubelet.dir(hostile).join("1.log"), 1 << 40);
+    kubelet.write(good, 5);
+    let daemon = node.start(QUICK);
+    wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
+    wait_until_it_sleeps(&daemon);
+    assert_eq!(daemon.metric("logcd_pods_skipped_names_total"), 1.0);
+    assert_eq!(daemon.events("sparse_container_log_skipped").len(), 1);
+    // The data in a deleted log is lost.
+    kubelet.delete(hostile);
+    wait_until("the loss", || daemon.metric("logcd_pods_lost_logs_total") == 1.0);
+    wait_until_it_sleeps(&daemon);
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
+#[test]
 fn skipped_logs_are_tried_again() {
     let (node, mut kubelet) = Node::with_kubelet();
     let (first, second) = (kubelet.pod("shop", "web-1"), kubelet.pod("shop", "web-2"));
@@ -187,10 +206,24 @@ fn strange_names_of_namespaces_harm_only_them() {
         names.iter().map(|event| event["namespace"].as_str().unwrap()).collect::<Vec<_>>(),
         ["draft", "file", "link"]
     );
+    // Further sweeps do not hide how long the refused lines have waited.
+    let waiting_since = daemon.metric("logcd_pods_waiting_since_timestamp_seconds");
+    wait_until("a later second", || {
+        f64::from(i32::try_from(jiff::Timestamp::now().as_second()).unwrap()) > waiting_since + 1.0
+    });
+    for _ in 0..2 {
+        let (failures, lines) = (daemon.metric("logcd_pods_failures_total"), kubelet.written().len() - 15);
+        kubelet.write(pod, 1);
+        wait_until("a sweep", || {
+            lines_of_all(&node.out()).len() == lines + 1
+                && daemon.metric("logcd_pods_failures_total") >= failures + 3.0
+        });
+    }
+    assert_eq!(daemon.metric("logcd_pods_waiting_since_timestamp_seconds"), waiting_since);
     std::fs::remove_file(link).unwrap();
     std::fs::remove_file(file).unwrap();
     std::fs::remove_dir_all(draft).unwrap();
-    wait_until("all lines", || lines_of_all(&node.out()).len() == 25);
+    wait_until("all lines", || lines_of_all(&node.out()).len() == 27);
     assert_eq!(daemon.metric("logcd_pods_refused_namespaces"), 0.0);
     daemon.stop();
     kubelet.assert_archived(&node.out());
@@ -242,6 +275,48 @@ fn reader_opens_no_strangers_file() {
     std::fs::remove_dir_all(other).unwrap();
     let lines = read(&node, &[]);
     assert!(lines.lines().count() == 5 && !lines.contains("secret"), "{lines}");
+}
+
+/// Runs `logcd read` with at most 32 descriptors.
+fn read_with_few_descriptors(node: &Node, pods: &Path) -> std::process::Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 32 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_logcd"), "read", "--pods"]);
+    command.arg(pods).arg("--pods-out").arg(node.out());
+    trial::run_to_end(&mut command)
+}
+
+#[test]
+fn reader_of_many_archives_needs_few_descriptors() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 1);
+    node.start(QUICK).stop();
+    let [archive] = &trial::kubelet::archives(&node.out())[..] else { panic!("one archive") };
+    for hour in 0..96 {
+        let copy = format!("2026-01-{:02}T{:02}.tar.gz", 1 + hour / 24, hour % 24);
+        std::fs::copy(archive, archive.with_file_name(copy)).unwrap();
+    }
+    let output = read_with_few_descriptors(&node, Path::new("none"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 97, "{said}");
+}
+
+#[test]
+fn reader_tells_which_live_logs_it_cannot_open() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    node.start(QUICK).stop();
+    for number in 0..60 {
+        let pod = kubelet.pod("shop", &format!("web-{number}"));
+        kubelet.write(pod, 1);
+    }
+    let output = read_with_few_descriptors(&node, &node.pods());
+    let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    // The lines of the other logs are printed.
+    assert!((1..60).contains(&printed.lines().count()), "{printed}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("shop_web-") && said.contains("not printed"), "{said}");
+    assert_eq!(read(&node, &[]).lines().count(), 60);
 }
 
 /// The live logs of two containers from the same time are larger than the memory that the reader may use.
