@@ -102,6 +102,7 @@ fn scrape_example_names_targets_by_agent_and_node() {
         !targets.is_empty()
     });
     let wanted = [
+        ("kvd", "host-1"),
         ("logcd", "host-1"),
         ("logcd", "host-2"),
         ("logd", "host-1"),
