@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-const BYTES_MAX: u64 = 6_500_000;
+const BYTES_MAX: u64 = 6_800_000;
 const NODECREW_BYTES_MAX: u64 = 12_000_000;
 /// kvd holds a database.
 const KVD_BYTES_MAX: u64 = 7_000_000;
