@@ -37,7 +37,7 @@ fn hostile_names_are_skipped() {
     let daemon = node.start(QUICK);
     kubelet.write(pod, 5);
     wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
-    assert!(daemon.metric("logcd_pods_skipped_names_total") >= 4.0);
+    wait_until("they are counted", || daemon.metric("logcd_pods_skipped_names_total") >= 4.0);
     daemon.stop();
     kubelet.assert_archived(&node.out());
 }
@@ -73,7 +73,7 @@ fn sparse_log_is_counted_and_causes_no_wake_ups() {
     let daemon = node.start(QUICK);
     wait_until("the good lines", || lines_of_all(&node.out()).len() == 5);
     wait_until_it_sleeps(&daemon);
-    assert_eq!(daemon.metric("logcd_pods_skipped_names_total"), 1.0);
+    wait_until("it is counted", || daemon.metric("logcd_pods_skipped_names_total") == 1.0);
     assert_eq!(daemon.events("sparse_container_log_skipped").len(), 1);
     // The data in a deleted log is lost.
     kubelet.delete(hostile);
@@ -134,8 +134,8 @@ fn deleted_logs_are_given_up_on_a_full_disk() {
         kubelet.delete(pod);
     }
     wait_until("the oldest are closed", || deleted_and_open(&full).iter().sum::<u64>() <= bound);
-    let given_up = full.metric("logcd_pods_given_up_bytes_total");
-    assert!(given_up >= f64::from(256 << 10), "{given_up} bytes");
+    // They are counted after they were closed.
+    wait_until("the losses", || full.metric("logcd_pods_given_up_bytes_total") >= f64::from(256 << 10));
     assert!(full.metric("logcd_pods_lost_logs_total") >= 4.0);
     let events = full.events("container_log_given_up");
     assert!(
@@ -224,7 +224,7 @@ fn strange_names_of_namespaces_harm_only_them() {
     std::fs::remove_file(file).unwrap();
     std::fs::remove_dir_all(draft).unwrap();
     wait_until("all lines", || lines_of_all(&node.out()).len() == 27);
-    assert_eq!(daemon.metric("logcd_pods_refused_namespaces"), 0.0);
+    wait_until("all are accepted", || daemon.metric("logcd_pods_refused_namespaces") == 0.0);
     daemon.stop();
     kubelet.assert_archived(&node.out());
 }
@@ -414,7 +414,7 @@ fn five_hundred_containers_take_bounded_memory() {
     let memory = daemon.memory_bytes("RssAnon");
     eprintln!("{CONTAINERS} containers: {memory} bytes");
     assert!(memory < MEMORY_BYTES_MAX, "{memory} bytes");
-    assert_eq!(daemon.metric("logcd_pods_logs"), f64::from(CONTAINERS));
+    wait_until("they are counted", || daemon.metric("logcd_pods_logs") == f64::from(CONTAINERS));
     daemon.stop();
     kubelet.assert_archived(&node.out());
 }
