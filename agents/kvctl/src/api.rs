@@ -4,7 +4,7 @@ use crate::wire::{WireBatch, WireChanged, WireOperation, WirePage, WireStats};
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Method};
-use kit::caller::{CallError, CallNames, Caller, HttpCall, OpenReply, Reply, ServerOrigin};
+use kit::caller::{CallError, CallNames, Caller, HttpCall, OpenReply, Reply, ServerOrigin, query};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -41,15 +41,6 @@ pub(crate) struct Client {
 
 fn path_of(key: &str) -> String {
     format!("/v1/keys/{}", utf8_percent_encode(key, IN_PATH))
-}
-
-/// Builds the query of a path, with its question mark. Empty if no parameter has a value.
-fn query(parameters: &[(&str, Option<&str>)]) -> String {
-    let given = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
-    let encoded =
-        given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
-    let joined = encoded.collect::<Vec<_>>().join("&");
-    if joined.is_empty() { joined } else { format!("?{joined}") }
 }
 
 impl Client {

@@ -1,20 +1,18 @@
 //! Requests to queued, one function each.
 
+use crate::connection::{Connection, end_our_side};
 use crate::failure::Failure;
 use crate::queue_name::QueueName;
 use crate::retry::Outage;
-use crate::target::{Connection, Target, end_our_side};
 use crate::wire::{
-    ErrorBody, Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushAnswer, PushBatch, PushItem,
-    PushedItem, SettleBatch,
+    Extend, Lease, LeaseAnswer, LeaseRequest, Nack, Outcomes, PushAnswer, PushBatch, PushItem, PushedItem,
+    SettleBatch,
 };
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, StatusCode};
+use kit::caller::{CallError, CallNames, HttpCall, ServerOrigin, describe, query};
 use kit::client::ConnectError;
-use kit::terminal;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,18 +23,22 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+const NAMES: CallNames = CallNames {
+    user_agent: concat!("queuectl/", env!("CARGO_PKG_VERSION")),
+    server: "queued",
+    variable: "QUEUE_URL",
+};
+
 /// The time for an answer, in addition to the time that the request asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The time left for an answer that is on its way when a wait is cut short.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
-/// The length of the part of a foreign answer that messages show.
-const EXCERPT_CHARS_MAX: usize = 60;
 /// The bound on idle connections: enough for a worker's jobs and its keeper.
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// A server, and the idle connections to it.
 pub(crate) struct Client {
-    target: Target,
+    origin: ServerOrigin,
     token_file: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
     pub(crate) outage: Outage,
@@ -63,19 +65,10 @@ struct Payload {
     is_json: bool,
 }
 
-/// The query of a path, question mark included. Empty if no value is given.
-pub(crate) fn query(parameters: &[(&str, Option<&str>)]) -> String {
-    let given = parameters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
-    let encoded =
-        given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
-    let joined = encoded.collect::<Vec<_>>().join("&");
-    if joined.is_empty() { joined } else { format!("?{joined}") }
-}
-
 impl Client {
-    pub(crate) fn new(target: Target, token_file: Option<PathBuf>) -> Client {
+    pub(crate) fn new(origin: ServerOrigin, token_file: Option<PathBuf>) -> Client {
         Client {
-            target,
+            origin,
             token_file,
             idle: Mutex::default(),
             outage: Outage::default(),
@@ -84,7 +77,7 @@ impl Client {
     }
 
     pub(crate) fn server(&self) -> &str {
-        self.target.authority()
+        self.origin.authority()
     }
 
     /// Waits for items. Cancelling `cut_short` ends the wait. Items that were leased by then are still
@@ -190,30 +183,34 @@ impl Client {
         body: Payload,
         wait: WaitLimit<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
+        let mut call = HttpCall { body: body.bytes, ..HttpCall::new(method.clone(), path) };
+        if body.is_json {
+            call.headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        }
         while let Some(connection) = self.usable() {
-            match self.exchange(connection, self.request(method, path, &body)?, &wait).await {
+            match self.exchange(connection, &call, &wait).await {
                 // The server had closed the idle connection, and has not seen the request.
-                Err(Failure::Broken(e)) if e.is_canceled() || e.is_incomplete_message() || e.is_closed() => {}
+                Err(Failure::Call(CallError::Broken(e)))
+                    if e.is_canceled() || e.is_incomplete_message() || e.is_closed() => {}
                 other => return other,
             }
         }
-        let connect = self.target.connect();
+        let connect = Connection::open(&self.origin);
         let connection = match wait.cut_short {
             None => connect.await,
-            Some(cut_short) => {
-                cut_short.run_until_cancelled(connect).await.unwrap_or(Err(Failure::WaitEnded))
-            }
+            Some(cut_short) => cut_short.run_until_cancelled(connect).await.ok_or(Failure::WaitEnded)?,
         };
-        self.exchange(connection?, self.request(method, path, &body)?, &wait).await
+        self.exchange(connection?, &call, &wait).await
     }
 
     async fn exchange(
         &self,
         mut connection: Connection,
-        request: Request<Full<Bytes>>,
+        call: &HttpCall<'_>,
         wait: &WaitLimit<'_>,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let socket = connection.hang_up_handle().map_err(ConnectError::Refused)?;
+        let request = self.origin.request(call, NAMES.user_agent, self.token_file.as_deref())?;
+        let socket = connection.hang_up_handle().map_err(|e| CallError::from(ConnectError::Refused(e)))?;
         let answer = {
             let mut exchange = std::pin::pin!(timeout(wait.limit, connection.exchange(request)));
             let cut_short = async {
@@ -224,8 +221,8 @@ impl Client {
             };
             tokio::select! {
                 biased;
-                answer = &mut exchange => match answer.unwrap_or(Err(Failure::Timeout(wait.limit))) {
-                    Err(Failure::Broken(e)) if e.is_parse() => {
+                answer = &mut exchange => match answer.unwrap_or(Err(CallError::Timeout(wait.limit))) {
+                    Err(CallError::Broken(e)) if e.is_parse() => {
                         return Err(self.foreign(format!("something other than HTTP ({e})")));
                     }
                     other => other?,
@@ -233,7 +230,8 @@ impl Client {
                 () = cut_short => {
                     end_our_side(&socket);
                     let last_word = timeout(LAST_WORD_WITHIN, exchange).await;
-                    return last_word.ok().and_then(Result::ok).unwrap_or(Err(Failure::WaitEnded));
+                    let answer = last_word.ok().and_then(Result::ok).ok_or(Failure::WaitEnded)?;
+                    return Ok(answer?);
                 }
             }
         };
@@ -251,30 +249,6 @@ impl Client {
         std::iter::from_fn(|| idle.pop()).find(Connection::is_usable)
     }
 
-    fn request(&self, method: &Method, path: &str, body: &Payload) -> Result<Request<Full<Bytes>>, Failure> {
-        let invalid = |e: hyper::http::Error| Failure::from(ConnectError::Refused(std::io::Error::other(e)));
-        let mut request = Request::builder()
-            .method(method)
-            .uri(self.target.path(path))
-            .header(HOST, self.target.authority())
-            .header(USER_AGENT, concat!("queuectl/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body.bytes.clone()))
-            .map_err(invalid)?;
-        if body.is_json {
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        if let Some(path) = &self.token_file {
-            // Read for each request, since a Secret is renewed while a worker runs.
-            let failed = |e| Failure::Token(path.display().to_string(), e);
-            let token = std::fs::read_to_string(path).map_err(failed)?;
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
-                .map_err(|e| failed(std::io::Error::other(e)))?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, value);
-        }
-        Ok(request)
-    }
-
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,51 +260,19 @@ impl Client {
             self.was_queued.store(true, Ordering::Relaxed);
             return Ok(answer);
         }
-        let ErrorBody { error, message } = serde_json::from_slice(&body).unwrap_or_default();
-        if error.is_empty() && !said_by_proxies(status) {
-            return Err(self.not_queued(status, &body));
-        }
-        if !error.is_empty() {
+        let refused = CallError::refused(status, &body).ok_or_else(|| self.not_queued(status, &body))?;
+        if !refused.word().is_empty() {
             self.was_queued.store(true, Ordering::Relaxed);
         }
-        Err(Failure::Refused { status: status.as_u16(), error, message })
+        Err(refused.into())
     }
 
-    fn not_queued(&self, status: StatusCode, body: &Bytes) -> Failure {
-        let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT_CHARS_MAX)]);
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = terminal::excerpt(&text, EXCERPT_CHARS_MAX);
-        let said = if text.is_empty() { String::new() } else { format!(" and \"{text}\"") };
-        self.foreign(format!("{}{said}", status.as_u16()))
+    fn not_queued(&self, status: StatusCode, body: &[u8]) -> Failure {
+        self.foreign(describe(status, body))
     }
 
     fn foreign(&self, answer: String) -> Failure {
-        Failure::NotQueued { answer, was_queued: self.was_queued.load(Ordering::Relaxed) }
-    }
-}
-
-/// Statuses that a proxy in front of queued sends in its own words: queued is away, the token is refused, or
-/// a bound of the proxy is reached.
-fn said_by_proxies(status: StatusCode) -> bool {
-    match status.as_u16() {
-        401 | 403 | 408 | 413 | 429 => true,
-        // A web server answers with these two if it does not know the request at all.
-        501 | 505 => false,
-        500.. => true,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn query_values_cannot_leave_their_place() {
-        assert_eq!(query(&[("key", None), ("seal", None)]), "");
-        assert_eq!(
-            query(&[("key", Some("a&b=ä ")), ("seal", Some("true"))]),
-            "?key=a%26b%3D%C3%A4%20&seal=true"
-        );
+        let was_server = self.was_queued.load(Ordering::Relaxed);
+        CallError::Foreign { names: NAMES, answer, was_server }.into()
     }
 }

@@ -4,6 +4,7 @@
 mod api;
 mod attempts;
 mod children;
+mod connection;
 mod failure;
 mod flags;
 mod invocation;
@@ -20,18 +21,17 @@ mod queue_notices;
 mod retry;
 mod stats;
 mod tally;
-mod target;
 mod verdict;
 mod wire;
 mod worker;
 
 use api::Client;
 use flags::{Command, Flags};
+use kit::caller::ServerOrigin;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
 use manage::Console;
 use std::ffi::OsString;
-use target::Target;
 
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
 
@@ -51,7 +51,7 @@ async fn run(flags: &Flags) -> Result<Exit, Fatal> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let server =
         flags.server.clone().or_else(|| set("QUEUE_URL")).unwrap_or_else(|| SERVER_DEFAULT.to_owned());
-    let client = Client::new(Target::parse(&server, &flags.tls)?, flags.token_file.clone());
+    let client = Client::new(ServerOrigin::parse(&server, &flags.tls)?, flags.token_file.clone());
     let stop = Stop::on_signals(flags.common.drain_timeout)?;
     if let Command::Run(run) = &flags.command {
         return worker::run(client, run, &stop, flags.common.drain_timeout).await;

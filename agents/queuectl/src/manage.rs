@@ -1,6 +1,6 @@
 //! Subcommands that send a request and print the answer: queues, their settings, items, dead letters.
 
-use crate::api::{Client, query};
+use crate::api::Client;
 use crate::attempts;
 use crate::failure::Failure;
 use crate::flags::{
@@ -10,6 +10,7 @@ use crate::missing;
 use crate::queue_name::QueueName;
 use crate::retry::until_answered;
 use hyper::Method;
+use kit::caller::query;
 use kit::exit::{Exit, Fatal};
 use kit::terminal;
 use serde_json::{Map, Value, json};

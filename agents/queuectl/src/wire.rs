@@ -183,14 +183,6 @@ pub(crate) enum Status {
     Dead,
 }
 
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct ErrorBody {
-    #[serde(default)]
-    pub(crate) error: String,
-    #[serde(default)]
-    pub(crate) message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use crate::retry::Retry;
 use crate::tally::Tally;
 use crate::verdict;
 use crate::wire::{Item, Lease, LeaseAnswer, LeaseRequest, Nack, SettleResult, Status, millis};
+use kit::caller::CallError;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::identity::Identity;
 use kit::lifecycle::stop::Stop;
@@ -339,9 +340,9 @@ impl Worker {
 /// True if the server may have applied the request although its answer was lost.
 fn may_be_carried_out(failure: &Failure) -> bool {
     match failure {
-        Failure::NoConnection(_) | Failure::Token(..) => false,
+        Failure::Call(CallError::NoConnection(_) | CallError::Token(..)) => false,
         // The proxy got no answer from the server.
-        Failure::Refused { status, .. } => matches!(status, 502 | 504),
+        Failure::Call(CallError::Refused { status, .. }) => matches!(status, 502 | 504),
         _ => true,
     }
 }

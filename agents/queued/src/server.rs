@@ -96,7 +96,7 @@ fn doors(plane: &DataPlane) -> Doors {
     let serve = &plane.serve;
     let item_bytes_max = usize::try_from(serve.max_item_bytes).unwrap_or(usize::MAX);
     let request_bytes_max = usize::try_from(serve.max_request_bytes).unwrap_or(usize::MAX);
-    let room = |bytes| http::request::BodyBudget::new(bytes, request_bytes_max.max(item_bytes_max));
+    let room = |bytes| kit::http::body::BodyBudget::new(bytes, request_bytes_max.max(item_bytes_max));
     Doors::from(Parts {
         engine: plane.engine.clone(),
         tokens: plane.tokens.clone(),

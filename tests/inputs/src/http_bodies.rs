@@ -3,10 +3,10 @@
 use axum::body::Body;
 use axum::http::Request;
 use kit::daemon::Context;
+use kit::http::body::BodyBudget;
 use kit::http::events::Streams;
 use kit::lifecycle::stop::Stop;
 use queued::engine::contract::Limits;
-use queued::http::request::BodyBudget;
 use queued::http::{Doors, Parts, history, router};
 use queued::metrics::QueuedMetrics;
 use queued::service::{Engine, Environment};

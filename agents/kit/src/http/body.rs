@@ -26,17 +26,24 @@ impl BodyBudget {
         BodyBudget(Arc::new(Semaphore::new((bytes / 1024 + 1).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Makes the body of an answer that is in memory already, or refuses it: waiting would save nothing.
+    /// Makes the body of an answer that is in memory already, or refuses it.
     pub fn answer(&self, text: impl Into<Bytes>) -> Result<Body, ErrorAnswer> {
         let text = text.into();
-        if text.len() <= SHORT_BYTES {
-            return Ok(Body::from(text));
+        let room = self.hold(text.len())?;
+        Ok(held(text, room))
+    }
+
+    /// Reserves room for an answer, or refuses: the answer is already in memory, so waiting would save
+    /// nothing.
+    pub fn hold(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ErrorAnswer> {
+        if bytes <= SHORT_BYTES {
+            return Ok(None);
         }
-        let room =
-            self.0.clone().try_acquire_many_owned(permits(text.len())).map_err(|_| {
-                ErrorAnswer::unavailable("too many long answers are still being read; try again")
-            })?;
-        Ok(Body::from(Bytes::from_owner(BudgetedBytes { text, _room: room })))
+        self.0
+            .clone()
+            .try_acquire_many_owned(permits(bytes))
+            .map(Some)
+            .map_err(|_| ErrorAnswer::unavailable("too many long answers are still being read; try again"))
     }
 
     async fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ErrorAnswer> {
@@ -63,6 +70,15 @@ struct BudgetedBytes {
 impl AsRef<[u8]> for BudgetedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.text
+    }
+}
+
+/// Returns a body that keeps its room until it is read or dropped.
+pub fn held(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body {
+    let text = text.into();
+    match room {
+        Some(room) => Body::from(Bytes::from_owner(BudgetedBytes { text, _room: room })),
+        None => Body::from(text),
     }
 }
 

@@ -1,32 +1,12 @@
 //! A shared limit on the memory of long answers: each stays in memory until its reader has received it.
 
-use super::request::BodyBudget;
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::body::{HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use kit::http::body::{BodyBudget, held};
 use tokio::sync::OwnedSemaphorePermit;
-
-/// An answer's text with its share of the limit. Dropping the text returns the share.
-struct BudgetedText {
-    text: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for BudgetedText {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
-    }
-}
-
-pub fn body(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body {
-    let text = text.into();
-    match room {
-        Some(room) => Body::from(Bytes::from_owner(BudgetedText { text, _room: room })),
-        None => Body::from(text),
-    }
-}
 
 /// Attaches a share of the limit to a response that is already in memory.
 pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Response {
@@ -35,7 +15,7 @@ pub async fn keep(response: Response, room: Option<OwnedSemaphorePermit>) -> Res
     }
     let (parts, whole) = response.into_parts();
     match to_bytes(whole, usize::MAX).await {
-        Ok(text) => Response::from_parts(parts, body(text, room)),
+        Ok(text) => Response::from_parts(parts, held(text, room)),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

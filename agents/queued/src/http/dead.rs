@@ -1,6 +1,5 @@
 //! Requests about dead items: list, redrive, delete.
 
-use super::error_answer::ErrorAnswer;
 use super::items::{Count, ItemsQuery, show_items};
 use super::request::{Path, Query};
 use super::tokens::Right;
@@ -10,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use kit::http::error_answer::ErrorAnswer;
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,7 +1,6 @@
 //! Server-sent events: first every queue once, then each queue that changes.
 
 use super::Doors;
-use super::error_answer::ErrorAnswer;
 use super::queues::QueueObject;
 use super::request::Query;
 use super::tokens::Right;
@@ -10,6 +9,7 @@ use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use kit::http::error_answer::ErrorAnswer;
 use kit::http::events::{Source, TooMany};
 use serde::Deserialize;
 use std::collections::{BTreeMap, VecDeque};

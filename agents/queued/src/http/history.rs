@@ -1,6 +1,5 @@
 //! Records the figures of the last fifteen minutes for the page, of each queue and of all together.
 
-use super::error_answer::ErrorAnswer;
 use super::request::Query;
 use super::tokens::Right;
 use super::{Doors, json};
@@ -10,6 +9,7 @@ use crate::service::Engine;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use kit::http::error_answer::ErrorAnswer;
 use kit::page::history::{INTERVAL, Samples, row};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Requests about items: list, search, show, and delete or move by id.
 
 use super::attempt::AttemptObject;
-use super::error_answer::ErrorAnswer;
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{BodyText, Doors, json, request, time};
@@ -12,6 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use kit::http::error_answer::ErrorAnswer;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]

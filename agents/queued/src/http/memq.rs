@@ -1,6 +1,5 @@
 //! kuard's queue API under `/memq/server`, byte for byte, on the same queues.
 
-use super::error_answer::ErrorAnswer;
 use super::request::Path;
 use super::tokens::Right;
 use super::{Doors, budgeted_body, time};
@@ -13,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use kit::http::error_answer::ErrorAnswer;
 use serde::Serialize;
 
 /// A dequeue leases the item and acks it at once; the lease only has to last until then.

@@ -3,7 +3,7 @@
 pub mod attempt;
 pub mod budgeted_body;
 mod dead;
-pub mod error_answer;
+pub mod engine_errors;
 pub mod events;
 pub mod fast_path;
 pub mod history;
@@ -26,12 +26,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use error_answer::ErrorAnswer;
+use kit::http::body::{BodyBudget, BodyLimit, ReceivedBody, held};
+use kit::http::error_answer::ErrorAnswer;
 use kit::http::events::Streams;
 use kit::http::origin::is_from_elsewhere;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use request::{Limit, Taken};
 use serde::Serialize;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -49,9 +49,9 @@ pub struct Parts {
     pub tokens: watch::Receiver<Tokens>,
     pub item_bytes_max: usize,
     pub request_bytes_max: usize,
-    pub room: request::BodyBudget,
+    pub room: BodyBudget,
     /// The limit on answers that are being read.
-    pub answers: request::BodyBudget,
+    pub answers: BodyBudget,
     pub streams: Streams,
     pub history: history::SharedHistory,
     pub metrics: QueuedMetrics,
@@ -80,19 +80,19 @@ impl Deref for Doors {
 
 impl Doors {
     /// Receives the body of a request. Limits its length as sent, without the framing of chunks.
-    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, ErrorAnswer> {
-        request::body(headers, body, Limit::Request(self.request_bytes_max), &self.room).await
+    pub async fn body(&self, headers: &HeaderMap, body: Body) -> Result<ReceivedBody, ErrorAnswer> {
+        request_limit(self.request_bytes_max).receive(headers, body, &self.room).await
     }
 
     /// Receives a body that is one item: both limits apply to it.
-    pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<Taken, ErrorAnswer> {
-        request::body(headers, body, self.raw_item_limit(), &self.room).await
+    pub async fn item_body(&self, headers: &HeaderMap, body: Body) -> Result<ReceivedBody, ErrorAnswer> {
+        self.raw_item_limit().receive(headers, body, &self.room).await
     }
 
-    fn raw_item_limit(&self) -> Limit {
+    fn raw_item_limit(&self) -> BodyLimit {
         match self.item_bytes_max <= self.request_bytes_max {
-            true => Limit::Item(self.item_bytes_max),
-            false => Limit::Request(self.request_bytes_max),
+            true => item_limit(self.item_bytes_max),
+            false => request_limit(self.request_bytes_max),
         }
     }
 
@@ -117,6 +117,16 @@ impl Doors {
         }
         Ok(())
     }
+}
+
+/// The limit on a body that is one item.
+fn item_limit(bytes_max: usize) -> BodyLimit {
+    BodyLimit { what: "an item", flag: "--max-item-bytes", bytes_max }
+}
+
+/// The limit on any other body.
+fn request_limit(bytes_max: usize) -> BodyLimit {
+    BodyLimit { what: "the body of a request", flag: "--max-request-bytes", bytes_max }
 }
 
 fn authorization(headers: &HeaderMap) -> Option<&str> {
@@ -214,7 +224,7 @@ impl Line {
 
 impl IntoResponse for Line {
     fn into_response(self) -> Response {
-        let mut response = Response::new(budgeted_body::body(self.text, self.room));
+        let mut response = Response::new(held(self.text, self.room));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         response

@@ -1,7 +1,7 @@
 //! Requests that push one item or a batch.
 
-use super::error_answer::ErrorAnswer;
-use super::request::{Limit, Path, Query};
+use super::item_limit;
+use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{Doors, Line, json, request};
 use crate::engine::contract::NewItem;
@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
+use kit::http::error_answer::ErrorAnswer;
 use serde::{Deserialize, Serialize};
 
 const KEY_BYTES_MAX: usize = 256;
@@ -153,7 +154,7 @@ fn lines(body: &[u8], query: &PushQuery, bytes_max: usize) -> Result<Vec<NewItem
 
 fn checked(item: NewItem, bytes_max: usize) -> Result<NewItem, ErrorAnswer> {
     if item.body.len() > bytes_max {
-        return Err(Limit::Item(bytes_max).exceeded());
+        return Err(item_limit(bytes_max).exceeded());
     }
     let within =
         |text: &Option<Box<str>>, max: usize| text.as_ref().is_none_or(|t| (1..=max).contains(&t.len()));

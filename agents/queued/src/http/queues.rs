@@ -1,6 +1,5 @@
 //! Requests about queues: create, configure, show, seal, pause, drain, delete.
 
-use super::error_answer::ErrorAnswer;
 use super::request::Path;
 use super::tokens::Right;
 use super::{Doors, json, request};
@@ -11,6 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use kit::http::error_answer::ErrorAnswer;
 use serde::Serialize;
 
 /// A queue as the protocol shows it.

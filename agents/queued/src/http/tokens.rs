@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::error_answer::ErrorAnswer;
+use kit::http::error_answer::ErrorAnswer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {

@@ -1,6 +1,5 @@
 //! Requests of workers: lease, ack, nack, extend.
 
-use super::error_answer::ErrorAnswer;
 use super::request::Path;
 use super::tokens::Right;
 use super::{BodyText, Doors, Line, request, time};
@@ -11,6 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use kit::http::error_answer::ErrorAnswer;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
