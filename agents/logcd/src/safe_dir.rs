@@ -89,6 +89,17 @@ impl SafeDir {
         self.resolve(if name.is_empty() { b"." } else { name }, flags)
     }
 
+    /// Lists a directory below this one; an empty path is this directory itself. Skips names that are not
+    /// UTF-8, because neither kubelet nor logcd makes them.
+    pub fn names(&self, path: &[u8]) -> io::Result<Vec<String>> {
+        let mut directory = nix::dir::Dir::from_fd(self.directory(path)?)?;
+        let mut names = Vec::new();
+        for entry in directory.iter() {
+            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     fn resolve(&self, name: &[u8], flags: OFlag) -> io::Result<OwnedFd> {
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
             ResolveFlag::RESOLVE_BENEATH

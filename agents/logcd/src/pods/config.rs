@@ -3,10 +3,11 @@
 use crate::archive::codec::Codec;
 use crate::day::Calendar;
 use crate::error::ArchiveError;
+use crate::pods::bounds::Bounds;
 use crate::pods::cursor::Cursors;
 use crate::pods::hour::ArchiveName;
 use crate::pods::place::{ContainerDir, PodDir};
-use crate::pods::store::{Bounds, Store};
+use crate::pods::store::Store;
 use jiff::{Timestamp, ToSpan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

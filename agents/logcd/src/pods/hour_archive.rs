@@ -259,6 +259,11 @@ impl HourArchive {
         }
     }
 
+    /// True if bytes were written that no checkpoint covers.
+    pub fn has_uncommitted(&self) -> bool {
+        self.has_news() && !self.is_accepted
+    }
+
     /// Shows readers the bytes that the checkpoint covers. May be retried after an error.
     pub fn show(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
         if !self.is_accepted {

@@ -1,6 +1,7 @@
 //! Container logs: follows the logs that kubelet keeps below the pods directory, and archives them by
 //! namespace and hour.
 
+pub mod bounds;
 pub mod config;
 pub mod control;
 pub mod cri;
@@ -15,6 +16,7 @@ pub mod newest_lines;
 pub mod once;
 pub mod overview;
 pub mod page;
+pub mod pending_member;
 pub mod place;
 pub mod read;
 pub mod share;

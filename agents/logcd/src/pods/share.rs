@@ -1,15 +1,9 @@
 //! Divides the space for archives among namespaces, and chooses the archives to remove.
 
+pub use crate::pods::bounds::Bound;
 use crate::pods::hour::ArchiveName;
 use jiff::civil::Date;
 use std::collections::BTreeMap;
-
-/// The bounds of one namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    pub bytes: u64,
-    pub days: u32,
-}
 
 /// The archives of one namespace, with their sizes.
 pub type Hours = BTreeMap<ArchiveName, u64>;

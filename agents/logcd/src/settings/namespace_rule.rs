@@ -1,7 +1,7 @@
 //! The flag `--namespace`: bounds for the container logs of some namespaces.
 
 use crate::logs::pattern::Pattern;
-use crate::pods::share::Bound;
+use crate::pods::bounds::Bound;
 use kit::settings::parse_size;
 
 /// Bounds for the namespaces that a pattern matches.

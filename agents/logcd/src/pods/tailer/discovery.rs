@@ -4,7 +4,6 @@ use super::{Sight, Tailer};
 use crate::error::ArchiveError;
 use crate::pods::followed_container::FollowedContainer;
 use crate::pods::place::{ContainerDir, PodDir};
-use crate::pods::store::names;
 use crate::pods::watches::Watched;
 use std::io;
 use std::time::{Duration, Instant};
@@ -30,7 +29,8 @@ impl Tailer {
         let fd = self.pods.directory(b"").map_err(on)?;
         let watched = self.watches.directory(&fd, Watched::Pods);
         self.note_blind(watched);
-        for name in names(&self.pods, b"")? {
+        let names = self.pods.names(b"");
+        for name in names.map_err(ArchiveError::on("list", self.pods.path()))? {
             if let Ok(pod) = name.parse::<PodDir>() {
                 self.find_containers(&pod);
             }
@@ -47,11 +47,11 @@ impl Tailer {
         };
         let watched = self.watches.directory(&fd, Watched::Pod(pod.clone()));
         self.note_blind(watched);
-        match names(&self.pods, pod.to_string().as_bytes()) {
+        match self.pods.names(pod.to_string().as_bytes()) {
             Ok(names) => self.unseen.extend(names.iter().filter_map(|name| pod.container(name).ok())),
-            Err(ArchiveError::Io { source, .. }) if is_no_directory(&source) => {}
+            Err(error) if is_no_directory(&error) => {}
             // Nothing else would show the containers that are there already.
-            Err(error) => self.note_blind(Err(io::Error::other(error))),
+            Err(error) => self.note_blind(Err(error)),
         }
     }
 

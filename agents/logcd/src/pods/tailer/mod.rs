@@ -240,9 +240,8 @@ impl Tailer {
 mod tests {
     use super::*;
     use crate::day::Calendar;
+    use crate::pods::bounds::{Bound, Bounds};
     use crate::pods::followed_log::FollowedLog;
-    use crate::pods::share::Bound;
-    use crate::pods::store::Bounds;
     use crate::safe_dir::status_of;
     use std::fs::OpenOptions;
 

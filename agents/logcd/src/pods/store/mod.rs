@@ -4,107 +4,49 @@
 //! readers see the new members. The checkpoint decides: after a crash, each archive is cut to the length in
 //! the checkpoint.
 
+mod checkpoint_file;
+mod eviction;
+
+pub use crate::pods::bounds::Bounds;
+pub use checkpoint_file::{CHECKPOINT, load};
+pub use eviction::{Evicted, Evictions};
+
 use crate::archive::codec::Packer;
-use crate::archive::header::{self, Meta};
+use crate::archive::header::Meta;
 use crate::archive::pack_error::PackError;
 use crate::error::ArchiveError;
 use crate::pods::cursor::{Checkpoint, Cursors};
-use crate::pods::day_room::day_room;
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
 use crate::pods::overview::Usage;
+use crate::pods::pending_member::PendingMember;
 use crate::pods::place::{ContainerDir, LogName, is_label};
-use crate::pods::share::{self, Bound, Hours};
+use crate::pods::share::Hours;
 use crate::pods::veil::{self, Span};
 use crate::safe_dir::SafeDir;
 use jiff::Timestamp;
-use kit::disk::free_space::{MinFree, Space};
+use kit::disk::free_space::Space;
 use kit::disk::lock::{Lock, Refused};
 use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
-use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 const LOCK: &str = ".logcd-pods.lock";
-pub const CHECKPOINT: &str = ".logcd-pods.checkpoint";
-/// The size of a member before compression. Members of this size take 2 % more space than a single large one,
-/// but a reader unpacks only the members that it needs.
-const MEMBER_BYTES: usize = 256 * 1024;
 /// Limits on a part of an hour. Smaller parts cost more than they save.
 const PART_BYTES_MIN: u64 = 256 * 1024;
 const PART_BYTES_MAX: u64 = 1 << 30;
 /// The number of parts that fit into a namespace's share. A namespace loses at most one part at a time.
 const PARTS_PER_SHARE: u64 = 8;
-/// The space that is freed on a full disk in addition to the missing space.
-const ROOM_BYTES: u64 = 64 << 20;
 /// Limit on the bytes that are read before a commit, so that little is read again after a crash.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
-
-/// The bounds on the archives.
-#[derive(Clone, Debug)]
-pub struct Bounds {
-    pub all: Bound,
-    /// The bounds of some namespaces. The first pattern that matches decides.
-    pub namespaces: Vec<(crate::logs::pattern::Pattern, Bound)>,
-    pub min_free: MinFree,
-    /// The directory for the archives of days, if it is on the same file system. Such an archive needs room
-    /// while it is made.
-    pub days: Option<PathBuf>,
-}
-
-impl Bounds {
-    pub fn of(&self, namespace: &str) -> Bound {
-        let own = self.namespaces.iter().find(|(pattern, _)| pattern.matches(namespace.as_bytes()));
-        own.map_or(self.all, |(_, bound)| *bound)
-    }
-}
-
-/// An archive that was removed to keep a bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evicted {
-    pub namespace: String,
-    pub bytes: u64,
-    /// True if the namespace used at most its share, and the archive was removed because the disk was full.
-    pub is_within_share: bool,
-}
-
-/// The archives that were removed, and an error if others could not be removed.
-pub struct Evictions {
-    pub evicted: Vec<Evicted>,
-    pub result: Result<(), ArchiveError>,
-}
 
 struct Open {
     dir: NamespaceDir,
     archive: HourArchive,
-}
-
-/// Entries that are not compressed yet, all of one namespace.
-#[derive(Default)]
-struct PendingMember {
-    namespace: String,
-    tar: Vec<u8>,
-    span: Span,
-    /// The container of the last entry.
-    last: Option<ContainerDir>,
-    /// True if the previous member ended with lines of the same container. After a backlog, the lines of the
-    /// next container may be hours older. A reader that needs those would then have to read the end of the
-    /// first container, too.
-    is_continued: bool,
-}
-
-impl PendingMember {
-    fn clear(&mut self) {
-        self.tar.clear();
-        self.span = None;
-        self.last = None;
-    }
 }
 
 pub struct Store {
@@ -119,9 +61,7 @@ pub struct Store {
     sizes: BTreeMap<String, Hours>,
     /// The archives that the checkpoint names. They are not removed.
     listed: BTreeSet<(String, ArchiveName)>,
-    batch: PendingMember,
-    /// The container whose lines end the last member.
-    packed_last: Option<ContainerDir>,
+    pending: PendingMember,
     next_entry: u64,
     next_entry_committed: u64,
     uncommitted_bytes: u64,
@@ -149,10 +89,7 @@ impl Store {
             Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
-        let checkpoint = match load(path) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => set_aside(path, &error)?,
-            loaded => loaded.map_err(ArchiveError::on("read", &path.join(CHECKPOINT)))?,
-        };
+        let checkpoint = checkpoint_file::load_or_set_aside(path)?;
         let has_checkpoint = checkpoint.is_some();
         let checkpoint = checkpoint.unwrap_or_default();
         let mut store = Store {
@@ -165,8 +102,7 @@ impl Store {
             open: BTreeMap::new(),
             sizes: BTreeMap::new(),
             listed: BTreeSet::new(),
-            batch: PendingMember::default(),
-            packed_last: None,
+            pending: PendingMember::default(),
             next_entry: checkpoint.next_entry,
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
@@ -267,45 +203,23 @@ impl Store {
         lines: &[u8],
     ) -> Result<(), ArchiveError> {
         self.admit(&dir.pod.namespace)?;
-        let batch = &self.batch;
-        let is_at_an_end = batch.is_continued && batch.last.as_ref() != Some(dir);
-        let is_full = batch.tar.len() + lines.len() > MEMBER_BYTES;
-        if batch.namespace != dir.pod.namespace || is_full || is_at_an_end {
+        if !self.pending.takes(dir, lines.len()) {
             self.flush()?;
-            self.batch.namespace.clone_from(&dir.pod.namespace);
         }
-        if self.batch.tar.is_empty() {
-            self.batch.is_continued = self.packed_last.as_ref() == Some(dir);
-        }
-        if self.batch.last.as_ref() != Some(dir) {
-            self.batch.last = Some(dir.clone());
-        }
-        // The number keeps the entries of a container in order of time, even across restarts.
-        let name = format!("{dir}/{:010}.{}.log", self.next_entry, log.restart);
+        self.pending.add(dir, log, self.next_entry, &meta, span, lines);
         self.next_entry += 1;
-        let tar = &mut self.batch.tar;
-        tar.extend(header::encode(name.as_bytes(), &meta, lines.len() as u64));
-        tar.extend(lines);
-        tar.resize(tar.len().next_multiple_of(512), 0);
-        self.batch.span = match (self.batch.span, span) {
-            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
-            (one, other) => one.or(other),
-        };
         self.uncommitted_bytes += lines.len() as u64;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), ArchiveError> {
-        if self.batch.tar.is_empty() {
-            return Ok(());
-        }
-        let member = veil::member(self.hour.codec(), &mut self.packer, &self.batch.tar, self.batch.span)?;
+        let Some(namespace) = self.pending.namespace() else { return Ok(()) };
+        let member = veil::member(self.hour.codec(), &mut self.packer, &self.pending.tar, self.pending.span)?;
         self.check_room(member.len() as u64)?;
-        let open = self.open.get_mut(&self.batch.namespace).ok_or_else(PackError::thread_gone)?;
+        let open = self.open.get_mut(namespace).ok_or_else(PackError::thread_gone)?;
         open.archive.append(&member)?;
         self.packed_bytes += member.len() as u64;
-        self.packed_last = self.batch.last.take();
-        self.batch.clear();
+        self.pending.written();
         Ok(())
     }
 
@@ -401,13 +315,12 @@ impl Store {
         self.show_others()?;
         self.flush()?;
         self.drop_altered()?;
-        let has_news = |open: &&mut Open| open.archive.has_news() && !open.archive.is_accepted();
-        for open in self.open.values_mut().filter(has_news) {
+        for open in self.open.values_mut().filter(|open| open.archive.has_uncommitted()) {
             open.archive.seal(&open.dir)?;
         }
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
         let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
-        self.save(&checkpoint)?;
+        checkpoint_file::save(&self.at, self.mode, &checkpoint)?;
         // From here on the commit has happened. An archive must not be cut any more, because the checkpoint
         // has its new length.
         self.is_checkpoint_synced = false;
@@ -429,8 +342,7 @@ impl Store {
     /// lines must be added again, to a new part.
     fn drop_altered(&mut self) -> Result<(), ArchiveError> {
         let mut altered = Vec::new();
-        let has_news = |open: &Open| open.archive.has_news() && !open.archive.is_accepted();
-        for (namespace, open) in self.open.iter().filter(|(_, open)| has_news(open)) {
+        for (namespace, open) in self.open.iter().filter(|(_, open)| open.archive.has_uncommitted()) {
             if !open.archive.has_its_name(&open.dir)? {
                 altered.push(namespace.clone());
             }
@@ -443,42 +355,6 @@ impl Store {
             }
         }
         result
-    }
-
-    /// Closes full archives. Removes archives above a bound or in the way of a day's archive. May be retried
-    /// after an error.
-    pub fn tidy(&mut self) -> Evictions {
-        let closed = self.close_full_parts();
-        let today = self.hour.day();
-        let removable = share::to_remove(
-            &self.sizes,
-            |namespace| self.bounds.of(namespace),
-            self.bounds.all.bytes,
-            today,
-        );
-        let Evictions { mut evicted, result } = self.remove(removable);
-        let mut result = closed.and(result);
-        let missing = match self.bounds.days.as_deref().map_or(0, day_room) {
-            0 => Ok(0),
-            room => self.space().map(|space| {
-                let floor = self.bounds.min_free.bytes_of(space.capacity_bytes);
-                floor.saturating_add(room).saturating_sub(space.available_bytes)
-            }),
-        };
-        match missing {
-            Ok(0) => {}
-            Ok(missing) => {
-                let closed = self.closed();
-                let kept: u64 = closed.values().flat_map(BTreeMap::values).sum();
-                let bound_of = |namespace: &str| self.bounds.of(namespace);
-                let removable = share::to_remove(&closed, bound_of, kept.saturating_sub(missing), today);
-                let evictions = self.remove_for_space(removable);
-                evicted.extend(evictions.evicted);
-                result = result.and(evictions.result);
-            }
-            Err(error) => result = result.and(Err(error)),
-        }
-        Evictions { evicted, result }
     }
 
     /// Makes the last commit durable, then visible. May be retried after an error; the commit stays. If the
@@ -506,78 +382,6 @@ impl Store {
         }
     }
 
-    fn close_full_parts(&mut self) -> Result<(), ArchiveError> {
-        let full: Vec<String> = self
-            .open
-            .iter()
-            .filter(|(namespace, open)| {
-                !open.archive.is_accepted() && open.archive.committed() >= self.part_bytes(namespace)
-            })
-            .map(|(namespace, _)| namespace.clone())
-            .collect();
-        for namespace in full {
-            if let Some(open) = self.open.get(&namespace) {
-                open.archive.close(&open.dir)?;
-                self.open.remove(&namespace);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes archives, except those that the checkpoint names. These are considered again after the next
-    /// commit.
-    fn remove(&mut self, names: Vec<(String, ArchiveName)>) -> Evictions {
-        let (mut evicted, mut result) = (Vec::new(), Ok(()));
-        for (namespace, name) in names {
-            if self.listed.contains(&(namespace.clone(), name)) {
-                continue;
-            }
-            let dir = self.namespace_dir(&namespace);
-            let removed = dir.and_then(|dir| dir.map_or(Ok(()), |dir| dir.remove(&name.to_string())));
-            if removed.is_err() {
-                result = removed;
-                continue;
-            }
-            let hours = self.sizes.get_mut(&namespace);
-            let bytes = hours.and_then(|hours| hours.remove(&name)).unwrap_or(0);
-            evicted.push(Evicted { namespace, bytes, is_within_share: false });
-        }
-        Evictions { evicted, result }
-    }
-
-    /// Removes old archives until this many bytes are free. Takes them from the namespaces that use the most.
-    /// Removes none if all of them together are too small.
-    pub fn make_room(&mut self, needed_bytes: u64) -> Result<Evictions, ArchiveError> {
-        let missing = needed_bytes.saturating_sub(self.space()?.available_bytes);
-        let bound_of = |namespace: &str| self.bounds.of(namespace);
-        let removable = share::to_make_room(&self.closed(), bound_of, missing, ROOM_BYTES, self.hour.day());
-        Ok(self.remove_for_space(removable))
-    }
-
-    /// Returns the archives that may be removed, with their sizes.
-    fn closed(&self) -> BTreeMap<String, Hours> {
-        let mut closed = self.sizes.clone();
-        for (namespace, hours) in &mut closed {
-            hours.retain(|name, _| !self.listed.contains(&(namespace.clone(), *name)));
-        }
-        closed
-    }
-
-    /// Removes archives because the disk is full.
-    fn remove_for_space(&mut self, removable: Vec<(String, ArchiveName)>) -> Evictions {
-        let within: BTreeSet<String> = self
-            .usages()
-            .into_iter()
-            .filter(|(_, usage)| usage.kept_bytes <= usage.share_bytes)
-            .map(|(namespace, _)| namespace)
-            .collect();
-        let mut evictions = self.remove(removable);
-        for evicted in &mut evictions.evicted {
-            evicted.is_within_share = within.contains(&evicted.namespace);
-        }
-        evictions
-    }
-
     pub fn kept_bytes(&self) -> u64 {
         self.sizes.values().flat_map(BTreeMap::values).sum()
     }
@@ -603,7 +407,7 @@ impl Store {
 
     /// Rolls back all archives to the last commit. Returns the first error.
     pub fn roll_back(&mut self) -> Result<(), ArchiveError> {
-        self.batch.clear();
+        self.pending.clear();
         self.packed_bytes = 0;
         self.uncommitted_bytes = 0;
         self.next_entry = self.next_entry_committed;
@@ -620,22 +424,6 @@ impl Store {
         let shortened = self.open.values_mut().map(shorten).fold(Ok(()), Result::and);
         self.is_rolled_back = shortened.is_ok();
         removed.and(shortened)
-    }
-
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), ArchiveError> {
-        let path = self.at.path().join(CHECKPOINT);
-        let draft = draft_of_checkpoint(self.at.path());
-        let failed = |error| ArchiveError::on("write", &path)(error);
-        let bytes = serde_json::to_vec(checkpoint).map_err(|error| failed(error.into()))?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(self.mode).custom_flags(nix::libc::O_NOFOLLOW);
-        let write = |mut file: File| {
-            file.write_all(&bytes)?;
-            file.sync_all()
-        };
-        options.open(&draft).and_then(write).map_err(failed)?;
-        let name = draft.file_name().unwrap_or_default();
-        renameat(self.at.fd(), name, self.at.fd(), CHECKPOINT).map_err(|errno| failed(errno.into()))
     }
 
     fn sync_checkpoint(&self) -> Result<(), ArchiveError> {
@@ -658,89 +446,31 @@ fn refusal(namespace: &str, error: ArchiveError) -> ArchiveError {
     }
 }
 
-fn draft_of_checkpoint(out: &Path) -> PathBuf {
-    out.join(format!("{CHECKPOINT}.draft"))
-}
-
-/// Loads the checkpoint, if there is one. The error for a damaged one is [`io::ErrorKind::InvalidData`].
-pub fn load(out: &Path) -> io::Result<Option<Checkpoint>> {
-    let bytes = match std::fs::read(out.join(CHECKPOINT)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read?,
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
-/// Renames a damaged checkpoint. Only the daemon may do this, because it holds the lock.
-fn set_aside(out: &Path, error: &io::Error) -> Result<Option<Checkpoint>, ArchiveError> {
-    let path = out.join(CHECKPOINT);
-    tracing::error!(event = "checkpoint_damaged", path = %path.display(), %error, "the checkpoint is damaged: logs that are archived already are archived again");
-    let kept = out.join(format!("{CHECKPOINT}.damaged"));
-    std::fs::rename(&path, kept).map_err(ArchiveError::on("rename", &path))?;
-    Ok(None)
-}
-
-/// Lists a directory below `at`. Skips names that are not UTF-8, because neither kubelet nor logcd makes
-/// them.
+/// Lists a directory below `at`, as [`SafeDir::names`] does.
 pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
-    let listed = || -> io::Result<Vec<String>> {
-        let mut directory = nix::dir::Dir::from_fd(at.directory(path)?)?;
-        let mut names = Vec::new();
-        for entry in directory.iter() {
-            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
-        }
-        Ok(names)
-    };
-    listed().map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
+    at.names(path).map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pods::bounds::Bound;
+    use std::path::PathBuf;
     use trial::kubelet::lines_of_all;
 
-    fn hour(name: &str) -> ArchiveName {
+    pub(super) fn hour(name: &str) -> ArchiveName {
         name.parse().unwrap()
     }
 
-    fn store(out: &Path, days: Option<PathBuf>) -> Store {
+    pub(super) fn store(out: &Path, days: Option<PathBuf>) -> Store {
         let all = Bound { bytes: u64::MAX, days: u32::MAX };
         let bounds = Bounds { all, namespaces: Vec::new(), min_free: "1".parse().unwrap(), days };
         Store::open(out, 0o600, 3, bounds, hour("2026-11-28T14.tar.gz")).unwrap().0
     }
 
-    fn add(store: &mut Store, namespace: &str) -> Result<(), ArchiveError> {
+    pub(super) fn add(store: &mut Store, namespace: &str) -> Result<(), ArchiveError> {
         let dir: ContainerDir = format!("{namespace}_web_1/app").parse().unwrap();
         store.add(&dir, &"0.log".parse().unwrap(), Meta::default(), None, b"line\n")
-    }
-
-    #[test]
-    fn archives_give_way_to_those_of_days() {
-        let directory = tempfile::tempdir().unwrap();
-        let out = directory.path().canonicalize().unwrap();
-        let mut store = store(&out, Some(out.clone()));
-        let archive = |store: &mut Store| {
-            add(store, "shop").unwrap();
-            store.commit(BTreeMap::new()).unwrap();
-            store.show().unwrap();
-            let Evictions { evicted, result } = store.tidy();
-            result.unwrap();
-            evicted
-        };
-        assert_eq!(archive(&mut store), []);
-        store.begin_hour(hour("2026-11-28T15.tar.gz")).unwrap();
-        assert_eq!(archive(&mut store), []);
-        // The file is larger than the free space.
-        File::create(out.join("all-logs-2026-11-28.tar.gz")).unwrap().set_len(1 << 43).unwrap();
-        let evicted = archive(&mut store);
-        assert_eq!(
-            evicted.iter().map(|evicted| (&*evicted.namespace, evicted.is_within_share)).collect::<Vec<_>>(),
-            [("shop", true)]
-        );
-        // The present archive must stay.
-        assert_eq!(lines_of_all(&out).len(), 2);
     }
 
     #[test]
