@@ -5,7 +5,7 @@ mod namespace_rule;
 mod values;
 
 use crate::logs::pattern::Pattern;
-use crate::pods::read::ReadOptions;
+use crate::pods::read::options::ReadOptions;
 use kit::disk::free_space::MinFree;
 use kit::page::access::PageToken;
 use kit::settings::help::examples;
