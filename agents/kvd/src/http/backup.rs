@@ -76,9 +76,8 @@ impl BackupProgress {
                 };
                 let mut lines = Vec::with_capacity(2 * PIECE_BYTES);
                 for (key, value) in &keys {
-                    let object = KeyObject::new(key, value, true);
-                    let line = serde_json::to_vec(&object).map_err(|e| StoreError::Broken(e.to_string()))?;
-                    lines.extend(line);
+                    serde_json::to_writer(&mut lines, &KeyObject::new(key, value))
+                        .map_err(|e| StoreError::Broken(e.to_string()))?;
                     lines.push(b'\n');
                     self.keys += 1;
                 }

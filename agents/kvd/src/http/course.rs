@@ -17,10 +17,9 @@ use percent_encoding::percent_decode_str;
 const KEY_NOT_FOUND: &str = "_key_not_found_";
 const SHUTTING_DOWN: &str = "_shutting_down_";
 
-/// Limits on one piece of `/allKeys`: the number of keys, and the bytes of keys and values. Values count
-/// although they are not sent.
+/// Limits on one piece of `/allKeys`: the number and the bytes of its keys.
 const PIECE_KEYS: usize = 1000;
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The resource that a path names. Its parts are still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +177,8 @@ struct KeyNames {
 impl KeyNames {
     async fn next(&mut self) -> Result<String, StoreError> {
         let after = self.after.take();
-        let range = KeyRange { after, keys_max: PIECE_KEYS, bytes_max: PIECE_BYTES, ..KeyRange::default() };
+        let (keys_max, bytes_max, keys_only) = (PIECE_KEYS, PIECE_BYTES, true);
+        let range = KeyRange { after, keys_max, bytes_max, keys_only, ..KeyRange::default() };
         let listed = self.doors.keyspace.list(range).await?;
         let mut piece = String::new();
         for (key, _) in listed.keys.iter().filter(|(key, _)| self.permit.reaches(key)) {

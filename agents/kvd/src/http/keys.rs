@@ -22,8 +22,7 @@ const EXPIRES: HeaderName = HeaderName::from_static("kvd-expires");
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
-/// Limit on the bytes of keys and values in a page. Values count even if they are not sent. A page has at
-/// least one key.
+/// Limit on the bytes of keys and values in a page. A page has at least one key.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
 fn no_such_key(key: &Key) -> ErrorAnswer {
@@ -157,9 +156,10 @@ pub async fn list(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
     let invalid = |error| super::request::bad_key(error, ErrorAnswer::invalid);
     let after = wanted.after.filter(|after| !after.is_empty());
     let after = after.map(|after| Key::new(&after)).transpose().map_err(invalid)?;
-    let range = KeyRange { prefix: wanted.prefix.into(), after, keys_max, bytes_max: PAGE_BYTES_MAX };
+    let (prefix, keys_only) = (wanted.prefix.into(), !wanted.values);
+    let range = KeyRange { prefix, after, keys_max, bytes_max: PAGE_BYTES_MAX, keys_only };
     let listed = doors.keyspace.list(range).await.map_err(|error| store_error(&error))?;
-    let objects = listed.keys.iter().map(|(key, value)| KeyObject::new(key, value, wanted.values));
+    let objects = listed.keys.iter().map(|(key, value)| KeyObject::new(key, value));
     let listing =
         Listing { revision: listed.revision, keys: objects.collect(), next: listed.next.as_deref() };
     let (head, body) = json(StatusCode::OK, &listing).into_parts();

@@ -6,7 +6,7 @@ pub mod watcher;
 
 use crate::metrics::KvdMetrics;
 use crate::store::contract::{
-    KeyRange, KeySnapshot, KeyStore, KeyUsage, Mutation, Revision, StoreError, VersionedValue,
+    KeyRange, KeySnapshot, KeyStore, KeyUsage, ListedValue, Mutation, Revision, StoreError, VersionedValue,
 };
 use crate::store::evaluation::{OperationOutcome, Refusal, Transaction};
 use crate::store::key::Key;
@@ -91,7 +91,7 @@ impl Feed {
 /// Keys in order, without expired ones.
 #[derive(Debug)]
 pub struct KeyListing {
-    pub keys: Vec<(Key, VersionedValue)>,
+    pub keys: Vec<(Key, ListedValue)>,
     /// The key after which the next page starts; `None` on the last page.
     pub next: Option<Key>,
     pub revision: Revision,
@@ -148,7 +148,7 @@ impl Keyspace {
     pub async fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
         let wanted = key.clone();
         let value = self.read(move |store| store.get(&wanted)).await?;
-        Ok(value.filter(|value| !value.is_expired(self.0.clock.now_ms())))
+        Ok(value.filter(|value| !value.info().is_expired(self.0.clock.now_ms())))
     }
 
     pub async fn list(&self, range: KeyRange) -> Result<KeyListing, StoreError> {
@@ -156,7 +156,7 @@ impl Keyspace {
         let now_ms = self.0.clock.now_ms();
         let next = page.keys.last().filter(|_| page.is_cut).map(|(key, _)| key.clone());
         let mut keys = page.keys;
-        keys.retain(|(_, value)| !value.is_expired(now_ms));
+        keys.retain(|(_, value)| !value.info.is_expired(now_ms));
         Ok(KeyListing { keys, next, revision: page.revision })
     }
 
@@ -218,7 +218,7 @@ impl LiveSnapshot {
     }
 
     /// Returns the next keys; `None` at the end. The list may be empty if all of them have expired.
-    pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<(Key, VersionedValue)>>, StoreError> {
+    pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<(Key, ListedValue)>>, StoreError> {
         let mut snapshot = self.snapshot.take().ok_or_else(ended)?;
         let read = self.keyspace.read(move |_| {
             let keys = snapshot.next(bytes_max)?;
@@ -229,7 +229,7 @@ impl LiveSnapshot {
         if keys.is_empty() {
             return Ok(None);
         }
-        keys.retain(|(_, value)| !value.is_expired(self.now_ms));
+        keys.retain(|(_, value)| !value.info.is_expired(self.now_ms));
         Ok(Some(keys))
     }
 }

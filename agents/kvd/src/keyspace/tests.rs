@@ -1,7 +1,7 @@
 //! Tests commits, watchers and recovery with a store that blocks and fails on request.
 
 use super::*;
-use crate::store::contract::{KeyPage, MutationGroup, MutationKind};
+use crate::store::contract::{KeyPage, MutationGroup, MutationKind, ValueInfo};
 use crate::store::evaluation::{Action, Condition, Matcher, Operation};
 use crate::store::memory::MemoryStore;
 use kit::telemetry::metrics::Metrics;
@@ -28,6 +28,8 @@ struct ControlledState {
     held: usize,
     /// The number of mutations of each write.
     writes: Vec<usize>,
+    /// The number of values that were read.
+    values_read: usize,
 }
 
 impl ControlledStore {
@@ -57,7 +59,12 @@ impl KeyStore for ControlledStore {
     }
 
     fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
+        self.set(|state| state.values_read += 1);
         self.keys.get(key)
+    }
+
+    fn info(&self, key: &Key) -> Result<Option<ValueInfo>, StoreError> {
+        self.keys.info(key)
     }
 
     fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError> {
@@ -165,6 +172,20 @@ async fn commits_that_gather_while_the_disk_works_share_the_next_one() {
     }
     assert_eq!(revisions, (1..=21).collect::<Vec<_>>());
     assert_eq!(store.state.lock().unwrap().writes, [1, 20]);
+}
+
+#[tokio::test]
+async fn writes_read_no_values() {
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    keyspace.commit(put("a", "old", Some(0), Condition::default())).await.unwrap();
+    keyspace.commit(put("a", "new", None, Condition::default())).await.unwrap();
+    let actions = [("a", Action::Delete), ("b", Action::Check)];
+    let operations = actions.map(|(text, action)| {
+        let condition = Condition { if_none_match: Some(Matcher::OneOf(vec![7])), ..Condition::default() };
+        Operation { key: key(text), condition, action }
+    });
+    keyspace.commit(Transaction { operations: operations.into() }).await.unwrap();
+    assert_eq!(store.state.lock().unwrap().values_read, 0);
 }
 
 #[tokio::test]

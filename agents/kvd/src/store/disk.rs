@@ -2,8 +2,8 @@
 //! it returns. Any `sqlite3` can open the file, even while the server runs.
 
 use super::contract::{
-    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, MutationGroup, MutationKind, PageBuilder, Revision,
-    StoreError, VersionedValue,
+    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, ListedValue, MutationGroup, MutationKind,
+    PageBuilder, Revision, StoreError, ValueInfo, VersionedValue,
 };
 use super::key::Key;
 use kit::disk::lock::{Holder, Lock, Refused};
@@ -213,12 +213,24 @@ fn figures(connection: &Connection) -> rusqlite::Result<(KeyUsage, Revision)> {
 
 /// Reads the columns value, revision and expires_ms, which start at column `first`.
 fn value_of(row: &Row<'_>, first: usize) -> rusqlite::Result<VersionedValue> {
+    let ValueInfo { revision, expires_ms, .. } = info_of(row, first, 0)?;
+    Ok(VersionedValue { bytes: row.get_ref(first)?.as_blob()?.into(), revision, expires_ms })
+}
+
+/// Reads revision and expires_ms, which follow the column `first`, of a value of this size.
+fn info_of(row: &Row<'_>, first: usize, bytes: u64) -> rusqlite::Result<ValueInfo> {
     let expires: Option<i64> = row.get(first + 2)?;
-    Ok(VersionedValue {
-        bytes: row.get_ref(first)?.as_blob()?.into(),
+    Ok(ValueInfo {
+        bytes,
         revision: unsigned(row.get(first + 1)?),
         expires_ms: expires.and_then(|expires| NonZeroU64::new(unsigned(expires))),
     })
+}
+
+/// Reads the columns length(value), revision and expires_ms, which start at column `first`. SQLite knows the
+/// length without reading the value.
+fn measured(row: &Row<'_>, first: usize) -> rusqlite::Result<ValueInfo> {
+    info_of(row, first, unsigned(row.get(first)?))
 }
 
 /// Reads a key. An invalid one was written by another program.
@@ -231,16 +243,24 @@ fn key_of(row: &Row<'_>) -> rusqlite::Result<Key> {
 
 /// Reads keys until the page is full.
 fn fill(connection: &Connection, range: &KeyRange, mut page: PageBuilder) -> rusqlite::Result<PageBuilder> {
-    const COLUMNS: &str = "SELECT key, value, revision, expires_ms FROM entries";
+    let value = if range.keys_only { "length(value)" } else { "value" };
     let after = range.after.as_deref().filter(|after| *after >= &*range.prefix);
     let from = after.unwrap_or(&range.prefix);
     let compare = if after.is_some() { ">" } else { ">=" };
-    let mut statement =
-        connection.prepare_cached(&format!("{COLUMNS} WHERE key {compare} ?1 ORDER BY key"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT key, {value}, revision, expires_ms FROM entries WHERE key {compare} ?1 ORDER BY key"
+    ))?;
     let mut rows = statement.query([from])?;
     while let Some(row) = rows.next()? {
         let key = key_of(row)?;
-        if !key.starts_with(&*range.prefix) || !page.add(key, value_of(row, 1)?) {
+        if !key.starts_with(&*range.prefix) {
+            break;
+        }
+        let value = match range.keys_only {
+            true => ListedValue { info: measured(row, 1)?, bytes: None },
+            false => value_of(row, 1)?.into(),
+        };
+        if !page.add(key, value) {
             break;
         }
     }
@@ -290,6 +310,15 @@ impl KeyStore for DiskStore {
                 .prepare_cached("SELECT value, revision, expires_ms FROM entries WHERE key = ?1")?;
             let mut rows = statement.query([&**key])?;
             rows.next()?.map(|row| value_of(row, 0)).transpose()
+        })
+    }
+
+    fn info(&self, key: &Key) -> Result<Option<ValueInfo>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT length(value), revision, expires_ms FROM entries WHERE key = ?1")?;
+            let mut rows = statement.query([&**key])?;
+            rows.next()?.map(|row| measured(row, 0)).transpose()
         })
     }
 
@@ -388,7 +417,7 @@ impl KeySnapshot for DiskSnapshot {
         self.revision
     }
 
-    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError> {
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, ListedValue)>, StoreError> {
         let after = self.read_to.clone();
         let range = KeyRange { after, keys_max: usize::MAX, bytes_max, ..KeyRange::default() };
         let page = PageBuilder::new(&range, self.revision);
