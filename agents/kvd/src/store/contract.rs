@@ -4,6 +4,7 @@
 //! and every engine keeps them in the same way: the conformance suite runs against each engine.
 
 use super::key::Key;
+use kit::disk::free_space::Space;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -247,6 +248,9 @@ pub enum StoreError {
 
 /// Keeps keys. Calls may block, and only one thread writes.
 pub trait KeyStore: Send + Sync + fmt::Debug {
+    /// Returns the name of the engine.
+    fn name(&self) -> &'static str;
+
     /// True if a read may wait for a disk, so that an event loop must not call it.
     fn reads_block(&self) -> bool;
 
@@ -275,6 +279,11 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// Writes the whole group or nothing. When this returns, the group is as durable as the engine promises,
     /// and reads see it.
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
+
+    /// Returns the space of the engine's file system; `None` if the engine has none, or cannot tell.
+    fn space(&self) -> Option<Space> {
+        None
+    }
 
     /// Runs work that may follow a write. Called after the write is answered.
     fn tidy(&self) {}

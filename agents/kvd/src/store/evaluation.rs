@@ -81,6 +81,9 @@ pub enum Refusal {
     Twice(Key),
     #[error("the keys would take more than {bytes_max} bytes")]
     Full { bytes_max: u64 },
+    /// The disk has too little free space for more keys.
+    #[error("the keys cannot grow: {0}")]
+    NoGrowth(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -99,6 +102,8 @@ pub struct Evaluation<'a> {
     now_ms: u64,
     /// The limit on [`KeyUsage::cost`].
     bytes_max: u64,
+    /// The reason why the keys must not grow, if there is one.
+    pub no_growth: Option<String>,
     /// The keys that differ from the store.
     changed: HashMap<Key, Option<ValueInfo>>,
     mutations: Vec<Mutation>,
@@ -110,7 +115,7 @@ impl<'a> Evaluation<'a> {
     pub fn new(store: &'a dyn KeyStore, now_ms: u64, bytes_max: u64) -> Evaluation<'a> {
         let (usage, revision) = (store.usage(), store.revision());
         let (changed, mutations) = (HashMap::new(), Vec::new());
-        Evaluation { store, now_ms, bytes_max, changed, mutations, usage, revision }
+        Evaluation { store, now_ms, bytes_max, no_growth: None, changed, mutations, usage, revision }
     }
 
     /// Expires up to `keys_max` keys.
@@ -169,8 +174,13 @@ impl<'a> Evaluation<'a> {
         }
         // Writes that lower the cost are accepted even above the limit. Otherwise there would be no way back
         // below it.
-        if after.cost() > self.bytes_max && after.cost() > self.usage.cost() {
-            return Err(Refusal::Full { bytes_max: self.bytes_max });
+        if after.cost() > self.usage.cost() {
+            if after.cost() > self.bytes_max {
+                return Err(Refusal::Full { bytes_max: self.bytes_max });
+            }
+            if let Some(reason) = &self.no_growth {
+                return Err(Refusal::NoGrowth(reason.clone()));
+            }
         }
         Ok(present)
     }

@@ -81,6 +81,10 @@ impl MemoryKeys {
 }
 
 impl KeyStore for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     fn reads_block(&self) -> bool {
         false
     }
