@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use kit::http::body::BodyRoom;
-use kit::http::error_answer::{ErrorAnswer, json};
+use kit::http::error_answer::{ErrorAnswer, json, json_text};
 use serde::{Deserialize, Serialize};
 
 /// The header with the time at which a key expires.
@@ -168,9 +168,9 @@ pub async fn list(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
     let objects = listed.keys.iter().map(|(key, value)| KeyObject::new(key, value));
     let listing =
         Listing { revision: listed.revision, keys: objects.collect(), next: listed.next.as_deref() };
-    let (head, body) = json(StatusCode::OK, &listing).into_parts();
-    let text = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    Ok(Response::from_parts(head, doors.answers.answer(text)?))
+    let text = json_text(&listing).unwrap_or_default();
+    let body = doors.answers.answer(text)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 #[derive(Debug, Serialize)]

@@ -518,8 +518,8 @@ mod tests {
         let data = dir.path().join("new/data");
         let _store = DiskStore::open(&data, 0).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&data), mode(&data.join(DATABASE))), (DIRECTORY_MODE, DATABASE_MODE));
-        assert_eq!(mode(&data.join(format!("{DATABASE}-wal"))), DATABASE_MODE);
+        assert_eq!((mode(&data), mode(&data.join(DATABASE))), (0o700, 0o600));
+        assert_eq!(mode(&data.join(format!("{DATABASE}-wal"))), 0o600);
     }
 
     #[test]
