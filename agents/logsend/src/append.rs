@@ -71,8 +71,11 @@ impl Append {
             return Ok(exit);
         }
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
-        let message =
-            format!("{} could not be appended to {}", terminal::count(pending.len() as u64, "line"), self.path.display());
+        let message = format!(
+            "{} could not be appended to {}",
+            terminal::count(pending.len() as u64, "line"),
+            self.path.display()
+        );
         let fatal = Fatal::new(code, message);
         Err(match error {
             Some(error) => fatal.because(error),

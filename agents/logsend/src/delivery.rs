@@ -84,7 +84,8 @@ impl Delivery {
         }
         let Server { host, port, .. } = &self.target.server;
         let error = self.last_error.into_inner();
-        let message = format!("{} undelivered to {host}:{port}: {error}", terminal::count(undelivered, "line"));
+        let message =
+            format!("{} undelivered to {host}:{port}: {error}", terminal::count(undelivered, "line"));
         // The command's own failure is more important, and its exit code is promised to be passed on.
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
         Err(Fatal::new(code, message))
