@@ -80,7 +80,7 @@ pub(crate) enum Task {
     Restore(Restore),
     /// Move each key to its server after their number has changed, while clients use them
     ///
-    /// It may be killed and repeated at any time. Notes of unfinished moves are keys that begin with _moving_/ and _moved_/.
+    /// A killed run can be repeated at any time. Notes of unfinished moves are keys that begin with _moving_/ and _moved_/.
     #[command(after_long_help = examples(&[
         "kvctl rebalance server-0.server,server-1.server server-0.server,server-1.server,server-2.server",
         "kvctl rebalance a:8002,b:8002 a:8002 --keep target",
@@ -222,7 +222,7 @@ pub(crate) struct Restore {
     /// The backup; `-` is stdin
     pub(crate) file: PathBuf,
 
-    /// Also if the server has keys; those that the backup does not have stay
+    /// Restore into a server that has keys; those that the backup does not have stay
     #[arg(long)]
     pub(crate) merge: bool,
 }

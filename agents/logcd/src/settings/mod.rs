@@ -142,7 +142,7 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub out: Option<PathBuf>,
 
-    /// Also archive the container logs below this directory, /var/log/pods on most nodes; or none
+    /// Archive the container logs below this directory (/var/log/pods on most nodes); or none
     #[arg(long, value_name = "DIR", default_value = "none", help_heading = "Files")]
     pub pods: PathBuf,
 
@@ -275,8 +275,8 @@ pub struct Serve {
     #[command(flatten)]
     pub page: PageToken,
 
-    /// Also show a container's newest lines on the page: to every user of this host, or with --page-token to
-    /// everyone who has the token
+    /// Show a container's newest lines on the page: to every user of this host, or with --page-token to everyone
+    /// who has the token
     #[arg(long, help_heading = "Process")]
     pub show_lines: bool,
 
