@@ -29,11 +29,6 @@ impl Counter {
     }
 }
 
-/// Returns `1 line`, `2 lines`.
-pub(crate) fn counted(lines: u64) -> String {
-    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
-}
-
 impl Tally {
     pub(crate) fn log(&self) {
         tracing::info!(

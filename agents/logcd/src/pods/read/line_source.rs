@@ -1,5 +1,6 @@
-//! The files from which lines are read: a member of an archive, or a live log.
+//! The files from which lines are read: the archives with their members, and the live logs.
 
+use super::reading_order::Beginnings;
 use crate::logs::log_file::read_full_at;
 use crate::pods::followed_log::ENTRY_BYTES_MAX;
 use crate::pods::hour::ArchiveName;
@@ -16,15 +17,28 @@ use std::rc::Rc;
 pub(super) const LINE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
 pub(super) enum LineSource {
-    Member { archive: Rc<FoundArchive>, place: Range<u64> },
-    Live { dir: Rc<ContainerDir>, file: File, offset: u64, is_compressed: bool },
+    /// An archive that is not reached yet. A month of archives has too many members to keep them all.
+    Archive {
+        archive: Rc<FoundArchive>,
+        later: Beginnings,
+    },
+    Member {
+        archive: Rc<FoundArchive>,
+        place: Range<u64>,
+    },
+    Live {
+        dir: Rc<ContainerDir>,
+        file: File,
+        offset: u64,
+        is_compressed: bool,
+    },
 }
 
 impl LineSource {
     /// Returns the offset of the first line in a live log.
     pub(super) fn start(&self) -> u64 {
         match self {
-            LineSource::Member { .. } => 0,
+            LineSource::Archive { .. } | LineSource::Member { .. } => 0,
             LineSource::Live { offset, .. } => *offset,
         }
     }
@@ -32,7 +46,6 @@ impl LineSource {
 
 /// An archive. It is opened again when its lines are read, because a process cannot hold all archives open.
 pub(super) struct FoundArchive {
-    pub(super) path: PathBuf,
     pub(super) out: Rc<SafeDir>,
     pub(super) namespace: Rc<str>,
     /// The name of the archive. Until its first commit is visible, it may have a draft's name instead.
@@ -42,6 +55,10 @@ pub(super) struct FoundArchive {
 }
 
 impl FoundArchive {
+    pub(super) fn path(&self) -> PathBuf {
+        self.out.path().join(&*self.namespace).join(self.name.to_string())
+    }
+
     /// Opens the archive. Returns `None` if it was removed or replaced after it was found.
     fn open(&self) -> io::Result<Option<File>> {
         let names = [self.name.to_string(), draft_name(self.name), self.name.to_string()];

@@ -2,7 +2,6 @@
 
 use super::line_source::LineSource;
 use super::options::ReadOptions;
-use super::reading_order::LinePlace;
 use crate::error::ArchiveError;
 use crate::logs::log_file::read_full_at;
 use crate::pods::cri::time_of;
@@ -11,6 +10,7 @@ use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour_archive::is_no_file;
 use crate::pods::place::{ContainerDir, LogName, PodDir};
 use crate::pods::store::names;
+use crate::pods::veil::Span;
 use crate::safe_dir::{SafeDir, status_of};
 use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
@@ -63,13 +63,20 @@ impl UnreadLogs {
     }
 }
 
+/// A live log that has lines after the archived ones.
+pub(super) struct LiveLog {
+    pub(super) namespace: String,
+    pub(super) span: Span,
+    pub(super) source: LineSource,
+}
+
 /// A search for live logs, and what it has found.
 pub(super) struct LiveSearch<'a> {
     options: &'a ReadOptions,
     checkpoint: &'a Checkpoint,
     /// Limit on the live logs. They stay open, because kubelet may rename or compress them meanwhile.
     logs_max: usize,
-    pub(super) places: Vec<LinePlace>,
+    pub(super) logs: Vec<LiveLog>,
     pub(super) unread: UnreadLogs,
 }
 
@@ -77,7 +84,7 @@ impl<'a> LiveSearch<'a> {
     pub(super) fn new(options: &'a ReadOptions, checkpoint: &'a Checkpoint) -> LiveSearch<'a> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let logs_max = usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
-        LiveSearch { options, checkpoint, logs_max, places: Vec::new(), unread: UnreadLogs::default() }
+        LiveSearch { options, checkpoint, logs_max, logs: Vec::new(), unread: UnreadLogs::default() }
     }
 
     /// Finds the logs of all wanted containers.
@@ -148,12 +155,10 @@ impl<'a> LiveSearch<'a> {
             return;
         }
         let is_compressed = log.is_compressed();
-        // The checkpoint may know the original of a compressed log.
-        let start =
-            if is_compressed { FollowedLog::start_of(&file, true).unwrap_or_default() } else { Vec::new() };
-        let known = |cursor: &&Cursor| {
-            cursor.inode == inode || is_compressed && cursor.head_bytes > 0 && cursor.fits(&start)
-        };
+        let start = FollowedLog::start_of(&file, is_compressed).unwrap_or_default();
+        // The inode may be that of an older log. The checkpoint may know the original of a compressed log.
+        let is_same = |cursor: &Cursor| cursor.inode == inode || is_compressed && cursor.head_bytes > 0;
+        let known = |cursor: &&Cursor| is_same(cursor) && cursor.fits(&start);
         let offset =
             cursors.and_then(|cursors| cursors.logs.iter().find(known)).map_or(0, |cursor| cursor.offset);
         // A compressed log is not unpacked up to the offset, because its first line is earlier than all others.
@@ -162,11 +167,11 @@ impl<'a> LiveSearch<'a> {
         if !self.options.wants_span(span) {
             return;
         }
-        if self.places.len() >= self.logs_max {
+        if self.logs.len() >= self.logs_max {
             return self.unread.note(path, io::Error::other("raise the limit on open files (ulimit -n)"));
         }
         let source = LineSource::Live { dir: dir.clone(), file, offset, is_compressed };
-        self.places.push(LinePlace::new(dir.pod.namespace.as_str().into(), span, source));
+        self.logs.push(LiveLog { namespace: dir.pod.namespace.clone(), span, source });
     }
 }
 

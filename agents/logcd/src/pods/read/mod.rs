@@ -1,9 +1,9 @@
 //! `logcd read`: prints lines of container logs in order of time, from the archives and the live logs.
 
+mod archives;
 mod line_printer;
 mod line_source;
 mod live_logs;
-mod members;
 mod merge;
 pub mod options;
 mod reading_order;
@@ -11,12 +11,14 @@ mod reading_order;
 use crate::error::ArchiveError;
 use crate::pods::cursor::{Checkpoint, OpenArchive};
 use crate::pods::store::{self, CHECKPOINT};
+use archives::find_archives;
 use kit::exit::{Exit, Fatal};
-use live_logs::{LiveSearch, UnreadLogs};
-use members::find_members;
+use line_source::LineSource;
+use live_logs::{LiveLog, LiveSearch, UnreadLogs};
 use merge::Merge;
 use options::ReadOptions;
-use reading_order::{LinePlace, in_reading_order};
+use reading_order::{Beginnings, PlaceKey, Rank};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -26,12 +28,25 @@ const TRIES_MAX: u32 = 10;
 /// Everything that may have wanted lines.
 #[derive(Default)]
 struct Found {
-    places: Vec<LinePlace>,
+    /// The places in reading order. Their number follows that of the archives and live logs.
+    places: BTreeMap<PlaceKey, LineSource>,
+    /// The beginnings of the live logs of each namespace.
+    live_beginnings: HashMap<String, Beginnings>,
     /// The number of the first uncommitted entry.
     next_entry: u64,
     /// The first name of an archive that is not a regular file.
     strange: Option<PathBuf>,
     unread: UnreadLogs,
+}
+
+impl Found {
+    /// Adds live logs. Lines that are not archived yet come after the archives.
+    fn add_live(&mut self, logs: Vec<LiveLog>) {
+        for (number, LiveLog { namespace, span, source }) in logs.into_iter().enumerate().rev() {
+            let begin = self.live_beginnings.entry(namespace).or_default().add(span);
+            self.places.insert(PlaceKey { begin, rank: Rank::Live(number) }, source);
+        }
+    }
 }
 
 /// Prints the wanted lines to stdout.
@@ -45,7 +60,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
     kit::daemon::allow_many_descriptors();
     let found = find(options).map_err(failed)?;
     let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    Merge::new(options, out, found.next_entry).print(&found.places).map_err(failed)?;
+    Merge::new(options, out, found.next_entry).print(found.places).map_err(failed)?;
     match found.strange {
         Some(path) => Err(Fatal::new(
             Exit::Failure,
@@ -70,17 +85,14 @@ fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
         let checkpoint = loaded.unwrap_or_default();
         let mut live = LiveSearch::new(options, &checkpoint);
         live.run()?;
-        let mut found = Found { next_entry, ..Found::default() };
-        let seen = find_members(options, with_drafts, &mut found)?;
+        let mut found = Found { next_entry, unread: live.unread, ..Found::default() };
+        found.add_live(live.logs);
+        let seen = find_archives(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;
         let is_wanted = |open: &&OpenArchive| options.wants_namespace(&open.namespace);
         let is_seen = |open: &OpenArchive| seen.contains(&(open.namespace.clone(), open.name.clone()));
         let are_all_seen = checkpoint.open.iter().filter(is_wanted).all(is_seen);
         if is_same && are_all_seen || tries_left == 0 {
-            // Lines that are not archived yet come after the archives.
-            found.places.append(&mut live.places);
-            found.unread = live.unread;
-            found.places = in_reading_order(found.places);
             return Ok(found);
         }
         tries_left -= 1;

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 /// Selects lines, and how they are printed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReadOptions {
-    /// The directory for archives of container logs
+    /// The directory with the archives of container logs
     #[arg(long, value_name = "DIR", default_value = "/var/lib/logcd")]
     pub pods_out: PathBuf,
 
-    /// Directory of the container logs, for lines that are not archived yet; or none
+    /// The directory of the container logs, for lines that are not archived yet; or none
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
     pub pods: PathBuf,
 
@@ -22,7 +22,7 @@ pub struct ReadOptions {
     #[arg(long, short, value_name = "NAMESPACE", hide_env = true)]
     pub namespace: Option<String>,
 
-    /// Only pods in whose name this regular expression matches
+    /// Only pods whose names this regular expression matches
     #[arg(long, value_name = "REGEX")]
     pub pod: Option<Regex>,
 
@@ -34,15 +34,15 @@ pub struct ReadOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
 
-    /// Only lines until then
+    /// Only lines up to a time, in the same forms
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub until: Option<Timestamp>,
 
-    /// Only lines in which this regular expression matches
+    /// Only lines that this regular expression matches, after their parts are joined
     #[arg(long, value_name = "REGEX")]
     pub grep: Option<Regex>,
 
-    /// How lines are printed
+    /// Print lines in this format
     #[arg(long, short, value_name = "FORMAT", default_value = "plain")]
     pub output: ReadFormat,
 }

@@ -3,45 +3,71 @@
 #[cfg(test)]
 mod tests;
 
+use super::archives::{entry_of, expand};
 use super::line_printer::LinePrinter;
 use super::line_source::{FileRange, LINE_BYTES_MAX, LastArchive, LineSource, for_each_line};
-use super::members::entry_of;
 use super::options::ReadOptions;
-use super::reading_order::{LinePlace, sort_time_of};
+use super::reading_order::{PlaceKey, Rank, sort_time_of};
 use crate::archive::decoder::Decoder;
 use crate::error::ArchiveError;
 use crate::pods::cri::time_of;
 use crate::pods::place::ContainerDir;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::rc::Rc;
 
 /// Limit on the bytes of lines that wait until no earlier line can follow. If more lines overlap in time, the
 /// places are read several times.
 const PENDING_BYTES_MAX: usize = 8 << 20;
 /// Estimated memory of a waiting line besides its bytes.
-const LINE_OVERHEAD_BYTES: usize = 192;
+const LINE_OVERHEAD_BYTES: usize = 224;
 /// Limit on the unpacked bytes of a member. logcd's own members have less than half of this.
 const MEMBER_BYTES_MAX: u64 = 4 << 20;
+/// The number of containers whose last lines are noted before those that no longer matter are dropped.
+const LATEST_MIN: usize = 1024;
+
 /// The position of a line in the output. Lines with the same sort time are sorted by their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LineKey {
     /// The time of the line, or that of the line before it if that is a little later.
     sort_time: Timestamp,
-    place: usize,
+    place: PlaceKey,
     /// The number of the line in its place.
     number: u64,
 }
 
 /// A line that is printed once no earlier line can follow.
 struct PendingLine {
+    place: Rc<Place>,
     dir: Rc<ContainerDir>,
     bytes: Vec<u8>,
     offset: u64,
+}
+
+/// A place that has been reached. It is dropped once all its lines are printed.
+struct Place {
+    key: PlaceKey,
+    source: LineSource,
+    /// The sort times of the lines before a member, by container. A later pass uses them again, so that the
+    /// lines keep their keys. Only those later than the member's beginning are listed.
+    before: RefCell<Vec<(Rc<ContainerDir>, Timestamp)>>,
+}
+
+impl Place {
+    fn new(key: PlaceKey, source: LineSource) -> Place {
+        Place { key, source, before: RefCell::default() }
+    }
+}
+
+/// A place with lines that are not printed yet.
+struct UnprintedPlace {
+    place: Rc<Place>,
+    from: Unprinted,
 }
 
 /// The first unprinted line of a place.
@@ -59,7 +85,7 @@ struct Unprinted {
 /// The last line that was read of a container: its sort time, the rank of its place, and the pass.
 struct Latest {
     sort_time: Timestamp,
-    rank: usize,
+    rank: Rank,
     pass: u32,
 }
 
@@ -75,12 +101,14 @@ pub(super) struct Merge<'a, W: Write> {
     printed: Option<LineKey>,
     /// The first line that waits for the next pass.
     cut: Option<LineKey>,
-    unprinted: Vec<Option<Unprinted>>,
+    /// The places that wait to be read, or to be read again by the next pass.
+    unprinted: BTreeMap<PlaceKey, UnprintedPlace>,
+    /// The largest number of these places at once.
+    places_max: usize,
     pass: u32,
     latest: HashMap<Rc<ContainerDir>, Latest>,
-    /// The sort times of the lines before each member, by container. A later pass uses them again, so that the
-    /// lines keep their keys. Only those later than the member's beginning are listed.
-    before: HashMap<usize, Vec<(Rc<ContainerDir>, Timestamp)>>,
+    /// The size of `latest` at which it is searched for entries that no longer matter.
+    latest_max: usize,
     opened: LastArchive,
 }
 
@@ -95,69 +123,95 @@ impl<'a, W: Write> Merge<'a, W> {
             pending_bytes_max: PENDING_BYTES_MAX,
             printed: None,
             cut: None,
-            unprinted: Vec::new(),
+            unprinted: BTreeMap::new(),
+            places_max: 0,
             pass: 0,
             latest: HashMap::new(),
-            before: HashMap::new(),
+            latest_max: LATEST_MIN,
             opened: LastArchive::default(),
         }
     }
 
-    /// Prints the lines of the places, which must be in reading order. Returns the number of passes.
-    pub(super) fn print(mut self, places: &[LinePlace]) -> Result<u32, ArchiveError> {
-        let start = |place: &LinePlace| Unprinted {
-            number: 0,
-            offset: place.source.start(),
-            sort_time: place.begin,
-            is_begun: false,
-        };
-        self.unprinted = places.iter().map(|place| Some(start(place))).collect();
+    /// Prints the lines of the places. Returns the number of passes, and the largest number of places at once.
+    pub(super) fn print(
+        mut self,
+        places: BTreeMap<PlaceKey, LineSource>,
+    ) -> Result<(u32, usize), ArchiveError> {
+        self.add(places);
         loop {
             self.cut = None;
-            self.pass(places)?;
+            self.pass()?;
             self.print_before(None).map_err(written)?;
             if self.cut.is_none() {
                 break;
             }
             self.pass += 1;
-            self.before.retain(|at, _| self.unprinted.get(*at).is_some_and(Option::is_some));
         }
         self.printer.finish().map_err(written)?;
-        Ok(self.pass + 1)
+        Ok((self.pass + 1, self.places_max))
+    }
+
+    /// Adds places that are not read yet.
+    fn add(&mut self, places: impl IntoIterator<Item = (PlaceKey, LineSource)>) {
+        for (key, source) in places {
+            let (offset, sort_time) = (source.start(), key.begin);
+            let from = Unprinted { number: 0, offset, sort_time, is_begun: false };
+            let place = Rc::new(Place::new(key, source));
+            self.unprinted.insert(key, UnprintedPlace { place, from });
+        }
+        self.places_max = self.places_max.max(self.unprinted.len());
     }
 
     /// Reads the places once, up to the cut.
-    fn pass(&mut self, places: &[LinePlace]) -> Result<(), ArchiveError> {
-        for (at, place) in places.iter().enumerate() {
-            if self.cut.is_some_and(|cut| cut.sort_time < place.begin) {
+    fn pass(&mut self) -> Result<(), ArchiveError> {
+        let mut next = Bound::Unbounded;
+        while let Some(key) = self.unprinted.range((next, Bound::Unbounded)).next().map(|(key, _)| *key) {
+            if self.cut.is_some_and(|cut| cut.sort_time < key.begin) {
                 break;
             }
-            let Some(from) = self.unprinted.get_mut(at).and_then(Option::take) else { continue };
-            self.print_before(Some(place.begin)).map_err(written)?;
+            let Some(UnprintedPlace { place, from }) = self.unprinted.remove(&key) else { break };
+            self.print_before(Some(key.begin)).map_err(written)?;
+            self.forget_containers(key.begin);
+            next = Bound::Excluded(key);
             match &place.source {
+                LineSource::Archive { archive, later } => {
+                    let failed = |error| ArchiveError::on("read", &archive.path())(error);
+                    if let Some(file) = self.opened.get(archive).map_err(failed)? {
+                        let members = expand(self.options, key, archive, &file, later.clone());
+                        self.add(members.map_err(failed)?);
+                    }
+                    // The first member begins with its archive.
+                    next = Bound::Included(key);
+                }
                 LineSource::Member { archive, place: range } => {
-                    let from = Unprinted { sort_time: place.begin, ..from };
-                    let Some(file) =
-                        self.opened.get(archive).map_err(ArchiveError::on("read", &archive.path))?
-                    else {
-                        continue;
-                    };
-                    self.take_member((at, place.rank), &file, range.clone(), from)
-                        .map_err(ArchiveError::on("read", &archive.path))?;
+                    let failed = |error| ArchiveError::on("read", &archive.path())(error);
+                    let from = Unprinted { sort_time: key.begin, ..from };
+                    if let Some(file) = self.opened.get(archive).map_err(failed)? {
+                        self.take_member(&place, &file, range.clone(), from).map_err(failed)?;
+                    }
                 }
                 LineSource::Live { dir, file, is_compressed, .. } => self
-                    .take_live((at, place.rank), dir, file, from, *is_compressed)
+                    .take_live(&place, dir, file, from, *is_compressed)
                     .map_err(ArchiveError::doing(format!("read {dir}")))?,
             }
         }
         Ok(())
     }
 
+    /// Drops the last lines of containers that do not matter to places that begin at `begin` or later. They
+    /// are usually those of pods that were deleted long before.
+    fn forget_containers(&mut self, begin: Timestamp) {
+        if self.latest.len() >= self.latest_max {
+            self.latest.retain(|_, latest| latest.sort_time > begin);
+            self.latest_max = LATEST_MIN.max(self.latest.len() * 2);
+        }
+    }
+
     /// Takes the lines of a member, which each pass reads from its beginning. Its lines get the same keys in
     /// each pass, and the keys show which lines are printed already.
     fn take_member(
         &mut self,
-        (at, rank): (usize, usize),
+        place: &Rc<Place>,
         archive: &File,
         range: Range<u64>,
         from: Unprinted,
@@ -175,24 +229,23 @@ impl<'a, W: Write> Merge<'a, W> {
             }
             let dir =
                 self.latest.get_key_value(&dir).map_or_else(|| Rc::new(dir.clone()), |(dir, _)| dir.clone());
-            let mut last =
-                sort_times.get(&dir).copied().or_else(|| self.before_member((at, rank), &dir, from));
+            let mut last = sort_times.get(&dir).copied().or_else(|| self.before_member(place, &dir, from));
             for_each_line(entry, |line| {
                 let time = time_of(&line);
                 let sort_time =
                     sort_time_of(time, last).map_or(from.sort_time, |own| own.max(from.sort_time));
                 last = Some(sort_time);
-                let key = LineKey { sort_time, place: at, number };
+                let key = LineKey { sort_time, place: place.key, number };
                 number += 1;
                 if self.printed.is_none_or(|printed| key > printed) {
-                    self.take_line(key, time, &dir, line, 0);
+                    self.take_line(key, time, (place, &dir), line, 0);
                 }
                 true
             })?;
             sort_times.extend(last.map(|last| (dir, last)));
         }
         if !from.is_begun {
-            let pass = self.pass;
+            let (rank, pass) = (place.key.rank, self.pass);
             let latest = |(dir, sort_time)| (dir, Latest { sort_time, rank, pass });
             self.latest.extend(sort_times.into_iter().map(latest));
         }
@@ -201,19 +254,14 @@ impl<'a, W: Write> Merge<'a, W> {
 
     /// Returns the sort time of the last line of a container before a member, if it is later than the member's
     /// beginning. A place of higher rank does not count, even if it was read earlier.
-    fn before_member(
-        &mut self,
-        (at, rank): (usize, usize),
-        dir: &Rc<ContainerDir>,
-        from: Unprinted,
-    ) -> Option<Timestamp> {
+    fn before_member(&self, place: &Place, dir: &Rc<ContainerDir>, from: Unprinted) -> Option<Timestamp> {
         if from.is_begun {
-            let (_, sort_time) = self.before.get(&at)?.iter().find(|(before, _)| before == dir)?;
-            return Some(*sort_time);
+            let before = place.before.borrow();
+            return before.iter().find(|(before, _)| before == dir).map(|(_, sort_time)| *sort_time);
         }
-        let before = self.latest.get(dir).filter(|latest| latest.rank < rank);
+        let before = self.latest.get(dir).filter(|latest| latest.rank < place.key.rank);
         let sort_time = before.map(|latest| latest.sort_time).filter(|time| *time > from.sort_time)?;
-        self.before.entry(at).or_default().push((dir.clone(), sort_time));
+        place.before.borrow_mut().push((dir.clone(), sort_time));
         Some(sort_time)
     }
 
@@ -222,7 +270,7 @@ impl<'a, W: Write> Merge<'a, W> {
     /// offset separates the printed lines from the others.
     fn take_live(
         &mut self,
-        (at, rank): (usize, usize),
+        place: &Rc<Place>,
         dir: &Rc<ContainerDir>,
         file: &File,
         from: Unprinted,
@@ -231,6 +279,7 @@ impl<'a, W: Write> Merge<'a, W> {
         let Unprinted { mut number, mut offset, mut sort_time, is_begun } = from;
         // If an earlier pass has read part of the log, only lines of the container that this pass has read
         // count.
+        let rank = place.key.rank;
         let before = self.latest.get(dir).filter(|latest| latest.rank < rank);
         let before = before.filter(|latest| !is_begun || latest.pass == self.pass);
         let mut before = before.map(|latest| latest.sort_time);
@@ -243,7 +292,8 @@ impl<'a, W: Write> Merge<'a, W> {
             let next = offset + line.len() as u64;
             let time = time_of(&line);
             sort_time = sort_time_of(time, before.take()).map_or(sort_time, |own| own.max(sort_time));
-            let is_below = self.take_line(LineKey { sort_time, place: at, number }, time, dir, line, offset);
+            let key = LineKey { sort_time, place: place.key, number };
+            let is_below = self.take_line(key, time, (place, dir), line, offset);
             offset = next;
             number += 1;
             is_below
@@ -266,35 +316,34 @@ impl<'a, W: Write> Merge<'a, W> {
         &mut self,
         key: LineKey,
         time: Option<Timestamp>,
-        dir: &Rc<ContainerDir>,
+        (place, dir): (&Rc<Place>, &Rc<ContainerDir>),
         bytes: Vec<u8>,
         offset: u64,
     ) -> bool {
         if self.cut.is_some_and(|cut| key >= cut) {
-            self.leave(key, offset);
+            self.leave(key, place, offset);
             return false;
         }
         if !self.options.wants_time(time.unwrap_or(key.sort_time)) {
             return true;
         }
         self.pending_bytes += bytes.len() + LINE_OVERHEAD_BYTES;
-        self.pending.insert(key, PendingLine { dir: dir.clone(), bytes, offset });
+        self.pending.insert(key, PendingLine { place: place.clone(), dir: dir.clone(), bytes, offset });
         while self.pending_bytes > self.pending_bytes_max {
             let Some((last, line)) = self.pending.pop_last() else { break };
             self.pending_bytes -= line.bytes.len() + LINE_OVERHEAD_BYTES;
             self.cut = Some(last);
-            self.leave(last, line.offset);
+            self.leave(last, &line.place, line.offset);
         }
         true
     }
 
     /// Leaves a line for the next pass.
-    fn leave(&mut self, key: LineKey, offset: u64) {
-        if let Some(unprinted) = self.unprinted.get_mut(key.place)
-            && unprinted.is_none_or(|unprinted| key.number < unprinted.number)
-        {
-            *unprinted =
-                Some(Unprinted { number: key.number, offset, sort_time: key.sort_time, is_begun: true });
+    fn leave(&mut self, key: LineKey, place: &Rc<Place>, offset: u64) {
+        let from = Unprinted { number: key.number, offset, sort_time: key.sort_time, is_begun: true };
+        let left = self.unprinted.entry(place.key).or_insert(UnprintedPlace { place: place.clone(), from });
+        if from.number < left.from.number {
+            left.from = from;
         }
     }
 

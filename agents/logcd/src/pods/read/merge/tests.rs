@@ -1,9 +1,12 @@
 use super::*;
-use crate::archive::header::Meta;
+use crate::archive::codec::Codec;
+use crate::archive::header::{self, Meta};
 use crate::pods::cri;
+use crate::pods::hour::ArchiveName;
 use crate::pods::read::find;
 use crate::pods::share::Bound;
 use crate::pods::store::{Bounds, Store};
+use crate::pods::veil;
 use clap::Parser;
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -88,16 +91,20 @@ fn write(at: &Path, archived: &[Piece], live: &[Piece], written: Written) -> [i6
     lines.next
 }
 
+fn options(out: &Path, pods: &Path) -> ReadOptions {
+    let args = ["read", "--pods-out", out.to_str().unwrap(), "--pods", pods.to_str().unwrap()];
+    Command::parse_from(args).options
+}
+
 /// Prints all lines. Returns them and the number of passes.
 fn printed(at: &Path, pending_bytes_max: usize) -> (String, u32) {
     let (out, pods) = (at.join("out"), at.join("pods"));
-    let args = ["read", "--pods-out", out.to_str().unwrap(), "--pods", pods.to_str().unwrap()];
-    let Command { options } = Command::parse_from(args);
+    let options = options(&out, &pods);
     let found = find(&options).unwrap();
     let mut text = Vec::new();
     let mut merge = Merge::new(&options, &mut text, found.next_entry);
     merge.pending_bytes_max = pending_bytes_max;
-    let passes = merge.print(&found.places).unwrap();
+    let (passes, _) = merge.print(found.places).unwrap();
     (String::from_utf8(text).unwrap(), passes)
 }
 
@@ -116,6 +123,45 @@ fn overlapping_logs_are_read_in_several_passes() {
     let (bounded, passes) = printed(directory.path(), 3000);
     assert!(passes > 3, "{passes} passes");
     assert_eq!(bounded, text);
+}
+
+/// Makes an archive of an hour, whose members have one line each.
+fn make_archive(at: &Path, namespace: &str, start: Timestamp, members: u32) {
+    let entry = format!("{namespace}_web_1/app/0.0.log");
+    let mut packer = Codec::Gzip.packer(1).unwrap();
+    let mut bytes = veil::start(Codec::Gzip);
+    for number in 0..members {
+        let time = start + SignedDuration::from_secs((number * 3600 / members).into());
+        let line = format!("{time} stdout F {time}\n");
+        let tar = header::entry(entry.as_bytes(), &Meta::default(), line.as_bytes());
+        bytes.extend(veil::member(Codec::Gzip, &mut packer, &tar, Some((time, time))).unwrap());
+    }
+    bytes.extend(veil::end(Codec::Gzip));
+    let hour = start.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+    std::fs::create_dir_all(at.join(namespace)).unwrap();
+    std::fs::write(at.join(namespace).join(ArchiveName::at(hour, Codec::Gzip).to_string()), bytes).unwrap();
+}
+
+#[test]
+fn memory_follows_the_archives_rather_than_their_members() {
+    let directory = tempfile::tempdir().unwrap();
+    let start: Timestamp = "2026-11-28T14:00:00Z".parse().unwrap();
+    for namespace in ["dev", "shop"] {
+        for hour in 0..24 {
+            let start = start + SignedDuration::from_hours(hour);
+            make_archive(directory.path(), namespace, start, 40);
+        }
+    }
+    let options = options(directory.path(), Path::new("none"));
+    let found = find(&options).unwrap();
+    let mut text = Vec::new();
+    let merge = Merge::new(&options, &mut text, found.next_entry);
+    let (passes, places_max) = merge.print(found.places).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!((text.lines().count(), passes), (2 * 24 * 40, 1));
+    assert!(text.lines().is_sorted());
+    // The members of at most one hour of each namespace are listed.
+    assert!(places_max <= 2 * (24 + 40), "{places_max} places");
 }
 
 proptest! {
