@@ -155,16 +155,16 @@ impl DiskLog {
         let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
         let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
         let is_made = made.is_ok();
-        self.set_spare(made.map_or_else(|error| Spare::Failed(error.to_string()), |()| Spare::Ready));
+        self.set_spare(&made.map_or_else(|error| Spare::Failed(error.to_string()), |()| Spare::Ready));
         is_made
     }
 
     /// Records the state of the spare, and reports when the disk becomes full and when it has room again.
-    fn set_spare(&self, spare: Spare) {
+    fn set_spare(&self, spare: &Spare) {
         let before = std::mem::replace(&mut self.segments().spare, spare.clone());
         let had_failed = matches!(before, Spare::Failed(_));
         self.metrics.no_space.set(i64::from(matches!(spare, Spare::Failed(_))));
-        match &spare {
+        match spare {
             Spare::Failed(error) if !had_failed => tracing::error!(
                 event = "segment_allocation_failed",
                 error,
@@ -219,7 +219,7 @@ impl DiskLog {
         // start would report damage.
         self.segments().finished.remove(&number);
         if recycled {
-            self.set_spare(Spare::Ready);
+            self.set_spare(&Spare::Ready);
         }
         self.metrics.segments_freed.inc();
         Ok(recycled)

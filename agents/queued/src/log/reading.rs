@@ -24,6 +24,9 @@ pub struct LogContents {
     pub torn: bool,
 }
 
+/// Loads the next segment into a buffer; returns its number, or `None` after the last one.
+type NextSegment<'a> = Box<dyn FnMut(&mut Vec<u8>) -> Result<Option<u32>, LogError> + 'a>;
+
 /// The segments of a log, in their order.
 pub struct LogSource<'a> {
     /// The directory or file that holds the segments, for messages.
@@ -31,8 +34,7 @@ pub struct LogSource<'a> {
     pub head: Option<Head>,
     /// The number of the last segment.
     pub last: Option<u32>,
-    /// Loads the next segment; returns its number.
-    pub next: Box<dyn FnMut(&mut Vec<u8>) -> Result<Option<u32>, LogError> + 'a>,
+    pub next: NextSegment<'a>,
 }
 
 /// Opens the segments of a directory. `None` if it has no log, or one in which nothing was ever kept.

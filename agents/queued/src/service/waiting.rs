@@ -92,6 +92,9 @@ fn answer(
     })
 }
 
+/// The results of a request's settlements, and its answer if there is one at once.
+type Begun = (Vec<Settled>, Option<LeaseAnswer>);
+
 /// A lease request whose client has not seen an answer. If it is dropped, it leaves the line, and its items
 /// are released.
 struct Unanswered<'a> {
@@ -122,10 +125,7 @@ impl Engine {
 impl Unanswered<'_> {
     /// Carries out the settlements, then leases ready items or joins the line. The ticket is for the
     /// settlements, and for an answer that says that the queue is done.
-    fn begin(
-        &mut self,
-        request: &LeaseRequest,
-    ) -> Result<((Vec<Settled>, Option<LeaseAnswer>), Ticket), EngineError> {
+    fn begin(&mut self, request: &LeaseRequest) -> Result<(Begun, Ticket), EngineError> {
         let shared = self.shared;
         shared.act(|state| {
             let results = settle_all(state, self.queue, &request.settlements);
