@@ -1,9 +1,10 @@
 //! The directory for archives of container logs: a directory for each namespace, the checkpoint and the lock.
 //!
-//! A commit writes the members and new end marks, syncs them and replaces the checkpoint. Only then do
-//! readers see the new members. The checkpoint decides: after a crash, each archive is cut to the length in
+//! A commit writes the members and new end marks, syncs them and adds its changes to the checkpoint. Only then
+//! do readers see the new members. The checkpoint decides: after a crash, each archive is cut to the length in
 //! the checkpoint.
 
+mod checkpoint_change;
 mod checkpoint_file;
 mod eviction;
 
@@ -24,10 +25,10 @@ use crate::pods::place::{ContainerDir, LogName, is_label};
 use crate::pods::share::Hours;
 use crate::pods::veil::{self, Span};
 use crate::safe_dir::SafeDir;
+use checkpoint_file::CheckpointFile;
 use jiff::Timestamp;
 use kit::disk::free_space::Space;
 use kit::disk::lock::{Lock, Refused};
-use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
@@ -67,8 +68,7 @@ pub struct Store {
     uncommitted_bytes: u64,
     /// False if an archive may have lines that a roll-back could not remove.
     is_rolled_back: bool,
-    /// False while the new checkpoint is in place but might not survive a power loss.
-    is_checkpoint_synced: bool,
+    checkpoint_file: CheckpointFile,
     /// The compressed bytes since the last commit.
     pub packed_bytes: u64,
 }
@@ -107,7 +107,7 @@ impl Store {
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
             is_rolled_back: true,
-            is_checkpoint_synced: true,
+            checkpoint_file: CheckpointFile::new(mode),
             packed_bytes: 0,
         };
         store.restore(&checkpoint)?;
@@ -320,10 +320,9 @@ impl Store {
         }
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
         let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
-        checkpoint_file::save(&self.at, self.mode, &checkpoint)?;
+        self.checkpoint_file.commit(&self.at, checkpoint)?;
         // From here on the commit has happened. An archive must not be cut any more, because the checkpoint
         // has its new length.
-        self.is_checkpoint_synced = false;
         self.listed =
             self.open.iter().map(|(namespace, open)| (namespace.clone(), open.archive.name)).collect();
         self.next_entry_committed = self.next_entry;
@@ -361,10 +360,7 @@ impl Store {
     /// archive of a namespace cannot be shown, all others are shown, and the error is
     /// [`ArchiveError::NamespaceRefused`].
     pub fn show(&mut self) -> Result<(), ArchiveError> {
-        if !self.is_checkpoint_synced {
-            self.sync_checkpoint()?;
-            self.is_checkpoint_synced = true;
-        }
+        self.checkpoint_file.sync(&self.at, self.lock.file())?;
         let mut result = Ok(());
         for (namespace, open) in &mut self.open {
             if let Err(error) = open.archive.show(&open.dir) {
@@ -424,13 +420,6 @@ impl Store {
         let shortened = self.open.values_mut().map(shorten).fold(Ok(()), Result::and);
         self.is_rolled_back = shortened.is_ok();
         removed.and(shortened)
-    }
-
-    fn sync_checkpoint(&self) -> Result<(), ArchiveError> {
-        fsync(self.at.fd())
-            .map_err(io::Error::from)
-            .and_then(|()| still_takes_changes(self.lock.file()))
-            .map_err(ArchiveError::on("sync the directory", self.at.path()))
     }
 }
 
