@@ -18,8 +18,10 @@ const MISSES_MAX: u32 = 3;
 pub struct Findings {
     /// The number of logs that were newly opened.
     pub opened: u64,
-    /// True if a log was renamed, compressed or deleted.
+    /// True if a log was renamed.
     pub has_moved: bool,
+    /// True if a log was compressed or deleted.
+    pub has_departed: bool,
     /// The number of logs that were removed before they were read to the end.
     pub lost: u64,
     /// The number of names that cannot be followed and were not counted before: links, FIFOs, logs with
@@ -37,8 +39,7 @@ pub struct FollowedContainer {
     /// The cursors from the checkpoint whose logs are not found yet.
     past: Cursors,
     settled: Vec<ArchivedCopy>,
-    /// True once every log in the directory is open. The logs of the cursors that are still in `past` are
-    /// lost.
+    /// True once every log in the directory was opened. A log whose cursor was still in `past` then is lost.
     is_looked_at: bool,
     /// The number of names that the last look skipped.
     skipped: u64,
@@ -171,7 +172,7 @@ impl FollowedContainer {
                 None if log.name.is_compressed() => {}
                 None => {
                     if !is_gone {
-                        findings.has_moved = true;
+                        findings.has_departed = true;
                         log.phase = Phase::Departed { quiet_since: Instant::now() };
                     }
                     log.was_replaced |= found.iter().any(|found| found.name == log.name);
@@ -346,7 +347,7 @@ mod tests {
             writeln!(logs.next(), "{rotation}").unwrap();
         }
         // One of the logs is known already. One of the others is compressed.
-        assert_eq!(room.look(9), Findings { opened: 3, has_moved: true, ..Findings::default() });
+        assert_eq!(room.look(9), Findings { opened: 3, has_departed: true, ..Findings::default() });
         room.container.sort();
         assert_eq!(room.offsets(), [6, 0, 0, 0]);
         let names = room.names();
@@ -361,7 +362,7 @@ mod tests {
         std::fs::write(room.directory.path().join("shop_web_1/app").join(rotated), "zero\n").unwrap();
         assert_eq!(room.look(9).opened, 2);
         std::fs::remove_dir_all(room.directory.path().join("shop_web_1")).unwrap();
-        assert!(room.look(9).has_moved);
+        assert!(room.look(9).has_departed);
         room.container.sort();
         assert_eq!(room.names(), [rotated, "0.log"]);
     }

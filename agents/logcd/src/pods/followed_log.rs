@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Limit on an entry. A longer line is cut.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
-/// Limit on the bytes by which the end of the archived part is recognised.
+/// Limit on the last archived bytes whose checksum shows that the log still has them.
 const TAIL_BYTES_MAX: usize = 1024;
 
 /// Decides how a log is followed.
@@ -165,8 +165,8 @@ impl FollowedLog {
 
     /// Returns a key that sorts the logs of a container from the oldest to the newest.
     pub fn age(&self) -> impl Ord + '_ {
-        // A log that was replaced without having another name is older than the logs that were rotated since.
-        // A log that was deleted with its container stays the newest.
+        // A log that was replaced under its live name is older than those rotated since. A log deleted with its
+        // container is still the newest.
         let is_present = !(self.name.is_live() && self.was_replaced);
         (self.name.restart, is_present, &self.name)
     }
@@ -175,13 +175,9 @@ impl FollowedLog {
         status_of(&self.file)
     }
 
-    /// Measures the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
+    /// Notes the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
     /// truncated.
-    pub fn measure(&mut self) -> io::Result<(u64, bool)> {
-        if self.phase == Phase::Packed {
-            return Ok((u64::MAX, false));
-        }
-        let look = self.look()?;
+    pub fn measure(&mut self, look: &FileStatus) -> (u64, bool) {
         let size = look.stamp.size;
         self.meta = look.meta;
         let is_truncated = size < self.read.offset;
@@ -189,7 +185,12 @@ impl FollowedLog {
             self.read = Position::default();
         }
         self.note_size(size);
-        Ok((size, is_truncated))
+        (size, is_truncated)
+    }
+
+    /// Keeps a log from becoming quiet, because the sweep has not read it to its end.
+    pub fn expect_news(&mut self) {
+        self.seen_before = None;
     }
 
     /// Notes the size that a sweep has found.
@@ -365,7 +366,7 @@ mod tests {
     /// Reads all lines that are not archived yet.
     fn all(log: &mut FollowedLog) -> String {
         let (mut all, mut lines) = (Vec::new(), Vec::new());
-        let (end, _) = log.measure().unwrap();
+        let (end, _) = log.measure(&log.look().unwrap());
         loop {
             log.read_lines(end, false, &mut lines).unwrap();
             if !log.skip_archived(&mut lines) && lines.is_empty() {

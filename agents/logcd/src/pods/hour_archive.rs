@@ -36,7 +36,8 @@ pub struct HourArchive {
     written: u64,
     /// True if the checkpoint covers all written bytes, but readers do not see them yet.
     is_accepted: bool,
-    /// The position of the previous end mark. It is hidden again after each restart.
+    /// The position of the previous end mark, if there is one. After a restart it must be hidden, because a
+    /// crash may have come before that.
     hidden_end: Option<u64>,
 }
 

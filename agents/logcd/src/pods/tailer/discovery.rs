@@ -8,8 +8,8 @@ use crate::pods::watches::Watched;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Limit on the delay before moved and deleted logs are read. A deleted log occupies disk space until then.
-const MOVED_WITHIN: Duration = Duration::from_secs(1);
+/// Limit on the delay before departed logs are read. A deleted log occupies disk space until then.
+const DEPARTED_WITHIN: Duration = Duration::from_secs(1);
 /// Limit on the lost containers that are logged by name. Further ones are only counted.
 pub(super) const NAMED_MAX: usize = 10;
 
@@ -142,11 +142,12 @@ impl Tailer {
                     self.unseen.insert(dir.clone());
                 }
                 self.is_checkpoint_old |= findings.has_moved || findings.lost > 0;
-                if findings.opened > 0 {
+                // A renamed log is as safe as before.
+                if findings.opened > 0 || findings.has_moved {
                     self.due_within(self.config.within);
                 }
-                if findings.has_moved {
-                    self.due_within(MOVED_WITHIN.saturating_sub(self.swept.elapsed()));
+                if findings.has_departed {
+                    self.departed_due_within(DEPARTED_WITHIN.saturating_sub(self.swept.elapsed()));
                 }
             }
             Err(error) => {

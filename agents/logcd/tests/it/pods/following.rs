@@ -64,6 +64,41 @@ fn deleted_pod_is_read_to_its_end() {
     assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
 }
 
+/// Each deletion may write its own lines and changes, but not the state of all containers.
+#[test]
+fn deleted_pods_cause_few_writes() {
+    const CONTAINERS: usize = 300;
+    const DELETED: usize = 5;
+    // Twice: the log's lines and their entry, an end mark, and the changes of a container and an archive.
+    const BYTES_EACH_MAX: u64 = 2 * 4096;
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pods: Vec<usize> =
+        (0..CONTAINERS).map(|number| kubelet.pod("shop", &format!("web-{number}"))).collect();
+    pods.iter().for_each(|pod| kubelet.write(*pod, 1));
+    let daemon = node.start(&["--publish-within=1h"]);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == CONTAINERS);
+    let checkpoint = std::fs::metadata(node.out().join(".logcd-pods.checkpoint")).unwrap().len();
+    // The number of bytes in all calls of write.
+    let written = || {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", daemon.pid())).unwrap();
+        let count = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+        count.parse::<u64>().unwrap()
+    };
+    let before = written();
+    for (number, pod) in pods[..DELETED].iter().enumerate() {
+        kubelet.write(*pod, 1);
+        kubelet.delete(*pod);
+        wait_until("its last line", || lines_of_all(&node.out()).len() > CONTAINERS + number);
+        wait_until("it is closed", || !kubelet.is_open_in(&daemon, *pod));
+    }
+    let written = written() - before;
+    let bound = 2 * checkpoint + DELETED as u64 * BYTES_EACH_MAX;
+    eprintln!("{DELETED} deletions wrote {written} bytes next to a checkpoint of {checkpoint} bytes");
+    assert!(written <= bound, "{written} bytes, above {bound}");
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
+}
+
 /// The pod is deleted before the first sweep, which finds both logs without a name.
 #[test]
 fn rotated_log_of_a_deleted_pod_is_archived_first() {
