@@ -104,20 +104,11 @@ impl Tailer {
             self.retries.remove(dir);
             return;
         }
+        let room = self.room_for(dir);
         let past = &mut self.past;
-        let (mut logs_elsewhere, mut logs_of_namespace) = (0, 0);
-        for (other, container) in self.containers.iter().filter(|(other, _)| *other != dir) {
-            logs_elsewhere += container.logs.len();
-            if other.pod.namespace == dir.pod.namespace {
-                logs_of_namespace += container.logs.len();
-            }
-        }
         let container = self.containers.entry(dir.clone()).or_insert_with(|| {
             FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
         });
-        // A namespace may use at most half of the descriptors.
-        let room = self.config.logs_max.saturating_sub(logs_elsewhere);
-        let room = room.min(self.config.logs_max.div_ceil(2).saturating_sub(logs_of_namespace));
         match container.look(&self.pods, room) {
             Ok(findings) => {
                 match findings.must_retry {
@@ -156,6 +147,20 @@ impl Tailer {
                 }
             }
         }
+    }
+
+    /// Returns the number of logs that a container may have open. A namespace may use half of what the others
+    /// leave, so that the next namespace always finds some.
+    fn room_for(&self, dir: &ContainerDir) -> usize {
+        let (mut logs_of_others, mut logs_of_namespace) = (0, 0);
+        for (other, container) in self.containers.iter().filter(|(other, _)| *other != dir) {
+            match other.pod.namespace == dir.pod.namespace {
+                true => logs_of_namespace += container.logs.len(),
+                false => logs_of_others += container.logs.len(),
+            }
+        }
+        let left = self.config.logs_max.saturating_sub(logs_of_others);
+        left.div_ceil(2).saturating_sub(logs_of_namespace)
     }
 
     /// Logs and counts the containers that were removed while logcd was not running. A container that is only

@@ -7,7 +7,7 @@ mod retries;
 mod sweep;
 
 use crate::error::ArchiveError;
-use crate::pods::config::{PodsConfig, RETRY};
+use crate::pods::config::{PodsConfig, RETRY, logs_within_limit};
 use crate::pods::cursor::Cursors;
 use crate::pods::followed_container::FollowedContainer;
 use crate::pods::followed_log::Phase;
@@ -82,7 +82,7 @@ pub struct Tailer {
 impl Tailer {
     /// Opens all container logs. Logs a warning for each container in the checkpoint that no longer exists.
     pub fn new(
-        config: PodsConfig,
+        mut config: PodsConfig,
         (store, past): (Store, BTreeMap<String, Cursors>),
         abort: Arc<AtomicBool>,
         metrics: PodsMetrics,
@@ -90,6 +90,7 @@ impl Tailer {
         let on = |error| ArchiveError::on("follow the logs below", &config.pods)(error);
         let pods = SafeDir::open(&config.pods).map_err(on)?;
         let watches = Watches::new().map_err(on)?;
+        config.logs_max = logs_within_limit(config.logs_max);
         let mut tailer = Tailer {
             store,
             pods,

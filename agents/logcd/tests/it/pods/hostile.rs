@@ -350,6 +350,40 @@ fn reader_takes_bounded_memory() {
     assert!(numbers.lines().map(|number| number.parse::<u32>().unwrap()).eq(0..2 * lines_of_each));
 }
 
+/// Three namespaces have more logs than there are descriptors.
+#[test]
+fn crowds_of_some_namespaces_leave_descriptors_to_others() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    for crowd in ["aaa", "bbb", "ccc"] {
+        for number in 0..100 {
+            let pod = kubelet.pod(crowd, &format!("web-{number}"));
+            kubelet.write(pod, 1);
+        }
+    }
+    let logcd = node.command(QUICK);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 256 && exec \"$@\"", "sh"])
+        .arg(logcd.get_program())
+        .args(logcd.get_args());
+    command.env("LOGCD_MIN_FREE", "1");
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    wait_until("some lines of each", || {
+        let lines = lines_of_all(&node.out());
+        ["aaa_", "bbb_", "ccc_"].iter().all(|crowd| lines.iter().any(|line| line.starts_with(crowd)))
+    });
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    wait_until("the good lines", || {
+        lines_of_all(&node.out()).iter().filter(|line| line.starts_with("shop_")).count() == 5
+    });
+    let reduced = daemon.events("container_logs_reduced");
+    assert_eq!(reduced[0]["wanted"], 10_000);
+    assert_eq!(reduced[0]["allowed"], 128);
+    assert!(daemon.stop().0.success());
+}
+
 /// Names with odd bytes, sparse files, crowds of files and a flood of lines harm no other container.
 #[test]
 fn hostile_pod_harms_nobody() {
