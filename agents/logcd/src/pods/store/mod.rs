@@ -158,7 +158,9 @@ impl Store {
                     hours.insert(archive, bytes);
                 }
             }
-            self.sizes.insert(namespace, hours);
+            if !hours.is_empty() {
+                self.sizes.insert(namespace, hours);
+            }
         }
         Ok(())
     }
@@ -291,7 +293,9 @@ impl Store {
 
     /// Returns an equal share of the space, or the namespace's own bound if that is smaller.
     fn share_bytes(&self, namespace: &str) -> u64 {
-        let share = self.bounds.all.bytes / self.sizes.len().max(1) as u64;
+        // A new namespace has no archive before its first commit.
+        let namespaces = self.sizes.values().filter(|hours| !hours.is_empty()).count();
+        let share = self.bounds.all.bytes / namespaces.max(1) as u64;
         share.min(self.bounds.of(namespace).bytes)
     }
 
