@@ -162,12 +162,16 @@ impl PodsThread {
                 Ok(false) => {}
                 Err(trouble) if tailer.is_over() => {
                     // Logs that are still open are archived before everything is opened again.
-                    tailer.finish()?;
-                    return Err(trouble);
+                    let finished = tailer.finish();
+                    tailer.give_up_all_deleted_logs();
+                    return finished.and(Err(trouble));
                 }
                 Err(ArchiveError::Aborted) => return Err(ArchiveError::Aborted),
                 // Nothing can be committed any more. The directory at the path must be opened again.
-                Err(trouble) if tailer.has_lost_store() => return Err(trouble),
+                Err(trouble) if tailer.has_lost_store() => {
+                    tailer.give_up_all_deleted_logs();
+                    return Err(trouble);
+                }
                 Err(trouble) => self.complain(trouble),
             }
             self.sleep(Some(tailer.fd()), tailer.pause());

@@ -126,8 +126,7 @@ impl Tailer {
                         logs = findings.lost,
                         "logs went before they were read to their end"
                     );
-                    self.metrics.lost_logs.inc_by(findings.lost);
-                    self.metrics.overview.lost(dir.to_string(), findings.lost);
+                    self.metrics.lost(dir.to_string(), findings.lost);
                 }
                 if findings.is_unclear {
                     self.unseen.insert(dir.clone());
@@ -183,8 +182,7 @@ impl Tailer {
             if lost == 0 {
                 continue;
             }
-            self.metrics.lost_logs.inc_by(lost as u64);
-            self.metrics.overview.lost(dir.clone(), lost as u64);
+            self.metrics.lost(dir.clone(), lost as u64);
             self.is_checkpoint_old = true;
             self.due_within(self.config.within);
             named += 1;

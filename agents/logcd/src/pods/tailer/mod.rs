@@ -334,6 +334,18 @@ mod tests {
     }
 
     #[test]
+    fn given_up_log_is_counted_and_shown() {
+        let root = tempfile::tempdir().unwrap();
+        let log = log(root.path(), "shop_web_1/app", "a\n");
+        let mut tailer = tailer(root.path());
+        std::fs::remove_dir_all(log.parent().unwrap()).unwrap();
+        tailer.give_up_all_deleted_logs();
+        assert_eq!(tailer.metrics.lost_logs.get(), 1);
+        let shown = tailer.metrics.overview.read().borrow().clone();
+        assert_eq!((shown.lost_logs, &*shown.losses[0].container), (1, "shop_web_1/app"));
+    }
+
+    #[test]
     fn renamed_log_needs_no_hurry() {
         let root = tempfile::tempdir().unwrap();
         let log = log(root.path(), "shop_web_1/app", "a\n");

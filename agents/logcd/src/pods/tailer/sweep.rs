@@ -290,8 +290,7 @@ impl Tailer {
         for (dir, container) in &self.containers {
             let lost = container.logs.iter().filter(|log| log.is_cut_short).count() as u64;
             if lost > 0 {
-                self.metrics.lost_logs.inc_by(lost);
-                self.metrics.overview.lost(dir.to_string(), lost);
+                self.metrics.lost(dir.to_string(), lost);
             }
         }
         let mut has_closed = false;
