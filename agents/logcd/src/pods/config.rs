@@ -58,6 +58,30 @@ pub struct PodsConfig {
 }
 
 impl PodsConfig {
+    /// Returns this configuration with those settings of `new` that can change while logs are followed.
+    pub fn renewed(&self, new: PodsConfig) -> PodsConfig {
+        PodsConfig {
+            within: new.within,
+            bounds: new.bounds,
+            hole_bytes_max: new.hole_bytes_max,
+            logs_max: new.logs_max,
+            deleted_bytes_max: new.deleted_bytes_max,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the names of the settings in which `new` differs and which need a restart.
+    pub fn needs_restart_for(&self, new: &PodsConfig) -> Vec<&'static str> {
+        let zstd = self.codec != new.codec;
+        // Each kind of archive has its own levels.
+        let settings = [
+            ("zstd", zstd),
+            ("level", !zstd && self.level != new.level),
+            ("utc", self.calendar != new.calendar),
+        ];
+        settings.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect()
+    }
+
     pub fn hour(&self) -> ArchiveName {
         ArchiveName::at(self.calendar.at(Timestamp::now()).datetime(), self.codec)
     }

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Time between two attempts to lock or open something.
 const RETRY: Duration = Duration::from_millis(500);
@@ -35,10 +35,10 @@ struct Stop {
     wake: EventFd,
 }
 
-/// Runs until the daemon is drained. With `has_directories`, the archiver of directories decides about the
-/// reason `starting` in `/ready`.
+/// Runs until the daemon is drained, and applies each new configuration. With `has_directories`, the archiver
+/// of directories decides about the reason `starting` in `/ready`.
 pub async fn run(
-    config: PodsConfig,
+    mut configs: watch::Receiver<PodsConfig>,
     metrics: PodsMetrics,
     context: Context,
     has_directories: bool,
@@ -49,7 +49,8 @@ pub async fn run(
     let stop = Arc::new(Stop { drain: AtomicBool::new(false), abort: Arc::default(), wake });
     let (ended, end) = oneshot::channel();
     let follower = PodsThread {
-        config,
+        config: configs.borrow_and_update().clone(),
+        configs: configs.clone(),
         stop: stop.clone(),
         readiness: context.readiness.clone(),
         metrics,
@@ -58,7 +59,14 @@ pub async fn run(
     kit::daemon::spawn("logcd-pods", move || drop(ended.send(follower.run())))?;
     let gone = || Fatal::new(Exit::Failure, "the thread that follows container logs has died");
     let signal = async {
-        context.stop.drain.cancelled().await;
+        loop {
+            tokio::select! {
+                () = context.stop.drain.cancelled() => break,
+                Ok(()) = configs.changed() => {
+                    let _ = stop.wake.write(1);
+                }
+            }
+        }
         stop.drain.store(true, Ordering::Relaxed);
         let _ = stop.wake.write(1);
         context.stop.abort.cancelled().await;
@@ -74,6 +82,7 @@ pub async fn run(
 
 struct PodsThread {
     config: PodsConfig,
+    configs: watch::Receiver<PodsConfig>,
     stop: Arc<Stop>,
     readiness: Readiness,
     metrics: PodsMetrics,
@@ -90,7 +99,7 @@ impl PodsThread {
     }
 
     /// Follows the logs until the daemon stops. Restarts after any failure.
-    fn run(self) -> Result<(), Fatal> {
+    fn run(mut self) -> Result<(), Fatal> {
         kit::lifecycle::priority::lower_this_thread();
         loop {
             match self.follow() {
@@ -103,6 +112,15 @@ impl PodsThread {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes over a new configuration. Returns true if there was one.
+    fn renew(&mut self) -> bool {
+        let has_changed = self.configs.has_changed().unwrap_or(false);
+        if has_changed {
+            self.config = self.config.renewed(self.configs.borrow_and_update().clone());
+        }
+        has_changed
     }
 
     fn complain(&self, trouble: ArchiveError) {
@@ -143,11 +161,12 @@ impl PodsThread {
         Ok(())
     }
 
-    fn follow(&self) -> Result<(), ArchiveError> {
+    fn follow(&mut self) -> Result<(), ArchiveError> {
         self.wait_for_directory()?;
         if self.is_draining() {
             return Ok(());
         }
+        self.renew();
         let store = self.config.store()?;
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
@@ -156,6 +175,9 @@ impl PodsThread {
             self.readiness.clear("starting");
         }
         while !self.is_draining() {
+            if self.renew() {
+                tailer.configure(self.config.clone());
+            }
             match tailer.turn() {
                 Ok(true) => self.readiness.clear(REASON),
                 // Nothing was written, so an earlier failure may persist.
@@ -194,6 +216,8 @@ impl PodsThread {
             PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let _ = poll(&mut fds, time);
+        // The flags and the configuration were set before the event.
+        let _ = self.stop.wake.read();
     }
 }
 

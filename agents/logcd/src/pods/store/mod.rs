@@ -190,6 +190,11 @@ impl Store {
         Ok(())
     }
 
+    /// Sets other bounds. They hold from the next commit on.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     pub fn hour(&self) -> ArchiveName {
         self.hour
     }

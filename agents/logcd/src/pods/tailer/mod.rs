@@ -128,6 +128,16 @@ impl Tailer {
         Ok(tailer)
     }
 
+    /// Applies changed settings.
+    pub fn configure(&mut self, mut config: PodsConfig) {
+        config.logs_max = logs_within_limit(config.logs_max);
+        self.store.set_bounds(config.bounds.clone());
+        self.config = config;
+        // The next commit removes what is above the new bounds.
+        self.is_checkpoint_old = true;
+        self.due_within(Duration::ZERO);
+    }
+
     pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.watches.fd()
     }
