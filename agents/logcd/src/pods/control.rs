@@ -22,12 +22,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Time between two attempts to lock or open something.
-const RETRY: Duration = Duration::from_millis(500);
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
 /// The name of the reason in `/ready`.
 const REASON: &str = "pods";
 
 /// The flags that tell the thread to stop, and the event that wakes it.
-struct Stop {
+struct StopFlags {
     /// True if the thread must archive what was written until now, and end.
     drain: AtomicBool,
     /// True if the thread must end at once.
@@ -46,7 +46,7 @@ pub async fn run(
     let cannot =
         |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(io::Error::from(errno));
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
-    let stop = Arc::new(Stop { drain: AtomicBool::new(false), abort: Arc::default(), wake });
+    let stop = Arc::new(StopFlags { drain: AtomicBool::new(false), abort: Arc::default(), wake });
     let (ended, end) = oneshot::channel();
     let follower = PodsThread {
         config: configs.borrow_and_update().clone(),
@@ -83,7 +83,7 @@ pub async fn run(
 struct PodsThread {
     config: PodsConfig,
     configs: watch::Receiver<PodsConfig>,
-    stop: Arc<Stop>,
+    stop: Arc<StopFlags>,
     readiness: Readiness,
     metrics: PodsMetrics,
     has_directories: bool,
@@ -107,7 +107,7 @@ impl PodsThread {
                 Err(trouble) if self.is_draining() => return Err(fatal(trouble)),
                 Err(trouble) => self.complain(trouble),
             }
-            self.sleep(None, Some(RETRY));
+            self.sleep(None, Some(REOPEN_AFTER));
             if self.is_draining() {
                 return Ok(());
             }
@@ -121,6 +121,13 @@ impl PodsThread {
             self.config = self.config.renewed(self.configs.borrow_and_update().clone());
         }
         has_changed
+    }
+
+    /// Ends the reason `starting`, unless the archiver of directories decides about it.
+    fn note_start(&self) {
+        if !self.has_directories {
+            self.readiness.clear("starting");
+        }
     }
 
     fn complain(&self, trouble: ArchiveError) {
@@ -146,9 +153,7 @@ impl PodsThread {
                 is_told = true;
                 tracing::warn!(event = "pods_directory_missing", pods = %pods.display(), "the directory of container logs does not exist; waiting for it");
                 self.metrics.directory_missing.set(1);
-                if !self.has_directories {
-                    self.readiness.clear("starting");
-                }
+                self.note_start();
             }
             let mut watches = Watches::new().map_err(on)?;
             watches.directory(ancestor.fd(), Watched::Pods).map_err(on)?;
@@ -171,9 +176,7 @@ impl PodsThread {
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
         tracing::info!(event = "container_archiving_started", pods = %self.config.pods.display(), out = %self.config.out.display(), "following container logs");
-        if !self.has_directories {
-            self.readiness.clear("starting");
-        }
+        self.note_start();
         while !self.is_draining() {
             if self.renew() {
                 tailer.configure(self.config.clone());

@@ -19,7 +19,7 @@ use crate::error::ArchiveError;
 use crate::pods::cursor::{Checkpoint, Cursors};
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
-use crate::pods::overview::Usage;
+use crate::pods::overview::NamespaceUsage;
 use crate::pods::pending_member::PendingMember;
 use crate::pods::place::{ContainerDir, LogName, is_label};
 use crate::pods::share::Hours;
@@ -305,9 +305,9 @@ impl Store {
     }
 
     /// Returns the figures of each namespace's archives.
-    pub fn usages(&self) -> BTreeMap<String, Usage> {
+    pub fn usages(&self) -> BTreeMap<String, NamespaceUsage> {
         let usage = |(namespace, hours): (&String, &Hours)| {
-            let usage = Usage {
+            let usage = NamespaceUsage {
                 kept_bytes: hours.values().sum(),
                 share_bytes: self.share_bytes(namespace),
                 archives: hours.len(),

@@ -147,6 +147,11 @@ impl Tailer {
         &self.refused
     }
 
+    /// True if some logs or directories could not be read, and must be tried again.
+    pub fn has_unread(&self) -> bool {
+        self.sight == Sight::Blind || self.retries.due().is_some()
+    }
+
     /// True if everything must be opened again.
     pub fn is_over(&self) -> bool {
         self.is_over

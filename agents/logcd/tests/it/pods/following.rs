@@ -4,7 +4,7 @@ use super::reading::readers_agree;
 use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use fastrand::Rng;
-use nix::libc;
+use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -163,30 +163,15 @@ fn pod_is_found_after_a_lack_of_descriptors() {
     wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
     wait_until_it_sleeps(&daemon);
     // The descriptors 0 to 2 are always in use.
-    let usual = replace_descriptors_max(&daemon, 3);
+    daemon.limit(Resource::RLIMIT_NOFILE, 3);
     let pod = kubelet.pod("shop", "web-2");
     kubelet.write(pod, 5);
     wait_until("the failure", || daemon.says("container_archiving_failed"));
-    replace_descriptors_max(&daemon, usual);
+    daemon.limit(Resource::RLIMIT_NOFILE, u64::MAX);
     wait_until("the other lines", || lines_of_all(&node.out()).len() == 10);
     wait_until_it_sleeps(&daemon);
     daemon.stop();
     kubelet.assert_archived(&node.out());
-}
-
-/// Sets the soft limit on the daemon's descriptors, and returns the previous one.
-fn replace_descriptors_max(daemon: &Daemon, limit: u64) -> u64 {
-    let pid = daemon.pid().as_raw();
-    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    #[allow(unsafe_code, reason = "nix sets limits of its own process only")]
-    // SAFETY: both pointers are null or lead to a live value.
-    let results = unsafe {
-        let asked = libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limits);
-        let new = libc::rlimit { rlim_cur: limit, ..limits };
-        [asked, libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut())]
-    };
-    assert_eq!(results, [0, 0], "{}", std::io::Error::last_os_error());
-    limits.rlim_cur
 }
 
 #[test]
