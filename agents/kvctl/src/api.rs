@@ -1,13 +1,17 @@
 //! Requests to kvd, one function for each.
 
-use crate::wire::{WireBatch, WireChanged, WireOperation, WirePage, WireStats};
+use crate::flags::Flags;
+use crate::wire::{
+    WireBatch, WireBatchReply, WireChanged, WireConditionFailed, WireKey, WireOperation, WirePage,
+    WireResult, WireStats,
+};
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use kit::caller::{CallError, CallNames, Caller, HttpCall, OpenReply, Reply, ServerOrigin, query};
+use kit::exit::Fatal;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use std::path::PathBuf;
 use std::time::Duration;
 
 const NAMES: CallNames = CallNames {
@@ -35,8 +39,33 @@ pub(crate) struct ReadValue {
     pub(crate) expires: Option<String>,
 }
 
+/// The answer to a batch.
+#[derive(Debug)]
+pub(crate) enum BatchAnswer {
+    /// All operations are done. There is a result for each, in order.
+    Done(Vec<WireResult>),
+    /// Nothing is done, because the condition of this operation failed.
+    ConditionFailed { operation: usize },
+}
+
+#[derive(Debug)]
 pub(crate) struct Client {
     caller: Caller,
+}
+
+/// Returns the URL of a server that is named by its host, or by a URL.
+pub(crate) fn url_of(server: &str) -> String {
+    if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
+}
+
+/// Pages of keys, one after the other.
+pub(crate) struct Pages<'a> {
+    client: &'a Client,
+    prefix: &'a str,
+    values: bool,
+    /// The key after which the next page starts; `None` after the last page.
+    after: Option<String>,
+    is_first: bool,
 }
 
 fn path_of(key: &str) -> String {
@@ -44,8 +73,10 @@ fn path_of(key: &str) -> String {
 }
 
 impl Client {
-    pub(crate) fn new(origin: ServerOrigin, token_file: Option<PathBuf>) -> Client {
-        Client { caller: Caller::new(origin, NAMES, token_file) }
+    /// Prepares requests to a server: HOST, HOST:PORT or a URL.
+    pub(crate) fn of(server: &str, flags: &Flags) -> Result<Client, Fatal> {
+        let origin = ServerOrigin::parse(&url_of(server), &flags.tls)?;
+        Ok(Client { caller: Caller::new(origin, NAMES, flags.token_file.clone()) })
     }
 
     pub(crate) fn server(&self) -> &str {
@@ -88,6 +119,11 @@ impl Client {
         }
     }
 
+    /// Reads the keys with a prefix.
+    pub(crate) fn pages<'a>(&'a self, prefix: &'a str, values: bool) -> Pages<'a> {
+        Pages { client: self, prefix, values, after: None, is_first: true }
+    }
+
     pub(crate) async fn page(
         &self,
         prefix: &str,
@@ -110,12 +146,18 @@ impl Client {
     }
 
     /// Applies all operations, or none.
-    pub(crate) async fn batch(&self, operations: &[WireOperation]) -> Result<(), CallError> {
+    pub(crate) async fn batch(&self, operations: &[&WireOperation]) -> Result<BatchAnswer, CallError> {
         // Text and numbers always serialize.
         let body = serde_json::to_vec(&WireBatch { operations }).unwrap_or_default();
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let call = HttpCall { headers, body: body.into(), ..HttpCall::new(Method::POST, "/v1/batch") };
-        self.caller.call(&call).await.map(drop)
+        let reply = self.caller.call_any(&call).await?;
+        if reply.status == StatusCode::PRECONDITION_FAILED {
+            let WireConditionFailed { operation } = self.parsed(&reply)?;
+            return Ok(BatchAnswer::ConditionFailed { operation });
+        }
+        let WireBatchReply { results } = self.parsed(&self.caller.accepted(reply)?)?;
+        Ok(BatchAnswer::Done(results))
     }
 
     /// Opens the stream of changes.
@@ -140,6 +182,23 @@ impl Client {
 
     fn foreign(&self, reply: &Reply) -> CallError {
         self.caller.not_the_server(reply.status, &reply.body)
+    }
+}
+
+impl Pages<'_> {
+    /// Returns the keys of the next page, of at most this many; `None` after the last page.
+    pub(crate) async fn next(&mut self, keys_max: usize) -> Result<Option<Vec<WireKey>>, CallError> {
+        if !std::mem::take(&mut self.is_first) && self.after.is_none() {
+            return Ok(None);
+        }
+        let page = self.client.page(self.prefix, self.after.as_deref(), keys_max, self.values).await?;
+        self.after = page.next;
+        Ok(Some(page.keys))
+    }
+
+    /// Starts after this key.
+    pub(crate) fn after(self, after: Option<String>) -> Self {
+        Pages { after, ..self }
     }
 }
 

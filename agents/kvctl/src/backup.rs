@@ -1,17 +1,22 @@
 //! `kvctl backup` and `kvctl restore`: all keys as lines of JSON. The last line proves that the backup is
 //! complete.
 
-use crate::api::Client;
+use crate::api::{Client, Only};
 use crate::flags;
-use crate::output;
-use crate::wire::{BackupBegin, BackupEnd, WireKey, WireOperation, WireValue};
+use crate::wire::{BackupBegin, BackupEnd, WireKey, WireOperation, WireValue, ttl_left_ms};
 use jiff::Timestamp;
+use kit::disk::draft::Draft;
 use kit::exit::{Exit, Fatal};
+use kit::terminal;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write, stdin};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 const STDIO: &str = "-";
+
+/// Limit on the wait for the next part of a backup, after which the connection is taken for lost.
+const PART_WITHIN: Duration = Duration::from_secs(60);
 
 /// The version of the backup format.
 const FORMAT: u64 = 1;
@@ -20,35 +25,32 @@ const FORMAT: u64 = 1;
 const BATCH_KEYS: usize = 500;
 const BATCH_BYTES: usize = 2 << 20;
 
-/// A file that replaces an older one once it is complete, or stdout.
-struct BackupFile {
-    file: Option<(File, PathBuf, PathBuf)>,
+/// Where a backup is written.
+enum BackupTarget {
+    Stdout,
+    File(Draft),
 }
 
-impl BackupFile {
-    fn open(to: &Path) -> Result<BackupFile, Fatal> {
+impl BackupTarget {
+    fn open(to: &Path) -> Result<BackupTarget, Fatal> {
         if to.as_os_str() == STDIO {
-            return Ok(BackupFile { file: None });
+            return Ok(BackupTarget::Stdout);
         }
-        let mut draft = to.as_os_str().to_owned();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
-        let file = File::create(&draft).map_err(|e| unwritable(&draft, e))?;
-        Ok(BackupFile { file: Some((file, draft, to.to_owned())) })
+        Ok(BackupTarget::File(Draft::of(to).map_err(|e| unwritable(to, e))?))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Fatal> {
-        match &mut self.file {
-            None => output::write(bytes),
-            Some((file, draft, _)) => file.write_all(bytes).map_err(|e| unwritable(draft, e)),
+    fn write(&mut self, bytes: &[u8], to: &Path) -> Result<(), Fatal> {
+        match self {
+            BackupTarget::Stdout => terminal::bytes(bytes),
+            BackupTarget::File(draft) => draft.write_all(bytes).map_err(|e| unwritable(to, e)),
         }
     }
 
-    /// Syncs the file and renames it to its final name.
-    fn finish(self) -> Result<(), Fatal> {
-        let Some((file, draft, to)) = self.file else { return Ok(()) };
-        file.sync_all().map_err(|e| unwritable(&draft, e))?;
-        std::fs::rename(&draft, &to).map_err(|e| unwritable(&to, e))
+    fn finish(self, to: &Path) -> Result<(), Fatal> {
+        match self {
+            BackupTarget::Stdout => Ok(()),
+            BackupTarget::File(draft) => draft.finish().map_err(|e| unwritable(to, e)),
+        }
     }
 }
 
@@ -76,7 +78,7 @@ impl LineCount {
         }
     }
 
-    /// True if the last line has the number of the key lines, which excludes the first line and itself.
+    /// True if the last line is there, and counts all lines but the first and itself.
     fn is_complete(&self) -> bool {
         let end: Option<BackupEnd> = serde_json::from_slice(&self.last).ok();
         !self.is_open && end.is_some_and(|end| end.keys.checked_add(2) == Some(self.whole))
@@ -86,16 +88,16 @@ impl LineCount {
 pub(crate) async fn backup(client: &Client, backup: &flags::Backup) -> Result<Exit, Fatal> {
     let what = || format!("cannot back up the keys at {}", client.server());
     let mut stream = client.backup().await.map_err(|error| error.fatal(what()))?;
-    let mut target = BackupFile::open(&backup.to)?;
+    let mut target = BackupTarget::open(&backup.to)?;
     let mut lines = LineCount::default();
-    while let Some(piece) = stream.next().await.map_err(|error| error.fatal(what()))? {
-        target.write(&piece)?;
+    while let Some(piece) = stream.next(PART_WITHIN).await.map_err(|error| error.fatal(what()))? {
+        target.write(&piece, &backup.to)?;
         lines.feed(&piece);
     }
     if !lines.is_complete() {
         return Err(Fatal::new(Exit::TryAgain, format!("{}: the backup ended early", what())));
     }
-    target.finish()?;
+    target.finish(&backup.to)?;
     Ok(Exit::Ok)
 }
 
@@ -153,15 +155,13 @@ impl<R: BufRead> BackupReader<R> {
             let bytes = value.bytes().ok_or_else(|| bad("its value is no base64"))?;
             let ttl = match expires {
                 None => None,
-                Some(expires) => {
-                    let expires: Timestamp = expires.parse().map_err(|e| bad("expires").because(e))?;
-                    match expires.duration_since(now).as_millis() {
-                        over if over <= 0 => continue,
-                        left => Some(format!("{left}ms")),
-                    }
-                }
+                Some(expires) => match ttl_left_ms(&expires, now).map_err(|e| bad("expires").because(e))? {
+                    over if over <= 0 => continue,
+                    left_ms => Some(format!("{left_ms}ms")),
+                },
             };
-            return Ok(Some(WireOperation { ttl, ..WireOperation::put(&key, WireValue::new(bytes)) }));
+            let put = WireOperation::put(&key, WireValue::new(bytes), Only::Always);
+            return Ok(Some(WireOperation { ttl, ..put }));
         }
         Ok(None)
     }
@@ -209,7 +209,9 @@ async fn put_all(client: &Client, mut reader: BackupReader<impl BufRead>) -> Res
         }
         let is_full = batch.len() >= BATCH_KEYS || bytes >= BATCH_BYTES;
         if (is_over || is_full) && !batch.is_empty() {
-            client.batch(&batch).await.map_err(|error| failed(client, error))?;
+            // The operations have no conditions that could fail.
+            let operations: Vec<_> = batch.iter().collect();
+            client.batch(&operations).await.map_err(|error| failed(client, error))?;
             batch.clear();
             bytes = 0;
         }

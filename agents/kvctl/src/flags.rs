@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Client of kvd: reads, changes and watches keys.
 ///
-/// Each long flag is also an environment variable (KVCTL_SERVER for --server). KVD_URL names the server, too.
+/// Each long flag is also an environment variable (KVCTL_SERVER for --server). KVD_URL names the server as well.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "kvctl", mut_args(|arg| shared(arg).global(true)),
     after_long_help = examples(&[
@@ -21,13 +21,13 @@ use std::time::Duration;
     mut_arg("tls_ca", |arg| arg.visible_alias("ca").help("The CA that signed an https server's certificate (PEM); without it the system's")))]
 pub(crate) struct Flags {
     #[command(subcommand)]
-    pub(crate) task: Task,
+    pub(crate) command: Command,
 
     /// The URL of kvd; without it $KVD_URL, else http://127.0.0.1:8002
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
-    /// This file holds the bearer token; it is read again for each request
+    /// Send the bearer token in this file, which is read again for each request
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
@@ -43,7 +43,7 @@ pub(crate) struct Flags {
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
-pub(crate) enum Task {
+pub(crate) enum Command {
     /// Print the value of a key, byte for byte
     ///
     /// Exit codes of all commands: 0; 1, it cannot be done, such as a key that does not exist; 64 and 78, a bad flag or
@@ -70,6 +70,7 @@ pub(crate) enum Task {
     #[command(after_long_help = examples(&[
         "kvctl cas counter --old 41 --new 42",
         "kvctl cas config --old-file config.old --new-file config.new",
+        "kvctl cas leader --old \"$HOSTNAME\" --new \"$HOSTNAME\" --ttl 30s    # renew a lease",
     ]))]
     Cas(Cas),
     /// Copy all keys as they are at one moment
@@ -78,15 +79,16 @@ pub(crate) enum Task {
     /// Set all keys of a backup
     #[command(after_long_help = examples(&["kvctl restore kvd.jsonl", "zcat kvd.jsonl.gz | kvctl restore -"]))]
     Restore(Restore),
-    /// Move each key to its server after their number has changed, while clients use them
+    /// Move each key to its server after the number of servers has changed, while clients use them
     ///
-    /// It may be killed and repeated at any time. Notes of unfinished moves are keys that begin with _moving_/ and _moved_/.
+    /// Keys move in batches. A killed run can be repeated at any time. Notes of unfinished moves are keys that begin with
+    /// _moving_/ and _moved_/.
     #[command(after_long_help = examples(&[
         "kvctl rebalance server-0.server,server-1.server server-0.server,server-1.server,server-2.server",
         "kvctl rebalance a:8002,b:8002 a:8002 --keep target",
     ]))]
     Rebalance(Rebalance),
-    /// Keep the letters a to z in servers, and print once in two seconds how each is found: the course's client
+    /// Keep the letters a to z in servers, and print every two seconds how each is found, as the client of the Kubernetes course does
     ///
     /// h hit, w written, m missing (with --readonly), x another value, . no connection, else the first digit of the
     /// status, such as 5.
@@ -184,6 +186,10 @@ pub(crate) struct Cas {
 
     #[command(flatten)]
     pub(crate) new: New,
+
+    /// Let the key expire after this time; without it, the new value does not expire
+    #[arg(long, value_name = "DURATION", value_parser = parse_nonzero_duration)]
+    pub(crate) ttl: Option<Duration>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -222,7 +228,7 @@ pub(crate) struct Restore {
     /// The backup; `-` is stdin
     pub(crate) file: PathBuf,
 
-    /// Also if the server has keys; those that the backup does not have stay
+    /// Restore into a server that has keys; those that the backup does not have stay
     #[arg(long)]
     pub(crate) merge: bool,
 }
@@ -241,12 +247,12 @@ pub(crate) struct Rebalance {
     #[arg(long, value_name = "RULE", default_value = "first")]
     pub(crate) placement: Placement,
 
-    /// The value to keep of a key that has another one on both servers; without it such keys stay as they are
+    /// The value to keep if a key has different values on the two servers; without it such keys stay as they are
     #[arg(long, value_name = "WHICH")]
     pub(crate) keep: Option<Keep>,
 }
 
-/// A server of a move.
+/// The value to keep, by its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Keep {
     Source,
@@ -255,7 +261,7 @@ pub(crate) enum Keep {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct WatchLetters {
-    /// The servers, HOST, HOST:PORT or a URL; a letter is on the one with the number of its code modulo their count
+    /// The servers: HOST, HOST:PORT or a URL. A letter's server is its code modulo the number of servers
     #[arg(value_name = "SERVER[,…]", value_delimiter = ',', required = true)]
     pub(crate) servers: Vec<String>,
 

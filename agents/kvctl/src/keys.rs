@@ -2,11 +2,12 @@
 
 use crate::api::{Client, Only};
 use crate::flags;
-use crate::output::{one_line, write, write_line};
+use crate::output::one_line;
 use crate::value_source;
 use crate::wire::{WireKey, WireValue};
 use kit::caller::CallError;
 use kit::exit::{Exit, Fatal};
+use kit::terminal;
 use serde_json::json;
 
 /// The number of keys in one page.
@@ -31,7 +32,7 @@ pub(crate) async fn get(client: &Client, get: &flags::Get, json: bool) -> Result
     let value = client.get(&get.key).await.map_err(|error| failed(client, "get", &get.key, error))?;
     let value = value.ok_or_else(|| missing(client, &[&get.key]))?;
     if !json {
-        write(&value.bytes)?;
+        terminal::bytes(&value.bytes)?;
         return Ok(Exit::Ok);
     }
     let object = WireKey {
@@ -41,7 +42,7 @@ pub(crate) async fn get(client: &Client, get: &flags::Get, json: bool) -> Result
         expires: value.expires,
         value: Some(WireValue::new(value.bytes.to_vec())),
     };
-    write_line(&json!(object))?;
+    terminal::line(&json!(object))?;
     Ok(Exit::Ok)
 }
 
@@ -59,7 +60,7 @@ pub(crate) async fn put(client: &Client, put: &flags::Put, json: bool) -> Result
 
 fn changed(key: &str, revision: u64, json: bool) -> Result<Exit, Fatal> {
     if json {
-        write_line(&json!({ "key": key, "revision": revision }))?;
+        terminal::line(&json!({ "key": key, "revision": revision }))?;
     }
     Ok(Exit::Ok)
 }
@@ -90,7 +91,7 @@ pub(crate) async fn cas(client: &Client, cas: &flags::Cas, json: bool) -> Result
             return Err(Fatal::new(Exit::Data, message));
         };
         let only = Only::IfMatch(present.revision);
-        match client.put(&cas.key, new.clone(), None, only).await {
+        match client.put(&cas.key, new.clone(), cas.ttl, only).await {
             Ok(revision) => return changed(&cas.key, revision, json),
             Err(error) if error.word() == "condition_failed" => {}
             Err(error) => return Err(failed(client, "put", &cas.key, error)),
@@ -99,14 +100,15 @@ pub(crate) async fn cas(client: &Client, cas: &flags::Cas, json: bool) -> Result
 }
 
 pub(crate) async fn list(client: &Client, list: &flags::List, json: bool) -> Result<Exit, Fatal> {
-    let mut after = list.after.clone();
+    let mut pages = client.pages(&list.prefix, list.values).after(list.after.clone());
     let mut left = list.limit.unwrap_or(usize::MAX);
     while left > 0 {
-        let page = client.page(&list.prefix, after.as_deref(), left.min(PAGE_KEYS), list.values).await;
+        let page = pages.next(left.min(PAGE_KEYS)).await;
         let page = page.map_err(|e| e.fatal(format!("cannot list the keys at {}", client.server())))?;
-        left = left.saturating_sub(page.keys.len());
+        let Some(keys) = page else { break };
+        left = left.saturating_sub(keys.len());
         let mut lines = String::new();
-        for key in page.keys {
+        for key in keys {
             match (json, &key.value) {
                 (true, _) => lines.push_str(&json!(key).to_string()),
                 (false, None) => lines.push_str(&key.key),
@@ -117,11 +119,7 @@ pub(crate) async fn list(client: &Client, list: &flags::List, json: bool) -> Res
             }
             lines.push('\n');
         }
-        write(lines.as_bytes())?;
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
+        terminal::bytes(lines.as_bytes())?;
     }
     Ok(Exit::Ok)
 }

@@ -2,12 +2,12 @@
 
 use crate::api::Client;
 use crate::flags::{Flags, WatchLetters};
-use crate::output::write_line;
 use crate::placement::Placement;
 use axum::http::StatusCode;
 use jiff::Zoned;
-use kit::caller::{CallError, Reply, ServerOrigin};
+use kit::caller::{CallError, Reply};
 use kit::exit::{Exit, Fatal};
+use kit::terminal;
 use tokio::time::sleep;
 
 /// The width of `YYYY-MM-DD HH:MM:SS `.
@@ -69,12 +69,9 @@ async fn look(client: &Client, letter: char, readonly: bool) -> char {
 }
 
 pub(crate) async fn watch(watch: &WatchLetters, flags: &Flags) -> Result<Exit, Fatal> {
-    let client = |server: &String| {
-        let url = if server.contains("://") { server.clone() } else { format!("http://{server}") };
-        Ok(Client::new(ServerOrigin::parse(&url, &flags.tls)?, flags.token_file.clone()))
-    };
-    let servers = watch.servers.iter().map(client).collect::<Result<Vec<_>, Fatal>>()?;
-    write_line(&header(servers.len()))?;
+    let servers = watch.servers.iter().map(|server| Client::of(server, flags));
+    let servers = servers.collect::<Result<Vec<_>, Fatal>>()?;
+    terminal::line(&header(servers.len()))?;
     let mut left = watch.lines.unwrap_or(usize::MAX);
     while left > 0 {
         let time = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
@@ -84,7 +81,7 @@ pub(crate) async fn watch(watch: &WatchLetters, flags: &Flags) -> Result<Exit, F
             let Some(client) = servers.get(server_of(letter, servers.len())) else { break };
             found.push(look(client, letter, watch.readonly).await);
         }
-        write_line(&line(&time, &found))?;
+        terminal::line(&line(&time, &found))?;
         left -= 1;
         if left > 0 {
             sleep(watch.interval).await;

@@ -15,8 +15,7 @@ mod watch;
 mod wire;
 
 use api::Client;
-use flags::{Flags, Task};
-use kit::caller::ServerOrigin;
+use flags::{Command, Flags};
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
 use std::ffi::OsString;
@@ -39,23 +38,22 @@ async fn run(flags: &Flags) -> Result<Exit, Fatal> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let server = flags.server.clone().or_else(|| set("KVD_URL")).unwrap_or_else(|| SERVER_DEFAULT.to_owned());
     let stop = Stop::on_signals(flags.common.drain_timeout)?;
-    let client =
-        || Ok::<_, Fatal>(Client::new(ServerOrigin::parse(&server, &flags.tls)?, flags.token_file.clone()));
-    let task = async {
-        match &flags.task {
-            Task::Get(get) => keys::get(&client()?, get, flags.json).await,
-            Task::Put(put) => keys::put(&client()?, put, flags.json).await,
-            Task::Delete(delete) => keys::delete(&client()?, delete, flags.json).await,
-            Task::Cas(cas) => keys::cas(&client()?, cas, flags.json).await,
-            Task::List(list) => keys::list(&client()?, list, flags.json).await,
-            Task::Watch(watch) => watch::watch(&client()?, watch, flags.json).await,
-            Task::Backup(backup) => backup::backup(&client()?, backup).await,
-            Task::Restore(restore) => backup::restore(&client()?, restore).await,
-            Task::Rebalance(rebalance) => rebalance::rebalance(rebalance, flags).await,
-            Task::WatchLetters(letters) => letters::watch(letters, flags).await,
+    let client = || Client::of(&server, flags);
+    let done = async {
+        match &flags.command {
+            Command::Get(get) => keys::get(&client()?, get, flags.json).await,
+            Command::Put(put) => keys::put(&client()?, put, flags.json).await,
+            Command::Delete(delete) => keys::delete(&client()?, delete, flags.json).await,
+            Command::Cas(cas) => keys::cas(&client()?, cas, flags.json).await,
+            Command::List(list) => keys::list(&client()?, list, flags.json).await,
+            Command::Watch(watch) => watch::watch(&client()?, watch, flags.json).await,
+            Command::Backup(backup) => backup::backup(&client()?, backup).await,
+            Command::Restore(restore) => backup::restore(&client()?, restore).await,
+            Command::Rebalance(rebalance) => rebalance::rebalance(rebalance, flags).await,
+            Command::WatchLetters(letters) => letters::watch(letters, flags).await,
         }
     };
-    match stop.drain.run_until_cancelled(task).await {
+    match stop.drain.run_until_cancelled(done).await {
         Some(result) => result,
         None => Ok(Exit::TryAgain),
     }

@@ -1,22 +1,4 @@
-//! Output on stdout. If the reader has closed it, the program ends without an error.
-
-use kit::exit::{Exit, Fatal};
-use std::io::{ErrorKind, Write, stdout};
-
-/// Writes and flushes all bytes, so that a reader gets them at once.
-pub(crate) fn write(bytes: &[u8]) -> Result<(), Fatal> {
-    let mut out = stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        // `kvctl list | head -1` must not fail.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(Fatal::new(Exit::Ok, "")),
-        Err(e) => Err(Fatal::new(Exit::Failure, "cannot write to stdout").because(e)),
-    }
-}
-
-pub(crate) fn write_line(line: &impl std::fmt::Display) -> Result<(), Fatal> {
-    write(format!("{line}\n").as_bytes())
-}
+//! Values in lines of output.
 
 /// Escapes a value to one line. Text stays readable, and no byte can control a terminal.
 pub(crate) fn one_line(bytes: &[u8]) -> String {

@@ -24,7 +24,7 @@ impl Placement {
 
 /// Hashes with 64-bit FNV-1a, and mixes the result once more, because keys often differ only in their last
 /// characters.
-fn hash(key: &str) -> u64 {
+pub(crate) fn hash(key: &str) -> u64 {
     let hashed = key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

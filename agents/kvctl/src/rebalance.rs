@@ -1,23 +1,19 @@
 //! `kvctl rebalance`: moves each key to the server where it belongs, while clients use both.
 
-use crate::api::{Client, Only, ReadValue};
+use crate::api::{Client, Only, ReadValue, url_of};
 use crate::flags::{Flags, Keep, Rebalance};
-use crate::moving::{Held, MARKS, MoveStep, NOTES, PROBES, Situation, is_ordinary, mark_of, note_of};
-use crate::output::write_line;
-use crate::wire::{WireMatch, WireOperation, WireValue};
+use crate::moving::names::{self, MARKS, NOTES, PROBES, is_ordinary};
+use crate::moving::{MovingKey, Place, Route, failed};
+use crate::wire::{WireKey, WireValue};
 use axum::body::Bytes;
-use jiff::Timestamp;
-use kit::caller::{CallError, ServerOrigin};
 use kit::exit::{Exit, Fatal};
+use kit::terminal;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The number of keys in one page.
+/// The number of keys in one page. The moves of a page share batches.
 const PAGE_KEYS: usize = 500;
-
-/// Limit on the steps for one key. A step is repeated only if a client changed the key in between.
-const STEPS_MAX: usize = 1000;
 
 /// The time to live of a probe, in case a killed run leaves it.
 const PROBE_TTL: Duration = Duration::from_secs(60);
@@ -33,7 +29,7 @@ struct Servers {
 impl Servers {
     fn connect(urls: impl IntoIterator<Item = String>, flags: &Flags) -> Result<Servers, Fatal> {
         let connect = |url: String| {
-            let client = Client::new(ServerOrigin::parse(&url, &flags.tls)?, flags.token_file.clone());
+            let client = Client::of(&url, flags)?;
             Ok((url, client))
         };
         Ok(Servers { by_url: urls.into_iter().map(connect).collect::<Result<_, Fatal>>()? })
@@ -68,18 +64,26 @@ impl Servers {
     }
 
     /// Returns a server. Fails if a note or a mark names a server that the command line does not.
-    fn get(&self, url: &str, key: &str) -> Result<&Client, Fatal> {
-        self.by_url.get(url).ok_or_else(|| {
+    fn place<'a>(&'a self, url: &'a str, key: &str) -> Result<Place<'a>, Fatal> {
+        let client = self.by_url.get(url).ok_or_else(|| {
             let message = format!(
                 "the move of {key:?} is not finished, and {url} is not among the servers: name it too"
             );
             Fatal::new(Exit::Usage, message)
-        })
+        })?;
+        Ok(Place { url, client })
     }
-}
 
-fn url_of(server: &str) -> String {
-    if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
+    /// Returns the way from one server to another. `key` names the move in an error.
+    fn route<'a>(
+        &'a self,
+        source: &'a str,
+        target: &'a str,
+        keep: Option<Keep>,
+        key: &str,
+    ) -> Result<Route<'a>, Fatal> {
+        Ok(Route { source: self.place(source, key)?, target: self.place(target, key)?, keep })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +91,8 @@ struct Tally {
     moved: u64,
     stayed: u64,
     conflicts: Vec<String>,
+    /// The keys that this run has moved to each server.
+    arrived: BTreeMap<String, u64>,
 }
 
 pub(crate) async fn rebalance(rebalance: &Rebalance, flags: &Flags) -> Result<Exit, Fatal> {
@@ -94,218 +100,109 @@ pub(crate) async fn rebalance(rebalance: &Rebalance, flags: &Flags) -> Result<Ex
     let all = rebalance.as_is.iter().map(|server| url_of(server)).chain(to_be.iter().cloned());
     let servers = Servers::connect(all, flags)?;
     servers.check_distinct().await?;
-    let mut tally = Tally::default();
-    finish_moves(&servers, rebalance.keep, &mut tally).await?;
-    for (url, client) in &servers.by_url {
-        let mut after = None;
-        loop {
-            let page = client.page("", after.as_deref(), PAGE_KEYS, false).await;
-            let page = page.map_err(|error| failed(client, error))?;
-            for key in page.keys.iter().map(|key| key.key.as_str()).filter(|key| is_ordinary(key)) {
-                let target = &to_be[rebalance.placement.server_of(key, to_be.len())];
-                if target == url {
-                    tally.stayed += 1;
-                } else {
-                    let (source, target) =
-                        ((url.as_str(), client), (target.as_str(), servers.get(target, key)?));
-                    move_key(key, source, target, rebalance.keep, &mut tally).await?;
+    let mut run = Run { servers: &servers, keep: rebalance.keep, tally: Tally::default() };
+    run.finish_moves().await?;
+    for url in servers.by_url.keys() {
+        run.empty(url, |key| &to_be[rebalance.placement.server_of(key, to_be.len())]).await?;
+    }
+    finish(&run.tally, flags.json)
+}
+
+/// One run of `kvctl rebalance`.
+struct Run<'a> {
+    servers: &'a Servers,
+    keep: Option<Keep>,
+    tally: Tally,
+}
+
+impl Run<'_> {
+    /// Finishes the moves that an earlier run began. Their notes and marks name the other server.
+    async fn finish_moves(&mut self) -> Result<(), Fatal> {
+        let servers = self.servers;
+        for (url, client) in &servers.by_url {
+            for prefix in [NOTES, MARKS] {
+                let mut pages = client.pages(prefix, true);
+                while let Some(page) = pages.next(PAGE_KEYS).await.map_err(|error| failed(client, error))? {
+                    let mut by_other: BTreeMap<String, Vec<MovingKey>> = BTreeMap::new();
+                    for entry in page {
+                        let content = entry.value.as_ref().and_then(WireValue::bytes).unwrap_or_default();
+                        let content = String::from_utf8_lossy(&content);
+                        let (other, key) = names::read(prefix, &entry.key, &content);
+                        let moving = MovingKey::unknown(key.to_owned());
+                        by_other.entry(other.to_owned()).or_default().push(moving);
+                    }
+                    for (other, keys) in by_other {
+                        let (source, target) = if prefix == NOTES { (&other, url) } else { (url, &other) };
+                        let first = keys.first().map(MovingKey::key).unwrap_or_default().to_owned();
+                        let route = servers.route(source, target, self.keep, &first)?;
+                        self.move_keys(route, keys).await?;
+                    }
                 }
             }
-            after = page.next;
-            if after.is_none() {
-                break;
+        }
+        Ok(())
+    }
+
+    /// Moves the keys of one server that belong to others.
+    async fn empty<'b>(&mut self, url: &str, home: impl Fn(&str) -> &'b String) -> Result<(), Fatal> {
+        let servers = self.servers;
+        let Some(client) = servers.by_url.get(url) else { return Ok(()) };
+        let mut stayed = 0_u64;
+        let mut pages = client.pages("", true);
+        while let Some(page) = pages.next(PAGE_KEYS).await.map_err(|error| failed(client, error))? {
+            let mut by_target: BTreeMap<&str, Vec<(String, ReadValue)>> = BTreeMap::new();
+            for entry in page.into_iter().filter(|entry| is_ordinary(&entry.key)) {
+                let target = home(&entry.key);
+                if target == url {
+                    stayed += 1;
+                } else {
+                    let value = read_value(&entry).ok_or_else(|| {
+                        let message = format!("{} sent a key without a value", client.server());
+                        Fatal::new(Exit::Failure, message)
+                    })?;
+                    by_target.entry(target).or_default().push((entry.key, value));
+                }
+            }
+            for (target, values) in by_target {
+                let route = servers.route(url, target, self.keep, "")?;
+                let keys = route.survey(values).await?;
+                self.move_keys(route, keys).await?;
             }
         }
+        // Keys that have moved here before are already counted.
+        self.tally.stayed += stayed.saturating_sub(self.tally.arrived.get(url).copied().unwrap_or_default());
+        Ok(())
     }
-    finish(&tally, flags.json)
+
+    async fn move_keys(&mut self, route: Route<'_>, keys: Vec<MovingKey>) -> Result<(), Fatal> {
+        let moved = route.move_keys(keys).await?;
+        self.tally.moved += moved.keys;
+        *self.tally.arrived.entry(route.target.url.to_owned()).or_default() += moved.keys;
+        self.tally.conflicts.extend(moved.conflicts);
+        Ok(())
+    }
+}
+
+fn read_value(entry: &WireKey) -> Option<ReadValue> {
+    let bytes = entry.value.as_ref()?.bytes()?.into();
+    Some(ReadValue { bytes, revision: entry.revision, expires: entry.expires.clone() })
 }
 
 fn finish(tally: &Tally, json: bool) -> Result<Exit, Fatal> {
-    let Tally { moved, stayed, conflicts } = tally;
+    let Tally { moved, stayed, conflicts, .. } = tally;
     if json {
-        write_line(&json!({ "moved": moved, "stayed": stayed, "conflicts": conflicts }))?;
+        terminal::line(&json!({ "moved": moved, "stayed": stayed, "conflicts": conflicts }))?;
     } else {
-        write_line(&format!("moved {moved}, stayed {stayed}, conflicts {}", conflicts.len()))?;
+        terminal::line(&format!("moved {moved}, stayed {stayed}, conflicts {}", conflicts.len()))?;
     }
     if conflicts.is_empty() {
         return Ok(Exit::Ok);
     }
     let named: Vec<String> = conflicts.iter().take(CONFLICTS_NAMED).map(|key| format!("{key:?}")).collect();
     let message = format!(
-        "{} keys have another value on both servers, such as {}: --keep source or --keep target decides",
+        "{} keys have different values on the two servers, such as {}: --keep source or --keep target decides",
         conflicts.len(),
         named.join(", ")
     );
     Err(Fatal::new(Exit::Data, message))
-}
-
-/// Finishes the moves that an earlier run began. Their notes and marks name the other server.
-async fn finish_moves(servers: &Servers, keep: Option<Keep>, tally: &mut Tally) -> Result<(), Fatal> {
-    for (url, client) in &servers.by_url {
-        for prefix in [NOTES, MARKS] {
-            let mut after = None;
-            loop {
-                let page = client.page(prefix, after.as_deref(), PAGE_KEYS, true).await;
-                let page = page.map_err(|error| failed(client, error))?;
-                for entry in &page.keys {
-                    let key = entry.key.strip_prefix(prefix).unwrap_or_default();
-                    let other = entry.value.as_ref().and_then(WireValue::bytes).unwrap_or_default();
-                    let other = String::from_utf8_lossy(&other).into_owned();
-                    let (here, there) = ((url.as_str(), client), (other.as_str(), servers.get(&other, key)?));
-                    let (source, target) = if prefix == NOTES { (there, here) } else { (here, there) };
-                    move_key(key, source, target, keep, tally).await?;
-                }
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn failed(client: &Client, error: CallError) -> Fatal {
-    error.fatal(format!("cannot rebalance the keys at {}", client.server()))
-}
-
-/// A server with its URL, by which notes and marks name it.
-type Server<'a> = (&'a str, &'a Client);
-
-/// A key that is being moved.
-struct Move<'a> {
-    key: &'a str,
-    source: Server<'a>,
-    target: Server<'a>,
-    keep: Option<Keep>,
-}
-
-/// The values at both servers.
-struct Found {
-    source: Option<ReadValue>,
-    mark: Option<ReadValue>,
-    target: Option<ReadValue>,
-    note: Option<ReadValue>,
-}
-
-/// Applies one step after another until the key has moved. May continue an earlier move.
-async fn move_key(
-    key: &str,
-    source: Server<'_>,
-    target: Server<'_>,
-    keep: Option<Keep>,
-    tally: &mut Tally,
-) -> Result<(), Fatal> {
-    let this = Move { key, source, target, keep };
-    for _ in 0..STEPS_MAX {
-        let found = this.look().await?;
-        let step = found.situation().next_step();
-        if step == MoveStep::Done {
-            return Ok(());
-        }
-        let Some(((_, server), operations)) = this.operations(step, &found) else {
-            tally.conflicts.push(key.to_owned());
-            return Ok(());
-        };
-        match server.batch(&operations).await {
-            Ok(()) if matches!(step, MoveStep::DeleteAtSource { .. }) => tally.moved += 1,
-            Ok(()) => {}
-            // A client has changed the key: look again.
-            Err(error) if error.word() == "condition_failed" => {}
-            Err(error) => return Err(failed(server, error)),
-        }
-    }
-    let message = format!("{key:?} changes too often to be moved; try again later");
-    Err(Fatal::new(Exit::TryAgain, message))
-}
-
-impl<'a> Move<'a> {
-    /// Reads the source first. A later step deletes this revision there, so it must be compared with what the
-    /// target has after it.
-    async fn look(&self) -> Result<Found, Fatal> {
-        let (note, mark) = (note_of(self.key), mark_of(self.key));
-        let source = read(self.source, self.key).await?;
-        let mark = read(self.source, &mark).await?;
-        let target = read(self.target, self.key).await?;
-        Ok(Found { source, mark, target, note: read(self.target, &note).await? })
-    }
-
-    /// Returns the batch for a step, and its server; `None` for a conflict without `--keep`.
-    fn operations(&self, step: MoveStep, found: &Found) -> Option<(Server<'a>, Vec<WireOperation>)> {
-        let (note, mark) = (note_of(self.key), mark_of(self.key));
-        let absent = || (None, Some(WireMatch::any()));
-        let over = |revision| (Some(WireMatch::Revision(revision)), None);
-        let delete_at_source = |revision| {
-            let place = WireValue::new(self.target.0.as_bytes().to_vec());
-            (self.source, vec![WireOperation::put(&mark, place), WireOperation::delete(self.key, revision)])
-        };
-        Some(match step {
-            MoveStep::Copy => (self.target, self.copy(found.source.as_ref()?, absent(), absent())),
-            MoveStep::CopyAgain { copy, note } => {
-                let of_key = copy.map_or_else(absent, over);
-                (self.target, self.copy(found.source.as_ref()?, of_key, over(note)))
-            }
-            MoveStep::DeleteAtSource { source } => delete_at_source(source),
-            MoveStep::RemoveNote { note: revision } => {
-                (self.target, vec![WireOperation::delete(&note, revision)])
-            }
-            MoveStep::RemoveMark { mark: revision } => {
-                (self.source, vec![WireOperation::delete(&mark, revision)])
-            }
-            MoveStep::RemoveCopy { copy, note: noted } => {
-                let operations =
-                    vec![WireOperation::delete(self.key, copy), WireOperation::delete(&note, noted)];
-                (self.target, operations)
-            }
-            MoveStep::Conflict => match self.keep? {
-                Keep::Target => delete_at_source(found.source.as_ref()?.revision),
-                Keep::Source => {
-                    let other = found.target.as_ref()?.revision;
-                    (self.target, self.copy(found.source.as_ref()?, over(other), absent()))
-                }
-            },
-            MoveStep::Done => return None,
-        })
-    }
-
-    /// Puts the key before the note, so that the note has the next revision.
-    fn copy(&self, value: &ReadValue, of_key: Conditions, of_note: Conditions) -> Vec<WireOperation> {
-        let mut put = WireOperation::put(self.key, WireValue::new(value.bytes.to_vec()));
-        put.ttl = value.expires.as_deref().and_then(ttl_until);
-        (put.if_match, put.if_none_match) = of_key;
-        let mut note =
-            WireOperation::put(&note_of(self.key), WireValue::new(self.source.0.as_bytes().to_vec()));
-        (note.if_match, note.if_none_match) = of_note;
-        vec![put, note]
-    }
-}
-
-impl Found {
-    fn situation(&self) -> Situation<'_> {
-        let revision = |value: &ReadValue| value.revision;
-        Situation {
-            source: self.source.as_ref().map(as_held),
-            mark: self.mark.as_ref().map(revision),
-            target: self.target.as_ref().map(as_held),
-            note: self.note.as_ref().map(revision),
-        }
-    }
-}
-
-fn as_held(value: &ReadValue) -> Held<'_> {
-    Held { bytes: &value.bytes, revision: value.revision, expires: value.expires.is_some() }
-}
-
-async fn read((_, server): Server<'_>, key: &str) -> Result<Option<ReadValue>, Fatal> {
-    server.get(key).await.map_err(|error| failed(server, error))
-}
-
-/// The conditions of an operation: `if_match` and `if_none_match`.
-type Conditions = (Option<WireMatch>, Option<WireMatch>);
-
-/// Returns the remaining time to live, at least a millisecond. Measured by the clock of this host.
-fn ttl_until(expires: &str) -> Option<String> {
-    let expires: Timestamp = expires.parse().ok()?;
-    let left_ms = expires.duration_since(Timestamp::now()).as_millis().max(1);
-    Some(format!("{left_ms}ms"))
 }

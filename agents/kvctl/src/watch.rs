@@ -2,17 +2,22 @@
 
 use crate::api::Client;
 use crate::flags;
-use crate::output::{one_line, write_line};
+use crate::output::one_line;
 use crate::wire::WireKey;
 use kit::caller::{CallError, OpenReply};
 use kit::exit::{Exit, Fatal};
 use kit::net::backoff::{Backoff, jittered};
+use kit::terminal;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::sleep;
 
 /// Limit on the pause before the next attempt to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Limit on the wait for the next part of a stream, after which the connection is taken for lost. kvd sends a
+/// comment every 15 seconds.
+const PART_WITHIN: Duration = Duration::from_secs(45);
 
 /// A server-sent event.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,41 +64,34 @@ struct WatchProgress {
     json: bool,
 }
 
-/// The reason why a stream ended.
-enum StreamEnding {
-    /// The requested number of changes is printed.
-    Done,
-    Broken(CallError),
-    /// The server closed the stream.
-    Closed,
-}
-
 pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> Result<Exit, Fatal> {
     let left = watch.limit.unwrap_or(usize::MAX);
     let mut progress = WatchProgress { position: watch.after, left, json };
     let mut backoff = Backoff::up_to(PAUSE_MAX);
     let what = || format!("cannot watch the keys at {}", client.server());
     while progress.left > 0 {
-        let ending = match client.watch(&watch.prefix, progress.position).await {
+        let lost = match client.watch(&watch.prefix, progress.position).await {
             Ok(stream) => {
                 backoff.succeeded();
-                follow(stream, &mut progress, client.server()).await?
+                follow(stream, &mut progress, client.server(), PART_WITHIN).await?
             }
             // Errors are retried only with a position, from which the watch resumes. Without one, ending
             // misses nothing.
-            Err(error) if error.may_pass() && progress.position.is_some() => StreamEnding::Broken(error),
+            Err(error) if error.may_pass() && progress.position.is_some() => Some(error),
             Err(error) if error.word() == "revision_gone" => {
                 return Err(Fatal::new(Exit::Data, what()).because(error));
             }
             Err(error) => return Err(error.fatal(what())),
         };
+        if progress.left == 0 {
+            break;
+        }
         let server = client.server();
-        match ending {
-            StreamEnding::Done => break,
-            StreamEnding::Closed => {
-                tracing::info!(event = "stream_closed", server, "kvd closed the stream, connecting again");
+        match lost {
+            None => {
+                tracing::info!(event = "stream_closed", server, "kvd closed the stream, connecting again")
             }
-            StreamEnding::Broken(error) => {
+            Some(error) => {
                 tracing::warn!(event = "stream_lost", server, %error, "lost the stream of kvd, connecting again");
             }
         }
@@ -102,18 +100,20 @@ pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> 
     Ok(Exit::Ok)
 }
 
-/// Prints the changes of one stream.
+/// Prints the changes of one stream until enough are printed, the server closes the stream (`None`), or the
+/// connection is lost.
 async fn follow(
     mut stream: OpenReply,
     progress: &mut WatchProgress,
     server: &str,
-) -> Result<StreamEnding, Fatal> {
+    part_within: Duration,
+) -> Result<Option<CallError>, Fatal> {
     let mut reader = EventReader::default();
-    loop {
-        let piece = match stream.next().await {
+    while progress.left > 0 {
+        let piece = match stream.next(part_within).await {
             Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(StreamEnding::Closed),
-            Err(error) => return Ok(StreamEnding::Broken(error)),
+            Ok(None) => return Ok(None),
+            Err(error) => return Ok(Some(error)),
         };
         for event in reader.feed(&piece) {
             let foreign = || Fatal::new(Exit::Failure, format!("{server} sent an event that is not kvd's"));
@@ -123,22 +123,24 @@ async fn follow(
                 return Err(Fatal::new(Exit::Data, format!("this watch was too slow: {why}")));
             }
             progress.position = Some(data["revision"].as_u64().ok_or_else(foreign)?);
-            if event.name == "begin" {
+            // `at` tells the position while no key with the prefix changes.
+            if matches!(event.name.as_str(), "begin" | "at") {
                 continue;
             }
             if progress.json {
                 data["event"] = event.name.into();
-                write_line(&data)?;
+                terminal::line(&data)?;
             } else {
                 let key: WireKey = serde_json::from_value(data).map_err(|e| foreign().because(e))?;
-                write_line(&plain(&event.name, &key))?;
+                terminal::line(&plain(&event.name, &key))?;
             }
             progress.left -= 1;
             if progress.left == 0 {
-                return Ok(StreamEnding::Done);
+                break;
             }
         }
     }
+    Ok(None)
 }
 
 /// Returns the line for a change: the revision, the kind of change, the key, and the value after a tab.
@@ -153,6 +155,34 @@ fn plain(event: &str, key: &WireKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::Flags;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    /// Stands for a server whose host loses power: the connection stays open, and nothing comes any more.
+    #[tokio::test]
+    async fn silent_connection_is_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            let mut client = listener.accept().unwrap().0;
+            let mut request = BufReader::new(client.try_clone().unwrap()).lines();
+            while request.next().unwrap().unwrap() != "" {}
+            let begin = "event: begin\ndata: {\"revision\":7}\n\n";
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
+            write!(client, "{head}content-length: 1000\r\n\r\n{begin}").unwrap();
+            // Keeps the connection open until the client gives up.
+            let _ = request.next();
+        });
+        let argv = ["kvctl", "watch"].map(Into::into);
+        let flags = kit::settings::load::<Flags>("KVCTL_TEST_UNSET", argv).unwrap().flags;
+        let client = Client::of(&address, &flags).unwrap();
+        let mut progress = WatchProgress { position: None, left: 1, json: false };
+        let stream = client.watch("", None).await.unwrap();
+        let lost = follow(stream, &mut progress, &address, Duration::from_millis(50)).await.unwrap();
+        assert!(matches!(lost, Some(CallError::Timeout(_))), "{lost:?}");
+        assert_eq!(progress.position, Some(7));
+    }
 
     #[test]
     fn events_are_read_from_any_pieces() {

@@ -1,7 +1,9 @@
 //! The JSON of kvd's API, as far as this client reads or sends it.
 
+use crate::api::Only;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Bytes that JSON writes as a backslash and one more.
@@ -73,11 +75,8 @@ pub(crate) struct WireStats {
 
 /// The first line of a backup.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct BackupBegin {
     pub(crate) kvd_backup: u64,
-    #[allow(dead_code, reason = "the line has it; nothing is restored from it")]
-    pub(crate) revision: u64,
 }
 
 /// The last line of a backup.
@@ -97,22 +96,33 @@ pub(crate) struct WireOperation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ttl: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) if_match: Option<WireMatch>,
+    pub(crate) if_match: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) if_none_match: Option<WireMatch>,
+    pub(crate) if_none_match: Option<&'static str>,
 }
 
 impl WireOperation {
-    pub(crate) fn put(key: &str, value: WireValue) -> WireOperation {
-        let (op, key, value) = ("put", key.to_owned(), Some(value));
-        WireOperation { op, key, value, ttl: None, if_match: None, if_none_match: None }
+    pub(crate) fn put(key: &str, value: WireValue, only: Only) -> WireOperation {
+        WireOperation { value: Some(value), ..WireOperation::new("put", key.to_owned(), only) }
     }
 
     /// Deletes a key only if it has this revision.
     pub(crate) fn delete(key: &str, revision: u64) -> WireOperation {
-        let if_match = Some(WireMatch::Revision(revision));
-        let (op, key) = ("delete", key.to_owned());
-        WireOperation { op, key, value: None, ttl: None, if_match, if_none_match: None }
+        WireOperation::new("delete", key.to_owned(), Only::IfMatch(revision))
+    }
+
+    /// Changes nothing. Its result has the revision of the key.
+    pub(crate) fn check(key: String) -> WireOperation {
+        WireOperation::new("check", key, Only::Always)
+    }
+
+    fn new(op: &'static str, key: String, only: Only) -> WireOperation {
+        let (if_match, if_none_match) = match only {
+            Only::Always => (None, None),
+            Only::IfMatch(revision) => (Some(revision), None),
+            Only::IfAbsent => (None, Some("*")),
+        };
+        WireOperation { op, key, value: None, ttl: None, if_match, if_none_match }
     }
 
     /// Returns the length of key and value as they are sent.
@@ -121,21 +131,30 @@ impl WireOperation {
     }
 }
 
-/// A revision, or `*` for any revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub(crate) enum WireMatch {
-    Revision(u64),
-    Any(char),
-}
-
-impl WireMatch {
-    pub(crate) fn any() -> WireMatch {
-        WireMatch::Any('*')
-    }
-}
-
 #[derive(Debug, Serialize)]
 pub(crate) struct WireBatch<'a> {
-    pub(crate) operations: &'a [WireOperation],
+    pub(crate) operations: &'a [&'a WireOperation],
+}
+
+/// The answer to a batch that is done.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WireBatchReply {
+    pub(crate) results: Vec<WireResult>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct WireResult {
+    /// The revision of the change, or the present one after a check. `None` if the key does not exist.
+    pub(crate) revision: Option<u64>,
+}
+
+/// The answer to a batch of which a condition failed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WireConditionFailed {
+    pub(crate) operation: usize,
+}
+
+/// Returns the milliseconds until a time in RFC 3339. Negative if it is over.
+pub(crate) fn ttl_left_ms(expires: &str, now: Timestamp) -> Result<i128, jiff::Error> {
+    Ok(expires.parse::<Timestamp>()?.duration_since(now).as_millis())
 }

@@ -32,8 +32,12 @@ const DRAINED: &str = "drained";
 pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fatal> {
     let serve = settings.flags.serve.clone();
     let metrics = KvdMetrics::register(&context.metrics);
-    let (store, engine) = open_store(&serve)?;
-    let limits = KeyLimits { bytes_max: serve.bytes_max(), history_bytes_max: serve.watch_history };
+    let store = open_store(&serve)?;
+    let limits = KeyLimits {
+        bytes_max: serve.bytes_max(),
+        history_bytes_max: serve.watch_history,
+        min_free: serve.min_free,
+    };
     let (keyspace, mut commits) = Keyspace::start(store, limits, context.readiness.clone(), metrics.clone())?;
     let figures = KeyFigures { keyspace: keyspace.clone() };
     context.metrics.register(|registry| registry.register_collector(Box::new(figures)));
@@ -48,13 +52,11 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
     let hot_keys = Arc::new(HotKeys::new(Instant::now()));
     let sources = PageSources {
         keyspace: keyspace.clone(),
-        engine,
         bytes_max: serve.bytes_max(),
         hot_keys: hot_keys.clone(),
         metrics: metrics.clone(),
         readiness: context.readiness.clone(),
         drain: drain.clone(),
-        stopping: context.stop.drain.clone(),
     };
     let _ = context.pages.set(page::routes(sources, serve.page.load()?));
     let plane = DataPlane {
@@ -62,9 +64,8 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         hot_keys,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,
-        tokens: tokens::follow(serve.tokens.clone(), context.stop.drain.clone())?,
+        tokens: tokens::FILE.follow(serve.tokens.clone(), context.stop.drain.clone())?,
         keyspace: keyspace.clone(),
-        engine,
         drain: drain.clone(),
         serve,
         metrics,
@@ -106,10 +107,10 @@ fn broken(ended: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> F
 }
 
 /// Opens the store. This is the only place that chooses the engine.
-fn open_store(serve: &Serve) -> Result<(Arc<dyn KeyStore>, &'static str), Fatal> {
+fn open_store(serve: &Serve) -> Result<Arc<dyn KeyStore>, Fatal> {
     let first = first_revision(host_now_ms());
     let Some(directory) = serve.place.directory() else {
-        return Ok((Arc::new(MemoryStore::starting_at(first)), "memory"));
+        return Ok(Arc::new(MemoryStore::starting_at(first)));
     };
     let opened = DiskStore::open(directory, first).map_err(|error| {
         let exit = match &error {
@@ -120,7 +121,7 @@ fn open_store(serve: &Serve) -> Result<(Arc<dyn KeyStore>, &'static str), Fatal>
         };
         Fatal::new(exit, error.to_string())
     })?;
-    Ok((Arc::new(opened), "disk"))
+    Ok(Arc::new(opened))
 }
 
 fn report_marker(drain: &Drain, readiness: &Readiness) {

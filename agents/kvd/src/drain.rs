@@ -19,6 +19,11 @@ impl Drain {
         Drain { marker: place.marker(), stopping }
     }
 
+    /// Returns the signal that the server stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
     /// True if the server is going down. Looks for the marker at each call, so that `kvd drain` takes effect
     /// before it returns. The directory entry is in the kernel's cache, so a call takes about a microsecond.
     pub fn is_going_down(&self) -> bool {

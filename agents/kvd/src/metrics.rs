@@ -58,7 +58,7 @@ impl KvdMetrics {
             registry.register("commit_errors", "Groups that the store did not take", this.commit_errors);
             registry.register(
                 "refuses_writes",
-                "1 while the store refuses writes, as on a full disk",
+                "1 while the store refuses writes, as on a nearly full disk",
                 this.refuses_writes,
             );
             registry.register("watchers", "Open streams of changes", this.watchers);

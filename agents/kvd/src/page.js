@@ -6,8 +6,8 @@ const CHANGES_MAX = 300;
 const [READS, WRITES, COMMITS, KEYS] = [0, 1, 2, 3];
 const history = new History(4);
 const plots = [
-  new Plot(byId("plots"), "Uses a second", [["reads", READS], ["writes", WRITES]]),
-  new Plot(byId("plots"), "Commits a second", [["commits", COMMITS]]),
+  new Plot(byId("plots"), "Uses per second", [["reads", READS], ["writes", WRITES]]),
+  new Plot(byId("plots"), "Commits per second", [["commits", COMMITS]]),
   new Plot(byId("plots"), "Keys", [["keys", KEYS]], (n) => (Number.isNaN(n) ? "–" : count(n))),
 ];
 

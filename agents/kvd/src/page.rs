@@ -18,7 +18,6 @@ use kit::page::{Page, STREAMS_MAX};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 const PAGE: Page = Page { html: include_str!("page.html"), script: include_str!("page.js") };
 
@@ -31,13 +30,11 @@ const HOT_KEYS_SHOWN: usize = 20;
 #[derive(Clone, Debug)]
 pub struct PageSources {
     pub keyspace: Keyspace,
-    pub engine: &'static str,
     pub bytes_max: u64,
     pub hot_keys: Arc<HotKeys>,
     pub metrics: KvdMetrics,
     pub readiness: Readiness,
     pub drain: Drain,
-    pub stopping: CancellationToken,
 }
 
 pub fn routes(sources: PageSources, access: Access) -> Router {
@@ -47,12 +44,12 @@ pub fn routes(sources: PageSources, access: Access) -> Router {
         async move || streams.tell(Figures { sources: sources.clone(), is_first: true })
     };
     let changes = async move |Query(ChangesQuery { prefix }): Query<ChangesQuery>| -> Response {
-        let PageSources { keyspace, stopping, metrics, .. } = &sources;
+        let PageSources { keyspace, drain, metrics, .. } = &sources;
         match keyspace.watch(&prefix, None).await {
             Ok(watcher) => {
-                let follower =
-                    ChangeFollower::new(watcher, stopping.clone(), &metrics.watchers).without_values();
-                streams.tell(follower).into_response()
+                let stopping = drain.stopping().clone();
+                let follower = ChangeFollower::new(watcher, stopping, &metrics.watchers);
+                streams.tell(follower.without_values()).into_response()
             }
             // A watcher that starts now has missed nothing, so this does not happen.
             Err(error) => error.to_string().into_response(),
@@ -104,7 +101,7 @@ impl PageSources {
         let (usage, uses) = (self.keyspace.usage(), self.hot_keys.all());
         let hot = self.hot_keys.hottest(HOT_KEYS_SHOWN).into_iter();
         Shown {
-            engine: self.engine,
+            engine: self.keyspace.engine(),
             revision: self.keyspace.revision(),
             keys: usage.keys,
             bytes: usage.bytes,

@@ -22,7 +22,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 
-/// Everything that the data plane needs, already checked and opened.
+/// The parts that the data plane uses. They are already checked and opened.
 #[derive(Debug)]
 pub struct DataPlane {
     pub http: TcpListener,
@@ -31,7 +31,6 @@ pub struct DataPlane {
     pub tokens: watch::Receiver<KeyTokens>,
     pub keyspace: Keyspace,
     pub hot_keys: Arc<HotKeys>,
-    pub engine: &'static str,
     pub drain: Drain,
     pub serve: Serve,
     pub metrics: KvdMetrics,
@@ -77,10 +76,8 @@ fn doors(plane: &DataPlane) -> Doors {
     let room = || BodyBudget::new(serve.bodies_bytes_max(), serve.max_request_bytes);
     Doors::from(DoorParts {
         keyspace: plane.keyspace.clone(),
-        engine: plane.engine,
         tokens: plane.tokens.clone(),
         drain: plane.drain.clone(),
-        stopping: plane.context.stop.drain.clone(),
         value_limit,
         batch_limit,
         room: room(),

@@ -1,5 +1,6 @@
 //! kvd's flags, and the list of those that a running daemon reloads.
 
+use kit::disk::free_space::MinFree;
 use kit::exit::{Exit, Fatal};
 use kit::net::allow::Allowed;
 use kit::net::tls::ServerFiles;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Keeps keys and values, over HTTP. A write is on the disk before it is answered.
+///
+/// Besides /v1, it serves /save, /load and /allKeys, as the key/value server of the Kubernetes course did.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "kvd", args_conflicts_with_subcommands = true, max_term_width = 110,
     after_long_help = examples(&[
@@ -28,10 +31,10 @@ pub struct Flags {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Let the server answer 503 from now on, until `kvd resume`: for a preStop hook
+    /// Answer requests with 503 from now on, until `kvd resume`: for a preStop hook
     #[command(after_long_help = examples(&["kvd drain --data /data", "kvd drain --marker /run/kvd/down"]))]
     Drain(KeyPlace),
-    /// Let the server answer again: for a postStart hook
+    /// Answer requests again: for a postStart hook
     #[command(after_long_help = examples(&["kvd resume --data /data", "kvd resume --marker /run/kvd/down"]))]
     Resume(KeyPlace),
 }
@@ -39,7 +42,7 @@ pub enum Command {
 /// The place of the keys, and of the marker that drains their server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct KeyPlace {
-    /// The directory that keys are kept in, or `memory`: then they end with the process
+    /// Keep the keys in this directory, or in `memory`: then they end with the process
     #[arg(long, value_name = "DIR|memory", default_value = "kvd-data", help_heading = "Keeping keys")]
     pub data: PathBuf,
 
@@ -48,7 +51,7 @@ pub struct KeyPlace {
     pub marker: Option<PathBuf>,
 }
 
-/// The name of the marker in the data directory, as in the course.
+/// The name of the marker in the data directory, as the course's server has it.
 const MARKER: &str = "_shutting_down_";
 
 impl KeyPlace {
@@ -70,7 +73,7 @@ pub struct Serve {
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8002", value_parser = parse_address, help_heading = "Doors")]
     pub http: SocketAddr,
 
-    /// Peers that may connect: networks, addresses, `local` (loopback, private, link-local) or `any`
+    /// Accept only these peers: networks, addresses, `local` (loopback, private, link-local) or `any`
     #[arg(
         long,
         value_name = "CIDR[,…]",
@@ -80,15 +83,16 @@ pub struct Serve {
     )]
     pub allow: Vec<Allowed>,
 
-    /// Connections at once; more wait until one ends
+    /// Serve at most this many connections at once; others wait until one ends
     #[arg(long, value_name = "N", default_value = "4096", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Doors")]
     pub max_connections: u16,
 
-    /// Streams of changes at once; more are refused
+    /// Serve at most this many streams of changes at once; others are refused
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Doors")]
     pub max_watchers: u16,
 
-    /// Ask for bearer tokens from this file, one `TOKEN read,write,admin [PREFIX,…]` a line; changes are applied live
+    /// Require a bearer token from this file, which has a line `TOKEN read,write,admin [PREFIX,…]` for each. Changes are
+    /// applied without a restart
     #[arg(long, value_name = "FILE", help_heading = "Doors")]
     pub tokens: Option<PathBuf>,
 
@@ -103,24 +107,29 @@ pub struct Serve {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Keeping keys")]
     pub max_bytes: Option<u64>,
 
-    /// Size of a value at most; no more than --max-request-bytes
+    /// Keep this much of the disk free. Below it, keys can be deleted and replaced by smaller ones, and they expire, but
+    /// writes that need more space are refused
+    #[arg(long, value_name = "SIZE|PERCENT", default_value = "64MiB", help_heading = "Keeping keys")]
+    pub min_free: MinFree,
+
+    /// Limit the size of a value; no more than --max-request-bytes
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_body_size, help_heading = "Keeping keys")]
     pub max_value_bytes: usize,
 
-    /// Size of a batch's body, as it is sent, at most: base64 makes a value a third longer
+    /// Limit the size of a batch's body, as it is sent: base64 makes a value a third longer
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_body_size, help_heading = "Keeping keys")]
     pub max_request_bytes: usize,
 
-    /// Memory for the last changes, which watchers get when they connect again
+    /// Keep this much of the last changes in memory, which watchers get when they connect again
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_body_size, help_heading = "Keeping keys")]
     pub watch_history: usize,
 
-    /// After SIGTERM, answer requests with 503 for this long: load balancers and clients learn of it late
+    /// Answer requests with 503 for this long after SIGTERM, until load balancers send no more
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Process")]
     pub linger: Duration,
 
-    /// Give metrics, probes and the page an address of their own, which a crowd of clients cannot delay, or
-    /// `none`. Probes are answered at the HTTP address in any case, metrics only without this
+    /// Serve metrics, probes and the page at a separate address, where a crowd of clients cannot delay them; or `none`.
+    /// Probes are answered at the HTTP address in any case, metrics only without this
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Process")]
     pub admin: Option<Door>,
 
@@ -148,12 +157,11 @@ impl Serve {
         self.max_bytes.unwrap_or(default)
     }
 
-    /// Returns the memory for keys in memory, bodies, and the history of changes. Pieces of `/allKeys`
-    /// come on top.
+    /// Returns the memory for keys in memory, bodies, and the history of changes.
     pub fn memory_bytes_max(&self) -> u64 {
         let keys = if self.place.directory().is_some() { 0 } else { self.bytes_max() };
         let history = u64::try_from(self.watch_history).unwrap_or(u64::MAX);
-        // Once for requests that are being received, and once for answers that are being read.
+        // Once for requests that are being received or committed, and once for answers that are being read.
         let bodies = self.bodies_bytes_max().saturating_mul(2);
         keys.saturating_add(bodies).saturating_add(history)
     }

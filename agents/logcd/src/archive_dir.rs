@@ -2,7 +2,7 @@
 
 use crate::archive::codec::Codec;
 use crate::day;
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, REMOVED_BELOW_MOUNT};
 use crate::safe_dir::{FileStatus, Kind, SafeDir, status_at, status_of};
 use jiff::civil::Date;
 use kit::disk::free_space::Space;
@@ -104,9 +104,7 @@ impl LockedArchiveDir {
         let at = SafeDir::open(path).map_err(ArchiveError::on("open the directory for archives,", path))?;
         if at.is_removed().unwrap_or(false) {
             let path = path.display().to_string();
-            let how = "removed below its mount, where a new one cannot appear: restart logcd (in \
-                       Kubernetes: delete the pod)";
-            return Err(ArchiveError::DirMoved { path, how });
+            return Err(ArchiveError::DirMoved { path, how: REMOVED_BELOW_MOUNT });
         }
         let lock = open_new(&at, LOCK, OFlag::O_CREAT | OFlag::O_RDWR, 0o600).map_err(|error| {
             let hint = match error.raw_os_error() {
@@ -162,7 +160,7 @@ impl LockedArchiveDir {
         }
         let locked = status_of(self.lock.file()).map_err(cannot_look)?.stamp;
         match status_at(now.fd(), OsStr::new(LOCK)) {
-            Ok(status) if (status.stamp.dev, status.stamp.ino) == (locked.dev, locked.ino) => Ok(()),
+            Ok(status) if status.stamp.id() == locked.id() => Ok(()),
             _ => Err(moved("left without its lock file, which another process removed")),
         }
     }

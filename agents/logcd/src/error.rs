@@ -6,6 +6,10 @@ use kit::disk::lock::Holder;
 use std::io;
 use std::path::Path;
 
+/// Describes a directory that was removed while it is mounted, with the way out.
+pub const REMOVED_BELOW_MOUNT: &str = "removed below its mount, where a new one cannot appear: restart logcd \
+                                       (in Kubernetes: delete the pod)";
+
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error("cannot {doing}")]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Decides when news must be published, so that none becomes older than allowed.
+/// The age of the oldest bytes that may be missing from the archive.
 #[derive(Debug)]
 pub enum Freshness {
     /// No look has ended yet: the first one publishes all news.

@@ -39,6 +39,18 @@ pub struct FileStatus {
     pub owner: u32,
 }
 
+impl FileStatus {
+    /// True if the file is not a regular one, or has several names. A removed file has none.
+    pub fn is_strange(&self) -> bool {
+        self.kind != Kind::Regular || self.links > 1
+    }
+
+    /// True if the file's holes add up to more than this.
+    pub fn has_holes_above(&self, bytes_max: u64) -> bool {
+        self.stamp.size > self.allocated.saturating_add(bytes_max)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Regular,

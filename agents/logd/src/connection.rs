@@ -27,7 +27,7 @@ pub(crate) const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 /// State shared by all connections of this daemon.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub struct ConnectionContext {
     pub intake: Rc<Intake>,
     pub budget: Rc<Budget>,
     pub drain: CancellationToken,
@@ -82,7 +82,7 @@ impl OverTcp for TlsStream<TcpStream> {
 pub async fn serve<S: OverTcp>(
     mut stream: S,
     connected: &ConnectedPeer,
-    shared: &Shared,
+    shared: &ConnectionContext,
     limits: ConnectionLimits,
 ) -> Ending {
     let failures_before = shared.intake.sync_failures();
@@ -127,11 +127,11 @@ async fn close_with_receipt<S: OverTcp>(stream: &mut S, answer: Option<String>) 
 async fn take_all<S: OverTcp>(
     stream: &mut S,
     connected: &ConnectedPeer,
-    shared: &Shared,
+    shared: &ConnectionContext,
     limits: ConnectionLimits,
     framing: &mut Framing,
 ) -> Result<u64, &'static str> {
-    let Shared { intake, drain, abort, format, .. } = shared;
+    let ConnectionContext { intake, drain, abort, format, .. } = shared;
     let peer = connected.address;
     let mut holding = Holding::new(shared.budget.clone());
     let mut drained = std::pin::pin!(drain.cancelled());
@@ -190,7 +190,10 @@ async fn take_all<S: OverTcp>(
 
 /// Waits while the file accepts no lines: the kernel's buffers push back on the sender. A half-closed peer
 /// waits for a receipt, which is refused while its lines may be in no file.
-async fn wait_for_room(tcp: &TcpStream, Shared { intake, abort, .. }: &Shared) -> Result<(), &'static str> {
+async fn wait_for_room(
+    tcp: &TcpStream,
+    ConnectionContext { intake, abort, .. }: &ConnectionContext,
+) -> Result<(), &'static str> {
     let refused = async {
         loop {
             intake.unnamed().await;
@@ -219,7 +222,12 @@ async fn has_half_closed(tcp: &TcpStream) -> bool {
 
 /// Pushes back on a sender of long lines while their memory is in use. A line that waits in vain is cut,
 /// since the connections that hold the memory may be waiting for each other.
-async fn wait_for_memory(shared: &Shared, holding: &mut Holding, framing: &mut Framing, peer: SocketAddr) {
+async fn wait_for_memory(
+    shared: &ConnectionContext,
+    holding: &mut Holding,
+    framing: &mut Framing,
+    peer: SocketAddr,
+) {
     let room = async {
         while holding.available() <= framing.held_bytes() {
             shared.budget.freed().await;

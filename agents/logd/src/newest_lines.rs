@@ -1,9 +1,10 @@
 //! Reads the file's newest lines for the page as they arrive, and no more than a person can read.
 
 use crate::line_filter::LineFilter;
+use kit::disk::inode::Inode;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Bytes read from the file's end at first, without a filter. With one, `LOOK_BYTES` are searched.
@@ -78,9 +79,8 @@ impl NewestLines {
     }
 
     fn has_successor(&self) -> bool {
-        let id = |found: io::Result<std::fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
-        let ours = self.file.as_ref().and_then(|file| id(file.metadata()));
-        id(std::fs::metadata(&self.path)).is_some_and(|now| Some(now) != ours)
+        let ours = self.file.as_ref().and_then(|file| Inode::of(file).ok());
+        Inode::at(&self.path).is_ok_and(|now| Some(now) != ours)
     }
 
     fn read(&mut self, news: &mut News) -> io::Result<()> {

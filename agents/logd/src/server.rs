@@ -2,7 +2,7 @@
 //! control side.
 
 use crate::budget::Budget;
-use crate::connection::{ConnectedPeer, ConnectionLimits, Ending, QUIET_AFTER, Shared, serve};
+use crate::connection::{ConnectedPeer, ConnectionContext, ConnectionLimits, Ending, QUIET_AFTER, serve};
 use crate::file::appender::Appender;
 use crate::file::rotation::RotationPolicy;
 use crate::intake::Intake;
@@ -69,7 +69,7 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
     let Context { stop, readiness, liveness, .. } = plane.context.clone();
     let intake =
         Rc::new(Intake::new(plane.appender, plane.metrics, readiness.clone(), plane.newest_finished));
-    let shared = Shared {
+    let shared = ConnectionContext {
         intake: intake.clone(),
         budget: Budget::new(plane.held_bytes_max, plane.connections_max),
         drain: stop.drain.clone(),
@@ -144,7 +144,7 @@ async fn serve_all(plane: DataPlane) -> Result<(), Fatal> {
 /// The state and settings that each new connection starts with.
 #[derive(Debug)]
 struct ConnectionSetup {
-    shared: Shared,
+    shared: ConnectionContext,
     limits: watch::Receiver<ConnectionLimits>,
     tls: Tls,
     keepalive: Duration,
@@ -245,7 +245,7 @@ impl ConnectionSetup {
 
     /// Waits for what precedes a connection's first line. While draining, a silent peer is not waited for.
     async fn before_lines<T>(&self, opening: impl Future<Output = T>) -> Result<T, Ending> {
-        let Shared { drain, abort, .. } = &self.shared;
+        let ConnectionContext { drain, abort, .. } = &self.shared;
         let silence = async {
             drain.cancelled().await;
             tokio::time::sleep(QUIET_AFTER).await;

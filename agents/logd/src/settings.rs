@@ -139,8 +139,8 @@ pub struct Serve {
     #[command(flatten)]
     pub page: PageToken,
 
-    /// Also show the newest lines on the page: to every user of this host, or with --page-token to everyone
-    /// who has the token
+    /// Show the newest lines on the page: to every user of this host, or with --page-token to everyone who has
+    /// the token
     #[arg(long, help_heading = "Process")]
     pub show_lines: bool,
 

@@ -2,14 +2,15 @@
 //! writers of the same file never mix within a line.
 
 use crate::sink::Sink;
-use crate::tally::counted;
+use kit::disk::inode::Inode;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
+use kit::terminal;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,13 +29,16 @@ pub(crate) struct Append {
 
 struct AppendState {
     file: File,
-    /// True until the first write to this file, which first ends a line that another run left unfinished.
+    /// True until the end of this file was examined.
     is_new: bool,
+    /// True while the file ends with an unfinished line of another run. The next line starts with a newline.
+    is_unfinished: bool,
     looked: Instant,
     hangups: watch::Receiver<u64>,
     /// Lines that could not be written yet. Nothing more is read meanwhile.
     pending: VecDeque<Vec<u8>>,
-    /// Bytes of the first pending line that are in the file already, since the disk filled up within it.
+    /// Bytes of the first pending line, and of a newline before it, that are in the file already. The disk
+    /// filled up within them.
     begun_bytes: usize,
     error: Option<io::Error>,
     lines: u64,
@@ -48,6 +52,7 @@ impl Append {
         let state = AppendState {
             file,
             is_new: true,
+            is_unfinished: false,
             looked: Instant::now(),
             hangups: stop.hangups(),
             pending: VecDeque::new(),
@@ -66,8 +71,11 @@ impl Append {
             return Ok(exit);
         }
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
-        let message =
-            format!("{} could not be appended to {}", counted(pending.len() as u64), self.path.display());
+        let message = format!(
+            "{} could not be appended to {}",
+            terminal::count(pending.len() as u64, "line"),
+            self.path.display()
+        );
         let fatal = Fatal::new(code, message);
         Err(match error {
             Some(error) => fatal.because(error),
@@ -97,19 +105,18 @@ impl AppendState {
     fn write_pending(&mut self, path: &Path) -> bool {
         while !self.pending.is_empty() {
             let followed = self.follow(path);
-            let Some(line) = self.pending.front_mut() else { return true };
-            if followed.is_ok() && std::mem::take(&mut self.is_new) && ends_mid_line(path, &self.file) {
-                line.insert(0, b'\n');
+            if followed.is_ok() && std::mem::take(&mut self.is_new) {
+                self.is_unfinished = ends_mid_line(path, &self.file);
             }
-            match followed.and_then(|()| self.file.write(&line[self.begun_bytes..])) {
-                Ok(length) if self.begun_bytes + length == line.len() => {
+            match followed.and_then(|()| self.write_line()) {
+                Ok(true) => {
                     self.pending.pop_front();
-                    self.begun_bytes = 0;
+                    (self.begun_bytes, self.is_unfinished) = (0, false);
                     self.lines += 1;
                     self.recovered(path);
                 }
                 // The disk filled up in the middle of a line: the rest follows when there is space.
-                Ok(length) => self.begun_bytes += length,
+                Ok(false) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     if self.error.is_none() {
@@ -128,6 +135,20 @@ impl AppendState {
         true
     }
 
+    /// Writes the rest of the first pending line, after a newline if the file ends with an unfinished one.
+    /// Returns true if the line is complete.
+    fn write_line(&mut self) -> io::Result<bool> {
+        let Some(line) = self.pending.front() else { return Ok(true) };
+        let newline: &[u8] = if self.is_unfinished { b"\n" } else { b"" };
+        let begun_newline = self.begun_bytes.min(newline.len());
+        let rest = &line[self.begun_bytes - begun_newline..];
+        self.begun_bytes += match &newline[begun_newline..] {
+            [] => self.file.write(rest)?,
+            newline => self.file.write_vectored(&[IoSlice::new(newline), IoSlice::new(rest)])?,
+        };
+        Ok(self.begun_bytes == newline.len() + line.len())
+    }
+
     /// Reopens the file when its name belongs to another one, as after a rotation. The rest of a line stays in
     /// the file that has its beginning. If that file was removed, the whole line goes into the next one.
     fn follow(&mut self, path: &Path) -> io::Result<()> {
@@ -139,14 +160,10 @@ impl AppendState {
         if self.begun_bytes > 0 && ours.nlink() > 0 {
             return Ok(());
         }
-        if !std::fs::metadata(path).is_ok_and(|named| identity(&named) == identity(&ours)) {
+        if !Inode::from(&ours).is_at(path) {
             self.file = open(path)?;
-            self.is_new = true;
+            (self.is_new, self.is_unfinished) = (true, false);
             self.begun_bytes = 0;
-            // A newline before the line was meant for the file before.
-            if let Some(line) = self.pending.front_mut().filter(|line| line.len() > 1 && line[0] == b'\n') {
-                line.remove(0);
-            }
         }
         self.hangups.mark_unchanged();
         self.looked = Instant::now();
@@ -162,10 +179,6 @@ impl AppendState {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
-}
-
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
 }
 
 /// True if the file at `path` does not end with a newline, as after the exit of a writer whose disk was full.

@@ -3,11 +3,11 @@
 use crate::backlog::Backlog;
 use crate::receipt::{ReceiptError, Receiver};
 use crate::sink::Sink;
-use crate::tally::counted;
 use kit::client::Server;
 use kit::exit::{Exit, Fatal};
 use kit::lifecycle::stop::Stop;
 use kit::net::backoff::{Backoff, jittered};
+use kit::terminal;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -84,7 +84,8 @@ impl Delivery {
         }
         let Server { host, port, .. } = &self.target.server;
         let error = self.last_error.into_inner();
-        let message = format!("{} undelivered to {host}:{port}: {error}", counted(undelivered));
+        let message =
+            format!("{} undelivered to {host}:{port}: {error}", terminal::count(undelivered, "line"));
         // The command's own failure is more important, and its exit code is promised to be passed on.
         let code = if exit.code() == 0 { Exit::TryAgain } else { exit };
         Err(Fatal::new(code, message))

@@ -29,7 +29,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = parse_interval, help_heading = "Input")]
     pub(crate) greet: Option<Duration>,
 
-    /// Also print the input: stdin to stdout, a command's stdout to stdout and its stderr to stderr
+    /// Print the input as well: stdin to stdout, a command's stdout to stdout and its stderr to stderr
     #[arg(long, conflicts_with = "greet", help_heading = "Input")]
     pub(crate) tee: bool,
 

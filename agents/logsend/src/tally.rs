@@ -6,20 +6,20 @@ use std::cell::Cell;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Lines and bytes that were delivered, each counted once.
-    pub(crate) lines: Count,
-    pub(crate) bytes: Count,
-    pub(crate) batches: Count,
+    pub(crate) lines: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) batches: Counter,
     /// Attempts without a receipt.
-    pub(crate) retries: Count,
+    pub(crate) retries: Counter,
     /// Lines that were moved to the spool, and lines that were dropped.
-    pub(crate) spooled: Count,
-    pub(crate) dropped: Count,
+    pub(crate) spooled: Counter,
+    pub(crate) dropped: Counter,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Count(Cell<u64>);
+pub(crate) struct Counter(Cell<u64>);
 
-impl Count {
+impl Counter {
     pub(crate) fn add(&self, more: u64) {
         self.0.set(self.0.get().saturating_add(more));
     }
@@ -27,11 +27,6 @@ impl Count {
     pub(crate) fn get(&self) -> u64 {
         self.0.get()
     }
-}
-
-/// Returns `1 line`, `2 lines`.
-pub(crate) fn counted(lines: u64) -> String {
-    if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") }
 }
 
 impl Tally {

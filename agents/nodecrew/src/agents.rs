@@ -53,7 +53,7 @@ pub const CREW: [Agent; 9] = [
     },
     Agent {
         name: "kvctl",
-        about: "Its client: get, put, watch, compare-and-set, backup",
+        about: "Client of kvd: get, put, watch, compare-and-set, backup",
         cli: |argv| kvctl::cli(argv),
         command: kvctl::command,
     },

@@ -26,11 +26,11 @@ pub(crate) enum CommandEnd {
 /// All children that run now. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Children {
-    running: Arc<Mutex<HashMap<Pid, Running>>>,
+    running: Arc<Mutex<HashMap<Pid, RunningChild>>>,
     guard: Guard,
 }
 
-struct Running {
+struct RunningChild {
     ended: oneshot::Sender<CommandEnd>,
     /// True after a SIGTERM or SIGINT from anywhere.
     told_to_stop: Arc<AtomicBool>,
@@ -80,7 +80,7 @@ impl Children {
         let pid = Pid::from_raw(i32::try_from(process.id()).map_err(io::Error::other)?);
         let (sender, ended) = oneshot::channel();
         let told_to_stop = Arc::<AtomicBool>::default();
-        running.insert(pid, Running { ended: sender, told_to_stop: told_to_stop.clone() });
+        running.insert(pid, RunningChild { ended: sender, told_to_stop: told_to_stop.clone() });
         Ok((Child { pid, told_to_stop, ended }, process))
     }
 
@@ -117,7 +117,7 @@ impl Children {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Pid, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Pid, RunningChild>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,7 +30,7 @@ pub async fn run(settings: Settings<Flags>, context: Context) -> Result<(), Fata
         line,
         allow: allow_now,
         tls: serve.tls.follow(&context.stop, &context.metrics)?,
-        tokens: tokens::follow(serve.tokens.clone(), context.stop.drain.clone())?,
+        tokens: tokens::FILE.follow(serve.tokens.clone(), context.stop.drain.clone())?,
         engine,
         serve,
         metrics,

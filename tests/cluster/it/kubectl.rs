@@ -46,7 +46,7 @@ pub fn each_line(words: &[&str], take: impl FnMut(&str)) {
 /// Passes each line that the command prints to `take`. The command must succeed.
 #[track_caller]
 pub fn each_line_of(command: &mut Command, mut take: impl FnMut(&str)) {
-    let mut running = Running::spawn(command);
+    let mut running = RunningCommand::spawn(command);
     loop {
         let line = running.line();
         match line.strip_suffix('\n') {
@@ -87,21 +87,21 @@ pub fn has_cron_job_v1() -> bool {
 }
 
 /// A command that runs until this is dropped.
-pub struct Running {
+pub struct RunningCommand {
     child: Child,
     /// Kept open while the command runs, because the command writes to it.
     stdout: BufReader<ChildStdout>,
 }
 
-impl Running {
-    pub fn start(words: &[&str]) -> Running {
-        Running::spawn(&mut command(words))
+impl RunningCommand {
+    pub fn start(words: &[&str]) -> RunningCommand {
+        RunningCommand::spawn(&mut command(words))
     }
 
-    fn spawn(command: &mut Command) -> Running {
+    fn spawn(command: &mut Command) -> RunningCommand {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout }
+        RunningCommand { child, stdout }
     }
 
     pub fn line(&mut self) -> String {
@@ -111,7 +111,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,6 +1,6 @@
 //! A namespace for one test, deleted on drop.
 
-use crate::kubectl::{Running, json, kubectl, list, says, says_to};
+use crate::kubectl::{RunningCommand, json, kubectl, list, says, says_to};
 use crate::manifest::{apply_words, example, for_this_cluster};
 use crate::waiting::{until, until_or};
 use serde_json::Value;
@@ -144,8 +144,8 @@ impl Namespace {
     }
 
     /// Forwards a port of a pod and returns the local address that `port-forward` prints.
-    pub fn forward(&self, what: &str, port: u16) -> (Running, String) {
-        let mut running = Running::start(&["port-forward", "-n", &self.0, what, &format!(":{port}")]);
+    pub fn forward(&self, what: &str, port: u16) -> (RunningCommand, String) {
+        let mut running = RunningCommand::start(&["port-forward", "-n", &self.0, what, &format!(":{port}")]);
         let said = running.line();
         let address =
             said.split_whitespace().nth(2).unwrap_or_else(|| panic!("port-forward {what}: {said:?}"));

@@ -1,7 +1,7 @@
 //! The procedures of OPERATIONS.md in a cluster, read from that file and run by a shell.
 
 use crate::crew::Crew;
-use crate::kubectl::{Running, says};
+use crate::kubectl::{RunningCommand, says};
 use crate::manifest::{Changed, for_this_cluster, rendered};
 use crate::namespace::Namespace;
 use crate::node;
@@ -53,7 +53,7 @@ impl Person {
 
 /// A forwarded port to queued's HTTP listener, open until this is dropped.
 struct Queue {
-    _forwarded: Running,
+    _forwarded: RunningCommand,
     url: String,
 }
 

@@ -70,7 +70,7 @@ impl CallError {
         }
     }
 
-    /// Ends the process with this error as the cause.
+    /// Returns the error that ends the process, with this one as its cause.
     pub fn fatal(self, what: impl Into<String>) -> Fatal {
         let exit = match &self {
             CallError::Refused { status: 401 | 403, .. } => Exit::Config,

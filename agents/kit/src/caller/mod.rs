@@ -10,7 +10,7 @@ pub use query::query;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub struct CallNames {
     pub user_agent: &'static str,
     /// The server, such as `kvd`.
     pub server: &'static str,
-    /// The variable that names the server's URL, too.
+    /// The variable that names the server's URL if `--server` does not.
     pub variable: &'static str,
 }
 
@@ -64,21 +64,24 @@ pub struct Reply {
 /// An answer whose body is still to be read.
 #[derive(Debug)]
 pub struct OpenReply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
+    status: StatusCode,
+    headers: HeaderMap,
     body: Incoming,
     sender: HttpSender,
 }
 
 impl OpenReply {
-    /// Waits for the next piece of the body; `None` at its end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
-        while let Some(frame) = self.body.frame().await {
-            if let Ok(bytes) = frame.map_err(CallError::Broken)?.into_data() {
-                return Ok(Some(bytes));
+    /// Waits up to `within` for the next piece of the body; `None` at its end.
+    pub async fn next(&mut self, within: Duration) -> Result<Option<Bytes>, CallError> {
+        let piece = async {
+            while let Some(frame) = self.body.frame().await {
+                if let Ok(bytes) = frame.map_err(CallError::Broken)?.into_data() {
+                    return Ok(Some(bytes));
+                }
             }
-        }
-        Ok(None)
+            Ok(None)
+        };
+        timeout(within, piece).await.unwrap_or(Err(CallError::Timeout(within)))
     }
 
     async fn whole(self) -> Result<(Reply, HttpSender), CallError> {
@@ -90,9 +93,6 @@ impl OpenReply {
 /// Receives the whole body of an answer.
 pub async fn whole_body(body: Incoming) -> Result<Bytes, CallError> {
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            return CallError::TooLong(ANSWER_BYTES_MAX);
-        }
         match error.downcast::<hyper::Error>() {
             Ok(error) => CallError::Broken(*error),
             Err(_) => CallError::TooLong(ANSWER_BYTES_MAX),
@@ -121,7 +121,11 @@ impl Caller {
 
     /// Returns the whole answer. A status of 400 or above is an error.
     pub async fn call(&self, call: &HttpCall<'_>) -> Result<Reply, CallError> {
-        let reply = self.call_any(call).await?;
+        self.accepted(self.call_any(call).await?)
+    }
+
+    /// Returns the answer, unless its status is 400 or above.
+    pub fn accepted(&self, reply: Reply) -> Result<Reply, CallError> {
         if is_refusal(reply.status) { Err(self.refusal(&reply)) } else { Ok(reply) }
     }
 
@@ -137,13 +141,16 @@ impl Caller {
 
     /// Returns the answer once its head is there, for bodies that are long or never end.
     pub async fn stream(&self, call: &HttpCall<'_>) -> Result<OpenReply, CallError> {
-        let opened = timeout(ANSWER_WITHIN, self.open(call)).await;
-        let opened = opened.unwrap_or(Err(CallError::Timeout(ANSWER_WITHIN)))?;
-        if is_refusal(opened.status) {
+        let opened = async {
+            let opened = self.open(call).await?;
+            if !is_refusal(opened.status) {
+                return Ok(opened);
+            }
+            // A proxy may send a head with an error, and then stall.
             let (reply, _) = opened.whole().await?;
-            return Err(self.refusal(&reply));
-        }
-        Ok(opened)
+            Err(self.refusal(&reply))
+        };
+        timeout(ANSWER_WITHIN, opened).await.unwrap_or(Err(CallError::Timeout(ANSWER_WITHIN)))
     }
 
     async fn open(&self, call: &HttpCall<'_>) -> Result<OpenReply, CallError> {

@@ -28,9 +28,14 @@ impl BodyBudget {
 
     /// Makes the body of an answer that is in memory already, or refuses it.
     pub fn answer(&self, text: impl Into<Bytes>) -> Result<Body, ErrorAnswer> {
+        self.part(text).map(Body::from)
+    }
+
+    /// Makes a part of an answer that is in memory already, or refuses it.
+    pub fn part(&self, text: impl Into<Bytes>) -> Result<Bytes, ErrorAnswer> {
         let text = text.into();
         let room = self.hold(text.len())?;
-        Ok(held(text, room))
+        Ok(with_room(text, room))
     }
 
     /// Reserves room for an answer, or refuses: the answer is already in memory, so waiting would save
@@ -46,15 +51,22 @@ impl BodyBudget {
             .map_err(|_| ErrorAnswer::unavailable("too many long answers are still being read; try again"))
     }
 
-    async fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ErrorAnswer> {
+    /// Waits for room for a request.
+    pub async fn take(&self, bytes: usize) -> Result<BodyRoom, ErrorAnswer> {
         if bytes <= SHORT_BYTES {
-            return Ok(None);
+            return Ok(BodyRoom::default());
         }
         match tokio::time::timeout(BODY_WITHIN, self.0.clone().acquire_many_owned(permits(bytes))).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
+            Ok(Ok(permit)) => Ok(BodyRoom { _permit: Some(permit) }),
             _ => Err(ErrorAnswer::unavailable("too many long requests at once; try again")),
         }
     }
+}
+
+/// The share of a budget that a request has. Dropping it returns the share.
+#[derive(Debug, Default)]
+pub struct BodyRoom {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 fn permits(bytes: usize) -> u32 {
@@ -75,10 +87,13 @@ impl AsRef<[u8]> for BudgetedBytes {
 
 /// Returns a body that keeps its room until it is read or dropped.
 pub fn held(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body {
-    let text = text.into();
+    Body::from(with_room(text.into(), room))
+}
+
+fn with_room(text: Bytes, room: Option<OwnedSemaphorePermit>) -> Bytes {
     match room {
-        Some(room) => Body::from(Bytes::from_owner(BudgetedBytes { text, _room: room })),
-        None => Body::from(text),
+        Some(room) => Bytes::from_owner(BudgetedBytes { text, _room: room }),
+        None => text,
     }
 }
 
@@ -86,7 +101,14 @@ pub fn held(text: impl Into<Bytes>, room: Option<OwnedSemaphorePermit>) -> Body 
 #[derive(Debug)]
 pub struct ReceivedBody {
     bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    room: BodyRoom,
+}
+
+impl ReceivedBody {
+    /// Drops the bytes, and returns their share for a copy that lives longer.
+    pub fn into_room(self) -> BodyRoom {
+        self.room
+    }
 }
 
 impl Deref for ReceivedBody {
@@ -124,7 +146,7 @@ impl BodyLimit {
         }
         let room = room.take(announced.unwrap_or(self.bytes_max)).await?;
         match tokio::time::timeout(BODY_WITHIN, to_bytes(body, self.bytes_max)).await {
-            Ok(Ok(bytes)) => Ok(ReceivedBody { bytes, _room: room }),
+            Ok(Ok(bytes)) => Ok(ReceivedBody { bytes, room }),
             Ok(Err(error)) if is_too_long(&error) => Err(self.exceeded()),
             Ok(Err(error)) => Err(ErrorAnswer::bad_request(format!("the body ended early: {error}"))),
             Err(_) => {

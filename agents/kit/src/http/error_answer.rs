@@ -59,9 +59,15 @@ impl IntoResponse for ErrorAnswer {
 
 /// A one-line JSON answer.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let Ok(mut text) = serde_json::to_vec(body) else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
+    match json_text(body) {
+        Some(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Returns one line of JSON; `None` if the body cannot be written as JSON.
+pub fn json_text(body: &impl Serialize) -> Option<Vec<u8>> {
+    let mut text = serde_json::to_vec(body).ok()?;
     text.push(b'\n');
-    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+    Some(text)
 }

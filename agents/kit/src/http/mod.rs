@@ -1,4 +1,4 @@
-//! HTTP: the server, its timeouts, server-sent events, and requests that come from other sites.
+//! HTTP: the server, its timeouts and tokens, server-sent events, and requests that come from other sites.
 
 pub mod body;
 pub mod error_answer;
@@ -8,6 +8,7 @@ mod head_wait;
 pub mod origin;
 mod prefixed;
 mod serve;
+pub mod tokens;
 mod write_timeout;
 
 pub use head_wait::{HEADERS_WITHIN, HEADERS_WITHIN_CROWD, HeadWait, Received, Waited};

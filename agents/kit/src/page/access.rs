@@ -6,6 +6,7 @@
 use crate::exit::{Exit, Fatal};
 use crate::http::Peer;
 use crate::http::origin::is_forwarded;
+use crate::http::tokens::{self, same};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap};
@@ -16,7 +17,6 @@ use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::rustls::crypto::ring;
 
@@ -241,14 +241,8 @@ async fn read_token(path: &Path) -> Result<String, String> {
     token_in(&text).map(str::to_owned).map_err(str::to_owned)
 }
 
-/// Compares two texts in constant time. The duration reveals the length of the token and nothing else.
-fn same(given: &str, known: &str) -> bool {
-    given.as_bytes().ct_eq(known.as_bytes()).into()
-}
-
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    tokens::bearer(headers.get(header::AUTHORIZATION)?.to_str().ok())
 }
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {

@@ -19,8 +19,13 @@ pub fn again(content: &impl Display) -> Result<(), Fatal> {
 
 /// Prints one line. A reader that closed the pipe ends the program with success.
 pub fn line(content: &impl Display) -> Result<(), Fatal> {
+    bytes(format!("{content}\n").as_bytes())
+}
+
+/// Prints all bytes at once. A reader that closed the pipe ends the program with success.
+pub fn bytes(content: &[u8]) -> Result<(), Fatal> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{content}").and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
+    stdout.write_all(content).and_then(|()| stdout.flush()).map_err(|e| match e.kind() {
         ErrorKind::BrokenPipe => Fatal::new(Exit::Ok, ""),
         _ => Fatal::new(Exit::Failure, "cannot write to stdout").because(e),
     })

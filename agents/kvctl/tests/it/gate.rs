@@ -27,6 +27,11 @@ impl Requests {
         self.is_held.load(Ordering::SeqCst)
     }
 
+    /// Returns the number of requests so far.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
     fn passes(&self) -> bool {
         let number = 1 + self.count.fetch_add(1, Ordering::SeqCst);
         let passes = number != self.held.load(Ordering::SeqCst);

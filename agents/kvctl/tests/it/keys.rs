@@ -80,6 +80,8 @@ fn conditions_that_fail_are_65() {
     assert!(code == 65 && said.contains("not the old one"), "{said}");
     assert_eq!(fails(&kvd.url(), &["cas", "missing", "--old", "", "--new", "3"]).0, 65);
     assert_eq!(says(&kvd.url(), &["get", "a"]), "2");
+    says(&kvd.url(), &["cas", "a", "--old", "2", "--new", "2", "--ttl", "1h"]);
+    assert!(says(&kvd.url(), &["get", "a", "--json"]).contains("\"expires\""));
 }
 
 #[test]

@@ -103,8 +103,8 @@ fn killed_rebalance_is_finished_by_the_next_one() {
 /// two servers, or goes straight back to three.
 #[test]
 fn rebalance_killed_before_any_request_loses_and_doubles_nothing() {
-    // Two of these keys move.
-    const FEW: usize = 3;
+    // One for each letter, so that every batch has several keys.
+    const FEW: usize = 26;
     let servers: Vec<Kvd> = (0..3).map(|_| Kvd::start()).collect();
     fill(&servers, FEW);
     let requests = Arc::new(Requests::default());
@@ -135,7 +135,50 @@ fn rebalance_killed_before_any_request_loses_and_doubles_nothing() {
             break;
         }
     }
-    assert!(kills > 40, "only {kills} kills: a move has more requests");
+    assert!(kills > 60, "only {kills} kills: four routes have more requests");
+}
+
+#[test]
+fn many_keys_share_requests() {
+    const MANY: usize = 5200;
+    let servers = [Kvd::start(), Kvd::start()];
+    fill(&servers[..1], MANY);
+    let requests = Arc::new(Requests::default());
+    let relays = servers.each_ref().map(|server| relay(server.address(), &requests)).join(",");
+    requests.hold(0);
+    let said = says("http://unused.invalid", &["rebalance", &relays, &relays]);
+    assert_eq!(said, format!("moved {}, stayed {}, conflicts 0\n", MANY / 2, MANY / 2));
+    all_are_at_home(&servers, 2, MANY);
+    assert!(requests.count() < MANY / 26, "{} requests", requests.count());
+}
+
+#[test]
+fn keys_of_any_length_move() {
+    let servers = [Kvd::start(), Kvd::start()];
+    let keys = [990, 1001, 1015, 1016, 1024].map(|length| "a".repeat(length));
+    for key in &keys {
+        says(&servers[0].url(), &["put", key, "x"]);
+    }
+    // Each key is killed in the middle of its move once, so that the next run reads its note.
+    let requests = Arc::new(Requests::default());
+    let relays = servers.each_ref().map(|server| relay(server.address(), &requests)).join(",");
+    for number in 1.. {
+        requests.hold(number);
+        let mut child = command("http://unused.invalid", ["rebalance", &relays, &relays]).spawn().unwrap();
+        wait_until("the request or the end", || {
+            requests.one_is_held() || child.try_wait().unwrap().is_some()
+        });
+        let _ = child.kill();
+        child.wait().unwrap();
+        if !requests.one_is_held() {
+            break;
+        }
+    }
+    let listed = keys.map(|key| format!("{key}\n")).concat();
+    assert_eq!(
+        (says(&servers[0].url(), &["list"]), says(&servers[1].url(), &["list"])),
+        (String::new(), listed)
+    );
 }
 
 #[test]

@@ -65,19 +65,19 @@ impl Kvd {
     }
 
     pub(crate) fn go_away(&mut self) {
-        let Some((stop, thread)) = self.running.take() else { return };
+        self.stop().unwrap();
+    }
+
+    fn stop(&mut self) -> std::thread::Result<()> {
+        let Some((stop, thread)) = self.running.take() else { return Ok(()) };
         stop.drain.cancel();
         stop.abort.cancel();
-        thread.join().unwrap();
+        thread.join()
     }
 }
 
 impl Drop for Kvd {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.running.take() {
-            stop.drain.cancel();
-            stop.abort.cancel();
-            let _ = thread.join();
-        }
+        let _ = self.stop();
     }
 }

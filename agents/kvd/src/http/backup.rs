@@ -76,9 +76,8 @@ impl BackupProgress {
                 };
                 let mut lines = Vec::with_capacity(2 * PIECE_BYTES);
                 for (key, value) in &keys {
-                    let object = KeyObject::new(key, value, true);
-                    let line = serde_json::to_vec(&object).map_err(|e| StoreError::Broken(e.to_string()))?;
-                    lines.extend(line);
+                    serde_json::to_writer(&mut lines, &KeyObject::new(key, value))
+                        .map_err(|e| StoreError::Broken(e.to_string()))?;
                     lines.push(b'\n');
                     self.keys += 1;
                 }
@@ -92,20 +91,15 @@ impl BackupProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keyspace::{KeyLimits, Keyspace};
-    use crate::metrics::KvdMetrics;
+    use crate::keyspace::Keyspace;
     use crate::store::memory::MemoryStore;
-    use kit::lifecycle::readiness::Readiness;
-    use kit::telemetry::metrics::Metrics;
     use std::sync::Arc;
     use tokio::sync::Semaphore;
 
     #[tokio::test]
     async fn backup_that_takes_too_long_is_broken_off() {
         let store = Arc::new(MemoryStore::starting_at(0));
-        let limits = KeyLimits { bytes_max: u64::MAX, history_bytes_max: 0 };
-        let metrics = KvdMetrics::register(&Metrics::new("kvd"));
-        let (keyspace, _end) = Keyspace::start(store, limits, Readiness::starting(), metrics).unwrap();
+        let (keyspace, _end) = Keyspace::start_for_test(store);
         let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let (snapshot, ends) = (keyspace.snapshot().await.unwrap(), Instant::now() + BACKUP_WITHIN);
         let mut progress =

@@ -1,8 +1,8 @@
 //! `/v1/batch`: operations that are applied together or not at all.
 
-use super::request::{bad_key, ttl_ms};
+use super::request::ttl_ms;
 use super::tokens::KeyRight;
-use super::{Doors, refused};
+use super::{Doors, refusal_response};
 use crate::store::contract::Revision;
 use crate::store::evaluation::{Action, Condition, Matcher, Operation, Transaction};
 use crate::store::key::Key;
@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kit::http::body::BodyLimit;
 use kit::http::error_answer::{ErrorAnswer, json};
 use serde::{Deserialize, Serialize};
 
@@ -68,24 +69,27 @@ impl From<RevisionMatch> for Matcher {
 }
 
 impl BatchOperation {
-    fn read(self, value_bytes_max: usize) -> Result<Operation, String> {
-        let key = Key::new(&self.key).map_err(|error| bad_key(error, ErrorAnswer::invalid).message)?;
+    fn read(self, value_limit: BodyLimit) -> Result<Operation, ErrorAnswer> {
+        let invalid = |why: &str| ErrorAnswer::invalid(why);
+        let key = Key::new(&self.key).map_err(|error| invalid(&error.to_string()))?;
         let bytes = match (self.value, self.value_base64) {
-            (Some(_), Some(_)) => return Err("either value or value_base64".to_owned()),
+            (Some(_), Some(_)) => return Err(invalid("either value or value_base64")),
             (Some(text), None) => Some(text.into_bytes()),
-            (None, Some(text)) => Some(STANDARD.decode(text).map_err(|e| format!("value_base64: {e}"))?),
+            (None, Some(text)) => {
+                Some(STANDARD.decode(text).map_err(|e| invalid(&format!("value_base64: {e}")))?)
+            }
             (None, None) => None,
         };
-        if bytes.as_ref().is_some_and(|bytes| bytes.len() > value_bytes_max) {
-            return Err(format!("a value has at most {value_bytes_max} bytes (--max-value-bytes)"));
+        if bytes.as_ref().is_some_and(|bytes| bytes.len() > value_limit.bytes_max) {
+            return Err(value_limit.exceeded());
         }
-        let ttl_ms = ttl_ms(self.ttl.as_deref()).map_err(|error| error.message)?;
+        let ttl_ms = ttl_ms(self.ttl.as_deref())?;
         let action = match (self.op, bytes) {
             (Verb::Put, Some(bytes)) => Action::Put { bytes: bytes.into(), ttl_ms },
-            (Verb::Put, None) => return Err("put needs value or value_base64".to_owned()),
+            (Verb::Put, None) => return Err(invalid("put needs value or value_base64")),
             (Verb::Delete, None) if ttl_ms.is_none() => Action::Delete,
             (Verb::Check, None) if ttl_ms.is_none() => Action::Check,
-            _ => return Err("only put has a value or a ttl".to_owned()),
+            _ => return Err(invalid("only put has a value or a ttl")),
         };
         let condition = Condition {
             if_match: self.if_match.map(Matcher::from),
@@ -114,7 +118,7 @@ pub async fn batch(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorAnswer> {
-    let permit = doors.permit(&headers, KeyRight::Write)?;
+    let scope = doors.permit(&headers, KeyRight::Write)?;
     let body = doors.batch_limit.receive(&headers, body, &doors.room).await?;
     let batch: BatchRequest = serde_json::from_slice(&body).map_err(|error| match error.is_data() {
         true => ErrorAnswer::invalid(error.to_string()),
@@ -125,17 +129,18 @@ pub async fn batch(
     }
     let mut operations = Vec::with_capacity(batch.operations.len());
     for (index, operation) in batch.operations.into_iter().enumerate() {
-        let operation = operation.read(doors.value_limit.bytes_max);
-        let operation =
-            operation.map_err(|why| ErrorAnswer::invalid(format!("operations[{index}]: {why}")))?;
-        permit.key(&operation.key)?;
+        let operation = operation.read(doors.value_limit).map_err(|error| ErrorAnswer {
+            message: format!("operations[{index}]: {}", error.message),
+            ..error
+        })?;
+        scope.check(&operation.key)?;
         operations.push(operation);
     }
     for operation in operations.iter().filter(|operation| operation.action != Action::Check) {
         doors.hot_keys.write(&operation.key);
     }
     let keys: Vec<Key> = operations.iter().map(|operation| operation.key.clone()).collect();
-    match doors.keyspace.commit(Transaction { operations }).await {
+    match doors.keyspace.commit(Transaction { operations }, body.into_room()).await {
         Ok(outcomes) => {
             let results = keys.iter().zip(outcomes).map(|(key, outcome)| BatchResult {
                 key,
@@ -144,6 +149,6 @@ pub async fn batch(
             });
             Ok(json(StatusCode::OK, &BatchAnswer { results: results.collect() }))
         }
-        Err(refusal) => Ok(refused(&refusal)),
+        Err(refusal) => Ok(refusal_response(&refusal)),
     }
 }

@@ -1,15 +1,18 @@
-//! The course's door, to the byte: `/save/KEY/VALUE`, `/load/KEY` and `/allKeys`.
+//! The door of the Kubernetes course whose key/value server kvd replaces, to the byte: `/save/KEY/VALUE`,
+//! `/load/KEY` and `/allKeys`.
 
 use super::Doors;
-use super::tokens::{KeyRight, Permit};
+use super::tokens::{KeyRight, KeyScope};
+use crate::keyspace::Keyspace;
 use crate::store::contract::{KeyRange, StoreError};
-use crate::store::evaluation::{Action, Condition, Operation, Refusal, Transaction};
+use crate::store::evaluation::{Action, Condition, Operation};
 use crate::store::key::{Key, KeyError};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use kit::http::body::BodyBudget;
 use kit::http::error_answer::ErrorAnswer;
 use kit::http::origin::is_of_another_site;
 use percent_encoding::percent_decode_str;
@@ -17,10 +20,9 @@ use percent_encoding::percent_decode_str;
 const KEY_NOT_FOUND: &str = "_key_not_found_";
 const SHUTTING_DOWN: &str = "_shutting_down_";
 
-/// Limits on one piece of `/allKeys`: the number of keys, and the bytes of keys and values. Values count
-/// although they are not sent.
+/// Limits on one piece of `/allKeys`: the number and the bytes of its keys.
 const PIECE_KEYS: usize = 1000;
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The resource that a path names. Its parts are still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,25 +30,21 @@ enum CourseRoute<'a> {
     Save(&'a str, &'a str),
     Load(&'a str),
     AllKeys,
-    Unknown,
 }
 
 impl CourseRoute<'_> {
-    fn of(path: &str) -> CourseRoute<'_> {
+    fn of(path: &str) -> Option<CourseRoute<'_>> {
         if path == "/allKeys" {
-            return CourseRoute::AllKeys;
+            return Some(CourseRoute::AllKeys);
         }
         let is_part = |part: &&str| !part.is_empty() && !part.contains('/') && !has_encoded_slash(part);
         if let Some(rest) = path.strip_prefix("/save/")
             && let Some((key, value)) = rest.split_once('/')
             && [key, value].iter().all(is_part)
         {
-            return CourseRoute::Save(key, value);
+            return Some(CourseRoute::Save(key, value));
         }
-        match path.strip_prefix("/load/").filter(is_part) {
-            Some(key) => CourseRoute::Load(key),
-            None => CourseRoute::Unknown,
-        }
+        path.strip_prefix("/load/").filter(is_part).map(CourseRoute::Load)
     }
 }
 
@@ -71,12 +69,17 @@ pub async fn answer(State(doors): State<Doors>, request: Request) -> Response {
     response
 }
 
-async fn respond(doors: &Doors, route: CourseRoute<'_>, method: &Method, headers: &HeaderMap) -> Response {
-    if route == CourseRoute::Unknown {
+async fn respond(
+    doors: &Doors,
+    route: Option<CourseRoute<'_>>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response {
+    let Some(route) = route else {
         let message = "not found; try /save/KEY/VALUE, /load/KEY or /allKeys\n";
         return (StatusCode::NOT_FOUND, message).into_response();
-    }
-    // HEAD runs the GET, as in the course, so it saves, too.
+    };
+    // HEAD runs the GET, as in the course, so it saves as well.
     if method != Method::GET && method != Method::HEAD {
         let allow: [(HeaderName, &str); 1] = [(header::ALLOW, "GET, HEAD")];
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response();
@@ -88,7 +91,6 @@ async fn respond(doors: &Doors, route: CourseRoute<'_>, method: &Method, headers
         CourseRoute::Save(key, value) => save(doors, key, value, headers).await,
         CourseRoute::Load(key) => load(doors, key, headers).await,
         CourseRoute::AllKeys => all_keys(doors, headers).await,
-        CourseRoute::Unknown => Ok(StatusCode::NOT_FOUND.into_response()),
     };
     result.unwrap_or_else(|(status, why)| (status, format!("{why}\n")).into_response())
 }
@@ -108,12 +110,12 @@ fn decoded(part: &str) -> Vec<u8> {
     percent_decode_str(part).collect()
 }
 
-fn key_of(part: &str, permit: &Permit) -> Result<Key, PlainRefusal> {
+fn key_of(part: &str, scope: &KeyScope) -> Result<Key, PlainRefusal> {
     let key = Key::from_bytes(&decoded(part)).map_err(|error| match error {
         KeyError::TooLong(_) => (StatusCode::URI_TOO_LONG, error.to_string()),
         _ => (StatusCode::BAD_REQUEST, error.to_string()),
     })?;
-    permit.key(&key).map_err(plain)?;
+    scope.check(&key).map_err(plain)?;
     Ok(key)
 }
 
@@ -122,23 +124,23 @@ async fn save(doors: &Doors, key: &str, value: &str, headers: &HeaderMap) -> Res
     if is_of_another_site(headers) {
         return Err((StatusCode::FORBIDDEN, "not for the pages of another site".to_owned()));
     }
-    let permit = doors.permit(headers, KeyRight::Write).map_err(plain)?;
-    let key = key_of(key, &permit)?;
+    let scope = doors.permit(headers, KeyRight::Write).map_err(plain)?;
+    let key = key_of(key, &scope)?;
     let value = decoded(value);
     if value.len() > doors.value_limit.bytes_max {
         return Err(plain(doors.value_limit.exceeded()));
     }
-    doors.hot_keys.write(&key);
+    let room = doors.room.take(value.len()).await.map_err(plain)?;
     let action = Action::Put { bytes: value[..].into(), ttl_ms: None };
     let operation = Operation { key, condition: Condition::default(), action };
-    let committed = doors.keyspace.commit(Transaction { operations: vec![operation] }).await;
-    committed.map_err(|refusal: Refusal| plain(super::refusal(&refusal)))?;
+    let committed = super::keys::change(doors, operation, room).await;
+    committed.map_err(|refusal| plain(super::refusal_answer(&refusal)))?;
     Ok(value.into_response())
 }
 
 async fn load(doors: &Doors, key: &str, headers: &HeaderMap) -> Result<Response, PlainRefusal> {
-    let permit = doors.permit(headers, KeyRight::Read).map_err(plain)?;
-    let key = key_of(key, &permit)?;
+    let scope = doors.permit(headers, KeyRight::Read).map_err(plain)?;
+    let key = key_of(key, &scope)?;
     doors.hot_keys.read(&key);
     match doors.keyspace.get(&key).await.map_err(|error| store_error(&error))? {
         Some(value) => {
@@ -150,11 +152,12 @@ async fn load(doors: &Doors, key: &str, headers: &HeaderMap) -> Result<Response,
 }
 
 async fn all_keys(doors: &Doors, headers: &HeaderMap) -> Result<Response, PlainRefusal> {
-    let permit = doors.permit(headers, KeyRight::Read).map_err(plain)?;
-    let mut names = KeyNames { doors: doors.clone(), permit, after: None, is_first: true, is_over: false };
+    let scope = doors.permit(headers, KeyRight::Read).map_err(plain)?;
+    let (keyspace, budget) = (doors.keyspace.clone(), doors.answers.clone());
+    let mut names = KeyNames { keyspace, budget, scope, after: None, is_first: true, is_over: false };
     let first = names.next().await.map_err(|error| store_error(&error))?;
     if names.is_over {
-        return Ok(first.into_response());
+        return Ok(Response::new(Body::from(first)));
     }
     let rest = stream::unfold(names, |mut names| async move {
         if names.is_over {
@@ -162,26 +165,29 @@ async fn all_keys(doors: &Doors, headers: &HeaderMap) -> Result<Response, PlainR
         }
         Some((names.next().await, names))
     });
-    let first = stream::once(async { Ok::<String, StoreError>(first) });
+    let first = stream::once(async { Ok::<Bytes, StoreError>(first) });
     Ok(Response::new(Body::from_stream(stream::StreamExt::chain(first, rest))))
 }
 
 /// The names of all keys, joined by commas and sent in pieces.
 struct KeyNames {
-    doors: Doors,
-    permit: Permit,
+    keyspace: Keyspace,
+    /// The memory for answers. A piece has a share until it is sent.
+    budget: BodyBudget,
+    scope: KeyScope,
     after: Option<Key>,
     is_first: bool,
     is_over: bool,
 }
 
 impl KeyNames {
-    async fn next(&mut self) -> Result<String, StoreError> {
+    async fn next(&mut self) -> Result<Bytes, StoreError> {
         let after = self.after.take();
-        let range = KeyRange { after, keys_max: PIECE_KEYS, bytes_max: PIECE_BYTES, ..KeyRange::default() };
-        let listed = self.doors.keyspace.list(range).await?;
+        let (keys_max, bytes_max, keys_only) = (PIECE_KEYS, PIECE_BYTES, true);
+        let range = KeyRange { after, keys_max, bytes_max, keys_only, ..KeyRange::default() };
+        let listed = self.keyspace.list(range).await?;
         let mut piece = String::new();
-        for (key, _) in listed.keys.iter().filter(|(key, _)| self.permit.reaches(key)) {
+        for (key, _) in listed.keys.iter().filter(|(key, _)| self.scope.reaches(key)) {
             if !std::mem::take(&mut self.is_first) {
                 piece.push(',');
             }
@@ -189,12 +195,12 @@ impl KeyNames {
         }
         self.is_over = listed.next.is_none();
         self.after = listed.next;
-        Ok(piece)
+        self.budget.part(piece).map_err(|refused| StoreError::Busy(refused.message))
     }
 }
 
-/// Encodes commas, because a reader would take a key with a comma for two keys. Percent signs are encoded,
-/// too, as they are in the key's path.
+/// Encodes commas, because a reader would take a key with a comma for two keys. Percent signs are encoded as
+/// well, as they are in the key's path.
 fn name(key: &str) -> String {
     key.replace('%', "%25").replace(',', "%2C")
 }
@@ -202,6 +208,10 @@ fn name(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::evaluation::Transaction;
+    use crate::store::memory::MemoryStore;
+    use kit::http::body::BodyRoom;
+    use std::sync::Arc;
 
     #[test]
     fn paths_are_those_of_the_course() {
@@ -214,7 +224,7 @@ mod tests {
             ("/load/..", Load("..")),
             ("/load/title", Load("title")),
         ] {
-            assert_eq!(CourseRoute::of(path), route, "{path}");
+            assert_eq!(CourseRoute::of(path), Some(route), "{path}");
         }
         let unknown = [
             "/",
@@ -236,8 +246,36 @@ mod tests {
             "//load/K",
         ];
         for path in unknown {
-            assert_eq!(CourseRoute::of(path), Unknown, "{path}");
+            assert_eq!(CourseRoute::of(path), None, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn unread_pieces_of_all_keys_have_a_limit_together() {
+        let store = Arc::new(MemoryStore::starting_at(0));
+        let (keyspace, _end) = Keyspace::start_for_test(store);
+        for number in 0..100 {
+            let key = Key::new(&format!("{number}{}", "k".repeat(1000))).unwrap();
+            let action = Action::Put { bytes: b"x".as_slice().into(), ttl_ms: None };
+            let operation = Operation { key, condition: Condition::default(), action };
+            let transaction = Transaction { operations: vec![operation] };
+            keyspace.commit(transaction, BodyRoom::default()).await.unwrap();
+        }
+        let budget = BodyBudget::new(0, PIECE_BYTES + (2 << 10));
+        let names = || KeyNames {
+            keyspace: keyspace.clone(),
+            budget: budget.clone(),
+            scope: KeyScope::all(),
+            after: None,
+            is_first: true,
+            is_over: false,
+        };
+        let (mut one, mut other) = (names(), names());
+        let unread = one.next().await.unwrap();
+        assert!(unread.len() >= PIECE_BYTES);
+        assert!(matches!(other.next().await, Err(StoreError::Busy(_))));
+        drop(unread);
+        assert!(names().next().await.is_ok());
     }
 
     #[test]

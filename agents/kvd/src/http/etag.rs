@@ -29,19 +29,20 @@ fn matcher(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Matcher>, Er
             return Ok(Some(Matcher::Any));
         }
         for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
-            revisions.extend(revision(tag).ok_or_else(wrong)?);
+            revisions.extend(revision(tag).map_err(|Malformed| wrong())?);
         }
     }
     Ok(is_given.then_some(Matcher::OneOf(revisions)))
 }
 
-/// Parses a tag, with or without its quotes. A well-formed tag that is not kvd's matches nothing:
-/// `Some(None)`.
-fn revision(tag: &str) -> Option<Option<Revision>> {
+struct Malformed;
+
+/// Parses a tag, with or without its quotes. `None` for a tag of another server, which matches nothing.
+fn revision(tag: &str) -> Result<Option<Revision>, Malformed> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     match tag.strip_prefix('"') {
-        Some(quoted) => Some(quoted.strip_suffix('"')?.parse().ok()),
-        None => tag.parse().ok().map(Some),
+        Some(quoted) => Ok(quoted.strip_suffix('"').ok_or(Malformed)?.parse().ok()),
+        None => tag.parse().map(Some).map_err(|_| Malformed),
     }
 }
 

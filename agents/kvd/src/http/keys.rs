@@ -4,7 +4,7 @@ use super::etag::{condition, etag};
 use super::request::{key_of, query, ttl_ms};
 use super::tokens::KeyRight;
 use super::value_text::{KeyObject, time};
-use super::{Doors, refused, store_error};
+use super::{Doors, refusal_answer, refusal_response, store_error};
 use crate::store::contract::KeyRange;
 use crate::store::evaluation::{Action, Operation, OperationOutcome, Refusal, Transaction};
 use crate::store::key::Key;
@@ -12,7 +12,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use kit::http::error_answer::{ErrorAnswer, json};
+use kit::http::body::BodyRoom;
+use kit::http::error_answer::{ErrorAnswer, json, json_text};
 use serde::{Deserialize, Serialize};
 
 /// The header with the time at which a key expires.
@@ -22,8 +23,7 @@ const EXPIRES: HeaderName = HeaderName::from_static("kvd-expires");
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
-/// Limit on the bytes of keys and values in a page. Values count even if they are not sent. A page has at
-/// least one key.
+/// Limit on the bytes of keys and values in a page. A page has at least one key.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
 fn no_such_key(key: &Key) -> ErrorAnswer {
@@ -31,9 +31,9 @@ fn no_such_key(key: &Key) -> ErrorAnswer {
 }
 
 pub async fn show(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
-    let permit = doors.permit(&headers, KeyRight::Read)?;
+    let scope = doors.permit(&headers, KeyRight::Read)?;
     let key = key_of(&uri)?;
-    permit.key(&key)?;
+    scope.check(&key)?;
     let condition = condition(&headers)?;
     doors.hot_keys.read(&key);
     let value = doors.keyspace.get(&key).await.map_err(|error| store_error(&error))?;
@@ -45,8 +45,8 @@ pub async fn show(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
             [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
         (headers, body).into_response()
     } else if condition.if_match.is_some_and(|matcher| !matcher.matches(Some(value.revision))) {
-        let message = format!("the condition on key {key:?} failed: its revision is {}", value.revision);
-        ErrorAnswer::new(StatusCode::PRECONDITION_FAILED, "condition_failed", message).into_response()
+        let found = Some(value.revision);
+        refusal_answer(&Refusal::ConditionFailed { operation: 0, key, found }).into_response()
     } else {
         StatusCode::NOT_MODIFIED.into_response()
     };
@@ -79,16 +79,17 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorAnswer> {
-    let permit = doors.permit(&headers, KeyRight::Write)?;
+    let scope = doors.permit(&headers, KeyRight::Write)?;
     let key = key_of(&uri)?;
-    permit.key(&key)?;
+    scope.check(&key)?;
     let ttl_ms = ttl_ms(query::<PutQuery>(&uri)?.ttl.as_deref())?;
     let condition = condition(&headers)?;
-    let bytes = doors.value_limit.receive(&headers, body, &doors.room).await?;
-    let action = Action::Put { bytes: bytes[..].into(), ttl_ms };
-    let outcome = match change(&doors, Operation { key: key.clone(), condition, action }).await {
+    let body = doors.value_limit.receive(&headers, body, &doors.room).await?;
+    let action = Action::Put { bytes: body[..].into(), ttl_ms };
+    let operation = Operation { key: key.clone(), condition, action };
+    let outcome = match change(&doors, operation, body.into_room()).await {
         Ok(outcome) => outcome,
-        Err(refusal) => return Ok(refused(&refusal)),
+        Err(refusal) => return Ok(refusal_response(&refusal)),
     };
     let status = if outcome.before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     Ok(changed(status, &key, outcome.revision.unwrap_or_default()))
@@ -99,14 +100,14 @@ pub async fn delete(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ErrorAnswer> {
-    let permit = doors.permit(&headers, KeyRight::Write)?;
+    let scope = doors.permit(&headers, KeyRight::Write)?;
     let key = key_of(&uri)?;
-    permit.key(&key)?;
+    scope.check(&key)?;
     query::<NoQuery>(&uri)?;
     let operation = Operation { key: key.clone(), condition: condition(&headers)?, action: Action::Delete };
-    let outcome = match change(&doors, operation).await {
+    let outcome = match change(&doors, operation, BodyRoom::default()).await {
         Ok(outcome) => outcome,
-        Err(refusal) => return Ok(refused(&refusal)),
+        Err(refusal) => return Ok(refusal_response(&refusal)),
     };
     let revision = outcome.revision.ok_or_else(|| no_such_key(&key))?;
     Ok(changed(StatusCode::OK, &key, revision))
@@ -118,10 +119,14 @@ fn changed(status: StatusCode, key: &Key, revision: u64) -> Response {
     response
 }
 
-/// Commits one operation.
-async fn change(doors: &Doors, operation: Operation) -> Result<OperationOutcome, Refusal> {
+/// Commits one operation, which has this share of the memory for requests.
+pub(super) async fn change(
+    doors: &Doors,
+    operation: Operation,
+    room: BodyRoom,
+) -> Result<OperationOutcome, Refusal> {
     doors.hot_keys.write(&operation.key);
-    let outcomes = doors.keyspace.commit(Transaction { operations: vec![operation] }).await?;
+    let outcomes = doors.keyspace.commit(Transaction { operations: vec![operation] }, room).await?;
     Ok(outcomes.first().copied().unwrap_or(OperationOutcome { before: None, revision: None }))
 }
 
@@ -147,9 +152,9 @@ struct Listing<'a> {
 }
 
 pub async fn list(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
-    let permit = doors.permit(&headers, KeyRight::Read)?;
+    let scope = doors.permit(&headers, KeyRight::Read)?;
     let wanted: ListQuery = query(&uri)?;
-    permit.key(&wanted.prefix)?;
+    scope.check(&wanted.prefix)?;
     let keys_max = wanted.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&keys_max) {
         return Err(ErrorAnswer::invalid(format!("query parameter limit: from 1 to {LIMIT_MAX}")));
@@ -157,14 +162,15 @@ pub async fn list(State(doors): State<Doors>, uri: Uri, headers: HeaderMap) -> R
     let invalid = |error| super::request::bad_key(error, ErrorAnswer::invalid);
     let after = wanted.after.filter(|after| !after.is_empty());
     let after = after.map(|after| Key::new(&after)).transpose().map_err(invalid)?;
-    let range = KeyRange { prefix: wanted.prefix.into(), after, keys_max, bytes_max: PAGE_BYTES_MAX };
+    let (prefix, keys_only) = (wanted.prefix.into(), !wanted.values);
+    let range = KeyRange { prefix, after, keys_max, bytes_max: PAGE_BYTES_MAX, keys_only };
     let listed = doors.keyspace.list(range).await.map_err(|error| store_error(&error))?;
-    let objects = listed.keys.iter().map(|(key, value)| KeyObject::new(key, value, wanted.values));
+    let objects = listed.keys.iter().map(|(key, value)| KeyObject::new(key, value));
     let listing =
         Listing { revision: listed.revision, keys: objects.collect(), next: listed.next.as_deref() };
-    let (head, body) = json(StatusCode::OK, &listing).into_parts();
-    let text = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    Ok(Response::from_parts(head, doors.answers.answer(text)?))
+    let text = json_text(&listing).unwrap_or_default();
+    let body = doors.answers.answer(text)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 #[derive(Debug, Serialize)]
@@ -179,6 +185,7 @@ struct StatsObject {
 pub async fn stats(State(doors): State<Doors>, headers: HeaderMap) -> Result<Response, ErrorAnswer> {
     doors.permit(&headers, KeyRight::Read)?;
     let (usage, revision) = (doors.keyspace.usage(), doors.keyspace.revision());
-    let stats = StatsObject { engine: doors.engine, revision, keys: usage.keys, bytes: usage.bytes };
+    let stats =
+        StatsObject { engine: doors.keyspace.engine(), revision, keys: usage.keys, bytes: usage.bytes };
     Ok(json(StatusCode::OK, &stats))
 }

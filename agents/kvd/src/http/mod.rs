@@ -1,4 +1,4 @@
-//! The HTTP doors: `/v1`, and the course's `/save`, `/load` and `/allKeys`.
+//! The HTTP doors: `/v1`, and the `/save`, `/load` and `/allKeys` of a Kubernetes course.
 
 pub mod backup;
 mod batch;
@@ -30,9 +30,8 @@ use kit::http::origin::is_from_elsewhere;
 use serde::Serialize;
 use std::ops::Deref;
 use std::sync::Arc;
-use tokens::{KeyRight, KeyTokens, Permit};
+use tokens::{KeyRight, KeyScope, KeyTokens};
 use tokio::sync::{Semaphore, watch as latest};
-use tokio_util::sync::CancellationToken;
 
 /// The state that all handlers share. Cheap to clone, because every request clones it.
 #[derive(Clone, Debug)]
@@ -41,11 +40,8 @@ pub struct Doors(Arc<DoorParts>);
 #[derive(Debug)]
 pub struct DoorParts {
     pub keyspace: Keyspace,
-    /// The engine's name.
-    pub engine: &'static str,
     pub tokens: latest::Receiver<KeyTokens>,
     pub drain: Drain,
-    pub stopping: CancellationToken,
     pub value_limit: BodyLimit,
     pub batch_limit: BodyLimit,
     /// The memory for bodies that are being received, and that for answers that are being read.
@@ -72,10 +68,13 @@ impl Deref for Doors {
 }
 
 impl Doors {
-    fn permit(&self, headers: &HeaderMap, right: KeyRight) -> Result<Permit, ErrorAnswer> {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        tokens::permit(&self.tokens.borrow(), authorization, right)
+    fn permit(&self, headers: &HeaderMap, right: KeyRight) -> Result<KeyScope, ErrorAnswer> {
+        tokens::permit(&self.tokens.borrow(), authorization(headers), right)
     }
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()
 }
 
 /// Returns all routes of both doors. A test compares those of `/v1` with `openapi.json`.
@@ -149,8 +148,8 @@ struct ConditionFailed<'a> {
 }
 
 /// Builds the answer to a refused transaction. If a condition failed, the answer has the present revision.
-fn refused(refusal: &Refusal) -> Response {
-    let answer = self::refusal(refusal);
+fn refusal_response(refusal: &Refusal) -> Response {
+    let answer = refusal_answer(refusal);
     let Refusal::ConditionFailed { operation, key, found } = refusal else { return answer.into_response() };
     let (error, message) = (answer.error, answer.message);
     let failed = ConditionFailed { error, message, operation: *operation, key, revision: *found };
@@ -161,8 +160,8 @@ fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-/// Maps a refusal to an error. `refused` adds the present revision.
-fn refusal(refusal: &Refusal) -> ErrorAnswer {
+/// Maps a refusal to an error. `refusal_response` adds the present revision.
+fn refusal_answer(refusal: &Refusal) -> ErrorAnswer {
     match refusal {
         Refusal::ConditionFailed { .. } => {
             ErrorAnswer::new(StatusCode::PRECONDITION_FAILED, "condition_failed", refusal.to_string())
@@ -171,6 +170,9 @@ fn refusal(refusal: &Refusal) -> ErrorAnswer {
         Refusal::Full { .. } => {
             let message = format!("{refusal} (--max-bytes)");
             ErrorAnswer::new(StatusCode::INSUFFICIENT_STORAGE, "full", message)
+        }
+        Refusal::NoGrowth(_) => {
+            ErrorAnswer::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", refusal.to_string())
         }
         Refusal::Store(error) => store_error(error),
     }

@@ -1,13 +1,9 @@
 //! Bearer tokens from a file: each has rights, and may be limited to some keys.
 
 use axum::http::StatusCode;
-use kit::exit::{Exit, Fatal};
 use kit::http::error_answer::ErrorAnswer;
-use std::path::{Path, PathBuf};
+use kit::http::tokens::{self, TokenFile, TokenList};
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyRight {
@@ -18,19 +14,22 @@ pub enum KeyRight {
 }
 
 /// The valid tokens. `None` if the server asks for none.
-pub type KeyTokens = Option<Arc<Vec<KeyToken>>>;
+pub type KeyTokens = TokenList<KeyGrant>;
 
+/// The file of tokens: one `TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]` a line.
+pub const FILE: TokenFile<KeyGrant> = TokenFile { grant, comments_anywhere: false, repeats: false };
+
+/// The rights of a token, and its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyToken {
-    token: Box<str>,
+pub struct KeyGrant {
     read: bool,
     write: bool,
     admin: bool,
     /// The token reaches keys that begin with one of these prefixes.
-    prefixes: Vec<Box<str>>,
+    prefixes: Arc<[Box<str>]>,
 }
 
-impl KeyToken {
+impl KeyGrant {
     fn has(&self, right: KeyRight) -> bool {
         match right {
             KeyRight::Read => self.read || self.admin,
@@ -40,13 +39,18 @@ impl KeyToken {
     }
 }
 
-/// The keys that a request may use: all keys, or those that one token reaches.
+/// The keys that a request may use: those with one of these prefixes, or all keys.
 #[derive(Clone, Debug)]
-pub struct Permit(Option<KeyToken>);
+pub struct KeyScope(Option<Arc<[Box<str>]>>);
 
-impl Permit {
+impl KeyScope {
+    /// The scope of requests to a server that asks for no token.
+    pub fn all() -> KeyScope {
+        KeyScope(None)
+    }
+
     /// Fails unless the request may use this key, or all keys with this prefix.
-    pub fn key(&self, key_or_prefix: &str) -> Result<(), ErrorAnswer> {
+    pub fn check(&self, key_or_prefix: &str) -> Result<(), ErrorAnswer> {
         if self.reaches(key_or_prefix) {
             return Ok(());
         }
@@ -55,97 +59,44 @@ impl Permit {
     }
 
     pub fn reaches(&self, key_or_prefix: &str) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|token| token.prefixes.iter().any(|prefix| key_or_prefix.starts_with(&**prefix)))
+        let reaches = |prefix: &Box<str>| key_or_prefix.starts_with(&**prefix);
+        self.0.as_ref().is_none_or(|prefixes| prefixes.iter().any(reaches))
     }
 }
 
-/// Parses one `TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]` per line. Rejects a file without tokens, because it
-/// would lock out everybody.
-pub fn parse(text: &str) -> Result<Vec<KeyToken>, String> {
-    let mut tokens = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        // The message must not contain the line, which holds a secret.
-        let wrong = |what: &str| Err(format!("line {}: {what}", number + 1));
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (token, rights, prefixes) = match words[..] {
-            [token, rights] => (token, rights, vec!["".into()]),
-            [token, rights, prefixes] => (token, rights, prefixes.split(',').map(Box::from).collect()),
-            _ => return wrong("expected TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]"),
-        };
-        // No header can carry such a token, so it would never match. An example is a token after a byte order
-        // mark.
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return wrong("a token is visible ASCII");
-        }
-        // Of two lines, only one could count.
-        if tokens.iter().any(|other: &KeyToken| *other.token == *token) {
-            return wrong("this token has a line already");
-        }
-        let mut parsed = KeyToken { token: token.into(), read: false, write: false, admin: false, prefixes };
-        for right in rights.split(',') {
-            match right {
-                "read" => parsed.read = true,
-                "write" => parsed.write = true,
-                "admin" => parsed.admin = true,
-                _ => return wrong("the rights are read, write and admin"),
-            }
-        }
-        if parsed.prefixes.len() > 1 && parsed.prefixes.iter().any(|prefix| prefix.is_empty()) {
-            return wrong("an empty prefix among others would be for all keys");
-        }
-        if parsed.admin && words.len() > 2 {
-            return wrong("the right admin is for all keys");
-        }
-        tokens.push(parsed);
+fn grant(words: &[&str]) -> Result<KeyGrant, &'static str> {
+    let (rights, prefixes): (_, Vec<Box<str>>) = match words {
+        [rights] => (rights, vec!["".into()]),
+        [rights, prefixes] => (rights, prefixes.split(',').map(Box::from).collect()),
+        _ => return Err("expected TOKEN RIGHT[,RIGHT…] [PREFIX[,PREFIX…]]"),
+    };
+    if prefixes.len() > 1 && prefixes.iter().any(|prefix| prefix.is_empty()) {
+        return Err("an empty prefix among others would be for all keys");
     }
-    if tokens.is_empty() { Err("it holds no token".to_owned()) } else { Ok(tokens) }
+    let mut grant = KeyGrant { read: false, write: false, admin: false, prefixes: prefixes.into() };
+    for right in rights.split(',') {
+        match right {
+            "read" => grant.read = true,
+            "write" => grant.write = true,
+            "admin" => grant.admin = true,
+            _ => return Err("the rights are read, write and admin"),
+        }
+    }
+    if grant.admin && words.len() > 1 {
+        return Err("the right admin is for all keys");
+    }
+    Ok(grant)
 }
 
-fn load(path: &Path) -> Result<KeyTokens, Fatal> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Fatal::new(Exit::Config, format!("cannot read the tokens in {}", path.display())).because(e)
-    })?;
-    let tokens = parse(&text).map_err(|e| Fatal::new(Exit::Config, format!("{}: {e}", path.display())))?;
-    Ok(Some(Arc::new(tokens)))
-}
-
-/// Watches the file. The receiver always holds the current tokens.
-pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<KeyTokens>, Fatal> {
-    let Some(path) = path else { return Ok(watch::channel(None).1) };
-    kit::settings::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
-}
-
-/// Checks that the `Authorization` header has a token with this right. The time taken reveals only the number
-/// and the lengths of the tokens.
+/// Checks that the `Authorization` header has a token with this right. Returns the keys that it reaches.
 pub fn permit(
     tokens: &KeyTokens,
     authorization: Option<&str>,
     right: KeyRight,
-) -> Result<Permit, ErrorAnswer> {
-    let Some(tokens) = tokens else { return Ok(Permit(None)) };
-    let given = authorization.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
-    let given = given.unwrap_or_default().as_bytes();
-    let mut found = None;
-    for token in tokens.iter() {
-        if bool::from(token.token.as_bytes().ct_eq(given)) {
-            found = Some(token);
-        }
-    }
-    match found {
-        None => {
-            let message = "a valid token is needed: Authorization: Bearer TOKEN";
-            Err(ErrorAnswer::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
-        }
-        Some(token) if token.has(right) => Ok(Permit(Some(token.clone()))),
+) -> Result<KeyScope, ErrorAnswer> {
+    match tokens::find(tokens, authorization)? {
+        None => Ok(KeyScope::all()),
+        Some(grant) if grant.has(right) => Ok(KeyScope(Some(grant.prefixes.clone()))),
         Some(_) => {
             Err(ErrorAnswer::new(StatusCode::FORBIDDEN, "forbidden", "this token lacks the right for that"))
         }
@@ -156,13 +107,17 @@ pub fn permit(
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Vec<(Box<str>, KeyGrant)>, String> {
+        FILE.parse(text)
+    }
+
     #[test]
     fn token_has_the_rights_and_prefixes_of_its_line() {
         let text = "# who\nreader read\nshop write shop/,cart/\nboth read,write a\nboss admin\n";
         let tokens = Some(Arc::new(parse(text).unwrap()));
         let status = |token: &str, right, key: &str| {
-            let permit = permit(&tokens, Some(token), right).and_then(|permit| permit.key(key));
-            permit.map_err(|error| error.status.as_u16())
+            let scope = permit(&tokens, Some(token), right).and_then(|scope| scope.check(key));
+            scope.map_err(|error| error.status.as_u16())
         };
         assert_eq!(status("Bearer reader", KeyRight::Read, "any"), Ok(()));
         assert_eq!(status("Bearer reader", KeyRight::Write, "any"), Err(403));
@@ -179,7 +134,7 @@ mod tests {
             assert_eq!(status(nobody, KeyRight::Read, "a"), Err(401), "{nobody}");
         }
         assert_eq!(permit(&tokens, None, KeyRight::Read).unwrap_err().status, 401);
-        permit(&None, None, KeyRight::Admin).unwrap().key("any").unwrap();
+        permit(&None, None, KeyRight::Admin).unwrap().check("any").unwrap();
     }
 
     #[test]

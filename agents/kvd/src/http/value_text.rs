@@ -1,6 +1,6 @@
 //! Values and times in JSON. A value is text if it is UTF-8, else base64.
 
-use crate::store::contract::VersionedValue;
+use crate::store::contract::ListedValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct KeyObject<'a> {
     pub key: &'a str,
     pub revision: u64,
     /// The size of the value in bytes.
-    pub bytes: usize,
+    pub bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
     #[serde(flatten)]
@@ -38,13 +38,13 @@ pub struct KeyObject<'a> {
 }
 
 impl<'a> KeyObject<'a> {
-    pub fn new(key: &'a str, value: &'a VersionedValue, with_value: bool) -> KeyObject<'a> {
+    pub fn new(key: &'a str, value: &'a ListedValue) -> KeyObject<'a> {
         KeyObject {
             key,
-            revision: value.revision,
-            bytes: value.bytes.len(),
-            expires: value.expires_ms.map(time),
-            value: with_value.then(|| ValueText::new(&value.bytes)),
+            revision: value.info.revision,
+            bytes: value.info.bytes,
+            expires: value.info.expires_ms.map(time),
+            value: value.bytes.as_deref().map(ValueText::new),
         }
     }
 }

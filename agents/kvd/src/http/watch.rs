@@ -1,7 +1,7 @@
 //! `/v1/watch`: changes as server-sent events. A client resumes by revision.
 
 use super::Doors;
-use super::follower::ChangeFollower;
+use super::follower::{ChangeFollower, StreamGuard};
 use super::request::query;
 use super::tokens::KeyRight;
 use crate::store::contract::Revision;
@@ -26,15 +26,17 @@ pub async fn watch(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ErrorAnswer> {
-    let permit = doors.permit(&headers, KeyRight::Read)?;
+    let scope = doors.permit(&headers, KeyRight::Read)?;
     let wanted: WatchQuery = query(&uri)?;
-    permit.key(&wanted.prefix)?;
+    scope.check(&wanted.prefix)?;
     // A browser that reconnects sends the id of its last event. Its URL still has the first revision, so the
     // id wins.
     let last_event = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let watcher = doors.keyspace.watch(&wanted.prefix, last_event.or(wanted.after)).await;
     let watcher = watcher.map_err(|error| gone(&error))?;
-    let follower = ChangeFollower::new(watcher, doors.stopping.clone(), &doors.metrics.watchers);
+    let guard = StreamGuard::new(doors.tokens.clone(), &headers, &wanted.prefix);
+    let stopping = doors.drain.stopping().clone();
+    let follower = ChangeFollower::new(watcher, stopping, &doors.metrics.watchers).guarded(guard);
     doors.streams.tell(follower).map_err(|TooMany(open)| {
         let message = format!("{open} streams of changes are open already (--max-watchers)");
         ErrorAnswer::new(StatusCode::TOO_MANY_REQUESTS, "too_many_watchers", message)

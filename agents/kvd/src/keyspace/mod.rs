@@ -6,14 +6,16 @@ pub mod watcher;
 
 use crate::metrics::KvdMetrics;
 use crate::store::contract::{
-    KeyRange, KeySnapshot, KeyStore, KeyUsage, Mutation, Revision, StoreError, VersionedValue,
+    KeyRange, KeySnapshot, KeyStore, KeyUsage, ListedValue, Mutation, Revision, StoreError, VersionedValue,
 };
 use crate::store::evaluation::{OperationOutcome, Refusal, Transaction};
 use crate::store::key::Key;
 use crate::store::ring::{MutationRing, NotKept};
 use clock::Clock;
-use committer::{CommitCommand, Committer};
+use committer::{CommitCommand, Committer, Submission};
+use kit::disk::free_space::MinFree;
 use kit::exit::Fatal;
+use kit::http::body::BodyRoom;
 use kit::lifecycle::readiness::Readiness;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +26,7 @@ use watcher::KeyWatcher;
 const READS_MAX: usize = 4;
 
 /// Limit on the commits that wait. A connection waits for one at a time, but commits of clients that
-/// disconnected stay in the queue, too.
+/// disconnected stay in the queue as well.
 const COMMITS_MAX: usize = 8192;
 
 /// The bounds that the keyspace enforces.
@@ -34,6 +36,8 @@ pub struct KeyLimits {
     pub bytes_max: u64,
     /// The bytes of mutations that are kept for watchers that resume.
     pub history_bytes_max: usize,
+    /// The space that stays free on the disk, so that keys can still be deleted.
+    pub min_free: MinFree,
 }
 
 /// A handle of the keys. Clones share them.
@@ -54,26 +58,27 @@ struct KeyspaceParts {
 struct Feed {
     ring: Mutex<MutationRing>,
     newest: watch::Sender<Revision>,
-    /// The last revision of the commit that is being written; 0 without one. Reads may see it before
-    /// the ring has it.
-    writing: watch::Sender<Revision>,
+    /// The last revision of the commit that is being written, if there is one. Reads may see it before the ring
+    /// has it.
+    writing: watch::Sender<Option<Revision>>,
 }
 
 impl Feed {
     fn new(revision: Revision, bytes_max: usize) -> Feed {
         let ring = Mutex::new(MutationRing::new(revision, bytes_max));
-        Feed { ring, newest: watch::channel(revision).0, writing: watch::channel(0).0 }
+        Feed { ring, newest: watch::channel(revision).0, writing: watch::channel(None).0 }
     }
 
     fn ring(&self) -> MutexGuard<'_, MutationRing> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while a commit that holds this revision is written.
+    /// If the commit with this revision is being written now, waits until watchers can see it.
     async fn published(&self, revision: Revision) {
-        let newest = self.newest.subscribe();
         let mut writing = self.writing.subscribe();
-        let is_over = |up_to: &Revision| *up_to < revision || *newest.borrow() >= revision;
+        let is_over = |up_to: &Option<Revision>| {
+            up_to.is_none_or(|up_to| up_to < revision) || *self.newest.borrow() >= revision
+        };
         // The sender lives as long as the feed.
         let _ = writing.wait_for(is_over).await;
     }
@@ -91,7 +96,7 @@ impl Feed {
 /// Keys in order, without expired ones.
 #[derive(Debug)]
 pub struct KeyListing {
-    pub keys: Vec<(Key, VersionedValue)>,
+    pub keys: Vec<(Key, ListedValue)>,
     /// The key after which the next page starts; `None` on the last page.
     pub next: Option<Key>,
     pub revision: Revision,
@@ -113,7 +118,7 @@ impl Keyspace {
             commands,
             feed: feed.clone(),
             clock: clock.clone(),
-            bytes_max: limits.bytes_max,
+            limits,
             readiness,
             metrics,
         };
@@ -125,6 +130,15 @@ impl Keyspace {
         Ok((Keyspace(Arc::new(KeyspaceParts { store, commits, feed, reads, clock })), end))
     }
 
+    /// Starts with generous limits, and without an observer.
+    #[cfg(test)]
+    pub fn start_for_test(store: Arc<dyn KeyStore>) -> (Keyspace, oneshot::Receiver<Result<(), StoreError>>) {
+        let limits =
+            KeyLimits { bytes_max: u64::MAX, history_bytes_max: 1 << 20, min_free: MinFree::Bytes(0) };
+        let metrics = KvdMetrics::register(&kit::telemetry::metrics::Metrics::new("kvd"));
+        Keyspace::start(store, limits, Readiness::starting(), metrics).expect("a thread")
+    }
+
     /// Ends the thread after the commits that are queued before this call. Blocks while the queue is full.
     pub fn close(&self) {
         // Sending fails if the thread has ended already.
@@ -132,10 +146,14 @@ impl Keyspace {
     }
 
     /// Commits a transaction, or rejects all of it. When this returns, the commit is as durable as the engine
-    /// promises.
-    pub async fn commit(&self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
+    /// promises. `room` is the transaction's share of the memory for requests.
+    pub async fn commit(
+        &self,
+        transaction: Transaction,
+        room: BodyRoom,
+    ) -> Result<Vec<OperationOutcome>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        match self.0.commits.try_send(CommitCommand::Commit(transaction, reply)) {
+        match self.0.commits.try_send(CommitCommand::Commit(Submission { transaction, reply, room })) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 return Err(StoreError::Busy("too many commits wait already".to_owned()).into());
@@ -148,7 +166,7 @@ impl Keyspace {
     pub async fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
         let wanted = key.clone();
         let value = self.read(move |store| store.get(&wanted)).await?;
-        Ok(value.filter(|value| !value.is_expired(self.0.clock.now_ms())))
+        Ok(value.filter(|value| !value.info().is_expired(self.0.clock.now_ms())))
     }
 
     pub async fn list(&self, range: KeyRange) -> Result<KeyListing, StoreError> {
@@ -156,7 +174,7 @@ impl Keyspace {
         let now_ms = self.0.clock.now_ms();
         let next = page.keys.last().filter(|_| page.is_cut).map(|(key, _)| key.clone());
         let mut keys = page.keys;
-        keys.retain(|(_, value)| !value.is_expired(now_ms));
+        keys.retain(|(_, value)| !value.info.is_expired(now_ms));
         Ok(KeyListing { keys, next, revision: page.revision })
     }
 
@@ -180,6 +198,11 @@ impl Keyspace {
 
     pub fn revision(&self) -> Revision {
         self.0.store.revision()
+    }
+
+    /// Returns the name of the engine.
+    pub fn engine(&self) -> &'static str {
+        self.0.store.name()
     }
 
     /// Runs a read on this thread, or on another one if the read may wait for a disk.
@@ -218,7 +241,7 @@ impl LiveSnapshot {
     }
 
     /// Returns the next keys; `None` at the end. The list may be empty if all of them have expired.
-    pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<(Key, VersionedValue)>>, StoreError> {
+    pub async fn next(&mut self, bytes_max: usize) -> Result<Option<Vec<(Key, ListedValue)>>, StoreError> {
         let mut snapshot = self.snapshot.take().ok_or_else(ended)?;
         let read = self.keyspace.read(move |_| {
             let keys = snapshot.next(bytes_max)?;
@@ -229,7 +252,7 @@ impl LiveSnapshot {
         if keys.is_empty() {
             return Ok(None);
         }
-        keys.retain(|(_, value)| !value.is_expired(self.now_ms));
+        keys.retain(|(_, value)| !value.info.is_expired(self.now_ms));
         Ok(Some(keys))
     }
 }

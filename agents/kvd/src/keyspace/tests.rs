@@ -1,9 +1,11 @@
 //! Tests commits, watchers and recovery with a store that blocks and fails on request.
 
 use super::*;
-use crate::store::contract::{KeyPage, MutationGroup, MutationKind};
+use crate::store::contract::{KeyPage, MutationGroup, MutationKind, ValueInfo};
 use crate::store::evaluation::{Action, Condition, Matcher, Operation};
 use crate::store::memory::MemoryStore;
+use kit::disk::free_space::Space;
+use kit::http::body::BodyBudget;
 use kit::telemetry::metrics::Metrics;
 use std::pin::Pin;
 use std::sync::Condvar;
@@ -20,6 +22,8 @@ struct ControlledStore {
 #[derive(Debug, Default)]
 struct ControlledState {
     is_closed: bool,
+    /// The free bytes of the disk; `None` if they are not known.
+    free: Option<u64>,
     error: Option<StoreError>,
     /// The number of writes that wait at the gate.
     waiting: usize,
@@ -28,6 +32,8 @@ struct ControlledState {
     held: usize,
     /// The number of mutations of each write.
     writes: Vec<usize>,
+    /// The number of values that were read.
+    values_read: usize,
 }
 
 impl ControlledStore {
@@ -44,6 +50,15 @@ impl ControlledStore {
 }
 
 impl KeyStore for ControlledStore {
+    fn name(&self) -> &'static str {
+        "controlled"
+    }
+
+    fn space(&self) -> Option<Space> {
+        let available_bytes = self.state.lock().unwrap().free?;
+        Some(Space { available_bytes, capacity_bytes: 1 << 40 })
+    }
+
     fn reads_block(&self) -> bool {
         false
     }
@@ -57,7 +72,12 @@ impl KeyStore for ControlledStore {
     }
 
     fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
+        self.set(|state| state.values_read += 1);
         self.keys.get(key)
+    }
+
+    fn info(&self, key: &Key) -> Result<Option<ValueInfo>, StoreError> {
+        self.keys.info(key)
     }
 
     fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError> {
@@ -95,6 +115,9 @@ impl KeyStore for ControlledStore {
     }
 }
 
+/// The value of `--min-free`.
+const FLOOR: u64 = 1000;
+
 struct Opened {
     store: Arc<ControlledStore>,
     keyspace: Keyspace,
@@ -107,10 +130,27 @@ fn open(history_bytes_max: usize) -> Opened {
     let store = Arc::new(ControlledStore { keys, state: Mutex::default(), changed: Condvar::new() });
     let readiness = Readiness::starting();
     readiness.clear("starting");
-    let limits = KeyLimits { bytes_max: u64::MAX, history_bytes_max };
+    let limits = KeyLimits { bytes_max: u64::MAX, history_bytes_max, min_free: MinFree::Bytes(FLOOR) };
     let metrics = KvdMetrics::register(&Metrics::new("kvd"));
     let (keyspace, end) = Keyspace::start(store.clone(), limits, readiness.clone(), metrics).unwrap();
     Opened { store, keyspace, end, readiness }
+}
+
+impl Opened {
+    /// Waits until the keyspace is ready.
+    async fn until_ready(&self) {
+        let mut changes = self.readiness.changes();
+        tokio::time::timeout(trial::DEADLINE, changes.wait_for(std::collections::BTreeMap::is_empty))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+impl Keyspace {
+    async fn commit_now(&self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
+        self.commit(transaction, BodyRoom::default()).await
+    }
 }
 
 fn key(text: &str) -> Key {
@@ -145,7 +185,7 @@ async fn commits_that_gather_while_the_disk_works_share_the_next_one() {
     let commit = |number: usize| {
         let (keyspace, sent) = (keyspace.clone(), sent.clone());
         tokio::spawn(async move {
-            let mut commit = std::pin::pin!(keyspace.commit(put_any(&format!("k{number}"))));
+            let mut commit = std::pin::pin!(keyspace.commit_now(put_any(&format!("k{number}"))));
             // The first poll sends the commit.
             assert!(is_pending(&mut commit).await);
             sent.add_permits(1);
@@ -168,6 +208,20 @@ async fn commits_that_gather_while_the_disk_works_share_the_next_one() {
 }
 
 #[tokio::test]
+async fn writes_read_no_values() {
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    keyspace.commit_now(put("a", "old", Some(0), Condition::default())).await.unwrap();
+    keyspace.commit_now(put("a", "new", None, Condition::default())).await.unwrap();
+    let actions = [("a", Action::Delete), ("b", Action::Check)];
+    let operations = actions.map(|(text, action)| {
+        let condition = Condition { if_none_match: Some(Matcher::OneOf(vec![7])), ..Condition::default() };
+        Operation { key: key(text), condition, action }
+    });
+    keyspace.commit_now(Transaction { operations: operations.into() }).await.unwrap();
+    assert_eq!(store.state.lock().unwrap().values_read, 0);
+}
+
+#[tokio::test]
 async fn requests_beyond_one_commit_are_in_the_next_one() {
     const COMMITS: usize = 20;
     let Opened { store, keyspace, .. } = open(1 << 20);
@@ -179,7 +233,7 @@ async fn requests_beyond_one_commit_are_in_the_next_one() {
             let (keyspace, sent) = (keyspace.clone(), sent.clone());
             let transaction = put(&format!("k{number}"), &value, None, Condition::default());
             tokio::spawn(async move {
-                let mut commit = std::pin::pin!(keyspace.commit(transaction));
+                let mut commit = std::pin::pin!(keyspace.commit_now(transaction));
                 assert!(is_pending(&mut commit).await);
                 sent.add_permits(1);
                 commit.await.map(drop)
@@ -197,7 +251,7 @@ async fn requests_beyond_one_commit_are_in_the_next_one() {
 async fn watch_from_a_listing_waits_until_its_commit_is_published() {
     let Opened { store, keyspace, .. } = open(1 << 20);
     store.set(|state| state.holds_written = true);
-    let mut commit = std::pin::pin!(keyspace.commit(put_any("k")));
+    let mut commit = std::pin::pin!(keyspace.commit_now(put_any("k")));
     assert!(is_pending(&mut commit).await);
     store.wait_for(|state| state.held == 1);
     let range = KeyRange { keys_max: 9, bytes_max: 9, ..KeyRange::default() };
@@ -217,7 +271,7 @@ async fn watcher_takes_few_large_values_at_a_time() {
     let value = "x".repeat(40 << 10);
     for number in 0..5 {
         let transaction = put(&format!("k{number}"), &value, None, Condition::default());
-        keyspace.commit(transaction).await.unwrap();
+        keyspace.commit_now(transaction).await.unwrap();
     }
     let mut sizes = Vec::new();
     while sizes.iter().sum::<usize>() < 5 {
@@ -228,22 +282,64 @@ async fn watcher_takes_few_large_values_at_a_time() {
 
 #[tokio::test]
 async fn full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
-    let Opened { store, keyspace, readiness, .. } = open(1 << 20);
-    keyspace.commit(put_any("before")).await.unwrap();
+    let opened = open(1 << 20);
+    let Opened { store, keyspace, readiness, .. } = &opened;
+    keyspace.commit_now(put_any("before")).await.unwrap();
     let full = StoreError::NoSpace("no space left on device".to_owned());
     store.set(|state| state.error = Some(full.clone()));
-    assert_eq!(keyspace.commit(put_any("refused")).await, Err(Refusal::Store(full.clone())));
+    assert_eq!(keyspace.commit_now(put_any("refused")).await, Err(Refusal::Store(full.clone())));
     assert!(readiness.reasons().contains("no space left on device"));
     assert!(keyspace.get(&key("before")).await.unwrap().is_some());
     assert_eq!(keyspace.get(&key("refused")).await.unwrap(), None);
     // No request triggers the recovery: the thread retries by itself.
-    let mut changes = readiness.changes();
     store.set(|state| state.error = None);
-    tokio::time::timeout(trial::DEADLINE, changes.wait_for(std::collections::BTreeMap::is_empty))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(keyspace.commit(put_any("after")).await.unwrap()[0].revision, Some(2));
+    opened.until_ready().await;
+    assert_eq!(keyspace.commit_now(put_any("after")).await.unwrap()[0].revision, Some(2));
+}
+
+#[tokio::test]
+async fn keys_can_be_deleted_and_expire_while_the_disk_is_nearly_full() {
+    let opened = open(1 << 20);
+    let Opened { store, keyspace, readiness, .. } = &opened;
+    keyspace.commit_now(put_any("a")).await.unwrap();
+    keyspace.commit_now(put_any("b")).await.unwrap();
+    store.set(|state| state.free = Some(FLOOR - 1));
+    let refused = keyspace.commit_now(put_any("c")).await.unwrap_err();
+    assert!(refused.to_string().contains("less than --min-free 1000 bytes"), "{refused}");
+    assert!(readiness.reasons().contains("only 999 bytes are free"), "{}", readiness.reasons());
+    // A lease is renewed, since it does not grow, and expires.
+    let mut watcher = keyspace.watch("b", None).await.unwrap();
+    keyspace.commit_now(put("b", "again", Some(1), Condition::default())).await.unwrap();
+    let action = Action::Delete;
+    let delete = Operation { key: key("a"), condition: Condition::default(), action };
+    let deleted = keyspace.commit_now(Transaction { operations: vec![delete] }).await.unwrap();
+    assert!(deleted[0].revision.is_some());
+    let mut kinds = Vec::new();
+    while kinds.len() < 2 {
+        let next = tokio::time::timeout(trial::DEADLINE, watcher.next()).await.unwrap().unwrap();
+        kinds.extend(next.into_iter().map(|mutation| mutation.kind));
+    }
+    assert_eq!(kinds[1], MutationKind::Expire);
+    store.set(|state| state.free = Some(FLOOR));
+    opened.until_ready().await;
+    keyspace.commit_now(put_any("c")).await.unwrap();
+}
+
+#[tokio::test]
+async fn waiting_commit_keeps_its_memory_after_its_client_has_gone() {
+    const VALUE: usize = 1 << 20;
+    let Opened { store, keyspace, .. } = open(1 << 20);
+    let budget = BodyBudget::new(0, VALUE);
+    store.set(|state| state.is_closed = true);
+    let room = budget.take(VALUE).await.unwrap();
+    {
+        let mut gone = std::pin::pin!(keyspace.commit(put_any("a"), room));
+        assert!(is_pending(&mut gone).await);
+    }
+    let mut next = std::pin::pin!(budget.take(VALUE));
+    assert!(is_pending(&mut next).await);
+    store.set(|state| state.is_closed = false);
+    next.await.unwrap();
 }
 
 #[tokio::test]
@@ -253,13 +349,13 @@ async fn refusals_that_rest_on_a_failed_commit_are_failures() {
     store.set(|state| (state.is_closed, state.error) = (true, Some(full.clone())));
     let first = tokio::spawn({
         let keyspace = keyspace.clone();
-        async move { keyspace.commit(put_any("gate")).await }
+        async move { keyspace.commit_now(put_any("gate")).await }
     });
     tokio::task::yield_now().await;
     store.wait_for(|state| state.waiting == 1);
     let absent = || Condition { if_none_match: Some(Matcher::Any), ..Condition::default() };
     let (one, other) = (put("k", "1", None, absent()), put("k", "2", None, absent()));
-    let both = async { tokio::join!(keyspace.commit(one), keyspace.commit(other)) };
+    let both = async { tokio::join!(keyspace.commit_now(one), keyspace.commit_now(other)) };
     let mut both = std::pin::pin!(both);
     assert!(is_pending(&mut both).await);
     store.set(|state| state.is_closed = false);
@@ -273,20 +369,20 @@ async fn broken_store_ends_the_thread_and_later_commits_fail() {
     let Opened { store, keyspace, end, .. } = open(1 << 20);
     let broken = StoreError::Broken("input/output error".to_owned());
     store.set(|state| state.error = Some(broken.clone()));
-    assert_eq!(keyspace.commit(put_any("a")).await, Err(broken.clone().into()));
+    assert_eq!(keyspace.commit_now(put_any("a")).await, Err(broken.clone().into()));
     assert_eq!(end.await.unwrap(), Err(broken));
-    assert!(matches!(keyspace.commit(put_any("b")).await, Err(Refusal::Store(StoreError::Broken(_)))));
+    assert!(matches!(keyspace.commit_now(put_any("b")).await, Err(Refusal::Store(StoreError::Broken(_)))));
 }
 
 #[tokio::test]
 async fn keys_expire_for_readers_at_once_and_for_watchers_in_order() {
     let Opened { keyspace, end, .. } = open(1 << 20);
     let mut watcher = keyspace.watch("lease/", None).await.unwrap();
-    keyspace.commit(put("lease/0", "x", Some(0), Condition::default())).await.unwrap();
+    keyspace.commit_now(put("lease/0", "x", Some(0), Condition::default())).await.unwrap();
     assert_eq!(keyspace.get(&key("lease/0")).await.unwrap(), None);
     // Conditions treat an expired key as absent.
     let absent = Condition { if_none_match: Some(Matcher::Any), ..Condition::default() };
-    keyspace.commit(put("lease/1", "x", Some(30), absent)).await.unwrap();
+    keyspace.commit_now(put("lease/1", "x", Some(30), absent)).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 4 {
         let next = tokio::time::timeout(trial::DEADLINE, watcher.next()).await.unwrap().unwrap();
@@ -316,7 +412,7 @@ async fn watchers_see_every_mutation_in_order_and_resume() {
         let keyspace = keyspace.clone();
         async move {
             for number in 0..COMMITS {
-                keyspace.commit(put_any(&format!("{}/{number}", number % 3))).await.unwrap();
+                keyspace.commit_now(put_any(&format!("{}/{number}", number % 3))).await.unwrap();
             }
         }
     });
@@ -339,7 +435,7 @@ async fn watcher_that_is_too_slow_gets_an_error_instead_of_a_gap() {
     let Opened { keyspace, .. } = open(200);
     let mut watcher = keyspace.watch("", None).await.unwrap();
     for number in 0..10 {
-        keyspace.commit(put_any(&format!("k{number}"))).await.unwrap();
+        keyspace.commit_now(put_any(&format!("k{number}"))).await.unwrap();
     }
     let error = watcher.next().await.unwrap_err();
     assert_eq!((error.after, error.newest), (0, 10));

@@ -1,6 +1,6 @@
 //! The conformance suite: random histories, in which every engine must answer as the plain model does.
 
-use super::contract::{KeyRange, KeySnapshot, KeyStore, Mutation, MutationKind, VersionedValue};
+use super::contract::{KeyRange, KeySnapshot, KeyStore, ListedValue, Mutation, MutationKind};
 use super::disk::DiskStore;
 use super::evaluation::{Action, Condition, Evaluation, Matcher, Operation, Transaction};
 use super::key::Key;
@@ -43,6 +43,7 @@ enum HistoryStep {
         after: Option<usize>,
         keys_max: usize,
         bytes_max: usize,
+        keys_only: bool,
     },
     /// Starts a snapshot, or reads a part of the current one.
     Snapshot {
@@ -66,11 +67,13 @@ fn wish() -> impl Strategy<Value = Wish> {
 fn step() -> impl Strategy<Value = HistoryStep> {
     let transaction = prop::collection::vec(wish(), 0..4);
     let prefix = prop_oneof![Just(""), Just("a"), Just("a/"), Just("ё"), Just("x")].prop_map(str::to_owned);
-    let look = (prefix, prop::option::of(0..KEYS.len()), 0_usize..10, 0_usize..100);
+    let look = (prefix, prop::option::of(0..KEYS.len()), 0_usize..10, 0_usize..100, any::<bool>());
     prop_oneof![
         6 => prop::collection::vec(transaction, 1..4).prop_map(HistoryStep::Group),
         2 => (0_u64..30).prop_map(HistoryStep::Wait),
-        3 => look.prop_map(|(prefix, after, keys_max, bytes_max)| HistoryStep::Look { prefix, after, keys_max, bytes_max }),
+        3 => look.prop_map(|(prefix, after, keys_max, bytes_max, keys_only)| {
+            HistoryStep::Look { prefix, after, keys_max, bytes_max, keys_only }
+        }),
         3 => (0_usize..60).prop_map(|bytes_max| HistoryStep::Snapshot { bytes_max }),
         1 => Just(HistoryStep::Reopen),
     ]
@@ -98,13 +101,15 @@ fn transaction(wishes: &[Wish], model: &KeyModel) -> Transaction {
     Transaction { operations: wishes.iter().map(operation).collect() }
 }
 
-fn in_model(keys: Vec<(Key, VersionedValue)>) -> Vec<(Key, ModelValue)> {
-    let value = |value: VersionedValue| ModelValue {
-        bytes: value.bytes.to_vec(),
-        revision: value.revision,
-        expires_ms: value.expires_ms.map(NonZeroU64::get),
+/// Converts values to those of the model. A value that has no bytes, because only keys were read, gets zeros.
+fn in_model(keys: Vec<(Key, impl Into<ListedValue>)>) -> Vec<(Key, ModelValue)> {
+    let value = |ListedValue { info, bytes }: ListedValue| {
+        let size = usize::try_from(info.bytes).unwrap();
+        let bytes = bytes.map_or_else(|| vec![0; size], |bytes| bytes.to_vec());
+        assert_eq!(bytes.len(), size);
+        ModelValue { bytes, revision: info.revision, expires_ms: info.expires_ms.map(NonZeroU64::get) }
     };
-    keys.into_iter().map(|(key, found)| (key, value(found))).collect()
+    keys.into_iter().map(|(key, found)| (key, value(found.into()))).collect()
 }
 
 /// A snapshot that is being read.
@@ -138,10 +143,10 @@ impl<'a> StoreTrial<'a> {
         match step {
             HistoryStep::Group(transactions) => self.group(transactions),
             HistoryStep::Wait(ms) => self.model.now_ms += ms,
-            HistoryStep::Look { prefix, after, keys_max, bytes_max } => {
-                let after = after.map(key);
-                let (prefix, keys_max, bytes_max) = (prefix.as_str().into(), *keys_max, *bytes_max);
-                self.look(&KeyRange { prefix, after, keys_max, bytes_max });
+            HistoryStep::Look { prefix, after, keys_max, bytes_max, keys_only } => {
+                let (prefix, after) = (prefix.as_str().into(), after.map(key));
+                let (keys_max, bytes_max, keys_only) = (*keys_max, *bytes_max, *keys_only);
+                self.look(&KeyRange { prefix, after, keys_max, bytes_max, keys_only });
             }
             HistoryStep::Snapshot { bytes_max } => self.read_snapshot(*bytes_max),
             HistoryStep::Reopen => {
@@ -172,14 +177,24 @@ impl<'a> StoreTrial<'a> {
         let wanted = self.model.keys.iter().filter(|(key, _)| {
             key.starts_with(&*range.prefix) && range.after.as_ref().is_none_or(|after| *key > after)
         });
-        let wanted: Vec<_> = wanted.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let wanted: Vec<_> = wanted
+            .map(|(key, value)| {
+                let mut value = value.clone();
+                if range.keys_only {
+                    value.bytes.fill(0);
+                }
+                (key.clone(), value)
+            })
+            .collect();
         assert_eq!(page.revision, self.model.revision);
         assert_eq!(page.is_cut, page.keys.len() < wanted.len());
+        assert!(page.keys.iter().all(|(_, value)| value.bytes.is_none() == range.keys_only));
         let found = in_model(page.keys);
         assert_eq!(found, wanted[..found.len()]);
         assert!(found.len() <= range.keys_max);
         // The page ends with the key that reaches the limit.
-        let bytes: Vec<usize> = found.iter().map(|(key, value)| key.len() + value.bytes.len()).collect();
+        let value_bytes = |value: &ModelValue| if range.keys_only { 0 } else { value.bytes.len() };
+        let bytes: Vec<usize> = found.iter().map(|(key, value)| key.len() + value_bytes(value)).collect();
         let all_but_last = bytes.iter().rev().skip(1).sum::<usize>();
         assert!(bytes.len() < 2 || all_but_last < range.bytes_max, "{bytes:?} of {}", range.bytes_max);
         let is_full = found.len() == range.keys_max || bytes.iter().sum::<usize>() >= range.bytes_max;
@@ -209,6 +224,7 @@ impl<'a> StoreTrial<'a> {
         assert_eq!((store.revision(), store.usage()), (model.revision, model.usage()));
         for key in (0..KEYS.len()).map(key) {
             let found = store.get(&key).unwrap().map(|value| (key.clone(), value));
+            assert_eq!(store.info(&key).unwrap(), found.as_ref().map(|(_, value)| value.info()));
             let expected = model.keys.get(&key).map(|value| (key.clone(), value.clone()));
             assert_eq!(in_model(found.into_iter().collect()), Vec::from_iter(expected));
         }

@@ -4,6 +4,7 @@
 //! and every engine keeps them in the same way: the conformance suite runs against each engine.
 
 use super::key::Key;
+use kit::disk::free_space::Space;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -30,6 +31,22 @@ pub struct VersionedValue {
 }
 
 impl VersionedValue {
+    pub fn info(&self) -> ValueInfo {
+        ValueInfo { bytes: count(self.bytes.len()), revision: self.revision, expires_ms: self.expires_ms }
+    }
+}
+
+/// The size, revision and expiry of a value, without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// The size of the value.
+    pub bytes: u64,
+    pub revision: Revision,
+    /// Milliseconds since 1970.
+    pub expires_ms: Option<NonZeroU64>,
+}
+
+impl ValueInfo {
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms.is_some_and(|expires| expires.get() <= now_ms)
     }
@@ -74,6 +91,18 @@ impl Mutation {
             MutationKind::Delete | MutationKind::Expire => None,
         }
     }
+
+    /// Returns the size, revision and expiry after this mutation; `None` if the key is removed.
+    pub fn info(&self) -> Option<ValueInfo> {
+        match &self.kind {
+            MutationKind::Put { bytes, expires_ms } => Some(ValueInfo {
+                bytes: count(bytes.len()),
+                revision: self.revision,
+                expires_ms: *expires_ms,
+            }),
+            MutationKind::Delete | MutationKind::Expire => None,
+        }
+    }
 }
 
 /// The size of all keys together.
@@ -94,19 +123,26 @@ impl KeyUsage {
         self.bytes.saturating_add(self.keys.saturating_mul(OVERHEAD_BYTES))
     }
 
-    pub fn add(&mut self, key: &Key, value: &VersionedValue) {
+    /// Adds a key whose value has this size.
+    pub fn add(&mut self, key: &Key, value_bytes: u64) {
         self.keys += 1;
-        self.bytes += length(key, value);
+        self.bytes = self.bytes.saturating_add(length(key, value_bytes));
     }
 
-    pub fn remove(&mut self, key: &Key, value: &VersionedValue) {
+    /// Subtracts a key whose value has this size.
+    pub fn remove(&mut self, key: &Key, value_bytes: u64) {
         self.keys = self.keys.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(length(key, value));
+        self.bytes = self.bytes.saturating_sub(length(key, value_bytes));
     }
 }
 
-fn length(key: &Key, value: &VersionedValue) -> u64 {
-    u64::try_from(key.len() + value.bytes.len()).unwrap_or(u64::MAX)
+fn length(key: &Key, value_bytes: u64) -> u64 {
+    count(key.len()).saturating_add(value_bytes)
+}
+
+/// Converts a length in memory to a size.
+pub fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// Mutations that are written together, and the figures of the store after them.
@@ -129,12 +165,28 @@ pub struct KeyRange {
     /// Limit on the bytes of keys and values. The key that reaches it is still returned, so there is at least
     /// one.
     pub bytes_max: usize,
+    /// Leaves out the bytes of values. They count nothing then.
+    pub keys_only: bool,
+}
+
+/// A value in a page or a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedValue {
+    pub info: ValueInfo,
+    /// `None` if only keys are wanted.
+    pub bytes: Option<Arc<[u8]>>,
+}
+
+impl From<VersionedValue> for ListedValue {
+    fn from(value: VersionedValue) -> ListedValue {
+        ListedValue { info: value.info(), bytes: Some(value.bytes) }
+    }
 }
 
 /// Keys in order. If `is_cut`, there may be more after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPage {
-    pub keys: Vec<(Key, VersionedValue)>,
+    pub keys: Vec<(Key, ListedValue)>,
     pub is_cut: bool,
     /// The revision of the store when it was read.
     pub revision: Revision,
@@ -146,22 +198,31 @@ pub struct PageBuilder {
     page: KeyPage,
     keys_max: usize,
     bytes_left: usize,
+    keys_only: bool,
 }
 
 impl PageBuilder {
     pub fn new(range: &KeyRange, revision: Revision) -> PageBuilder {
         let page = KeyPage { revision, ..KeyPage::default() };
-        PageBuilder { page, keys_max: range.keys_max, bytes_left: range.bytes_max }
+        PageBuilder {
+            page,
+            keys_max: range.keys_max,
+            bytes_left: range.bytes_max,
+            keys_only: range.keys_only,
+        }
     }
 
     /// Adds a key. Returns false, and marks the page as cut, if there is no room for the key.
-    pub fn add(&mut self, key: Key, value: VersionedValue) -> bool {
+    pub fn add(&mut self, key: Key, value: impl Into<ListedValue>) -> bool {
         let has_room = self.page.keys.is_empty() || self.bytes_left > 0;
         if self.page.keys.len() >= self.keys_max || !has_room {
             self.page.is_cut = true;
             return false;
         }
-        self.bytes_left = self.bytes_left.saturating_sub(key.len() + value.bytes.len());
+        let mut value = value.into();
+        value.bytes = value.bytes.filter(|_| !self.keys_only);
+        let value_bytes = value.bytes.as_ref().map_or(0, |bytes| bytes.len());
+        self.bytes_left = self.bytes_left.saturating_sub(key.len() + value_bytes);
         self.page.keys.push((key, value));
         true
     }
@@ -187,6 +248,9 @@ pub enum StoreError {
 
 /// Keeps keys. Calls may block, and only one thread writes.
 pub trait KeyStore: Send + Sync + fmt::Debug {
+    /// Returns the name of the engine.
+    fn name(&self) -> &'static str;
+
     /// True if a read may wait for a disk, so that an event loop must not call it.
     fn reads_block(&self) -> bool;
 
@@ -197,6 +261,11 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
 
     /// Returns a value, even if it has expired and is not removed yet.
     fn get(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError>;
+
+    /// Returns the size, revision and expiry of a value. Engines that can read these without the bytes do so.
+    fn info(&self, key: &Key) -> Result<Option<ValueInfo>, StoreError> {
+        Ok(self.get(key)?.map(|value| value.info()))
+    }
 
     /// Returns keys in order, all read at one moment.
     fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError>;
@@ -211,6 +280,11 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// and reads see it.
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError>;
 
+    /// Returns the space of the engine's file system; `None` if the engine has none, or cannot tell.
+    fn space(&self) -> Option<Space> {
+        None
+    }
+
     /// Runs work that may follow a write. Called after the write is answered.
     fn tidy(&self) {}
 
@@ -223,5 +297,5 @@ pub trait KeySnapshot: Send {
     fn revision(&self) -> Revision;
 
     /// Returns the next keys, about `bytes_max` bytes of them. An empty list is the end.
-    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError>;
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, ListedValue)>, StoreError>;
 }

@@ -2,17 +2,21 @@
 //! it returns. Any `sqlite3` can open the file, even while the server runs.
 
 use super::contract::{
-    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, MutationGroup, MutationKind, PageBuilder, Revision,
-    StoreError, VersionedValue,
+    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, ListedValue, MutationGroup, MutationKind,
+    PageBuilder, Revision, StoreError, ValueInfo, VersionedValue,
 };
 use super::key::Key;
+use kit::disk::draft::directory_of;
+use kit::disk::free_space::Space;
 use kit::disk::lock::{Holder, Lock, Refused};
 use kit::disk::sync::still_takes_changes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, ffi, params};
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +25,10 @@ pub const DATABASE: &str = "kvd.sqlite";
 
 const LOCK: &str = "lock";
 
+/// Only the owner may read the keys: tokens protect them from other users.
+const DIRECTORY_MODE: u32 = 0o700;
+const DATABASE_MODE: u32 = 0o600;
+
 /// Identifies the file as a database of kvd: "kvd" and a version of this mark.
 const APPLICATION_ID: i64 = 0x6b76_6401;
 
@@ -28,7 +36,9 @@ const APPLICATION_ID: i64 = 0x6b76_6401;
 const FORMAT: i64 = 1;
 
 /// Limit on the time for which another program, such as `sqlite3`, may delay a commit.
-const BUSY_WITHIN: Duration = Duration::from_secs(5);
+///
+/// The course's client dies if an answer takes more than 5 seconds, and a request may wait for two commits.
+const BUSY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The sizes of the page caches in KiB. Most of the database stays in the kernel's cache, which memory limits
 /// count less strictly.
@@ -82,6 +92,8 @@ pub struct DiskStore {
     readers: Mutex<Vec<Connection>>,
     figures: Mutex<(KeyUsage, Revision)>,
     log: LogSize,
+    /// True if another program had locked the database at the last commit. Then the next one does not wait.
+    was_busy: AtomicBool,
     lock: Lock,
 }
 
@@ -103,8 +115,8 @@ impl LogSize {
         if size - *last < self.growth_max {
             return;
         }
-        // If this fails, the commits are still in the log. The next attempt or commit reports the error
-        // again.
+        // If this fails, the commits are still in the log. The next attempt or commit reports the
+        // error.
         let _ = writer.busy_timeout(CUT_WITHIN);
         let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let _ = writer.busy_timeout(BUSY_WITHIN);
@@ -121,30 +133,37 @@ impl DiskStore {
     /// revision `first`.
     pub fn open(dir: &Path, first: Revision) -> Result<DiskStore, DiskOpenError> {
         let unusable = |error| DiskOpenError::Directory(dir.to_owned(), error);
-        std::fs::create_dir_all(dir).map_err(unusable)?;
+        make_directory(dir).map_err(unusable)?;
         let lock = Lock::at(&dir.join(LOCK), 0o644).map_err(|refused| match refused {
             Refused::Held(holder) => DiskOpenError::InUse(dir.to_owned(), holder),
             Refused::Io(error) => unusable(error),
         })?;
         let path = dir.join(DATABASE);
         let failed = |error| DiskOpenError::Database(path.clone(), error);
-        let mut writer = connect(&path, WRITER_CACHE_KIB).map_err(failed)?;
-        if is_new(&writer).map_err(failed)? {
-            create(&mut writer, first).map_err(failed)?;
+        // SQLite gives its other files the mode of the database.
+        let options = OpenOptions::new().append(true).create(true).mode(DATABASE_MODE).open(&path);
+        drop(options.map_err(unusable)?);
+        let mut writer = connect(&path).map_err(failed)?;
+        let is_new = is_new(&writer).map_err(failed)?;
+        if !is_new {
+            let number = |pragma: &str| writer.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+            let application = number("application_id").map_err(failed)?;
+            let format = number("user_version").map_err(failed)?;
+            if (application, format) != (APPLICATION_ID, FORMAT) {
+                return Err(DiskOpenError::Foreign(path, application, format));
+            }
         }
-        let number = |pragma: &str| writer.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-        let (application, format) =
-            (number("application_id").map_err(failed)?, number("user_version").map_err(failed)?);
-        if (application, format) != (APPLICATION_ID, FORMAT) {
-            return Err(DiskOpenError::Foreign(path, application, format));
+        configure(&writer, WRITER_CACHE_KIB).map_err(failed)?;
+        if is_new {
+            create(&mut writer, first).map_err(failed)?;
         }
         let figures = figures(&writer).map_err(failed)?;
         // SQLite syncs the directory after creating its log, but not after creating the database.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
-        let (writer, readers) = (Mutex::new(writer), Mutex::default());
+        let (writer, readers, was_busy) = (Mutex::new(writer), Mutex::default(), AtomicBool::default());
         let log = dir.join(format!("{DATABASE}-wal"));
         let log = LogSize { path: log, growth_max: LOG_BYTES_MAX, last: Mutex::default() };
-        Ok(DiskStore { path, writer, readers, figures: Mutex::new(figures), log, lock })
+        Ok(DiskStore { path, writer, readers, figures: Mutex::new(figures), log, was_busy, lock })
     }
 
     /// Reads with a connection that nothing else uses, so that reads wait neither for commits nor for each
@@ -160,25 +179,53 @@ impl DiskStore {
         result
     }
 
+    /// Removes rows whose keys are not valid, because another program wrote them. They are not in the figures.
+    fn remove_foreign(&self, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let writer = locked(&self.writer);
+        for key in keys {
+            writer.execute("DELETE FROM entries WHERE key = CAST(?1 AS TEXT)", [key])?;
+            let key = key.escape_ascii();
+            tracing::warn!(event = "foreign_key_expired", %key, "removed an expired key that is not kvd's");
+        }
+        Ok(())
+    }
+
     fn reader(&self) -> rusqlite::Result<Connection> {
-        let connection = connect(&self.path, READER_CACHE_KIB)?;
+        let connection = connect(&self.path)?;
+        configure(&connection, READER_CACHE_KIB)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     }
 }
 
-fn connect(path: &Path, cache_kib: i64) -> rusqlite::Result<Connection> {
+/// Creates a directory and those above it, and syncs their names.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(dir)?;
+    missing.into_iter().try_for_each(|made| File::open(directory_of(made))?.sync_all())
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_WITHIN)?;
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        let error = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+        let message = format!("its file system allows only the journal mode {mode}: use a local disk");
+        return Err(rusqlite::Error::SqliteFailure(error, Some(message)));
+    }
     connection.pragma_update(None, "synchronous", "full")?;
     // A negative number means KiB instead of pages.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
-    connection.pragma_update(None, "temp_store", "memory")?;
-    Ok(connection)
+    connection.pragma_update(None, "temp_store", "memory")
 }
 
 fn is_new(connection: &Connection) -> rusqlite::Result<bool> {
@@ -213,34 +260,55 @@ fn figures(connection: &Connection) -> rusqlite::Result<(KeyUsage, Revision)> {
 
 /// Reads the columns value, revision and expires_ms, which start at column `first`.
 fn value_of(row: &Row<'_>, first: usize) -> rusqlite::Result<VersionedValue> {
+    let ValueInfo { revision, expires_ms, .. } = info_of(row, first, 0)?;
+    Ok(VersionedValue { bytes: row.get_ref(first)?.as_blob()?.into(), revision, expires_ms })
+}
+
+/// Reads revision and expires_ms, which follow the column `first`, of a value of this size.
+fn info_of(row: &Row<'_>, first: usize, bytes: u64) -> rusqlite::Result<ValueInfo> {
     let expires: Option<i64> = row.get(first + 2)?;
-    Ok(VersionedValue {
-        bytes: row.get_ref(first)?.as_blob()?.into(),
+    Ok(ValueInfo {
+        bytes,
         revision: unsigned(row.get(first + 1)?),
         expires_ms: expires.and_then(|expires| NonZeroU64::new(unsigned(expires))),
     })
 }
 
-/// Reads a key. An invalid one was written by another program.
-fn key_of(row: &Row<'_>) -> rusqlite::Result<Key> {
-    let text = row.get_ref(0)?.as_str()?;
-    Key::new(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })
+/// Reads the columns length(value), revision and expires_ms, which start at column `first`. SQLite knows the
+/// length without reading the value.
+fn measured(row: &Row<'_>, first: usize) -> rusqlite::Result<ValueInfo> {
+    info_of(row, first, unsigned(row.get(first)?))
+}
+
+/// Reads a key. Another program may have written one that is not valid: then returns its bytes.
+fn key_of(row: &Row<'_>) -> rusqlite::Result<Result<Key, Vec<u8>>> {
+    let bytes = row.get_ref(0)?.as_bytes()?;
+    Ok(Key::from_bytes(bytes).map_err(|_| bytes.to_owned()))
 }
 
 /// Reads keys until the page is full.
 fn fill(connection: &Connection, range: &KeyRange, mut page: PageBuilder) -> rusqlite::Result<PageBuilder> {
-    const COLUMNS: &str = "SELECT key, value, revision, expires_ms FROM entries";
+    let value = if range.keys_only { "length(value)" } else { "value" };
     let after = range.after.as_deref().filter(|after| *after >= &*range.prefix);
     let from = after.unwrap_or(&range.prefix);
     let compare = if after.is_some() { ">" } else { ">=" };
-    let mut statement =
-        connection.prepare_cached(&format!("{COLUMNS} WHERE key {compare} ?1 ORDER BY key"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT key, {value}, revision, expires_ms FROM entries WHERE key {compare} ?1 ORDER BY key"
+    ))?;
     let mut rows = statement.query([from])?;
     while let Some(row) = rows.next()? {
-        let key = key_of(row)?;
-        if !key.starts_with(&*range.prefix) || !page.add(key, value_of(row, 1)?) {
+        let Ok(key) = key_of(row)? else {
+            tracing::debug!(event = "foreign_key_skipped", "skipped a key that is not kvd's");
+            continue;
+        };
+        if !key.starts_with(&*range.prefix) {
+            break;
+        }
+        let value = match range.keys_only {
+            true => ListedValue { info: measured(row, 1)?, bytes: None },
+            false => value_of(row, 1)?.into(),
+        };
+        if !page.add(key, value) {
             break;
         }
     }
@@ -272,6 +340,10 @@ fn is_busy(code: ErrorCode) -> bool {
 }
 
 impl KeyStore for DiskStore {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
     fn reads_block(&self) -> bool {
         true
     }
@@ -293,6 +365,15 @@ impl KeyStore for DiskStore {
         })
     }
 
+    fn info(&self, key: &Key) -> Result<Option<ValueInfo>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT length(value), revision, expires_ms FROM entries WHERE key = ?1")?;
+            let mut rows = statement.query([&**key])?;
+            rows.next()?.map(|row| measured(row, 0)).transpose()
+        })
+    }
+
     fn page(&self, range: &KeyRange) -> Result<KeyPage, StoreError> {
         self.read(|connection| {
             // The transaction reads keys and revision at the same moment.
@@ -303,13 +384,22 @@ impl KeyStore for DiskStore {
     }
 
     fn expired(&self, now_ms: u64, keys_max: usize) -> Result<Vec<Key>, StoreError> {
-        self.read(|connection| {
+        let found: Vec<Result<Key, Vec<u8>>> = self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT key FROM entries WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2",
             )?;
             let keys_max = i64::try_from(keys_max).unwrap_or(i64::MAX);
             statement.query_map([number(now_ms), keys_max], key_of)?.collect()
-        })
+        })?;
+        let (mut keys, mut foreign) = (Vec::with_capacity(found.len()), Vec::new());
+        for key in found {
+            match key {
+                Ok(key) => keys.push(key),
+                Err(bytes) => foreign.push(bytes),
+            }
+        }
+        self.remove_foreign(&foreign)?;
+        Ok(keys)
     }
 
     fn next_expiry(&self) -> Result<Option<u64>, StoreError> {
@@ -322,13 +412,21 @@ impl KeyStore for DiskStore {
 
     fn write(&self, group: MutationGroup<'_>) -> Result<(), StoreError> {
         let mut writer = locked(&self.writer);
-        write(&mut writer, group)?;
+        let waits = !self.was_busy.load(Ordering::Relaxed);
+        writer.busy_timeout(if waits { BUSY_WITHIN } else { Duration::ZERO })?;
+        let written = write(&mut writer, group).map_err(StoreError::from);
+        self.was_busy.store(matches!(written, Err(StoreError::Busy(_))), Ordering::Relaxed);
+        written?;
         // The database is synced, but a failed disk may have lost the write nevertheless.
         still_takes_changes(self.lock.file()).map_err(|error| {
             StoreError::Broken(format!("the file system of {}: {error}", self.path.display()))
         })?;
         *locked(&self.figures) = (group.usage, group.revision);
         Ok(())
+    }
+
+    fn space(&self) -> Option<Space> {
+        Space::of(self.lock.file()).ok()
     }
 
     fn tidy(&self) {
@@ -388,7 +486,7 @@ impl KeySnapshot for DiskSnapshot {
         self.revision
     }
 
-    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError> {
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, ListedValue)>, StoreError> {
         let after = self.read_to.clone();
         let range = KeyRange { after, keys_max: usize::MAX, bytes_max, ..KeyRange::default() };
         let page = PageBuilder::new(&range, self.revision);
@@ -404,7 +502,7 @@ impl KeySnapshot for DiskSnapshot {
 mod tests {
     use super::*;
     use crate::store::contract::Mutation;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn second_server_on_the_same_directory_is_refused() {
@@ -415,12 +513,42 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_readable_to_their_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("new/data");
+        let _store = DiskStore::open(&data, 0).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&data.join(DATABASE))), (0o700, 0o600));
+        assert_eq!(mode(&data.join(format!("{DATABASE}-wal"))), 0o600);
+    }
+
+    #[test]
+    fn commits_wait_for_a_locked_database_only_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path(), 0).unwrap();
+        let other = Connection::open(dir.path().join(DATABASE)).unwrap();
+        let write = || store.write(MutationGroup { mutations: &[], usage: KeyUsage::default(), revision: 1 });
+        let waits_ms = || -> i64 {
+            locked(&store.writer).pragma_query_value(None, "busy_timeout", |row| row.get(0)).unwrap()
+        };
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(matches!(write(), Err(StoreError::Busy(_))));
+        assert!(matches!(write(), Err(StoreError::Busy(_))));
+        assert_eq!(waits_ms(), 0);
+        other.execute_batch("COMMIT").unwrap();
+        write().unwrap();
+        write().unwrap();
+        assert_eq!(waits_ms(), 2000);
+    }
+
+    #[test]
     fn databases_of_others_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(DATABASE);
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
         let refused = DiskStore::open(dir.path(), 0).unwrap_err().to_string();
         assert!(refused.contains("no database of this version of kvd"), "{refused}");
+        assert!(!dir.path().join(format!("{DATABASE}-wal")).exists(), "its journal mode is not changed");
         std::fs::write(&path, "not a database at all, but a text that is long enough").unwrap();
         assert!(matches!(DiskStore::open(dir.path(), 0).unwrap_err(), DiskOpenError::Database(..)));
     }

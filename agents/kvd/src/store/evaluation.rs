@@ -1,7 +1,7 @@
 //! Turns transactions into mutations: conditions, times to live and limits. Does no I/O of its own.
 
 use super::contract::{
-    KeyStore, KeyUsage, Mutation, MutationGroup, MutationKind, Revision, StoreError, VersionedValue,
+    KeyStore, KeyUsage, Mutation, MutationGroup, MutationKind, Revision, StoreError, ValueInfo, count,
 };
 use super::key::Key;
 use std::collections::HashMap;
@@ -81,6 +81,9 @@ pub enum Refusal {
     Twice(Key),
     #[error("the keys would take more than {bytes_max} bytes")]
     Full { bytes_max: u64 },
+    /// The disk has too little free space for more keys.
+    #[error("the keys cannot grow: {0}")]
+    NoGrowth(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -99,8 +102,10 @@ pub struct Evaluation<'a> {
     now_ms: u64,
     /// The limit on [`KeyUsage::cost`].
     bytes_max: u64,
-    /// The values of the keys that differ from the store.
-    changed: HashMap<Key, Option<VersionedValue>>,
+    /// The reason why the keys must not grow, if there is one.
+    pub no_growth: Option<String>,
+    /// The keys that differ from the store.
+    changed: HashMap<Key, Option<ValueInfo>>,
     mutations: Vec<Mutation>,
     usage: KeyUsage,
     revision: Revision,
@@ -110,15 +115,14 @@ impl<'a> Evaluation<'a> {
     pub fn new(store: &'a dyn KeyStore, now_ms: u64, bytes_max: u64) -> Evaluation<'a> {
         let (usage, revision) = (store.usage(), store.revision());
         let (changed, mutations) = (HashMap::new(), Vec::new());
-        Evaluation { store, now_ms, bytes_max, changed, mutations, usage, revision }
+        Evaluation { store, now_ms, bytes_max, no_growth: None, changed, mutations, usage, revision }
     }
 
     /// Expires up to `keys_max` keys.
     pub fn expire(&mut self, keys_max: usize) -> Result<(), StoreError> {
         for key in self.store.expired(self.now_ms, keys_max)? {
-            if let Some(value) = self.stored(&key)?.filter(|value| value.is_expired(self.now_ms)) {
-                self.usage.remove(&key, &value);
-                self.mutate(key, MutationKind::Expire);
+            if let Some(old) = self.present(&key)?.filter(|old| old.is_expired(self.now_ms)) {
+                self.mutate(key, MutationKind::Expire, Some(old));
             }
         }
         Ok(())
@@ -126,11 +130,10 @@ impl<'a> Evaluation<'a> {
 
     /// Adds the mutations of a transaction, or rejects all of it.
     pub fn add(&mut self, transaction: Transaction) -> Result<Vec<OperationOutcome>, Refusal> {
-        let before = self.check(&transaction)?;
-        let mut outcomes = Vec::with_capacity(before.len());
-        for (Operation { key, action, .. }, stored) in transaction.operations.into_iter().zip(before) {
-            let live = stored.as_ref().filter(|value| !value.is_expired(self.now_ms));
-            let before = live.map(|value| value.revision);
+        let present = self.check(&transaction)?;
+        let mut outcomes = Vec::with_capacity(present.len());
+        for (Operation { key, action, .. }, old) in transaction.operations.into_iter().zip(present) {
+            let before = self.live(old).map(|old| old.revision);
             let kind = match action {
                 Action::Put { bytes, ttl_ms } => {
                     let expires = ttl_ms.and_then(|ttl| NonZeroU64::new(self.now_ms.saturating_add(ttl)));
@@ -139,67 +142,73 @@ impl<'a> Evaluation<'a> {
                 Action::Delete => before.map(|_| MutationKind::Delete),
                 Action::Check => None,
             };
-            let revision = kind.map(|kind| {
-                if let Some(value) = &stored {
-                    self.usage.remove(&key, value);
-                }
-                self.mutate(key, kind)
-            });
+            let revision = kind.map(|kind| self.mutate(key, kind, old));
             outcomes.push(OperationOutcome { before, revision });
         }
         Ok(outcomes)
     }
 
-    /// Checks the whole transaction. Returns the stored value of each operation's key.
-    fn check(&self, transaction: &Transaction) -> Result<Vec<Option<VersionedValue>>, Refusal> {
+    /// Checks the whole transaction. Returns the present state of each operation's key.
+    fn check(&self, transaction: &Transaction) -> Result<Vec<Option<ValueInfo>>, Refusal> {
         let operations = &transaction.operations;
         let mut after = self.usage;
-        let mut stored = Vec::with_capacity(operations.len());
+        let mut present = Vec::with_capacity(operations.len());
         let mut keys: Vec<&Key> = operations.iter().map(|operation| &operation.key).collect();
         keys.sort_unstable();
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Refusal::Twice(twice[0].clone()));
         }
         for (index, Operation { key, condition, action }) in operations.iter().enumerate() {
-            let value = self.stored(key)?;
-            let live = value.as_ref().filter(|value| !value.is_expired(self.now_ms));
-            let found = live.map(|value| value.revision);
+            let old = self.present(key)?;
+            let found = self.live(old).map(|old| old.revision);
             if !condition.holds(found) {
                 return Err(Refusal::ConditionFailed { operation: index, key: key.clone(), found });
             }
-            if let (Action::Put { .. } | Action::Delete, Some(value)) = (action, &value) {
-                after.remove(key, value);
+            if let (Action::Put { .. } | Action::Delete, Some(old)) = (action, old) {
+                after.remove(key, old.bytes);
             }
             if let Action::Put { bytes, .. } = action {
-                after.add(key, &VersionedValue { bytes: bytes.clone(), revision: 0, expires_ms: None });
+                after.add(key, count(bytes.len()));
             }
-            stored.push(value);
+            present.push(old);
         }
         // Writes that lower the cost are accepted even above the limit. Otherwise there would be no way back
         // below it.
-        if after.cost() > self.bytes_max && after.cost() > self.usage.cost() {
-            return Err(Refusal::Full { bytes_max: self.bytes_max });
+        if after.cost() > self.usage.cost() {
+            if after.cost() > self.bytes_max {
+                return Err(Refusal::Full { bytes_max: self.bytes_max });
+            }
+            if let Some(reason) = &self.no_growth {
+                return Err(Refusal::NoGrowth(reason.clone()));
+            }
         }
-        Ok(stored)
+        Ok(present)
     }
 
-    /// Returns the value that the key has after the mutations so far.
-    fn stored(&self, key: &Key) -> Result<Option<VersionedValue>, StoreError> {
+    /// Returns the state of a key after the mutations so far.
+    fn present(&self, key: &Key) -> Result<Option<ValueInfo>, StoreError> {
         match self.changed.get(key) {
-            Some(changed) => Ok(changed.clone()),
-            None => self.store.get(key),
+            Some(changed) => Ok(*changed),
+            None => self.store.info(key),
         }
     }
 
-    /// Adds one mutation with the next revision. The caller must subtract the old value from the usage first.
-    fn mutate(&mut self, key: Key, kind: MutationKind) -> Revision {
+    fn live(&self, present: Option<ValueInfo>) -> Option<ValueInfo> {
+        present.filter(|present| !present.is_expired(self.now_ms))
+    }
+
+    /// Adds one mutation with the next revision. `old` is the present state of the key.
+    fn mutate(&mut self, key: Key, kind: MutationKind, old: Option<ValueInfo>) -> Revision {
         self.revision += 1;
         let mutation = Mutation { key: key.clone(), revision: self.revision, kind };
-        let value = mutation.value();
-        if let Some(value) = &value {
-            self.usage.add(&key, value);
+        let new = mutation.info();
+        if let Some(old) = old {
+            self.usage.remove(&key, old.bytes);
         }
-        self.changed.insert(key, value);
+        if let Some(new) = new {
+            self.usage.add(&key, new.bytes);
+        }
+        self.changed.insert(key, new);
         self.mutations.push(mutation);
         self.revision
     }

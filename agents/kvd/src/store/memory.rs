@@ -1,8 +1,8 @@
 //! The engine in memory: an ordered map that ends with the process.
 
 use super::contract::{
-    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, MutationGroup, PageBuilder, Revision, StoreError,
-    VersionedValue,
+    KeyPage, KeyRange, KeySnapshot, KeyStore, KeyUsage, ListedValue, MutationGroup, PageBuilder, Revision,
+    StoreError, VersionedValue,
 };
 use super::key::Key;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +81,10 @@ impl MemoryKeys {
 }
 
 impl KeyStore for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     fn reads_block(&self) -> bool {
         false
     }
@@ -155,7 +159,7 @@ impl KeySnapshot for MemorySnapshot {
         self.revision
     }
 
-    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, VersionedValue)>, StoreError> {
+    fn next(&mut self, bytes_max: usize) -> Result<Vec<(Key, ListedValue)>, StoreError> {
         let state = self.store.read();
         let mut old = lock(&self.old);
         let from = old.read_to.clone().map_or(Bound::Unbounded, Bound::Excluded);

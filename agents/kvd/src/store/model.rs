@@ -37,7 +37,7 @@ impl From<Result<Vec<OperationOutcome>, Refusal>> for ModelAnswer {
             }
             Err(Refusal::Twice(_)) => ModelAnswer::Twice,
             Err(Refusal::Full { .. }) => ModelAnswer::Full,
-            Err(Refusal::Store(error)) => panic!("{error}"),
+            Err(refusal @ (Refusal::NoGrowth(_) | Refusal::Store(_))) => panic!("{refusal}"),
         }
     }
 }

@@ -19,8 +19,8 @@ fn long_values_and_batches_are_refused() {
     ));
     assert_eq!(chunked.status, 413);
     let put = |bytes: usize| format!(r#"{{"op":"put","key":"b","value":"{}"}}"#, "x".repeat(bytes));
-    let refused = kvd.batch(&put(1025)).expect(422);
-    assert!(refused.text().contains("--max-value-bytes"), "{}", refused.text());
+    let refused = kvd.batch(&put(1025)).expect(413);
+    assert!(refused.text().contains("operations[0]: a value has at most"), "{}", refused.text());
     let refused = kvd.batch(&put(5000)).expect(413);
     assert!(refused.text().contains("--max-request-bytes"), "{}", refused.text());
     let checks: Vec<_> = (0..1001).map(|key| format!(r#"{{"op":"check","key":"{key}"}}"#)).collect();

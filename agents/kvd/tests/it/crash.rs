@@ -99,7 +99,7 @@ fn acknowledged_writes_survive_sigkill() {
 }
 
 #[test]
-#[ignore = "takes minutes: 1,000 kills"]
+#[ignore = "kills kvd 1,000 times: just test-programs"]
 fn acknowledged_writes_survive_a_thousand_kills() {
     acknowledged_writes_survive(1000);
 }

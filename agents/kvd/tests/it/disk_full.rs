@@ -8,6 +8,17 @@ use trial::metric;
 const SMALL: u64 = 400 << 10;
 
 #[test]
+fn reserve_of_the_disk_is_kept() {
+    let kvd = Kvd::start(&["--min-free", "99%", "--admin", "127.0.0.1:0"]);
+    let refused = kvd.put("/v1/keys/first", "x").expect(507);
+    assert_eq!(refused.error(), "no_space");
+    assert!(refused.text().contains("less than --min-free 99%"), "{}", refused.text());
+    assert_eq!(trial::ask(kvd.address("admin"), "GET", "/ready").status, 503);
+    assert_eq!(kvd.send("GET /save/a/b HTTP/1.1\r\nHost: x\r\n\r\n").status, 507);
+    assert_eq!(kvd.get("/load/a").text(), "_key_not_found_");
+}
+
+#[test]
 fn full_disk_refuses_writes_only() {
     let mut kvd = Kvd::start(&["--admin", "127.0.0.1:0"]);
     kvd.put("/v1/keys/first", "x").expect(201);

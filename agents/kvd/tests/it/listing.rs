@@ -67,6 +67,8 @@ fn long_values_make_short_pages() {
     }
     let page = kvd.get("/v1/keys?values=true").expect(200).json();
     assert_eq!((names(&page), page["next"].as_str()), (vec!["0", "1"], Some("1")));
+    let without = kvd.get("/v1/keys").expect(200).json();
+    assert_eq!((names(&without), without["next"].as_str()), (vec!["0", "1", "2", "3"], None));
 }
 
 #[test]

@@ -47,6 +47,22 @@ fn start_beside_a_locked_database_is_to_be_repeated() {
 }
 
 #[test]
+fn invalid_keys_of_other_programs_are_skipped() {
+    let mut kvd = Kvd::start(&[]);
+    kvd.put("/v1/keys/a", "x").expect(201);
+    assert_eq!(kvd.terminate().code(), Some(0));
+    let other = rusqlite::Connection::open(kvd.setup.path("data/kvd.sqlite")).unwrap();
+    let rows = "('a' || char(10), x'61', 1, 1), ('b' || char(10), x'61', 2, NULL), ('c', x'61', 3, NULL)";
+    other.execute_batch(&format!("INSERT INTO entries VALUES {rows}")).unwrap();
+    drop(other);
+    kvd.kill_and_restart();
+    kvd.wait_for("foreign_key_expired");
+    assert_eq!(kvd.get("/allKeys").text(), "a,c");
+    assert_eq!(kvd.get_whole("/v1/backup").text().lines().count(), 4);
+    kvd.put("/v1/keys/d", "x").expect(201);
+}
+
+#[test]
 fn probes_and_metrics_are_at_the_admin_address_if_there_is_one() {
     let alone = Kvd::in_memory(&[]);
     for path in ["/ready", "/live", "/healthz", "/metrics"] {

@@ -1,6 +1,7 @@
 //! Tests tokens: rights, key prefixes, and a file that changes.
 
 use crate::daemon::{Kvd, Setup};
+use crate::events::Stream;
 
 const TOKENS: &str = "reader-0123 read\nshop-0123 read,write shop/\nwriter-0123 write\nboss-0123 admin\n";
 
@@ -67,6 +68,22 @@ fn token_reaches_only_its_prefixes() {
     assert_eq!(status(&kvd, "boss-0123", "PUT", "/v1/keys/other", "x"), 201);
     let names = kvd.ask("GET", "/allKeys", &[("Authorization", "Bearer shop-0123")], b"");
     assert_eq!(names.text(), "shop/1,shop/2");
+}
+
+#[test]
+fn stream_ends_when_its_token_is_revoked() {
+    let kvd = server();
+    let watch = |token: &str| {
+        let mut stream = Stream::open(kvd.http(), "/v1/watch", &format!("Authorization: Bearer {token}\r\n"));
+        assert_eq!(stream.next().unwrap().name, "begin");
+        stream
+    };
+    let (mut revoked, mut kept) = (watch("reader-0123"), watch("boss-0123"));
+    kvd.setup.write("tokens", "writer-0123 write\nboss-0123 admin\n");
+    kvd.wait_until("the new tokens", || status(&kvd, "reader-0123", "GET", "/v1/keys", "") == 401);
+    assert_eq!(status(&kvd, "writer-0123", "PUT", "/v1/keys/secret", "x"), 201);
+    assert_eq!(kept.next().unwrap().data["key"], "secret");
+    assert!(revoked.next().is_none());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use tar::{EntryType, Header};
 
 pub const TAR_BLOCK: u64 = 512;
+const BLOCK_BYTES: usize = TAR_BLOCK as usize;
 /// The name that busybox and GNU tar give to an entry that carries a long name.
 const LONG_NAME: &[u8] = b"././@LongLink";
 const NAME_BYTES_MAX: usize = 100;
@@ -19,7 +20,7 @@ pub struct Meta {
 
 /// Returns the header of one member, preceded by a long-name entry if the name needs one.
 pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = Vec::with_capacity(BLOCK_BYTES);
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
     header.set_mode(meta.mode);
@@ -39,10 +40,18 @@ pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
         bytes.extend(long.as_bytes());
         bytes.extend(name);
         bytes.push(0);
-        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
     }
     put_name(&mut header, &name[..name.len().min(NAME_BYTES_MAX)]);
     bytes.extend(header.as_bytes());
+    bytes
+}
+
+/// Returns a whole entry: its header, its content, and zeros up to the next block.
+pub fn entry(name: &[u8], meta: &Meta, content: &[u8]) -> Vec<u8> {
+    let mut bytes = encode(name, meta, content.len() as u64);
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
     bytes
 }
 

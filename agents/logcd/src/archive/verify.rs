@@ -201,9 +201,7 @@ mod tests {
     fn archive(codec: Codec, files: &[(&[u8], &[u8])]) -> Vec<u8> {
         let mut tar = Vec::new();
         for (name, content) in files {
-            tar.extend(header::encode(name, &Meta::default(), content.len() as u64));
-            tar.extend(*content);
-            tar.resize(tar.len().next_multiple_of(512), 0);
+            tar.extend(header::entry(name, &Meta::default(), content));
         }
         packed(codec, &tar)
     }

@@ -19,7 +19,7 @@ pub enum Comparison {
 pub fn compare(known: &Entry, seen: &FileStamp) -> Comparison {
     let Some(stamp) = known.stamp() else { return Comparison::Doubtful };
     let archived = known.size();
-    if (stamp.dev, stamp.ino) != (seen.dev, seen.ino) || seen.size < archived {
+    if stamp.id() != seen.id() || seen.size < archived {
         Comparison::Doubtful
     } else if seen.size > archived {
         Comparison::Grown

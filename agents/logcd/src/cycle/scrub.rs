@@ -8,7 +8,7 @@ use crate::logs::log_file::LogFile;
 use crate::logs::scanned_file::ScannedFile;
 use std::collections::HashMap;
 
-/// All logs are compared within this many looks, whatever the budget.
+/// All logs are compared within this many looks, even if that exceeds the budget.
 const LOOKS_MAX: u64 = 64;
 
 /// The amount that a look compares.
@@ -19,7 +19,7 @@ pub enum ScrubBudget {
     Unlimited,
 }
 
-/// Compares each log once after it was last appended to, a part of it at each look.
+/// Compares each log once after its last append, a part at each look.
 #[derive(Debug, Default)]
 pub struct Scrub {
     /// Progress by device and inode. A log without an entry has not been compared at all.

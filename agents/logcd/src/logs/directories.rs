@@ -1,7 +1,7 @@
 //! The log directories: opens them for each look, and maps their files to names in the archive.
 
 use crate::archive::member;
-use crate::error::ArchiveError;
+use crate::error::{ArchiveError, REMOVED_BELOW_MOUNT};
 use crate::safe_dir::SafeDir;
 use nix::unistd::geteuid;
 use std::io;
@@ -36,10 +36,7 @@ impl LogDir {
     fn open(&self) -> io::Result<SafeDir> {
         let opened = if self.is_first() { SafeDir::open(&self.path) } else { open_trusted(&self.path) }?;
         match opened.is_removed()? {
-            true => Err(io::Error::other(
-                "it was removed below its mount, where a new one cannot appear: restart logcd (in \
-                 Kubernetes: delete the pod)",
-            )),
+            true => Err(io::Error::other(format!("it was {REMOVED_BELOW_MOUNT}"))),
             false => Ok(opened),
         }
     }

@@ -20,8 +20,8 @@ const ASIDE: &str = ".logcd-removing";
 /// The longest name that a file system allows.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Lists the entries whose files may be deleted once the archive is verified: wholly archived, and old enough
-/// by every time that the file system keeps.
+/// Lists the entries whose files may be deleted once the archive is verified. These are logs that are archived
+/// to their end and old enough, by every time that the file system keeps.
 pub fn candidates(
     entries: &[Entry],
     now: Timestamp,

@@ -9,7 +9,7 @@ use memchr::{memchr, memrchr};
 pub struct CriLine<'a> {
     pub time: Timestamp,
     /// `stdout` or `stderr`.
-    pub stream: &'a str,
+    pub stream: &'static str,
     /// True if the next line of the same stream continues this one.
     pub is_partial: bool,
     pub content: &'a [u8],
@@ -22,7 +22,7 @@ impl<'a> CriLine<'a> {
         let (stream, rest) = word(rest)?;
         // A line without content may lack the last space.
         let (tags, content) = word(rest).unwrap_or((rest, &[]));
-        let stream = str::from_utf8(stream).ok().filter(|stream| ["stdout", "stderr"].contains(stream))?;
+        let stream = ["stdout", "stderr"].into_iter().find(|name| name.as_bytes() == stream)?;
         let is_partial = match tags.split(|b| *b == b':').next()? {
             b"P" => true,
             b"F" => false,

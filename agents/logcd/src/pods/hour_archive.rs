@@ -154,7 +154,7 @@ impl HourArchive {
             return Ok(None);
         }
         let is_end_at = |at| {
-            let mut end = veil::end(name.codec());
+            let mut end = veil::end(name.codec()).to_vec();
             file.read_exact_at(&mut end, at).is_ok() && veil::is_end(name.codec(), &end)
         };
         if !is_end_at(bytes - end_bytes) || at_commit.hidden_end.is_some_and(|at| !is_end_at(at)) {
@@ -222,7 +222,7 @@ impl HourArchive {
 
     /// Appends an end mark and syncs the archive.
     pub fn seal(&mut self, dir: &NamespaceDir) -> Result<(), ArchiveError> {
-        self.append(&veil::end(self.name.codec()))?;
+        self.append(veil::end(self.name.codec()))?;
         self.file
             .sync_data()
             .and_then(|()| still_takes_changes(&self.file))

@@ -107,8 +107,8 @@ pub struct NamespaceShown {
 }
 
 impl PodsFigures {
-    /// Returns the namespaces that keep the most bytes, and the number of all namespaces.
-    pub fn largest(&self, limit: usize, now: Instant) -> (Vec<NamespaceShown>, usize) {
+    /// Returns all namespaces. Those that keep the most bytes come first.
+    pub fn namespaces(&self, now: Instant) -> Vec<NamespaceShown> {
         let shown = |(name, figures): (&String, &NamespaceFigures)| {
             let usage = figures.usage.as_ref();
             NamespaceShown {
@@ -123,9 +123,7 @@ impl PodsFigures {
         };
         let mut all: Vec<NamespaceShown> = self.namespaces.iter().map(shown).collect();
         all.sort_by_key(|namespace| std::cmp::Reverse((namespace.kept_bytes, namespace.read_bytes)));
-        let count = all.len();
-        all.truncate(limit);
-        (all, count)
+        all
     }
 
     fn count(&mut self, namespace: &str, bytes: u64, now: Instant) {
@@ -211,11 +209,10 @@ mod tests {
         let usage = |kept_bytes| NamespaceUsage { kept_bytes, share_bytes: 9, archives: 1, oldest: None };
         let usages = [("small", 1), ("large", 3)].map(|(name, kept)| (name.to_owned(), usage(kept)));
         figures.set_usage(usages.into(), now);
-        let (largest, all) = figures.largest(1, now);
-        assert_eq!(
-            (&*largest[0].name, largest[0].read_bytes, largest[0].kept_bytes, all),
-            ("large", 7, 3, 2)
-        );
+        let namespaces = figures.namespaces(now);
+        let [largest, small] = &namespaces[..] else { panic!("{namespaces:?}") };
+        assert_eq!((&*largest.name, largest.read_bytes, largest.kept_bytes), ("large", 7, 3));
+        assert_eq!(small.name, "small");
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub struct PodsShown {
 
 impl PodsSources {
     pub fn shown(&self, figures: &PodsFigures) -> PodsShown {
-        let (mut namespaces, namespaces_all) = figures.largest(usize::MAX, Instant::now());
+        let mut namespaces = figures.namespaces(Instant::now());
+        let namespaces_all = namespaces.len();
         let bytes_per_second = namespaces.iter().map(|namespace| namespace.bytes_per_second).sum();
         let kept_bytes = namespaces.iter().map(|namespace| namespace.kept_bytes).sum();
         namespaces.truncate(NAMESPACES_SHOWN);

@@ -38,19 +38,42 @@ const _: () = assert!(ZSTD_ZEROS_BYTES as usize == 2 * zstandard::ZEROS.len());
 /// An empty frame, by which readers recognise a zstd archive.
 const EMPTY_FRAME: [u8; 13] = [0x28, 0xb5, 0x2f, 0xfd, 0x24, 0, 1, 0, 0, 0x99, 0xe9, 0xd8, 0x51];
 
+/// The end marks in their shown state.
+const GZIP_END: [u8; 51] = concat(&[&HEADER, &[0, 0], &ZEROS, &ZEROS_TRAILER, &PLAIN_HEADER, &EMPTY]);
+const ZSTD_END: [u8; 38] = concat(&[&zstandard::SKIPPABLE, &[0; 4], &zstandard::ZEROS, &zstandard::ZEROS]);
+
 /// The identifier of our part of the extra field.
 const INDEX_ID: [u8; 2] = *b"LC";
 /// The bytes of that part: the member's length, its earliest time and its latest time.
 const INDEX_BYTES: u8 = 20;
 
+/// The bytes of a member's header before the index.
+const GZIP_MEMBER: [u8; 16] = concat(&[&HEADER, &[INDEX_BYTES + 4, 0], &INDEX_ID, &[INDEX_BYTES, 0]]);
+const ZSTD_MEMBER: [u8; 10] = concat(&[&zstandard::SKIPPABLE, &[INDEX_BYTES + 2, 0, 0, 0], &INDEX_ID]);
+
+const fn concat<const LEN: usize>(parts: &[&[u8]]) -> [u8; LEN] {
+    let (mut bytes, mut len, mut part) = ([0; LEN], 0, 0);
+    while part < parts.len() {
+        let mut at = 0;
+        while at < parts[part].len() {
+            bytes[len] = parts[part][at];
+            len += 1;
+            at += 1;
+        }
+        part += 1;
+    }
+    assert!(len == LEN, "the parts have this length");
+    bytes
+}
+
 /// The earliest and the latest time of a member's lines.
 pub type Span = Option<(Timestamp, Timestamp)>;
 
 /// Returns the end mark of an archive in its shown state.
-pub fn end(codec: Codec) -> Vec<u8> {
+pub fn end(codec: Codec) -> &'static [u8] {
     match codec {
-        Codec::Gzip => [&HEADER[..], &[0, 0], &ZEROS, &ZEROS_TRAILER, &PLAIN_HEADER, &EMPTY].concat(),
-        Codec::Zstd => [&zstandard::SKIPPABLE[..], &[0; 4], &zstandard::ZEROS, &zstandard::ZEROS].concat(),
+        Codec::Gzip => &GZIP_END,
+        Codec::Zstd => &ZSTD_END,
     }
 }
 
@@ -75,12 +98,11 @@ pub fn veil(codec: Codec, end: u64, is_hidden: bool) -> (u64, [u8; 1]) {
 /// True if these bytes are an end mark, shown or hidden.
 pub fn is_end(codec: Codec, bytes: &[u8]) -> bool {
     let (at, hidden) = veil_of(codec);
-    let mut shown = bytes.to_vec();
-    match shown.get_mut(at) {
-        Some(veil) if [0, hidden].contains(veil) => *veil = 0,
-        _ => return false,
-    }
-    shown == end(codec)
+    let end = end(codec);
+    bytes.len() == end.len()
+        && [0, hidden].contains(&bytes[at])
+        && bytes[..at] == end[..at]
+        && bytes[at + 1..] == end[at + 1..]
 }
 
 /// Returns the first bytes of an archive: a member without content.
@@ -106,11 +128,10 @@ pub fn is_start_of(file: &File) -> bool {
     })
 }
 
-/// Returns the bytes of a member's header before the index.
-fn header_start(codec: Codec) -> Vec<u8> {
+fn header_start(codec: Codec) -> &'static [u8] {
     match codec {
-        Codec::Gzip => [&HEADER[..], &[INDEX_BYTES + 4, 0], &INDEX_ID, &[INDEX_BYTES, 0]].concat(),
-        Codec::Zstd => [&zstandard::SKIPPABLE[..], &[INDEX_BYTES + 2, 0, 0, 0], &INDEX_ID].concat(),
+        Codec::Gzip => &GZIP_MEMBER,
+        Codec::Zstd => &ZSTD_MEMBER,
     }
 }
 
@@ -129,7 +150,7 @@ pub fn member(codec: Codec, packer: &mut Packer, tar: &[u8], span: Span) -> Resu
     let len = u32::try_from(bytes.len()).map_err(|_| PackError::too_long())?;
     let time = |time: Option<Timestamp>| time.map_or(i64::MIN, nanoseconds).to_le_bytes();
     let header = [
-        &header_start(codec)[..],
+        header_start(codec),
         &len.to_le_bytes(),
         &time(span.map(|(first, _)| first)),
         &time(span.map(|(_, last)| last)),
@@ -159,7 +180,7 @@ pub enum ArchivePart {
 }
 
 /// The number of bytes that [`part`] needs.
-pub const PART_BYTES: usize = 51;
+pub const PART_BYTES: usize = GZIP_END.len();
 
 /// Returns the part at this position that starts with these bytes; `None` if logcd did not make it.
 pub fn part(codec: Codec, at: u64, bytes: &[u8]) -> Option<ArchivePart> {
@@ -167,8 +188,7 @@ pub fn part(codec: Codec, at: u64, bytes: &[u8]) -> Option<ArchivePart> {
         let is_shown = end[veil_of(codec).0] == 0;
         return Some(if is_shown { ArchivePart::End } else { ArchivePart::HiddenEnd });
     }
-    let start = header_start(codec);
-    let rest = bytes.get(..header_bytes(codec))?.strip_prefix(&start[..])?;
+    let rest = bytes.get(..header_bytes(codec))?.strip_prefix(header_start(codec))?;
     let len = u32::from_le_bytes(rest[..4].try_into().ok()?);
     let time = |at: usize| {
         let ns = i64::from_le_bytes(rest[at..at + 8].try_into().ok()?);
@@ -193,7 +213,7 @@ mod tests {
     }
 
     fn hidden(codec: Codec) -> Vec<u8> {
-        let mut hidden = end(codec);
+        let mut hidden = end(codec).to_vec();
         let (at, byte) = veil(codec, 0, true);
         hidden[usize::try_from(at).unwrap()] = byte[0];
         hidden
@@ -204,12 +224,12 @@ mod tests {
         for codec in Codec::ALL {
             let (shown, hidden) = (end(codec), hidden(codec));
             assert!(shown.len() <= PART_BYTES && header_bytes(codec) <= PART_BYTES);
-            assert_eq!(plain(&[start(codec), shown.clone()].concat()), [0; 1024]);
+            assert_eq!(plain(&[&start(codec)[..], shown].concat()), [0; 1024]);
             assert_eq!(plain(&[start(codec), hidden.clone()].concat()), b"");
-            assert!(is_end(codec, &shown) && is_end(codec, &hidden));
-            assert_eq!(part(codec, 0, &shown), Some(ArchivePart::End));
+            assert!(is_end(codec, shown) && is_end(codec, &hidden));
+            assert_eq!(part(codec, 0, shown), Some(ArchivePart::End));
             assert_eq!(part(codec, 0, &hidden), Some(ArchivePart::HiddenEnd));
-            assert!(!is_end(codec.other(), &shown));
+            assert!(!is_end(codec.other(), shown));
         }
     }
 
@@ -255,7 +275,7 @@ mod tests {
         fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..60), at: u64) {
             for codec in Codec::ALL {
                 let _ = part(codec, at, &bytes);
-                let _ = part(codec, at, &[&header_start(codec), &bytes[..]].concat());
+                let _ = part(codec, at, &[header_start(codec), &bytes[..]].concat());
             }
         }
     }

@@ -20,13 +20,7 @@ impl Serve {
         let (dir, further) = self.dir.split_first().ok_or_else(|| usage("--dir: a directory is needed"))?;
         let dir = existing(dir, "--dir")?;
         let out = match &self.out {
-            Some(out) => {
-                let cannot = |e| {
-                    Fatal::new(Exit::Failure, format!("cannot create {} (--out)", out.display())).because(e)
-                };
-                std::fs::create_dir_all(out).map_err(cannot)?;
-                existing(out, "--out")?
-            }
+            Some(out) => created(out, "--out")?,
             None => dir.clone(),
         };
         let prefix = member_prefix(self.prefix.as_deref().unwrap_or(&dir));
@@ -84,17 +78,13 @@ impl Serve {
                 }
             };
         }
-        let cannot = |e| {
-            Fatal::new(Exit::Failure, format!("cannot create {} (--pods-out)", self.pods_out.display()))
-                .because(e)
-        };
-        std::fs::create_dir_all(&self.pods_out).map_err(cannot)?;
+        let out = created(&self.pods_out, "--pods-out")?;
         let identity = Identity::of_this_process();
         let all = Bound { bytes: self.keep_bytes, days: self.keep_days };
         let namespaces = self.namespace.iter().map(|rule| (rule.pattern.clone(), rule.within(all))).collect();
         Ok(Some(PodsConfig {
             pods: perhaps_missing(&self.pods, "--pods")?,
-            out: existing(&self.pods_out, "--pods-out")?,
+            out,
             within: self.publish_within,
             bounds: Bounds {
                 all,
@@ -181,11 +171,19 @@ fn existing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
     path.canonicalize().map_err(unusable(path, flag))
 }
 
+/// Creates a directory unless it exists, and resolves its symlinks.
+fn created(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
+    let cannot =
+        |e| Fatal::new(Exit::Failure, format!("cannot create {} ({flag})", path.display())).because(e);
+    std::fs::create_dir_all(path).map_err(cannot)?;
+    existing(path, flag)
+}
+
 fn unusable(path: &Path, flag: &str) -> impl Fn(io::Error) -> Fatal {
     move |error| Fatal::new(Exit::Failure, format!("cannot use {} ({flag})", path.display())).because(error)
 }
 
-/// Resolves the symlinks of a path of which the last directories may be made later.
+/// Resolves the symlinks of a path whose last directories may not exist yet.
 fn perhaps_missing(path: &Path, flag: &str) -> Result<PathBuf, Fatal> {
     let whole = std::path::absolute(path).map_err(unusable(path, flag))?;
     for ancestor in whole.ancestors() {

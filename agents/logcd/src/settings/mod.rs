@@ -5,7 +5,7 @@ mod namespace_rule;
 mod values;
 
 use crate::logs::pattern::Pattern;
-use crate::pods::read::ReadOptions;
+use crate::pods::read::options::ReadOptions;
 use kit::disk::free_space::MinFree;
 use kit::page::access::PageToken;
 use kit::settings::help::examples;
@@ -144,7 +144,7 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub out: Option<PathBuf>,
 
-    /// Also archive the container logs below this directory, /var/log/pods on most nodes; or none
+    /// Archive the container logs below this directory (/var/log/pods on most nodes); or none
     #[arg(long, value_name = "DIR", default_value = "none", help_heading = "Files")]
     pub pods: PathBuf,
 
@@ -277,8 +277,8 @@ pub struct Serve {
     #[command(flatten)]
     pub page: PageToken,
 
-    /// Also show a container's newest lines on the page: to every user of this host, or with --page-token to
-    /// everyone who has the token
+    /// Show a container's newest lines on the page: to every user of this host, or with --page-token to everyone
+    /// who has the token
     #[arg(long, help_heading = "Process")]
     pub show_lines: bool,
 

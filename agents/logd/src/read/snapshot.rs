@@ -6,7 +6,6 @@ use kit::disk::inode::Inode;
 use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -87,10 +86,7 @@ impl Snapshot {
     }
 
     pub(super) fn is_current(&self, path: &Path) -> bool {
-        let same = || -> io::Result<bool> {
-            let (ours, there) = (self.current.metadata()?, std::fs::metadata(path)?);
-            Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-        };
+        let same = || -> io::Result<bool> { Ok(Inode::of(&self.current)? == Inode::at(path)?) };
         // The file is missing between the two steps of a rotation: look again later.
         same().unwrap_or(true)
     }

@@ -1,6 +1,6 @@
 //! Requests about dead items: list, redrive, delete.
 
-use super::items::{Count, ItemsQuery, show_items};
+use super::items::{ChangedItems, ItemsQuery, show_items};
 use super::request::{Path, Query};
 use super::tokens::Right;
 use super::{Doors, json, request};
@@ -42,7 +42,7 @@ pub async fn redrive(
 ) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     let ids = ids(&doors, &headers, body).await?;
-    Ok(json(StatusCode::OK, &Count { count: doors.engine.redrive_dead(&name, ids).await? }))
+    Ok(json(StatusCode::OK, &ChangedItems { count: doors.engine.redrive_dead(&name, ids).await? }))
 }
 
 pub async fn delete(
@@ -53,5 +53,5 @@ pub async fn delete(
 ) -> Result<Response, ErrorAnswer> {
     doors.permit_new(&headers, Right::Admin)?;
     let ids = ids(&doors, &headers, body).await?;
-    Ok(json(StatusCode::OK, &Count { count: doors.engine.delete_dead(&name, ids).await? }))
+    Ok(json(StatusCode::OK, &ChangedItems { count: doors.engine.delete_dead(&name, ids).await? }))
 }

@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 const QUEUES_MAX: usize = 100;
 
 /// Four counters, then four levels: pushed, leases, acked, failed; ready, leased, delayed, dead.
-type Figures = [u64; 8];
+type QueueSample = [u64; 8];
 
-type Queues = BTreeMap<Box<str>, Figures>;
+type Queues = BTreeMap<Box<str>, QueueSample>;
 
 /// The samples of all queues.
 ///
@@ -50,7 +50,7 @@ impl QueueHistory {
     /// Samples the queues whose figures changed since the last look.
     fn look(&mut self, now: Instant, after: Queues) {
         let until = self.unchanged_until;
-        let add = |samples: &mut Samples<8>, before: Figures, after: Figures| {
+        let add = |samples: &mut Samples<8>, before: QueueSample, after: QueueSample| {
             if samples.last_at().is_none_or(|last| last < until) {
                 samples.push(until, before);
             }
@@ -82,7 +82,7 @@ impl QueueHistory {
     }
 
     /// Returns the samples of a queue, or of all queues together, and the present figures.
-    fn rows(&self, now: Instant, queue: Option<&str>, present: Figures) -> Vec<Vec<u64>> {
+    fn rows(&self, now: Instant, queue: Option<&str>, present: QueueSample) -> Vec<Vec<u64>> {
         let (samples, seen) = match queue {
             None => (Some(&self.total), Some(sum(&self.seen))),
             Some(name) => (self.queues.get(name), self.seen.get(name).copied()),
@@ -150,7 +150,7 @@ fn figures(engine: &Engine) -> Queues {
     engine.figures().0.into_iter().map(|queue| (queue.name.clone(), figures_of(&queue))).collect()
 }
 
-fn figures_of(queue: &QueueView) -> Figures {
+fn figures_of(queue: &QueueView) -> QueueSample {
     let counters = &queue.counters;
     let failed = counters.nacked.saturating_add(counters.expired);
     let [ready, leased, delayed, dead] =
@@ -159,8 +159,8 @@ fn figures_of(queue: &QueueView) -> Figures {
     [counters.pushed, counters.leases, counters.acked, failed, ready, leased, delayed, dead]
 }
 
-fn sum(queues: &Queues) -> Figures {
-    queues.values().fold(Figures::default(), |mut sums, figures| {
+fn sum(queues: &Queues) -> QueueSample {
+    queues.values().fold(QueueSample::default(), |mut sums, figures| {
         for (sum, figure) in sums.iter_mut().zip(figures) {
             *sum = sum.saturating_add(*figure);
         }

@@ -165,7 +165,7 @@ pub async fn show(
 
 /// The number of items that a request changed.
 #[derive(Serialize)]
-pub struct Count {
+pub struct ChangedItems {
     pub count: u64,
 }
 
@@ -200,7 +200,7 @@ pub async fn delete(
     doors.permit_new(&headers, Right::Admin)?;
     let Deletion { ids } = request::json(&doors.body(&headers, body).await?)?;
     let count = doors.engine.delete_items(&name, ids.0).await?;
-    Ok(json(StatusCode::OK, &Count { count }))
+    Ok(json(StatusCode::OK, &ChangedItems { count }))
 }
 
 pub async fn move_to(
@@ -218,5 +218,5 @@ pub async fn move_to(
     doors.permit_new(&headers, Right::Admin)?;
     let Move { ids, to } = request::json(&doors.body(&headers, body).await?)?;
     let count = doors.engine.move_items(&name, &to, ids.0).await?;
-    Ok(json(StatusCode::OK, &Count { count }))
+    Ok(json(StatusCode::OK, &ChangedItems { count }))
 }

@@ -1,14 +1,8 @@
 //! Bearer tokens from a file, and the rights of each token.
 
 use axum::http::StatusCode;
-use kit::exit::{Exit, Fatal};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use subtle::ConstantTimeEq;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
 use kit::http::error_answer::ErrorAnswer;
+use kit::http::tokens::{self, TokenFile, TokenList};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
@@ -22,12 +16,14 @@ pub enum Right {
 }
 
 /// The valid tokens; `None` if tokens are off.
-pub type Tokens = Option<Arc<Vec<TokenGrant>>>;
+pub type Tokens = TokenList<TokenGrant>;
 
-/// A token, and what it allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The file of tokens: one `TOKEN RIGHT[,RIGHT…]` a line.
+pub const FILE: TokenFile<TokenGrant> = TokenFile { grant, comments_anywhere: true, repeats: true };
+
+/// The rights of a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenGrant {
-    token: Box<str>,
     push: bool,
     work: bool,
     admin: bool,
@@ -44,85 +40,40 @@ impl TokenGrant {
     }
 }
 
-/// Parses one `TOKEN RIGHT[,RIGHT…]` a line. Refuses a file without tokens, which would lock everybody out.
-pub fn parse(text: &str) -> Result<Vec<TokenGrant>, String> {
-    let mut entries = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if line.is_empty() {
-            continue;
+fn grant(words: &[&str]) -> Result<TokenGrant, &'static str> {
+    let [rights] = words else { return Err("expected TOKEN RIGHT[,RIGHT…]") };
+    let mut grant = TokenGrant::default();
+    for right in rights.split(',') {
+        match right {
+            "push" => grant.push = true,
+            "work" => grant.work = true,
+            "admin" => grant.admin = true,
+            _ => return Err("the rights are push, work and admin"),
         }
-        // Never shows the line itself: it holds a secret.
-        let wrong = |what: &str| Err(format!("line {}: {what}", number + 1));
-        let mut words = line.split_whitespace();
-        let (Some(token), Some(rights), None) = (words.next(), words.next(), words.next()) else {
-            return wrong("expected TOKEN RIGHT[,RIGHT…]");
-        };
-        // No header can carry such a token (one after a byte order mark, for example), so it would never
-        // match.
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return wrong("a token is visible ASCII");
-        }
-        let mut grant = TokenGrant { token: token.into(), push: false, work: false, admin: false };
-        for right in rights.split(',') {
-            match right {
-                "push" => grant.push = true,
-                "work" => grant.work = true,
-                "admin" => grant.admin = true,
-                _ => return wrong("the rights are push, work and admin"),
-            }
-        }
-        entries.push(grant);
     }
-    if entries.is_empty() { Err("it holds no token".to_owned()) } else { Ok(entries) }
+    Ok(grant)
 }
 
-fn load(path: &Path) -> Result<Tokens, Fatal> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Fatal::new(Exit::Config, format!("cannot read the tokens in {}", path.display())).because(e)
-    })?;
-    let entries = parse(&text).map_err(|e| Fatal::new(Exit::Config, format!("{}: {e}", path.display())))?;
-    Ok(Some(Arc::new(entries)))
-}
-
-/// Watches the file; the receiver always holds the current tokens.
-pub fn follow(path: Option<PathBuf>, drain: CancellationToken) -> Result<watch::Receiver<Tokens>, Fatal> {
-    let Some(path) = path else { return Ok(watch::channel(None).1) };
-    kit::settings::watch::follow("tokens", vec![path.clone()], drain, move || load(&path))
-}
-
-/// Checks that the `Authorization` header carries a token with this right. The time taken reveals only the
-/// number and the lengths of the tokens.
+/// Checks that the `Authorization` header carries a token with this right.
 pub fn permit(tokens: &Tokens, authorization: Option<&str>, right: Right) -> Result<(), ErrorAnswer> {
-    let Some(entries) = tokens else { return Ok(()) };
-    let given = authorization.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
-    let given = given.unwrap_or_default().as_bytes();
-    let mut found = None;
-    for grant in entries.iter() {
-        if bool::from(grant.token.as_bytes().ct_eq(given)) {
-            found = Some(grant);
-        }
-    }
-    match found {
-        None => {
-            let message = "a valid token is needed: Authorization: Bearer TOKEN";
-            Err(ErrorAnswer::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
-        }
-        Some(grant) if grant.has(right) => Ok(()),
-        Some(_) => Err(ErrorAnswer::new(
+    match tokens::find(tokens, authorization)? {
+        Some(grant) if !grant.has(right) => Err(ErrorAnswer::new(
             StatusCode::FORBIDDEN,
             "forbidden",
             "this token lacks the right for this request",
         )),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    fn parse(text: &str) -> Result<Vec<(Box<str>, TokenGrant)>, String> {
+        FILE.parse(text)
+    }
 
     #[test]
     fn a_token_may_do_what_its_line_says() {

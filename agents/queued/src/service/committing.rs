@@ -17,9 +17,9 @@ fn give(answers: Vec<oneshot::Sender<()>>) {
 }
 
 /// Marks that the task runs. After the task has ended, each answer is given by the thread that has it.
-struct Running<'a>(&'a Shared);
+struct TaskMark<'a>(&'a Shared);
 
-impl Drop for Running<'_> {
+impl Drop for TaskMark<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.task_runs = false;
@@ -33,7 +33,7 @@ impl Engine {
     /// task.
     pub(super) async fn keep_committing(self) {
         let shared = &*self.0;
-        let _running = Running(shared);
+        let _running = TaskMark(shared);
         shared.lock().task_runs = true;
         let mut due_came = false;
         loop {

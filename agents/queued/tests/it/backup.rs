@@ -64,9 +64,9 @@ fn backup_restores_what_was_there() {
 }
 
 /// Stops the load, even when the test fails.
-struct Stop<'a>(&'a AtomicBool);
+struct StopLoad<'a>(&'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for StopLoad<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -98,7 +98,7 @@ fn backups_under_load_are_complete() {
                 }
             });
         }
-        let _stop = Stop(&running);
+        let _stop = StopLoad(&running);
         let http = &mut daemon.http();
         for round in 0..8 {
             for n in 0..10 {

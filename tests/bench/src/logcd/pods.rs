@@ -219,7 +219,8 @@ fn one_round(
     let mut command = tail.command(options, directory, &root, &out)?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
-    let mut running = Running(Some(command.spawn().with_context(|| format!("cannot start {command:?}"))?));
+    let mut running =
+        ContenderProcess(Some(command.spawn().with_context(|| format!("cannot start {command:?}"))?));
     // Once the contender is quiet, it has opened every log.
     running.wait_until_quiet(tail)?;
     let written = kubelet::write(&root, plan)?;
@@ -239,9 +240,9 @@ fn one_round(
 }
 
 /// A contender, which is killed if its round fails.
-struct Running(Option<Child>);
+struct ContenderProcess(Option<Child>);
 
-impl Running {
+impl ContenderProcess {
     fn pid(&self) -> anyhow::Result<i32> {
         Ok(i32::try_from(self.0.as_ref().context("ended")?.id())?)
     }
@@ -274,7 +275,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ContenderProcess {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             let _ = child.kill();

@@ -80,6 +80,20 @@ fn lines_stay_in_order_where_times_go_back() {
 }
 
 #[test]
+fn log_that_was_replaced_in_place_is_read_from_its_start() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write_text(pod, "2026-11-28T10:00:01Z stdout F one\n");
+    let daemon = node.start(QUICK);
+    wait_until("the first line", || lines_of_all(&node.out()).len() == 1);
+    daemon.stop();
+    // The new content has the inode of the old one, and is longer.
+    let text = "2026-11-28T10:00:02Z stdout F two\n2026-11-28T10:00:03Z stdout F three\n";
+    std::fs::write(kubelet.dir(pod).join("0.log"), text).unwrap();
+    assert_eq!(read(&node, &[]), "one\ntwo\nthree\n");
+}
+
+#[test]
 fn reader_beside_the_daemon_sees_each_line_once() {
     let (node, mut kubelet) = Node::with_kubelet();
     let pod = kubelet.pod("shop", "web-1");

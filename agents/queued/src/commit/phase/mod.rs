@@ -117,7 +117,7 @@ enum LastWrite {
     Failed {
         retry_at: Instant,
     },
-    /// It failed while closing, so there is no further attempt.
+    /// A write failed while the commit path was closing, so there is no further attempt.
     GaveUp,
 }
 

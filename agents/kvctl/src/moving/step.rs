@@ -9,37 +9,20 @@
 //!
 //! | source | mark | target | note | step |
 //! |---|---|---|---|---|
-//! | value | any | none | no | `Copy` |
-//! | value | any | the same value | no | `DeleteAtSource` |
-//! | value | any | another value | no | `Conflict` |
-//! | value | any | untouched copy of another value | yes | `CopyAgain` |
-//! | value with a time to live | any | none | yes | `CopyAgain` |
-//! | value | any | anything else | yes | `DeleteAtSource` |
+//! | value | yes | any | any | `RemoveMark` |
+//! | value | no | none | no | `Copy` |
+//! | value | no | the same value | no | `DeleteAtSource` |
+//! | value | no | another value | no | `Conflict` |
+//! | value | no | untouched copy of another value | yes | `CopyAgain` |
+//! | value with a time to live | no | none | yes | `CopyAgain` |
+//! | value | no | anything else | yes | `DeleteAtSource` |
 //! | none | no | untouched copy | yes | `RemoveCopy` |
 //! | none | any | anything else | yes | `RemoveNote` |
 //! | none | yes | any | no | `RemoveMark` |
 //! | none | no | any | no | `Done` |
-
-/// Prefixes of the names of notes at targets, and of marks at sources.
-pub(crate) const NOTES: &str = "_moving_/";
-pub(crate) const MARKS: &str = "_moved_/";
-/// Prefix of the names of probes: keys that show which URLs lead to the same server.
-pub(crate) const PROBES: &str = "_rebalance_/";
-
-/// Returns the name of the note for a key that is being moved.
-pub(crate) fn note_of(key: &str) -> String {
-    format!("{NOTES}{key}")
-}
-
-/// Returns the name of the mark for a key that has moved.
-pub(crate) fn mark_of(key: &str) -> String {
-    format!("{MARKS}{key}")
-}
-
-/// True if this is a client's key: not a note, a mark or a probe.
-pub(crate) fn is_ordinary(key: &str) -> bool {
-    ![NOTES, MARKS, PROBES].iter().any(|prefix| key.starts_with(prefix))
-}
+//!
+//! The first row is for a client that put the key again at the source after it had moved. Its mark is stale:
+//! if the client then deleted the key, the mark would make the copy look like the newest value.
 
 /// The parts of a value that decide about the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +85,9 @@ impl Situation<'_> {
     }
 
     fn with_source(&self, source: Held<'_>) -> MoveStep {
+        if let Some(mark) = self.mark {
+            return MoveStep::RemoveMark { mark };
+        }
         let delete = MoveStep::DeleteAtSource { source: source.revision };
         match (self.target, self.note) {
             (None, None) => MoveStep::Copy,
@@ -138,6 +124,7 @@ fn is_untouched(copy: Held<'_>, note: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moving::names::{mark_of, note_of};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -331,6 +318,28 @@ mod tests {
             assert_eq!(servers.target.value(), (!deleted).then(|| b"new".to_vec()));
             assert!(servers.source.keys.is_empty());
         }
+    }
+
+    /// A client puts the key again at the source after it has moved, and deletes it after it was copied again.
+    #[test]
+    fn key_that_is_deleted_at_the_source_after_its_move_stays_deleted() {
+        let mut servers = Servers::default();
+        servers.source.put(KEY, b"first");
+        let carry_out = |servers: &mut Servers, is_last: fn(MoveStep) -> bool| {
+            loop {
+                let (step, value) = servers.look();
+                assert!(servers.carry_out(step, &value), "{step:?}");
+                if is_last(step) {
+                    break;
+                }
+            }
+        };
+        carry_out(&mut servers, |step| matches!(step, MoveStep::DeleteAtSource { .. }));
+        servers.source.put(KEY, b"second");
+        carry_out(&mut servers, |step| matches!(step, MoveStep::CopyAgain { .. }));
+        servers.source.remove(KEY);
+        assert_eq!(servers.finish(), MoveStep::Done);
+        assert_eq!((servers.source.value(), servers.target.value()), (None, None));
     }
 
     #[test]
