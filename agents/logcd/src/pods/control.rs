@@ -48,8 +48,9 @@ pub async fn run(
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
     let stop = Arc::new(StopFlags { drain: AtomicBool::new(false), abort: Arc::default(), wake });
     let (ended, end) = oneshot::channel();
+    let config = configs.borrow_and_update().clone();
     let follower = PodsThread {
-        config: configs.borrow_and_update().clone(),
+        config,
         configs: configs.clone(),
         stop: stop.clone(),
         readiness: context.readiness.clone(),

@@ -8,7 +8,6 @@ mod checkpoint_change;
 mod checkpoint_file;
 mod eviction;
 
-pub use crate::pods::bounds::Bounds;
 pub use checkpoint_file::{CHECKPOINT, load};
 pub use eviction::{Evicted, Evictions};
 
@@ -16,6 +15,7 @@ use crate::archive::codec::Packer;
 use crate::archive::header::Meta;
 use crate::archive::pack_error::PackError;
 use crate::error::ArchiveError;
+use crate::pods::bounds::Bounds;
 use crate::pods::cursor::{Checkpoint, Cursors};
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
@@ -139,10 +139,13 @@ impl Store {
                 }
             }
         }
-        for namespace in names(&self.at, b"")?.into_iter().filter(|name| is_label(name)) {
+        let listed = self.at.names(b"").map_err(ArchiveError::on("list", self.at.path()))?;
+        for namespace in listed.into_iter().filter(|name| is_label(name)) {
             let Some(dir) = self.namespace_dir(&namespace)? else { continue };
             let mut hours = Hours::new();
-            for name in names(&self.at, namespace.as_bytes())? {
+            let path = self.at.path().join(&namespace);
+            let listed = self.at.names(namespace.as_bytes()).map_err(ArchiveError::on("list", &path))?;
+            for name in listed {
                 if is_draft(&name) {
                     if let Err(error) = dir.remove(&name) {
                         let error = error.one_line();
@@ -153,7 +156,7 @@ impl Store {
                         );
                     }
                 } else if let Ok(archive) = name.parse::<ArchiveName>() {
-                    let path = self.at.path().join(&namespace).join(&name);
+                    let path = path.join(&name);
                     let bytes = path.symlink_metadata().map_err(ArchiveError::on("look at", &path))?.len();
                     hours.insert(archive, bytes);
                 }
@@ -442,11 +445,6 @@ fn refusal(namespace: &str, error: ArchiveError) -> ArchiveError {
         ArchiveError::Io { source, doing } if concerns_all(&source) => ArchiveError::Io { doing, source },
         error => ArchiveError::NamespaceRefused { namespace: namespace.to_owned(), why: error.one_line() },
     }
-}
-
-/// Lists a directory below `at`, as [`SafeDir::names`] does.
-pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
-    at.names(path).map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
 }
 
 #[cfg(test)]

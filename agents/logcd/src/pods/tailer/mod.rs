@@ -380,7 +380,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let append = |log: &std::path::Path, text: &str| {
             let mut file = OpenOptions::new().append(true).open(log).unwrap();
-            std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+            io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         };
         let (job, web) = (log(root.path(), "shop_job_1/app", ""), log(root.path(), "shop_web_1/app", ""));
         let mut tailer = tailer(root.path());
