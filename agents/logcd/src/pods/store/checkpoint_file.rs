@@ -95,10 +95,7 @@ impl CheckpointFile {
             self.durability = Durability::Replaced;
         }
         if self.durability == Durability::Replaced {
-            fsync(at.fd())
-                .map_err(io::Error::from)
-                .and_then(|()| still_takes_changes(lock))
-                .map_err(ArchiveError::on("sync the directory", at.path()))?;
+            sync_names(at, lock)?;
             self.durability = Durability::Synced;
         }
         Ok(())
@@ -148,20 +145,41 @@ fn line_of(change: &CheckpointChange) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Reads a line; `None` if it is torn or damaged.
-fn change_in(line: &[u8]) -> Option<CheckpointChange> {
-    let (crc, json) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
-    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.trim_end(), 16).ok()?;
-    (crc == crc32fast::hash(json)).then(|| serde_json::from_slice(json).ok()).flatten()
+/// Reads a line; `None` if it is torn or damaged. A whole line of another version is an error.
+fn change_in(line: &[u8]) -> serde_json::Result<Option<CheckpointChange>> {
+    let Some((crc, json)) = line.strip_suffix(b"\n").and_then(|line| line.split_at_checked(9)) else {
+        return Ok(None);
+    };
+    let crc = std::str::from_utf8(crc).ok().and_then(|crc| u32::from_str_radix(crc.trim_end(), 16).ok());
+    (crc == Some(crc32fast::hash(json))).then(|| serde_json::from_slice(json)).transpose()
 }
 
-/// Loads the checkpoint, if there is one. Renames a damaged one. Only the daemon may do this, because it holds
-/// the lock.
-pub fn load_or_set_aside(out: &Path) -> Result<Option<Checkpoint>, ArchiveError> {
-    match load(out) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => set_aside(out, &error),
-        loaded => loaded.map_err(ArchiveError::on("read", &out.join(CHECKPOINT))),
+/// Loads the checkpoint, if there is one, and makes it durable. Renames a damaged one. Only the daemon may do
+/// this, because it holds the lock.
+pub fn load_or_set_aside(at: &SafeDir, lock: &File) -> Result<Option<Checkpoint>, ArchiveError> {
+    match load(at.path()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => set_aside(at.path(), &error),
+        loaded => {
+            let loaded = loaded.map_err(ArchiveError::on("read", &at.path().join(CHECKPOINT)))?;
+            if loaded.is_some() {
+                // The earlier process may have been killed before it synced the last commit. Logs of that
+                // commit may be gone by the next one.
+                File::open(at.path().join(CHECKPOINT))
+                    .and_then(|file| file.sync_all())
+                    .map_err(ArchiveError::on("sync", &at.path().join(CHECKPOINT)))?;
+                sync_names(at, lock)?;
+            }
+            Ok(loaded)
+        }
     }
+}
+
+/// Makes the names in the directory durable. `lock` is a file in it that does not grow.
+fn sync_names(at: &SafeDir, lock: &File) -> Result<(), ArchiveError> {
+    fsync(at.fd())
+        .map_err(io::Error::from)
+        .and_then(|()| still_takes_changes(lock))
+        .map_err(ArchiveError::on("sync the directory", at.path()))
 }
 
 /// Loads the checkpoint, if there is one. The error for a damaged one is [`io::ErrorKind::InvalidData`].
@@ -178,7 +196,7 @@ fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {
     let mut checkpoint: Checkpoint = serde_json::from_slice(whole).map_err(|error| error.to_string())?;
     let mut is_torn = false;
     for (number, line) in (2..).zip(lines) {
-        match change_in(line) {
+        match change_in(line).map_err(|error| format!("line {number}: {error}"))? {
             // No crash leaves a whole line after a torn one.
             Some(_) if is_torn => return Err(format!("a line before line {number} is damaged")),
             Some(change) => change.apply_to(&mut checkpoint),
@@ -299,6 +317,17 @@ mod tests {
         let text = std::fs::read_to_string(room.file()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         std::fs::write(room.file(), format!("{}\nx{}\n{}\n", lines[0], lines[1], lines[2])).unwrap();
+        assert_eq!(load(&room.path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn whole_line_of_another_version_is_reported() {
+        let mut room = Fixture::new();
+        room.commit(&checkpoint(1, 0));
+        let json = br#"{"other":1}"#;
+        let line = format!("{:08x} {}\n", crc32fast::hash(json), String::from_utf8_lossy(json));
+        let mut file = OpenOptions::new().append(true).open(room.file()).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
         assert_eq!(load(&room.path).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 

@@ -89,7 +89,7 @@ impl Store {
             Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
-        let checkpoint = checkpoint_file::load_or_set_aside(path)?;
+        let checkpoint = checkpoint_file::load_or_set_aside(&at, lock.file())?;
         let has_checkpoint = checkpoint.is_some();
         let checkpoint = checkpoint.unwrap_or_default();
         let mut store = Store {
