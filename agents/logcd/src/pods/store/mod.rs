@@ -325,6 +325,11 @@ impl Store {
     /// must roll back. Otherwise the caller must call [`Store::show`], which may be retried.
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
         self.show_others()?;
+        // The open files would take the lines wherever the directory is.
+        if self.is_moved() {
+            let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed, moved or replaced");
+            return Err(ArchiveError::on("write to", self.at.path())(gone));
+        }
         self.flush()?;
         self.drop_altered()?;
         for open in self.open.values_mut().filter(|open| open.archive.has_uncommitted()) {
