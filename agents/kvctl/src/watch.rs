@@ -89,7 +89,7 @@ pub(crate) async fn watch(client: &Client, watch: &flags::Watch, json: bool) -> 
         let server = client.server();
         match lost {
             None => {
-                tracing::info!(event = "stream_closed", server, "kvd closed the stream, connecting again")
+                tracing::info!(event = "stream_closed", server, "kvd closed the stream, connecting again");
             }
             Some(error) => {
                 tracing::warn!(event = "stream_lost", server, %error, "lost the stream of kvd, connecting again");

@@ -1,14 +1,13 @@
 //! A file that replaces an older one once it is complete.
 
+use super::sync::sync_name;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Only the owner may read the file: its content may be secret.
-const MODE: u32 = 0o600;
-
-/// The new content, in a file of its own beside the older one. Removed if it is dropped before its end.
+/// The new content, in a file next to the older one. Its name has `.new` at the end. It is removed unless it
+/// is finished.
 #[derive(Debug)]
 pub struct Draft {
     file: File,
@@ -18,21 +17,37 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Creates the draft of a file: its name with `.new` at the end.
+    /// Creates the draft of a file that only the owner may read: its content may be secret.
     pub fn of(to: &Path) -> io::Result<Draft> {
+        Draft::create(to, 0o600)
+    }
+
+    /// Creates the draft of a file that others may read, too, unless the umask forbids it.
+    pub fn public(to: &Path) -> io::Result<Draft> {
+        Draft::create(to, 0o666)
+    }
+
+    fn create(to: &Path, mode: u32) -> io::Result<Draft> {
         let mut path = to.as_os_str().to_owned();
         path.push(".new");
         let path = PathBuf::from(path);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(mode);
+        let file = options.open(&path)?;
         Ok(Draft { file, path, to: to.to_owned(), is_finished: false })
     }
 
-    /// Replaces the older file, and syncs both content and name.
+    /// Returns the file, which is open for reading and writing.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Replaces the older file. Its content and name survive a power loss then.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         std::fs::rename(&self.path, &self.to)?;
         self.is_finished = true;
-        File::open(directory_of(&self.to))?.sync_all()
+        sync_name(directory_of(&self.to), &self.file)
     }
 }
 
@@ -78,7 +93,7 @@ mod tests {
         draft.write_all(b"whole").unwrap();
         draft.finish().unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), b"whole");
-        assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, MODE);
+        assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

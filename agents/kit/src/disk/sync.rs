@@ -1,7 +1,19 @@
-//! Checks that a successful sync can be believed.
+//! Syncs names, and checks that a successful sync can be believed.
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
+
+/// Makes changes of names in a directory survive a power loss.
+pub fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes a file's name survive a power loss.
+pub fn sync_name(dir: &Path, file: &File) -> io::Result<()> {
+    sync_directory(dir)?;
+    still_takes_changes(file)
+}
 
 /// Checks after a sync that it can be believed. After an error, ext4 gives up its journal and becomes
 /// read-only some milliseconds later. In between, changes of names and sizes are lost although fsync

@@ -125,8 +125,8 @@ impl<'a> Route<'a> {
                     None => self.look(&moving.key).await?,
                 };
                 match self.plan(moving, found) {
-                    Plan::Step(planned) if planned.side == Side::Source => at_source.push(planned),
-                    Plan::Step(planned) => at_target.push(planned),
+                    Plan::Step(planned) if planned.side == Side::Source => at_source.push(*planned),
+                    Plan::Step(planned) => at_target.push(*planned),
                     Plan::Conflict(key) => moved.conflicts.push(key),
                     Plan::Done => {}
                 }
@@ -158,7 +158,9 @@ impl<'a> Route<'a> {
         }
         match self.operations(&moving.key, step, &found) {
             None => Plan::Conflict(moving.key),
-            Some((side, operations)) => Plan::Step(PlannedStep { moving, found, step, side, operations }),
+            Some((side, operations)) => {
+                Plan::Step(Box::new(PlannedStep { moving, found, step, side, operations }))
+            }
         }
     }
 
@@ -291,7 +293,7 @@ enum Side {
 }
 
 enum Plan {
-    Step(PlannedStep),
+    Step(Box<PlannedStep>),
     Conflict(String),
     Done,
 }

@@ -55,7 +55,7 @@ impl StreamGuard {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -59,8 +59,8 @@ impl KeyScope {
     }
 
     pub fn reaches(&self, key_or_prefix: &str) -> bool {
-        let reaches = |prefix: &Box<str>| key_or_prefix.starts_with(&**prefix);
-        self.0.as_ref().is_none_or(|prefixes| prefixes.iter().any(reaches))
+        let Some(prefixes) = &self.0 else { return true };
+        prefixes.iter().any(|prefix| key_or_prefix.starts_with(&**prefix))
     }
 }
 

@@ -336,6 +336,7 @@ async fn waiting_commit_keeps_its_memory_after_its_client_has_gone() {
         let mut gone = std::pin::pin!(keyspace.commit(put_any("a"), room));
         assert!(is_pending(&mut gone).await);
     }
+    store.wait_for(|state| state.waiting == 1);
     let mut next = std::pin::pin!(budget.take(VALUE));
     assert!(is_pending(&mut next).await);
     store.set(|state| state.is_closed = false);

@@ -3,8 +3,7 @@
 
 use tar::{EntryType, Header};
 
-pub const TAR_BLOCK: u64 = 512;
-const BLOCK_BYTES: usize = TAR_BLOCK as usize;
+pub const TAR_BLOCK: usize = 512;
 /// The name that busybox and GNU tar give to an entry that carries a long name.
 const LONG_NAME: &[u8] = b"././@LongLink";
 const NAME_BYTES_MAX: usize = 100;
@@ -20,7 +19,7 @@ pub struct Meta {
 
 /// Returns the header of one member, preceded by a long-name entry if the name needs one.
 pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(BLOCK_BYTES);
+    let mut bytes = Vec::with_capacity(TAR_BLOCK);
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
     header.set_mode(meta.mode);
@@ -40,7 +39,7 @@ pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
         bytes.extend(long.as_bytes());
         bytes.extend(name);
         bytes.push(0);
-        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+        bytes.resize(bytes.len().next_multiple_of(TAR_BLOCK), 0);
     }
     put_name(&mut header, &name[..name.len().min(NAME_BYTES_MAX)]);
     bytes.extend(header.as_bytes());
@@ -51,7 +50,7 @@ pub fn encode(name: &[u8], meta: &Meta, size: u64) -> Vec<u8> {
 pub fn entry(name: &[u8], meta: &Meta, content: &[u8]) -> Vec<u8> {
     let mut bytes = encode(name, meta, content.len() as u64);
     bytes.extend(content);
-    bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+    bytes.resize(bytes.len().next_multiple_of(TAR_BLOCK), 0);
     bytes
 }
 
@@ -65,7 +64,7 @@ fn put_name(header: &mut Header, name: &[u8]) {
 
 /// Returns the number of zeros after `size` bytes of content.
 pub fn padding_len(size: u64) -> u64 {
-    size.next_multiple_of(TAR_BLOCK) - size
+    size.next_multiple_of(TAR_BLOCK as u64) - size
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use crate::archive::checksum::Checksum;
 use crate::archive::decoder::{Decoder, StrictDecoder};
+use crate::archive::header::TAR_BLOCK;
 use crate::archive::index::Index;
 use crate::archive::member;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use tar::{EntryType, Header};
 
-const TAR_BLOCK: usize = 512;
 const BUFFER_BYTES: usize = 128 * 1024;
 /// Longer names exceed what any file system allows, and are damage.
 const LONG_NAME_BYTES_MAX: u64 = 64 * 1024;

@@ -1,13 +1,12 @@
 //! Entries that are not compressed yet. They become one member of an archive, so all are of one namespace.
 
-use crate::archive::header::{self, Meta};
+use crate::archive::header::{self, Meta, TAR_BLOCK};
 use crate::pods::place::{ContainerDir, LogName};
 use crate::pods::veil::Span;
 
 /// The size of a member before compression. Members of this size take 2 % more space than a single large one,
 /// but a reader unpacks only the members that it needs.
 const MEMBER_BYTES: usize = 256 * 1024;
-const TAR_BLOCK: usize = 512;
 
 #[derive(Default)]
 pub struct PendingMember {

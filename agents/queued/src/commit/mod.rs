@@ -14,7 +14,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The moment at which an answer may be given.
@@ -46,6 +46,7 @@ pub struct Group {
     /// The place of the group in its segment.
     pub offset: u64,
     pub begins_segment: bool,
+    pub began: Instant,
     /// Space for the log's group header, then the records.
     pub bytes: Vec<u8>,
     /// Items whose bodies may be evicted from memory once the log has the group: queue, number and place.

@@ -31,6 +31,8 @@ pub struct Committed {
     pub waiters: Vec<oneshot::Sender<()>>,
     /// Items whose bodies may be evicted from memory, with their places.
     pub evict: Vec<(u32, u64, Place)>,
+    /// True if the attempt before failed.
+    pub works_again: bool,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,6 @@ pub struct Tail {
     ends_after: u64,
     /// Groups that are not written yet, the oldest first.
     pending: Vec<Group>,
-    since: Option<Instant>,
     /// An empty buffer for the next group.
     blank: Vec<u8>,
     /// Requests that wait for the groups that are being written now.
@@ -69,7 +70,6 @@ impl Tail {
             log,
             ends_after: 0,
             pending: Vec::new(),
-            since: None,
             blank: Vec::new(),
             late: Vec::new(),
             taken: false,
@@ -79,10 +79,6 @@ impl Tail {
             sync_asked: Vec::new(),
             syncing: Vec::new(),
         }
-    }
-
-    pub fn log(&self) -> &Arc<dyn Log> {
-        &self.log
     }
 
     pub fn end(&self) -> Option<&LogEnd> {
@@ -107,10 +103,11 @@ impl Tail {
 
     fn pending(&self) -> PendingGroups {
         PendingGroups {
-            since: self.since,
+            since: self.pending.first().map(|group| group.began),
             waiting: self.pending.iter().map(|group| group.waiters.len()).sum(),
             bytes: self.pending.iter().map(|group| group.bytes.len()).sum(),
             begins_segment: self.pending.iter().any(|group| group.begins_segment),
+            sync_asked: !self.sync_asked.is_empty(),
             asked_is_written: self.sync_asked.iter().all(|(group, _)| *group <= self.written_group),
         }
     }
@@ -142,7 +139,6 @@ impl Tail {
         let work = match self.phase() {
             _ if self.taken => return None,
             Phase::Writing(writer) if writer == by => {
-                self.since = None;
                 Work::Write { groups: std::mem::take(&mut self.pending), check: self.machine.begin() }
             }
             Phase::Syncing if by == By::Thread => {
@@ -151,7 +147,6 @@ impl Tail {
                     asked.partition(|(group, _)| *group <= self.written_group);
                 self.syncing = covered.into_iter().map(|(_, asked)| asked).collect();
                 self.sync_asked = later;
-                self.machine.begin_sync(!self.sync_asked.is_empty());
                 Work::Sync
             }
             _ => return None,
@@ -179,7 +174,7 @@ impl Tail {
             evict.append(&mut group.evict);
         }
         self.on(Event::Done { took, answered: waiters.len() });
-        Committed { waiters, evict }
+        Committed { waiters, evict, works_again: self.failing.take().is_some() }
     }
 
     /// Records that the log could not keep these groups: they are the first to be retried. True if the
@@ -191,14 +186,8 @@ impl Tail {
         // Clients that gave up send another request. Without this, their old ones would add up during the
         // failure.
         self.pending.iter_mut().for_each(|group| group.waiters.retain(|waiter| !waiter.is_closed()));
-        self.since = (!self.pending.is_empty()).then(Instant::now);
         self.on(Event::Failed);
         self.failing.replace(why).is_none()
-    }
-
-    /// Records that writing succeeded. True if it failed before.
-    pub fn works_again(&mut self) -> bool {
-        self.failing.take().is_some()
     }
 
     /// Ends the phase `Syncing`. After a failure the senders are dropped, which reports it to those who
@@ -260,12 +249,12 @@ impl Tail {
         let Some(end) = &mut self.end else { return };
         let mut bytes = std::mem::take(&mut self.blank);
         bytes.resize(end.group_header_bytes, 0);
-        self.since.get_or_insert_with(Instant::now);
         self.pending.push(Group {
             number: end.next_group,
             segment: end.segment,
             offset: end.offset,
             begins_segment,
+            began: Instant::now(),
             bytes,
             evict: Vec::new(),
             waiters: Vec::new(),
@@ -294,7 +283,7 @@ impl Tail {
         if self.machine.phase() != Phase::Closed {
             let last = self.end.map_or(0, |end| end.next_group.saturating_sub(1));
             self.sync_asked.push((last, sender));
-            self.on(Event::SyncAsked);
+            self.on(Event::Appended);
         }
         receiver
     }

@@ -5,12 +5,13 @@
 
 use super::directory::Directory;
 use super::head::{self, HeadFile, NoBackup};
-use super::segment::{self, End, HEADER_BYTES, Header};
+use super::segment::{self, End, Header};
 use super::{LogError, frame, if_exists};
 use crate::commit::{Group, Log, LogEnd, LogFailure, Room};
 use crate::engine::item::Place;
 use crate::metrics::QueuedMetrics;
 use kit::disk::inode::Inode;
+use kit::disk::sync::sync_directory;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
@@ -62,13 +63,13 @@ pub struct Segments {
 
 #[derive(Debug)]
 pub struct DiskLog {
-    directory: Arc<Directory>,
-    end: LogEnd,
+    pub(super) directory: Directory,
+    pub(super) end: LogEnd,
     /// Locked first: whoever holds this lock may lock the head, and then the segments.
-    writer: Mutex<Writer>,
-    head: Mutex<HeadFile>,
-    segments: Mutex<Segments>,
-    metrics: QueuedMetrics,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) head: Mutex<HeadFile>,
+    pub(super) segments: Mutex<Segments>,
+    pub(super) metrics: QueuedMetrics,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,18 +77,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DiskLog {
-    pub fn new(
-        directory: Arc<Directory>,
-        end: LogEnd,
-        writer: Writer,
-        head: HeadFile,
-        segments: Segments,
-        metrics: QueuedMetrics,
-    ) -> DiskLog {
-        let (writer, head, segments) = (Mutex::new(writer), Mutex::new(head), Mutex::new(segments));
-        DiskLog { directory, end, writer, head, segments, metrics }
-    }
-
     pub fn dir(&self) -> &Path {
         self.directory.path()
     }
@@ -161,22 +150,33 @@ impl DiskLog {
         Ok(())
     }
 
-    /// Makes the file for the next segment. The flag of an error is true if the attempt before did not fail.
-    pub fn make_spare(&self) -> Result<(), (io::Error, bool)> {
+    /// Makes the file for the next segment. False if there is no room for it.
+    pub fn make_spare(&self) -> bool {
         let there = self.directory.check().map_err(|gone| io::Error::other(gone.to_string()));
         let made = there.and_then(|()| segment::make_spare(self.dir(), self.end.segment_bytes));
-        self.metrics.no_space.set(i64::from(made.is_err()));
-        let mut segments = self.segments();
-        let spare = match &made {
-            Ok(()) => Spare::Ready,
-            Err(error) => Spare::Failed(error.to_string()),
-        };
-        let had_failed = matches!(std::mem::replace(&mut segments.spare, spare), Spare::Failed(_));
-        drop(segments);
-        if made.is_ok() && had_failed {
-            log_end_of_full_disk();
+        let is_made = made.is_ok();
+        self.set_spare(made.map_or_else(|error| Spare::Failed(error.to_string()), |()| Spare::Ready));
+        is_made
+    }
+
+    /// Records the state of the spare, and reports when the disk becomes full and when it has room again.
+    fn set_spare(&self, spare: Spare) {
+        let before = std::mem::replace(&mut self.segments().spare, spare.clone());
+        let had_failed = matches!(before, Spare::Failed(_));
+        self.metrics.no_space.set(i64::from(matches!(spare, Spare::Failed(_))));
+        match &spare {
+            Spare::Failed(error) if !had_failed => tracing::error!(
+                event = "segment_allocation_failed",
+                error,
+                dir = %self.dir().display(),
+                "no room for another log segment; pushes are rejected when this one is full"
+            ),
+            Spare::Ready if had_failed => tracing::info!(
+                event = "segment_allocated",
+                "there is room for another log segment again: pushes are accepted"
+            ),
+            _ => {}
         }
-        made.map_err(|error| (error, !had_failed))
     }
 
     /// Prevents backups from starting. `None` while a backup runs, because it needs every existing segment.
@@ -214,19 +214,12 @@ impl DiskLog {
             // An earlier attempt may have removed it already.
             if_exists(std::fs::remove_file(&path)).map_err(self.failed("remove", number))?;
         }
-        segment::sync_dir(self.dir()).map_err(LogError::io("sync", self.dir()))?;
+        sync_directory(self.dir()).map_err(LogError::io("sync", self.dir()))?;
         // Must come after the sync. If this segment survived a power loss while later ones did not, the next
         // start would report damage.
-        let mut segments = self.segments();
-        segments.finished.remove(&number);
-        let had_failed =
-            recycled && matches!(std::mem::replace(&mut segments.spare, Spare::Ready), Spare::Failed(_));
-        drop(segments);
+        self.segments().finished.remove(&number);
         if recycled {
-            self.metrics.no_space.set(0);
-        }
-        if had_failed {
-            log_end_of_full_disk();
+            self.set_spare(Spare::Ready);
         }
         self.metrics.segments_freed.inc();
         Ok(recycled)
@@ -238,13 +231,6 @@ impl Segments {
     pub fn lacks_spare(&self) -> bool {
         matches!(self.spare, Spare::Missing | Spare::Failed(_))
     }
-}
-
-fn log_end_of_full_disk() {
-    tracing::info!(
-        event = "segment_allocated",
-        "there is room for another log segment again: pushes are accepted"
-    );
 }
 
 impl Log for DiskLog {
@@ -321,30 +307,18 @@ impl Log for DiskLog {
     }
 }
 
-/// Returns the end of a log on the disk, with the sizes of its headers.
-pub fn end_at(segment: u32, offset: u64, next_group: u64, segment_bytes: u64, full: bool) -> LogEnd {
-    LogEnd {
-        segment,
-        offset,
-        next_group,
-        segment_bytes,
-        full,
-        segment_header_bytes: HEADER_BYTES as u64,
-        group_header_bytes: frame::HEADER_BYTES,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::head::Head;
+    use crate::log::segment::HEADER_BYTES;
     use kit::telemetry::metrics::Metrics;
 
     const SEGMENT_BYTES: u64 = 64 << 10;
 
     /// Creates a log of two segments; groups 1 and 2 were synced before it was opened.
     fn log(dir: &Path) -> DiskLog {
-        let directory = Arc::new(Directory::lock(dir).unwrap());
+        let directory = Directory::lock(dir).unwrap();
         let mut head = HeadFile::open(dir, Head { epoch: 7, oldest: 1, newest: 2, group: 2 }).unwrap();
         head.ensure().unwrap();
         let begin = |number: u32| {
@@ -353,30 +327,41 @@ mod tests {
             (header, Arc::new(segment::begin(dir, &header).unwrap()))
         };
         let ((_, first), (header, file)) = (begin(1), begin(2));
-        let segments = Segments {
-            files: HashMap::from([(1, first), (2, file.clone())]),
-            finished: BTreeMap::from([(1, SEGMENT_BYTES)]),
-            spare: Spare::Missing,
-        };
-        let writer = Writer {
-            header,
-            file,
-            last_checksum: 0,
-            appended_group: 2,
-            synced_group: 2,
-            doubtful_from: None,
-            head_is_behind: false,
-            checked: None,
-        };
-        let end = end_at(2, HEADER_BYTES as u64, 3, SEGMENT_BYTES, false);
-        let metrics = QueuedMetrics::register(&Metrics::new("queued"));
-        DiskLog::new(directory, end, writer, head, segments, metrics)
+        DiskLog {
+            directory,
+            end: LogEnd {
+                segment: 2,
+                offset: HEADER_BYTES as u64,
+                next_group: 3,
+                segment_bytes: SEGMENT_BYTES,
+                full: false,
+                segment_header_bytes: HEADER_BYTES as u64,
+                group_header_bytes: frame::HEADER_BYTES,
+            },
+            segments: Mutex::new(Segments {
+                files: HashMap::from([(1, first), (2, file.clone())]),
+                finished: BTreeMap::from([(1, SEGMENT_BYTES)]),
+                spare: Spare::Missing,
+            }),
+            writer: Mutex::new(Writer {
+                header,
+                file,
+                last_checksum: 0,
+                appended_group: 2,
+                synced_group: 2,
+                doubtful_from: None,
+                head_is_behind: false,
+                checked: None,
+            }),
+            head: Mutex::new(head),
+            metrics: QueuedMetrics::register(&Metrics::new("queued")),
+        }
     }
 
     fn group() -> [Group; 1] {
         let (bytes, offset) = (vec![0; frame::HEADER_BYTES], HEADER_BYTES as u64);
-        let (evict, waiters) = (Vec::new(), Vec::new());
-        [Group { number: 3, segment: 2, offset, begins_segment: false, bytes, evict, waiters }]
+        let (evict, waiters, began) = (Vec::new(), Vec::new(), Instant::now());
+        [Group { number: 3, segment: 2, offset, begins_segment: false, began, bytes, evict, waiters }]
     }
 
     /// Makes one sync fail by giving it a file that cannot be synced.

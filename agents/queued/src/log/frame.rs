@@ -34,19 +34,10 @@ impl Frame<'_> {
 pub fn seal(bytes: &mut [u8], nonce: u32, group: u64, unsynced: u32) -> u32 {
     let Some((header, records)) = bytes.split_at_mut_checked(HEADER_BYTES) else { return 0 };
     let len = u32::try_from(records.len()).unwrap_or(u32::MAX);
-    let mut field = |at: usize, value: &[u8]| {
-        if let Some(to) = header.get_mut(at..at + value.len()) {
-            to.copy_from_slice(value);
-        }
-    };
-    field(0, &nonce.to_le_bytes());
-    field(8, &len.to_le_bytes());
-    field(12, &group.to_le_bytes());
-    field(20, &unsynced.to_le_bytes());
-    let checksum = checksum(nonce, header.get(8..).unwrap_or_default(), records);
-    if let Some(to) = header.get_mut(4..8) {
-        to.copy_from_slice(&checksum.to_le_bytes());
-    }
+    let rest = [&len.to_le_bytes()[..], &group.to_le_bytes(), &unsynced.to_le_bytes()].concat();
+    let checksum = checksum(nonce, &rest, records);
+    let fields = [&nonce.to_le_bytes()[..], &checksum.to_le_bytes(), &rest].concat();
+    header.copy_from_slice(&fields);
     checksum
 }
 

@@ -12,9 +12,11 @@
 //! only after the head has named its successor as the oldest. There may therefore be one segment more at each
 //! end than the head names.
 
-use super::{LogError, if_exists, segment};
+use super::{LogError, if_exists};
+use kit::disk::draft::Draft;
 use kit::disk::inode::Inode;
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -39,26 +41,15 @@ pub struct Head {
 }
 
 impl Head {
-    fn encode(&self, change: u64) -> [u8; USED_BYTES] {
-        let mut bytes = [0; USED_BYTES];
-        let fields: [&[u8]; 8] = [
-            MAGIC,
-            &VERSION.to_le_bytes(),
-            &[0; 4],
-            &change.to_le_bytes(),
-            &self.epoch.to_le_bytes(),
-            &self.oldest.to_le_bytes(),
-            &self.newest.to_le_bytes(),
-            &self.group.to_le_bytes(),
-        ];
-        for (to, from) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-            *to = *from;
-        }
-        let checksum = crc32fast::hash(bytes.get(24..).unwrap_or_default());
-        if let Some(to) = bytes.get_mut(20..24) {
-            to.copy_from_slice(&checksum.to_le_bytes());
-        }
-        bytes
+    fn encode(&self, change: u64) -> Vec<u8> {
+        let mut fields = Vec::with_capacity(USED_BYTES);
+        fields.extend(change.to_le_bytes());
+        fields.extend(self.epoch.to_le_bytes());
+        fields.extend(self.oldest.to_le_bytes());
+        fields.extend(self.newest.to_le_bytes());
+        fields.extend(self.group.to_le_bytes());
+        let checksum = crc32fast::hash(&fields);
+        [&MAGIC[..], &VERSION.to_le_bytes(), &checksum.to_le_bytes(), &fields].concat()
     }
 
     fn decode(bytes: &[u8]) -> Option<(u64, Head)> {
@@ -74,7 +65,7 @@ impl Head {
 
     /// Encodes the whole content of a new file.
     pub fn file(&self) -> Vec<u8> {
-        let mut bytes = self.encode(0).to_vec();
+        let mut bytes = self.encode(0);
         bytes.resize(PLACE_BYTES * 2, 0);
         bytes
     }
@@ -140,16 +131,14 @@ impl HeadFile {
 
     /// Creates a new file that replaces any head that exists.
     pub fn replace(&mut self, head: Head) -> Result<(), LogError> {
-        let new = self.dir.join("head.new");
+        let path = path(&self.dir);
         let make = || {
-            let file = File::create(&new)?;
-            file.write_all_at(&head.file(), 0)?;
-            file.sync_all()?;
-            std::fs::rename(&new, path(&self.dir))?;
-            segment::sync_name(&self.dir, &file)?;
-            OpenOptions::new().read(true).write(true).open(path(&self.dir))
+            let mut draft = Draft::public(&path)?;
+            draft.write_all(&head.file())?;
+            let file = draft.file().try_clone()?;
+            draft.finish().map(|()| file)
         };
-        let file = make().map_err(LogError::io("write", &path(&self.dir)))?;
+        let file = make().map_err(LogError::io("write", &path))?;
         (self.file, self.head, self.change) = (Some(file), head, 0);
         Ok(())
     }

@@ -8,15 +8,16 @@
 pub mod backup;
 pub mod backup_reader;
 pub mod check;
-pub mod completeness;
 pub mod directory;
 pub mod disk;
 pub mod frame;
 pub mod head;
+pub mod opening;
 pub mod reading;
 pub mod repair;
 pub mod restore;
 pub mod segment;
+pub mod walk;
 
 use kit::disk::lock::Holder;
 use kit::exit::{Exit, Fatal};
@@ -91,13 +92,7 @@ impl From<LogError> for Fatal {
         let exit = match error {
             LogError::InUse { .. } | LogError::Busy { .. } => Exit::TryAgain,
             LogError::Io { .. } => Exit::System,
-            LogError::Damaged { .. }
-            | LogError::Incomplete { .. }
-            | LogError::Gone { .. }
-            | LogError::Removed(_)
-            | LogError::NoLog(_)
-            | LogError::NoBackup { .. }
-            | LogError::Version { .. } => Exit::Failure,
+            _ => Exit::Failure,
         };
         let fatal = Fatal::new(exit, error.to_string());
         match error.source().map(ToString::to_string) {

@@ -3,7 +3,8 @@
 use super::check::{examine, files, no_directory, say};
 use super::directory::Directory;
 use super::head::{self, Head, HeadFile};
-use super::reading::{LogContents, SegmentSource};
+use super::reading::LogContents;
+use super::restore::write;
 use super::segment::{self, End, Header};
 use super::{LogError, frame};
 use crate::engine::contract::Limits;
@@ -11,16 +12,15 @@ use crate::engine::core::{Balance, Core, Imbalance, Journal, Turn};
 use crate::engine::item::Place;
 use crate::engine::record::Record;
 use kit::exit::Fatal;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Size of a repaired log's groups: large enough to be few, small enough for the memory.
+/// Size of a repaired log's groups: large enough to be few, small enough to lose little with one.
 const GROUP_BYTES: usize = 1 << 20;
-/// Size of a repaired log's segments: each is read as a whole.
-const SEGMENT_BYTES: u64 = 64 << 20;
+/// Size of a repaired log's segments: each is written, and later read, as a whole.
+const SEGMENT_BYTES: usize = 64 << 20;
 /// Bodies beyond this limit are read again when they are copied.
 const MEMORY_BYTES: u64 = 256 << 20;
 
@@ -40,7 +40,7 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
     }
     let lost: Vec<Imbalance> = found.core.imbalances().collect();
     found.core.settle_counters();
-    let aside = rewrite(dir, files.numbers(), files.head(), &mut found)?;
+    let aside = rewrite(dir, files.head, found)?;
     for Imbalance { queue, balance, .. } in lost {
         match balance {
             Balance::Even => {}
@@ -56,12 +56,8 @@ pub fn repair(dir: &Path) -> Result<(), Fatal> {
 
 /// Writes the new log. Its segments are numbered after the last old one, and are complete before the old ones
 /// are moved aside, the oldest first. The head comes last: without it the server does not start.
-fn rewrite(
-    dir: &Path,
-    old: &[u32],
-    head: Option<Head>,
-    found: &mut LogContents,
-) -> Result<PathBuf, LogError> {
+fn rewrite(dir: &Path, head: Option<Head>, found: LogContents) -> Result<PathBuf, LogError> {
+    let old = segment::list(dir)?;
     let known = old.iter().copied().chain(head.map(|head| head.newest)).max();
     let number = known.map_or(1, |last| last.saturating_add(1));
     let new = dir.join("repaired");
@@ -69,11 +65,12 @@ fn rewrite(
         std::fs::remove_dir_all(&new).map_err(LogError::io("remove", &new))?;
     }
     std::fs::create_dir(&new).map_err(LogError::io("make", &new))?;
-    let first_group = found.next_group.max(head.map_or(0, |head| head.group)).saturating_add(1);
+    let first_group = found.end.next_group.max(head.map_or(0, |head| head.group)).saturating_add(1);
     let header = Header::new(number, found.core.epoch, first_group, None);
-    let mut copy = LogWriter::begin(dir, &new, header)?;
-    copy.all(&mut found.core)?;
-    let LogWriter { header: last, group, .. } = copy;
+    let mut writer = LogWriter { old: dir, new: &new, header, group: first_group, bytes: Vec::new(), at: 0 };
+    writer.write_all(found.core)?;
+    let LogWriter { header: last, group, .. } = writer;
+    let head = Head { epoch: last.epoch, oldest: number, newest: last.number, group: group - 1 };
 
     let aside = dir.join(format!("damaged-{number:010}"));
     std::fs::create_dir_all(&aside).map_err(LogError::io("make", &aside))?;
@@ -86,68 +83,52 @@ fn rewrite(
         std::fs::rename(&from, to).map_err(LogError::io("move away", &from))
     };
     for old in old {
-        put_aside(segment::path(dir, *old))?;
+        put_aside(segment::path(dir, old))?;
     }
     if head::path(dir).exists() {
         put_aside(head::path(dir))?;
     }
     std::fs::remove_dir(&new).map_err(LogError::io("remove", &new))?;
-    let head = Head { epoch: last.epoch, oldest: number, newest: last.number, group: group - 1 };
     HeadFile::open(dir, head)?.ensure()?;
     Ok(aside)
 }
 
-/// Writes groups directly into the files of a new log.
+/// Builds the segments of a new log in memory, and writes each as a whole.
 struct LogWriter<'a> {
     /// The directory of the old segments.
     old: &'a Path,
-    old_files: HashMap<u32, File>,
     new: &'a Path,
-    file: File,
     header: Header,
-    at: u64,
+    /// The number of the group to which records are appended.
     group: u64,
-    last_checksum: u32,
+    /// The present segment, up to the last record.
     bytes: Vec<u8>,
+    /// The place of the group in the segment.
+    at: usize,
 }
 
-impl<'a> LogWriter<'a> {
-    fn begin(old: &'a Path, new: &'a Path, header: Header) -> Result<LogWriter<'a>, LogError> {
-        Ok(LogWriter {
-            old,
-            old_files: HashMap::new(),
-            new,
-            file: begin_file(new, &header)?,
-            header,
-            at: header.bytes() as u64,
-            group: header.first_group,
-            last_checksum: 0,
-            bytes: vec![0; frame::HEADER_BYTES],
-        })
-    }
-
-    fn all(&mut self, core: &mut Core) -> Result<(), LogError> {
-        core.checkpoint(self);
-        let items: Vec<(u32, u64, Place)> = core
+impl LogWriter<'_> {
+    fn write_all(&mut self, mut core: Core) -> Result<(), LogError> {
+        self.begin_segment(&mut core);
+        let items: Vec<(u32, u64)> = core
             .queues()
-            .flat_map(|queue| queue.items().iter().map(|item| (queue.number, item.number, item.place)))
+            .flat_map(|queue| queue.items().iter().map(|item| (queue.number, item.number)))
             .collect();
-        for (queue, number, place) in items {
+        for (queue, number) in items {
             let item = core.queue_by_number(queue).and_then(|queue| queue.items().get(number));
-            let Some((body, len)) = item.map(|item| (item.body.clone(), item.len)) else { continue };
-            let body = match body {
-                Some(body) => body,
-                None => {
-                    let path = segment::path(self.old, place.segment);
-                    self.read(place, len).map_err(LogError::io("read", &path))?
-                }
+            let Some((body, len, place)) = item.map(|item| (item.body.clone(), item.len, item.place)) else {
+                continue;
             };
+            let path = segment::path(self.old, place.segment);
+            let body = body.map_or_else(|| self.read(place, len), Ok).map_err(LogError::io("read", &path))?;
             core.rewrite(queue, number, place, &body, self);
-            if self.bytes.len() > GROUP_BYTES {
-                self.end_group()?;
+            if self.bytes.len() - self.at > GROUP_BYTES {
+                let end = self.end_group();
                 if self.at > SEGMENT_BYTES {
-                    self.next_segment()?;
-                    core.checkpoint(self);
+                    self.end_segment()?;
+                    let Header { number, epoch, .. } = self.header;
+                    self.header = Header::new(number.saturating_add(1), epoch, self.group, Some(end));
+                    self.begin_segment(&mut core);
                 }
             }
         }
@@ -159,63 +140,44 @@ impl<'a> LogWriter<'a> {
             answer_bytes_max: u64::MAX,
         };
         core.rewrite_keys(u32::MAX, usize::MAX, &mut Turn { now_ms: 0, limits: &limits, journal: self });
-        self.end_group()?;
-        self.finish_file()
+        self.end_group();
+        self.end_segment()
     }
 
-    fn path(&self) -> PathBuf {
-        segment::path(self.new, self.header.number)
+    fn begin_segment(&mut self, core: &mut Core) {
+        self.bytes = self.header.encode();
+        self.begin_group();
+        core.checkpoint(self);
     }
 
-    fn finish_file(&self) -> Result<(), LogError> {
-        self.file.sync_all().map_err(LogError::io("sync", &self.path()))?;
-        segment::sync_name(self.new, &self.file).map_err(LogError::io("sync", self.new))
+    fn end_segment(&self) -> Result<(), LogError> {
+        write(&segment::path(self.new, self.header.number), self.bytes.get(..self.at).unwrap_or_default())
     }
 
-    fn next_segment(&mut self) -> Result<(), LogError> {
-        self.finish_file()?;
-        let end = End { nonce: self.header.nonce, checksum: self.last_checksum };
-        let Header { number, epoch, .. } = self.header;
-        self.header = Header::new(number.saturating_add(1), epoch, self.group, Some(end));
-        self.file = begin_file(self.new, &self.header)?;
-        self.at = self.header.bytes() as u64;
-        Ok(())
+    fn begin_group(&mut self) {
+        self.at = self.bytes.len();
+        self.bytes.resize(self.at + frame::HEADER_BYTES, 0);
     }
 
-    fn end_group(&mut self) -> Result<(), LogError> {
-        self.last_checksum = frame::seal(&mut self.bytes, self.header.nonce, self.group, 1);
-        self.file.write_all_at(&self.bytes, self.at).map_err(LogError::io("write to", &self.path()))?;
-        self.at += self.bytes.len() as u64;
+    fn end_group(&mut self) -> End {
+        let nonce = self.header.nonce;
+        let group = self.bytes.get_mut(self.at..).unwrap_or_default();
+        let checksum = frame::seal(group, nonce, self.group, 1);
         self.group += 1;
-        self.bytes.truncate(frame::HEADER_BYTES);
-        Ok(())
+        self.begin_group();
+        End { nonce, checksum }
     }
-}
-
-fn begin_file(dir: &Path, header: &Header) -> Result<File, LogError> {
-    let path = segment::path(dir, header.number);
-    let make = || {
-        let file = File::create(&path)?;
-        file.write_all_at(&header.encode(), 0)?;
-        Ok(file)
-    };
-    make().map_err(LogError::io("make", &path))
 }
 
 impl Journal for LogWriter<'_> {
     fn append(&mut self, record: &Record<'_>) -> Place {
-        let body = record.encode(&mut self.bytes) as u64;
-        Place { segment: self.header.number, offset: u32::try_from(self.at + body).unwrap_or(u32::MAX) }
+        let offset = u32::try_from(record.encode(&mut self.bytes)).unwrap_or(u32::MAX);
+        Place { segment: self.header.number, offset }
     }
 
     fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
-        let file = match self.old_files.entry(place.segment) {
-            std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(File::open(segment::path(self.old, place.segment))?)
-            }
-        };
         let mut body = vec![0; len as usize].into_boxed_slice();
+        let file = File::open(segment::path(self.old, place.segment))?;
         file.read_exact_at(&mut body, u64::from(place.offset))?;
         Ok(body)
     }

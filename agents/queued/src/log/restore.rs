@@ -1,23 +1,25 @@
 //! `queued restore`: makes a data directory from a backup.
 
-use super::backup_reader::{BackupReader, open};
 use super::check::say;
 use super::directory::Directory;
-use super::reading::{self, SegmentSource};
-use super::{LogError, head, if_exists, segment};
+use super::{LogError, backup_reader, head, if_exists, reading, segment};
+use kit::disk::draft::Draft;
 use kit::exit::{Exit, Fatal};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Makes a data directory from a backup. The head comes first: with it the server does not start before
 /// everything is restored.
 pub fn restore(path: &Path, data: &Path) -> Result<(), Fatal> {
-    let mut archive = tar::Archive::new(open(path)?);
-    let mut backup = BackupReader::open(&mut archive, path)?;
+    let mut archive = tar::Archive::new(backup_reader::open(path)?);
+    let (head, mut segments) = backup_reader::segments(&mut archive, path)?;
     refuse_unless_empty(data)?;
-    let directory = Directory::lock(data)?;
-    unpack(&mut backup, directory.path())?;
+    let _directory = Directory::lock(data)?;
+    write(&head::path(data), &head.file())?;
+    let mut bytes = Vec::new();
+    while let Some(number) = (segments.next)(&mut bytes)? {
+        write(&segment::path(data, number), &bytes)?;
+    }
     let found = reading::read(data, 0, 1)?.ok_or_else(|| LogError::NoLog(data.to_owned()))?;
     let items: u64 = found.core.usage.items;
     say(&format!("restored to {} (items: {items}, queues: {})", data.display(), found.core.queue_count()));
@@ -36,20 +38,12 @@ fn refuse_unless_empty(data: &Path) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn unpack<R: Read>(backup: &mut BackupReader<'_, R>, data: &Path) -> Result<(), LogError> {
-    let write = |path: &Path, bytes: &[u8]| {
-        let write = || {
-            let mut file = File::create(path)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            segment::sync_name(data, &file)
-        };
-        write().map_err(LogError::io("write", path))
+/// Writes a file that survives a power loss.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), LogError> {
+    let write = || {
+        let mut draft = Draft::public(path)?;
+        draft.write_all(bytes)?;
+        draft.finish()
     };
-    write(&head::path(data), &backup.head.file())?;
-    let mut bytes = Vec::new();
-    while let Some(number) = backup.next(&mut bytes)? {
-        write(&segment::path(data, number), &bytes)?;
-    }
-    Ok(())
+    write().map_err(LogError::io("write", path))
 }

@@ -8,10 +8,11 @@
 //! [`super::head`] says which segments must exist.
 
 use super::LogError;
-use kit::disk::sync::still_takes_changes;
+use kit::disk::draft::Draft;
+use kit::disk::sync::sync_name;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,7 @@ pub struct Header {
 }
 
 /// The end of a segment, which the next one continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// The segment's nonce.
     pub nonce: u32,
@@ -75,13 +76,9 @@ impl Header {
         bytes
     }
 
-    fn previous_bytes(&self) -> [u8; 8] {
-        let End { nonce, checksum } = self.previous.unwrap_or(End { nonce: 0, checksum: 0 });
-        let mut bytes = [0; 8];
-        let (first, second) = bytes.split_at_mut(4);
-        first.copy_from_slice(&nonce.to_le_bytes());
-        second.copy_from_slice(&checksum.to_le_bytes());
-        bytes
+    fn previous_bytes(&self) -> Vec<u8> {
+        let End { nonce, checksum } = self.previous.unwrap_or_default();
+        [nonce.to_le_bytes(), checksum.to_le_bytes()].concat()
     }
 
     fn checksum(&self) -> u32 {
@@ -100,33 +97,31 @@ impl Header {
     /// Reads a segment's header.
     pub fn decode(bytes: &[u8], path: &Path) -> Result<Header, LogError> {
         let damaged = |why: &str| LogError::damaged(path, 0, why);
-        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         if bytes.get(..16) != Some(MAGIC) {
             return Err(damaged("it does not begin with a segment's header"));
         }
-        let short = || damaged("the header is incomplete");
-        let version = word(16).ok_or_else(short)?;
-        if version == 0 || version > VERSION {
-            return Err(LogError::Version { path: path.to_owned(), version, known: VERSION });
-        }
-        let mut header = Header {
-            version,
-            nonce: word(20).ok_or_else(short)?,
-            number: word(24).ok_or_else(short)?,
-            epoch: long(32).ok_or_else(short)?,
-            first_group: long(40).ok_or_else(short)?,
-            previous: None,
+        let Some((header, checksum)) = Header::fields(bytes) else {
+            return Err(damaged("the header is incomplete"));
         };
-        if version > 1 {
-            let (nonce, checksum) = (word(48).ok_or_else(short)?, word(52).ok_or_else(short)?);
-            let end = End { nonce, checksum };
-            header.previous = (end != End { nonce: 0, checksum: 0 }).then_some(end);
+        if header.version == 0 || header.version > VERSION {
+            return Err(LogError::Version { path: path.to_owned(), version: header.version, known: VERSION });
         }
-        if word(28) != Some(header.checksum()) {
+        if checksum != header.checksum() {
             return Err(damaged("the header's checksum is wrong"));
         }
         Ok(header)
+    }
+
+    fn fields(bytes: &[u8]) -> Option<(Header, u32)> {
+        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let (version, nonce, number, checksum) = (word(16)?, word(20)?, word(24)?, word(28)?);
+        let previous = match version {
+            1 => None,
+            _ => Some(End { nonce: word(48)?, checksum: word(52)? }).filter(|end| *end != End::default()),
+        };
+        let (epoch, first_group) = (long(32)?, long(40)?);
+        Some((Header { version, nonce, number, epoch, first_group, previous }, checksum))
     }
 }
 
@@ -159,33 +154,29 @@ pub fn list(dir: &Path) -> Result<Vec<u32>, LogError> {
     Ok(numbers)
 }
 
-/// Makes the spare: a file of zeros that are really on the disk. An incomplete file is removed again.
+/// Makes the spare: a file of zeros that are really on the disk.
 pub fn make_spare(dir: &Path, bytes: u64) -> io::Result<()> {
-    let new = dir.join("spare.new");
-    let made = fill(&new, bytes).and_then(|()| std::fs::rename(&new, spare_path(dir)));
-    if made.is_err() {
-        let _ = std::fs::remove_file(&new);
-    }
-    made
-}
-
-fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let draft = Draft::public(&spare_path(dir))?;
     // Shows at once if there is enough space, and keeps the blocks together. Not every file system supports
     // it.
     if let Ok(len) = nix::libc::off_t::try_from(bytes) {
-        match fallocate(&file, FallocateFlags::empty(), 0, len) {
+        match fallocate(draft.file(), FallocateFlags::empty(), 0, len) {
             Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    let zeros = [0; FILL_BYTES];
-    let mut filled = 0;
-    while filled < bytes {
-        let now = usize::try_from(bytes - filled).unwrap_or(FILL_BYTES).min(FILL_BYTES);
-        file.write_all(zeros.get(..now).unwrap_or_default())?;
-        filled += now as u64;
-        if filled.is_multiple_of(FILL_SYNC_BYTES) {
+    fill(draft.file(), 0, bytes)?;
+    draft.finish()
+}
+
+/// Writes and syncs zeros.
+pub fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let (zeros, mut at) = ([0; FILL_BYTES], from);
+    while at < to {
+        let now = usize::try_from(to - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+        file.write_all_at(zeros.get(..now).unwrap_or_default(), at)?;
+        at += now as u64;
+        if at.is_multiple_of(FILL_SYNC_BYTES) {
             file.sync_data()?;
         }
     }
@@ -209,16 +200,6 @@ pub fn begin(dir: &Path, header: &Header) -> io::Result<File> {
     }
     sync_name(dir, &file)?;
     Ok(file)
-}
-
-/// Makes the file's name survive a power loss.
-pub fn sync_name(dir: &Path, file: &File) -> io::Result<()> {
-    sync_dir(dir)?;
-    still_takes_changes(file)
-}
-
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

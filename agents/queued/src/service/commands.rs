@@ -1,16 +1,15 @@
 //! The engine's commands, such as push, settle and delete. Each is carried out at once, and answered when it
 //! is durable.
 
-use super::views::{Search, item_view, read_body, view, view_of};
-use super::{Engine, EngineState, RECORD_BYTES_MAX, durable};
+use super::views::{Search, item_view, view, view_of};
+use super::{Engine, EngineState, RECORD_BYTES_MAX, Ticket, durable};
 use crate::commit::Room;
 use crate::commit::tail::Tail;
 use crate::engine::contract::{
-    EngineError, EngineView, ItemView, LeaseAnswer, LeaseRequest, Look, Looked, NewItem, QueueView,
-    SettleAction, Settled, Settlement,
+    EngineError, EngineView, ItemView, Look, Looked, NewItem, QueueView, SettleAction, Settled, Settlement,
 };
-use crate::engine::core::{Core, NackTerms, Turn};
-use crate::engine::item::{ItemId, ItemState, Place};
+use crate::engine::core::{Core, Journal, NackTerms, Turn};
+use crate::engine::item::{ItemId, ItemState};
 use crate::engine::policy::PolicyChange;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,21 +21,23 @@ const MOVE_BYTES: u64 = 512;
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Engine {
+    /// Acts on the state and waits until that is durable, if `act` took a ticket.
+    async fn change<R>(
+        &self,
+        act: impl FnOnce(&mut EngineState) -> Result<(R, Ticket), EngineError>,
+    ) -> Result<R, EngineError> {
+        let (result, ticket) = self.0.act(act)?;
+        durable(ticket).await?;
+        Ok(result)
+    }
+
     /// Carries out a command and waits until it is durable.
     async fn command<R>(
         &self,
         bytes: u64,
         act: impl FnOnce(&mut Core, &mut Turn<'_, Tail>) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
-        let (result, ticket) = {
-            let mut state = self.0.lock();
-            let result = state.turn(bytes, act)?;
-            let ticket = state.tail.ticket();
-            self.0.follow_up(&mut state);
-            (result, ticket)
-        };
-        durable(ticket).await?;
-        Ok(result)
+        self.change(|state| Ok((state.turn(bytes, act)?, state.tail.ticket()))).await
     }
 
     fn read<R>(
@@ -53,13 +54,10 @@ impl Engine {
         &self,
         act: impl FnOnce(&mut EngineState) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
-        let (seen, ticket) = {
-            let mut state = self.0.lock();
-            let seen = act(&mut state)?;
-            let ticket = if state.tail.is_failing() { None } else { state.tail.ticket() };
-            self.0.follow_up(&mut state);
-            (seen, ticket)
-        };
+        let (seen, ticket) = self.0.act(|state| {
+            let seen = act(state)?;
+            Ok((seen, if state.tail.is_failing() { None } else { state.tail.ticket() }))
+        })?;
         let _ = tokio::time::timeout(LOOK_PATIENCE, durable(ticket)).await;
         Ok(seen)
     }
@@ -101,21 +99,7 @@ impl Engine {
         };
         let bytes = items.iter().map(texts).sum();
         self.room_for(bytes).await?;
-        let (ids, ticket) = {
-            let mut state = self.0.lock();
-            let ids = state.turn(bytes, |core, turn| core.push(queue, items, seal, turn))?;
-            evict_beyond_bound(&mut state, queue, &ids);
-            let ticket = state.tail.ticket();
-            self.0.follow_up(&mut state);
-            (ids, ticket)
-        };
-        durable(ticket).await?;
-        Ok(ids)
-    }
-
-    /// Carries out the settlements, then leases items or waits for some.
-    pub async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, EngineError> {
-        self.wait_for_work(queue, request).await
+        self.command(bytes, |core, turn| core.push(queue, items, seal, turn)).await
     }
 
     /// Carries out each settlement separately. The leases of a deleted queue are lost.
@@ -125,15 +109,11 @@ impl Engine {
         settlements: Vec<Settlement>,
     ) -> Result<Vec<Settled>, EngineError> {
         let only_extends = settlements.iter().all(|s| matches!(s.action, SettleAction::Extend { .. }));
-        let (results, ticket) = {
-            let mut state = self.0.lock();
-            let results = settle_all(&mut state, queue, &settlements);
-            let ticket = if only_extends { None } else { state.tail.ticket() };
-            self.0.follow_up(&mut state);
-            (results, ticket)
-        };
-        durable(ticket).await?;
-        Ok(results)
+        self.change(|state| {
+            let results = settle_all(state, queue, &settlements);
+            Ok((results, if only_extends { None } else { state.tail.ticket() }))
+        })
+        .await
     }
 
     /// Creates or configures the queue. True if it was created.
@@ -223,7 +203,7 @@ impl Engine {
             let place = core.queue(queue)?;
             let item = place.items().get(id.number).filter(|_| id.epoch == core.epoch);
             let item = item.ok_or_else(|| EngineError::NoSuchItem(queue.to_owned(), id))?;
-            let view = item_view(core, clock.now_ms(), place, item, read_body(tail, item)?);
+            let view = item_view(core, clock.now_ms(), place, item, tail.body(item)?);
             Ok(ItemView { history: core.attempts(place, item), ..view })
         })
     }
@@ -270,19 +250,4 @@ pub(super) fn settle_all(state: &mut EngineState, name: &str, settlements: &[Set
         };
         settlements.iter().map(settle).map(|settled| settled.unwrap_or(Settled::Lost)).collect()
     })
-}
-
-/// Keeps the bodies of new items on the disk only while memory is above its limit. The newest items are
-/// leased last.
-fn evict_beyond_bound(state: &mut EngineState, queue: &str, ids: &[(ItemId, bool)]) {
-    if !state.spills_now() {
-        return;
-    }
-    let Ok(q) = state.core.queue(queue) else { return };
-    let number = q.number;
-    let new = ids.iter().filter(|(_, known)| !known).filter_map(|(id, _)| q.items().get(id.number));
-    let places: Vec<(u64, Place)> = new.map(|item| (item.number, item.place)).collect();
-    for (item, place) in places {
-        state.tail.evict_when_written(number, item, place);
-    }
 }

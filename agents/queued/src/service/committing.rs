@@ -16,25 +16,12 @@ fn give(answers: Vec<oneshot::Sender<()>>) {
     }
 }
 
-/// Marks that the task runs. After the task has ended, each answer is given by the thread that has it.
-struct TaskMark<'a>(&'a Shared);
-
-impl Drop for TaskMark<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.task_runs = false;
-        give(std::mem::take(&mut state.answers));
-    }
-}
-
 impl Engine {
     /// Commits once per iteration of the event loop, not once per request. Must be spawned once, on the
     /// runtime of the doors. The thread passes its answers to this task, so that it has to wake only one
-    /// task.
+    /// task. No request outlives this task: both end with the runtime.
     pub(super) async fn keep_committing(self) {
         let shared = &*self.0;
-        let _running = TaskMark(shared);
-        shared.lock().task_runs = true;
         let mut due_came = false;
         loop {
             let (phase, due, work) = {
@@ -54,23 +41,19 @@ impl Engine {
                 shared.perform(work, By::EventLoop);
                 continue;
             }
-            match phase {
+            match (phase, due) {
                 // Resumes after every task that is ready now.
-                Phase::Gathering { .. } => tokio::task::yield_now().await,
-                Phase::Writing(_) | Phase::Syncing => {
+                (Phase::Gathering { .. }, _) => tokio::task::yield_now().await,
+                (Phase::Closed, _) => return,
+                (_, Some(due)) => {
+                    let notified = tokio::time::timeout_at(due.into(), shared.commit.notified()).await;
+                    due_came = notified.is_err();
+                }
+                (Phase::Writing(_) | Phase::Syncing, None) => {
                     shared.thread.notify_one();
                     shared.commit.notified().await;
                 }
-                Phase::Closed => return,
-                Phase::Idle | Phase::Lingering { .. } | Phase::Expecting { .. } | Phase::Failing { .. } => {
-                    let Some(due) = due else {
-                        shared.commit.notified().await;
-                        continue;
-                    };
-                    if tokio::time::timeout_at(due.into(), shared.commit.notified()).await.is_err() {
-                        due_came = true;
-                    }
-                }
+                (_, None) => shared.commit.notified().await,
             }
         }
     }
@@ -130,15 +113,14 @@ impl Shared {
         }
         let begins_segment = groups.iter().any(|group| group.begins_segment);
         let mut state = self.lock();
-        let Committed { mut waiters, evict } = state.tail.written(groups, took);
+        let Committed { mut waiters, evict, works_again } = state.tail.written(groups, took);
         for (queue, number, place) in evict {
             state.core.evict(queue, number, place);
         }
-        let works_again = state.tail.works_again();
         if works_again {
             self.readiness.clear("log");
         }
-        if by == By::Thread && state.task_runs && !state.closing {
+        if by == By::Thread && !state.closing {
             state.answers.append(&mut waiters);
             self.commit.notify_one();
         }

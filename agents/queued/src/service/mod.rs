@@ -14,13 +14,11 @@ use crate::commit::tail::{Tail, Ticket};
 use crate::commit::{Durability, Log};
 use crate::engine::contract::{EngineError, Limits};
 use crate::engine::core::{Core, Turn};
-use crate::engine::queue::Queue;
 use crate::metrics::QueuedMetrics;
 use clock::Clock;
 use kit::lifecycle::readiness::Readiness;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use waiting::{Waiter, serve_waiters};
@@ -58,13 +56,10 @@ struct EngineState {
     limits: Limits,
     clock: Clock,
     waiters: HashMap<Box<str>, VecDeque<Waiter>>,
-    next_waiter: u64,
     /// The time at which the timer wakes next.
     armed_ms: u64,
     /// True while the housekeeping sleeps until something happens.
     housework_rests: bool,
-    /// True while the task that commits runs.
-    task_runs: bool,
     /// Durable answers that the task has to give.
     answers: Vec<oneshot::Sender<()>>,
     closing: bool,
@@ -79,18 +74,13 @@ impl EngineState {
         }
         let mut turn = Turn { now_ms: self.clock.now_ms(), limits: &self.limits, journal: &mut self.tail };
         let result = act(&mut self.core, &mut turn);
-        let copied = self.core.take_copied();
-        if self.spills_now() {
-            for (queue, number, place) in copied {
-                self.tail.evict_when_written(queue, number, place);
-            }
+        // The newest items are leased last, so their bodies stay on the disk only while memory is above its
+        // limit.
+        let spills = self.limits.spills && self.core.usage.memory_bytes > self.limits.memory_bytes_max;
+        for (queue, number, place) in self.core.added.drain(..).filter(|_| spills) {
+            self.tail.evict_when_written(queue, number, place);
         }
         result
-    }
-
-    /// True if further bodies must be evicted from memory once the log has them.
-    fn spills_now(&self) -> bool {
-        self.limits.spills && self.core.usage.memory_bytes > self.limits.memory_bytes_max
     }
 }
 
@@ -99,60 +89,46 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the housekeeping to sleep for at most this time.
-    fn housework_timeout<'a>(
+    /// Acts on the state and handles the consequences, under one hold of the lock. Returns the result with a
+    /// ticket for what was appended, if `act` took one.
+    fn act<R>(
         &self,
-        state: MutexGuard<'a, EngineState>,
-        most: Duration,
-    ) -> MutexGuard<'a, EngineState> {
-        self.housework.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    /// Puts the housekeeping to sleep until something happens to a queue or to the log's files.
-    fn housework_rest<'a>(&self, mut state: MutexGuard<'a, EngineState>) -> MutexGuard<'a, EngineState> {
-        state.housework_rests = true;
-        let mut state = self.housework.wait(state).unwrap_or_else(PoisonError::into_inner);
-        state.housework_rests = false;
-        state
+        act: impl FnOnce(&mut EngineState) -> Result<(R, Ticket), EngineError>,
+    ) -> Result<(R, Ticket), EngineError> {
+        let mut state = self.lock();
+        let done = act(&mut state)?;
+        self.follow_up(&mut state);
+        Ok(done)
     }
 
     /// Handles the consequences of a command: serves waiters in the same commit, and notifies the timer and
     /// the commit path.
     fn follow_up(&self, state: &mut EngineState) {
         let mut touched = state.core.take_touched();
-        let changed = !touched.is_empty();
         touched.sort_unstable();
         touched.dedup();
-        while let Some(number) = touched.pop() {
-            let Some(queue) = state.core.queue_by_number(number) else { continue };
-            self.arm(&mut state.armed_ms, queue);
+        for number in &touched {
+            let Some(queue) = state.core.queue_by_number(*number) else { continue };
             if !state.waiters.is_empty() {
                 let name = queue.name.clone();
                 serve_waiters(state, &name);
-                // Leases to waiters touch the queue again, but make nothing ready.
-                for again in state.core.take_touched() {
-                    if let Some(queue) = state.core.queue_by_number(again) {
-                        self.arm(&mut state.armed_ms, queue);
-                    }
-                }
             }
         }
-        if changed && self.changes.receiver_count() > 0 {
+        // Leases to waiters touch the queue again, but make nothing ready.
+        touched.append(&mut state.core.take_touched());
+        let due_ms = touched.iter().filter_map(|number| state.core.queue_by_number(*number)?.next_due_ms());
+        if let Some(due_ms) = due_ms.min().filter(|due_ms| *due_ms < state.armed_ms) {
+            state.armed_ms = due_ms;
+            self.timer.notify_one();
+        }
+        if !touched.is_empty() && self.changes.receiver_count() > 0 {
             self.changes.send_modify(|count| *count += 1);
         }
-        if changed && state.housework_rests {
+        if !touched.is_empty() && state.housework_rests {
             state.housework_rests = false;
             self.housework.notify_all();
         }
         self.commit_soon(state);
-    }
-
-    /// Wakes the timer if something in the queue is due earlier than it expects.
-    fn arm(&self, armed_ms: &mut u64, queue: &Queue) {
-        if let Some(due_ms) = queue.next_due_ms().filter(|due_ms| due_ms < armed_ms) {
-            *armed_ms = due_ms;
-            self.timer.notify_one();
-        }
     }
 
     /// Notifies the commit path that records were appended.
@@ -200,10 +176,8 @@ impl Engine {
             tail: Tail::new(log.clone(), durability),
             limits,
             waiters: HashMap::new(),
-            next_waiter: 0,
             armed_ms: u64::MAX,
             housework_rests: false,
-            task_runs: false,
             answers: Vec::new(),
             closing: false,
         };

@@ -8,7 +8,6 @@ use crate::engine::item::{Item, ItemState};
 use crate::engine::queue::Queue;
 use memchr::memmem::Finder;
 use std::borrow::Cow;
-use std::io;
 
 /// Limit on the items examined under one hold of the lock: some tens of microseconds.
 const LOOKED_AT_ONCE: usize = 4096;
@@ -107,7 +106,7 @@ impl Search {
         // An item may have changed since it was found.
         let found = self.found.iter().filter_map(|number| queue.items().get(*number));
         for item in found.filter(|item| self.is_in_state(item)) {
-            items.push(item_view(core, clock.now_ms(), queue, item, read_body(tail, item)?));
+            items.push(item_view(core, clock.now_ms(), queue, item, tail.body(item)?));
         }
         Ok(Some(Looked { items, next }))
     }
@@ -155,20 +154,11 @@ impl Search {
         self.searched_bytes += u64::from(item.len);
         *bytes += u64::from(item.len);
         let is_in = |bytes: &[u8]| text.find(bytes).is_some();
-        Ok(is_in(&read_body(tail, item)?) || item.key().is_some_and(|key| is_in(key.as_bytes())))
+        Ok(is_in(&tail.body(item)?) || item.key().is_some_and(|key| is_in(key.as_bytes())))
     }
 
     fn is_exhausted(&self) -> bool {
         self.searched_items >= SEARCHED_ITEMS_MAX || self.searched_bytes >= SEARCHED_BYTES_MAX
-    }
-}
-
-/// Returns the item's body, from memory or from the log.
-pub(super) fn read_body<'a>(tail: &mut Tail, item: &'a Item) -> Result<Cow<'a, [u8]>, EngineError> {
-    let unreadable = |e: io::Error| EngineError::Unavailable(format!("the item's body cannot be read: {e}"));
-    match &item.body {
-        Some(body) => Ok(Cow::Borrowed(body)),
-        None => tail.read(item.place, item.len).map(|body| body.into_vec().into()).map_err(unreadable),
     }
 }
 

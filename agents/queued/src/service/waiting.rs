@@ -1,20 +1,18 @@
 //! Lease requests that wait for items. They are served in the order of their arrival, and each is answered
-//! once. Items for a client that is gone are requeued.
+//! once. Items for a client that is gone are released.
 
 use super::commands::settle_all;
 use super::{Engine, EngineState, RECORD_BYTES_MAX, Shared, Ticket, durable};
-use crate::commit::tail::Tail;
 use crate::engine::contract::{EngineError, LeaseAnswer, LeaseRequest, Leased, Settled, Until};
-use crate::engine::core::{Core, LeaseTerms, NackTerms, Turn};
+use crate::engine::core::{LeaseTerms, NackTerms};
 use crate::engine::item::ItemState;
 use crate::engine::queue::Queue;
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
-/// A waiting lease request.
+/// A waiting lease request. It leaves the line before its receiver is gone, so it can always be answered.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    number: u64,
     request: LeaseRequest,
     answer: oneshot::Sender<(LeaseAnswer, Ticket)>,
 }
@@ -31,24 +29,15 @@ pub(super) fn serve_waiters(state: &mut EngineState, name: &str) {
 
 /// Leases items to waiters in the order of their arrival.
 fn lease_to(waiters: &mut VecDeque<Waiter>, state: &mut EngineState, name: &str) {
-    loop {
-        while waiters.front().is_some_and(|waiter| waiter.answer.is_closed()) {
-            waiters.pop_front();
-        }
+    while state.core.queue(name).is_ok_and(Queue::has_work) {
         let Some(waiter) = waiters.front() else { return };
-        if !state.core.queue(name).is_ok_and(Queue::has_work) {
-            return;
-        }
         let items = try_lease(state, name, &waiter.request).unwrap_or_default();
         if items.is_empty() {
             return;
         }
-        let answer = answer(state, name, &waiter.request, items, Vec::new());
+        let answer = answer(state, name, &waiter.request, items);
         let (Some(waiter), Ok(answer)) = (waiters.pop_front(), answer) else { return };
-        if let Err((unseen, _)) = waiter.answer.send((answer, None)) {
-            let bytes = unseen.items.len() as u64 * RECORD_BYTES_MAX;
-            state.turn(bytes, |core, turn| release_all(core, turn, name, &unseen.items));
-        }
+        let _ = waiter.answer.send((answer, None));
     }
 }
 
@@ -64,7 +53,7 @@ fn answer_reached(waiters: &mut VecDeque<Waiter>, state: &mut EngineState, name:
     *waiters = left;
     for waiter in done {
         let ticket = state.tail.ticket();
-        if let Ok(answer) = answer(state, name, &waiter.request, Vec::new(), Vec::new()) {
+        if let Ok(answer) = answer(state, name, &waiter.request, Vec::new()) {
             let _ = waiter.answer.send((answer, ticket));
         }
     }
@@ -87,7 +76,6 @@ fn answer(
     name: &str,
     request: &LeaseRequest,
     items: Vec<Leased>,
-    results: Vec<Settled>,
 ) -> Result<LeaseAnswer, EngineError> {
     let queue = state.core.queue(name)?;
     Ok(LeaseAnswer {
@@ -100,165 +88,124 @@ fn answer(
         delayed: queue.tally(ItemState::Delayed),
         leased: queue.tally(ItemState::Leased),
         failed: queue.failed(),
-        results,
+        results: Vec::new(),
     })
 }
 
-/// A lease request after the first try to serve it.
-struct Begun<'a> {
-    results: Vec<Settled>,
-    ticket: Ticket,
-    next: AnswerOrWait<'a>,
-}
-
-enum AnswerOrWait<'a> {
-    Answer(Box<LeaseAnswer>),
-    Wait(Wait<'a>),
-}
-
-/// A place in the line of waiters. If it is dropped before the answer was seen, the answer's items are
-/// released.
-struct Wait<'a> {
+/// A lease request whose client has not seen an answer. If it is dropped, it leaves the line, and its items
+/// are released.
+struct Unanswered<'a> {
     shared: &'a Shared,
     queue: &'a str,
-    number: u64,
-    answer: oneshot::Receiver<(LeaseAnswer, Ticket)>,
-    seen: bool,
+    /// The place in the line of waiters, until the answer is there.
+    line: Option<oneshot::Receiver<(LeaseAnswer, Ticket)>>,
+    items: Vec<Leased>,
 }
 
-impl Drop for Wait<'_> {
-    fn drop(&mut self) {
-        if self.seen {
-            return;
+impl Engine {
+    /// Carries out the settlements, then answers with ready items. Without any, waits for some, for the state
+    /// named by `until`, or for the end of the wait.
+    pub async fn lease(&self, queue: &str, request: LeaseRequest) -> Result<LeaseAnswer, EngineError> {
+        let mut lease = Unanswered { shared: &self.0, queue, line: None, items: Vec::new() };
+        let ((results, answered), settled) = lease.begin(&request)?;
+        let (answer, ticket) = match answered {
+            Some(answer) => (answer, None),
+            None => lease.wait(&request).await?,
+        };
+        lease.items = answer.items;
+        durable(settled).await?;
+        durable(ticket).await?;
+        Ok(LeaseAnswer { items: std::mem::take(&mut lease.items), results, ..answer })
+    }
+}
+
+impl Unanswered<'_> {
+    /// Carries out the settlements, then leases ready items or joins the line. The ticket is for the
+    /// settlements, and for an answer that says that the queue is done.
+    fn begin(
+        &mut self,
+        request: &LeaseRequest,
+    ) -> Result<((Vec<Settled>, Option<LeaseAnswer>), Ticket), EngineError> {
+        let shared = self.shared;
+        shared.act(|state| {
+            let results = settle_all(state, self.queue, &request.settlements);
+            // Requests that are already waiting are served before this one.
+            shared.follow_up(state);
+            let at_once = request.wait.is_zero() || shared.drain.is_cancelled();
+            let items = try_lease(state, self.queue, request);
+            let answered = match items.and_then(|items| answer(state, self.queue, request, items)) {
+                Ok(answer) => (!answer.items.is_empty() || answer.done || at_once).then_some(answer),
+                Err(EngineError::NoSuchQueue(_)) if !at_once => None,
+                Err(refusal) => return Err(refusal),
+            };
+            let needs_disk = !results.is_empty() || answered.as_ref().is_some_and(|answer| answer.done);
+            let ticket = if needs_disk { state.tail.ticket() } else { None };
+            if answered.is_none() {
+                let (answer, line) = oneshot::channel();
+                let request = LeaseRequest { settlements: Vec::new(), ..request.clone() };
+                state.waiters.entry(self.queue.into()).or_default().push_back(Waiter { request, answer });
+                self.line = Some(line);
+            }
+            Ok(((results, answered), ticket))
+        })
+    }
+
+    /// Waits in the line. If no answer comes in time, the answer has no items.
+    async fn wait(&mut self, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), EngineError> {
+        if let Some(line) = &mut self.line {
+            let answered = tokio::select! {
+                biased;
+                answered = line => answered.ok(),
+                () = tokio::time::sleep(request.wait) => None,
+                () = self.shared.drain.cancelled() => None,
+            };
+            if let Some(answered) = answered {
+                self.line = None;
+                return Ok(answered);
+            }
         }
-        let mut state = self.shared.lock();
+        let shared = self.shared;
+        shared.act(|state| {
+            // An answer that came at the very last moment is used, not discarded.
+            if let Some(answered) = self.leave_line(state) {
+                return Ok(answered);
+            }
+            let answered = answer(state, self.queue, request, Vec::new())?;
+            let ticket = if answered.done { state.tail.ticket() } else { None };
+            Ok((answered, ticket))
+        })
+    }
+
+    /// Leaves the line; returns an answer that came before that.
+    fn leave_line(&mut self, state: &mut EngineState) -> Option<(LeaseAnswer, Ticket)> {
+        let mut line = self.line.take()?;
+        line.close();
         if let Some(waiters) = state.waiters.get_mut(self.queue) {
-            waiters.retain(|waiter| waiter.number != self.number);
+            waiters.retain(|waiter| !waiter.answer.is_closed());
             if waiters.is_empty() {
                 state.waiters.remove(self.queue);
             }
         }
-        drop(state);
-        if let Ok((answer, _)) = self.answer.try_recv() {
-            self.shared.release(self.queue, &answer.items);
-        }
+        line.try_recv().ok()
     }
 }
 
-impl Engine {
-    /// Answers with ready items. Without any, waits for some, for the state named by `until`, or for the end
-    /// of the wait.
-    pub(super) async fn wait_for_work(
-        &self,
-        queue: &str,
-        request: LeaseRequest,
-    ) -> Result<LeaseAnswer, EngineError> {
-        let mut begun = self.begin_lease(queue, &request)?;
-        let (results, ticket) = (std::mem::take(&mut begun.results), begun.ticket.take());
-        let mut wait = match begun.next {
-            AnswerOrWait::Answer(answer) => return seen(&self.0, queue, *answer, ticket).await,
-            AnswerOrWait::Wait(wait) => wait,
-        };
-        let waited = tokio::select! {
-            biased;
-            answer = &mut wait.answer => answer.ok(),
-            () = tokio::time::sleep(request.wait) => None,
-            () = self.0.drain.cancelled() => None,
-        };
-        wait.seen = waited.is_some();
-        // An answer that came at the very last moment is used, not discarded.
-        let waited = waited.or_else(|| {
-            let late = wait.answer.try_recv().ok();
-            wait.seen = late.is_some();
-            late
-        });
-        drop(wait);
-        let (mut answered, later) = match waited {
-            Some(waited) => waited,
-            None => self.end_lease(queue, &request)?,
-        };
-        answered.results = results;
-        durable(ticket).await?;
-        seen(&self.0, queue, answered, later).await
-    }
-
-    /// Carries out the settlements, then leases ready items or joins the line.
-    fn begin_lease<'a>(&'a self, queue: &'a str, request: &LeaseRequest) -> Result<Begun<'a>, EngineError> {
-        let mut state = self.0.lock();
-        let results = settle_all(&mut state, queue, &request.settlements);
-        // Requests that are already waiting are served before this one.
-        self.0.follow_up(&mut state);
-        let at_once = request.wait.is_zero() || self.0.drain.is_cancelled();
-        let answered = try_lease(&mut state, queue, request)
-            .and_then(|items| answer(&state, queue, request, items, results.clone()));
-        let answered = match answered {
-            Ok(answer) => (!answer.items.is_empty() || answer.done || at_once).then_some(answer),
-            Err(EngineError::NoSuchQueue(_)) if !at_once => None,
-            Err(refusal) => return Err(refusal),
-        };
-        let needs_disk = !results.is_empty() || answered.as_ref().is_some_and(|answer| answer.done);
-        let ticket = if needs_disk { state.tail.ticket() } else { None };
-        let next = match answered {
-            Some(answer) => AnswerOrWait::Answer(Box::new(answer)),
-            None => {
-                let number = state.next_waiter;
-                state.next_waiter += 1;
-                let (sender, receiver) = oneshot::channel();
-                let request = LeaseRequest { settlements: Vec::new(), ..request.clone() };
-                let waiter = Waiter { number, request, answer: sender };
-                state.waiters.entry(queue.into()).or_default().push_back(waiter);
-                AnswerOrWait::Wait(Wait { shared: &self.0, queue, number, answer: receiver, seen: false })
-            }
-        };
-        self.0.follow_up(&mut state);
-        Ok(Begun { results, ticket, next })
-    }
-
-    /// Returns the answer to a request whose wait ended without items.
-    fn end_lease(&self, queue: &str, request: &LeaseRequest) -> Result<(LeaseAnswer, Ticket), EngineError> {
-        let mut state = self.0.lock();
-        let answered = answer(&state, queue, request, Vec::new(), Vec::new())?;
-        let ticket = if answered.done { state.tail.ticket() } else { None };
-        self.0.follow_up(&mut state);
-        Ok((answered, ticket))
-    }
-}
-
-impl Shared {
-    /// Releases the items of a client that is gone.
-    fn release(&self, queue: &str, items: &[Leased]) {
-        if items.is_empty() {
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.line.is_none() && self.items.is_empty() {
             return;
         }
-        let mut state = self.lock();
-        state.turn(items.len() as u64 * RECORD_BYTES_MAX, |core, turn| release_all(core, turn, queue, items));
-        self.follow_up(&mut state);
-    }
-}
-
-fn release_all(core: &mut Core, turn: &mut Turn<'_, Tail>, queue: &str, items: &[Leased]) {
-    let terms = NackTerms { release: true, ..NackTerms::default() };
-    for item in items {
-        core.nack(queue, item.id, item.token, &terms, turn);
-    }
-}
-
-/// Returns the answer once it is durable. If the request is gone by then, its items are released.
-async fn seen(
-    shared: &Shared,
-    queue: &str,
-    answer: LeaseAnswer,
-    ticket: Ticket,
-) -> Result<LeaseAnswer, EngineError> {
-    struct Unseen<'a>(&'a Shared, &'a str, Option<LeaseAnswer>);
-    impl Drop for Unseen<'_> {
-        fn drop(&mut self) {
-            if let Some(answer) = self.2.take() {
-                self.0.release(self.1, &answer.items);
-            }
+        let shared = self.shared;
+        let mut state = shared.lock();
+        if let Some((answer, _)) = self.leave_line(&mut state) {
+            self.items = answer.items;
         }
+        let terms = NackTerms { release: true, ..NackTerms::default() };
+        state.turn(self.items.len() as u64 * RECORD_BYTES_MAX, |core, turn| {
+            for item in &self.items {
+                core.nack(self.queue, item.id, item.token, &terms, turn);
+            }
+        });
+        shared.follow_up(&mut state);
     }
-    let mut unseen = Unseen(shared, queue, Some(answer));
-    durable(ticket).await?;
-    unseen.2.take().ok_or_else(|| EngineError::Unavailable("answered already".to_owned()))
 }

@@ -14,6 +14,7 @@ use queued::engine::queue::Verdict;
 use queued::metrics::QueuedMetrics;
 use queued::service::opening::{self, LogSettings, Threads};
 use queued::service::{Engine, Environment};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,6 +323,32 @@ async fn a_wait_that_was_given_up_costs_nothing(engine: Engine) {
     }
 }
 
+/// Polls a future once, and lets no other task run.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+async fn client_that_leaves_during_a_sync_keeps_no_items(engine: Engine) {
+    engine.push("q", vec![item("a")], false).await.unwrap();
+    let first = engine.lease("q", up_to(1)).await.unwrap();
+    let settlements = end(&first.items[0], SettleAction::Ack);
+    let request =
+        LeaseRequest { wait: Duration::from_secs(30), until: Until::Forever, settlements, ..up_to(1) };
+    {
+        let mut lease = pin!(engine.lease("q", request));
+        assert_eq!(poll_once(&mut lease).await, None, "it waits for an item");
+        assert_eq!(poll_once(&mut pin!(engine.push("q", vec![item("b")], false))).await, None);
+        assert_eq!(engine.figures().0[0].tally(ItemState::Leased), 1, "the item is in the answer");
+        assert_eq!(poll_once(&mut lease).await, None, "it waits until the ack is durable");
+    }
+    let leased = engine.lease("q", up_to(1)).await.unwrap();
+    assert_eq!((leased.items.len(), leased.items[0].attempt), (1, 1));
+}
+
 async fn a_queue_that_counts_never_ends(engine: Engine) {
     engine.count_from("q", 5).await.unwrap();
     let leased = engine.lease("q", up_to(3)).await.unwrap();
@@ -394,6 +421,9 @@ for_every_log!(
     a_queue_that_counts_never_ends,
     queues_are_listed_drained_deleted,
 );
+
+// In the memory every answer is durable at once.
+suite!(on_the_disk_only, super::on_disk, client_that_leaves_during_a_sync_keeps_no_items);
 
 fn around() -> Environment {
     let context = Context::new("queued", Stop::by_hand(Duration::from_secs(25)));

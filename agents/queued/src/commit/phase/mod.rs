@@ -76,7 +76,7 @@ pub enum By {
 /// Something that may change the phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A record was appended, or a request waits for the last one.
+    /// A record was appended, a request waits for the last one, or a sync of everything appended is requested.
     Appended,
     /// The event loop has finished an iteration: every task that was ready has run.
     Iterated,
@@ -84,8 +84,6 @@ pub enum Event {
     Due,
     /// The log may have been removed or replaced since it was opened.
     Suspected,
-    /// A sync of everything appended is requested, whatever the durability.
-    SyncAsked,
     Done {
         /// The duration of the commit; `None` if no group was written.
         took: Option<Duration>,
@@ -105,6 +103,8 @@ pub struct PendingGroups {
     pub waiting: usize,
     pub bytes: usize,
     pub begins_segment: bool,
+    /// True if a sync is requested, whatever the durability.
+    pub sync_asked: bool,
     /// True if everything that the requested syncs must cover was written.
     pub asked_is_written: bool,
 }
@@ -134,7 +134,6 @@ pub struct Machine {
     expect_until: Option<Instant>,
     /// The time of the first append that is not synced yet.
     unsynced_since: Option<Instant>,
-    sync_asked: bool,
     suspected: bool,
     last_write: LastWrite,
     closing: bool,
@@ -150,7 +149,6 @@ impl Machine {
             expected: 0,
             expect_until: None,
             unsynced_since: None,
-            sync_asked: false,
             suspected: false,
             last_write: LastWrite::Kept,
             closing: false,
@@ -164,12 +162,6 @@ impl Machine {
     /// Called when the groups of a `Writing` phase are taken. True if the log must be checked first.
     pub fn begin(&mut self) -> bool {
         std::mem::take(&mut self.suspected)
-    }
-
-    /// Called when the work of the phase `Syncing` is taken. `more` is true if this sync does not cover all
-    /// requested syncs.
-    pub fn begin_sync(&mut self, more: bool) {
-        self.sync_asked = more;
     }
 
     /// Returns the time at which `Event::Due` must come; `None` if nothing becomes due.
@@ -226,7 +218,6 @@ impl Machine {
                     false => LastWrite::Failed { retry_at: now + RETRY_AFTER },
                 };
             }
-            (_, Event::SyncAsked) => self.sync_asked = true,
             (_, Event::Closing) => self.closing = true,
             (Phase::Writing(_), Event::Done { took, answered }) => {
                 self.last_write = LastWrite::Kept;
@@ -260,8 +251,8 @@ impl Machine {
             LastWrite::Failed { .. } if interval_is_over => return Phase::Syncing,
             LastWrite::Failed { retry_at } => return Phase::Failing { until: retry_at },
         }
-        let sync_due = self.sync_asked || interval_is_over;
-        let write_first = self.sync_asked && !pending.asked_is_written;
+        let sync_due = pending.sync_asked || interval_is_over;
+        let write_first = pending.sync_asked && !pending.asked_is_written;
         match pending.since {
             None if self.suspected && !self.closing => Phase::Writing(By::Thread),
             None if sync_due || self.closing && self.unsynced_since.is_some() => Phase::Syncing,

@@ -89,6 +89,7 @@ impl World {
             waiting: self.pending.iter().filter(|sent| sent.waits).count(),
             bytes: self.pending.iter().map(|sent| sent.bytes).sum(),
             begins_segment: self.pending.iter().any(|sent| sent.begins_segment),
+            sync_asked: !self.sync_asks.is_empty(),
             asked_is_written: self.sync_asks.iter().all(|asked| *asked <= self.is_written()),
         }
     }
@@ -120,7 +121,6 @@ impl World {
             let written = self.is_written();
             let (covered, later) = self.sync_asks.iter().partition(|asked| **asked <= written);
             (self.syncing, self.sync_asks) = (covered, later);
-            self.machine.begin_sync(!self.sync_asks.is_empty());
         }
         match phase {
             Phase::Idle => assert!(self.pending.is_empty(), "forgotten"),
@@ -191,7 +191,7 @@ impl World {
             Step::Suspect => self.on(Event::Suspected),
             Step::AskSync => {
                 self.sync_asks.push(self.appended);
-                self.on(Event::SyncAsked);
+                self.on(Event::Appended);
             }
         }
     }

@@ -37,7 +37,6 @@ impl Core {
         let body = body.or_else(|| turn.journal.read(place, len).ok())?;
         let target = self.ensure(&name, turn).ok()?;
         let copy = self.push_one(target, NewItem { body, content_type, ..NewItem::default() }, turn);
-        self.copied.push((target, copy.number));
         Some(copy.number)
     }
 

@@ -69,7 +69,7 @@ impl Core {
             let due_ms = source.when(item.number).map_or(0, |when| when.at_ms);
             numbers.push(item.number);
             copies.push(NewItem {
-                body: turn.body(item)?,
+                body: turn.journal.body(item)?.into_owned().into(),
                 key: item.key().map(Into::into),
                 content_type: item.content_type().map(Into::into),
                 delay_ms: due_ms.saturating_sub(turn.now_ms),
@@ -81,8 +81,7 @@ impl Core {
         self.admit(to, &copies, turn.now_ms, turn.limits)?;
         let target = self.ensure(to, turn)?;
         for (&number, copy) in numbers.iter().zip(copies) {
-            let copy = self.push_one(target, copy, turn);
-            self.copied.push((target, copy.number));
+            self.push_one(target, copy, turn);
             if !self.attempts.of(number).is_empty() {
                 self.write(&Record::HandedOn { number }, turn);
             }

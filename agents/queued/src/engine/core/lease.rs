@@ -67,7 +67,7 @@ impl Core {
             return self.lease_one(number, terms, turn);
         };
         let Some(item) = queue.items().get(next) else { return Ok(None) };
-        let body = turn.body(item)?;
+        let body = turn.journal.body(item)?.into_owned().into();
         let lease_ms = terms.lease_ms.unwrap_or(queue.policy.lease_ms);
         let token = Token(self.random.u64(1..));
         let leased = Leased {

@@ -25,6 +25,7 @@ use super::item::{Item, ItemId, Place};
 use super::queue::Queue;
 use super::record::Record;
 use super::usage::Usage;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Keeps records, and reads bodies back.
@@ -33,6 +34,15 @@ pub trait Journal {
     fn append(&mut self, record: &Record<'_>) -> Place;
     /// Reads the body of an item that is not in memory.
     fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
+    /// Returns the item's body, from memory or from the log.
+    fn body<'a>(&mut self, item: &'a Item) -> Result<Cow<'a, [u8]>, EngineError> {
+        match &item.body {
+            Some(body) => Ok(Cow::Borrowed(body)),
+            None => self.read(item.place, item.len).map(|body| body.into_vec().into()).map_err(|error| {
+                EngineError::Unavailable(format!("the item's body cannot be read from the log: {error}"))
+            }),
+        }
+    }
 }
 
 /// The context of a change: the time, the limits, and the journal.
@@ -41,18 +51,6 @@ pub struct Turn<'a, J> {
     pub now_ms: u64,
     pub limits: &'a Limits,
     pub journal: &'a mut J,
-}
-
-impl<J: Journal> Turn<'_, J> {
-    /// Returns the item's body, from memory or from the log.
-    fn body(&mut self, item: &Item) -> Result<Box<[u8]>, EngineError> {
-        match &item.body {
-            Some(body) => Ok(body.clone()),
-            None => self.journal.read(item.place, item.len).map_err(|error| {
-                EngineError::Unavailable(format!("the item's body cannot be read from the log: {error}"))
-            }),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -78,8 +76,9 @@ pub struct Core {
     is_timed: bool,
     /// Queues that changed since the last `take_touched`.
     touched: Vec<u32>,
-    /// Items that were copied from another queue; their bodies were read into memory for the copy.
-    copied: Vec<(u32, u64)>,
+    /// New items whose bodies are in memory and may be evicted: queue, number and place. The service empties
+    /// this list after each turn.
+    pub added: Vec<(u32, u64, Place)>,
 }
 
 impl Core {
@@ -99,7 +98,7 @@ impl Core {
             latest_ms: 0,
             is_timed: false,
             touched: Vec::new(),
-            copied: Vec::new(),
+            added: Vec::new(),
         }
     }
 
@@ -143,14 +142,6 @@ impl Core {
     /// Returns the queues that changed since the last call. A queue may be listed twice.
     pub fn take_touched(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.touched)
-    }
-
-    /// Returns the items that were copied from another queue since the last call: queue, number and place.
-    pub fn take_copied(&mut self) -> Vec<(u32, u64, Place)> {
-        let copied = std::mem::take(&mut self.copied).into_iter();
-        let place =
-            |(queue, number)| Some((queue, number, self.queue_by_number(queue)?.items().get(number)?.place));
-        copied.filter_map(place).collect()
     }
 
     fn touch(&mut self, queue: u32) {

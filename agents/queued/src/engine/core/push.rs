@@ -82,6 +82,9 @@ impl Core {
         let place = turn.journal.append(&Record::Pushed(Pushed { body: &body, ..pushed }));
         let len = body.len();
         self.put_pushed(&pushed, Some(body), len, place);
+        if turn.limits.spills {
+            self.added.push((queue, number, place));
+        }
         self.id(number)
     }
 }
