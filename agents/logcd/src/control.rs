@@ -14,6 +14,7 @@ use crate::logs::skip::Skip;
 use crate::logs::unmatched::Unmatched;
 use crate::metrics::LogcdMetrics;
 use crate::once::fatal;
+use crate::pods::config::PodsConfig;
 use crate::settings::{Flags, LIVE};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 /// The interval between attempts to lock the directory for archives.
@@ -36,6 +38,7 @@ const NAMED_MAX: usize = 10;
 pub async fn run(
     settings: Settings<Flags>,
     config: Config,
+    pods: Option<watch::Sender<PodsConfig>>,
     history: CycleHistory,
     context: Context,
 ) -> Result<(), Fatal> {
@@ -62,6 +65,7 @@ pub async fn run(
         unfinished: true,
         settings,
         config,
+        pods,
         context,
         cycle_thread,
     };
@@ -91,6 +95,8 @@ async fn take(config: &Config, context: &Context) -> Result<Option<LockedArchive
 struct Control {
     settings: Settings<Flags>,
     config: Config,
+    /// Hands changed settings to the thread that follows container logs, if there is one.
+    pods: Option<watch::Sender<PodsConfig>>,
     context: Context,
     cycle_thread: CycleThread,
     watcher: ChangeWatcher,
@@ -268,10 +274,22 @@ impl Control {
     fn reload(&mut self, ticks: &mut tokio::time::Interval) {
         let renewed = self.settings.renew(LIVE, |flags| {
             let config = flags.serve.config()?;
+            let pods = flags.serve.pods_config()?;
             kit::telemetry::logs::set_level(&flags.serve.common.log_level)?;
-            Ok(config)
+            Ok((config, pods))
         });
-        let Some((new, config)) = renewed else { return };
+        let Some((new, (config, pods))) = renewed else { return };
+        if let (Some(sender), Some(config)) = (&self.pods, pods) {
+            let restart = sender.borrow().needs_restart_for(&config);
+            sender.send_replace(config);
+            if !restart.is_empty() {
+                tracing::warn!(
+                    event = "pods_restart_required",
+                    settings = restart.join(" "),
+                    "these changed settings hold for archives of days; those of container logs need a restart"
+                );
+            }
+        }
         let (dirs, out) = (self.config.dirs.clone(), self.config.out.clone());
         self.config = Config { dirs, out, ..config };
         self.cycle_thread.configure(self.config.clone());

@@ -8,7 +8,7 @@ use jiff::{Timestamp, Zoned};
 const BEFORE: &str = "all-logs-";
 
 /// The time zone whose midnight ends a day.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar(pub TimeZone);
 
 impl Calendar {

@@ -38,6 +38,7 @@ use pods::metrics::PodsMetrics;
 use pods::page::PodsSources;
 use settings::{Command, Flags};
 use std::ffi::OsString;
+use tokio::sync::watch;
 
 /// Returns the command line definition, for man pages and completions.
 pub fn command() -> clap::Command {
@@ -76,7 +77,7 @@ pub async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: C
     let serve = &settings.flags.serve;
     let days = if serve.has_directories() { Some(serve.config()?) } else { None };
     let history = CycleHistory::default();
-    let hours = pods.map(|config| (config, PodsMetrics::register(&context.metrics)));
+    let hours = pods.map(|config| (watch::Sender::new(config), PodsMetrics::register(&context.metrics)));
     let sources = PageSources {
         directories: days.as_ref().map(|config| DirectorySources {
             dirs: config.dirs.iter().map(|dir| dir.path.clone()).collect(),
@@ -84,8 +85,8 @@ pub async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: C
             cycles: history.read(),
         }),
         pods: hours.as_ref().map(|(config, metrics)| PodsSources {
-            pods: config.pods.clone(),
-            out: config.out.clone(),
+            pods: config.borrow().pods.clone(),
+            out: config.borrow().out.clone(),
             figures: metrics.overview.read(),
             lines: serve.show_lines,
         }),
@@ -93,16 +94,21 @@ pub async fn run(settings: Settings<Flags>, pods: Option<PodsConfig>, context: C
     };
     let _ = context.pages.set(page::routes(sources, serve.page.load()?));
     let has_directories = days.is_some();
+    let (pods, hours) = match hours {
+        Some((pods, metrics)) => (Some(pods.clone()), Some((pods.subscribe(), metrics))),
+        None => (None, None),
+    };
     let days = async {
-        match days {
-            Some(config) => control::run(settings, config, history, context.clone()).await,
-            None => Ok(()),
+        match (days, pods) {
+            (Some(config), pods) => control::run(settings, config, pods, history, context.clone()).await,
+            (None, Some(pods)) => pods::reload::run(settings, pods, context.clone()).await,
+            (None, None) => Ok(()),
         }
     };
     let hours = async {
         match hours {
-            Some((config, metrics)) => {
-                pods::control::run(config, metrics, context.clone(), has_directories).await
+            Some((configs, metrics)) => {
+                pods::control::run(configs, metrics, context.clone(), has_directories).await
             }
             None => Ok(()),
         }

@@ -9,12 +9,33 @@ use crate::pods::hour::ArchiveName;
 use crate::pods::place::{ContainerDir, PodDir};
 use crate::pods::store::Store;
 use jiff::{Timestamp, ToSpan};
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time between two attempts after a failure.
 pub const RETRY: Duration = Duration::from_secs(5);
+
+/// Descriptors that are reserved for archives, directories, connections and probes.
+const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Returns the number of container logs that may be open: the wanted number, or fewer if the limit of open
+/// files is low.
+pub fn logs_within_limit(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let allowed = limit.saturating_sub(DESCRIPTORS_RESERVED).max(limit / 2);
+    if allowed < wanted {
+        tracing::warn!(
+            event = "container_logs_reduced",
+            wanted,
+            allowed,
+            "the limit of open files (RLIMIT_NOFILE) is lower than --max-files; fewer container logs are followed"
+        );
+    }
+    wanted.min(allowed)
+}
 
 /// The checked settings for container logs.
 #[derive(Clone, Debug)]
@@ -37,6 +58,30 @@ pub struct PodsConfig {
 }
 
 impl PodsConfig {
+    /// Returns this configuration with those settings of `new` that can change while logs are followed.
+    pub fn renewed(&self, new: PodsConfig) -> PodsConfig {
+        PodsConfig {
+            within: new.within,
+            bounds: new.bounds,
+            hole_bytes_max: new.hole_bytes_max,
+            logs_max: new.logs_max,
+            deleted_bytes_max: new.deleted_bytes_max,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the names of the settings in which `new` differs and which need a restart.
+    pub fn needs_restart_for(&self, new: &PodsConfig) -> Vec<&'static str> {
+        let zstd = self.codec != new.codec;
+        // Each kind of archive has its own levels.
+        let settings = [
+            ("zstd", zstd),
+            ("level", !zstd && self.level != new.level),
+            ("utc", self.calendar != new.calendar),
+        ];
+        settings.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect()
+    }
+
     pub fn hour(&self) -> ArchiveName {
         ArchiveName::at(self.calendar.at(Timestamp::now()).datetime(), self.codec)
     }

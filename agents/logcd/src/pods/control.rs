@@ -19,15 +19,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Time between two attempts to lock or open something.
-const RETRY: Duration = Duration::from_millis(500);
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
 /// The name of the reason in `/ready`.
 const REASON: &str = "pods";
 
 /// The flags that tell the thread to stop, and the event that wakes it.
-struct Stop {
+struct StopFlags {
     /// True if the thread must archive what was written until now, and end.
     drain: AtomicBool,
     /// True if the thread must end at once.
@@ -35,10 +35,10 @@ struct Stop {
     wake: EventFd,
 }
 
-/// Runs until the daemon is drained. With `has_directories`, the archiver of directories decides about the
-/// reason `starting` in `/ready`.
+/// Runs until the daemon is drained, and applies each new configuration. With `has_directories`, the archiver
+/// of directories decides about the reason `starting` in `/ready`.
 pub async fn run(
-    config: PodsConfig,
+    mut configs: watch::Receiver<PodsConfig>,
     metrics: PodsMetrics,
     context: Context,
     has_directories: bool,
@@ -46,10 +46,12 @@ pub async fn run(
     let cannot =
         |errno: Errno| Fatal::new(Exit::System, "cannot make an event").because(io::Error::from(errno));
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(cannot)?;
-    let stop = Arc::new(Stop { drain: AtomicBool::new(false), abort: Arc::default(), wake });
+    let stop = Arc::new(StopFlags { drain: AtomicBool::new(false), abort: Arc::default(), wake });
     let (ended, end) = oneshot::channel();
+    let config = configs.borrow_and_update().clone();
     let follower = PodsThread {
         config,
+        configs: configs.clone(),
         stop: stop.clone(),
         readiness: context.readiness.clone(),
         metrics,
@@ -58,7 +60,14 @@ pub async fn run(
     kit::daemon::spawn("logcd-pods", move || drop(ended.send(follower.run())))?;
     let gone = || Fatal::new(Exit::Failure, "the thread that follows container logs has died");
     let signal = async {
-        context.stop.drain.cancelled().await;
+        loop {
+            tokio::select! {
+                () = context.stop.drain.cancelled() => break,
+                Ok(()) = configs.changed() => {
+                    let _ = stop.wake.write(1);
+                }
+            }
+        }
         stop.drain.store(true, Ordering::Relaxed);
         let _ = stop.wake.write(1);
         context.stop.abort.cancelled().await;
@@ -74,7 +83,8 @@ pub async fn run(
 
 struct PodsThread {
     config: PodsConfig,
-    stop: Arc<Stop>,
+    configs: watch::Receiver<PodsConfig>,
+    stop: Arc<StopFlags>,
     readiness: Readiness,
     metrics: PodsMetrics,
     has_directories: bool,
@@ -90,7 +100,7 @@ impl PodsThread {
     }
 
     /// Follows the logs until the daemon stops. Restarts after any failure.
-    fn run(self) -> Result<(), Fatal> {
+    fn run(mut self) -> Result<(), Fatal> {
         kit::lifecycle::priority::lower_this_thread();
         loop {
             match self.follow() {
@@ -98,10 +108,26 @@ impl PodsThread {
                 Err(trouble) if self.is_draining() => return Err(fatal(trouble)),
                 Err(trouble) => self.complain(trouble),
             }
-            self.sleep(None, Some(RETRY));
+            self.sleep(None, Some(REOPEN_AFTER));
             if self.is_draining() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Takes over a new configuration. Returns true if there was one.
+    fn renew(&mut self) -> bool {
+        let has_changed = self.configs.has_changed().unwrap_or(false);
+        if has_changed {
+            self.config = self.config.renewed(self.configs.borrow_and_update().clone());
+        }
+        has_changed
+    }
+
+    /// Ends the reason `starting`, unless the archiver of directories decides about it.
+    fn note_start(&self) {
+        if !self.has_directories {
+            self.readiness.clear("starting");
         }
     }
 
@@ -128,9 +154,7 @@ impl PodsThread {
                 is_told = true;
                 tracing::warn!(event = "pods_directory_missing", pods = %pods.display(), "the directory of container logs does not exist; waiting for it");
                 self.metrics.directory_missing.set(1);
-                if !self.has_directories {
-                    self.readiness.clear("starting");
-                }
+                self.note_start();
             }
             let mut watches = Watches::new().map_err(on)?;
             watches.directory(ancestor.fd(), Watched::Pods).map_err(on)?;
@@ -143,31 +167,37 @@ impl PodsThread {
         Ok(())
     }
 
-    fn follow(&self) -> Result<(), ArchiveError> {
+    fn follow(&mut self) -> Result<(), ArchiveError> {
         self.wait_for_directory()?;
         if self.is_draining() {
             return Ok(());
         }
+        self.renew();
         let store = self.config.store()?;
         let mut tailer =
             Tailer::new(self.config.clone(), store, self.stop.abort.clone(), self.metrics.clone())?;
         tracing::info!(event = "container_archiving_started", pods = %self.config.pods.display(), out = %self.config.out.display(), "following container logs");
-        if !self.has_directories {
-            self.readiness.clear("starting");
-        }
+        self.note_start();
         while !self.is_draining() {
+            if self.renew() {
+                tailer.configure(self.config.clone());
+            }
             match tailer.turn() {
                 Ok(true) => self.readiness.clear(REASON),
                 // Nothing was written, so an earlier failure may persist.
                 Ok(false) => {}
                 Err(trouble) if tailer.is_over() => {
                     // Logs that are still open are archived before everything is opened again.
-                    tailer.finish()?;
-                    return Err(trouble);
+                    let finished = tailer.finish();
+                    tailer.give_up_all_deleted_logs();
+                    return finished.and(Err(trouble));
                 }
                 Err(ArchiveError::Aborted) => return Err(ArchiveError::Aborted),
                 // Nothing can be committed any more. The directory at the path must be opened again.
-                Err(trouble) if tailer.has_lost_store() => return Err(trouble),
+                Err(trouble) if tailer.has_lost_store() => {
+                    tailer.give_up_all_deleted_logs();
+                    return Err(trouble);
+                }
                 Err(trouble) => self.complain(trouble),
             }
             self.sleep(Some(tailer.fd()), tailer.pause());
@@ -190,6 +220,8 @@ impl PodsThread {
             PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let _ = poll(&mut fds, time);
+        // The flags and the configuration were set before the event.
+        let _ = self.stop.wake.read();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The checkpoint file: records how far each container log is archived.
+//! The content of the checkpoint: how far each container log is archived.
 
 use crate::archive::checksum::Checksum;
 use crate::pods::place::LogName;
@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Limit on the bytes of the first line that identify a log. Each line has a time in nanoseconds, so they
-/// differ.
+/// Limit on the bytes of the first line that identify a log. Each line has a time in nanoseconds, so first
+/// lines differ.
 pub const HEAD_BYTES_MAX: u64 = 1024;
 
 /// The state of all archives and logs at one commit. After a crash, everything written later is removed
@@ -59,7 +59,7 @@ pub struct Cursor {
     /// The latest time of the archived lines, in nanoseconds since 1970.
     #[serde(default)]
     pub latest_ns: Option<i64>,
-    /// True if the next lines up to that time are archived, too.
+    /// True if the log is read from its start again: lines up to `latest_ns` are archived already.
     #[serde(default)]
     pub is_repeating: bool,
     /// True if the log is archived to its end and should not grow any more.

@@ -3,17 +3,21 @@
 use crate::day::{day_of, is_draft};
 use std::path::Path;
 
-/// Returns the size of the largest archive in the directory, minus the bytes of the next one that are written
-/// already.
+/// Returns the bytes that the next archive may still need: the size of the largest archive, minus what its
+/// drafts have.
 pub fn day_room(out: &Path) -> u64 {
     let (mut largest, mut drafts) = (0, 0_u64);
     for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
-        let (name, Ok(metadata)) = (entry.file_name(), entry.metadata()) else { continue };
-        let Some(name) = name.to_str().filter(|_| metadata.is_file()) else { continue };
-        if day_of(name).is_some() {
-            largest = metadata.len().max(largest);
-        } else if is_draft(name) {
-            drafts = drafts.saturating_add(metadata.len());
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let is_day = day_of(name).is_some();
+        if !is_day && !is_draft(name) {
+            continue;
+        }
+        let Some(metadata) = entry.metadata().ok().filter(std::fs::Metadata::is_file) else { continue };
+        match is_day {
+            true => largest = metadata.len().max(largest),
+            false => drafts = drafts.saturating_add(metadata.len()),
         }
     }
     largest.saturating_sub(drafts)

@@ -18,8 +18,10 @@ const MISSES_MAX: u32 = 3;
 pub struct Findings {
     /// The number of logs that were newly opened.
     pub opened: u64,
-    /// True if a log was renamed, compressed or deleted.
+    /// True if a log was renamed.
     pub has_moved: bool,
+    /// True if a log was compressed or deleted.
+    pub has_departed: bool,
     /// The number of logs that were removed before they were read to the end.
     pub lost: u64,
     /// The number of names that cannot be followed and were not counted before: links, FIFOs, logs with
@@ -37,23 +39,37 @@ pub struct FollowedContainer {
     /// The cursors from the checkpoint whose logs are not found yet.
     past: Cursors,
     settled: Vec<ArchivedCopy>,
-    /// True once every log in the directory is open. The logs of the cursors that are still in `past` are
-    /// lost.
+    /// True once every log in the directory was opened. A log whose cursor was still in `past` then is lost.
     is_looked_at: bool,
     /// The number of names that the last look skipped.
     skipped: u64,
+    /// The logs that could not be opened at the last look.
+    waiting: Vec<Listed>,
 }
 
 /// A name in the directory.
+#[derive(Clone)]
 struct Listed {
     name: LogName,
     inode: u64,
 }
 
+/// The result of listing the directory.
+#[derive(Default)]
+struct Listing {
+    /// The logs, sorted by name.
+    found: Vec<Listed>,
+    /// The logs that cannot be opened at present, because they have several names.
+    waiting: Vec<Listed>,
+    /// The number of other names that cannot be followed.
+    skipped: u64,
+}
+
 impl FollowedContainer {
     pub fn new(dir: ContainerDir, mut past: Cursors) -> FollowedContainer {
         let settled = std::mem::take(&mut past.settled);
-        FollowedContainer { dir, logs: Vec::new(), past, settled, is_looked_at: false, skipped: 0 }
+        let (logs, waiting) = (Vec::new(), Vec::new());
+        FollowedContainer { dir, logs, past, settled, is_looked_at: false, skipped: 0, waiting }
     }
 
     pub fn cursors(&self) -> Cursors {
@@ -65,7 +81,10 @@ impl FollowedContainer {
 
     /// True if there is no log left to follow or to remember.
     pub fn is_over(&self) -> bool {
-        self.logs.is_empty() && self.past.logs.is_empty() && self.settled.is_empty()
+        self.logs.is_empty()
+            && self.past.logs.is_empty()
+            && self.settled.is_empty()
+            && self.waiting.is_empty()
     }
 
     fn knows(&self, found: &Listed) -> bool {
@@ -77,71 +96,17 @@ impl FollowedContainer {
     /// Examines the directory, and opens new logs until `room` are open. A removed directory has no logs.
     pub fn look(&mut self, pods: &SafeDir, room: usize) -> io::Result<Findings> {
         let mut findings = Findings::default();
-        let path = self.dir.to_string();
-        let fd = match pods.directory(path.as_bytes()) {
-            Ok(fd) => Some(fd),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let (mut found, mut skipped) = (Vec::new(), 0);
-        if let Some(fd) = fd {
-            for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
-                let entry = entry?;
-                let name = entry.file_name().to_str().ok();
-                let Some(name) = name.filter(|name| ![".", ".."].contains(name)) else { continue };
-                let Ok(log) = name.parse::<LogName>() else { continue };
-                if found.len() == NAMES_MAX {
-                    skipped += 1;
-                    findings.must_retry = true;
-                    continue;
-                }
-                match status_at(&fd, OsStr::new(name)) {
-                    Ok(look) if look.kind == Kind::Regular && look.links == 1 => {
-                        found.push(Listed { name: log, inode: look.stamp.ino });
-                    }
-                    // The log is gone or is being renamed. Another event follows.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                    Ok(look)
-                        if look.kind == Kind::Regular
-                            && self.logs.iter().any(|log| log.inode == look.stamp.ino) =>
-                    {
-                        found.push(Listed { name: log, inode: look.stamp.ino });
-                    }
-                    Ok(look) => {
-                        skipped += 1;
-                        // The kernel does not report when the other name is removed.
-                        findings.must_retry |= look.kind == Kind::Regular;
-                    }
-                }
-            }
-        }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let Listing { found, mut waiting, skipped } = self.list(pods, &mut findings)?;
         self.follow_names(&found, &mut findings);
-        // Uncompressed logs first: a compressed copy is recognised by the log that it was made from.
-        for is_compressed in [false, true] {
-            self.note_copies(&found);
-            for new in found.iter().filter(|found| found.name.is_compressed() == is_compressed) {
-                if self.knows(new) {
-                    continue;
-                }
-                let opened = match self.logs.len() < room {
-                    true => self.open(pods, new, &mut findings),
-                    false => Err(io::Error::other("too many logs are followed (--max-files)")),
-                };
-                if let Err(error) = opened {
-                    if skipped >= self.skipped {
-                        let log = format!("{path}/{}", new.name);
-                        tracing::warn!(event = "container_log_skipped", log, %error, "a log cannot be opened; it is tried again");
-                    }
-                    skipped += 1;
-                    findings.must_retry = true;
-                }
-            }
-        }
+        let told = self.skipped.saturating_sub(skipped);
+        self.open_new(pods, &found, room, told, &mut waiting, &mut findings);
         self.settled.retain(|settled| found.iter().any(|found| settled.is(found.inode, &found.name)));
+        findings.must_retry |= !waiting.is_empty();
+        findings.lost += self.waiting.iter().filter(|log| self.is_lost(log, &found, &waiting)).count() as u64;
+        let skipped = skipped + waiting.len() as u64;
         findings.skipped = skipped.saturating_sub(self.skipped);
         self.skipped = skipped;
+        self.waiting = waiting;
         // A skipped log may still need its cursor.
         if !findings.must_retry && !self.is_looked_at {
             self.is_looked_at = true;
@@ -149,6 +114,80 @@ impl FollowedContainer {
             self.past.logs.clear();
         }
         Ok(findings)
+    }
+
+    fn list(&self, pods: &SafeDir, findings: &mut Findings) -> io::Result<Listing> {
+        let mut listing = Listing::default();
+        let fd = match pods.directory(self.dir.to_string().as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
+            opened => opened?,
+        };
+        for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Ok(log) = name.parse::<LogName>() else { continue };
+            if listing.found.len() + listing.waiting.len() >= NAMES_MAX {
+                listing.skipped += 1;
+                findings.must_retry = true;
+                continue;
+            }
+            let look = match status_at(&fd, OsStr::new(name)) {
+                // The log is gone or is being renamed. Another event follows.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                look => look?,
+            };
+            let is_followed = self.logs.iter().any(|log| log.inode == look.stamp.ino);
+            let listed = Listed { name: log, inode: look.stamp.ino };
+            match look.kind {
+                Kind::Regular if look.links == 1 || is_followed => listing.found.push(listed),
+                // The kernel does not report when the other name is removed.
+                Kind::Regular => listing.waiting.push(listed),
+                _ => listing.skipped += 1,
+            }
+        }
+        listing.found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listing)
+    }
+
+    /// Opens new logs until `room` are open. The first `told` logs that cannot be opened were logged before.
+    fn open_new(
+        &mut self,
+        pods: &SafeDir,
+        found: &[Listed],
+        room: usize,
+        told: u64,
+        waiting: &mut Vec<Listed>,
+        findings: &mut Findings,
+    ) {
+        // Uncompressed logs first: a compressed copy is recognised by the log that it was made from.
+        for is_compressed in [false, true] {
+            self.note_copies(found);
+            for new in found.iter().filter(|found| found.name.is_compressed() == is_compressed) {
+                if self.knows(new) {
+                    continue;
+                }
+                let opened = match self.logs.len() < room {
+                    true => self.open(pods, new, findings),
+                    false => Err(io::Error::other("too many logs are followed (--max-files)")),
+                };
+                if let Err(error) = opened {
+                    if waiting.len() as u64 >= told {
+                        let log = format!("{}/{}", self.dir, new.name);
+                        tracing::warn!(event = "container_log_skipped", log, %error, "a log cannot be opened; it is tried again");
+                    }
+                    waiting.push(new.clone());
+                }
+            }
+        }
+    }
+
+    /// True if a log that waited to be opened is gone, and nothing else tells its loss.
+    fn is_lost(&self, waited: &Listed, found: &[Listed], waiting: &[Listed]) -> bool {
+        let is_same = |log: &Listed| {
+            log.inode == waited.inode || log.name.is_compressed() && log.name.uncompressed() == waited.name
+        };
+        let has_cursor = self.past.logs.iter().any(|cursor| cursor.inode == waited.inode);
+        !has_cursor && !found.iter().chain(waiting).any(is_same)
     }
 
     /// Gives each followed log its present name. A log without a name has departed.
@@ -171,7 +210,7 @@ impl FollowedContainer {
                 None if log.name.is_compressed() => {}
                 None => {
                     if !is_gone {
-                        findings.has_moved = true;
+                        findings.has_departed = true;
                         log.phase = Phase::Departed { quiet_since: Instant::now() };
                     }
                     log.was_replaced |= found.iter().any(|found| found.name == log.name);
@@ -346,7 +385,7 @@ mod tests {
             writeln!(logs.next(), "{rotation}").unwrap();
         }
         // One of the logs is known already. One of the others is compressed.
-        assert_eq!(room.look(9), Findings { opened: 3, has_moved: true, ..Findings::default() });
+        assert_eq!(room.look(9), Findings { opened: 3, has_departed: true, ..Findings::default() });
         room.container.sort();
         assert_eq!(room.offsets(), [6, 0, 0, 0]);
         let names = room.names();
@@ -361,7 +400,7 @@ mod tests {
         std::fs::write(room.directory.path().join("shop_web_1/app").join(rotated), "zero\n").unwrap();
         assert_eq!(room.look(9).opened, 2);
         std::fs::remove_dir_all(room.directory.path().join("shop_web_1")).unwrap();
-        assert!(room.look(9).has_moved);
+        assert!(room.look(9).has_departed);
         room.container.sort();
         assert_eq!(room.names(), [rotated, "0.log"]);
     }
@@ -384,6 +423,31 @@ mod tests {
         room.container.sort();
         assert_eq!(room.names(), ["0.log", "0.log.20261128-140500", "0.log"]);
         assert!(matches!(room.container.logs[0].phase, Phase::Departed { .. }));
+    }
+
+    #[test]
+    fn log_that_could_not_be_opened_is_lost_with_its_name() {
+        let mut room = Fixture::new();
+        room.container = FollowedContainer::new("shop_web_1/app".parse().unwrap(), Cursors::default());
+        let log = room.directory.path().join("shop_web_1/app/0.log");
+        assert_eq!(room.look(0), Findings { skipped: 1, must_retry: true, ..Findings::default() });
+        // A rename and a compressed copy are no losses.
+        let rotated = log.with_file_name("0.log.20261128-140500");
+        std::fs::rename(&log, &rotated).unwrap();
+        assert_eq!(room.look(0).lost, 0);
+        std::fs::write(log.with_file_name("0.log.20261128-140500.gz"), "").unwrap();
+        std::fs::remove_file(&rotated).unwrap();
+        assert_eq!(room.look(0).lost, 0);
+        // A link to the log hides it.
+        std::fs::hard_link(
+            log.with_file_name("0.log.20261128-140500.gz"),
+            room.directory.path().join("link"),
+        )
+        .unwrap();
+        assert_eq!(room.look(9).lost, 0);
+        std::fs::remove_dir_all(room.directory.path().join("shop_web_1")).unwrap();
+        assert_eq!(room.look(9), Findings { lost: 1, ..Findings::default() });
+        assert_eq!(room.look(9), Findings::default());
     }
 
     #[test]

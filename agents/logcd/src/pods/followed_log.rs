@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Limit on an entry. A longer line is cut.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
-/// Limit on the bytes by which the end of the archived part is recognised.
+/// Limit on the last archived bytes whose checksum shows that the log still has them.
 const TAIL_BYTES_MAX: usize = 1024;
 
 /// Decides how a log is followed.
@@ -75,6 +75,8 @@ pub struct FollowedLog {
     pub meta: Meta,
     /// The decoder of a compressed log, and the bytes after the last whole line that it returned.
     unpacking: Option<(MultiGzDecoder<File>, Vec<u8>)>,
+    /// The error that ended the unpacking. It is returned after the lines before it.
+    damage: Option<io::Error>,
     read: Position,
     committed: Position,
     /// The size at the last look. `seen_before` is the size at the look before it.
@@ -114,6 +116,7 @@ impl FollowedLog {
             inode: look.stamp.ino,
             meta: look.meta,
             unpacking: None,
+            damage: None,
             read: start,
             committed: start,
             seen: 0,
@@ -165,8 +168,8 @@ impl FollowedLog {
 
     /// Returns a key that sorts the logs of a container from the oldest to the newest.
     pub fn age(&self) -> impl Ord + '_ {
-        // A log that was replaced without having another name is older than the logs that were rotated since.
-        // A log that was deleted with its container stays the newest.
+        // A log that was replaced under its live name is older than those rotated since. A log deleted with its
+        // container is still the newest.
         let is_present = !(self.name.is_live() && self.was_replaced);
         (self.name.restart, is_present, &self.name)
     }
@@ -175,13 +178,9 @@ impl FollowedLog {
         status_of(&self.file)
     }
 
-    /// Measures the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
+    /// Notes the size before a sweep. Returns the end up to which the sweep reads, and true if the log was
     /// truncated.
-    pub fn measure(&mut self) -> io::Result<(u64, bool)> {
-        if self.phase == Phase::Packed {
-            return Ok((u64::MAX, false));
-        }
-        let look = self.look()?;
+    pub fn measure(&mut self, look: &FileStatus) -> (u64, bool) {
         let size = look.stamp.size;
         self.meta = look.meta;
         let is_truncated = size < self.read.offset;
@@ -189,7 +188,12 @@ impl FollowedLog {
             self.read = Position::default();
         }
         self.note_size(size);
-        Ok((size, is_truncated))
+        (size, is_truncated)
+    }
+
+    /// Keeps a log from becoming quiet, because the sweep has not read it to its end.
+    pub fn expect_news(&mut self) {
+        self.seen_before = None;
     }
 
     /// Notes the size that a sweep has found.
@@ -265,6 +269,9 @@ impl FollowedLog {
     }
 
     fn unpack_lines(&mut self, lines: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(damage) = self.damage.take() {
+            return Err(damage);
+        }
         if self.unpacking.is_none() {
             (&self.file).rewind()?;
             let mut decoder = MultiGzDecoder::new(self.file.try_clone()?);
@@ -274,7 +281,14 @@ impl FollowedLog {
         let Some((decoder, rest)) = &mut self.unpacking else { return Ok(()) };
         lines.append(rest);
         let missing = ENTRY_BYTES_MAX.saturating_sub(lines.len()) as u64;
-        decoder.take(missing).read_to_end(lines)?;
+        if let Err(damage) = decoder.take(missing).read_to_end(lines) {
+            lines.truncate(whole_lines(lines));
+            if lines.is_empty() {
+                return Err(damage);
+            }
+            self.damage = Some(damage);
+            return Ok(());
+        }
         if lines.len() < ENTRY_BYTES_MAX {
             self.phase = Phase::Ended;
             self.unpacking = None;
@@ -305,6 +319,7 @@ impl FollowedLog {
     pub fn roll_back(&mut self) {
         self.read = self.committed;
         self.unpacking = None;
+        self.damage = None;
         self.is_cut_short = false;
         if self.name.is_compressed() {
             self.phase = Phase::Packed;
@@ -365,7 +380,7 @@ mod tests {
     /// Reads all lines that are not archived yet.
     fn all(log: &mut FollowedLog) -> String {
         let (mut all, mut lines) = (Vec::new(), Vec::new());
-        let (end, _) = log.measure().unwrap();
+        let (end, _) = log.measure(&log.look().unwrap());
         loop {
             log.read_lines(end, false, &mut lines).unwrap();
             if !log.skip_archived(&mut lines) && lines.is_empty() {
@@ -462,6 +477,30 @@ mod tests {
         assert!(!log.is_the_start_of(b"other\nsecond\n"));
         std::fs::write(&path, "").unwrap();
         assert!(!log.is_the_start_of(b"first\n"));
+    }
+
+    #[test]
+    fn lines_before_the_damage_of_a_compressed_log_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log.gz");
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        let packed = gzip.finish().unwrap();
+        std::fs::write(&path, &packed[..packed.len() * 3 / 4]).unwrap();
+        let file = File::open(&path).unwrap();
+        let look = status_of(&file).unwrap();
+        let name = "0.log.20261128-140512.gz".parse::<LogName>().unwrap();
+        let mut log = FollowedLog::new(name, file, &look, None);
+        // Another attempt after a roll-back reads the same lines.
+        for _ in 0..2 {
+            let mut lines = Vec::new();
+            log.read_lines(u64::MAX, false, &mut lines).unwrap();
+            assert!(lines.len() > text.len() / 2 && lines.ends_with(b"\n"), "{} bytes", lines.len());
+            assert!(text.as_bytes().starts_with(&lines));
+            assert!(log.read_lines(u64::MAX, false, &mut lines).is_err());
+            log.roll_back();
+        }
     }
 
     #[test]

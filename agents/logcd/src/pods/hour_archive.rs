@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 
 /// The state of an archive between two commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ArchiveState {
     /// The archive is new, and has a draft's name.
     Draft,
     /// The archive is committed. At the last commit it had this size, including the end mark.
@@ -31,12 +31,13 @@ pub struct HourArchive {
     file: File,
     /// The path, for messages.
     path: String,
-    phase: Phase,
+    state: ArchiveState,
     /// The number of bytes written.
     written: u64,
     /// True if the checkpoint covers all written bytes, but readers do not see them yet.
     is_accepted: bool,
-    /// The position of the previous end mark. It is hidden again after each restart.
+    /// The position of the previous end mark, if there is one. After a restart it must be hidden, because a
+    /// crash may have come before that.
     hidden_end: Option<u64>,
 }
 
@@ -114,7 +115,7 @@ impl HourArchive {
             name,
             file,
             path,
-            phase: Phase::Draft,
+            state: ArchiveState::Draft,
             written: 0,
             is_accepted: false,
             hidden_end: None,
@@ -163,7 +164,7 @@ impl HourArchive {
             name,
             file,
             path,
-            phase: Phase::Committed { bytes },
+            state: ArchiveState::Committed { bytes },
             written: bytes,
             is_accepted: false,
             hidden_end: at_commit.hidden_end,
@@ -179,10 +180,10 @@ impl HourArchive {
 
     /// Returns the size at the last commit.
     pub fn committed(&self) -> u64 {
-        match self.phase {
+        match self.state {
             _ if self.is_accepted => self.written,
-            Phase::Draft => 0,
-            Phase::Committed { bytes } => bytes,
+            ArchiveState::Draft => 0,
+            ArchiveState::Committed { bytes } => bytes,
         }
     }
 
@@ -204,9 +205,9 @@ impl HourArchive {
 
     /// True if the name still leads to this file, which was neither removed nor replaced.
     pub fn has_its_name(&self, dir: &NamespaceDir) -> Result<bool, ArchiveError> {
-        let name = match self.phase {
-            Phase::Draft => draft_name(self.name),
-            Phase::Committed { .. } => self.name.to_string(),
+        let name = match self.state {
+            ArchiveState::Draft => draft_name(self.name),
+            ArchiveState::Committed { .. } => self.name.to_string(),
         };
         let look = || -> io::Result<bool> {
             let own = status_of(&self.file)?.stamp;
@@ -226,9 +227,9 @@ impl HourArchive {
             .sync_data()
             .and_then(|()| still_takes_changes(&self.file))
             .map_err(ArchiveError::doing(format!("sync {}", self.path)))?;
-        match self.phase {
-            Phase::Draft => dir.sync(),
-            Phase::Committed { .. } => Ok(()),
+        match self.state {
+            ArchiveState::Draft => dir.sync(),
+            ArchiveState::Committed { .. } => Ok(()),
         }
     }
 
@@ -238,9 +239,9 @@ impl HourArchive {
             namespace: namespace.to_owned(),
             name: self.name.to_string(),
             bytes: self.written,
-            hidden_end: match self.phase {
+            hidden_end: match self.state {
                 // The present end mark will be hidden as soon as the checkpoint is on the disk.
-                Phase::Committed { bytes } if self.written > bytes => Some(bytes - self.end_bytes()),
+                ArchiveState::Committed { bytes } if self.written > bytes => Some(bytes - self.end_bytes()),
                 _ => self.hidden_end,
             },
         }
@@ -253,9 +254,9 @@ impl HourArchive {
 
     /// True if bytes were written that readers do not see yet.
     pub fn has_news(&self) -> bool {
-        match self.phase {
-            Phase::Draft => true,
-            Phase::Committed { bytes } => self.written > bytes,
+        match self.state {
+            ArchiveState::Draft => true,
+            ArchiveState::Committed { bytes } => self.written > bytes,
         }
     }
 
@@ -269,20 +270,20 @@ impl HourArchive {
         if !self.is_accepted {
             return Ok(());
         }
-        match self.phase {
-            Phase::Draft => {
+        match self.state {
+            ArchiveState::Draft => {
                 let (draft, name) = (draft_name(self.name), self.name.to_string());
                 renameat(dir.at.fd(), draft.as_str(), dir.at.fd(), name.as_str())
                     .map_err(io::Error::from)
                     .map_err(ArchiveError::doing(format!("rename {draft} to {}", self.path)))?;
             }
-            Phase::Committed { bytes } => {
+            ArchiveState::Committed { bytes } => {
                 let end = bytes - self.end_bytes();
                 self.veil(end, true)?;
                 self.hidden_end = Some(end);
             }
         }
-        self.phase = Phase::Committed { bytes: self.written };
+        self.state = ArchiveState::Committed { bytes: self.written };
         self.is_accepted = false;
         Ok(())
     }
@@ -303,7 +304,7 @@ impl HourArchive {
 
     /// True if no checkpoint names this archive.
     pub fn is_draft(&self) -> bool {
-        self.phase == Phase::Draft && !self.is_accepted
+        self.state == ArchiveState::Draft && !self.is_accepted
     }
 
     /// Syncs the last end mark. After that, the checkpoint need not name this archive.
@@ -360,6 +361,11 @@ mod tests {
             archive.append(&veil::member(Codec::Gzip, &mut self.packer, &tar, None).unwrap()).unwrap();
         }
 
+        fn commit(&self, archive: &mut HourArchive) {
+            archive.accept();
+            archive.show(&self.dir).unwrap();
+        }
+
         fn reopen(&self, record: &OpenArchive) -> Option<HourArchive> {
             HourArchive::reopen(&self.dir, name(), record).unwrap()
         }
@@ -382,14 +388,12 @@ mod tests {
         room.write(&mut archive, "a", b"first");
         archive.seal(&room.dir).unwrap();
         assert!(!room.path().exists());
-        archive.accept();
-        archive.show(&room.dir).unwrap();
+        room.commit(&mut archive);
         assert_eq!(entries(&room.path()), ["a"]);
         room.write(&mut archive, "b", b"second");
         archive.seal(&room.dir).unwrap();
         assert_eq!(entries(&room.path()), ["a"]);
-        archive.accept();
-        archive.show(&room.dir).unwrap();
+        room.commit(&mut archive);
         assert_eq!(entries(&room.path()), ["a", "b"]);
     }
 
@@ -411,8 +415,7 @@ mod tests {
         let mut archive = HourArchive::create(&room.dir, name(), 0o600).unwrap();
         assert!(archive.has_its_name(&room.dir).unwrap());
         archive.seal(&room.dir).unwrap();
-        archive.accept();
-        archive.show(&room.dir).unwrap();
+        room.commit(&mut archive);
         assert!(archive.has_its_name(&room.dir).unwrap());
         std::fs::remove_file(room.path()).unwrap();
         assert!(!archive.has_its_name(&room.dir).unwrap());
@@ -451,15 +454,13 @@ mod tests {
             };
             for _ in 0..commits {
                 step(&mut room, &mut archive, &mut written);
-                archive.accept();
-        archive.show(&room.dir).unwrap();
+                room.commit(&mut archive);
             }
             let (before, record) = (written.clone(), archive.record("shop"));
             step(&mut room, &mut archive, &mut written);
             let (expected, record) = if checkpointed { (&written, archive.record("shop")) } else { (&before, record) };
             if checkpointed && shown {
-                archive.accept();
-        archive.show(&room.dir).unwrap();
+                room.commit(&mut archive);
             }
             if !checkpointed {
                 let news = archive.written() - archive.committed();
@@ -474,8 +475,7 @@ mod tests {
             expected.push("last".to_owned());
             room.write(&mut archive, "last", b"last");
             archive.seal(&room.dir).unwrap();
-            archive.accept();
-        archive.show(&room.dir).unwrap();
+            room.commit(&mut archive);
             prop_assert_eq!(&entries(&room.path()), &expected);
         }
     }

@@ -136,6 +136,12 @@ impl PodsMetrics {
         }
     }
 
+    /// Counts logs of a container that went before they were read to their end.
+    pub fn lost(&self, container: String, logs: u64) {
+        self.lost_logs.inc_by(logs);
+        self.overview.lost(container, logs);
+    }
+
     pub fn evicted(&self, namespace: &str, bytes: u64) {
         let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = if labelled.contains(namespace) || labelled.len() < NAMESPACES_MAX {

@@ -19,6 +19,7 @@ pub mod page;
 pub mod pending_member;
 pub mod place;
 pub mod read;
+pub mod reload;
 pub mod share;
 pub mod store;
 pub mod tailer;

@@ -3,7 +3,6 @@
 use crate::logs::log_file::read_full_at;
 use crate::pods::cri::CriLine;
 use crate::pods::place::{ContainerDir, LogName};
-use crate::pods::store::names;
 use crate::safe_dir::{Kind, SafeDir, status_of};
 use serde::Serialize;
 use std::io;
@@ -53,7 +52,7 @@ impl NewestLines {
     pub fn look(&mut self) -> io::Result<Option<Vec<LineShown>>> {
         let pods = SafeDir::open(&self.pods)?;
         let path = self.container.to_string();
-        let listed = names(&pods, path.as_bytes()).unwrap_or_default();
+        let listed = pods.names(path.as_bytes()).unwrap_or_default();
         let logs = listed.iter().filter_map(|name| name.parse().ok()).filter(LogName::is_live);
         let Some(newest) = logs.max() else { return Ok(None) };
         let file = pods.file(format!("{path}/{newest}").as_bytes())?;

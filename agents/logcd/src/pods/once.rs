@@ -19,6 +19,10 @@ pub fn once(config: PodsConfig) -> Result<(), Fatal> {
         let message = format!("the namespace {namespace} cannot be archived: {why}; the others are");
         return Err(Fatal::new(Exit::Failure, message));
     }
+    if tailer.has_unread() {
+        let message = "some container logs could not be read, as the log says; the others are archived";
+        return Err(Fatal::new(Exit::Failure, message));
+    }
     tracing::info!(
         event = "container_logs_archived",
         read_bytes = metrics.read_bytes.get(),

@@ -17,7 +17,7 @@ const LOSSES_MAX: usize = 50;
 
 /// The archives of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct NamespaceUsage {
     pub kept_bytes: u64,
     /// The namespace loses nothing to others while it keeps at most this.
     pub share_bytes: u64,
@@ -67,7 +67,7 @@ struct NamespaceFigures {
     read_bytes: u64,
     rate: Rate,
     /// `None` until the namespace has an archive.
-    usage: Option<Usage>,
+    usage: Option<NamespaceUsage>,
 }
 
 impl NamespaceFigures {
@@ -137,7 +137,7 @@ impl PodsFigures {
     }
 
     /// Takes over the present usage. Namespaces without archives are dropped.
-    fn set_usage(&mut self, usages: BTreeMap<String, Usage>, now: Instant) {
+    fn set_usage(&mut self, usages: BTreeMap<String, NamespaceUsage>, now: Instant) {
         self.namespaces.retain(|name, _| usages.contains_key(name));
         for (name, usage) in usages {
             self.namespaces.entry(name).or_insert_with(|| NamespaceFigures::new(now)).usage = Some(usage);
@@ -170,7 +170,7 @@ impl PodsOverview {
         });
     }
 
-    pub fn swept(&self, usages: BTreeMap<String, Usage>) {
+    pub fn swept(&self, usages: BTreeMap<String, NamespaceUsage>) {
         self.0.send_modify(|figures| figures.set_usage(usages, Instant::now()));
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let (mut figures, now) = (PodsFigures::default(), Instant::now());
         figures.count("gone", 5, now);
         figures.count("large", 7, now);
-        let usage = |kept_bytes| Usage { kept_bytes, share_bytes: 9, archives: 1, oldest: None };
+        let usage = |kept_bytes| NamespaceUsage { kept_bytes, share_bytes: 9, archives: 1, oldest: None };
         let usages = [("small", 1), ("large", 3)].map(|(name, kept)| (name.to_owned(), usage(kept)));
         figures.set_usage(usages.into(), now);
         let namespaces = figures.namespaces(now);

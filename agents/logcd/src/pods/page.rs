@@ -4,7 +4,6 @@ use crate::error::ArchiveError;
 use crate::pods::newest_lines::NewestLines;
 use crate::pods::overview::{Loss, NamespaceShown, PodsFigures};
 use crate::pods::place::{ContainerDir, PodDir};
-use crate::pods::store::names;
 use crate::safe_dir::SafeDir;
 use axum::Router;
 use axum::extract::Query;
@@ -123,10 +122,15 @@ pub fn routes(sources: &PodsSources, streams: Streams) -> Router {
 fn containers_of(pods: &Path, namespace: &str) -> Result<Containers, ArchiveError> {
     let at = SafeDir::open(pods).map_err(ArchiveError::on("read", pods))?;
     let mut dirs: Vec<ContainerDir> = Vec::new();
-    for pod in names(&at, b"")?.iter().filter_map(|name| name.parse::<PodDir>().ok()) {
+    for pod in at
+        .names(b"")
+        .map_err(ArchiveError::on("list", pods))?
+        .iter()
+        .filter_map(|name| name.parse::<PodDir>().ok())
+    {
         if pod.namespace == namespace {
             // The pod may be removed meanwhile.
-            let listed = names(&at, pod.to_string().as_bytes()).unwrap_or_default();
+            let listed = at.names(pod.to_string().as_bytes()).unwrap_or_default();
             dirs.extend(listed.iter().filter_map(|name| pod.container(name).ok()));
         }
     }

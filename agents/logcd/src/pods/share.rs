@@ -1,6 +1,6 @@
 //! Divides the space for archives among namespaces, and chooses the archives to remove.
 
-pub use crate::pods::bounds::Bound;
+use crate::pods::bounds::Bound;
 use crate::pods::hour::ArchiveName;
 use jiff::civil::Date;
 use std::collections::BTreeMap;

@@ -116,11 +116,13 @@ pub const LIVE: &[&str] = &[
     "threads",
     "keep-days",
     "keep-bytes",
+    "namespace",
     "min-free",
     "compare-bytes",
     "max-superseded",
     "max-files",
     "max-holes",
+    "max-deleted",
     "remove-after",
     "log-level",
 ];

@@ -13,6 +13,7 @@ fn scenario(directory: &Path, traced: &Traced) {
     let (web, dns) = (kubelet.pod("shop", "web"), kubelet.pod("kube-system", "dns"));
     let mut paths = vec![pods.clone(), out.clone(), out.join("shop"), out.join("kube-system")];
     paths.extend([web, dns].map(|pod| kubelet.dir(pod)));
+    paths.extend([".logcd-pods.checkpoint", ".logcd-pods.checkpoint.draft"].map(|name| out.join(name)));
     let mut command = traced.command("logcd", directory, &paths);
     configure(&mut command, &pods, &out);
     let agent = Process::start(&mut command);

@@ -10,7 +10,6 @@ use crate::logs::log_file::read_full_at;
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{is_no_file, undrafted};
 use crate::pods::place::{ContainerDir, is_label};
-use crate::pods::store::names;
 use crate::pods::veil::{self, ArchivePart, PART_BYTES, TimedMember};
 use crate::safe_dir::{SafeDir, status_of};
 use jiff::Timestamp;
@@ -30,7 +29,8 @@ pub(super) fn find_archives(
     let opened = options.pods_out.canonicalize().and_then(|path| SafeDir::open(&path));
     let out = Rc::new(opened.map_err(ArchiveError::on("read", &options.pods_out))?);
     let mut number = 0_u32;
-    for namespace in names(&out, b"")?.into_iter().filter(|name| is_label(name)) {
+    let listed = out.names(b"").map_err(ArchiveError::on("list", out.path()))?;
+    for namespace in listed.into_iter().filter(|name| is_label(name)) {
         if !options.wants_namespace(&namespace) {
             continue;
         }
@@ -41,7 +41,7 @@ pub(super) fn find_archives(
         let of: Rc<str> = namespace.as_str().into();
         let mut beginnings = found.live_beginnings.remove(&*of).unwrap_or_default();
         // In this order, the parts of an hour follow each other.
-        let mut listed = names(&out, namespace.as_bytes())?;
+        let mut listed = out.names(namespace.as_bytes()).map_err(ArchiveError::on("list", &path))?;
         listed.sort_by_key(|name| undrafted(name).parse::<ArchiveName>().ok());
         let first = number;
         number = u32::try_from(listed.len()).map_or(u32::MAX, |count| first.saturating_add(count));

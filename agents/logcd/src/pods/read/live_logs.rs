@@ -9,7 +9,6 @@ use crate::pods::cursor::{Checkpoint, Cursor, Cursors};
 use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour_archive::is_no_file;
 use crate::pods::place::{ContainerDir, LogName, PodDir};
-use crate::pods::store::names;
 use crate::pods::veil::Span;
 use crate::safe_dir::{SafeDir, status_of};
 use jiff::Timestamp;
@@ -35,19 +34,11 @@ pub(super) struct UnreadLogs {
 }
 
 impl UnreadLogs {
-    /// Notes a log that could not be opened, unless it was removed or is no file.
+    /// Notes a log or directory that could not be read, unless it was removed or is no file.
     fn note(&mut self, path: String, error: io::Error) {
         if error.kind() != io::ErrorKind::NotFound && !is_no_file(&error) {
             self.count += 1;
             self.first.get_or_insert((path, error));
-        }
-    }
-
-    /// Notes a directory that could not be listed.
-    fn note_listing(&mut self, path: String, error: ArchiveError) {
-        match error {
-            ArchiveError::Io { source, .. } => self.note(path, source),
-            error => self.note(path, io::Error::other(error)),
         }
     }
 
@@ -96,7 +87,8 @@ impl<'a> LiveSearch<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened.map_err(ArchiveError::on("read", &self.options.pods))?,
         };
-        for pod in names(&pods, b"")? {
+        let listed = pods.names(b"").map_err(ArchiveError::on("list", pods.path()))?;
+        for pod in listed {
             let Ok(pod) = pod.parse::<PodDir>() else { continue };
             if !self.options.wants_pod(&pod) {
                 continue;
@@ -113,8 +105,8 @@ impl<'a> LiveSearch<'a> {
 
     /// Lists a directory, which may have been removed meanwhile.
     fn list(&mut self, pods: &SafeDir, path: &str) -> Vec<String> {
-        names(pods, path.as_bytes()).unwrap_or_else(|error| {
-            self.unread.note_listing(path.to_owned(), error);
+        pods.names(path.as_bytes()).unwrap_or_else(|error| {
+            self.unread.note(path.to_owned(), error);
             Vec::new()
         })
     }

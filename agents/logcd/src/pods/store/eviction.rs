@@ -5,6 +5,7 @@ use crate::error::ArchiveError;
 use crate::pods::day_room::day_room;
 use crate::pods::hour::ArchiveName;
 use crate::pods::share::{self, Hours};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The space that is freed on a full disk in addition to the missing space.
@@ -101,9 +102,20 @@ impl Store {
             }
             let hours = self.sizes.get_mut(&namespace);
             let bytes = hours.and_then(|hours| hours.remove(&name)).unwrap_or(0);
+            self.forget_if_empty(&namespace);
             evicted.push(Evicted { namespace, bytes, is_within_share: false });
         }
         Evictions { evicted, result }
+    }
+
+    /// Forgets a namespace without archives, and removes its directory.
+    fn forget_if_empty(&mut self, namespace: &str) {
+        let is_empty = self.sizes.get(namespace).is_none_or(BTreeMap::is_empty);
+        if is_empty && !self.open.contains_key(namespace) {
+            self.sizes.remove(namespace);
+            // A directory with a file of another program stays.
+            let _ = unlinkat(self.at.fd(), namespace, UnlinkatFlags::RemoveDir);
+        }
     }
 
     /// Removes old archives until this many bytes are free. Takes them from the namespaces that use the most.
@@ -143,9 +155,33 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pods::bounds::Bound;
     use crate::pods::store::tests::{add, hour, store};
     use std::fs::File;
     use trial::kubelet::lines_of_all;
+
+    #[test]
+    fn namespace_without_archives_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().canonicalize().unwrap();
+        let mut store = store(&out, None);
+        store.bounds.all = Bound { bytes: 1 << 20, days: 2 };
+        let archive = |store: &mut Store, namespaces: &[&str]| {
+            namespaces.iter().for_each(|namespace| add(store, namespace).unwrap());
+            store.commit(BTreeMap::new()).unwrap();
+            store.show().unwrap();
+            store.tidy().result.unwrap();
+        };
+        archive(&mut store, &["dev", "shop"]);
+        assert_eq!(store.usages()["shop"].share_bytes, 1 << 19);
+        store.begin_hour(hour("2026-11-30T14.tar.gz")).unwrap();
+        archive(&mut store, &["shop"]);
+        assert!(!out.join("dev").exists());
+        assert_eq!(store.usages()["shop"].share_bytes, 1 << 20);
+        // The namespace may return.
+        archive(&mut store, &["dev"]);
+        assert_eq!(store.usages()["dev"].share_bytes, 1 << 19);
+    }
 
     #[test]
     fn archives_give_way_to_those_of_days() {

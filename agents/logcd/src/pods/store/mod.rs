@@ -1,13 +1,13 @@
 //! The directory for archives of container logs: a directory for each namespace, the checkpoint and the lock.
 //!
-//! A commit writes the members and new end marks, syncs them and replaces the checkpoint. Only then do
-//! readers see the new members. The checkpoint decides: after a crash, each archive is cut to the length in
+//! A commit writes the members and new end marks, syncs them and adds its changes to the checkpoint. Only then
+//! do readers see the new members. The checkpoint decides: after a crash, each archive is cut to the length in
 //! the checkpoint.
 
+mod checkpoint_change;
 mod checkpoint_file;
 mod eviction;
 
-pub use crate::pods::bounds::Bounds;
 pub use checkpoint_file::{CHECKPOINT, load};
 pub use eviction::{Evicted, Evictions};
 
@@ -15,19 +15,20 @@ use crate::archive::codec::Packer;
 use crate::archive::header::Meta;
 use crate::archive::pack_error::PackError;
 use crate::error::ArchiveError;
+use crate::pods::bounds::Bounds;
 use crate::pods::cursor::{Checkpoint, Cursors};
 use crate::pods::hour::ArchiveName;
 use crate::pods::hour_archive::{HourArchive, NamespaceDir, draft_name, is_draft};
-use crate::pods::overview::Usage;
+use crate::pods::overview::NamespaceUsage;
 use crate::pods::pending_member::PendingMember;
 use crate::pods::place::{ContainerDir, LogName, is_label};
 use crate::pods::share::Hours;
 use crate::pods::veil::{self, Span};
 use crate::safe_dir::SafeDir;
+use checkpoint_file::CheckpointFile;
 use jiff::Timestamp;
 use kit::disk::free_space::Space;
 use kit::disk::lock::{Lock, Refused};
-use kit::disk::sync::still_takes_changes;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
@@ -67,8 +68,7 @@ pub struct Store {
     uncommitted_bytes: u64,
     /// False if an archive may have lines that a roll-back could not remove.
     is_rolled_back: bool,
-    /// False while the new checkpoint is in place but might not survive a power loss.
-    is_checkpoint_synced: bool,
+    checkpoint_file: CheckpointFile,
     /// The compressed bytes since the last commit.
     pub packed_bytes: u64,
 }
@@ -89,7 +89,7 @@ impl Store {
             Refused::Held(holder) => ArchiveError::Locked { path: path.display().to_string(), holder },
             Refused::Io(error) => ArchiveError::on("lock", &path.join(LOCK))(error),
         })?;
-        let checkpoint = checkpoint_file::load_or_set_aside(path)?;
+        let checkpoint = checkpoint_file::load_or_set_aside(&at, lock.file())?;
         let has_checkpoint = checkpoint.is_some();
         let checkpoint = checkpoint.unwrap_or_default();
         let mut store = Store {
@@ -107,7 +107,7 @@ impl Store {
             next_entry_committed: checkpoint.next_entry,
             uncommitted_bytes: 0,
             is_rolled_back: true,
-            is_checkpoint_synced: true,
+            checkpoint_file: CheckpointFile::new(mode),
             packed_bytes: 0,
         };
         store.restore(&checkpoint)?;
@@ -139,10 +139,13 @@ impl Store {
                 }
             }
         }
-        for namespace in names(&self.at, b"")?.into_iter().filter(|name| is_label(name)) {
+        let listed = self.at.names(b"").map_err(ArchiveError::on("list", self.at.path()))?;
+        for namespace in listed.into_iter().filter(|name| is_label(name)) {
             let Some(dir) = self.namespace_dir(&namespace)? else { continue };
             let mut hours = Hours::new();
-            for name in names(&self.at, namespace.as_bytes())? {
+            let path = self.at.path().join(&namespace);
+            let listed = self.at.names(namespace.as_bytes()).map_err(ArchiveError::on("list", &path))?;
+            for name in listed {
                 if is_draft(&name) {
                     if let Err(error) = dir.remove(&name) {
                         let error = error.one_line();
@@ -153,12 +156,14 @@ impl Store {
                         );
                     }
                 } else if let Ok(archive) = name.parse::<ArchiveName>() {
-                    let path = self.at.path().join(&namespace).join(&name);
+                    let path = path.join(&name);
                     let bytes = path.symlink_metadata().map_err(ArchiveError::on("look at", &path))?.len();
                     hours.insert(archive, bytes);
                 }
             }
-            self.sizes.insert(namespace, hours);
+            if !hours.is_empty() {
+                self.sizes.insert(namespace, hours);
+            }
         }
         Ok(())
     }
@@ -186,6 +191,11 @@ impl Store {
             self.hour = hour;
         }
         Ok(())
+    }
+
+    /// Sets other bounds. They hold from the next commit on.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
     pub fn hour(&self) -> ArchiveName {
@@ -291,14 +301,16 @@ impl Store {
 
     /// Returns an equal share of the space, or the namespace's own bound if that is smaller.
     fn share_bytes(&self, namespace: &str) -> u64 {
-        let share = self.bounds.all.bytes / self.sizes.len().max(1) as u64;
+        // A new namespace has no archive before its first commit.
+        let namespaces = self.sizes.values().filter(|hours| !hours.is_empty()).count();
+        let share = self.bounds.all.bytes / namespaces.max(1) as u64;
         share.min(self.bounds.of(namespace).bytes)
     }
 
     /// Returns the figures of each namespace's archives.
-    pub fn usages(&self) -> BTreeMap<String, Usage> {
+    pub fn usages(&self) -> BTreeMap<String, NamespaceUsage> {
         let usage = |(namespace, hours): (&String, &Hours)| {
-            let usage = Usage {
+            let usage = NamespaceUsage {
                 kept_bytes: hours.values().sum(),
                 share_bytes: self.share_bytes(namespace),
                 archives: hours.len(),
@@ -313,6 +325,11 @@ impl Store {
     /// must roll back. Otherwise the caller must call [`Store::show`], which may be retried.
     pub fn commit(&mut self, containers: BTreeMap<String, Cursors>) -> Result<(), ArchiveError> {
         self.show_others()?;
+        // The open files would take the lines wherever the directory is.
+        if self.is_moved() {
+            let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed, moved or replaced");
+            return Err(ArchiveError::on("write to", self.at.path())(gone));
+        }
         self.flush()?;
         self.drop_altered()?;
         for open in self.open.values_mut().filter(|open| open.archive.has_uncommitted()) {
@@ -320,10 +337,9 @@ impl Store {
         }
         let records = self.open.iter().map(|(namespace, open)| open.archive.record(namespace)).collect();
         let checkpoint = Checkpoint { next_entry: self.next_entry, open: records, containers };
-        checkpoint_file::save(&self.at, self.mode, &checkpoint)?;
+        self.checkpoint_file.commit(&self.at, checkpoint)?;
         // From here on the commit has happened. An archive must not be cut any more, because the checkpoint
         // has its new length.
-        self.is_checkpoint_synced = false;
         self.listed =
             self.open.iter().map(|(namespace, open)| (namespace.clone(), open.archive.name)).collect();
         self.next_entry_committed = self.next_entry;
@@ -361,10 +377,7 @@ impl Store {
     /// archive of a namespace cannot be shown, all others are shown, and the error is
     /// [`ArchiveError::NamespaceRefused`].
     pub fn show(&mut self) -> Result<(), ArchiveError> {
-        if !self.is_checkpoint_synced {
-            self.sync_checkpoint()?;
-            self.is_checkpoint_synced = true;
-        }
+        self.checkpoint_file.sync(&self.at, self.lock.file())?;
         let mut result = Ok(());
         for (namespace, open) in &mut self.open {
             if let Err(error) = open.archive.show(&open.dir) {
@@ -425,13 +438,6 @@ impl Store {
         self.is_rolled_back = shortened.is_ok();
         removed.and(shortened)
     }
-
-    fn sync_checkpoint(&self) -> Result<(), ArchiveError> {
-        fsync(self.at.fd())
-            .map_err(io::Error::from)
-            .and_then(|()| still_takes_changes(self.lock.file()))
-            .map_err(ArchiveError::on("sync the directory", self.at.path()))
-    }
 }
 
 /// Returns the error for one namespace, unless the error affects the whole disk or directory.
@@ -444,11 +450,6 @@ fn refusal(namespace: &str, error: ArchiveError) -> ArchiveError {
         ArchiveError::Io { source, doing } if concerns_all(&source) => ArchiveError::Io { doing, source },
         error => ArchiveError::NamespaceRefused { namespace: namespace.to_owned(), why: error.one_line() },
     }
-}
-
-/// Lists a directory below `at`, as [`SafeDir::names`] does.
-pub fn names(at: &SafeDir, path: &[u8]) -> Result<Vec<String>, ArchiveError> {
-    at.names(path).map_err(ArchiveError::on("list", &at.path().join(String::from_utf8_lossy(path).as_ref())))
 }
 
 #[cfg(test)]

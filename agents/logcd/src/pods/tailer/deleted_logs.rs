@@ -50,9 +50,18 @@ impl Tailer {
 
     /// Closes the oldest deleted logs above the bounds. Everything uncommitted must be rolled back first.
     pub(super) fn give_up_deleted_logs(&mut self) {
-        let (mut named, mut logs, mut lost_bytes) = (0, 0, 0);
         // Half of the descriptors are reserved for logs that are still written.
-        let given_up = surplus(self.deleted_logs(), self.config.deleted_bytes_max, self.config.logs_max / 2);
+        self.keep_deleted_logs(self.config.deleted_bytes_max, self.config.logs_max / 2);
+    }
+
+    /// Counts all deleted logs as lost, because this tailer ends and cannot archive them.
+    pub fn give_up_all_deleted_logs(&mut self) {
+        self.keep_deleted_logs(0, 0);
+    }
+
+    fn keep_deleted_logs(&mut self, bytes_max: u64, logs_max: usize) {
+        let (mut named, mut logs, mut lost_bytes) = (0, 0, 0);
+        let given_up = surplus(self.deleted_logs(), bytes_max, logs_max);
         for DeletedLog { container: dir, inode, .. } in given_up {
             let Some(container) = self.containers.get_mut(&dir) else { continue };
             let Some(at) = container.logs.iter().position(|log| log.inode == inode) else { continue };
@@ -62,6 +71,7 @@ impl Tailer {
             }
             logs += 1;
             lost_bytes += bytes;
+            self.metrics.lost(dir.to_string(), 1);
             if named < NAMED_MAX {
                 named += 1;
                 let (pod, container) = (&dir.pod, &dir.container);
@@ -82,7 +92,6 @@ impl Tailer {
                 "closed more deleted logs than are named; see the metrics"
             );
         }
-        self.metrics.lost_logs.inc_by(logs as u64);
         self.metrics.given_up_bytes.inc_by(lost_bytes);
         self.is_checkpoint_old |= logs > 0;
     }

@@ -8,8 +8,8 @@ use crate::pods::watches::Watched;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Limit on the delay before moved and deleted logs are read. A deleted log occupies disk space until then.
-const MOVED_WITHIN: Duration = Duration::from_secs(1);
+/// Limit on the delay before departed logs are read. A deleted log occupies disk space until then.
+const DEPARTED_WITHIN: Duration = Duration::from_secs(1);
 /// Limit on the lost containers that are logged by name. Further ones are only counted.
 pub(super) const NAMED_MAX: usize = 10;
 
@@ -104,20 +104,11 @@ impl Tailer {
             self.retries.remove(dir);
             return;
         }
+        let room = self.room_for(dir);
         let past = &mut self.past;
-        let (mut logs_elsewhere, mut logs_of_namespace) = (0, 0);
-        for (other, container) in self.containers.iter().filter(|(other, _)| *other != dir) {
-            logs_elsewhere += container.logs.len();
-            if other.pod.namespace == dir.pod.namespace {
-                logs_of_namespace += container.logs.len();
-            }
-        }
         let container = self.containers.entry(dir.clone()).or_insert_with(|| {
             FollowedContainer::new(dir.clone(), past.remove(&dir.to_string()).unwrap_or_default())
         });
-        // A namespace may use at most half of the descriptors.
-        let room = self.config.logs_max.saturating_sub(logs_elsewhere);
-        let room = room.min(self.config.logs_max.div_ceil(2).saturating_sub(logs_of_namespace));
         match container.look(&self.pods, room) {
             Ok(findings) => {
                 match findings.must_retry {
@@ -135,18 +126,18 @@ impl Tailer {
                         logs = findings.lost,
                         "logs went before they were read to their end"
                     );
-                    self.metrics.lost_logs.inc_by(findings.lost);
-                    self.metrics.overview.lost(dir.to_string(), findings.lost);
+                    self.metrics.lost(dir.to_string(), findings.lost);
                 }
                 if findings.is_unclear {
                     self.unseen.insert(dir.clone());
                 }
                 self.is_checkpoint_old |= findings.has_moved || findings.lost > 0;
-                if findings.opened > 0 {
+                // A renamed log is as safe as before.
+                if findings.opened > 0 || findings.has_moved {
                     self.due_within(self.config.within);
                 }
-                if findings.has_moved {
-                    self.due_within(MOVED_WITHIN.saturating_sub(self.swept.elapsed()));
+                if findings.has_departed {
+                    self.departed_due_within(DEPARTED_WITHIN.saturating_sub(self.swept.elapsed()));
                 }
             }
             Err(error) => {
@@ -155,6 +146,20 @@ impl Tailer {
                 }
             }
         }
+    }
+
+    /// Returns the number of logs that a container may have open. A namespace may use half of what the others
+    /// leave, so that the next namespace always finds some.
+    fn room_for(&self, dir: &ContainerDir) -> usize {
+        let (mut logs_of_others, mut logs_of_namespace) = (0, 0);
+        for (other, container) in self.containers.iter().filter(|(other, _)| *other != dir) {
+            match other.pod.namespace == dir.pod.namespace {
+                true => logs_of_namespace += container.logs.len(),
+                false => logs_of_others += container.logs.len(),
+            }
+        }
+        let left = self.config.logs_max.saturating_sub(logs_of_others);
+        left.div_ceil(2).saturating_sub(logs_of_namespace)
     }
 
     /// Logs and counts the containers that were removed while logcd was not running. A container that is only
@@ -177,8 +182,7 @@ impl Tailer {
             if lost == 0 {
                 continue;
             }
-            self.metrics.lost_logs.inc_by(lost as u64);
-            self.metrics.overview.lost(dir.clone(), lost as u64);
+            self.metrics.lost(dir.clone(), lost as u64);
             self.is_checkpoint_old = true;
             self.due_within(self.config.within);
             named += 1;

@@ -1,7 +1,7 @@
 //! One sweep: reads the logs that may have grown, commits their lines to the archives, and schedules the next
 //! sweep.
 
-use super::{Sight, Tailer};
+use super::{Sight, SweepExtent, Tailer};
 use crate::archive::header::Meta;
 use crate::error::ArchiveError;
 use crate::pods::config::RETRY;
@@ -20,27 +20,40 @@ use std::time::{Duration, Instant};
 
 /// The time without growth after which a deleted log counts as ended, because its writer is gone.
 const DEPARTED_QUIET: Duration = Duration::from_secs(2);
+/// Limit on the bytes that a sweep reads from one log. The next sweep follows at once, so that a large log
+/// delays the others by this much only.
+const LOG_BYTES_EACH_SWEEP: u64 = 64 << 20;
 /// The archived bytes after which a long sweep reads the kernel's reports again.
 const REPORTS_EVERY_BYTES: u64 = 4 << 20;
 
+/// Shows if a sweep has read a log to its measured end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogRest {
+    Read,
+    /// The next sweep continues the log.
+    Unread,
+}
+
 impl Tailer {
-    /// Reads all logs that may have grown, and commits their lines. The last sweep also ends deleted logs at
-    /// once.
-    pub(super) fn sweep(&mut self, is_last: bool) -> Result<(), ArchiveError> {
-        self.due = None;
+    /// Reads logs, commits their lines, and schedules the next sweep.
+    pub(super) fn sweep(&mut self, extent: SweepExtent) -> Result<(), ArchiveError> {
+        self.departed_due = None;
+        if extent != SweepExtent::Departed {
+            self.due = None;
+        }
         self.swept = Instant::now();
         let looked = self.look_again();
-        if !is_last {
+        if extent != SweepExtent::Last {
             looked?;
         }
         self.store.complete_roll_back()?;
         let refused_before = std::mem::take(&mut self.refused);
-        let mut read = self.read_and_commit(is_last);
+        let mut read = self.read_and_commit(extent);
         // Each further attempt follows the removal of an archive, so there is an end to them.
         while let Err(ArchiveError::DiskFull { needed, .. }) = read
             && self.make_room(needed)?
         {
-            read = self.read_and_commit(is_last);
+            read = self.read_and_commit(extent);
         }
         self.tell_refused(&refused_before);
         if let Err(error) = read {
@@ -50,19 +63,27 @@ impl Tailer {
         if !self.refused.is_empty() {
             self.give_up_deleted_logs();
         }
-        self.store.begin_hour(self.config.hour())?;
-        self.rest();
+        if extent != SweepExtent::Departed {
+            // Lines of the previous hour may still wait in other logs.
+            self.store.begin_hour(self.config.hour())?;
+        }
+        self.rest(extent);
         Ok(())
     }
 
-    /// Reads all logs that may have grown, and commits their lines. Rolls back after an error.
-    fn read_and_commit(&mut self, is_last: bool) -> Result<(), ArchiveError> {
-        let read = self.read_all(is_last).and_then(|()| self.commit());
-        if read.is_err() {
-            self.metrics.failures.inc();
-            self.roll_back()?;
+    /// Reads logs and commits their lines. Rolls back after an error.
+    fn read_and_commit(&mut self, extent: SweepExtent) -> Result<(), ArchiveError> {
+        loop {
+            self.has_more = false;
+            let read = self.read_all(extent).and_then(|()| self.commit());
+            if read.is_err() {
+                self.metrics.failures.inc();
+                self.roll_back()?;
+            }
+            if read.is_err() || !self.has_more || extent != SweepExtent::Last {
+                return read;
+            }
         }
-        read
     }
 
     /// Removes old archives because the disk is full. Returns true if there were any.
@@ -72,37 +93,53 @@ impl Tailer {
         result.map(|()| !evicted.is_empty())
     }
 
-    fn read_all(&mut self, is_last: bool) -> Result<(), ArchiveError> {
+    fn read_all(&mut self, extent: SweepExtent) -> Result<(), ArchiveError> {
         let mut lines = Vec::new();
         self.containers.values_mut().for_each(FollowedContainer::sort);
         for dir in self.containers.keys().cloned().collect::<Vec<_>>() {
             // No log is removed from a container before the next commit.
-            for (at, end) in self.ends_of(&dir, is_last)?.into_iter().enumerate() {
+            for (at, end) in self.ends_of(&dir, extent)?.into_iter().enumerate() {
                 if self.refused.contains_key(&dir.pod.namespace) {
                     break;
                 }
-                if let Some(end) = end {
-                    self.read_log(&dir, at, end, is_last, &mut lines)?;
+                if let Some(end) = end
+                    && self.read_log(&dir, at, end, extent, &mut lines)? == LogRest::Unread
+                {
+                    self.has_more = true;
+                    // The lines of newer logs come after those that are still unread.
+                    let container = self.containers.get_mut(&dir);
+                    let newer = container.into_iter().flat_map(|container| &mut container.logs[at..]);
+                    newer.for_each(FollowedLog::expect_news);
+                    break;
                 }
             }
         }
         Ok(())
     }
 
-    /// Measures the logs of a container, the newest first. The runtime may still write to a rotated log when
-    /// the next log exists already. Lines older than a measured line are then within the ends, too.
-    fn ends_of(&mut self, dir: &ContainerDir, is_last: bool) -> Result<Vec<Option<u64>>, ArchiveError> {
-        let logs = match self.refused.contains_key(&dir.pod.namespace) {
-            true => 0,
-            false => self.containers.get(dir).map_or(0, |container| container.logs.len()),
-        };
+    /// Returns the number of a container's logs that a sweep reads. These are its oldest ones.
+    fn logs_of(&self, dir: &ContainerDir, extent: SweepExtent) -> usize {
+        let is_refused = self.refused.contains_key(&dir.pod.namespace);
+        let Some(container) = self.containers.get(dir).filter(|_| !is_refused) else { return 0 };
+        let is_departed = |log: &FollowedLog| matches!(log.phase, Phase::Departed { .. });
+        match extent {
+            SweepExtent::Departed => container.logs.iter().rposition(is_departed).map_or(0, |at| at + 1),
+            SweepExtent::Grown | SweepExtent::Last => container.logs.len(),
+        }
+    }
+
+    /// Measures the logs of a container, the newest first. While the runtime still writes to a rotated log,
+    /// the next one exists already. In this order, every line that is older than a measured one is measured,
+    /// too.
+    fn ends_of(&mut self, dir: &ContainerDir, extent: SweepExtent) -> Result<Vec<Option<u64>>, ArchiveError> {
+        let logs = self.logs_of(dir, extent);
         let (mut ends, mut is_newer_read) = (Vec::with_capacity(logs), false);
         for at in (0..logs).rev() {
             if is_newer_read {
                 // The kernel's report of this write may not be read yet.
                 self.log(dir, at).map(FollowedLog::wake_if_grown);
             }
-            let end = self.end_of(dir, at, is_last)?;
+            let end = self.end_of(dir, at, extent)?;
             is_newer_read |= end.is_some();
             ends.push(end);
         }
@@ -114,30 +151,32 @@ impl Tailer {
         self.containers.get_mut(dir)?.logs.get_mut(at)
     }
 
-    /// Reads a log up to a measured end.
+    /// Reads a log up to a measured end, or as much as one sweep reads.
     fn read_log(
         &mut self,
         dir: &ContainerDir,
         at: usize,
         end: u64,
-        is_last: bool,
+        extent: SweepExtent,
         lines: &mut Vec<u8>,
-    ) -> Result<(), ArchiveError> {
-        loop {
+    ) -> Result<LogRest, ArchiveError> {
+        let mut read_bytes = 0;
+        while read_bytes < LOG_BYTES_EACH_SWEEP {
             if self.abort.load(Ordering::Relaxed) {
                 return Err(ArchiveError::Aborted);
             }
-            let Some(log) = self.log(dir, at) else { return Ok(()) };
+            let Some(log) = self.log(dir, at) else { return Ok(LogRest::Read) };
             let ends = matches!(log.phase, Phase::Departed { quiet_since }
-                if is_last || quiet_since.elapsed() >= DEPARTED_QUIET);
+                if extent == SweepExtent::Last || quiet_since.elapsed() >= DEPARTED_QUIET);
             if let Err(error) = log.read_lines(end, ends, lines) {
                 tracing::warn!(event = "container_log_unreadable", container = %dir, log = %log.name, %error, "a log cannot be read further");
                 // Another attempt follows while a deleted log may still grow.
                 if ends || log.phase == Phase::Packed {
                     log.cut_short();
                 }
-                return Ok(());
+                return Ok(LogRest::Read);
             }
+            read_bytes += lines.len() as u64;
             if log.skip_archived(lines) {
                 continue;
             }
@@ -145,7 +184,7 @@ impl Tailer {
                 if ends && log.is_as_seen() {
                     log.phase = Phase::Ended;
                 }
-                return Ok(());
+                return Ok(LogRest::Read);
             }
             if let Phase::Departed { quiet_since } = &mut log.phase {
                 *quiet_since = Instant::now();
@@ -156,24 +195,34 @@ impl Tailer {
                 Err(ArchiveError::NamespaceRefused { .. }) => {
                     // The batch has no lines of this log.
                     self.log(dir, at).map(FollowedLog::roll_back);
-                    return Ok(());
+                    return Ok(LogRest::Read);
                 }
                 added => added?,
             }
         }
+        Ok(LogRest::Unread)
     }
 
     /// Returns the end up to which this sweep reads a log; `None` if it does not read the log.
-    fn end_of(&mut self, dir: &ContainerDir, at: usize, is_last: bool) -> Result<Option<u64>, ArchiveError> {
-        let reads_quiet = is_last || self.sight == Sight::Blind;
+    fn end_of(
+        &mut self,
+        dir: &ContainerDir,
+        at: usize,
+        extent: SweepExtent,
+    ) -> Result<Option<u64>, ArchiveError> {
+        let reads_quiet = extent == SweepExtent::Last || self.sight == Sight::Blind;
         let hole_bytes_max = self.config.hole_bytes_max;
         let Some(log) = self.log(dir, at) else { return Ok(None) };
         if log.phase == Phase::Ended || log.phase == Phase::Quiet && !reads_quiet {
             return Ok(None);
         }
-        let failed = |error| ArchiveError::doing(format!("look at a log of {dir}"))(error);
-        let look = log.look().map_err(failed)?;
-        if log.phase != Phase::Packed && look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
+        if log.phase == Phase::Packed {
+            // The number of its lines is unknown.
+            return Ok(Some(u64::MAX));
+        }
+        let look =
+            log.look().map_err(|error| ArchiveError::doing(format!("look at a log of {dir}"))(error))?;
+        if look.stamp.size > look.allocated.saturating_add(hole_bytes_max) {
             // Reading such a log would return zeros for hours.
             log.note_size(look.stamp.size);
             if matches!(log.phase, Phase::Departed { .. }) {
@@ -185,7 +234,7 @@ impl Tailer {
             }
             return Ok(None);
         }
-        let (end, is_truncated) = log.measure().map_err(failed)?;
+        let (end, is_truncated) = log.measure(&look);
         if is_truncated {
             self.metrics.truncated_logs.inc();
         }
@@ -241,8 +290,7 @@ impl Tailer {
         for (dir, container) in &self.containers {
             let lost = container.logs.iter().filter(|log| log.is_cut_short).count() as u64;
             if lost > 0 {
-                self.metrics.lost_logs.inc_by(lost);
-                self.metrics.overview.lost(dir.to_string(), lost);
+                self.metrics.lost(dir.to_string(), lost);
             }
         }
         let mut has_closed = false;
@@ -343,8 +391,9 @@ impl Tailer {
     }
 
     /// Ends a sweep. Logs that did not grow become quiet, and a sweep is scheduled for the others.
-    fn rest(&mut self) {
-        if self.refused.is_empty() {
+    fn rest(&mut self, extent: SweepExtent) {
+        let is_whole = extent != SweepExtent::Departed;
+        if self.refused.is_empty() && (is_whole || self.due.is_none()) {
             self.metrics.waiting_since_timestamp_seconds.set(0);
         }
         self.metrics.overview.swept(self.store.usages());
@@ -358,7 +407,7 @@ impl Tailer {
                 match log.phase {
                     // The lines of this log were not read.
                     Phase::Growing if self.refused.contains_key(&dir.pod.namespace) => {}
-                    Phase::Growing if log.is_swept_without_news() => {
+                    Phase::Growing if is_whole && log.is_swept_without_news() => {
                         match self.watches.log(log.file(), Watched::Log(dir.clone(), log.inode)) {
                             // A write before the watch began is not reported, so the size is compared.
                             Ok(()) if log.is_as_seen() => log.phase = Phase::Quiet,
@@ -370,10 +419,7 @@ impl Tailer {
                         }
                     }
                     Phase::Growing => within(self.config.within),
-                    Phase::Departed { .. } => {
-                        departed += 1;
-                        within(DEPARTED_QUIET);
-                    }
+                    Phase::Departed { .. } => departed += 1,
                     Phase::Packed => within(RETRY),
                     Phase::Quiet | Phase::Ended => {}
                 }
@@ -392,6 +438,14 @@ impl Tailer {
         }
         if let Some(within) = next {
             self.due_within(within);
+        }
+        if departed > 0 {
+            self.departed_due_within(DEPARTED_QUIET);
+        }
+        match extent {
+            _ if !self.has_more => {}
+            SweepExtent::Departed => self.departed_due_within(Duration::ZERO),
+            SweepExtent::Grown | SweepExtent::Last => self.due_within(Duration::ZERO),
         }
         self.metrics.logs.set(logs);
         self.metrics.departed_logs.set(departed);

@@ -6,6 +6,7 @@ use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
+use std::path::Path;
 use std::process::Command;
 use trial::kubelet::{Kubelet, archives, lines_of_all};
 use trial::wait_until;
@@ -49,6 +50,54 @@ fn settings_of_a_namespace_come_from_the_file() {
         wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > before);
     }
     assert_eq!(evicted("free"), 0.0);
+}
+
+/// Waits for an eviction after `keep-bytes` was lowered in the file.
+fn assert_lower_bound_is_applied(node: &Node, kubelet: &mut Kubelet, daemon: &Daemon, file: &Path) {
+    let pod = kubelet.pod("shop", "web-1");
+    let mut rng = Rng::with_seed(2);
+    let mut write = |bytes| {
+        let before = daemon.metric("logcd_pods_commits_total");
+        kubelet.write_noise(pod, &mut rng, bytes);
+        wait_until("a commit", || daemon.metric("logcd_pods_commits_total") > before);
+    };
+    write(3 << 20);
+    assert_eq!(daemon.metric("logcd_pods_evicted_bytes_total{namespace=\"shop\"}"), 0.0);
+    std::fs::write(file, "keep-bytes = \"1MiB\"\nzstd = true\n").unwrap();
+    wait_until("it is read", || daemon.says("settings_reloaded"));
+    for _ in 0..4 {
+        write(1 << 20);
+    }
+    assert!(daemon.metric("logcd_pods_evicted_bytes_total{namespace=\"shop\"}") > 0.0);
+    assert!(archives(&node.out()).iter().all(|archive| archive.extension().is_some_and(|end| end == "gz")));
+}
+
+#[test]
+fn changed_bounds_are_applied_to_container_logs() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let file = node.root.path().join("logcd.toml");
+    std::fs::write(&file, "").unwrap();
+    let config = format!("--config={}", file.display());
+    let daemon = node.start(&["--publish-within=20ms", &config]);
+    assert_lower_bound_is_applied(&node, &mut kubelet, &daemon, &file);
+    wait_until("the restart", || !daemon.events("restart_required").is_empty());
+    assert_eq!(daemon.events("restart_required")[0]["settings"], "zstd");
+}
+
+#[test]
+fn changed_bounds_are_applied_beside_archives_of_days() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    let (file, logs) = (node.root.path().join("logcd.toml"), node.root.path().join("log"));
+    std::fs::write(&file, "").unwrap();
+    std::fs::create_dir(&logs).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
+    command.args(["--admin=127.0.0.1:0", "--min-free=1", "--publish-within=20ms", "--dir"]).arg(&logs);
+    command.arg("--pods").arg(node.pods()).arg("--pods-out").arg(node.out()).arg("--config").arg(&file);
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    assert_lower_bound_is_applied(&node, &mut kubelet, &daemon, &file);
+    wait_until("the restart", || !daemon.events("pods_restart_required").is_empty());
+    assert_eq!(daemon.events("pods_restart_required")[0]["settings"], "zstd");
 }
 
 #[test]

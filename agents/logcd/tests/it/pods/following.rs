@@ -4,7 +4,7 @@ use super::reading::readers_agree;
 use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use fastrand::Rng;
-use nix::libc;
+use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -62,6 +62,41 @@ fn deleted_pod_is_read_to_its_end() {
     });
     kubelet.assert_archived(&node.out());
     assert_eq!(daemon.metric("logcd_pods_lost_logs_total"), 0.0);
+}
+
+/// Each deletion may write its own lines and changes, but not the state of all containers.
+#[test]
+fn deleted_pods_cause_few_writes() {
+    const CONTAINERS: usize = 300;
+    const DELETED: usize = 5;
+    // Twice: the log's lines and their entry, an end mark, and the changes of a container and an archive.
+    const BYTES_EACH_MAX: u64 = 2 * 4096;
+    let (node, mut kubelet) = Node::with_kubelet();
+    let pods: Vec<usize> =
+        (0..CONTAINERS).map(|number| kubelet.pod("shop", &format!("web-{number}"))).collect();
+    pods.iter().for_each(|pod| kubelet.write(*pod, 1));
+    let daemon = node.start(&["--publish-within=1h"]);
+    wait_until("the first lines", || lines_of_all(&node.out()).len() == CONTAINERS);
+    let checkpoint = std::fs::metadata(node.out().join(".logcd-pods.checkpoint")).unwrap().len();
+    // The number of bytes in all calls of write.
+    let written = || {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", daemon.pid())).unwrap();
+        let count = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+        count.parse::<u64>().unwrap()
+    };
+    let before = written();
+    for (number, pod) in pods[..DELETED].iter().enumerate() {
+        kubelet.write(*pod, 1);
+        kubelet.delete(*pod);
+        wait_until("its last line", || lines_of_all(&node.out()).len() > CONTAINERS + number);
+        wait_until("it is closed", || !kubelet.is_open_in(&daemon, *pod));
+    }
+    let written = written() - before;
+    let bound = 2 * checkpoint + DELETED as u64 * BYTES_EACH_MAX;
+    eprintln!("{DELETED} deletions wrote {written} bytes next to a checkpoint of {checkpoint} bytes");
+    assert!(written <= bound, "{written} bytes, above {bound}");
+    daemon.stop();
+    kubelet.assert_archived(&node.out());
 }
 
 /// The pod is deleted before the first sweep, which finds both logs without a name.
@@ -128,30 +163,15 @@ fn pod_is_found_after_a_lack_of_descriptors() {
     wait_until("the lines", || lines_of_all(&node.out()).len() == 5);
     wait_until_it_sleeps(&daemon);
     // The descriptors 0 to 2 are always in use.
-    let usual = replace_descriptors_max(&daemon, 3);
+    daemon.limit(Resource::RLIMIT_NOFILE, 3);
     let pod = kubelet.pod("shop", "web-2");
     kubelet.write(pod, 5);
     wait_until("the failure", || daemon.says("container_archiving_failed"));
-    replace_descriptors_max(&daemon, usual);
+    daemon.limit(Resource::RLIMIT_NOFILE, u64::MAX);
     wait_until("the other lines", || lines_of_all(&node.out()).len() == 10);
     wait_until_it_sleeps(&daemon);
     daemon.stop();
     kubelet.assert_archived(&node.out());
-}
-
-/// Sets the soft limit on the daemon's descriptors, and returns the previous one.
-fn replace_descriptors_max(daemon: &Daemon, limit: u64) -> u64 {
-    let pid = daemon.pid().as_raw();
-    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    #[allow(unsafe_code, reason = "nix sets limits of its own process only")]
-    // SAFETY: both pointers are null or lead to a live value.
-    let results = unsafe {
-        let asked = libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limits);
-        let new = libc::rlimit { rlim_cur: limit, ..limits };
-        [asked, libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut())]
-    };
-    assert_eq!(results, [0, 0], "{}", std::io::Error::last_os_error());
-    limits.rlim_cur
 }
 
 #[test]

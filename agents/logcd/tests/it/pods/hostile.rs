@@ -6,6 +6,9 @@ use super::{Node, QUICK};
 use crate::support::daemon::Daemon;
 use crate::support::run;
 use fastrand::Rng;
+use logcd::archive::codec::Codec;
+use logcd::pods::hour::ArchiveName;
+use logcd::pods::hour_archive::draft_name;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::fs::File;
@@ -167,12 +170,21 @@ fn leased_logs_delay_no_other() {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
         leased.push(file);
     }
+    let once = trial::run_to_end(&mut node.command(&["--once"]));
+    let said = String::from_utf8_lossy(&once.stderr);
+    assert!(once.status.code() == Some(1) && said.contains("could not be read"), "{said}");
+    assert_eq!(lines_of_all(&node.out()).len(), 5);
     let daemon = node.start(QUICK);
-    wait_until("the others' lines", || lines_of_all(&node.out()).len() == 5);
-    assert!(daemon.says("container_log_skipped"));
+    wait_until("it is skipped", || daemon.says("container_log_skipped"));
     let count = leased.len();
     drop(leased);
     wait_until("the leased lines", || lines_of_all(&node.out()).len() == 5 + count);
+}
+
+/// Returns the name of the archive of an hour from now.
+fn archive_in(hours: i64) -> ArchiveName {
+    let time = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
+    ArchiveName::at(time.datetime(), Codec::Gzip)
 }
 
 #[test]
@@ -185,10 +197,7 @@ fn strange_names_of_namespaces_harm_only_them() {
     symlink(&elsewhere, &link).unwrap();
     std::fs::write(&file, "no directory").unwrap();
     for hours in 0..3 {
-        let hour =
-            jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
-        std::fs::create_dir_all(draft.join(format!(".{}.tar.gz.draft", hour.strftime("%Y-%m-%dT%H"))))
-            .unwrap();
+        std::fs::create_dir_all(draft.join(draft_name(archive_in(hours)))).unwrap();
     }
     for namespace in ["draft", "file", "link", "shop"] {
         let pod = kubelet.pod(namespace, "web");
@@ -234,11 +243,7 @@ fn strange_names_of_namespaces_harm_only_them() {
 fn hidden_lines_are_shown_without_new_ones() {
     let (node, mut kubelet) = Node::with_kubelet();
     let daemon = node.start(QUICK);
-    let hours = [0, 1].map(|hours| {
-        let hour =
-            jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
-        node.out().join("shop").join(format!("{}.tar.gz", hour.strftime("%Y-%m-%dT%H")))
-    });
+    let hours = [0, 1].map(|hours| node.out().join("shop").join(archive_in(hours).to_string()));
     hours.iter().for_each(|strange| std::fs::create_dir_all(strange).unwrap());
     let pod = kubelet.pod("shop", "web-1");
     kubelet.write(pod, 5);
@@ -348,6 +353,40 @@ fn reader_takes_bounded_memory() {
     assert_eq!(String::from_utf8(count).unwrap().trim(), (2 * lines_of_each).to_string());
     let numbers = std::fs::read_to_string(node.root.path().join("numbers")).unwrap();
     assert!(numbers.lines().map(|number| number.parse::<u32>().unwrap()).eq(0..2 * lines_of_each));
+}
+
+/// Three namespaces have more logs than there are descriptors.
+#[test]
+fn crowds_of_some_namespaces_leave_descriptors_to_others() {
+    let (node, mut kubelet) = Node::with_kubelet();
+    for crowd in ["aaa", "bbb", "ccc"] {
+        for number in 0..100 {
+            let pod = kubelet.pod(crowd, &format!("web-{number}"));
+            kubelet.write(pod, 1);
+        }
+    }
+    let logcd = node.command(QUICK);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 256 && exec \"$@\"", "sh"])
+        .arg(logcd.get_program())
+        .args(logcd.get_args());
+    command.env("LOGCD_MIN_FREE", "1");
+    let daemon = Daemon::run(command);
+    daemon.wait_until_ready();
+    wait_until("some lines of each", || {
+        let lines = lines_of_all(&node.out());
+        ["aaa_", "bbb_", "ccc_"].iter().all(|crowd| lines.iter().any(|line| line.starts_with(crowd)))
+    });
+    let pod = kubelet.pod("shop", "web-1");
+    kubelet.write(pod, 5);
+    wait_until("the good lines", || {
+        lines_of_all(&node.out()).iter().filter(|line| line.starts_with("shop_")).count() == 5
+    });
+    let reduced = daemon.events("container_logs_reduced");
+    assert_eq!(reduced[0]["wanted"], 10_000);
+    assert_eq!(reduced[0]["allowed"], 128);
+    assert!(daemon.stop().0.success());
 }
 
 /// Names with odd bytes, sparse files, crowds of files and a flood of lines harm no other container.

@@ -1,11 +1,11 @@
 use super::*;
 use crate::archive::codec::Codec;
 use crate::archive::header::{self, Meta};
+use crate::pods::bounds::{Bound, Bounds};
 use crate::pods::cri;
 use crate::pods::hour::ArchiveName;
 use crate::pods::read::find;
-use crate::pods::share::Bound;
-use crate::pods::store::{Bounds, Store};
+use crate::pods::store::Store;
 use crate::pods::veil;
 use clap::Parser;
 use jiff::SignedDuration;
