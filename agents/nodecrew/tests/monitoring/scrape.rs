@@ -87,20 +87,6 @@ fn scrape_example_is_valid_with_the_rules_beside_it() {
 #[test]
 #[ignore = "needs prometheus: just test-programs"]
 fn scrape_example_names_targets_by_agent_and_node() {
-    let directory = configuration();
-    let (_prometheus, address) = Prometheus::start(&directory);
-    let mut targets = BTreeSet::new();
-    trial::wait_until("the targets", || {
-        // Prometheus answers in chunks, which curl joins.
-        let url = format!("http://{address}/api/v1/targets?state=active");
-        let answer = Command::new("curl").args(["-s", &url]).output().unwrap().stdout;
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let active = answer["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
-        let label =
-            |target: &Value, name: &str| target["labels"][name].as_str().unwrap_or_default().to_owned();
-        targets = active.iter().map(|target| (label(target, "job"), label(target, "instance"))).collect();
-        !targets.is_empty()
-    });
     let wanted = [
         ("kvd", "host-1"),
         ("logcd", "host-1"),
@@ -111,6 +97,25 @@ fn scrape_example_names_targets_by_agent_and_node() {
         ("queued", "crew/queued-0"),
         ("queued", "host-1"),
     ];
-    let wanted = wanted.map(|(job, instance)| (job.to_owned(), instance.to_owned()));
-    assert_eq!(targets, wanted.into());
+    let wanted: BTreeSet<_> = wanted.map(|(job, instance)| (job.to_owned(), instance.to_owned())).into();
+    let directory = configuration();
+    let (_prometheus, address) = Prometheus::start(&directory);
+    let mut targets = BTreeSet::new();
+    // Prometheus adds the jobs one after another.
+    trial::wait_until("as many targets", || {
+        targets = active_targets(address);
+        targets.len() >= wanted.len()
+    });
+    assert_eq!(targets, wanted);
+}
+
+/// The job and the instance of each target that Prometheus scrapes.
+fn active_targets(address: SocketAddr) -> BTreeSet<(String, String)> {
+    // Prometheus answers in chunks, which curl joins.
+    let url = format!("http://{address}/api/v1/targets?state=active");
+    let answer = Command::new("curl").args(["-s", &url]).output().unwrap().stdout;
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let active = answer["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
+    let label = |target: &Value, name: &str| target["labels"][name].as_str().unwrap_or_default().to_owned();
+    active.iter().map(|target| (label(target, "job"), label(target, "instance"))).collect()
 }
