@@ -93,6 +93,7 @@ fn every_metric_moves() {
 
     let logd = Logd::start(&["--allow", "10.0.0.0/8"]);
     send(logd.address(), b"refused\n").unwrap_err();
+    logd.counts("refused_total{reason=\"not_allowed\"}", 1);
     seen.append(&mut moved(&logd));
 
     let logd = Logd::start(&["--idle-timeout", "10ms", "--rotate-bytes", "0"]);
