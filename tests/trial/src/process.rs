@@ -125,8 +125,9 @@ impl Process {
         let tasks = format!("/proc/{}/task", self.pid());
         wait_until("all threads are stopped", || {
             std::fs::read_dir(&tasks).unwrap().all(|task| {
-                let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-                stat.rsplit_once(") ").unwrap().1.starts_with('T')
+                // A thread may end before the signal reaches it.
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+                stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
             })
         });
     }
