@@ -173,7 +173,8 @@ async fn log_readiness(agent: &'static str, readiness: Readiness) {
     }
 }
 
-/// Sends READY, STATUS and STOPPING to systemd, and feeds the watchdog where the unit asks for it.
+/// Sends READY, STATUS and STOPPING to systemd, and feeds the watchdog where the unit asks for it. An agent
+/// that waits for free space has started all the same: systemd would end it when the start takes too long.
 async fn tell_systemd(readiness: Readiness, stop: Stop) {
     let say = |states: &[NotifyState<'_>]| {
         if let Err(error) = sd_notify::notify(states) {
@@ -183,9 +184,11 @@ async fn tell_systemd(readiness: Readiness, stop: Stop) {
     let watchdog = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
     let mut changes = readiness.changes();
     loop {
-        let ready = changes.borrow_and_update().is_empty();
-        let status = if ready { "ready".to_owned() } else { readiness.reasons().trim().replace('\n', "; ") };
-        if ready {
+        changes.mark_unchanged();
+        let has_started = readiness.has_started();
+        let reasons = readiness.reasons().trim().replace('\n', "; ");
+        let status = if reasons.is_empty() { "ready".to_owned() } else { reasons };
+        if has_started {
             say(&[NotifyState::Ready, NotifyState::Status(&status)]);
         } else {
             say(&[NotifyState::Status(&status)]);

@@ -195,9 +195,11 @@ impl Control {
                 }
                 readiness.clear("disk");
                 readiness.clear("archive");
-                readiness.clear("starting");
             }
-            Err(ArchiveError::Aborted) => self.unfinished = true,
+            Err(ArchiveError::Aborted) => {
+                self.unfinished = true;
+                return Ok(());
+            }
             Err(error) => {
                 let full = error.is_disk_full();
                 let result = if full { "disk_full" } else { "failed" };
@@ -219,6 +221,7 @@ impl Control {
                 }
             }
         }
+        readiness.clear("starting");
         Ok(())
     }
 

@@ -7,6 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 type Reasons = BTreeMap<&'static str, String>;
 
+/// The reason that each agent has until it serves.
+const STARTING: &str = "starting";
+
 /// A latch with named reasons, ready while it has none. It feeds `/ready`, systemd and the log.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<Reasons>>);
@@ -14,7 +17,7 @@ pub struct Readiness(Arc<watch::Sender<Reasons>>);
 impl Readiness {
     /// Starts with the reason `starting`, which the agent clears.
     pub fn starting() -> Readiness {
-        let reasons = BTreeMap::from([("starting", "not accepting yet".to_owned())]);
+        let reasons = BTreeMap::from([(STARTING, "not accepting yet".to_owned())]);
         Readiness(Arc::new(watch::Sender::new(reasons)))
     }
 
@@ -31,6 +34,11 @@ impl Readiness {
 
     pub fn is_ready(&self) -> bool {
         self.0.borrow().is_empty()
+    }
+
+    /// True as soon as the agent cleared `starting`, although it may not be ready for another reason.
+    pub fn has_started(&self) -> bool {
+        !self.0.borrow().contains_key(STARTING)
     }
 
     /// The reasons, one a line; empty when ready.
@@ -96,7 +104,9 @@ mod tests {
         let readiness = Readiness::starting();
         assert!(!readiness.is_ready());
         readiness.block("disk", "no space left on device");
+        assert!(!readiness.has_started());
         readiness.clear("starting");
+        assert!(readiness.has_started() && !readiness.is_ready());
         assert_eq!(readiness.reasons(), "disk: no space left on device\n");
         readiness.clear("disk");
         assert!(readiness.is_ready());

@@ -4,6 +4,7 @@
 use crate::support::daemon::Daemon;
 use crate::support::{Bench, log_lines};
 use fastrand::Rng;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use trial::wait_until;
 
@@ -40,6 +41,26 @@ fn full_disk_leaves_the_archive_intact() {
     let (_, said) = daemon.stop();
     let reasons: Vec<&str> = said.lines().filter(|line| line.contains("not_ready")).collect();
     assert!(reasons.len() == 1 && reasons[0].contains("no room"), "one line, not one a cycle: {said}");
+}
+
+#[test]
+fn start_on_a_full_disk_succeeds_for_systemd() {
+    let bench = Bench::new(&["--min-free=1000PB"]);
+    bench.write("x.log", "line\n");
+    let notices = bench.root.path().join("notices");
+    let systemd = UnixDatagram::bind(&notices).unwrap();
+    systemd.set_read_timeout(Some(trial::DEADLINE)).unwrap();
+    let mut command = bench.command();
+    command.args(QUICK).env("NOTIFY_SOCKET", notices);
+    let daemon = Daemon::run(command);
+    let mut notices = std::iter::repeat_with(|| {
+        let mut notice = [0; 4096];
+        let length = systemd.recv(&mut notice).expect("READY=1 in time");
+        String::from_utf8_lossy(&notice[..length]).into_owned()
+    });
+    let ready = notices.find(|notice| notice.contains("READY=1")).unwrap();
+    assert!(ready.contains("STATUS=disk: no room"), "{ready}");
+    assert_eq!(daemon.get("/ready").0, 503);
 }
 
 #[test]
