@@ -139,8 +139,9 @@ fn start_logd(logd: &Path, file: &Path, sync: &str) -> anyhow::Result<Contender>
         let log = BufReader::new(child.stderr.take().context("no stderr")?);
         for line in log.lines() {
             let line = line?;
-            if let Some((_, rest)) = line.split_once("[127.0.0.1:") {
-                let (port, _) = rest.split_once(']').context("no address")?;
+            if line.contains(r#""event":"listening","door":"lines""#) {
+                let (_, rest) = line.split_once(r#""address":"127.0.0.1:"#).context("no address")?;
+                let (port, _) = rest.split_once('"').context("no end of the address")?;
                 return Ok(port.parse()?);
             }
         }
