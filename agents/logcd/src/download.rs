@@ -58,7 +58,7 @@ pub fn routes(out: Arc<Path>, access: &Access) -> Router {
 fn find(out: &Path, wanted: &DownloadQuery) -> Option<Download> {
     let (day, codec) = day_of(&wanted.archive)?;
     let dir = ArchiveDir::at(out).ok()?;
-    let mut archive = IndexedArchive::load(&dir, day, codec).ok()??;
+    let mut archive = IndexedArchive::load_while_published(&dir, day, codec).ok()??;
     let file = archive.open(&dir).ok()??;
     archive.entries().get(wanted.entry)?;
     let path = out.join(archive_name(day, codec));

@@ -170,7 +170,7 @@ fn contents_of(out: &Path, day: Date, codec: Codec) -> Option<String> {
     if status.stamp.size > INDEX_BYTES_MAX {
         return None;
     }
-    let archive = IndexedArchive::load(&dir, day, codec).ok()??;
+    let archive = IndexedArchive::load_while_published(&dir, day, codec).ok()??;
     let entries = archive.entries().iter().take(ENTRIES_SHOWN).map(|entry| EntryShown {
         name: member::path(&archive.index.prefix, &entry.name).escape_ascii().to_string(),
         bytes: entry.size(),

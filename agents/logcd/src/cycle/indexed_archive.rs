@@ -14,6 +14,7 @@ use jiff::civil::Date;
 use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// Refuses anything larger than an index can be.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
@@ -21,6 +22,10 @@ const INDEX_BYTES_MAX: u64 = 1 << 30;
 const SMALL_BYTES_MAX: usize = 16 * 1024;
 /// Before each copy, one in this many blocks of the archive is read again; each copy checks different ones.
 const SHARE: u64 = 64;
+/// Time between two lookups of an index that is about to be published.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// After this many lookups, about a second, the index is taken for that of another archive.
+const LOOKUPS_MAX: u32 = 50;
 
 /// An archive and its index.
 #[derive(Clone, Debug)]
@@ -29,12 +34,18 @@ pub struct IndexedArchive {
     pub index: Index,
 }
 
-impl IndexedArchive {
-    /// Reads the index of the archive of `day`, if there is one that fits.
-    pub fn load(out: &ArchiveDir, day: Date, codec: Codec) -> Result<Option<IndexedArchive>, ArchiveError> {
-        let archive = archive_name(day, codec);
-        let name = index_name(&archive);
-        let Some((file, status)) = out.open(&name)? else { return Ok(None) };
+/// The result of one look at an index.
+enum IndexLookup {
+    Fits(IndexedArchive),
+    OfAnotherArchive,
+    /// It is missing, or what is wrong with it was logged.
+    Unusable,
+}
+
+impl IndexLookup {
+    fn of(out: &ArchiveDir, day: Date, codec: Codec) -> Result<IndexLookup, ArchiveError> {
+        let name = index_name(&archive_name(day, codec));
+        let Some((file, status)) = out.open(&name)? else { return Ok(IndexLookup::Unusable) };
         let mut bytes = Vec::new();
         if status.stamp.size > INDEX_BYTES_MAX || file.take(INDEX_BYTES_MAX).read_to_end(&mut bytes).is_err()
         {
@@ -43,7 +54,7 @@ impl IndexedArchive {
                 index = name,
                 "the index cannot be read; reading the archive instead"
             );
-            return Ok(None);
+            return Ok(IndexLookup::Unusable);
         }
         let index = match Index::decode(&bytes) {
             Ok(index) => index,
@@ -54,21 +65,49 @@ impl IndexedArchive {
                     %error,
                     "the index is invalid; reading the archive instead"
                 );
-                return Ok(None);
+                return Ok(IndexLookup::Unusable);
             }
         };
         let mut found = IndexedArchive { day, index };
-        let fits = found.index.codec == codec && found.open(out)?.is_some();
-        if !fits {
-            tracing::warn!(
-                event = "index_rejected",
-                index = name,
-                "the index describes another archive; reading the archive instead"
-            );
+        match found.index.codec == codec && found.open(out)?.is_some() {
+            true => Ok(IndexLookup::Fits(found)),
+            false => Ok(IndexLookup::OfAnotherArchive),
         }
-        Ok(fits.then_some(found))
+    }
+}
+
+impl IndexedArchive {
+    /// Reads the index of the archive of `day`, if there is one that fits.
+    pub fn load(out: &ArchiveDir, day: Date, codec: Codec) -> Result<Option<IndexedArchive>, ArchiveError> {
+        match IndexLookup::of(out, day, codec)? {
+            IndexLookup::Fits(found) => Ok(Some(found)),
+            IndexLookup::OfAnotherArchive => {
+                tracing::warn!(
+                    event = "index_rejected",
+                    index = index_name(&archive_name(day, codec)),
+                    "the index describes another archive; reading the archive instead"
+                );
+                Ok(None)
+            }
+            IndexLookup::Unusable => Ok(None),
+        }
     }
 
+    /// Like `load`, while a cycle may be publishing: a new archive has its index a moment later.
+    pub fn load_while_published(
+        out: &ArchiveDir,
+        day: Date,
+        codec: Codec,
+    ) -> Result<Option<IndexedArchive>, ArchiveError> {
+        for _ in 0..LOOKUPS_MAX {
+            match IndexLookup::of(out, day, codec)? {
+                IndexLookup::Fits(found) => return Ok(Some(found)),
+                IndexLookup::OfAnotherArchive => std::thread::sleep(LOOK_AGAIN_AFTER),
+                IndexLookup::Unusable => return Ok(None),
+            }
+        }
+        IndexedArchive::load(out, day, codec)
+    }
     /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode),
     /// everything that would be copied from it is compared.
     pub fn open(&mut self, out: &ArchiveDir) -> Result<Option<File>, ArchiveError> {

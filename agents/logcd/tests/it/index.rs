@@ -1,11 +1,17 @@
 //! The index is a cache: if it or the archive is damaged or lost, the next archive is correct.
 
-use crate::support::{Bench, Contents, cycle, for_both_kinds, gnu_tar, index_of, names, run, with_history};
+use crate::support::{
+    Bench, Contents, NOON, at, cycle, for_both_kinds, gnu_tar, index_of, names, run, with_history,
+};
+use jiff::tz::TimeZone;
 use logcd::archive::codec::Codec;
+use logcd::archive_dir::ArchiveDir;
+use logcd::cycle::indexed_archive::IndexedArchive;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn holds_all(bench: &Bench, before: &Contents) {
     let members = bench.members();
@@ -210,3 +216,30 @@ for_both_kinds!(
     cost_follows_the_news,
     damaged_block_is_found_by_sampling,
 );
+
+#[test]
+fn index_is_found_while_archives_are_published() {
+    let bench = Bench::new(&[]);
+    bench.write("x.log", "line\n");
+    let mut archiver = bench.archiver();
+    cycle(&mut archiver);
+    let day = at(NOON).to_zoned(TimeZone::UTC).date();
+    let (out, is_over) = (bench.out(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let visitor = scope.spawn(|| {
+            let dir = ArchiveDir::at(&out).unwrap();
+            let mut lookups = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let found = IndexedArchive::load_while_published(&dir, day, Codec::Gzip).unwrap();
+                assert!(found.is_some(), "after {lookups} lookups");
+                lookups += 1;
+            }
+        });
+        for _ in 0..100 {
+            bench.append("x.log", "one more\n");
+            cycle(&mut archiver);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        visitor.join().unwrap();
+    });
+}
