@@ -13,7 +13,7 @@ type Reasons = BTreeMap<&'static str, String>;
 pub struct Readiness(Arc<watch::Sender<Reasons>>);
 
 impl Readiness {
-    /// Starts with the reason `starting`, which the agent clears when it accepts.
+    /// Starts with the reason `starting`, which the agent clears once it is ready to work.
     pub fn starting() -> Readiness {
         let reasons = BTreeMap::from([("starting", "not accepting yet".to_owned())]);
         Readiness(Arc::new(watch::Sender::new(reasons)))
