@@ -56,7 +56,7 @@ impl Echo {
 }
 
 /// Copies `pipe` to `echo` until its end. Once `ended` is cancelled, copies what the pipe still holds and
-/// returns: a process that the command left running may hold it open, and must not delay the worker.
+/// returns. A process that the command left running may hold it open, and must not delay the worker.
 pub(crate) async fn pass(
     pipe: OwnedFd,
     stream: usize,

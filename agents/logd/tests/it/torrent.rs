@@ -1,5 +1,5 @@
-//! Load from many connections, with lines that identify themselves: the log file alone shows the connection
-//! that sent each line, and the line's place in it.
+//! Load from many connections, with lines that identify themselves. From the log file alone, a test knows
+//! which connection sent each line, and at which place.
 
 use crate::client;
 use fastrand::Rng;
