@@ -29,7 +29,7 @@ spec:
               done
 "#;
 
-/// For each client, the names of the servers that answered it, in order.
+/// The names of the servers that answered each client, in order.
 struct Answers(Vec<Vec<String>>);
 
 impl Answers {
