@@ -170,7 +170,8 @@ mod tests {
             while request.next().unwrap().unwrap() != "" {}
             let begin = "event: begin\ndata: {\"revision\":7}\n\n";
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
-            write!(client, "{head}content-length: 1000\r\n\r\n{begin}").unwrap();
+            // In one write: a pause within the answer would count as silence.
+            client.write_all(format!("{head}content-length: 1000\r\n\r\n{begin}").as_bytes()).unwrap();
             // Keeps the connection open until the client gives up.
             let _ = request.next();
         });

@@ -58,7 +58,14 @@ fn idle_agent_is_small_and_sleeps() {
         [0, 1, 2].map(|agent| after[agent].saturating_sub(before[agent]))
     };
     watch(Duration::from_secs(2));
-    let wakes = watch(WATCHED);
+    let mut wakes = watch(WATCHED);
+    for _ in 0..5 {
+        // The work of the start takes longer on a busy machine. An agent that polls wakes up in each watch.
+        if wakes.iter().all(|wakes| *wakes < WATCHED.as_secs()) {
+            break;
+        }
+        wakes = watch(WATCHED);
+    }
     for (agent, wakes) in agents.iter().zip(wakes) {
         let (memory, threads) = (agent.process.memory_bytes("RssAnon"), agent.process.status("", "Threads"));
         println!(

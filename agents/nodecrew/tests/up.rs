@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
@@ -53,7 +53,7 @@ fn up_with(data: &Path, address: impl Into<std::net::IpAddr>, more: &[&str]) -> 
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + trial::DEADLINE;
     loop {
         if let Some(found) = look() {
             return found;
@@ -148,9 +148,9 @@ fn taken_ports_can_be_moved() {
 fn printed_addresses_can_be_opened() {
     let data = tempfile::tempdir().unwrap();
     let all: std::net::IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
-    // Free ports, since other tests use the default ports on their own addresses.
-    let free = [(); 5].map(|()| std::net::TcpListener::bind((all, 0)).unwrap());
-    let ports = free.map(|listener| listener.local_addr().unwrap().port().to_string());
+    // Reserved ports, since other tests use the default ports on their own addresses.
+    let reserved = [(); 5].map(|()| trial::Port::reserve());
+    let ports = reserved.each_ref().map(|port| port.address.port().to_string());
     let flags = ["--lines-port", "--logd-admin-port", "--logcd-admin-port", "--http-port", "--line-port"];
     let more: Vec<&str> = flags.into_iter().zip(&ports).flat_map(|(flag, port)| [flag, port]).collect();
     let (mut crew, lines) = up_with(data.path(), all, &more);

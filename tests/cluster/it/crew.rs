@@ -54,7 +54,7 @@ impl Crew {
 
     #[track_caller]
     fn delete(&self) {
-        let words = ["delete", "-f", "-", "--ignore-not-found", "--wait=true", "--timeout=180s"];
+        let words = ["delete", "-f", "-", "--ignore-not-found", "--wait=true", "--timeout=600s"];
         says_to(&words, &for_this_cluster(&self.0));
     }
 }
@@ -136,8 +136,12 @@ fn crew_is_installed_reconfigured_and_removed() {
         let left = of_the_crew();
         left.is_empty().then_some(())
     });
-    let volumes = says(&["get", "persistentvolumes", "-o", "jsonpath={.items[*].spec.claimRef.namespace}"]);
-    assert!(!volumes.contains("nodecrew-queue"), "{volumes}");
+    // A volume is deleted some time after its claim.
+    until("no volume of the queue", || {
+        let path = "jsonpath={.items[*].spec.claimRef.namespace}";
+        let volumes = says(&["get", "persistentvolumes", "-o", path]);
+        (!volumes.contains("nodecrew-queue")).then_some(())
+    });
     users.apply(&format!(
         r#"
 apiVersion: v1

@@ -49,11 +49,18 @@ fn replace_pod(namespace: &Namespace, name: &str) -> usize {
         let new = namespace.pods("app=server").into_iter().find(|pod| pod.name == name)?;
         (new.uid != old.uid && new.ready).then_some(())
     });
+    every_letter_after(namespace, before);
+    before
+}
+
+/// Waits until every letter is found in a line whose letters were all looked for after the first `before`
+/// lines.
+#[track_caller]
+fn every_letter_after(namespace: &Namespace, before: usize) {
     namespace.until("every letter again", || {
         let lines = lines(namespace);
         (lines.0.len() > before + 1 && lines.last_is('h')).then_some(())
     });
-    before
 }
 
 /// The client lives through everything, and the letters of other servers are found all the time.
@@ -113,14 +120,14 @@ fn deleted_pod_loses_its_letters_without_a_disk_and_keeps_them_with_one() {
     namespace.until("the end of its pods", || namespace.pods("app=server").is_empty().then_some(()));
     namespace.apply_example("kv/server-disk.yaml");
     namespace.rolled_out("statefulset/server");
-    namespace.until("every letter on the disks", || lines(&namespace).last_is('h').then_some(()));
+    every_letter_after(&namespace, lines(&namespace).0.len());
     let skipped = replace_pod(&namespace, "server-2");
     others_are_always_found(&lines(&namespace), skipped, 2);
     namespace.says(&["delete", "statefulset", "server", "--wait=true"]);
     namespace.until("the end of its pods", || namespace.pods("app=server").is_empty().then_some(()));
     namespace.apply_example("kv/server-disk.yaml");
     namespace.rolled_out("statefulset/server");
-    namespace.until("every letter after the return", || lines(&namespace).last_is('h').then_some(()));
+    every_letter_after(&namespace, lines(&namespace).0.len());
     let written: Vec<String> = (0..LETTERS)
         .map(|letter| lines(&namespace).column(letter, skipped))
         .filter(|column| column.contains('w'))

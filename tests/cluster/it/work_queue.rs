@@ -54,11 +54,8 @@ fn job_completes_with_the_hundredth_key() {
         let succeeded = namespace.json(&["get", "job", "consumers"])["status"]["succeeded"].as_u64();
         // Checked in this order: a worker that has ended by now left no work.
         if succeeded.unwrap_or(0) > 0 {
-            assert_eq!(
-                queue(&namespace, "keygen").unwrap()["backlog"],
-                0,
-                "a worker ended before the work did"
-            );
+            let backlog = queue(&namespace, "keygen")?["backlog"].clone();
+            assert_eq!(backlog, 0, "a worker ended before the work did");
         }
         namespace.job_end("consumers")
     });
@@ -126,20 +123,20 @@ fn queue(namespace: &Namespace, name: &str) -> Option<Value> {
     serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
 }
 
-/// Starts the crew's queued with a hundred items, and five workers that need some seconds of processor time
-/// for them.
+/// Starts the crew's queued, five workers, and then a hundred items for which the workers need some seconds
+/// of processor time. They wait for the items, so that no worker ends before all of them run.
 #[track_caller]
 pub fn five_at_work(namespace: &Namespace) -> (Pod, Vec<Pod>) {
     namespace.apply(&of_the_queue(&rendered("crew")));
     let server = namespace.ready("name=queued", 1).remove(0);
-    namespace.apply_example("multiplier/numbersLoad.yaml");
-    namespace.complete("numbers-load");
     let job = example("memq/job-consumers.yaml").with(
         "run, -q, keygen, --, keygen]",
         "run, -q, numbers, --, keygen, --bits, \"1024\", --count, \"4\"]",
     );
     namespace.apply(&job);
-    (server, namespace.ready("name=consumers", 5))
+    let workers = namespace.ready("name=consumers", 5);
+    namespace.apply_example("multiplier/numbersLoad.yaml");
+    (server, workers)
 }
 
 #[track_caller]

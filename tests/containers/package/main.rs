@@ -65,7 +65,7 @@ fn admin_setting_opens_metrics_to_others() {
 fn hanging_daemon_is_restarted_by_systemd() {
     let host = Host::with_package();
     host.says("mkdir -p /run/systemd/system/logd.service.d");
-    host.says("printf '[Service]\\nWatchdogSec=2s\\n' >/run/systemd/system/logd.service.d/quick.conf");
+    host.says("printf '[Service]\\nWatchdogSec=10s\\n' >/run/systemd/system/logd.service.d/quick.conf");
     host.says("systemctl daemon-reload && systemctl enable --now logd.socket && systemctl start logd");
     host.says("echo before | logsend");
     host.says("kill -STOP $(systemctl show -P MainPID logd)");

@@ -23,8 +23,17 @@ pub fn descriptors_for(wanted: usize) -> usize {
 
 /// Wraps a command with `limit` as its soft and hard descriptor limit, so that the process cannot raise it.
 pub fn with_descriptors(limit: u64, command: &Command) -> Command {
+    limited(&format!("-n {limit}"), command)
+}
+
+/// Wraps a command with `limit` as its soft descriptor limit, which the process may raise.
+pub fn with_soft_descriptors(limit: u64, command: &Command) -> Command {
+    limited(&format!("-S -n {limit}"), command)
+}
+
+fn limited(limit: &str, command: &Command) -> Command {
     let mut limited = Command::new("/bin/sh");
-    limited.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+    limited.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]);
     limited.arg(command.get_program()).args(command.get_args());
     limited.env_clear().current_dir(command.get_current_dir().unwrap());
     limited

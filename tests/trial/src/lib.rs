@@ -14,7 +14,7 @@ mod wait;
 
 pub use certificate::self_signed;
 pub use clock::Clock;
-pub use crowd::{connect_from, descriptors_for, with_descriptors};
+pub use crowd::{connect_from, descriptors_for, with_descriptors, with_soft_descriptors};
 pub use document::commands_under;
 pub use http::{Answer, Http, ask, metric, tell};
 pub use port::Port;

@@ -1,6 +1,7 @@
 //! A real kvd in this process, which can be stopped and restarted on its port.
 
 use kit::daemon::Context;
+use kit::disk::lock::Lock;
 use kit::lifecycle::stop::Stop;
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpStream};
@@ -57,6 +58,10 @@ impl Kvd {
         let settings = kit::settings::load("KVD_TEST_UNSET", argv).unwrap();
         let stop = Stop::by_hand(Duration::ZERO);
         let context = Context::new("kvd", stop.clone());
+        // A process that another test is just starting holds the old listener and lock until its `exec`.
+        wait_until("the last kvd is gone", || {
+            TcpStream::connect(self.port.address).is_err() && Lock::shared(&self.path("data/lock")).is_ok()
+        });
         let thread = std::thread::spawn(move || {
             kit::daemon::runtime().unwrap().block_on(kvd::control::run(settings, context)).unwrap();
         });

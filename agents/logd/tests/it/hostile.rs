@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use trial::{connect_from, wait_until};
+use trial::{connect_from, wait_until, with_soft_descriptors};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -39,11 +39,9 @@ fn thousand_idle_connections_fit_in_ten_megabytes() {
 fn soft_descriptor_limit_does_not_bound_connections() {
     many_descriptors(1_200);
     let setup = Setup::new();
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    // The daemon inherits the limit; systemd's default is 1024.
-    setrlimit(Resource::RLIMIT_NOFILE, 256, hard).unwrap();
-    let logd = setup.start();
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    // systemd's default is 1024. This process keeps its own limit: other tests need it.
+    let command = with_soft_descriptors(256, &setup.command());
+    let logd = setup.start_with(command);
     let idle: Vec<_> = (0..500).map(|_| connect(logd.address())).collect();
     wait_until("all are served", || logd.metric("connections_open") == 500);
     assert_eq!(logd.metric("accept_errors_total"), 0);
@@ -75,12 +73,12 @@ fn flood_does_not_starve_a_slow_sender() {
             let before = flooded.load(Ordering::Relaxed);
             slow.write_all(line.as_bytes()).unwrap();
             loop {
+                let meanwhile = flooded.load(Ordering::Relaxed) - before;
                 seen.drain(..seen.len().saturating_sub(line.len()));
                 file.read_to_end(&mut seen).unwrap();
                 if memchr::memmem::find(&seen, line.as_bytes()).is_some() {
                     break;
                 }
-                let meanwhile = flooded.load(Ordering::Relaxed) - before;
                 assert!(meanwhile < 64 * MIB, "{line:?} is not there after {meanwhile} bytes of flood");
             }
         }
@@ -102,7 +100,7 @@ fn unread_receipt_delays_nobody() {
 
 #[test]
 fn idle_peer_is_reset() {
-    let logd = Logd::start(&["--idle-timeout", "100ms"]);
+    let logd = Logd::start(&["--idle-timeout", "2s"]);
     let mut stream = connect(logd.address());
     stream.write_all(b"whole\nhalf").unwrap();
     assert!(is_reset(&end(&mut stream).unwrap_err()));

@@ -93,9 +93,10 @@ fn every_metric_moves() {
 
     let logd = Logd::start(&["--allow", "10.0.0.0/8"]);
     send(logd.address(), b"refused\n").unwrap_err();
+    logd.counts("refused_total{reason=\"not_allowed\"}", 1);
     seen.append(&mut moved(&logd));
 
-    let logd = Logd::start(&["--idle-timeout", "10ms", "--rotate-bytes", "0"]);
+    let logd = Logd::start(&["--idle-timeout", "2s", "--rotate-bytes", "0"]);
     client::end(&mut client::connect(logd.address())).unwrap_err();
     logd.limit(Resource::RLIMIT_FSIZE, 1000);
     let mut stream = client::connect(logd.address());

@@ -195,7 +195,7 @@ fn removed_rotated_file_keeps_its_receipt() {
 
 #[test]
 fn no_receipt_no_answer() {
-    let logd = Logd::start(&["--idle-timeout", "10ms"]);
+    let logd = Logd::start(&["--idle-timeout", "2s"]);
     let mut stream = client::connect(logd.address());
     stream.write_all(&[REQUEST, b"line\n"].concat()).unwrap();
     assert!(client::is_reset(&client::end(&mut stream).unwrap_err()));

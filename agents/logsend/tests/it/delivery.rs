@@ -69,7 +69,7 @@ fn an_early_close_is_not_a_receipt() {
 fn a_batch_without_a_receipt_is_sent_again() {
     for act in [Act::NoAnswer, Act::Stall, Act::ResetInsteadOfReceipt] {
         let receiver = Receiver::start(&[act, Act::Receipt]);
-        let output = run(receiver.port(), &["--receipt-timeout", "300ms"], b"hello\n");
+        let output = run(receiver.port(), &["--receipt-timeout", "2s"], b"hello\n");
         assert_eq!(output.status.code(), Some(0), "{act:?}");
         assert_eq!(receiver.receipted(), b"hello\n", "{act:?}");
         assert_eq!(receiver.connections(), 2, "{act:?}");

@@ -85,7 +85,7 @@ fn logd_gives_explicit_receipts_over_tls() {
 fn the_admin_endpoint_is_not_taken_for_logd() {
     let logd = Logd::start(tempfile::tempdir().unwrap(), &[]);
     for flags in [&["--receipt", "explicit"], &["--receipt", "close"]] {
-        let output = run(logd.admin_port, &[&["--give-up", "200ms"], &flags[..]].concat(), b"one\n");
+        let output = run(logd.admin_port, &[&["--give-up", "1s"], &flags[..]].concat(), b"one\n");
         assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
         assert!(stderr(&output).contains("this is not logd: it answered \"HTTP/1."), "{}", stderr(&output));
     }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use trial::DEADLINE;
+use trial::{DEADLINE, Port, wait_until};
 
 /// The first line of a client that requests an explicit receipt.
 const REQUEST: &[u8] = b"LOGD-RECEIPT 1\n";
@@ -202,13 +202,20 @@ pub(crate) fn receipt(payload_bytes: usize) -> String {
     format!("LOGD-RECEIPT 1 {payload_bytes}\n")
 }
 
-/// Returns a port without a listener, for a receiver that starts later.
+/// Returns a port without a listener, for a receiver that starts later. It stays reserved until the test's
+/// process ends.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    Box::leak(Box::new(Port::reserve())).address.port()
 }
 
 pub(crate) fn listen_on(port: u16) -> TcpListener {
-    TcpListener::bind(("127.0.0.1", port)).unwrap()
+    let mut listener = None;
+    // A process that another test is just starting holds an old listener until its `exec`.
+    wait_until("the port is free", || {
+        listener = TcpListener::bind(("127.0.0.1", port)).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
 }
 
 /// Makes numbered lines of growing and shrinking length.

@@ -1,7 +1,7 @@
 //! Peers that are not logd: whatever they answer, the lines are kept and the exit code is not 0.
 
 use crate::logsend::{command, run, stderr, wait_for_log};
-use crate::receiver::{Act, Receiver, free_port};
+use crate::receiver::{Act, Receiver};
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
@@ -11,7 +11,11 @@ const TWO_LINES: &[u8] = b"one\ntwo\n";
 
 /// Tries for a moment to deliver two lines to `port`.
 fn tried(port: u16, flags: &[&str]) -> Output {
-    let arguments = [&["--give-up", "300ms", "--receipt-timeout", "1h"], flags].concat();
+    tried_for("1s", port, flags)
+}
+
+fn tried_for(give_up: &str, port: u16, flags: &[&str]) -> Output {
+    let arguments = [&["--give-up", give_up, "--receipt-timeout", "1h"], flags].concat();
     run(port, &arguments, TWO_LINES)
 }
 
@@ -104,6 +108,11 @@ impl Drop for Program {
     }
 }
 
+/// Returns a port that is free now. It is not reserved: not every program can listen on a reserved port.
+fn unreserved_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// True if a program listens on `port`. Checked without a connection, since nc takes only one.
 fn listens(port: u16) -> bool {
     let listening = format!(":{port:04X} 00000000:0000 0A ");
@@ -124,7 +133,7 @@ fn haproxy(directory: &std::path::Path, port: u16, backend: u16) -> Program {
 #[ignore = "needs haproxy: just test-programs"]
 fn haproxy_gives_receipts_only_with_a_backend() {
     let directory = tempfile::tempdir().unwrap();
-    let (front, back) = (free_port(), free_port());
+    let (front, back) = (unreserved_port(), unreserved_port());
     let _haproxy = haproxy(directory.path(), front, back);
     let output = tried(front, &[]);
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
@@ -142,22 +151,23 @@ fn haproxy_gives_receipts_only_with_a_backend() {
 #[test]
 #[ignore = "needs nc and an HTTP server of python: just test-programs"]
 fn nc_and_a_web_server_are_not_taken_for_logd() {
-    let port = free_port();
+    let port = unreserved_port();
     let nc = |port: u16| {
         Program::start(Command::new("nc").args(["-l", "-d", "127.0.0.1", &port.to_string()]), port)
     };
     let silent = nc(port);
     assert_eq!(tried(port, &[]).status.code(), Some(75));
     drop(silent);
-    let port = free_port();
+    let port = unreserved_port();
     let _silent = nc(port);
     let output = run(port, &["--receipt", "close"], TWO_LINES);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 
-    let port = free_port();
+    let port = unreserved_port();
     let server = ["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()];
     let _server = Program::start(Command::new("python3").args(server), port);
     for flags in [&[][..], &["--receipt", "close"]] {
-        assert_undelivered(&tried(port, flags), "this is not logd: it answered");
+        // Long enough for an answer of Python on a busy machine.
+        assert_undelivered(&tried_for("5s", port, flags), "this is not logd: it answered");
     }
 }

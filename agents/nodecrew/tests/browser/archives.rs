@@ -29,8 +29,9 @@ impl Logcd {
     /// Starts logcd; a restart uses the same port.
     fn run(&mut self) {
         let admin = self.admin.to_string();
-        let arguments = ["--dir", ".", "--admin", &admin, "--interval", "100ms", "--publish-within", "100ms"];
-        let agent = agent::start(self.directory.path(), "logcd", &arguments);
+        let places = ["--dir", ".", "--admin", &admin, "--min-free", "1"];
+        let quick = ["--interval", "100ms", "--publish-within", "100ms"];
+        let agent = agent::start(self.directory.path(), "logcd", &[&places[..], &quick].concat());
         self.admin = agent.address("admin");
         self.agent = Some(agent);
     }

@@ -29,7 +29,7 @@ fn default_ports_open_in_a_browser() {
     let directory = tempfile::tempdir().unwrap();
     for (name, arguments, listens, port) in [
         ("logd", &[][..], "admin", 7667),
-        ("logcd", &["--dir", "."], "admin", 7668),
+        ("logcd", &["--dir", ".", "--min-free", "1"], "admin", 7668),
         ("queued", &[], "http", 8080),
     ] {
         let agent = agent::start(directory.path(), name, arguments);

@@ -11,7 +11,7 @@ use std::process::Child;
 use trial::{is_gone, processes_in, signal, wait_until};
 
 /// Waits until the worker's command has written `what`.
-fn wait_for_output(child: &mut Child, what: &str) {
+pub(crate) fn wait_for_output(child: &mut Child, what: &str) {
     let mut line = String::new();
     BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line.trim_end(), what);

@@ -1,5 +1,6 @@
 //! Faults: lost leases, lost answers, servers that are away or foreign, queues that are missing.
 
+use crate::ending::wait_for_output;
 use crate::queuectl::{command, run, stderr, stdout, work, worker};
 use crate::server::Server;
 use nix::sys::signal::Signal;
@@ -27,9 +28,12 @@ fn lease_is_extended_while_its_command_runs() {
 fn lost_lease_stops_its_command() {
     let server = Server::with(&["a"]);
     server.queue().lease_ms = 300;
+    let script =
+        "[ $ITEM_ATTEMPT = 1 ] || exit 0; trap 'echo stopped; exit 0' TERM; echo begun; while :; do :; done";
+    let mut child = worker(&server, &[], script);
+    wait_for_output(&mut child, "begun");
     server.queue().take_leases_away = true;
-    let script = "[ $ITEM_ATTEMPT = 1 ] || exit 0; trap 'echo stopped; exit 0' TERM; while :; do :; done";
-    let output = work(&server, &[], script);
+    let output = child.wait_with_output().unwrap();
     assert_eq!(
         (output.status.code(), stdout(&output).as_str()),
         (Some(0), "stopped\n"),

@@ -157,11 +157,11 @@ fn timeout_stops_the_command_and_its_children() {
     // Neither the shell nor its child reacts to a SIGTERM.
     let script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > $0.new; mv $0.new $0; while :; do :; done' $0 & \
         while [ ! -e $0 ]; do :; done; echo half done; wait";
-    let flags = ["run", "-q", "q", "--timeout", "1s", "--grace", "100ms", "--", "sh", "-c", script];
+    let flags = ["run", "-q", "q", "--timeout", "4s", "--grace", "100ms", "--", "sh", "-c", script];
     let output = command(&server.url(), flags).arg(&child).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let nacked = server.queue().nacked.clone();
-    assert_eq!(nacked, [("a".to_owned(), "stopped after 1s: half done".to_owned(), false)]);
+    assert_eq!(nacked, [("a".to_owned(), "stopped after 4s: half done".to_owned(), false)]);
     let pid = Pid::from_raw(std::fs::read_to_string(&child).unwrap().trim().parse().unwrap());
     wait_until("what the command started is gone, too", || is_gone(pid));
 }

@@ -32,7 +32,8 @@ fn clock_jumps_do_not_affect_leases() {
     daemon.kill9();
     daemon.restart();
     let http = &mut daemon.http();
-    let again = http.post("/v1/queues/q/lease", r#"{"lease_ms":200,"wait_ms":60000}"#).expect(200).json();
+    // Long enough to be held until the queue is read below.
+    let again = http.post("/v1/queues/q/lease", r#"{"lease_ms":3600000,"wait_ms":60000}"#).expect(200).json();
     assert_eq!((&again["items"][0]["body"], &again["items"][0]["attempt"]), (&json!("short"), &json!(4)));
     assert_eq!(http.get("/v1/queues/q").json()["leased"], 2, "the long one is still held");
 }

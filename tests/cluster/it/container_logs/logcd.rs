@@ -18,7 +18,7 @@ pub struct Logcd<'a> {
 const KILLER: &str = r#"
 apiVersion: v1
 kind: Pod
-metadata: {name: killer}
+metadata: {name: killer, labels: {name: killer}}
 spec:
   nodeName: NODE
   hostPID: true
@@ -41,6 +41,7 @@ impl Logcd<'_> {
         users.apply(&KILLER.replace("NODE", node));
         let logcd = Logcd { nodes, users, node };
         logcd.ready(|_| true);
+        users.ready("name=killer", 1);
         logcd
     }
 

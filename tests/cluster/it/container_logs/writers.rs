@@ -175,7 +175,8 @@ impl Writers<'_> {
     #[track_caller]
     pub fn stop(&mut self) {
         for pod in &self.running {
-            self.users.exec(pod, &["kill", "-TERM", "1"]);
+            // The container may end before it is known that this command has succeeded.
+            self.users.try_exec(pod, &["kill", "-TERM", "1"]);
         }
         for pod in &self.running {
             self.users.until(&format!("the end of {pod}"), || {

@@ -255,9 +255,9 @@ pub(super) fn wait_until_it_sleeps(daemon: &Daemon) {
     let pid = daemon.pid();
     let switches = || {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
-        let thread = tasks
-            .map(|task| task.path())
-            .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == "logcd-pods");
+        let thread = tasks.map(|task| task.path()).find(|task| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == "logcd-pods")
+        });
         let status = std::fs::read_to_string(thread.unwrap().join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
         line.trim().parse::<u64>().unwrap()
