@@ -4,7 +4,7 @@ use kit::settings::help::examples;
 use kit::settings::parse_duration;
 use std::time::Duration;
 
-/// The longest key. Larger ones take minutes each, and nobody uses them.
+/// The longest key. A longer one would take minutes, and nobody uses such keys.
 const BITS_MAX: u64 = 16384;
 
 /// Makes RSA keys, prints the SHA256 fingerprint of each one's SSH public key, and discards the keys.
@@ -36,7 +36,7 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// True if another key is to be made, after `made` keys in the time `elapsed`.
+    /// True if another key must be made, after `made` keys in the time `elapsed`.
     pub(crate) fn wants_more(&self, made: u64, elapsed: Duration) -> bool {
         let count_max = self.count.unwrap_or(if self.time.is_some() { u64::MAX } else { 1 });
         made < count_max && self.time.is_none_or(|time| elapsed < time)

@@ -44,8 +44,8 @@ fn exits_with_the_requested_code() {
 #[test]
 fn item_on_stdin_is_ignored() {
     let mut child = command(&["--bits", "512"]).stdin(Stdio::piped()).spawn().unwrap();
-    // The input is more than a pipe holds: a writer that succeeds shows that stdin was read. A writer that
-    // comes too late proves nothing.
+    // The input is larger than a pipe, so keygen must read it. The write may fail if keygen has ended before:
+    // the result is not checked.
     let _ = child.stdin.take().unwrap().write_all(&vec![b'x'; 1 << 20]);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 51));
@@ -69,7 +69,7 @@ fn closed_stdout_is_success() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Uses a key that ssh-keygen made, and the output of `ssh-keygen -l` for it.
+/// Compares with the output of `ssh-keygen -l` for a key that ssh-keygen made.
 #[test]
 fn known_fingerprint_matches_ssh_keygen() {
     let (line, expected) = (include_str!("known.pub").trim(), include_str!("known.fingerprint").trim());

@@ -25,7 +25,7 @@ const FORMAT: u64 = 1;
 const BATCH_KEYS: usize = 500;
 const BATCH_BYTES: usize = 2 << 20;
 
-/// Where a backup is written.
+/// The destination of a backup.
 enum BackupTarget {
     Stdout,
     File(Draft),

@@ -1,4 +1,4 @@
-//! `kvctl rebalance`: moves each key to the server where it belongs, while clients use both.
+//! `kvctl rebalance`: moves each key to the server where it belongs, while clients use the servers.
 
 use crate::api::{Client, Only, ReadValue, url_of};
 use crate::flags::{Flags, Keep, Rebalance};
@@ -15,13 +15,13 @@ use std::time::Duration;
 /// The number of keys in one page. The moves of a page share batches.
 const PAGE_KEYS: usize = 500;
 
-/// The time to live of a probe, in case a killed run leaves it.
+/// The time to live of a probe, so that a killed run does not leave it for ever.
 const PROBE_TTL: Duration = Duration::from_secs(60);
 
-/// Limit on the conflicting keys that the message names.
+/// Limit on the conflicting keys that the final error names.
 const CONFLICTS_NAMED: usize = 10;
 
-/// The servers by their URLs.
+/// A client for each server, by URL.
 struct Servers {
     by_url: BTreeMap<String, Client>,
 }
@@ -35,7 +35,9 @@ impl Servers {
         Ok(Servers { by_url: urls.into_iter().map(connect).collect::<Result<_, Fatal>>()? })
     }
 
-    /// Fails if two URLs lead to the same server. A key there would be taken for its own copy, and deleted.
+    /// Fails if two URLs lead to the same server: a key there would look like its own copy, and be deleted.
+    ///
+    /// Puts a probe named after each URL at that URL's server, then looks there for probes of other URLs.
     async fn check_distinct(&self) -> Result<(), Fatal> {
         for (url, client) in &self.by_url {
             let probe = format!("{PROBES}{url}");
@@ -63,7 +65,8 @@ impl Servers {
         }
     }
 
-    /// Returns a server. Fails if a note or a mark names a server that the command line does not.
+    /// Returns the server with this URL. Fails if a note or a mark of `key` names it, but the command line
+    /// does not.
     fn place<'a>(&'a self, url: &'a str, key: &str) -> Result<Place<'a>, Fatal> {
         let client = self.by_url.get(url).ok_or_else(|| {
             let message = format!(
@@ -74,7 +77,7 @@ impl Servers {
         Ok(Place { url, client })
     }
 
-    /// Returns the way from one server to another. `key` names the move in an error.
+    /// Returns the route from one server to another. `key` names the move in an error.
     fn route<'a>(
         &'a self,
         source: &'a str,
@@ -86,6 +89,7 @@ impl Servers {
     }
 }
 
+/// The result of a run: numbers of keys, and the keys in conflict.
 #[derive(Debug, Default)]
 struct Tally {
     moved: u64,
@@ -116,7 +120,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Finishes the moves that an earlier run began. Their notes and marks name the other server.
+    /// Finishes the moves that an earlier run began. A note or a mark shows each, and names the other server.
     async fn finish_moves(&mut self) -> Result<(), Fatal> {
         let servers = self.servers;
         for (url, client) in &servers.by_url {
@@ -143,7 +147,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Moves the keys of one server that belong to others.
+    /// Moves the keys of one server that belong elsewhere. `home` returns the URL where a key belongs.
     async fn empty<'b>(&mut self, url: &str, home: impl Fn(&str) -> &'b String) -> Result<(), Fatal> {
         let servers = self.servers;
         let Some(client) = servers.by_url.get(url) else { return Ok(()) };
@@ -169,7 +173,7 @@ impl Run<'_> {
                 self.move_keys(route, keys).await?;
             }
         }
-        // Keys that have moved here before are already counted.
+        // Keys that this run has moved here are already counted as moved.
         self.tally.stayed += stayed.saturating_sub(self.tally.arrived.get(url).copied().unwrap_or_default());
         Ok(())
     }

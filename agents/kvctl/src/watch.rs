@@ -15,8 +15,8 @@ use tokio::time::sleep;
 /// Limit on the pause before the next attempt to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Limit on the wait for the next part of a stream, after which the connection is taken for lost. kvd sends a
-/// comment every 15 seconds.
+/// Timeout for the next part of a stream, after which the connection counts as lost. kvd sends a comment
+/// every 15 seconds.
 const PART_WITHIN: Duration = Duration::from_secs(45);
 
 /// A server-sent event.

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 /// The age of the oldest bytes that may be missing from the archive.
 #[derive(Debug)]
 pub enum Freshness {
-    /// No look has ended yet: the first one publishes all news.
+    /// No scan has ended yet: the first one publishes all news.
     Unknown,
-    /// Every byte that a look could see is in the archive.
+    /// The archive has every byte that the last scan could see.
     Current,
-    /// Any bytes missing from the archive were written at this time or later.
+    /// Bytes may be missing from the archive. The oldest were written at this time or later.
     MissingSince(Instant),
 }
 
 impl Freshness {
-    /// Records news that cannot have been written before `since`.
+    /// Records news that was written at `since` or later.
     pub fn news(&mut self, since: Instant) {
         *self = match *self {
             Freshness::Unknown => Freshness::Unknown,
@@ -24,13 +24,12 @@ impl Freshness {
         };
     }
 
-    /// Records that a look ended with everything that it saw in the archive.
+    /// Records that a scan ended, and that the archive has everything that it saw.
     pub fn published(&mut self) {
         *self = Freshness::Current;
     }
 
-    /// True if news would be older than `within` when the next look begins, so that this one has to publish
-    /// it.
+    /// True if this scan must publish the news, because it would be older than `within` at the next one.
     pub fn is_due(&self, now: Instant, within: Duration, interval: Duration) -> bool {
         match *self {
             Freshness::Unknown => true,
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Looks as the daemon does and returns the age of the oldest byte that a publication had waited for.
+    /// Simulates the daemon's scans. Returns the age of the oldest byte at its publication, in milliseconds.
     fn oldest_ms(interval_ms: u64, within_ms: u64, cycle_ms: u64, writes_ms: &[u64]) -> u64 {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -74,7 +73,7 @@ mod tests {
 
     #[test]
     fn default_settings_keep_news_below_a_minute() {
-        // Written just after a look, and in the middle of an interval.
+        // Written just after a scan, in the middle of an interval, and just before the next scan.
         for write in [1, 30_000, 59_999] {
             let oldest = oldest_ms(60_000, 60_000, 500, &[write]);
             assert!(oldest <= 60_000, "written after {write} ms, published {oldest} ms later");

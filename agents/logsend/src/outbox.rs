@@ -9,8 +9,8 @@ pub(crate) struct Batch {
     pub(crate) lines: u64,
 }
 
-/// A queue of batches. A line joins the last batch if the batch then stays within the bound. A line above the
-/// bound is a batch of its own.
+/// A queue of batches. A line joins the last batch if that stays within the bound. A line above the bound is
+/// a batch of its own.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     batches: VecDeque<Batch>,
@@ -59,7 +59,7 @@ impl Outbox {
         self.batches.is_empty()
     }
 
-    /// True if more lines would not make the next batch larger.
+    /// True if the next batch is complete: further lines go into later ones.
     pub(crate) fn has_full_batch(&self) -> bool {
         self.batches.len() > 1
     }

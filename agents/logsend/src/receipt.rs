@@ -1,5 +1,5 @@
-//! Sends one batch over one connection and waits for its receipt. Only when the whole batch is in its file,
-//! logd confirms the number of bytes and closes its side in order.
+//! Sends one batch over one connection and waits for its receipt. logd confirms the number of bytes and
+//! closes its side in order only after the whole batch is in its file.
 //!
 //! Any other outcome (a reset, an error, a timeout, another answer, an early end) means *unknown*: the batch
 //! is sent again. logd keeps the part that it received in a broken attempt, and adds a newline to a line that

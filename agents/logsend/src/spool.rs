@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const SUFFIX: &str = ".lines";
-/// The largest number of a segment. No spool reaches it; a file with a larger one belongs to another program.
+/// The largest number of a segment, which no spool reaches. A file with a larger one is another program's.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Spool {
         self.write(batch, in_flight, dropping)
     }
 
-    /// Appends a batch even above the bound, since at the end of the process there is no other place for it.
+    /// Appends a batch, even above the bound: at the end of the process there is no other place for it.
     pub(crate) fn add_at_the_end(&mut self, batch: &Batch) -> io::Result<Added> {
         self.write(batch, None, self.drops_oldest())
     }

@@ -1,9 +1,8 @@
-//! Every command of the project's README is run by a test. `Here` runs it word for word and in the README's
-//! order, if one host is enough. Otherwise another test is named. The test fails for a new or changed command
-//! that is not in the list.
+//! Checks that a test runs every command of the project's README. `COMMANDS` lists them, and says for each
+//! if this test or another one runs it. A new or changed command that is not in the list is a failure.
 //!
-//! `Here` means one run from top to bottom in one directory, as a user without root. The test itself needs
-//! root, for a network of its own: the README uses the default ports.
+//! This test runs its commands word for word and in the README's order, in one directory, as a user without
+//! root. The test itself needs root for a network namespace, since the README uses the default ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ enum By {
     Here(i32, &'static str),
     /// Run by this test as a process that serves until the end and exits with 0 on SIGTERM.
     Serving(Sign),
-    /// Run by this test in the shell of all later commands.
+    /// Run by this test before each later command, in the same shell: the command sets a variable.
     Sets,
     /// Run by another test: its file, and the texts in it that run the command.
     There(&'static str, &'static [&'static str]),
@@ -26,7 +25,7 @@ enum By {
 enum Sign {
     /// The process accepts connections on this port.
     Listens(u16),
-    /// The process prints commands to try, and all of them work.
+    /// The process prints commands to try; the test runs all of them.
     Tries,
 }
 
@@ -114,7 +113,7 @@ fn tutorial_needs_no_root() {
     }
 }
 
-/// The commands of a text, without their comments.
+/// Returns the commands of a text, without their comments.
 fn commands_of(text: &'static str) -> Vec<&'static str> {
     let command = |line: &'static str| Some(line.strip_prefix("    ")?.split("  #").next()?.trim_end());
     text.lines().filter_map(command).collect()
@@ -152,10 +151,10 @@ mod as_root {
 
     const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
-    /// Debian's user and group without any rights.
+    /// The id of Debian's user `nobody` and group `nogroup`.
     const NOBODY: u32 = 65534;
 
-    /// Gives this thread, and the processes it starts, a network of its own.
+    /// Moves this thread, and the processes that it starts, into a new network namespace.
     fn move_out() {
         unshare(CloneFlags::CLONE_NEWNET).expect("are you root?");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
@@ -173,7 +172,7 @@ mod as_root {
         }
     }
 
-    /// A user at a shell, without root, in the directory in which the crew was built.
+    /// A user without root, at a shell in the directory in which cargo has built nodecrew.
     struct Person {
         directory: TempDir,
         settings: Vec<&'static str>,
@@ -197,12 +196,12 @@ mod as_root {
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("{settings}{script}")]).current_dir(self.directory.path());
             shell.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.directory.path());
-            // Use a process group, so that a pipe that hangs is killed as a whole.
+            // Use a process group, so that all commands of a pipe that hangs are killed.
             shell.stdin(Stdio::null()).uid(NOBODY).gid(NOBODY).process_group(0);
             shell
         }
 
-        /// Exit code and output.
+        /// Runs a command. Returns its exit code and its stdout.
         fn run(&self, command: &str) -> (Option<i32>, String) {
             let output = tempfile::NamedTempFile::new().unwrap();
             let child = self.shell(command).stdout(output.reopen().unwrap()).spawn();
@@ -216,7 +215,7 @@ mod as_root {
         }
 
         fn start(&mut self, command: &'static str, sign: &Sign) {
-            // cargo has already built it.
+            // cargo has already built the program.
             let program = command.replace("cargo run --release -p nodecrew -- ", "target/release/nodecrew ");
             let said = tempfile::NamedTempFile::new().unwrap();
             let mut shell = self.shell(&format!("exec {}", program.trim_end_matches('&')));
@@ -238,11 +237,11 @@ mod as_root {
             let tries: Vec<_> = tries.iter().map(|(_, command)| command.trim()).collect();
             let (pages, commands): (Vec<_>, Vec<_>) =
                 tries.into_iter().partition(|words| words.starts_with("http://"));
-            // The last command asks three of the addresses.
+            // The last command asks three addresses.
             let shown = ["hello\n", "hello\n", r#""duplicate":false"#, "one", "ready\nready\n# HELP "];
             assert_eq!((pages.len(), commands.len()), (3, shown.len()), "{said}");
             for (command, shown) in commands.into_iter().zip(shown) {
-                // The line reaches the archive a moment later.
+                // Repeat it: a line reaches the archive a moment after the log.
                 wait_until(command, || {
                     let (code, output) = self.run(command);
                     code == Some(0) && output.contains(shown)

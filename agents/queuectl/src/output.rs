@@ -12,24 +12,24 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The longest line that is kept whole when several commands run at once. A longer one is passed on in pieces
-/// of this size, each a line of its own. Each running command may hold this much for stdout and for stderr.
+/// The longest line that is written whole when several commands run at once. A longer one becomes pieces of
+/// this size, each a line of its own. Each command may hold this many bytes for stdout and for stderr.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
-/// The number of chunks that wait for a slow reader. Above this bound the commands wait, as on any pipe.
+/// Limit on the chunks that wait for a slow reader. At the limit the commands wait, as on any pipe.
 const WAITING_CHUNKS_MAX: usize = 16;
 
-/// The stdout or stderr of this process. A separate thread writes, since a reader that stalls must not keep a
-/// lease from being extended.
+/// The stdout or stderr of this process. A separate thread writes, so that a reader that stalls does not
+/// delay the extension of leases.
 #[derive(Clone)]
 pub(crate) struct Echo {
     chunks: mpsc::Sender<Vec<u8>>,
-    /// True with several commands at once: their lines must not mix.
+    /// True if several commands run at once: their lines must not mix.
     whole_lines: bool,
 }
 
 impl Echo {
-    /// Starts the writing thread. The returned handle ends when the last clone of the `Echo` is dropped and
-    /// everything is written.
+    /// Starts the thread that writes. The returned handle completes when the last clone of the `Echo` is
+    /// dropped and everything is written.
     pub(crate) fn start(
         mut to: impl Write + Send + 'static,
         whole_lines: bool,
@@ -50,13 +50,13 @@ impl Echo {
     }
 
     async fn write(&self, chunk: Vec<u8>) {
-        // The thread ends after the last sender, so the chunk always has a receiver.
+        // The thread outlives all senders, so the chunk always has a receiver.
         let _ = self.chunks.send(chunk).await;
     }
 }
 
-/// Reads `pipe` to its end. When `ended` is cancelled, reads what the pipe still holds and returns. A process
-/// that the command left running may hold the pipe open, and must not delay the worker.
+/// Copies `pipe` to `echo` until its end. Once `ended` is cancelled, copies what the pipe still holds and
+/// returns. A process that the command left running may hold it open, and must not delay the worker.
 pub(crate) async fn pass(
     pipe: OwnedFd,
     stream: usize,
@@ -72,7 +72,7 @@ pub(crate) async fn pass(
     while reads_left > 0 {
         let over = ended.is_cancelled();
         reads_left -= u32::from(over);
-        // Ask the pipe itself after the end: the runtime's knowledge may be outdated.
+        // After the end, read the pipe itself: tokio may not know yet that it has bytes.
         let read =
             if over { read(&pipe, &mut chunk).map_err(io::Error::from) } else { pipe.try_read(&mut chunk) };
         match read {

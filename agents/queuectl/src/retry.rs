@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 /// The longest pause. A worker that waits longer after its server is back delays the end of a Job.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Tracks if the server is away. All requests of a process share one `Outage`, so the log reports it once at
-/// the beginning and once at the end, however many jobs meet it.
+/// Tracks if the server is away. All requests of a process share one `Outage`. So the log reports an outage
+/// once at its beginning and once at its end, even with many jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<OutageState>);
 

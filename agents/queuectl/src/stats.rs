@@ -21,7 +21,7 @@ pub(crate) async fn stats(console: &Console<'_>, stats: &Stats) -> Result<(), Fa
             Ok(answer) if console.json => terminal::line(&answer)?,
             Ok(answer) if stats.watch => terminal::again(&table(&answer))?,
             Ok(answer) => terminal::line(&table(&answer))?,
-            // The server may be away for a while during `--watch`.
+            // During `--watch` the server may be away for a while.
             Err(fatal) if stats.watch => tracing::warn!(
                 event = "stats_failed",
                 error = fatal.one_line(),
@@ -49,7 +49,7 @@ fn table(answer: &Value) -> String {
     terminal::table(&[head].into_iter().chain(rows).collect::<Vec<_>>())
 }
 
-/// The verdict, and the words `sealed` or `paused` if they apply.
+/// Returns the verdict, with `sealed` and `paused` if they apply.
 fn state(queue: &Value) -> String {
     let is = |word: &&str| queue[*word] == Value::Bool(true);
     let words = ["sealed", "paused"].into_iter().filter(is).map(str::to_owned);

@@ -1,11 +1,15 @@
-//! The line door: each connection gets one item as bare bytes and a close.
+//! The line door: each connection gets one item as bare bytes, and is then closed.
 //!
-//! The door must know if the client has read its item. TCP shows three things about a client: its kernel has
-//! acknowledged the bytes; it has closed in order (FIN); it has closed with unread bytes, or was already gone
-//! (RST). A FIN that follows ours, with all bytes acknowledged, means that the client read to the end. A FIN
-//! before ours only means that the client sends nothing more. Then the bytes must be acknowledged first, a
-//! moment is left for a reset, and only then do we close. Our own FIN must wait in that case, since no reset
-//! is received once both directions have ended.
+//! An item is acked only if the client has read it. TCP gives three signs:
+//!
+//! - an acknowledgement: the client's kernel has the bytes;
+//! - a FIN: the client has closed in order;
+//! - a reset: the client has closed with unread bytes, or was already gone.
+//!
+//! A FIN after ours, with all bytes acknowledged, means that the client has read to the end. A FIN before
+//! ours only means that the client sends nothing more. Then the door waits until the bytes are acknowledged,
+//! and a moment longer for a reset, before it sends its own FIN: no reset arrives once both sides have sent
+//! one.
 
 use crate::engine::contract::{EngineError, LeaseRequest, Leased, SettleAction, Settlement};
 use crate::metrics::{OutcomeLabel, QueuedMetrics};
@@ -22,14 +26,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Time limit for a reset that shows that a half-closed client did not read. The kernel closes the sockets of
-/// a killed process at once, so only one packet's trip has to fit in.
+/// The wait for a reset from a half-closed client that did not read. The kernel closes the sockets of a
+/// killed process at once, so a reset takes only one packet's trip.
 const RESET_WITHIN: Duration = Duration::from_millis(20);
-/// Initial and longest interval between two checks that all is acknowledged: the kernel has no event for it.
+/// The first and the longest interval between checks for acknowledged bytes. The kernel reports no event.
 const LOOK_FIRST: Duration = Duration::from_micros(500);
 const LOOK_LAST: Duration = Duration::from_millis(50);
-/// The lease ends with its connection, whatever this time is. It only limits a lease that a lost process
-/// leaves.
+/// A day: a lease ends with its connection, or when queued starts again, long before this limit.
 const LEASE_MS: u64 = 86_400_000;
 
 #[derive(Clone, Debug)]
@@ -108,7 +111,7 @@ impl LineDoor {
     }
 }
 
-/// An item on its way to a client; it is released even when the task that sends it is cancelled.
+/// An item on its way to a client. It is released on drop, because the task that sends it may be cancelled.
 struct LeasedItem<'a> {
     door: &'a LineDoor,
     item: Option<Leased>,
@@ -142,7 +145,7 @@ impl Drop for LeasedItem<'_> {
 /// Sends the item. Returns once the client has the bytes, as far as TCP can tell.
 async fn hand_over(mut stream: TcpStream, body: &[u8]) -> io::Result<()> {
     let (mut from, mut to) = stream.split();
-    // The client may send anything; unread bytes would turn our close into a reset.
+    // Read what the client sends: unread bytes would turn our close into a reset.
     let mut ended = tokio::select! {
         written = to.write_all(body) => { written?; false }
         ended = end_of(&mut from) => { ended?; true }
@@ -181,7 +184,7 @@ async fn acknowledged_or_ended(from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) -> i
 
 async fn until_acknowledged(to: &WriteHalf<'_>) -> io::Result<()> {
     let mut pause = LOOK_FIRST;
-    // Bytes that are unacknowledged after a reset stay so: check for the reset first.
+    // After a reset, unacknowledged bytes stay unacknowledged: check for a reset first.
     while reset(to).is_none() {
         if unacknowledged_bytes(to.as_ref().as_raw_fd())? == 0 {
             return Ok(());

@@ -6,18 +6,18 @@ use std::io::Write;
 use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
-/// Limit on the lines that wait for stdout. Requests wait while it is reached.
+/// Limit on the lines that wait for stdout. At the limit, requests wait.
 const LINES_MAX: usize = 1024;
 
-/// The length to which a request is cut, because a client may make it very long.
+/// Limit on the characters of a request line, because a client may make it very long.
 const REQUEST_CHARS_MAX: usize = 256;
 
-/// Writes lines from a thread of its own: a reader of stdout that stalls must not stop the probes.
+/// Writes the lines from a separate thread, so that a reader of stdout that stalls does not stop the probes.
 #[derive(Clone, Debug)]
 pub struct AccessLog(mpsc::Sender<String>);
 
 impl AccessLog {
-    /// Starts the thread, which ends when all clones are gone and their lines are written. The receiver then
+    /// Starts the thread. When all clones are dropped and their lines are written, it ends and the receiver
     /// completes.
     pub fn start(out: impl Write + Send + 'static) -> Result<(AccessLog, oneshot::Receiver<()>), Fatal> {
         let (lines, waiting) = mpsc::channel(LINES_MAX);
@@ -29,7 +29,8 @@ impl AccessLog {
         Ok((AccessLog(lines), end))
     }
 
-    /// Passes a line to the thread; waits while too many lines wait. Drops the line if nobody reads stdout.
+    /// Passes a line to the thread. Waits while `LINES_MAX` lines wait. Drops the line if nobody reads
+    /// stdout.
     pub async fn write(&self, line: String) {
         let _ = self.0.send(line).await;
     }
@@ -48,7 +49,8 @@ fn write_all(mut lines: mpsc::Receiver<String>, mut out: impl Write) {
     }
 }
 
-/// Formats one request. Its text is cut and escaped, so that a client can neither forge nor break a line.
+/// Formats the line of a request. The request is cut and escaped, so that no client can forge or break a
+/// line.
 pub fn format(peer: IpAddr, time: Timestamp, request: &str, status: u16, bytes: u64) -> String {
     let peer = peer.to_canonical();
     let time = time.strftime("%d/%b/%Y:%H:%M:%S +0000");

@@ -1,4 +1,5 @@
-//! Answers one request with the greeting, random bytes or a refusal, and with the names of node and pod.
+//! Answers a request: with the greeting, random bytes or an error, and with the names of the node and the
+//! pod.
 
 use crate::access_log::{self, AccessLog};
 use crate::metrics::{ByStatus, RngMetrics};
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 const NODE: HeaderName = HeaderName::from_static("node");
 const POD: HeaderName = HeaderName::from_static("pod");
 
-/// The names that every answer carries.
+/// The names of node and pod, which every answer carries.
 #[derive(Clone, Debug)]
 pub struct Names {
     greeting: String,
@@ -51,7 +52,7 @@ pub struct Service {
     pub names: Names,
     pub random: Random,
     pub delay: watch::Receiver<Duration>,
-    /// With `--serial`, the single permit to answer a request.
+    /// With `--serial`, a semaphore with one permit: one request is answered at a time.
     pub serial: Option<Arc<Semaphore>>,
     pub access_log: AccessLog,
     pub metrics: RngMetrics,
@@ -72,8 +73,7 @@ pub async fn answer(
     let headers = response.headers_mut();
     headers.insert(NODE, service.names.node.clone());
     headers.insert(POD, service.names.pod.clone());
-    // A client must connect for each request, so that a changed selector of the Service applies to the next
-    // one.
+    // Make clients connect for each request, so that a changed selector of the Service applies at once.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 
     let (status, bytes) = (response.status().as_u16(), length(&response, route, method));

@@ -1,5 +1,5 @@
-//! Bytes of files, and bytes that all processes wrote to a disk. The kernel's count for one process is no
-//! help: it is in folios of up to 2 MiB, of which the disk may get a single block.
+//! Bytes of files, and bytes that all processes wrote to a disk. The kernel's count for one process does not
+//! help: it counts folios of up to 2 MiB, of which the disk may get a single block.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;

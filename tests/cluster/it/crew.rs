@@ -1,5 +1,5 @@
-//! The whole crew as `kubectl apply -k k8s/` creates it, its settings, and the objects that remain after its
-//! deletion.
+//! Tests the whole crew as `kubectl apply -k k8s/` creates it: its pods, a change of its settings, and what
+//! remains after its deletion.
 
 use crate::kubectl::{kubectl, says, says_to};
 use crate::lines::log;
@@ -10,7 +10,7 @@ use crate::node;
 use crate::waiting::until;
 use std::collections::BTreeSet;
 
-/// A pod on a given node that sends one line through logsend.
+/// Returns the manifest of a pod on a given node that sends one line through logsend.
 fn sender(name: &str, node: &str, line: &str) -> String {
     of_this_registry(format!(
         r#"
@@ -42,7 +42,7 @@ fn apply(text: &str) {
     says_to(&apply_words(), &for_this_cluster(text));
 }
 
-/// The deployed crew, deleted on drop even if the test fails: the other tests need its port.
+/// The deployed crew. It is deleted on drop, even if the test fails: other tests need its port.
 pub struct Crew(String);
 
 impl Crew {
@@ -113,7 +113,7 @@ fn crew_is_installed_reconfigured_and_removed() {
         "{after:?}"
     );
 
-    // A wrong setting is logged, and the pods keep the settings that they have.
+    // A wrong setting is logged, and the pods keep their settings.
     apply(&crew.0.clone().with("keep-days = 31", "keep-days = \"thirty\""));
     nodes.until("the wrong setting named", || {
         let said = nodes.says(&["logs", &logcds[0].name]);
@@ -123,14 +123,14 @@ fn crew_is_installed_reconfigured_and_removed() {
     let logcd = logcds.iter().find(|logcd| logcd.node == logd.node).unwrap();
     let path = archive_in("/var/lib/logcd", &nodes, logcd);
     nodes.exec(&logcd.name, &["logcd", "verify", &path]);
-    // Lines that logd keeps are archived too.
+    // logcd also archives the lines that logd stores.
     nodes.until("logd's lines in the archive", || {
         let kept = nodes.try_exec(&logcd.name, &["logcd", "cat", &path, "var/lib/logd/node_log"])?;
         kept.contains(long).then_some(())
     });
     assert_eq!(queue.ready("name=queued", 1)[0].uid, queued.uid);
 
-    // The deletion removes everything that was applied; data on the nodes stays.
+    // Deletion removes everything that was applied. Data on the nodes stays.
     crew.delete();
     until("nothing of the crew", || {
         let left = of_the_crew();

@@ -1,18 +1,17 @@
-//! A log compressor on each node, its variants, and its archives.
+//! Tests the walk-through of logcd: a log compressor on each node, its variants, and its archives.
 
 use crate::kubectl::{kubectl, says};
 use crate::manifest::{Changed, example};
 use crate::namespace::{Namespace, Pod};
 use crate::node;
 
-/// Returns the path of today's archive of a node where the course's examples keep it, as `find` in the pod
-/// prints it.
+/// Waits for an archive in `/var/log` of the pod, where the walk-through keeps it, and returns the newest.
 #[track_caller]
 pub fn archive(namespace: &Namespace, logcd: &Pod) -> String {
     archive_in("/var/log", namespace, logcd)
 }
 
-/// Returns the path of today's archive in a directory of the pod.
+/// Waits for an archive in a directory of the pod, and returns the path of the newest.
 #[track_caller]
 pub fn archive_in(directory: &str, namespace: &Namespace, logcd: &Pod) -> String {
     let beginning = format!("{directory}/all-logs-");

@@ -1,10 +1,10 @@
-//! A service that moves from a Deployment to a DaemonSet.
+//! Tests the walk-through of rng: a service moves from a Deployment to a DaemonSet without losing a request.
 
 use crate::namespace::{Namespace, Pod};
 use crate::node;
 use std::collections::BTreeSet;
 
-/// A client on each node that asks for the name of its server and for 32 bytes, again and again.
+/// A client on each node that asks the Service for its server's name and for 32 bytes, in a loop.
 const CLIENTS: &str = r#"
 apiVersion: apps/v1
 kind: DaemonSet
@@ -29,11 +29,11 @@ spec:
               done
 "#;
 
-/// The answers that a number of clients got, in each client's order.
+/// The names of the servers that answered each client, in order.
 struct Answers(Vec<Vec<String>>);
 
 impl Answers {
-    /// Reads the output of the clients. Fails if one of their requests was lost.
+    /// Reads the answers from the clients' logs. Panics if a request was lost.
     #[track_caller]
     fn of(namespace: &Namespace, clients: &[Pod]) -> Answers {
         let of_client = |client: &Pod| {
@@ -47,12 +47,13 @@ impl Answers {
         Answers(clients.iter().map(of_client).collect())
     }
 
+    /// Returns the number of answers that each client got.
     fn counts(&self) -> Vec<usize> {
         self.0.iter().map(Vec::len).collect()
     }
 
-    /// Returns the servers of every client's answers after the first `skipped` ones, if each has at least
-    /// `count` of them.
+    /// Returns the servers that answered after each client's first `skipped` answers. Returns `None` until
+    /// each client has `count` further answers.
     fn servers_after(&self, skipped: &[usize], count: usize) -> Option<BTreeSet<String>> {
         let mut servers = BTreeSet::new();
         for (answers, skipped) in self.0.iter().zip(skipped) {
@@ -81,7 +82,7 @@ fn service_moves_to_the_daemon_set_without_losing_a_request() {
     namespace
         .until("answers of both pods", || (answers().servers_after(&none, 1)? == deployed).then_some(()));
 
-    // Both kinds of pods answer, as the Service selects both.
+    // The Service selects both kinds of pods, so both answer.
     namespace.apply_example("rng/rngDaemonSet.yaml");
     namespace.rolled_out("daemonset/rng");
     let all = namespace.ready("app=rng", 2 + nodes);
@@ -90,14 +91,13 @@ fn service_moves_to_the_daemon_set_without_losing_a_request() {
         (answers().servers_after(&before, 1)? == names(&all)).then_some(())
     });
 
-    // The label replaces the DaemonSet's pods. The Service then selects only these.
+    // A new label in the template replaces the DaemonSet's pods. The Service then selects only these.
     namespace.apply_example("rng/rngDaemonSetActive.yaml");
     namespace.rolled_out("daemonset/rng");
     let active = namespace.ready("isactive=yes", nodes);
     assert_eq!(active.iter().map(|pod| &pod.node).collect::<BTreeSet<_>>().len(), nodes, "one on each node");
     namespace.apply_example("rng/rngServiceActive.yaml");
-    // Each node changes its rules at its own time. Once all nodes have, the Deployment's pods get no more
-    // requests.
+    // Each node updates its routing rules at its own time. After that, the Deployment's pods get no requests.
     let mut seen = answers().counts();
     namespace.until("fifty answers for each client, all of the DaemonSet's pods", || {
         let now = answers();
@@ -117,7 +117,7 @@ fn service_moves_to_the_daemon_set_without_losing_a_request() {
     assert_eq!(servers, names(&active));
     assert_eq!(served(&deployed), served_before, "the Deployment's pods get no requests");
 
-    // The Deployment can go.
+    // Delete the Deployment, which is no longer needed.
     namespace.says(&["delete", "deployment", "rng", "--wait=true"]);
     namespace.until("the end of its pods", || {
         let all = namespace.json(&["get", "pods", "-l", "app=rng"])["items"].as_array()?.len();
@@ -127,7 +127,8 @@ fn service_moves_to_the_daemon_set_without_losing_a_request() {
     local_service_answers_from_the_same_node(&namespace, &clients, &active);
 }
 
-/// The Service with `internalTrafficPolicy: Local`. Kubernetes before 1.21 accepts it without that field.
+/// Checks that the Service with `internalTrafficPolicy: Local` answers each client from its own node.
+/// Kubernetes before 1.21 drops that field, and any node may answer.
 #[track_caller]
 fn local_service_answers_from_the_same_node(namespace: &Namespace, clients: &[Pod], active: &[Pod]) {
     namespace.apply_example("rng/rngServiceLocal.yaml");

@@ -1,5 +1,5 @@
-//! Checks that any bytes over an HTTP connection, in any portions, are the requests that hyper sees in them:
-//! a proxy in front of us must not see other requests than we do.
+//! Checks that queued sees the same requests as hyper in any bytes of an HTTP connection, in any portions. A
+//! proxy in front of queued must not see other requests than queued does.
 
 use axum::body::to_bytes;
 use axum::extract::Request;

@@ -162,8 +162,8 @@ fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {
     needed
 }
 
-/// True if a container listens on a port below 1024, which Kubernetes lets only root do: added capabilities do
-/// not reach a process of another user.
+/// True if a container listens on a port below 1024. In Kubernetes only root can do that: added capabilities
+/// do not reach a process of another user.
 pub fn binds_a_low_port(pod: &Pod<'_>) -> bool {
     let runs = pod.containers().filter_map(|container| run::of(pod, container).ok());
     runs.into_iter().any(|run| run.listens().any(|address| address.port() < 1024))

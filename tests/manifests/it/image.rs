@@ -80,8 +80,7 @@ fn images_run_as_their_own_user() {
     of_every_container(|pod, container| {
         let Some(image) = of(container) else { return Vec::new() };
         let user = pod.spec.security_context.as_ref().and_then(|context| context.run_as_user);
-        // A client that appends to a file of the node does so as the node's root, and only root gets a right to
-        // listen on low ports.
+        // Only root can append to root's files on the node, or listen on a low port.
         let is_root = pod.mounts_the_node() || binds_a_low_port(pod);
         let wanted = if is_root { 0 } else { image.user };
         let what = format!("runAsUser is {user:?}: write {wanted}, as images/Containerfile has it");

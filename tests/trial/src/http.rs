@@ -1,4 +1,4 @@
-//! Requests to a server: a single one on its own connection, or several on one.
+//! A client for tests: sends one request on a new connection, or several on the same one.
 
 use crate::wait::DEADLINE;
 use serde_json::Value;
@@ -23,7 +23,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// Returns the error code in a refusal of queued, which is meant for programs.
+    /// Returns the error code of a JSON error: its word for programs.
     pub fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
@@ -35,7 +35,7 @@ impl Answer {
     }
 }
 
-/// A keep-alive connection. A server may disappear at any moment, so calls return errors.
+/// A keep-alive connection. Calls return errors, because a test may kill the server at any moment.
 #[derive(Debug)]
 pub struct Http {
     stream: BufReader<TcpStream>,
@@ -54,7 +54,7 @@ impl Http {
         Ok(Http { stream: BufReader::new(stream), host })
     }
 
-    /// Sends a request with further headers, each ended by CR LF.
+    /// Sends a request. `headers` are further header lines, each with its CR LF.
     pub fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<()> {
         let (host, length) = (self.host, body.len());
         let head =
@@ -81,7 +81,7 @@ impl Http {
         self.receive()
     }
 
-    /// Reads the next piece of an endless answer.
+    /// Reads the bytes that have arrived of an endless answer, or waits for some.
     pub fn read_some(&mut self) -> String {
         let piece = self.stream.fill_buf().unwrap();
         let text = String::from_utf8_lossy(piece).into_owned();
@@ -111,7 +111,7 @@ fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// Reads the value of a sample from the metrics page by name and labels; the default, zero, if it is missing.
+/// Returns the value of a sample on a metrics page, by its name with labels, or zero if it is missing.
 pub fn metric<T: FromStr<Err: Debug> + Default>(page: &str, name: &str) -> T {
     let mut samples = page.lines().filter_map(|line| line.rsplit_once(' '));
     samples.find(|(sample, _)| *sample == name).map(|(_, value)| value.parse().unwrap()).unwrap_or_default()

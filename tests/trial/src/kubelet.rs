@@ -1,4 +1,5 @@
-//! Writes, rotates and deletes container logs as kubelet and the container runtime do, and knows every line.
+//! Imitates kubelet and the container runtime: writes, rotates and deletes container logs, and counts the
+//! lines. The checks compare these with the lines in logcd's archives.
 
 use crate::{Process, ask, metric};
 use fastrand::Rng;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Kubelet's `containerLogMaxFiles`, the live log included.
 const FILES_MAX: usize = 5;
 
-/// A line as it was written: its container and its number.
+/// The container and the number of a line.
 pub type Seen = (String, u64);
 
 /// The log files of one container.
@@ -26,7 +27,7 @@ pub struct ContainerLogs {
 }
 
 impl ContainerLogs {
-    /// Makes the directory and the first log, unless they are there.
+    /// Creates the directory and the first log, unless they exist.
     pub fn open(directory: &Path) -> ContainerLogs {
         std::fs::create_dir_all(directory).unwrap();
         ContainerLogs { directory: directory.to_owned(), restart: 0, live: log(&directory.join("0.log")) }
@@ -36,8 +37,8 @@ impl ContainerLogs {
         self.directory.join(format!("{}.log", self.restart))
     }
 
-    /// Compresses the log rotated before, removes the oldest, and renames the live one. The runtime writes to
-    /// the renamed log until it opens the new one. Returns the inodes of the removed logs.
+    /// Compresses the previous rotated log, removes the oldest, and renames the live one. The runtime writes
+    /// to the renamed log until it opens the next one. Returns the inodes of the removed logs.
     pub fn rotate(&self, time: &str) -> Vec<u64> {
         let mut removed = Vec::new();
         let mut remove = |path: &Path| removed.push(remove(path));
@@ -58,7 +59,7 @@ impl ContainerLogs {
         removed
     }
 
-    /// Makes the next live log, without writing to it yet.
+    /// Creates the next live log. The runtime does not write to it yet.
     pub fn next(&self) -> File {
         log(&self.live_path())
     }
@@ -93,16 +94,17 @@ struct Written {
     name: String,
     logs: ContainerLogs,
     lines: u64,
-    /// Inodes of deleted logs that a daemon may still have open.
+    /// The inodes of deleted logs. A daemon may still have them open.
     deleted: BTreeSet<u64>,
     is_deleted: bool,
 }
 
+/// A node's pods, each with one container, below one directory.
 pub struct Kubelet {
     root: PathBuf,
     pods: Vec<Written>,
     rotations: u64,
-    /// True while a daemon runs: only then are logs removed.
+    /// True while a daemon runs. Logs are removed only then, since nobody else may read them.
     pub is_watched: bool,
 }
 
@@ -111,7 +113,7 @@ impl Kubelet {
         Kubelet { root: root.to_owned(), pods: Vec::new(), rotations: 0, is_watched: true }
     }
 
-    /// Makes a pod with a container and its first log.
+    /// Creates a pod with a container and its first log. Returns the pod's index.
     pub fn pod(&mut self, namespace: &str, pod: &str) -> usize {
         let uid = format!("00000000-{:04}", self.pods.len());
         let name = format!("{namespace}_{pod}_{uid}/app");
@@ -124,7 +126,7 @@ impl Kubelet {
         self.pods[pod].logs.directory.clone()
     }
 
-    /// Writes numbered lines, each with one call, as the runtime does.
+    /// Writes numbered lines, each with one system call, as the runtime does.
     pub fn write(&mut self, pod: usize, lines: u64) {
         let pod = &mut self.pods[pod];
         for _ in 0..lines {
@@ -134,12 +136,12 @@ impl Kubelet {
         }
     }
 
-    /// Writes anything to the live log.
+    /// Writes a text to the live log. Its lines are not counted.
     pub fn write_text(&mut self, pod: usize, text: &str) {
         self.pods[pod].logs.live.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Writes lines that do not compress.
+    /// Writes lines that hardly compress. They are not counted.
     pub fn write_noise(&mut self, pod: usize, rng: &mut Rng, bytes: u64) {
         let mut noise = String::new();
         while (noise.len() as u64) < bytes {
@@ -152,7 +154,7 @@ impl Kubelet {
         self.pods[pod].logs.live.write_all(noise.as_bytes()).unwrap();
     }
 
-    /// Rotates the live log. The runtime writes to the renamed log for a moment.
+    /// Rotates the live log. The runtime writes three more lines to the renamed log before it switches.
     pub fn rotate(&mut self, pod: usize) {
         self.rotations += 1;
         let time = 20_261_128_000_000 + self.rotations;
@@ -164,7 +166,7 @@ impl Kubelet {
         self.pods[pod].logs.live = next;
     }
 
-    /// Starts the container again, and removes the log of the start before the previous one.
+    /// Restarts the container. While a daemon runs, removes the logs of the start before the previous one.
     fn restart(&mut self, pod: usize) {
         let written = &mut self.pods[pod];
         let restart = written.logs.restart + 1;
@@ -184,7 +186,7 @@ impl Kubelet {
         std::fs::remove_dir(written.logs.directory.parent().unwrap()).unwrap();
     }
 
-    /// Does something at random.
+    /// Creates a pod, or writes to, rotates, restarts or deletes a random one.
     pub fn act(&mut self, rng: &mut Rng) {
         let alive: Vec<usize> = (0..self.pods.len()).filter(|pod| !self.pods[*pod].is_deleted).collect();
         if alive.is_empty() || alive.len() < 6 && rng.u64(..8) == 0 {
@@ -195,7 +197,7 @@ impl Kubelet {
         }
         let pod = alive[usize::try_from(rng.u64(..alive.len() as u64)).unwrap()];
         match rng.u64(..10) {
-            // While nobody reads, logs are not rotated more often than kubelet keeps rotated logs.
+            // While no daemon reads, rotate only if kubelet then removes no log.
             0..=2 if self.is_watched || self.pods[pod].logs.rotated().len() < FILES_MAX - 1 => {
                 self.rotate(pod);
             }
@@ -210,7 +212,7 @@ impl Kubelet {
         open_inodes(daemon).contains(&self.pods[pod].logs.live.metadata().unwrap().ino())
     }
 
-    /// True if the daemon waits for the next write to the container's live log.
+    /// True if the daemon watches the container's live log for the next write, through inotify.
     pub fn is_quiet_in(&self, daemon: &Process, pod: usize) -> bool {
         let watch = format!(" ino:{:x} ", self.pods[pod].logs.live.metadata().unwrap().ino());
         let entries = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
@@ -249,21 +251,21 @@ impl Kubelet {
         self.check(out).unwrap();
     }
 
-    /// Closes all logs, so that their disk can be unmounted.
+    /// Closes all live logs, so that their disk can be unmounted.
     pub fn close(&mut self) {
         for pod in &mut self.pods {
             pod.logs.live = File::open("/dev/null").unwrap();
         }
     }
 
-    /// Looks for the containers after a power loss. Those without a directory are gone.
+    /// Marks the pods whose directory is gone after a power loss as deleted.
     pub fn find_all(&mut self) {
         for written in &mut self.pods {
             written.is_deleted = !written.logs.directory.exists();
         }
     }
 
-    /// Starts all containers again, as after a restart of the node. Removes no log: nobody may have read it.
+    /// Restarts all containers, as a restart of the node does. Removes no log: no daemon may have read it.
     pub fn restart_all(&mut self) {
         let is_watched = std::mem::replace(&mut self.is_watched, false);
         for pod in (0..self.pods.len()).filter(|pod| !self.pods[*pod].is_deleted).collect::<Vec<_>>() {
@@ -272,7 +274,7 @@ impl Kubelet {
         self.is_watched = is_watched;
     }
 
-    /// Returns the whole lines in all logs below the directory. A compressed log must be whole, too.
+    /// Returns the whole lines in all logs of the pods. Skips a compressed log that is not whole.
     pub fn lines_in_logs(&self) -> BTreeSet<Seen> {
         let mut lines = BTreeSet::new();
         for written in self.pods.iter().filter(|written| !written.is_deleted) {
@@ -292,19 +294,19 @@ impl Kubelet {
     }
 }
 
-/// Returns the lines that are as they were written. A power loss leaves zeros, or half a line at the end.
+/// Returns the lines of a text that are whole. A power loss leaves zeros, or half a line at the end.
 fn whole_lines(text: &str) -> Vec<Seen> {
     let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     whole.filter_map(|line| seen(&content(line))).collect()
 }
 
-/// Parses the content of a line.
+/// Parses the content of a numbered line.
 fn seen(content: &str) -> Option<Seen> {
     let (name, number) = content.split_once(" line ")?;
     Some((name.to_owned(), number.parse().ok()?))
 }
 
-/// Counts the lines by container and number. Returns an error for a torn line.
+/// Counts how often each line occurs. Returns an error for a torn line.
 pub fn counted(lines: Vec<String>) -> Result<BTreeMap<Seen, u64>, String> {
     let mut counted = BTreeMap::<Seen, u64>::new();
     for line in lines {
@@ -314,7 +316,7 @@ pub fn counted(lines: Vec<String>) -> Result<BTreeMap<Seen, u64>, String> {
     Ok(counted)
 }
 
-/// Counts the lines in all archives that are as they were written.
+/// Counts how often each whole line occurs in all archives.
 pub fn whole_lines_of_all(out: &Path) -> BTreeMap<Seen, u64> {
     let mut counted = BTreeMap::<Seen, u64>::new();
     for seen in entries_of_all(out).iter().flat_map(|text| whole_lines(text)) {
@@ -402,7 +404,7 @@ pub fn lines_of_all(out: &Path) -> Vec<String> {
 fn entries_of_all(out: &Path) -> Vec<String> {
     let mut entries = Vec::new();
     for archive in archives(out) {
-        // It may be evicted meanwhile.
+        // The archive may have been evicted since it was listed.
         let Ok(file) = File::open(&archive) else { continue };
         let unpacked: Box<dyn Read> = match archive.extension().is_some_and(|extension| extension == "zst") {
             true => Box::new(zstd::stream::read::Decoder::new(file).unwrap()),
@@ -425,7 +427,7 @@ fn number_of(entry: &Path) -> Option<u64> {
     entry.file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
 
-/// The numbers of the listed entries.
+/// Returns the file names of listed entries, which begin with their numbers.
 pub fn numbers(listed: &[u8]) -> Vec<String> {
     let listed = String::from_utf8_lossy(listed);
     listed.lines().map(|line| line.rsplit('/').next().unwrap_or_default().to_owned()).collect()

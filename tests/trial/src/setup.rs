@@ -1,13 +1,14 @@
-//! The setup that an agent starts with: its own directory, flags and environment, and nothing else.
+//! The directory, flags and environment of an agent under test. The agent inherits no other variables.
 
 use crate::process::run_to_end;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// Flags without their dashes, each with its value.
+/// Names of flags without their dashes, each with a value.
 type Flags = &'static [(&'static str, &'static str)];
 
+/// An agent that is not started yet, and its directory, which is removed on drop.
 pub struct Setup {
     program: &'static str,
     directory: TempDir,
@@ -17,7 +18,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// `unless_given` holds the flags that a test need not give, such as one for any free port.
+    /// Takes the program's path. `unless_given` holds defaults for flags, such as one for any free port.
     pub fn new(program: &'static str, unless_given: Flags) -> Setup {
         let directory = tempfile::tempdir().unwrap();
         Setup { program, directory, arguments: Vec::new(), environment: Vec::new(), unless_given }
@@ -45,7 +46,7 @@ impl Setup {
         std::fs::write(self.path(name), content).unwrap();
     }
 
-    /// Builds the command that starts the agent, without expecting anything of it.
+    /// Returns the command that starts the agent.
     pub fn command(&self) -> Command {
         let mut command = self.bare();
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -58,12 +59,12 @@ impl Setup {
         command
     }
 
-    /// Runs the agent to its end, for a setup that it must refuse.
+    /// Runs the agent to its end, as for a setup that it must refuse.
     pub fn run(&self) -> Output {
         run_to_end(&mut self.command())
     }
 
-    /// Runs another command of the same program in the same directory.
+    /// Runs the program to its end with other arguments, in the same directory.
     pub fn run_other(&self, arguments: &[&str]) -> Output {
         run_to_end(self.bare().args(arguments))
     }

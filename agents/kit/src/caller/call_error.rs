@@ -98,8 +98,8 @@ pub fn describe(status: StatusCode, body: &[u8]) -> String {
     format!("{}{said}", status.as_u16())
 }
 
-/// Statuses that a proxy in front of the server sends in its own words: the server is away, the token is
-/// refused, or a bound of the proxy is reached.
+/// True for a status that a proxy in front of the server may send itself: the server is away, the token is
+/// refused, or the proxy has reached a limit.
 fn said_by_proxies(status: StatusCode) -> bool {
     match status.as_u16() {
         401 | 403 | 408 | 413 | 429 => true,

@@ -45,11 +45,11 @@ pub enum Reach {
 /// A message to the guard about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Note {
-    /// This start announced itself.
+    /// A process announces itself, just before it runs the command. The number identifies this start.
     Started(Reach, Pid, u32),
     Retired(Pid),
-    /// This start failed after its announcement. Only the guard knows its process id, which may belong to
-    /// another process soon.
+    /// The start with this number failed after its announcement. Only the guard knows the process id, which
+    /// may soon belong to another process.
     NotRun(u32),
 }
 

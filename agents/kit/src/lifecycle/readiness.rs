@@ -1,4 +1,4 @@
-//! Readiness, with every reason against it, and liveness of the event loops.
+//! Readiness, with the reasons why an agent is not ready, and the liveness of its event loops.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,18 +10,19 @@ type Reasons = BTreeMap<&'static str, String>;
 /// The reason that each agent has until it serves.
 const STARTING: &str = "starting";
 
-/// A latch with named reasons, ready while it has none. It feeds `/ready`, systemd and the log.
+/// A set of named reasons against readiness: the agent is ready while the set is empty. `/ready`, systemd and
+/// the log follow it.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<watch::Sender<Reasons>>);
 
 impl Readiness {
-    /// Starts with the reason `starting`, which the agent clears.
+    /// Starts with the reason `starting`, which the agent clears once it is ready to work.
     pub fn starting() -> Readiness {
         let reasons = BTreeMap::from([(STARTING, "not accepting yet".to_owned())]);
         Readiness(Arc::new(watch::Sender::new(reasons)))
     }
 
-    /// Adds a reason. Repeating one notifies nobody.
+    /// Adds or replaces a reason. The same reason again notifies nobody.
     pub fn block(&self, what: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
         self.0.send_if_modified(|reasons| reasons.insert(what, reason.clone()).as_ref() != Some(&reason));
@@ -41,25 +42,25 @@ impl Readiness {
         !self.0.borrow().contains_key(STARTING)
     }
 
-    /// The reasons, one a line; empty when ready.
+    /// Returns the reasons, one a line, or an empty text if the agent is ready.
     pub fn reasons(&self) -> String {
         self.0.borrow().iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
     }
 
-    /// Notifies whenever a reason is added or removed.
+    /// Returns a receiver that is notified of each added, changed or removed reason.
     pub fn changes(&self) -> watch::Receiver<Reasons> {
         self.0.subscribe()
     }
 }
 
-/// Pings each event loop, but only on request: an idle agent does not wake up for it.
+/// Asks each event loop for an answer when a probe comes. No timer runs, so an idle agent does not wake up.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness(Arc<Mutex<Vec<Loop>>>);
 
-/// A loop's name, and the channel to ask it.
+/// The name of an event loop, and a channel for questions to it.
 type Loop = (&'static str, mpsc::Sender<oneshot::Sender<()>>);
 
-/// The timeout for a loop's answer: far above any iteration, below kubelet's timeout.
+/// The timeout for a loop's answer: far above the time of an iteration.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Liveness {
@@ -67,7 +68,7 @@ impl Liveness {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a future to run on the loop's own runtime. It answers as long as that runtime runs.
+    /// Returns a future to spawn on the loop's own runtime. It answers while that loop makes progress.
     pub fn answer_for(&self, name: &'static str) -> impl Future<Output = ()> + Send + use<> {
         let (sender, mut questions) = mpsc::channel::<oneshot::Sender<()>>(4);
         self.loops().push((name, sender));
@@ -78,7 +79,7 @@ impl Liveness {
         }
     }
 
-    /// The first loop that does not answer, if any.
+    /// Returns the name of the first loop that does not answer, if there is one.
     pub async fn stuck(&self) -> Option<&'static str> {
         let loops = self.loops().clone();
         for (name, loop_) in loops {

@@ -1,7 +1,7 @@
-//! Decides who may see an agent's page: this host, or with `--page-token` everybody who knows the token.
+//! Decides who may see an agent's page: only this host, or with `--page-token` everybody who knows the token.
 //!
-//! Requests through a proxy on this host arrive from loopback, wherever they come from. So if there is a
-//! token, this host needs it too. If there is none, a request with the header of a proxy is refused.
+//! A request through a proxy on this host arrives from loopback, wherever its client is. So with a token,
+//! this host needs it too. Without a token, a request with a proxy's header is refused.
 
 use crate::exit::{Exit, Fatal};
 use crate::http::Peer;
@@ -23,10 +23,10 @@ use tokio_rustls::rustls::crypto::ring;
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// The largest part of the token's file that is read.
+/// Limit on the bytes of the token's file that are read.
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
-/// The length of a session's random identifier, which is as hard to guess as a key of 128 bits.
+/// The length of a session's random identifier: 128 bits, as hard to guess as a key.
 const SESSION_BYTES: usize = 16;
 
 /// The way to open the page to other hosts; part of the flags of each agent with a page.
@@ -38,7 +38,7 @@ pub struct PageToken {
     pub page_token: Option<PathBuf>,
 }
 
-/// Reads the token of a file. A file without a usable token is an error.
+/// Reads the token from a file. Fails if the file holds no usable token.
 pub fn token_of(path: &Path) -> Result<String, Fatal> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         let what = format!("cannot read {} (--page-token)", path.display());
@@ -50,7 +50,7 @@ pub fn token_of(path: &Path) -> Result<String, Fatal> {
 }
 
 impl PageToken {
-    /// Reads the token, if there is a file for one.
+    /// Reads the token if `--page-token` names a file. Otherwise only this host has access.
     pub fn load(&self) -> Result<Access, Fatal> {
         let Some(path) = &self.page_token else { return Ok(Access::default()) };
         let login = Login { token: token_of(path)?, session: random_word()? };
@@ -63,7 +63,7 @@ impl PageToken {
     }
 }
 
-/// The token on the first line. It may hold only characters that a URL carries as they are.
+/// Returns the token: the first line, which may hold only characters that need no escape in a URL.
 fn token_in(text: &str) -> Result<&str, &'static str> {
     let token = text.lines().next().unwrap_or_default().trim();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -90,27 +90,26 @@ pub struct Access {
     door: Option<Arc<TokenDoor>>,
 }
 
-/// Access for other hosts.
+/// Access by token, from any host.
 #[derive(Debug)]
 struct TokenDoor {
     path: PathBuf,
-    /// The cookie's name. Browsers keep one cookie jar for all ports of a host, so each process has its own
-    /// name.
+    /// The cookie's name, different in each process: a browser shares cookies among all ports of a host.
     cookie: String,
     state: Mutex<DoorState>,
 }
 
 #[derive(Debug)]
 struct DoorState {
-    /// The login by the last usable token. It is kept while the file is being rewritten, so that sessions
-    /// continue if the token is the same afterwards.
+    /// The login by the last usable token. While the file is being rewritten, it stays: if the token is the
+    /// same afterwards, the sessions continue.
     login: Login,
-    /// False while the file holds no usable token, which refuses everybody.
+    /// False while the file holds no usable token. Then every request is refused.
     is_usable: bool,
 }
 
-/// A token, and the session that it opens. A browser keeps the session, never the token, since it sends its
-/// cookies to every port of the host.
+/// A token, and the session that it opens. A browser keeps only the session, since it sends its cookies to
+/// every port of the host.
 #[derive(Clone)]
 struct Login {
     token: String,
@@ -118,7 +117,7 @@ struct Login {
 }
 
 impl Login {
-    /// Returns the login by `token`: this one if the token is the same, else one with a new session.
+    /// Returns the login for `token`: this one if the token is the same, otherwise one with a new session.
     fn by(self, token: String) -> Result<Login, String> {
         if self.token == token {
             return Ok(self);
@@ -146,12 +145,12 @@ enum AccessDecision {
 }
 
 impl Access {
-    /// Protects the page's routes from all who may not see them.
+    /// Refuses requests for the page's routes from clients that may not see the page.
     ///
-    /// Pages show more than metrics do: peers, names of files, even lines. By default only this host may see
-    /// them, and whoever has access to it, as by `kubectl port-forward`. They must be opened by address or as
-    /// localhost. Otherwise a site whose name resolves to 127.0.0.1 could read them through its visitors'
-    /// browsers.
+    /// A page shows more than metrics do: peers, names of files, even lines. By default only this host may
+    /// see it, and whoever connects from this host, such as `kubectl port-forward`. It must be opened by
+    /// address or as localhost. Otherwise a site whose name resolves to 127.0.0.1 could read it through its
+    /// visitors' browsers.
     pub fn guard(self, router: Router) -> Router {
         router.route_layer(axum::middleware::from_fn(move |request: Request, next: Next| {
             let access = self.clone();
@@ -198,7 +197,7 @@ impl TokenDoor {
             return AccessDecision::Allowed;
         }
         if asked_with(head).is_some_and(|token| same(token, &login.token)) {
-            // Lax, so that a link in a chat opens the page. Nothing on the page changes anything.
+            // Lax, so that a link in a chat opens the page. No request to the page changes anything.
             let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Lax", self.cookie, login.session);
             return AccessDecision::LoggedIn { cookie };
         }
@@ -207,7 +206,7 @@ impl TokenDoor {
         AccessDecision::Refused(StatusCode::UNAUTHORIZED, how.to_owned())
     }
 
-    /// The login by the token that the file holds now. A new token ends the sessions of the old one.
+    /// Returns the login for the token that the file holds now. A new token ends the sessions of the old one.
     async fn login(&self) -> Option<Login> {
         let read = read_token(&self.path).await;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +217,7 @@ impl TokenDoor {
                 Some(state.login.clone())
             }
             Err(why) => {
-                // Log once, not for each request of a stranger.
+                // Log this once, not for each request.
                 if std::mem::replace(&mut state.is_usable, false) {
                     let path = self.path.display();
                     tracing::warn!(
@@ -250,14 +249,14 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
-/// The token in the page's address.
+/// Returns the token in the page's address.
 fn asked_with(head: &Parts) -> Option<&str> {
     let is_page = head.method == Method::GET && head.uri.path() == "/";
     let query = head.uri.query().filter(|_| is_page)?;
     query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
 
-/// Redirects to the page at an address without the token, since addresses are kept and shown.
+/// Redirects to the page's address without the token, since browsers show and keep addresses.
 fn logged_in(cookie: String) -> Response {
     let headers = [
         (header::LOCATION, "./".to_owned()),
@@ -268,7 +267,7 @@ fn logged_in(cookie: String) -> Response {
     (StatusCode::SEE_OTHER, headers, "").into_response()
 }
 
-/// The origin of a request without a token.
+/// The origin of a request to a page without a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visitor {
     Here,

@@ -32,7 +32,7 @@ fn filter(level: &str) -> Result<EnvFilter, Fatal> {
     })
 }
 
-/// Starts logging for the process; a second call only sets the level.
+/// Starts the log of the process. A second call only sets the level.
 pub fn start(level: &str, format: LogFormat) -> Result<(), Fatal> {
     if LEVEL.get().is_some() {
         return set_level(level);
@@ -54,8 +54,8 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Writes the message or one field. A value of one word stands without quotes, so that `event=ready` is easy to
-/// read and to search for.
+/// Writes the message or one field. A value of one word gets no quotes, so that `event=ready` is easy to read
+/// and to search for.
 fn plain_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
     let text = format!("{value:?}");
     if field.name() == "message" {
@@ -69,14 +69,15 @@ fn plain_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::f
     write_escaped(out, word(&text).unwrap_or(&text))
 }
 
-/// Takes the quotes off a string of one word that needs no escapes.
+/// Returns a quoted string without its quotes, if it is one word without escapes.
 fn word(text: &str) -> Option<&str> {
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     let is_word = !inner.is_empty() && !inner.contains(|c: char| c.is_whitespace() || "\"\\=".contains(c));
     is_word.then_some(inner)
 }
 
-/// Escapes control characters: text of a peer must not move the cursor of a terminal or begin a line.
+/// Writes text with its control characters escaped: a peer's text must not move a terminal's cursor or begin
+/// a line.
 fn write_escaped(out: &mut Writer<'_>, text: &str) -> std::fmt::Result {
     text.chars().try_for_each(|c| match c.is_control() {
         true => write!(out, "{}", c.escape_default()),

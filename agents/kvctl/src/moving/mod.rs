@@ -1,7 +1,9 @@
-//! Moves keys from one server to another, many with each request.
+//! Moves keys from a source server to a target server, many with each request.
 //!
 //! [`step`] decides the next step of each key. Steps at the same server share a batch. A batch is applied
-//! whole or not at all, so a run that is killed leaves each key before or after one of its steps.
+//! whole or not at all, so a killed run leaves each key between two steps, and a later run continues.
+//!
+//! A *note* at the target says that a key is on its way, and a *mark* at the source that it has left.
 
 pub(crate) mod names;
 mod step;
@@ -18,15 +20,16 @@ use step::{Held, MoveStep, Situation};
 /// Limit on the steps for one key. A step is repeated only if a client changed the key in between.
 const STEPS_MAX: usize = 1000;
 
-/// Limits on a batch: the number of its operations, and the bytes of keys and values as they are sent. The key
-/// that reaches the second one is still included.
+/// Limits on a batch: its operations, and the bytes of its keys and values as they are sent. The key that
+/// reaches the limit on bytes is still included.
 const BATCH_OPERATIONS: usize = 1000;
 const BATCH_BYTES: usize = 2 << 20;
 
-/// The number of keys in a batch whose conditions may fail one by one. If more fail, all are read again.
+/// Limit on the keys of a batch that are taken out because their condition failed. After that, all keys of
+/// the batch are read again.
 const FAILURES_MAX: usize = 8;
 
-/// A server with its URL, by which notes and marks name it.
+/// A server, and the URL by which notes and marks name it.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) url: &'a str,
@@ -48,7 +51,7 @@ pub(crate) struct Moved {
     pub(crate) conflicts: Vec<String>,
 }
 
-/// A key on its way.
+/// A key that is being moved.
 #[derive(Debug)]
 pub(crate) struct MovingKey {
     key: String,
@@ -58,7 +61,7 @@ pub(crate) struct MovingKey {
 }
 
 impl MovingKey {
-    /// Takes a key of which nothing is known.
+    /// A key whose values have not been read yet.
     pub(crate) fn unknown(key: String) -> MovingKey {
         MovingKey { key, found: None, steps: 0 }
     }
@@ -68,7 +71,8 @@ impl MovingKey {
     }
 }
 
-/// The values at both servers, as they were read, or as the last step left them.
+/// A key's values at both servers, as they were read or as the last step left them. `mark` and `note` are
+/// revisions.
 #[derive(Clone, Debug, Default)]
 struct Found {
     source: Option<ReadValue>,
@@ -87,8 +91,8 @@ struct PlannedStep {
 }
 
 impl<'a> Route<'a> {
-    /// Prepares keys whose values were just read at the source. They need few requests if the target has none
-    /// of them, which is the usual case.
+    /// Prepares keys whose values were just read at the source. Usually the target has none of them, and no
+    /// value must be read again.
     pub(crate) async fn survey(&self, values: Vec<(String, ReadValue)>) -> Result<Vec<MovingKey>, Fatal> {
         let mut all = Vec::with_capacity(values.len());
         let mut values = values.into_iter();
@@ -109,7 +113,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Applies one step after another until all keys have moved. May continue earlier moves.
+    /// Applies one step after another until each key has moved or is in conflict.
     pub(crate) async fn move_keys(&self, mut left: Vec<MovingKey>) -> Result<Moved, Fatal> {
         let mut moved = Moved::default();
         while !left.is_empty() {
@@ -141,8 +145,8 @@ impl<'a> Route<'a> {
         Ok(moved)
     }
 
-    /// Reads the source before the target: `DeleteAtSource` deletes the revision that is read here, so the
-    /// target must be read after it.
+    /// Reads a key at both servers, the source first: `DeleteAtSource` deletes the revision that is read
+    /// here, so the target must be read after it.
     async fn look(&self, key: &str) -> Result<Found, Fatal> {
         let source = read(self.source, key).await?;
         let mark = read(self.source, &mark_of(key)).await?.map(|mark| mark.revision);
@@ -202,10 +206,11 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// Puts the key before the note, so that the note has the next revision.
+    /// Returns the operations that copy a key. The note comes after the key, so that it has the next
+    /// revision.
     fn copy(&self, key: &str, value: &ReadValue, of_key: Only, of_note: Only) -> Vec<WireOperation> {
         let mut put = WireOperation::put(key, WireValue::new(value.bytes.to_vec()), of_key);
-        // A time to live that is over by this host's clock may not be over by the server's.
+        // If this host's clock is ahead, the time to live may not be over at the server: send at least 1 ms.
         let left_ms =
             value.expires.as_deref().and_then(|expires| ttl_left_ms(expires, Timestamp::now()).ok());
         put.ttl = left_ms.map(|left_ms| format!("{}ms", left_ms.max(1)));
@@ -213,8 +218,8 @@ impl<'a> Route<'a> {
         vec![put, WireOperation::put(&note_of(key), place, of_note)]
     }
 
-    /// Sends the steps of a batch, which all have the same server. A key whose condition fails, because a
-    /// client has changed it, is read again.
+    /// Sends a batch of steps, which all have the same server. If a client has changed a key, its condition
+    /// fails, and the key is read again.
     async fn carry_out(
         &self,
         mut batch: Vec<PlannedStep>,
@@ -251,7 +256,7 @@ impl<'a> Route<'a> {
         Ok(())
     }
 
-    /// Records what a batch has changed, for the next steps.
+    /// Records the changes of a batch, so that the next steps need not read the keys.
     async fn record(
         &self,
         place: Place<'_>,
@@ -265,7 +270,8 @@ impl<'a> Route<'a> {
             .filter(|planned| planned.deletes_at_source())
             .map(|planned| planned.moving.key.clone())
             .collect();
-        // A client may have put a key again at the source. It is then copied again while its note is there.
+        // A client may have put a deleted key again at the source. Then the key is read again: while its note
+        // is there, it is copied again.
         let present = revisions(place, deleted.into_iter()).await?;
         let mut present = present.into_iter();
         let mut results = results.iter();
@@ -318,7 +324,7 @@ impl Found {
         }
     }
 
-    /// Returns the values after a step whose operations got these revisions. `None` if they must be read.
+    /// Returns the values after a step whose operations got these revisions, or `None` if they must be read.
     fn after(mut self, step: MoveStep, side: Side, revisions: &[u64]) -> Option<Found> {
         match (step, side, revisions) {
             (MoveStep::DeleteAtSource { .. } | MoveStep::Conflict, Side::Source, [mark, _]) => {
@@ -347,7 +353,7 @@ fn as_held(value: &ReadValue) -> Held<'_> {
     Held { bytes: &value.bytes, revision: value.revision, expires: value.expires.is_some() }
 }
 
-/// Returns the index of the step to which an operation of the whole batch belongs.
+/// Returns the index of the step that has the operation with this index in the batch.
 fn position(batch: &[PlannedStep], operation: usize) -> usize {
     let mut before = 0;
     let index = batch.iter().position(|planned| {
@@ -357,7 +363,7 @@ fn position(batch: &[PlannedStep], operation: usize) -> usize {
     index.unwrap_or(batch.len() - 1)
 }
 
-/// Cuts steps into batches within their limits.
+/// Groups steps into batches within the limits.
 fn batches(planned: Vec<PlannedStep>) -> Vec<Vec<PlannedStep>> {
     let mut batches: Vec<Vec<PlannedStep>> = Vec::new();
     let (mut operations, mut bytes) = (BATCH_OPERATIONS, 0);
@@ -375,7 +381,7 @@ fn batches(planned: Vec<PlannedStep>) -> Vec<Vec<PlannedStep>> {
     batches
 }
 
-/// Returns the revisions of keys at one moment; `None` for those that do not exist.
+/// Returns the revisions of keys as of one moment, `None` for a key that does not exist.
 async fn revisions(place: Place<'_>, keys: impl Iterator<Item = String>) -> Result<Vec<Option<u64>>, Fatal> {
     let checks: Vec<_> = keys.map(WireOperation::check).collect();
     if checks.is_empty() {

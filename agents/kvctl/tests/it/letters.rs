@@ -1,4 +1,4 @@
-//! Tests the output of the course's client to the byte, except for the time.
+//! Tests that `watch-letters` prints the lines of the course's client byte for byte, except for the time.
 
 use crate::kvctl::says;
 use crate::server::Kvd;
@@ -9,7 +9,7 @@ const HEADER: &str = "                    abcdefghijklmnopqrstuvwxyz
                     --------------------------
 ";
 
-/// Returns the lines after the header without their times. Checks that these look like times.
+/// Runs `watch-letters`. Checks the header and the form of the times, and returns the lines without both.
 fn watch(servers: &[Kvd], more: &[&str]) -> Vec<String> {
     let hosts: Vec<String> = servers.iter().map(Kvd::host).collect();
     let hosts = hosts.join(",");
@@ -31,7 +31,7 @@ fn letters_are_written_and_then_found() {
     let written = "wwwwwwwwwwwwwwwwwwwwwwwwww | hits = 0 (0%)";
     let found = "hhhhhhhhhhhhhhhhhhhhhhhhhh | hits = 26 (100%)";
     assert_eq!(watch(&servers, &["-n", "3"]), [written, found, found]);
-    // Each server has its own letters: their codes modulo the number of servers.
+    // The server of a letter is the letter's code modulo the number of servers.
     for (number, server) in servers.iter().enumerate() {
         let expected: String =
             ('a'..='z').filter(|c| *c as usize % 3 == number).flat_map(|c| [c, '\n']).collect();

@@ -35,8 +35,8 @@ fn fill(servers: &[Kvd], keys: usize) {
     }
 }
 
-/// Checks that each of the first `keys` keys is once on its server among the first `count`, with its value,
-/// and that the servers have nothing else.
+/// Checks that each of the first `keys` keys is on its own server among the first `count`, with its value.
+/// The servers must have nothing else.
 #[track_caller]
 fn all_are_at_home(servers: &[Kvd], count: usize, keys: usize) {
     let mut found = BTreeMap::new();

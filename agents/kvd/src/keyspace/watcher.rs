@@ -37,8 +37,8 @@ impl KeyWatcher {
         self.position
     }
 
-    /// Waits for the next mutations, and returns at least one. Fails if this watcher was too slow, so that
-    /// some mutations are no longer kept. Cancel-safe.
+    /// Waits for the next mutations, and returns at least one. Fails if some are no longer kept, because this
+    /// watcher was too slow. Cancel-safe.
     pub async fn next(&mut self) -> Result<Vec<Mutation>, NotKept> {
         loop {
             self.newest.mark_unchanged();

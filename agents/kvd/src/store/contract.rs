@@ -1,7 +1,7 @@
 //! The contract of a store: keys with values and revisions, and groups of mutations that are written whole.
 //!
 //! A store makes no decisions. [`Evaluation`](super::evaluation::Evaluation) turns requests into mutations,
-//! and every engine keeps them in the same way: the conformance suite runs against each engine.
+//! and every engine keeps them in the same way. The conformance suite runs against each engine.
 
 use super::key::Key;
 use kit::disk::free_space::Space;

@@ -326,9 +326,9 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// True if the disk is full, or refuses a write because of a quota, a limit on file sizes, or an index of the
-/// log that cannot grow. The commit failed before its sync, so it is rolled back. After a failed sync, the state
-/// is unknown.
+/// True if the disk is full, or if a write hit a quota or a limit on file sizes, or if the log's index cannot
+/// grow. Such a commit failed before its sync, so it is rolled back. After a failed sync, the state is
+/// unknown.
 fn is_full(error: ffi::Error) -> bool {
     error.code == ErrorCode::DiskFull
         || matches!(error.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)

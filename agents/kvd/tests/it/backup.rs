@@ -1,10 +1,10 @@
-//! Tests that a backup shows all keys at one moment, even while they change.
+//! Tests that a backup holds all keys as of one moment, even while they change.
 
 use crate::daemon::Kvd;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Returns the revision and the keys of a backup, after checking that it is complete.
+/// Makes a backup and checks that it is complete. Returns its revision and its keys.
 fn backup(kvd: &Kvd) -> (u64, Vec<Value>) {
     let answer = kvd.get_whole("/v1/backup").expect(200);
     let mut lines: Vec<Value> =
@@ -32,7 +32,7 @@ fn backup_has_every_key() {
     }
 }
 
-/// Each batch sets all keys to one number. A backup with two numbers does not show one moment.
+/// Each batch sets all keys to the same number. A backup with two numbers would be of two moments.
 #[test]
 fn backup_under_fire_is_of_one_moment() {
     const KEYS: usize = 300;

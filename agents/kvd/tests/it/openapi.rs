@@ -1,5 +1,5 @@
-//! Tests that openapi.json and the server agree on every path, every method, and every status seen in any
-//! test.
+//! Tests that openapi.json and the server agree: on every path and method, on the fields of answers, and on
+//! every status that any test receives.
 
 use crate::daemon::Kvd;
 use serde_json::Value;
@@ -19,7 +19,7 @@ fn template(path: &str) -> Option<&'static str> {
     DOCUMENT["paths"].as_object().unwrap().keys().map(String::as_str).find(|template| *template == path)
 }
 
-/// Checks that the status of an answer is documented. Called with every answer in every test.
+/// Checks that the status of an answer is documented. Every test calls this with every answer.
 #[track_caller]
 pub(crate) fn check_status(method: &str, path: &str, status: u16) {
     let Some(template) = template(path) else { return };
@@ -47,7 +47,7 @@ fn documented_paths_are_the_real_routes() {
 fn documented_methods_are_the_real_ones() {
     let kvd = Kvd::in_memory(&[]);
     for (path, methods) in DOCUMENT["paths"].as_object().unwrap() {
-        // A stream does not end, and a backup is chunked. Their own tests read them.
+        // This client cannot read an endless stream or a chunked backup. Other tests read them.
         if path == "/v1/watch" || path == "/v1/backup" {
             continue;
         }

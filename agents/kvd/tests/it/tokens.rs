@@ -1,4 +1,4 @@
-//! Tests tokens: rights, key prefixes, and a file that changes.
+//! Tests the tokens: their rights, their key prefixes, and changes of their file.
 
 use crate::daemon::{Kvd, Setup};
 use crate::events::Stream;

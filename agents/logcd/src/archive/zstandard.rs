@@ -89,9 +89,11 @@ pub fn pad(len: usize, packed: &mut Vec<u8>) {
 pub const ZEROS: [u8; 15] =
     [0x28, 0xb5, 0x2f, 0xfd, 0x64, 0x00, 0x01, 0x03, 0x10, 0x00, 0x00, 0x7c, 0xb8, 0xc3, 0xe8];
 
-/// Returns tar's end marker. In the middle of it, in a frame that readers skip, is the end of a gzip stream:
-/// checksum and length, which distinguish one archive from another. At the end, a truncation could remove
-/// them and leave a whole archive. At the start of an empty archive, readers would not recognise its format.
+/// Returns tar's end marker with the archive's checksum and length in the middle, as at the end of a gzip
+/// stream. They are in a frame that readers skip, and distinguish one archive from another.
+///
+/// At the end, a truncation could remove them and leave a whole archive. At the start of an empty archive,
+/// readers would not recognise its format.
 pub fn trailer(whole: Checksum) -> Vec<u8> {
     let mut bytes = ZEROS.to_vec();
     skippable(&[&whole.crc.to_le_bytes()[..], &whole.len.to_le_bytes()].concat(), &mut bytes);

@@ -136,9 +136,9 @@ impl Match {
     }
 }
 
-/// Finds the entry that each file continues. The first choice is the entry with its name and inode. Next is
-/// the one with its inode (the file was renamed), then the one with its name (the file was replaced, or its
-/// inode is not known).
+/// Finds the entry that each file continues. The first choice is the entry with its name and inode. The
+/// second is the entry with its inode: the file was renamed. The third is the entry with its name: the file
+/// was replaced, or its inode is not known.
 fn match_files(files: &[ScannedFile], entries: &[Entry]) -> Vec<Option<usize>> {
     let mut by_inode: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<&[u8], usize> = HashMap::new();

@@ -16,11 +16,11 @@ use std::io::{BufWriter, Read};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-/// Refuses anything larger than an index can be.
+/// A larger file is not an index, and is not read.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
-/// A header with the longest possible name is far smaller.
+/// Limit on an unpacked header or padding. A header with the longest possible name is far smaller.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// Before each copy, one in this many blocks of the archive is read again; each copy checks different ones.
+/// Before each copy, one in this many blocks of the archive is checked. The next copy checks other blocks.
 const SHARE: u64 = 64;
 /// Time between two lookups of an index that is about to be published.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -77,7 +77,7 @@ impl IndexLookup {
 }
 
 impl IndexedArchive {
-    /// Reads the index of the archive of `day`, if there is one that fits.
+    /// Reads the index of the archive of `day`. Returns `None` unless an index describes it.
     pub fn load(out: &ArchiveDir, day: Date, codec: Codec) -> Result<Option<IndexedArchive>, ArchiveError> {
         match IndexLookup::of(out, day, codec)? {
             IndexLookup::Fits(found) => Ok(Some(found)),
@@ -102,14 +102,15 @@ impl IndexedArchive {
         for _ in 0..LOOKUPS_MAX {
             match IndexLookup::of(out, day, codec)? {
                 IndexLookup::Fits(found) => return Ok(Some(found)),
-                IndexLookup::OfAnotherArchive => std::thread::sleep(LOOK_AGAIN_AFTER),
+                IndexLookup::OfAnotherArchive => std::thread::park_timeout(LOOK_AGAIN_AFTER),
                 IndexLookup::Unusable => return Ok(None),
             }
         }
         IndexedArchive::load(out, day, codec)
     }
-    /// Opens the archive if the index describes it. If it was touched (linked, restored, given another mode),
-    /// everything that would be copied from it is compared.
+
+    /// Opens the archive. Returns `None` if the index does not describe it. If the archive was touched
+    /// (linked, restored, given another mode), everything in it is compared with the index.
     pub fn open(&mut self, out: &ArchiveDir) -> Result<Option<File>, ArchiveError> {
         let name = self.archive_name();
         let Some((file, FileStatus { stamp, .. })) = out.open(&name)? else { return Ok(None) };
@@ -133,6 +134,7 @@ impl IndexedArchive {
         Ok(Some(file))
     }
 
+    /// True if the archive has every header, block and padding that the index lists.
     fn holds_everything(&self, archive: &File) -> bool {
         let codec = self.index.codec;
         let mut packed = Vec::new();
@@ -161,7 +163,7 @@ impl IndexedArchive {
 
     /// True if the opened archive has not changed since it was opened.
     pub fn is_unchanged(&self, base: &File) -> bool {
-        // The link count, and with it the change time, may differ: the archive may have been unlinked.
+        // The change time may differ: it changes when the archive is unlinked.
         status_of(base).is_ok_and(|status| {
             let identity = self.index.identity;
             (identity.size, identity.mtime) == (status.stamp.size, status.stamp.mtime)
@@ -179,7 +181,7 @@ impl IndexedArchive {
         self.index.prefix = prefix.to_vec();
     }
 
-    /// Reads a share of the blocks again, so that damage on the disk is not copied forever.
+    /// Checks a share of the blocks, so that damage on the disk is not copied forever. `round` selects them.
     pub fn check_share(&self, base: &File, round: u64) -> Result<(), ArchiveError> {
         let mut buffer = Vec::new();
         let mut number = 0_u64;

@@ -1,5 +1,5 @@
-//! Looks at all log directories once, and finds the files that differ from the archive: by their stamps, or
-//! by their bytes where stamps are not enough.
+//! Scans all log directories once, and finds the files that differ from the archive. Compares their stamps,
+//! and their bytes if stamps are not enough.
 
 use crate::archive::entry::{Entry, Origin};
 use crate::archive::file_stamp::FileStamp;

@@ -49,8 +49,8 @@ pub fn remove(root: &SafeDir, name: &[u8], archived: &FileStamp) -> io::Result<b
     {
         return Ok(false);
     }
-    // Another file that takes the log's place at this moment gets its name back: only a file that can no
-    // longer be reached by its name is deleted. The rename sets the file's change time.
+    // Rename the log before it is deleted. If another file has taken its place at this moment, that file gets
+    // its name back. The rename sets the file's change time.
     let aside = aside_name(last.as_bytes());
     let aside = OsStr::from_bytes(&aside);
     rename(&directory, last, aside)?;

@@ -24,8 +24,8 @@ pub struct Findings {
     pub has_departed: bool,
     /// The number of logs that were removed before they were read to the end.
     pub lost: u64,
-    /// The number of names that cannot be followed and were not counted before: links, FIFOs, logs with
-    /// several names, logs that cannot be opened, and names above the limit.
+    /// The number of names that cannot be followed and were not counted before. Such names are links, FIFOs,
+    /// logs with several names, logs that cannot be opened, and all above the limit.
     pub skipped: u64,
     /// True if a skipped log may become readable without a report from the kernel.
     pub must_retry: bool,

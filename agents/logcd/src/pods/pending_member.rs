@@ -16,9 +16,9 @@ pub struct PendingMember {
     last: Option<ContainerDir>,
     /// The container whose lines end the previous member.
     previous: Option<ContainerDir>,
-    /// True if the previous member ended with lines of the container with which this one begins. Such a member
-    /// ends with that container: the next container's lines may be hours older, and their reader would have to
-    /// read the first container's lines as well.
+    /// True if this member begins with the container that ended the previous one. Then this member holds only
+    /// that container. Lines of the next one may be hours older, and their reader would have to read these,
+    /// too.
     is_continued: bool,
 }
 

@@ -1,10 +1,10 @@
-//! Progress bars, which only a terminal shows.
+//! Progress bars, which logcd shows on a terminal only.
 
 use crate::support::{Bench, for_both_kinds, run};
 use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
 
-/// Returns the command's output on a pseudo-terminal, stdout and stderr together.
+/// Runs the command on a pseudo-terminal. Returns its stdout and stderr together.
 fn on_a_terminal(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
@@ -17,7 +17,7 @@ fn on_a_terminal(command: &Command) -> String {
     seen
 }
 
-/// Checks that bars were drawn and that none is left at the end.
+/// Checks that a bar was drawn, and removed at the end.
 #[track_caller]
 fn has_a_bar_that_goes(seen: &str, total: &str) {
     let (drawn, last) = seen.rsplit_once(" left").unwrap_or_else(|| panic!("no bar: {seen:?}"));
@@ -27,6 +27,7 @@ fn has_a_bar_that_goes(seen: &str, total: &str) {
 
 fn progress_is_shown_on_a_terminal_only(codec: Codec) {
     let bench = Bench::of(codec, &[]);
+    // Half of the logs: 6 MiB that do not compress, then 28 MiB that do.
     let half = |seed: u64| {
         let mut random = Vec::with_capacity(6 << 20);
         let mut state = seed | 1;

@@ -1,7 +1,6 @@
 //! `logd read`: the log as one text, rotated files first, in the order in which it was written.
 //!
-//! Works next to a running daemon: a file that is rotated or compressed meanwhile is neither missed nor
-//! printed twice.
+//! The daemon may run meanwhile: a file that it rotates or compresses is neither missed nor printed twice.
 
 mod printer;
 mod snapshot;
@@ -82,12 +81,12 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
             } else {
                 // The timeout covers file systems that report no events.
                 let _ = awake.recv_timeout(Duration::from_secs(1));
-                while awake.try_recv().is_ok() {} // a burst of events is one reason to look
+                while awake.try_recv().is_ok() {} // handle a burst of events as one
             }
             continue;
         }
-        // The file was rotated: print what came into the old file after the last look, then files rotated
-        // since, then the new file.
+        // The file was rotated. Print the rest of the old file, then the files rotated since, then the new
+        // file. The old file has the next number: it is printed here, so that number is skipped below.
         printer.copy(&mut log.current)?;
         let mut next = Snapshot::take(&options.file)?;
         for (file, compressed) in next.take_by_logrotate_after(&log.current)? {
@@ -107,13 +106,13 @@ fn print_rotated(path: &Path, since: Option<Timestamp>, printer: &mut Printer<im
     let mut path = path.to_owned();
     let file = match File::open(&path) {
         Err(e) if e.kind() == ErrorKind::NotFound && !compressed(&path) => {
-            path.as_mut_os_string().push(".gz"); // it was compressed since it was listed
+            path.as_mut_os_string().push(".gz"); // compressed since it was listed
             File::open(&path)
         }
         other => other,
     };
     let file = match file {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()), // it was removed since, as the oldest
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()), // removed since, as the oldest file
         other => other?,
     };
     print_file(file, compressed(&path), since, printer)
@@ -162,7 +161,7 @@ mod tests {
         min_free: MinFree::Bytes(0),
     };
 
-    /// Collects what is printed, and closes like a pipe's reader once it has seen the line `stop`.
+    /// Collects the output. Fails like a closed pipe once it has received the line `stop`.
     struct Reader(Vec<u8>);
 
     impl Write for Reader {

@@ -1,4 +1,4 @@
-//! A full disk, simulated by a limit on the size of files.
+//! Full disks: simulated by a limit on the size of files, or by `--min-free`.
 
 use crate::client;
 use crate::daemon::{Logd, Setup};
@@ -8,11 +8,12 @@ use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::wait_until;
 
-/// Each of the torrent's connections sends more than the disk below has room for.
+/// Each connection alone sends more than `ROOM` bytes.
 const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };
+/// The size at which the file fills the simulated disk.
 const ROOM: u64 = 256 * 1024;
 const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
-/// The error of a write above the limit of a file's size.
+/// The system's error for a write beyond the limit.
 const TOO_LARGE: &str = "File too large";
 
 #[test]
@@ -34,8 +35,7 @@ fn full_disk_holds_senders_back() {
             assert!(file.len() as u64 <= ROOM);
             logd.metric("write_errors_total") > errors + 3
         });
-        // During an attempt there may be half a line for a moment, which a crash would leave to the next
-        // start. It does not stay.
+        // A failed attempt may leave half a line in the file for a moment. logd then removes it.
         wait_until("the file ends with a whole line", || logd.file().ends_with(b"\n"));
         assert!(!receipts.load(Ordering::Relaxed) && logd.cannot_write(TOO_LARGE));
         logd.limit(Resource::RLIMIT_FSIZE, UNLIMITED);
@@ -52,8 +52,8 @@ fn unwritten_line_gets_no_receipt() {
     let received = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..10 {
-            // A last line without a newline is only written once the half-close was read. The attempt to
-            // write it then finds the disk full.
+            // logd writes a last line without a newline only after the half-close. That write finds the disk
+            // full.
             scope.spawn(|| {
                 client::send(logd.address(), b"after the disk was full").unwrap();
                 received.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Many connections with lines that check themselves: the file alone shows which connection each line belongs
-//! to, and its place in that connection.
+//! Load from many connections, with lines that identify themselves. From the log file alone, a test knows
+//! which connection sent each line, and at which place.
 
 use crate::client;
 use fastrand::Rng;
@@ -11,14 +11,14 @@ use std::sync::LazyLock;
 
 const LONGEST: usize = 100_000;
 
-/// Random bytes other than newlines; every line is a piece of them.
+/// Random bytes without newlines. Every line is a slice of them, after its first byte.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut rng = Rng::with_seed(6666);
     std::iter::repeat_with(|| rng.u8(..)).filter(|b| *b != b'\n').take(2 * LONGEST).collect()
 });
 
-/// A set of connections whose lines are the same at each call. The first byte of a line identifies its
-/// connection, and thereby the lines that must follow. Lines have from 1 byte to 100 KB; most are short.
+/// Connections that each send the same lines at every call. The first byte of a line identifies its
+/// connection. Lines have from 1 byte to 100 KB; most are short.
 #[derive(Clone, Copy)]
 pub(crate) struct Torrent {
     pub(crate) connections: u8,
@@ -44,7 +44,7 @@ impl Torrent {
         })
     }
 
-    /// Sends everything at once, in fragments of random size, and waits for every receipt.
+    /// Sends on all connections at once, in fragments of random size, and waits for every receipt.
     pub(crate) fn send(self, address: SocketAddr) {
         std::thread::scope(|scope| {
             for connection in 0..self.connections {
@@ -70,8 +70,8 @@ impl Torrent {
         });
     }
 
-    /// Reads the files in order. Every line of every connection must be there, once, complete and in order.
-    /// `undress` removes what the daemon put around a line.
+    /// Reads the files in order and checks that they hold every line of every connection once, complete and
+    /// in order. `undress` removes what the daemon added to a line, such as its time.
     pub(crate) fn check(self, files: &[PathBuf], undress: impl Fn(&[u8]) -> Vec<u8>) {
         let mut expected: Vec<_> = (0..self.connections).map(|c| self.lines(c).enumerate()).collect();
         let mut line = Vec::new();
@@ -103,6 +103,7 @@ impl Torrent {
     }
 }
 
+/// Returns the first byte of a connection's lines, which is never a newline.
 fn mark(connection: u8) -> u8 {
     if connection < b'\n' { connection } else { connection + 1 }
 }

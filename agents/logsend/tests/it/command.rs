@@ -68,7 +68,7 @@ fn signals_reach_the_command_and_its_last_output_reaches_logd() {
     }
 }
 
-/// The end of the command and its last output are there at once, whichever is checked first.
+/// Stops logsend until the command has ended, so that it finds the end and the last output at the same time.
 #[test]
 fn last_output_is_delivered_after_the_command_has_ended() {
     for _ in 0..10 {
@@ -106,7 +106,7 @@ fn a_command_that_ignores_signals_is_killed_after_the_drain_time() {
     assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
 }
 
-/// Runs as a service does, without a terminal. The shell is the command, and the loop is its child.
+/// Runs logsend without a terminal, as a service. The command is the outer shell; the loop is its child.
 #[test]
 fn sigkill_ends_the_command_and_what_it_started() {
     let receiver = Receiver::start(&[Act::Receipt]);
@@ -158,7 +158,7 @@ fn undelivered_lines_exit_with_75_unless_the_command_failed() {
 #[ignore = "needs root, for a namespace: just test-root"]
 fn root_process_1_collects_orphans_and_passes_signals_on() {
     let receiver = Receiver::start(&[Act::Receipt]);
-    // An orphan ends and is adopted by process 1; the loop ends when no trace of it is left.
+    // Process 1 adopts an orphan that has ended. The loop waits until no zombie is left.
     let script = "trap 'exit 6' TERM; sh -c 'sh -c \"exit 0\" & exit 0'; \
         while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do :; done; \
         echo process 1 is $(tr '\\0' ' ' < /proc/1/cmdline); kill -TERM 1; while :; do read x || :; done";

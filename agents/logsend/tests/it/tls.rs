@@ -1,4 +1,4 @@
-//! TLS: the peer must be who it claims to be, and only its close_notify and an orderly end are a receipt.
+//! TLS: only a verified server gets lines, and a receipt counts only if a close_notify follows it.
 
 use crate::logsend::{command, run, stderr, terminate, wait_for_log};
 use crate::receiver::{payload, receipt};
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use trial::self_signed;
 
-/// Makes a certificate that is its own authority, in `NAME.crt` and `NAME.key`.
+/// Makes a self-signed certificate, in `NAME.crt` and `NAME.key`.
 fn certificate(directory: &Path, name: &str) -> [PathBuf; 2] {
     self_signed(directory, name, name, SystemTime::now() + Duration::from_hours(24 * 365))
 }
@@ -23,17 +23,18 @@ fn server_config(directory: &Path, client_ca: Option<PathBuf>) -> Arc<ServerConf
     files.load().unwrap().unwrap()
 }
 
+/// The way in which the server ends a connection.
 #[derive(Clone, Copy)]
 enum End {
     /// Sends the receipt, then close_notify.
     CloseNotify,
-    /// Sends the receipt, then ends as a man in the middle could.
+    /// Sends the receipt, then ends the TCP connection alone, as a man in the middle could.
     BareTcp,
     /// Sends only close_notify.
     NoReceipt,
 }
 
-/// Serves one connection for each end, and returns the bytes that each of them received.
+/// Serves one connection for each of `ends`, one after the other, and returns the payloads.
 fn serve(config: Arc<ServerConfig>, ends: &'static [End]) -> (u16, JoinHandle<Vec<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -59,7 +60,7 @@ fn serve(config: Arc<ServerConfig>, ends: &'static [End]) -> (u16, JoinHandle<Ve
     (port, serving)
 }
 
-/// Sends a line, waits for `failure` in the log, and stops.
+/// Sends a line, waits for `failure` in the log, and stops logsend, which must exit with 75.
 fn stopped_after_a_failure(port: u16, arguments: &[&str], failure: &str) {
     let arguments = [arguments, &["--drain-timeout", "50ms"]].concat();
     let mut child = command(port, arguments).spawn().unwrap();

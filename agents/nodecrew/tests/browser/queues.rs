@@ -1,4 +1,4 @@
-//! Tests of queued's page.
+//! Tests queued's page in a browser.
 
 use crate::agent;
 use crate::webdriver::Browser;
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use trial::{Process, ask, tell};
 
+/// A running queued with the tokens `boss` (admin, work) and `producer` (push).
 struct Queued {
     directory: tempfile::TempDir,
     agent: Option<Process>,
@@ -43,7 +44,7 @@ impl Queued {
         self.call("POST", path, body)
     }
 
-    /// Pushes an item that dies after its only attempt.
+    /// Pushes an item and fails its only attempt, so that it is dead.
     fn bury(&self, queue: &str, body: &[u8], reason: &str) {
         self.call("PUT", &format!("/v1/queues/{queue}"), r#"{"max_attempts":1}"#);
         self.post(&format!("/v1/queues/{queue}/items"), body);
@@ -334,7 +335,7 @@ fn page_fits_phones_and_both_schemes() {
     for worker in ["keygen-x2v9p", "keygen-7hqzt", "keygen-kk2d8"] {
         queued.post("/v1/queues/keygen/lease", json!({ "worker": worker, "lease_ms": 120_000 }).to_string());
     }
-    // Wait some seconds, so that the plots have something to show.
+    // Push and ack for some seconds, so that the plots have something to show.
     let points = "return document.querySelector('.plot path.s1').getAttribute('d').split('L').length";
     let mut seen = 0;
     browser.until("a plot of some seconds", |b| {

@@ -1,4 +1,4 @@
-//! The dashboard and the alert rules use only metrics that exist.
+//! Checks the dashboard and the alert rules: they use only metrics that exist, and link to OPERATIONS.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../browser/agent.rs"]
@@ -22,13 +22,13 @@ const PAGES: [(&str, &str); 4] = [
     ("kvd", include_str!("../../../kvd/README.md")),
 ];
 
-/// Strips what a format or an aggregation adds to a metric's name.
+/// Strips the ending that a metric's type adds to its name.
 fn bare(name: &str) -> &str {
     let endings = ["_total", "_bucket", "_sum", "_count", "_info"];
     endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-/// The documented metrics: bare names with the agent's name in front, as on `/metrics`.
+/// Returns the documented metrics: bare names that begin with the agent's name, as on `/metrics`.
 fn documented() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (agent, page) in PAGES {
@@ -46,7 +46,7 @@ fn documented() -> BTreeSet<String> {
     names
 }
 
-/// Returns every word of the text that begins like one of our metrics.
+/// Returns every word of the text that begins with the prefix of our metrics.
 fn asked_for(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = ["logd_", "logcd_", "queued_", "kvd_", "process_", "nodecrew_"];
@@ -59,7 +59,7 @@ fn alerts() -> BTreeSet<&'static str> {
 
 #[test]
 fn each_alert_links_to_its_section() {
-    // Headings of the third level that look like an alert's name.
+    // Third-level headings that look like an alert's name.
     let headings = OPERATIONS.lines().filter_map(|line| line.strip_prefix("### "));
     let sections: BTreeSet<&str> = headings.filter(|name| alert_like(name)).collect();
     assert_eq!(sections, alerts());

@@ -1,5 +1,5 @@
-//! The tail of the log: collects the records that the log does not have yet in groups, and keeps the
-//! requests that wait for these groups.
+//! The tail of the log: groups of records that the log does not have yet, and the requests that wait for
+//! these groups.
 
 use super::phase::{By, Event, Machine, PendingGroups, Phase};
 use super::{Durability, Group, Log, LogEnd, Room};

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Frequent enough for a person to watch, rare enough for a busy queue.
+/// The shortest interval between updates: quick enough for a person, and cheap enough for a busy queue.
 const AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// Limit on streams: each examines every queue when anything changes, and too many would delay the workers.
 pub const STREAMS_MAX: usize = 64;
@@ -58,8 +58,9 @@ struct Follower {
     queue: Option<Box<str>>,
     changes: watch::Receiver<u64>,
     drain: CancellationToken,
-    /// The queues as they were last sent.
+    /// The queues as the client last received them.
     seen: BTreeMap<Box<str>, QueueView>,
+    /// Events that are not sent yet: name and data.
     due: VecDeque<(&'static str, String)>,
 }
 
@@ -80,6 +81,8 @@ impl Source for Follower {
 }
 
 impl Follower {
+    /// Compares the queues with those last sent, and adds an event for each that differs. The age of the
+    /// oldest item does not count.
     async fn look(&mut self) -> Option<()> {
         let queues = self.engine.queues().await.ok()?;
         let wanted = |view: &QueueView| self.queue.as_ref().is_none_or(|name| *name == view.name);

@@ -28,8 +28,8 @@ type Queues = BTreeMap<Box<str>, QueueSample>;
 
 /// The samples of all queues.
 ///
-/// A queue is sampled only when its figures change: once with the figures before the change, unless the last
-/// sample has them, and once with those after it.
+/// A queue is sampled only when its figures change: with the figures after the change, and before that with
+/// the old figures, unless the last sample has them.
 #[derive(Debug)]
 pub struct QueueHistory {
     /// The figures of the last look. They held until `unchanged_until`.

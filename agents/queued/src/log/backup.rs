@@ -1,7 +1,7 @@
 //! `queued backup`: writes a data directory, as it was at one moment, to a tar archive.
 //!
-//! The archive holds a head of its own and then the segments, in their order and without the unused ends of
-//! the files; unpacked it is a data directory. The moment is the last whole group of the newest segment. The
+//! The archive holds its own head and then the segments in order, without the unused ends of their files. The
+//! unpacked archive is a data directory. The moment is the last whole group of the newest segment. The
 //! server may run and write during the backup; it keeps all segments until the backup is done.
 
 use super::LogError;

@@ -12,7 +12,7 @@ pub const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// The directory, and the lock file in it, that the path led to.
+    /// The directory and its lock file, as they were when it was locked.
     opened: [Inode; 2],
     _lock: Lock,
 }
@@ -35,7 +35,7 @@ impl Directory {
         &self.path
     }
 
-    /// Fails while the path does not lead to the opened directory: anything written then may be lost.
+    /// Fails while the path leads to another directory or to none: anything written then may be lost.
     pub fn check(&self) -> Result<(), LogError> {
         let gone = |why: String| LogError::Gone { dir: self.path.clone(), why };
         match Directory::inodes(&self.path) {

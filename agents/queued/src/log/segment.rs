@@ -22,8 +22,8 @@ pub const VERSION: u32 = 2;
 pub const HEADER_BYTES: usize = 56;
 const HEADER_BYTES_1: usize = 48;
 const MAGIC: &[u8; 16] = b"nodecrew queued\n";
-/// Size of each write that fills a spare. Larger writes would leave large pages in the page cache, of up to a
-/// megabyte, and the sync of a small group then looks through all blocks of such a page. Measured in
+/// Size of each write that fills a spare. Larger writes leave pages of up to a megabyte in the page
+/// cache, and the sync of a small group then looks through all blocks of such a page. Measured in
 /// alternating runs: 143 µs a sync of 128 bytes after writes of 1 MiB, 128 µs after writes of 4 KiB.
 const FILL_BYTES: usize = 4 << 10;
 /// A spare is synced in steps: a single large sync would delay the pushes' syncs in the disk's queue.

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 const LOOKED_AT_ONCE: usize = 4096;
 /// Limit on the bytes of bodies searched under one hold of the lock; the last body may exceed it.
 const BYTES_AT_ONCE: u64 = 64 << 10;
-/// Limit on the items that one request searches for a text.
+/// Limits on the items, and on the bytes of bodies, that one request searches for a text.
 const SEARCHED_ITEMS_MAX: usize = 100_000;
 const SEARCHED_BYTES_MAX: u64 = 64 << 20;
 
@@ -49,8 +49,8 @@ pub(super) fn view_of(state: &EngineState, name: &str) -> Result<QueueView, Engi
     Ok(view(state, state.core.queue(name)?))
 }
 
-/// A search of a queue's items that can be paused and resumed, so that a million items delay no other
-/// request.
+/// A search of a queue's items. It can be paused and resumed, so that a million items do not delay other
+/// requests.
 #[derive(Debug)]
 pub(super) struct Search {
     look: Look,
@@ -89,7 +89,7 @@ impl Search {
         }
     }
 
-    /// Examines some more items under one hold of the lock; returns the result once the search is complete.
+    /// Continues the search under one hold of the lock. Returns the result once the search is complete.
     pub(super) fn go_on(
         &mut self,
         state: &mut EngineState,

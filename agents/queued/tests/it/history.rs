@@ -1,5 +1,5 @@
-//! Thousands of seeded histories in virtual time, and what must hold in all of them: producers, workers that
-//! crash, leases that expire, a server that loses power at any moment.
+//! Checks the promises of the core in thousands of seeded histories in virtual time. They have producers,
+//! workers that crash, leases that expire, and a server that loses power at any moment.
 
 use queued::engine::contract::{Limits, NewItem};
 use queued::engine::core::{Core, Journal, LeaseTerms, NackTerms, Turn};

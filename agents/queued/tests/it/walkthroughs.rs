@@ -1,4 +1,5 @@
-//! The commands of the courses' walk-throughs, byte for byte.
+//! Runs the commands of two walk-throughs: kuard's queue (`k8s/examples/memq`), whose answers are compared
+//! byte for byte, and the multiplier (`k8s/examples/multiplier`).
 
 use crate::daemon::Queued;
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ fn kuard_api_answers_like_the_original() {
     assert_eq!(curl.call("PUT", base, "").expect(400).text(), "already exists\n");
     let mut ids = BTreeSet::new();
     for n in 0..100 {
-        // The form that `curl -d` sends.
+        // `curl -d` sends this content type.
         let body = format!("work-item-{n}");
         curl.send("POST", &format!("{base}/enqueue"), "application/x-www-form-urlencoded", body.as_bytes())
             .unwrap();
@@ -82,7 +83,8 @@ fn kuard_api_escapes_like_go() {
     assert_eq!(answer.text(), "not UTF-8\n");
 }
 
-/// W3: every worker asks until it gets more than 100; together they got 1 … 100, each once.
+/// The multiplier: each worker takes numbers until it gets one above 100, and doubles them. Together they get
+/// each number from 1 to 100 once.
 fn multiplier(workers: usize, half_close: bool) {
     let daemon = Queued::start(&["--count-from", "1"]);
     let got: Vec<u64> = std::thread::scope(|scope| {
@@ -129,14 +131,14 @@ fn three_hundred_workers_get_every_number_once() {
     multiplier(300, true);
 }
 
-/// Runs the walk-through's shell loop with several clients. They wait for an answer up to a minute instead
-/// of a second: the machine may be busy.
+/// Runs the multiplier as a shell loop, with each kind of `nc`. The clients wait for an answer up to a minute
+/// instead of a second, because the machine may be busy.
 #[test]
 #[ignore = "needs nc, busybox and ncat: just test-programs"]
 fn shells_with_nc_get_every_number_once() {
     for client in ["nc -w 60", "nc -N -w 60", "busybox nc -w 60", "ncat -w 60"] {
         for workers in [3, 30, 300] {
-            // ncat takes a third of a second of CPU to start; three hundred of them only test the machine.
+            // ncat takes a third of a second of CPU to start: three hundred would only test the machine.
             if client.starts_with("ncat") && workers > 30 {
                 continue;
             }
@@ -165,7 +167,7 @@ fn shells_with_nc_get_every_number_once() {
     }
 }
 
-/// Runs W4's own commands, with the real curl.
+/// Runs the commands of kuard's walk-through with the real curl.
 #[test]
 #[ignore = "needs curl: just test-programs"]
 fn the_walk_through_with_curl() {

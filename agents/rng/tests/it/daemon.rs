@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use trial::{DEADLINE, Process, wait_until};
 
-/// Settings for a daemon that is to be started.
+/// The flags and environment of a daemon, before it is started.
 pub(crate) struct Setup(trial::Setup);
 
 impl Deref for Setup {
@@ -39,7 +39,7 @@ impl Setup {
         self.start_with(r#"exec "$0" "$@" >access.log"#)
     }
 
-    /// Starts the daemon by a script that does something else with its stdout.
+    /// Starts the daemon by a shell script, which gets its command line as `$0` and `$@`.
     pub(crate) fn start_with(self, script: &str) -> Rng {
         let command = self.command();
         let mut shell = Command::new("/bin/sh");
@@ -73,7 +73,7 @@ impl Rng {
         self.process.address("http")
     }
 
-    /// Returns the address of the admin endpoint, if the arguments open one.
+    /// Returns the address of the admin endpoint. Panics unless the arguments open one.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.process.address("admin")
     }
@@ -86,7 +86,7 @@ impl Rng {
         self.send(&format!("{method} {path} HTTP/1.1\r\nHost: rng\r\n\r\n"))
     }
 
-    /// Sends these bytes on a connection of their own and reads the answer.
+    /// Sends a request as it is, on a new connection, and reads the answer.
     pub(crate) fn send(&self, request: &str) -> Answer {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
@@ -99,7 +99,7 @@ impl Rng {
         stream
     }
 
-    /// Waits for this number of access lines and returns them all.
+    /// Waits for at least `count` access lines, and returns all that there are.
     pub(crate) fn access_lines(&self, count: usize) -> Vec<String> {
         let path = self.setup.path("access.log");
         let lines = || {
@@ -113,7 +113,7 @@ impl Rng {
     }
 }
 
-/// An answer of a connection that the daemon closed.
+/// An answer, read until the daemon closed the connection.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

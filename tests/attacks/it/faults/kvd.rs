@@ -1,5 +1,5 @@
-//! kvd: every write that was answered under the fault, or before the kill, holds at the next start without
-//! faults. kvd may end when its disk fails, but must then report the reason.
+//! Faults under kvd: a write that was answered during a fault or before a kill is there at the next start.
+//! kvd may end when its disk fails, but must report the reason.
 
 use super::{Traced, ready_or_clear, under_each_fault};
 use crate::http::Http;

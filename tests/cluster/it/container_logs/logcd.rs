@@ -94,8 +94,8 @@ impl Logcd<'_> {
     /// Waits until the last line of each writer is in an archive. It was written after this time.
     #[track_caller]
     pub fn until_ends_are_archived(&self, writers: &[String], since: &str) {
-        // A writer is named after its pod or Job: a run of the crasher adds `.N` to that name, and the pod of
-        // a Job adds `-` and a suffix.
+        // A writer is named after its pod or Job. A run of the crasher has `.N` after that name, and the pod
+        // of a Job has `-` and a suffix.
         let pods: Vec<&str> = writers.iter().filter_map(|writer| writer.split('.').next()).collect();
         let pods = format!("^({})(-|$)", pods.join("|"));
         let words =

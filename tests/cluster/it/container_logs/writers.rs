@@ -1,5 +1,5 @@
-//! Pods that write numbered lines: five that write a megabyte a second each, short Jobs, and one whose
-//! container ends with an error again and again.
+//! Pods that write numbered lines: five that write a megabyte a second each, short Jobs, and a crasher, whose
+//! container fails again and again.
 
 use super::logcd::{Logcd, START};
 use crate::namespace::Namespace;
@@ -80,7 +80,7 @@ pub struct Writers<'a> {
     node: &'a str,
     /// The pods that write now.
     running: Vec<String>,
-    /// Those that have ended, with the Jobs and the crasher's runs.
+    /// The pods that have ended, the Jobs and the runs of the crasher.
     ended: Vec<String>,
     started: usize,
 }

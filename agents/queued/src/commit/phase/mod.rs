@@ -22,16 +22,15 @@
 use super::Durability;
 use std::time::{Duration, Instant};
 
-/// A record for which no request waits (a lease) is delayed by at most this, so that more records share its
-/// write.
+/// The longest delay of a record for which no request waits (a lease), so that more records share its write.
 pub const LINGER: Duration = Duration::from_millis(10);
 /// A log is quick if the last commit took no longer than this. The event loop then writes by itself: passing
-/// the groups to a thread and the answers back takes two more wake-ups. Measured in alternating runs on two
-/// busy cores: they add 20 µs to the 185 µs of one client's push, and a tenth to the CPU time of pushes of 16
-/// clients.
+/// the groups to a thread and the answers back takes two more wake-ups. In alternating runs on two busy
+/// cores, these add 20 µs to the 185 µs of one client's push. They add a tenth to the CPU time of
+/// pushes from 16 clients.
 pub const QUICK: Duration = Duration::from_micros(500);
-/// The event loop writes at most this at once: the duration of the last commit says little about a much
-/// larger one.
+/// Limit on the bytes that the event loop writes at once: the duration of the last commit says little about a
+/// much larger one.
 pub const EVENT_LOOP_BYTES_MAX: usize = 32 << 10;
 /// The wait for more requests after a slow commit takes at most this, and at most half of that commit's
 /// duration. Without this wait, half of 64 clients would wait while a slow disk syncs for the other half.

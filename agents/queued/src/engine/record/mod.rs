@@ -12,8 +12,8 @@ use super::item::{ItemState, Token};
 use super::policy::Policy;
 pub use reading::Malformed;
 
-/// A queue number that no queue has. Records that were added to version 2 carry it in place of a queue's
-/// number, and have the tags of other records: an older queued reads them, and finds nothing to change.
+/// A queue number that no queue has. Records that were added to version 2 have this number and the tags of
+/// older records. So an older queued can read them, and changes nothing, because it knows no such queue.
 const NO_QUEUE: u32 = 0;
 
 /// One change of state.

@@ -265,9 +265,9 @@ impl<'a, W: Write> Merge<'a, W> {
         Some(sort_time)
     }
 
-    /// Takes the lines of a live log, up to the first line beyond the cut. A log of gigabytes is not read
-    /// again from its start in each pass: its lines stay in order even if their times go back, so an
-    /// offset separates the printed lines from the others.
+    /// Takes the lines of a live log, up to the first line beyond the cut. Its lines stay in order even if
+    /// their times go back, so an offset separates the printed lines from the others. Each pass starts there,
+    /// and does not read gigabytes again.
     fn take_live(
         &mut self,
         place: &Rc<Place>,
