@@ -24,7 +24,7 @@ enum Bench {
     /// logd against a bare read-cut-write loop, rsyslog, syslog-ng and two toys, as far as they are there
     Logd(logd::Options),
     /// logcd against tar with gzip, pigz and zstd, or with --pods against rsyslog and syslog-ng, as far as they are
-    /// installed
+    /// installed; with --day the disk writes of a day
     Logcd(logcd::Options),
     /// queued against Redis, Valkey, beanstalkd and NATS JetStream, as far as they are installed
     Queued(queued::Options),

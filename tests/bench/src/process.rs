@@ -1,6 +1,8 @@
 //! The process of a contender: started, watched through /proc with all its children, and killed at the end.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -68,6 +70,19 @@ impl Contender {
                 result => return result,
             }
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops the contender as a service manager does. It must end with success.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, Signal::SIGTERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "it ended: {status}");
+        Ok(())
     }
 
     /// Returns the CPU time of all its threads so far, to the nanosecond, and its peak and current memory.
@@ -154,8 +169,7 @@ impl Drop for Contender {
     fn drop(&mut self) {
         // Kill the children too, which would otherwise keep running.
         for pid in family(self.child.id()).into_keys().filter_map(|pid| i32::try_from(pid).ok()) {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -154,7 +154,7 @@ impl Report {
 /// Joins the files of every agent's last run.
 fn all(kind: &str) -> anyhow::Result<String> {
     let mut text = String::new();
-    for agent in ["logd", "logcd", "logcd-pods", "queued"] {
+    for agent in ["logd", "logcd", "logcd-pods", "logcd-day", "queued"] {
         let path = Path::new(DIRECTORY).join(agent).with_extension(kind);
         if path.exists() {
             text += &std::fs::read_to_string(path)?;

@@ -2,7 +2,7 @@
 
 use super::command_cost::{self, Cost};
 use super::kubelet::{self, Plan, Written};
-use super::tally::Tally;
+use super::tally::{self, Tally};
 use super::{Options, progress};
 use crate::disk::bytes_below;
 use crate::report::{Cell, Report, Table};
@@ -86,11 +86,9 @@ impl Tail {
         let script = match self {
             Tail::Rsyslog | Tail::SyslogNg => "cat \"$1\"/lines",
             Tail::RsyslogGzip => "gzip -dc \"$1\"/lines",
-            Tail::Logcd => "for archive in \"$1\"/*/*.tar.gz; do tar -xzOf \"$archive\" || exit; done",
+            Tail::Logcd => tally::PRINT_ARCHIVES,
         };
-        let mut command = programs::shell();
-        command.args(["-c", script, "sh"]).arg(out);
-        command
+        tally::reader(script, out)
     }
 }
 

@@ -1,8 +1,20 @@
 //! Finds out which of the written lines a contender has.
 
+use crate::programs;
 use anyhow::{Context, ensure};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// The script that prints all lines in logcd's archives.
+pub const PRINT_ARCHIVES: &str = "for archive in \"$1\"/*/*.tar.gz; do tar -xzOf \"$archive\" || exit; done";
+
+/// Builds the command that prints all lines that a contender has kept. `$1` in the script is `out`.
+pub fn reader(script: &str, out: &Path) -> Command {
+    let mut command = programs::shell();
+    command.args(["-c", script, "sh"]).arg(out);
+    command
+}
 
 /// The fate of the lines that were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
