@@ -134,7 +134,7 @@ fn root_directory_removed_below_its_mount_is_reported() {
         let daemon = crate::support::daemon::Daemon::start(&bench, &flags);
         daemon.wait_until_ready();
         std::fs::remove_dir_all(&real).unwrap();
-        trial::wait_until("the reason", || daemon.get("/ready").1.contains("delete the pod"));
+        wait_until("the reason", || daemon.get("/ready").1.contains("delete the pod"));
     }
 }
 
