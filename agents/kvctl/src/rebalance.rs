@@ -3,7 +3,7 @@
 use crate::api::{Client, Only, ReadValue, url_of};
 use crate::flags::{Flags, Keep, Rebalance};
 use crate::moving::names::{self, MARKS, NOTES, PROBES, is_ordinary};
-use crate::moving::{MovingKey, Place, Route, failed};
+use crate::moving::{MovingKey, NamedServer, Route, failed};
 use crate::wire::{WireKey, WireValue};
 use axum::body::Bytes;
 use kit::exit::{Exit, Fatal};
@@ -67,14 +67,14 @@ impl Servers {
 
     /// Returns the server with this URL. Fails if a note or a mark of `key` names it, but the command line
     /// does not.
-    fn place<'a>(&'a self, url: &'a str, key: &str) -> Result<Place<'a>, Fatal> {
+    fn place<'a>(&'a self, url: &'a str, key: &str) -> Result<NamedServer<'a>, Fatal> {
         let client = self.by_url.get(url).ok_or_else(|| {
             let message = format!(
                 "the move of {key:?} is not finished, and {url} is not among the servers: name it too"
             );
             Fatal::new(Exit::Usage, message)
         })?;
-        Ok(Place { url, client })
+        Ok(NamedServer { url, client })
     }
 
     /// Returns the route from one server to another. `key` names the move in an error.

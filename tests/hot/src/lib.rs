@@ -6,7 +6,7 @@ use logd::framing::Framing;
 use logd::line_format::{LineFormat, LineWriter};
 use queued::engine::contract::{Limits, NewItem};
 use queued::engine::core::{Core, Journal, LeaseTerms, Turn};
-use queued::engine::item::Place;
+use queued::engine::item::BodyPlace;
 use queued::engine::record::Record;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -133,12 +133,12 @@ fn block(codec: Codec) -> Work {
 struct Tape(Vec<u8>);
 
 impl Journal for Tape {
-    fn append(&mut self, record: &Record<'_>) -> Place {
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace {
         record.encode(&mut self.0);
-        Place { segment: 1, offset: 0 }
+        BodyPlace { segment: 1, offset: 0 }
     }
 
-    fn read(&mut self, _: Place, _: u32) -> std::io::Result<Box<[u8]>> {
+    fn read(&mut self, _: BodyPlace, _: u32) -> std::io::Result<Box<[u8]>> {
         Err(std::io::ErrorKind::NotFound.into())
     }
 }
@@ -179,7 +179,7 @@ fn reading() -> Work {
     Box::new(move || {
         let mut core = Core::reading(1, 1);
         for (record, _) in Record::decode_all(&log).map_while(Result::ok) {
-            core.apply(&record, Place { segment: 1, offset: 0 });
+            core.apply(&record, BodyPlace { segment: 1, offset: 0 });
         }
         core.finish_reading();
         core.queues().map(|queue| queue.items().len()).sum()

@@ -2,7 +2,7 @@
 //! again.
 
 use queued::engine::core::{Core, Journal};
-use queued::engine::item::{ItemState, Place};
+use queued::engine::item::{BodyPlace, ItemState};
 use queued::engine::record::Record;
 use queued::log::frame;
 use std::io;
@@ -13,7 +13,7 @@ pub fn log_reader(bytes: &[u8]) {
     read(&mut core, bytes);
     let mut tape = Tape(Vec::new());
     core.checkpoint(&mut tape);
-    let all: Vec<(u32, u64, Place, Vec<u8>)> = core
+    let all: Vec<(u32, u64, BodyPlace, Vec<u8>)> = core
         .queues()
         .flat_map(|q| {
             let body = |body: &Option<Box<[u8]>>| body.clone().unwrap_or_default().into();
@@ -31,19 +31,19 @@ pub fn log_reader(bytes: &[u8]) {
 struct Tape(Vec<u8>);
 
 impl Journal for Tape {
-    fn append(&mut self, record: &Record<'_>) -> Place {
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace {
         record.encode(&mut self.0);
-        Place { segment: 2, offset: 0 }
+        BodyPlace { segment: 2, offset: 0 }
     }
 
-    fn read(&mut self, _: Place, _: u32) -> io::Result<Box<[u8]>> {
+    fn read(&mut self, _: BodyPlace, _: u32) -> io::Result<Box<[u8]>> {
         Err(io::ErrorKind::NotFound.into())
     }
 }
 
 fn read(core: &mut Core, records: &[u8]) {
     for (record, _) in Record::decode_all(records).map_while(Result::ok) {
-        core.apply(&record, Place { segment: 1, offset: 0 });
+        core.apply(&record, BodyPlace { segment: 1, offset: 0 });
     }
     core.finish_reading();
 }

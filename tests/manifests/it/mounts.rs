@@ -15,7 +15,7 @@ const SECRETS: [(&str, &[&str]); 3] = [
 ];
 
 /// The mount and volume of a path in a container.
-pub struct Place<'a> {
+pub struct MountedPath<'a> {
     pub mount: &'a VolumeMount,
     /// `None` where a volumeClaimTemplate creates the volume.
     pub volume: Option<&'a Volume>,
@@ -23,12 +23,12 @@ pub struct Place<'a> {
     pub below: String,
 }
 
-pub fn place<'a>(pod: &'a Pod<'_>, container: &'a Container, path: &Path) -> Option<Place<'a>> {
+pub fn place<'a>(pod: &'a Pod<'_>, container: &'a Container, path: &Path) -> Option<MountedPath<'a>> {
     let mounts = container.volume_mounts.iter().flatten();
     let mounts = mounts.filter_map(|mount| Some((mount, path.strip_prefix(&mount.mount_path).ok()?)));
     let (mount, below) = mounts.max_by_key(|(mount, _)| mount.mount_path.len())?;
     let volume = pod.spec.volumes.iter().flatten().find(|volume| volume.name == mount.name);
-    Some(Place { mount, volume, below: below.to_string_lossy().into_owned() })
+    Some(MountedPath { mount, volume, below: below.to_string_lossy().into_owned() })
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn files_read_are_mounted_and_readable() {
 
 fn unreadable(pod: &Pod<'_>, container: &Container, path: &Path) -> Option<String> {
     let shown = path.display();
-    let Some(Place { volume: Some(volume), below, .. }) = place(pod, container, path) else {
+    let Some(MountedPath { volume: Some(volume), below, .. }) = place(pod, container, path) else {
         return Some(format!("{shown} is read, and nothing mounted there"));
     };
     if let Some(map) = &volume.config_map {

@@ -31,7 +31,7 @@ const FAILURES_MAX: usize = 8;
 
 /// A server, and the URL by which notes and marks name it.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct NamedServer<'a> {
     pub(crate) url: &'a str,
     pub(crate) client: &'a Client,
 }
@@ -39,8 +39,8 @@ pub(crate) struct Place<'a> {
 /// The servers between which keys move.
 #[derive(Clone, Copy)]
 pub(crate) struct Route<'a> {
-    pub(crate) source: Place<'a>,
-    pub(crate) target: Place<'a>,
+    pub(crate) source: NamedServer<'a>,
+    pub(crate) target: NamedServer<'a>,
     pub(crate) keep: Option<Keep>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Moved {
 pub(crate) struct MovingKey {
     key: String,
     /// The values at both servers; `None` if they must be read.
-    found: Option<Found>,
+    found: Option<KeyValues>,
     steps: usize,
 }
 
@@ -74,7 +74,7 @@ impl MovingKey {
 /// A key's values at both servers, as they were read or as the last step left them. `mark` and `note` are
 /// revisions.
 #[derive(Clone, Debug, Default)]
-struct Found {
+struct KeyValues {
     source: Option<ReadValue>,
     mark: Option<u64>,
     target: Option<ReadValue>,
@@ -84,7 +84,7 @@ struct Found {
 /// The next step of a key, with its operations.
 struct PlannedStep {
     moving: MovingKey,
-    found: Found,
+    found: KeyValues,
     step: MoveStep,
     side: Side,
     operations: Vec<WireOperation>,
@@ -107,7 +107,7 @@ impl<'a> Route<'a> {
             let at_target = revisions(self.target, at_target).await?;
             for (((key, source), mark), present) in part.into_iter().zip(marks).zip(at_target.chunks(2)) {
                 let is_new = present.iter().all(Option::is_none);
-                let found = Found { source: Some(source), mark, target: None, note: None };
+                let found = KeyValues { source: Some(source), mark, target: None, note: None };
                 all.push(MovingKey { key, found: is_new.then_some(found), steps: 0 });
             }
         }
@@ -129,10 +129,10 @@ impl<'a> Route<'a> {
                     None => self.look(&moving.key).await?,
                 };
                 match self.plan(moving, found) {
-                    Plan::Step(planned) if planned.side == Side::Source => at_source.push(*planned),
-                    Plan::Step(planned) => at_target.push(*planned),
-                    Plan::Conflict(key) => moved.conflicts.push(key),
-                    Plan::Done => {}
+                    NextStep::Step(planned) if planned.side == Side::Source => at_source.push(*planned),
+                    NextStep::Step(planned) => at_target.push(*planned),
+                    NextStep::Conflict(key) => moved.conflicts.push(key),
+                    NextStep::Done => {}
                 }
             }
             left = Vec::with_capacity(at_source.len() + at_target.len());
@@ -147,29 +147,29 @@ impl<'a> Route<'a> {
 
     /// Reads a key at both servers, the source first: `DeleteAtSource` deletes the revision that is read
     /// here, so the target must be read after it.
-    async fn look(&self, key: &str) -> Result<Found, Fatal> {
+    async fn look(&self, key: &str) -> Result<KeyValues, Fatal> {
         let source = read(self.source, key).await?;
         let mark = read(self.source, &mark_of(key)).await?.map(|mark| mark.revision);
         let target = read(self.target, key).await?;
         let note = read(self.target, &note_of(key)).await?.map(|note| note.revision);
-        Ok(Found { source, mark, target, note })
+        Ok(KeyValues { source, mark, target, note })
     }
 
-    fn plan(&self, moving: MovingKey, found: Found) -> Plan {
+    fn plan(&self, moving: MovingKey, found: KeyValues) -> NextStep {
         let step = found.situation().next_step();
         if step == MoveStep::Done {
-            return Plan::Done;
+            return NextStep::Done;
         }
         match self.operations(&moving.key, step, &found) {
-            None => Plan::Conflict(moving.key),
+            None => NextStep::Conflict(moving.key),
             Some((side, operations)) => {
-                Plan::Step(Box::new(PlannedStep { moving, found, step, side, operations }))
+                NextStep::Step(Box::new(PlannedStep { moving, found, step, side, operations }))
             }
         }
     }
 
     /// Returns the operations of a step, and their server; `None` for a conflict without `--keep`.
-    fn operations(&self, key: &str, step: MoveStep, found: &Found) -> Option<(Side, Vec<WireOperation>)> {
+    fn operations(&self, key: &str, step: MoveStep, found: &KeyValues) -> Option<(Side, Vec<WireOperation>)> {
         let (note, mark) = (note_of(key), mark_of(key));
         let delete_at_source = |revision| {
             let place = WireValue::new(content(self.target.url, key).into_bytes());
@@ -259,7 +259,7 @@ impl<'a> Route<'a> {
     /// Records the changes of a batch, so that the next steps need not read the keys.
     async fn record(
         &self,
-        place: Place<'_>,
+        place: NamedServer<'_>,
         batch: Vec<PlannedStep>,
         results: &[WireResult],
         left: &mut Vec<MovingKey>,
@@ -298,7 +298,7 @@ enum Side {
     Target,
 }
 
-enum Plan {
+enum NextStep {
     Step(Box<PlannedStep>),
     Conflict(String),
     Done,
@@ -314,7 +314,7 @@ impl PlannedStep {
     }
 }
 
-impl Found {
+impl KeyValues {
     fn situation(&self) -> Situation<'_> {
         Situation {
             source: self.source.as_ref().map(as_held),
@@ -325,7 +325,7 @@ impl Found {
     }
 
     /// Returns the values after a step whose operations got these revisions, or `None` if they must be read.
-    fn after(mut self, step: MoveStep, side: Side, revisions: &[u64]) -> Option<Found> {
+    fn after(mut self, step: MoveStep, side: Side, revisions: &[u64]) -> Option<KeyValues> {
         match (step, side, revisions) {
             (MoveStep::DeleteAtSource { .. } | MoveStep::Conflict, Side::Source, [mark, _]) => {
                 (self.source, self.mark) = (None, Some(*mark));
@@ -382,7 +382,10 @@ fn batches(planned: Vec<PlannedStep>) -> Vec<Vec<PlannedStep>> {
 }
 
 /// Returns the revisions of keys as of one moment, `None` for a key that does not exist.
-async fn revisions(place: Place<'_>, keys: impl Iterator<Item = String>) -> Result<Vec<Option<u64>>, Fatal> {
+async fn revisions(
+    place: NamedServer<'_>,
+    keys: impl Iterator<Item = String>,
+) -> Result<Vec<Option<u64>>, Fatal> {
     let checks: Vec<_> = keys.map(WireOperation::check).collect();
     if checks.is_empty() {
         return Ok(Vec::new());
@@ -397,7 +400,7 @@ async fn revisions(place: Place<'_>, keys: impl Iterator<Item = String>) -> Resu
     }
 }
 
-async fn read(place: Place<'_>, key: &str) -> Result<Option<ReadValue>, Fatal> {
+async fn read(place: NamedServer<'_>, key: &str) -> Result<Option<ReadValue>, Fatal> {
     place.client.get(key).await.map_err(|error| failed(place.client, error))
 }
 

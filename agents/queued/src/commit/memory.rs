@@ -1,7 +1,7 @@
 //! The log for `--data memory`: it keeps nothing, so items live in memory only and end with the process.
 
 use super::{Group, Log, LogEnd, LogFailure};
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use std::io;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Log for Memory {
         Ok(())
     }
 
-    fn read(&self, _place: Place, _len: u32) -> io::Result<Box<[u8]>> {
+    fn read(&self, _place: BodyPlace, _len: u32) -> io::Result<Box<[u8]>> {
         Err(io::ErrorKind::NotFound.into())
     }
 }

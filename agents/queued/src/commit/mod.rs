@@ -9,7 +9,7 @@ pub mod memory;
 pub mod phase;
 pub mod tail;
 
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use std::error::Error;
 use std::fmt::Debug;
 use std::io;
@@ -50,7 +50,7 @@ pub struct Group {
     /// Space for the log's group header, then the records.
     pub bytes: Vec<u8>,
     /// Items whose bodies may be evicted from memory once the log has the group: queue, number and place.
-    pub evict: Vec<(u32, u64, Place)>,
+    pub evict: Vec<(u32, u64, BodyPlace)>,
     /// Requests that are answered once the group is as durable as the settings require.
     pub waiters: Vec<oneshot::Sender<()>>,
 }
@@ -95,7 +95,7 @@ pub trait Log: Debug + Send + Sync + 'static {
     /// Fails if the log is not the one that was opened, or if a part of it is missing.
     fn check(&self) -> Result<(), LogFailure>;
     /// Reads the body of an item.
-    fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>>;
+    fn read(&self, place: BodyPlace, len: u32) -> io::Result<Box<[u8]>>;
     /// Returns the state of the space for the next segment. A log without segments keeps this default, and
     /// those of the calls below.
     fn next_segment(&self) -> Room {

@@ -4,7 +4,7 @@
 use super::phase::{By, Event, Machine, PendingGroups, Phase};
 use super::{Durability, Group, Log, LogEnd, Room};
 use crate::engine::core::Journal;
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use crate::engine::record::Record;
 use std::io;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Committed {
     /// Requests to answer.
     pub waiters: Vec<oneshot::Sender<()>>,
     /// Items whose bodies may be evicted from memory, with their places.
-    pub evict: Vec<(u32, u64, Place)>,
+    pub evict: Vec<(u32, u64, BodyPlace)>,
     /// True if the attempt before failed.
     pub works_again: bool,
 }
@@ -289,7 +289,7 @@ impl Tail {
     }
 
     /// Evicts the item's body from memory once the log has it.
-    pub fn evict_when_written(&mut self, queue: u32, number: u64, place: Place) {
+    pub fn evict_when_written(&mut self, queue: u32, number: u64, place: BodyPlace) {
         if let Some(group) = self.pending.last_mut() {
             group.evict.push((queue, number, place));
         }
@@ -297,23 +297,23 @@ impl Tail {
 }
 
 impl Journal for Tail {
-    fn append(&mut self, record: &Record<'_>) -> Place {
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace {
         if self.end.is_none() {
-            return Place::default();
+            return BodyPlace::default();
         }
         if self.pending.is_empty() {
             self.begin_group(false);
         }
         let (Some(group), Some(end)) = (self.pending.last_mut(), &mut self.end) else {
-            return Place::default();
+            return BodyPlace::default();
         };
         let before = group.bytes.len();
         let body = record.encode(&mut group.bytes) as u64;
         end.offset += (group.bytes.len() - before) as u64;
-        Place { segment: end.segment, offset: u32::try_from(group.offset + body).unwrap_or(u32::MAX) }
+        BodyPlace { segment: end.segment, offset: u32::try_from(group.offset + body).unwrap_or(u32::MAX) }
     }
 
-    fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+    fn read(&mut self, place: BodyPlace, len: u32) -> io::Result<Box<[u8]>> {
         self.log.read(place, len)
     }
 }

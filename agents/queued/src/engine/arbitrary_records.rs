@@ -3,7 +3,7 @@
 
 use super::core::Core;
 use super::counters::Counters;
-use super::item::{ItemState, Place, Token};
+use super::item::{BodyPlace, ItemState, Token};
 use super::model::tape::Tape;
 use super::policy::Policy;
 use super::record::{Moved, Pushed, QueueRecord, Record, Return};
@@ -109,7 +109,7 @@ fn failed(core: &Core) -> Failed {
 fn read(records: &[Record<'static>]) -> Core {
     let mut core = Core::reading(1, 1);
     for (at, record) in records.iter().enumerate() {
-        core.apply(record, Place { segment: u32::try_from(at).unwrap(), offset: 0 });
+        core.apply(record, BodyPlace { segment: u32::try_from(at).unwrap(), offset: 0 });
     }
     core.finish_reading();
     core

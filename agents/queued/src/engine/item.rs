@@ -143,7 +143,7 @@ impl ItemState {
 
 /// The place of a body in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct BodyPlace {
     pub segment: u32,
     pub offset: u32,
 }
@@ -156,7 +156,7 @@ pub struct Item {
     /// `None` while the bytes are on the disk only.
     pub body: Option<Box<[u8]>>,
     pub len: u32,
-    pub place: Place,
+    pub place: BodyPlace,
     pub attempts: u32,
     pub state: ItemState,
     /// Rarely used fields.

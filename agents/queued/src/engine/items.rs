@@ -80,7 +80,7 @@ impl Items {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::item::{ItemState, Place};
+    use crate::engine::item::{BodyPlace, ItemState};
     use proptest::prelude::*;
 
     fn item(number: u64) -> Item {
@@ -89,7 +89,7 @@ mod tests {
             pushed_ms: 0,
             body: None,
             len: 0,
-            place: Place::default(),
+            place: BodyPlace::default(),
             attempts: 0,
             state: ItemState::Ready,
             extra: None,

@@ -1,7 +1,7 @@
 //! One queue: its items, settings, counters and verdict.
 
 use super::counters::Counters;
-use super::item::{Item, ItemState, Place, Token};
+use super::item::{BodyPlace, Item, ItemState, Token};
 use super::items::Items;
 use super::keys::Keys;
 use super::order::Order;
@@ -297,7 +297,7 @@ impl Queue {
     }
 
     /// Records that the item was rewritten at another place of the log.
-    pub fn relocate(&mut self, number: u64, place: Place, usage: &mut Usage) {
+    pub fn relocate(&mut self, number: u64, place: BodyPlace, usage: &mut Usage) {
         if let Some(item) = self.items.get_mut(number) {
             usage.subtract(item);
             item.place = place;

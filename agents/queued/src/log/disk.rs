@@ -8,7 +8,7 @@ use super::head::{self, HeadFile, NoBackup};
 use super::segment::{self, End, Header};
 use super::{LogError, frame, if_exists};
 use crate::commit::{Group, Log, LogEnd, LogFailure, Room};
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use crate::metrics::QueuedMetrics;
 use kit::disk::inode::Inode;
 use kit::disk::sync::sync_directory;
@@ -277,7 +277,7 @@ impl Log for DiskLog {
         }
     }
 
-    fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+    fn read(&self, place: BodyPlace, len: u32) -> io::Result<Box<[u8]>> {
         let file = self.segments().files.get(&place.segment).cloned().ok_or(io::ErrorKind::NotFound)?;
         let mut body = vec![0; len as usize].into_boxed_slice();
         file.read_exact_at(&mut body, u64::from(place.offset))?;

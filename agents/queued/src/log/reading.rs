@@ -6,7 +6,7 @@ use super::head::Head;
 use super::segment::{self, Header};
 use super::walk::{Damage, GroupsEnd, OnDamage, Walk};
 use crate::engine::core::Core;
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use crate::engine::record::Record;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ fn apply(core: &mut Core, frame: &Frame<'_>, at: usize, segment: u32) -> Result<
     for record in Record::decode_all(frame.records) {
         let (record, body) = record.map_err(|e| e.to_string())?;
         let offset = u32::try_from(at + frame::HEADER_BYTES + body).map_err(|e| e.to_string())?;
-        core.apply(&record, Place { segment, offset });
+        core.apply(&record, BodyPlace { segment, offset });
     }
     Ok(())
 }

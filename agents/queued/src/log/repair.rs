@@ -9,7 +9,7 @@ use super::segment::{self, End, Header};
 use super::{LogError, frame};
 use crate::engine::contract::Limits;
 use crate::engine::core::{Balance, Core, Imbalance, Journal, Turn};
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use crate::engine::record::Record;
 use kit::exit::Fatal;
 use std::fs::File;
@@ -170,12 +170,12 @@ impl LogWriter<'_> {
 }
 
 impl Journal for LogWriter<'_> {
-    fn append(&mut self, record: &Record<'_>) -> Place {
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace {
         let offset = u32::try_from(record.encode(&mut self.bytes)).unwrap_or(u32::MAX);
-        Place { segment: self.header.number, offset }
+        BodyPlace { segment: self.header.number, offset }
     }
 
-    fn read(&mut self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+    fn read(&mut self, place: BodyPlace, len: u32) -> io::Result<Box<[u8]>> {
         let mut body = vec![0; len as usize].into_boxed_slice();
         let file = File::open(segment::path(self.old, place.segment))?;
         file.read_exact_at(&mut body, u64::from(place.offset))?;

@@ -2,7 +2,7 @@
 //! segments.
 
 use super::{EngineState, Shared};
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use crate::engine::record::{Moved, Pushed, Record};
 use crate::log::disk::{DiskLog, Spare};
 use crate::log::segment::{self, Header};
@@ -147,7 +147,7 @@ impl Housekeeping {
                 while written < BYTES_AT_ONCE
                     && let Some((Pushed { queue, number, body, .. }, at)) = items.next()
                 {
-                    let place = Place { segment, offset: u32::try_from(base + at).unwrap_or(u32::MAX) };
+                    let place = BodyPlace { segment, offset: u32::try_from(base + at).unwrap_or(u32::MAX) };
                     // Looking up an item that is gone costs time, too.
                     written += 64;
                     if core.rewrite(queue, number, place, body, turn.journal) {

@@ -3,7 +3,7 @@
 
 use queued::engine::contract::{Limits, NewItem};
 use queued::engine::core::{Core, Journal, LeaseTerms, NackTerms, Turn};
-use queued::engine::item::{ItemId, ItemState, Place, Token};
+use queued::engine::item::{BodyPlace, ItemId, ItemState, Token};
 use queued::engine::policy::PolicyChange;
 use queued::engine::queue::Verdict;
 use queued::engine::record::Record;
@@ -26,12 +26,12 @@ struct Disk {
 }
 
 impl Journal for Disk {
-    fn append(&mut self, record: &Record<'_>) -> Place {
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace {
         record.encode(&mut self.pending);
-        Place::default()
+        BodyPlace::default()
     }
 
-    fn read(&mut self, _: Place, _: u32) -> std::io::Result<Box<[u8]>> {
+    fn read(&mut self, _: BodyPlace, _: u32) -> std::io::Result<Box<[u8]>> {
         unreachable!("all bodies are in memory")
     }
 }
@@ -114,7 +114,7 @@ impl World {
         self.core = Core::reading(1, self.random.u64(..));
         for group in &self.disk.groups {
             for record in Record::decode_all(group) {
-                self.core.apply(&record.unwrap().0, Place::default());
+                self.core.apply(&record.unwrap().0, BodyPlace::default());
             }
         }
         self.core.finish_reading();

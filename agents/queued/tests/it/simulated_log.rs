@@ -2,7 +2,7 @@
 
 use queued::commit::{Group, Log, LogEnd, LogFailure};
 use queued::engine::core::Core;
-use queued::engine::item::Place;
+use queued::engine::item::BodyPlace;
 use queued::engine::record::Record;
 use std::collections::BTreeMap;
 use std::io;
@@ -37,7 +37,7 @@ impl SimulatedLog {
             for record in Record::decode_all(&bytes[HEADER_BYTES..]) {
                 let (record, body) = record.unwrap();
                 let offset = u32::try_from(*begins).unwrap() + u32::try_from(HEADER_BYTES + body).unwrap();
-                core.apply(&record, Place { segment: *segment, offset });
+                core.apply(&record, BodyPlace { segment: *segment, offset });
             }
         }
         core.finish_reading();
@@ -83,7 +83,7 @@ impl Log for SimulatedLog {
         Ok(())
     }
 
-    fn read(&self, place: Place, len: u32) -> io::Result<Box<[u8]>> {
+    fn read(&self, place: BodyPlace, len: u32) -> io::Result<Box<[u8]>> {
         let (offset, kept) = (u64::from(place.offset), self.kept());
         let ((_, begins), bytes) = kept.groups.range(..=(place.segment, offset)).next_back().unwrap();
         let from = usize::try_from(offset - begins).unwrap();

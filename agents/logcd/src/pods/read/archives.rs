@@ -1,6 +1,6 @@
 //! Finds the archives with lines that may be wanted, and their members.
 
-use super::Found;
+use super::WantedPlaces;
 use super::line_source::{FoundArchive, LineSource};
 use super::options::ReadOptions;
 use super::reading_order::{Beginnings, PlaceKey, Rank};
@@ -23,7 +23,7 @@ use std::rc::Rc;
 pub(super) fn find_archives(
     options: &ReadOptions,
     with_drafts: bool,
-    found: &mut Found,
+    found: &mut WantedPlaces,
 ) -> Result<BTreeSet<(String, String)>, ArchiveError> {
     let mut seen = BTreeSet::new();
     let opened = options.pods_out.canonicalize().and_then(|path| SafeDir::open(&path));

@@ -27,7 +27,7 @@ const TRIES_MAX: u32 = 10;
 
 /// Everything that may have wanted lines.
 #[derive(Default)]
-struct Found {
+struct WantedPlaces {
     /// The places in reading order. Their number follows that of the archives and live logs.
     places: BTreeMap<PlaceKey, LineSource>,
     /// The beginnings of the live logs of each namespace.
@@ -39,7 +39,7 @@ struct Found {
     unread: UnreadLogs,
 }
 
-impl Found {
+impl WantedPlaces {
     /// Adds live logs. Lines that are not archived yet come after the archives.
     fn add_live(&mut self, logs: Vec<LiveLog>) {
         for (number, LiveLog { namespace, span, source }) in logs.into_iter().enumerate().rev() {
@@ -75,7 +75,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
 
 /// Finds all places in reading order, and the number of the next entry. Archives and live logs are those of
 /// one commit, so that no line is missing or printed twice.
-fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
+fn find(options: &ReadOptions) -> Result<WantedPlaces, ArchiveError> {
     let mut tries_left = TRIES_MAX;
     loop {
         let loaded = load_checkpoint(&options.pods_out)?;
@@ -85,7 +85,7 @@ fn find(options: &ReadOptions) -> Result<Found, ArchiveError> {
         let checkpoint = loaded.unwrap_or_default();
         let mut live = LiveSearch::new(options, &checkpoint);
         live.run()?;
-        let mut found = Found { next_entry, unread: live.unread, ..Found::default() };
+        let mut found = WantedPlaces { next_entry, unread: live.unread, ..WantedPlaces::default() };
         found.add_live(live.logs);
         let seen = find_archives(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;

@@ -3,7 +3,7 @@
 use super::Core;
 use super::queues::record_bytes;
 use crate::engine::attempts::Fate;
-use crate::engine::item::{Extra, Item, ItemState, Place};
+use crate::engine::item::{BodyPlace, Extra, Item, ItemState};
 use crate::engine::queue::{Queue, When, held_ms};
 use crate::engine::record::{Moved, Pushed, Record, Return};
 use std::collections::btree_map::Entry;
@@ -14,7 +14,7 @@ pub(super) const KEPT_BODY_BYTES: usize = 32;
 impl Core {
     /// Applies the change that a record describes. A record about a missing item changes only counters: the
     /// item's own record was in a segment that was removed because the item is gone.
-    pub fn apply(&mut self, record: &Record<'_>, place: Place) {
+    pub fn apply(&mut self, record: &Record<'_>, place: BodyPlace) {
         match record {
             Record::Time(now_ms) => {
                 self.is_timed = true;
@@ -193,7 +193,7 @@ impl Core {
         pushed: &Pushed<'_>,
         body: Option<Box<[u8]>>,
         len: usize,
-        place: Place,
+        place: BodyPlace,
     ) {
         let Pushed { queue, number, pushed_ms, due_ms, key, content_type, .. } = *pushed;
         self.next_number = self.next_number.max(number.saturating_add(1));
@@ -217,7 +217,7 @@ impl Core {
         queue.put(item, when, &mut self.usage);
     }
 
-    fn put_moved(&mut self, moved: &Moved<'_>, place: Place) {
+    fn put_moved(&mut self, moved: &Moved<'_>, place: BodyPlace) {
         let Pushed { queue, number, pushed_ms, key, content_type, body, .. } = moved.item;
         self.next_number = self.next_number.max(number.saturating_add(1));
         let fits = self.fits(body);

@@ -109,7 +109,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::item::Place;
+    use crate::engine::item::BodyPlace;
     use crate::engine::record::{Pushed, Record};
 
     fn pushed(number: u64) -> Record<'static> {
@@ -125,7 +125,7 @@ mod tests {
 
     fn read(records: &[Record<'_>]) -> Core {
         let mut core = Core::reading(1, 1);
-        records.iter().for_each(|record| core.apply(record, Place::default()));
+        records.iter().for_each(|record| core.apply(record, BodyPlace::default()));
         core.finish_reading();
         core
     }

@@ -21,7 +21,7 @@ pub use lease::{LeaseTerms, NackTerms};
 
 use super::attempts::Attempts;
 use super::contract::{EngineError, Limits};
-use super::item::{Item, ItemId, Place};
+use super::item::{BodyPlace, Item, ItemId};
 use super::queue::Queue;
 use super::record::Record;
 use super::usage::Usage;
@@ -31,9 +31,9 @@ use std::collections::BTreeMap;
 /// Keeps records, and reads bodies back.
 pub trait Journal {
     /// Appends the record; returns the place of its body.
-    fn append(&mut self, record: &Record<'_>) -> Place;
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace;
     /// Reads the body of an item that is not in memory.
-    fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>>;
+    fn read(&mut self, place: BodyPlace, len: u32) -> std::io::Result<Box<[u8]>>;
     /// Returns the item's body, from memory or from the log.
     fn body<'a>(&mut self, item: &'a Item) -> Result<Cow<'a, [u8]>, EngineError> {
         match &item.body {
@@ -78,7 +78,7 @@ pub struct Core {
     touched: Vec<u32>,
     /// New items whose bodies are in memory and may be evicted: queue, number and place. The service empties
     /// this list after each turn.
-    pub added: Vec<(u32, u64, Place)>,
+    pub added: Vec<(u32, u64, BodyPlace)>,
 }
 
 impl Core {

@@ -3,7 +3,7 @@
 
 use super::apply::KEPT_BODY_BYTES;
 use super::{Core, Journal, Turn};
-use crate::engine::item::{Place, Token};
+use crate::engine::item::{BodyPlace, Token};
 use crate::engine::queue::Queue;
 use crate::engine::record::{Moved, Pushed, Record};
 
@@ -27,7 +27,7 @@ impl Core {
         &mut self,
         queue: u32,
         number: u64,
-        from: Place,
+        from: BodyPlace,
         body: &[u8],
         journal: &mut impl Journal,
     ) -> bool {
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// Evicts the item's body from memory if the item is still at this place.
-    pub fn evict(&mut self, queue: u32, number: u64, place: Place) {
+    pub fn evict(&mut self, queue: u32, number: u64, place: BodyPlace) {
         if let Some(q) = self.queues.get_mut(&queue)
             && q.items()
                 .get(number)

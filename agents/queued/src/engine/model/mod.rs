@@ -6,7 +6,7 @@ pub(super) mod tape;
 
 use super::contract::{Limits, NewItem};
 use super::core::{Core, LeaseTerms, NackTerms, Turn};
-use super::item::{ItemId, ItemState, Place, Token};
+use super::item::{BodyPlace, ItemId, ItemState, Token};
 use super::policy::PolicyChange;
 use list_model::{Model, QueueModel, Thing};
 use proptest::prelude::*;
@@ -232,7 +232,7 @@ impl Both {
             }
             // Records before the last checkpoint are rewritten where they still count, then removed.
             Step::Compact => {
-                let before = |place: Place| (place.segment as usize) < self.checkpoint;
+                let before = |place: BodyPlace| (place.segment as usize) < self.checkpoint;
                 let items = core.queues().flat_map(|q| q.items().iter().map(|item| (q.number, item.clone())));
                 let items: Vec<_> = items.filter(|(_, item)| before(item.place)).collect();
                 for (queue, item) in items {

@@ -1,7 +1,7 @@
 //! A journal in memory that can be read again from its start.
 
 use crate::engine::core::{Core, Journal};
-use crate::engine::item::Place;
+use crate::engine::item::BodyPlace;
 use crate::engine::record::Record;
 
 /// Keeps the records as bytes, each as a segment of its own.
@@ -13,14 +13,14 @@ pub(in crate::engine) struct Tape {
 }
 
 impl Journal for Tape {
-    fn append(&mut self, record: &Record<'_>) -> Place {
+    fn append(&mut self, record: &Record<'_>) -> BodyPlace {
         let mut bytes = Vec::new();
         let offset = record.encode(&mut bytes).try_into().unwrap();
         self.records.push(bytes);
-        Place { segment: (self.records.len() - 1).try_into().unwrap(), offset }
+        BodyPlace { segment: (self.records.len() - 1).try_into().unwrap(), offset }
     }
 
-    fn read(&mut self, place: Place, len: u32) -> std::io::Result<Box<[u8]>> {
+    fn read(&mut self, place: BodyPlace, len: u32) -> std::io::Result<Box<[u8]>> {
         let from = place.offset as usize;
         assert!(place.segment as usize >= self.removed);
         Ok(self.records[place.segment as usize][from..from + len as usize].into())
@@ -44,7 +44,7 @@ impl Tape {
             for record in Record::decode_all(bytes) {
                 let (record, offset) = record.unwrap();
                 let place =
-                    Place { segment: segment.try_into().unwrap(), offset: offset.try_into().unwrap() };
+                    BodyPlace { segment: segment.try_into().unwrap(), offset: offset.try_into().unwrap() };
                 core.apply(&record, place);
             }
         }

@@ -43,14 +43,14 @@ struct LineKey {
 
 /// A line that is printed once no earlier line can follow.
 struct PendingLine {
-    place: Rc<Place>,
+    place: Rc<ReachedPlace>,
     dir: Rc<ContainerDir>,
     bytes: Vec<u8>,
     offset: u64,
 }
 
 /// A place that has been reached. It is dropped once all its lines are printed.
-struct Place {
+struct ReachedPlace {
     key: PlaceKey,
     source: LineSource,
     /// The sort times of the lines before a member, by container. A later pass uses them again, so that the
@@ -58,15 +58,15 @@ struct Place {
     before: RefCell<Vec<(Rc<ContainerDir>, Timestamp)>>,
 }
 
-impl Place {
-    fn new(key: PlaceKey, source: LineSource) -> Place {
-        Place { key, source, before: RefCell::default() }
+impl ReachedPlace {
+    fn new(key: PlaceKey, source: LineSource) -> ReachedPlace {
+        ReachedPlace { key, source, before: RefCell::default() }
     }
 }
 
 /// A place with lines that are not printed yet.
 struct UnprintedPlace {
-    place: Rc<Place>,
+    place: Rc<ReachedPlace>,
     from: Unprinted,
 }
 
@@ -156,7 +156,7 @@ impl<'a, W: Write> Merge<'a, W> {
         for (key, source) in places {
             let (offset, sort_time) = (source.start(), key.begin);
             let from = Unprinted { number: 0, offset, sort_time, is_begun: false };
-            let place = Rc::new(Place::new(key, source));
+            let place = Rc::new(ReachedPlace::new(key, source));
             self.unprinted.insert(key, UnprintedPlace { place, from });
         }
         self.places_max = self.places_max.max(self.unprinted.len());
@@ -211,7 +211,7 @@ impl<'a, W: Write> Merge<'a, W> {
     /// each pass, and the keys show which lines are printed already.
     fn take_member(
         &mut self,
-        place: &Rc<Place>,
+        place: &Rc<ReachedPlace>,
         archive: &File,
         range: Range<u64>,
         from: Unprinted,
@@ -254,7 +254,12 @@ impl<'a, W: Write> Merge<'a, W> {
 
     /// Returns the sort time of the last line of a container before a member, if it is later than the member's
     /// beginning. A place of higher rank does not count, even if it was read earlier.
-    fn before_member(&self, place: &Place, dir: &Rc<ContainerDir>, from: Unprinted) -> Option<Timestamp> {
+    fn before_member(
+        &self,
+        place: &ReachedPlace,
+        dir: &Rc<ContainerDir>,
+        from: Unprinted,
+    ) -> Option<Timestamp> {
         if from.is_begun {
             let before = place.before.borrow();
             return before.iter().find(|(before, _)| before == dir).map(|(_, sort_time)| *sort_time);
@@ -270,7 +275,7 @@ impl<'a, W: Write> Merge<'a, W> {
     /// and does not read gigabytes again.
     fn take_live(
         &mut self,
-        place: &Rc<Place>,
+        place: &Rc<ReachedPlace>,
         dir: &Rc<ContainerDir>,
         file: &File,
         from: Unprinted,
@@ -316,7 +321,7 @@ impl<'a, W: Write> Merge<'a, W> {
         &mut self,
         key: LineKey,
         time: Option<Timestamp>,
-        (place, dir): (&Rc<Place>, &Rc<ContainerDir>),
+        (place, dir): (&Rc<ReachedPlace>, &Rc<ContainerDir>),
         bytes: Vec<u8>,
         offset: u64,
     ) -> bool {
@@ -339,7 +344,7 @@ impl<'a, W: Write> Merge<'a, W> {
     }
 
     /// Leaves a line for the next pass.
-    fn leave(&mut self, key: LineKey, place: &Rc<Place>, offset: u64) {
+    fn leave(&mut self, key: LineKey, place: &Rc<ReachedPlace>, offset: u64) {
         let from = Unprinted { number: key.number, offset, sort_time: key.sort_time, is_begun: true };
         let left = self.unprinted.entry(place.key).or_insert(UnprintedPlace { place: place.clone(), from });
         if from.number < left.from.number {
