@@ -14,7 +14,7 @@ use jiff::civil::Date;
 use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A larger file is not an index, and is not read.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
@@ -24,8 +24,8 @@ const SMALL_BYTES_MAX: usize = 16 * 1024;
 const SHARE: u64 = 64;
 /// Time between two lookups of an index that is about to be published.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// After this many lookups, about a second, the index is taken for that of another archive.
-const LOOKUPS_MAX: u32 = 50;
+/// After this time, the index is taken for that of another archive.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(1);
 
 /// An archive and its index.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct IndexedArchive {
 enum IndexLookup {
     Fits(IndexedArchive),
     OfAnotherArchive,
-    /// It is missing, or what is wrong with it was logged.
+    /// There is no index, or the log tells what is wrong with it.
     Unusable,
 }
 
@@ -99,7 +99,8 @@ impl IndexedArchive {
         day: Date,
         codec: Codec,
     ) -> Result<Option<IndexedArchive>, ArchiveError> {
-        for _ in 0..LOOKUPS_MAX {
+        let began = Instant::now();
+        while began.elapsed() < PUBLISHED_WITHIN {
             match IndexLookup::of(out, day, codec)? {
                 IndexLookup::Fits(found) => return Ok(Some(found)),
                 IndexLookup::OfAnotherArchive => std::thread::park_timeout(LOOK_AGAIN_AFTER),

@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 fn holds_all(bench: &Bench, before: &Contents) {
     let members = bench.members();
@@ -224,22 +223,18 @@ fn index_is_found_while_archives_are_published() {
     let mut archiver = bench.archiver();
     cycle(&mut archiver);
     let day = at(NOON).to_zoned(TimeZone::UTC).date();
-    let (out, is_over) = (bench.out(), AtomicBool::new(false));
+    let dir = ArchiveDir::at(&bench.out()).unwrap();
     std::thread::scope(|scope| {
-        let visitor = scope.spawn(|| {
-            let dir = ArchiveDir::at(&out).unwrap();
-            let mut lookups = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let found = IndexedArchive::load_while_published(&dir, day, Codec::Gzip).unwrap();
-                assert!(found.is_some(), "after {lookups} lookups");
-                lookups += 1;
+        let publisher = scope.spawn(|| {
+            for _ in 0..100 {
+                bench.append("x.log", "one more\n");
+                cycle(&mut archiver);
             }
         });
-        for _ in 0..100 {
-            bench.append("x.log", "one more\n");
-            cycle(&mut archiver);
+        while !publisher.is_finished() {
+            let found = IndexedArchive::load_while_published(&dir, day, Codec::Gzip).unwrap();
+            assert!(found.is_some());
         }
-        is_over.store(true, Ordering::Relaxed);
-        visitor.join().unwrap();
+        publisher.join().unwrap();
     });
 }

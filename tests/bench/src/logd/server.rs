@@ -79,17 +79,19 @@ impl Server {
     pub fn start(self, logd: &Path, directory: &Path, file: &Path) -> anyhow::Result<Contender> {
         match self {
             BareLoop => start_bare_loop(file),
-            Logd => start_logd(logd, file, "never"),
-            LogdEachSecond => start_logd(logd, file, "1s"),
-            LogdAlways => start_logd(logd, file, "always"),
-            peer => Contender::on_a_free_port(self.name(), |port| peer.command(port, directory, file)),
+            server => {
+                Contender::on_a_free_port(self.name(), |port| server.command(logd, port, directory, file))
+            }
         }
     }
 
-    /// Builds the command of a third-party server, which is given its port.
-    fn command(self, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
+    /// Builds the command of a server that is given its port.
+    fn command(self, logd: &Path, port: u16, directory: &Path, file: &Path) -> anyhow::Result<Command> {
         match self {
-            BareLoop | Logd | LogdEachSecond | LogdAlways => bail!("{} chooses its port", self.name()),
+            BareLoop => bail!("{} chooses its port", self.name()),
+            Logd => Ok(logd_command(logd, "never", port, file)),
+            LogdEachSecond => Ok(logd_command(logd, "1s", port, file)),
+            LogdAlways => Ok(logd_command(logd, "always", port, file)),
             RsyslogImptcp => rsyslog("imptcp", "", port, directory, file),
             RsyslogImtcp => rsyslog("imtcp", "", port, directory, file),
             RsyslogAlways => rsyslog("imptcp", r#"sync="on""#, port, directory, file),
@@ -124,29 +126,11 @@ fn start_bare_loop(file: &Path) -> anyhow::Result<Contender> {
     })
 }
 
-fn start_logd(logd: &Path, file: &Path, sync: &str) -> anyhow::Result<Contender> {
+fn logd_command(logd: &Path, sync: &str, port: u16, file: &Path) -> Command {
     let mut command = Command::new(logd);
-    command.arg("--file").arg(file).args([
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "none",
-        "--rotate-bytes",
-        "0",
-    ]);
-    command.args(["--log-format", "json", "--sync", sync]).stderr(Stdio::piped());
-    Contender::start(command, |child| {
-        let log = BufReader::new(child.stderr.take().context("no stderr")?);
-        for line in log.lines() {
-            let line = line?;
-            if line.contains(r#""event":"listening","door":"lines""#) {
-                let (_, rest) = line.split_once(r#""address":"127.0.0.1:"#).context("no address")?;
-                let (port, _) = rest.split_once('"').context("no end of the address")?;
-                return Ok(port.parse()?);
-            }
-        }
-        bail!("logd ended without listening")
-    })
+    command.arg("--file").arg(file).arg("--listen").arg(format!("127.0.0.1:{port}"));
+    command.args(["--admin", "none", "--rotate-bytes", "0", "--log-level", "error", "--sync", sync]);
+    command
 }
 
 /// Configures rsyslog to keep lines as they are: no octet counting, which takes a line's first digits for its
