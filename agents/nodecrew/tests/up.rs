@@ -148,8 +148,8 @@ fn taken_ports_can_be_moved() {
 fn printed_addresses_can_be_opened() {
     let data = tempfile::tempdir().unwrap();
     let all: std::net::IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
-    // Reserved ports, since other tests use the default ports on their own addresses.
-    let reserved = [(); 5].map(|()| trial::Port::reserve());
+    // Not the default ports, which other tests use on addresses of their own.
+    let reserved = [(); 5].map(|()| trial::Port::reserve_on_all_addresses());
     let ports = reserved.each_ref().map(|port| port.address.port().to_string());
     let flags = ["--lines-port", "--logd-admin-port", "--logcd-admin-port", "--http-port", "--line-port"];
     let more: Vec<&str> = flags.into_iter().zip(&ports).flat_map(|(flag, port)| [flag, port]).collect();
