@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`exit`] | exit codes, and the error that ends a program |
 //! | [`lines`] | whole lines out of a stream of bytes |
+//! | [`line_records`] | lines with times and origins, sent to a reader on another host |
 //! | [`terminal`] | output for people: lines, tables, plots, colour |
 //! | [`lifecycle`] | signals, readiness, the process's name, child commands |
 //! | [`telemetry`] | the log on stderr, and metrics |
@@ -26,6 +27,7 @@ pub mod disk;
 pub mod exit;
 pub mod http;
 pub mod lifecycle;
+pub mod line_records;
 pub mod lines;
 pub mod net;
 pub mod page;

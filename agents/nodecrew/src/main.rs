@@ -1,6 +1,7 @@
 //! The whole crew in one binary: each agent as a subcommand, and `up`, which runs them together.
 
 mod agents;
+mod logs;
 mod mistyped;
 mod pages;
 mod ports;
@@ -30,6 +31,14 @@ enum Crew {
         "nodecrew up --any-port                              # the next free port for each that is taken",
     ]))]
     Up(up::Options),
+    /// Print the logs of all nodes in one stream, ordered by time, also of pods that are gone
+    #[command(after_long_help = examples(&[
+        "nodecrew logs -n shop --pod '^cart-' --since 2h",
+        "nodecrew logs --source logd --grep ORDER-4711 --since yesterday",
+        "nodecrew logs --ssh web1,web2 --since 10m --output json",
+        "nodecrew logs --local --stats",
+    ]))]
+    Logs(logs::options::Options),
     /// Print a script that completes commands and flags in a shell
     #[command(after_long_help = completion::examples("nodecrew"))]
     Completion(completion::Options),
@@ -56,6 +65,7 @@ fn run(argv: Vec<OsString>) -> Result<Exit, Fatal> {
     }
     match kit::settings::load::<Crew>("NODECREW", argv)?.flags {
         Crew::Up(options) => up::run(&options).map(Exit::from),
+        Crew::Logs(options) => logs::run(&options).map(Exit::from),
         Crew::Completion(options) => Err(Fatal::new(Exit::Ok, options.shell.script(pages::whole_crew()))),
         Crew::Pages(options) => pages::write(&options).map(Exit::from),
         Crew::Agent(argv) => match argv.first().and_then(|name| agents::find(name)) {

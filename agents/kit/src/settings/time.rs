@@ -2,16 +2,23 @@
 
 use crate::settings::parse_duration;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 
-/// Parses a time (`2026-11-21T08:00:00Z`), a local time (`2026-11-21 08:00`), a date, or how long ago (`2h`).
+/// Parses a time (`2026-11-21T08:00:00Z`), a local time (`2026-11-21 08:00`), a date, `today`, `yesterday`, or
+/// how long ago (`2h`).
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    if let Ok(local) = text.parse::<DateTime>() {
-        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    let today = || Timestamp::now().to_zoned(zone.clone()).date();
+    let local = match text {
+        "today" => Some(today().to_datetime(Time::midnight())),
+        "yesterday" => today().yesterday().ok().map(|date| date.to_datetime(Time::midnight())),
+        _ => text.parse::<DateTime>().ok(),
+    };
+    if let Some(local) = local {
         return zone.to_timestamp(local).map_err(|_| "no such time".to_owned());
     }
     let ago = parse_duration(text)
@@ -35,6 +42,7 @@ mod tests {
         }
         assert_eq!(parse_time("2026-11-28T08:00:00Z").unwrap().to_string(), "2026-11-28T08:00:00Z");
         assert!(parse_time("2h").unwrap() < Timestamp::now());
-        assert!(parse_time("yesterday").unwrap_err().contains("2026-11-21"));
+        assert!(parse_time("yesterday").unwrap() < parse_time("today").unwrap());
+        assert!(parse_time("tomorrow").unwrap_err().contains("2026-11-21"));
     }
 }

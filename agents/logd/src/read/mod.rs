@@ -38,14 +38,22 @@ pub struct Options {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
 
+    /// Print only lines up to a time, in the same forms. Raw lines carry no time and are all printed
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub until: Option<Timestamp>,
+
     /// Print only lines that match this regular expression
     #[arg(long, value_name = "REGEX")]
     pub grep: Option<Regex>,
+
+    /// Print records for `nodecrew logs`: compressed, each line with its time
+    #[arg(long, hide = true, conflicts_with = "follow")]
+    pub records: bool,
 }
 
 /// Prints to stdout until the end of the log, or for ever with `--follow`.
 pub fn read(options: &Options) -> Result<(), Fatal> {
-    let filter = LineFilter { since: options.since, until: None, grep: options.grep.clone() };
+    let filter = LineFilter { since: options.since, until: options.until, grep: options.grep.clone() };
     let stdout = io::stdout().lock();
     let mut printer = Printer::new(BufWriter::with_capacity(64 * 1024, stdout), filter);
     match print_log(options, &mut printer) {
@@ -59,6 +67,9 @@ pub fn read(options: &Options) -> Result<(), Fatal> {
 }
 
 fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result<()> {
+    if options.records {
+        printer.print_records()?;
+    }
     let (wake, awake) = mpsc::channel();
     // Watching starts before the first look, so that no change between the two is missed.
     let _watcher = if options.follow { Some(watch(&directory_of(&options.file), wake)?) } else { None };
@@ -176,11 +187,11 @@ mod tests {
 
     fn options(file: &Path, follow: bool, grep: Option<&str>) -> Options {
         let grep = grep.map(|text| Regex::new(text).unwrap());
-        Options { file: file.to_owned(), follow, since: None, grep }
+        Options { file: file.to_owned(), follow, since: None, until: None, grep, records: false }
     }
 
     fn print(options: &Options) -> String {
-        let filter = LineFilter { since: options.since, until: None, grep: options.grep.clone() };
+        let filter = LineFilter { since: options.since, until: options.until, grep: options.grep.clone() };
         let out = BufWriter::with_capacity(1, Reader(Vec::new()));
         let mut printer = Printer::new(out, filter);
         match print_log(options, &mut printer) {

@@ -69,7 +69,14 @@ pub(super) fn find_archives(
                 continue;
             }
             seen.insert((namespace.clone(), archive_name.to_owned()));
-            let members = members_of(&file, hour.codec()).map_err(ArchiveError::on("read", &path))?;
+            let listed = members_of(&file, hour.codec()).map_err(ArchiveError::on("read", &path))?;
+            let Some(members) = listed else {
+                // A draft has nothing before its first commit.
+                if archive_name == name {
+                    found.damaged.get_or_insert(path);
+                }
+                continue;
+            };
             let id = look.stamp.id();
             let archive = FoundArchive { out: out.clone(), namespace: of.clone(), name: hour, id };
             let members = wanted(options, members);
@@ -97,7 +104,7 @@ pub(super) fn expand(
     file: &File,
     later: Beginnings,
 ) -> io::Result<Vec<(PlaceKey, LineSource)>> {
-    let members = wanted(options, members_of(file, archive.name.codec())?);
+    let members = wanted(options, members_of(file, archive.name.codec())?.unwrap_or_default());
     let begins = begins_of(&members, later);
     let place = |((member, TimedMember { place, .. }), begin): ((u32, TimedMember), Timestamp)| {
         let rank = match key.rank {
@@ -129,9 +136,11 @@ fn begins_of(members: &[(u32, TimedMember)], mut later: Beginnings) -> Vec<Times
 }
 
 /// Lists an archive's members by their headers. The members after the end mark belong to a commit that may
-/// not have happened yet. The numbers of their entries decide.
-fn members_of(archive: &File, codec: Codec) -> io::Result<Vec<TimedMember>> {
-    let (mut at, mut members) = (veil::start(codec).len() as u64, Vec::new());
+/// not have happened yet. The numbers of their entries decide. Returns `None` if the archive begins neither
+/// with a member nor with an end mark.
+fn members_of(archive: &File, codec: Codec) -> io::Result<Option<Vec<TimedMember>>> {
+    let start = veil::start(codec).len() as u64;
+    let (mut at, mut members) = (start, Vec::new());
     let mut header = [0; PART_BYTES];
     let bytes = archive.metadata()?.len();
     loop {
@@ -142,7 +151,7 @@ fn members_of(archive: &File, codec: Codec) -> io::Result<Vec<TimedMember>> {
                 members.push(member);
             }
             Some(ArchivePart::HiddenEnd | ArchivePart::End) => at += veil::end_bytes(codec),
-            _ => return Ok(members),
+            _ => return Ok((at > start).then_some(members)),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::options::{ReadFormat, ReadOptions};
 use crate::pods::cri::CriLine;
-use crate::pods::place::ContainerDir;
+use crate::pods::place::{ContainerDir, PodDir};
 use jiff::Timestamp;
+use kit::line_records::RecordEncoder;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -21,13 +22,30 @@ struct Joined {
 pub(super) struct LinePrinter<'a, W: Write> {
     options: &'a ReadOptions,
     out: W,
+    /// The encoder of [`ReadFormat::Records`], after the first line.
+    records: Option<RecordEncoder>,
     /// The unfinished line of each container and stream.
     joined: HashMap<(Rc<ContainerDir>, &'static str), Joined>,
 }
 
 impl<'a, W: Write> LinePrinter<'a, W> {
     pub(super) fn new(options: &'a ReadOptions, out: W) -> LinePrinter<'a, W> {
-        LinePrinter { options, out, joined: HashMap::new() }
+        LinePrinter { options, out, records: None, joined: HashMap::new() }
+    }
+
+    /// Tells a reader on another host from time to time that the search goes on. The first call tells it that
+    /// the search has begun.
+    pub(super) fn stay_alive(&mut self) -> io::Result<()> {
+        if self.options.output != ReadFormat::Records {
+            return Ok(());
+        }
+        match &mut self.records {
+            Some(records) => records.stay_alive(&mut self.out),
+            None => {
+                self.records = Some(RecordEncoder::begin(&mut self.out)?);
+                Ok(())
+            }
+        }
     }
 
     /// Prints a line of a container, or keeps it until its last part follows. A line without a time gets the
@@ -65,7 +83,11 @@ impl<'a, W: Write> LinePrinter<'a, W> {
         for ((dir, stream), joined) in std::mem::take(&mut self.joined) {
             self.write(&dir, stream, &joined)?;
         }
-        self.out.flush()
+        self.stay_alive()?;
+        match self.records {
+            Some(records) => records.end(&mut self.out),
+            None => self.out.flush(),
+        }
     }
 
     fn is_wanted(&self, content: &[u8]) -> bool {
@@ -73,8 +95,14 @@ impl<'a, W: Write> LinePrinter<'a, W> {
     }
 
     fn write(&mut self, dir: &ContainerDir, stream: &str, joined: &Joined) -> io::Result<()> {
+        self.stay_alive()?;
         if !self.is_wanted(&joined.content) {
             return Ok(());
+        }
+        if let Some(records) = &mut self.records {
+            let PodDir { namespace, pod, .. } = &dir.pod;
+            let origin = format!("{namespace}/{pod}/{}/{stream}", dir.container);
+            return records.add(&mut self.out, Some(joined.time), &origin, &joined.content);
         }
         if self.options.output == ReadFormat::Json {
             let shown = JsonLine {

@@ -13,9 +13,10 @@ use crate::pods::cursor::{Checkpoint, OpenArchive};
 use crate::pods::store::{self, CHECKPOINT};
 use archives::find_archives;
 use kit::exit::{Exit, Fatal};
+use line_printer::LinePrinter;
 use line_source::LineSource;
 use live_logs::{LiveLog, LiveSearch, UnreadLogs};
-use merge::Merge;
+use merge::{Merge, written};
 use options::ReadOptions;
 use reading_order::{Beginnings, PlaceKey, Rank};
 use std::collections::{BTreeMap, HashMap};
@@ -36,6 +37,8 @@ struct WantedPlaces {
     next_entry: u64,
     /// The first name of an archive that is not a regular file.
     strange: Option<PathBuf>,
+    /// The first name of an archive whose members cannot be found.
+    damaged: Option<PathBuf>,
     unread: UnreadLogs,
 }
 
@@ -58,19 +61,24 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
         trouble => crate::once::fatal(trouble),
     };
     kit::daemon::allow_many_descriptors();
-    let found = find(options).map_err(failed)?;
     let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    Merge::new(options, out, found.next_entry).print(found.places).map_err(failed)?;
-    match found.strange {
-        Some(path) => Err(Fatal::new(
-            Exit::Failure,
-            format!(
-                "{} is no archive of logcd's: it is a link or has several names; its lines are not printed",
-                path.display()
-            ),
-        )),
-        None => found.unread.result(),
+    let mut printer = LinePrinter::new(options, out);
+    printer.stay_alive().map_err(written).map_err(failed)?;
+    let found = find(options).map_err(failed)?;
+    Merge::new(options, printer, found.next_entry).print(found.places).map_err(failed)?;
+    if let Some(path) = found.strange {
+        let message = format!(
+            "{} is no archive of logcd's: it is a link or has several names; its lines are not printed",
+            path.display()
+        );
+        return Err(Fatal::new(Exit::Failure, message));
     }
+    if let Some(path) = found.damaged {
+        let message =
+            format!("{} is damaged: it begins with no entry; its lines are not printed", path.display());
+        return Err(Fatal::new(Exit::Failure, message));
+    }
+    found.unread.result()
 }
 
 /// Finds all places in reading order, and the number of the next entry. Archives and live logs are those of

@@ -55,6 +55,9 @@ pub enum ReadFormat {
     Json,
     /// As the container runtime wrote it, parts not joined
     Raw,
+    /// For `nodecrew logs`: compressed, each line with its time and container
+    #[value(hide = true)]
+    Records,
 }
 
 impl ReadOptions {

@@ -113,10 +113,14 @@ pub(super) struct Merge<'a, W: Write> {
 }
 
 impl<'a, W: Write> Merge<'a, W> {
-    pub(super) fn new(options: &'a ReadOptions, out: W, next_entry: u64) -> Merge<'a, W> {
+    pub(super) fn new(
+        options: &'a ReadOptions,
+        printer: LinePrinter<'a, W>,
+        next_entry: u64,
+    ) -> Merge<'a, W> {
         Merge {
             options,
-            printer: LinePrinter::new(options, out),
+            printer,
             next_entry,
             pending: BTreeMap::new(),
             pending_bytes: 0,
@@ -171,6 +175,7 @@ impl<'a, W: Write> Merge<'a, W> {
             }
             let Some(UnprintedPlace { place, from }) = self.unprinted.remove(&key) else { break };
             self.print_before(Some(key.begin)).map_err(written)?;
+            self.printer.stay_alive().map_err(written)?;
             self.forget_containers(key.begin);
             next = Bound::Excluded(key);
             match &place.source {
@@ -366,6 +371,6 @@ impl<'a, W: Write> Merge<'a, W> {
     }
 }
 
-fn written(error: io::Error) -> ArchiveError {
+pub(super) fn written(error: io::Error) -> ArchiveError {
     ArchiveError::doing("write the lines")(error)
 }

@@ -1,0 +1,174 @@
+//! The lines of one node, as they arrive from its reader.
+
+use super::merge::Lines;
+use super::options::Source;
+use super::reader::{Reader, Unreachable};
+use kit::line_records::{LineRecord, RecordReader};
+use std::io::{self, Read};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Limit on the silence of a reader that has answered. While it searches, it sends a block twice a second.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Blocks that wait to be merged.
+const WAITING_BLOCKS_MAX: usize = 2;
+/// Limit on what a reader says on stderr.
+const COMPLAINT_BYTES_MAX: u64 = 4096;
+
+/// A message from the thread that reads from a reader.
+enum Arrival {
+    Begun,
+    Block(Vec<LineRecord>),
+    /// The end of the stream; an error if it was cut.
+    End(io::Result<()>),
+}
+
+/// A running reader.
+pub struct NodeStream {
+    pub node: String,
+    pub source: Source,
+    child: Child,
+    arrivals: Receiver<Arrival>,
+    /// What the reader says on stderr.
+    complaint: Option<JoinHandle<String>>,
+    block: std::vec::IntoIter<LineRecord>,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    /// All lines have arrived.
+    Whole,
+    /// Lines are missing, for this reason.
+    Incomplete(String),
+}
+
+impl NodeStream {
+    /// Starts a reader.
+    pub fn start(reader: Reader) -> Result<NodeStream, Unreachable> {
+        let Reader { node, source, mut command } = reader;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                let program = command.get_program().to_string_lossy().into_owned();
+                return Err(Unreachable { node, why: format!("cannot run {program}: {error}") });
+            }
+        };
+        let (sender, arrivals) = sync_channel(WAITING_BLOCKS_MAX);
+        if let Some(stdout) = child.stdout.take() {
+            std::thread::spawn(move || receive(stdout, &sender));
+        }
+        let complaint = child.stderr.take().map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut said = Vec::new();
+                let _ = (&mut stderr).take(COMPLAINT_BYTES_MAX).read_to_end(&mut said);
+                // A reader that says more must not wait for somebody to listen.
+                let _ = io::copy(&mut stderr, &mut io::sink());
+                String::from_utf8_lossy(&said).into_owned()
+            })
+        });
+        let block = Vec::new().into_iter();
+        Ok(NodeStream { node, source, child, arrivals, complaint, block, state: State::Running })
+    }
+
+    /// Waits until the reader has answered.
+    pub fn await_answer(&mut self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        match self.arrivals.recv_timeout(left) {
+            Ok(Arrival::Begun) => {}
+            Ok(Arrival::End(result)) => self.end(result),
+            Ok(Arrival::Block(block)) => self.block = block.into_iter(),
+            Err(RecvTimeoutError::Disconnected) => self.end(Err(io::ErrorKind::UnexpectedEof.into())),
+            Err(RecvTimeoutError::Timeout) => self.give_up("it does not answer"),
+        }
+    }
+
+    /// Returns the reason why lines are missing, if there is one.
+    pub fn finish(mut self) -> Option<Unreachable> {
+        match std::mem::replace(&mut self.state, State::Whole) {
+            State::Incomplete(why) => Some(Unreachable { node: self.node.clone(), why }),
+            State::Running | State::Whole => None,
+        }
+    }
+
+    fn give_up(&mut self, why: &str) {
+        // It may have ended meanwhile.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.state = State::Incomplete(self.complained().unwrap_or_else(|| why.to_owned()));
+    }
+
+    fn end(&mut self, result: io::Result<()>) {
+        let cut = match result {
+            Ok(()) => None,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Some("its lines end early".to_owned())
+            }
+            Err(error) => {
+                // It may go on writing, and nobody reads.
+                let _ = self.child.kill();
+                Some(error.to_string())
+            }
+        };
+        let failed = match self.child.wait() {
+            Ok(status) if status.success() => None,
+            Ok(status) => Some(format!("its reader ended with {status}")),
+            Err(error) => Some(error.to_string()),
+        };
+        self.state = match cut.or(failed) {
+            None => State::Whole,
+            Some(why) => State::Incomplete(self.complained().unwrap_or(why)),
+        };
+    }
+
+    /// Returns the last line that the reader said on stderr.
+    fn complained(&mut self) -> Option<String> {
+        let said = self.complaint.take()?.join().ok()?;
+        said.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    }
+}
+
+impl Drop for NodeStream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lines for NodeStream {
+    fn next_line(&mut self) -> Option<LineRecord> {
+        loop {
+            if let Some(line) = self.block.next() {
+                return Some(line);
+            }
+            if self.state != State::Running {
+                return None;
+            }
+            match self.arrivals.recv_timeout(SILENCE_MAX) {
+                Ok(Arrival::Block(block)) => self.block = block.into_iter(),
+                Ok(Arrival::Begun) => {}
+                Ok(Arrival::End(result)) => self.end(result),
+                Err(RecvTimeoutError::Timeout) => self.give_up("it has fallen silent"),
+                Err(RecvTimeoutError::Disconnected) => self.end(Err(io::ErrorKind::UnexpectedEof.into())),
+            }
+        }
+    }
+}
+
+/// Passes on what arrives, until nobody wants it any more.
+fn receive(stdout: ChildStdout, arrivals: &SyncSender<Arrival>) {
+    let stdout = io::BufReader::with_capacity(64 << 10, stdout);
+    let result = RecordReader::begin(stdout).and_then(|mut records| {
+        let mut is_wanted = arrivals.send(Arrival::Begun).is_ok();
+        while is_wanted && let Some(block) = records.block()? {
+            is_wanted = arrivals.send(Arrival::Block(block)).is_ok();
+        }
+        Ok(())
+    });
+    // The other side may be gone.
+    let _ = arrivals.send(Arrival::End(result));
+}
