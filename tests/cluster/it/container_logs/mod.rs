@@ -32,7 +32,7 @@ impl Size {
 }
 
 /// Returns the manifests of logcd alone.
-fn logcd_of_the_crew() -> String {
+pub fn logcd_of_the_crew() -> String {
     let crew = rendered("crew");
     let is_wanted = |document: &&str| {
         let has = |line: &str| document.lines().any(|other| other == line);
