@@ -26,9 +26,9 @@ spec:
       command: [sh, -c, 'i=0; while [ $i -lt LINES ]; do echo "line $i"; i=$((i+1)); usleep 5000; done']
 "#;
 
+/// Runs the plugin of kubectl: nodecrew under the name `kubectl-nodecrew`, in the `PATH`.
 fn logs(flags: &[&str]) -> Output {
-    let output = Command::new("nodecrew").arg("logs").args(flags).output();
-    output.expect("nodecrew, from its image or `cargo install --path agents/nodecrew`")
+    Command::new("kubectl").args(["nodecrew", "logs"]).args(flags).output().unwrap()
 }
 
 /// Returns the lines as objects.
