@@ -83,8 +83,8 @@ const COMMANDS: [(&str, By); 35] = [
         There("tests/cluster/it/lines.rs", &["/var/node_log"]),
     ),
     (
-        "kubectl exec -n nodecrew daemonset/logcd -- logcd read -n default --since 1h",
-        There("tests/cluster/it/container_logs/logcd.rs", &[r#""logcd", "read", "-n""#]),
+        "cargo run --release -p nodecrew -- logs -n default --since 1h",
+        There("tests/cluster/it/all_nodes.rs", &[r#"["nodecrew", "logs"]"#]),
     ),
     ("just deb && sudo apt install ./target/deb/nodecrew_*.deb", There("packaging/test", &["packaging/deb"])),
     (
