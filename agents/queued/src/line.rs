@@ -30,8 +30,8 @@ use tokio_util::task::TaskTracker;
 /// killed process at once, so a reset takes only one packet's trip.
 const RESET_WITHIN: Duration = Duration::from_millis(20);
 /// The first and the longest interval between checks for acknowledged bytes. The kernel reports no event.
-const LOOK_FIRST: Duration = Duration::from_micros(500);
-const LOOK_LAST: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL_MIN: Duration = Duration::from_micros(500);
+const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(50);
 /// A day: a lease ends with its connection, or when queued starts again, long before this limit.
 const LEASE_MS: u64 = 86_400_000;
 
@@ -51,7 +51,7 @@ pub async fn serve(gate: Gate, door: LineDoor, drain: CancellationToken, abort: 
             Arrival::Admitted(stream, peer, permit) => {
                 let (door, abort) = (door.clone(), abort.clone());
                 connections.spawn(async move {
-                    let _ = abort.run_until_cancelled(door.meet(stream, peer, permit)).await;
+                    let _ = abort.run_until_cancelled(door.serve_connection(stream, peer, permit)).await;
                 });
             }
             Arrival::Refused(peer) => {
@@ -73,7 +73,7 @@ impl LineDoor {
         self.metrics.line_connections.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    async fn meet(&self, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+    async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
         let request =
             LeaseRequest { max: 1, lease_ms: Some(LEASE_MS), bound: true, ..LeaseRequest::default() };
         let item = match self.engine.lease(&self.queue, request).await {
@@ -183,14 +183,14 @@ async fn acknowledged_or_ended(from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) -> i
 }
 
 async fn until_acknowledged(to: &WriteHalf<'_>) -> io::Result<()> {
-    let mut pause = LOOK_FIRST;
+    let mut pause = CHECK_INTERVAL_MIN;
     // After a reset, unacknowledged bytes stay unacknowledged: check for a reset first.
     while reset(to).is_none() {
         if unacknowledged_bytes(to.as_ref().as_raw_fd())? == 0 {
             return Ok(());
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK_LAST);
+        pause = (pause * 2).min(CHECK_INTERVAL_MAX);
     }
     Err(io::ErrorKind::ConnectionReset.into())
 }
@@ -200,7 +200,7 @@ async fn until_reset(to: &WriteHalf<'_>) -> io::Error {
         if let Some(error) = reset(to) {
             return error;
         }
-        tokio::time::sleep(LOOK_FIRST * 4).await;
+        tokio::time::sleep(CHECK_INTERVAL_MIN * 4).await;
     }
 }
 

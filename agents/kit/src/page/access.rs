@@ -54,12 +54,12 @@ impl PageToken {
     pub fn load(&self) -> Result<Access, Fatal> {
         let Some(path) = &self.page_token else { return Ok(Access::default()) };
         let login = Login { token: token_of(path)?, session: random_word()? };
-        let door = TokenDoor {
+        let by_token = TokenAccess {
             path: path.clone(),
             cookie: format!("nodecrew-{}", random_word()?),
-            state: Mutex::new(DoorState { login, is_usable: true }),
+            state: Mutex::new(LoginState { login, is_usable: true }),
         };
-        Ok(Access { door: Some(Arc::new(door)) })
+        Ok(Access { by_token: Some(Arc::new(by_token)) })
     }
 }
 
@@ -87,20 +87,20 @@ fn random_word() -> Result<String, Fatal> {
 /// Access to the page. By default only this host sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    door: Option<Arc<TokenDoor>>,
+    by_token: Option<Arc<TokenAccess>>,
 }
 
 /// Access by token, from any host.
 #[derive(Debug)]
-struct TokenDoor {
+struct TokenAccess {
     path: PathBuf,
     /// The cookie's name, different in each process: a browser shares cookies among all ports of a host.
     cookie: String,
-    state: Mutex<DoorState>,
+    state: Mutex<LoginState>,
 }
 
 #[derive(Debug)]
-struct DoorState {
+struct LoginState {
     /// The login by the last usable token. While the file is being rewritten, it stays: if the token is the
     /// same afterwards, the sessions continue.
     login: Login,
@@ -168,8 +168,8 @@ impl Access {
     async fn judge(&self, head: &Parts) -> AccessDecision {
         let peer = head.extensions.get::<Peer>().map(|Peer(peer)| peer.ip().to_canonical());
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        if let Some(door) = &self.door {
-            return door.judge(head).await;
+        if let Some(by_token) = &self.by_token {
+            return by_token.judge(head).await;
         }
         let visitor = match peer {
             _ if is_forwarded(&head.headers) => Visitor::ByProxy,
@@ -183,7 +183,7 @@ impl Access {
     }
 }
 
-impl TokenDoor {
+impl TokenAccess {
     async fn judge(&self, head: &Parts) -> AccessDecision {
         let Some(login) = self.login().await else {
             let why = "The file of --page-token holds no usable token now; the agent's log says why.\n";

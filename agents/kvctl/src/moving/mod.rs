@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use kit::caller::CallError;
 use kit::exit::{Exit, Fatal};
 use names::{content, mark_of, note_of};
-use step::{Held, MoveStep, Situation};
+use step::{BothServers, MoveStep, PresentValue};
 
 /// Limit on the steps for one key. A step is repeated only if a client changed the key in between.
 const STEPS_MAX: usize = 1000;
@@ -156,7 +156,7 @@ impl<'a> Route<'a> {
     }
 
     fn plan(&self, moving: MovingKey, found: KeyValues) -> NextStep {
-        let step = found.situation().next_step();
+        let step = found.both_servers().next_step();
         if step == MoveStep::Done {
             return NextStep::Done;
         }
@@ -315,11 +315,11 @@ impl PlannedStep {
 }
 
 impl KeyValues {
-    fn situation(&self) -> Situation<'_> {
-        Situation {
-            source: self.source.as_ref().map(as_held),
+    fn both_servers(&self) -> BothServers<'_> {
+        BothServers {
+            source: self.source.as_ref().map(present_value),
             mark: self.mark,
-            target: self.target.as_ref().map(as_held),
+            target: self.target.as_ref().map(present_value),
             note: self.note,
         }
     }
@@ -349,8 +349,8 @@ impl KeyValues {
     }
 }
 
-fn as_held(value: &ReadValue) -> Held<'_> {
-    Held { bytes: &value.bytes, revision: value.revision, expires: value.expires.is_some() }
+fn present_value(value: &ReadValue) -> PresentValue<'_> {
+    PresentValue { bytes: &value.bytes, revision: value.revision, expires: value.expires.is_some() }
 }
 
 /// Returns the index of the step that has the operation with this index in the batch.

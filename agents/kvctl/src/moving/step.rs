@@ -26,7 +26,7 @@
 
 /// The parts of a value that decide about the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held<'a> {
+pub(crate) struct PresentValue<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) revision: u64,
     /// True if the value has a time to live.
@@ -35,11 +35,11 @@ pub(crate) struct Held<'a> {
 
 /// The values of a moving key at both servers.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Situation<'a> {
-    pub(crate) source: Option<Held<'a>>,
+pub(crate) struct BothServers<'a> {
+    pub(crate) source: Option<PresentValue<'a>>,
     /// The revision of the mark at the source.
     pub(crate) mark: Option<u64>,
-    pub(crate) target: Option<Held<'a>>,
+    pub(crate) target: Option<PresentValue<'a>>,
     /// The revision of the note at the target.
     pub(crate) note: Option<u64>,
 }
@@ -75,7 +75,7 @@ pub(crate) enum MoveStep {
     Done,
 }
 
-impl Situation<'_> {
+impl BothServers<'_> {
     /// Decides the next step. The table above has all cases.
     pub(crate) fn next_step(&self) -> MoveStep {
         match self.source {
@@ -84,7 +84,7 @@ impl Situation<'_> {
         }
     }
 
-    fn with_source(&self, source: Held<'_>) -> MoveStep {
+    fn with_source(&self, source: PresentValue<'_>) -> MoveStep {
         if let Some(mark) = self.mark {
             return MoveStep::RemoveMark { mark };
         }
@@ -117,7 +117,7 @@ impl Situation<'_> {
 }
 
 /// True if no client has changed the copy: the batch gave the note the next revision after it.
-fn is_untouched(copy: Held<'_>, note: u64) -> bool {
+fn is_untouched(copy: PresentValue<'_>, note: u64) -> bool {
     copy.revision + 1 == note
 }
 
@@ -147,8 +147,12 @@ mod tests {
             self.keys.remove(key);
         }
 
-        fn held(&self, key: &str) -> Option<Held<'_>> {
-            self.keys.get(key).map(|(bytes, revision)| Held { bytes, revision: *revision, expires: false })
+        fn held(&self, key: &str) -> Option<PresentValue<'_>> {
+            self.keys.get(key).map(|(bytes, revision)| PresentValue {
+                bytes,
+                revision: *revision,
+                expires: false,
+            })
         }
 
         fn revision_of(&self, key: &str) -> Option<u64> {
@@ -170,13 +174,13 @@ mod tests {
         /// Looks as the mover does. Returns its next step, and the value that it read at the source.
         fn look(&self) -> (MoveStep, Vec<u8>) {
             let Servers { source, target } = self;
-            let situation = Situation {
+            let both_servers = BothServers {
                 source: source.held(KEY),
                 mark: source.revision_of(&mark_of(KEY)),
                 target: target.held(KEY),
                 note: target.revision_of(&note_of(KEY)),
             };
-            (situation.next_step(), source.value().unwrap_or_default())
+            (both_servers.next_step(), source.value().unwrap_or_default())
         }
 
         /// Applies a step as the servers do, in one batch. Returns false if its conditions no longer hold.
@@ -344,15 +348,15 @@ mod tests {
 
     #[test]
     fn expired_copy_is_made_again() {
-        let lease = Held { bytes: b"holder", revision: 3, expires: true };
-        let renewed = Situation { source: Some(lease), note: Some(2), ..Situation::default() };
+        let lease = PresentValue { bytes: b"holder", revision: 3, expires: true };
+        let renewed = BothServers { source: Some(lease), note: Some(2), ..BothServers::default() };
         assert_eq!(renewed.next_step(), MoveStep::CopyAgain { copy: None, note: 2 });
     }
 
     #[test]
     fn two_values_without_a_note_are_a_conflict() {
-        let held = |bytes, revision| Some(Held { bytes, revision, expires: false });
-        let of = |source, target| Situation { source, target, ..Situation::default() }.next_step();
+        let held = |bytes, revision| Some(PresentValue { bytes, revision, expires: false });
+        let of = |source, target| BothServers { source, target, ..BothServers::default() }.next_step();
         assert_eq!(of(held(b"a", 1), held(b"b", 2)), MoveStep::Conflict);
         assert_eq!(of(held(b"a", 1), held(b"a", 2)), MoveStep::DeleteAtSource { source: 1 });
         assert_eq!(of(None, held(b"a", 2)), MoveStep::Done);

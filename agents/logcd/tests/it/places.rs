@@ -1,7 +1,7 @@
 //! Directories that are removed, moved or replaced under a running logcd: it reports that and recovers by
 //! itself.
 
-use crate::support::Bench;
+use crate::support::Fixture;
 use crate::support::daemon::Daemon;
 use std::fs;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use trial::wait_until;
 const QUICK: [&str; 4] = ["--admin=127.0.0.1:0", "--interval=20ms", "--publish-within=20ms", "--poll=1h"];
 
 /// Starts a daemon that has archived one log and has nothing to do.
-fn idle() -> (Bench, Daemon) {
-    let bench = Bench::new(&[]);
-    bench.write("x.log", "line\n");
-    let daemon = Daemon::start(&bench, &QUICK);
+fn idle() -> (Fixture, Daemon) {
+    let fixture = Fixture::new(&[]);
+    fixture.write("x.log", "line\n");
+    let daemon = Daemon::start(&fixture, &QUICK);
     daemon.wait_until_ready();
     wait_until("an idle tick", || daemon.metric("logcd_idle_ticks_total") > 0.0);
-    (bench, daemon)
+    (fixture, daemon)
 }
 
 fn wait_for_reason(daemon: &Daemon, reason: &str) {
@@ -27,108 +27,108 @@ fn wait_for_reason(daemon: &Daemon, reason: &str) {
     });
 }
 
-fn away(bench: &Bench) -> PathBuf {
-    bench.root.path().join("away")
+fn away(fixture: &Fixture) -> PathBuf {
+    fixture.root.path().join("away")
 }
 
 /// True if the archive equals the logs.
-fn is_archived(bench: &Bench) -> bool {
-    bench.archives().len() == 1 && bench.members() == bench.logs()
+fn is_archived(fixture: &Fixture) -> bool {
+    fixture.archives().len() == 1 && fixture.members() == fixture.logs()
 }
 
 #[test]
 fn removed_archive_directory_is_reported_until_it_is_back() {
-    let (bench, daemon) = idle();
-    fs::remove_dir_all(bench.out()).unwrap();
+    let (fixture, daemon) = idle();
+    fs::remove_dir_all(fixture.out()).unwrap();
     wait_for_reason(&daemon, "the directory for archives, ");
     assert!(daemon.metric("logcd_cycles_total{result=\"failed\"}") > 0.0);
-    fs::create_dir(bench.out()).unwrap();
+    fs::create_dir(fixture.out()).unwrap();
     daemon.wait_until_ready();
-    assert!(is_archived(&bench));
+    assert!(is_archived(&fixture));
 }
 
 #[test]
 fn moved_archive_directory_gets_no_more_archives() {
-    let (bench, daemon) = idle();
-    fs::rename(bench.out(), away(&bench)).unwrap();
+    let (fixture, daemon) = idle();
+    fs::rename(fixture.out(), away(&fixture)).unwrap();
     wait_for_reason(&daemon, "the directory for archives, ");
-    let before = fs::read_dir(away(&bench)).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    let before = fs::read_dir(away(&fixture)).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
     let before: Vec<u64> = before.collect();
-    bench.append("x.log", "more\n");
+    fixture.append("x.log", "more\n");
     let failed = || daemon.metric("logcd_cycles_total{result=\"failed\"}");
     let so_far = failed();
     wait_until("more failed looks", || failed() > so_far + 2.0);
-    let after = fs::read_dir(away(&bench)).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    let after = fs::read_dir(away(&fixture)).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
     assert_eq!(after.collect::<Vec<_>>(), before, "nothing was written to where it is now");
-    fs::rename(away(&bench), bench.out()).unwrap();
+    fs::rename(away(&fixture), fixture.out()).unwrap();
     daemon.wait_until_ready();
-    assert!(is_archived(&bench));
+    assert!(is_archived(&fixture));
 }
 
 #[test]
 fn replaced_archive_directory_is_taken_with_its_lock() {
-    let (bench, daemon) = idle();
-    fs::create_dir(bench.root.path().join("fresh")).unwrap();
-    fs::rename(bench.out(), away(&bench)).unwrap();
-    fs::rename(bench.root.path().join("fresh"), bench.out()).unwrap();
-    wait_until("an archive in the new directory", || is_archived(&bench));
+    let (fixture, daemon) = idle();
+    fs::create_dir(fixture.root.path().join("fresh")).unwrap();
+    fs::rename(fixture.out(), away(&fixture)).unwrap();
+    fs::rename(fixture.root.path().join("fresh"), fixture.out()).unwrap();
+    wait_until("an archive in the new directory", || is_archived(&fixture));
     daemon.wait_until_ready();
-    assert_eq!(bench.once().status.code(), Some(75), "the new directory is locked");
-    let old = logcd::archive_dir::LockedArchiveDir::take(&away(&bench).canonicalize().unwrap(), 0o600);
+    assert_eq!(fixture.once().status.code(), Some(75), "the new directory is locked");
+    let old = logcd::archive_dir::LockedArchiveDir::take(&away(&fixture).canonicalize().unwrap(), 0o600);
     assert!(old.is_ok(), "the old directory is not locked any more: {old:?}");
 }
 
 #[test]
 fn removed_lock_is_made_again() {
-    let (bench, daemon) = idle();
-    let lock = bench.out().join(".logcd.lock");
+    let (fixture, daemon) = idle();
+    let lock = fixture.out().join(".logcd.lock");
     fs::remove_file(&lock).unwrap();
     wait_until("the lock", || lock.exists());
     daemon.wait_until_ready();
     // The file is there a moment before it is locked.
-    wait_until("no second logcd works here", || bench.once().status.code() == Some(75));
+    wait_until("no second logcd works here", || fixture.once().status.code() == Some(75));
 }
 
 #[test]
 fn removed_log_directory_is_reported_until_it_is_back() {
-    let (bench, daemon) = idle();
-    let log = bench.root.path().join("log");
+    let (fixture, daemon) = idle();
+    let log = fixture.root.path().join("log");
     fs::remove_dir_all(&log).unwrap();
     wait_for_reason(&daemon, "cannot open the log directory");
     fs::create_dir(&log).unwrap();
-    bench.write("y.log", "new\n");
+    fixture.write("y.log", "new\n");
     daemon.wait_until_ready();
     // A look may come between the directory and its log.
-    wait_until("the new log", || bench.members().get(&b"y.log"[..]).is_some_and(|held| held == b"new\n"));
+    wait_until("the new log", || fixture.members().get(&b"y.log"[..]).is_some_and(|held| held == b"new\n"));
 }
 
 #[test]
 fn replaced_log_directory_is_archived_like_the_one_before() {
-    let (bench, daemon) = idle();
-    let log = bench.root.path().join("log");
-    fs::create_dir(bench.root.path().join("fresh")).unwrap();
-    fs::rename(&log, away(&bench)).unwrap();
-    fs::rename(bench.root.path().join("fresh"), &log).unwrap();
+    let (fixture, daemon) = idle();
+    let log = fixture.root.path().join("log");
+    fs::create_dir(fixture.root.path().join("fresh")).unwrap();
+    fs::rename(&log, away(&fixture)).unwrap();
+    fs::rename(fixture.root.path().join("fresh"), &log).unwrap();
     wait_until("the logs to be gone", || daemon.metric("logcd_files") == 0.0);
     // The kernel reports changes of the new directory.
-    bench.write("y.log", "new\n");
-    wait_until("the new log", || bench.members().get(&b"y.log"[..]).is_some_and(|held| held == b"new\n"));
+    fixture.write("y.log", "new\n");
+    wait_until("the new log", || fixture.members().get(&b"y.log"[..]).is_some_and(|held| held == b"new\n"));
 }
 
 #[test]
 fn directory_without_logs_is_warned_of_once() {
-    let bench = Bench::new(&[]);
-    bench.write("x.txt", "no log\n");
-    let daemon = Daemon::start(&bench, &QUICK);
+    let fixture = Fixture::new(&[]);
+    fixture.write("x.txt", "no log\n");
+    let daemon = Daemon::start(&fixture, &QUICK);
     let is_empty = |expected: f64| {
         wait_until("the metric", || daemon.metric("logcd_empty_directories") == expected);
     };
     daemon.wait_until_ready();
     is_empty(1.0);
-    bench.append("x.txt", "and again a look\n");
-    bench.write("x.log", "a log\n");
+    fixture.append("x.txt", "and again a look\n");
+    fixture.write("x.log", "a log\n");
     is_empty(0.0);
-    fs::remove_file(bench.log("x.log")).unwrap();
+    fs::remove_file(fixture.log("x.log")).unwrap();
     is_empty(1.0);
     let (_, said) = daemon.stop();
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains("directory_unmatched")).collect();

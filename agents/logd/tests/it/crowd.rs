@@ -2,7 +2,7 @@
 
 use crate::client::{connect, receipt, reset, send};
 use crate::daemon::{Logd, Setup};
-use crate::torrent::content;
+use crate::marked_lines::content;
 use nix::sys::resource::Resource;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};

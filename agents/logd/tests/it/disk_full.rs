@@ -2,16 +2,16 @@
 
 use crate::client;
 use crate::daemon::{Logd, Setup};
-use crate::torrent::Torrent;
+use crate::marked_lines::MarkedLines;
 use nix::sys::resource::Resource;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trial::wait_until;
 
-/// Each connection alone sends more than `ROOM` bytes.
-const TORRENT: Torrent = Torrent { connections: 8, lines: 2_000 };
+/// Each connection alone sends more than `FILE_BYTES_MAX` bytes.
+const TORRENT: MarkedLines = MarkedLines { connections: 8, lines: 2_000 };
 /// The size at which the file fills the simulated disk.
-const ROOM: u64 = 256 * 1024;
+const FILE_BYTES_MAX: u64 = 256 * 1024;
 const UNLIMITED: u64 = nix::libc::RLIM_INFINITY;
 /// The system's error for a write beyond the limit.
 const TOO_LARGE: &str = "File too large";
@@ -19,7 +19,7 @@ const TOO_LARGE: &str = "File too large";
 #[test]
 fn full_disk_holds_senders_back() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
-    logd.limit(Resource::RLIMIT_FSIZE, ROOM);
+    logd.limit(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX);
     let receipts = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -32,7 +32,7 @@ fn full_disk_holds_senders_back() {
         let errors = logd.metric("write_errors_total");
         wait_until("it tried again", || {
             let file = logd.file();
-            assert!(file.len() as u64 <= ROOM);
+            assert!(file.len() as u64 <= FILE_BYTES_MAX);
             logd.metric("write_errors_total") > errors + 3
         });
         // A failed attempt may leave half a line in the file for a moment. logd then removes it.
@@ -73,7 +73,7 @@ fn lines_waiting_for_the_disk_are_bounded() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     let mut idle: Vec<_> = (0..300).map(|_| client::connect(logd.address())).collect();
     wait_until("all are served", || logd.metric("connections_open") == 300);
-    logd.limit(Resource::RLIMIT_FSIZE, ROOM);
+    logd.limit(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX);
     std::thread::scope(|scope| {
         scope.spawn(|| client::send(logd.address(), &b"filler\n".repeat(100_000)).unwrap());
         wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));
@@ -129,7 +129,7 @@ fn min_free_removes_the_oldest_files() {
 #[test]
 fn ending_on_a_full_disk_gives_no_receipt() {
     let mut logd = Logd::start(&["--rotate-bytes", "0", "--drain-timeout", "1s"]);
-    logd.limit(Resource::RLIMIT_FSIZE, ROOM);
+    logd.limit(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX);
     let address = logd.address();
     let sender = std::thread::spawn(move || client::send(address, &b"filler\n".repeat(1_000_000)));
     wait_until("it says that the disk is full", || logd.cannot_write(TOO_LARGE));

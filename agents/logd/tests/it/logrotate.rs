@@ -2,7 +2,7 @@
 
 use crate::client::send;
 use crate::daemon::Logd;
-use crate::torrent::content;
+use crate::marked_lines::content;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

@@ -2,13 +2,13 @@
 
 use crate::client;
 use crate::daemon::Setup;
-use crate::torrent::Torrent;
+use crate::marked_lines::MarkedLines;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trial::wait_until;
 
 const NO_SPACE: &str = "No space left on device";
-const TORRENT: Torrent = Torrent { connections: 20, lines: 2_000 };
+const TORRENT: MarkedLines = MarkedLines { connections: 20, lines: 2_000 };
 
 /// Unmounts when the test is over, even if the daemon is still running there.
 struct Mounted(String);

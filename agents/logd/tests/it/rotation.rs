@@ -2,7 +2,7 @@
 
 use crate::client::{self, send};
 use crate::daemon::{Logd, Setup};
-use crate::torrent::content;
+use crate::marked_lines::content;
 use std::io::Write;
 use std::path::Path;
 use trial::wait_until;

@@ -2,15 +2,15 @@
 //! under them.
 
 use crate::daemon::Logd;
-use crate::torrent::Torrent;
+use crate::marked_lines::MarkedLines;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use trial::wait_until;
 
-const MANY: Torrent = Torrent { connections: 200, lines: 5_000 };
-const FEWER: Torrent = Torrent { connections: 50, lines: 1_000 };
+const MANY: MarkedLines = MarkedLines { connections: 200, lines: 5_000 };
+const FEWER: MarkedLines = MarkedLines { connections: 50, lines: 1_000 };
 
 fn as_it_is(line: &[u8]) -> Vec<u8> {
     line.to_vec()

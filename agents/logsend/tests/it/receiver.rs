@@ -70,7 +70,7 @@ impl Receiver {
                     return;
                 }
                 let act = *acts.get(number).or(acts.last()).unwrap();
-                meet(stream.unwrap(), act, &shared);
+                receive_from(stream.unwrap(), act, &shared);
             }
         });
         Receiver { address, seen, thread: Some(thread) }
@@ -140,7 +140,7 @@ impl Drop for Receiver {
     }
 }
 
-fn meet(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
+fn receive_from(mut stream: TcpStream, act: Act, shared: &(Mutex<Seen>, Condvar)) {
     shared.0.lock().unwrap().connections += 1;
     // Reset unless the end is in order, as logd does.
     kit::net::accept::reset_on_close(&stream).unwrap();

@@ -9,37 +9,37 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-const LONGEST: usize = 100_000;
+const LINE_BYTES_MAX: usize = 100_000;
 
 /// Random bytes without newlines. Every line is a slice of them, after its first byte.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut rng = Rng::with_seed(6666);
-    std::iter::repeat_with(|| rng.u8(..)).filter(|b| *b != b'\n').take(2 * LONGEST).collect()
+    std::iter::repeat_with(|| rng.u8(..)).filter(|b| *b != b'\n').take(2 * LINE_BYTES_MAX).collect()
 });
 
 /// Connections that each send the same lines at every call. The first byte of a line identifies its
 /// connection. Lines have from 1 byte to 100 KB; most are short.
 #[derive(Clone, Copy)]
-pub(crate) struct Torrent {
+pub(crate) struct MarkedLines {
     pub(crate) connections: u8,
     pub(crate) lines: usize,
 }
 
-impl Torrent {
+impl MarkedLines {
     fn lines(self, connection: u8) -> impl Iterator<Item = (u8, &'static [u8])> {
         let mut rng = Rng::with_seed(u64::from(connection));
         (0..self.lines).map(move |number| {
             let rest = match number {
                 0 => 0,
-                _ if number == self.lines / 2 => LONGEST - 1,
+                _ if number == self.lines / 2 => LINE_BYTES_MAX - 1,
                 _ => match rng.u16(..10_000) {
                     0..7_500 => rng.usize(..100),
                     7_500..9_950 => rng.usize(..400),
                     9_950..9_999 => rng.usize(..5_000),
-                    _ => rng.usize(..LONGEST),
+                    _ => rng.usize(..LINE_BYTES_MAX),
                 },
             };
-            let start = rng.usize(..LONGEST);
+            let start = rng.usize(..LINE_BYTES_MAX);
             (mark(connection), &NOISE[start..start + rest])
         })
     }
@@ -71,8 +71,8 @@ impl Torrent {
     }
 
     /// Reads the files in order and checks that they hold every line of every connection once, complete and
-    /// in order. `undress` removes what the daemon added to a line, such as its time.
-    pub(crate) fn check(self, files: &[PathBuf], undress: impl Fn(&[u8]) -> Vec<u8>) {
+    /// in order. `without_additions` removes what the daemon added to a line, such as its time.
+    pub(crate) fn check(self, files: &[PathBuf], without_additions: impl Fn(&[u8]) -> Vec<u8>) {
         let mut expected: Vec<_> = (0..self.connections).map(|c| self.lines(c).enumerate()).collect();
         let mut line = Vec::new();
         for path in files {
@@ -83,7 +83,7 @@ impl Torrent {
                     break;
                 }
                 assert_eq!(line.pop(), Some(b'\n'), "{} ends within a line", path.display());
-                let line = undress(&line);
+                let line = without_additions(&line);
                 let connection = connection(line[0]);
                 let next = expected[usize::from(connection)].next();
                 let (number, (_, rest)) =
