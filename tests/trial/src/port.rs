@@ -18,7 +18,7 @@ impl Port {
     /// Reserves a port of loopback, which a server of this host may listen on.
     pub fn reserve() -> Port {
         let any = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-        let (bound, address) = bind_any_port(AddressFamily::Inet, any);
+        let (bound, address) = bind_any_port(AddressFamily::Inet, &any);
         Port { address: SocketAddrV4::from(address).into(), _bound: bound }
     }
 
@@ -26,17 +26,17 @@ impl Port {
     /// server from listening on `[::]`.
     pub fn reserve_on_all_addresses() -> Port {
         let any = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
-        let (bound, address) = bind_any_port(AddressFamily::Inet6, any);
+        let (bound, address) = bind_any_port(AddressFamily::Inet6, &any);
         Port { address: SocketAddrV6::from(address).into(), _bound: bound }
     }
 }
 
 /// Returns a socket that is bound but does not listen, and its address.
-fn bind_any_port<A: SockaddrLike>(family: AddressFamily, any: A) -> (OwnedFd, A) {
+fn bind_any_port<A: SockaddrLike>(family: AddressFamily, any: &A) -> (OwnedFd, A) {
     let bound = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     // With it on both sockets, the server may bind the same port.
     setsockopt(&bound, sockopt::ReuseAddr, &true).unwrap();
-    bind(bound.as_raw_fd(), &any).unwrap();
+    bind(bound.as_raw_fd(), any).unwrap();
     let address = getsockname(bound.as_raw_fd()).unwrap();
     (bound, address)
 }
