@@ -81,6 +81,14 @@ sbom:
 deb profile="dist":
     packaging/deb {{profile}}
 
+# Build the RPM in target/rpm
+rpm profile="dist":
+    packaging/rpm {{profile}}
+
+# Make all that a release publishes in target/release-VERSION, with --dry-run; the workflow publishes it, too
+release *FLAGS:
+    packaging/release {{FLAGS}}
+
 # Compare the images' toolbox with the programs that it replaces
 test-toolbox:
     #!/usr/bin/env bash
@@ -95,7 +103,7 @@ test-containers profile="release":
     images/build {{profile}}
     IMAGE_PROFILE={{profile}} cargo test --workspace --features containers/container-tests --test containers
 
-# Test the package on a Debian with a real systemd, in a container: as root
+# Test the packages on a Debian with a real systemd, in a container: as root
 test-package:
     packaging/test
 

@@ -68,7 +68,7 @@ const COMMANDS: [(&str, By); 35] = [
     ("queued --http 127.0.0.1:8081 --line none --data memory &", Serving(Listens(8081))),
     ("queuectl --server http://127.0.0.1:8081 push -q work one two", Here(0, "pushed 2 items\n")),
     // kind does not run here: the cluster test runs the same images, through a registry.
-    ("just images && just load kind", There("tests/containers/it/container.rs", &["localhost/nodecrew"])),
+    ("just images && just load kind", There("tests/containers/it/container.rs", &["images/prefix"])),
     ("kubectl apply -k k8s/", There("tests/cluster/it/crew.rs", &[r#"Crew::apply(rendered("crew"))"#])),
     (
         "kubectl apply -f k8s/examples/logd/logDaemonClient.yaml",

@@ -22,7 +22,7 @@ spec:
   restartPolicy: Never
   containers:
     - name: sender
-      image: localhost/nodecrew/logsend:0.1.0
+      image: ghcr.io/nodecrew/logsend:0.1.0
       args: [--give-up, 20s, --, expr, {line}]
       env: [{{name: HOST_IP, valueFrom: {{fieldRef: {{fieldPath: status.hostIP}}}}}}]
 "#

@@ -37,7 +37,7 @@ spec:
           command: [sh, -c, 'i=0; while [ $i -lt LINES ]; do echo "RUN $HOSTNAME $i end"; i=$((i+1)); usleep 10000; done > /pipe/lines']
           volumeMounts: [{name: pipe, mountPath: /pipe}]
         - name: sender
-          image: localhost/nodecrew/logsend:0.1.0
+          image: ghcr.io/nodecrew/logsend:0.1.0
           args: [--, cat, /pipe/lines]
           env: [{name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}]
           volumeMounts: [{name: pipe, mountPath: /pipe}]

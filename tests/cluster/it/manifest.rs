@@ -25,7 +25,7 @@ fn read(path: &str) -> String {
 /// Replaces the image names of the manifests if the images are in another registry.
 pub fn of_this_registry(text: String) -> String {
     match std::env::var("IMAGE_PREFIX") {
-        Ok(prefix) => text.replace("localhost/nodecrew/", &format!("{prefix}/")),
+        Ok(prefix) => text.replace(include_str!("../../../images/prefix").trim(), &prefix),
         Err(_) => text,
     }
 }

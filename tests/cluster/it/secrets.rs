@@ -51,7 +51,7 @@ spec:
   securityContext: {runAsUser: 65532, fsGroup: 65532}
   containers:
     - name: client
-      image: localhost/nodecrew/queuectl:0.1.0
+      image: ghcr.io/nodecrew/queuectl:0.1.0
       command: [tail, -f, /etc/passwd]
       volumeMounts: [{name: ca, mountPath: /ca}, {name: token, mountPath: /token}]
   volumes:

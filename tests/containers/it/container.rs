@@ -25,7 +25,8 @@ pub fn podman_says(words: &[&str]) -> String {
 }
 
 pub fn image(name: &str) -> String {
-    let prefix = std::env::var("IMAGE_PREFIX").unwrap_or_else(|_| "localhost/nodecrew".to_owned());
+    let prefix = std::env::var("IMAGE_PREFIX")
+        .unwrap_or_else(|_| include_str!("../../../images/prefix").trim().to_owned());
     format!("{prefix}/{name}:latest")
 }
 

@@ -71,7 +71,7 @@ struct Content {
 
 /// Lists every path in the image, as podman exports it.
 fn contents(name: &str) -> Vec<Content> {
-    let id = podman_says(&["create", &image(name)]);
+    let id = podman_says(&["create", "--pull=never", &image(name)]);
     let file = tempfile::NamedTempFile::new().unwrap();
     podman_says(&["export", "--output", file.path().to_str().unwrap(), &id]);
     podman(&["rm", &id]);

@@ -2,7 +2,7 @@
 
 use crate::confinement::binds_a_low_port;
 use crate::pod::{of_every_container, unless};
-use crate::rendering::text;
+use crate::rendering::{names_in, root, text};
 use k8s_openapi::api::core::v1::Container;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +10,9 @@ use std::sync::LazyLock;
 
 /// Version of the images and of all packages.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Registry and path before the name of each image: the one setting that all of this repository follows.
+pub static PREFIX: LazyLock<String> = LazyLock::new(|| text("images/prefix").trim().to_owned());
 
 /// The only third-party image, for the examples that need a shell.
 pub const BUSYBOX: &str = "busybox:1.36";
@@ -60,7 +63,7 @@ fn programs(image: &str) -> Vec<String> {
 
 /// Returns the image of a container, if it is one of ours.
 pub fn of(container: &Container) -> Option<&'static Image> {
-    let name = container.image.as_deref()?.strip_prefix("localhost/nodecrew/")?;
+    let name = container.image.as_deref()?.strip_prefix(&*PREFIX)?.strip_prefix('/')?;
     IMAGES.get(name.split(':').next()?)
 }
 
@@ -68,11 +71,61 @@ pub fn of(container: &Container) -> Option<&'static Image> {
 fn images_are_built_here_or_busybox() {
     of_every_container(|_, container| {
         let image = container.image.as_deref().unwrap_or("none");
-        let ours = IMAGES.keys().any(|name| image == format!("localhost/nodecrew/{name}:{VERSION}"));
-        let wanted =
-            format!("write localhost/nodecrew/NAME:{VERSION} with a name of images/names, or {BUSYBOX}");
+        let prefix = &*PREFIX;
+        let ours = IMAGES.keys().any(|name| image == format!("{prefix}/{name}:{VERSION}"));
+        let wanted = format!("write {prefix}/NAME:{VERSION} with a name of images/names, or {BUSYBOX}");
         unless(ours || image == BUSYBOX, format!("image {image}: {wanted}")).into_iter().collect()
     });
+}
+
+/// Finds names of our images in `text` that do not begin with the prefix, and the name that they once had.
+fn other_spellings(text: &str) -> Vec<String> {
+    let former = concat!("localhost/", "nodecrew");
+    let tags = [VERSION, "latest", "$VERSION"];
+    let mut found = Vec::new();
+    for word in text.split(|c: char| c.is_whitespace() || "\"'`()[],|".contains(c)) {
+        let is_former = word.strip_prefix(former).is_some_and(|rest| !rest.starts_with('-'));
+        let other = tags.iter().any(|tag| {
+            let Some((path, name)) =
+                word.strip_suffix(tag).and_then(|word| word.strip_suffix(':')?.rsplit_once('/'))
+            else {
+                return false;
+            };
+            IMAGES.contains_key(name) && path != *PREFIX && !path.starts_with(['$', '{'])
+        });
+        if is_former || other {
+            found.push(word.to_owned());
+        }
+    }
+    found
+}
+
+/// Lists the files below a directory of the tree, without what programs make or keep there.
+fn files_below(directory: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for name in names_in(directory) {
+        let path = format!("{directory}/{name}");
+        let is_made = [".git", "target", "nodecrew-data"].contains(&name.as_str());
+        match std::fs::symlink_metadata(root().join(&path)).unwrap() {
+            file if file.is_dir() && !is_made => files.extend(files_below(&path)),
+            file if file.is_file() => files.push(path),
+            _ => {}
+        }
+    }
+    files
+}
+
+#[test]
+fn every_file_names_images_by_the_prefix() {
+    let files = files_below(".");
+    assert!(files.len() > 500, "these are hardly all files: {files:?}");
+    let mut wrong = Vec::new();
+    for file in files {
+        // Others than text name no image.
+        let Ok(text) = std::fs::read_to_string(root().join(&file)) else { continue };
+        wrong.extend(other_spellings(&text).iter().map(|word| format!("{file}: {word}")));
+    }
+    assert!(wrong.is_empty(), "images/prefix says {}, but there is\n{}", *PREFIX, wrong.join("\n"));
 }
 
 #[test]
