@@ -1,6 +1,7 @@
 //! The walk-throughs on a real cluster, word for word, and the promises under failures.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod chart;
 mod config;
 mod container_logs;
 mod crew;
