@@ -25,9 +25,10 @@ pub fn helm_says(words: &[&str]) -> String {
 /// Renders once for each request, in order. Each result is the text, or what Helm refuses.
 #[track_caller]
 pub fn answers(requests: &[Value]) -> Vec<Result<String, String>> {
-    let child = helm(&["answers"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = helm(&["answers"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input: String = requests.iter().map(|request| format!("{request}\n")).collect();
-    let output = trial::with_input(child.spawn().unwrap(), input.as_bytes());
+    let output = trial::with_input(command.spawn().unwrap(), input.as_bytes());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "k8s/helm answers: {stderr}");
     let lines = String::from_utf8(output.stdout).unwrap();

@@ -114,7 +114,7 @@ fn compare(path: &str, chart: &Value, kustomize: &Value, found: &mut Vec<String>
 fn differences_name_object_and_field() {
     let object = |port: u16, more: &str| {
         let text = format!(
-            "kind: Service\nmetadata: {{name: queue, namespace: n}}\nspec: {{ports: [{{port: {port}}}{more}]}}"
+            "kind: Service\nmetadata: {{name: queue, namespace: team}}\nspec: {{ports: [{{port: {port}}}{more}]}}"
         );
         parse(&text)
     };
@@ -123,13 +123,13 @@ fn differences_name_object_and_field() {
     assert_eq!(
         differences(object(1, ""), object(2, ", {port: 3}")),
         [
-            "Service n/queue: spec.ports.0.port is 1 in the chart and 2 in k8s/",
-            "Service n/queue: spec.ports.1 is null in the chart and {\"port\":3} in k8s/",
+            "Service team/queue: spec.ports.0.port is 1 in the chart and 2 in k8s/",
+            "Service team/queue: spec.ports.1 is null in the chart and {\"port\":3} in k8s/",
         ]
     );
     assert_eq!(
         differences(Objects::new(), object(1, "")),
-        ["Service n/queue: the chart does not have it"]
+        ["Service team/queue: the chart does not have it"]
     );
-    assert_eq!(differences(object(1, ""), Objects::new()), ["Service n/queue: only the chart has it"]);
+    assert_eq!(differences(object(1, ""), Objects::new()), ["Service team/queue: only the chart has it"]);
 }
