@@ -37,7 +37,8 @@ fn rendered_chart_keeps_a_line_and_finishes_an_item() {
     let logds = nodes.ready("name=logd", node::names().len());
     nodes.ready("name=logcd", node::names().len());
     let line = "helm test of nodecrew, revision 1";
-    let kept = || logds.iter().map(|logd| log(&nodes, logd).iter().filter(|kept| *kept == line).count()).sum();
+    let kept =
+        || logds.iter().map(|logd| log(&nodes, logd).iter().filter(|kept| *kept == line).count()).sum();
     let before: usize = kept();
 
     let _tests = Crew::apply(tests);

@@ -110,7 +110,12 @@ fn cases() -> Vec<(Value, &'static str, &'static str, Value)> {
             "/spec/template/metadata/labels/a",
             json!("b"),
         ),
-        (json!({"commonLabels": {"team": "x"}}), "Service nodecrew-queue/queue", "/metadata/labels/team", json!("x")),
+        (
+            json!({"commonLabels": {"team": "x"}}),
+            "Service nodecrew-queue/queue",
+            "/metadata/labels/team",
+            json!("x"),
+        ),
         (
             json!({"queued": {"persistence": {"size": "9Gi", "storageClass": "fast"}}}),
             queued,

@@ -163,7 +163,8 @@ fn without(agents: &[&str]) -> Objects {
     let mut objects = crew();
     objects.retain(|key, object| {
         let of_agent = |agent: &&str| {
-            key.ends_with(&format!("/{agent}")) || object["metadata"]["labels"]["app.kubernetes.io/name"] == **agent
+            key.ends_with(&format!("/{agent}"))
+                || object["metadata"]["labels"]["app.kubernetes.io/name"] == **agent
         };
         !agents.iter().any(of_agent)
     });

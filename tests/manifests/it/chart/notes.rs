@@ -58,7 +58,10 @@ fn notes_name_only_objects_that_are_there() {
 #[ignore = "needs Helm's engine: just manifests"]
 fn notes_say_what_matters_for_these_values() {
     let cases = [
-        (json!({}), vec!["pod-security.kubernetes.io/enforce=privileged", "http://queue.nodecrew-queue:8080"]),
+        (
+            json!({}),
+            vec!["pod-security.kubernetes.io/enforce=privileged", "http://queue.nodecrew-queue:8080"],
+        ),
         (json!({}), vec!["helm test nodecrew -n nodecrew", "send a line and work off an item"]),
         (off(&["logd"]), vec!["To work off an item"]),
         (off(&["queued"]), vec!["To send a line:"]),
@@ -66,7 +69,13 @@ fn notes_say_what_matters_for_these_values() {
         (json!({"queued": {"persistence": {"enabled": false}}}), vec!["lost with the pod"]),
         (
             everything(),
-            vec!["https://queue.nodecrew-queue:8080", "logd-tls", "queued-tls", "queued-tokens", "--tls-name logd"],
+            vec![
+                "https://queue.nodecrew-queue:8080",
+                "logd-tls",
+                "queued-tls",
+                "queued-tokens",
+                "--tls-name logd",
+            ],
         ),
         (json!({"logd": {"tls": {"existingSecret": "s"}}}), vec!["it needs logd.tls.serverName"]),
         (

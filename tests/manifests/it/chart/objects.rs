@@ -86,9 +86,8 @@ pub fn differences(mut chart: Objects, mut kustomize: Objects) -> Vec<String> {
 }
 
 fn compare(path: &str, chart: &Value, kustomize: &Value, found: &mut Vec<String>) {
-    let below = |name: &dyn std::fmt::Display| {
-        format!("{path}{}{name}", if path.ends_with(": ") { "" } else { "." })
-    };
+    let below =
+        |name: &dyn std::fmt::Display| format!("{path}{}{name}", if path.ends_with(": ") { "" } else { "." });
     match (chart, kustomize) {
         (Value::Object(a), Value::Object(b)) => {
             let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();

@@ -25,13 +25,7 @@ fn schema_has_exactly_the_values() {
     judge(wrong);
 }
 
-fn compare(
-    schema: &Value,
-    part: &Value,
-    values: &Value,
-    path: &mut Vec<String>,
-    wrong: &mut Vec<String>,
-) {
+fn compare(schema: &Value, part: &Value, values: &Value, path: &mut Vec<String>, wrong: &mut Vec<String>) {
     let part = resolved(schema, part);
     let Some(known) = part["properties"].as_object() else { return };
     let place = path.join(".");
