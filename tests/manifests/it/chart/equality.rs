@@ -91,8 +91,11 @@ fn values_give_the_objects_of_every_overlay() {
 const NODES: &str = "nodes";
 const QUEUE: &str = "queue";
 
-/// Each option with its value, and the components that do the same, with the part of k8s/ that they change.
-fn options() -> Vec<(&'static str, Value, Vec<(&'static str, &'static str)>)> {
+/// The part of k8s/ that a component changes, and the component's name.
+type Component = (&'static str, &'static str);
+
+/// Each option with its value, and the components that do the same.
+fn options() -> Vec<(&'static str, Value, Vec<Component>)> {
     let on = || Value::Bool(true);
     vec![
         ("logd.hostNetwork", on(), vec![(NODES, "logd-host-network")]),
