@@ -89,6 +89,10 @@ rpm profile="dist":
 release *FLAGS:
     packaging/release {{FLAGS}}
 
+# Package the Helm chart in target/chart, and print its path
+chart:
+    k8s/helm package target/chart
+
 # Compare the images' toolbox with the programs that it replaces
 test-toolbox:
     #!/usr/bin/env bash
@@ -124,7 +128,7 @@ e2e-here *WORDS:
     [ -z "{{WORDS}}" ] || apart='"$@" -- --test-threads=4 {{WORDS}}'
     tests/cluster/on-test-cluster bash -ec "$apart" bash "${tests[@]}"
 
-# Check the manifests: rendered as committed, valid by five versions' schemas, and by checkov
+# Check manifests and chart: rendered as committed, equal, valid by five versions' schemas, and by checkov
 manifests:
     tests/manifests/lint
 

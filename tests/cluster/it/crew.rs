@@ -30,7 +30,7 @@ spec:
 }
 
 #[track_caller]
-fn ended(namespace: &Namespace, pod: &str) -> String {
+pub fn ended(namespace: &Namespace, pod: &str) -> String {
     namespace.until(&format!("the end of {pod}"), || {
         let phase = namespace.says(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"]);
         (phase == "Succeeded" || phase == "Failed").then_some(phase)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod all_nodes;
+mod chart;
 mod config;
 mod container_logs;
 mod crew;

@@ -3,62 +3,20 @@
 use crate::container::{image, podman, podman_says};
 use crate::image::IMAGES;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use trial::Registry;
 
 const BYTES_MAX: u64 = 6_800_000;
 const NODECREW_BYTES_MAX: u64 = 12_000_000;
 /// kvd holds a database.
 const KVD_BYTES_MAX: u64 = 7_000_000;
 
-struct Registry {
-    process: Child,
-    address: String,
-    _storage: tempfile::TempDir,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Registry {
-    fn start() -> Registry {
-        let storage = tempfile::tempdir().unwrap();
-        let config = storage.path().join("config.yml");
-        let root = storage.path().display();
-        let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {root}\nhttp:\n  addr: 127.0.0.1:0\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                Some(line.split_once("listening on ")?.1.split(['"', ' ', ',']).next()?.to_owned())
-            })
-            .expect("the registry listens");
-        // Keep reading, so that a full pipe does not block the registry.
-        std::thread::spawn(move || lines.for_each(drop));
-        Registry { process, address, _storage: storage }
-    }
-
-    fn manifest(&self, name: &str, reference: &str) -> Value {
-        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
-        let path = format!("/v2/{name}/manifests/{reference}");
-        let mut http = trial::Http::connect(self.address.parse().unwrap()).unwrap();
-        http.call("GET", &path, &format!("Accept: {accept}\r\n"), b"").unwrap().expect(200).json()
-    }
+/// Asks the registry for a manifest by tag or digest.
+fn manifest_of(registry: &Registry, name: &str, reference: &str) -> Value {
+    let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+    let path = format!("/v2/{name}/manifests/{reference}");
+    let mut http = trial::Http::connect(registry.address().parse().unwrap()).unwrap();
+    http.call("GET", &path, &format!("Accept: {accept}\r\n"), b"").unwrap().expect(200).json()
 }
 
 /// Runs `images/push` and returns its lines, NAME@DIGEST.
@@ -81,14 +39,14 @@ fn compressed_bytes(manifest: &Value) -> u64 {
 #[test]
 fn pulled_images_are_small_and_run() {
     let registry = Registry::start();
-    let pushed = push(&[&registry.address, "v1", "stable"], None);
+    let pushed = push(&[registry.address(), "v1", "stable"], None);
     assert_eq!(pushed.len(), IMAGES.len());
     for (name, line) in IMAGES.iter().zip(&pushed) {
         let (repository, digest) = line.split_once('@').unwrap();
-        assert_eq!(repository, format!("{}/{name}", registry.address));
-        let manifest = registry.manifest(name, digest);
-        assert_eq!(registry.manifest(name, "v1"), manifest);
-        assert_eq!(registry.manifest(name, "stable"), manifest);
+        assert_eq!(repository, format!("{}/{name}", registry.address()));
+        let manifest = manifest_of(&registry, name, digest);
+        assert_eq!(manifest_of(&registry, name, "v1"), manifest);
+        assert_eq!(manifest_of(&registry, name, "stable"), manifest);
         let bytes = compressed_bytes(&manifest);
         println!("{name}: {bytes} bytes compressed");
         let bytes_max = match *name {
@@ -122,10 +80,10 @@ fn images_of_two_machines_become_one_index() {
             podman_says(&["build", "-q", "--layers=false", "--platform", &platform, "-t", &tag, directory]);
         }
     }
-    let pushed = push(&[&registry.address], Some(&prefix));
+    let pushed = push(&[registry.address()], Some(&prefix));
     for (name, line) in IMAGES.iter().zip(&pushed) {
-        let index = registry.manifest(name, line.split_once('@').unwrap().1);
-        assert_eq!(registry.manifest(name, version), index);
+        let index = manifest_of(&registry, name, line.split_once('@').unwrap().1);
+        assert_eq!(manifest_of(&registry, name, version), index);
         let mut machines: Vec<&str> = index["manifests"]
             .as_array()
             .unwrap()

@@ -130,6 +130,11 @@ fn names_a_host(probe: &Probe) -> bool {
     of_http.or(of_tcp).is_some_and(|host| !host.is_empty())
 }
 
+/// Names each setting that `restricted` does not allow.
+pub fn beyond_restricted(pod: &Pod<'_>) -> Vec<String> {
+    above_restricted(pod).iter().map(|above| format!("more than `restricted` allows: {above:?}")).collect()
+}
+
 /// The rights that k8s/nodes/namespace.yaml explains. The node agents' data is in directories of the node,
 /// which belong to root, and logd listens at the node's address.
 fn needed(pod: &Pod<'_>) -> BTreeSet<Above> {

@@ -3,6 +3,7 @@
 //! at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod chart;
 mod confinement;
 mod custom;
 mod environment;

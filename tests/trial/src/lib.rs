@@ -9,6 +9,7 @@ mod http;
 pub mod kubelet;
 mod port;
 mod process;
+mod registry;
 mod setup;
 mod wait;
 
@@ -19,5 +20,6 @@ pub use document::commands_under;
 pub use http::{Answer, Http, ask, metric, tell};
 pub use port::Port;
 pub use process::{Process, holder, is_gone, limit, processes_in, run_to_end, signal, with_input};
+pub use registry::Registry;
 pub use setup::Setup;
 pub use wait::{DEADLINE, LOOK_EVERY, wait_until};
