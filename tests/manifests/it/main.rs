@@ -22,5 +22,6 @@ mod rendering;
 mod resources;
 mod run;
 mod scaling;
+mod scaling_metric;
 mod selectors;
 mod settings;
