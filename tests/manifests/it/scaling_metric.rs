@@ -1,7 +1,7 @@
 //! The trigger of our ScaledJob reads the backlog of the queue in which its workers work.
 
 use crate::object::Typed;
-use crate::rendering::examples;
+use crate::rendering::{Rendering, examples};
 use crate::run;
 use crate::scaling::scaled_job;
 use axum::Router;
@@ -99,7 +99,7 @@ async fn trigger_reads_ready_delayed_and_leased_items() {
 #[test]
 fn workers_work_in_the_queue_that_the_trigger_reads() {
     let url = &scaled_job().triggers[0].metadata.url;
-    let pods: Vec<_> = examples().flat_map(|rendering| rendering.pods()).collect();
+    let pods: Vec<_> = examples().flat_map(Rendering::pods).collect();
     let mut pods = pods.iter().filter(|pod| matches!(pod.object.resource, Typed::ScaledJob(_)));
     let pod = pods.next().unwrap();
     let container = pod.containers().next().unwrap();
