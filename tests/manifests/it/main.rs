@@ -23,5 +23,6 @@ mod rendering;
 mod resources;
 mod run;
 mod scaling;
+mod scaling_metric;
 mod selectors;
 mod settings;

@@ -32,6 +32,13 @@ fn authority(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// True if a URL names a Service and its namespace, as a caller in another namespace must.
+fn is_in(services: &BTreeSet<String>, url: &str, namespace: &str) -> bool {
+    let Some((host, port)) = authority(url).split_once(':') else { return false };
+    host.split_once('.')
+        .is_some_and(|(name, place)| place == namespace && services.contains(&format!("{name}:{port}")))
+}
+
 #[test]
 fn called_queues_and_nodes_exist() {
     let (services, node_ports) = (services(examples()), node_ports());
@@ -116,8 +123,8 @@ fn referenced_objects_exist() {
             Typed::ScaledJob(scaled) => {
                 seen += 1;
                 let urls = scaled.spec.triggers.iter().map(|trigger| &trigger.metadata.url);
-                let lost = urls.into_iter().find(|url| !of_examples.contains(authority(url)));
-                lost.map(|url| format!("{place}: {url} is no Service of the examples"))
+                let lost = urls.into_iter().find(|url| !is_in(&of_examples, url, "default"));
+                lost.map(|url| format!("{place}: {url} is no Service of the examples with its namespace"))
             }
             _ => None,
         }
