@@ -38,7 +38,7 @@ enum Crew {
         "nodecrew logs --ssh web1,web2 --since 10m --output json",
         "nodecrew logs --local --stats",
     ]))]
-    Logs(logs::options::Options),
+    Logs(Box<logs::options::Options>),
     /// Print a script that completes commands and flags in a shell
     #[command(after_long_help = completion::examples("nodecrew"))]
     Completion(completion::Options),

@@ -1,6 +1,6 @@
 //! The commands, exit codes and messages of the program.
 
-use crate::support::{Fixture, for_both_kinds, log_lines, run};
+use crate::support::{Setup, for_both_kinds, log_lines, run};
 use fastrand::Rng;
 use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
@@ -10,56 +10,56 @@ fn said(output: &Output) -> String {
 }
 
 fn once_exits_0_with_and_without_news(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
-    fixture.write("x.log", "line\n");
+    let setup = Setup::of(codec, &[]);
+    setup.write("x.log", "line\n");
     for expected in ["event=archive_published", "event=archive_unchanged"] {
-        let output = fixture.once();
+        let output = setup.once();
         assert!(output.status.success() && said(&output).contains(expected), "{}", said(&output));
-        assert!(fixture.members() == fixture.logs());
+        assert!(setup.members() == setup.logs());
     }
 }
 
 fn readers_work_with_and_without_the_index(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
+    let setup = Setup::of(codec, &[]);
     let content = log_lines(&mut Rng::with_seed(1), 600_000);
-    fixture.write("a.log", "first\n");
-    fixture.write("big.log", &content);
-    fixture.cycle();
-    let archive = fixture.archive();
+    setup.write("a.log", "first\n");
+    setup.write("big.log", &content);
+    setup.cycle();
+    let archive = setup.archive();
     let index = archive.with_file_name(format!(".{}.index", archive.file_name().unwrap().to_string_lossy()));
     for with_index in [true, false] {
         if !with_index {
             std::fs::remove_file(&index).unwrap();
         }
-        let listed = String::from_utf8(run(fixture.reader().arg("list").arg(&archive))).unwrap();
+        let listed = String::from_utf8(run(setup.reader().arg("list").arg(&archive))).unwrap();
         let names: Vec<_> = listed.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
         assert_eq!(names, ["p/a.log", "p/big.log"]);
         for name in ["p/big.log", "big.log"] {
-            assert!(run(fixture.reader().arg("cat").arg(&archive).arg(name)) == content);
+            assert!(run(setup.reader().arg("cat").arg(&archive).arg(name)) == content);
         }
-        let into = fixture.root.path().join(format!("into-{with_index}"));
-        run(fixture.reader().arg("extract").arg(&archive).arg("p/big.log").arg("--to").arg(&into));
+        let into = setup.root.path().join(format!("into-{with_index}"));
+        run(setup.reader().arg("extract").arg(&archive).arg("p/big.log").arg("--to").arg(&into));
         assert!(std::fs::read(into.join("p/big.log")).unwrap() == content);
         assert!(!into.join("p/a.log").exists());
-        let verified = String::from_utf8(run(fixture.reader().arg("verify").arg(&archive))).unwrap();
+        let verified = String::from_utf8(run(setup.reader().arg("verify").arg(&archive))).unwrap();
         let expected = if with_index { "and its index matches" } else { "no matching index" };
         assert!(verified.contains("sound, 2 files, ") && verified.contains(expected), "{verified}");
     }
 }
 
 fn errors_are_one_line_with_an_exit_code(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
-    fixture.write("a.log", log_lines(&mut Rng::with_seed(1), 10_000));
-    fixture.cycle();
-    let archive = fixture.archive();
-    let missing = fixture.reader().arg("cat").arg(&archive).arg("b.log").output().unwrap();
+    let setup = Setup::of(codec, &[]);
+    setup.write("a.log", log_lines(&mut Rng::with_seed(1), 10_000));
+    setup.cycle();
+    let archive = setup.archive();
+    let missing = setup.reader().arg("cat").arg(&archive).arg("b.log").output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     assert!(said(&missing).contains("holds no b.log; `logcd list"), "{}", said(&missing));
     let mut bytes = std::fs::read(&archive).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x55;
     std::fs::write(&archive, bytes).unwrap();
-    let damaged = fixture.reader().arg("verify").arg(&archive).output().unwrap();
+    let damaged = setup.reader().arg("verify").arg(&archive).output().unwrap();
     assert_eq!(damaged.status.code(), Some(1));
     assert!(said(&damaged).contains("is damaged: "), "{}", said(&damaged));
     for (flags, code) in [
@@ -79,7 +79,7 @@ fn errors_are_one_line_with_an_exit_code(codec: Codec) {
         (vec!["--config=/no/such/file"], 78),
         (vec!["verify", "/no/such/archive"], 1),
     ] {
-        let output = fixture.reader().args(&flags).output().unwrap();
+        let output = setup.reader().args(&flags).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{flags:?}: {}", said(&output));
         assert_eq!(said(&output).lines().count(), 1, "{flags:?}: {}", said(&output));
         let flag =
@@ -89,30 +89,24 @@ fn errors_are_one_line_with_an_exit_code(codec: Codec) {
 }
 
 fn closed_pipe_is_success(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
-    fixture.write("a.log", log_lines(&mut Rng::with_seed(1), 2_000_000));
-    fixture.cycle();
-    let mut cat = fixture
-        .reader()
-        .arg("cat")
-        .arg(fixture.archive())
-        .arg("a.log")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let setup = Setup::of(codec, &[]);
+    setup.write("a.log", log_lines(&mut Rng::with_seed(1), 2_000_000));
+    setup.cycle();
+    let mut cat =
+        setup.reader().arg("cat").arg(setup.archive()).arg("a.log").stdout(Stdio::piped()).spawn().unwrap();
     drop(cat.stdout.take());
     assert!(cat.wait().unwrap().success());
 }
 
 #[test]
 fn settings_come_from_the_environment() {
-    let fixture = Fixture::new(&[]);
-    fixture.write("x.log", "line\n");
+    let setup = Setup::new(&[]);
+    setup.write("x.log", "line\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_logcd"));
-    command.env("LOGCD_DIR", fixture.root.path().join("log")).env("LOGCD_OUT", fixture.out());
+    command.env("LOGCD_DIR", setup.root.path().join("log")).env("LOGCD_OUT", setup.out());
     command.env("LOGCD_PREFIX", "p").env("LOGCD_MIN_FREE", "1").env("LOGCD_ONCE", "true");
     assert!(command.output().unwrap().status.success());
-    assert!(fixture.members() == fixture.logs());
+    assert!(setup.members() == setup.logs());
 }
 
 for_both_kinds!(

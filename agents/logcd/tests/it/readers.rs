@@ -1,6 +1,6 @@
 //! Every reader on this machine accepts every archive, with any file names and sizes.
 
-use crate::support::{Fixture, cycle, for_both_kinds, gnu_tar, log_lines, run};
+use crate::support::{Setup, cycle, for_both_kinds, gnu_tar, log_lines, run};
 use fastrand::Rng;
 use logcd::archive::codec::Codec;
 use std::ffi::OsStr;
@@ -17,8 +17,8 @@ fn is_asked(program: &str) -> bool {
     there.status.success()
 }
 
-fn all_readers_accept(fixture: &Fixture) {
-    let archive = fixture.archive();
+fn all_readers_accept(setup: &Setup) {
+    let archive = setup.archive();
     let path = archive.to_str().unwrap();
     let by_kind = match archive.extension().unwrap().to_str().unwrap() {
         // GNU tar starts this program.
@@ -31,7 +31,7 @@ fn all_readers_accept(fixture: &Fixture) {
             run(Command::new(program).args(arguments));
         }
     }
-    let verified = run(fixture.reader().args(["verify", path]));
+    let verified = run(setup.reader().args(["verify", path]));
     assert!(String::from_utf8_lossy(&verified).contains("sound"));
 }
 
@@ -72,52 +72,52 @@ fn every_reader_is_installed() {
 }
 
 fn awkward_names_and_sizes_read_back_everywhere(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
+    let setup = Setup::of(codec, &[]);
     let mut rng = Rng::with_seed(1);
     for size in [0, 1, 511, 512, 513, 32_768, 262_143, 262_144, 262_145, 700_000] {
         let mut content = log_lines(&mut rng, size);
         content.truncate(usize::try_from(size).unwrap());
-        fixture.write(&format!("size-{size}.log"), content);
+        setup.write(&format!("size-{size}.log"), content);
     }
     let long = format!("{}.log", "n".repeat(240));
     for name in [&b"new\nline.log"[..], b"not utf-8 \xff\xfe.log", b" .log", b"-rf.log", long.as_bytes()] {
-        std::fs::write(fixture.root.path().join("log").join(OsStr::from_bytes(name)), b"line\n").unwrap();
+        std::fs::write(setup.root.path().join("log").join(OsStr::from_bytes(name)), b"line\n").unwrap();
     }
-    fixture.write("noise.log", (0..500_000).map(|_| rng.u8(..)).collect::<Vec<_>>());
-    let mut archiver = fixture.archiver();
+    setup.write("noise.log", (0..500_000).map(|_| rng.u8(..)).collect::<Vec<_>>());
+    let mut archiver = setup.archiver();
     cycle(&mut archiver);
-    all_readers_accept(&fixture);
-    for (name, content) in fixture.logs() {
-        assert!(fixture.members().get(&name) == Some(&content), "{}", name.escape_ascii());
+    all_readers_accept(&setup);
+    for (name, content) in setup.logs() {
+        assert!(setup.members().get(&name) == Some(&content), "{}", name.escape_ascii());
     }
     // Again, with an archive that is mostly kept blocks.
     for name in ["size-0.log", "size-700000.log", "noise.log"] {
-        fixture.append(name, log_lines(&mut rng, 3000));
+        setup.append(name, log_lines(&mut rng, 3000));
     }
-    std::fs::remove_file(fixture.log("size-513.log")).unwrap();
+    std::fs::remove_file(setup.log("size-513.log")).unwrap();
     cycle(&mut archiver);
-    all_readers_accept(&fixture);
-    for (name, content) in fixture.logs() {
-        assert!(fixture.members().get(&name) == Some(&content), "{}", name.escape_ascii());
+    all_readers_accept(&setup);
+    for (name, content) in setup.logs() {
+        assert!(setup.members().get(&name) == Some(&content), "{}", name.escape_ascii());
     }
 }
 
 fn no_logs_at_all_make_an_archive_too(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
-    fixture.cycle();
-    all_readers_accept(&fixture);
-    assert!(fixture.members().is_empty());
+    let setup = Setup::of(codec, &[]);
+    setup.cycle();
+    all_readers_accept(&setup);
+    assert!(setup.members().is_empty());
 }
 
 fn file_above_eight_gibibytes_keeps_its_size(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
+    let setup = Setup::of(codec, &[]);
     let size = (8 << 30) + 5;
-    let file = std::fs::File::create(fixture.log("big.log")).unwrap();
+    let file = std::fs::File::create(setup.log("big.log")).unwrap();
     file.set_len(size).unwrap();
     file.write_all_at(b"last\n", size - 5).unwrap();
-    fixture.write("next.log", "line\n");
-    fixture.cycle();
-    let archive = fixture.archive();
+    setup.write("next.log", "line\n");
+    setup.cycle();
+    let archive = setup.archive();
     let listed = match codec {
         // GNU gzip would take a minute.
         Codec::Gzip if is_asked("pigz") => {
@@ -128,7 +128,7 @@ fn file_above_eight_gibibytes_keeps_its_size(codec: Codec) {
     let listed = String::from_utf8(listed).unwrap();
     assert!(listed.contains(&size.to_string()) && listed.contains("p/next.log"), "{listed}");
     // Read directly from its blocks: the eight gibibytes before it are not inflated.
-    let next = run(fixture.reader().arg("cat").arg(&archive).arg("next.log"));
+    let next = run(setup.reader().arg("cat").arg(&archive).arg("next.log"));
     assert_eq!(next, b"line\n");
 }
 

@@ -1,7 +1,7 @@
 //! A log directory shared with strangers: nothing outside is read, nothing hangs, and skipped files are
 //! counted.
 
-use crate::support::{Fixture, cycle, names, run};
+use crate::support::{Setup, cycle, names, run};
 use logcd::logs::skip::Skip;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -20,7 +20,7 @@ impl Drop for Ends<'_> {
 }
 
 /// Runs cycles while `mischief` goes on in another thread, until both have had many iterations.
-fn during(fixture: &Fixture, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
+fn during(setup: &Setup, mischief: impl Fn() + Sync, mut check: impl FnMut()) {
     let (stop, turns) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let mischief = scope.spawn(|| {
@@ -30,7 +30,7 @@ fn during(fixture: &Fixture, mischief: impl Fn() + Sync, mut check: impl FnMut()
             }
         });
         let ends = Ends(&stop);
-        let mut archiver = fixture.archiver();
+        let mut archiver = setup.archiver();
         let mut cycles = 0;
         while cycles < 300 || turns.load(Ordering::Relaxed) < 300 {
             if mischief.is_finished() {
@@ -49,18 +49,18 @@ fn during(fixture: &Fixture, mischief: impl Fn() + Sync, mut check: impl FnMut()
 
 #[test]
 fn special_files_are_skipped_and_counted() {
-    let fixture = Fixture::new(&[]);
-    let secret = fixture.root.path().join("secret");
+    let setup = Setup::new(&[]);
+    let secret = setup.root.path().join("secret");
     std::fs::write(&secret, SECRET).unwrap();
-    fixture.write("good.log", "fine\n");
-    symlink(&secret, fixture.log("link.log")).unwrap();
-    symlink("/nowhere", fixture.log("dangling.log")).unwrap();
-    symlink("loop.log", fixture.log("loop.log")).unwrap();
-    run(std::process::Command::new("mkfifo").arg(fixture.log("fifo.log")));
-    let _socket = std::os::unix::net::UnixListener::bind(fixture.log("socket.log")).unwrap();
-    std::fs::create_dir(fixture.log("directory.log")).unwrap();
-    let outcome = fixture.cycle();
-    assert_eq!(names(&fixture.members()), ["good.log"]);
+    setup.write("good.log", "fine\n");
+    symlink(&secret, setup.log("link.log")).unwrap();
+    symlink("/nowhere", setup.log("dangling.log")).unwrap();
+    symlink("loop.log", setup.log("loop.log")).unwrap();
+    run(std::process::Command::new("mkfifo").arg(setup.log("fifo.log")));
+    let _socket = std::os::unix::net::UnixListener::bind(setup.log("socket.log")).unwrap();
+    std::fs::create_dir(setup.log("directory.log")).unwrap();
+    let outcome = setup.cycle();
+    assert_eq!(names(&setup.members()), ["good.log"]);
     let skipped: Vec<_> =
         outcome.skipped.iter().map(|(name, skip)| (std::str::from_utf8(name).unwrap(), *skip)).collect();
     let expected = [
@@ -76,15 +76,15 @@ fn special_files_are_skipped_and_counted() {
 
 #[test]
 fn swapped_file_reveals_nothing() {
-    let fixture = Fixture::new(&[]);
-    let secret = fixture.root.path().join("secret");
+    let setup = Setup::new(&[]);
+    let secret = setup.root.path().join("secret");
     std::fs::write(&secret, SECRET).unwrap();
-    fixture.write("steady.log", "fine\n");
+    setup.write("steady.log", "fine\n");
     let swap = |make: &dyn Fn(&Path)| {
-        let new = fixture.log("new");
+        let new = setup.log("new");
         let _ = std::fs::remove_file(&new);
         make(&new);
-        std::fs::rename(&new, fixture.log("x.log")).unwrap();
+        std::fs::rename(&new, setup.log("x.log")).unwrap();
     };
     let fifo = |path: &Path| {
         nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -95,8 +95,8 @@ fn swapped_file_reveals_nothing() {
         swap(&|path| std::fs::write(path, "public too\n").unwrap());
         swap(&fifo);
     };
-    during(&fixture, mischief, || {
-        for (name, content) in fixture.members() {
+    during(&setup, mischief, || {
+        for (name, content) in setup.members() {
             assert!(!content.starts_with(b"root"), "{} gives the secret away", name.escape_ascii());
         }
     });
@@ -104,93 +104,93 @@ fn swapped_file_reveals_nothing() {
 
 #[test]
 fn swapped_directory_reveals_nothing() {
-    let fixture = Fixture::new(&["--recursive"]);
-    let outside = fixture.root.path().join("outside");
+    let setup = Setup::new(&["--recursive"]);
+    let outside = setup.root.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("x.log"), SECRET).unwrap();
-    std::fs::create_dir(fixture.log("real")).unwrap();
-    fixture.write("real/x.log", "public\n");
-    symlink(&outside, fixture.log("fake")).unwrap();
+    std::fs::create_dir(setup.log("real")).unwrap();
+    setup.write("real/x.log", "public\n");
+    symlink(&outside, setup.log("fake")).unwrap();
     let mischief = || {
-        let _ = std::fs::rename(fixture.log("real"), fixture.log("sub"));
-        let _ = std::fs::rename(fixture.log("sub"), fixture.log("real"));
-        let _ = std::fs::rename(fixture.log("fake"), fixture.log("sub"));
-        let _ = std::fs::rename(fixture.log("sub"), fixture.log("fake"));
+        let _ = std::fs::rename(setup.log("real"), setup.log("sub"));
+        let _ = std::fs::rename(setup.log("sub"), setup.log("real"));
+        let _ = std::fs::rename(setup.log("fake"), setup.log("sub"));
+        let _ = std::fs::rename(setup.log("sub"), setup.log("fake"));
     };
-    during(&fixture, mischief, || {
-        let listed = run(std::process::Command::new("tar").arg("-xzOf").arg(fixture.archive()));
+    during(&setup, mischief, || {
+        let listed = run(std::process::Command::new("tar").arg("-xzOf").arg(setup.archive()));
         assert!(!listed.windows(4).any(|bytes| bytes == b"root"), "the secret is in the archive");
     });
 }
 
 #[test]
 fn log_directory_replaced_by_a_symlink_is_not_followed() {
-    let fixture = Fixture::new(&[]);
-    fixture.write("x.log", "fine\n");
-    let mut archiver = fixture.archiver();
+    let setup = Setup::new(&[]);
+    setup.write("x.log", "fine\n");
+    let mut archiver = setup.archiver();
     cycle(&mut archiver);
-    let outside = fixture.root.path().join("outside");
+    let outside = setup.root.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("y.log"), SECRET).unwrap();
-    std::fs::rename(fixture.root.path().join("log"), fixture.root.path().join("gone")).unwrap();
-    symlink(&outside, fixture.root.path().join("log")).unwrap();
+    std::fs::rename(setup.root.path().join("log"), setup.root.path().join("gone")).unwrap();
+    symlink(&outside, setup.root.path().join("log")).unwrap();
     let error = archiver
         .cycle(crate::support::at(crate::support::NOON), logcd::cycle::archiver::CycleMode::Now)
         .unwrap_err();
     assert!(error.to_string().contains("open the log directory"), "{error}");
-    assert_eq!(names(&fixture.members()), ["x.log"]);
+    assert_eq!(names(&setup.members()), ["x.log"]);
 }
 
 #[test]
 fn hard_link_to_outside_is_skipped() {
-    let fixture = Fixture::new(&[]);
-    let outside = fixture.root.path().join("shadow");
+    let setup = Setup::new(&[]);
+    let outside = setup.root.path().join("shadow");
     std::fs::write(&outside, SECRET).unwrap();
-    std::fs::hard_link(&outside, fixture.log("stolen.log")).unwrap();
-    fixture.write("x.log", "fine\n");
-    std::fs::hard_link(fixture.log("x.log"), fixture.log("x.log.1")).unwrap();
-    let outcome = fixture.cycle();
-    assert_eq!(names(&fixture.members()), ["x.log"]);
+    std::fs::hard_link(&outside, setup.log("stolen.log")).unwrap();
+    setup.write("x.log", "fine\n");
+    std::fs::hard_link(setup.log("x.log"), setup.log("x.log.1")).unwrap();
+    let outcome = setup.cycle();
+    assert_eq!(names(&setup.members()), ["x.log"]);
     assert_eq!(outcome.skipped.get(&b"stolen.log"[..]), Some(&Skip::HardLink));
-    let fixture = Fixture { flags: [&fixture.flags[..], &["--hard-links".into()]].concat(), ..fixture };
-    fixture.cycle();
-    assert_eq!(names(&fixture.members()), ["stolen.log", "x.log"]);
+    let setup = Setup { flags: [&setup.flags[..], &["--hard-links".into()]].concat(), ..setup };
+    setup.cycle();
+    assert_eq!(names(&setup.members()), ["stolen.log", "x.log"]);
 }
 
 #[test]
 fn sparse_bomb_is_skipped() {
-    let fixture = Fixture::new(&["--max-holes=1GiB"]);
+    let setup = Setup::new(&["--max-holes=1GiB"]);
     let sparse = |name: &str, size: u64, tail: &[u8]| {
         use std::os::unix::fs::FileExt;
-        let file = std::fs::File::create(fixture.log(name)).unwrap();
+        let file = std::fs::File::create(setup.log(name)).unwrap();
         file.set_len(size).unwrap();
         file.write_all_at(tail, size - tail.len() as u64).unwrap();
     };
     sparse("bomb.log", 15 << 40, b"boom\n");
     sparse("holes.log", 5 << 20, b"after the hole\n");
-    let outcome = fixture.cycle();
+    let outcome = setup.cycle();
     assert_eq!(outcome.skipped.get(&b"bomb.log"[..]), Some(&Skip::Sparse));
-    let members = fixture.members();
+    let members = setup.members();
     assert_eq!(names(&members), ["holes.log"]);
-    assert!(members[&b"holes.log"[..]] == std::fs::read(fixture.log("holes.log")).unwrap());
+    assert!(members[&b"holes.log"[..]] == std::fs::read(setup.log("holes.log")).unwrap());
 }
 
 #[test]
 fn planted_files_do_not_displace_archived_ones() {
-    let fixture = Fixture::new(&["--max-files=3"]);
+    let setup = Setup::new(&["--max-files=3"]);
     for number in 4..7 {
-        fixture.write(&format!("{number}.log"), "line\n");
+        setup.write(&format!("{number}.log"), "line\n");
     }
-    let mut archiver = fixture.archiver();
+    let mut archiver = setup.archiver();
     cycle(&mut archiver);
     for number in 0..4 {
-        fixture.write(&format!("{number}.log"), "planted\n");
+        setup.write(&format!("{number}.log"), "planted\n");
     }
     for number in 0..100 {
-        symlink("/nowhere", fixture.log(&format!("link-{number}.log"))).unwrap();
+        symlink("/nowhere", setup.log(&format!("link-{number}.log"))).unwrap();
     }
     let outcome = cycle(&mut archiver);
-    assert_eq!(names(&fixture.members()), ["4.log", "5.log", "6.log"]);
+    assert_eq!(names(&setup.members()), ["4.log", "5.log", "6.log"]);
     assert_eq!(outcome.skip_counts[&Skip::TooMany], 4);
     assert_eq!(outcome.skip_counts[&Skip::Symlink], 100);
     assert!(outcome.skipped.len() <= 3, "only so many names are kept in memory");
@@ -198,8 +198,8 @@ fn planted_files_do_not_displace_archived_ones() {
 
 #[test]
 fn output_follows_no_symlink_and_has_its_mode() {
-    let fixture = Fixture::new(&["--mode=0640"]);
-    let victim = fixture.root.path().join("victim");
+    let setup = Setup::new(&["--mode=0640"]);
+    let victim = setup.root.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
     for name in [
         "all-logs-2026-11-21.tar.gz",
@@ -207,32 +207,32 @@ fn output_follows_no_symlink_and_has_its_mode() {
         ".all-logs-2026-11-21.tar.gz.index",
         ".all-logs-2026-11-21.tar.gz.index.draft",
     ] {
-        symlink(&victim, fixture.out().join(name)).unwrap();
+        symlink(&victim, setup.out().join(name)).unwrap();
     }
-    fixture.write("x.log", "line\n");
-    fixture.cycle();
+    setup.write("x.log", "line\n");
+    setup.cycle();
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
-    let archive = std::fs::symlink_metadata(fixture.archive()).unwrap();
+    let archive = std::fs::symlink_metadata(setup.archive()).unwrap();
     assert!(archive.is_file());
     assert_eq!(archive.permissions().mode() & 0o777, 0o640);
-    assert_eq!(names(&fixture.members()), ["x.log"]);
-    let fixture = Fixture::new(&[]);
-    fixture.cycle();
-    assert_eq!(std::fs::metadata(fixture.archive()).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(names(&setup.members()), ["x.log"]);
+    let setup = Setup::new(&[]);
+    setup.cycle();
+    assert_eq!(std::fs::metadata(setup.archive()).unwrap().mode() & 0o777, 0o600);
 }
 
 #[test]
 fn second_logcd_exits_with_try_again() {
-    let fixture = Fixture::new(&[]);
-    let held = fixture.archiver();
-    let output = fixture.once();
+    let setup = Setup::new(&[]);
+    let held = setup.archiver();
+    let output = setup.once();
     assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8(output.stderr).unwrap();
     let holder = trial::holder(std::process::id());
-    let why = format!("another logcd {holder} uses {}; only one may", fixture.out().display());
+    let why = format!("another logcd {holder} uses {}; only one may", setup.out().display());
     assert!(said.contains(&why), "{said}");
     drop(held);
-    wait_until("the directory to be free", || fixture.once().status.success());
+    wait_until("the directory to be free", || setup.once().status.success());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Progress bars, which logcd shows on a terminal only.
 
-use crate::support::{Fixture, for_both_kinds, run};
+use crate::support::{Setup, for_both_kinds, run};
 use logcd::archive::codec::Codec;
 use std::process::{Command, Output, Stdio};
 
@@ -26,7 +26,7 @@ fn has_a_bar_that_goes(seen: &str, total: &str) {
 }
 
 fn progress_is_shown_on_a_terminal_only(codec: Codec) {
-    let fixture = Fixture::of(codec, &[]);
+    let setup = Setup::of(codec, &[]);
     // Half of the logs: 6 MiB that do not compress, then 28 MiB that do.
     let half = |seed: u64| {
         let mut random = Vec::with_capacity(6 << 20);
@@ -40,16 +40,16 @@ fn progress_is_shown_on_a_terminal_only(codec: Codec) {
         random.resize(34 << 20, b'x');
         random
     };
-    fixture.write("a.log", half(1));
-    fixture.write("b.log", half(2));
-    let mut once = fixture.command();
+    setup.write("a.log", half(1));
+    setup.write("b.log", half(2));
+    let mut once = setup.command();
     once.arg("--once");
     let seen = on_a_terminal(&once);
     has_a_bar_that_goes(&seen, "68.00 MiB");
     assert!(seen.contains("archive_published"), "{seen:?}");
 
-    let archive = fixture.archive();
-    let mut verify = fixture.reader();
+    let archive = setup.archive();
+    let mut verify = setup.reader();
     verify.arg("verify").arg(&archive);
     let seen = on_a_terminal(&verify);
     has_a_bar_that_goes(&seen, "12.");
@@ -70,12 +70,12 @@ fn progress_is_shown_on_a_terminal_only(codec: Codec) {
 #[test]
 #[ignore = "needs script of util-linux: just test-programs"]
 fn small_work_shows_no_bar() {
-    let fixture = Fixture::new(&[]);
-    fixture.write("a.log", "line\n");
-    let seen = on_a_terminal(fixture.command().arg("--once"));
+    let setup = Setup::new(&[]);
+    setup.write("a.log", "line\n");
+    let seen = on_a_terminal(setup.command().arg("--once"));
     assert!(seen.contains("archive_published") && !seen.contains(" left"), "{seen:?}");
-    let mut verify = fixture.reader();
-    let sound = String::from_utf8(run(verify.arg("verify").arg(fixture.archive()))).unwrap();
+    let mut verify = setup.reader();
+    let sound = String::from_utf8(run(verify.arg("verify").arg(setup.archive()))).unwrap();
     assert_eq!(on_a_terminal(&verify).replace("\r\n", "\n"), sound);
 }
 

@@ -35,7 +35,7 @@ impl<W: Write> Printer<W> {
             match source.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(bytes) if self.filter.is_empty() && self.records.is_none() => {
-                    self.out.write_all(&buffer[..bytes])?
+                    self.out.write_all(&buffer[..bytes])?;
                 }
                 Ok(bytes) => self.take(&buffer[..bytes])?,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

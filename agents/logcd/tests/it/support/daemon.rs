@@ -1,6 +1,6 @@
 //! The running program and its admin endpoint.
 
-use super::Fixture;
+use super::Setup;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::process::{Command, ExitStatus};
@@ -20,8 +20,8 @@ impl Deref for Daemon {
 }
 
 impl Daemon {
-    pub fn start(fixture: &Fixture, flags: &[&str]) -> Daemon {
-        let mut command = fixture.command();
+    pub fn start(setup: &Setup, flags: &[&str]) -> Daemon {
+        let mut command = setup.command();
         command.args(flags);
         Daemon::run(command)
     }

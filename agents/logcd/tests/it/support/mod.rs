@@ -29,7 +29,7 @@ pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Noon, so that no test crosses midnight by chance.
 pub const NOON: &str = "2026-11-21T12:00:00Z";
 
-pub struct Fixture {
+pub struct Setup {
     pub root: tempfile::TempDir,
     pub flags: Vec<OsString>,
 }
@@ -52,14 +52,14 @@ macro_rules! for_both_kinds {
 }
 pub(crate) use for_both_kinds;
 
-impl Fixture {
-    /// Makes a fixture for archives of one kind.
-    pub fn of(codec: Codec, flags: &[&str]) -> Fixture {
+impl Setup {
+    /// Makes a setup for archives of one kind.
+    pub fn of(codec: Codec, flags: &[&str]) -> Setup {
         let kind = if codec == Codec::Zstd { &["--zstd"][..] } else { &[] };
-        Fixture::new(&[kind, flags].concat())
+        Setup::new(&[kind, flags].concat())
     }
 
-    pub fn new(flags: &[&str]) -> Fixture {
+    pub fn new(flags: &[&str]) -> Setup {
         let root = tempfile::Builder::new().prefix("logcd-test-").tempdir().unwrap();
         std::fs::create_dir(root.path().join("log")).unwrap();
         std::fs::create_dir(root.path().join("out")).unwrap();
@@ -72,7 +72,7 @@ impl Fixture {
             "--utc".into(),
         ];
         all.extend(flags.iter().map(OsString::from));
-        Fixture { root, flags: all }
+        Setup { root, flags: all }
     }
 
     pub fn log(&self, name: &str) -> PathBuf {
@@ -190,19 +190,19 @@ impl Fixture {
 }
 
 /// Makes logs and an archive of them that has superseded content.
-pub fn with_history(codec: Codec) -> (Fixture, Contents) {
-    let fixture = Fixture::of(codec, &[]);
+pub fn with_history(codec: Codec) -> (Setup, Contents) {
+    let setup = Setup::of(codec, &[]);
     let mut rng = Rng::with_seed(5);
     for (name, size) in [("a.log", 700_000), ("b.log", 10_000), ("c.log", 50)] {
-        fixture.write(name, log_lines(&mut rng, size));
+        setup.write(name, log_lines(&mut rng, size));
     }
-    let mut archiver = fixture.archiver();
+    let mut archiver = setup.archiver();
     cycle(&mut archiver);
-    std::fs::remove_file(fixture.log("b.log")).unwrap();
+    std::fs::remove_file(setup.log("b.log")).unwrap();
     cycle(&mut archiver);
-    let members = fixture.members();
+    let members = setup.members();
     assert_eq!(names(&members), ["a.log", "b.log.20261121T120000", "c.log"]);
-    (fixture, members)
+    (setup, members)
 }
 
 /// Returns the path of an archive's index.
