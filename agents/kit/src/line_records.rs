@@ -7,9 +7,11 @@
 //! ```
 //! Numbers are little-endian. A time counts nanoseconds since 1970; the smallest number means that the line has
 //! none. A record with the largest origin names an origin: its time is the origin's number, and its line the
-//! name. A block without records only shows that the sender is alive. A stream that lacks the last number was
+//! name. A block without records only shows that the sender is alive. The largest number in the place of a block
+//! says that everything up to now was sent, and that new lines follow. A stream that lacks the last number was
 //! cut.
 
+use crate::exit::Exit;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -30,6 +32,7 @@ const ORIGINS_MAX: usize = 8192;
 const RECORD_HEADER_BYTES: usize = 16;
 const NAMES_AN_ORIGIN: u32 = u32::MAX;
 const NO_TIME: i64 = i64::MIN;
+const CAUGHT_UP: u32 = u32::MAX;
 /// The longest silence of a sender that is alive.
 pub const SILENCE_MAX: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,15 @@ pub struct LineRecord {
     pub origin: Arc<str>,
     /// Without its newline.
     pub line: Vec<u8>,
+}
+
+/// Ends this process as soon as its stdin ends. The connection to the other host may break while this process
+/// waits for somebody to take its lines, and nothing else would tell it.
+pub fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        std::process::exit(i32::from(Exit::TryAgain.code()));
+    });
 }
 
 /// Collects lines in blocks.
@@ -117,6 +129,13 @@ impl RecordEncoder {
         out.flush()
     }
 
+    /// Sends what there is, and tells that everything up to now was sent.
+    pub fn catch_up(&mut self, out: &mut impl Write) -> io::Result<()> {
+        self.flush(out)?;
+        out.write_all(&CAUGHT_UP.to_le_bytes())?;
+        out.flush()
+    }
+
     /// Ends the stream.
     pub fn end(mut self, out: &mut impl Write) -> io::Result<()> {
         if !self.block.is_empty() {
@@ -157,7 +176,16 @@ fn length_of(bytes: &[u8]) -> io::Result<u32> {
     }
 }
 
-/// Reads the blocks of a stream.
+/// A part of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamPart {
+    /// A block, which may have no lines.
+    Lines(Vec<LineRecord>),
+    /// Everything up to now has arrived. The lines that follow are new.
+    CaughtUp,
+}
+
+/// Reads the parts of a stream.
 #[derive(Debug)]
 pub struct RecordReader<R> {
     from: R,
@@ -175,13 +203,14 @@ impl<R: Read> RecordReader<R> {
         }
     }
 
-    /// Returns the lines of the next block, which may have none; `None` at the end of the stream.
-    pub fn block(&mut self) -> io::Result<Option<Vec<LineRecord>>> {
-        let packed_bytes = self.length()?;
-        if packed_bytes == 0 {
-            return Ok(None);
-        }
-        let unpacked_bytes = self.length()?;
+    /// Returns the next part; `None` at the end of the stream.
+    pub fn part(&mut self) -> io::Result<Option<StreamPart>> {
+        let packed_bytes = match self.number()? {
+            0 => return Ok(None),
+            CAUGHT_UP => return Ok(Some(StreamPart::CaughtUp)),
+            packed_bytes => checked(packed_bytes)?,
+        };
+        let unpacked_bytes = checked(self.number()?)?;
         let mut packed = vec![0; packed_bytes];
         self.from.read_exact(&mut packed)?;
         // Without spare capacity, the end of an empty block is not reached.
@@ -191,18 +220,13 @@ impl<R: Read> RecordReader<R> {
         if status != Status::StreamEnd || unpacked.len() != unpacked_bytes {
             return Err(damaged("a block is damaged"));
         }
-        self.records(&unpacked).map(Some)
+        self.records(&unpacked).map(|lines| Some(StreamPart::Lines(lines)))
     }
 
-    fn length(&mut self) -> io::Result<usize> {
-        let mut length = [0; 4];
-        self.from.read_exact(&mut length)?;
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        if length <= BLOCK_BYTES_MAX + BLOCK_BYTES {
-            Ok(length)
-        } else {
-            Err(damaged("a block is too large"))
-        }
+    fn number(&mut self) -> io::Result<u32> {
+        let mut number = [0; 4];
+        self.from.read_exact(&mut number)?;
+        Ok(u32::from_le_bytes(number))
     }
 
     fn records(&mut self, mut rest: &[u8]) -> io::Result<Vec<LineRecord>> {
@@ -243,6 +267,12 @@ fn record(bytes: &[u8]) -> Option<(i64, u32, &[u8], &[u8])> {
     Some((time, origin, line, rest))
 }
 
+/// Refuses the length of a block that no sender makes.
+fn checked(length: u32) -> io::Result<usize> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length <= BLOCK_BYTES_MAX + BLOCK_BYTES { Ok(length) } else { Err(damaged("a block is too large")) }
+}
+
 fn damaged(why: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, why)
 }
@@ -270,8 +300,9 @@ mod tests {
             Err(error) => return (lines, Err(error)),
         };
         loop {
-            match reader.block() {
-                Ok(Some(block)) => lines.extend(block),
+            match reader.part() {
+                Ok(Some(StreamPart::Lines(block))) => lines.extend(block),
+                Ok(Some(StreamPart::CaughtUp)) => {}
                 Ok(None) => return (lines, Ok(())),
                 Err(error) => return (lines, Err(error)),
             }
@@ -314,6 +345,29 @@ mod tests {
     }
 
     #[test]
+    fn end_of_the_old_lines_is_told() {
+        let mut out = Vec::new();
+        let mut encoder = RecordEncoder::begin(&mut out).unwrap();
+        encoder.add(&mut out, None, "a", b"old").unwrap();
+        encoder.add(&mut out, None, "a", b"old, too").unwrap();
+        encoder.catch_up(&mut out).unwrap();
+        encoder.add(&mut out, None, "a", b"new").unwrap();
+        encoder.end(&mut out).unwrap();
+        let mut reader = RecordReader::begin(&out[..]).unwrap();
+        let (mut old, mut has_caught_up) = (0, false);
+        while let Some(part) = reader.part().unwrap() {
+            match part {
+                StreamPart::Lines(lines) if has_caught_up => {
+                    assert!(lines.iter().all(|line| line.line == b"new"));
+                }
+                StreamPart::Lines(lines) => old += lines.len(),
+                StreamPart::CaughtUp => has_caught_up = true,
+            }
+        }
+        assert_eq!((old, has_caught_up), (2, true));
+    }
+
+    #[test]
     fn origins_may_be_more_than_both_sides_remember() {
         let names = (0..ORIGINS_MAX + 10).chain(0..20);
         let lines: Vec<_> = names
@@ -325,7 +379,7 @@ mod tests {
 
     #[test]
     fn large_block_is_refused_before_it_is_read() {
-        let bytes = [START, &u32::MAX.to_le_bytes(), &u32::MAX.to_le_bytes()].concat();
+        let bytes = [START, &(u32::MAX - 1).to_le_bytes(), &u32::MAX.to_le_bytes()].concat();
         assert_eq!(decode(&bytes).1.unwrap_err().kind(), ErrorKind::InvalidData);
     }
 }

@@ -1,10 +1,12 @@
 //! `nodecrew logs` with real readers: on this host, and on others behind a program that stands for ssh.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 const NODECREW: &str = env!("CARGO_BIN_EXE_nodecrew");
 
@@ -22,7 +24,8 @@ impl Hosts {
         }
         let ssh = programs.join("ssh");
         let script = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\n\
-            cd \"$HOSTS/$2\" 2>/dev/null || { echo \"ssh: no host $2\" >&2; exit 255; }\nexec sh -c \"$3\"\n";
+            cd \"$HOSTS/$2\" 2>/dev/null || { echo \"ssh: no host $2\" >&2; exit 255; }\n\
+            echo $$ >reader\nexec sh -c \"exec $3\"\n";
         std::fs::write(&ssh, script).unwrap();
         std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
         for name in names {
@@ -44,9 +47,8 @@ impl Hosts {
         for (second, line) in lines {
             writeln!(text, "2026-11-28T14:05:{second:02}.000000001Z stdout F {line}").unwrap();
         }
-        let log = directory.join("0.log");
-        let before = std::fs::read_to_string(&log).unwrap_or_default();
-        std::fs::write(log, before + &text).unwrap();
+        let mut log = File::options().create(true).append(true).open(directory.join("0.log")).unwrap();
+        log.write_all(text.as_bytes()).unwrap();
     }
 
     /// Archives what the containers of a host have written.
@@ -60,17 +62,18 @@ impl Hosts {
     }
 
     fn logs(&self, flags: &[&str]) -> Output {
+        self.command(flags).output().unwrap()
+    }
+
+    fn command(&self, flags: &[&str]) -> Command {
         let programs = self.0.path().join("programs");
         let path = std::env::join_paths(
             std::iter::once(programs).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
         );
-        Command::new(NODECREW)
-            .args(["logs", "--pods", "pods", "--pods-out", "out"])
-            .args(flags)
-            .env("PATH", path.unwrap())
-            .env("HOSTS", self.0.path())
-            .output()
-            .unwrap()
+        let mut command = Command::new(NODECREW);
+        command.args(["logs", "--pods", "pods", "--pods-out", "out"]).args(flags);
+        command.env("PATH", path.unwrap()).env("HOSTS", self.0.path());
+        command
     }
 }
 
@@ -198,4 +201,71 @@ fn lines_that_logd_received_are_merged() {
         text(&printed.stdout).lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(start, ["web1", "web2", "web1", "web2"]);
     assert!(text(&printed.stdout).starts_with("web1 2026-11-28T14:05:01.000000Z 10.0.0.1:5 line 1\n"));
+}
+
+/// A `nodecrew logs --follow` that runs. It is killed when the test ends.
+struct Follower {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Follower {
+    fn start(hosts: &Hosts, flags: &[&str]) -> Follower {
+        let flags = [&["--ssh", "web1,web2", "-o", "raw", "--follow"], flags].concat();
+        let mut child = hosts.command(&flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Follower { child, lines }
+    }
+
+    fn next(&mut self, count: usize) -> Vec<String> {
+        self.lines.by_ref().take(count).map(|line| line.unwrap()).collect()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn new_lines_are_followed_through_rotations_and_new_pods() {
+    let hosts = two_hosts();
+    let mut follower = Follower::start(&hosts, &["-n", "shop"]);
+    assert_eq!(follower.next(6), ["one", "two", "three", "four", "five", "six"]);
+    for round in 0..20 {
+        let (first, second, third) = (format!("a{round}"), format!("b{round}"), format!("c{round}"));
+        hosts.write("web1", "shop_cart-1_0a/app", &[(10, &first)]);
+        // As kubelet rotates: the old log gets another name, and its lines are followed to the end.
+        let directory = hosts.path("web1").join("pods/shop_cart-1_0a/app");
+        let rotated = directory.join(format!("0.log.20261128-1406{round:02}"));
+        std::fs::rename(directory.join("0.log"), &rotated).unwrap();
+        hosts.write("web1", "shop_cart-1_0a/app", &[(11, &second)]);
+        hosts.write("web2", &format!("shop_new-{round}_0d/app"), &[(12, &third)]);
+        let mut lines = follower.next(3);
+        // The time of a line that comes late is not the order of its arrival.
+        lines.sort();
+        assert_eq!(lines, [first, second, third]);
+    }
+    // Every line was printed once: the next one is the last one.
+    hosts.write("web2", "shop_cart-2_0b/app", &[(59, "end")]);
+    assert_eq!(follower.next(1), ["end"]);
+}
+
+#[test]
+fn host_that_ends_while_it_is_followed_is_named() {
+    let hosts = two_hosts();
+    let mut follower = Follower::start(&hosts, &["--since", "2026-11-28T14:05:05Z"]);
+    assert_eq!(follower.next(2), ["five", "six"]);
+    let reader = std::fs::read_to_string(hosts.path("web2").join("reader")).unwrap();
+    assert!(Command::new("kill").arg(reader.trim()).status().unwrap().success());
+    let stderr = BufReader::new(follower.child.stderr.take().unwrap());
+    let said = stderr.lines().next().unwrap().unwrap();
+    assert!(
+        said.starts_with("nodecrew: web2: lines from 20") && said.contains(" to the end are missing"),
+        "{said}"
+    );
+    hosts.write("web1", "shop_cart-1_0a/app", &[(20, "goes on")]);
+    assert_eq!(follower.next(1), ["goes on"]);
 }

@@ -47,13 +47,16 @@ pub struct Options {
     pub grep: Option<Regex>,
 
     /// Print records for `nodecrew logs`: compressed, each line with its time
-    #[arg(long, hide = true, conflicts_with = "follow")]
+    #[arg(long, hide = true)]
     pub records: bool,
 }
 
 /// Prints to stdout until the end of the log, or for ever with `--follow`.
 pub fn read(options: &Options) -> Result<(), Fatal> {
     let filter = LineFilter { since: options.since, until: options.until, grep: options.grep.clone() };
+    if options.records {
+        kit::line_records::end_with_stdin();
+    }
     let stdout = io::stdout().lock();
     let mut printer = Printer::new(BufWriter::with_capacity(64 * 1024, stdout), filter);
     match print_log(options, &mut printer) {
@@ -80,12 +83,16 @@ fn print_log(options: &Options, printer: &mut Printer<impl Write>) -> io::Result
     for (_, path) in log.rotated_after(0) {
         print_rotated(&path, options.since, printer)?;
     }
+    let mut has_caught_up = false;
     loop {
         printer.copy(&mut log.current)?;
         if !options.follow {
             return printer.end();
         }
-        printer.out.flush()?;
+        if !std::mem::replace(&mut has_caught_up, true) {
+            printer.catch_up()?;
+        }
+        printer.flush()?;
         if log.is_current(&options.file) {
             if log.was_truncated()? {
                 io::Seek::rewind(&mut log.current)?;

@@ -67,6 +67,22 @@ impl<W: Write> Printer<W> {
         Ok(())
     }
 
+    /// Shows everything that was printed. Tells a reader on another host that this one is alive.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.records {
+            Some(records) => records.flush(&mut self.out),
+            None => self.out.flush(),
+        }
+    }
+
+    /// Tells a reader on another host that the lines up to now were printed.
+    pub(super) fn catch_up(&mut self) -> io::Result<()> {
+        match &mut self.records {
+            Some(records) => records.catch_up(&mut self.out),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn end(&mut self) -> io::Result<()> {
         if !self.unfinished.is_empty() {
             self.print()?;

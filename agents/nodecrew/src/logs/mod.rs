@@ -1,23 +1,30 @@
 //! `nodecrew logs`: the lines of all nodes in one stream, ordered by time.
 //!
 //! A [`reader`] for each node is an agent's own `read` command, run by kubectl or ssh. It sends its lines as a
-//! [`node_stream`], already in order. [`merge`] brings them together, and [`line_printer`] prints them. A node
-//! whose lines are missing is named, and the exit code is 75.
+//! [`node_stream`], already in order. [`merge`] brings them together, and [`line_printer`] prints them. New lines
+//! pass through [`hold_back`] instead. A node whose lines are missing is named, and the exit code is 75.
 
+mod hold_back;
 mod line_printer;
 mod merge;
 mod node_stream;
 pub mod options;
 mod reader;
 
+use hold_back::HoldBack;
+use jiff::Timestamp;
 use kit::exit::{Exit, Fatal};
+use kit::line_records::LineRecord;
 use kit::terminal::count;
 use line_printer::{LinePrinter, Origin};
 use node_stream::NodeStream;
 use options::{Options, Source};
 use reader::Unreachable;
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::time::Instant;
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::time::{Duration, Instant};
+
+/// Time between two looks for new lines.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// Prints the wanted lines to stdout.
 pub fn run(options: &Options) -> Result<(), Fatal> {
@@ -34,45 +41,112 @@ pub fn run(options: &Options) -> Result<(), Fatal> {
     for stream in &mut streams {
         stream.await_answer(until);
     }
-    match print(options, &mut streams) {
+    let mut missing = Missing::new(options, all);
+    unreachable.into_iter().for_each(|one| missing.name(one));
+    match print(options, &mut streams, &mut missing) {
         // Whoever reads this has received all that they need.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
         Err(error) => return Err(Fatal::new(Exit::Failure, "cannot write to stdout").because(error)),
         Ok(()) => {}
     }
-    unreachable.extend(streams.into_iter().filter_map(NodeStream::finish));
-    report(options, &unreachable, all)
+    missing.result()
 }
 
-fn print(options: &Options, streams: &mut [NodeStream]) -> io::Result<()> {
-    let origins: Vec<(String, Source)> =
-        streams.iter().map(|stream| (stream.node.clone(), stream.source)).collect();
-    let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let mut printer = LinePrinter::new(options, out);
+fn print(options: &Options, streams: &mut [NodeStream], missing: &mut Missing<'_>) -> io::Result<()> {
+    let mut output = Output::new(options, streams);
     let mut is_first = true;
     merge::merge(streams, |number, record| {
-        let (node, source) = &origins[number];
-        printer.print(Origin::parse(node, *source, &record.origin), &record)?;
+        output.print(number, &record)?;
         // The first line is shown while the others are still searched for.
-        if std::mem::take(&mut is_first) { printer.flush() } else { Ok(()) }
+        if std::mem::take(&mut is_first) { output.printer.flush() } else { Ok(()) }
     })?;
-    printer.finish()
+    output.printer.flush()?;
+    streams.iter_mut().filter_map(NodeStream::finish).for_each(|one| missing.name(one));
+    if options.printing.follow {
+        missing.since = Some(Timestamp::now());
+        follow(streams, &mut output, missing)?;
+    }
+    output.printer.finish()
 }
 
-/// Names the nodes whose lines are missing.
-fn report(options: &Options, unreachable: &[Unreachable], all: usize) -> Result<(), Fatal> {
-    if unreachable.is_empty() {
-        return Ok(());
+/// Prints new lines until no reader is left.
+fn follow(streams: &mut [NodeStream], output: &mut Output, missing: &mut Missing<'_>) -> io::Result<()> {
+    let mut held = HoldBack::new(streams.len());
+    while streams.iter().any(NodeStream::is_open) {
+        let now = Instant::now();
+        let mut is_idle = true;
+        for (number, stream) in streams.iter_mut().enumerate() {
+            let lines = stream.new_lines();
+            is_idle &= lines.is_empty();
+            lines.into_iter().for_each(|line| held.add(number, line, now));
+            stream.finish().into_iter().for_each(|one| missing.name(one));
+        }
+        held.release(now, |number, record| output.print(number, &record))?;
+        if is_idle {
+            output.printer.flush()?;
+            std::thread::sleep(LOOK_AFTER);
+        }
     }
-    let since = options.wanted.since.map_or("the beginning".to_owned(), |since| since.to_string());
-    let until = options.wanted.until.map_or("now".to_owned(), |until| until.to_string());
-    let mut stderr = io::stderr().lock();
-    for Unreachable { node, why } in unreachable {
+    held.release_all(|number, record| output.print(number, &record))
+}
+
+/// Stdout, and what is known of each stream.
+struct Output {
+    printer: LinePrinter<BufWriter<StdoutLock<'static>>>,
+    /// The node and the source of each stream.
+    origins: Vec<(String, Source)>,
+}
+
+impl Output {
+    fn new(options: &Options, streams: &[NodeStream]) -> Output {
+        let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let origins = streams.iter().map(|stream| (stream.node.clone(), stream.source)).collect();
+        Output { printer: LinePrinter::new(options, out), origins }
+    }
+
+    fn print(&mut self, number: usize, record: &LineRecord) -> io::Result<()> {
+        let (node, source) = &self.origins[number];
+        self.printer.print(Origin::parse(node, *source, &record.origin), record)
+    }
+}
+
+/// The nodes whose lines are missing.
+struct Missing<'a> {
+    options: &'a Options,
+    /// The beginning of the time span whose lines are missing now.
+    since: Option<Timestamp>,
+    /// The number of nodes and sources that are read.
+    all: usize,
+    count: usize,
+}
+
+impl Missing<'_> {
+    fn new(options: &Options, all: usize) -> Missing<'_> {
+        Missing { options, since: options.wanted.since, all, count: 0 }
+    }
+
+    /// Names a node whose lines are missing.
+    fn name(&mut self, Unreachable { node, why }: Unreachable) {
+        let since = self.since.map_or("the beginning".to_owned(), |since| format!("{since:.0}"));
+        let until = match self.options.wanted.until {
+            _ if self.options.printing.follow => "the end".to_owned(),
+            None => "now".to_owned(),
+            Some(until) => format!("{until:.0}"),
+        };
+        self.count += 1;
         // Nothing helps if stderr is closed.
-        let _ = writeln!(stderr, "nodecrew: {node}: lines from {since} to {until} are missing: {why}");
+        let said = format!("nodecrew: {node}: lines from {since} to {until} are missing: {why}\n");
+        let _ = io::stderr().lock().write_all(said.as_bytes());
     }
-    let missing = unreachable.len();
-    let message =
-        format!("incomplete: {missing} of {} could not be read to the end", count(all as u64, "source"));
-    Err(Fatal::new(Exit::TryAgain, message))
+
+    fn result(self) -> Result<(), Fatal> {
+        let (missing, all) = (self.count, count(self.all as u64, "source"));
+        match missing {
+            0 => Ok(()),
+            _ => {
+                let message = format!("incomplete: {missing} of {all} could not be read to the end");
+                Err(Fatal::new(Exit::TryAgain, message))
+            }
+        }
+    }
 }

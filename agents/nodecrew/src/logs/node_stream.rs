@@ -3,10 +3,10 @@
 use super::merge::Lines;
 use super::options::Source;
 use super::reader::{Reader, Unreachable};
-use kit::line_records::{LineRecord, RecordReader};
+use kit::line_records::{LineRecord, RecordReader, StreamPart};
 use std::io::{self, Read};
-use std::process::{Child, ChildStdout, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const WAITING_BLOCKS_MAX: usize = 2;
 /// Limit on what a reader says on stderr.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
+const CUT: io::ErrorKind = io::ErrorKind::UnexpectedEof;
+const SILENT: &str = "it has fallen silent";
 
 /// A message from the thread that reads from a reader.
 enum Arrival {
     Begun,
-    Block(Vec<LineRecord>),
+    Part(StreamPart),
     /// The end of the stream; an error if it was cut.
     End(io::Result<()>),
 }
@@ -30,16 +32,22 @@ pub struct NodeStream {
     pub node: String,
     pub source: Source,
     child: Child,
+    /// The reader ends when its stdin does.
+    _stdin: Option<ChildStdin>,
     arrivals: Receiver<Arrival>,
     /// What the reader says on stderr.
     complaint: Option<JoinHandle<String>>,
     block: std::vec::IntoIter<LineRecord>,
     state: State,
+    /// The time of the last arrival.
+    heard: Instant,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     Running,
+    /// All lines up to now have arrived. New ones follow.
+    CaughtUp,
     /// All lines have arrived.
     Whole,
     /// Lines are missing, for this reason.
@@ -50,7 +58,7 @@ impl NodeStream {
     /// Starts a reader.
     pub fn start(reader: Reader) -> Result<NodeStream, Unreachable> {
         let Reader { node, source, mut command } = reader;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -71,27 +79,63 @@ impl NodeStream {
                 String::from_utf8_lossy(&said).into_owned()
             })
         });
-        let block = Vec::new().into_iter();
-        Ok(NodeStream { node, source, child, arrivals, complaint, block, state: State::Running })
+        Ok(NodeStream {
+            node,
+            source,
+            _stdin: child.stdin.take(),
+            child,
+            arrivals,
+            complaint,
+            block: Vec::new().into_iter(),
+            state: State::Running,
+            heard: Instant::now(),
+        })
     }
 
     /// Waits until the reader has answered.
     pub fn await_answer(&mut self, until: Instant) {
         let left = until.saturating_duration_since(Instant::now());
         match self.arrivals.recv_timeout(left) {
-            Ok(Arrival::Begun) => {}
-            Ok(Arrival::End(result)) => self.end(result),
-            Ok(Arrival::Block(block)) => self.block = block.into_iter(),
-            Err(RecvTimeoutError::Disconnected) => self.end(Err(io::ErrorKind::UnexpectedEof.into())),
+            Ok(arrival) => self.take(arrival),
+            Err(RecvTimeoutError::Disconnected) => self.take(Arrival::End(Err(CUT.into()))),
             Err(RecvTimeoutError::Timeout) => self.give_up("it does not answer"),
         }
     }
 
-    /// Returns the reason why lines are missing, if there is one.
-    pub fn finish(mut self) -> Option<Unreachable> {
+    /// Returns some of the new lines that have arrived, without waiting.
+    pub fn new_lines(&mut self) -> Vec<LineRecord> {
+        // A block without lines only shows that the reader is alive.
+        while self.block.len() == 0 && self.is_open() {
+            match self.arrivals.try_recv() {
+                Ok(arrival) => self.take(arrival),
+                Err(TryRecvError::Disconnected) => self.take(Arrival::End(Err(CUT.into()))),
+                Err(TryRecvError::Empty) if self.heard.elapsed() > SILENCE_MAX => self.give_up(SILENT),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        std::mem::take(&mut self.block).collect()
+    }
+
+    /// True while new lines may arrive.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Running | State::CaughtUp)
+    }
+
+    fn take(&mut self, arrival: Arrival) {
+        self.heard = Instant::now();
+        match arrival {
+            Arrival::Begun => {}
+            Arrival::Part(StreamPart::Lines(block)) => self.block = block.into_iter(),
+            Arrival::Part(StreamPart::CaughtUp) => self.state = State::CaughtUp,
+            Arrival::End(result) => self.end(result),
+        }
+    }
+
+    /// Returns the reason why lines are missing, if there is one. Tells it only once.
+    pub fn finish(&mut self) -> Option<Unreachable> {
         match std::mem::replace(&mut self.state, State::Whole) {
             State::Incomplete(why) => Some(Unreachable { node: self.node.clone(), why }),
-            State::Running | State::Whole => None,
+            State::Running | State::CaughtUp | State::Whole => None,
         }
     }
 
@@ -149,11 +193,9 @@ impl Lines for NodeStream {
                 return None;
             }
             match self.arrivals.recv_timeout(SILENCE_MAX) {
-                Ok(Arrival::Block(block)) => self.block = block.into_iter(),
-                Ok(Arrival::Begun) => {}
-                Ok(Arrival::End(result)) => self.end(result),
-                Err(RecvTimeoutError::Timeout) => self.give_up("it has fallen silent"),
-                Err(RecvTimeoutError::Disconnected) => self.end(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(arrival) => self.take(arrival),
+                Err(RecvTimeoutError::Timeout) => self.give_up(SILENT),
+                Err(RecvTimeoutError::Disconnected) => self.take(Arrival::End(Err(CUT.into()))),
             }
         }
     }
@@ -164,8 +206,8 @@ fn receive(stdout: ChildStdout, arrivals: &SyncSender<Arrival>) {
     let stdout = io::BufReader::with_capacity(64 << 10, stdout);
     let result = RecordReader::begin(stdout).and_then(|mut records| {
         let mut is_wanted = arrivals.send(Arrival::Begun).is_ok();
-        while is_wanted && let Some(block) = records.block()? {
-            is_wanted = arrivals.send(Arrival::Block(block)).is_ok();
+        while is_wanted && let Some(part) = records.part()? {
+            is_wanted = arrivals.send(Arrival::Part(part)).is_ok();
         }
         Ok(())
     });

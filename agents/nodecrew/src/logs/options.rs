@@ -120,6 +120,10 @@ pub struct Printing {
     /// Print the numbers of lines and bytes of each pod, instead of lines
     #[arg(long)]
     pub stats: bool,
+
+    /// Keep printing new lines, through rotations, restarts and new pods, until interrupted
+    #[arg(long, short, conflicts_with_all = ["until", "stats"])]
+    pub follow: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -160,6 +164,7 @@ impl Options {
         add("since", time(since));
         add("until", time(until));
         add("grep", regex(grep));
+        let follow: Option<OsString> = self.printing.follow.then(|| "--follow".into());
         match source {
             Source::Pods => {
                 add("output", Some("records".into()));
@@ -174,6 +179,7 @@ impl Options {
                 words.push("--records".into());
             }
         }
+        words.extend(follow);
         words
     }
 }

@@ -189,7 +189,7 @@ impl AgentPod {
             return Err(Unreachable { node: self.node, why });
         }
         let mut command = kubectl(places);
-        command.args(["exec", &self.name, "--container", agent, "--", agent]).args(words);
+        command.args(["exec", "--stdin", &self.name, "--container", agent, "--", agent]).args(words);
         Ok(Reader { node: self.node, source, command })
     }
 }

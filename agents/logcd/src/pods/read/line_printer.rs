@@ -78,6 +78,22 @@ impl<'a, W: Write> LinePrinter<'a, W> {
         self.write(dir, stream, &joined)
     }
 
+    /// Shows everything that was printed.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.records {
+            Some(records) => records.flush(&mut self.out),
+            None => self.out.flush(),
+        }
+    }
+
+    /// Tells a reader on another host that the lines up to now were printed.
+    pub(super) fn catch_up(&mut self) -> io::Result<()> {
+        match &mut self.records {
+            Some(records) => records.catch_up(&mut self.out),
+            None => self.out.flush(),
+        }
+    }
+
     /// Prints the lines whose last part is missing.
     pub(super) fn finish(mut self) -> io::Result<()> {
         for ((dir, stream), joined) in std::mem::take(&mut self.joined) {

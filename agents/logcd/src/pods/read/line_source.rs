@@ -30,6 +30,8 @@ pub(super) enum LineSource {
         dir: Rc<ContainerDir>,
         file: File,
         offset: u64,
+        /// The end up to which the log is read. With `--follow`, later lines are printed afterwards.
+        end: u64,
         is_compressed: bool,
     },
 }

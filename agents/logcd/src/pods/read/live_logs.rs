@@ -1,10 +1,10 @@
 //! Finds the live logs with lines that are not archived yet.
 
-use super::line_source::LineSource;
+use super::line_source::{LINE_BYTES_MAX, LineSource};
 use super::options::ReadOptions;
 use crate::error::ArchiveError;
 use crate::logs::log_file::read_full_at;
-use crate::pods::cri::time_of;
+use crate::pods::cri::{time_of, whole_lines};
 use crate::pods::cursor::{Checkpoint, Cursor, Cursors};
 use crate::pods::followed_log::FollowedLog;
 use crate::pods::hour_archive::is_no_file;
@@ -54,6 +54,16 @@ impl UnreadLogs {
     }
 }
 
+/// A live log as a search has found it, with all lines up to its end.
+pub(super) struct KnownLog {
+    pub(super) dir: Rc<ContainerDir>,
+    pub(super) file: File,
+    /// The device and inode.
+    pub(super) id: (u64, u64),
+    /// The end of the last whole line.
+    pub(super) end: u64,
+}
+
 /// A live log that has lines after the archived ones.
 pub(super) struct LiveLog {
     pub(super) namespace: String,
@@ -68,6 +78,8 @@ pub(super) struct LiveSearch<'a> {
     /// Limit on the live logs. They stay open, because kubelet may rename or compress them meanwhile.
     logs_max: usize,
     pub(super) logs: Vec<LiveLog>,
+    /// All logs that are there, if new lines are wanted.
+    pub(super) known: Vec<KnownLog>,
     pub(super) unread: UnreadLogs,
 }
 
@@ -75,7 +87,14 @@ impl<'a> LiveSearch<'a> {
     pub(super) fn new(options: &'a ReadOptions, checkpoint: &'a Checkpoint) -> LiveSearch<'a> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let logs_max = usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
-        LiveSearch { options, checkpoint, logs_max, logs: Vec::new(), unread: UnreadLogs::default() }
+        LiveSearch {
+            options,
+            checkpoint,
+            logs_max,
+            logs: Vec::new(),
+            known: Vec::new(),
+            unread: UnreadLogs::default(),
+        }
     }
 
     /// Finds the logs of all wanted containers.
@@ -142,6 +161,13 @@ impl<'a> LiveSearch<'a> {
     ) {
         let Ok(look) = status_of(&file) else { return };
         let inode = look.stamp.ino;
+        let mut end = u64::MAX;
+        if self.options.follow && !log.is_compressed() && !look.is_strange() {
+            end = whole_end(&file, look.stamp.size);
+            if let Ok(file) = file.try_clone() {
+                self.known.push(KnownLog { dir: dir.clone(), file, id: look.stamp.id(), end });
+            }
+        }
         let is_settled = cursors.is_some_and(|cursors| cursors.settled.iter().any(|s| s.is(inode, log)));
         if look.is_strange() || look.has_holes_above(HOLE_BYTES_MAX) || is_settled {
             return;
@@ -162,8 +188,19 @@ impl<'a> LiveSearch<'a> {
         if self.logs.len() >= self.logs_max {
             return self.unread.note(path, io::Error::other("raise the limit on open files (ulimit -n)"));
         }
-        let source = LineSource::Live { dir: dir.clone(), file, offset, is_compressed };
+        let source = LineSource::Live { dir: dir.clone(), file, offset, end, is_compressed };
         self.logs.push(LiveLog { namespace: dir.pod.namespace.clone(), span, source });
+    }
+}
+
+/// Returns the end of the last whole line before `size`, or `size` if the line there is too long for one.
+fn whole_end(file: &File, size: u64) -> u64 {
+    let start = size.saturating_sub(LINE_BYTES_MAX as u64);
+    let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(0)];
+    let Ok(read) = read_full_at(file, &mut bytes, start) else { return size };
+    match whole_lines(&bytes[..read]) {
+        0 if start > 0 => size,
+        whole => start + whole as u64,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `logcd read`: prints lines of container logs in order of time, from the archives and the live logs.
 
 mod archives;
+mod follow;
 mod line_printer;
 mod line_source;
 mod live_logs;
@@ -15,9 +16,9 @@ use archives::find_archives;
 use kit::exit::{Exit, Fatal};
 use line_printer::LinePrinter;
 use line_source::LineSource;
-use live_logs::{LiveLog, LiveSearch, UnreadLogs};
+use live_logs::{KnownLog, LiveLog, LiveSearch, UnreadLogs};
 use merge::{Merge, written};
-use options::ReadOptions;
+use options::{ReadFormat, ReadOptions};
 use reading_order::{Beginnings, PlaceKey, Rank};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufWriter};
@@ -40,6 +41,8 @@ struct WantedPlaces {
     /// The first name of an archive whose members cannot be found.
     damaged: Option<PathBuf>,
     unread: UnreadLogs,
+    /// The live logs that are there, if new lines are wanted.
+    known: Vec<KnownLog>,
 }
 
 impl WantedPlaces {
@@ -60,12 +63,20 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
         }
         trouble => crate::once::fatal(trouble),
     };
+    if options.output == ReadFormat::Records {
+        kit::line_records::end_with_stdin();
+    }
     kit::daemon::allow_many_descriptors();
     let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut printer = LinePrinter::new(options, out);
     printer.stay_alive().map_err(written).map_err(failed)?;
     let found = find(options).map_err(failed)?;
-    Merge::new(options, printer, found.next_entry).print(found.places).map_err(failed)?;
+    let merge = Merge::new(options, printer, found.next_entry);
+    let (mut printer, _, _) = merge.print(found.places).map_err(failed)?;
+    if options.follow {
+        return follow::follow(options, found.known, &mut printer).map_err(failed);
+    }
+    printer.finish().map_err(written).map_err(failed)?;
     if let Some(path) = found.strange {
         let message = format!(
             "{} is no archive of logcd's: it is a link or has several names; its lines are not printed",
@@ -93,7 +104,8 @@ fn find(options: &ReadOptions) -> Result<WantedPlaces, ArchiveError> {
         let checkpoint = loaded.unwrap_or_default();
         let mut live = LiveSearch::new(options, &checkpoint);
         live.run()?;
-        let mut found = WantedPlaces { next_entry, unread: live.unread, ..WantedPlaces::default() };
+        let mut found =
+            WantedPlaces { next_entry, unread: live.unread, known: live.known, ..WantedPlaces::default() };
         found.add_live(live.logs);
         let seen = find_archives(options, with_drafts, &mut found)?;
         let is_same = end_of_entries(load_checkpoint(&options.pods_out)?.as_ref()) == next_entry;

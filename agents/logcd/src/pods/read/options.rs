@@ -45,6 +45,10 @@ pub struct ReadOptions {
     /// Print lines in this format
     #[arg(long, short, value_name = "FORMAT", default_value = "plain")]
     pub output: ReadFormat,
+
+    /// Keep printing new lines, through rotations, restarts and new pods, until interrupted
+    #[arg(long, short, conflicts_with = "until")]
+    pub follow: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -41,6 +41,12 @@ struct LineKey {
     number: u64,
 }
 
+/// A live log, and the end up to which it is read.
+struct FileUpTo<'a> {
+    file: &'a File,
+    end: u64,
+}
+
 /// A line that is printed once no earlier line can follow.
 struct PendingLine {
     place: Rc<ReachedPlace>,
@@ -136,11 +142,12 @@ impl<'a, W: Write> Merge<'a, W> {
         }
     }
 
-    /// Prints the lines of the places. Returns the number of passes, and the largest number of places at once.
+    /// Prints the lines of the places. Returns the printer for further lines, the number of passes, and the
+    /// largest number of places at once.
     pub(super) fn print(
         mut self,
         places: BTreeMap<PlaceKey, LineSource>,
-    ) -> Result<(u32, usize), ArchiveError> {
+    ) -> Result<(LinePrinter<'a, W>, u32, usize), ArchiveError> {
         self.add(places);
         loop {
             self.cut = None;
@@ -151,8 +158,7 @@ impl<'a, W: Write> Merge<'a, W> {
             }
             self.pass += 1;
         }
-        self.printer.finish().map_err(written)?;
-        Ok((self.pass + 1, self.places_max))
+        Ok((self.printer, self.pass + 1, self.places_max))
     }
 
     /// Adds places that are not read yet.
@@ -195,8 +201,8 @@ impl<'a, W: Write> Merge<'a, W> {
                         self.take_member(&place, &file, range.clone(), from).map_err(failed)?;
                     }
                 }
-                LineSource::Live { dir, file, is_compressed, .. } => self
-                    .take_live(&place, dir, file, from, *is_compressed)
+                LineSource::Live { dir, file, end, is_compressed, .. } => self
+                    .take_live(&place, dir, &FileUpTo { file, end: *end }, from, *is_compressed)
                     .map_err(ArchiveError::doing(format!("read {dir}")))?,
             }
         }
@@ -282,7 +288,7 @@ impl<'a, W: Write> Merge<'a, W> {
         &mut self,
         place: &Rc<ReachedPlace>,
         dir: &Rc<ContainerDir>,
-        file: &File,
+        live: &FileUpTo<'_>,
         from: Unprinted,
         is_compressed: bool,
     ) -> io::Result<()> {
@@ -309,11 +315,11 @@ impl<'a, W: Write> Merge<'a, W> {
             is_below
         };
         if is_compressed {
-            let mut plain = MultiGzDecoder::new(FileRange { file, range: 0..u64::MAX });
+            let mut plain = MultiGzDecoder::new(FileRange { file: live.file, range: 0..u64::MAX });
             io::copy(&mut (&mut plain).take(from.offset), &mut io::sink())?;
             for_each_line(plain, &mut take)?;
         } else {
-            for_each_line(FileRange { file, range: from.offset..u64::MAX }, &mut take)?;
+            for_each_line(FileRange { file: live.file, range: from.offset..live.end }, &mut take)?;
         }
         if number > from.number {
             self.latest.insert(dir.clone(), Latest { sort_time, rank, pass: self.pass });

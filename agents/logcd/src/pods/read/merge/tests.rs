@@ -104,7 +104,8 @@ fn printed(at: &Path, pending_bytes_max: usize) -> (String, u32) {
     let mut text = Vec::new();
     let mut merge = Merge::new(&options, LinePrinter::new(&options, &mut text), found.next_entry);
     merge.pending_bytes_max = pending_bytes_max;
-    let (passes, _) = merge.print(found.places).unwrap();
+    let (printer, passes, _) = merge.print(found.places).unwrap();
+    printer.finish().unwrap();
     (String::from_utf8(text).unwrap(), passes)
 }
 
@@ -156,7 +157,8 @@ fn memory_follows_the_archives_rather_than_their_members() {
     let found = find(&options).unwrap();
     let mut text = Vec::new();
     let merge = Merge::new(&options, LinePrinter::new(&options, &mut text), found.next_entry);
-    let (passes, places_max) = merge.print(found.places).unwrap();
+    let (printer, passes, places_max) = merge.print(found.places).unwrap();
+    printer.finish().unwrap();
     let text = String::from_utf8(text).unwrap();
     assert_eq!((text.lines().count(), passes), (2 * 24 * 40, 1));
     assert!(text.lines().is_sorted());
