@@ -61,7 +61,7 @@ fn print(options: &Options, streams: &mut [NodeStream], missing: &mut Missing<'_
         if std::mem::take(&mut is_first) { output.printer.flush() } else { Ok(()) }
     })?;
     output.printer.flush()?;
-    streams.iter_mut().filter_map(NodeStream::finish).for_each(|one| missing.name(one));
+    streams.iter_mut().filter_map(NodeStream::take_reason).for_each(|one| missing.name(one));
     if options.printing.follow {
         missing.since = Some(Timestamp::now());
         follow(streams, &mut output, missing)?;
@@ -79,7 +79,7 @@ fn follow(streams: &mut [NodeStream], output: &mut Output, missing: &mut Missing
             let lines = stream.new_lines();
             is_idle &= lines.is_empty();
             lines.into_iter().for_each(|line| held.add(number, line, now));
-            stream.finish().into_iter().for_each(|one| missing.name(one));
+            stream.take_reason().into_iter().for_each(|one| missing.name(one));
         }
         held.release(now, |number, record| output.print(number, &record))?;
         if is_idle {

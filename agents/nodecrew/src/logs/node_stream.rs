@@ -52,6 +52,8 @@ enum State {
     Whole,
     /// Lines are missing, for this reason.
     Incomplete(String),
+    /// Lines are missing, and the reason was told.
+    Named,
 }
 
 impl NodeStream {
@@ -131,12 +133,12 @@ impl NodeStream {
         }
     }
 
-    /// Returns the reason why lines are missing, if there is one. Tells it only once.
-    pub fn finish(&mut self) -> Option<Unreachable> {
-        match std::mem::replace(&mut self.state, State::Whole) {
-            State::Incomplete(why) => Some(Unreachable { node: self.node.clone(), why }),
-            State::Running | State::CaughtUp | State::Whole => None,
-        }
+    /// Returns the reason why lines are missing, if there is one, and only once.
+    pub fn take_reason(&mut self) -> Option<Unreachable> {
+        let State::Incomplete(why) = &mut self.state else { return None };
+        let why = std::mem::take(why);
+        self.state = State::Named;
+        Some(Unreachable { node: self.node.clone(), why })
     }
 
     fn give_up(&mut self, why: &str) {
