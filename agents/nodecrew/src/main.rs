@@ -36,6 +36,7 @@ enum Crew {
         "nodecrew logs -n shop --pod '^cart-' --since 2h",
         "nodecrew logs --source logd --grep ORDER-4711 --since yesterday",
         "nodecrew logs --ssh web1,web2 --since 10m --output json",
+        "nodecrew logs --follow -n shop --timestamps",
         "nodecrew logs --local --stats",
     ]))]
     Logs(Box<logs::options::Options>),

@@ -254,6 +254,34 @@ fn new_lines_are_followed_through_rotations_and_new_pods() {
 }
 
 #[test]
+fn no_line_is_lost_or_repeated_between_old_and_new_ones() {
+    const LINES: usize = 3000;
+    let hosts = Hosts::new(&["web1", "web2"]);
+    hosts.write("web1", "shop_cart-1_0a/app", &[(0, "0")]);
+    hosts.archive("web1");
+    let mut follower = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let directory = hosts.path("web1").join("pods/shop_cart-1_0a/app");
+            for number in 1..LINES {
+                hosts.write("web1", "shop_cart-1_0a/app", &[(0, &number.to_string())]);
+                if number % 100 == 0 {
+                    let rotated = directory.join(format!("0.log.20261128-14{number:04}"));
+                    std::fs::rename(directory.join("0.log"), rotated).unwrap();
+                }
+                if number == LINES / 2 {
+                    hosts.archive("web1");
+                }
+            }
+        });
+        Follower::start(&hosts, &[])
+    });
+    let expected: Vec<String> = (0..LINES).map(|number| number.to_string()).collect();
+    assert_eq!(follower.next(LINES), expected);
+    hosts.write("web1", "shop_cart-1_0a/app", &[(0, "end")]);
+    assert_eq!(follower.next(1), ["end"]);
+}
+
+#[test]
 fn host_that_ends_while_it_is_followed_is_named() {
     let hosts = two_hosts();
     let mut follower = Follower::start(&hosts, &["--since", "2026-11-28T14:05:05Z"]);

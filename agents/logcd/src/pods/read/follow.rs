@@ -33,6 +33,10 @@ const CLOSE_AFTER: Duration = Duration::from_secs(2);
 /// A log that is held open.
 struct OpenLog {
     dir: Rc<ContainerDir>,
+    /// The last name that was seen.
+    name: LogName,
+    /// Logs that were opened later have higher numbers.
+    number: u64,
     file: File,
     offset: u64,
     /// The latest time of its new lines.
@@ -54,6 +58,7 @@ struct Follower<'a> {
     pods: SafeDir,
     /// By device and inode: a name may lead to another log at any time.
     logs: HashMap<(u64, u64), OpenLog>,
+    next_number: u64,
 }
 
 /// Prints new lines until the reader of stdout is gone.
@@ -65,10 +70,10 @@ pub(super) fn follow<W: Write>(
     printer.catch_up().map_err(written)?;
     let failed = || ArchiveError::on("follow the logs below", &options.pods);
     let pods = options.pods.canonicalize().and_then(|path| SafeDir::open(&path)).map_err(failed())?;
-    let opened = |KnownLog { dir, file, id, end }: KnownLog| {
-        (id, OpenLog { dir, file, offset: end, time: Timestamp::MIN, alive: Instant::now() })
-    };
-    let mut follower = Follower { options, pods, logs: known.into_iter().map(opened).collect() };
+    let mut follower = Follower { options, pods, logs: HashMap::new(), next_number: 0 };
+    for KnownLog { dir, name, file, id, end } in known {
+        follower.log(id, &dir, name, file).offset = end;
+    }
     loop {
         let lines = follower.look().map_err(failed())?;
         for line in &lines {
@@ -103,7 +108,10 @@ impl Follower<'_> {
         self.open_new_logs()?;
         let mut lines = Vec::new();
         let mut bytes_left = LOOK_BYTES_MAX;
-        for log in self.logs.values_mut() {
+        let mut logs: Vec<&mut OpenLog> = self.logs.values_mut().collect();
+        // Lines with the same time keep the order of the logs.
+        logs.sort_by(|a, b| (&a.dir, &a.name, a.number).cmp(&(&b.dir, &b.name, b.number)));
+        for log in logs {
             log.take_lines(self.options, &mut bytes_left, &mut lines);
         }
         self.logs.retain(|_, log| log.alive.elapsed() < CLOSE_AFTER);
@@ -143,10 +151,18 @@ impl Follower<'_> {
             if look.is_strange() {
                 continue;
             }
-            let alive = Instant::now();
-            let new = || OpenLog { dir: dir.clone(), file, offset: 0, time: Timestamp::MIN, alive };
-            self.logs.entry(look.stamp.id()).or_insert_with(new).alive = alive;
+            let log = self.log(look.stamp.id(), &dir, name.clone(), file);
+            (log.name, log.alive) = (name, Instant::now());
         }
+    }
+
+    /// Returns an open log, which may be new.
+    fn log(&mut self, id: (u64, u64), dir: &Rc<ContainerDir>, name: LogName, file: File) -> &mut OpenLog {
+        let number = self.next_number;
+        self.next_number += 1;
+        let (time, alive) = (Timestamp::MIN, Instant::now());
+        let new = || OpenLog { dir: dir.clone(), name, number, file, offset: 0, time, alive };
+        self.logs.entry(id).or_insert_with(new)
     }
 }
 

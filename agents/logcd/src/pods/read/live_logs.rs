@@ -22,6 +22,8 @@ use std::rc::Rc;
 /// Limit on the holes of a live log, equal to the daemon's default. Larger ones would be read as zeros for
 /// hours.
 const HOLE_BYTES_MAX: u64 = 16 << 30;
+/// Limit on the attempts to open all logs of a container. An attempt fails if kubelet renames one meanwhile.
+const TRIES_MAX: u32 = 10;
 /// Descriptors that live logs leave for everything else.
 const OTHER_DESCRIPTORS: u64 = 16;
 
@@ -57,6 +59,7 @@ impl UnreadLogs {
 /// A live log as a search has found it, with all lines up to its end.
 pub(super) struct KnownLog {
     pub(super) dir: Rc<ContainerDir>,
+    pub(super) name: LogName,
     pub(super) file: File,
     /// The device and inode.
     pub(super) id: (u64, u64),
@@ -135,19 +138,36 @@ impl<'a> LiveSearch<'a> {
         let path = dir.to_string();
         let cursors = self.checkpoint.containers.get(&path);
         let dir = Rc::new(dir);
-        let mut logs: Vec<LogName> =
-            self.list(pods, &path).iter().filter_map(|name| name.parse().ok()).collect();
-        logs.sort();
-        for log in &logs {
-            // A compressed log is skipped while kubelet has not removed the original yet.
-            let is_copy = log.is_compressed() && logs.contains(&log.uncompressed());
-            let log_path = format!("{path}/{log}");
-            match pods.file(log_path.as_bytes()) {
-                Ok(file) if !is_copy => self.add(&dir, cursors, log, log_path, file),
-                Ok(_) => {}
-                Err(error) => self.unread.note(log_path, error),
+        let (logs_before, known_before) = (self.logs.len(), self.known.len());
+        let mut names = self.log_names(pods, &path);
+        for tries_left in (0..TRIES_MAX).rev() {
+            for log in &names {
+                // A compressed log is skipped while kubelet has not removed the original yet.
+                let is_copy = log.is_compressed() && names.contains(&log.uncompressed());
+                let log_path = format!("{path}/{log}");
+                match pods.file(log_path.as_bytes()) {
+                    Ok(file) if !is_copy => self.add(&dir, cursors, log, log_path, file),
+                    Ok(_) => {}
+                    Err(error) => self.unread.note(log_path, error),
+                }
             }
+            let again = self.log_names(pods, &path);
+            if again == names || tries_left == 0 {
+                return;
+            }
+            // A log that was renamed meanwhile may have been missed.
+            names = again;
+            self.logs.truncate(logs_before);
+            self.known.truncate(known_before);
         }
+    }
+
+    /// Lists the logs of a container, the oldest first.
+    fn log_names(&mut self, pods: &SafeDir, path: &str) -> Vec<LogName> {
+        let mut names: Vec<LogName> =
+            self.list(pods, path).iter().filter_map(|name| name.parse().ok()).collect();
+        names.sort();
+        names
     }
 
     /// Adds a log unless all its lines are archived.
@@ -165,7 +185,13 @@ impl<'a> LiveSearch<'a> {
         if self.options.follow && !log.is_compressed() && !look.is_strange() {
             end = whole_end(&file, look.stamp.size);
             if let Ok(file) = file.try_clone() {
-                self.known.push(KnownLog { dir: dir.clone(), file, id: look.stamp.id(), end });
+                self.known.push(KnownLog {
+                    dir: dir.clone(),
+                    name: log.clone(),
+                    file,
+                    id: look.stamp.id(),
+                    end,
+                });
             }
         }
         let is_settled = cursors.is_some_and(|cursors| cursors.settled.iter().any(|s| s.is(inode, log)));
