@@ -48,6 +48,7 @@ pub struct LineRecord {
 
 /// Ends this process as soon as its stdin ends. The connection to the other host may break while this process
 /// waits for somebody to take its lines, and nothing else would tell it.
+#[allow(clippy::disallowed_methods, reason = "the main thread may be blocked, and holds nothing to be saved")]
 pub fn end_with_stdin() {
     std::thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());

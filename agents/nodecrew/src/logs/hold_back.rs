@@ -57,6 +57,12 @@ impl HoldBack {
         self.release_up_to(last, take)
     }
 
+    /// Returns the time until a line must be released; `None` if none waits.
+    pub fn until_release(&self, now: Instant) -> Option<Duration> {
+        let first = self.held.values().map(|held| held.arrived).min()?;
+        Some(HELD_FOR.saturating_sub(now.saturating_duration_since(first)))
+    }
+
     fn release_up_to<E>(
         &mut self,
         last: Option<Position>,

@@ -21,18 +21,20 @@ use node_stream::NodeStream;
 use options::{Options, Source};
 use reader::Unreachable;
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Time between two looks for new lines.
-const LOOK_AFTER: Duration = Duration::from_millis(50);
+/// Limit on the time between two checks that all nodes still send something.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// Prints the wanted lines to stdout.
 pub fn run(options: &Options) -> Result<(), Fatal> {
     let (readers, mut unreachable) = reader::readers(options)?;
     let all = readers.len() + unreachable.len();
     let mut streams = Vec::new();
+    let (bell, rung) = sync_channel(1);
     for reader in readers {
-        match NodeStream::start(reader) {
+        match NodeStream::start(reader, bell.clone()) {
             Ok(stream) => streams.push(stream),
             Err(why) => unreachable.push(why),
         }
@@ -43,7 +45,7 @@ pub fn run(options: &Options) -> Result<(), Fatal> {
     }
     let mut missing = Missing::new(options, all);
     unreachable.into_iter().for_each(|one| missing.name(one));
-    match print(options, &mut streams, &mut missing) {
+    match print(options, &mut streams, &rung, &mut missing) {
         // Whoever reads this has received all that they need.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
         Err(error) => return Err(Fatal::new(Exit::Failure, "cannot write to stdout").because(error)),
@@ -52,7 +54,12 @@ pub fn run(options: &Options) -> Result<(), Fatal> {
     missing.result()
 }
 
-fn print(options: &Options, streams: &mut [NodeStream], missing: &mut Missing<'_>) -> io::Result<()> {
+fn print(
+    options: &Options,
+    streams: &mut [NodeStream],
+    rung: &Receiver<()>,
+    missing: &mut Missing<'_>,
+) -> io::Result<()> {
     let mut output = Output::new(options, streams);
     let mut is_first = true;
     merge::merge(streams, |number, record| {
@@ -64,13 +71,18 @@ fn print(options: &Options, streams: &mut [NodeStream], missing: &mut Missing<'_
     streams.iter_mut().filter_map(NodeStream::take_reason).for_each(|one| missing.name(one));
     if options.printing.follow {
         missing.since = Some(Timestamp::now());
-        follow(streams, &mut output, missing)?;
+        follow(streams, rung, &mut output, missing)?;
     }
     output.printer.finish()
 }
 
-/// Prints new lines until no reader is left.
-fn follow(streams: &mut [NodeStream], output: &mut Output, missing: &mut Missing<'_>) -> io::Result<()> {
+/// Prints new lines until no reader is left. The bell rings when something arrives.
+fn follow(
+    streams: &mut [NodeStream],
+    rung: &Receiver<()>,
+    output: &mut Output,
+    missing: &mut Missing<'_>,
+) -> io::Result<()> {
     let mut held = HoldBack::new(streams.len());
     while streams.iter().any(NodeStream::is_open) {
         let now = Instant::now();
@@ -84,7 +96,8 @@ fn follow(streams: &mut [NodeStream], output: &mut Output, missing: &mut Missing
         held.release(now, |number, record| output.print(number, &record))?;
         if is_idle {
             output.printer.flush()?;
-            std::thread::sleep(LOOK_AFTER);
+            // In either case, the next round looks at everything.
+            let _ = rung.recv_timeout(held.until_release(now).unwrap_or(CHECK_AFTER));
         }
     }
     held.release_all(|number, record| output.print(number, &record))

@@ -57,8 +57,8 @@ enum State {
 }
 
 impl NodeStream {
-    /// Starts a reader.
-    pub fn start(reader: Reader) -> Result<NodeStream, Unreachable> {
+    /// Starts a reader. Each arrival rings the bell.
+    pub fn start(reader: Reader, bell: SyncSender<()>) -> Result<NodeStream, Unreachable> {
         let Reader { node, source, mut command } = reader;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
@@ -70,7 +70,7 @@ impl NodeStream {
         };
         let (sender, arrivals) = sync_channel(WAITING_BLOCKS_MAX);
         if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || receive(stdout, &sender));
+            std::thread::spawn(move || receive(stdout, &sender, &bell));
         }
         let complaint = child.stderr.take().map(|mut stderr| {
             std::thread::spawn(move || {
@@ -204,15 +204,20 @@ impl Lines for NodeStream {
 }
 
 /// Passes on what arrives, until nobody wants it any more.
-fn receive(stdout: ChildStdout, arrivals: &SyncSender<Arrival>) {
+fn receive(stdout: ChildStdout, arrivals: &SyncSender<Arrival>, bell: &SyncSender<()>) {
+    let pass_on = |arrival| {
+        let is_wanted = arrivals.send(arrival).is_ok();
+        // It may be ringing already.
+        let _ = bell.try_send(());
+        is_wanted
+    };
     let stdout = io::BufReader::with_capacity(64 << 10, stdout);
     let result = RecordReader::begin(stdout).and_then(|mut records| {
-        let mut is_wanted = arrivals.send(Arrival::Begun).is_ok();
+        let mut is_wanted = pass_on(Arrival::Begun);
         while is_wanted && let Some(part) = records.part()? {
-            is_wanted = arrivals.send(Arrival::Part(part)).is_ok();
+            is_wanted = pass_on(Arrival::Part(part));
         }
         Ok(())
     });
-    // The other side may be gone.
-    let _ = arrivals.send(Arrival::End(result));
+    pass_on(Arrival::End(result));
 }
