@@ -54,7 +54,7 @@ pub struct Options {
 /// Prints to stdout until the end of the log, or for ever with `--follow`.
 pub fn read(options: &Options) -> Result<(), Fatal> {
     let filter = LineFilter { since: options.since, until: options.until, grep: options.grep.clone() };
-    if options.records {
+    if options.follow && options.records {
         kit::line_records::end_with_stdin();
     }
     let stdout = io::stdout().lock();

@@ -32,7 +32,7 @@ pub struct NodeStream {
     pub node: String,
     pub source: Source,
     child: Child,
-    /// The reader ends when its stdin does.
+    /// A reader that follows ends when its stdin does.
     _stdin: Option<ChildStdin>,
     arrivals: Receiver<Arrival>,
     /// What the reader says on stderr.
@@ -60,7 +60,7 @@ impl NodeStream {
     /// Starts a reader. Each arrival rings the bell.
     pub fn start(reader: Reader, bell: SyncSender<()>) -> Result<NodeStream, Unreachable> {
         let Reader { node, source, mut command } = reader;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {

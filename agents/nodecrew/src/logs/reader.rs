@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 pub struct Reader {
     pub node: String,
     pub source: Source,
+    /// Its stdin is set already.
     pub command: Command,
 }
 
@@ -32,7 +33,7 @@ pub fn readers(options: &Options) -> Result<(Vec<Reader>, Vec<Unreachable>), Fat
         } else if options.places.ssh.is_empty() {
             let found = pods_of(&options.places, source.agent())?;
             for pod in found {
-                match pod.reader(&options.places, *source, &words) {
+                match pod.reader(options, *source, &words) {
                     Ok(reader) => readers.push(reader),
                     Err(why) => unreachable.push(why),
                 }
@@ -43,6 +44,11 @@ pub fn readers(options: &Options) -> Result<(Vec<Reader>, Vec<Unreachable>), Fat
     }
     let is_wanted = |node: &String| options.places.node.is_empty() || options.places.node.contains(node);
     readers.retain(|reader| is_wanted(&reader.node));
+    for reader in &mut readers {
+        // A reader that follows would not notice otherwise that nobody takes its lines any more.
+        let stdin = if options.printing.follow { Stdio::piped() } else { Stdio::null() };
+        reader.command.stdin(stdin);
+    }
     unreachable.retain(|one| is_wanted(&one.node));
     for node in &options.places.node {
         let is_found = readers.iter().any(|reader| reader.node == *node)
@@ -182,14 +188,15 @@ fn parse_pods(json: &[u8]) -> Result<Vec<AgentPod>, serde_json::Error> {
 }
 
 impl AgentPod {
-    fn reader(self, places: &Places, source: Source, words: &[OsString]) -> Result<Reader, Unreachable> {
+    fn reader(self, options: &Options, source: Source, words: &[OsString]) -> Result<Reader, Unreachable> {
         let agent = source.agent();
         if self.phase != "Running" {
             let why = format!("the pod {} of {agent} is {}", self.name, self.phase);
             return Err(Unreachable { node: self.node, why });
         }
-        let mut command = kubectl(places);
-        command.args(["exec", "--stdin", &self.name, "--container", agent, "--", agent]).args(words);
+        let mut command = kubectl(&options.places);
+        command.arg("exec").args(options.printing.follow.then_some("--stdin"));
+        command.args([&self.name, "--container", agent, "--", agent]).args(words);
         Ok(Reader { node: self.node, source, command })
     }
 }

@@ -63,7 +63,7 @@ pub fn read(options: &ReadOptions) -> Result<(), Fatal> {
         }
         trouble => crate::once::fatal(trouble),
     };
-    if options.output == ReadFormat::Records {
+    if options.follow && options.output == ReadFormat::Records {
         kit::line_records::end_with_stdin();
     }
     kit::daemon::allow_many_descriptors();
