@@ -297,3 +297,18 @@ fn host_that_ends_while_it_is_followed_is_named() {
     hosts.write("web1", "shop_cart-1_0a/app", &[(20, "goes on")]);
     assert_eq!(follower.next(1), ["goes on"]);
 }
+
+#[test]
+fn abandoned_reader_ends() {
+    let hosts = two_hosts();
+    let mut reader = Command::new(NODECREW)
+        .args(["logcd", "read", "--follow", "--output", "records", "--pods", "pods", "--pods-out", "out"])
+        .current_dir(hosts.path("web1"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The connection breaks: its stdin ends, and its stdout stays open although nobody reads it.
+    drop(reader.stdin.take());
+    assert_eq!(reader.wait().unwrap().code(), Some(75));
+}
