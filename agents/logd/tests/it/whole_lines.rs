@@ -17,7 +17,7 @@ fn as_it_is(line: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn torrent_stays_whole() {
+fn lines_stay_whole() {
     let logd = Logd::start(&["--rotate-bytes", "0"]);
     MANY.send(logd.address());
     MANY.check(&logd.files(), as_it_is);
@@ -27,7 +27,7 @@ fn torrent_stays_whole() {
 }
 
 #[test]
-fn torrent_stays_whole_through_rotations() {
+fn lines_stay_whole_through_rotations() {
     let logd = Logd::start(&["--rotate-bytes", "1MB", "--keep-files", "0", "--keep-bytes", "0"]);
     FEWER.send(logd.address());
     wait_until("all rotated files are compressed", || {
@@ -39,7 +39,7 @@ fn torrent_stays_whole_through_rotations() {
 }
 
 #[test]
-fn torrent_stays_whole_through_logrotate() {
+fn lines_stay_whole_through_logrotate() {
     let logd = Logd::start(&[]);
     let path = logd.path("node_log");
     let mut moved = Vec::new();
@@ -63,7 +63,7 @@ fn torrent_stays_whole_through_logrotate() {
 }
 
 #[test]
-fn torrent_stays_whole_with_syncs() {
+fn lines_stay_whole_with_syncs() {
     let logd = Logd::start(&["--sync", "always"]);
     FEWER.send(logd.address());
     FEWER.check(&logd.files(), as_it_is);
@@ -72,7 +72,7 @@ fn torrent_stays_whole_with_syncs() {
 }
 
 #[test]
-fn torrent_stays_whole_when_stamped() {
+fn lines_stay_whole_when_stamped() {
     let logd = Logd::start(&["--format", "stamped"]);
     FEWER.send(logd.address());
     FEWER.check(&logd.files(), |line| {
@@ -84,7 +84,7 @@ fn torrent_stays_whole_when_stamped() {
 }
 
 #[test]
-fn torrent_stays_whole_as_json() {
+fn lines_stay_whole_as_json() {
     let logd = Logd::start(&["--format", "json"]);
     FEWER.send(logd.address());
     FEWER.check(&logd.files(), |line| {
