@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Blocks that wait to be merged.
 const WAITING_BLOCKS_MAX: usize = 2;
-/// Limit on what a reader says on stderr.
+/// Limit on the text of a reader on stderr that is kept.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
 const CUT: io::ErrorKind = io::ErrorKind::UnexpectedEof;
 const SILENT: &str = "it has fallen silent";
@@ -35,7 +35,7 @@ pub struct NodeStream {
     /// A reader that follows ends when its stdin does.
     _stdin: Option<ChildStdin>,
     arrivals: Receiver<Arrival>,
-    /// What the reader says on stderr.
+    /// Collects the text that the reader writes to stderr.
     complaint: Option<JoinHandle<String>>,
     block: std::vec::IntoIter<LineRecord>,
     state: State,

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 pub struct Reader {
     pub node: String,
     pub source: Source,
-    /// Its stdin is set already.
+    /// The command that runs it. Stdin is set already.
     pub command: Command,
 }
 

@@ -1,4 +1,4 @@
-//! What an installation prints names only what is there.
+//! The text that Helm prints after an installation names only what is there.
 
 use crate::chart::engine::{accepted, rendered};
 use crate::chart::objects::parse;
